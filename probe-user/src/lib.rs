@@ -1,1 +1,5 @@
-//! x
+//! hostprobe: sees services die in the kernel, says why, brings them back, and reports it.
+
+pub mod clock;
+pub mod config;
+pub mod fact;

@@ -1,0 +1,78 @@
+//! Time as the kernel counts it, and its translation to wall-clock time.
+//!
+//! Everything inside the daemon is timed by `CLOCK_BOOTTIME`: the kernel stamps its records with it
+//! (`bpf_ktime_get_boot_ns`), process start times use it, and it never steps. Only the writers of
+//! events translate to wall-clock time, at the moment of writing.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A moment in nanoseconds since boot, suspend included (`CLOCK_BOOTTIME`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The present moment.
+    pub fn now() -> Self {
+        Self(nanos(ClockId::Boottime) as u64)
+    }
+
+    /// A moment given in nanoseconds since boot.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since boot.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this moment is; zero if it is not after it.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The moment `later` after this one.
+    pub fn plus(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// This moment by the wall clock as it stands now.
+    pub fn to_wall(self) -> jiff::Timestamp {
+        let behind = nanos(ClockId::Boottime) - i128::from(self.0);
+        jiff::Timestamp::from_nanosecond(nanos(ClockId::Realtime) - behind)
+            .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+
+    /// A moment of `CLOCK_MONOTONIC`, which systemd reports in microseconds, on this clock.
+    pub fn from_monotonic_micros(micros: u64) -> Self {
+        let suspended = nanos(ClockId::Boottime) - nanos(ClockId::Monotonic);
+        let nanos = i128::from(micros) * 1000 + suspended.max(0);
+        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+}
+
+fn nanos(clock: ClockId) -> i128 {
+    let time = clock_gettime(clock);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_never_runs_backwards() {
+        let (early, late) = (Timestamp::from_nanos(5), Timestamp::from_nanos(9));
+        assert_eq!(late.since(early), Duration::from_nanos(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early.plus(Duration::MAX), Timestamp::from_nanos(u64::MAX));
+    }
+
+    #[test]
+    fn the_present_maps_to_the_wall_clock() {
+        let wall = Timestamp::now().to_wall();
+        assert!(jiff::Timestamp::now().duration_since(wall).abs() < jiff::SignedDuration::from_secs(1));
+    }
+}

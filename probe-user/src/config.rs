@@ -1,0 +1,184 @@
+//! The running configuration, valid by construction: every reference resolved, every duration parsed.
+//!
+//! It comes from a file ([`Config::load`]) or, without one, from what listens on this host.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::fact::{ProbeKind, ServiceId, Severity};
+
+/// Everything the daemon runs on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where events go.
+    pub events: EventOutput,
+    /// Where health and metrics are served; None turns it off.
+    pub http: Option<SocketAddr>,
+    /// Who is told of incidents.
+    pub alerts: Vec<AlertReceiver>,
+    /// The services, in the order of their [`ServiceId`]s.
+    pub services: Vec<Service>,
+    /// The kernel side's buffers and budgets.
+    pub kernel: KernelOptions,
+    /// What a person should know of this configuration, though it is valid: one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventOutput {
+    /// Standard output.
+    Stdout,
+    /// A file, rotated by size.
+    File(PathBuf),
+}
+
+/// The kernel side's buffers and budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelOptions {
+    /// Size of the ring that wakes the daemon at once, in bytes: a power of two, at least a page.
+    pub urgent_ring_bytes: u32,
+    /// Size of the ring that is read about once a second, in bytes: a power of two, at least a page.
+    pub bulk_ring_bytes: u32,
+    /// Deaths of processes of no service that are reported a second, per cgroup; more are counted only.
+    pub unwatched_exits_per_second: u32,
+}
+
+/// A receiver of alerts.
+#[derive(Clone, Debug)]
+pub struct AlertReceiver {
+    /// Where they are posted.
+    pub webhook: Secret,
+    /// In which form.
+    pub format: AlertFormat,
+    /// Quieter ones are not sent.
+    pub min_severity: Severity,
+}
+
+/// The form of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertFormat {
+    /// hostprobe's own: the incident as in the event stream.
+    Json,
+    /// Alertmanager's `POST /api/v2/alerts`.
+    Alertmanager,
+}
+
+/// A text that may hold a password; it prints without it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name, unique.
+    pub name: String,
+    /// What it is on this host.
+    pub identity: Identity,
+    /// The services it cannot work without.
+    pub depends_on: Vec<ServiceId>,
+    /// Whether its failure makes the whole host unhealthy.
+    pub critical: bool,
+    /// How its health is asked for.
+    pub probes: Vec<Probe>,
+    /// Whether and how it is restarted.
+    pub restart: RestartPolicy,
+    /// Above these it is degraded.
+    pub limits: Limits,
+}
+
+/// What a service is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A systemd unit.
+    Unit(String),
+    /// A command that hostprobe starts and keeps running.
+    Exec(Exec),
+    /// A process that something else started.
+    Match(Matcher),
+    /// Nothing: it is elsewhere, and only probed.
+    Remote,
+}
+
+/// A command under the built-in supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Absolute path and arguments.
+    pub command: Vec<String>,
+    /// The file its output is appended to.
+    pub output: PathBuf,
+    /// The folder it runs in.
+    pub directory: PathBuf,
+}
+
+/// How a process of a service is known; every part that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    /// The file it executes.
+    pub exe: Option<PathBuf>,
+    /// A file that holds its pid.
+    pub pidfile: Option<PathBuf>,
+    /// A TCP port it listens on.
+    pub port: Option<u16>,
+    /// Its cgroup's path.
+    pub cgroup: Option<String>,
+    /// Its container's id, or at least 12 digits of it.
+    pub container: Option<String>,
+}
+
+/// A probe.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    /// Its protocol.
+    pub kind: ProbeKind,
+    /// A URL, or `host:port` for TCP; may hold a password.
+    pub target: Secret,
+    /// Time from the start of one run to the start of the next.
+    pub interval: Duration,
+    /// A run that takes longer has failed.
+    pub timeout: Duration,
+    /// Failures in a row before they count.
+    pub failures: u32,
+    /// An answer that takes longer is slow.
+    pub slow: Option<Duration>,
+    /// HTTP statuses that are right; empty: 200 to 399.
+    pub expect_status: Vec<u16>,
+    /// Text the HTTP body must contain.
+    pub expect_body: Option<String>,
+    /// Redis: percent of `maxmemory` above which it is degraded.
+    pub memory_percent: Option<u8>,
+    /// A server that only asks for a password is up: true for discovered services, for which hostprobe has
+    /// none.
+    pub auth_is_alive: bool,
+}
+
+/// Whether and how a service is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// False: hostprobe only watches and alerts.
+    pub enabled: bool,
+    /// How many restarts are allowed…
+    pub budget: u32,
+    /// … in how long.
+    pub budget_window: Duration,
+    /// Wait before the second restart in a row; it doubles with each.
+    pub backoff_first: Duration,
+    /// It never grows beyond this.
+    pub backoff_max: Duration,
+    /// After a (re)start, probe failures do not count for this long.
+    pub grace: Duration,
+    /// For [`Identity::Match`]: absolute path and arguments of the command that restarts it.
+    pub command: Option<Vec<String>>,
+}
+
+/// Limits above which a service is degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Percent of one core, over the sampling interval.
+    pub cpu_percent: Option<f64>,
+    /// Percent of its memory cgroup's limit, or of the host's memory where it has none.
+    pub memory_percent: Option<f64>,
+    /// Threads of all its processes.
+    pub threads: Option<u64>,
+    /// Open file descriptors of all its processes.
+    pub fds: Option<u64>,
+}

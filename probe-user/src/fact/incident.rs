@@ -1,0 +1,234 @@
+//! Incidents: what failed, why, what was done about it, and how long each step took.
+
+use std::time::Duration;
+
+use super::{EventId, ServiceId};
+use crate::clock::Timestamp;
+
+/// What happened to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// It ended itself by a signal: a fault, an abort.
+    Crashed,
+    /// It exited, although it should stay up.
+    Exited,
+    /// The OOM killer ended its main process.
+    OomKilled,
+    /// Another process sent it a fatal signal.
+    Killed,
+    /// Somebody asked for it to stop.
+    Stopped,
+    /// Its process lives, its listener is gone.
+    NotListening,
+    /// Its probes fail, and nothing else says why.
+    Unhealthy,
+    /// It failed again after each restart its budget allows.
+    CrashLoop,
+}
+
+impl Verdict {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Crashed => "crashed",
+            Self::Exited => "exited",
+            Self::OomKilled => "oom_killed",
+            Self::Killed => "killed",
+            Self::Stopped => "stopped",
+            Self::NotListening => "not_listening",
+            Self::Unhealthy => "unhealthy",
+            Self::CrashLoop => "crash_loop",
+        }
+    }
+}
+
+/// How loud an alert is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// For the record.
+    Info,
+    /// Somebody should look today.
+    Warning,
+    /// Somebody should get up.
+    Critical,
+}
+
+impl Severity {
+    /// The word used for it in events and configuration.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A service as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceState {
+    /// It was (re)started, or hostprobe has not heard of it yet.
+    Starting,
+    /// All is well.
+    Healthy,
+    /// It works, but not as it should: slow, or above a limit.
+    Degraded,
+    /// It runs, but its probes fail.
+    Unhealthy,
+    /// It does not run.
+    Down,
+    /// It was stopped on purpose.
+    Stopped,
+    /// Watching it is suspended.
+    Paused,
+}
+
+impl ServiceState {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Down => "down",
+            Self::Stopped => "stopped",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// An incident's number, from 1 at the daemon's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IncidentId(pub u64);
+
+/// The steps of an incident, each counted from the fault's own (kernel) timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// The daemon knew of the fault.
+    pub detected: Option<Duration>,
+    /// The verdict was reached.
+    pub decided: Option<Duration>,
+    /// The restart was issued.
+    pub acted: Option<Duration>,
+    /// The service listened again.
+    pub listening: Option<Duration>,
+    /// Its probes answered again.
+    pub healthy: Option<Duration>,
+}
+
+/// Where an incident stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// It has just been opened.
+    Open,
+    /// Something about it changed: its verdict, its evidence, or what is being done.
+    Update,
+    /// It is over.
+    Resolve,
+}
+
+/// One incident of one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incident {
+    /// Its number.
+    pub id: IncidentId,
+    /// The service that failed.
+    pub service: ServiceId,
+    /// What happened.
+    pub verdict: Verdict,
+    /// How sure that is, 0 to 1: 1 for the kernel's own word, less for probes alone.
+    pub confidence: f32,
+    /// One sentence for a person.
+    pub summary: String,
+    /// How loud it is now.
+    pub severity: Severity,
+    /// The service at whose door the cause lies; the same as `service` unless found otherwise.
+    pub cause: ServiceId,
+    /// The events it was reached from.
+    pub evidence: Vec<EventId>,
+    /// Services whose restart or alert is held because of it.
+    pub held: Vec<ServiceId>,
+    /// When the fault happened.
+    pub since: Timestamp,
+    /// How long each step took.
+    pub timing: Timing,
+    /// How many restarts were tried for it.
+    pub attempts: u32,
+}
+
+/// The way a service is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RestartMethod {
+    /// systemd's `RestartUnit`.
+    Systemd,
+    /// The built-in supervisor.
+    Supervisor,
+    /// The configured command.
+    Command,
+    /// None: something else restarts it, or nobody does.
+    None,
+}
+
+impl RestartMethod {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Supervisor => "supervisor",
+            Self::Command => "command",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A step of a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is being asked for.
+    Request,
+    /// It was carried out; the service is yet to prove healthy.
+    Done,
+    /// It could not be carried out, and why.
+    Fail(String),
+    /// It is not done on purpose, and why.
+    Hold(String),
+}
+
+/// A restart, asked for, done, failed or held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// The service.
+    pub service: ServiceId,
+    /// The incident it is meant to end.
+    pub incident: Option<IncidentId>,
+    /// How.
+    pub method: RestartMethod,
+    /// Which try of this incident, from 1.
+    pub attempt: u32,
+    /// Why: the verdict in a sentence.
+    pub reason: String,
+    /// How many more the budget allows after this one.
+    pub budget_left: u32,
+    /// The step.
+    pub action: Action,
+}
+
+/// How the delivery of one alert went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlertOutcome {
+    /// The incident.
+    pub incident: IncidentId,
+    /// The service it is about.
+    pub service: ServiceId,
+    /// The receiver, without its secrets.
+    pub receiver: String,
+    /// How loud.
+    pub severity: Severity,
+    /// True for the message that the incident is over.
+    pub resolved: bool,
+    /// How many tries it took or has taken.
+    pub attempts: u32,
+    /// None if it was delivered; else why not.
+    pub error: Option<String>,
+}

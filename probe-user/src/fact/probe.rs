@@ -1,0 +1,113 @@
+//! What a probe can report.
+
+use std::time::Duration;
+
+use super::ServiceId;
+use crate::clock::Timestamp;
+
+/// A probe's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeKind {
+    /// An HTTP or HTTPS request.
+    Http,
+    /// A TCP connect.
+    Tcp,
+    /// Redis `PING` and `INFO`.
+    Redis,
+    /// PostgreSQL `SELECT 1`.
+    Postgres,
+    /// The greeting a MySQL or MariaDB server sends on connect.
+    Mysql,
+}
+
+impl ProbeKind {
+    /// The word used for it in configuration and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
+        }
+    }
+}
+
+/// Why a probe failed; the kind decides whether a restart could help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeFailure {
+    /// ECONNREFUSED: nothing listens.
+    Refused,
+    /// No answer within the timeout.
+    Timeout,
+    /// The connection was reset or closed before the answer was whole.
+    Reset,
+    /// ENETUNREACH, EHOSTUNREACH: no way there.
+    Unreachable,
+    /// The name does not resolve.
+    Dns,
+    /// The TLS handshake failed.
+    Tls,
+    /// An HTTP status that was not expected.
+    Status,
+    /// A body without the expected text.
+    Body,
+    /// An answer that is not of the protocol, or an error answer of the server.
+    Protocol,
+    /// The server is up but refuses our credentials.
+    Auth,
+    /// The server refuses for lack of free connections.
+    TooManyConnections,
+    /// The probe could not be made, for a fault on our side.
+    Local,
+}
+
+impl ProbeFailure {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::Unreachable => "unreachable",
+            Self::Dns => "dns",
+            Self::Tls => "tls",
+            Self::Status => "status",
+            Self::Body => "body",
+            Self::Protocol => "protocol",
+            Self::Auth => "auth",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// How a probe ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeOutcome {
+    /// The service answered as it should; whether in time is for the engine to say.
+    Ok,
+    /// The service says itself that it is still starting, with its words (`LOADING`, SQLSTATE 57P03).
+    Starting(String),
+    /// It failed, with one sentence for a person: what was expected, what came.
+    Failed(ProbeFailure, String),
+}
+
+/// One run of one probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeReport {
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// Which of the service's probes, from 0.
+    pub index: usize,
+    /// When the answer came or the wait ended.
+    pub at: Timestamp,
+    /// Protocol.
+    pub kind: ProbeKind,
+    /// What was probed, with secrets left out.
+    pub target: String,
+    /// How long it took.
+    pub duration: Duration,
+    /// How it ended.
+    pub outcome: ProbeOutcome,
+}

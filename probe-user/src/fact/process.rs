@@ -1,0 +1,241 @@
+//! Processes, how they ended, and who ended them.
+
+use std::{fmt, net::IpAddr, time::Duration};
+
+use super::Source;
+use crate::clock::Timestamp;
+
+/// A process without the ambiguity of a reused pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessKey {
+    /// Thread group id in the initial pid namespace.
+    pub pid: u32,
+    /// When it was started (`task_struct.start_boottime`).
+    pub start: Timestamp,
+}
+
+/// A control group: its id and where it stands in its hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Inode number of its directory.
+    pub id: u64,
+    /// Path from the hierarchy's root, as `/proc/PID/cgroup` gives it; empty if not known.
+    pub path: String,
+}
+
+/// What is known of a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its identity.
+    pub key: ProcessKey,
+    /// Thread group id of its parent; 0 if not known.
+    pub parent_pid: u32,
+    /// Its name (`comm`), which it can set itself: for people, never for identity.
+    pub name: String,
+    /// The file it executes, by the kernel's word.
+    pub executable: Option<String>,
+    /// Its arguments, joined with spaces, as it was started.
+    pub command_line: Option<String>,
+    /// Its real user id.
+    pub user_id: u32,
+    /// Its cgroup: of the v2 hierarchy, or of the v1 memory hierarchy where v2 has none.
+    pub cgroup: Option<Cgroup>,
+    /// Its container, 64 hexadecimal digits, if it runs in one.
+    pub container_id: Option<String>,
+    /// Its pid in its own pid namespace, if that is not the initial one.
+    pub namespace_pid: Option<u32>,
+}
+
+/// How a process ended, as `wait` would tell its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It exited by itself with this code.
+    Code(u8),
+    /// A signal ended it.
+    Signal {
+        /// The signal's number.
+        number: u8,
+        /// The kernel wrote, or tried to write, a core dump.
+        core_dumped: bool,
+    },
+}
+
+impl ExitStatus {
+    /// Decodes a wait status (`wait(2)`).
+    pub const fn from_wait_status(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8) as u8),
+            signal => Self::Signal { number: signal as u8, core_dumped: status & 0x80 != 0 },
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal { number, core_dumped } => {
+                f.write_str(&signal_name(number))?;
+                if core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// A signal's name with its prefix, such as `SIGSEGV`; real-time signals count from `SIGRTMIN`.
+pub fn signal_name(number: u8) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+        "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    match usize::from(number) {
+        at @ 1..=31 => format!("SIG{}", NAMES[at - 1]),
+        at @ 32..=64 => format!("SIGRTMIN+{}", at - 32),
+        _ => format!("signal {number}"),
+    }
+}
+
+/// Who sent the signal that ended a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// Another process.
+    Process {
+        /// Its pid in the initial namespace.
+        pid: u32,
+        /// Its name (`comm`).
+        name: String,
+        /// Its user id.
+        user_id: u32,
+        /// The systemd unit it runs in, where that could be read.
+        unit: Option<String>,
+    },
+    /// The process itself, as by `abort` or `raise`.
+    Itself,
+    /// The kernel: a fault, an expired limit, or the OOM killer.
+    Kernel,
+}
+
+/// A process that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessExit {
+    /// When its last thread exited.
+    pub at: Timestamp,
+    /// Who told.
+    pub source: Source,
+    /// The process as it was known.
+    pub process: Process,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The sender of the last fatal signal sent to it, whether or not it died of that signal.
+    pub sender: Option<Sender>,
+    /// The number of that signal.
+    pub sent_signal: Option<u8>,
+    /// The OOM killer chose it.
+    pub oom: bool,
+    /// Largest resident set it had, in bytes; 0 if not known.
+    pub max_rss_bytes: u64,
+}
+
+impl ProcessExit {
+    /// How long it ran.
+    pub fn uptime(&self) -> Duration {
+        self.at.since(self.process.key.start)
+    }
+
+    /// The sender, if the process died of that very signal.
+    pub fn killer(&self) -> Option<&Sender> {
+        match self.status {
+            ExitStatus::Signal { number, .. } if self.sent_signal == Some(number) => self.sender.as_ref(),
+            ExitStatus::Signal { .. } | ExitStatus::Code(_) => None,
+        }
+    }
+}
+
+/// Whose memory ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomScope {
+    /// A memory cgroup reached its limit.
+    Memcg,
+    /// The host itself ran out.
+    Global,
+    /// Somebody asked for it with the SysRq key.
+    Sysrq,
+    /// The kernel's stack did not tell.
+    Unknown,
+}
+
+impl OomScope {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Memcg => "memcg",
+            Self::Global => "global",
+            Self::Sysrq => "sysrq",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A process that the OOM killer chose; its exit follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OomKill {
+    /// When it was chosen.
+    pub at: Timestamp,
+    /// Who told.
+    pub source: Source,
+    /// The victim.
+    pub victim: Process,
+    /// Whose memory ran out.
+    pub scope: OomScope,
+    /// Resident anonymous memory of the victim, in bytes.
+    pub anon_bytes: u64,
+    /// Resident file-backed memory, in bytes.
+    pub file_bytes: u64,
+    /// Resident shared memory, in bytes.
+    pub shmem_bytes: u64,
+    /// The limit of the memory cgroup that was reached, in bytes, where it could be read.
+    pub limit_bytes: Option<u64>,
+    /// The victim's `oom_score_adj`, −1000 to 1000.
+    pub score_adj: i16,
+    /// The process whose allocation set it off: pid.
+    pub trigger_pid: u32,
+    /// Its name.
+    pub trigger_name: String,
+}
+
+/// A TCP socket that began or ceased to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// When it changed.
+    pub at: Timestamp,
+    /// True if it now listens, false if it is gone.
+    pub up: bool,
+    /// Its local address.
+    pub address: IpAddr,
+    /// Its local port.
+    pub port: u16,
+    /// The process that made the change.
+    pub process: ProcessKey,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wait_statuses_decode_as_wait_does() {
+        assert_eq!(ExitStatus::from_wait_status(0x0900), ExitStatus::Code(9));
+        assert_eq!(ExitStatus::from_wait_status(0x8b), ExitStatus::Signal { number: 11, core_dumped: true });
+        assert_eq!(ExitStatus::from_wait_status(9).to_string(), "SIGKILL");
+        assert_eq!(ExitStatus::from_wait_status(0x8b).to_string(), "SIGSEGV (core dumped)");
+    }
+
+    #[test]
+    fn signals_have_their_usual_names() {
+        assert_eq!(signal_name(15), "SIGTERM");
+        assert_eq!(signal_name(31), "SIGSYS");
+        assert_eq!(signal_name(34), "SIGRTMIN+2");
+        assert_eq!(signal_name(200), "signal 200");
+    }
+}

@@ -1,0 +1,45 @@
+//! What systemd says of a unit.
+
+use super::ProcessKey;
+use crate::clock::Timestamp;
+
+/// A job systemd has queued for a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitJob {
+    /// Its id.
+    pub id: u32,
+    /// `start`, `stop`, `restart`, `reload`, …, as systemd names it.
+    pub kind: String,
+}
+
+/// A unit's state at one moment, as read over D-Bus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitState {
+    /// When it was read.
+    pub at: Timestamp,
+    /// `ActiveState`: active, reloading, inactive, failed, activating, deactivating.
+    pub active: String,
+    /// `SubState`, such as running, dead, auto-restart, stop-sigterm.
+    pub sub: String,
+    /// `Result`, such as success, signal, exit-code, oom-kill, watchdog, start-limit-hit.
+    pub result: String,
+    /// `InvocationID` as hexadecimal digits; empty if the unit never ran.
+    pub invocation_id: String,
+    /// `NRestarts`: how often systemd restarted it by its own `Restart=` setting.
+    pub restarts: u32,
+    /// `RestartUSec`: how long systemd itself waits before it restarts the unit.
+    pub restart_delay: std::time::Duration,
+    /// True where `Restart=` is anything but `no`.
+    pub restarts_itself: bool,
+    /// `StartLimitBurst` and `StartLimitIntervalUSec`: how many starts systemd allows in how long.
+    pub start_limit: (u32, std::time::Duration),
+    /// `MainPID`, as a pid of the initial namespace with its start time; None if there is none.
+    pub main: Option<ProcessKey>,
+    /// `ActiveExitTimestampMonotonic`: when it last left the active state, which for a requested stop is
+    /// before its main process died and for a crash is after.
+    pub active_exit: Option<Timestamp>,
+    /// The job under way.
+    pub job: Option<UnitJob>,
+    /// The cgroup's path on this host, in the hierarchy systemd uses; None while it has none.
+    pub cgroup: Option<String>,
+}
