@@ -2,7 +2,7 @@
 //!
 //! It comes from a file ([`Config::load`]) or, without one, from what listens on this host.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use crate::fact::{ProbeKind, ServiceId, Severity};
 
@@ -120,6 +120,18 @@ pub struct Service {
     pub limits: Limits,
 }
 
+impl Service {
+    /// The TCP ports it must listen on for its probes to succeed; none for a service that is elsewhere.
+    pub fn local_ports(&self) -> BTreeSet<u16> {
+        let matched = match &self.identity {
+            Identity::Remote => return BTreeSet::new(),
+            Identity::Match(matcher) => matcher.port,
+            Identity::Unit(_) | Identity::Exec(_) => None,
+        };
+        self.probes.iter().filter_map(Probe::port).chain(matched).collect()
+    }
+}
+
 /// What a service is on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -185,6 +197,25 @@ pub struct Probe {
     pub auth_is_alive: bool,
 }
 
+impl Probe {
+    /// The TCP port it connects to.
+    pub fn port(&self) -> Option<u16> {
+        let target = self.target.expose();
+        let (scheme, rest) = target.split_once("://").unwrap_or(("", target));
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        explicit.or(match (self.kind, scheme) {
+            (ProbeKind::Http, "https") => Some(443),
+            (ProbeKind::Http, _) => Some(80),
+            (ProbeKind::Redis, _) => Some(6379),
+            (ProbeKind::Postgres, _) => Some(5432),
+            (ProbeKind::Mysql, _) => Some(3306),
+            (ProbeKind::Tcp, _) => None,
+        })
+    }
+}
+
 /// Whether and how a service is restarted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartPolicy {
@@ -202,6 +233,20 @@ pub struct RestartPolicy {
     pub grace: Duration,
     /// For [`Identity::Match`]: absolute path and arguments of the command that restarts it.
     pub command: Option<Vec<String>>,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            budget: 5,
+            budget_window: Duration::from_secs(600),
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            grace: Duration::from_secs(30),
+            command: None,
+        }
+    }
 }
 
 /// Limits above which a service is degraded.

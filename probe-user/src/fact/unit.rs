@@ -38,6 +38,8 @@ pub struct UnitState {
     /// `ActiveExitTimestampMonotonic`: when it last left the active state, which for a requested stop is
     /// before its main process died and for a crash is after.
     pub active_exit: Option<Timestamp>,
+    /// The pid, in the initial namespace, of the systemd that manages it.
+    pub manager_pid: u32,
     /// The job under way.
     pub job: Option<UnitJob>,
     /// The cgroup's path on this host, in the hierarchy systemd uses; None while it has none.
