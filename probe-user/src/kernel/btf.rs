@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 
 use btf_rs::{Btf, BtfType, Struct, Type};
 
+#[cfg(test)]
+mod tests;
+
 /// Why something could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
@@ -166,11 +169,14 @@ impl KernelTypes {
         let mut pointer = false;
         let first = self.btf.resolve_chained_type(parameter).ok();
         let rest = first.iter().filter_map(Type::as_btf_type).flat_map(|it| self.btf.chained_type_iter(it));
+        // Bounded, for types that refer to themselves.
+        let rest = rest.take(32);
         for ty in first.clone().into_iter().chain(rest) {
-            match &ty {
-                Type::Ptr(_) => pointer = true,
-                Type::Struct(it) if pointer => return Argument::Pointer(self.name(it)),
-                _ => {}
+            pointer |= matches!(ty, Type::Ptr(_));
+            if let Type::Struct(it) = &ty
+                && pointer
+            {
+                return Argument::Pointer(self.name(it));
             }
         }
         if pointer { Argument::Pointer(String::new()) } else { Argument::Scalar }
@@ -205,28 +211,24 @@ impl KernelTypes {
     }
 
     fn as_struct(&self, ty: &Type) -> Option<Struct> {
-        match self.plain(ty.clone()) {
-            Type::Struct(it) | Type::Union(it) => Some(it),
-            _ => None,
-        }
+        if let Type::Struct(it) | Type::Union(it) = self.plain(ty.clone()) { Some(it) } else { None }
     }
 
     /// Strips typedefs and qualifiers.
     fn plain(&self, mut ty: Type) -> Type {
         // Bounded, so that type information that refers to itself cannot hang the daemon.
         for _ in 0..32 {
-            let next = match &ty {
-                Type::Typedef(it) => self.btf.resolve_chained_type(it),
-                Type::Const(it) | Type::Volatile(it) | Type::Restrict(it) => {
-                    self.btf.resolve_chained_type(it)
-                }
-                Type::TypeTag(it) => self.btf.resolve_chained_type(it),
-                _ => return ty,
+            let inner = if let Type::Typedef(it) = &ty {
+                self.btf.resolve_chained_type(it)
+            } else if let Type::Const(it) | Type::Volatile(it) | Type::Restrict(it) = &ty {
+                self.btf.resolve_chained_type(it)
+            } else if let Type::TypeTag(it) = &ty {
+                self.btf.resolve_chained_type(it)
+            } else {
+                return ty;
             };
-            match next {
-                Ok(next) => ty = next,
-                Err(_) => return ty,
-            }
+            let Ok(inner) = inner else { return ty };
+            ty = inner;
         }
         ty
     }

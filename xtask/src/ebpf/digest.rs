@@ -42,6 +42,7 @@ pub fn of_sources(root: &Path) -> Result<String> {
     for name in CRATES {
         add(name, version(&lock, name).unwrap_or("none"));
     }
+    add("rust", toolchain::RUST);
     add("bpf-linker", toolchain::BPF_LINKER);
     let bytes = hash.finalize();
     let hex: String = bytes.iter().map(|it| format!("{it:02x}")).collect();

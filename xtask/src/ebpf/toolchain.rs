@@ -4,8 +4,9 @@ use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The Rust toolchain. Another nightly may well give other bytes; `verify-ebpf` would say so.
-pub const RUST: &str = "nightly";
+/// The Rust toolchain: core is built from source, which takes a nightly. One particular nightly, as another may give
+/// other bytes.
+pub const RUST: &str = "nightly-2026-05-20";
 
 /// The linker's version. Its LLVM must be of the same major version as the compiler's.
 pub const BPF_LINKER: &str = "0.13.0";
