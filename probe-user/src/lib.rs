@@ -3,3 +3,5 @@
 pub mod clock;
 pub mod config;
 pub mod fact;
+pub mod host;
+pub mod probe;
