@@ -58,7 +58,12 @@ pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutco
         Ok(Err(failure)) => ProbeOutcome::Failed(failure.kind, failure.text),
         Err(_) => ProbeOutcome::Failed(
             ProbeFailure::Timeout,
-            format!("{} did not answer within {:?}: still waiting for {}", probe.target, probe.timeout, waiting.get()),
+            format!(
+                "{} did not answer within {:?}: still waiting for {}",
+                probe.target,
+                probe.timeout,
+                waiting.get()
+            ),
         ),
     };
     (begin.elapsed(), outcome)

@@ -69,13 +69,21 @@ impl Failure {
         if error.is_incomplete_message() {
             return Some(Self::io(&io::ErrorKind::UnexpectedEof.into(), peer));
         }
-        error.is_parse().then(|| Self::new(ProbeFailure::Protocol, format!("{peer} does not speak HTTP: {error}")))
+        error
+            .is_parse()
+            .then(|| Self::new(ProbeFailure::Protocol, format!("{peer} does not speak HTTP: {error}")))
     }
 }
 
 fn kind_of(error: &io::Error) -> ProbeFailure {
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        return ProbeFailure::Tls;
+    // An error that was made an I/O error is no `source` of it: it must be asked for.
+    if let Some(inner) = error.get_ref() {
+        if inner.is::<rustls::Error>() {
+            return ProbeFailure::Tls;
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return kind_of(inner);
+        }
     }
     match error.kind() {
         // A Unix socket that is not there is one that nothing listens on.

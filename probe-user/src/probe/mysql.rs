@@ -30,7 +30,10 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     stream.read_exact(&mut header).await.map_err(failed)?;
     let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
     if length == 0 || length > PACKET_MAX {
-        return Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does")));
+        return Err(Failure::new(
+            ProbeFailure::Protocol,
+            format!("{peer} does not greet as a MySQL server does"),
+        ));
     }
     let mut payload = vec![0; length];
     stream.read_exact(&mut payload).await.map_err(failed)?;
@@ -61,7 +64,9 @@ fn greeting(payload: &[u8], peer: &str) -> Result<ProbeOutcome, Failure> {
             };
             Err(Failure::new(kind, format!("{peer} refuses connections with error {code}: {words}")))
         }
-        _ => Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does"))),
+        _ => {
+            Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does")))
+        }
     }
 }
 

@@ -24,7 +24,8 @@ const DEFAULT_PORT: u16 = 5432;
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
     let mut config: Config = probe.target.expose().parse().map_err(|error| {
         // The parser's words may quote the URL; its source says what is wrong and quotes at most one key.
-        let cause = std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        let cause =
+            std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
         Failure::new(ProbeFailure::Local, format!("{} is not a PostgreSQL URL{cause}", probe.target))
     })?;
     if config.get_application_name().is_none() {
@@ -55,7 +56,12 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     }
 }
 
-async fn over_tcp(config: &Config, peer: &str, probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+async fn over_tcp(
+    config: &Config,
+    peer: &str,
+    probe: &Probe,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
     let stream = tcp::connect(peer, waiting).await?;
     select(config, stream, peer, probe, waiting).await
 }
@@ -101,7 +107,10 @@ fn classify(error: &tokio_postgres::Error, peer: &str, auth_is_alive: bool) -> R
             return Ok(ProbeOutcome::Ok);
         }
         if missing {
-            return Err(Failure::new(ProbeFailure::Auth, format!("{peer} asks for a password, and none is given")));
+            return Err(Failure::new(
+                ProbeFailure::Auth,
+                format!("{peer} asks for a password, and none is given"),
+            ));
         }
         return Err(if error.is_closed() {
             Failure::io(&io::ErrorKind::UnexpectedEof.into(), peer)

@@ -98,9 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
         match (self.reply().await, sent) {
             (Ok(reply), _) => Ok(reply),
             (Err(_), Err(error)) | (Err(error), Ok(())) => Err(match error.kind() {
-                io::ErrorKind::InvalidData => {
-                    Failure::new(ProbeFailure::Protocol, format!("{} does not answer as Redis does", self.peer))
-                }
+                io::ErrorKind::InvalidData => Failure::new(
+                    ProbeFailure::Protocol,
+                    format!("{} does not answer as Redis does", self.peer),
+                ),
                 _ => Failure::io(&error, self.peer),
             }),
         }
@@ -130,7 +131,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
     }
 
     /// What an error reply means.
-    async fn refused(&mut self, words: &str, probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+    async fn refused(
+        &mut self,
+        words: &str,
+        probe: &Probe,
+        waiting: &Waiting,
+    ) -> Result<ProbeOutcome, Failure> {
         let kind = match words.split(' ').next().unwrap_or_default() {
             "LOADING" => {
                 waiting.set("the reply to INFO");
@@ -183,6 +189,7 @@ fn memory_below(info: &str, limit: u8, peer: &str) -> Result<(), Failure> {
     if percent <= u64::from(limit) {
         return Ok(());
     }
-    let text = format!("{peer} uses {percent} % of its maxmemory ({used} of {max} bytes), more than {limit} %");
+    let text =
+        format!("{peer} uses {percent} % of its maxmemory ({used} of {max} bytes), more than {limit} %");
     Err(Failure::new(ProbeFailure::Memory, text))
 }

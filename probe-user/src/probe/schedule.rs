@@ -288,7 +288,10 @@ mod tests {
         handle.now();
         handle.now();
         drop(stream);
-        assert!(matches!(receiver.recv().await.unwrap().outcome, ProbeOutcome::Failed(ProbeFailure::Reset, _)));
+        assert!(matches!(
+            receiver.recv().await.unwrap().outcome,
+            ProbeOutcome::Failed(ProbeFailure::Reset, _)
+        ));
         drop(listener.accept().await.unwrap());
         receiver.recv().await.unwrap();
     }
@@ -328,7 +331,11 @@ mod tests {
         assert_eq!(tick(SECOND), 10 * SECOND);
         assert_eq!(tick(10 * SECOND), 20 * SECOND);
         assert_eq!(tick(37 * SECOND), 40 * SECOND);
-        assert_eq!(next_tick(first + SECOND, SECOND, first), first + SECOND, "the first tick is still to come");
+        assert_eq!(
+            next_tick(first + SECOND, SECOND, first),
+            first + SECOND,
+            "the first tick is still to come"
+        );
     }
 
     #[tokio::test]

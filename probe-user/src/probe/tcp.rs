@@ -28,9 +28,8 @@ pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream
             Err(error) => failure = Some(Failure::io(&error, &address.to_string())),
         }
     }
-    Err(failure.unwrap_or_else(|| {
-        Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"))
-    }))
+    Err(failure
+        .unwrap_or_else(|| Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"))))
 }
 
 #[cfg(test)]
