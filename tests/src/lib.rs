@@ -1,1 +1,3 @@
-//! x
+//! Real parts that several tests share.
+
+pub mod systemd;
