@@ -2,7 +2,23 @@
 //!
 //! It comes from a file ([`Config::load`]) or, without one, from what listens on this host.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, path::PathBuf, time::Duration};
+mod check;
+mod default;
+mod error;
+mod file;
+mod load;
+mod nearest;
+mod parse;
+mod read;
+mod secret;
+mod template;
+mod unsupported;
+mod values;
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use error::{ConfigError, ConfigErrors};
+pub use secret::Secret;
 
 use crate::fact::{ProbeKind, ServiceId, Severity};
 
@@ -61,44 +77,6 @@ pub enum AlertFormat {
     Json,
     /// Alertmanager's `POST /api/v2/alerts`.
     Alertmanager,
-}
-
-/// A text that may hold a password; it prints without it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself, for the one place that connects with it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Secret {
-    /// A URL without its password, query and fragment; any other text as it is.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        let rest = rest.split(['?', '#']).next().unwrap_or_default();
-        let (authority, path) = rest.find('/').map_or((rest, ""), |slash| rest.split_at(slash));
-        match authority.rsplit_once('@') {
-            Some((user, host)) => {
-                let user = user.split(':').next().unwrap_or_default();
-                write!(f, "{scheme}://{user}@{host}{path}")
-            }
-            None => write!(f, "{scheme}://{authority}{path}"),
-        }
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret({self})")
-    }
 }
 
 /// A service.
@@ -235,20 +213,6 @@ pub struct RestartPolicy {
     pub command: Option<Vec<String>>,
 }
 
-impl Default for RestartPolicy {
-    fn default() -> Self {
-        Self {
-            enabled: false,
-            budget: 5,
-            budget_window: Duration::from_secs(600),
-            backoff_first: Duration::from_secs(1),
-            backoff_max: Duration::from_secs(300),
-            grace: Duration::from_secs(30),
-            command: None,
-        }
-    }
-}
-
 /// Limits above which a service is degraded.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
@@ -260,18 +224,4 @@ pub struct Limits {
     pub threads: Option<u64>,
     /// Open file descriptors of all its processes.
     pub fds: Option<u64>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Secret;
-
-    #[test]
-    fn a_secret_prints_without_its_password() {
-        let url = Secret::new("postgres://probe:s3c@ret@db:5432/orders?sslpassword=x");
-        assert_eq!(url.to_string(), "postgres://probe@db:5432/orders");
-        assert_eq!(format!("{url:?}"), "Secret(postgres://probe@db:5432/orders)");
-        assert_eq!(Secret::new("http://h/hook?token=x").to_string(), "http://h/hook");
-        assert_eq!(Secret::new("127.0.0.1:80").to_string(), "127.0.0.1:80");
-    }
 }

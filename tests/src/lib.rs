@@ -1,3 +1,10 @@
-//! Real parts that several tests share.
+//! The harness of the tests against real parts: a daemon under test, a service that fails on demand, and the
+//! servers it depends on, each in a folder and on a port of its own and gone when its handle is dropped.
 
+pub mod daemon;
+pub mod http;
+pub mod memcg;
+pub mod parts;
+pub mod process;
 pub mod systemd;
+pub mod victim;

@@ -1,0 +1,186 @@
+//! From the file's shape to a valid [`Config`]: everything that one key alone cannot tell.
+
+mod address;
+mod dependency;
+mod probe;
+mod service;
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+
+use toml::Spanned;
+
+use super::{
+    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions,
+    error::Findings,
+    file::{Alert, At, Events, File, Http, Kernel},
+    unsupported::Unsupported,
+    values::{Format, Size, Text, Whole, quote},
+};
+use crate::fact::Severity;
+
+/// What the checks need to know besides the file itself.
+pub(super) struct Outside<'a> {
+    /// Looks up a variable of the environment.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the file's group or everybody may read it.
+    pub(super) readable_by_others: bool,
+}
+
+/// The configuration as far as it is valid, and everything that is wrong or remarkable about it.
+pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
+    let mut found = Findings::default();
+    let defaults = Config::default();
+    let config = Config {
+        events: file.events.as_ref().map_or(defaults.events, |events| output(&events.0, &mut found)),
+        http: file.http.as_ref().map_or(defaults.http, |http| listen(&http.0, &mut found)),
+        kernel: file
+            .kernel
+            .as_ref()
+            .map_or_else(KernelOptions::default, |kernel| kernel_options(&kernel.0, &mut found)),
+        alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
+        services: service::services(&file.service, outside, &mut found),
+        warnings: Vec::new(),
+    };
+    (config, found)
+}
+
+fn output(events: &Events, found: &mut Findings) -> EventOutput {
+    let Some(output) = &events.output else { return EventOutput::Stdout };
+    let text = output.get_ref().as_str();
+    match text {
+        "-" => return EventOutput::Stdout,
+        "journald" => found.unsupported(output.span(), Unsupported::JournaldOutput),
+        _ if text.starts_with("unix:") => found.unsupported(output.span(), Unsupported::UnixOutput),
+        _ if text.starts_with("tcp:") => found.unsupported(output.span(), Unsupported::TcpOutput),
+        _ => {
+            if let Some(path) = absolute(output, "\"-\" or the absolute path of a file", found) {
+                return EventOutput::File(path);
+            }
+        }
+    }
+    EventOutput::Stdout
+}
+
+fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {
+    let Some(listen) = &http.listen else { return Config::default().http };
+    if listen.get_ref().is_empty() {
+        return None;
+    }
+    match listen.get_ref().parse::<SocketAddr>() {
+        Ok(address) => {
+            if !address.ip().is_loopback() {
+                let warning = format!("health and metrics are served on {address} to all who can reach it");
+                found.warn(listen.span(), warning);
+            }
+            Some(address)
+        }
+        Err(_) => {
+            let message = format!(
+                "found {}; expected an IP address and a port such as \"127.0.0.1:9464\", or \"\" to serve nothing",
+                quote(listen.get_ref())
+            );
+            found.error(listen.span(), message);
+            None
+        }
+    }
+}
+
+fn kernel_options(kernel: &Kernel, found: &mut Findings) -> KernelOptions {
+    let defaults = KernelOptions::default();
+    let urgent = ring(&kernel.urgent_ring, "urgent_ring", found);
+    let bulk = ring(&kernel.bulk_ring, "bulk_ring", found);
+    let exits = &kernel.unwatched_exits_per_second;
+    let exits = whole(exits, "unwatched_exits_per_second", 0..=1_000_000, found);
+    KernelOptions {
+        urgent_ring_bytes: urgent.unwrap_or(defaults.urgent_ring_bytes),
+        bulk_ring_bytes: bulk.unwrap_or(defaults.bulk_ring_bytes),
+        unwatched_exits_per_second: exits.unwrap_or(defaults.unwatched_exits_per_second),
+    }
+}
+
+fn ring(size: &At<Text<Size>>, key: &str, found: &mut Findings) -> Option<u32> {
+    const LARGEST: u64 = 256 << 20;
+    let size = size.as_ref()?;
+    let Text(Size(bytes)) = *size.get_ref();
+    // The kernel takes whole pages only, and the size of a page differs from machine to machine.
+    let page = procfs::page_size();
+    if bytes.is_power_of_two() && (page..=LARGEST).contains(&bytes) {
+        return u32::try_from(bytes).ok();
+    }
+    let message =
+        format!("`{key}` is {bytes} bytes; expected a power of two from {}KiB to 256MiB", page / 1024);
+    found.error(size.span(), message);
+    None
+}
+
+fn receiver(
+    alert: &Spanned<super::values::Table<Alert>>,
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Option<AlertReceiver> {
+    let place = alert.span();
+    let alert = &alert.get_ref().0;
+    let format = match &alert.format {
+        None => AlertFormat::Json,
+        Some(format) => match format.get_ref().0 {
+            Format::Known(known) => known,
+            Format::Slack => {
+                found.unsupported(format.span(), Unsupported::SlackFormat);
+                AlertFormat::Json
+            }
+            Format::Pagerduty => {
+                found.unsupported(format.span(), Unsupported::PagerdutyFormat);
+                AlertFormat::Json
+            }
+        },
+    };
+    let Some(webhook) = &alert.webhook else {
+        found.error(place, "an alert receiver without an address; expected `webhook = \"http://…\"`");
+        return None;
+    };
+    let webhook = address::address(webhook, &alert.password_file, address::Scheme::Http, outside, found)?;
+    let min_severity = alert.min_severity.as_ref().map_or(Severity::Warning, |severity| severity.0);
+    Some(AlertReceiver { webhook, format, min_severity })
+}
+
+/// The number, if it is there and in its range.
+fn whole<T: TryFrom<i64>>(
+    number: &At<Whole>,
+    key: &str,
+    range: RangeInclusive<i64>,
+    found: &mut Findings,
+) -> Option<T> {
+    let number = number.as_ref()?;
+    let Whole(value) = *number.get_ref();
+    if range.contains(&value) {
+        return T::try_from(value).ok();
+    }
+    let (low, high) = range.into_inner();
+    found.error(number.span(), format!("`{key}` is {value}; expected a whole number from {low} to {high}"));
+    None
+}
+
+/// The path, if it is absolute.
+fn absolute(path: &Spanned<String>, expected: &str, found: &mut Findings) -> Option<PathBuf> {
+    let text = path.get_ref();
+    if text.starts_with('/') && !text.contains('\0') {
+        return Some(PathBuf::from(text));
+    }
+    found.error(path.span(), format!("found {}; expected {expected}", quote(text)));
+    None
+}
+
+/// The command, if it is not empty and its program is named by an absolute path.
+fn command(command: &Spanned<Vec<Spanned<String>>>, key: &str, found: &mut Findings) -> Option<Vec<String>> {
+    let words = command.get_ref();
+    let Some(program) = words.first() else {
+        found.error(command.span(), format!("`{key}` is empty; expected a program and its arguments"));
+        return None;
+    };
+    absolute(program, "the absolute path of a program, which is not looked up in PATH", found)?;
+    if let Some(word) = words.iter().find(|word| word.get_ref().contains('\0')) {
+        found.error(word.span(), "an argument holds a zero byte; expected text without one");
+        return None;
+    }
+    Some(words.iter().map(|word| word.get_ref().clone()).collect())
+}

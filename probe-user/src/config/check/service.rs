@@ -1,0 +1,250 @@
+//! Services: name, identity, restart policy and limits, and whether these fit together.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::{Outside, absolute, command, dependency, probe::probe, whole};
+use crate::config::{
+    Exec, Identity, Limits, Matcher, RestartPolicy, Service,
+    error::Findings,
+    file::{self, At},
+    unsupported::Unsupported,
+    values::{Table, quote},
+};
+
+/// The services as far as they are valid, in the order of the file.
+pub(super) fn services(
+    written: &[Spanned<Table<file::Service>>],
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Vec<Service> {
+    let mut services: Vec<Service> = Vec::new();
+    for entry in written {
+        let service = service(entry, outside, found);
+        unlike_the_others(&service, &services, entry, found);
+        services.push(service);
+    }
+    dependency::resolve(written, &mut services, found);
+    services
+}
+
+fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: &mut Findings) -> Service {
+    let place = entry.span();
+    let written = &entry.get_ref().0;
+    let name = name(written, place.clone(), found);
+    let identity = identity(written, &name, found);
+    if let Some(maintenance) = &written.maintenance {
+        found.unsupported(maintenance.span(), Unsupported::Maintenance);
+    }
+    let probes: Vec<_> = written.probe.iter().filter_map(|entry| probe(entry, outside, found)).collect();
+    if identity == Some(Identity::Remote) {
+        if written.probe.is_empty() {
+            let message = format!(
+                "service `{name}` gives nothing to watch; expected `unit`, `exec`, `match` or a [[service.probe]]"
+            );
+            found.error(place, message);
+        }
+        if let Some(limits) = &written.limits {
+            let message = format!("limits on the remote service `{name}`; expected them on a local one only");
+            found.error(limits.span(), message);
+        }
+    }
+    Service {
+        restart: restart(written, identity.as_ref(), found),
+        limits: limits(&written.limits, found),
+        identity: identity.unwrap_or(Identity::Remote),
+        depends_on: Vec::new(),
+        critical: written.critical.unwrap_or(true),
+        probes,
+        name,
+    }
+}
+
+fn name(written: &file::Service, place: std::ops::Range<usize>, found: &mut Findings) -> String {
+    let Some(name) = &written.name else {
+        found.error(place, "a service without a name; expected `name = \"…\"`");
+        return String::new();
+    };
+    let text = name.get_ref();
+    let right = (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if !right {
+        let message = format!(
+            "found {}; expected a name of 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and underscores",
+            quote(text)
+        );
+        found.error(name.span(), message);
+    }
+    text.clone()
+}
+
+/// What the service is on this host; None if that is wrong.
+fn identity(written: &file::Service, name: &str, found: &mut Findings) -> Option<Identity> {
+    let spans = [
+        ("unit", written.unit.as_ref().map(Spanned::span)),
+        ("exec", written.exec.as_ref().map(Spanned::span)),
+        ("match", written.matcher.as_ref().map(Spanned::span)),
+    ];
+    let mut given: Vec<_> = spans.into_iter().filter_map(|(key, span)| Some((key, span?))).collect();
+    given.sort_by_key(|(_, span)| span.start);
+    if let [(first, _), (second, span), ..] = given.as_slice() {
+        let message = format!(
+            "service `{name}` has both `{first}` and `{second}`; expected at most one of `unit`, `exec` and `match`"
+        );
+        found.error(span.clone(), message);
+        return None;
+    }
+    if written.exec.is_none() {
+        for (key, value) in [("output", &written.output), ("directory", &written.directory)] {
+            if let Some(value) = value {
+                let message = format!("`{key}` in a service without `exec`; expected it beside `exec` only");
+                found.error(value.span(), message);
+            }
+        }
+    }
+    if let Some(unit) = &written.unit {
+        let text = unit.get_ref();
+        if text.len() <= ".service".len() || !text.ends_with(".service") || text.contains(['/', '\0']) {
+            let message =
+                format!("found {}; expected the full name of a unit such as \"nginx.service\"", quote(text));
+            found.error(unit.span(), message);
+        }
+        return Some(Identity::Unit(text.clone()));
+    }
+    if let Some(exec) = &written.exec {
+        let path = |written: &At<String>, default: String, found: &mut Findings| {
+            let given = written.as_ref().map(|path| absolute(path, "an absolute path", found));
+            given.unwrap_or_else(|| Some(PathBuf::from(default)))
+        };
+        let command = command(exec, "exec", found);
+        let output = path(&written.output, format!("/var/log/hostprobe/{name}.log"), found);
+        let directory = path(&written.directory, "/".to_owned(), found);
+        return Some(Identity::Exec(Exec { command: command?, output: output?, directory: directory? }));
+    }
+    if let Some(matcher) = &written.matcher {
+        return Some(Identity::Match(self::matcher(matcher, found)));
+    }
+    Some(Identity::Remote)
+}
+
+fn matcher(written: &Spanned<Table<file::Matcher>>, found: &mut Findings) -> Matcher {
+    let place = written.span();
+    let Table(written) = written.get_ref();
+    let mut path = |path: &At<String>| absolute(path.as_ref()?, "an absolute path", found);
+    let (exe, pidfile) = (path(&written.exe), path(&written.pidfile));
+    let cgroup = path(&written.cgroup);
+    let port = whole(&written.port, "port", 1..=65535, found);
+    if let Some(container) = &written.container {
+        let id = container.get_ref();
+        if !(12..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            let message =
+                format!("found {}; expected 12 to 64 hexadecimal digits of a container's id", quote(id));
+            found.error(container.span(), message);
+        }
+    }
+    let empty = written.exe.is_none()
+        && written.pidfile.is_none()
+        && written.port.is_none()
+        && written.cgroup.is_none()
+        && written.container.is_none();
+    if empty {
+        let expected = "expected at least one of `exe`, `pidfile`, `port`, `cgroup` and `container`";
+        found.error(place, format!("`match` is empty; {expected}"));
+    }
+    Matcher {
+        exe,
+        pidfile,
+        port,
+        cgroup: cgroup.map(|path| path.to_string_lossy().into_owned()),
+        container: written.container.as_ref().map(|id| id.get_ref().to_ascii_lowercase()),
+    }
+}
+
+fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Findings) -> RestartPolicy {
+    let mut policy =
+        RestartPolicy { enabled: matches!(identity, Some(Identity::Exec(_))), ..RestartPolicy::default() };
+    let Some(Table(written)) = &written.restart else { return policy };
+    if let Some(budget) = &written.budget {
+        (policy.budget, policy.budget_window) = (budget.0.count, budget.0.window);
+    }
+    if let Some(backoff) = &written.backoff {
+        (policy.backoff_first, policy.backoff_max) = (backoff.0.first, backoff.0.max);
+    }
+    policy.grace = written.grace.as_ref().map_or(policy.grace, |grace| grace.0);
+    policy.enabled = written.enabled.as_ref().map_or(policy.enabled, |enabled| *enabled.get_ref());
+    policy.command = written.command.as_ref().and_then(|words| command(words, "command", found));
+
+    let Some(identity) = identity else { return policy };
+    if let Some(words) = written.command.as_ref().filter(|_| !matches!(identity, Identity::Match(_))) {
+        let message = "a restart command for a service without `match`; expected it for `match` only, because \
+                       units and `exec` are restarted without one";
+        found.error(words.span(), message);
+    }
+    let Some(enabled) = written.enabled.as_ref().filter(|enabled| *enabled.get_ref()) else { return policy };
+    match identity {
+        Identity::Remote => {
+            let message = "a remote service cannot be restarted; expected `enabled = false`, or `unit`, \
+                           `exec` or `match` in the service";
+            found.error(enabled.span(), message);
+        }
+        Identity::Match(_) if written.command.is_none() => {
+            let message = "nothing says how to restart this service; expected `command = [\"/…\"]` beside it";
+            found.error(enabled.span(), message);
+        }
+        Identity::Match(_) | Identity::Unit(_) | Identity::Exec(_) => {}
+    }
+    policy
+}
+
+fn limits(written: &At<Table<file::Limits>>, found: &mut Findings) -> Limits {
+    let Some(written) = written else { return Limits::default() };
+    let Table(written) = written.get_ref();
+    let mut percent = |value: &At<f64>, key: &str, most: f64| {
+        let value = value.as_ref()?;
+        if *value.get_ref() > 0.0 && *value.get_ref() <= most {
+            return Some(*value.get_ref());
+        }
+        let message = format!("`{key}` is {}; expected a number above 0 and up to {most}", value.get_ref());
+        found.error(value.span(), message);
+        None
+    };
+    // A service with many threads can use many cores, and 100 percent is one of them.
+    let cpu_percent = percent(&written.cpu_percent, "cpu_percent", 1_000_000.0);
+    let memory_percent = percent(&written.memory_percent, "memory_percent", 100.0);
+    Limits {
+        cpu_percent,
+        memory_percent,
+        threads: whole(&written.threads, "threads", 1..=i64::from(u32::MAX), found),
+        fds: whole(&written.fds, "fds", 1..=i64::from(u32::MAX), found),
+    }
+}
+
+/// Complains if another service has this name or watches the same thing.
+fn unlike_the_others(
+    service: &Service,
+    others: &[Service],
+    entry: &Spanned<Table<file::Service>>,
+    found: &mut Findings,
+) {
+    let written = &entry.get_ref().0;
+    if let Some(name) = &written.name
+        && others.iter().any(|other| other.name == service.name)
+    {
+        let message =
+            format!("another service is named {} already; expected a name of its own", quote(&service.name));
+        found.error(name.span(), message);
+        return;
+    }
+    let place = match &service.identity {
+        Identity::Unit(_) => written.unit.as_ref().map(Spanned::span),
+        Identity::Match(_) => written.matcher.as_ref().map(Spanned::span),
+        // Two copies of one command are two services, and a remote one is known by its probes alone.
+        Identity::Exec(_) | Identity::Remote => None,
+    };
+    let twin = others.iter().find(|other| other.identity == service.identity);
+    if let (Some(place), Some(twin)) = (place, twin) {
+        let message = format!("service `{}` watches the same; expected one service for it", twin.name);
+        found.error(place, message);
+    }
+}

@@ -1,0 +1,62 @@
+//! What applies where the configuration says nothing, be it a file's or a discovered one.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::{Config, EventOutput, KernelOptions, Probe, RestartPolicy, Secret};
+use crate::fact::ProbeKind;
+
+impl Default for Config {
+    /// No services, events to standard output, health and metrics on the loopback interface.
+    fn default() -> Self {
+        Self {
+            events: EventOutput::Stdout,
+            http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+            alerts: Vec::new(),
+            services: Vec::new(),
+            kernel: KernelOptions::default(),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Default for KernelOptions {
+    fn default() -> Self {
+        Self { urgent_ring_bytes: 256 << 10, bulk_ring_bytes: 1 << 20, unwatched_exits_per_second: 50 }
+    }
+}
+
+impl Probe {
+    /// A probe with the times that apply where nothing else is said: every 10 s, at most 5 s, 3 failures.
+    pub fn new(kind: ProbeKind, target: Secret) -> Self {
+        Self {
+            kind,
+            target,
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(5),
+            failures: 3,
+            slow: None,
+            expect_status: Vec::new(),
+            expect_body: None,
+            memory_percent: None,
+            auth_is_alive: false,
+        }
+    }
+}
+
+impl Default for RestartPolicy {
+    /// Watching only; what applies once `enabled` is set.
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            budget: 5,
+            budget_window: Duration::from_secs(600),
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(300),
+            grace: Duration::from_secs(30),
+            command: None,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The shape of the configuration file: every key there is, with its place, before anything is checked.
+//!
+//! Every key is optional here, so that a missing one is reported by the checks, which know what it means.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    template::Template,
+    values::{Backoff, Budget, Format, Size, Table, Text, Whole},
+};
+use crate::fact::Severity;
+
+/// A value that may be missing, with its place.
+pub(super) type At<T> = Option<Spanned<T>>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) events: Option<Table<Events>>,
+    pub(super) http: Option<Table<Http>>,
+    pub(super) kernel: Option<Table<Kernel>>,
+    #[serde(default)]
+    pub(super) alert: Vec<Spanned<Table<Alert>>>,
+    #[serde(default)]
+    pub(super) service: Vec<Spanned<Table<Service>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Events {
+    pub(super) output: At<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: At<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kernel {
+    pub(super) urgent_ring: At<Text<Size>>,
+    pub(super) bulk_ring: At<Text<Size>>,
+    pub(super) unwatched_exits_per_second: At<Whole>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Alert {
+    pub(super) webhook: At<Text<Template>>,
+    pub(super) password_file: At<String>,
+    pub(super) format: At<Text<Format>>,
+    pub(super) min_severity: Option<Text<Severity>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Service {
+    pub(super) name: At<String>,
+    pub(super) unit: At<String>,
+    pub(super) exec: At<Vec<Spanned<String>>>,
+    #[serde(rename = "match")]
+    pub(super) matcher: At<Table<Matcher>>,
+    pub(super) output: At<String>,
+    pub(super) directory: At<String>,
+    #[serde(default)]
+    pub(super) depends_on: Vec<Spanned<String>>,
+    pub(super) critical: Option<bool>,
+    pub(super) maintenance: At<Vec<String>>,
+    #[serde(default)]
+    pub(super) probe: Vec<Spanned<Table<Probe>>>,
+    pub(super) restart: Option<Table<Restart>>,
+    pub(super) limits: At<Table<Limits>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Matcher {
+    pub(super) exe: At<String>,
+    pub(super) pidfile: At<String>,
+    pub(super) port: At<Whole>,
+    pub(super) cgroup: At<String>,
+    pub(super) container: At<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Probe {
+    pub(super) http: At<Text<Template>>,
+    pub(super) tcp: At<Text<Template>>,
+    pub(super) redis: At<Text<Template>>,
+    pub(super) postgres: At<Text<Template>>,
+    pub(super) mysql: At<Text<Template>>,
+    pub(super) grpc: At<toml::Value>,
+    pub(super) exec: At<toml::Value>,
+    pub(super) password_file: At<String>,
+    pub(super) interval: At<Text<Duration>>,
+    pub(super) timeout: At<Text<Duration>>,
+    pub(super) failures: At<Whole>,
+    pub(super) slow: At<Text<Duration>>,
+    pub(super) expect: At<Table<Expect>>,
+    pub(super) memory_percent: At<Whole>,
+    pub(super) connections_percent: At<Whole>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Expect {
+    #[serde(default)]
+    pub(super) status: Vec<Spanned<Whole>>,
+    pub(super) body_contains: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Restart {
+    pub(super) enabled: At<bool>,
+    pub(super) budget: Option<Text<Budget>>,
+    pub(super) backoff: Option<Text<Backoff>>,
+    pub(super) grace: Option<Text<Duration>>,
+    pub(super) command: At<Vec<Spanned<String>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) cpu_percent: At<f64>,
+    pub(super) memory_percent: At<f64>,
+    pub(super) threads: At<Whole>,
+    pub(super) fds: At<Whole>,
+}

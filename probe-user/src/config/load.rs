@@ -1,0 +1,36 @@
+//! The way from a file to a [`Config`]: read, parse, check, and give every finding its place.
+
+use std::path::Path;
+
+use super::{
+    Config, ConfigErrors,
+    check::{self, Outside},
+    error::{locate, refuse},
+    parse, read,
+};
+
+impl Config {
+    /// Reads and checks a configuration file; on failure says everything that is wrong with it.
+    pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
+        let content = read::config(path).map_err(|message| ConfigErrors::whole(path, message))?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let outside = Outside { variable: &variable, readable_by_others: content.readable_by_others };
+        from_text(path, &content.text, &outside)
+    }
+}
+
+fn from_text(path: &Path, text: &str, outside: &Outside<'_>) -> Result<Config, ConfigErrors> {
+    let file = match parse::parse(text) {
+        Ok(file) => file,
+        Err(errors) => return Err(refuse(path, text, errors)),
+    };
+    let (mut config, found) = check::check(&file, outside);
+    if !found.errors.is_empty() {
+        return Err(refuse(path, text, found.errors));
+    }
+    config.warnings = locate(path, text, found.warnings).iter().map(ToString::to_string).collect();
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+mod files;
+mod meaning;
+mod noise;
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::{
+    config::{AlertFormat, EventOutput, Identity},
+    fact::{ProbeKind, ServiceId, Severity},
+};
+
+/// Everything the documented format has, less what this version refuses.
+const FULL: &str = include_str!("full.toml");
+
+fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    let variable = |name: &str| (name == "PASSWORD").then(|| "s3cret".to_owned());
+    let outside = Outside { variable: &variable, readable_by_others: true };
+    from_text(Path::new("h.toml"), text, &outside)
+}
+
+/// Asserts that a text is refused with exactly these lines, less the file's name.
+fn refused(text: &str, expected: &[&str]) {
+    let errors = parse(text).expect_err(text).to_string();
+    let lines: Vec<&str> = errors.lines().map(|line| line.strip_prefix("h.toml:").unwrap()).collect();
+    assert_eq!(lines, expected, "\n{text}");
+}
+
+fn warned(text: &str) -> Vec<String> {
+    let warnings = parse(text).unwrap_or_else(|errors| panic!("{errors}")).warnings;
+    warnings.iter().map(|line| line.strip_prefix("h.toml:").unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_empty_file_is_valid() {
+    let config = parse("").unwrap();
+    assert_eq!(config.events, EventOutput::Stdout);
+    assert_eq!(config.http, Some("127.0.0.1:9464".parse().unwrap()));
+    assert!(config.services.is_empty() && config.warnings.is_empty());
+    assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
+}
+
+#[test]
+fn the_full_example_is_read_as_it_is_meant() {
+    let config = parse(FULL).unwrap();
+    let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["api", "worker", "cache", "weather-api", "orders-db"]);
+    let [api, worker, cache, weather, db] = config.services.as_slice() else { panic!("five services") };
+
+    assert_eq!(api.identity, Identity::Unit("api-server.service".to_owned()));
+    assert_eq!(api.depends_on, [ServiceId(2), ServiceId(4)]);
+    assert!(api.critical && api.restart.enabled && !weather.critical);
+    assert_eq!((api.restart.budget, api.restart.budget_window.as_secs()), (5, 600));
+    assert_eq!((api.restart.backoff_first.as_secs(), api.restart.backoff_max.as_secs()), (1, 300));
+    assert_eq!(api.limits.cpu_percent, Some(90.0));
+    let probe = &api.probes[0];
+    assert_eq!((probe.kind, probe.target.expose()), (ProbeKind::Http, "http://127.0.0.1:8080/health"));
+    assert_eq!(
+        (probe.expect_status.as_slice(), probe.expect_body.as_deref()),
+        ([200].as_slice(), Some("ok"))
+    );
+    assert_eq!(probe.slow.map(|slow| slow.as_secs()), Some(2));
+
+    let Identity::Exec(exec) = &worker.identity else { panic!("worker is an exec service") };
+    assert_eq!(exec.output, PathBuf::from("/var/log/hostprobe/worker.log"));
+    assert_eq!(exec.directory, PathBuf::from("/"));
+    assert!(worker.restart.enabled, "what hostprobe starts itself it also restarts");
+
+    let Identity::Match(matcher) = &cache.identity else { panic!("cache is matched") };
+    assert_eq!(matcher.port, Some(6379));
+    assert!(!cache.restart.enabled);
+    assert_eq!(cache.probes[0].memory_percent, Some(90));
+    assert_eq!(weather.identity, Identity::Remote);
+    assert_eq!(weather.probes[0].timeout.as_secs(), 3);
+    assert_eq!(weather.probes[0].interval.as_secs(), 10);
+    assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
+
+    assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
+    assert_eq!(config.alerts[0].min_severity, Severity::Critical);
+    assert_eq!(config.alerts[1].min_severity, Severity::Warning);
+    let warnings = [
+        "25:15: `maintenance` is not supported by this version: alerts and restarts happen in these hours as in any other",
+        "74:23: `connections_percent` is not supported by this version: only a server that refuses for lack of connections is noticed",
+    ];
+    let found: Vec<&str> = config.warnings.iter().map(|line| line.strip_prefix("h.toml:").unwrap()).collect();
+    assert_eq!(found, warnings);
+}
+
+#[test]
+fn every_wrong_key_and_value_is_told_at_once() {
+    let text = "\
+[http]
+listne = \"x\"
+[[service]]
+name = 5
+critical = \"yes\"
+exec = [\"/bin/a\", 1]
+[[service.probe]]
+interval = \"10 sec\"
+failures = 1.5
+expect = { status = [\"200\"] }
+";
+    refused(
+        text,
+        &[
+            "2:1: unknown key `listne` (did you mean `listen`?); expected `listen`",
+            "4:8: found integer `5`; expected a string",
+            "5:12: found a string; expected true or false",
+            "6:19: found integer `1`; expected a string",
+            "8:12: found \"10 sec\"; expected a duration such as \"250ms\", \"10s\", \"5m\" or \"1h\"",
+            "9:12: found floating point `1.5`; expected a whole number",
+            "10:22: found a string; expected a whole number",
+        ],
+    );
+}
+
+#[test]
+fn a_wrong_shape_is_told_in_toml_words() {
+    refused(
+        "[service]\nname = \"a\"",
+        &["1:1: found a table; expected a list (a table of a list begins with `[[`)"],
+    );
+    refused("events = [\"-\"]", &["1:10: found a list; expected a table"]);
+    refused("[[service]]\nmatch = \"x\"", &["2:9: found a string; expected a table"]);
+    refused(
+        "[[alert]]\nwebhook = \"http://h/\"\nformat = \"teams\"\nmin_severity = \"loud\"",
+        &[
+            "3:10: found \"teams\"; expected \"json\" or \"alertmanager\"",
+            "4:16: found \"loud\"; expected \"info\", \"warning\" or \"critical\"",
+        ],
+    );
+    refused(
+        "[kernel]\nurgent_ring = \"256KB\"\nbulk_ring = 5",
+        &[
+            "2:15: found \"256KB\"; expected a size such as \"256KiB\" or \"1MiB\"",
+            "3:13: found integer `5`; expected a size such as \"256KiB\" or \"1MiB\"",
+        ],
+    );
+}
+
+#[test]
+fn wrong_syntax_has_its_place() {
+    refused("[http\nlisten = \"\"", &["1:6: unclosed table; expected `]`"]);
+    refused("[http]\nlisten = \"\"\nlisten = \"\"", &["3:1: duplicate key; expected each key once"]);
+    refused(
+        "a = 1\nä = 2\nb =",
+        &[
+            "2:1: invalid unquoted key; expected letters, numbers, `-`, `_`",
+            "3:4: string values must be quoted; expected literal string",
+        ],
+    );
+}

@@ -1,0 +1,328 @@
+//! Files of the right shape that mean nothing good, or something worth a warning.
+
+use super::*;
+
+/// A service with a probe that works, and these lines more in the service.
+fn service(lines: &str) -> String {
+    format!("[[service]]\nname = \"a\"\nunit = \"a.service\"\n{lines}")
+}
+
+/// A remote service with one probe of these lines, which begin on line 4.
+fn probe(lines: &str) -> String {
+    format!("[[service]]\nname = \"a\"\n[[service.probe]]\n{lines}")
+}
+
+#[test]
+fn a_service_is_one_thing() {
+    refused(
+        "[[service]]\nname = \"a\"\nexec = [\"/a\"]\nunit = \"a.service\"",
+        &["4:8: service `a` has both `exec` and `unit`; expected at most one of `unit`, `exec` and `match`"],
+    );
+    refused(
+        "[[service]]\nname = \"a\"",
+        &["1:1: service `a` gives nothing to watch; expected `unit`, `exec`, `match` or a [[service.probe]]"],
+    );
+    refused(
+        &service("output = \"/x\""),
+        &["4:10: `output` in a service without `exec`; expected it beside `exec` only"],
+    );
+    refused("[[service]]\nunit = \"a.service\"", &["1:1: a service without a name; expected `name = \"…\"`"]);
+    refused(
+        "[[service]]\nname = \"a b\"\nunit = \"ab\"",
+        &[
+            "2:8: found \"a b\"; expected a name of 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and underscores",
+            "3:8: found \"ab\"; expected the full name of a unit such as \"nginx.service\"",
+        ],
+    );
+    refused(
+        "[[service]]\nname = \"a\"\nexec = [\"python3\"]\noutput = \"x.log\"\n[[service]]\nname = \"b\"\nexec = []",
+        &[
+            "3:9: found \"python3\"; expected the absolute path of a program, which is not looked up in PATH",
+            "4:10: found \"x.log\"; expected an absolute path",
+            "7:8: `exec` is empty; expected a program and its arguments",
+        ],
+    );
+}
+
+#[test]
+fn a_match_says_something() {
+    let matched = |lines: &str| format!("[[service]]\nname = \"a\"\nmatch = {lines}");
+    refused(
+        &matched("{}"),
+        &[
+            "3:9: `match` is empty; expected at least one of `exe`, `pidfile`, `port`, `cgroup` and `container`",
+        ],
+    );
+    refused(
+        &matched("{ exe = \"nginx\", port = 0, container = \"web\" }"),
+        &[
+            "3:17: found \"nginx\"; expected an absolute path",
+            "3:33: `port` is 0; expected a whole number from 1 to 65535",
+            "3:48: found \"web\"; expected 12 to 64 hexadecimal digits of a container's id",
+        ],
+    );
+}
+
+#[test]
+fn no_two_services_are_the_same() {
+    let text = format!("{}{}", service(""), service(""));
+    refused(&text, &["5:8: another service is named \"a\" already; expected a name of its own"]);
+    let text = format!("{}[[service]]\nname = \"b\"\nunit = \"a.service\"", service(""));
+    refused(&text, &["6:8: service `a` watches the same; expected one service for it"]);
+}
+
+#[test]
+fn dependencies_exist_and_do_not_turn_in_circles() {
+    let services = |of_a: &str, of_b: &str, of_c: &str| {
+        let one = |name, on| {
+            format!("[[service]]\nname = \"{name}\"\nunit = \"{name}.service\"\ndepends_on = [{on}]\n")
+        };
+        one("orders-db", of_a) + &one("cache", of_b) + &one("api", of_c)
+    };
+    refused(
+        &services("", "", "\"order-db\", \"cash\", \"mail\""),
+        &[
+            "12:15: unknown service \"order-db\" (did you mean `orders-db`?); expected the name of a service in this file",
+            "12:27: unknown service \"cash\" (did you mean `cache`?); expected the name of a service in this file",
+            "12:35: unknown service \"mail\"; expected the name of a service in this file",
+        ],
+    );
+    refused(
+        &services("\"api\"", "\"orders-db\"", "\"cache\""),
+        &[
+            "8:15: a dependency cycle: orders-db → api → cache → orders-db; expected no service to depend on itself, even through others",
+        ],
+    );
+    refused(
+        &services("", "", "\"cache\", \"api\""),
+        &[
+            "12:24: a dependency cycle: api → api; expected no service to depend on itself, even through others",
+        ],
+    );
+    assert_eq!(
+        parse(&services("", "\"orders-db\"", "\"cache\", \"cache\", \"orders-db\"")).unwrap().services[2]
+            .depends_on,
+        [ServiceId(1), ServiceId(0)]
+    );
+}
+
+#[test]
+fn a_probe_speaks_one_protocol_with_its_own_options() {
+    const ONE: &str = "expected exactly one of `http`, `tcp`, `redis`, `postgres` and `mysql`";
+    refused(&probe("interval = \"1s\""), &[&format!("3:1: a probe without a protocol; {ONE}")]);
+    refused(
+        &probe("tcp = \"h:1\"\nhttp = \"http://h\""),
+        &[&format!("5:8: a probe has both `tcp` and `http`; {ONE}")],
+    );
+    refused(
+        &probe("tcp = \"h:1\"\nexpect = {}\nmemory_percent = 5\nconnections_percent = 5"),
+        &[
+            "5:10: `expect` in a tcp probe; expected it in http probes only",
+            "6:18: `memory_percent` in a tcp probe; expected it in redis probes only",
+            "7:23: `connections_percent` in a tcp probe; expected it in postgres probes only",
+        ],
+    );
+    refused(
+        &probe(
+            "redis = \"redis://h\"\ninterval = \"1ms\"\ntimeout = \"2h\"\nfailures = 0\nmemory_percent = 101",
+        ),
+        &[
+            "5:12: `interval` is 1ms; expected from 100ms to 86400s",
+            "6:11: `timeout` is 7200s; expected from 1ms to 3600s",
+            "7:12: `failures` is 0; expected a whole number from 1 to 1000",
+            "8:18: `memory_percent` is 101; expected a whole number from 1 to 100",
+        ],
+    );
+    refused(
+        &probe("http = \"http://h\"\nexpect = { status = [200, 20] }"),
+        &["5:27: `status` is 20; expected a whole number from 100 to 599"],
+    );
+}
+
+#[test]
+fn an_address_fits_its_protocol_and_is_never_repeated() {
+    let http = "expected an address such as \"http://127.0.0.1:8080/health\"";
+    let tcp = "expected a host and a port such as \"127.0.0.1:8080\"";
+    let redis = "expected an address such as \"redis://127.0.0.1:6379\"";
+    let postgres = "expected an address such as \"postgres://user@127.0.0.1/database\"";
+    let hint = "(special characters of a password are written as %XX)";
+    for (line, expected) in [
+        ("http = \"ftp://u:s3cret@h\"", format!("4:8: a wrong address; {http}")),
+        ("http = \"http://\"", format!("4:8: a wrong address: empty host {hint}; {http}")),
+        (
+            "http = \"http://u:s3c/ret@h\"",
+            format!("4:8: a wrong address: invalid port number {hint}; {http}"),
+        ),
+        ("tcp = \"h\"", format!("4:7: a wrong address; {tcp}")),
+        ("tcp = \"h:70000\"", format!("4:7: a wrong address; {tcp}")),
+        ("tcp = \"::1:80\"", format!("4:7: a wrong address; {tcp}")),
+        (
+            "redis = \"redis://h/x\"",
+            format!("4:9: a wrong Redis address: only a database number may follow the host; {redis}"),
+        ),
+        ("postgres = \"mysql://h\"", format!("4:12: a wrong address; {postgres}")),
+        (
+            "postgres = \"postgres://u@h/d?port=x\"",
+            format!("4:12: a wrong PostgreSQL address: invalid value for option `port`; {postgres}"),
+        ),
+        ("postgres = \"postgres:///d\"", format!("4:12: an address without a host; {postgres}")),
+        (
+            "mysql = \"mysql://\"",
+            "4:9: an address without a host; expected an address such as \"mysql://127.0.0.1:3306\""
+                .to_owned(),
+        ),
+        (
+            "http = \"http://h/${NOWHERE}\"",
+            "4:8: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon"
+                .to_owned(),
+        ),
+        (
+            "tcp = \"h:1\"\npassword_file = \"x\"",
+            "5:17: found \"x\"; expected the absolute path of a file that holds the password alone"
+                .to_owned(),
+        ),
+    ] {
+        refused(&probe(line), &[&expected]);
+    }
+    for line in [
+        "tcp = \"[::1]:80\"",
+        "redis = \"redis://h/1\"",
+        "mysql = \"mysql://h\"",
+        "postgres = \"postgresql://u@%2Frun%2Fpostgresql/d\"",
+    ] {
+        assert_eq!(warned(&probe(line)), [""; 0], "{line}");
+    }
+}
+
+#[test]
+fn what_this_version_cannot_do_is_said() {
+    const PROBE: &str = "expected `http`, `tcp`, `redis`, `postgres` or `mysql`";
+    for (text, expected) in [
+        (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
+        (probe("exec = [\"/x\"]"), format!("4:8: exec probes are not supported by this version; {PROBE}")),
+        (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
+        (
+            probe("postgres = \"postgres://u@h/d?sslmode=require\""),
+            "4:12: TLS to PostgreSQL is not supported by this version; expected `sslmode=disable` or `sslmode=prefer`".to_owned(),
+        ),
+        (
+            "[events]\noutput = \"journald\"".to_owned(),
+            "2:10: events to journald are not supported by this version; expected \"-\" or the path of a file".to_owned(),
+        ),
+        (
+            "[events]\noutput = \"tcp:h:1\"".to_owned(),
+            "2:10: events over TCP are not supported by this version; expected \"-\" or the path of a file".to_owned(),
+        ),
+        (
+            "[events]\noutput = \"unix:/x\"".to_owned(),
+            "2:10: events to a Unix socket are not supported by this version; expected \"-\" or the path of a file".to_owned(),
+        ),
+        (
+            "[[alert]]\nwebhook = \"http://h\"\nformat = \"slack\"".to_owned(),
+            "3:10: the format \"slack\" is not supported by this version; expected \"json\" or \"alertmanager\"".to_owned(),
+        ),
+    ] {
+        refused(&text, &[&expected]);
+    }
+}
+
+#[test]
+fn a_restart_has_a_way_to_be_done() {
+    refused(
+        &probe("tcp = \"h:1\"\n[service.restart]\nenabled = true"),
+        &[
+            "6:11: a remote service cannot be restarted; expected `enabled = false`, or `unit`, `exec` or `match` in the service",
+        ],
+    );
+    refused(
+        "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n[service.restart]\nenabled = true",
+        &["5:11: nothing says how to restart this service; expected `command = [\"/…\"]` beside it"],
+    );
+    refused(
+        &service("[service.restart]\ncommand = [\"bounce\"]\nbudget = \"5\"\nbackoff = \"5m..1s\""),
+        &[
+            "6:10: found \"5\"; expected a count and a duration such as \"5 per 10m\"",
+            "7:11: found \"5m..1s\"; expected the shortest and the longest wait such as \"1s..5m\"",
+        ],
+    );
+    refused(
+        &service("[service.restart]\ncommand = [\"bounce\"]"),
+        &[
+            "5:11: a restart command for a service without `match`; expected it for `match` only, because units and `exec` are restarted without one",
+            "5:12: found \"bounce\"; expected the absolute path of a program, which is not looked up in PATH",
+        ],
+    );
+}
+
+#[test]
+fn limits_are_in_range_and_on_local_services() {
+    refused(
+        &service("limits = { cpu_percent = 0, memory_percent = 101, threads = 0, fds = -1 }"),
+        &[
+            "4:26: `cpu_percent` is 0; expected a number above 0 and up to 1000000",
+            "4:46: `memory_percent` is 101; expected a number above 0 and up to 100",
+            "4:61: `threads` is 0; expected a whole number from 1 to 4294967295",
+            "4:70: `fds` is -1; expected a whole number from 1 to 4294967295",
+        ],
+    );
+    refused(
+        &probe("tcp = \"h:1\"\n[service.limits]\nfds = 5"),
+        &["5:1: limits on the remote service `a`; expected them on a local one only"],
+    );
+}
+
+#[test]
+fn the_daemons_own_parts_are_checked() {
+    refused(
+        "[http]\nlisten = \"localhost:9464\"",
+        &[
+            "2:10: found \"localhost:9464\"; expected an IP address and a port such as \"127.0.0.1:9464\", or \"\" to serve nothing",
+        ],
+    );
+    refused(
+        "[events]\noutput = \"events.ndjson\"",
+        &["2:10: found \"events.ndjson\"; expected \"-\" or the absolute path of a file"],
+    );
+    refused(
+        "[[alert]]\nformat = \"json\"",
+        &["1:1: an alert receiver without an address; expected `webhook = \"http://…\"`"],
+    );
+    let page = procfs::page_size() / 1024;
+    refused(
+        "[kernel]\nbulk_ring = \"3MiB\"\nunwatched_exits_per_second = -1",
+        &[
+            &format!("2:13: `bulk_ring` is 3145728 bytes; expected a power of two from {page}KiB to 256MiB"),
+            "3:30: `unwatched_exits_per_second` is -1; expected a whole number from 0 to 1000000",
+        ],
+    );
+    assert_eq!(parse("[http]\nlisten = \"\"").unwrap().http, None);
+    assert_eq!(parse("[events]\noutput = \"/e\"").unwrap().events, EventOutput::File("/e".into()));
+}
+
+#[test]
+fn what_is_hardly_meant_gets_a_warning() {
+    for (text, expected) in [
+        (
+            "[http]\nlisten = \"0.0.0.0:9464\"".to_owned(),
+            "2:10: health and metrics are served on 0.0.0.0:9464 to all who can reach it",
+        ),
+        (
+            probe("tcp = \"h:1\"\ntimeout = \"11s\""),
+            "5:11: a probe may take 11s but is due every 10s: while it hangs, the next ones wait",
+        ),
+        (
+            probe("tcp = \"h:1\"\nslow = \"5s\""),
+            "5:8: an answer counts as slow after 5s but as failed after 5s, so none is ever slow",
+        ),
+        (
+            probe("mysql = \"mysql://u:${PASSWORD}@h\""),
+            "4:9: a mysql probe reads the server's greeting and needs no password",
+        ),
+        (
+            probe("redis = \"redis://:s3cret@h\""),
+            "4:9: a password stands in this file, which others may read: take their right away (chmod 600), or use `password_file` or ${NAME}",
+        ),
+    ] {
+        assert_eq!(warned(&text), [expected], "\n{text}");
+    }
+}

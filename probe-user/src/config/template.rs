@@ -1,0 +1,156 @@
+//! Addresses in a configuration file, and how their secrets get into them: `${NAME}` and `password_file`.
+
+use reqwest::Url;
+
+use super::{Secret, values::Written};
+
+/// An address as it is written: a text in which `${NAME}` stands for a variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Template {
+    written: String,
+}
+
+impl Written for Template {
+    const EXPECTED: &'static str = "an address, in which only ${NAME} may follow a `$` and stands for a \
+                                    variable of the environment";
+
+    fn read(text: &str) -> Option<Self> {
+        let names_are_whole = text.split("${").skip(1).all(|rest| {
+            rest.split_once('}').is_some_and(|(name, _)| {
+                !name.is_empty()
+                    && !name.starts_with(|c: char| c.is_ascii_digit())
+                    && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+            })
+        });
+        names_are_whole.then(|| Self { written: text.to_owned() })
+    }
+}
+
+impl Template {
+    /// The address with its variables put in; the name of a variable that is not set otherwise.
+    ///
+    /// A value that stands for a password or a part of one is percent-encoded, any other is put in as it is.
+    pub(super) fn fill(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
+        if !self.has_variables() {
+            return Ok(Secret::new(&self.written));
+        }
+        let credentials = self.credentials_end();
+        let mut text = String::new();
+        let mut rest = self.written.as_str();
+        while let Some((before, after)) = rest.split_once("${") {
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| name.to_owned())?;
+            text.push_str(before);
+            let offset = self.written.len() - rest.len() + before.len();
+            text.push_str(&if offset < credentials { percent_encode(&value) } else { value });
+            rest = after;
+        }
+        text.push_str(rest);
+        Ok(Secret::shown_as(text, &self.written))
+    }
+
+    /// Whether a part of it comes from the environment.
+    pub(super) fn has_variables(&self) -> bool {
+        self.written.contains("${")
+    }
+
+    /// Whether a password stands in the file itself, for all who can read the file.
+    pub(super) fn holds_password(&self) -> bool {
+        let (start, end) = (self.authority_start(), self.credentials_end());
+        let in_credentials = self.written[start.min(end)..end]
+            .split_once(':')
+            .is_some_and(|(_, password)| password.len() > 1 && !password.starts_with("${"));
+        let in_query = self.written.split_once('?').is_some_and(|(_, query)| {
+            query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| {
+                let key = key.to_ascii_lowercase();
+                ["password", "token", "secret", "key"].iter().any(|word| key.contains(word))
+                    && !value.starts_with("${")
+            })
+        });
+        in_credentials || in_query
+    }
+
+    fn authority_start(&self) -> usize {
+        self.written.find("://").map_or(0, |scheme| scheme + 3)
+    }
+
+    /// The offset of the `@` that ends user and password, or 0.
+    fn credentials_end(&self) -> usize {
+        let start = self.authority_start();
+        let authority = self.written[start..].split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rfind('@').map_or(0, |at| start + at + 1)
+    }
+}
+
+/// The address with this password; None if it has no place for one.
+pub(super) fn with_password(address: &Secret, password: &str) -> Option<Secret> {
+    let mut url = Url::parse(address.expose()).ok()?;
+    // Encoded here already, because the URL's own encoding leaves a `%` of the password as it is.
+    url.set_password(Some(&percent_encode(password))).ok()?;
+    Some(Secret::shown_as(url, address.to_string()))
+}
+
+fn percent_encode(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(text: &str) -> Result<Secret, String> {
+        let variable = |name: &str| match name {
+            "PW" => Some("p@s/s%".to_owned()),
+            "PATH_TOKEN" => Some("T/B".to_owned()),
+            "EMPTY" => Some(String::new()),
+            _ => None,
+        };
+        Template::read(text).unwrap().fill(&variable)
+    }
+
+    #[test]
+    fn a_password_from_the_environment_is_encoded_and_never_shown() {
+        let url = fill("postgres://u:${PW}@h/db?application_name=a@b").unwrap();
+        assert_eq!(url.expose(), "postgres://u:p%40s%2Fs%25@h/db?application_name=a@b");
+        assert_eq!(url.to_string(), "postgres://u@h/db");
+        let hook = fill("https://h/${PATH_TOKEN}/x").unwrap();
+        assert_eq!(
+            (hook.expose(), hook.to_string().as_str()),
+            ("https://h/T/B/x", "https://h/${PATH_TOKEN}/x")
+        );
+    }
+
+    #[test]
+    fn an_unset_or_empty_variable_is_named() {
+        assert_eq!(fill("http://${NOWHERE}/"), Err("NOWHERE".to_owned()));
+        assert_eq!(fill("http://${EMPTY}/"), Err("EMPTY".to_owned()));
+    }
+
+    #[test]
+    fn a_broken_variable_is_refused() {
+        for text in ["http://${", "http://${}", "http://${A-B}", "http://${1}"] {
+            assert_eq!(Template::read(text), None, "{text}");
+        }
+        assert!(Template::read("http://h/$x}").is_some());
+    }
+
+    #[test]
+    fn a_password_in_the_file_is_noticed() {
+        let holds = |text: &str| Template::read(text).unwrap().holds_password();
+        assert!(holds("redis://:pw@h") && holds("http://h/?api_key=5") && holds("postgres://u:p@h"));
+        assert!(!holds("redis://h") && !holds("postgres://u:${PW}@h") && !holds("http://h/?token=${T}"));
+        assert!(!holds("postgres://u@h/x:y@z") && !holds("postgres://u:@h"));
+    }
+
+    #[test]
+    fn a_password_from_a_file_takes_its_place() {
+        let url = with_password(&Secret::new("redis://127.0.0.1:6379"), "100%41 é").unwrap();
+        assert_eq!(url.expose(), "redis://:100%2541%20%C3%A9@127.0.0.1:6379");
+        assert_eq!(url.to_string(), "redis://127.0.0.1:6379");
+        assert_eq!(with_password(&Secret::new("127.0.0.1:80"), "x"), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! What a configuration may say that this version does not act on: the one list of it.
+//!
+//! Where it would leave something unwatched or somebody untold, the configuration is refused; elsewhere it
+//! is accepted with a warning. Nothing is ignored in silence.
+
+use super::error::Findings;
+
+/// Something that is right in a configuration and that this version does not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unsupported {
+    /// `output = "unix:…"`.
+    UnixOutput,
+    /// `output = "tcp:…"`.
+    TcpOutput,
+    /// `output = "journald"`.
+    JournaldOutput,
+    /// `format = "slack"`.
+    SlackFormat,
+    /// `format = "pagerduty"`.
+    PagerdutyFormat,
+    /// `grpc = …` in a probe.
+    GrpcProbe,
+    /// `exec = …` in a probe.
+    ExecProbe,
+    /// A `rediss:` address.
+    RedisTls,
+    /// `sslmode=require` and stricter.
+    PostgresTls,
+    /// `connections_percent`.
+    ConnectionsPercent,
+    /// `maintenance`.
+    Maintenance,
+}
+
+impl Unsupported {
+    /// None: it is refused, else what happens instead.
+    fn instead(self) -> Option<&'static str> {
+        match self {
+            Self::ConnectionsPercent => Some("only a server that refuses for lack of connections is noticed"),
+            Self::Maintenance => Some("alerts and restarts happen in these hours as in any other"),
+            Self::UnixOutput
+            | Self::TcpOutput
+            | Self::JournaldOutput
+            | Self::SlackFormat
+            | Self::PagerdutyFormat
+            | Self::GrpcProbe
+            | Self::ExecProbe
+            | Self::RedisTls
+            | Self::PostgresTls => None,
+        }
+    }
+
+    /// What it is, and what can be written today.
+    fn what_and_expected(self) -> (&'static str, &'static str) {
+        const OUTPUT: &str = r#""-" or the path of a file"#;
+        const FORMAT: &str = r#""json" or "alertmanager""#;
+        const PROBE: &str = "`http`, `tcp`, `redis`, `postgres` or `mysql`";
+        match self {
+            Self::UnixOutput => ("events to a Unix socket are", OUTPUT),
+            Self::TcpOutput => ("events over TCP are", OUTPUT),
+            Self::JournaldOutput => ("events to journald are", OUTPUT),
+            Self::SlackFormat => ("the format \"slack\" is", FORMAT),
+            Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
+            Self::GrpcProbe => ("grpc probes are", PROBE),
+            Self::ExecProbe => ("exec probes are", PROBE),
+            Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
+            Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
+            Self::ConnectionsPercent => ("`connections_percent` is", ""),
+            Self::Maintenance => ("`maintenance` is", ""),
+        }
+    }
+}
+
+impl Findings {
+    /// Notes that the configuration asks for what this version does not do.
+    pub(super) fn unsupported(&mut self, at: std::ops::Range<usize>, what: Unsupported) {
+        let (subject, expected) = what.what_and_expected();
+        match what.instead() {
+            Some(instead) => self.warn(at, format!("{subject} not supported by this version: {instead}")),
+            None => self.error(at, format!("{subject} not supported by this version; expected {expected}")),
+        }
+    }
+}

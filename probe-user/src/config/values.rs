@@ -1,0 +1,245 @@
+//! The small values of a configuration file: each knows how it is written and what to say when it is not.
+
+use std::{fmt, marker::PhantomData, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Visitor, value::MapAccessDeserializer},
+};
+
+use crate::{config::AlertFormat, fact::Severity};
+
+/// A value written as a string of its own form.
+pub(super) trait Written: Sized {
+    /// What it is, with an example: completes "expected …".
+    const EXPECTED: &'static str;
+
+    /// Reads it, or says None.
+    fn read(text: &str) -> Option<Self>;
+}
+
+/// A [`Written`] value as serde sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Text<T>(pub(super) T);
+
+impl<'de, T: Written> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<T: Written> Visitor<'_> for Reader<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(T::EXPECTED)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+                T::read(text)
+                    .ok_or_else(|| E::custom(format_args!("found {}, expected {}", quote(text), T::EXPECTED)))
+            }
+        }
+        deserializer.deserialize_str(Reader(PhantomData)).map(Text)
+    }
+}
+
+/// A text as an error may repeat it: quoted, and left out where it is long or could be a URL with a password.
+pub(super) fn quote(text: &str) -> String {
+    if text.contains("://") || text.contains('@') || text.len() > 60 {
+        "another text".to_owned()
+    } else {
+        format!("{text:?}")
+    }
+}
+
+impl Written for Duration {
+    const EXPECTED: &'static str = r#"a duration such as "250ms", "10s", "5m" or "1h""#;
+
+    fn read(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            _ => return None,
+        };
+        number.checked_mul(millis).map(Self::from_millis)
+    }
+}
+
+/// How many restarts are allowed in how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Budget {
+    pub(super) count: u32,
+    pub(super) window: Duration,
+}
+
+impl Written for Budget {
+    const EXPECTED: &'static str = r#"a count and a duration such as "5 per 10m""#;
+
+    fn read(text: &str) -> Option<Self> {
+        let (count, window) = text.split_once(" per ")?;
+        let (count, window) = (digits(count.trim())?.try_into().ok()?, Duration::read(window.trim())?);
+        (count > 0 && window > Duration::ZERO).then_some(Self { count, window })
+    }
+}
+
+/// The waits between restarts: the first one and the longest one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Backoff {
+    pub(super) first: Duration,
+    pub(super) max: Duration,
+}
+
+impl Written for Backoff {
+    const EXPECTED: &'static str = r#"the shortest and the longest wait such as "1s..5m""#;
+
+    fn read(text: &str) -> Option<Self> {
+        let (first, max) = text.split_once("..")?;
+        let (first, max) = (Duration::read(first.trim())?, Duration::read(max.trim())?);
+        (Duration::ZERO < first && first <= max).then_some(Self { first, max })
+    }
+}
+
+/// A size in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size(pub(super) u64);
+
+impl Written for Size {
+    const EXPECTED: &'static str = r#"a size such as "256KiB" or "1MiB""#;
+
+    fn read(text: &str) -> Option<Self> {
+        let (number, unit) = number_and_unit(text)?;
+        let bytes = match unit {
+            "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return None,
+        };
+        number.checked_mul(bytes).map(Self)
+    }
+}
+
+impl Written for Severity {
+    const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
+
+    fn read(text: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Critical].into_iter().find(|severity| severity.as_str() == text)
+    }
+}
+
+/// The form of an alert, also of those that this version cannot write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Known(AlertFormat),
+    Slack,
+    Pagerduty,
+}
+
+impl Written for Format {
+    const EXPECTED: &'static str = r#""json" or "alertmanager""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "json" => Some(Self::Known(AlertFormat::Json)),
+            "alertmanager" => Some(Self::Known(AlertFormat::Alertmanager)),
+            "slack" => Some(Self::Slack),
+            "pagerduty" => Some(Self::Pagerduty),
+            _ => None,
+        }
+    }
+}
+
+/// A whole number of any size; its range is checked where its meaning is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whole(pub(super) i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Whole, E> {
+                Ok(Whole(number))
+            }
+        }
+        deserializer.deserialize_i64(Reader)
+    }
+}
+
+/// A table, and only a table: serde's derived structs would also read an array by position.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Table<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Reader(PhantomData)).map(Table)
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let unit = text.find(|c: char| !c.is_ascii_digit())?;
+    Some((digits(&text[..unit])?, text[unit..].trim_start()))
+}
+
+/// A number of digits alone; the standard parser would also take a sign.
+fn digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, millis) in [("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("0s", 0)]
+        {
+            assert_eq!(Duration::read(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in
+            ["", "10", "s", "-1s", "+1s", "1.5s", "10 sec", "99999999999999999999s", "18446744073709551615h"]
+        {
+            assert_eq!(Duration::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn budgets_back_offs_and_sizes_have_their_forms() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        assert_eq!(Budget::read("5 per 10m"), Some(Budget { count: 5, window: minutes(10) }));
+        assert_eq!([Budget::read("0 per 10m"), Budget::read("5 per 0s"), Budget::read("5/10m")], [None; 3]);
+        assert_eq!(Backoff::read("1s..5m"), Some(Backoff { first: Duration::from_secs(1), max: minutes(5) }));
+        assert_eq!([Backoff::read("5m..1s"), Backoff::read("1s"), Backoff::read("0s..0s")], [None; 3]);
+        assert_eq!(Size::read("256KiB"), Some(Size(262_144)));
+        assert_eq!(
+            [Size::read("256KB"), Size::read("256"), Size::read("18446744073709551615KiB")],
+            [None; 3]
+        );
+    }
+
+    #[test]
+    fn what_could_hold_a_password_is_not_repeated() {
+        assert_eq!(quote("10 sec"), r#""10 sec""#);
+        assert_eq!(quote("redis://:pw@h"), "another text");
+        assert_eq!(quote("user:pw@h"), "another text");
+    }
+}

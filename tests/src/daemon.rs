@@ -1,0 +1,192 @@
+//! The daemon under test: the real binary, and what it says on its event stream.
+
+use std::{
+    io::Write,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use crate::{parts::built, process::Running};
+
+/// Longest wait for the daemon to watch, on a busy machine.
+const READY: Duration = Duration::from_secs(30);
+
+/// A running daemon, ended when it is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    process: Running,
+    config: NamedTempFile,
+}
+
+/// A place in the event stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(usize);
+
+impl Daemon {
+    /// Starts `hostprobe run` with this configuration and these further arguments.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start(config_toml: &str, args: &[&str]) -> Self {
+        Self::start_with(config_toml, args, |command| command)
+    }
+
+    /// The same, with a say in the command, for its environment.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start_with(
+        config_toml: &str,
+        args: &[&str],
+        adjust: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
+        let mut config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
+        config.write_all(config_toml.as_bytes()).expect("the configuration is written");
+        let mut command = Command::new(built("hostprobe"));
+        command.arg("run").arg("--config").arg(config.path()).args(["--events", "-"]).args(args);
+        let process = Running::start(adjust(&mut command), Signal::TERM);
+        Self { process, config }
+    }
+
+    /// Waits until it watches, and returns its `agent.ready`.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub fn ready(&self) -> Value {
+        self.wait_for(|event| event_action(event) == "agent.ready", READY)
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// All events so far.
+    ///
+    /// # Panics
+    /// If a line is not a JSON object.
+    pub fn events(&self) -> Vec<Value> {
+        parse(&self.process.stdout.all())
+    }
+
+    /// How many events so far are such.
+    pub fn count(&self, such: impl Fn(&Value) -> bool) -> usize {
+        self.events().iter().filter(|event| such(event)).count()
+    }
+
+    /// The present end of the stream.
+    pub fn mark(&self) -> Mark {
+        Mark(self.process.stdout.all().len())
+    }
+
+    /// The events after a mark.
+    pub fn since(&self, mark: Mark) -> Vec<Value> {
+        self.events().split_off(mark.0)
+    }
+
+    /// Waits for the first such event of the whole stream.
+    ///
+    /// # Panics
+    /// If none comes in time or the daemon ends, with its last words.
+    pub fn wait_for(&self, such: impl Fn(&Value) -> bool, within: Duration) -> Value {
+        self.wait_for_after(Mark(0), such, within)
+    }
+
+    /// Waits for the first such event after a mark.
+    ///
+    /// # Panics
+    /// If none comes in time or the daemon ends, with its last words.
+    pub fn wait_for_after(&self, mark: Mark, such: impl Fn(&Value) -> bool, within: Duration) -> Value {
+        let mut skip = mark.0;
+        let found = self.process.stdout.wait_for(within, |lines| {
+            let fresh = &lines[skip.min(lines.len())..];
+            skip = skip.saturating_sub(lines.len());
+            parse(fresh).into_iter().find(|event| such(event))
+        });
+        found.unwrap_or_else(|| panic!("no such event within {within:?}; {}", self.last_words()))
+    }
+
+    /// What it wrote to its own log so far.
+    pub fn log(&self) -> String {
+        self.process.stderr.all().join("\n")
+    }
+
+    /// Replaces its configuration file and asks it to read it again.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn reload(&self, config_toml: &str) {
+        std::fs::write(self.config.path(), config_toml).expect("the configuration is written");
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Asks it to end and waits until it has.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.stop()
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        self.process.wait(within)
+    }
+
+    fn last_words(&self) -> String {
+        let events = self.process.stdout.all();
+        let last = &events[events.len().saturating_sub(30)..];
+        format!("{} events, the last ones:\n{}\nits log:\n{}", events.len(), last.join("\n"), self.log())
+    }
+}
+
+/// An event's `event.action`, however deep its keys are nested; empty if it has none.
+pub fn event_action(event: &Value) -> &str {
+    field(event, "event.action").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A field by its dotted name, whether the event nests its objects or writes the dots.
+pub fn field<'a>(event: &'a Value, name: &str) -> Option<&'a Value> {
+    let object = event.as_object()?;
+    if let Some(value) = object.get(name) {
+        return Some(value);
+    }
+    let dots = name.match_indices('.').map(|(at, _)| at);
+    dots.filter_map(|at| field(object.get(&name[..at])?, &name[at + 1..])).next()
+}
+
+fn parse(lines: &[String]) -> Vec<Value> {
+    let event = |line: &String| {
+        let event = serde_json::from_str::<Value>(line).ok().filter(Value::is_object);
+        event.unwrap_or_else(|| panic!("the event stream has a line that is not a JSON object: {line}"))
+    };
+    lines.iter().map(event).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_nested_or_dotted() {
+        let nested = json!({"event": {"action": "agent.ready"}, "process": {"parent.pid": 5}});
+        let dotted = json!({"event.action": "agent.stop"});
+        assert_eq!((event_action(&nested), event_action(&dotted)), ("agent.ready", "agent.stop"));
+        assert_eq!(field(&nested, "process.parent.pid"), Some(&json!(5)));
+        assert_eq!(field(&nested, "process.pid"), None);
+    }
+}

@@ -1,0 +1,156 @@
+//! A child process whose output is read as it comes, so that tests wait for a line instead of for a while.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for a process to end after it was told to.
+const END: Duration = Duration::from_secs(20);
+
+/// A stream of lines that a thread fills and tests wait on.
+#[derive(Clone, Debug, Default)]
+pub struct Lines {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: Vec<String>,
+    /// The writer closed its end, which for a process means that it is gone.
+    closed: bool,
+}
+
+impl Lines {
+    /// Reads a stream to its end on a thread of its own.
+    fn read(stream: impl Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let filled = lines.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
+                filled.state().lines.push(String::from_utf8_lossy(&line).into_owned());
+                filled.shared.1.notify_all();
+            }
+            filled.state().closed = true;
+            filled.shared.1.notify_all();
+        });
+        lines
+    }
+
+    /// All lines so far.
+    pub fn all(&self) -> Vec<String> {
+        self.state().lines.clone()
+    }
+
+    /// Waits until `look` finds what it wants; None when the time is over or the stream has ended first.
+    ///
+    /// `look` is given the lines it has not seen yet.
+    pub fn wait_for<T>(&self, within: Duration, mut look: impl FnMut(&[String]) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + within;
+        let mut seen = 0;
+        let mut state = self.state();
+        loop {
+            if let Some(found) = look(&state.lines[seen..]) {
+                return Some(found);
+            }
+            seen = state.lines.len();
+            let left = until.saturating_duration_since(Instant::now());
+            if state.closed || left.is_zero() {
+                return None;
+            }
+            state = self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the end of the stream; false when the time is over.
+    pub fn wait_for_end(&self, within: Duration) -> bool {
+        self.wait_for(within, |_| None::<()>);
+        self.state().closed
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running child, ended when it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    end: Signal,
+    /// Its standard output.
+    pub stdout: Lines,
+    /// Its standard error.
+    pub stderr: Lines,
+}
+
+impl Running {
+    /// Starts a command; `end` is the signal that makes it leave nothing behind.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn start(command: &mut Command, end: Signal) -> Self {
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let stdout = child.stdout.take().map(Lines::read).unwrap_or_default();
+        let stderr = child.stderr.take().map(Lines::read).unwrap_or_default();
+        Self { child, end, stdout, stderr }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line with this text on either stream of output.
+    ///
+    /// # Panics
+    /// If it does not come in time, with what came instead.
+    pub fn wait_until_it_says(&self, text: &str, lines: &Lines, within: Duration) {
+        let said = |lines: &[String]| lines.iter().any(|line| line.contains(text)).then_some(());
+        if lines.wait_for(within, said).is_none() {
+            let (stdout, stderr) = (self.stdout.all().join("\n"), self.stderr.all().join("\n"));
+            panic!("pid {} did not say {text:?} within {within:?}\n{stdout}\n{stderr}", self.pid());
+        }
+    }
+
+    /// Sends a signal, if the process is not gone already.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Waits for it to end by itself.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub fn wait(&mut self, within: Duration) -> ExitStatus {
+        // Its output ends with it, unless a child of its own holds on to it.
+        assert!(self.stdout.wait_for_end(within), "pid {} is still running after {within:?}", self.pid());
+        self.child.wait().expect("a child can be waited for")
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal(self.end);
+        self.wait(END)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            self.signal(self.end);
+            if !self.stdout.wait_for_end(END) {
+                let _ = self.child.kill();
+            }
+            let _ = self.child.wait();
+        }
+    }
+}
