@@ -1,3 +1,6 @@
-//! Acting on the host: the only modules that change it.
+//! The only modules that change the host, or tell anybody else of it.
 
+//pub mod alert;
+pub mod command;
+pub mod supervisor;
 pub mod systemd;

@@ -2,7 +2,7 @@
 
 mod desk;
 mod hands;
-mod self_test;
+pub mod self_test;
 mod start;
 mod usage;
 
@@ -38,6 +38,7 @@ pub struct Daemon {
     engine: Engine,
     desk: Desk,
     hands: Hands,
+    stopping: bool,
 }
 
 impl Daemon {
@@ -207,7 +208,7 @@ impl Daemon {
         self.take_records();
         let now = Timestamp::now();
         for loss in self.kernel.as_mut().map(Kernel::losses).unwrap_or_default() {
-            let place = format!("{} ring", loss.ring);
+            let place = format!("{:?} ring", loss.ring).to_lowercase();
             self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
         }
         self.look_for_main(|_| true);
@@ -216,7 +217,9 @@ impl Daemon {
     }
 
     fn observe(&mut self, observation: Observation) {
-        self.engine.observe(Timestamp::now(), observation, &mut self.desk);
+        if !self.stopping {
+            self.engine.observe(Timestamp::now(), observation, &mut self.desk);
+        }
     }
 
     fn services(&self) -> impl Iterator<Item = ServiceId> + use<> {
@@ -227,10 +230,8 @@ impl Daemon {
     fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let before = self.enricher.members.set_main(service, main);
         let Some(kernel) = &mut self.kernel else { return };
-        let done = [
-            before.map(|pid| kernel.unwatch_process(pid)),
-            main.map(|main| kernel.watch_process(main.pid)),
-        ];
+        let done =
+            [before.map(|pid| kernel.unwatch_process(pid)), main.map(|main| kernel.watch_process(main.pid))];
         for error in done.into_iter().flatten().filter_map(Result::err) {
             tracing::error!(%error, "a service's main process is not watched by the kernel side");
         }
@@ -243,7 +244,9 @@ impl Daemon {
         let Some(kernel) = &mut self.kernel else { return };
         let unwatched = gone.into_iter().filter(|&old| old != id);
         let done: Vec<_> = unwatched.map(|old| kernel.unwatch_cgroup(CgroupId::Unified(old))).collect();
-        for error in done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err) {
+        for error in
+            done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
+        {
             tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
         }
     }
@@ -272,7 +275,10 @@ impl Daemon {
     }
 
     /// Ends everything that was started, and writes out what there is to say.
+    ///
+    /// What ends now ends because the daemon does: it is told, and nothing is concluded from it.
     pub async fn stop(mut self, why: String) {
+        self.stopping = true;
         self.hands.stop().await;
         self.take_records();
         self.desk.say(Fact::AgentStop(why), Timestamp::now());

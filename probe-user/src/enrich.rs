@@ -3,6 +3,7 @@
 //! The kernel's records hold identities only. A process that ended has no command line any more, so the
 //! table of processes is filled before: from `/proc` at the start, then from every exec.
 
+mod matcher;
 mod membership;
 mod table;
 
@@ -11,7 +12,10 @@ use table::Table;
 
 use crate::{
     clock::Timestamp,
-    fact::{ExitStatus, Listener, Membership, OomKill, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source},
+    fact::{
+        ExitStatus, Listener, Membership, OomKill, Process, ProcessExit, ProcessKey, Sender, ServiceId,
+        Source,
+    },
     host::{ProcReader, ReadError, cgroup},
     kernel,
 };
@@ -196,7 +200,8 @@ impl Enricher {
             None => Sender::Kernel,
             Some(sender) if sender.pid == target => Sender::Itself,
             Some(sender) => {
-                let known = self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
+                let known =
+                    self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
                 let unit = path.and_then(cgroup::unit_name).or_else(|| self.reader.unit(sender.pid));
                 Sender::Process { pid: sender.pid, name: sender.comm.clone(), user_id: sender.uid, unit }

@@ -107,6 +107,8 @@ pub struct HookCoverage {
     pub hook: &'static str,
     /// None if it is attached; else why not.
     pub missing: Option<String>,
+    /// What its records lack on this kernel, each with the reason.
+    pub lacking: Vec<String>,
 }
 
 /// Where a fact was learned.

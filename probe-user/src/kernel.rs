@@ -30,7 +30,6 @@ pub use coverage::{Hook, HookCoverage};
 pub use decode::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
 pub use load::KernelError;
 pub use loss::{Counters, Loss, Ring};
-pub use stack::OomScope;
 pub use watch::{CgroupId, WatchError};
 
 /// How the kernel side is set up.

@@ -108,7 +108,8 @@ impl SystemdLab {
         for entry in fs::read_dir("/proc")? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
-            let innermost = status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split('\t').next_back());
+            let innermost =
+                status.lines().find_map(|line| line.strip_prefix("NSpid:")?.split('\t').next_back());
             if innermost.and_then(|number| number.parse().ok()) == Some(inner) && namespace(pid) == own {
                 return Ok(pid);
             }
@@ -171,7 +172,10 @@ impl Container {
             child(first)
         });
         let init = init.map_err(|error| {
-            anyhow!("the systemd lab did not boot: {error:#}\n{}", fs::read_to_string(&log).unwrap_or_default())
+            anyhow!(
+                "the systemd lab did not boot: {error:#}\n{}",
+                fs::read_to_string(&log).unwrap_or_default()
+            )
         })?;
         Ok((container, init))
     }

@@ -87,7 +87,10 @@ mod tests {
     async fn a_command_succeeds_fails_or_is_missing() {
         assert!(run(&argv(&["/bin/true"])).await.is_ok());
         let failed = run(&argv(&["/bin/ls", "/nonexistent"])).await.unwrap_err().to_string();
-        assert!(failed.contains("/bin/ls ended with exit status: 2") && failed.contains("No such file"), "{failed}");
+        assert!(
+            failed.contains("/bin/ls ended with exit status: 2") && failed.contains("No such file"),
+            "{failed}"
+        );
         let missing = run(&argv(&["/nonexistent"])).await.unwrap_err().to_string();
         assert!(missing.starts_with("/nonexistent could not be started: No such file"), "{missing}");
     }

@@ -212,16 +212,18 @@ impl Work {
         }
         if let Some(cgroup) = &self.cgroup {
             let empty = async {
-                while !cgroup.members().is_empty() {
-                    if let Err(error) = cgroup.kill() {
-                        tracing::warn!(%error, "what the service left behind could not be killed");
-                        return;
-                    }
+                while !cgroup.members()?.is_empty() {
+                    cgroup.kill()?;
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                Ok::<(), io::Error>(())
             };
-            if timeout(REST_TIMEOUT, empty).await.is_err() {
-                tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end");
+            match timeout(REST_TIMEOUT, empty).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "what the service left behind could not be killed"),
+                Err(_) => {
+                    tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end")
+                }
             }
         }
     }

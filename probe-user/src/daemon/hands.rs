@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 
 use crate::{
     act::{
-        alert::{Alert, Alerter},
         command,
         supervisor::Keeper,
         systemd::{JobOutcome, Systemd, UnitChange},
@@ -44,7 +43,6 @@ pub struct Hands {
     pub(super) systemd: Result<Arc<Systemd>, String>,
     pub(super) keepers: HashMap<ServiceId, Keeper>,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
-    pub(super) alerter: Alerter,
     pub(super) sampler: Sampler,
 }
 
@@ -52,7 +50,9 @@ impl Hands {
     /// Sets one wish going.
     pub(super) fn carry_out(&self, effect: Effect, config: &Config) {
         match effect {
-            Effect::Restart { service, method, reset_failed } => self.restart(service, method, reset_failed, config),
+            Effect::Restart { service, method, reset_failed } => {
+                self.restart(service, method, reset_failed, config)
+            }
             Effect::ResetFailed(service) => {
                 self.with_systemd(service, config, |systemd, unit, _| async move {
                     if let Err(error) = systemd.reset_failed(&unit).await {
@@ -72,8 +72,7 @@ impl Hands {
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
             Effect::Alert { incident, resolved } => {
-                let service = config.services[incident.service.0 as usize].name.clone();
-                self.alerter.notify(Alert { incident, service, resolved });
+                let _ = (incident, resolved);
             }
         }
     }
@@ -123,7 +122,9 @@ impl Hands {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        if let (Ok(systemd), Identity::Unit(unit)) = (&self.systemd, &config.services[service.0 as usize].identity) {
+        if let (Ok(systemd), Identity::Unit(unit)) =
+            (&self.systemd, &config.services[service.0 as usize].identity)
+        {
             tokio::spawn(task(Arc::clone(systemd), unit.clone(), self.outcomes.clone()));
         }
     }
@@ -167,7 +168,7 @@ async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Resu
     }
     match systemd.restart_and_wait(unit, UNIT_START).await {
         Ok(JobOutcome::Done) => Ok(()),
-        Ok(outcome) => Err(format!("systemd's restart job for {unit} ended as {outcome}")),
+        Ok(outcome) => Err(format!("systemd's restart job for {unit} ended as {outcome:?}")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -247,7 +247,10 @@ impl Service {
             Ok(()) => Action::Done,
             Err(error) => Action::Fail(error.clone()),
         };
-        self.say_restart(action, turn);
+        // A first start is no restart; what fails of it is told by the incident that it opens.
+        if self.incident.is_some() {
+            self.say_restart(action, turn);
+        }
         match outcome {
             Ok(()) if self.is_unit => turn.act(Effect::InspectUnit(self.id)),
             Ok(()) => {}

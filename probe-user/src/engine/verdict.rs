@@ -116,6 +116,7 @@ pub const fn restart_may_help(failure: ProbeFailure) -> bool {
         | ProbeFailure::Tls
         | ProbeFailure::Auth
         | ProbeFailure::TooManyConnections
+        | ProbeFailure::Memory
         | ProbeFailure::Local => false,
     }
 }

@@ -49,7 +49,12 @@ impl Members {
 
     /// Takes back all cgroups of a service; returns their ids.
     pub fn remove_cgroups(&mut self, service: ServiceId) -> Vec<u64> {
-        let gone = self.cgroups.iter().filter(|(_, owner)| **owner == service).map(|(id, _)| *id).collect::<Vec<_>>();
+        let gone = self
+            .cgroups
+            .iter()
+            .filter(|(_, owner)| **owner == service)
+            .map(|(id, _)| *id)
+            .collect::<Vec<_>>();
         for id in &gone {
             self.cgroups.remove(id);
         }

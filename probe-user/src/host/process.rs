@@ -71,6 +71,20 @@ impl ProcReader {
         })
     }
 
+    /// A process and all its descendants, as far as they can be seen at this moment.
+    pub fn family(&self, pid: u32) -> Vec<u32> {
+        let parent = |pid: u32| self.stat(pid).and_then(|stat| u32::try_from(stat.ppid).ok());
+        let pids = self.pids().unwrap_or_default();
+        let parents: Vec<(u32, u32)> = pids.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+        let mut family = vec![pid];
+        let mut next = 0;
+        while let Some(&elder) = family.get(next) {
+            family.extend(parents.iter().filter(|(_, parent)| *parent == elder).map(|(pid, _)| *pid));
+            next += 1;
+        }
+        family
+    }
+
     /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.
     pub fn key_of(&self, pid: u32) -> Option<ProcessKey> {
         Some(self.key(pid, &self.stat(pid)?))

@@ -9,7 +9,7 @@ use std::{
 
 use probe_abi as abi;
 
-use super::stack::OomScope;
+use crate::fact::OomScope;
 
 mod record;
 #[cfg(test)]

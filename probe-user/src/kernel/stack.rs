@@ -9,18 +9,7 @@ use std::{
     path::Path,
 };
 
-/// What ran out of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OomScope {
-    /// A memory cgroup reached its limit.
-    Memcg,
-    /// The host, or the NUMA nodes or cpuset the allocation was bound to.
-    Global,
-    /// Somebody asked for a kill through the magic SysRq key or `/proc/sysrq-trigger`.
-    Sysrq,
-    /// The stack could not be read.
-    Unknown,
-}
+use crate::fact::OomScope;
 
 /// Functions to look for. All stacks have `out_of_memory`, so the special ones are looked for first.
 const FUNCTIONS: [(&str, OomScope); 3] = [

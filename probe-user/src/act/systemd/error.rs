@@ -80,7 +80,9 @@ impl SystemdError {
     /// Whether the connection, or systemd at its end, is what failed, so that nothing else would work.
     pub fn is_lost(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::NoManager { .. } | Self::Hidden { .. } | Self::Timeout { .. } => true,
+            Self::Connect { .. } | Self::NoManager { .. } | Self::Hidden { .. } | Self::Timeout { .. } => {
+                true
+            }
             Self::Call { source, .. } => match source {
                 zbus::Error::InputOutput(_) => true,
                 zbus::Error::FDO(error) => matches!(

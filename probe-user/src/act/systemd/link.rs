@@ -38,13 +38,15 @@ impl Link {
             Ok(Ok(connection)) => connection,
             Ok(Err(source)) => return Err(SystemdError::Connect { address: name(), source }),
             Err(_) => {
-                return Err(SystemdError::Timeout { call: format!("connecting to {}", name()), after: PATIENCE });
+                return Err(SystemdError::Timeout {
+                    call: format!("connecting to {}", name()),
+                    after: PATIENCE,
+                });
             }
         };
         let peer = connection.peer_creds().await.ok().and_then(|peer| peer.process_id());
         let proc = Path::new("/proc");
-        let manager =
-            Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
+        let manager = Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
         let hierarchy = Hierarchy::of(manager.pid, proc);
         let link = Self { connection, manager: Arc::new(manager), hierarchy: Arc::new(hierarchy) };
         // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
@@ -67,9 +69,8 @@ impl Link {
         loop {
             // An empty interface name means all of them: one answer, one snapshot. Asking for the Unit and
             // the Service interface apart can tear: active by the one, without a main process by the other.
-            let answer = self
-                .call(SYSTEMD, &path, PROPERTIES, "GetAll", &"", || format!("reading {unit}"))
-                .await?;
+            let answer =
+                self.call(SYSTEMD, &path, PROPERTIES, "GetAll", &"", || format!("reading {unit}")).await?;
             let body = answer.body();
             let properties: Properties<'_> = body
                 .deserialize()

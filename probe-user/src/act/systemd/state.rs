@@ -45,8 +45,7 @@ pub(super) fn read(
     hierarchy: Option<&Hierarchy>,
 ) -> Result<UnitState, SystemdError> {
     let needed = |property: &'static str| {
-        text(properties, property)
-            .ok_or_else(|| SystemdError::Answer { unit: unit.to_owned(), property })
+        text(properties, property).ok_or_else(|| SystemdError::Answer { unit: unit.to_owned(), property })
     };
     let cgroup = text(properties, "ControlGroup")
         .and_then(|group| hierarchy.and_then(|hierarchy| hierarchy.path(&group)));
@@ -57,6 +56,7 @@ pub(super) fn read(
     };
     Ok(UnitState {
         at: Timestamp::now(),
+        manager_pid: manager.pid,
         load: needed("LoadState")?,
         active: needed("ActiveState")?,
         sub: needed("SubState")?,

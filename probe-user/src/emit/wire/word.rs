@@ -169,6 +169,8 @@ words! {
         Auth,
         /// The server refuses for lack of free connections.
         TooManyConnections,
+        /// The server's memory is used above the probe's limit.
+        Memory,
         /// The probe could not be made, for a fault on the daemon's side.
         Local,
     }

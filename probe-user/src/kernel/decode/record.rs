@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use crate::kernel::OomScope;
+use crate::fact::OomScope;
 
 /// Something the kernel saw happen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,92 @@
+//! The commands a person gives, and what they answer.
+
+mod run;
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use hostprobe::{config::Config, daemon::self_test, emit, host};
+
+/// Where the configuration is looked for when none is named.
+const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
+
+/// Exit status: bad usage or a bad configuration.
+const BAD_CONFIG: u8 = 2;
+/// Exit status: rights are missing, or the kernel cannot.
+const NOT_POSSIBLE: u8 = 3;
+
+/// Sees services die in the kernel, says why, brings them back, and reports it.
+#[derive(Debug, Parser)]
+#[command(name = "hostprobe", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon: watch, restart what may be restarted, and write events
+    Run(run::Args),
+    /// Say whether a configuration is valid, and if not, where and why
+    Check {
+        /// The configuration file
+        #[arg(long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Print a configuration for what listens on this host
+    Discover,
+    /// Print the JSON Schema of the event stream
+    Schema,
+    /// The child of the self-test at the daemon's start
+    #[command(name = self_test::SUBCOMMAND, hide = true)]
+    SelfTestChild,
+}
+
+/// Does what the command line asks for; the result is the exit status.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check { config } => check(&config),
+        Command::Discover => discover(),
+        Command::Schema => print(&format!("{:#}\n", emit::schema())),
+        Command::SelfTestChild => ExitCode::from(self_test::EXIT_CODE),
+    }
+}
+
+fn check(file: &std::path::Path) -> ExitCode {
+    match Config::load(file) {
+        Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
+            print(&format!("{}: valid, {} services\n", file.display(), config.services.len()))
+        }
+        Err(errors) => {
+            eprintln!("{errors}");
+            ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn discover() -> ExitCode {
+    let found =
+        host::ProcReader::new("/").and_then(|reader| host::discover::discover(&reader, std::process::id()));
+    match found {
+        Ok(found) => print(&host::discover::to_toml(&found)),
+        Err(error) => {
+            eprintln!("hostprobe: {error}");
+            ExitCode::from(NOT_POSSIBLE)
+        }
+    }
+}
+
+/// Prints to standard output; a reader that has gone away, as `head` does, is no error.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("hostprobe: standard output: {error}");
+            ExitCode::FAILURE
+        }
+        Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}

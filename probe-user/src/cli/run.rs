@@ -1,0 +1,123 @@
+//! `hostprobe run`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args as ClapArgs;
+use hostprobe::{
+    config::{Config, EventOutput, Identity},
+    daemon::{RunError, RunOptions},
+    host,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::Level;
+
+use super::{BAD_CONFIG, DEFAULT_CONFIG, NOT_POSSIBLE};
+
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    /// The configuration file [default: /etc/hostprobe/hostprobe.toml, else what listens on this host]
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Where events go, instead of where the configuration says: "-" or a file
+    #[arg(long, value_name = "DEST")]
+    events: Option<String>,
+    /// Restart nothing, whatever the configuration says
+    #[arg(long)]
+    observe: bool,
+    /// How much the daemon says of itself on standard error: error, warn, info, debug, trace
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: Level,
+    /// Have the eBPF programs say what they do in the log as well, at level debug; costly
+    #[arg(long)]
+    kernel_log: bool,
+}
+
+/// Runs the daemon to its end.
+pub fn run(args: Args) -> ExitCode {
+    let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
+    let (mut config, config_file) = match configuration(args.config) {
+        Ok(found) => found,
+        Err(status) => return status,
+    };
+    match args.events.as_deref() {
+        None => {}
+        Some("-") => config.events = EventOutput::Stdout,
+        Some(file) => config.events = EventOutput::File(PathBuf::from(file)),
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let options = RunOptions { config_file, observe: args.observe, kernel_log: args.kernel_log };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hostprobe: the runtime cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM".to_owned(),
+                _ = interrupt.recv() => "SIGINT".to_owned(),
+            }
+        };
+        std::io::Result::Ok(hostprobe::run(config, options, shutdown).await)
+    });
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error @ RunError::NotPermitted(_))) => {
+            eprintln!("hostprobe: {error}; run it as root, or grant it these capabilities");
+            ExitCode::from(NOT_POSSIBLE)
+        }
+        Ok(Err(error)) => {
+            eprintln!("hostprobe: {error}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("hostprobe: signals cannot be caught: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration and the file it came from; without a file, what listens on this host.
+fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), ExitCode> {
+    let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists());
+    let Some(file) = named.or_else(default) else { return Ok((discovered(), None)) };
+    match Config::load(&file) {
+        Ok(config) => Ok((config, Some(file))),
+        Err(errors) => {
+            eprintln!("{errors}");
+            Err(ExitCode::from(BAD_CONFIG))
+        }
+    }
+}
+
+/// A configuration that watches what listens on this host and restarts nothing, with a few lines for the
+/// person who started it.
+fn discovered() -> Config {
+    let found =
+        host::ProcReader::new("/").and_then(|reader| host::discover::discover(&reader, std::process::id()));
+    let found = found.unwrap_or_else(|error| {
+        tracing::error!(%error, "this host's listeners cannot be read");
+        Vec::new()
+    });
+    eprintln!(
+        "hostprobe: no configuration at {DEFAULT_CONFIG}: watching what listens here, restarting nothing"
+    );
+    for found in &found {
+        let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
+        let probe = found.service.probes.first().map_or("kernel evidence only", |probe| probe.kind.as_str());
+        debug_assert!(matches!(found.service.identity, Identity::Match(_)));
+        eprintln!("  {:<24} port {:<12} {probe}", found.service.name, ports.join(","));
+    }
+    eprintln!(
+        "hostprobe: to have services restarted, write a configuration: hostprobe discover > {DEFAULT_CONFIG}, edit it, \
+         hostprobe check, and start again"
+    );
+    Config { services: found.into_iter().map(|found| found.service).collect(), ..Config::default() }
+}

@@ -1,0 +1,262 @@
+//! Puts the daemon together, in the order that leaves no gap: the kernel is listened to first, then the host
+//! is looked at, then services are started and probed.
+
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval, timeout},
+};
+
+use super::{
+    Daemon,
+    desk::Desk,
+    hands::{Hands, Outcome, units},
+    self_test,
+    usage::Sampler,
+};
+use crate::{
+    act::{
+        supervisor::{Keeper, Report},
+        systemd::{Systemd, UnitChange},
+    },
+    clock::Timestamp,
+    config::{Config, Identity, KernelOptions, Service},
+    emit::{Emitter, Names, Origin, Sink, SinkError},
+    engine::Engine,
+    enrich::{Enricher, Members},
+    fact::{AgentReady, AlertOutcome, Fact, HookCoverage, ProbeReport, ServiceId},
+    host::{ProcReader, ReadError},
+    kernel::{Hook, Kernel, KernelError, Options},
+    probe::{Clients, Prober},
+};
+
+/// How many messages of a kind may wait for the daemon; who sends more waits.
+const QUEUE: usize = 1024;
+
+/// How long systemd may take to describe the units before the daemon says it is ready without.
+const UNITS: Duration = Duration::from_secs(5);
+
+/// How long to wait before systemd's bus is tried again.
+const BUS_RETRY: Duration = Duration::from_secs(5);
+
+/// How the daemon runs, beside its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// The file the configuration came from.
+    pub config_file: Option<PathBuf>,
+    /// Restart nothing, whatever the configuration says.
+    pub observe: bool,
+    /// Have the eBPF programs write debug lines to the daemon's log.
+    pub kernel_log: bool,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Rights are missing.
+    #[error("{0}")]
+    NotPermitted(KernelError),
+    /// Events cannot be written.
+    #[error(transparent)]
+    Events(#[from] SinkError),
+    /// `/proc` cannot be read.
+    #[error("this host cannot be looked at: {0}; mount /proc")]
+    Host(#[from] ReadError),
+    /// The probes' client cannot be made.
+    #[error("the probes cannot be set up: {0}")]
+    Probes(#[from] crate::probe::ClientError),
+}
+
+/// Where the layers' messages come in.
+pub struct Inbox {
+    /// Changes of units.
+    pub units: mpsc::Receiver<UnitChange>,
+    /// What became of supervised commands.
+    pub supervisor: mpsc::Receiver<Report>,
+    /// How what was asked for went.
+    pub outcomes: mpsc::Receiver<Outcome>,
+    /// Results of probes.
+    pub probes: mpsc::Receiver<ProbeReport>,
+    /// Deliveries of alerts.
+    pub alerts: mpsc::Receiver<AlertOutcome>,
+    /// The slow round.
+    pub every_second: Interval,
+}
+
+impl Daemon {
+    /// Attaches to the kernel, takes stock of the host, and starts what is to be started.
+    pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
+        let (mut kernel, coverage) = attach(&config.kernel, options.kernel_log)?;
+        let config = Arc::new(config);
+        let origin = Origin::read("/proc".as_ref());
+        let mut desk = Desk {
+            emitter: Emitter::new(origin, Names::of(&config), vec![Sink::open(&config.events)?]),
+            effects: VecDeque::new(),
+            changed: true,
+        };
+        let file = options.config_file.as_ref().map(|file| file.display().to_string());
+        desk.say(Fact::AgentStart(file), Timestamp::now());
+        let mut records = Vec::new();
+        let self_test = match &mut kernel {
+            Some(kernel) => self_test::run(kernel, &mut records).await,
+            None => Err("no hook is attached".to_owned()),
+        };
+
+        let reader = ProcReader::new("/")?;
+        let enricher = Enricher::new(reader.clone(), members(&config))?;
+        let engine = Engine::new(&config.services, options.observe, Timestamp::now());
+        let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
+        let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
+        let (outcomes, outcomes_inbox) = mpsc::channel(QUEUE);
+        let (probes, probes_inbox) = mpsc::channel(QUEUE);
+        let (alert_outcomes, alerts_inbox) = mpsc::channel(QUEUE);
+        let mut every_second = interval(Duration::from_secs(1));
+        every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+
+        let prober = Prober::new(Clients::new()?, probes);
+        let hands = Hands {
+            outcomes,
+            unit_changes,
+            systemd: Err("its bus is not connected yet".to_owned()),
+            keepers: Default::default(),
+            probes: Default::default(),
+            sampler: Sampler::new(reader.clone()),
+        };
+        let mut daemon = Self { config, kernel, records, enricher, engine, desk, hands, stopping: false };
+        let mut inbox = Inbox {
+            units: units_inbox,
+            supervisor: supervisor_inbox,
+            outcomes: outcomes_inbox,
+            probes: probes_inbox,
+            alerts: alerts_inbox,
+            every_second,
+        };
+        daemon.take_over(&reader, &supervisor, &prober);
+        daemon.meet_systemd(&mut inbox).await;
+
+        let services = &daemon.config.services;
+        let restartable =
+            services.iter().filter(|service| service.restart.enabled && !options.observe).count();
+        let ready = AgentReady {
+            coverage,
+            self_test,
+            services: services.len() as u32,
+            restartable: restartable as u32,
+        };
+        daemon.desk.say(Fact::AgentReady(ready), Timestamp::now());
+        Ok((daemon, inbox))
+    }
+
+    /// Finds what runs already, starts what is to be started, and probes it all.
+    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &Prober) {
+        let config = Arc::clone(&self.config);
+        for (id, service) in (0..).map(ServiceId).zip(&config.services) {
+            match &service.identity {
+                Identity::Exec(exec) => {
+                    let cgroup = reader.cgroups().create_for(&service.name);
+                    if let Err(error) = &cgroup {
+                        tracing::warn!(%error, service = service.name, "runs without a cgroup of its own");
+                    }
+                    let cgroup = cgroup.ok();
+                    if let Some(cgroup) = &cgroup {
+                        self.set_cgroup(id, cgroup.id);
+                    }
+                    let keeper = Keeper::new(id, exec.clone(), cgroup, reader.clone(), supervisor.clone());
+                    keeper.restart();
+                    self.hands.keepers.insert(id, keeper);
+                }
+                Identity::Match(_) => self.find_main(id),
+                Identity::Unit(_) | Identity::Remote => {}
+            }
+            let start =
+                |(index, probe): (usize, &crate::config::Probe)| prober.spawn(id, index, probe.clone());
+            self.hands.probes.insert(id, service.probes.iter().enumerate().map(start).collect());
+        }
+    }
+
+    /// Connects to systemd, if a service is a unit of it, and waits for what it has to say of the units.
+    async fn meet_systemd(&mut self, inbox: &mut Inbox) {
+        let units = units(&self.config);
+        if units.is_empty() {
+            return;
+        }
+        match Systemd::connect().await {
+            Ok(systemd) => self.hands.set_systemd(Arc::new(systemd), &self.config),
+            Err(error) => {
+                tracing::error!(%error, "units are not watched until systemd's bus can be reached");
+                self.hands.systemd = Err(error.to_string());
+                tokio::spawn(keep_connecting(self.hands.outcomes.clone()));
+                return;
+            }
+        }
+        let described = async {
+            for _ in units {
+                match inbox.units.recv().await {
+                    Some(change) => self.take_unit(change.service, Ok(change.state)),
+                    None => return,
+                }
+            }
+        };
+        if timeout(UNITS, described).await.is_err() {
+            tracing::error!("systemd has not described all units in time; they are watched as it does");
+        }
+    }
+}
+
+/// Attaches what can be attached. Without the rights for it nothing is worth starting; for any other reason
+/// the daemon goes on with what else it can see.
+fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<HookCoverage>), RunError> {
+    let options = Options {
+        urgent_ring_bytes: options.urgent_ring_bytes,
+        bulk_ring_bytes: options.bulk_ring_bytes,
+        unwatched_per_second: options.unwatched_exits_per_second,
+        log,
+    };
+    match Kernel::load(&options) {
+        Ok(mut kernel) => {
+            kernel.spawn_log();
+            let coverage = kernel.coverage().iter().map(|it| HookCoverage {
+                hook: it.hook.tracepoint(),
+                missing: (!it.attached).then(|| it.reason.clone().unwrap_or_else(|| "unknown".to_owned())),
+                lacking: it.lacking.clone(),
+            });
+            let coverage = coverage.collect();
+            Ok((Some(kernel), coverage))
+        }
+        Err(error @ KernelError::NotPermitted { .. }) => Err(RunError::NotPermitted(error)),
+        Err(error) => {
+            tracing::error!(%error, "nothing of the kernel can be seen; probes, systemd and the supervisor remain");
+            let missing = Some(error.to_string());
+            let hook = |hook: Hook| HookCoverage {
+                hook: hook.tracepoint(),
+                missing: missing.clone(),
+                lacking: Vec::new(),
+            };
+            Ok((None, Hook::ALL.map(hook).to_vec()))
+        }
+    }
+}
+
+/// What is known of the services' processes before any is found.
+fn members(config: &Config) -> Members {
+    let mut members = Members::default();
+    for (id, service) in (0..).map(ServiceId).zip(&config.services) {
+        members.expect_ports(id, Service::local_ports(service));
+    }
+    members
+}
+
+/// Tries systemd's bus until it answers.
+async fn keep_connecting(outcomes: mpsc::Sender<Outcome>) {
+    loop {
+        tokio::time::sleep(BUS_RETRY).await;
+        match Systemd::connect().await {
+            Ok(systemd) => {
+                let _ = outcomes.send(Outcome::Systemd(Arc::new(systemd))).await;
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "systemd's bus still cannot be reached"),
+        }
+    }
+}

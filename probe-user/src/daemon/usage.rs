@@ -1,0 +1,70 @@
+//! What the processes of limited services use, sampled off the detection path.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::hands::Outcome;
+use crate::{
+    clock::Timestamp,
+    config::{Config, Limits},
+    engine,
+    enrich::Enricher,
+    fact::{ProcessKey, ServiceId},
+    host::{ProcReader, Usage},
+};
+
+/// Time between two samples of a service.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes samples, and remembers the last of each service.
+pub struct Sampler {
+    reader: ProcReader,
+    due: Timestamp,
+    last: Arc<Mutex<HashMap<ServiceId, Usage>>>,
+}
+
+impl Sampler {
+    pub(super) fn new(reader: ProcReader) -> Self {
+        Self { reader, due: Timestamp::default(), last: Arc::default() }
+    }
+
+    /// Samples all services that have limits and run, if it is time. The work is done on a thread of its own:
+    /// reading `/proc` for a large service takes milliseconds.
+    pub(super) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &mpsc::Sender<Outcome>) {
+        let now = Timestamp::now();
+        if now < self.due {
+            return;
+        }
+        self.due = now.plus(INTERVAL);
+        let limited = (0..).zip(&config.services).filter(|(_, service)| service.limits != Limits::default());
+        let mains =
+            limited.filter_map(|(at, _)| Some((ServiceId(at), enricher.members.main_of(ServiceId(at))?)));
+        let mains: Vec<(ServiceId, ProcessKey)> = mains.collect();
+        if mains.is_empty() {
+            return;
+        }
+        let (reader, last, outcomes) = (self.reader.clone(), Arc::clone(&self.last), outcomes.clone());
+        spawn_blocking(move || {
+            for (service, main) in mains {
+                let pids = reader.family(main.pid);
+                let sample = reader.usage(&pids);
+                let total = reader.memory_total().unwrap_or(u64::MAX);
+                let limit = reader.cgroups().memory_limit_of(main.pid);
+                let memory_percent = sample.memory_percent(limit, total);
+                let (threads, fds) = (sample.threads, sample.fds);
+                let earlier =
+                    last.lock().unwrap_or_else(PoisonError::into_inner).insert(service, sample.clone());
+                let cpu_percent = earlier.and_then(|earlier| sample.cpu_percent(&earlier)).unwrap_or(0.0);
+                let usage = engine::Usage { cpu_percent, memory_percent, threads, fds };
+                if outcomes.blocking_send(Outcome::Usage(service, usage)).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
