@@ -42,5 +42,5 @@ pub fn of(task: u64) -> Cgroups {
 
 #[inline(always)]
 fn id(cgroup: u64) -> u64 {
-    read(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID).unwrap_or(0)
+    read(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID)
 }

@@ -41,10 +41,21 @@ static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 #[map]
 static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(EXITS_COUNTERS, 0);
 
+/// Room for [`Flags`].
+#[map]
+static EXIT_FLAGS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
 /// The kernel's `SIGNAL_GROUP_EXIT`.
 const SIGNAL_GROUP_EXIT: u32 = 4;
-/// Signals that ask a process to end in order: TERM, INT, QUIT, HUP.
-const REQUESTS: [u32; 4] = [15, 2, 3, 1];
+
+/// Flags that a record carries; those below are for the decision only.
+const TOLD: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
+/// Watched by its own process id.
+const OWN: u32 = 1 << 16;
+/// The status is not 0.
+const FAILED: u32 = 1 << 17;
+/// A signal ended it.
+const BY_SIGNAL: u32 = 1 << 18;
 
 /// Program for the raw tracepoint `sched_process_exit(task [, group_dead])`, which fires for every thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -56,7 +67,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let dead = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         ctx.arg::<u64>(1) & 0xff != 0
     } else {
-        read::<u32>(shared, &OFF_SIGNAL_LIVE) == Some(0)
+        read::<u32>(shared, &OFF_SIGNAL_LIVE) == 0
     };
     if !dead {
         return 0;
@@ -69,33 +80,43 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let ppid = task::tgid(parent);
     let cgroups = cgroup::of(this);
     // An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is the group's.
-    let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS).unwrap_or(0) & SIGNAL_GROUP_EXIT != 0;
+    let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let status: u32 = if group_exit {
         read(shared, &OFF_SIGNAL_GROUP_EXIT_CODE)
     } else {
         read(leader, &task::OFF_TASK_EXIT_CODE)
-    }
-    .unwrap_or(0);
-
-    let mut flags = 0;
-    if pointer(shared, &OFF_SIGNAL_OOM_MM) != 0 {
-        flags |= EXIT_OOM_VICTIM;
-    }
+    };
     let (ns_pid, level) = task::namespaced_pid(leader);
-    if level > 0 && ns_pid == 1 {
-        flags |= EXIT_NAMESPACE_INIT;
-    }
-    if ppid == 1 || task::namespaced_pid(parent).0 == 1 {
-        flags |= EXIT_CHILD_OF_INIT;
-    }
-    let own = watch::process(tgid);
-    let watched = own || watch::process(ppid) || watch::cgroup(&cgroups);
-    if watched {
-        flags |= WATCHED;
-    }
+    let (parent_ns_pid, _) = task::namespaced_pid(parent);
 
-    let by_force = status & 0x7f != 0 || flags & EXIT_OOM_VICTIM != 0;
-    let failed = status != 0 && flags & (WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT) != 0;
+    let Some(flags) = Flags::new() else { return 0 };
+    if pointer(shared, &OFF_SIGNAL_OOM_MM) != 0 {
+        flags.set(EXIT_OOM_VICTIM);
+    }
+    if level > 0 && ns_pid == 1 {
+        flags.set(EXIT_NAMESPACE_INIT);
+    }
+    if ppid == 1 || parent_ns_pid == 1 {
+        flags.set(EXIT_CHILD_OF_INIT);
+    }
+    if watch::process(tgid) {
+        flags.set(WATCHED | OWN);
+    }
+    if watch::process(ppid) || watch::cgroup(&cgroups) {
+        flags.set(WATCHED);
+    }
+    if status != 0 {
+        flags.set(FAILED);
+    }
+    if status & 0x7f != 0 {
+        flags.set(BY_SIGNAL);
+    }
+    let flags = flags.get();
+    let watched = flags & WATCHED != 0;
+
+    let by_force = flags & (BY_SIGNAL | EXIT_OOM_VICTIM) != 0;
+    let failed = flags & FAILED != 0 && flags & (WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT) != 0;
+    let own = flags & OWN != 0;
     debug!(&ctx, "exit of {} with status {}, flags {}", tgid, status, flags);
     if !(by_force || failed || own) {
         ring::increment(&EXITS, EXITS_FILTERED);
@@ -113,10 +134,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     }
 
     let start_ns = task::start_ns(leader);
-    let note = match status & 0x7f {
-        0 => last_request(tgid, start_ns),
-        number => signal::last(tgid, number, start_ns),
-    };
+    let note = signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
         ring::count_drop(if watched { Drop::ExitWatched } else { Drop::ExitUnwatched });
         return 0;
@@ -128,12 +146,12 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).start_ns = start_ns;
         (*record).cgroup_v2 = cgroups.v2;
         (*record).cgroup_mem_v1 = cgroups.mem_v1;
-        (*record).max_rss_pages = read(shared, &OFF_SIGNAL_MAXRSS).unwrap_or(0);
+        (*record).max_rss_pages = read(shared, &OFF_SIGNAL_MAXRSS);
         (*record).tgid = tgid;
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
         (*record).status = status;
-        (*record).flags = flags;
+        (*record).flags = flags & TOLD;
         (*record).ns_pid = ns_pid;
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
         write_note(&raw mut (*record).signal, note);
@@ -142,22 +160,32 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// The latest request to end in order that this process got: what a clean exit may be the answer to.
-#[inline(always)]
-fn last_request(tgid: u32, start_ns: u64) -> Option<*const SignalNote> {
-    let mut latest: Option<*const SignalNote> = None;
-    let mut latest_ns = 0;
-    for number in REQUESTS {
-        if let Some(note) = signal::last(tgid, number, start_ns) {
-            // SAFETY: the lookup returned a valid entry.
-            let at_ns = unsafe { (*note).at_ns };
-            if at_ns > latest_ns {
-                latest = Some(note);
-                latest_ns = at_ns;
-            }
-        }
+/// Flags in memory that the verifier does not track.
+///
+/// In a register, each flag would double the states it has to tell apart from here to the end, and older kernels give
+/// up on that. Volatile, or the compiler would move them into a register again.
+struct Flags(*mut u32);
+
+impl Flags {
+    #[inline(always)]
+    fn new() -> Option<Self> {
+        let slot = EXIT_FLAGS.get_ptr_mut(0)?;
+        // SAFETY: the lookup returned a valid slot of this CPU.
+        unsafe { slot.write_volatile(0) };
+        Some(Self(slot))
     }
-    latest
+
+    #[inline(always)]
+    fn set(&self, flags: u32) {
+        // SAFETY: as in `new`.
+        unsafe { self.0.write_volatile(self.0.read_volatile() | flags) };
+    }
+
+    #[inline(always)]
+    fn get(&self) -> u32 {
+        // SAFETY: as in `new`.
+        unsafe { self.0.read_volatile() }
+    }
 }
 
 /// Copies a note, or zeros for none.

@@ -1,6 +1,6 @@
 //! Reading a field of a kernel structure, where the field's offset is only known at load time.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel, helpers::generated};
+use aya_ebpf::{Global, helpers::generated};
 use probe_abi::ABSENT;
 
 /// Declares offsets, one frozen global each.
@@ -15,23 +15,42 @@ macro_rules! offsets {
 }
 pub(crate) use offsets;
 
-/// Reads a scalar at `base + offset`: `None` for a null base, an absent field, or memory that cannot be read.
+/// Reads a scalar at `base + offset`; 0 for an absent field or memory that cannot be read, such as beyond a null base.
+///
+/// There is deliberately no branch on the outcome, or on the base. The verifier follows both sides of each, so a
+/// program of many reads would double its work with every one, and older kernels would refuse it as too large.
 #[inline(always)]
-pub fn read<T: Copy>(base: u64, offset: &Global<u32>) -> Option<T> {
+pub fn read<T: Scalar>(base: u64, offset: &Global<u32>) -> T {
     let offset = offset.load();
-    if base == 0 || offset == ABSENT {
-        return None;
+    // No branch for the verifier: the global is frozen, so it knows the answer.
+    if offset == ABSENT {
+        return T::ZERO;
     }
-    let address = base.wrapping_add(u64::from(offset)) as *const T;
-    // SAFETY: the helper checks the address itself and fails on one that is not mapped.
-    unsafe { bpf_probe_read_kernel(address) }.ok()
+    let mut value = T::ZERO;
+    let address = base.wrapping_add(u64::from(offset));
+    // SAFETY: the helper checks the address itself, and clears the value if it cannot read.
+    unsafe {
+        generated::bpf_probe_read_kernel((&raw mut value).cast(), size_of::<T>() as u32, address as *const _)
+    };
+    value
 }
 
 /// Follows a pointer field; 0 stands for null and for everything that cannot be read.
 #[inline(always)]
 pub fn pointer(base: u64, offset: &Global<u32>) -> u64 {
-    read::<u64>(base, offset).unwrap_or(0)
+    read(base, offset)
 }
+
+/// What [`read`] can read: any bytes will do for it.
+pub trait Scalar: Copy {
+    /// What stands for "could not be read".
+    const ZERO: Self;
+}
+
+macro_rules! scalars {
+    ($($kind:ty)*) => {$(impl Scalar for $kind { const ZERO: Self = 0; })*};
+}
+scalars!(i16 u16 i32 u32 i64 u64);
 
 /// Copies a byte array field into `to`, which is all zeros if the field cannot be read.
 ///
@@ -40,8 +59,8 @@ pub fn pointer(base: u64, offset: &Global<u32>) -> u64 {
 #[inline(always)]
 pub unsafe fn copy<const N: usize>(to: *mut [u8; N], base: u64, offset: &Global<u32>) {
     let offset = offset.load();
-    // A null base plus an offset fails in the helper, which then clears the destination.
-    let address = if base == 0 || offset == ABSENT { 0 } else { base.wrapping_add(u64::from(offset)) };
+    // Address 0 fails in the helper, which then clears the destination.
+    let address = if offset == ABSENT { 0 } else { base.wrapping_add(u64::from(offset)) };
     // SAFETY: the caller vouches for `to`, which is N bytes long; the helper checks the source.
     unsafe { generated::bpf_probe_read_kernel(to.cast(), N as u32, address as *const _) };
 }

@@ -41,10 +41,10 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
         _ => return 0,
     };
     let socket = ctx.arg::<u64>(0);
-    let family: u16 = read(socket, &OFF_SOCK_FAMILY).unwrap_or(0);
+    let family: u16 = read(socket, &OFF_SOCK_FAMILY);
     // The source port outlives a close; the bound number is there even before the first packet.
-    let port = match read::<u16>(socket, &OFF_INET_SPORT).unwrap_or(0) {
-        0 => read(socket, &OFF_SOCK_NUM).unwrap_or(0),
+    let port = match read::<u16>(socket, &OFF_INET_SPORT) {
+        0 => read(socket, &OFF_SOCK_NUM),
         port => u16::from_be(port),
     };
     let this = task::current();

@@ -53,7 +53,7 @@ pub fn remember_candidate(task: u64) {
 pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
     let argument = ctx.arg::<u64>(0);
     let (victim, tid) = if MARK_VICTIM_HAS_TASK.load() != 0 {
-        (argument, read(argument, &task::OFF_TASK_PID).unwrap_or(0))
+        (argument, read(argument, &task::OFF_TASK_PID))
     } else {
         (find_victim(argument as u32), argument as u32)
     };
@@ -89,7 +89,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         (*record).tgid = tgid;
         (*record).tid = tid;
         (*record).uid = task::uid(victim);
-        (*record).score_adj = i32::from(read::<i16>(shared, &OFF_SIGNAL_OOM_SCORE_ADJ).unwrap_or(0));
+        (*record).score_adj = i32::from(read::<i16>(shared, &OFF_SIGNAL_OOM_SCORE_ADJ));
         (*record).trigger_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         (*record).flags = if victim == 0 { 0 } else { OOM_VICTIM_KNOWN };
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
@@ -106,7 +106,7 @@ fn find_victim(tid: u32) -> u64 {
     if let Some(slot) = OOM_CANDIDATE.get_ptr(0) {
         // SAFETY: the lookup returned a valid slot of this CPU.
         let candidate = unsafe { *slot };
-        if read::<u32>(candidate, &task::OFF_TASK_PID) == Some(tid) {
+        if read::<u32>(candidate, &task::OFF_TASK_PID) == tid {
             return candidate;
         }
     }
@@ -116,6 +116,6 @@ fn find_victim(tid: u32) -> u64 {
 /// One resident set counter. It is approximate, and may dip below 0 for a moment.
 #[inline(always)]
 fn pages(memory: u64, offset: &Global<u32>) -> u64 {
-    let count = read::<i64>(memory, offset).unwrap_or(0);
+    let count = read::<i64>(memory, offset);
     if count < 0 { 0 } else { count as u64 }
 }

@@ -42,6 +42,10 @@ const SI_TKILL: i32 = -6;
 const SI_KERNEL: i32 = 0x80;
 
 const SIGKILL: u32 = 9;
+/// Signals that ask a process to end in order: HUP, INT, QUIT, TERM.
+const REQUESTS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 15;
+/// In place of a signal number: the last of [`REQUESTS`], whichever it was.
+const ANY_REQUEST: u32 = 0;
 /// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 
@@ -51,13 +55,13 @@ const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 
 pub struct Target {
     /// Thread group id of the receiver.
     pub tgid: u32,
-    /// Signal number.
+    /// Signal number, or [`ANY_REQUEST`].
     pub signal: u32,
 }
 
-/// The last signal by receiver and number.
+/// The last signal by receiver and number, so that one the process handles does not hide the one it dies of.
 #[map]
-static SIGNALS: LruHashMap<Target, SignalNote> = LruHashMap::with_max_entries(4096, 0);
+static SIGNALS: LruHashMap<Target, SignalNote> = LruHashMap::with_max_entries(8192, 0);
 
 /// Program for the raw tracepoint `signal_generate(int sig, siginfo *info, task *task, int group, int result)`.
 #[raw_tracepoint(tracepoint = "signal_generate")]
@@ -96,6 +100,10 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
         sender_comm: bpf_get_current_comm().unwrap_or([0; 16]),
     };
     let _ = SIGNALS.insert(&target, &note, u64::from(BPF_ANY));
+    if REQUESTS >> (signal & 63) & 1 == 1 {
+        let any = Target { tgid: target.tgid, signal: ANY_REQUEST };
+        let _ = SIGNALS.insert(&any, &note, u64::from(BPF_ANY));
+    }
     0
 }
 
@@ -108,7 +116,7 @@ fn origin(info: u64) -> (u32, i32) {
     if info == SEND_SIG_PRIV {
         return (ORIGIN_KERNEL, SI_KERNEL);
     }
-    let code = read::<i32>(info, &OFF_SIGINFO_CODE).unwrap_or(SI_KERNEL);
+    let code = read::<i32>(info, &OFF_SIGINFO_CODE);
     if code == SI_USER || code == SI_QUEUE || code == SI_TKILL {
         (ORIGIN_USER, code)
     } else {
@@ -116,7 +124,8 @@ fn origin(info: u64) -> (u32, i32) {
     }
 }
 
-/// The last such signal sent since `start_ns`. An older one was for somebody else who had the same process id.
+/// The signal a process ended by, or for a `signal` of 0 the last request to end that it got: what an exit by code may
+/// be the answer to. One sent before `start_ns` was for somebody else who had the same process id.
 #[inline(always)]
 pub fn last(tgid: u32, signal: u32, start_ns: u64) -> Option<*const SignalNote> {
     let note = SIGNALS.get_ptr(Target { tgid, signal })?;

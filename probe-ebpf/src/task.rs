@@ -40,9 +40,6 @@ offsets! {
     SIZE_UPID;
 }
 
-/// Deepest nesting of pid namespaces, the kernel's `MAX_PID_NS_LEVEL`.
-const MAX_PID_NS_LEVEL: u32 = 32;
-
 /// Address of the task this program runs in.
 #[inline(always)]
 pub fn current() -> u64 {
@@ -53,7 +50,7 @@ pub fn current() -> u64 {
 /// Thread group id.
 #[inline(always)]
 pub fn tgid(task: u64) -> u32 {
-    read(task, &OFF_TASK_TGID).unwrap_or(0)
+    read(task, &OFF_TASK_TGID)
 }
 
 /// First thread of the group, which carries the identity of the process.
@@ -71,27 +68,24 @@ pub fn parent(task: u64) -> u64 {
 /// Start of the task, `CLOCK_BOOTTIME` nanoseconds.
 #[inline(always)]
 pub fn start_ns(task: u64) -> u64 {
-    read(task, &OFF_TASK_START_BOOTTIME).unwrap_or(0)
+    read(task, &OFF_TASK_START_BOOTTIME)
 }
 
 /// Real user id in the initial user namespace.
 #[inline(always)]
 pub fn uid(task: u64) -> u32 {
-    read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID).unwrap_or(0)
+    read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID)
 }
 
 /// The task's id in its own, innermost pid namespace, and how deep that is nested (0: the initial one).
 #[inline(always)]
 pub fn namespaced_pid(task: u64) -> (u32, u32) {
     let pid = pointer(task, &OFF_TASK_THREAD_PID);
-    let level: u32 = read(pid, &OFF_PID_LEVEL).unwrap_or(0);
-    if pid == 0 || level > MAX_PID_NS_LEVEL {
-        return (0, 0);
-    }
+    let level: u32 = read(pid, &OFF_PID_LEVEL);
     let entry = pid
         .wrapping_add(u64::from(OFF_PID_NUMBERS.load()))
-        .wrapping_add(u64::from(level) * u64::from(SIZE_UPID.load()));
-    (read(entry, &OFF_UPID_NR).unwrap_or(0), level)
+        .wrapping_add(u64::from(level).wrapping_mul(u64::from(SIZE_UPID.load())));
+    (read(entry, &OFF_UPID_NR), level)
 }
 
 /// Writes the current thread's `comm`.

@@ -74,6 +74,17 @@ fn every_hook_attaches_and_lacks_nothing() {
 }
 
 #[test]
+fn the_verifier_is_done_quickly() {
+    let Some(Lab { kernel, .. }) = lab("the_verifier_is_done_quickly") else { return };
+    for (name, program) in kernel.ebpf.programs() {
+        // `None` before 5.16. Older verifiers find fewer shortcuts and give up at a million.
+        let count = program.info().unwrap().verified_instruction_count();
+        println!("{name}: {count:?} instructions verified");
+        assert!(count.is_none_or(|it| it < 20_000), "{name}: {count:?} instructions verified");
+    }
+}
+
+#[test]
 fn a_watched_process_is_heard_of_whatever_its_code() {
     let Some(mut lab) = lab("a_watched_process_is_heard_of_whatever_its_code") else { return };
     for code in [7, 0] {
