@@ -53,7 +53,7 @@ pub(super) async fn run(probe: &Probe, client: &Client, waiting: &Waiting) -> Re
         if error.is_builder() {
             return Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"));
         }
-        Failure::chain(&error, &peer(&probe.target.to_string()))
+        Failure::chain(&error, &peer(&target))
     })?;
 
     let status = response.status();
