@@ -24,6 +24,10 @@ const REPLY_MAX: u64 = 1 << 20;
 /// Logs in where the URL says so, sends `PING`, and `INFO` where the probe watches memory or the server loads.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
+    let no_tls = || Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS"));
+    if target.starts_with("rediss:") {
+        return Err(no_tls());
+    }
     let info = probe.target.expose().into_connection_info().map_err(|error| {
         Failure::new(ProbeFailure::Local, format!("{target} is not a Redis URL: {}", error.category()))
     })?;
@@ -40,9 +44,7 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
             ask(stream, &info, &peer, probe, waiting).await
         }
         // The enum may grow: any other way to a server is one this probe cannot go either.
-        ConnectionAddr::TcpTls { .. } | _ => {
-            Err(Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS")))
-        }
+        ConnectionAddr::TcpTls { .. } | _ => Err(no_tls()),
     }
 }
 
