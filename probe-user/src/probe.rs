@@ -12,7 +12,10 @@ pub mod redis;
 mod schedule;
 pub mod tcp;
 
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -42,7 +45,7 @@ impl Clients {
 
 /// Runs a probe once: how long it took, and how it ended.
 pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutcome) {
-    let waiting = Waiting::default();
+    let waiting = Arc::new(Waiting::default());
     let begin = Instant::now();
     let run = async {
         match probe.kind {

@@ -209,10 +209,7 @@ mod tests {
         let host = FakeHost::v2();
         let id = "a".repeat(63) + "0";
         host.process(50, 1, "app", "/app");
-        host.write(
-            "proc/50/status",
-            format!("Name:\t\u{fffd}\nUid:\t0\t0\t0\t0\nNSpid:\t50\t12\t3\n").as_bytes(),
-        );
+        host.write("proc/50/status", b"Name:\tapp\nUid:\t0\t0\t0\t0\nNSpid:\t50\t12\t3\n");
         host.cgroup_file(50, &format!("0::/system.slice/docker-{id}.scope\n"));
         let process = host.reader().read(50).unwrap();
         assert_eq!(process.container_id, Some(id));

@@ -75,6 +75,7 @@ impl Failure {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "std has dozens of kinds and adds more; the rest is ours")]
 fn kind_of(error: &io::Error) -> ProbeFailure {
     // An error that was made an I/O error is no `source` of it: it must be asked for.
     if let Some(inner) = error.get_ref() {

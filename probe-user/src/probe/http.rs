@@ -1,9 +1,15 @@
 //! HTTP and HTTPS: is the status right, and does the body say what it should?
 
-use std::{sync::Once, time::Duration};
+mod connected;
+
+use std::{
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use reqwest::{Client, Response, StatusCode, header, redirect};
 
+use self::connected::{NoteConnected, noting};
 use super::{Waiting, failure::Failure};
 use crate::{
     config::Probe,
@@ -35,6 +41,7 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
             .redirect(redirect::Policy::none())
             .pool_max_idle_per_host(0)
             .no_proxy()
+            .connector_layer(NoteConnected)
             .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
     };
     builder().build().or_else(|error| {
@@ -45,15 +52,18 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
 }
 
 /// Requests the target once.
-pub(super) async fn run(probe: &Probe, client: &Client, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+pub(super) async fn run(
+    probe: &Probe,
+    client: &Client,
+    waiting: &Arc<Waiting>,
+) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    waiting.set("the connection or the response to it");
     let request = client.get(probe.target.expose()).header(header::CONNECTION, "close");
-    let response = request.send().await.map_err(|error| {
+    let response = noting(waiting, request.send()).await.map_err(|error| {
         if error.is_builder() {
             return Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"));
         }
-        Failure::chain(&error, &peer(&probe.target.to_string()))
+        Failure::chain(&error, &peer(&target))
     })?;
 
     let status = response.status();
@@ -220,7 +230,10 @@ mod tests {
         let (took, outcome) = run_once(&probe, &Clients::new().unwrap()).await;
         let (kind, text) = failure(outcome);
         assert_eq!(kind, ProbeFailure::Timeout);
-        assert!(text.contains("within 50ms"), "{text}");
+        assert!(
+            text.ends_with("within 50ms: still waiting for the response on an open connection"),
+            "{text}"
+        );
         assert!(took >= probe.timeout && took < Duration::from_secs(2));
     }
 }

@@ -101,16 +101,12 @@ where
 
 fn classify(error: &tokio_postgres::Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
     let Some(server) = error.as_db_error() else {
-        // A password that the server asks for and the URL does not have is noticed on our side.
-        let missing = error.to_string().contains("password missing");
-        if missing && auth_is_alive {
-            return Ok(ProbeOutcome::Ok);
-        }
-        if missing {
-            return Err(Failure::new(
-                ProbeFailure::Auth,
-                format!("{peer} asks for a password, and none is given"),
-            ));
+        if lacks_password(error) {
+            if auth_is_alive {
+                return Ok(ProbeOutcome::Ok);
+            }
+            let text = format!("{peer} asks for a password, and none is given");
+            return Err(Failure::new(ProbeFailure::Auth, text));
         }
         return Err(if error.is_closed() {
             Failure::io(&io::ErrorKind::UnexpectedEof.into(), peer)
@@ -133,6 +129,12 @@ fn classify(error: &tokio_postgres::Error, peer: &str, auth_is_alive: bool) -> R
         ProbeFailure::Protocol
     };
     Err(Failure::new(kind, format!("{peer} answered {words} (SQLSTATE {})", code.code())))
+}
+
+/// Whether the server asked for a password that we do not have, which the client notices by itself.
+fn lacks_password(error: &tokio_postgres::Error) -> bool {
+    // The error that says so has no type or kind of its own.
+    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
 }
 
 fn is_about_credentials(code: &SqlState) -> bool {

@@ -24,6 +24,10 @@ const REPLY_MAX: u64 = 1 << 20;
 /// Logs in where the URL says so, sends `PING`, and `INFO` where the probe watches memory or the server loads.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
+    let no_tls = || Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS"));
+    if target.starts_with("rediss:") {
+        return Err(no_tls());
+    }
     let info = probe.target.expose().into_connection_info().map_err(|error| {
         Failure::new(ProbeFailure::Local, format!("{target} is not a Redis URL: {}", error.category()))
     })?;
@@ -39,8 +43,8 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
             let stream = UnixStream::connect(path).await.map_err(|error| Failure::io(&error, &peer))?;
             ask(stream, &info, &peer, probe, waiting).await
         }
-        // Any other way to a server is one this probe cannot go.
-        _ => Err(Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS"))),
+        // The enum may grow: any other way to a server is one this probe cannot go either.
+        ConnectionAddr::TcpTls { .. } | _ => Err(no_tls()),
     }
 }
 
@@ -97,13 +101,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
         // writing fails.
         match (self.reply().await, sent) {
             (Ok(reply), _) => Ok(reply),
-            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(match error.kind() {
-                io::ErrorKind::InvalidData => Failure::new(
-                    ProbeFailure::Protocol,
-                    format!("{} does not answer as Redis does", self.peer),
-                ),
-                _ => Failure::io(&error, self.peer),
-            }),
+            (Err(_), Err(error)) | (Err(error), Ok(())) if error.kind() == io::ErrorKind::InvalidData => {
+                let text = format!("{} does not answer as Redis does", self.peer);
+                Err(Failure::new(ProbeFailure::Protocol, text))
+            }
+            (Err(_), Err(error)) | (Err(error), Ok(())) => Err(Failure::io(&error, self.peer)),
         }
     }
 
@@ -193,3 +195,6 @@ fn memory_below(info: &str, limit: u8, peer: &str) -> Result<(), Failure> {
         format!("{peer} uses {percent} % of its maxmemory ({used} of {max} bytes), more than {limit} %");
     Err(Failure::new(ProbeFailure::Memory, text))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{
+    fact::ProbeKind,
+    probe::{Clients, run_once, tests::probe},
+};
+
+/// Probes a listener that expects these commands, answers each as given, and closes. An answer to an empty
+/// command is sent at once.
+async fn fake_server(script: &[(&str, &str)], change: impl FnOnce(&mut Probe)) -> ProbeOutcome {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut probe = probe(ProbeKind::Redis, &format!("redis://{}", listener.local_addr().unwrap()));
+    change(&mut probe);
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for (command, reply) in script {
+            let parts: Vec<&str> = command.split_whitespace().collect();
+            let mut expected = cmd(parts.first().unwrap_or(&""));
+            expected.arg(parts.get(1..).unwrap_or_default());
+            let expected = if command.is_empty() { Vec::new() } else { expected.get_packed_command() };
+            let mut got = vec![0; expected.len()];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(&expected));
+            stream.write_all(reply.as_bytes()).await.unwrap();
+        }
+    };
+    let clients = Clients::new().unwrap();
+    tokio::join!(serve, run_once(&probe, &clients)).1.1
+}
+
+fn failure(outcome: ProbeOutcome) -> (ProbeFailure, String) {
+    let ProbeOutcome::Failed(kind, text) = outcome else { panic!("{outcome:?}") };
+    (kind, text)
+}
+
+#[tokio::test]
+async fn nothing_but_ping_is_sent_unless_asked_for() {
+    assert_eq!(fake_server(&[("PING", "+PONG\r\n")], |_| {}).await, ProbeOutcome::Ok);
+}
+
+#[tokio::test]
+async fn a_loading_server_is_starting_and_says_how_far() {
+    let info = "# Persistence\r\nloading:1\r\nloading_loaded_perc:41.5\r\nloading_eta_seconds:12\r\n";
+    let bulk = format!("${}\r\n{info}\r\n", info.len());
+    let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+    let outcome = fake_server(&[("PING", loading), ("INFO persistence", &bulk)], |_| {}).await;
+    let words = "Redis is loading the dataset in memory (41.5 % loaded, about 12 s to go)";
+    assert_eq!(outcome, ProbeOutcome::Starting(words.to_owned()));
+
+    let outcome = fake_server(&[("PING", loading)], |_| {}).await;
+    assert_eq!(outcome, ProbeOutcome::Starting("Redis is loading the dataset in memory".to_owned()));
+}
+
+#[tokio::test]
+async fn a_refusal_of_credentials_is_life_where_the_probe_says_so() {
+    for words in ["NOAUTH Authentication required.", "WRONGPASS invalid pair", "ERR operation not permitted"]
+    {
+        let reply = format!("-{words}\r\n");
+        let (kind, text) = failure(fake_server(&[("PING", &reply)], |_| {}).await);
+        assert_eq!(kind, ProbeFailure::Auth, "{words}");
+        assert!(text.ends_with(words), "{text}");
+        let alive = fake_server(&[("PING", &reply)], |probe| probe.auth_is_alive = true).await;
+        assert_eq!(alive, ProbeOutcome::Ok, "{words}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_too_many_clients_speaks_first() {
+    let full = [("", "-ERR max number of clients reached\r\n")];
+    assert_eq!(failure(fake_server(&full, |_| {}).await).0, ProbeFailure::TooManyConnections);
+}
+
+#[tokio::test]
+async fn other_errors_and_other_servers_are_told_apart() {
+    let misconf = [("PING", "-MISCONF Errors writing to the AOF file\r\n")];
+    let (kind, text) = failure(fake_server(&misconf, |_| {}).await);
+    assert_eq!(kind, ProbeFailure::Protocol);
+    assert!(text.ends_with("answered: MISCONF Errors writing to the AOF file"), "{text}");
+    for reply in ["HTTP/1.1 400 Bad Request\r\n\r\n", "\n", "$99999999999\r\n", "$-1\r\n"] {
+        assert_eq!(
+            failure(fake_server(&[("PING", reply)], |_| {}).await).0,
+            ProbeFailure::Protocol,
+            "{reply:?}"
+        );
+    }
+    for cut in ["", "+PON", "$100\r\nhalf"] {
+        assert_eq!(failure(fake_server(&[("PING", cut)], |_| {}).await).0, ProbeFailure::Reset, "{cut:?}");
+    }
+}
+
+#[tokio::test]
+async fn memory_is_measured_against_maxmemory() {
+    let outcome = async |used: u64, max: u64| {
+        let info = format!("# Memory\r\nused_memory:{used}\r\nmaxmemory:{max}\r\n");
+        let bulk = format!("${}\r\n{info}\r\n", info.len());
+        let script = [("PING", "+PONG\r\n"), ("INFO memory", bulk.as_str())];
+        fake_server(&script, |probe| probe.memory_percent = Some(90)).await
+    };
+    assert_eq!(outcome(90, 100).await, ProbeOutcome::Ok);
+    assert_eq!(outcome(90, 0).await, ProbeOutcome::Ok, "no maxmemory, no limit");
+    let (kind, text) = failure(outcome(95, 100).await);
+    assert_eq!(kind, ProbeFailure::Memory);
+    assert!(text.contains("95 % of its maxmemory (95 of 100 bytes), more than 90 %"), "{text}");
+}

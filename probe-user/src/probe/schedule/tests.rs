@@ -1,0 +1,129 @@
+use tokio::net::{TcpListener, TcpSocket};
+
+use super::*;
+use crate::{
+    fact::{ProbeFailure, ProbeKind},
+    probe::tests::probe,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A TCP probe that by itself would run only once in this test's lifetime, if at all.
+fn hourly(target: std::net::SocketAddr) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
+    let (reports, receiver) = mpsc::channel(64);
+    let mut probe = probe(ProbeKind::Tcp, &target.to_string());
+    probe.interval = 3600 * SECOND;
+    let prober = Prober::new(Clients::new().unwrap(), reports);
+    (prober.spawn(ServiceId(0), 0, probe), receiver)
+}
+
+/// A port that nothing listens on.
+fn free_port() -> (TcpSocket, std::net::SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+#[tokio::test]
+async fn recovery_probes_until_the_first_success_and_then_rests() {
+    let (socket, address) = free_port();
+    let (handle, mut reports) = hourly(address);
+    handle.recover();
+    for _ in 0..4 {
+        let report = reports.recv().await.unwrap();
+        assert!(matches!(report.outcome, ProbeOutcome::Failed(ProbeFailure::Refused, _)), "{report:?}");
+    }
+    let _listener = socket.listen(8).unwrap();
+    handle.now();
+    while reports.recv().await.unwrap().outcome != ProbeOutcome::Ok {}
+    // At most the probe's very first tick is still to come.
+    let more = tokio::time::timeout(3 * SECOND, async {
+        while let Some(report) = reports.recv().await {
+            assert_eq!(report.outcome, ProbeOutcome::Ok);
+        }
+    });
+    tokio::time::pause();
+    assert!(more.await.is_err());
+}
+
+#[tokio::test]
+async fn now_during_a_run_leads_to_one_more_run() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (reports, mut receiver) = mpsc::channel(64);
+    let mut probe = probe(ProbeKind::Mysql, &listener.local_addr().unwrap().to_string());
+    probe.interval = 3600 * SECOND;
+    let handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    handle.now();
+    // The run is under way and waits for a greeting that does not come.
+    let (stream, _) = listener.accept().await.unwrap();
+    handle.now();
+    handle.now();
+    drop(stream);
+    assert!(matches!(receiver.recv().await.unwrap().outcome, ProbeOutcome::Failed(ProbeFailure::Reset, _)));
+    drop(listener.accept().await.unwrap());
+    receiver.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_paused_probe_rests_and_a_dropped_one_ends() {
+    let (_socket, address) = free_port();
+    let (handle, mut reports) = hourly(address);
+    handle.pause();
+    handle.now();
+    tokio::task::yield_now().await;
+    assert!(reports.try_recv().is_err());
+    handle.resume();
+    reports.recv().await.unwrap();
+    drop(handle);
+    while reports.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_full_channel_makes_the_probe_wait() {
+    let (_socket, address) = free_port();
+    let (reports, mut receiver) = mpsc::channel(1);
+    let mut probe = probe(ProbeKind::Tcp, &address.to_string());
+    probe.interval = Duration::from_millis(1);
+    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 3, probe);
+    for _ in 0..20 {
+        let report = receiver.recv().await.unwrap();
+        assert_eq!((report.service, report.index), (ServiceId(0), 3));
+    }
+}
+
+#[tokio::test]
+async fn ticks_do_not_drift_and_missed_ones_are_left_out() {
+    let first = Instant::now();
+    let tick = |after: Duration| next_tick(first, 10 * SECOND, first + after) - first;
+    assert_eq!(tick(Duration::ZERO), 10 * SECOND);
+    assert_eq!(tick(SECOND), 10 * SECOND);
+    assert_eq!(tick(10 * SECOND), 20 * SECOND);
+    assert_eq!(tick(37 * SECOND), 40 * SECOND);
+    assert_eq!(next_tick(first + SECOND, SECOND, first), first + SECOND, "the first tick is still to come");
+}
+
+#[tokio::test]
+async fn waits_double_up_to_the_interval_and_follow_a_start() {
+    let failed = ProbeOutcome::Failed(ProbeFailure::Refused, String::new());
+    let mut recovery = Recovery::begin();
+    let waits: Vec<u128> =
+        (0..6).map(|_| recovery.wait(&failed, Duration::from_millis(10)).as_millis()).collect();
+    assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+
+    let mut recovery = Recovery { began: Instant::now() - 8 * SECOND, wait: 64 * SECOND };
+    let wait = recovery.wait(&ProbeOutcome::Starting(String::new()), 3600 * SECOND);
+    assert!(wait >= SECOND && wait < 2 * SECOND, "an eighth of the time so far, got {wait:?}");
+}
+
+#[test]
+fn first_runs_are_spread() {
+    let spreads: Vec<Duration> = (0..1000).map(|id| spread(ServiceId(id), 0, 10 * SECOND)).collect();
+    assert!(spreads.iter().all(|spread| *spread < SECOND));
+    for tenth in 0..10 {
+        let from = SECOND / 10 * tenth;
+        let within = spreads.iter().filter(|at| **at >= from && **at < from + SECOND / 10).count();
+        assert!((50..150).contains(&within), "{within} of 1,000 in tenth {tenth}");
+    }
+    assert!(spread(ServiceId(7), 0, Duration::from_millis(5)) < Duration::from_millis(5));
+}
