@@ -20,13 +20,13 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use self::link::Link;
 pub use self::{
     error::SystemdError,
     job::JobOutcome,
     judge::{UnitJudgement, judge},
     watch::UnitChange,
 };
-use self::link::Link;
 use crate::fact::UnitState;
 
 /// How long systemd may take for one answer.

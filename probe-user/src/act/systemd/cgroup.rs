@@ -35,19 +35,17 @@ impl Hierarchy {
 
     fn parse(membership: &str, mounts: &str) -> Option<Self> {
         let path = |controllers: &str| {
-            membership.lines().find_map(|line| line.split_once(':')?.1.strip_prefix(controllers)?.strip_prefix(':'))
+            membership
+                .lines()
+                .find_map(|line| line.split_once(':')?.1.strip_prefix(controllers)?.strip_prefix(':'))
         };
         let v2 = path("").map(|path| (path, true));
         let v1 = path("name=systemd").map(|path| (path, false));
         // On a host that uses v1 alone the manager's v2 path is there too, and says "/". Its own scope
         // marks the hierarchy it works in; a manager without one (in a container with a cgroup
         // namespace of an old kind) is taken to use the newest.
-        let (path, v2) = [v2, v1]
-            .into_iter()
-            .flatten()
-            .find(|(path, _)| path.ends_with(MANAGER_SCOPE))
-            .or(v2)
-            .or(v1)?;
+        let (path, v2) =
+            [v2, v1].into_iter().flatten().find(|(path, _)| path.ends_with(MANAGER_SCOPE)).or(v2).or(v1)?;
         let (mounted, mount) = mounts.lines().find_map(|line| mount_of(line, v2))?;
         let root = path.strip_suffix(MANAGER_SCOPE).unwrap_or(path).trim_end_matches('/').to_owned();
         Some(Self { mount, mounted, root, v2 })
@@ -97,8 +95,11 @@ fn mount_of(line: &str, v2: bool) -> Option<(String, PathBuf)> {
     let (front, back) = line.split_once(" - ")?;
     let mut back = back.split(' ');
     let (kind, options) = (back.next()?, back.nth(1)?);
-    let wanted =
-        if v2 { kind == "cgroup2" } else { kind == "cgroup" && options.split(',').any(|o| o == "name=systemd") };
+    let wanted = if v2 {
+        kind == "cgroup2"
+    } else {
+        kind == "cgroup" && options.split(',').any(|o| o == "name=systemd")
+    };
     let mut front = front.split(' ').skip(3);
     wanted.then_some((front.next()?.to_owned(), PathBuf::from(front.next()?)))
 }
@@ -138,7 +139,10 @@ mod tests {
     fn a_container_s_units_are_below_its_own_root() {
         let (path, directory) = at("0::/machine.slice/web/payload/init.scope\n", UNIFIED);
         assert_eq!(path.as_deref(), Some("/machine.slice/web/payload/system.slice/api.service"));
-        assert_eq!(directory.unwrap(), Path::new("/sys/fs/cgroup").join(path.unwrap().trim_start_matches('/')));
+        assert_eq!(
+            directory.unwrap(),
+            Path::new("/sys/fs/cgroup").join(path.unwrap().trim_start_matches('/'))
+        );
     }
 
     #[test]

@@ -45,8 +45,7 @@ pub(super) fn read(
     hierarchy: Option<&Hierarchy>,
 ) -> Result<UnitState, SystemdError> {
     let needed = |property: &'static str| {
-        text(properties, property)
-            .ok_or_else(|| SystemdError::Answer { unit: unit.to_owned(), property })
+        text(properties, property).ok_or_else(|| SystemdError::Answer { unit: unit.to_owned(), property })
     };
     let cgroup = text(properties, "ControlGroup")
         .and_then(|group| hierarchy.and_then(|hierarchy| hierarchy.path(&group)));
@@ -54,6 +53,12 @@ pub(super) fn read(
     let members = || match (hierarchy, &cgroup) {
         (Some(hierarchy), Some(path)) => hierarchy.members(path),
         _ => Vec::new(),
+    };
+    // One reading of the clocks for all: moments must keep their order.
+    let boot = Timestamp::from_monotonic_micros(0);
+    let moment = |property| {
+        // systemd writes 0 for what has not happened.
+        micros(properties, property).filter(|&at| at != 0).map(|at| boot.plus(Duration::from_micros(at)))
     };
     Ok(UnitState {
         at: Timestamp::now(),
@@ -75,10 +80,10 @@ pub(super) fn read(
         ),
         main: (main_pid != 0).then(|| manager.process(main_pid, members)).flatten(),
         main_pid,
-        main_started: moment(properties, "ExecMainStartTimestampMonotonic"),
-        main_exited: moment(properties, "ExecMainExitTimestampMonotonic"),
-        active_exit: moment(properties, "ActiveExitTimestampMonotonic"),
-        changed: moment(properties, "StateChangeTimestampMonotonic"),
+        main_started: moment("ExecMainStartTimestampMonotonic"),
+        main_exited: moment("ExecMainExitTimestampMonotonic"),
+        active_exit: moment("ActiveExitTimestampMonotonic"),
+        changed: moment("StateChangeTimestampMonotonic"),
         job,
         cgroup_id: hierarchy.zip(cgroup.as_ref()).and_then(|(hierarchy, path)| hierarchy.id(path)),
         cgroup,
@@ -108,11 +113,6 @@ fn micros(properties: &Properties<'_>, name: &str) -> Option<u64> {
 
 fn span(properties: &Properties<'_>, name: &str) -> Option<Duration> {
     micros(properties, name).map(Duration::from_micros)
-}
-
-/// A moment that has come: systemd writes 0 for one that has not.
-fn moment(properties: &Properties<'_>, name: &str) -> Option<Timestamp> {
-    micros(properties, name).filter(|&micros| micros != 0).map(Timestamp::from_monotonic_micros)
 }
 
 fn invocation_id(properties: &Properties<'_>) -> String {
