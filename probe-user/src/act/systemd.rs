@@ -7,7 +7,6 @@
 mod cgroup;
 mod error;
 mod job;
-mod judge;
 mod link;
 mod namespace;
 mod state;
@@ -21,12 +20,7 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::link::Link;
-pub use self::{
-    error::SystemdError,
-    job::JobOutcome,
-    judge::{UnitJudgement, judge},
-    watch::UnitChange,
-};
+pub use self::{error::SystemdError, job::JobOutcome, watch::UnitChange};
 use crate::fact::UnitState;
 
 /// How long systemd may take for one answer.
@@ -63,7 +57,7 @@ impl Systemd {
     /// The pid of systemd's manager process, of our own namespace.
     ///
     /// A SIGTERM from it means that it stopped the unit; whether somebody asked for that, or a watchdog or
-    /// its OOM policy did, is for [`judge`] to say.
+    /// its OOM policy did, is for [`judge`](crate::engine::unit::judge) to say.
     pub fn manager_pid(&self) -> u32 {
         self.manager_pid.load(Ordering::Relaxed)
     }

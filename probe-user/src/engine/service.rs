@@ -82,8 +82,13 @@ pub(super) struct Service {
     /// A listener it needs is gone since then.
     lost_listener: Option<(Timestamp, EventId, u16)>,
     oom: Option<(OomKill, EventId)>,
-    /// The unit as last read, and when it was last seen to start.
+    /// The unit as last read.
     unit: Option<UnitState>,
+    /// The unit's invocation that the main process belongs to.
+    invocation: Option<String>,
+    /// systemd has given up on the unit: without a reset it refuses every start.
+    needs_reset: bool,
+    /// When it was started, by whomever.
     starts: VecDeque<Timestamp>,
     /// What is above its limit, in words.
     breaches: Vec<String>,
@@ -121,6 +126,8 @@ impl Service {
             lost_listener: None,
             oom: None,
             unit: None,
+            invocation: None,
+            needs_reset: false,
             starts: VecDeque::new(),
             breaches: Vec::new(),
             step: Step::Idle,
@@ -398,6 +405,7 @@ impl Service {
             open.acted(turn.now);
         }
         let reset_failed = self.start_limit_is_near(turn.now);
+        self.needs_reset = false;
         self.count_start(turn.now);
         turn.act(Effect::Restart { service: self.id, method: self.method, reset_failed });
         self.say_restart(Action::Request, turn);

@@ -214,32 +214,40 @@ fn http_probe() -> Probe {
 fn running_unit(pid: u32) -> UnitState {
     UnitState {
         at: at(1000),
+        load: "loaded".into(),
         active: "active".into(),
         sub: "running".into(),
         result: "success".into(),
-        invocation_id: "1".into(),
-        restarts: 0,
+        invocation_id: format!("run of {pid}"),
         restart_delay: Duration::from_secs(10),
         restarts_itself: true,
         start_limit: (5, Duration::from_secs(10)),
         main: Some(process(pid)),
-        active_exit: None,
+        main_pid: pid,
+        main_started: Some(process(pid).start),
         manager_pid: SYSTEMD,
-        job: None,
-        cgroup: None,
+        ..UnitState::default()
     }
 }
 
-/// The unit whose main process ended at `died`, as systemd shows it a moment later.
-fn waiting_unit(died: Timestamp, restart_delay: Duration) -> UnitState {
+fn later(moment: Timestamp, micros: i64) -> Option<Timestamp> {
+    Some(Timestamp::from_nanos(moment.as_nanos().saturating_add_signed(micros * 1000)))
+}
+
+/// The unit whose main process `pid` ended at `died`, as systemd shows it a moment later.
+fn waiting_unit(pid: u32, died: Timestamp, restart_delay: Duration) -> UnitState {
     UnitState {
+        at: later(died, 1000).unwrap(),
         active: "activating".into(),
         sub: "auto-restart".into(),
         result: "signal".into(),
         restart_delay,
         main: None,
-        active_exit: Some(died.plus(Duration::from_micros(500))),
-        ..running_unit(0)
+        main_pid: 0,
+        main_exited: later(died, 400),
+        active_exit: later(died, 500),
+        changed: later(died, 500),
+        ..running_unit(pid)
     }
 }
 
@@ -495,7 +503,7 @@ fn a_unit_that_waits_out_its_restart_delay_is_restarted_at_once() {
     lab.see(Observation::Unit(API, running_unit(100)));
     assert_eq!(lab.restarts_asked(), 0, "systemd has not taken note yet");
     lab.wait(Duration::from_millis(5));
-    lab.see(Observation::Unit(API, waiting_unit(died, Duration::from_secs(10))));
+    lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::from_secs(10))));
     assert_eq!(lab.restarts_asked(), 1);
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Killed, Severity::Critical)]);
     lab.see(Observation::Restarted(API, Ok(())));
@@ -508,7 +516,7 @@ fn a_unit_that_waits_out_its_restart_delay_is_restarted_at_once() {
 fn a_unit_that_systemd_restarts_at_once_is_left_to_it() {
     let mut lab = Lab::unit();
     lab.killed(100);
-    lab.see(Observation::Unit(API, waiting_unit(lab.now, Duration::ZERO)));
+    lab.see(Observation::Unit(API, waiting_unit(100, lab.now, Duration::ZERO)));
     assert!(
         matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("systemd restarts it itself"))
     );
@@ -524,13 +532,13 @@ fn a_unit_that_systemd_fails_to_restart_is_ours() {
     let mut lab = Lab::unit();
     lab.killed(100);
     let died = lab.now;
-    lab.see(Observation::Unit(API, waiting_unit(died, Duration::ZERO)));
+    lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::ZERO)));
     lab.wait(Duration::from_millis(600));
     let failed = UnitState {
         active: "failed".into(),
         sub: "failed".into(),
         result: "start-limit-hit".into(),
-        ..waiting_unit(died, Duration::ZERO)
+        ..waiting_unit(100, died, Duration::ZERO)
     };
     lab.see(Observation::Unit(API, failed));
     let restart = lab.asked.iter().find(|effect| matches!(effect, Effect::Restart { .. }));
@@ -542,13 +550,14 @@ fn a_unit_that_systemd_fails_to_restart_is_ours() {
 fn a_requested_stop_is_stopped_and_nothing_is_done() {
     let by_job = |died| UnitState {
         job: Some(UnitJob { id: 7, kind: "stop".into() }),
-        ..waiting_unit(died, Duration::from_secs(10))
+        ..waiting_unit(100, died, Duration::from_secs(10))
     };
     let by_timestamp = |died: Timestamp| UnitState {
         active: "inactive".into(),
         sub: "dead".into(),
-        active_exit: Some(Timestamp::from_nanos(died.as_nanos() - 1_000_000)),
-        ..waiting_unit(died, Duration::from_secs(10))
+        result: "success".into(),
+        active_exit: later(died, -1000),
+        ..waiting_unit(100, died, Duration::from_secs(10))
     };
     for state in [by_job as fn(Timestamp) -> UnitState, by_timestamp] {
         let mut lab = Lab::unit();
@@ -572,7 +581,7 @@ fn a_sigterm_from_the_manager_is_a_stop() {
     let mut lab = Lab::unit();
     let manager = Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None };
     lab.die(100, ExitStatus::Signal { number: 15, core_dumped: false }, Some(manager));
-    lab.see(Observation::Unit(API, waiting_unit(lab.now, Duration::from_secs(10))));
+    lab.see(Observation::Unit(API, waiting_unit(100, lab.now, Duration::from_secs(10))));
     assert_eq!(lab.incidents()[0].1, Verdict::Stopped);
     assert_eq!(lab.restarts_asked(), 0);
 }
@@ -582,8 +591,12 @@ fn a_restart_job_that_has_already_led_to_a_new_process_is_stopped_then_well() {
     let mut lab = Lab::unit();
     lab.now = at(2000);
     lab.die(100, ExitStatus::Code(0), None);
-    let left = Timestamp::from_nanos(lab.now.as_nanos() - 1_000_000);
-    lab.see(Observation::Unit(API, UnitState { active_exit: Some(left), ..running_unit(101) }));
+    let anew = UnitState {
+        active_exit: later(lab.now, -1000),
+        main_started: later(lab.now, 3000),
+        ..running_unit(101)
+    };
+    lab.see(Observation::Unit(API, anew));
     lab.answer(ProbeOutcome::Ok);
     let verdicts: Vec<_> = lab.incidents().into_iter().map(|(phase, verdict, _)| (phase, verdict)).collect();
     assert_eq!(verdicts, [(Phase::Open, Verdict::Stopped), (Phase::Resolve, Verdict::Stopped)]);
@@ -604,7 +617,7 @@ fn restarts_stay_below_the_units_own_start_limit() {
     let mut lab = Lab::unit();
     for pid in 100..105 {
         lab.killed(pid);
-        lab.see(Observation::Unit(API, waiting_unit(lab.now, Duration::from_secs(10))));
+        lab.see(Observation::Unit(API, waiting_unit(pid, lab.now, Duration::from_secs(10))));
         lab.see(Observation::Restarted(API, Ok(())));
         lab.see(Observation::Unit(API, running_unit(pid + 1)));
         lab.answer(ProbeOutcome::Ok);
@@ -619,7 +632,7 @@ fn restarts_stay_below_the_units_own_start_limit() {
         .collect();
     assert_eq!(resets, [false, false, false, true, true], "five starts in ten seconds are the unit's limit");
     lab.killed(105);
-    lab.see(Observation::Unit(API, waiting_unit(lab.now, Duration::from_secs(10))));
+    lab.see(Observation::Unit(API, waiting_unit(105, lab.now, Duration::from_secs(10))));
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop);
     assert!(lab.asked.contains(&Effect::ResetFailed(API)));
 }

@@ -11,6 +11,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
+use crate::fact::OomScope;
 
 /// The kernel side, and a runtime to wait for it in.
 struct Lab {

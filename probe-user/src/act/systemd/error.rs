@@ -43,7 +43,9 @@ pub enum SystemdError {
         after: Duration,
     },
     /// There is no such unit, or it cannot be used.
-    #[error("{call}: {message}; `systemctl status UNIT` says more")]
+    #[error(
+        "{call}: {message} (a unit's full name is needed, such as api.service; `systemctl status` says more)"
+    )]
     NoSuchUnit {
         /// The call.
         call: String,
@@ -113,11 +115,18 @@ impl SystemdError {
                 _ => {}
             }
         }
-        if let zbus::Error::FDO(inner) = &error
-            && let zbus::fdo::Error::AccessDenied(message)
-            | zbus::fdo::Error::InteractiveAuthorizationRequired(message) = inner.as_ref()
-        {
-            return Self::Denied { message: message.clone(), call };
+        if let zbus::Error::FDO(inner) = &error {
+            match inner.as_ref() {
+                zbus::fdo::Error::AccessDenied(message)
+                | zbus::fdo::Error::InteractiveAuthorizationRequired(message) => {
+                    return Self::Denied { message: message.clone(), call };
+                }
+                // All our arguments are sound except for the names users give.
+                zbus::fdo::Error::InvalidArgs(message) => {
+                    return Self::NoSuchUnit { message: message.clone(), call };
+                }
+                _ => {}
+            }
         }
         Self::Call { call, source: error }
     }

@@ -1,6 +1,10 @@
 //! One connection to the bus, and the calls made over it.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    collections::HashSet,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use serde::Serialize;
 use tokio::time::timeout;
@@ -27,6 +31,8 @@ pub(super) struct Link {
     pub(super) connection: Connection,
     manager: Arc<Manager>,
     hierarchy: Arc<Option<Hierarchy>>,
+    /// The units that systemd keeps in memory for this connection.
+    kept: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Link {
@@ -48,7 +54,8 @@ impl Link {
         let proc = Path::new("/proc");
         let manager = Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
         let hierarchy = Hierarchy::of(manager.pid, proc);
-        let link = Self { connection, manager: Arc::new(manager), hierarchy: Arc::new(hierarchy) };
+        let (manager, hierarchy) = (Arc::new(manager), Arc::new(hierarchy));
+        let link = Self { connection, manager, hierarchy, kept: Arc::default() };
         // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
         let owned: bool =
             link.ask(BUS, BUS_PATH, BUS, "NameHasOwner", &SYSTEMD, || "NameHasOwner".into()).await?;
@@ -88,7 +95,26 @@ impl Link {
                     Err(error) => return Err(error),
                 },
             };
-            return state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref());
+            let state = state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref())?;
+            if state.load == "loaded" {
+                self.keep(unit).await;
+            }
+            return Ok(state);
+        }
+    }
+
+    /// Has systemd remember a unit for as long as this connection lasts.
+    ///
+    /// It forgets one that is down and did not fail as soon as it can: its invocation, when it was
+    /// started, and when and why it ended. An exit with code 0 then looks the same as a requested stop.
+    async fn keep(&self, unit: &str) {
+        let new = self.kept.lock().is_ok_and(|mut kept| kept.insert(unit.to_owned()));
+        if !new {
+            return;
+        }
+        let call = || format!("RefUnit({unit})");
+        if let Err(error) = self.call(SYSTEMD, MANAGER_PATH, MANAGER, "RefUnit", &unit, call).await {
+            tracing::debug!(%error, "systemd may forget how this unit ended");
         }
     }
 
@@ -132,7 +158,14 @@ impl Link {
 
     /// Has systemd send signals at all; it sends none before somebody asked for them.
     pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
-        self.call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", &(), || "Subscribe".into()).await.map(drop)
+        match self.call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", &(), || "Subscribe".into()).await {
+            Err(SystemdError::Call { source: zbus::Error::MethodError(name, ..), .. })
+                if name.as_str() == "org.freedesktop.systemd1.AlreadySubscribed" =>
+            {
+                Ok(())
+            }
+            answer => answer.map(drop),
+        }
     }
 
     /// Has the bus pass on the signals that match.

@@ -54,6 +54,12 @@ pub(super) fn read(
         (Some(hierarchy), Some(path)) => hierarchy.members(path),
         _ => Vec::new(),
     };
+    // One reading of the clocks for all: moments must keep their order.
+    let boot = Timestamp::from_monotonic_micros(0);
+    let moment = |property| {
+        // systemd writes 0 for what has not happened.
+        micros(properties, property).filter(|&at| at != 0).map(|at| boot.plus(Duration::from_micros(at)))
+    };
     Ok(UnitState {
         at: Timestamp::now(),
         manager_pid: manager.pid,
@@ -75,10 +81,10 @@ pub(super) fn read(
         ),
         main: (main_pid != 0).then(|| manager.process(main_pid, members)).flatten(),
         main_pid,
-        main_started: moment(properties, "ExecMainStartTimestampMonotonic"),
-        main_exited: moment(properties, "ExecMainExitTimestampMonotonic"),
-        active_exit: moment(properties, "ActiveExitTimestampMonotonic"),
-        changed: moment(properties, "StateChangeTimestampMonotonic"),
+        main_started: moment("ExecMainStartTimestampMonotonic"),
+        main_exited: moment("ExecMainExitTimestampMonotonic"),
+        active_exit: moment("ActiveExitTimestampMonotonic"),
+        changed: moment("StateChangeTimestampMonotonic"),
         job,
         cgroup_id: hierarchy.zip(cgroup.as_ref()).and_then(|(hierarchy, path)| hierarchy.id(path)),
         cgroup,
@@ -108,11 +114,6 @@ fn micros(properties: &Properties<'_>, name: &str) -> Option<u64> {
 
 fn span(properties: &Properties<'_>, name: &str) -> Option<Duration> {
     micros(properties, name).map(Duration::from_micros)
-}
-
-/// A moment that has come: systemd writes 0 for one that has not.
-fn moment(properties: &Properties<'_>, name: &str) -> Option<Timestamp> {
-    micros(properties, name).filter(|&micros| micros != 0).map(Timestamp::from_monotonic_micros)
 }
 
 fn invocation_id(properties: &Properties<'_>) -> String {

@@ -161,8 +161,7 @@ impl Watch {
                     continue;
                 }
             };
-            let same = |known: &UnitState| UnitState { at: state.at, ..known.clone() } == state;
-            if !self.known[at].as_ref().is_some_and(same) {
+            if !self.known[at].as_ref().is_some_and(|known| same(known, &state)) {
                 self.known[at] = Some(state.clone());
                 let service = self.units[at].0;
                 let sent = self.changes.send(UnitChange { service, state }).await;
@@ -188,6 +187,13 @@ impl Watch {
         }
         rules
     }
+}
+
+/// Whether two readings are of one state. Moments are left out: they are translated to our clock anew each
+/// time, and none changes alone.
+fn same(known: &UnitState, state: &UnitState) -> bool {
+    let UnitState { at, main_started, main_exited, active_exit, changed, .. } = *state;
+    UnitState { at, main_started, main_exited, active_exit, changed, ..known.clone() } == *state
 }
 
 fn lost(why: &str) -> End {

@@ -144,7 +144,7 @@ fn unit() -> UnitState {
         main: Some(process().key),
         active_exit: Some(START),
         job: Some(UnitJob { id: 9, kind: "restart".to_owned() }),
-        cgroup: None,
+        ..UnitState::default()
     }
 }
 
@@ -194,8 +194,12 @@ pub fn facts() -> Vec<Fact> {
     let segv = ExitStatus::Signal { number: 11, core_dumped: true };
     let ready = AgentReady {
         coverage: vec![
-            HookCoverage { hook: "sched_process_exit", missing: None },
-            HookCoverage { hook: "mark_victim", missing: Some("no such tracepoint".to_owned()) },
+            HookCoverage { hook: "sched_process_exit", missing: None, lacking: Vec::new() },
+            HookCoverage {
+                hook: "mark_victim",
+                missing: Some("no such tracepoint".to_owned()),
+                lacking: Vec::new(),
+            },
         ],
         self_test: Ok(Duration::from_micros(180)),
         services: 2,

@@ -5,16 +5,17 @@
 
 use std::time::Duration;
 
+use UnitJudgement::{AlreadyRestarted, NotLoaded, Ours, RestartsItself, Stale, StillRuns, StopRequested};
+
 use super::{Fault, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{
         Effect, Outbox, Turn,
-        budget::describe,
-        unit::{self, Judgement, judge},
+        unit::{UnitJudgement, judge, stopped_by_manager},
         verdict,
     },
-    fact::{Action, Fact, ProcessExit, UnitState, Verdict},
+    fact::{Action, Fact, ProcessExit, ProcessKey, UnitState, Verdict},
 };
 
 /// systemd has not taken note of the death yet: ask again after this long, this often.
@@ -77,9 +78,8 @@ impl Service {
     }
 
     fn judged<O: Outbox>(&mut self, mut inspection: Inspection, state: UnitState, turn: &mut Turn<'_, O>) {
-        let (at, exit) = (inspection.fault.since, inspection.exit.as_ref());
-        let judgement = judge(&state, &unit::Fault { at, exit, alive: self.main }, turn.now);
-        if judgement == Judgement::Stale && inspection.tries < STALE_TRIES {
+        let judgement = inspection.judge(&state, self.invocation.as_deref(), self.main);
+        if judgement == Stale && inspection.tries < STALE_TRIES {
             inspection.again_at = Some(turn.now.plus(STALE_WAIT));
             self.step = Step::Inspect(inspection);
             return;
@@ -88,28 +88,37 @@ impl Service {
         let mut fault = inspection.fault;
         fault.evidence.push(event);
         match judgement {
-            Judgement::StopRequested(why) => {
+            StopRequested(why) => {
                 fault.finding.verdict = Verdict::Stopped;
                 fault.finding.summary = format!("{why}; {}", fault.finding.summary);
                 self.fail(fault, turn);
                 self.unit_changed(&state, turn);
             }
-            Judgement::AlreadyRestarted => {
-                self.fail_without_action(fault, "systemd has restarted it already", turn);
+            StillRuns => self.unit_changed(&state, turn),
+            AlreadyRestarted => {
+                self.leave_to_systemd(fault, "systemd has restarted it already", turn);
                 self.step = Step::TheirRestart { until: turn.now.plus(RESTART_SLACK) };
                 self.unit_changed(&state, turn);
             }
-            Judgement::RestartsItself(after) => {
-                let why = format!("systemd restarts it itself, RestartSec={}", describe(after));
-                self.fail_without_action(fault, &why, turn);
-                self.step = Step::TheirRestart { until: turn.now.plus(after).plus(RESTART_SLACK) };
+            RestartsItself(within) => {
+                self.leave_to_systemd(fault, "systemd restarts it itself at once", turn);
+                self.step = Step::TheirRestart { until: turn.now.plus(within).plus(RESTART_SLACK) };
             }
-            Judgement::Stale | Judgement::Ours => self.fail(fault, turn),
+            NotLoaded(load) => {
+                fault.may_help = false;
+                fault.finding.summary.push_str(&format!("; systemd cannot start the unit: it is {load}"));
+                self.fail(fault, turn);
+            }
+            Ours { gave_up, .. } => {
+                self.needs_reset = gave_up;
+                self.fail(fault, turn);
+            }
+            Stale => self.fail(fault, turn),
         }
     }
 
     /// Opens or updates the incident, and leaves the restart to systemd, unless the budget is spent.
-    fn fail_without_action<O: Outbox>(&mut self, fault: Fault, why: &str, turn: &mut Turn<'_, O>) {
+    fn leave_to_systemd<O: Outbox>(&mut self, fault: Fault, why: &str, turn: &mut Turn<'_, O>) {
         self.open_or_update(fault, turn);
         self.say_restart(Action::Hold(why.to_owned()), turn);
         if self.budget.left(turn.now) == 0 {
@@ -139,6 +148,7 @@ impl Service {
         if let Some(main) = state.main {
             if state.active != "deactivating" {
                 self.running(main, turn);
+                self.invocation = Some(state.invocation_id.clone());
             }
             return;
         }
@@ -165,6 +175,24 @@ impl Service {
         let Some(unit) = &self.unit else { return false };
         let (burst, interval) = unit.start_limit;
         let recent = self.starts.iter().filter(|&&start| now.since(start) < interval).count();
-        unit.result == "start-limit-hit" || recent + 1 >= burst as usize
+        self.needs_reset || recent + 1 >= burst as usize
+    }
+}
+
+impl Inspection {
+    /// What systemd's word on the unit means for the fault; `before` is the invocation that the fault hit,
+    /// `alive` its main process, if that lives.
+    fn judge(&self, state: &UnitState, before: Option<&str>, alive: Option<ProcessKey>) -> UnitJudgement {
+        match &self.exit {
+            Some(exit) if stopped_by_manager(state, exit) => StopRequested("systemd itself ended it"),
+            Some(exit) => judge(state, &exit.process.key, exit.at, before),
+            None if state.active == "deactivating"
+                || state.job.as_ref().is_some_and(|job| job.kind == "stop") =>
+            {
+                StopRequested("systemd is stopping it")
+            }
+            None if state.main.is_some() && state.main != alive => AlreadyRestarted,
+            None => Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None },
+        }
     }
 }
