@@ -1,2 +1,43 @@
-//! x
-fn main() {}
+//! The project's own commands. `cargo xtask --help` lists them.
+
+mod cargo;
+mod check;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One variant a command; each command is a module of its own.
+#[derive(Subcommand)]
+enum Command {
+    /// Build the daemon in release mode and run it: `cargo xtask run -- --config FILE`
+    Run(run::Arguments),
+    /// Get the real servers the tests need, then run every test of the workspace
+    ///
+    /// As root on Debian, missing packages are installed and their services are not started. Elsewhere they
+    /// are named, and what needs them is skipped, or fails with CI=true.
+    Test(test::Arguments),
+    /// Check format, lints, documentation, and the links of the Markdown pages
+    Check,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Check => check::check().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
