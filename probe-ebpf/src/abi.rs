@@ -1,2 +1,273 @@
+//! What the kernel side and the daemon both have to know: record layouts, map keys, and a handful of numbers.
+//!
+//! Every record starts with a [`Header`], is `#[repr(C)]`, has its padding spelled out, and is aligned to at most
+//! 8 bytes, which is all that a BPF ring buffer promises. The daemon reads records by field offset, never by casting
+//! bytes, so nothing here needs to be valid for every bit pattern.
+//!
+//! Times are nanoseconds of `CLOCK_BOOTTIME`. Process ids and user ids are those of the initial namespaces.
 #![no_std]
-//! abi
+
+use core::mem::{offset_of, size_of};
+
+/// Length of a task's `comm`, including its closing NUL.
+pub const COMM_LEN: usize = 16;
+/// Longest stored path of an executed file, in bytes.
+pub const FILENAME_LEN: usize = 256;
+/// Longest stored command line, in bytes.
+pub const ARGV_LEN: usize = 640;
+/// Kernel stack frames kept with an OOM kill.
+pub const STACK_FRAMES: usize = 12;
+/// An offset the running kernel has no field for.
+pub const ABSENT: u32 = u32::MAX;
+
+/// [`Header::kind`] of an [`Exit`].
+pub const KIND_EXIT: u32 = 1;
+/// [`Header::kind`] of an [`Oom`].
+pub const KIND_OOM: u32 = 2;
+/// [`Header::kind`] of an [`Exec`].
+pub const KIND_EXEC: u32 = 3;
+/// [`Header::kind`] of a [`Listen`].
+pub const KIND_LISTEN: u32 = 4;
+
+/// [`Exit::flags`]: the OOM killer chose this process.
+pub const EXIT_OOM_VICTIM: u32 = 1;
+/// [`Exit::flags`] and [`Exec::flags`]: the process, its parent or one of its cgroups is watched.
+pub const WATCHED: u32 = 2;
+/// [`Exit::flags`]: the parent is pid 1 of its pid namespace.
+pub const EXIT_CHILD_OF_INIT: u32 = 4;
+/// [`Exit::flags`]: the process was pid 1 of a pid namespace of its own, as a container's first process is.
+pub const EXIT_NAMESPACE_INIT: u32 = 8;
+/// [`Exec::flags`]: the command line was longer than [`ARGV_LEN`].
+pub const EXEC_ARGV_TRUNCATED: u32 = 16;
+/// [`Oom::flags`]: the victim's task was found, so more than its thread id is filled in.
+pub const OOM_VICTIM_KNOWN: u32 = 32;
+
+/// [`SignalNote::origin`]: a process sent the signal.
+pub const ORIGIN_USER: u32 = 1;
+/// [`SignalNote::origin`]: the kernel raised it: a fault, a timer, the OOM killer.
+pub const ORIGIN_KERNEL: u32 = 2;
+
+/// [`CgroupKey::hierarchy`] of the unified (v2) hierarchy.
+pub const HIERARCHY_UNIFIED: u64 = 2;
+/// [`CgroupKey::hierarchy`] of the v1 memory hierarchy.
+pub const HIERARCHY_MEMORY_V1: u64 = 1;
+
+/// Why a record was not delivered; the index into the map `DROPS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Drop {
+    /// The urgent ring was full for the exit of a watched process.
+    ExitWatched = 0,
+    /// The urgent ring was half full for the exit of an unwatched process.
+    ExitUnwatched = 1,
+    /// A cgroup's budget of unwatched exits for this second was spent.
+    ExitThrottled = 2,
+    /// The urgent ring was full for an OOM kill.
+    Oom = 3,
+    /// The bulk ring was full, or half full for an unwatched process, for an exec.
+    Exec = 4,
+    /// The urgent ring was full, or half full for an unwatched process, for a listener.
+    Listen = 5,
+    /// A cgroup's budget of unwatched listener changes for this second was spent.
+    ListenThrottled = 6,
+}
+
+/// Number of [`Drop`] classes.
+pub const DROP_CLASSES: u32 = 7;
+
+/// Index into `EXITS`: thread groups seen to end.
+pub const EXITS_SEEN: u32 = 0;
+/// Index into `EXITS`: of those, the ones no record was wanted for.
+pub const EXITS_FILTERED: u32 = 1;
+/// Number of counters in `EXITS`.
+pub const EXITS_COUNTERS: u32 = 2;
+
+/// Key of `WATCHED_CGROUP`. Each hierarchy numbers its cgroups for itself, so an id alone is ambiguous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CgroupKey {
+    /// [`HIERARCHY_UNIFIED`] or [`HIERARCHY_MEMORY_V1`].
+    pub hierarchy: u64,
+    /// Inode of the cgroup's directory.
+    pub id: u64,
+}
+
+/// First field of every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Header {
+    /// One of the `KIND_` constants.
+    pub kind: u32,
+    /// Size of the whole record in bytes.
+    pub size: u32,
+    /// When it happened, `CLOCK_BOOTTIME` nanoseconds (`bpf_ktime_get_boot_ns`).
+    pub at_ns: u64,
+}
+
+/// The last signal of one number sent to a process, for signals that end a process by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SignalNote {
+    /// When it was sent, `CLOCK_BOOTTIME` nanoseconds.
+    pub at_ns: u64,
+    /// Start of the sender's thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub sender_start_ns: u64,
+    /// Unified cgroup id of the sender.
+    pub sender_cgroup_v2: u64,
+    /// Signal number; 0 if no such signal was seen.
+    pub signal: u32,
+    /// `si_code` as the kernel filled it in.
+    pub code: i32,
+    /// Thread group id of the sender. Without meaning for [`ORIGIN_KERNEL`].
+    pub sender_tgid: u32,
+    /// Real user id of the sender.
+    pub sender_uid: u32,
+    /// [`ORIGIN_USER`] or [`ORIGIN_KERNEL`].
+    pub origin: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// `comm` of the sending thread.
+    pub sender_comm: [u8; COMM_LEN],
+}
+
+/// A thread group ended. Urgent ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Exit {
+    /// [`KIND_EXIT`].
+    pub header: Header,
+    /// Start of the thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Unified cgroup id.
+    pub cgroup_v2: u64,
+    /// Id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Largest resident set over its life, in pages (`signal->maxrss`).
+    pub max_rss_pages: u64,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Thread group id of the real parent.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Wait status of the whole group: signal in bits 0–6, core dump in bit 7, exit code in bits 8–15.
+    pub status: u32,
+    /// `EXIT_` flags and [`WATCHED`].
+    pub flags: u32,
+    /// Its process id in its own, innermost pid namespace.
+    pub ns_pid: u32,
+    /// `comm` of the thread group leader.
+    pub comm: [u8; COMM_LEN],
+    /// The signal it died of, or for an orderly exit the last request to end that it got.
+    pub signal: SignalNote,
+}
+
+/// The OOM killer chose a victim. Urgent ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Oom {
+    /// [`KIND_OOM`].
+    pub header: Header,
+    /// Start of the victim's thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Unified cgroup id of the victim.
+    pub cgroup_v2: u64,
+    /// Victim's id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Resident anonymous memory, pages.
+    pub anon_pages: u64,
+    /// Resident file mappings, pages.
+    pub file_pages: u64,
+    /// Resident shared memory, pages.
+    pub shmem_pages: u64,
+    /// Swapped out, pages.
+    pub swap_pages: u64,
+    /// Kernel stack of the choice, innermost first; addresses, 0 past the end.
+    pub stack: [u64; STACK_FRAMES],
+    /// Thread group id of the victim; 0 without [`OOM_VICTIM_KNOWN`].
+    pub tgid: u32,
+    /// Thread id of the victim.
+    pub tid: u32,
+    /// Real user id of the victim.
+    pub uid: u32,
+    /// `oom_score_adj` of the victim, -1000 to 1000.
+    pub score_adj: i32,
+    /// Thread group id of the process whose allocation called the OOM killer.
+    pub trigger_tgid: u32,
+    /// [`OOM_VICTIM_KNOWN`].
+    pub flags: u32,
+    /// `comm` of the victim.
+    pub comm: [u8; COMM_LEN],
+    /// `comm` of the process whose allocation called the OOM killer.
+    pub trigger_comm: [u8; COMM_LEN],
+}
+
+/// A process replaced its program. Bulk ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Exec {
+    /// [`KIND_EXEC`].
+    pub header: Header,
+    /// Start of the thread group, `CLOCK_BOOTTIME` nanoseconds; an exec does not change it.
+    pub start_ns: u64,
+    /// Unified cgroup id.
+    pub cgroup_v2: u64,
+    /// Id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Thread group id of the real parent.
+    pub ppid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// [`WATCHED`], [`EXEC_ARGV_TRUNCATED`].
+    pub flags: u32,
+    /// Bytes used in `filename`, without the closing NUL.
+    pub filename_len: u32,
+    /// Bytes used in `argv`.
+    pub argv_len: u32,
+    /// `comm` after the exec.
+    pub comm: [u8; COMM_LEN],
+    /// Path as it was passed to `execve`. Bytes past `filename_len` are stale memory.
+    pub filename: [u8; FILENAME_LEN],
+    /// Arguments, each closed by a NUL. Bytes past `argv_len` are stale memory.
+    pub argv: [u8; ARGV_LEN],
+}
+
+/// A TCP listener came or went. Urgent ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Listen {
+    /// [`KIND_LISTEN`].
+    pub header: Header,
+    /// Start of the current thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Unified cgroup id of the current process.
+    pub cgroup_v2: u64,
+    /// Its id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Thread group id of the process that listens, or closes its listener.
+    pub tgid: u32,
+    /// 1: listening now; 0: no longer.
+    pub up: u32,
+    /// Address family: 2 (IPv4) or 10 (IPv6).
+    pub family: u16,
+    /// Local port, host byte order.
+    pub port: u16,
+    /// Always 0.
+    pub pad: u32,
+    /// Local address, network byte order; IPv4 in the first four bytes, the rest 0.
+    pub addr: [u8; 16],
+    /// `comm` of the current thread.
+    pub comm: [u8; COMM_LEN],
+}
+
+// A layout change must be a deliberate one: the object that is checked in and the daemon have to agree.
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<SignalNote>() == 64 && offset_of!(SignalNote, sender_comm) == 48);
+    assert!(size_of::<Exit>() == 152 && offset_of!(Exit, signal) == 88);
+    assert!(size_of::<Oom>() == 224 && offset_of!(Oom, stack) == 72);
+    assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
+    assert!(size_of::<Listen>() == 88 && offset_of!(Listen, addr) == 56);
+};

@@ -15,7 +15,7 @@ mod template;
 mod unsupported;
 mod values;
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use secret::Secret;
@@ -98,6 +98,18 @@ pub struct Service {
     pub limits: Limits,
 }
 
+impl Service {
+    /// The TCP ports it must listen on for its probes to succeed; none for a service that is elsewhere.
+    pub fn local_ports(&self) -> BTreeSet<u16> {
+        let matched = match &self.identity {
+            Identity::Remote => return BTreeSet::new(),
+            Identity::Match(matcher) => matcher.port,
+            Identity::Unit(_) | Identity::Exec(_) => None,
+        };
+        self.probes.iter().filter_map(Probe::port).chain(matched).collect()
+    }
+}
+
 /// What a service is on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -161,6 +173,25 @@ pub struct Probe {
     /// A server that only asks for a password is up: true for discovered services, for which hostprobe has
     /// none.
     pub auth_is_alive: bool,
+}
+
+impl Probe {
+    /// The TCP port it connects to.
+    pub fn port(&self) -> Option<u16> {
+        let target = self.target.expose();
+        let (scheme, rest) = target.split_once("://").unwrap_or(("", target));
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+        explicit.or(match (self.kind, scheme) {
+            (ProbeKind::Http, "https") => Some(443),
+            (ProbeKind::Http, _) => Some(80),
+            (ProbeKind::Redis, _) => Some(6379),
+            (ProbeKind::Postgres, _) => Some(5432),
+            (ProbeKind::Mysql, _) => Some(3306),
+            (ProbeKind::Tcp, _) => None,
+        })
+    }
 }
 
 /// Whether and how a service is restarted.

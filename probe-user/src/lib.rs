@@ -1,5 +1,54 @@
 //! hostprobe: sees services die in the kernel, says why, brings them back, and reports it.
+//!
+//! [`run`] is the whole daemon. What the kernel, systemd, the supervisor and the probes tell flows through
+//! [`Daemon`](daemon::Daemon) into the [`engine`], which alone decides; its wishes are carried out after each
+//! observation, and their outcomes come back as observations.
 
+pub mod act;
 pub mod clock;
 pub mod config;
+pub mod daemon;
+pub mod emit;
+pub mod engine;
+pub mod enrich;
 pub mod fact;
+pub mod host;
+pub mod kernel;
+pub mod probe;
+pub mod serve;
+
+use std::future::Future;
+
+use config::Config;
+use daemon::{Daemon, RunError, RunOptions};
+
+/// Runs the daemon until `shutdown` is ready. Needs a Tokio runtime with I/O and time enabled; one thread is
+/// enough.
+///
+/// Fails only before it watches: for want of rights, or of a place to write events to.
+pub async fn run(
+    config: Config,
+    options: RunOptions,
+    shutdown: impl Future<Output = String>,
+) -> Result<(), RunError> {
+    let (mut daemon, mut inbox) = Daemon::start(config, options).await?;
+    tokio::pin!(shutdown);
+    let why = loop {
+        daemon.carry_out();
+        let due = daemon.due();
+        tokio::select! {
+            biased;
+            why = &mut shutdown => break why,
+            () = daemon.kernel_speaks() => daemon.take_records(),
+            Some(change) = inbox.units.recv() => daemon.take_unit(change.service, Ok(change.state)),
+            Some(report) = inbox.supervisor.recv() => daemon.take_supervisor(report),
+            Some(outcome) = inbox.outcomes.recv() => daemon.take_outcome(outcome),
+            Some(report) = inbox.probes.recv() => daemon.take_probe(report),
+            Some(outcome) = inbox.alerts.recv() => daemon.take_alert(outcome),
+            () = due => daemon.tick(),
+            _ = inbox.every_second.tick() => daemon.every_second(),
+        }
+    };
+    daemon.stop(why).await;
+    Ok(())
+}

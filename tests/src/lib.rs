@@ -6,4 +6,5 @@ pub mod http;
 pub mod memcg;
 pub mod parts;
 pub mod process;
+pub mod systemd;
 pub mod victim;

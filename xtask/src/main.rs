@@ -2,6 +2,7 @@
 
 mod cargo;
 mod check;
+mod ebpf;
 mod run;
 mod test;
 
@@ -28,6 +29,12 @@ enum Command {
     Test(test::Arguments),
     /// Check format, lints, documentation, and the links of the Markdown pages
     Check,
+    /// Compile the eBPF programs and put object and digest where the daemon includes them from
+    BuildEbpf,
+    /// Rebuild the eBPF programs elsewhere and compare with the checked-in object
+    ///
+    /// Exit status: 0 the same, 1 different, 4 the toolchain cannot be had, so nothing was verified.
+    VerifyEbpf,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +42,8 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
+        Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
+        Command::VerifyEbpf => ebpf::verify(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -58,6 +58,8 @@ pub enum ProbeFailure {
     Auth,
     /// The server refuses for lack of free connections.
     TooManyConnections,
+    /// The server answers, but uses more memory than the probe allows; a restart is no answer to that.
+    Memory,
     /// The probe could not be made, for a fault on our side.
     Local,
 }
@@ -77,6 +79,7 @@ impl ProbeFailure {
             Self::Protocol => "protocol",
             Self::Auth => "auth",
             Self::TooManyConnections => "too_many_connections",
+            Self::Memory => "memory",
             Self::Local => "local",
         }
     }

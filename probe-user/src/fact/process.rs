@@ -10,8 +10,21 @@ use crate::clock::Timestamp;
 pub struct ProcessKey {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,
-    /// When it was started (`task_struct.start_boottime`).
+    /// When it was started (`task_struct.start_boottime`), in whole clock ticks as `/proc` gives it.
     pub start: Timestamp,
+}
+
+/// The length of a clock tick in `/proc`, in nanoseconds: `USER_HZ` is 100 on every architecture there is a
+/// hostprobe for.
+const TICK_NANOS: u64 = 10_000_000;
+
+impl ProcessKey {
+    /// The process `pid` that was started at `start`; the kernel's nanoseconds and `/proc`'s ticks for the
+    /// same start make the same key.
+    pub const fn new(pid: u32, start: Timestamp) -> Self {
+        let nanos = start.as_nanos();
+        Self { pid, start: Timestamp::from_nanos(nanos - nanos % TICK_NANOS) }
+    }
 }
 
 /// A control group: its id and where it stands in its hierarchy.

@@ -13,10 +13,15 @@ pub struct UnitJob {
 }
 
 /// A unit's state at one moment, as read over D-Bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// All of it is one snapshot: systemd answered with everything at once. Its own moments (`active_exit`,
+/// `main_started`, `main_exited`, `changed`) are exact among themselves, since one thread takes them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnitState {
     /// When it was read.
     pub at: Timestamp,
+    /// `LoadState`: loaded, not-found, masked, bad-setting, error. Anything but loaded cannot be started.
+    pub load: String,
     /// `ActiveState`: active, reloading, inactive, failed, activating, deactivating.
     pub active: String,
     /// `SubState`, such as running, dead, auto-restart, stop-sigterm.
@@ -35,11 +40,25 @@ pub struct UnitState {
     pub start_limit: (u32, std::time::Duration),
     /// `MainPID`, as a pid of the initial namespace with its start time; None if there is none.
     pub main: Option<ProcessKey>,
+    /// `MainPID` as systemd gives it, in its own pid namespace; 0 if there is none. If it is not 0 while
+    /// `main` is None, that process is gone and systemd does not know yet.
+    pub main_pid: u32,
+    /// `ExecMainStartTimestampMonotonic`: when systemd started the main process it has, or had last.
+    pub main_started: Option<Timestamp>,
+    /// `ExecMainExitTimestampMonotonic`: when systemd took note of that process's end; None while it runs.
+    pub main_exited: Option<Timestamp>,
     /// `ActiveExitTimestampMonotonic`: when it last left the active state, which for a requested stop is
     /// before its main process died and for a crash is after.
     pub active_exit: Option<Timestamp>,
+    /// The pid, in the initial namespace, of the systemd that manages it.
+    pub manager_pid: u32,
+    /// `StateChangeTimestampMonotonic`: when the unit's state changed last.
+    pub changed: Option<Timestamp>,
     /// The job under way.
     pub job: Option<UnitJob>,
     /// The cgroup's path on this host, in the hierarchy systemd uses; None while it has none.
     pub cgroup: Option<String>,
+    /// Inode number of the cgroup's directory in the v2 hierarchy, which the kernel's records carry; None
+    /// where systemd uses v1, or while the unit has no cgroup.
+    pub cgroup_id: Option<u64>,
 }

@@ -1,0 +1,46 @@
+//! Which cgroups a task is in.
+
+use crate::field::{offsets, pointer, read};
+
+offsets! {
+    /// `task_struct.cgroups`
+    OFF_TASK_CGROUPS;
+    /// `css_set.dfl_cgrp`
+    OFF_CSS_SET_DFL_CGRP;
+    /// `css_set.subsys[memory_cgrp_id]`
+    OFF_CSS_SET_MEMORY;
+    /// `cgroup_subsys_state.cgroup`
+    OFF_CSS_CGROUP;
+    /// `cgroup.kn`
+    OFF_CGROUP_KN;
+    /// `cgroup.root`
+    OFF_CGROUP_ROOT;
+    /// `kernfs_node.id`
+    OFF_KERNFS_NODE_ID;
+}
+
+/// A task's place in the two hierarchies that matter here.
+#[derive(Clone, Copy)]
+pub struct Cgroups {
+    /// Id in the unified hierarchy.
+    pub v2: u64,
+    /// Id in the v1 memory hierarchy, 0 where there is none.
+    pub mem_v1: u64,
+}
+
+/// Reads both ids; one that cannot be read is 0.
+#[inline(always)]
+pub fn of(task: u64) -> Cgroups {
+    let set = pointer(task, &OFF_TASK_CGROUPS);
+    let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
+    let memory = pointer(pointer(set, &OFF_CSS_SET_MEMORY), &OFF_CSS_CGROUP);
+    let v2 = id(unified);
+    // Where the memory controller is on the unified hierarchy, the second id would only name an ancestor of the first.
+    let same_root = pointer(unified, &OFF_CGROUP_ROOT) == pointer(memory, &OFF_CGROUP_ROOT);
+    Cgroups { v2, mem_v1: if same_root { 0 } else { id(memory) } }
+}
+
+#[inline(always)]
+fn id(cgroup: u64) -> u64 {
+    read(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID).unwrap_or(0)
+}

@@ -1,0 +1,125 @@
+//! `signal_generate`: who sent the signal that a process is about to die of.
+//!
+//! No record of its own. The last signal of each number is remembered per process, and its exit takes the one that
+//! fits. Signals that do nothing or only stop a process by default are not worth the map entry.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
+        bpf_ktime_get_boot_ns,
+    },
+    macros::{map, raw_tracepoint},
+    maps::LruHashMap,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::debug;
+use probe_abi::{ORIGIN_KERNEL, ORIGIN_USER, SignalNote};
+
+use crate::{
+    field::{offsets, read},
+    oom, task,
+};
+
+offsets! {
+    /// `kernel_siginfo.si_code`
+    OFF_SIGINFO_CODE;
+}
+
+/// `TRACE_SIGNAL_DELIVERED`: the signal was queued, not ignored or already pending.
+const DELIVERED: u64 = 0;
+/// `SEND_SIG_NOINFO`: from a process, without a `siginfo`.
+const SEND_SIG_NOINFO: u64 = 0;
+/// `SEND_SIG_PRIV`: from the kernel, without a `siginfo`.
+const SEND_SIG_PRIV: u64 = 1;
+/// `kill(2)`.
+const SI_USER: i32 = 0;
+/// `sigqueue(3)`.
+const SI_QUEUE: i32 = -1;
+/// `tgkill(2)`.
+const SI_TKILL: i32 = -6;
+/// Raised by the kernel.
+const SI_KERNEL: i32 = 0x80;
+
+const SIGKILL: u32 = 9;
+/// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
+const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
+
+/// A process and the number of a signal it was sent.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Target {
+    /// Thread group id of the receiver.
+    pub tgid: u32,
+    /// Signal number.
+    pub signal: u32,
+}
+
+/// The last signal by receiver and number.
+#[map]
+static SIGNALS: LruHashMap<Target, SignalNote> = LruHashMap::with_max_entries(4096, 0);
+
+/// Program for the raw tracepoint `signal_generate(int sig, siginfo *info, task *task, int group, int result)`.
+#[raw_tracepoint(tracepoint = "signal_generate")]
+pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
+    let signal = ctx.arg::<u64>(0) as u32;
+    let info = ctx.arg::<u64>(1);
+    if ctx.arg::<u64>(4) as u32 as u64 != DELIVERED || signal > 64 {
+        return 0;
+    }
+    // The shift is masked, so 64 stands for bit 0, which is free.
+    if HARMLESS >> (signal & 63) & 1 == 1 {
+        return 0;
+    }
+    let receiver = ctx.arg::<u64>(2);
+    let target = Target { tgid: task::tgid(receiver), signal };
+    let (origin, code) = origin(info);
+    if signal == SIGKILL && info == SEND_SIG_PRIV {
+        oom::remember_candidate(receiver);
+    }
+
+    let pid_tgid = bpf_get_current_pid_tgid();
+    let sender_tgid = (pid_tgid >> 32) as u32;
+    debug!(&ctx, "signal {} to {} from {}", signal, target.tgid, sender_tgid);
+    // SAFETY: the helpers have no preconditions.
+    let (at_ns, sender_cgroup_v2) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
+    let note = SignalNote {
+        at_ns,
+        sender_start_ns: task::start_ns(task::leader(task::current())),
+        sender_cgroup_v2,
+        signal,
+        code,
+        sender_tgid,
+        sender_uid: bpf_get_current_uid_gid() as u32,
+        origin,
+        pad: 0,
+        sender_comm: bpf_get_current_comm().unwrap_or([0; 16]),
+    };
+    let _ = SIGNALS.insert(&target, &note, u64::from(BPF_ANY));
+    0
+}
+
+/// Who is behind a signal, from the way it was sent. What a process says about itself in `si_pid` is not asked.
+#[inline(always)]
+fn origin(info: u64) -> (u32, i32) {
+    if info == SEND_SIG_NOINFO {
+        return (ORIGIN_USER, SI_USER);
+    }
+    if info == SEND_SIG_PRIV {
+        return (ORIGIN_KERNEL, SI_KERNEL);
+    }
+    let code = read::<i32>(info, &OFF_SIGINFO_CODE).unwrap_or(SI_KERNEL);
+    if code == SI_USER || code == SI_QUEUE || code == SI_TKILL {
+        (ORIGIN_USER, code)
+    } else {
+        (ORIGIN_KERNEL, code)
+    }
+}
+
+/// The last such signal sent since `start_ns`. An older one was for somebody else who had the same process id.
+#[inline(always)]
+pub fn last(tgid: u32, signal: u32, start_ns: u64) -> Option<*const SignalNote> {
+    let note = SIGNALS.get_ptr(Target { tgid, signal })?;
+    // SAFETY: the lookup returned a valid entry.
+    if unsafe { (*note).at_ns } < start_ns { None } else { Some(note) }
+}

@@ -1,0 +1,3 @@
+//! Acting on the host: the only modules that change it.
+
+pub mod systemd;

@@ -1,0 +1,240 @@
+//! The built-in supervisor: starts a command, keeps its output, and ends its whole group.
+//!
+//! Each command runs in a process group of its own and, where the v2 hierarchy is writable, in a cgroup of
+//! its own below the daemon's: the kernel then names the service in every record of every descendant, and
+//! nothing that the command leaves behind survives a stop.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::{
+    process::{Child, Command},
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    config::Exec,
+    fact::{ProcessKey, ServiceId},
+    host::{OwnCgroup, ProcReader},
+};
+
+/// How long a command may take to end by SIGTERM before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the rest of its group may take to vanish once killed.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What became of a command.
+#[derive(Debug)]
+pub enum Report {
+    /// It runs, after a start or restart that was asked for.
+    Started(ServiceId, ProcessKey),
+    /// It could not be started.
+    Failed(ServiceId, SupervisorError),
+    /// It ended: its wait status (`wait(2)`).
+    Ended(ServiceId, ProcessKey, u32),
+}
+
+/// Why a command could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// Its output file cannot be written.
+    #[error("its output file {path} cannot be opened: {source}")]
+    Output {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It cannot be executed.
+    #[error("{command}: {source}")]
+    Spawn {
+        /// The program.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It was gone before it could be looked at.
+    #[error("{command} (pid {pid}) was gone at once")]
+    Gone {
+        /// The program.
+        command: String,
+        /// Its pid.
+        pid: u32,
+    },
+}
+
+enum Order {
+    Restart,
+    Stop(oneshot::Sender<()>),
+}
+
+/// One supervised command. Dropping it leaves the command running; [`Keeper::stop`] ends it.
+#[derive(Debug)]
+pub struct Keeper {
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Keeper {
+    /// Takes charge of a command, without starting it yet; `reports` hears what becomes of it.
+    pub fn new(
+        service: ServiceId,
+        exec: Exec,
+        cgroup: Option<OwnCgroup>,
+        processes: ProcReader,
+        reports: mpsc::Sender<Report>,
+    ) -> Self {
+        let (orders, inbox) = mpsc::unbounded_channel();
+        let work = Work { service, exec, cgroup, processes, reports, running: None };
+        tokio::spawn(work.run(inbox));
+        Self { orders }
+    }
+
+    /// Starts the command; one that runs is ended first.
+    pub fn restart(&self) {
+        // The task ends only with the daemon, which then restarts nothing.
+        let _ = self.orders.send(Order::Restart);
+    }
+
+    /// Ends the command and everything it started; returns once it is gone.
+    pub async fn stop(&self) {
+        let (done, gone) = oneshot::channel();
+        if self.orders.send(Order::Stop(done)).is_ok() {
+            let _ = gone.await;
+        }
+    }
+}
+
+struct Work {
+    service: ServiceId,
+    exec: Exec,
+    cgroup: Option<OwnCgroup>,
+    processes: ProcReader,
+    reports: mpsc::Sender<Report>,
+    running: Option<(Child, ProcessKey)>,
+}
+
+impl Work {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+        loop {
+            let order = match &mut self.running {
+                None => inbox.recv().await,
+                Some((child, key)) => tokio::select! {
+                    order = inbox.recv() => order,
+                    status = child.wait() => {
+                        let ended = Report::Ended(self.service, *key, wait_status(status));
+                        self.running = None;
+                        self.report(ended).await;
+                        continue;
+                    }
+                },
+            };
+            match order {
+                Some(Order::Restart) => {
+                    self.end().await;
+                    let report = match self.start() {
+                        Ok(key) => Report::Started(self.service, key),
+                        Err(error) => Report::Failed(self.service, error),
+                    };
+                    self.report(report).await;
+                }
+                Some(Order::Stop(done)) => {
+                    self.end().await;
+                    let _ = done.send(());
+                }
+                None => return,
+            }
+        }
+    }
+
+    async fn report(&self, report: Report) {
+        // Nobody listens any more once the daemon is ending.
+        let _ = self.reports.send(report).await;
+    }
+
+    fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
+        let (program, arguments) = match self.exec.command.split_first() {
+            Some((program, arguments)) => (program.clone(), arguments),
+            None => (String::new(), &[][..]),
+        };
+        let output = self.output()?;
+        let failed = |source| SupervisorError::Spawn { command: program.clone(), source };
+        let second = output.try_clone().map_err(failed)?;
+        let mut command = std::process::Command::new(&program);
+        command
+            .args(arguments)
+            .current_dir(&self.exec.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(output))
+            .stderr(Stdio::from(second))
+            .process_group(0);
+        if let Some(cgroup) = &self.cgroup {
+            let mut members = OpenOptions::new().write(true).open(&cgroup.procs_file).map_err(failed)?;
+            let join = move || members.write_all(b"0");
+            // SAFETY: between fork and exec the closure makes one write(2) to an open file and allocates
+            // nothing, both of which are allowed there (signal-safety(7)).
+            unsafe { command.pre_exec(join) };
+        }
+        let child = Command::from(command).spawn().map_err(failed)?;
+        let pid = child.id().unwrap_or_default();
+        let Some(key) = self.processes.key_of(pid) else {
+            return Err(SupervisorError::Gone { command: program, pid });
+        };
+        self.running = Some((child, key));
+        Ok(key)
+    }
+
+    fn output(&self) -> Result<std::fs::File, SupervisorError> {
+        let path = &self.exec.output;
+        let failed = |source| SupervisorError::Output { path: path.display().to_string(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        OpenOptions::new().create(true).append(true).mode(0o640).open(path).map_err(failed)
+    }
+
+    /// Ends the command, if it runs, and whatever it left behind.
+    async fn end(&mut self) {
+        if let Some((mut child, key)) = self.running.take() {
+            signal_group(key.pid, Signal::TERM);
+            if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+                signal_group(key.pid, Signal::KILL);
+                let _ = child.wait().await;
+            }
+            signal_group(key.pid, Signal::KILL);
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let empty = async {
+                while !cgroup.members().is_empty() {
+                    if let Err(error) = cgroup.kill() {
+                        tracing::warn!(%error, "what the service left behind could not be killed");
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            if timeout(REST_TIMEOUT, empty).await.is_err() {
+                tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end");
+            }
+        }
+    }
+}
+
+/// Signals a whole process group; that it is gone already is no error.
+fn signal_group(pid: u32, signal: Signal) {
+    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+}
+
+fn wait_status(status: io::Result<std::process::ExitStatus>) -> u32 {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.map_or(0, |status| status.into_raw() as u32)
+}

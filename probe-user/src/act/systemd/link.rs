@@ -1,0 +1,188 @@
+//! One connection to the bus, and the calls made over it.
+
+use std::{path::Path, sync::Arc};
+
+use serde::Serialize;
+use tokio::time::timeout;
+use zbus::{Connection, DynamicType, Message, connection::Builder, fdo};
+
+use super::{
+    PATIENCE, SystemdError,
+    cgroup::Hierarchy,
+    namespace::Manager,
+    state::{self, Properties},
+};
+use crate::fact::{UnitJob, UnitState};
+
+pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const BUS: &str = "org.freedesktop.DBus";
+const BUS_PATH: &str = "/org/freedesktop/DBus";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// A connection, and what is known of the systemd at its other end.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    manager: Arc<Manager>,
+    hierarchy: Arc<Option<Hierarchy>>,
+}
+
+impl Link {
+    /// Connects to a bus (None: the system bus) that systemd is on.
+    pub(super) async fn open(address: Option<&str>) -> Result<Self, SystemdError> {
+        let name = || address.map_or_else(system_bus, str::to_owned);
+        let builder = address.map_or_else(Builder::system, Builder::address).method_timeout(PATIENCE);
+        let connection = match timeout(PATIENCE, builder.build()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(source)) => return Err(SystemdError::Connect { address: name(), source }),
+            Err(_) => {
+                return Err(SystemdError::Timeout { call: format!("connecting to {}", name()), after: PATIENCE });
+            }
+        };
+        let peer = connection.peer_creds().await.ok().and_then(|peer| peer.process_id());
+        let proc = Path::new("/proc");
+        let manager =
+            Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
+        let hierarchy = Hierarchy::of(manager.pid, proc);
+        let link = Self { connection, manager: Arc::new(manager), hierarchy: Arc::new(hierarchy) };
+        // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
+        let owned: bool =
+            link.ask(BUS, BUS_PATH, BUS, "NameHasOwner", &SYSTEMD, || "NameHasOwner".into()).await?;
+        if owned { Ok(link) } else { Err(SystemdError::NoManager { address: name() }) }
+    }
+
+    pub(super) fn manager_pid(&self) -> u32 {
+        self.manager.pid
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.connection.is_closed()
+    }
+
+    pub(super) async fn unit_state(&self, unit: &str) -> Result<UnitState, SystemdError> {
+        let path = state::object_path(unit);
+        let mut last = false;
+        loop {
+            // An empty interface name means all of them: one answer, one snapshot. Asking for the Unit and
+            // the Service interface apart can tear: active by the one, without a main process by the other.
+            let answer = self
+                .call(SYSTEMD, &path, PROPERTIES, "GetAll", &"", || format!("reading {unit}"))
+                .await?;
+            let body = answer.body();
+            let properties: Properties<'_> = body
+                .deserialize()
+                .map_err(|source| SystemdError::Call { call: format!("reading {unit}"), source })?;
+            let job = match state::job(&properties) {
+                None => None,
+                Some((id, path)) => match self.job_kind(path.as_str(), unit).await {
+                    Ok(Some(kind)) => Some(UnitJob { id, kind }),
+                    // The job ended in between, so the state read before it is out of date.
+                    Ok(None) if !last => {
+                        last = true;
+                        continue;
+                    }
+                    Ok(None) => None,
+                    Err(error) => return Err(error),
+                },
+            };
+            return state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref());
+        }
+    }
+
+    /// The kind of a job; None if it is no more.
+    async fn job_kind(&self, path: &str, unit: &str) -> Result<Option<String>, SystemdError> {
+        let what = ("org.freedesktop.systemd1.Job", "JobType");
+        let answer = timeout(
+            PATIENCE,
+            self.connection.call_method(Some(SYSTEMD), path, Some(PROPERTIES), "Get", &what),
+        )
+        .await;
+        let call = || format!("reading the job of {unit}");
+        match answer {
+            Ok(Ok(answer)) => {
+                let kind: zbus::OwnedVariant = answer
+                    .body()
+                    .deserialize()
+                    .map_err(|source| SystemdError::Call { call: call(), source })?;
+                Ok(String::try_from(kind).ok())
+            }
+            Ok(Err(zbus::Error::FDO(error))) if matches!(*error, fdo::Error::UnknownObject(_)) => Ok(None),
+            Ok(Err(error)) => Err(SystemdError::of_call(call(), error)),
+            Err(_) => Err(SystemdError::Timeout { call: call(), after: PATIENCE }),
+        }
+    }
+
+    /// Accepts a restart of a unit; the job's object path.
+    pub(super) async fn restart(&self, unit: &str) -> Result<String, SystemdError> {
+        let job: zbus::OwnedObjectPath = self
+            .ask(SYSTEMD, MANAGER_PATH, MANAGER, "RestartUnit", &(unit, "replace"), || {
+                format!("RestartUnit({unit})")
+            })
+            .await?;
+        Ok(job.to_string())
+    }
+
+    pub(super) async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
+        let call = || format!("ResetFailedUnit({unit})");
+        self.call(SYSTEMD, MANAGER_PATH, MANAGER, "ResetFailedUnit", &unit, call).await.map(drop)
+    }
+
+    /// Has systemd send signals at all; it sends none before somebody asked for them.
+    pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
+        self.call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", &(), || "Subscribe".into()).await.map(drop)
+    }
+
+    /// Has the bus pass on the signals that match.
+    pub(super) async fn add_match(&self, rule: &str) -> Result<(), SystemdError> {
+        self.call(BUS, BUS_PATH, BUS, "AddMatch", &rule, || format!("AddMatch({rule})")).await.map(drop)
+    }
+
+    async fn ask<B, T>(
+        &self,
+        destination: &str,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+        call: impl Fn() -> String,
+    ) -> Result<T, SystemdError>
+    where
+        B: Serialize + DynamicType,
+        T: for<'d> zbus::wire::DynamicDeserialize<'d>,
+    {
+        let answer = self.call(destination, path, interface, method, body, &call).await?;
+        answer.body().deserialize().map_err(|source| SystemdError::Call { call: call(), source })
+    }
+
+    async fn call<B>(
+        &self,
+        destination: &str,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+        call: impl Fn() -> String,
+    ) -> Result<Message, SystemdError>
+    where
+        B: Serialize + DynamicType,
+    {
+        // Sending can block as well, on a bus that does not read; the connection's own limit only
+        // counts from when the call is sent.
+        let answer = self.connection.call_method(Some(destination), path, Some(interface), method, body);
+        match timeout(PATIENCE, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(zbus::Error::InputOutput(error))) if error.kind() == std::io::ErrorKind::TimedOut => {
+                Err(SystemdError::Timeout { call: call(), after: PATIENCE })
+            }
+            Ok(Err(error)) => Err(SystemdError::of_call(call(), error)),
+            Err(_) => Err(SystemdError::Timeout { call: call(), after: PATIENCE }),
+        }
+    }
+}
+
+fn system_bus() -> String {
+    std::env::var("DBUS_SYSTEM_BUS_ADDRESS")
+        .unwrap_or_else(|_| "unix:path=/var/run/dbus/system_bus_socket".to_owned())
+}

@@ -1,0 +1,180 @@
+//! A unit's properties as they come over D-Bus, and the [`UnitState`] they make.
+
+use std::{collections::HashMap, time::Duration};
+
+use zbus::{ObjectPath, Variant};
+
+use super::{SystemdError, cgroup::Hierarchy, namespace::Manager};
+use crate::{
+    clock::Timestamp,
+    fact::{UnitJob, UnitState},
+};
+
+/// Every property of every interface of a unit.
+pub(super) type Properties<'m> = HashMap<&'m str, Variant<'m>>;
+
+/// The object path of a unit, which systemd loads on being asked for it.
+pub(super) fn object_path(unit: &str) -> String {
+    use std::fmt::Write;
+    let mut path = String::from("/org/freedesktop/systemd1/unit/");
+    for (at, byte) in unit.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (byte.is_ascii_digit() && at > 0) {
+            path.push(char::from(byte));
+        } else {
+            let _ = write!(path, "_{byte:02x}");
+        }
+    }
+    path
+}
+
+/// The job a unit has, by its id and object path, if any.
+pub(super) fn job<'p>(properties: &'p Properties<'_>) -> Option<(u32, &'p ObjectPath<'p>)> {
+    let Some(Variant::Structure(job)) = properties.get("Job") else { return None };
+    match job.fields() {
+        [Variant::U32(id), Variant::ObjectPath(path)] if *id != 0 => Some((*id, path)),
+        _ => None,
+    }
+}
+
+/// Reads a unit's state from its properties. `job` is the job under way, already looked up.
+pub(super) fn read(
+    unit: &str,
+    properties: &Properties<'_>,
+    job: Option<UnitJob>,
+    manager: &Manager,
+    hierarchy: Option<&Hierarchy>,
+) -> Result<UnitState, SystemdError> {
+    let needed = |property: &'static str| {
+        text(properties, property)
+            .ok_or_else(|| SystemdError::Answer { unit: unit.to_owned(), property })
+    };
+    let cgroup = text(properties, "ControlGroup")
+        .and_then(|group| hierarchy.and_then(|hierarchy| hierarchy.path(&group)));
+    let main_pid = number(properties, "MainPID").unwrap_or(0);
+    let members = || match (hierarchy, &cgroup) {
+        (Some(hierarchy), Some(path)) => hierarchy.members(path),
+        _ => Vec::new(),
+    };
+    Ok(UnitState {
+        at: Timestamp::now(),
+        load: needed("LoadState")?,
+        active: needed("ActiveState")?,
+        sub: needed("SubState")?,
+        // What follows only services have.
+        result: text(properties, "Result").unwrap_or_default(),
+        invocation_id: invocation_id(properties),
+        restarts: number(properties, "NRestarts").unwrap_or(0),
+        // Since version 254 the delay can grow with each restart, and the next one has a property.
+        restart_delay: span(properties, "RestartUSecNext")
+            .or_else(|| span(properties, "RestartUSec"))
+            .unwrap_or_default(),
+        restarts_itself: text(properties, "Restart").is_some_and(|when| when != "no"),
+        start_limit: (
+            number(properties, "StartLimitBurst").unwrap_or(0),
+            span(properties, "StartLimitIntervalUSec").unwrap_or_default(),
+        ),
+        main: (main_pid != 0).then(|| manager.process(main_pid, members)).flatten(),
+        main_pid,
+        main_started: moment(properties, "ExecMainStartTimestampMonotonic"),
+        main_exited: moment(properties, "ExecMainExitTimestampMonotonic"),
+        active_exit: moment(properties, "ActiveExitTimestampMonotonic"),
+        changed: moment(properties, "StateChangeTimestampMonotonic"),
+        job,
+        cgroup_id: hierarchy.zip(cgroup.as_ref()).and_then(|(hierarchy, path)| hierarchy.id(path)),
+        cgroup,
+    })
+}
+
+fn text(properties: &Properties<'_>, name: &str) -> Option<String> {
+    match properties.get(name) {
+        Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
+        _ => None,
+    }
+}
+
+fn number(properties: &Properties<'_>, name: &str) -> Option<u32> {
+    match properties.get(name) {
+        Some(Variant::U32(number)) => Some(*number),
+        _ => None,
+    }
+}
+
+fn micros(properties: &Properties<'_>, name: &str) -> Option<u64> {
+    match properties.get(name) {
+        Some(Variant::U64(micros)) => Some(*micros),
+        _ => None,
+    }
+}
+
+fn span(properties: &Properties<'_>, name: &str) -> Option<Duration> {
+    micros(properties, name).map(Duration::from_micros)
+}
+
+/// A moment that has come: systemd writes 0 for one that has not.
+fn moment(properties: &Properties<'_>, name: &str) -> Option<Timestamp> {
+    micros(properties, name).filter(|&micros| micros != 0).map(Timestamp::from_monotonic_micros)
+}
+
+fn invocation_id(properties: &Properties<'_>) -> String {
+    let Some(Variant::Array(bytes)) = properties.get("InvocationID") else { return String::new() };
+    bytes
+        .iter()
+        .filter_map(|byte| match byte {
+            Variant::U8(byte) => Some(format!("{byte:02x}")),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_names_are_escaped_as_systemd_does() {
+        let escaped = |unit| object_path(unit).rsplit('/').next().unwrap().to_owned();
+        assert_eq!(escaped("dbus.service"), "dbus_2eservice");
+        assert_eq!(escaped("7up@a-b.service"), "_37up_40a_2db_2eservice");
+        assert_eq!(escaped(r"a\x2db.service"), "a_5cx2db_2eservice");
+    }
+
+    fn manager() -> Manager {
+        Manager::behind(None, std::path::Path::new("/nonexistent")).unwrap()
+    }
+
+    #[test]
+    fn a_service_that_never_ran_has_no_moments() {
+        let properties = Properties::from([
+            ("LoadState", Variant::from("loaded")),
+            ("ActiveState", Variant::from("inactive")),
+            ("SubState", Variant::from("dead")),
+            ("Restart", Variant::from("no")),
+            ("RestartUSec", Variant::from(100_000_u64)),
+            ("ActiveExitTimestampMonotonic", Variant::from(0_u64)),
+            ("InvocationID", Variant::from(Vec::<u8>::new())),
+            ("MainPID", Variant::from(0_u32)),
+            ("ControlGroup", Variant::from("")),
+        ]);
+        let state = read("x.service", &properties, None, &manager(), None).unwrap();
+        assert_eq!((state.main, state.active_exit, state.cgroup), (None, None, None));
+        assert_eq!(state.restart_delay, Duration::from_millis(100));
+        assert!(!state.restarts_itself && state.invocation_id.is_empty());
+    }
+
+    #[test]
+    fn a_growing_delay_and_an_invocation_are_read() {
+        let properties = Properties::from([
+            ("LoadState", Variant::from("loaded")),
+            ("ActiveState", Variant::from("active")),
+            ("SubState", Variant::from("running")),
+            ("RestartUSec", Variant::from(100_000_u64)),
+            ("RestartUSecNext", Variant::from(2_000_000_u64)),
+            ("InvocationID", Variant::from(vec![0x0a_u8, 0xff])),
+        ]);
+        let state = read("x.service", &properties, None, &manager(), None).unwrap();
+        assert_eq!(state.restart_delay, Duration::from_secs(2));
+        assert_eq!(state.invocation_id, "0aff");
+        let nothing = read("x.service", &Properties::new(), None, &manager(), None);
+        assert!(nothing.unwrap_err().to_string().contains("x.service has no usable LoadState"));
+    }
+}

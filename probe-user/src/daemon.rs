@@ -1,0 +1,281 @@
+//! The daemon: every layer, and the way from one to the next.
+
+mod desk;
+mod hands;
+mod self_test;
+mod start;
+mod usage;
+
+use std::{sync::Arc, time::Duration};
+
+use desk::Desk;
+use hands::{Hands, Outcome};
+pub use start::{Inbox, RunError, RunOptions};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    act::supervisor::Report,
+    clock::Timestamp,
+    config::{Config, Identity},
+    engine::{Engine, Observation},
+    enrich::Enricher,
+    fact::{AlertOutcome, Fact, Listener, Membership, ProbeReport, ProcessKey, ServiceId, UnitState},
+    kernel::{CgroupId, Kernel, Record},
+};
+
+/// With nothing due, the engine is not asked again for this long.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// How long events may take to be written out at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// Everything the daemon consists of.
+pub struct Daemon {
+    config: Arc<Config>,
+    kernel: Option<Kernel>,
+    records: Vec<Record>,
+    enricher: Enricher,
+    engine: Engine,
+    desk: Desk,
+    hands: Hands,
+}
+
+impl Daemon {
+    /// Waits until the kernel has something urgent to tell.
+    pub async fn kernel_speaks(&mut self) {
+        match &mut self.kernel {
+            Some(kernel) => {
+                if let Err(error) = kernel.readable().await {
+                    tracing::error!(%error, "the kernel's ring cannot be waited for; it is read every second");
+                    std::future::pending().await
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// A future that ends when the engine is due.
+    pub fn due(&self) -> impl Future<Output = ()> + use<> {
+        let now = Timestamp::now();
+        let wait = self.engine.deadline().map_or(IDLE, |due| due.since(now));
+        sleep_until(Instant::now() + wait)
+    }
+
+    /// Lets the engine do what is due.
+    pub fn tick(&mut self) {
+        self.engine.tick(Timestamp::now(), &mut self.desk);
+    }
+
+    /// Does what the engine asked for, and shows onlookers what changed.
+    pub fn carry_out(&mut self) {
+        while let Some(effect) = self.desk.next_effect() {
+            self.hands.carry_out(effect, &self.config);
+        }
+        self.desk.publish_changes(&self.engine);
+    }
+
+    /// Takes in what the kernel has told since.
+    pub fn take_records(&mut self) {
+        let mut records = std::mem::take(&mut self.records);
+        if let Some(kernel) = &mut self.kernel {
+            kernel.drain(&mut records);
+        }
+        for record in records.drain(..) {
+            match record {
+                Record::Exec(record) => {
+                    self.enricher.exec(&record);
+                    self.look_for_main(|matcher| {
+                        matcher.exe.as_ref().is_some_and(|exe| exe.as_os_str() == record.filename.as_str())
+                    });
+                }
+                Record::Exit(record) => {
+                    let (exit, member) = self.enricher.exit(&record);
+                    self.take_exit(exit, member);
+                }
+                Record::Oom(record) => {
+                    let (kill, member) = self.enricher.oom(&record);
+                    let at = kill.at;
+                    let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
+                    if let Some(member) = member {
+                        self.observe(Observation::OomKill(kill, member, event));
+                    }
+                }
+                Record::Listen(record) => {
+                    let (listener, service) = self.enricher.listener(&record);
+                    self.take_listener(listener, service);
+                }
+            }
+        }
+        self.records = records;
+    }
+
+    fn take_exit(&mut self, exit: crate::fact::ProcessExit, member: Option<Membership>) {
+        let at = exit.at;
+        let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
+        let Some(member) = member else { return };
+        if member.main {
+            self.set_main(member.service, None);
+        }
+        self.observe(Observation::Exit(exit, member, event));
+        // A graceful replacement, or a sibling under the same name, may be there already.
+        if member.main {
+            self.find_main(member.service);
+        }
+    }
+
+    fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
+        if listener.up {
+            let port = listener.port;
+            self.look_for_main(|matcher| matcher.port == Some(port));
+        }
+        let service = service.or_else(|| {
+            let known = |member: &ServiceId| self.enricher.members.main_of(*member) == Some(listener.process);
+            self.services().find(known)
+        });
+        if let Some(service) = service {
+            let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
+            self.observe(Observation::Listener(listener, service, event));
+        }
+    }
+
+    /// Takes in systemd's word on a unit, or why there is none.
+    pub fn take_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
+        match state {
+            Ok(state) => {
+                // What the kernel has told meanwhile came first.
+                self.take_records();
+                if state.main.is_some() && state.active != "deactivating" {
+                    self.set_main(service, state.main);
+                }
+                if let Some(id) = state.cgroup_id {
+                    self.set_cgroup(service, id);
+                }
+                self.observe(Observation::Unit(service, state));
+            }
+            Err(error) => self.observe(Observation::UnitUnknown(service, error)),
+        }
+    }
+
+    /// Takes in what became of a supervised command.
+    pub fn take_supervisor(&mut self, report: Report) {
+        // The kernel's word on a death comes before the supervisor's, and says more.
+        self.take_records();
+        match report {
+            Report::Started(service, key) => {
+                self.set_main(service, Some(key));
+                self.observe(Observation::Restarted(service, Ok(())));
+                self.observe(Observation::Running(service, key));
+            }
+            Report::Failed(service, error) => {
+                self.observe(Observation::Restarted(service, Err(error.to_string())));
+            }
+            Report::Ended(service, key, status) => {
+                if self.enricher.members.main_of(service) == Some(key) {
+                    let exit = self.enricher.child_exit(key, status, Timestamp::now());
+                    self.take_exit(exit, Some(Membership { service, main: true }));
+                }
+            }
+        }
+    }
+
+    /// Takes in how something that was asked for went.
+    pub fn take_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Restarted(service, outcome) => {
+                self.observe(Observation::Restarted(service, outcome));
+                self.find_main(service);
+            }
+            Outcome::Unit(service, state) => self.take_unit(service, state),
+            Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
+            Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
+        }
+    }
+
+    /// Takes in a probe's result.
+    pub fn take_probe(&mut self, report: ProbeReport) {
+        self.desk.probed(&report);
+        self.observe(Observation::Probe(report));
+    }
+
+    /// Takes in how an alert's delivery went.
+    pub fn take_alert(&mut self, outcome: AlertOutcome) {
+        self.desk.say(Fact::Alert(outcome), Timestamp::now());
+    }
+
+    /// The slow round: what wakes nobody, what was lost, what has to be looked for.
+    pub fn every_second(&mut self) {
+        self.take_records();
+        let now = Timestamp::now();
+        for loss in self.kernel.as_mut().map(Kernel::losses).unwrap_or_default() {
+            let place = format!("{} ring", loss.ring);
+            self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
+        }
+        self.look_for_main(|_| true);
+        self.hands.sample_usage(&self.config, &self.enricher);
+        self.desk.every_second(now, &self.engine);
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        self.engine.observe(Timestamp::now(), observation, &mut self.desk);
+    }
+
+    fn services(&self) -> impl Iterator<Item = ServiceId> + use<> {
+        (0..self.config.services.len() as u32).map(ServiceId)
+    }
+
+    /// Makes known to the kernel side and to the enricher which process is a service's main one.
+    fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
+        let before = self.enricher.members.set_main(service, main);
+        let Some(kernel) = &mut self.kernel else { return };
+        let done = [
+            before.map(|pid| kernel.unwatch_process(pid)),
+            main.map(|main| kernel.watch_process(main.pid)),
+        ];
+        for error in done.into_iter().flatten().filter_map(Result::err) {
+            tracing::error!(%error, "a service's main process is not watched by the kernel side");
+        }
+    }
+
+    /// Makes known which cgroup of the v2 hierarchy is a service's own.
+    fn set_cgroup(&mut self, service: ServiceId, id: u64) {
+        let gone = self.enricher.members.remove_cgroups(service);
+        self.enricher.members.add_cgroup(service, id);
+        let Some(kernel) = &mut self.kernel else { return };
+        let unwatched = gone.into_iter().filter(|&old| old != id);
+        let done: Vec<_> = unwatched.map(|old| kernel.unwatch_cgroup(CgroupId::Unified(old))).collect();
+        for error in done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err) {
+            tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
+        }
+    }
+
+    /// Looks for the main processes of matched services that have none and whose matcher is of `interest`.
+    fn look_for_main(&mut self, interest: impl Fn(&crate::config::Matcher) -> bool) {
+        for service in self.services() {
+            if let Identity::Match(matcher) = &self.config.services[service.0 as usize].identity
+                && interest(matcher)
+            {
+                self.find_main(service);
+            }
+        }
+    }
+
+    /// Looks for the main process of a matched service that has none.
+    fn find_main(&mut self, service: ServiceId) {
+        let Identity::Match(matcher) = &self.config.services[service.0 as usize].identity else { return };
+        if self.enricher.members.main_of(service).is_some() {
+            return;
+        }
+        if let Some(main) = self.enricher.find(matcher) {
+            self.set_main(service, Some(main));
+            self.observe(Observation::Running(service, main));
+        }
+    }
+
+    /// Ends everything that was started, and writes out what there is to say.
+    pub async fn stop(mut self, why: String) {
+        self.hands.stop().await;
+        self.take_records();
+        self.desk.say(Fact::AgentStop(why), Timestamp::now());
+        self.desk.flush(FLUSH);
+    }
+}

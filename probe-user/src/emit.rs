@@ -1,0 +1,174 @@
+//! The event stream: one JSON object a line. This module alone knows its format.
+//!
+//! [`Emitter::emit`] numbers a fact, renders it and hands the line to each sink's bounded queue; it never waits.
+//! Writing is the business of the sinks' own threads.
+
+pub mod action;
+mod clip;
+mod file;
+mod origin;
+mod redact;
+mod render;
+mod schema;
+mod sink;
+mod stdout;
+pub mod wire;
+
+use std::{io, path::PathBuf, time::Duration};
+
+pub use file::{EventFile, Rotation};
+pub use origin::{Name, Names, Origin};
+pub use redact::redact;
+pub use render::MAX_LINE;
+pub use schema::schema;
+pub use sink::{Destination, QueueLimits, Sink};
+pub use stdout::Descriptor;
+
+use crate::{
+    clock::Timestamp,
+    fact::{EventId, Fact, Incident, ServiceState},
+};
+
+
+/// A sink could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The file could not be opened.
+    #[error("events cannot be written to {}: {source}; create its folder or change events.output", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Standard output could not be used.
+    #[error("events cannot be written to standard output: {source}; set events.output to a file")]
+    Stdout {
+        /// Why.
+        source: io::Error,
+    },
+    /// The writer's thread could not be started.
+    #[error("the thread that writes events could not be started: {source}; raise the limit on tasks")]
+    Thread {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Numbers facts, renders them, and hands them to the sinks.
+#[derive(Debug)]
+pub struct Emitter {
+    origin: Origin,
+    names: Names,
+    /// The last reported state of each service, by its id, for the events that follow.
+    states: Vec<Option<ServiceState>>,
+    sinks: Vec<Sink>,
+    last: u64,
+    line: Vec<u8>,
+}
+
+impl Emitter {
+    /// A stream that begins with event 1.
+    pub fn new(origin: Origin, names: Names, sinks: Vec<Sink>) -> Self {
+        let states = vec![None; names.len()];
+        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096) }
+    }
+
+    /// Says a fact that became known at `at`, and returns its place in the stream. A fact that knows its own time
+    /// is stamped with that. Never waits: what a sink has no room for is lost, counted, and reported in the
+    /// stream as soon as there is room.
+    pub fn emit(&mut self, fact: &Fact, at: Timestamp) -> EventId {
+        self.report_losses(at);
+        self.say(fact, at)
+    }
+
+    /// Reports what sinks have lost and have room again to tell. [`Self::emit`] does this by itself; a regular
+    /// call is for the time when nothing else is to be said.
+    pub fn report_losses(&mut self, at: Timestamp) {
+        for sink in 0..self.sinks.len() {
+            let count = self.sinks[sink].take_loss();
+            if count > 0 {
+                let place = self.sinks[sink].name().to_owned();
+                self.say(&Fact::Loss { class: "events".to_owned(), count, place }, at);
+            }
+        }
+    }
+
+    /// How many events were lost so far, in all sinks together.
+    pub fn lost(&self) -> u64 {
+        self.sinks.iter().map(Sink::lost).sum()
+    }
+
+    /// How many events were said so far.
+    pub fn said(&self) -> u64 {
+        self.last
+    }
+
+    /// Who speaks.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What the services are called.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Takes over the services of another configuration.
+    pub fn rename(&mut self, names: Names) {
+        self.states = vec![None; names.len()];
+        self.names = names;
+    }
+
+    /// Has files opened anew, after something else moved them away.
+    pub fn reopen(&self) {
+        self.sinks.iter().for_each(Sink::reopen);
+    }
+
+    /// Writes what is queued, for at most `patience` per sink, and returns how many events were lost in all.
+    pub fn shutdown(self, patience: Duration) -> u64 {
+        self.sinks.into_iter().map(|sink| sink.shutdown(patience)).sum()
+    }
+
+    fn say(&mut self, fact: &Fact, at: Timestamp) -> EventId {
+        self.last += 1;
+        let id = EventId(self.last);
+        if let Fact::ServiceState(service, state, _, _) = fact
+            && let Some(known) = usize::try_from(service.0).ok().and_then(|at| self.states.get_mut(at))
+        {
+            *known = Some(*state);
+        }
+        self.render(fact, at, id);
+        for sink in &self.sinks {
+            sink.push(&self.line);
+        }
+        id
+    }
+
+    /// Renders into `self.line`. Escapes can make a text several times longer than it is, so a line that comes
+    /// out too long is rendered again with half the room, until it fits; what is left then is of fixed size.
+    fn render(&mut self, fact: &Fact, at: Timestamp, id: EventId) {
+        for halvings in 0..usize::BITS {
+            self.line.clear();
+            let renderer =
+                render::Renderer { origin: &self.origin, names: &self.names, states: &self.states, halvings };
+            let record = renderer.record(fact, at, id);
+            if let Err(error) = serde_json::to_writer(&mut self.line, &record) {
+                // Only a map with keys that are no strings could fail, and there is none.
+                tracing::error!("event {} could not be rendered: {error}", id.0);
+            }
+            self.line.push(b'\n');
+            if self.line.len() <= MAX_LINE {
+                return;
+            }
+        }
+    }
+}
+
+/// An incident as the stream shows it, for those who tell of it elsewhere.
+pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
+    render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,229 @@
+//! What an event can say (`event.action`), and what it then always carries.
+//!
+//! One table serves both sides: the renderer takes an event's kind, category and type from it, the schema its
+//! conditions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fact::{self, Fact, Phase, ProbeChange};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Action {
+    /// The daemon starts.
+    #[serde(rename = "agent.start")]
+    AgentStart,
+    /// The daemon watches, and says what it can see.
+    #[serde(rename = "agent.ready")]
+    AgentReady,
+    /// A reload of the configuration took effect or was refused.
+    #[serde(rename = "agent.reload")]
+    AgentReload,
+    /// The daemon ends.
+    #[serde(rename = "agent.stop")]
+    AgentStop,
+    /// A process ended.
+    #[serde(rename = "process.exit")]
+    ProcessExit,
+    /// The OOM killer chose a process; its exit follows.
+    #[serde(rename = "process.oom_kill")]
+    ProcessOomKill,
+    /// A service began to listen on a TCP port.
+    #[serde(rename = "listener.up")]
+    ListenerUp,
+    /// A service's listener is gone.
+    #[serde(rename = "listener.down")]
+    ListenerDown,
+    /// What systemd says of a service's unit, read because a decision depends on it.
+    #[serde(rename = "unit.state")]
+    UnitState,
+    /// A probe failed.
+    #[serde(rename = "probe.fail")]
+    ProbeFail,
+    /// A probe succeeded after failures.
+    #[serde(rename = "probe.recover")]
+    ProbeRecover,
+    /// A probe succeeded, above its limit.
+    #[serde(rename = "probe.slow")]
+    ProbeSlow,
+    /// A service changed its state.
+    #[serde(rename = "service.state")]
+    ServiceState,
+    /// An incident opened.
+    #[serde(rename = "incident.open")]
+    IncidentOpen,
+    /// An incident's verdict, evidence or treatment changed.
+    #[serde(rename = "incident.update")]
+    IncidentUpdate,
+    /// An incident is over.
+    #[serde(rename = "incident.resolve")]
+    IncidentResolve,
+    /// A restart is being asked for.
+    #[serde(rename = "restart.request")]
+    RestartRequest,
+    /// A restart was carried out.
+    #[serde(rename = "restart.done")]
+    RestartDone,
+    /// A restart could not be carried out.
+    #[serde(rename = "restart.fail")]
+    RestartFail,
+    /// A restart is not done, on purpose.
+    #[serde(rename = "restart.hold")]
+    RestartHold,
+    /// An alert was delivered.
+    #[serde(rename = "alert.send")]
+    AlertSend,
+    /// An alert was not delivered, so far.
+    #[serde(rename = "alert.fail")]
+    AlertFail,
+    /// Something was lost on its way.
+    #[serde(rename = "stream.loss")]
+    StreamLoss,
+}
+
+/// The broadest class of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Something happened.
+    Event,
+    /// A measured state.
+    State,
+    /// The delivery of an alert.
+    Alert,
+    /// The stream itself is faulty: events are missing.
+    PipelineError,
+}
+
+/// What all events of one action have in common.
+#[derive(Debug)]
+pub struct Shape {
+    /// `event.kind`.
+    pub kind: Kind,
+    /// `event.category`.
+    pub category: &'static str,
+    /// `event.type`.
+    pub types: &'static str,
+    /// Dotted paths of what it always carries, beyond what every event does.
+    pub requires: &'static [&'static str],
+    /// Dotted paths of which it carries exactly one.
+    pub one_of: &'static [&'static str],
+}
+
+const INCIDENT: &[&str] = &[
+    "service.name",
+    "incident.verdict",
+    "incident.confidence",
+    "incident.severity",
+    "incident.summary",
+    "incident.cause",
+    "incident.evidence",
+    "incident.held",
+    "incident.since",
+    "incident.attempts",
+    "incident.timing",
+];
+const PROCESS: &[&str] = &["source", "process.name", "process.uptime_ms", "process.user", "process.oom"];
+const LISTENER: &[&str] = &["source", "service.name", "process", "server"];
+
+impl Action {
+    /// Every action, in the order of the documentation.
+    pub const ALL: [Self; 23] = [
+        Self::AgentStart,
+        Self::AgentReady,
+        Self::AgentReload,
+        Self::AgentStop,
+        Self::ProcessExit,
+        Self::ProcessOomKill,
+        Self::ListenerUp,
+        Self::ListenerDown,
+        Self::UnitState,
+        Self::ProbeFail,
+        Self::ProbeRecover,
+        Self::ProbeSlow,
+        Self::ServiceState,
+        Self::IncidentOpen,
+        Self::IncidentUpdate,
+        Self::IncidentResolve,
+        Self::RestartRequest,
+        Self::RestartDone,
+        Self::RestartFail,
+        Self::RestartHold,
+        Self::AlertSend,
+        Self::AlertFail,
+        Self::StreamLoss,
+    ];
+
+    /// The action that tells a fact.
+    pub fn of(fact: &Fact) -> Self {
+        match fact {
+            Fact::AgentStart(_) => Self::AgentStart,
+            Fact::AgentReady(_) => Self::AgentReady,
+            Fact::AgentReload(_) => Self::AgentReload,
+            Fact::AgentStop(_) => Self::AgentStop,
+            Fact::ProcessExit(..) => Self::ProcessExit,
+            Fact::OomKill(..) => Self::ProcessOomKill,
+            Fact::Listener(listener, _) if listener.up => Self::ListenerUp,
+            Fact::Listener(..) => Self::ListenerDown,
+            Fact::Unit(..) => Self::UnitState,
+            Fact::Probe(_, ProbeChange::Fail(_)) => Self::ProbeFail,
+            Fact::Probe(_, ProbeChange::Recover(_)) => Self::ProbeRecover,
+            Fact::Probe(_, ProbeChange::Slow) => Self::ProbeSlow,
+            Fact::ServiceState(..) => Self::ServiceState,
+            Fact::Incident(Phase::Open, _) => Self::IncidentOpen,
+            Fact::Incident(Phase::Update, _) => Self::IncidentUpdate,
+            Fact::Incident(Phase::Resolve, _) => Self::IncidentResolve,
+            Fact::Restart(restart) => match restart.action {
+                fact::Action::Request => Self::RestartRequest,
+                fact::Action::Done => Self::RestartDone,
+                fact::Action::Fail(_) => Self::RestartFail,
+                fact::Action::Hold(_) => Self::RestartHold,
+            },
+            Fact::Alert(outcome) if outcome.error.is_none() => Self::AlertSend,
+            Fact::Alert(_) => Self::AlertFail,
+            Fact::Loss { .. } => Self::StreamLoss,
+        }
+    }
+
+    /// What all events of this action have in common.
+    #[rustfmt::skip] // A table reads best as one.
+    pub const fn shape(self) -> Shape {
+        use Kind::{Alert, Event, PipelineError, State};
+        let (kind, category, types, requires): (_, _, _, &[&str]) = match self {
+            Self::AgentStart      => (Event, "process", "start", &[]),
+            Self::AgentReady      => (Event, "process", "info", &["coverage", "self_test", "watching"]),
+            Self::AgentReload     => (Event, "configuration", "change", &[]),
+            Self::AgentStop       => (Event, "process", "end", &["event.reason"]),
+            Self::ProcessExit     => (Event, "process", "end", PROCESS),
+            Self::ProcessOomKill  => (Event, "process", "info", &["source", "process.name", "oom"]),
+            Self::ListenerUp      => (Event, "network", "start", LISTENER),
+            Self::ListenerDown    => (Event, "network", "end", LISTENER),
+            Self::UnitState       => (State, "host", "info", &["source", "service.name", "unit"]),
+            Self::ProbeFail       => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
+            Self::ProbeRecover    => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
+            Self::ProbeSlow       => (Event, "network", "info", &["source", "service.name", "probe"]),
+            Self::ServiceState    => (State, "host", "change", &["service.state", "service.previous", "event.reason"]),
+            Self::IncidentOpen    => (Event, "host", "start", INCIDENT),
+            Self::IncidentUpdate  => (Event, "host", "change", INCIDENT),
+            Self::IncidentResolve => (Event, "host", "end", INCIDENT),
+            Self::RestartRequest  => (Event, "process", "info", &["service.name", "restart"]),
+            Self::RestartDone     => (Event, "process", "start", &["service.name", "restart"]),
+            Self::RestartFail     => (Event, "process", "info", &["service.name", "restart", "error"]),
+            Self::RestartHold     => (Event, "process", "info", &["service.name", "restart", "event.reason"]),
+            Self::AlertSend       => (Alert, "host", "info", &["service.name", "incident.id", "alert"]),
+            Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert", "error"]),
+            Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
+        };
+        let one_of: &[&str] = match self {
+            Self::ProcessExit => &["process.exit_code", "process.exit_signal"],
+            Self::AgentStart | Self::AgentReady | Self::AgentReload | Self::AgentStop
+            | Self::ProcessOomKill | Self::ListenerUp | Self::ListenerDown | Self::UnitState
+            | Self::ProbeFail | Self::ProbeRecover | Self::ProbeSlow | Self::ServiceState
+            | Self::IncidentOpen | Self::IncidentUpdate | Self::IncidentResolve
+            | Self::RestartRequest | Self::RestartDone | Self::RestartFail | Self::RestartHold
+            | Self::AlertSend | Self::AlertFail | Self::StreamLoss => &[],
+        };
+        Shape { kind, category, types, requires, one_of }
+    }
+}

@@ -1,0 +1,149 @@
+//! Who speaks: the host, its boot, this run of the daemon, and the names of the services.
+
+use std::{fs, path::Path, sync::Arc};
+
+use super::wire;
+use crate::{
+    clock::Timestamp,
+    config::{Config, Identity},
+    fact::{EventId, IncidentId, ServiceId},
+};
+
+/// The host, its boot, and this run of the daemon: the same on every event of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The host's name.
+    pub host_name: String,
+    /// The kernel's boot id; empty where it cannot be read.
+    pub boot_id: String,
+    /// Eight hexadecimal digits, new at each start of the daemon.
+    pub ephemeral_id: String,
+}
+
+impl Origin {
+    /// Reads it from a proc file system (`/proc`), making do where a file is missing.
+    pub fn read(proc: &Path) -> Self {
+        let line = |file: &str| {
+            let text = fs::read_to_string(proc.join("sys/kernel").join(file)).unwrap_or_default();
+            text.trim().to_owned()
+        };
+        let mut host_name = line("hostname");
+        if host_name.is_empty() {
+            host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        }
+        let mut ephemeral_id = line("random/uuid");
+        ephemeral_id.truncate(8);
+        if ephemeral_id.len() < 8 || !ephemeral_id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            // Two starts of the daemon never share a nanosecond, which is all this has to tell apart.
+            ephemeral_id = format!("{:08x}", Timestamp::now().as_nanos() as u32);
+        }
+        Self { host_name, boot_id: line("random/boot_id"), ephemeral_id }
+    }
+
+    /// An event's id.
+    pub fn event_id(&self, event: EventId) -> String {
+        format!("{}-{}", self.ephemeral_id, event.0)
+    }
+
+    /// An incident's id.
+    pub fn incident_id(&self, incident: IncidentId) -> String {
+        format!("{}-i{}", self.ephemeral_id, incident.0)
+    }
+
+    /// The host as events name it.
+    pub fn host(&self) -> wire::Host {
+        wire::Host { name: self.host_name.clone(), boot: wire::Boot { id: self.boot_id.clone() } }
+    }
+
+    /// The daemon as events name it.
+    pub fn agent(&self) -> wire::Agent {
+        wire::Agent {
+            name: "hostprobe".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ephemeral_id: self.ephemeral_id.clone(),
+        }
+    }
+}
+
+/// The names of the services in the order of their ids; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Names(Arc<[Name]>);
+
+/// What events call a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// Its name.
+    pub service: String,
+    /// Its systemd unit, if it is one.
+    pub unit: Option<String>,
+}
+
+impl Names {
+    /// The names of these services.
+    pub fn new(names: impl IntoIterator<Item = Name>) -> Self {
+        Self(names.into_iter().collect())
+    }
+
+    /// The names of a configuration's services.
+    pub fn of(config: &Config) -> Self {
+        Self::new(config.services.iter().map(|service| Name {
+            service: service.name.clone(),
+            unit: match &service.identity {
+                Identity::Unit(unit) => Some(unit.clone()),
+                Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+            },
+        }))
+    }
+
+    /// A service's name; `?` for one that is not of this configuration.
+    pub fn service(&self, id: ServiceId) -> &str {
+        self.get(id).map_or("?", |name| &name.service)
+    }
+
+    /// A service's systemd unit.
+    pub fn unit(&self, id: ServiceId) -> Option<&str> {
+        self.get(id)?.unit.as_deref()
+    }
+
+    fn get(&self, id: ServiceId) -> Option<&Name> {
+        self.0.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// How many services there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no service.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_read_from_its_proc_files() {
+        let proc = tempfile::tempdir().unwrap();
+        fs::create_dir_all(proc.path().join("sys/kernel/random")).unwrap();
+        let write = |file: &str, text| fs::write(proc.path().join("sys/kernel").join(file), text).unwrap();
+        write("hostname", "db-1\n");
+        write("random/boot_id", "0ddba11e-0000-4000-8000-000000000000\n");
+        write("random/uuid", "c0ffee00-1111-4222-8333-444444444444\n");
+        let origin = Origin::read(proc.path());
+        assert_eq!(origin.host_name, "db-1");
+        assert_eq!(origin.boot_id, "0ddba11e-0000-4000-8000-000000000000");
+        assert_eq!(origin.event_id(EventId(7)), "c0ffee00-7");
+        assert_eq!(origin.incident_id(IncidentId(2)), "c0ffee00-i2");
+    }
+
+    #[test]
+    fn a_host_without_proc_files_still_has_a_name_and_a_run() {
+        let proc = tempfile::tempdir().unwrap();
+        let origin = Origin::read(proc.path());
+        assert!(!origin.host_name.is_empty());
+        assert_eq!(origin.ephemeral_id.len(), 8);
+    }
+}

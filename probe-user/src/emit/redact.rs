@@ -1,0 +1,246 @@
+//! Takes secrets out of texts that others wrote: command lines and error messages.
+//!
+//! It knows secrets by what stands before them (`password=`, `--token`, `Bearer`), by where they stand in a URL,
+//! and by the flags of a few programs that take a password without saying so. It would rather hide a harmless
+//! word than show a secret one.
+
+use std::borrow::Cow;
+
+const HIDDEN: &str = "***";
+
+/// Options whose value is a secret although their name does not say so: a program, its option, and whether the
+/// value is written onto the option.
+const PROGRAM_OPTIONS: [(&str, &str, bool); 9] = [
+    ("mysql", "-p", true),
+    ("mysqld", "-p", true),
+    ("mysqldump", "-p", true),
+    ("mysqladmin", "-p", true),
+    ("mariadb", "-p", true),
+    ("redis-cli", "-a", false),
+    ("sshpass", "-p", true),
+    ("sshpass", "-p", false),
+    ("curl", "-u", false),
+];
+
+/// The text without its secrets; each is replaced by `***`.
+pub fn redact(text: &str) -> Cow<'_, str> {
+    let mut out: Option<String> = None;
+    let mut shown = 0;
+    let mut scan = Scan { text, at: 0, program: program(text), hide_next: false };
+    while let Some((start, end)) = scan.next_secret() {
+        let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
+        out.push_str(&text[shown..start]);
+        out.push_str(HIDDEN);
+        shown = end;
+    }
+    match out {
+        Some(mut out) => {
+            out.push_str(&text[shown..]);
+            Cow::Owned(out)
+        }
+        None => Cow::Borrowed(text),
+    }
+}
+
+/// The file name of a command line's first word.
+fn program(text: &str) -> &str {
+    let first = text.split_ascii_whitespace().next().unwrap_or_default();
+    first.rsplit('/').next().unwrap_or(first)
+}
+
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
+    program: &'a str,
+    /// The word before announced a secret.
+    hide_next: bool,
+}
+
+impl Scan<'_> {
+    /// Where the next secret begins and ends.
+    fn next_secret(&mut self) -> Option<(usize, usize)> {
+        loop {
+            let rest = &self.text[self.at..];
+            let start = self.at + rest.find(|c: char| !c.is_whitespace())?;
+            let word = &self.text[start..];
+            let end = start + word.find(char::is_whitespace).unwrap_or(word.len());
+            let found = self.look(start, end);
+            match found {
+                Some((_, until)) => self.at = until.max(start + 1),
+                None => self.at = end,
+            }
+            if found.is_some() {
+                return found;
+            }
+        }
+    }
+
+    /// Looks at one word, or at the rest of one.
+    fn look(&mut self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let word = &self.text[start..end];
+        if std::mem::take(&mut self.hide_next) && !word.starts_with('-') {
+            if is_scheme_word(word) {
+                self.hide_next = true;
+                return None;
+            }
+            return Some((start, self.value_end(start, end)));
+        }
+        for (program, option, attached) in PROGRAM_OPTIONS {
+            if program == self.program && word.starts_with(option) {
+                match (word.len() > option.len(), attached) {
+                    (true, true) => return Some((start + option.len(), end)),
+                    (false, false) => self.hide_next = true,
+                    (true, false) | (false, true) => {}
+                }
+            }
+        }
+        if let Some((from, to)) = url_secret(word) {
+            return Some((start + from, start + to));
+        }
+        if let Some(value) = keyed_value(word) {
+            if value == word.len() {
+                self.hide_next = true;
+                return None;
+            }
+            let from = start + value;
+            if is_scheme_word(&self.text[from..end]) {
+                self.hide_next = true;
+                return None;
+            }
+            return Some((from, self.value_end(from, end)));
+        }
+        let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+        self.hide_next |= bare.eq_ignore_ascii_case("bearer")
+            || (bare.starts_with('-') && is_secret_name(bare.trim_start_matches('-')));
+        None
+    }
+
+    /// Where a value that begins at `from` ends: at its closing quote, or where its word or its part of a query does.
+    fn value_end(&self, from: usize, end: usize) -> usize {
+        let value = &self.text[from..end];
+        match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                let rest = &self.text[from + 1..];
+                rest.find(quote).map_or(end, |close| from + 1 + close + 1)
+            }
+            _ => from + value.find(['&', '"', '\'', ';', ',', ')', '}']).unwrap_or(value.len()),
+        }
+    }
+}
+
+/// `Authorization: Bearer X`: the word that says how, before the secret itself.
+fn is_scheme_word(word: &str) -> bool {
+    ["bearer", "basic"].iter().any(|scheme| word.trim_matches(['"', '\'']).eq_ignore_ascii_case(scheme))
+}
+
+/// Where the value begins in a word of the form `name=value` or `name:value` with a secret's name.
+fn keyed_value(word: &str) -> Option<usize> {
+    let mut from = 0;
+    while let Some(found) = word[from..].find(['=', ':']) {
+        let sign = from + found;
+        from = sign + 1;
+        let name = word[..sign].trim_end_matches(['"', '\'']);
+        let begin = name.rfind(|c: char| !c.is_ascii_alphanumeric() && !"_-.".contains(c));
+        let name = &name[begin.map_or(0, |at| at + name[at..].chars().next().map_or(1, char::len_utf8))..];
+        // Not `token:` in `token://…`, which is a scheme.
+        if is_secret_name(name.trim_start_matches('-')) && !word[from..].starts_with("//") {
+            return Some(from);
+        }
+    }
+    None
+}
+
+/// Whether a value of this name is a secret.
+fn is_secret_name(name: &str) -> bool {
+    const ANYWHERE: [&str; 8] =
+        ["password", "passwd", "passphrase", "secret", "apikey", "credential", "privatekey", "accesskey"];
+    const WHOLE: [&str; 7] = ["pwd", "pass", "token", "auth", "authorization", "pgpassword", "cookie"];
+    const NOT_THE_VALUE: [&str; 5] = ["file", "path", "stdin", "prompt", "name"];
+    let name = name.to_ascii_lowercase();
+    let mut parts = name.split(['-', '_', '.']).rev();
+    if parts.clone().next().is_some_and(|last| NOT_THE_VALUE.contains(&last)) {
+        return false;
+    }
+    let joined: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    ANYWHERE.iter().any(|secret| joined.contains(secret))
+        || joined.ends_with("token")
+        || parts.any(|part| WHOLE.contains(&part))
+}
+
+/// Where the secret of a URL's user part begins and ends in a word: what is after the first colon of
+/// `user:password@`, or, over HTTP, a user without a password, which then is the secret.
+fn url_secret(word: &str) -> Option<(usize, usize)> {
+    let scheme_end = word.find("://")?;
+    let from = scheme_end + 3;
+    let rest = &word[from..];
+    let rest = &rest[..rest.find(['"', '\'', '>', '<']).unwrap_or(rest.len())];
+    let authority = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
+    let (user_info, at) = match authority.rfind('@') {
+        Some(at) => (&authority[..at], at),
+        None => {
+            // A password may hold a slash that should have been escaped; a port is a number.
+            let (_, after) = authority.split_once(':')?;
+            let port = !after.is_empty() && after.bytes().all(|digit| digit.is_ascii_digit());
+            let at = rest.rfind('@').filter(|_| !port)?;
+            (&rest[..at], at)
+        }
+    };
+    let begin = match user_info.find(':') {
+        Some(colon) => colon + 1,
+        None if word[..scheme_end].to_ascii_lowercase().contains("http") => 0,
+        None => return None,
+    };
+    // What is hidden already stays as it is.
+    (begin < at && &rest[begin..at] != HIDDEN).then_some((from + begin, from + at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_are_named() {
+        for (text, shown) in [
+            ("app --password hunter2 --port 80", "app --password *** --port 80"),
+            ("app --password=hunter2 x", "app --password=*** x"),
+            ("app --db-password 'two words' x", "app --db-password *** x"),
+            ("PGPASSWORD=x psql", "PGPASSWORD=*** psql"),
+            ("app --api_key=abc --api-key def", "app --api_key=*** --api-key ***"),
+            ("app --accessToken abc", "app --accessToken ***"),
+            ("java -Dspring.datasource.password=abc Main", "java -Dspring.datasource.password=*** Main"),
+            ("got {\"token\": \"abc\", \"user\": \"u\"}", "got {\"token\": ***, \"user\": \"u\"}"),
+            ("got {\"secret\":\"a b\",\"user\":\"u\"}", "got {\"secret\":***,\"user\":\"u\"}"),
+            (
+                "curl -H 'Authorization: Bearer abc' http://h/",
+                "curl -H 'Authorization: Bearer ***' http://h/",
+            ),
+            ("GET /x?token=abc&page=2 failed", "GET /x?token=***&page=2 failed"),
+            ("postgres://u:pw@db/x", "postgres://u:***@db/x"),
+            ("redis://:p@ss@h:6379", "redis://:***@h:6379"),
+            ("redis://:pa/ss@h", "redis://:***@h"),
+            ("https://ghp_abc@github.com/x", "https://***@github.com/x"),
+            ("two a://u:p@h b://v:q@i", "two a://u:***@h b://v:***@i"),
+            ("mysql -uroot -phunter2 db", "mysql -uroot -p*** db"),
+            ("/usr/bin/redis-cli -a pw ping", "/usr/bin/redis-cli -a *** ping"),
+            ("password authentication failed", "password authentication failed"),
+        ] {
+            assert_eq!(redact(text), shown);
+            assert_eq!(redact(shown), shown, "hiding twice is hiding once");
+        }
+    }
+
+    #[test]
+    fn harmless_texts_are_left_alone() {
+        for text in [
+            "nginx -p /srv -c nginx.conf",
+            "app --password-file /etc/pw --tokenizer bpe --max-tokens 9",
+            "http://127.0.0.1:8080/health?email=a@b",
+            "ssh://git@host/x",
+            "connect to 127.0.0.1:80: Connection refused (os error 111)",
+            "é: ü=ö",
+            "",
+        ] {
+            assert_eq!(redact(text), text);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Turns facts into the stream's objects.
+
+mod incident;
+mod process;
+mod watch;
+
+use std::time::Duration;
+
+use super::{
+    action::Action,
+    clip::clipped,
+    origin::{Names, Origin},
+    redact::redact,
+    wire::{self, Level, Outcome, Record},
+};
+use crate::{
+    clock::Timestamp,
+    fact::{EventId, Fact, IncidentId, ServiceId, ServiceState},
+};
+
+/// The longest line, newline included, in bytes.
+pub const MAX_LINE: usize = 32 * 1024;
+
+/// The longest texts, in bytes.
+mod room {
+    pub const COMMAND_LINE: usize = 4096;
+    pub const DETAIL: usize = 2048;
+    pub const MESSAGE: usize = 1024;
+    pub const PATH: usize = 1024;
+    pub const NAME: usize = 128;
+    /// Items of a list.
+    pub const ITEMS: usize = 64;
+}
+
+/// Renders facts as of one moment.
+pub(super) struct Renderer<'a> {
+    /// Who speaks.
+    pub origin: &'a Origin,
+    /// What services are called.
+    pub names: &'a Names,
+    /// The last reported state of each service, by its id.
+    pub states: &'a [Option<ServiceState>],
+    /// How often the longest texts and lists are halved, for a line that came out too long.
+    pub halvings: u32,
+}
+
+impl Renderer<'_> {
+    /// The event that tells a fact, which became known at `at`.
+    pub fn record(&self, fact: &Fact, at: Timestamp, id: EventId) -> Record {
+        let mut record = self.frame(Action::of(fact), own_time(fact).unwrap_or(at), id);
+        match fact {
+            Fact::AgentStart(file) => self.agent_start(&mut record, file.as_deref()),
+            Fact::AgentReady(ready) => self.agent_ready(&mut record, ready),
+            Fact::AgentReload(refused) => self.agent_reload(&mut record, refused.as_deref()),
+            Fact::AgentStop(reason) => self.agent_stop(&mut record, reason),
+            Fact::ProcessExit(exit, of) => self.process_exit(&mut record, exit, *of),
+            Fact::OomKill(kill, of) => self.oom_kill(&mut record, kill, *of),
+            Fact::Listener(listener, service) => self.listener(&mut record, listener, *service),
+            Fact::Unit(unit, service) => self.unit(&mut record, unit, *service),
+            Fact::Probe(report, change) => self.probe(&mut record, report, *change),
+            Fact::ServiceState(service, state, previous, why) => {
+                self.service_state(&mut record, *service, *state, *previous, why);
+            }
+            Fact::Incident(phase, incident) => self.incident_event(&mut record, *phase, incident),
+            Fact::Restart(restart) => self.restart(&mut record, restart),
+            Fact::Alert(outcome) => self.alert(&mut record, outcome),
+            Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
+        }
+        record.message = self.text(&record.message, room::MESSAGE);
+        record
+    }
+
+    /// An event of which only the action is known.
+    fn frame(&self, action: Action, at: Timestamp, id: EventId) -> Record {
+        let shape = action.shape();
+        Record {
+            timestamp: wall(at),
+            schema_version: wire::SCHEMA_VERSION.to_owned(),
+            event: wire::Event {
+                id: self.origin.event_id(id),
+                sequence: id.0,
+                kind: shape.kind,
+                category: vec![shape.category.to_owned()],
+                types: vec![shape.types.to_owned()],
+                action,
+                outcome: Outcome::Unknown,
+                reason: None,
+            },
+            log: wire::Log { level: Level::Info },
+            message: String::new(),
+            host: self.origin.host(),
+            agent: self.origin.agent(),
+            source: None,
+            service: None,
+            incident: None,
+            process: None,
+            cgroup: None,
+            container: None,
+            oom: None,
+            server: None,
+            unit: None,
+            probe: None,
+            restart: None,
+            alert: None,
+            loss: None,
+            coverage: None,
+            self_test: None,
+            watching: None,
+            file: None,
+            error: None,
+        }
+    }
+
+    /// A text of others: without secrets, and not too long.
+    fn text(&self, text: &str, room: usize) -> String {
+        clipped(&redact(text), self.fit(room))
+    }
+
+    /// How much room is left of `room` in a line that came out too long.
+    fn fit(&self, room: usize) -> usize {
+        room.checked_shr(self.halvings).unwrap_or(0)
+    }
+
+    fn name(&self, text: &str) -> String {
+        clipped(text, self.fit(room::NAME))
+    }
+
+    fn service(&self, id: ServiceId) -> wire::Service {
+        let state = usize::try_from(id.0).ok().and_then(|at| *self.states.get(at)?);
+        wire::Service {
+            name: self.name(self.names.service(id)),
+            unit: self.names.unit(id).map(|unit| clipped(unit, self.fit(2 * room::NAME))),
+            state: state.map(Into::into),
+            previous: None,
+            main_process: None,
+        }
+    }
+
+    /// An incident by its id alone.
+    fn incident_id(&self, id: IncidentId) -> wire::Incident {
+        wire::Incident { id: self.origin.incident_id(id), ..wire::Incident::default() }
+    }
+
+    fn error(&self, why: &str) -> wire::ErrorText {
+        wire::ErrorText { message: self.text(why, room::DETAIL) }
+    }
+}
+
+/// When a fact happened, for those that know it themselves.
+fn own_time(fact: &Fact) -> Option<Timestamp> {
+    match fact {
+        Fact::ProcessExit(exit, _) => Some(exit.at),
+        Fact::OomKill(kill, _) => Some(kill.at),
+        Fact::Listener(listener, _) => Some(listener.at),
+        Fact::Unit(unit, _) => Some(unit.at),
+        Fact::Probe(report, _) => Some(report.at),
+        Fact::AgentStart(_)
+        | Fact::AgentReady(_)
+        | Fact::AgentReload(_)
+        | Fact::AgentStop(_)
+        | Fact::ServiceState(..)
+        | Fact::Incident(..)
+        | Fact::Restart(_)
+        | Fact::Alert(_)
+        | Fact::Loss { .. } => None,
+    }
+}
+
+/// A moment as events write it: RFC 3339, UTC, always nine digits of a second.
+pub(crate) fn wall(at: Timestamp) -> String {
+    format!("{:.9}", at.to_wall())
+}
+
+/// Milliseconds, to the microsecond.
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+/// A duration as a person says it.
+fn spoken(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// The first words of a sentence on a count: `1 service`, `2 services`.
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

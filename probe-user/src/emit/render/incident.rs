@@ -1,0 +1,138 @@
+//! Events about incidents and what is done about them.
+
+use super::{Renderer, millis, room, spoken, wall};
+use crate::{
+    emit::wire::{self, Level, Outcome, Record},
+    fact::{Action, AlertOutcome, Incident, Phase, Restart, Severity, Timing},
+};
+
+impl Renderer<'_> {
+    /// An incident in full.
+    pub(crate) fn incident(&self, incident: &Incident) -> wire::Incident {
+        let items = self.fit(room::ITEMS);
+        let latest = incident.evidence.len().saturating_sub(items);
+        wire::Incident {
+            id: self.origin.incident_id(incident.id),
+            verdict: Some(incident.verdict.into()),
+            // Two decimals: more would only show that it was computed as a 32-bit float.
+            confidence: Some((f64::from(incident.confidence) * 100.0).round() / 100.0),
+            severity: Some(incident.severity.into()),
+            summary: Some(self.text(&incident.summary, room::DETAIL)),
+            cause: Some(wire::Cause { service: self.name(self.names.service(incident.cause)) }),
+            evidence: Some(
+                incident.evidence[latest..].iter().map(|event| self.origin.event_id(*event)).collect(),
+            ),
+            held: Some(
+                incident.held.iter().take(items).map(|held| self.name(self.names.service(*held))).collect(),
+            ),
+            since: Some(wall(incident.since)),
+            attempts: Some(incident.attempts),
+            timing: Some(timing(incident.timing)),
+        }
+    }
+
+    pub(super) fn incident_event(&self, record: &mut Record, phase: Phase, incident: &Incident) {
+        let service = self.names.service(incident.service);
+        let verdict = incident.verdict.as_str();
+        let loud = match incident.severity {
+            Severity::Info => Level::Info,
+            Severity::Warning => Level::Warn,
+            Severity::Critical => Level::Error,
+        };
+        (record.event.outcome, record.log.level, record.message) = match phase {
+            Phase::Open => (
+                Outcome::Failure,
+                loud,
+                format!("incident opened for {service}, {verdict}: {}", incident.summary),
+            ),
+            Phase::Update => {
+                (Outcome::Unknown, loud, format!("incident of {service}, {verdict}: {}", incident.summary))
+            }
+            Phase::Resolve => {
+                let healed = incident.timing.healthy.or(incident.timing.listening);
+                let after = healed.map(|took| format!(" after {}", spoken(took))).unwrap_or_default();
+                (
+                    Outcome::Success,
+                    Level::Info,
+                    format!("incident of {service}, {verdict}, is over{after}: {}", incident.summary),
+                )
+            }
+        };
+        record.source = Some(wire::Source::Engine);
+        record.service = Some(self.service(incident.service));
+        record.incident = Some(self.incident(incident));
+    }
+
+    pub(super) fn restart(&self, record: &mut Record, restart: &Restart) {
+        let service = self.names.service(restart.service);
+        let method = restart.method.as_str();
+        let attempt = restart.attempt;
+        record.message = match &restart.action {
+            Action::Request => {
+                format!("{service} is being restarted by {method}, attempt {attempt}: {}", restart.reason)
+            }
+            Action::Done => {
+                record.event.outcome = Outcome::Success;
+                format!("{service} was restarted by {method}, attempt {attempt}")
+            }
+            Action::Fail(why) => {
+                record.event.outcome = Outcome::Failure;
+                record.log.level = Level::Error;
+                record.error = Some(self.error(why));
+                format!("{service} could not be restarted by {method}, attempt {attempt}: {why}")
+            }
+            Action::Hold(why) => {
+                record.log.level = Level::Warn;
+                record.event.reason = Some(self.text(why, room::DETAIL));
+                format!("{service} is not restarted: {why}")
+            }
+        };
+        record.source = Some(wire::Source::Engine);
+        record.service = Some(self.service(restart.service));
+        record.incident = restart.incident.map(|id| self.incident_id(id));
+        record.restart = Some(wire::Restart {
+            method: restart.method.into(),
+            attempt,
+            reason: self.text(&restart.reason, room::DETAIL),
+            budget_left: restart.budget_left,
+        });
+    }
+
+    pub(super) fn alert(&self, record: &mut Record, outcome: &AlertOutcome) {
+        let service = self.names.service(outcome.service);
+        let what = if outcome.resolved { "resolved" } else { "firing" };
+        let receiver = self.text(&outcome.receiver, room::NAME * 2);
+        record.message = match &outcome.error {
+            None => {
+                record.event.outcome = Outcome::Success;
+                format!("{receiver} was told that the incident of {service} is {what}")
+            }
+            Some(why) => {
+                record.event.outcome = Outcome::Failure;
+                record.log.level = Level::Error;
+                record.error = Some(self.error(why));
+                format!("{receiver} could not be told that the incident of {service} is {what}: {why}")
+            }
+        };
+        let incident = self.incident_id(outcome.incident);
+        record.alert = Some(wire::Alert {
+            receiver,
+            severity: outcome.severity.into(),
+            status: wire::AlertStatus::of(outcome.resolved),
+            attempts: outcome.attempts,
+            dedup_key: incident.id.clone(),
+        });
+        record.service = Some(self.service(outcome.service));
+        record.incident = Some(incident);
+    }
+}
+
+fn timing(timing: Timing) -> wire::Timing {
+    wire::Timing {
+        detected_ms: timing.detected.map(millis),
+        decided_ms: timing.decided.map(millis),
+        acted_ms: timing.acted.map(millis),
+        listening_ms: timing.listening.map(millis),
+        healthy_ms: timing.healthy.map(millis),
+    }
+}

@@ -1,0 +1,212 @@
+//! Events about processes: how they ended, and what of theirs listens.
+
+use super::{Renderer, counted, millis, room, spoken, wall};
+use crate::{
+    emit::wire::{self, Level, Outcome, Record},
+    fact::{
+        ExitStatus, Listener, Membership, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
+        ServiceId, process::signal_name,
+    },
+};
+
+impl Renderer<'_> {
+    pub(super) fn process_exit(&self, record: &mut Record, exit: &ProcessExit, of: Option<Membership>) {
+        let (well, how) = self.ending(exit);
+        record.message = format!("{} {how} after {}", self.subject(&exit.process, of), spoken(exit.uptime()));
+        record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
+        record.log.level = match of {
+            Some(Membership { main: true, .. }) if !well => Level::Error,
+            Some(Membership { main: false, .. }) if !well => Level::Warn,
+            Some(_) | None => Level::Info,
+        };
+        record.source = Some(exit.source.into());
+        let mut process = self.process_parts(record, &exit.process, of);
+        process.uptime_ms = Some(millis(exit.uptime()));
+        process.max_rss_bytes = Some(exit.max_rss_bytes).filter(|bytes| *bytes > 0);
+        process.oom = Some(exit.oom);
+        match exit.status {
+            ExitStatus::Code(code) => process.exit_code = Some(code),
+            ExitStatus::Signal { number, core_dumped } => {
+                let sender = exit.killer();
+                process.exit_signal = Some(self.signal(number, core_dumped, sender, &exit.process));
+            }
+        }
+        if let (None, Some(number)) = (exit.killer(), exit.sent_signal) {
+            process.received_signal = Some(self.signal(number, false, exit.sender.as_ref(), &exit.process));
+        }
+        record.process = Some(process);
+    }
+
+    pub(super) fn oom_kill(&self, record: &mut Record, kill: &OomKill, of: Option<Membership>) {
+        let anon = bytes(kill.anon_bytes);
+        let cause = match (kill.scope, kill.limit_bytes) {
+            (OomScope::Memcg, Some(limit)) => format!("its cgroup reached its limit of {}", bytes(limit)),
+            (OomScope::Memcg, None) => "its cgroup reached its limit".to_owned(),
+            (OomScope::Global, _) => "the host ran out of memory".to_owned(),
+            (OomScope::Sysrq, _) => "somebody asked for it with SysRq".to_owned(),
+            (OomScope::Unknown, _) => "memory ran out".to_owned(),
+        };
+        record.message = format!(
+            "{} was chosen by the OOM killer, holding {anon} of anonymous memory: {cause}",
+            self.subject(&kill.victim, of)
+        );
+        record.event.outcome = Outcome::Failure;
+        record.log.level = if of.is_some() { Level::Error } else { Level::Warn };
+        record.source = Some(kill.source.into());
+        record.process = Some(self.process_parts(record, &kill.victim, of));
+        record.oom = Some(wire::Oom {
+            scope: kill.scope.into(),
+            anon_bytes: kill.anon_bytes,
+            file_bytes: kill.file_bytes,
+            shmem_bytes: kill.shmem_bytes,
+            limit_bytes: kill.limit_bytes,
+            score_adj: kill.score_adj,
+            trigger: wire::OomTrigger { pid: kill.trigger_pid, name: self.name(&kill.trigger_name) },
+            cgroup: record.cgroup.as_ref().and_then(|cgroup| cgroup.path.clone()),
+        });
+    }
+
+    pub(super) fn listener(&self, record: &mut Record, listener: &Listener, service: ServiceId) {
+        let address = std::net::SocketAddr::new(listener.address, listener.port);
+        let change = if listener.up { "listens on" } else { "no longer listens on" };
+        record.message =
+            format!("{} (pid {}) {change} {address}", self.names.service(service), listener.process.pid);
+        if listener.up {
+            record.event.outcome = Outcome::Success;
+        } else {
+            record.log.level = Level::Warn;
+        }
+        record.source = Some(wire::Source::Ebpf);
+        record.service = Some(self.service(service));
+        record.process = Some(self.bare_process(listener.process));
+        record.server = Some(wire::Server { ip: listener.address.to_string(), port: listener.port });
+    }
+
+    /// Fills in what belongs to a process but stands beside it, and returns the rest.
+    fn process_parts(&self, record: &mut Record, process: &Process, of: Option<Membership>) -> wire::Process {
+        record.service =
+            of.map(|of| wire::Service { main_process: Some(of.main), ..self.service(of.service) });
+        record.cgroup = process.cgroup.as_ref().map(|cgroup| wire::Cgroup {
+            id: cgroup.id,
+            path: (!cgroup.path.is_empty()).then(|| self.text(&cgroup.path, room::PATH)),
+        });
+        record.container = process.container_id.as_ref().map(|id| wire::Container { id: self.name(id) });
+        wire::Process {
+            name: Some(self.name(&process.name)),
+            executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),
+            command_line: process.command_line.as_ref().map(|line| self.text(line, room::COMMAND_LINE)),
+            parent: (process.parent_pid != 0).then_some(wire::Parent { pid: process.parent_pid }),
+            user: Some(wire::User { id: process.user_id.to_string() }),
+            pid_ns: process.namespace_pid,
+            ..self.bare_process(process.key)
+        }
+    }
+
+    fn bare_process(&self, key: ProcessKey) -> wire::Process {
+        let boot = self.origin.boot_id.split('-').next().unwrap_or_default();
+        wire::Process {
+            pid: key.pid,
+            start: wall(key.start),
+            entity_id: format!("{boot}-{}-{}", key.pid, key.start.as_nanos()),
+            name: None,
+            executable: None,
+            command_line: None,
+            parent: None,
+            user: None,
+            pid_ns: None,
+            uptime_ms: None,
+            max_rss_bytes: None,
+            exit_code: None,
+            exit_signal: None,
+            received_signal: None,
+            oom: None,
+        }
+    }
+
+    fn signal(
+        &self,
+        number: u8,
+        core_dumped: bool,
+        sender: Option<&Sender>,
+        target: &Process,
+    ) -> wire::ExitSignal {
+        let sender = sender.map(|sender| match sender {
+            Sender::Process { pid, name, user_id, unit } => wire::Sender {
+                origin: wire::SenderOrigin::Process,
+                pid: Some(*pid),
+                name: Some(self.name(name)),
+                user: Some(wire::User { id: user_id.to_string() }),
+                unit: unit.as_ref().map(|unit| self.name(unit)),
+            },
+            Sender::Itself => wire::Sender {
+                origin: wire::SenderOrigin::Itself,
+                pid: Some(target.key.pid),
+                name: Some(self.name(&target.name)),
+                user: Some(wire::User { id: target.user_id.to_string() }),
+                unit: None,
+            },
+            Sender::Kernel => wire::Sender {
+                origin: wire::SenderOrigin::Kernel,
+                pid: None,
+                name: None,
+                user: None,
+                unit: None,
+            },
+        });
+        wire::ExitSignal { number, name: signal_name(number), core_dumped, sender }
+    }
+
+    /// Whether a process ended well, and how, as a person says it.
+    fn ending(&self, exit: &ProcessExit) -> (bool, String) {
+        match (exit.status, exit.killer()) {
+            (ExitStatus::Code(code), _) => {
+                let asked = match (exit.sent_signal, &exit.sender) {
+                    (Some(number), Some(Sender::Process { pid, name, .. })) => {
+                        format!(", having been sent {} by {name} (pid {pid}),", signal_name(number))
+                    }
+                    (_, _) => String::new(),
+                };
+                (code == 0, format!("exited with code {code}{asked}"))
+            }
+            (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
+                (false, format!("was killed by the OOM killer ({status})"))
+            }
+            (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit })) => {
+                let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
+                (false, format!("was killed by {status} from {name} (pid {pid}, uid {user_id}{unit})"))
+            }
+            (status @ ExitStatus::Signal { .. }, Some(Sender::Itself)) => {
+                (false, format!("ended itself with {status}"))
+            }
+            (status @ ExitStatus::Signal { .. }, Some(Sender::Kernel)) => {
+                (false, format!("was ended by the kernel with {status}"))
+            }
+            (status @ ExitStatus::Signal { .. }, None) => (false, format!("was ended by {status}")),
+        }
+    }
+
+    /// A process as the subject of a sentence.
+    fn subject(&self, process: &Process, of: Option<Membership>) -> String {
+        let pid = process.key.pid;
+        match of {
+            Some(Membership { service, main: true }) => {
+                format!("{} (pid {pid})", self.names.service(service))
+            }
+            Some(Membership { service, main: false }) => {
+                format!("{} (pid {pid}, a process of {})", process.name, self.names.service(service))
+            }
+            None => format!("{} (pid {pid})", process.name),
+        }
+    }
+}
+
+/// An amount of memory as a person says it.
+fn bytes(amount: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match amount {
+        0..1024 => counted(amount, "byte"),
+        1024..MIB => format!("{} KiB", amount / 1024),
+        MIB..0x4000_0000 => format!("{} MiB", amount / MIB),
+        _ => format!("{:.1} GiB", amount as f64 / (1024 * MIB) as f64),
+    }
+}

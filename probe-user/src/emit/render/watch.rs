@@ -1,0 +1,174 @@
+//! Events about the daemon itself, and about what it finds by asking: probes, units, states, losses.
+
+use super::{Renderer, counted, millis, room, spoken};
+use crate::{
+    emit::wire::{self, Level, Outcome, Record},
+    fact::{AgentReady, ProbeChange, ProbeOutcome, ProbeReport, ServiceId, ServiceState, UnitState},
+};
+
+impl Renderer<'_> {
+    pub(super) fn agent_start(&self, record: &mut Record, file: Option<&str>) {
+        record.event.outcome = Outcome::Success;
+        record.file = file.map(|path| wire::File { path: self.text(path, room::PATH) });
+        record.message = match file {
+            Some(path) => format!("hostprobe starts with {path}"),
+            None => "hostprobe starts without a configuration file".to_owned(),
+        };
+    }
+
+    pub(super) fn agent_ready(&self, record: &mut Record, ready: &AgentReady) {
+        let hooks = ready.coverage.len();
+        let attached = ready.coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        let test = match &ready.self_test {
+            Ok(took) => format!("a death is seen within {} µs", took.as_micros()),
+            Err(why) => format!("its self-test failed: {why}"),
+        };
+        record.message = format!(
+            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks; {test}",
+            counted(ready.services.into(), "service"),
+            ready.restartable
+        );
+        let whole = attached == hooks && ready.self_test.is_ok();
+        record.event.outcome = if whole { Outcome::Success } else { Outcome::Failure };
+        record.log.level = if whole { Level::Info } else { Level::Warn };
+        let hooks = ready.coverage.iter().take(room::ITEMS);
+        record.coverage = Some(
+            hooks
+                .map(|hook| wire::Coverage {
+                    hook: self.name(hook.hook),
+                    attached: hook.missing.is_none(),
+                    reason: hook.missing.as_ref().map(|why| self.text(why, room::MESSAGE)),
+                })
+                .collect(),
+        );
+        record.self_test = Some(wire::SelfTest {
+            passed: ready.self_test.is_ok(),
+            duration_ms: ready.self_test.as_ref().ok().map(|took| millis(*took)),
+            reason: ready.self_test.as_ref().err().map(|why| self.text(why, room::DETAIL)),
+        });
+        record.watching = Some(wire::Watching { services: ready.services, restartable: ready.restartable });
+    }
+
+    pub(super) fn agent_reload(&self, record: &mut Record, refused: Option<&str>) {
+        match refused {
+            None => {
+                record.event.outcome = Outcome::Success;
+                record.message = "the new configuration is in force".to_owned();
+            }
+            Some(why) => {
+                record.event.outcome = Outcome::Failure;
+                record.log.level = Level::Error;
+                record.error = Some(self.error(why));
+                record.message = format!("the new configuration was refused, the old one stays: {why}");
+            }
+        }
+    }
+
+    pub(super) fn agent_stop(&self, record: &mut Record, reason: &str) {
+        record.event.outcome = Outcome::Success;
+        record.event.reason = Some(self.text(reason, room::DETAIL));
+        record.message = format!("hostprobe stops: {reason}");
+    }
+
+    pub(super) fn unit(&self, record: &mut Record, unit: &UnitState, service: ServiceId) {
+        let name = self.names.unit(service).unwrap_or_else(|| self.names.service(service));
+        let job = unit.job.as_ref().map(|job| format!(", {} job queued", job.kind)).unwrap_or_default();
+        record.message = format!("{name} is {} ({}, result {}{job})", unit.active, unit.sub, unit.result);
+        let well = unit.result == "success" && unit.active != "failed";
+        record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
+        record.log.level = if well { Level::Info } else { Level::Warn };
+        record.source = Some(wire::Source::Dbus);
+        record.service = Some(self.service(service));
+        record.unit = Some(wire::Unit {
+            active_state: self.name(&unit.active),
+            sub_state: self.name(&unit.sub),
+            result: self.name(&unit.result),
+            invocation_id: (!unit.invocation_id.is_empty()).then(|| self.name(&unit.invocation_id)),
+            main_pid: unit.main.map(|main| main.pid),
+            restarts: unit.restarts,
+            restarts_itself: unit.restarts_itself,
+            job: unit.job.as_ref().map(|job| wire::UnitJob { id: job.id, kind: self.name(&job.kind) }),
+        });
+    }
+
+    pub(super) fn probe(&self, record: &mut Record, report: &ProbeReport, change: ProbeChange) {
+        let (error, detail) = match &report.outcome {
+            ProbeOutcome::Ok => (None, None),
+            ProbeOutcome::Starting(words) => (None, Some(words.as_str())),
+            ProbeOutcome::Failed(failure, why) => (Some(*failure), Some(why.as_str())),
+        };
+        let who = format!("{}'s {} probe", self.names.service(report.service), report.kind.as_str());
+        let consecutive = match change {
+            ProbeChange::Fail(times) => {
+                record.event.outcome = Outcome::Failure;
+                record.log.level = Level::Warn;
+                let why = detail.map(|why| format!(": {why}")).unwrap_or_default();
+                record.message = format!("{who} failed, {} in a row{why}", counted(times.into(), "time"));
+                Some(times)
+            }
+            ProbeChange::Recover(times) => {
+                record.event.outcome = Outcome::Success;
+                let failures = counted(times.into(), "failure");
+                record.message = format!("{who} succeeds again after {failures}");
+                Some(times)
+            }
+            ProbeChange::Slow => {
+                record.event.outcome = Outcome::Success;
+                record.log.level = Level::Warn;
+                let took = spoken(report.duration);
+                record.message = format!("{who} succeeded, but took {took}, which is above its limit");
+                None
+            }
+        };
+        record.source = Some(wire::Source::Probe);
+        record.service = Some(self.service(report.service));
+        record.probe = Some(wire::Probe {
+            kind: report.kind.into(),
+            index: u32::try_from(report.index).unwrap_or(u32::MAX),
+            target: self.text(&report.target, room::PATH),
+            duration_ms: millis(report.duration),
+            error: error.map(Into::into),
+            detail: detail.map(|why| self.text(why, room::DETAIL)),
+            consecutive,
+        });
+    }
+
+    pub(super) fn service_state(
+        &self,
+        record: &mut Record,
+        service: ServiceId,
+        state: ServiceState,
+        previous: ServiceState,
+        why: &str,
+    ) {
+        (record.event.outcome, record.log.level) = match state {
+            ServiceState::Healthy => (Outcome::Success, Level::Info),
+            ServiceState::Starting | ServiceState::Stopped | ServiceState::Paused => {
+                (Outcome::Unknown, Level::Info)
+            }
+            ServiceState::Degraded => (Outcome::Failure, Level::Warn),
+            ServiceState::Unhealthy | ServiceState::Down => (Outcome::Failure, Level::Error),
+        };
+        record.message = format!(
+            "{} is {}, was {}: {why}",
+            self.names.service(service),
+            state.as_str(),
+            previous.as_str()
+        );
+        record.event.reason = Some(self.text(why, room::DETAIL));
+        record.source = Some(wire::Source::Engine);
+        record.service = Some(wire::Service {
+            state: Some(state.into()),
+            previous: Some(previous.into()),
+            ..self.service(service)
+        });
+    }
+
+    pub(super) fn loss(&self, record: &mut Record, class: &str, count: u64, place: &str) {
+        record.event.outcome = Outcome::Failure;
+        record.log.level = Level::Error;
+        record.message = format!("{count} of class {class} were lost at {place}");
+        record.loss =
+            Some(wire::Loss { class: self.name(class), count, place: self.text(place, room::PATH) });
+    }
+}

@@ -1,0 +1,96 @@
+//! The JSON Schema of the event stream, made from the types and the table that also make the events.
+
+use schemars::{
+    Schema,
+    generate::SchemaSettings,
+    transform::{Transform, transform_subschemas},
+};
+use serde_json::{Map, Value, json};
+
+use super::{action::Action, wire::Record};
+
+/// The JSON Schema (2020-12) of one event.
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft2020_12().with_transform(Present);
+    let mut schema = settings.into_generator().into_root_schema_for::<Record>();
+    schema.insert("title".to_owned(), json!("hostprobe event"));
+    schema.insert("allOf".to_owned(), Action::ALL.iter().map(|action| condition(*action)).collect());
+    schema.into()
+}
+
+/// What an event of this action always carries.
+fn condition(action: Action) -> Value {
+    let shape = action.shape();
+    let mut then = Map::new();
+    for path in shape.requires {
+        require(&mut then, path);
+    }
+    if !shape.one_of.is_empty() {
+        let one_of = shape.one_of.iter().map(|path| {
+            let mut alternative = Map::new();
+            require(&mut alternative, path);
+            Value::Object(alternative)
+        });
+        then.insert("oneOf".to_owned(), one_of.collect());
+    }
+    let event = then.entry("properties").or_insert_with(|| json!({}));
+    let event = &mut event["event"];
+    if event.is_null() {
+        *event = json!({});
+    }
+    event["properties"] = json!({
+        "kind": { "const": shape.kind },
+        "category": { "const": [shape.category] },
+        "type": { "const": [shape.types] },
+    });
+    json!({
+        "if": { "properties": { "event": { "properties": { "action": { "const": action } } } } },
+        "then": then,
+    })
+}
+
+/// Requires what a dotted path names, and all that it is within.
+fn require(schema: &mut Map<String, Value>, path: &str) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let required = schema.entry("required").or_insert_with(|| json!([]));
+    if let Value::Array(required) = required
+        && !required.iter().any(|name| name == first)
+    {
+        required.push(json!(first));
+    }
+    if let Some(rest) = rest
+        && let Value::Object(properties) = schema.entry("properties").or_insert_with(|| json!({}))
+        && let Value::Object(inner) = properties.entry(first).or_insert_with(|| json!({}))
+    {
+        require(inner, rest);
+    }
+}
+
+/// What an event has nothing to say about is left out, so null is never a value.
+#[derive(Clone, Copy, Debug)]
+struct Present;
+
+impl Transform for Present {
+    fn transform(&mut self, schema: &mut Schema) {
+        transform_subschemas(self, schema);
+        let Some(object) = schema.as_object_mut() else { return };
+        if object.get("default") == Some(&Value::Null) {
+            object.remove("default");
+        }
+        if let Some(Value::Array(types)) = object.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                object.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
+            choices.retain(|choice| choice.get("type") != Some(&json!("null")));
+            if let [Value::Object(only)] = choices.as_slice() {
+                let only = only.clone();
+                object.remove("anyOf");
+                object.extend(only);
+            }
+        }
+    }
+}

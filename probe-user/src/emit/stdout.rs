@@ -1,0 +1,69 @@
+//! Standard output as a destination.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
+};
+
+use super::sink::Destination;
+
+/// An open descriptor, written without a buffer of our own.
+#[derive(Debug)]
+pub struct Descriptor {
+    file: File,
+    name: &'static str,
+}
+
+impl Descriptor {
+    /// Standard output.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?, "stdout"))
+    }
+
+    /// A descriptor and its name in events.
+    pub fn new(descriptor: OwnedFd, name: &'static str) -> Self {
+        Self { file: File::from(descriptor), name }
+    }
+}
+
+impl Destination for Descriptor {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.file.write(lines)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::emit::sink::{QueueLimits, Sink};
+
+    #[test]
+    fn a_line_reaches_the_other_end_of_a_pipe() {
+        let (reader, writer) = io::pipe().unwrap();
+        let sink = Sink::spawn(Descriptor::new(writer.into(), "pipe"), QueueLimits::default()).unwrap();
+        sink.push(b"{}\n");
+        let mut line = String::new();
+        BufReader::new(reader).read_line(&mut line).unwrap();
+        assert_eq!(line, "{}\n");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_loses_lines_and_nothing_else() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let sink = Sink::spawn(Descriptor::new(writer.into(), "pipe"), QueueLimits::default()).unwrap();
+        sink.push(b"{}\n");
+        sink.push(b"{}\n");
+        assert_eq!(sink.shutdown(Duration::from_secs(20)), 2);
+    }
+}

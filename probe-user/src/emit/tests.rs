@@ -1,0 +1,170 @@
+//! Every fact, rendered, checked against the schema, and written.
+
+mod samples;
+
+use std::{collections::HashSet, io, sync::mpsc};
+
+use serde_json::Value;
+
+use super::{action::Action, *};
+use crate::fact::ServiceId;
+
+/// A destination that hands each write to the test and waits until it may go on.
+struct Watched {
+    seen: mpsc::Sender<Vec<u8>>,
+    gate: mpsc::Receiver<()>,
+}
+
+impl Destination for Watched {
+    fn name(&self) -> String {
+        "watched".to_owned()
+    }
+
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let _ = self.seen.send(lines.to_vec());
+        let _ = self.gate.recv();
+        Ok(lines.len())
+    }
+}
+
+fn watched(limits: QueueLimits) -> (Emitter, mpsc::Receiver<Vec<u8>>, mpsc::Sender<()>) {
+    let (seen, sight) = mpsc::channel();
+    let (open, gate) = mpsc::channel();
+    let sink = Sink::spawn(Watched { seen, gate }, limits).unwrap();
+    (Emitter::new(samples::origin(), samples::names(), vec![sink]), sight, open)
+}
+
+/// The lines that these facts become.
+fn lines(facts: &[Fact]) -> Vec<String> {
+    let (mut emitter, sight, open) = watched(QueueLimits::default());
+    drop(open);
+    for fact in facts {
+        emitter.emit(fact, Timestamp::now());
+    }
+    assert_eq!(emitter.shutdown(Duration::from_secs(20)), 0);
+    let text: Vec<u8> = sight.into_iter().flatten().collect();
+    String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn event(fact: &Fact) -> Value {
+    serde_json::from_str(&lines(std::slice::from_ref(fact))[0]).unwrap()
+}
+
+#[test]
+fn every_event_is_valid_and_reads_back() {
+    let schema = jsonschema::draft202012::new(&schema()).unwrap();
+    let mut actions = HashSet::new();
+    for (at, line) in lines(&samples::facts()).iter().enumerate() {
+        let value: Value = serde_json::from_str(line).unwrap();
+        let errors: Vec<String> =
+            schema.iter_errors(&value).map(|e| format!("{}: {e}", e.instance_path())).collect();
+        assert!(errors.is_empty(), "{errors:#?} in {line}");
+        assert_eq!(value["event"]["sequence"], at as u64 + 1);
+        let record: wire::Record = serde_json::from_str(line).unwrap();
+        assert_eq!(serde_json::to_value(&record).unwrap(), value);
+        assert!(!record.message.is_empty());
+        actions.insert(record.event.action);
+    }
+    assert_eq!(actions.len(), Action::ALL.len(), "there is a sample of every action");
+}
+
+#[test]
+fn the_schema_refuses_what_an_action_lacks_or_what_nobody_knows() {
+    let schema = jsonschema::draft202012::new(&schema()).unwrap();
+    let exit = event(&samples::killed());
+    let mut without = exit.clone();
+    without["process"].as_object_mut().unwrap().remove("exit_signal");
+    assert!(!schema.is_valid(&without), "an exit has a code or a signal");
+    let mut more = exit.clone();
+    more["process"]["color"] = "red".into();
+    assert!(!schema.is_valid(&more));
+    let mut null = exit;
+    null["process"]["executable"] = Value::Null;
+    assert!(!schema.is_valid(&null), "what is not known is left out");
+}
+
+#[test]
+fn a_kill_names_its_killer() {
+    let event = event(&samples::killed());
+    assert_eq!(
+        event["message"],
+        "api (pid 4242) was killed by SIGKILL from bash (pid 4000, uid 0) after 2 min"
+    );
+    assert_eq!(event["event"]["id"], "c0ffee00-1");
+    assert_eq!(event["log"]["level"], "error");
+    assert_eq!(event["source"], "ebpf");
+    assert_eq!(event["process"]["exit_signal"]["sender"]["user"]["id"], "0");
+    assert_eq!(event["process"]["uptime_ms"], 125_000.25);
+    assert_eq!(event["process"]["command_line"], "/usr/bin/api --token *** --port 80");
+    assert_eq!(event["service"]["main_process"], true);
+}
+
+#[test]
+fn a_kernel_fact_is_stamped_with_the_kernels_time() {
+    let fact = samples::killed();
+    let Fact::ProcessExit(exit, _) = &fact else { panic!("the sample is an exit") };
+    let stamped: jiff::Timestamp = event(&fact)["@timestamp"].as_str().unwrap().parse().unwrap();
+    let error = stamped.duration_since(exit.at.to_wall()).abs();
+    assert!(error < jiff::SignedDuration::from_secs(1), "{error}");
+}
+
+#[test]
+fn events_carry_the_state_their_service_was_last_said_to_have() {
+    let lines = lines(&[samples::down(), samples::killed()]);
+    let event: Value = serde_json::from_str(&lines[1]).unwrap();
+    assert_eq!(event["service"]["state"], "down");
+}
+
+#[test]
+fn an_incident_is_told_in_full() {
+    let event = event(&samples::incident());
+    let incident = &event["incident"];
+    assert_eq!(incident["id"], "c0ffee00-i3");
+    assert_eq!(incident["confidence"], 0.9);
+    assert_eq!(incident["evidence"][0], "c0ffee00-1");
+    assert_eq!(incident["held"][0], "web");
+    assert_eq!(incident["cause"]["service"], "api");
+    assert_eq!(incident["timing"]["detected_ms"], 0.123);
+    assert_eq!(incident["timing"].get("acted_ms"), None);
+}
+
+#[test]
+fn the_longest_event_fits_a_line() {
+    // Each of these characters takes six bytes once escaped.
+    for line in lines(&[samples::enormous("\u{1}"), samples::enormous("ä"), samples::enormous("x")]) {
+        assert!(line.len() < MAX_LINE, "{} bytes", line.len());
+        let record: wire::Record = serde_json::from_str(&line).unwrap();
+        assert!(!record.process.unwrap().command_line.unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_loss_is_told_as_soon_as_there_is_room() {
+    let (mut emitter, sight, open) = watched(QueueLimits { lines: 1, bytes: 1 << 20 });
+    emitter.emit(&samples::down(), Timestamp::now());
+    sight.recv().unwrap();
+    let lost = emitter.emit(&samples::down(), Timestamp::now());
+    assert_eq!((lost, emitter.lost()), (EventId(2), 1), "what is lost leaves a gap in the numbers");
+    drop(open);
+    // The write that was held is over once the next line is seen; until then there is no room.
+    while emitter.said() == 2 {
+        emitter.report_losses(Timestamp::now());
+        std::thread::yield_now();
+    }
+    let line = sight.recv().unwrap();
+    let event: Value = serde_json::from_slice(&line).unwrap();
+    assert_eq!(event["event"]["action"], "stream.loss");
+    assert_eq!(event["event"]["sequence"], 3);
+    assert_eq!(event["loss"], serde_json::json!({ "class": "events", "count": 1, "where": "watched" }));
+}
+
+#[test]
+fn an_unknown_service_is_no_reason_to_be_silent() {
+    let fact = Fact::ServiceState(
+        ServiceId(99),
+        crate::fact::ServiceState::Down,
+        crate::fact::ServiceState::Healthy,
+        "gone".to_owned(),
+    );
+    assert_eq!(event(&fact)["service"]["name"], "?");
+}

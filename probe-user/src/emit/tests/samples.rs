@@ -1,0 +1,238 @@
+//! One fact of each kind, and some of several.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use super::super::{Name, Names, Origin};
+use crate::{
+    clock::Timestamp,
+    fact::{
+        Action, AgentReady, AlertOutcome, Cgroup, EventId, ExitStatus, Fact, HookCoverage, Incident,
+        IncidentId, Listener, Membership, OomKill, OomScope, Phase, ProbeChange, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Restart, RestartMethod, Sender,
+        ServiceId, ServiceState, Severity, Source, Timing, UnitJob, UnitState, Verdict,
+    },
+};
+
+const API: ServiceId = ServiceId(0);
+const WEB: ServiceId = ServiceId(1);
+
+pub fn origin() -> Origin {
+    Origin {
+        host_name: "db-1".to_owned(),
+        boot_id: "0ddba11e-0000-4000-8000-000000000000".to_owned(),
+        ephemeral_id: "c0ffee00".to_owned(),
+    }
+}
+
+pub fn names() -> Names {
+    Names::new([
+        Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) },
+        Name { service: "web".to_owned(), unit: None },
+    ])
+}
+
+const START: Timestamp = Timestamp::from_nanos(10_000_000_000);
+
+fn process() -> Process {
+    Process {
+        key: ProcessKey { pid: 4242, start: START },
+        parent_pid: 1,
+        name: "python3".to_owned(),
+        executable: Some("/usr/bin/python3".to_owned()),
+        command_line: Some("/usr/bin/api --token abc --port 80".to_owned()),
+        user_id: 1000,
+        cgroup: Some(Cgroup { id: 77, path: "/system.slice/api.service".to_owned() }),
+        container_id: Some("f".repeat(64)),
+        namespace_pid: Some(7),
+    }
+}
+
+fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> ProcessExit {
+    ProcessExit {
+        at: START.plus(Duration::from_micros(125_000_250)),
+        source: Source::Ebpf,
+        process: process(),
+        status,
+        sender,
+        sent_signal,
+        oom: false,
+        max_rss_bytes: 1 << 20,
+    }
+}
+
+fn bash() -> Sender {
+    Sender::Process { pid: 4000, name: "bash".to_owned(), user_id: 0, unit: None }
+}
+
+const MAIN: Option<Membership> = Some(Membership { service: API, main: true });
+const KILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
+
+pub fn killed() -> Fact {
+    Fact::ProcessExit(exit(KILL, Some(9), Some(bash())), MAIN)
+}
+
+pub fn down() -> Fact {
+    Fact::ServiceState(API, ServiceState::Down, ServiceState::Healthy, "its main process died".to_owned())
+}
+
+pub fn incident() -> Fact {
+    Fact::Incident(Phase::Open, an_incident())
+}
+
+fn an_incident() -> Incident {
+    Incident {
+        id: IncidentId(3),
+        service: API,
+        verdict: Verdict::Killed,
+        confidence: 0.9,
+        summary: "api was killed by bash".to_owned(),
+        severity: Severity::Critical,
+        cause: API,
+        evidence: vec![EventId(1), EventId(2)],
+        held: vec![WEB],
+        since: START,
+        timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
+        attempts: 1,
+    }
+}
+
+/// A process's end of which every text is longer than there is room for, made of one character.
+pub fn enormous(character: &str) -> Fact {
+    let text = character.repeat(100_000);
+    let mut exit = exit(KILL, Some(9), None);
+    exit.sender = Some(Sender::Process { pid: 1, name: text.clone(), user_id: 0, unit: Some(text.clone()) });
+    exit.process.name = text.clone();
+    exit.process.executable = Some(text.clone());
+    exit.process.command_line = Some(text.clone());
+    exit.process.container_id = Some(text.clone());
+    exit.process.cgroup = Some(Cgroup { id: 1, path: text });
+    Fact::ProcessExit(exit, MAIN)
+}
+
+fn oom_kill() -> OomKill {
+    OomKill {
+        at: START,
+        source: Source::Ebpf,
+        victim: process(),
+        scope: OomScope::Memcg,
+        anon_bytes: 500 << 20,
+        file_bytes: 4096,
+        shmem_bytes: 0,
+        limit_bytes: Some(512 << 20),
+        score_adj: -1,
+        trigger_pid: 4242,
+        trigger_name: "python3".to_owned(),
+    }
+}
+
+fn listener(up: bool) -> Fact {
+    let process = process().key;
+    Fact::Listener(Listener { at: START, up, address: Ipv4Addr::LOCALHOST.into(), port: 80, process }, API)
+}
+
+fn unit() -> UnitState {
+    UnitState {
+        at: START,
+        active: "failed".to_owned(),
+        sub: "failed".to_owned(),
+        result: "signal".to_owned(),
+        invocation_id: "ab".repeat(16),
+        restarts: 2,
+        restart_delay: Duration::from_millis(100),
+        restarts_itself: true,
+        start_limit: (5, Duration::from_secs(10)),
+        main: Some(process().key),
+        active_exit: Some(START),
+        job: Some(UnitJob { id: 9, kind: "restart".to_owned() }),
+        cgroup: None,
+    }
+}
+
+fn probe(outcome: ProbeOutcome, change: ProbeChange) -> Fact {
+    let report = ProbeReport {
+        service: API,
+        index: 0,
+        at: START,
+        kind: ProbeKind::Http,
+        target: "http://127.0.0.1/health".to_owned(),
+        duration: Duration::from_nanos(1_234_567),
+        outcome,
+    };
+    Fact::Probe(report, change)
+}
+
+fn restart(action: Action) -> Fact {
+    Fact::Restart(Restart {
+        service: API,
+        incident: Some(IncidentId(3)),
+        method: RestartMethod::Systemd,
+        attempt: 1,
+        reason: "api was killed by bash".to_owned(),
+        budget_left: 4,
+        action,
+    })
+}
+
+fn alert(resolved: bool, error: Option<&str>) -> Fact {
+    Fact::Alert(AlertOutcome {
+        incident: IncidentId(3),
+        service: API,
+        receiver: "http://127.0.0.1:9093".to_owned(),
+        severity: Severity::Critical,
+        resolved,
+        attempts: 1,
+        error: error.map(str::to_owned),
+    })
+}
+
+pub fn facts() -> Vec<Fact> {
+    let worker = Some(Membership { service: API, main: false });
+    let refused =
+        || ProbeOutcome::Failed(ProbeFailure::Refused, "nothing listens on 127.0.0.1:80".to_owned());
+    let mut oom_death = exit(KILL, Some(9), Some(Sender::Kernel));
+    oom_death.oom = true;
+    let segv = ExitStatus::Signal { number: 11, core_dumped: true };
+    let ready = AgentReady {
+        coverage: vec![
+            HookCoverage { hook: "sched_process_exit", missing: None },
+            HookCoverage { hook: "mark_victim", missing: Some("no such tracepoint".to_owned()) },
+        ],
+        self_test: Ok(Duration::from_micros(180)),
+        services: 2,
+        restartable: 1,
+    };
+    let untested = AgentReady { self_test: Err("nothing came back".to_owned()), ..ready.clone() };
+    vec![
+        Fact::AgentStart(Some("/etc/hostprobe/hostprobe.toml".to_owned())),
+        Fact::AgentStart(None),
+        Fact::AgentReady(ready),
+        Fact::AgentReady(untested),
+        Fact::AgentReload(None),
+        Fact::AgentReload(Some("line 3: unknown key".to_owned())),
+        Fact::AgentStop("SIGTERM".to_owned()),
+        killed(),
+        Fact::ProcessExit(exit(ExitStatus::Code(0), Some(15), Some(bash())), MAIN),
+        Fact::ProcessExit(exit(ExitStatus::Code(3), None, None), worker),
+        Fact::ProcessExit(exit(segv, Some(11), Some(Sender::Kernel)), MAIN),
+        Fact::ProcessExit(exit(segv, Some(11), Some(Sender::Itself)), None),
+        Fact::ProcessExit(oom_death, MAIN),
+        Fact::OomKill(oom_kill(), MAIN),
+        listener(true),
+        listener(false),
+        Fact::Unit(unit(), API),
+        probe(refused(), ProbeChange::Fail(3)),
+        probe(ProbeOutcome::Ok, ProbeChange::Recover(3)),
+        probe(ProbeOutcome::Ok, ProbeChange::Slow),
+        down(),
+        incident(),
+        Fact::Incident(Phase::Update, an_incident()),
+        Fact::Incident(Phase::Resolve, an_incident()),
+        restart(Action::Request),
+        restart(Action::Done),
+        restart(Action::Fail("the unit is masked".to_owned())),
+        restart(Action::Hold("api depends on web, which is down".to_owned())),
+        alert(false, None),
+        alert(true, Some("connection refused")),
+        Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
+    ]
+}

@@ -1,0 +1,132 @@
+//! What the daemon watches with, and what that found: hooks, probes, units, losses.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{ProbeError, ProbeKind};
+
+/// A probe's result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Its protocol.
+    #[serde(rename = "type")]
+    pub kind: ProbeKind,
+    /// Which of the service's probes, from 0.
+    pub index: u32,
+    /// What was probed, secrets left out.
+    pub target: String,
+    /// How long it took, in milliseconds, to the microsecond.
+    pub duration_ms: f64,
+    /// Why it failed, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ProbeError>,
+    /// Why it failed, in a sentence: what was expected, what came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Failures in a row: so far, or before it recovered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consecutive: Option<u32>,
+}
+
+/// systemd's word on a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// `ActiveState`, such as active or failed.
+    pub active_state: String,
+    /// `SubState`, such as running, dead or auto-restart.
+    pub sub_state: String,
+    /// `Result`, such as success, signal or oom-kill.
+    pub result: String,
+    /// `InvocationID`; absent if it never ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub invocation_id: Option<String>,
+    /// `MainPID`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_pid: Option<u32>,
+    /// `NRestarts`: how often systemd restarted it by its own `Restart=` setting.
+    pub restarts: u32,
+    /// Whether systemd restarts it by itself.
+    pub restarts_itself: bool,
+    /// The job systemd has queued for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<UnitJob>,
+}
+
+/// A job systemd has queued for a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnitJob {
+    /// Its id.
+    pub id: u32,
+    /// `start`, `stop`, `restart`, `reload`, …, as systemd names it.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// One kernel hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Coverage {
+    /// The tracepoint's name.
+    pub hook: String,
+    /// Whether it is attached.
+    pub attached: bool,
+    /// Why it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The daemon's self-test: a child of its own dies, and that has to come back from the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// Whether the death was seen.
+    pub passed: bool,
+    /// How long it took to be seen, in milliseconds, to the microsecond.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<f64>,
+    /// Why it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How much the daemon watches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Watching {
+    /// Services.
+    pub services: u32,
+    /// Those of them that may be restarted.
+    pub restartable: u32,
+}
+
+/// The configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Its path.
+    pub path: String,
+}
+
+/// Why something the daemon tried did not work.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorText {
+    /// The reason in a sentence, secrets redacted.
+    pub message: String,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Loss {
+    /// The class of what was lost, such as `events`.
+    pub class: String,
+    /// How many.
+    pub count: u64,
+    /// Where.
+    #[serde(rename = "where")]
+    pub place: String,
+}

@@ -1,0 +1,198 @@
+//! The closed vocabularies of the stream, each the wire's own copy of one the engine speaks.
+//!
+//! A word that the engine learns does not compile until it is here too, with its description.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::fact;
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident from $fact:ty { $($(#[$of:meta])* $variant:ident,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$of])* $variant,)+ }
+
+        impl From<$fact> for $name {
+            fn from(word: $fact) -> Self {
+                match word { $(<$fact>::$variant => Self::$variant,)+ }
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// Each of the engine's words with the one it has in the stream.
+            fn pairs() -> Vec<(&'static str, Self)> {
+                vec![$((<$fact>::$variant.as_str(), Self::$variant),)+]
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a fact was learned.
+    Source from fact::Source {
+        /// An eBPF program saw it happen.
+        Ebpf,
+        /// `/proc`, a cgroup file, or the exit status of a child of the daemon's own.
+        Proc,
+        /// systemd said so over D-Bus.
+        Dbus,
+        /// A probe found it.
+        Probe,
+        /// The engine concluded it.
+        Engine,
+    }
+}
+
+words! {
+    /// What happened to a service.
+    Verdict from fact::Verdict {
+        /// It ended itself by a signal: a fault, an abort.
+        Crashed,
+        /// It exited, although it should stay up.
+        Exited,
+        /// The OOM killer ended its main process.
+        OomKilled,
+        /// Another process sent it a fatal signal.
+        Killed,
+        /// Somebody asked for it to stop.
+        Stopped,
+        /// Its process lives, its listener is gone.
+        NotListening,
+        /// Its probes fail, and nothing else says why.
+        Unhealthy,
+        /// It failed again after each restart its budget allows.
+        CrashLoop,
+    }
+}
+
+words! {
+    /// How loud an incident or alert is.
+    Severity from fact::Severity {
+        /// For the record.
+        Info,
+        /// Somebody should look today.
+        Warning,
+        /// Somebody should get up.
+        Critical,
+    }
+}
+
+words! {
+    /// A service as a whole.
+    ServiceState from fact::ServiceState {
+        /// It was (re)started, or hostprobe has not heard of it yet.
+        Starting,
+        /// All is well.
+        Healthy,
+        /// It works, but not as it should: slow, or above a limit.
+        Degraded,
+        /// It runs, but its probes fail.
+        Unhealthy,
+        /// It does not run.
+        Down,
+        /// It was stopped on purpose.
+        Stopped,
+        /// Watching it is suspended.
+        Paused,
+    }
+}
+
+words! {
+    /// The way a service is restarted.
+    RestartMethod from fact::RestartMethod {
+        /// systemd's `RestartUnit`.
+        Systemd,
+        /// The built-in supervisor.
+        Supervisor,
+        /// The configured command.
+        Command,
+        /// None: something else restarts it, or nobody does.
+        None,
+    }
+}
+
+words! {
+    /// Whose memory ran out.
+    OomScope from fact::OomScope {
+        /// A memory cgroup reached its limit.
+        Memcg,
+        /// The host itself ran out.
+        Global,
+        /// Somebody asked for it with the SysRq key.
+        Sysrq,
+        /// The kernel did not tell.
+        Unknown,
+    }
+}
+
+words! {
+    /// A probe's protocol.
+    ProbeKind from fact::ProbeKind {
+        /// An HTTP or HTTPS request.
+        Http,
+        /// A TCP connect.
+        Tcp,
+        /// Redis `PING` and `INFO`.
+        Redis,
+        /// PostgreSQL `SELECT 1`.
+        Postgres,
+        /// The greeting a MySQL or MariaDB server sends on connect.
+        Mysql,
+    }
+}
+
+words! {
+    /// Why a probe failed.
+    ProbeError from fact::ProbeFailure {
+        /// ECONNREFUSED: nothing listens.
+        Refused,
+        /// No answer within the timeout.
+        Timeout,
+        /// The connection was reset or closed before the answer was whole.
+        Reset,
+        /// No way there.
+        Unreachable,
+        /// The name does not resolve.
+        Dns,
+        /// The TLS handshake failed.
+        Tls,
+        /// An HTTP status that was not expected.
+        Status,
+        /// A body without the expected text.
+        Body,
+        /// An answer that is not of the protocol, or an error answer of the server.
+        Protocol,
+        /// The server is up but refuses the credentials.
+        Auth,
+        /// The server refuses for lack of free connections.
+        TooManyConnections,
+        /// The probe could not be made, for a fault on the daemon's side.
+        Local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: Serialize>(pairs: Vec<(&str, T)>) {
+        for (word, value) in pairs {
+            assert_eq!(serde_json::to_value(value).unwrap(), word);
+        }
+    }
+
+    #[test]
+    fn the_stream_uses_the_engines_words() {
+        check(Source::pairs());
+        check(Verdict::pairs());
+        check(Severity::pairs());
+        check(ServiceState::pairs());
+        check(RestartMethod::pairs());
+        check(OomScope::pairs());
+        check(ProbeKind::pairs());
+        check(ProbeError::pairs());
+    }
+}

@@ -1,0 +1,115 @@
+//! How many restarts a service gets, and how long to wait between them.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::{clock::Timestamp, config::RestartPolicy};
+
+/// The restarts of one service within its window.
+#[derive(Debug)]
+pub struct Budget {
+    allowed: u32,
+    window: Duration,
+    backoff_first: Duration,
+    backoff_max: Duration,
+    spent: VecDeque<Timestamp>,
+}
+
+impl Budget {
+    /// A fresh budget by a policy.
+    pub fn new(policy: &RestartPolicy) -> Self {
+        Self {
+            allowed: policy.budget,
+            window: policy.budget_window,
+            backoff_first: policy.backoff_first,
+            backoff_max: policy.backoff_max,
+            spent: VecDeque::new(),
+        }
+    }
+
+    /// How many restarts are left at `now`.
+    pub fn left(&mut self, now: Timestamp) -> u32 {
+        while self.spent.front().is_some_and(|&then| now.since(then) >= self.window) {
+            self.spent.pop_front();
+        }
+        self.allowed.saturating_sub(u32::try_from(self.spent.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Counts one restart, ours or another supervisor's.
+    pub fn spend(&mut self, now: Timestamp) {
+        if self.left(now) == 0 {
+            self.spent.pop_front();
+        }
+        if self.allowed > 0 {
+            self.spent.push_back(now);
+        }
+    }
+
+    /// The wait before attempt `attempt` (from 1) of an incident: none before the first, then doubling.
+    pub fn backoff(&self, attempt: u32) -> Duration {
+        match attempt {
+            0 | 1 => Duration::ZERO,
+            _ => {
+                let factor = 1_u32.checked_shl(attempt - 2).unwrap_or(u32::MAX);
+                self.backoff_first.saturating_mul(factor).min(self.backoff_max)
+            }
+        }
+    }
+
+    /// The wait once the budget is spent.
+    pub fn long_backoff(&self) -> Duration {
+        self.backoff_max
+    }
+
+    /// "5 per 10m", for a person.
+    pub fn describe(&self) -> String {
+        format!("{} per {}", self.allowed, describe(self.window))
+    }
+}
+
+/// A duration as one would write it in the configuration.
+pub fn describe(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    match ms {
+        0 => "0s".to_owned(),
+        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
+        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
+        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
+        _ => format!("{ms}ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn budget() -> Budget {
+        Budget::new(&RestartPolicy {
+            budget: 2,
+            budget_window: Duration::from_secs(60),
+            backoff_first: Duration::from_secs(1),
+            backoff_max: Duration::from_secs(5),
+            ..RestartPolicy::default()
+        })
+    }
+
+    #[test]
+    fn restarts_leave_the_budget_and_come_back_after_its_window() {
+        let mut budget = budget();
+        budget.spend(at(10));
+        budget.spend(at(20));
+        assert_eq!(budget.left(at(69)), 0);
+        assert_eq!(budget.left(at(70)), 1);
+        assert_eq!(budget.left(at(80)), 2);
+    }
+
+    #[test]
+    fn the_first_restart_does_not_wait_and_later_ones_wait_up_to_the_cap() {
+        let waits: Vec<u64> = (1..=6).map(|attempt| budget().backoff(attempt).as_secs()).collect();
+        assert_eq!(waits, [0, 1, 2, 4, 5, 5]);
+        assert_eq!(budget().backoff(u32::MAX), Duration::from_secs(5));
+    }
+}

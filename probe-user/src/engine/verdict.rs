@@ -1,0 +1,153 @@
+//! From evidence to a verdict: what happened, how sure that is, and a sentence for a person.
+
+use crate::fact::{ExitStatus, OomKill, ProbeFailure, ProcessExit, Sender, Source, UnitState, Verdict};
+
+/// A verdict with its sentence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// What happened.
+    pub verdict: Verdict,
+    /// How sure, 0 to 1.
+    pub confidence: f32,
+    /// One sentence, without the service's name.
+    pub summary: String,
+}
+
+impl Finding {
+    fn new(verdict: Verdict, confidence: f32, summary: impl Into<String>) -> Self {
+        Self { verdict, confidence, summary: summary.into() }
+    }
+}
+
+/// What the death of a main process says by itself.
+///
+/// Who sent the signal decides between [`Verdict::Crashed`] and [`Verdict::Killed`], not its number: another
+/// process can send SIGSEGV, and a process can end itself by any signal.
+pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
+    let pid = exit.process.key.pid;
+    let sure = match exit.source {
+        Source::Ebpf => 1.0,
+        Source::Proc | Source::Dbus | Source::Probe | Source::Engine => 0.8,
+    };
+    if exit.oom || oom.is_some() {
+        return Finding::new(Verdict::OomKilled, sure, oom_sentence(pid, oom));
+    }
+    match (exit.status, exit.killer()) {
+        (ExitStatus::Code(code), _) => {
+            let after = match (&exit.sender, exit.sent_signal) {
+                (Some(sender @ Sender::Process { .. }), Some(signal)) => {
+                    let name = crate::fact::process::signal_name(signal);
+                    format!(" after {name} from {}", sender_words(sender))
+                }
+                _ => String::new(),
+            };
+            Finding::new(Verdict::Exited, sure, format!("main process {pid} exited with code {code}{after}"))
+        }
+        (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => Finding::new(
+            Verdict::Killed,
+            sure,
+            format!("main process {pid} was killed by {status} from {}", sender_words(sender)),
+        ),
+        (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel)) => {
+            Finding::new(Verdict::Crashed, sure, format!("main process {pid} crashed with {status}"))
+        }
+        (status @ ExitStatus::Signal { number, core_dumped }, None) => {
+            if core_dumped || raised_by_fault(number) {
+                Finding::new(
+                    Verdict::Crashed,
+                    sure.min(0.8),
+                    format!("main process {pid} crashed with {status}"),
+                )
+            } else {
+                Finding::new(
+                    Verdict::Killed,
+                    sure.min(0.8),
+                    format!("main process {pid} was killed by {status}; its sender is not known"),
+                )
+            }
+        }
+    }
+}
+
+/// What systemd's word alone says of a unit whose main process is gone, where the kernel's is missing.
+pub fn of_unit(state: &UnitState) -> Finding {
+    let (verdict, what) = match state.result.as_str() {
+        "signal" => (Verdict::Killed, "a signal ended it"),
+        "core-dump" => (Verdict::Crashed, "it dumped core"),
+        "oom-kill" => (Verdict::OomKilled, "the OOM killer ended a process of it"),
+        "start-limit-hit" => (Verdict::CrashLoop, "it failed more often than its StartLimit allows"),
+        _ => (Verdict::Exited, "it is not running"),
+    };
+    Finding::new(
+        verdict,
+        0.7,
+        format!("{what}: systemd says {} ({}), result {}", state.active, state.sub, state.result),
+    )
+}
+
+/// What a row of failed probes says of a service; `alive` is whether its main process is known to live.
+pub fn of_probes(failure: ProbeFailure, detail: &str, failures: u32, alive: bool) -> Finding {
+    let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
+    if failure == ProbeFailure::Refused && alive {
+        Finding::new(
+            Verdict::NotListening,
+            0.8,
+            format!("its process lives, but its probe was refused {times}: {detail}"),
+        )
+    } else {
+        Finding::new(Verdict::Unhealthy, 0.6, format!("its probe failed {times}: {detail}"))
+    }
+}
+
+/// Whether restarting the service could mend such a failure.
+///
+/// A wrong password, a name that does not resolve or a network that does not reach are not mended by it,
+/// and a database that is out of connections would lose those it serves.
+pub const fn restart_may_help(failure: ProbeFailure) -> bool {
+    match failure {
+        ProbeFailure::Refused
+        | ProbeFailure::Timeout
+        | ProbeFailure::Reset
+        | ProbeFailure::Status
+        | ProbeFailure::Body
+        | ProbeFailure::Protocol => true,
+        ProbeFailure::Unreachable
+        | ProbeFailure::Dns
+        | ProbeFailure::Tls
+        | ProbeFailure::Auth
+        | ProbeFailure::TooManyConnections
+        | ProbeFailure::Local => false,
+    }
+}
+
+fn oom_sentence(pid: u32, oom: Option<&OomKill>) -> String {
+    let Some(oom) = oom else { return format!("main process {pid} was killed by the OOM killer") };
+    let used = mib(oom.anon_bytes + oom.file_bytes + oom.shmem_bytes);
+    let limit = oom.limit_bytes.map_or_else(String::new, |limit| format!(", limit {}", mib(limit)));
+    format!(
+        "main process {pid} was killed by the OOM killer ({}): {used} resident{limit}, set off by {} (pid {})",
+        oom.scope.as_str(),
+        oom.trigger_name,
+        oom.trigger_pid
+    )
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
+}
+
+fn sender_words(sender: &Sender) -> String {
+    match sender {
+        Sender::Process { pid, name, user_id, unit } => {
+            let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
+            format!("{name} (pid {pid}, uid {user_id}{unit})")
+        }
+        Sender::Itself => "itself".to_owned(),
+        Sender::Kernel => "the kernel".to_owned(),
+    }
+}
+
+/// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: what a fault or an abort raises (`signal(7)`).
+const fn raised_by_fault(number: u8) -> bool {
+    matches!(number, 4 | 5 | 6 | 7 | 8 | 11 | 31)
+}

@@ -1,0 +1,206 @@
+//! From what the kernel saw to what it means: names, command lines, units, and whose process it was.
+//!
+//! The kernel's records hold identities only. A process that ended has no command line any more, so the
+//! table of processes is filled before: from `/proc` at the start, then from every exec.
+
+mod membership;
+mod table;
+
+pub use membership::Members;
+use table::Table;
+
+use crate::{
+    clock::Timestamp,
+    fact::{ExitStatus, Listener, Membership, OomKill, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source},
+    host::{ProcReader, ReadError, cgroup},
+    kernel,
+};
+
+/// Knows the processes of this host and whose they are.
+#[derive(Debug)]
+pub struct Enricher {
+    reader: ProcReader,
+    table: Table,
+    page_bytes: u64,
+    /// Which processes belong to which service.
+    pub members: Members,
+}
+
+impl Enricher {
+    /// Takes stock of the processes there are.
+    pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
+        let mut table = Table::default();
+        for process in reader.scan()? {
+            table.insert(process);
+        }
+        Ok(Self { reader, table, page_bytes: procfs::page_size(), members })
+    }
+
+    /// The processes known now.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        self.table.iter()
+    }
+
+    /// Reads `/proc` anew, for processes that no record told of.
+    pub fn rescan(&mut self) {
+        if let Ok(found) = self.reader.scan() {
+            self.table = Table::default();
+            for process in found {
+                self.table.insert(process);
+            }
+        }
+    }
+
+    /// A process executed a file: it is known from now on.
+    pub fn exec(&mut self, record: &kernel::Exec) {
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let arguments = record.arguments.join(" ");
+        let group = self.reader.cgroups().of(record.pid);
+        let known = self.table.get(key);
+        let process = Process {
+            key,
+            parent_pid: record.parent_pid,
+            name: record.comm.clone(),
+            executable: Some(record.filename.clone()).filter(|name| name.starts_with('/')).or_else(|| {
+                // A relative name says little: the link in /proc has the whole path.
+                self.reader.read(record.pid).and_then(|process| process.executable)
+            }),
+            command_line: Some(arguments),
+            user_id: record.uid,
+            container_id: group.paths().find_map(cgroup::container_id),
+            cgroup: group
+                .main()
+                .map(|(hierarchy, path)| self.reader.cgroups().group(hierarchy, path))
+                .or_else(|| known.and_then(|known| known.cgroup.clone())),
+            namespace_pid: known.and_then(|known| known.namespace_pid),
+        };
+        self.table.insert(process);
+        if self.table.is_due_for_a_sweep() {
+            let reader = &self.reader;
+            self.table.retain(|process| reader.key_of(process.key.pid) == Some(process.key));
+        }
+    }
+
+    /// A process ended.
+    pub fn exit(&mut self, record: &kernel::Exit) -> (ProcessExit, Option<Membership>) {
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let service = self.members.of(key, record.parent_pid, &record.cgroups, &self.table);
+        let mut process = self.known(key, record.parent_pid);
+        process.parent_pid = record.parent_pid;
+        process.user_id = record.uid;
+        process.name.clone_from(&record.comm);
+        process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
+        self.table.remove(key);
+        let sender = record.signal.as_ref().map(|signal| self.sender(signal, record.pid));
+        let exit = ProcessExit {
+            at: Timestamp::from_nanos(record.at_ns),
+            source: Source::Ebpf,
+            process,
+            status: ExitStatus::from_wait_status(record.status.0),
+            sender,
+            sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
+            oom: record.oom_victim,
+            max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
+        };
+        (exit, service)
+    }
+
+    /// A child of ours ended, by its wait status, and the kernel side did not tell.
+    pub fn child_exit(&mut self, key: ProcessKey, wait_status: u32, at: Timestamp) -> ProcessExit {
+        let process = self.known(key, std::process::id());
+        self.table.remove(key);
+        ProcessExit {
+            at,
+            source: Source::Proc,
+            process,
+            status: ExitStatus::from_wait_status(wait_status),
+            sender: None,
+            sent_signal: None,
+            oom: false,
+            max_rss_bytes: 0,
+        }
+    }
+
+    /// The OOM killer chose a process.
+    pub fn oom(&mut self, record: &kernel::Oom) -> (OomKill, Option<Membership>) {
+        let pid = record.pid.unwrap_or(record.tid);
+        let key = match record.start_ns {
+            0 => self.reader.key_of(pid).unwrap_or(ProcessKey::new(pid, Timestamp::default())),
+            start => ProcessKey::new(pid, Timestamp::from_nanos(start)),
+        };
+        let mut victim = self.known(key, 0);
+        if !record.comm.is_empty() {
+            victim.name.clone_from(&record.comm);
+            victim.user_id = record.uid;
+        }
+        let service = self.members.of(key, victim.parent_pid, &record.cgroups, &self.table);
+        let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
+        let kill = OomKill {
+            at: Timestamp::from_nanos(record.at_ns),
+            source: Source::Ebpf,
+            victim,
+            scope: record.scope,
+            anon_bytes: bytes(record.anon_pages),
+            file_bytes: bytes(record.file_pages),
+            shmem_bytes: bytes(record.shmem_pages),
+            limit_bytes: self.reader.cgroups().memory_limit_of(pid),
+            score_adj: i16::try_from(record.score_adj).unwrap_or_default(),
+            trigger_pid: record.trigger_pid,
+            trigger_name: record.trigger_comm.clone(),
+        };
+        (kill, service)
+    }
+
+    /// A listener came or went; the service it belongs to, if any.
+    pub fn listener(&self, record: &kernel::Listen) -> (Listener, Option<ServiceId>) {
+        let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let parent = self.table.get(process).map_or(0, |known| known.parent_pid);
+        let service = self
+            .members
+            .of(process, parent, &record.cgroups, &self.table)
+            .map(|member| member.service)
+            .or_else(|| self.members.expecting(record.port));
+        let at = Timestamp::from_nanos(record.at_ns);
+        (Listener { at, up: record.up, address: record.address, port: record.port, process }, service)
+    }
+
+    /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a
+    /// fork shares until it executes another.
+    fn known(&self, key: ProcessKey, parent: u32) -> Process {
+        if let Some(known) = self.table.get(key) {
+            return known.clone();
+        }
+        let found = self.reader.read(key.pid).filter(|found| found.key == key);
+        let mut process = found.unwrap_or_else(|| Process {
+            key,
+            parent_pid: parent,
+            name: String::new(),
+            executable: None,
+            command_line: None,
+            user_id: 0,
+            cgroup: None,
+            container_id: None,
+            namespace_pid: None,
+        });
+        if let Some(parent) = self.table.newest(parent) {
+            process.executable = process.executable.or_else(|| parent.executable.clone());
+            process.command_line = process.command_line.or_else(|| parent.command_line.clone());
+            process.cgroup = process.cgroup.or_else(|| parent.cgroup.clone());
+            process.container_id = process.container_id.or_else(|| parent.container_id.clone());
+        }
+        process
+    }
+
+    fn sender(&self, signal: &kernel::Signal, target: u32) -> Sender {
+        match &signal.sender {
+            None => Sender::Kernel,
+            Some(sender) if sender.pid == target => Sender::Itself,
+            Some(sender) => {
+                let known = self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
+                let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
+                let unit = path.and_then(cgroup::unit_name).or_else(|| self.reader.unit(sender.pid));
+                Sender::Process { pid: sender.pid, name: sender.comm.clone(), user_id: sender.uid, unit }
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Which process belongs to which service: by cgroup, else by descent from its main process.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Table;
+use crate::{
+    fact::{Membership, ProcessKey, ServiceId},
+    kernel::Cgroups,
+};
+
+/// How far up a family tree is climbed in search of a main process.
+const MAX_GENERATIONS: usize = 16;
+
+/// The services' processes, as far as they are known.
+#[derive(Debug, Default)]
+pub struct Members {
+    mains: HashMap<u32, (ServiceId, ProcessKey)>,
+    cgroups: HashMap<u64, ServiceId>,
+    ports: HashMap<ServiceId, BTreeSet<u16>>,
+}
+
+impl Members {
+    /// States the ports a service is expected to listen on.
+    pub fn expect_ports(&mut self, service: ServiceId, ports: BTreeSet<u16>) {
+        self.ports.insert(service, ports);
+    }
+
+    /// States a service's main process, and takes back the one before; returns that one's pid.
+    pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
+        let before = self.main_of(service).map(|key| key.pid);
+        if let Some(before) = before {
+            self.mains.remove(&before);
+        }
+        if let Some(main) = main {
+            self.mains.insert(main.pid, (service, main));
+        }
+        before.filter(|&before| main.is_none_or(|main| main.pid != before))
+    }
+
+    /// The main process of a service.
+    pub fn main_of(&self, service: ServiceId) -> Option<ProcessKey> {
+        self.mains.values().find(|(owner, _)| *owner == service).map(|(_, key)| *key)
+    }
+
+    /// States that a cgroup of the v2 hierarchy is a service's own.
+    pub fn add_cgroup(&mut self, service: ServiceId, id: u64) {
+        self.cgroups.insert(id, service);
+    }
+
+    /// Takes back all cgroups of a service; returns their ids.
+    pub fn remove_cgroups(&mut self, service: ServiceId) -> Vec<u64> {
+        let gone = self.cgroups.iter().filter(|(_, owner)| **owner == service).map(|(id, _)| *id).collect::<Vec<_>>();
+        for id in &gone {
+            self.cgroups.remove(id);
+        }
+        gone
+    }
+
+    /// The service a process belongs to.
+    pub fn of(&self, key: ProcessKey, parent: u32, cgroups: &Cgroups, table: &Table) -> Option<Membership> {
+        if let Some((service, _)) = self.mains.get(&key.pid).filter(|(_, main)| *main == key) {
+            return Some(Membership { service: *service, main: true });
+        }
+        if let Some(&service) = cgroups.v2.and_then(|id| self.cgroups.get(&id)) {
+            return Some(Membership { service, main: false });
+        }
+        let mut ancestor = parent;
+        for _ in 0..MAX_GENERATIONS {
+            if let Some((service, _)) = self.mains.get(&ancestor) {
+                return Some(Membership { service: *service, main: false });
+            }
+            match table.newest(ancestor) {
+                Some(process) if process.parent_pid > 1 => ancestor = process.parent_pid,
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    /// The service that is expected to listen on a port and whose main process is not known (yet): a unit's
+    /// new process may listen before systemd has said which it is.
+    pub fn expecting(&self, port: u16) -> Option<ServiceId> {
+        let (service, _) = self.ports.iter().find(|(_, ports)| ports.contains(&port))?;
+        self.main_of(*service).is_none().then_some(*service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, fact::Process};
+
+    const WEB: ServiceId = ServiceId(1);
+
+    fn key(pid: u32) -> ProcessKey {
+        ProcessKey::new(pid, Timestamp::from_nanos(u64::from(pid) * 1_000_000_000))
+    }
+
+    fn process(pid: u32, parent_pid: u32) -> Process {
+        Process {
+            key: key(pid),
+            parent_pid,
+            name: String::new(),
+            executable: None,
+            command_line: None,
+            user_id: 0,
+            cgroup: None,
+            container_id: None,
+            namespace_pid: None,
+        }
+    }
+
+    fn cgroups(v2: u64) -> Cgroups {
+        Cgroups { v2: Some(v2), memory_v1: None }
+    }
+
+    #[test]
+    fn a_process_belongs_by_identity_then_cgroup_then_descent() {
+        let mut table = Table::default();
+        table.insert(process(11, 10));
+        let mut members = Members::default();
+        members.set_main(WEB, Some(key(10)));
+        members.add_cgroup(WEB, 77);
+        let of = |pid, parent, cgroup| members.of(key(pid), parent, &cgroups(cgroup), &table);
+        assert_eq!(of(10, 1, 1), Some(Membership { service: WEB, main: true }));
+        assert_eq!(of(50, 1, 77), Some(Membership { service: WEB, main: false }));
+        assert_eq!(of(12, 11, 1), Some(Membership { service: WEB, main: false }));
+        assert_eq!(of(50, 1, 1), None);
+        let reused = ProcessKey::new(10, Timestamp::from_nanos(999_000_000_000));
+        assert_eq!(members.of(reused, 1, &cgroups(1), &table), None, "a reused pid is another process");
+    }
+
+    #[test]
+    fn a_port_stands_for_a_service_only_while_its_main_process_is_unknown() {
+        let mut members = Members::default();
+        members.expect_ports(WEB, BTreeSet::from([80]));
+        assert_eq!(members.expecting(80), Some(WEB));
+        members.set_main(WEB, Some(key(10)));
+        assert_eq!(members.expecting(80), None);
+        assert_eq!(members.set_main(WEB, Some(key(11))), Some(10));
+        assert_eq!(members.main_of(WEB), Some(key(11)));
+    }
+}

@@ -1,0 +1,53 @@
+//! What `/proc` and the cgroup files tell of this host.
+//!
+//! Every reader takes the host's root folder, so that tests read a tree of their own. A process that vanishes
+//! while it is read is no error; what cannot be read for another reason says its path.
+
+pub mod cgroup;
+pub mod discover;
+pub mod listener;
+pub mod process;
+pub mod usage;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+pub use self::{
+    cgroup::{Cgroups, OwnCgroup},
+    listener::ListeningSocket,
+    process::ProcReader,
+    usage::Usage,
+};
+
+/// A file or folder could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {}: {source}", path.display())]
+pub struct ReadError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}
+
+impl ReadError {
+    fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self { path, source }
+    }
+}
+
+/// A file's text, at most `limit` bytes of it; what is not UTF-8 is replaced.
+fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod fake;

@@ -1,0 +1,319 @@
+//! Cgroups: where the hierarchies are, which groups a process is in, and what their paths say.
+
+mod own;
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+};
+
+use procfs::process::MountInfo;
+
+pub use self::own::OwnCgroup;
+use super::{ReadError, read_text};
+use crate::fact::Cgroup;
+
+/// `mountinfo` and `cgroup` files are far smaller, except on hosts with thousands of mounts.
+const TEXT_MAX: u64 = 16 << 20;
+
+/// A v1 limit above this is the kernel's "no limit": the largest page-aligned number it can count to.
+const V1_UNLIMITED: u64 = 1 << 60;
+
+/// One of the hierarchies that matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hierarchy {
+    /// The unified hierarchy of cgroup v2.
+    V2,
+    /// The memory controller's hierarchy of cgroup v1.
+    Memory,
+    /// systemd's own named hierarchy of cgroup v1.
+    Systemd,
+}
+
+/// A mounted hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mount {
+    /// The folder it is mounted at.
+    point: PathBuf,
+    /// Which group of the hierarchy that folder shows: `/` unless only a part is mounted.
+    shows: PathBuf,
+}
+
+/// The cgroup hierarchies of a host.
+#[derive(Clone, Debug)]
+pub struct Cgroups {
+    proc: PathBuf,
+    v2: Option<Mount>,
+    memory: Option<Mount>,
+    systemd: Option<Mount>,
+}
+
+/// The groups a process is in, by their paths from the hierarchies' roots.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// Its group in the v2 hierarchy.
+    pub v2: Option<String>,
+    /// Its group in the v1 memory hierarchy.
+    pub memory: Option<String>,
+    /// Its group in systemd's v1 hierarchy.
+    pub systemd: Option<String>,
+}
+
+impl Groups {
+    /// The group that stands for the process: of the v2 hierarchy; or of the v1 memory hierarchy where v2 has
+    /// none, or only the root for everybody, as on hosts that mount v2 but run on v1.
+    pub fn main(&self) -> Option<(Hierarchy, &str)> {
+        let v2 = self.v2.as_deref().map(|path| (Hierarchy::V2, path));
+        let memory = self.memory.as_deref().map(|path| (Hierarchy::Memory, path));
+        let below_root = |group: &(Hierarchy, &str)| group.1 != "/";
+        v2.filter(below_root).or(memory.filter(below_root)).or(v2).or(memory)
+    }
+
+    /// All paths, the most telling first.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        [&self.v2, &self.systemd, &self.memory].into_iter().filter_map(|path| path.as_deref())
+    }
+}
+
+impl Cgroups {
+    /// Finds where the hierarchies are mounted on the host whose root folder is `root`.
+    pub fn discover(root: &Path) -> Result<Self, ReadError> {
+        let proc = root.join("proc");
+        let path = proc.join("self/mountinfo");
+        let text = read_text(&path, TEXT_MAX).map_err(ReadError::at(path))?;
+        let mut found = Self { proc, v2: None, memory: None, systemd: None };
+        // A line that cannot be read is of a mount that does not matter here.
+        for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
+            let slot = match mount.fs_type.as_str() {
+                "cgroup2" => &mut found.v2,
+                "cgroup" if mount.super_options.contains_key("memory") => &mut found.memory,
+                "cgroup" if mount.super_options.get("name") == Some(&Some("systemd".to_owned())) => {
+                    &mut found.systemd
+                }
+                _ => continue,
+            };
+            // The first is the usual place; later ones are bind mounts for containers.
+            slot.get_or_insert_with(|| Mount {
+                point: root.join(mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point)),
+                shows: PathBuf::from(mount.root),
+            });
+        }
+        Ok(found)
+    }
+
+    /// Whether a hierarchy is mounted.
+    pub fn has(&self, hierarchy: Hierarchy) -> bool {
+        self.mount(hierarchy).is_some()
+    }
+
+    /// The groups that a process is in; none if it is gone.
+    pub fn of(&self, pid: u32) -> Groups {
+        self.groups(&self.proc.join(pid.to_string()))
+    }
+
+    /// The groups that this process itself is in.
+    pub fn of_self(&self) -> Groups {
+        self.groups(&self.proc.join("self"))
+    }
+
+    fn groups(&self, process: &Path) -> Groups {
+        let text = read_text(&process.join("cgroup"), TEXT_MAX).unwrap_or_default();
+        let mut groups = Groups::default();
+        for line in text.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            // The kernel says so of a group that was removed while a process of it was dying.
+            let path = path.strip_suffix(" (deleted)").unwrap_or(path).to_owned();
+            if id == "0" && controllers.is_empty() {
+                groups.v2 = self.v2.is_some().then_some(path);
+            } else if controllers == "name=systemd" {
+                groups.systemd = Some(path);
+            } else if controllers.split(',').any(|controller| controller == "memory") {
+                groups.memory = Some(path);
+            }
+        }
+        groups
+    }
+
+    /// A group with its id; the id is 0 if its folder is gone.
+    pub fn group(&self, hierarchy: Hierarchy, path: &str) -> Cgroup {
+        Cgroup { id: self.id(hierarchy, path).unwrap_or_default(), path: path.to_owned() }
+    }
+
+    /// A group's id, which is its folder's inode number; None if it is not there.
+    pub fn id(&self, hierarchy: Hierarchy, path: &str) -> Option<u64> {
+        Some(fs::metadata(self.folder(hierarchy, path)?).ok()?.ino())
+    }
+
+    /// A group's folder; None if its part of the hierarchy is not mounted.
+    pub fn folder(&self, hierarchy: Hierarchy, path: &str) -> Option<PathBuf> {
+        let mount = self.mount(hierarchy)?;
+        let below = Path::new(path).strip_prefix(&mount.shows).ok()?;
+        // A group outside the own cgroup namespace shows as a path through `..`: it is out of reach.
+        let inside = below.components().all(|part| matches!(part, Component::Normal(_)));
+        inside.then(|| mount.point.join(below))
+    }
+
+    /// The memory limit set on a group itself, in bytes: v2 `memory.max`, v1 `memory.limit_in_bytes`. None
+    /// where none is set, or it cannot be read.
+    pub fn memory_limit(&self, hierarchy: Hierarchy, path: &str) -> Option<u64> {
+        limit_in(&self.folder(hierarchy, path)?)
+    }
+
+    /// The tightest memory limit that holds for a process, in bytes: of its group or any group above it.
+    pub fn memory_limit_of(&self, pid: u32) -> Option<u64> {
+        let groups = self.of(pid);
+        // On a hybrid host the memory controller is in its v1 hierarchy only.
+        let (mount, path) = match (&groups.memory, &groups.v2) {
+            (Some(path), _) if self.memory.is_some() => (Hierarchy::Memory, path),
+            (_, Some(path)) => (Hierarchy::V2, path),
+            (_, None) => return None,
+        };
+        let top = self.mount(mount)?.point.clone();
+        let folder = self.folder(mount, path)?;
+        folder.ancestors().take_while(|folder| folder.starts_with(&top)).filter_map(limit_in).min()
+    }
+
+    fn mount(&self, hierarchy: Hierarchy) -> Option<&Mount> {
+        match hierarchy {
+            Hierarchy::V2 => self.v2.as_ref(),
+            Hierarchy::Memory => self.memory.as_ref(),
+            Hierarchy::Systemd => self.systemd.as_ref(),
+        }
+    }
+}
+
+fn limit_in(folder: &Path) -> Option<u64> {
+    let text = ["memory.max", "memory.limit_in_bytes"]
+        .into_iter()
+        .find_map(|name| read_text(&folder.join(name), 64).ok())?;
+    text.trim().parse().ok().filter(|limit| *limit < V1_UNLIMITED)
+}
+
+/// The systemd unit that a cgroup belongs to: the last `*.service` or `*.scope` of its path.
+///
+/// A `\x2d` in it stays: it is part of the name that systemd itself goes by. Only the underscore goes that
+/// systemd puts before a name that the kernel would take for a file of its own, as in `_memory.service`.
+pub fn unit_name(path: &str) -> Option<String> {
+    let unit = path.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope"))?;
+    Some(unit.strip_prefix('_').unwrap_or(unit).to_owned())
+}
+
+/// The container that a cgroup belongs to: 64 hexadecimal digits, as Docker, containerd, CRI-O, Podman and
+/// Kubernetes name its group; the innermost where they are nested.
+pub fn container_id(path: &str) -> Option<String> {
+    path.rsplit('/').find_map(|part| {
+        let part = part.strip_suffix(".scope").unwrap_or(part);
+        // `docker-ID.scope`, `cri-containerd-ID.scope`, `libpod-ID.scope`; containerd's own driver: `SLICE:cri:ID`.
+        let id = part.rsplit(['-', ':']).next()?;
+        let hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (id.len() == 64 && id.bytes().all(hexadecimal)).then(|| id.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn a_group_is_of_v2_and_of_v1_memory_where_v2_has_none() {
+        let main = |host: &FakeHost, text| {
+            host.cgroup_file(5, text);
+            let groups = host.cgroups().of(5);
+            groups.main().map(|(hierarchy, path)| (hierarchy, path.to_owned()))
+        };
+        let hybrid = FakeHost::hybrid();
+        let both = "9:name=systemd:/a.service\n4:memory:/mem\n0::/a.service\n";
+        assert_eq!(main(&hybrid, both), Some((Hierarchy::V2, "/a.service".to_owned())));
+        assert_eq!(main(&hybrid, "4:memory:/mem\n0::/\n"), Some((Hierarchy::Memory, "/mem".to_owned())));
+        assert_eq!(main(&hybrid, "4:memory:/\n0::/\n"), Some((Hierarchy::V2, "/".to_owned())));
+        let v1 = FakeHost::v1();
+        assert_eq!(main(&v1, "3:cpu,memory:/x\n0::/y\n"), Some((Hierarchy::Memory, "/x".to_owned())));
+        let v2 = FakeHost::v2();
+        assert_eq!(main(&v2, "0::/x.service (deleted)\n"), Some((Hierarchy::V2, "/x.service".to_owned())));
+        assert_eq!(main(&v2, "\u{0}garbage\n::\n:\n"), None);
+        assert_eq!(v2.cgroups().of(999), Groups::default());
+    }
+
+    #[test]
+    fn an_id_is_the_folder_s_inode_in_its_own_hierarchy() {
+        let host = FakeHost::hybrid();
+        let v2 = host.folder("sys/fs/cgroup/unified/a");
+        let memory = host.folder("sys/fs/cgroup/memory/a");
+        let cgroups = host.cgroups();
+        assert_eq!(cgroups.id(Hierarchy::V2, "/a"), Some(v2));
+        assert_eq!(cgroups.id(Hierarchy::Memory, "/a"), Some(memory));
+        assert_eq!(cgroups.id(Hierarchy::Systemd, "/a"), None);
+        assert_eq!(cgroups.group(Hierarchy::V2, "/gone"), Cgroup { id: 0, path: "/gone".to_owned() });
+        assert_eq!(cgroups.folder(Hierarchy::V2, "/../../etc"), None);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_shows_only_that_part() {
+        let host = FakeHost::v2();
+        host.write(
+            "proc/self/mountinfo",
+            b"garbage\n30 20 0:26 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup2 rw\n",
+        );
+        let folder = host.cgroups().folder(Hierarchy::V2, "/docker/x/y").unwrap();
+        assert!(folder.ends_with("sys/fs/cgroup/y"));
+        assert_eq!(host.cgroups().folder(Hierarchy::V2, "/docker"), None);
+    }
+
+    #[test]
+    fn the_tightest_memory_limit_holds() {
+        let v2 = FakeHost::v2();
+        v2.write("sys/fs/cgroup/a/memory.max", b"1048576\n");
+        v2.write("sys/fs/cgroup/a/b/memory.max", b"max\n");
+        v2.cgroup_file(5, "0::/a/b\n");
+        assert_eq!(v2.cgroups().memory_limit(Hierarchy::V2, "/a/b"), None);
+        assert_eq!(v2.cgroups().memory_limit(Hierarchy::V2, "/a"), Some(1 << 20));
+        assert_eq!(v2.cgroups().memory_limit_of(5), Some(1 << 20));
+
+        let hybrid = FakeHost::hybrid();
+        hybrid.write("sys/fs/cgroup/memory/memory.limit_in_bytes", b"9223372036854771712\n");
+        hybrid.write("sys/fs/cgroup/memory/m/memory.limit_in_bytes", b"4096\n");
+        hybrid.cgroup_file(5, "4:memory:/m\n0::/a.service\n");
+        assert_eq!(hybrid.cgroups().memory_limit_of(5), Some(4096));
+        hybrid.cgroup_file(5, "4:memory:/\n0::/\n");
+        assert_eq!(hybrid.cgroups().memory_limit_of(5), None);
+    }
+
+    #[test]
+    fn a_path_names_the_unit() {
+        let unit = |path| unit_name(path).unwrap_or_default();
+        assert_eq!(unit("/system.slice/redis.service"), "redis.service");
+        assert_eq!(
+            unit("/system.slice/system-postgresql.slice/postgresql@15-main.service"),
+            "postgresql@15-main.service"
+        );
+        assert_eq!(unit("/system.slice/my\\x2dapp.service/worker"), "my\\x2dapp.service");
+        assert_eq!(unit("/user.slice/user-1000.slice/user@1000.service/app.slice/x.service"), "x.service");
+        assert_eq!(unit("/user.slice/user-1000.slice/session-3.scope"), "session-3.scope");
+        assert_eq!(unit("/system.slice/_memory.service"), "memory.service");
+        assert_eq!(unit("/docker/abc"), "");
+    }
+
+    #[test]
+    fn a_path_names_the_container() {
+        for path in [
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/docker/{ID}"),
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
+            format!("/kubepods/pod1/crio-{ID}"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
+            format!("/lxc/{ID}/init"),
+        ] {
+            assert_eq!(container_id(&path).as_deref(), Some(ID), "{path}");
+        }
+        assert_eq!(container_id(&format!("/system.slice/{}.service", &ID[1..])), None);
+        assert_eq!(container_id(&format!("/x/{}", ID.to_uppercase())), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! A cgroup of our own for each service that hostprobe itself starts, so that none of its processes is lost.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Cgroups, Hierarchy, TEXT_MAX};
+use crate::host::read_text;
+
+/// How often the members are read and killed where the kernel cannot kill a group at once (before 5.14); a
+/// group that forks faster than this keeps up with is given up on.
+const KILL_ROUNDS: u32 = 1000;
+
+/// A v2 cgroup that hostprobe made for a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnCgroup {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Its id: the folder's inode number.
+    pub id: u64,
+    /// The file a pid is written to in order to move that process in.
+    pub procs_file: PathBuf,
+}
+
+impl Cgroups {
+    /// Makes the cgroup of a service, below this process's own in the v2 hierarchy.
+    ///
+    /// One that is there already is taken over with its members: an earlier run of the daemon left it.
+    pub fn create_for(&self, service: &str) -> io::Result<OwnCgroup> {
+        let own = self.of_self().v2.and_then(|path| self.folder(Hierarchy::V2, &path));
+        let own =
+            own.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "cgroup v2 is not mounted"))?;
+        let path = own.join(folder_name(service));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot create {}: {error}", path.display()),
+                ));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let id = fs::metadata(&path)?.ino();
+        Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
+    }
+}
+
+impl OwnCgroup {
+    /// The pids of all its processes, those in groups below it included.
+    pub fn members(&self) -> io::Result<Vec<u32>> {
+        let mut pids = Vec::new();
+        collect(&self.path, &mut pids)?;
+        Ok(pids)
+    }
+
+    /// Sends SIGKILL to all its processes; they may take a moment to be gone.
+    ///
+    /// An error says that some may be left.
+    pub fn kill(&self) -> io::Result<()> {
+        match fs::write(self.path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        for _ in 0..KILL_ROUNDS {
+            let members = self.members()?;
+            if members.is_empty() {
+                return Ok(());
+            }
+            for pid in members {
+                // One that cannot be killed is gone already.
+                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            thread::yield_now();
+        }
+        let text =
+            format!("processes are left in {} after {KILL_ROUNDS} rounds of SIGKILL", self.path.display());
+        Err(io::Error::other(text))
+    }
+
+    /// Removes the cgroup; it must be empty.
+    pub fn remove(&self) -> io::Result<()> {
+        // What a service made below its group must go first.
+        for below in folders(&self.path)? {
+            Self { procs_file: below.join("cgroup.procs"), path: below, id: 0 }.remove()?;
+        }
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// The folder's name for a service: the kernel's own files have no such prefix, and two services never share one.
+fn folder_name(service: &str) -> String {
+    let mut name = "hostprobe-".to_owned();
+    for char in service.chars() {
+        if char.is_ascii_alphanumeric() || "-_.@".contains(char) {
+            name.push(char);
+        } else {
+            name.push_str(&format!("\\x{:x}", u32::from(char)));
+        }
+    }
+    name
+}
+
+fn collect(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
+    let text = match read_text(&folder.join("cgroup.procs"), TEXT_MAX) {
+        Ok(text) => text,
+        // The group was removed meanwhile: then nobody is in it.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) || error.raw_os_error() == Some(19) => {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+    folders(folder)?.iter().try_for_each(|below| collect(below, pids))
+}
+
+fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    Ok(entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_service_s_group_lies_below_our_own() {
+        let host = FakeHost::v2();
+        host.write("proc/self/cgroup", b"0::/system.slice/hostprobe.service\n");
+        host.folder("sys/fs/cgroup/system.slice/hostprobe.service");
+        let group = host.cgroups().create_for("api/v2 é").unwrap();
+        assert!(group.path.ends_with(r"hostprobe.service/hostprobe-api\x2fv2\x20\xe9"), "{group:?}");
+        assert_eq!(group, host.cgroups().create_for("api/v2 é").unwrap(), "it is taken over");
+        host.write_at(&group.procs_file, b"12\n13\n0\nx\n");
+        assert_eq!(group.members().unwrap(), [12, 13]);
+
+        let v1 = FakeHost::v1();
+        assert_eq!(v1.cgroups().create_for("api").unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+
+    /// A real cgroup with a real process in it, or None where this host does not let us.
+    fn with_a_process(name: &str) -> Option<(OwnCgroup, Child)> {
+        let made = Cgroups::discover(Path::new("/")).unwrap().create_for(name);
+        let group = match made {
+            Ok(group) => group,
+            Err(error) if std::env::var_os("CI").is_none() => {
+                eprintln!("skipped: it needs root and a writable cgroup v2: {error}");
+                return None;
+            }
+            Err(error) => panic!("this test needs root and a writable cgroup v2: {error}"),
+        };
+        let child = Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(&group.procs_file, child.id().to_string()).unwrap();
+        assert_eq!(group.members().unwrap(), [child.id()]);
+        Some((group, child))
+    }
+
+    #[test]
+    fn killing_a_group_ends_its_processes() {
+        use std::os::unix::process::ExitStatusExt;
+
+        let Some((group, mut child)) = with_a_process(&format!("test-{}", std::process::id())) else {
+            return;
+        };
+        group.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert_eq!(group.members().unwrap(), Vec::<u32>::new());
+        group.remove().unwrap();
+        assert!(!group.path.exists());
+        group.remove().unwrap();
+    }
+}

@@ -1,0 +1,94 @@
+//! A configuration for what was found, with comments for the person who goes on from there.
+
+use std::fmt::Write as _;
+
+use super::Found;
+use crate::config::{Identity, Matcher, Probe, Service};
+
+/// A configuration file for these services.
+pub fn to_toml(found: &[Found]) -> String {
+    let mut text = "\
+# What hostprobe found listening on this host. It watches all of this and restarts nothing until
+# [service.restart] says so.
+"
+    .to_owned();
+    if found.is_empty() {
+        text.push_str("# Nothing listens on a TCP port.\n");
+    }
+    for found in found {
+        text.push('\n');
+        service(&mut text, found);
+    }
+    text
+}
+
+fn service(text: &mut String, found: &Found) {
+    let Found { service, unit, ports } = found;
+    line(text, "[[service]]");
+    line(text, &format!("name = {}", quoted(&service.name)));
+    identity(text, service, unit.as_deref());
+    if ports.len() > 1 {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        line(text, &format!("# It listens on ports {}.", ports.join(", ")));
+    }
+    line(text, &format!("critical = {}", service.critical));
+    for each in &service.probes {
+        text.push('\n');
+        probe(text, each);
+    }
+    if service.probes.is_empty() {
+        line(
+            text,
+            "# No probe: hostprobe sees its process and listener, not whether it answers. For a web server:",
+        );
+        line(text, "# [[service.probe]]");
+        let port = ports.first().copied().unwrap_or(80);
+        line(text, &format!("# http = \"http://127.0.0.1:{port}/health\""));
+    }
+    text.push('\n');
+    line(text, "[service.restart]");
+    line(text, &format!("enabled = {}", service.restart.enabled));
+    if unit.is_none() {
+        line(
+            text,
+            "# command = [\"/path/to/restart-it\"]    # needed once enabled, since no systemd unit runs it",
+        );
+    }
+}
+
+fn identity(text: &mut String, service: &Service, unit: Option<&str>) {
+    if let Some(unit) = unit {
+        // systemd must know of a restart, and what it stopped has not failed.
+        return line(text, &format!("unit = {}", quoted(unit)));
+    }
+    match &service.identity {
+        Identity::Unit(unit) => line(text, &format!("unit = {}", quoted(unit))),
+        Identity::Match(Matcher { exe, port, .. }) => {
+            let exe = exe.as_ref().map(|exe| format!("exe = {}", quoted(&exe.display().to_string())));
+            let port = port.map(|port| format!("port = {port}"));
+            let parts: Vec<String> = exe.into_iter().chain(port).collect();
+            line(text, &format!("match = {{ {} }}", parts.join(", ")));
+        }
+        Identity::Exec(_) | Identity::Remote => {}
+    }
+}
+
+fn probe(text: &mut String, probe: &Probe) {
+    line(text, "[[service.probe]]");
+    line(text, &format!("{} = {}", probe.kind.as_str(), quoted(&probe.target.to_string())));
+    line(text, &format!("interval = \"{:?}\"", probe.interval));
+    line(text, &format!("timeout = \"{:?}\"", probe.timeout));
+    line(text, &format!("failures = {}", probe.failures));
+    if probe.auth_is_alive {
+        line(text, "# password_file = \"/etc/hostprobe/secret\"    # if it asks for a password");
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+fn quoted(text: &str) -> String {
+    ::toml::Value::String(text.to_owned()).to_string()
+}

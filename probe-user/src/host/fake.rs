@@ -1,0 +1,92 @@
+//! A host's `/proc` and cgroup files in a temporary folder, for tests.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::Path,
+};
+
+use tempfile::TempDir;
+
+use super::{Cgroups, ProcReader};
+
+pub(super) struct FakeHost {
+    root: TempDir,
+}
+
+impl FakeHost {
+    /// A host with cgroup v2 alone.
+    pub fn v2() -> Self {
+        Self::with_mounts("30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")
+    }
+
+    /// A host with the controllers on cgroup v1, and v2 beside them.
+    pub fn hybrid() -> Self {
+        Self::with_mounts(concat!(
+            "25 20 0:5 / /proc rw - proc proc rw\n",
+            "31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+            "32 20 0:28 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,name=systemd\n",
+            "33 20 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+        ))
+    }
+
+    /// A host that does not mount cgroup v2.
+    pub fn v1() -> Self {
+        Self::with_mounts("31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory,cpu\n")
+    }
+
+    fn with_mounts(mounts: &str) -> Self {
+        let host = Self { root: TempDir::new().unwrap() };
+        host.write("proc/self/mountinfo", mounts.as_bytes());
+        host
+    }
+
+    pub fn reader(&self) -> ProcReader {
+        ProcReader::new(self.root.path()).unwrap()
+    }
+
+    pub fn cgroups(&self) -> Cgroups {
+        Cgroups::discover(self.root.path()).unwrap()
+    }
+
+    pub fn write(&self, path: &str, bytes: &[u8]) {
+        self.write_at(&self.root.path().join(path), bytes);
+    }
+
+    pub fn write_at(&self, path: &Path, bytes: &[u8]) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Makes a folder; its inode number.
+    pub fn folder(&self, path: &str) -> u64 {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(&path).unwrap();
+        fs::metadata(path).unwrap().ino()
+    }
+
+    pub fn cgroup_file(&self, pid: u32, text: &str) {
+        self.write(&format!("proc/{pid}/cgroup"), text.as_bytes());
+    }
+
+    /// A process of user 105 that started at tick 100 × `pid`, with 3 threads, 20 ticks of user and 5 of system
+    /// time, and 50 resident pages.
+    pub fn process(&self, pid: u32, parent: u32, name: &str, exe: &str) {
+        let start = pid * 100;
+        let stat = format!(
+            "{pid} ({name}) S {parent} {pid} {pid} 0 -1 4194560 0 0 0 0 20 5 0 0 20 0 3 0 {start} 1000000 50 \
+             18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+        );
+        self.write(&format!("proc/{pid}/stat"), stat.as_bytes());
+        let status = format!("Name:\t{name}\nUid:\t105\t0\t0\t0\nNSpid:\t{pid}\n");
+        self.write(&format!("proc/{pid}/status"), status.as_bytes());
+        self.write(&format!("proc/{pid}/cmdline"), format!("{exe}\0").as_bytes());
+        self.folder(&format!("proc/{pid}/fd"));
+        symlink(exe, self.root.path().join(format!("proc/{pid}/exe"))).unwrap();
+    }
+
+    /// Gives a process an open file descriptor.
+    pub fn fd(&self, pid: u32, number: u32, target: &str) {
+        symlink(target, self.root.path().join(format!("proc/{pid}/fd/{number}"))).unwrap();
+    }
+}

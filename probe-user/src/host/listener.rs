@@ -1,0 +1,208 @@
+//! Which process listens on which TCP port.
+
+use std::{
+    collections::HashMap,
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+use super::{ProcReader, ReadError, process::vanished};
+
+/// The socket state `TCP_LISTEN`, as `/proc/net/tcp` prints it.
+const LISTEN: &str = "0A";
+
+/// A TCP socket that listens, and a process that holds it; one that several processes hold is there for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListeningSocket {
+    /// The address it is bound to; unspecified for all addresses.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The process, as a pid of the initial namespace.
+    pub pid: u32,
+}
+
+/// A socket's local end, by its inode number.
+type Sockets = HashMap<u64, (IpAddr, u16)>;
+
+impl ProcReader {
+    /// All sockets that listen in the daemon's own network namespace, with their processes, in order.
+    pub fn listeners(&self) -> Result<Vec<ListeningSocket>, ReadError> {
+        let sockets = self.listening(&self.proc().join("net"))?;
+        if sockets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for pid in self.pids()? {
+            self.join(pid, &sockets, &mut found);
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The sockets that these processes listen on, each in its own network namespace, in order.
+    pub fn listeners_of(&self, pids: &[u32]) -> Vec<ListeningSocket> {
+        // Most processes share one namespace: its table is read once.
+        let mut tables: HashMap<Option<std::path::PathBuf>, Sockets> = HashMap::new();
+        let mut found = Vec::new();
+        for pid in pids {
+            let folder = self.folder(*pid);
+            let namespace = fs::read_link(folder.join("ns/net")).ok();
+            let known = namespace.is_some() && tables.contains_key(&namespace);
+            if !known {
+                // A process that vanishes meanwhile listens no more.
+                tables.insert(namespace.clone(), self.listening(&folder.join("net")).unwrap_or_default());
+            }
+            if let Some(sockets) = tables.get(&namespace) {
+                self.join(*pid, sockets, &mut found);
+            }
+        }
+        found.sort_unstable();
+        found
+    }
+
+    fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
+        let mut sockets = Sockets::new();
+        for name in ["tcp", "tcp6"] {
+            let path = net.join(name);
+            match fs::read(&path) {
+                Ok(table) => sockets.extend(String::from_utf8_lossy(&table).lines().filter_map(listening)),
+                // A kernel without IPv6 has no tcp6.
+                Err(error) if name == "tcp6" && vanished(&error) => {}
+                Err(source) => return Err(ReadError { path, source }),
+            }
+        }
+        Ok(sockets)
+    }
+
+    fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
+        // A process that vanished, or whose files we may not see, has none to show.
+        let Ok(entries) = fs::read_dir(self.folder(pid).join("fd")) else { return };
+        let begin = found.len();
+        for entry in entries.filter_map(Result::ok) {
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
+            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
+            if let Some(&(address, port)) = sockets.get(&inode) {
+                let socket = ListeningSocket { address, port, pid };
+                // A descriptor may be duplicated.
+                if !found[begin..].contains(&socket) {
+                    found.push(socket);
+                }
+            }
+        }
+    }
+}
+
+/// The inode and local end of a line of `/proc/net/tcp`, if it is of a socket that listens.
+///
+/// Most lines of a busy host are of connections, and are passed over without reading them whole.
+fn listening(line: &str) -> Option<(u64, (IpAddr, u16))> {
+    let mut fields = line.split_ascii_whitespace();
+    let local = fields.nth(1)?;
+    if fields.nth(1)? != LISTEN {
+        return None;
+    }
+    let inode = fields.nth(5)?.parse().ok()?;
+    let (address, port) = local.split_once(':')?;
+    Some((inode, (ip(address)?, u16::from_str_radix(port, 16).ok()?)))
+}
+
+/// An address as the kernel prints it: each four bytes as one number of the machine's byte order.
+fn ip(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
+        32 => {
+            let mut bytes = [0; 16];
+            for at in 0..4 {
+                bytes[at * 4..at * 4 + 4].copy_from_slice(&word(at)?);
+            }
+            Some(IpAddr::V6(Ipv6Addr::from(bytes)))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
+
+    pub(crate) fn line(local: &str, state: &str, inode: u64) -> String {
+        format!(
+            "   0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+        )
+    }
+
+    #[test]
+    fn sockets_are_joined_with_their_processes() {
+        let host = FakeHost::v2();
+        let v4 = [
+            HEAD.to_owned(),
+            line("0100007F:18EB", "0A", 100),
+            line("0100007F:18EB", "01", 101),
+            "garbage\n".to_owned(),
+            line("0100007F", "0A", 102),
+            line("ZZZZZZZZ:0050", "0A", 103),
+        ];
+        host.write("proc/net/tcp", v4.concat().as_bytes());
+        let v6 = [
+            HEAD.to_owned(),
+            line("00000000000000000000000001000000:1538", "0A", 200),
+            line("00000000000000000000000000000000:0050", "0A", 201),
+        ];
+        host.write("proc/net/tcp6", v6.concat().as_bytes());
+        host.process(10, 1, "redis", "/redis");
+        host.fd(10, 3, "socket:[100]");
+        host.fd(10, 4, "socket:[100]");
+        host.fd(10, 5, "socket:[101]");
+        host.fd(10, 6, "socket:[x]");
+        host.fd(10, 7, "/dev/null");
+        for pid in [20, 21] {
+            host.process(pid, 1, "nginx", "/nginx");
+            host.fd(pid, 3, "socket:[201]");
+        }
+        host.fd(20, 4, "socket:[200]");
+
+        let found = host.reader().listeners().unwrap();
+        let socket =
+            |address: &str, port, pid| ListeningSocket { address: address.parse().unwrap(), port, pid };
+        let expected = [
+            socket("127.0.0.1", 6379, 10),
+            socket("::", 80, 20),
+            socket("::", 80, 21),
+            socket("::1", 5432, 20),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_process_s_own_namespace_counts() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "web", "/web");
+        host.fd(10, 3, "socket:[7]");
+        host.write("proc/10/net/tcp", line("00000000:1F90", "0A", 7).as_bytes());
+        let found = host.reader().listeners_of(&[10, 999]);
+        assert_eq!(found, [ListeningSocket { address: [0, 0, 0, 0].into(), port: 8080, pid: 10 }]);
+    }
+
+    #[test]
+    fn no_table_is_an_error_with_its_path() {
+        let error = FakeHost::v2().reader().listeners().unwrap_err();
+        assert!(error.to_string().contains("proc/net/tcp"), "{error}");
+    }
+
+    #[test]
+    fn a_listener_of_this_process_is_found_on_the_real_host() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let reader = ProcReader::new("/").unwrap();
+        let expected = ListeningSocket { address: [127, 0, 0, 1].into(), port, pid: std::process::id() };
+        assert!(reader.listeners().unwrap().contains(&expected));
+        assert!(reader.listeners_of(&[std::process::id()]).contains(&expected));
+    }
+}

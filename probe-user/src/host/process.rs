@@ -1,0 +1,246 @@
+//! Processes as `/proc` shows them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use procfs::process::Stat;
+
+use super::{
+    ReadError,
+    cgroup::{self, Cgroups},
+    read_text,
+};
+use crate::{
+    clock::Timestamp,
+    fact::{Process, ProcessKey},
+};
+
+/// How much of a command line is kept, in bytes.
+const COMMAND_LINE_MAX: u64 = 4096;
+
+/// `status` and `stat` are one or two kilobytes long.
+const STATUS_MAX: u64 = 64 * 1024;
+
+/// Reads `/proc`.
+#[derive(Clone, Debug)]
+pub struct ProcReader {
+    proc: PathBuf,
+    cgroups: Cgroups,
+    tick_nanos: u64,
+    page_bytes: u64,
+}
+
+impl ProcReader {
+    /// A reader of the host whose root folder is `root`: `/`, or a copy of what matters of it.
+    pub fn new(root: impl AsRef<Path>) -> Result<Self, ReadError> {
+        let root = root.as_ref();
+        Ok(Self {
+            proc: root.join("proc"),
+            cgroups: Cgroups::discover(root)?,
+            tick_nanos: tick_nanos(),
+            page_bytes: procfs::page_size(),
+        })
+    }
+
+    /// The cgroup hierarchies of the same host.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
+    /// The process with this pid, or None if there is none (any more).
+    pub fn read(&self, pid: u32) -> Option<Process> {
+        let folder = self.folder(pid);
+        let stat = self.stat(pid)?;
+        let status = read_text(&folder.join("status"), STATUS_MAX).ok()?;
+        let groups = self.cgroups.of(pid);
+        let cgroup = groups.main();
+        let container_id = groups.paths().find_map(cgroup::container_id);
+        let cgroup = cgroup.map(|(hierarchy, path)| self.cgroups.group(hierarchy, path));
+        Some(Process {
+            key: self.key(pid, &stat),
+            parent_pid: u32::try_from(stat.ppid).unwrap_or_default(),
+            name: stat.comm,
+            executable: executable(&folder.join("exe")),
+            command_line: command_line(&folder.join("cmdline")),
+            user_id: status_field(&status, "Uid").next().unwrap_or_default(),
+            cgroup,
+            container_id,
+            namespace_pid: status_field(&status, "NSpid").skip(1).last(),
+        })
+    }
+
+    /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.
+    pub fn key_of(&self, pid: u32) -> Option<ProcessKey> {
+        Some(self.key(pid, &self.stat(pid)?))
+    }
+
+    /// The systemd unit that a process runs in, by its cgroup's path.
+    pub fn unit(&self, pid: u32) -> Option<String> {
+        self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
+    }
+
+    /// Every process there is; zombies are among them.
+    pub fn scan(&self) -> Result<Vec<Process>, ReadError> {
+        Ok(self.pids()?.into_iter().filter_map(|pid| self.read(pid)).collect())
+    }
+
+    /// Every pid there is.
+    pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
+        let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
+        Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+    }
+
+    /// The folder of `/proc` itself.
+    pub(super) fn proc(&self) -> &Path {
+        &self.proc
+    }
+
+    /// The folder of a process.
+    pub(super) fn folder(&self, pid: u32) -> PathBuf {
+        self.proc.join(pid.to_string())
+    }
+
+    pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
+        procfs::process::Process::new_with_root(self.folder(pid)).ok()?.stat().ok()
+    }
+
+    pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {
+        ProcessKey { pid, start: Timestamp::from_nanos(stat.starttime.saturating_mul(self.tick_nanos)) }
+    }
+
+    pub(super) fn tick_nanos(&self) -> u64 {
+        self.tick_nanos
+    }
+
+    pub(super) fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+}
+
+/// Whether two identities, one of which `/proc` gave and one the kernel side, are of the same process.
+///
+/// The kernel side knows the start in nanoseconds. `/proc` cuts it down to clock ticks, of 10 ms on every
+/// usual kernel, so it is up to one tick earlier. A pid cannot be reused that soon: the kernel first goes
+/// round all others.
+pub fn same_process(one: ProcessKey, other: ProcessKey) -> bool {
+    one.pid == other.pid && one.start.as_nanos().abs_diff(other.start.as_nanos()) < tick_nanos()
+}
+
+fn tick_nanos() -> u64 {
+    1_000_000_000 / procfs::ticks_per_second().max(1)
+}
+
+/// The file a process executes, by the kernel's word; a kernel thread has none.
+fn executable(link: &Path) -> Option<String> {
+    let path = fs::read_link(link).ok()?;
+    let path = path.to_string_lossy();
+    // An upgraded package replaces the file under the running process, which is still what it was.
+    let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
+    (!path.is_empty()).then(|| path.to_owned())
+}
+
+fn command_line(path: &Path) -> Option<String> {
+    let arguments = read_text(path, COMMAND_LINE_MAX).ok()?;
+    let line = arguments.trim_end_matches('\0').replace('\0', " ");
+    (!line.is_empty()).then_some(line)
+}
+
+/// The numbers in a field of `status`.
+///
+/// The procfs crate refuses the whole file where the process gave itself a name that is not UTF-8.
+fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = u32> + 'a {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_default().split_whitespace().map_while(|number| number.parse().ok())
+}
+
+/// Whether a process could not be read because it is gone.
+pub(super) fn vanished(error: &io::Error) -> bool {
+    // ESRCH is what files of a process opened before its death answer.
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_process_is_read_whole() {
+        let host = FakeHost::hybrid();
+        host.process(42, 7, "redis (main)", "/usr/bin/redis-server");
+        host.write("proc/42/cmdline", b"/usr/bin/redis-server\0*:6379\0\0");
+        host.cgroup_file(
+            42,
+            "4:memory:/\n1:name=systemd:/system.slice/redis.service\n0::/system.slice/redis.service\n",
+        );
+        let id = host.folder("sys/fs/cgroup/unified/system.slice/redis.service");
+
+        let process = host.reader().read(42).unwrap();
+        assert_eq!(process.key, ProcessKey { pid: 42, start: Timestamp::from_nanos(4200 * 10_000_000) });
+        assert_eq!(process.parent_pid, 7);
+        assert_eq!(process.name, "redis (main)");
+        assert_eq!(process.executable.as_deref(), Some("/usr/bin/redis-server"));
+        assert_eq!(process.command_line.as_deref(), Some("/usr/bin/redis-server *:6379"));
+        assert_eq!(process.user_id, 105);
+        let cgroup = process.cgroup.unwrap();
+        assert_eq!((cgroup.id, cgroup.path.as_str()), (id, "/system.slice/redis.service"));
+        assert_eq!((process.container_id, process.namespace_pid), (None, None));
+        assert_eq!(host.reader().unit(42).as_deref(), Some("redis.service"));
+    }
+
+    #[test]
+    fn a_container_s_process_has_its_id_and_both_pids() {
+        let host = FakeHost::v2();
+        let id = "a".repeat(63) + "0";
+        host.process(50, 1, "app", "/app");
+        host.write(
+            "proc/50/status",
+            format!("Name:\t\u{fffd}\nUid:\t0\t0\t0\t0\nNSpid:\t50\t12\t3\n").as_bytes(),
+        );
+        host.cgroup_file(50, &format!("0::/system.slice/docker-{id}.scope\n"));
+        let process = host.reader().read(50).unwrap();
+        assert_eq!(process.container_id, Some(id));
+        assert_eq!(process.namespace_pid, Some(3));
+    }
+
+    #[test]
+    fn what_is_gone_or_garbage_is_none_and_stops_no_scan() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "good", "/good");
+        host.write("proc/11/stat", b"11 (cut");
+        host.write("proc/12/stat", b"\xff\xfe\0\0");
+        host.write("proc/13/comm", b"only");
+        host.write("proc/notes", b"no pid");
+        // A name that is not UTF-8 hides no process.
+        host.process(14, 1, "odd", "/odd (deleted)");
+        host.write("proc/14/status", b"Name:\t\xff\xfe\nUid:\t33\t33\t33\t33\n");
+        host.write("proc/14/cmdline", b"\xff\0-x\0");
+
+        let mut found = host.reader().scan().unwrap();
+        found.sort_by_key(|process| process.key.pid);
+        assert_eq!(found.iter().map(|process| process.key.pid).collect::<Vec<_>>(), [10, 14]);
+        assert_eq!((found[1].user_id, found[1].executable.as_deref()), (33, Some("/odd")));
+        assert_eq!(found[1].command_line.as_deref(), Some("\u{fffd} -x"));
+        assert!(host.reader().read(999).is_none());
+    }
+
+    #[test]
+    fn this_very_process_is_found_on_the_real_host() {
+        let reader = ProcReader::new("/").unwrap();
+        let process = reader.read(std::process::id()).unwrap();
+        let exe = std::env::current_exe().unwrap();
+        assert_eq!(process.executable.as_deref(), exe.to_str());
+        assert!(process.key.start < Timestamp::now());
+        assert!(process.cgroup.is_some());
+    }
+
+    #[test]
+    fn a_start_may_differ_by_less_than_a_tick() {
+        let key = |pid, nanos| ProcessKey { pid, start: Timestamp::from_nanos(nanos) };
+        assert!(same_process(key(5, 120_000_000), key(5, 129_999_999)));
+        assert!(!same_process(key(5, 120_000_000), key(5, 130_000_000)));
+        assert!(!same_process(key(5, 120_000_000), key(6, 120_000_000)));
+    }
+}

@@ -1,0 +1,158 @@
+//! The kernel side of the daemon: loads the eBPF programs and hands out what they saw as [`Record`]s.
+//!
+//! One object file serves every kernel. Where the fields of kernel structures lie is looked up in the running
+//! kernel's own type information ([`btf`], [`fields`]) and frozen into the programs as they are loaded ([`load`]). Each
+//! program is loaded and attached on its own: one that cannot be costs its coverage, with a reason
+//! ([`Kernel::coverage`]), and nothing else. What the kernel had to throw away is counted by it and reported by
+//! [`Kernel::losses`].
+//!
+//! The programs vanish with the [`Kernel`] value, and with the process however it ends: nothing is pinned.
+
+pub mod btf;
+pub mod coverage;
+pub mod decode;
+pub mod fields;
+pub mod load;
+mod log;
+mod loss;
+pub mod rights;
+mod ring;
+pub mod stack;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::io;
+
+use tokio::task::JoinHandle;
+
+pub use coverage::{Hook, HookCoverage};
+pub use decode::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
+pub use load::KernelError;
+pub use loss::{Counters, Loss, Ring};
+pub use stack::OomScope;
+pub use watch::{CgroupId, WatchError};
+
+/// How the kernel side is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of the ring for records that wake the daemon, in bytes. Rounded up to a power of two of pages.
+    pub urgent_ring_bytes: u32,
+    /// Size of the ring for records that are collected now and then, in bytes. Rounded likewise.
+    pub bulk_ring_bytes: u32,
+    /// Most records a second that one cgroup may cause about exits, and again about listeners, of processes nobody
+    /// watches. More are counted as lost.
+    pub unwatched_per_second: u32,
+    /// Whether the programs themselves write debug lines. Costly, and off by default.
+    pub log: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            urgent_ring_bytes: 256 * 1024,
+            bulk_ring_bytes: 1024 * 1024,
+            unwatched_per_second: 50,
+            log: false,
+        }
+    }
+}
+
+/// The attached programs, and the way to their records. Dropping it detaches them.
+pub struct Kernel {
+    ebpf: aya::Ebpf,
+    coverage: Vec<HookCoverage>,
+    rings: ring::Rings,
+    watched: watch::Watched,
+    tally: loss::Tally,
+    symbols: stack::Symbols,
+    log: bool,
+    log_task: Option<JoinHandle<()>>,
+}
+
+impl Kernel {
+    /// Loads and attaches what this kernel allows.
+    ///
+    /// Fails only when nothing at all can work: rights are missing, the kernel has no type information, or not one
+    /// hook attached. Takes some tens of milliseconds. Needs no async runtime.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        load::load(options, &load::Paths::default())
+    }
+
+    /// Every hook, attached or not and why.
+    pub fn coverage(&self) -> &[HookCoverage] {
+        &self.coverage
+    }
+
+    /// Waits until there is something urgent to [`drain`](Self::drain). Needs a tokio runtime with I/O enabled.
+    ///
+    /// Cancel safe: dropped in a `select!`, it loses nothing.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        self.rings.readable().await
+    }
+
+    /// Appends everything the kernel has written to `out`, ordered by time.
+    ///
+    /// Never waits. Call it when [`readable`](Self::readable) returns and also about every second: records that are
+    /// not urgent wake nobody. One call reads at most 4096 records of each ring; if that leaves urgent ones behind,
+    /// `readable` returns at once.
+    ///
+    /// The urgent ring is read first, so that what a process executed is never delivered in a later batch than its
+    /// end.
+    pub fn drain(&mut self, out: &mut Vec<Record>) {
+        let from = out.len();
+        self.rings.drain(out);
+        for record in &mut out[from..] {
+            if let Record::Oom(oom) = record {
+                oom.scope = self.symbols.oom_scope(&oom.stack);
+            }
+        }
+        out[from..].sort_by_key(Record::at_ns);
+    }
+
+    /// Asks for every end of this process, a clean one too, and for the failures of its children.
+    pub fn watch_process(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.watched.add_process(pid)
+    }
+
+    /// Takes [`watch_process`](Self::watch_process) back. A process that is not watched is no error.
+    pub fn unwatch_process(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.watched.remove_process(pid)
+    }
+
+    /// Asks for the failures of every process directly in this cgroup; those below it do not count.
+    pub fn watch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.watched.add_cgroup(cgroup)
+    }
+
+    /// Takes [`watch_cgroup`](Self::watch_cgroup) back. A cgroup that is not watched is no error.
+    pub fn unwatch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.watched.remove_cgroup(cgroup)
+    }
+
+    /// What was lost since the last call, by class; classes without a loss are left out.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let undecodable = self.rings.take_undecodable();
+        self.tally.losses(undecodable)
+    }
+
+    /// Process ends counted in the kernel since the load.
+    pub fn counters(&self) -> Counters {
+        self.tally.counters()
+    }
+
+    /// Forwards the programs' own debug lines to `tracing`, if [`Options::log`] asked for them. Needs a tokio runtime.
+    pub fn spawn_log(&mut self) {
+        if self.log && self.log_task.is_none() {
+            self.log_task = log::spawn(&mut self.ebpf);
+        }
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        if let Some(task) = self.log_task.take() {
+            task.abort();
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Turns the bytes of the rings into records.
+//!
+//! Fields are read by offset, never by casting: bytes from a ring have no Rust type until somebody has looked at them.
+
+use std::{
+    mem::offset_of,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use probe_abi as abi;
+
+use super::stack::OomScope;
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use record::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
+
+/// Why bytes are not a record.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Fewer bytes than the field at this place needs.
+    #[error("a record of {have} bytes ends before its field at {offset}")]
+    Short {
+        /// Bytes there are.
+        have: usize,
+        /// Where the field starts.
+        offset: usize,
+    },
+    /// Not a kind this version knows.
+    #[error("unknown kind of record {0}")]
+    Kind(u32),
+    /// The record is not as long as its kind is, or as it says it is.
+    #[error("a record of kind {kind} has {have} bytes and says {says}, not {want}")]
+    Size {
+        /// Its kind.
+        kind: u32,
+        /// Bytes there are.
+        have: usize,
+        /// Bytes it claims to have.
+        says: u32,
+        /// Bytes this kind has.
+        want: usize,
+    },
+    /// A length in the record is longer than its buffer.
+    #[error("a text of {length} bytes in a buffer of {room}")]
+    Length {
+        /// The length given.
+        length: u32,
+        /// Bytes in the buffer.
+        room: usize,
+    },
+    /// Neither IPv4 nor IPv6.
+    #[error("unknown address family {0}")]
+    Family(u16),
+}
+
+/// Decodes one record. Never panics, whatever the bytes.
+pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
+    let bytes = Bytes(bytes);
+    let kind = bytes.u32(offset_of!(abi::Header, kind))?;
+    let size = bytes.u32(offset_of!(abi::Header, size))?;
+    let check = |want: usize| {
+        let have = bytes.0.len();
+        let fits = have == want && usize::try_from(size) == Ok(want);
+        if fits { Ok(()) } else { Err(DecodeError::Size { kind, have, says: size, want }) }
+    };
+    match kind {
+        abi::KIND_EXIT => check(size_of::<abi::Exit>()).and_then(|()| exit(&bytes)).map(Record::Exit),
+        abi::KIND_OOM => check(size_of::<abi::Oom>()).and_then(|()| oom(&bytes)).map(Record::Oom),
+        abi::KIND_EXEC => check(size_of::<abi::Exec>()).and_then(|()| exec(&bytes)).map(Record::Exec),
+        abi::KIND_LISTEN => check(size_of::<abi::Listen>()).and_then(|()| listen(&bytes)).map(Record::Listen),
+        other => Err(DecodeError::Kind(other)),
+    }
+}
+
+fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
+    let flags = bytes.u32(offset_of!(abi::Exit, flags))?;
+    Ok(Exit {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        start_ns: bytes.u64(offset_of!(abi::Exit, start_ns))?,
+        pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
+        parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
+        namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
+        uid: bytes.u32(offset_of!(abi::Exit, uid))?,
+        status: Status(bytes.u32(offset_of!(abi::Exit, status))?),
+        oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,
+        watched: flags & abi::WATCHED != 0,
+        child_of_init: flags & abi::EXIT_CHILD_OF_INIT != 0,
+        namespace_init: flags & abi::EXIT_NAMESPACE_INIT != 0,
+        max_rss_pages: bytes.u64(offset_of!(abi::Exit, max_rss_pages))?,
+        cgroups: bytes.cgroups(offset_of!(abi::Exit, cgroup_v2), offset_of!(abi::Exit, cgroup_mem_v1))?,
+        comm: bytes.comm(offset_of!(abi::Exit, comm))?,
+        signal: signal(bytes, offset_of!(abi::Exit, signal))?,
+    })
+}
+
+fn signal(bytes: &Bytes<'_>, at: usize) -> Result<Option<Signal>, DecodeError> {
+    let number = bytes.u32(at + offset_of!(abi::SignalNote, signal))?;
+    if number == 0 {
+        return Ok(None);
+    }
+    let from_process = bytes.u32(at + offset_of!(abi::SignalNote, origin))? == abi::ORIGIN_USER;
+    let sender = Sender {
+        pid: bytes.u32(at + offset_of!(abi::SignalNote, sender_tgid))?,
+        uid: bytes.u32(at + offset_of!(abi::SignalNote, sender_uid))?,
+        start_ns: bytes.u64(at + offset_of!(abi::SignalNote, sender_start_ns))?,
+        cgroup_v2: known(bytes.u64(at + offset_of!(abi::SignalNote, sender_cgroup_v2))?),
+        comm: bytes.comm(at + offset_of!(abi::SignalNote, sender_comm))?,
+    };
+    Ok(Some(Signal {
+        at_ns: bytes.u64(at + offset_of!(abi::SignalNote, at_ns))?,
+        number,
+        code: bytes.i32(at + offset_of!(abi::SignalNote, code))?,
+        sender: from_process.then_some(sender),
+    }))
+}
+
+fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
+    let victim_known = bytes.u32(offset_of!(abi::Oom, flags))? & abi::OOM_VICTIM_KNOWN != 0;
+    let mut stack = Vec::with_capacity(abi::STACK_FRAMES);
+    for index in 0..abi::STACK_FRAMES {
+        stack.extend(known(bytes.u64(offset_of!(abi::Oom, stack) + 8 * index)?));
+    }
+    Ok(Oom {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        start_ns: bytes.u64(offset_of!(abi::Oom, start_ns))?,
+        pid: known(bytes.u32(offset_of!(abi::Oom, tgid))?).filter(|_| victim_known),
+        tid: bytes.u32(offset_of!(abi::Oom, tid))?,
+        uid: bytes.u32(offset_of!(abi::Oom, uid))?,
+        score_adj: bytes.i32(offset_of!(abi::Oom, score_adj))?,
+        anon_pages: bytes.u64(offset_of!(abi::Oom, anon_pages))?,
+        file_pages: bytes.u64(offset_of!(abi::Oom, file_pages))?,
+        shmem_pages: bytes.u64(offset_of!(abi::Oom, shmem_pages))?,
+        swap_pages: bytes.u64(offset_of!(abi::Oom, swap_pages))?,
+        cgroups: bytes.cgroups(offset_of!(abi::Oom, cgroup_v2), offset_of!(abi::Oom, cgroup_mem_v1))?,
+        comm: bytes.comm(offset_of!(abi::Oom, comm))?,
+        trigger_pid: bytes.u32(offset_of!(abi::Oom, trigger_tgid))?,
+        trigger_comm: bytes.comm(offset_of!(abi::Oom, trigger_comm))?,
+        scope: OomScope::Unknown,
+        stack,
+    })
+}
+
+fn exec(bytes: &Bytes<'_>) -> Result<Exec, DecodeError> {
+    let flags = bytes.u32(offset_of!(abi::Exec, flags))?;
+    let filename_len = bytes.u32(offset_of!(abi::Exec, filename_len))?;
+    let argv_len = bytes.u32(offset_of!(abi::Exec, argv_len))?;
+    let filename = bytes.buffer(offset_of!(abi::Exec, filename), abi::FILENAME_LEN, filename_len)?;
+    let argv = bytes.buffer(offset_of!(abi::Exec, argv), abi::ARGV_LEN, argv_len)?;
+    Ok(Exec {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        start_ns: bytes.u64(offset_of!(abi::Exec, start_ns))?,
+        pid: bytes.u32(offset_of!(abi::Exec, tgid))?,
+        parent_pid: bytes.u32(offset_of!(abi::Exec, ppid))?,
+        uid: bytes.u32(offset_of!(abi::Exec, uid))?,
+        watched: flags & abi::WATCHED != 0,
+        cgroups: bytes.cgroups(offset_of!(abi::Exec, cgroup_v2), offset_of!(abi::Exec, cgroup_mem_v1))?,
+        comm: bytes.comm(offset_of!(abi::Exec, comm))?,
+        filename: String::from_utf8_lossy(filename).into_owned(),
+        arguments: arguments(argv),
+        arguments_truncated: flags & abi::EXEC_ARGV_TRUNCATED != 0,
+    })
+}
+
+/// Splits at NULs. The last argument's NUL closes it, and does not start another one; a truncated one has none.
+fn arguments(bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
+}
+
+fn listen(bytes: &Bytes<'_>) -> Result<Listen, DecodeError> {
+    let address: [u8; 16] = bytes.array(offset_of!(abi::Listen, addr))?;
+    let [a, b, c, d, ..] = address;
+    let address = match bytes.u16(offset_of!(abi::Listen, family))? {
+        2 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        10 => IpAddr::V6(Ipv6Addr::from(address)),
+        other => return Err(DecodeError::Family(other)),
+    };
+    Ok(Listen {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        up: bytes.u32(offset_of!(abi::Listen, up))? != 0,
+        address,
+        port: bytes.u16(offset_of!(abi::Listen, port))?,
+        pid: bytes.u32(offset_of!(abi::Listen, tgid))?,
+        start_ns: bytes.u64(offset_of!(abi::Listen, start_ns))?,
+        cgroups: bytes.cgroups(offset_of!(abi::Listen, cgroup_v2), offset_of!(abi::Listen, cgroup_mem_v1))?,
+        comm: bytes.comm(offset_of!(abi::Listen, comm))?,
+    })
+}
+
+/// 0 stands for "not known" wherever 0 is no possible value.
+fn known<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn array<const N: usize>(&self, offset: usize) -> Result<[u8; N], DecodeError> {
+        let short = DecodeError::Short { have: self.0.len(), offset };
+        self.0.get(offset..).and_then(|it| it.first_chunk()).copied().ok_or(short)
+    }
+
+    fn u16(&self, offset: usize) -> Result<u16, DecodeError> {
+        self.array(offset).map(u16::from_ne_bytes)
+    }
+
+    fn u32(&self, offset: usize) -> Result<u32, DecodeError> {
+        self.array(offset).map(u32::from_ne_bytes)
+    }
+
+    fn i32(&self, offset: usize) -> Result<i32, DecodeError> {
+        self.array(offset).map(i32::from_ne_bytes)
+    }
+
+    fn u64(&self, offset: usize) -> Result<u64, DecodeError> {
+        self.array(offset).map(u64::from_ne_bytes)
+    }
+
+    fn cgroups(&self, v2: usize, memory_v1: usize) -> Result<Cgroups, DecodeError> {
+        Ok(Cgroups { v2: known(self.u64(v2)?), memory_v1: known(self.u64(memory_v1)?) })
+    }
+
+    fn comm(&self, offset: usize) -> Result<String, DecodeError> {
+        let bytes: [u8; abi::COMM_LEN] = self.array(offset)?;
+        let text = bytes.split(|it| *it == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).into_owned())
+    }
+
+    /// The used part of a buffer.
+    fn buffer(&self, offset: usize, room: usize, length: u32) -> Result<&'a [u8], DecodeError> {
+        let used = usize::try_from(length).ok().filter(|it| *it <= room);
+        let used = used.ok_or(DecodeError::Length { length, room })?;
+        self.0.get(offset..offset + used).ok_or(DecodeError::Short { have: self.0.len(), offset })
+    }
+}

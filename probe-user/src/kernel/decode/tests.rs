@@ -1,0 +1,282 @@
+//! Golden bytes: every record spelled out field by field, so that neither side can move a field unnoticed.
+
+use super::*;
+
+/// Appends values in order; what this builds is what the kernel side writes.
+#[derive(Default)]
+struct Wire(Vec<u8>);
+
+impl Wire {
+    fn u16(mut self, value: u16) -> Self {
+        self.0.extend(value.to_ne_bytes());
+        self
+    }
+
+    fn u32(mut self, value: u32) -> Self {
+        self.0.extend(value.to_ne_bytes());
+        self
+    }
+
+    fn u64(mut self, value: u64) -> Self {
+        self.0.extend(value.to_ne_bytes());
+        self
+    }
+
+    /// Text in a buffer of `room` bytes, followed by what an unused end may hold: anything.
+    fn text(mut self, text: &str, room: usize) -> Self {
+        let end = self.0.len() + room;
+        self.0.extend(text.as_bytes());
+        self.0.push(0);
+        self.0.resize(end, b'#');
+        self
+    }
+}
+
+fn exit_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(1) // header.kind
+        .u32(152) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u64(512) // max_rss_pages
+        .u32(4242) // tgid
+        .u32(1) // ppid
+        .u32(33) // uid
+        .u32(0x8b) // status: SIGSEGV with a core
+        .u32(1 | 2 | 4 | 8) // flags
+        .u32(7) // ns_pid
+        .text("nginx", 16) // comm
+        .u64(8_500) // signal.at_ns
+        .u64(500) // signal.sender_start_ns
+        .u64(78) // signal.sender_cgroup_v2
+        .u32(11) // signal.signal
+        .u32(0) // signal.code
+        .u32(99) // signal.sender_tgid
+        .u32(1000) // signal.sender_uid
+        .u32(1) // signal.origin
+        .u32(0) // signal.pad
+        .text("kill", 16) // signal.sender_comm
+        .0
+}
+
+fn oom_bytes() -> Vec<u8> {
+    let mut wire = Wire::default()
+        .u32(2) // header.kind
+        .u32(224) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u64(1) // cgroup_v2
+        .u64(55) // cgroup_mem_v1
+        .u64(100) // anon_pages
+        .u64(200) // file_pages
+        .u64(300) // shmem_pages
+        .u64(400) // swap_pages
+        .u64(0xffff_ffff_8100_0001) // stack[0]
+        .u64(0xffff_ffff_8100_0002); // stack[1]
+    for _ in 2..12 {
+        wire = wire.u64(0); // stack[2..]
+    }
+    wire.u32(4242) // tgid
+        .u32(4243) // tid
+        .u32(33) // uid
+        .u32(-500_i32 as u32) // score_adj
+        .u32(5) // trigger_tgid
+        .u32(32) // flags
+        .text("redis", 16) // comm
+        .text("python3", 16) // trigger_comm
+        .0
+}
+
+fn exec_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(3) // header.kind
+        .u32(976) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u32(4242) // tgid
+        .u32(1) // ppid
+        .u32(0) // uid
+        .u32(2 | 16) // flags
+        .u32(7) // filename_len
+        .u32(10) // argv_len
+        .text("sh", 16) // comm
+        .text("/bin/sh", 256) // filename
+        .text("sh\0-c\0ls -", 640) // argv, cut off in the last argument
+        .0
+}
+
+fn listen_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(4) // header.kind
+        .u32(88) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u32(4242) // tgid
+        .u32(1) // up
+        .u16(2) // family
+        .u16(8080) // port
+        .u32(0) // pad
+        .u32(u32::from_ne_bytes([127, 0, 0, 1])) // addr[0..4]
+        .u32(0) // addr[4..8]
+        .u64(0) // addr[8..16]
+        .text("nginx", 16) // comm
+        .0
+}
+
+#[test]
+fn exit() {
+    let Ok(Record::Exit(exit)) = decode(&exit_bytes()) else { panic!("not an exit") };
+    let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
+    assert_eq!(
+        exit,
+        Exit {
+            at_ns: 9_000,
+            start_ns: 1_000,
+            pid: 4242,
+            parent_pid: 1,
+            namespaced_pid: Some(7),
+            uid: 33,
+            status: Status(0x8b),
+            oom_victim: true,
+            watched: true,
+            child_of_init: true,
+            namespace_init: true,
+            max_rss_pages: 512,
+            cgroups: Cgroups { v2: Some(77), memory_v1: None },
+            comm: "nginx".to_owned(),
+            signal: Some(Signal { at_ns: 8_500, number: 11, code: 0, sender: Some(sender) }),
+        }
+    );
+    assert_eq!((exit.status.signal(), exit.status.core_dumped(), exit.status.code()), (Some(11), true, None));
+    assert_eq!(Status(7 << 8).code(), Some(7));
+    assert_eq!(Status(7 << 8).signal(), None);
+}
+
+#[test]
+fn a_signal_from_the_kernel_has_no_sender() {
+    let mut bytes = exit_bytes();
+    bytes[128] = 2; // signal.origin
+    let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
+    assert_eq!(exit.signal.unwrap().sender, None);
+    bytes[112] = 0; // signal.signal
+    let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
+    assert_eq!(exit.signal, None);
+}
+
+#[test]
+fn oom() {
+    let Ok(Record::Oom(oom)) = decode(&oom_bytes()) else { panic!("not an OOM kill") };
+    assert_eq!(
+        oom,
+        Oom {
+            at_ns: 9_000,
+            start_ns: 1_000,
+            pid: Some(4242),
+            tid: 4243,
+            uid: 33,
+            score_adj: -500,
+            anon_pages: 100,
+            file_pages: 200,
+            shmem_pages: 300,
+            swap_pages: 400,
+            cgroups: Cgroups { v2: Some(1), memory_v1: Some(55) },
+            comm: "redis".to_owned(),
+            trigger_pid: 5,
+            trigger_comm: "python3".to_owned(),
+            scope: OomScope::Unknown,
+            stack: vec![0xffff_ffff_8100_0001, 0xffff_ffff_8100_0002],
+        }
+    );
+}
+
+#[test]
+fn exec() {
+    let Ok(Record::Exec(exec)) = decode(&exec_bytes()) else { panic!("not an exec") };
+    assert_eq!(
+        exec,
+        Exec {
+            at_ns: 9_000,
+            start_ns: 1_000,
+            pid: 4242,
+            parent_pid: 1,
+            uid: 0,
+            watched: true,
+            cgroups: Cgroups { v2: Some(77), memory_v1: None },
+            comm: "sh".to_owned(),
+            filename: "/bin/sh".to_owned(),
+            arguments: vec!["sh".to_owned(), "-c".to_owned(), "ls -".to_owned()],
+            arguments_truncated: true,
+        }
+    );
+}
+
+#[test]
+fn arguments_keep_empty_ones() {
+    assert_eq!(arguments(b""), [""; 0]);
+    assert_eq!(arguments(b"\0"), [""; 0]);
+    assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+    assert_eq!(arguments(b"a\0\0"), ["a", ""]);
+    assert_eq!(arguments(b"\xff\0"), ["\u{fffd}"]);
+}
+
+#[test]
+fn listen() {
+    let Ok(Record::Listen(listen)) = decode(&listen_bytes()) else { panic!("not a listener") };
+    assert_eq!(
+        listen,
+        Listen {
+            at_ns: 9_000,
+            up: true,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8080,
+            pid: 4242,
+            start_ns: 1_000,
+            cgroups: Cgroups { v2: Some(77), memory_v1: None },
+            comm: "nginx".to_owned(),
+        }
+    );
+    let mut bytes = listen_bytes();
+    bytes[48] = 10; // family: IPv6
+    assert!(matches!(decode(&bytes), Ok(Record::Listen(Listen { address: IpAddr::V6(_), .. }))));
+    bytes[48] = 3;
+    assert_eq!(decode(&bytes), Err(DecodeError::Family(3)));
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    for whole in [exit_bytes(), oom_bytes(), exec_bytes(), listen_bytes()] {
+        for length in 0..whole.len() {
+            assert!(decode(&whole[..length]).is_err(), "{length} of {} bytes", whole.len());
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert!(matches!(decode(&longer), Err(DecodeError::Size { .. })));
+    }
+}
+
+#[test]
+fn garbage_is_an_error_or_a_record_but_never_a_panic() {
+    assert_eq!(decode(&[0xff; 152]), Err(DecodeError::Kind(u32::MAX)));
+    let mut state = 1_u64;
+    for whole in [exit_bytes(), oom_bytes(), exec_bytes(), listen_bytes()] {
+        for _ in 0..2_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..4 {
+                // A fixed sequence, so that a failure repeats.
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let place = usize::try_from(state >> 33).unwrap() % bytes.len();
+                bytes[place] = (state >> 24) as u8;
+            }
+            let _ = decode(&bytes);
+        }
+    }
+    let mut bytes = exec_bytes();
+    bytes[56..60].copy_from_slice(&257_u32.to_ne_bytes()); // filename_len
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 257, room: 256 }));
+}

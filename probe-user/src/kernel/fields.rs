@@ -1,0 +1,175 @@
+//! Which kernel field fills which global of the eBPF programs, and which hook cannot do without it.
+
+use std::collections::BTreeMap;
+
+use probe_abi::ABSENT;
+
+use super::{
+    btf::{Argument, BtfError, KernelTypes},
+    coverage::Hook,
+};
+
+/// How a global's value is found.
+enum Source {
+    /// Offset of a field; the first of the names that exists, as fields get renamed.
+    Member(&'static str, &'static [&'static str]),
+    /// Size of a structure.
+    Size(&'static str),
+    /// Offset of the memory controller's slot in `css_set.subsys`.
+    MemoryController,
+    /// Offset of one `mm_struct.rss_stat` counter, by its constant.
+    Resident(&'static str),
+}
+
+use Source::{Member, MemoryController, Resident, Size};
+
+/// What a hook loses without a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// The hook is of no use.
+    Must,
+    /// The records lack a detail.
+    Should,
+}
+
+use Hook::{Exec, Exit, Listen, Oom, Signal};
+use Need::{Must, Should};
+
+const TASK: &str = "task_struct";
+const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Listen];
+const PROCESS: &[Hook] = &[Exit, Oom, Exec];
+const PLACED: &[Hook] = &[Exit, Oom, Exec, Listen];
+
+/// Name of the global, where its value comes from, who uses it, and how badly.
+const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
+    ("OFF_TASK_TGID", Member(TASK, &["tgid"]), ALL, Must),
+    ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom], Must),
+    ("OFF_TASK_GROUP_LEADER", Member(TASK, &["group_leader"]), ALL, Must),
+    ("OFF_TASK_REAL_PARENT", Member(TASK, &["real_parent"]), &[Exit, Exec, Listen], Must),
+    ("OFF_TASK_START_BOOTTIME", Member(TASK, &["start_boottime", "real_start_time"]), ALL, Must),
+    ("OFF_TASK_COMM", Member(TASK, &["comm"]), PROCESS, Must),
+    ("OFF_TASK_MM", Member(TASK, &["mm"]), &[Oom, Exec], Must),
+    ("OFF_TASK_SIGNAL", Member(TASK, &["signal"]), &[Exit, Oom], Must),
+    ("OFF_TASK_THREAD_PID", Member(TASK, &["thread_pid"]), &[Exit], Should),
+    ("OFF_TASK_REAL_CRED", Member(TASK, &["real_cred"]), PROCESS, Should),
+    ("OFF_TASK_EXIT_CODE", Member(TASK, &["exit_code"]), &[Exit], Must),
+    ("OFF_TASK_CGROUPS", Member(TASK, &["cgroups"]), PLACED, Should),
+    ("OFF_CRED_UID", Member("cred", &["uid"]), PROCESS, Should),
+    ("OFF_PID_LEVEL", Member("pid", &["level"]), &[Exit], Should),
+    ("OFF_PID_NUMBERS", Member("pid", &["numbers"]), &[Exit], Should),
+    ("OFF_UPID_NR", Member("upid", &["nr"]), &[Exit], Should),
+    ("SIZE_UPID", Size("upid"), &[Exit], Should),
+    ("OFF_CSS_SET_DFL_CGRP", Member("css_set", &["dfl_cgrp"]), PLACED, Should),
+    ("OFF_CSS_SET_MEMORY", MemoryController, PLACED, Should),
+    ("OFF_CSS_CGROUP", Member("cgroup_subsys_state", &["cgroup"]), PLACED, Should),
+    ("OFF_CGROUP_KN", Member("cgroup", &["kn"]), PLACED, Should),
+    ("OFF_CGROUP_ROOT", Member("cgroup", &["root"]), PLACED, Should),
+    ("OFF_KERNFS_NODE_ID", Member("kernfs_node", &["id"]), PLACED, Should),
+    ("OFF_SIGNAL_LIVE", Member("signal_struct", &["live"]), &[Exit], Must),
+    ("OFF_SIGNAL_FLAGS", Member("signal_struct", &["flags"]), &[Exit], Must),
+    ("OFF_SIGNAL_GROUP_EXIT_CODE", Member("signal_struct", &["group_exit_code"]), &[Exit], Must),
+    ("OFF_SIGNAL_MAXRSS", Member("signal_struct", &["maxrss"]), &[Exit], Should),
+    ("OFF_SIGNAL_OOM_MM", Member("signal_struct", &["oom_mm"]), &[Exit], Should),
+    ("OFF_SIGNAL_OOM_SCORE_ADJ", Member("signal_struct", &["oom_score_adj"]), &[Oom], Should),
+    ("OFF_MM_RSS_ANON", Resident("MM_ANONPAGES"), &[Oom], Should),
+    ("OFF_MM_RSS_FILE", Resident("MM_FILEPAGES"), &[Oom], Should),
+    ("OFF_MM_RSS_SHMEM", Resident("MM_SHMEMPAGES"), &[Oom], Should),
+    ("OFF_MM_RSS_SWAP", Resident("MM_SWAPENTS"), &[Oom], Should),
+    ("OFF_SIGINFO_CODE", Member("kernel_siginfo", &["si_code"]), &[Signal], Must),
+    ("OFF_BINPRM_FILENAME", Member("linux_binprm", &["filename"]), &[Exec], Must),
+    ("OFF_MM_ARG_START", Member("mm_struct", &["arg_start"]), &[Exec], Should),
+    ("OFF_MM_ARG_END", Member("mm_struct", &["arg_end"]), &[Exec], Should),
+    ("OFF_SOCK_FAMILY", Member("sock_common", &["skc_family"]), &[Listen], Must),
+    ("OFF_SOCK_NUM", Member("sock_common", &["skc_num"]), &[Listen], Must),
+    ("OFF_SOCK_RCV_SADDR", Member("sock_common", &["skc_rcv_saddr"]), &[Listen], Must),
+    ("OFF_SOCK_V6_RCV_SADDR", Member("sock_common", &["skc_v6_rcv_saddr"]), &[Listen], Should),
+    ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), &[Listen], Must),
+];
+
+/// What the programs are told, and what that means for each hook.
+pub struct Resolved {
+    /// Value of every global, by name.
+    pub globals: BTreeMap<&'static str, u32>,
+    /// Why a hook must not even be tried.
+    pub unusable: BTreeMap<Hook, String>,
+    /// Details a hook's records will lack.
+    pub lacking: BTreeMap<Hook, Vec<String>>,
+}
+
+/// Looks everything up. A field that is absent becomes [`ABSENT`] and a reason.
+pub fn resolve(types: &KernelTypes) -> Resolved {
+    let mut resolved =
+        Resolved { globals: BTreeMap::new(), unusable: BTreeMap::new(), lacking: BTreeMap::new() };
+    for (global, source, hooks, need) in FIELDS {
+        let value = match find(types, source) {
+            Ok(value) => value,
+            Err(error) => {
+                for hook in *hooks {
+                    if *need == Must {
+                        resolved.unusable.entry(*hook).or_insert_with(|| error.to_string());
+                    } else {
+                        resolved.lacking.entry(*hook).or_default().push(error.to_string());
+                    }
+                }
+                ABSENT
+            }
+        };
+        resolved.globals.insert(global, value);
+    }
+    for hook in Hook::ALL {
+        if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
+            resolved.unusable.entry(hook).or_insert(reason);
+        }
+    }
+    resolved
+}
+
+/// Checks that a tracepoint passes what the program reads, and settles which of two known forms it has.
+fn prototype(
+    types: &KernelTypes,
+    hook: Hook,
+    globals: &mut BTreeMap<&'static str, u32>,
+) -> Result<(), String> {
+    let arguments = types
+        .tracepoint(hook.tracepoint())
+        .map_err(|_| format!("this kernel has no tracepoint {}", hook.tracepoint()))?;
+    let task = |index: usize| arguments.get(index) == Some(&Argument::Pointer(TASK.to_owned()));
+    let fits = match hook {
+        Exit => {
+            globals.insert("EXIT_HAS_GROUP_DEAD", u32::from(arguments.len() >= 2));
+            task(0)
+        }
+        Oom => {
+            globals.insert("MARK_VICTIM_HAS_TASK", u32::from(task(0)));
+            task(0) || arguments.first() == Some(&Argument::Scalar)
+        }
+        Signal => task(2) && arguments.len() >= 5,
+        Exec => task(0) && arguments.get(2) == Some(&Argument::Pointer("linux_binprm".to_owned())),
+        Listen => arguments.first() == Some(&Argument::Pointer("sock".to_owned())) && arguments.len() >= 3,
+    };
+    if fits { Ok(()) } else { Err(format!("tracepoint {} has an unknown form", hook.tracepoint())) }
+}
+
+fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {
+    match source {
+        Member(structure, names) => {
+            let mut result = Err(BtfError::NoType((*structure).to_owned()));
+            for name in *names {
+                result = types.offset(structure, name);
+                if result.is_ok() {
+                    break;
+                }
+            }
+            result
+        }
+        Size(structure) => types.size_of(structure),
+        MemoryController => {
+            let index = types.constant("cgroup_subsys_id", "memory_cgrp_id")?;
+            Ok(types.offset("css_set", "subsys")? + index * 8)
+        }
+        Resident(constant) => {
+            let index = types.anonymous_constant(constant)?;
+            types.counter_offset("mm_struct", "rss_stat", index)
+        }
+    }
+}

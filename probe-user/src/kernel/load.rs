@@ -1,0 +1,201 @@
+//! Loads the eBPF object into the kernel and attaches each program on its own.
+
+use std::path::PathBuf;
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{ProgramError, RawTracePoint},
+};
+
+use super::{
+    Kernel, Options,
+    btf::{BtfError, KernelTypes},
+    coverage::{Hook, HookCoverage},
+    fields::{self, Resolved},
+    loss::Tally,
+    rights,
+    ring::Rings,
+    stack::Symbols,
+    watch::Watched,
+};
+
+/// The compiled programs. `cargo xtask build-ebpf` makes them from `probe-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../ebpf/hostprobe.bpf.o");
+
+/// Why nothing at all can be seen in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// This process may not load programs.
+    #[error("not permitted to load eBPF programs: {} missing", missing.join(" and "))]
+    NotPermitted {
+        /// Names of capabilities, or what else stands in the way.
+        missing: Vec<&'static str>,
+    },
+    /// The kernel does not describe its types.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object or its maps were refused.
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[source] EbpfError),
+    /// A map is missing from the object, or could not be opened.
+    #[error("cannot use the eBPF map {name}: {source}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What is wrong with it.
+        source: MapError,
+    },
+    /// The object was refused by every hook.
+    #[error("no hook could be attached: {}", reasons(.0))]
+    NoHook(Vec<HookCoverage>),
+}
+
+fn reasons(coverage: &[HookCoverage]) -> String {
+    let one =
+        |it: &HookCoverage| format!("{}: {}", it.hook.name(), it.reason.as_deref().unwrap_or("unknown"));
+    coverage.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Files that are read on the way.
+pub struct Paths {
+    /// The kernel's type information.
+    pub btf: PathBuf,
+    /// The kernel's symbol table.
+    pub kallsyms: PathBuf,
+    /// This process's own status, for its capabilities.
+    pub status: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            btf: "/sys/kernel/btf/vmlinux".into(),
+            kallsyms: "/proc/kallsyms".into(),
+            status: "/proc/self/status".into(),
+        }
+    }
+}
+
+/// Loads everything. See [`Kernel::load`].
+pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
+    let missing = rights::missing(&paths.status);
+    if !missing.is_empty() {
+        return Err(KernelError::NotPermitted { missing });
+    }
+    let resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
+    let symbols = Symbols::read(&paths.kallsyms);
+    let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
+
+    // The maps are opened before anything is attached, so that a failure leaves no program running.
+    let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
+    let watched = Watched::new(map(&mut ebpf, "WATCHED_TGID")?, map(&mut ebpf, "WATCHED_CGROUP")?);
+    let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
+    let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
+
+    let coverage: Vec<_> =
+        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, &resolved, &symbols)).collect();
+    if !coverage.iter().any(|it| it.attached) {
+        return Err(KernelError::NoHook(coverage));
+    }
+    Ok(Kernel {
+        ebpf,
+        coverage,
+        rings,
+        watched,
+        tally: Tally::new(drops, exits),
+        symbols,
+        log: options.log,
+        log_task: None,
+    })
+}
+
+/// Creates the maps and readies the programs, with the globals in place.
+fn create(options: &Options, resolved: &Resolved) -> Result<Ebpf, EbpfError> {
+    let log_level = if options.log { u8::MAX } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        // Nothing in the object is relocated by type: the globals do that work.
+        .btf(None)
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .map_max_entries("URGENT", ring_size(options.urgent_ring_bytes))
+        .map_max_entries("BULK", ring_size(options.bulk_ring_bytes))
+        .override_global("UNWATCHED_PER_SECOND", &options.unwatched_per_second, true)
+        .override_global(aya_log::LEVEL, &log_level, true);
+    for (name, value) in &resolved.globals {
+        loader.override_global(name, value, true);
+    }
+    loader.load(OBJECT)
+}
+
+/// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
+fn ring_size(bytes: u32) -> u32 {
+    bytes.clamp(64 * 1024, 1 << 30).next_power_of_two()
+}
+
+fn permission_or_object(error: EbpfError) -> KernelError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+        && io_error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        let missing =
+            vec!["leave for the bpf system call (a seccomp filter, a user namespace or lockdown denies it)"];
+        return KernelError::NotPermitted { missing };
+    }
+    KernelError::Object(error)
+}
+
+fn map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+    let missing = || MapError::InvalidName { name: name.to_owned() };
+    ebpf.take_map(name)
+        .ok_or_else(missing)
+        .and_then(T::try_from)
+        .map_err(|source| KernelError::Map { name, source })
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+    map(ebpf, name)
+}
+
+/// Tries one hook and says what became of it.
+fn cover(ebpf: &mut Ebpf, hook: Hook, resolved: &Resolved, symbols: &Symbols) -> HookCoverage {
+    let reason = match resolved.unusable.get(&hook) {
+        Some(reason) => Some(reason.clone()),
+        None => attach(ebpf, hook).err().map(|error| explain(&error)),
+    };
+    let mut lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
+    if hook == Hook::Oom
+        && let Some(reason) = symbols.unavailable()
+    {
+        lacking.push(format!("scope of OOM kills: {reason}"));
+    }
+    HookCoverage { hook, attached: reason.is_none(), reason, lacking }
+}
+
+fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
+    let name = hook.tracepoint();
+    let program: &mut RawTracePoint = ebpf
+        .program_mut(name)
+        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
+        .try_into()?;
+    program.load()?;
+    program.attach(name)?;
+    Ok(())
+}
+
+/// One line for a person. Of a verifier's log only the end counts, where it says what it refused.
+fn explain(error: &ProgramError) -> String {
+    const LINES: usize = 4;
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let lines: Vec<_> = log.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+        let end = lines[lines.len().saturating_sub(LINES)..].join(" | ");
+        return format!("the kernel refused the program: {io_error}; {end}");
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! What the kernel side counted: records that were lost, and exits that nobody asked for.
+
+use aya::maps::{MapData, PerCpuArray};
+use probe_abi::{DROP_CLASSES, Drop, EXITS_FILTERED, EXITS_SEEN};
+
+/// Where records are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ring {
+    /// The ring that wakes the daemon.
+    Urgent,
+    /// The ring that is collected now and then.
+    Bulk,
+}
+
+/// Records of one class that never arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Stable name: `exit_watched`, `exit_throttled`, …
+    pub class: &'static str,
+    /// The ring they were meant for.
+    pub ring: Ring,
+    /// How many since the last call.
+    pub count: u64,
+}
+
+/// Process ends counted since the load.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// All of them.
+    pub exits_seen: u64,
+    /// Those no record was wanted for.
+    pub exits_filtered: u64,
+}
+
+const CLASSES: [Drop; DROP_CLASSES as usize] = [
+    Drop::ExitWatched,
+    Drop::ExitUnwatched,
+    Drop::ExitThrottled,
+    Drop::Oom,
+    Drop::Exec,
+    Drop::Listen,
+    Drop::ListenThrottled,
+];
+
+const fn describe(class: Drop) -> (&'static str, Ring) {
+    match class {
+        Drop::ExitWatched => ("exit_watched", Ring::Urgent),
+        Drop::ExitUnwatched => ("exit_unwatched", Ring::Urgent),
+        Drop::ExitThrottled => ("exit_throttled", Ring::Urgent),
+        Drop::Oom => ("oom", Ring::Urgent),
+        Drop::Exec => ("exec", Ring::Bulk),
+        Drop::Listen => ("listen", Ring::Urgent),
+        Drop::ListenThrottled => ("listen_throttled", Ring::Urgent),
+    }
+}
+
+/// The counters in the kernel, and what they read the last time.
+pub struct Tally {
+    drops: PerCpuArray<MapData, u64>,
+    exits: PerCpuArray<MapData, u64>,
+    reported: [u64; DROP_CLASSES as usize],
+}
+
+impl Tally {
+    pub fn new(drops: PerCpuArray<MapData, u64>, exits: PerCpuArray<MapData, u64>) -> Self {
+        Self { drops, exits, reported: [0; DROP_CLASSES as usize] }
+    }
+
+    /// Losses since the last call; `undecodable` are records that arrived but made no sense.
+    pub fn losses(&mut self, undecodable: u64) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        for class in CLASSES {
+            let total = sum(&self.drops, class as u32);
+            let before = std::mem::replace(&mut self.reported[class as usize], total);
+            let (name, ring) = describe(class);
+            if total > before {
+                losses.push(Loss { class: name, ring, count: total - before });
+            }
+        }
+        if undecodable > 0 {
+            losses.push(Loss { class: "undecodable", ring: Ring::Urgent, count: undecodable });
+        }
+        losses
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            exits_seen: sum(&self.exits, EXITS_SEEN),
+            exits_filtered: sum(&self.exits, EXITS_FILTERED),
+        }
+    }
+}
+
+/// A counter over all CPUs. One that cannot be read counts as 0: the map is ours and has the index.
+fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
+    counters.get(&index, 0).map(|it| it.iter().sum()).unwrap_or(0)
+}

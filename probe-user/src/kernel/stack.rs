@@ -1,0 +1,150 @@
+//! Why the OOM killer ran: for a memory cgroup's limit, for the whole host, or because somebody asked.
+//!
+//! The kernel says so in no field. But it got there through different functions, and the stack has them.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    ops::Range,
+    path::Path,
+};
+
+/// What ran out of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OomScope {
+    /// A memory cgroup reached its limit.
+    Memcg,
+    /// The host, or the NUMA nodes or cpuset the allocation was bound to.
+    Global,
+    /// Somebody asked for a kill through the magic SysRq key or `/proc/sysrq-trigger`.
+    Sysrq,
+    /// The stack could not be read.
+    Unknown,
+}
+
+/// Functions to look for. All stacks have `out_of_memory`, so the special ones are looked for first.
+const FUNCTIONS: [(&str, OomScope); 3] = [
+    ("mem_cgroup_out_of_memory", OomScope::Memcg),
+    ("moom_callback", OomScope::Sysrq),
+    ("out_of_memory", OomScope::Global),
+];
+
+/// Where these functions are in the running kernel.
+pub struct Symbols {
+    ranges: Vec<(Range<u64>, OomScope)>,
+    unavailable: Option<String>,
+}
+
+impl Symbols {
+    /// Reads a symbol table in the format of `/proc/kallsyms`. Done early: in the middle of an OOM kill is no time
+    /// for reading megabytes.
+    pub fn read(path: &Path) -> Self {
+        let unavailable = |reason: String| Self { ranges: Vec::new(), unavailable: Some(reason) };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) => return unavailable(format!("cannot open {}: {error}", path.display())),
+        };
+        match parse(BufReader::with_capacity(64 * 1024, file)) {
+            Ok(ranges) if ranges.is_empty() => {
+                unavailable(format!("{} hides the kernel's addresses (kptr_restrict)", path.display()))
+            }
+            Ok(ranges) => Self { ranges, unavailable: None },
+            Err(error) => unavailable(format!("cannot read {}: {error}", path.display())),
+        }
+    }
+
+    /// Why nothing can be told, if so.
+    pub fn unavailable(&self) -> Option<&str> {
+        self.unavailable.as_deref()
+    }
+
+    /// What a kernel stack says about an OOM kill.
+    pub fn oom_scope(&self, stack: &[u64]) -> OomScope {
+        for (_, scope) in FUNCTIONS {
+            let mut of_scope = self.ranges.iter().filter(|it| it.1 == scope);
+            if of_scope.any(|it| stack.iter().any(|frame| it.0.contains(frame))) {
+                return scope;
+            }
+        }
+        OomScope::Unknown
+    }
+}
+
+/// Finds the functions. Each ends where the next symbol starts, wherever in the file that is.
+fn parse(mut table: impl BufRead) -> std::io::Result<Vec<(Range<u64>, OomScope)>> {
+    let mut addresses = Vec::new();
+    let mut found = Vec::new();
+    let mut line = Vec::new();
+    while table.read_until(b'\n', &mut line)? != 0 {
+        if let Some((address, name)) = symbol(&line)
+            && address != 0
+        {
+            addresses.push(address);
+            // Compilers split and clone functions: `out_of_memory.cold`, `out_of_memory.isra.0`.
+            let base = name.split(|it| *it == b'.').next().unwrap_or(name);
+            if let Some((_, scope)) = FUNCTIONS.iter().find(|it| it.0.as_bytes() == base) {
+                found.push((address, *scope));
+            }
+        }
+        line.clear();
+    }
+    let end = |start: u64| addresses.iter().copied().filter(|it| *it > start).min().unwrap_or(u64::MAX);
+    Ok(found.into_iter().map(|(start, scope)| (start..end(start), scope)).collect())
+}
+
+/// Address and name of a function's line: `ffffffff81000000 T name [module]`.
+fn symbol(line: &[u8]) -> Option<(u64, &[u8])> {
+    let mut words = line.trim_ascii_end().split(|it| it.is_ascii_whitespace());
+    let address = u64::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 16).ok()?;
+    matches!(words.next()?, b"t" | b"T" | b"w" | b"W").then_some(())?;
+    Some((address, words.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+ffffffff81000000 T _stext
+ffffffff81001000 t oom_kill_process
+ffffffff81002000 T out_of_memory
+ffffffff81002800 d some_data
+ffffffff81003000 t mem_cgroup_out_of_memory.isra.0
+ffffffff81004000 t moom_callback
+ffffffff81005000 T whatever\t[module]
+garbage
+";
+
+    fn symbols(table: &str) -> Symbols {
+        Symbols { ranges: parse(table.as_bytes()).unwrap(), unavailable: None }
+    }
+
+    #[test]
+    fn special_paths_win_over_the_common_one() {
+        let symbols = symbols(TABLE);
+        let common = 0xffff_ffff_8100_2010;
+        assert_eq!(symbols.oom_scope(&[common]), OomScope::Global);
+        assert_eq!(
+            symbols.oom_scope(&[0xffff_ffff_8100_1004, common, 0xffff_ffff_8100_3abc]),
+            OomScope::Memcg
+        );
+        assert_eq!(symbols.oom_scope(&[common, 0xffff_ffff_8100_4001]), OomScope::Sysrq);
+    }
+
+    #[test]
+    fn a_function_ends_where_the_next_one_starts() {
+        let symbols = symbols(TABLE);
+        assert_eq!(symbols.oom_scope(&[0xffff_ffff_8100_2fff]), OomScope::Global);
+        assert_eq!(symbols.oom_scope(&[0xffff_ffff_8100_5000, 0]), OomScope::Unknown);
+        assert_eq!(symbols.oom_scope(&[]), OomScope::Unknown);
+    }
+
+    #[test]
+    fn hidden_addresses_are_told_apart_from_none_found() {
+        let hidden: String =
+            TABLE.lines().map(|it| format!("{:016}{}\n", 0, it.get(16..).unwrap_or(""))).collect();
+        assert_eq!(parse(hidden.as_bytes()).unwrap(), []);
+        assert!(Symbols::read(Path::new("/nonexistent")).unavailable().unwrap().contains("/nonexistent"));
+        assert!(Symbols::read(Path::new("/dev/null")).unavailable().unwrap().contains("kptr_restrict"));
+    }
+}

@@ -1,0 +1,68 @@
+//! Tells the kernel side which processes and cgroups matter.
+
+use aya::maps::{HashMap, MapData, MapError};
+use probe_abi::{HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED};
+
+/// A cgroup: the inode of its directory, and whose numbering that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CgroupId {
+    /// In the unified (v2) hierarchy.
+    Unified(u64),
+    /// In the v1 memory hierarchy.
+    MemoryV1(u64),
+}
+
+/// A watch could not be set or taken back: the map is full (4096 entries), or the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot change what is watched ({what}): {source}")]
+pub struct WatchError {
+    what: String,
+    source: MapError,
+}
+
+/// The two maps the kernel side looks into.
+pub struct Watched {
+    processes: HashMap<MapData, u32, u32>,
+    // The layout of `probe_abi::CgroupKey`: hierarchy, id.
+    cgroups: HashMap<MapData, [u64; 2], u32>,
+}
+
+impl Watched {
+    pub fn new(processes: HashMap<MapData, u32, u32>, cgroups: HashMap<MapData, [u64; 2], u32>) -> Self {
+        Self { processes, cgroups }
+    }
+
+    pub fn add_process(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.processes.insert(pid, 1, 0).map_err(|it| failed(&pid, it))
+    }
+
+    pub fn remove_process(&mut self, pid: u32) -> Result<(), WatchError> {
+        absent_is_fine(self.processes.remove(&pid)).map_err(|it| failed(&pid, it))
+    }
+
+    pub fn add_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.cgroups.insert(key(cgroup), 1, 0).map_err(|it| failed(&cgroup, it))
+    }
+
+    pub fn remove_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        absent_is_fine(self.cgroups.remove(&key(cgroup))).map_err(|it| failed(&cgroup, it))
+    }
+}
+
+fn key(cgroup: CgroupId) -> [u64; 2] {
+    match cgroup {
+        CgroupId::Unified(id) => [HIERARCHY_UNIFIED, id],
+        CgroupId::MemoryV1(id) => [HIERARCHY_MEMORY_V1, id],
+    }
+}
+
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn failed(what: &impl std::fmt::Debug, source: MapError) -> WatchError {
+    WatchError { what: format!("{what:?}"), source }
+}

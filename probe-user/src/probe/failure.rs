@@ -1,0 +1,129 @@
+//! From an error to what it says about the service, in a sentence for a person.
+
+use std::{error::Error, io};
+
+use crate::fact::ProbeFailure;
+
+/// Why a run failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub kind: ProbeFailure,
+    pub text: String,
+}
+
+impl Failure {
+    pub fn new(kind: ProbeFailure, text: impl Into<String>) -> Self {
+        Self { kind, text: text.into() }
+    }
+
+    /// A failed system call on a connection to `peer`.
+    pub fn io(error: &io::Error, peer: &str) -> Self {
+        let kind = kind_of(error);
+        let text = match kind {
+            ProbeFailure::Refused => format!("connection refused by {peer}: nothing listens there"),
+            ProbeFailure::Reset if error.kind() == io::ErrorKind::UnexpectedEof => {
+                format!("{peer} closed the connection before its answer was whole")
+            }
+            ProbeFailure::Reset => format!("{peer} reset the connection before its answer was whole"),
+            ProbeFailure::Timeout => format!("{peer} did not answer: {error}"),
+            ProbeFailure::Unreachable => format!("{peer} cannot be reached: {error}"),
+            ProbeFailure::Local => format!("cannot probe {peer} from this host: {error}"),
+            ProbeFailure::Tls => format!("no TLS session with {peer}: {error}"),
+            ProbeFailure::Dns
+            | ProbeFailure::Status
+            | ProbeFailure::Body
+            | ProbeFailure::Protocol
+            | ProbeFailure::Auth
+            | ProbeFailure::TooManyConnections
+            | ProbeFailure::Memory => format!("{peer} answered wrongly: {error}"),
+        };
+        Self { kind, text }
+    }
+
+    /// The error at the root of a chain of errors, seen on a connection to `peer`.
+    ///
+    /// Client libraries wrap what happened several times over; the innermost error that is known decides.
+    pub fn chain(error: &(dyn Error + 'static), peer: &str) -> Self {
+        let mut found = None;
+        let mut last = error.to_string();
+        let mut next = Some(error);
+        while let Some(error) = next {
+            last = error.to_string();
+            if let Some(io) = error.downcast_ref::<io::Error>() {
+                found = Some(Self::io(io, peer));
+            } else if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+                found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {tls}")));
+            } else if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
+                found = Self::hyper(hyper, peer).or(found);
+            } else if last == "dns error" {
+                // The connector's error type is private; this is how it prints. Its source is the resolver's.
+                let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
+                return Self::new(ProbeFailure::Dns, format!("the name in {peer} does not resolve{cause}"));
+            }
+            next = error.source();
+        }
+        found.unwrap_or_else(|| Self::new(ProbeFailure::Protocol, format!("no answer from {peer}: {last}")))
+    }
+
+    fn hyper(error: &hyper::Error, peer: &str) -> Option<Self> {
+        if error.is_incomplete_message() {
+            return Some(Self::io(&io::ErrorKind::UnexpectedEof.into(), peer));
+        }
+        error
+            .is_parse()
+            .then(|| Self::new(ProbeFailure::Protocol, format!("{peer} does not speak HTTP: {error}")))
+    }
+}
+
+fn kind_of(error: &io::Error) -> ProbeFailure {
+    // An error that was made an I/O error is no `source` of it: it must be asked for.
+    if let Some(inner) = error.get_ref() {
+        if inner.is::<rustls::Error>() {
+            return ProbeFailure::Tls;
+        }
+        if let Some(inner) = inner.downcast_ref::<io::Error>() {
+            return kind_of(inner);
+        }
+    }
+    match error.kind() {
+        // A Unix socket that is not there is one that nothing listens on.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ProbeFailure::Refused,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::NotConnected
+        | io::ErrorKind::UnexpectedEof => ProbeFailure::Reset,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            ProbeFailure::Unreachable
+        }
+        io::ErrorKind::TimedOut => ProbeFailure::Timeout,
+        io::ErrorKind::InvalidData => ProbeFailure::Protocol,
+        _ => ProbeFailure::Local,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errno_tells_whose_fault_it_is() {
+        let kind = |errno| kind_of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(kind(111), ProbeFailure::Refused);
+        assert_eq!(kind(104), ProbeFailure::Reset);
+        assert_eq!(kind(32), ProbeFailure::Reset);
+        assert_eq!(kind(110), ProbeFailure::Timeout);
+        assert_eq!(kind(101), ProbeFailure::Unreachable);
+        assert_eq!(kind(113), ProbeFailure::Unreachable);
+        assert_eq!(kind(24), ProbeFailure::Local, "EMFILE is ours");
+        assert_eq!(kind(99), ProbeFailure::Local, "EADDRNOTAVAIL: no local port is free");
+    }
+
+    #[test]
+    fn a_certificate_refused_inside_an_io_error_is_tls() {
+        let tls = rustls::Error::InvalidCertificate(rustls::CertificateError::Expired);
+        let failure = Failure::chain(&io::Error::other(tls), "https://db");
+        assert_eq!(failure.kind, ProbeFailure::Tls);
+        assert!(failure.text.contains("https://db"), "{}", failure.text);
+    }
+}

@@ -1,0 +1,226 @@
+//! HTTP and HTTPS: is the status right, and does the body say what it should?
+
+use std::{sync::Once, time::Duration};
+
+use reqwest::{Client, Response, StatusCode, header, redirect};
+
+use super::{Waiting, failure::Failure};
+use crate::{
+    config::Probe,
+    fact::{ProbeFailure, ProbeOutcome},
+};
+
+/// How much of a body is read, in bytes.
+const BODY_MAX: usize = 1 << 20;
+
+/// How long the body of an answer that is already known to be wrong is read on.
+///
+/// Closing with the body unread would send a reset, which the service may log, and which hostprobe's own
+/// kernel side would report as an error of the service.
+const DRAIN: Duration = Duration::from_millis(100);
+
+/// Sets up the client that all HTTP probes share.
+///
+/// It keeps no connection and follows no redirect: a redirect is an answer of the service, and where it
+/// leads may be another one. It takes no proxy from the environment, since a proxy's health is not the
+/// service's.
+pub(super) fn client() -> Result<Client, reqwest::Error> {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        // It fails only where the process already has one, which serves as well.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    let builder = || {
+        Client::builder()
+            .redirect(redirect::Policy::none())
+            .pool_max_idle_per_host(0)
+            .no_proxy()
+            .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
+    };
+    builder().build().or_else(|error| {
+        // A host without CA certificates must still probe plain HTTP.
+        tracing::warn!(%error, "no CA certificates: https probes will fail");
+        builder().tls_certs_only([]).build()
+    })
+}
+
+/// Requests the target once.
+pub(super) async fn run(probe: &Probe, client: &Client, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+    let target = probe.target.to_string();
+    waiting.set("the connection or the response to it");
+    let request = client.get(probe.target.expose()).header(header::CONNECTION, "close");
+    let response = request.send().await.map_err(|error| {
+        if error.is_builder() {
+            return Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"));
+        }
+        Failure::chain(&error, &peer(&probe.target.to_string()))
+    })?;
+
+    let status = response.status();
+    waiting.set("the end of the body");
+    if !expected(status, &probe.expect_status) {
+        let _ = tokio::time::timeout(DRAIN, read(response)).await;
+        let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
+        return Err(Failure::new(ProbeFailure::Status, text));
+    }
+    let body = read(response).await.map_err(|error| Failure::chain(&error, &peer(&target)))?;
+    match &probe.expect_body {
+        Some(text) if !contains(&body, text.as_bytes()) => Err(Failure::new(
+            ProbeFailure::Body,
+            format!("expected a body that contains {text:?}, got {} bytes without it", body.len()),
+        )),
+        Some(_) | None => Ok(ProbeOutcome::Ok),
+    }
+}
+
+fn expected(status: StatusCode, wanted: &[u16]) -> bool {
+    let status = status.as_u16();
+    if wanted.is_empty() { (200..400).contains(&status) } else { wanted.contains(&status) }
+}
+
+fn wanted(statuses: &[u16]) -> String {
+    if statuses.is_empty() {
+        return "200–399".to_owned();
+    }
+    statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() < BODY_MAX {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - body.len())]);
+    }
+    Ok(body)
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+/// The host and port of a URL, as a person would say whom one talks to.
+fn peer(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        fact::ProbeKind,
+        probe::{Clients, run_once, tests::probe},
+    };
+
+    /// Probes a listener that sends `response` once it has read the request, and closes.
+    async fn fake_server(response: &[u8], change: impl FnOnce(&mut Probe)) -> ProbeOutcome {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://user:s3cret@{}/health?token=x", listener.local_addr().unwrap());
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(response).await.unwrap();
+            stream.shutdown().await.unwrap();
+            // Held until the probe is through, so that what it sees is its own doing.
+            stream
+        };
+        let clients = Clients::new().unwrap();
+        let mut probe = probe(ProbeKind::Http, &url);
+        change(&mut probe);
+        tokio::join!(serve, run_once(&probe, &clients)).1.1
+    }
+
+    fn failure(outcome: ProbeOutcome) -> (ProbeFailure, String) {
+        let ProbeOutcome::Failed(kind, text) = outcome else { panic!("{outcome:?}") };
+        assert!(!text.contains("s3cret") && !text.contains("token"), "{text}");
+        (kind, text)
+    }
+
+    #[tokio::test]
+    async fn the_status_decides() {
+        let ok = fake_server(b"HTTP/1.1 204 No Content\r\n\r\n", |_| {}).await;
+        assert_eq!(ok, ProbeOutcome::Ok);
+        let moved = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(fake_server(moved, |_| {}).await, ProbeOutcome::Ok, "a redirect is not followed");
+
+        let busy = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
+        let (kind, text) = failure(fake_server(busy, |_| {}).await);
+        assert_eq!((kind, text.as_str()), (ProbeFailure::Status, "expected status 200–399, got 503"));
+        let wanted = |probe: &mut Probe| probe.expect_status = vec![200, 503];
+        assert_eq!(fake_server(busy, wanted).await, ProbeOutcome::Ok);
+        let (_, text) = failure(fake_server(moved, wanted).await);
+        assert_eq!(text, "expected status 200 or 503, got 302");
+    }
+
+    #[tokio::test]
+    async fn the_body_decides_where_it_is_asked_for() {
+        let expect = |text: &'static str| move |probe: &mut Probe| probe.expect_body = Some(text.to_owned());
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
+        assert_eq!(fake_server(answer, expect("\"ok\"")).await, ProbeOutcome::Ok);
+        let (kind, text) = failure(fake_server(answer, expect("ready")).await);
+        assert_eq!(kind, ProbeFailure::Body);
+        assert_eq!(text, "expected a body that contains \"ready\", got 15 bytes without it");
+
+        let mut large = b"HTTP/1.0 200 OK\r\n\r\n".to_vec();
+        large.resize(large.len() + BODY_MAX / 2, b'x');
+        let (_, text) = failure(fake_server(&large, expect("ready")).await);
+        assert!(text.contains("524288 bytes"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_or_is_no_http_is_told_apart() {
+        let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
+        assert_eq!(failure(fake_server(cut, |_| {}).await).0, ProbeFailure::Reset);
+        let (kind, text) = failure(fake_server(b"", |_| {}).await);
+        assert_eq!(kind, ProbeFailure::Reset, "{text}");
+        let (kind, text) = failure(fake_server(b"-ERR unknown command\r\n", |_| {}).await);
+        assert_eq!(kind, ProbeFailure::Protocol, "{text}");
+        assert!(text.contains("does not speak HTTP"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn refused_dns_and_tls_are_told_apart() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients = Clients::new().unwrap();
+        let plain = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"I speak no TLS\r\n").await.unwrap();
+            stream
+        };
+        let https = probe(ProbeKind::Http, &format!("https://{address}/"));
+        let (_stream, (_, outcome)) = tokio::join!(plain, run_once(&https, &clients));
+        assert_eq!(failure(outcome).0, ProbeFailure::Tls);
+
+        drop(listener);
+        let refused = run_once(&probe(ProbeKind::Http, &format!("http://{address}/")), &clients).await.1;
+        let expected = format!("connection refused by {address}: nothing listens there");
+        assert_eq!(failure(refused), (ProbeFailure::Refused, expected));
+
+        let nowhere = run_once(&probe(ProbeKind::Http, "http://no-such-host.invalid/"), &clients).await.1;
+        assert_eq!(failure(nowhere).0, ProbeFailure::Dns);
+        let local = run_once(&probe(ProbeKind::Http, "not a url"), &clients).await.1;
+        assert_eq!(failure(local).0, ProbeFailure::Local);
+    }
+
+    #[tokio::test]
+    async fn silence_is_a_timeout() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut probe = probe(ProbeKind::Http, &format!("http://{}/", listener.local_addr().unwrap()));
+        probe.timeout = Duration::from_millis(50);
+        let (took, outcome) = run_once(&probe, &Clients::new().unwrap()).await;
+        let (kind, text) = failure(outcome);
+        assert_eq!(kind, ProbeFailure::Timeout);
+        assert!(text.contains("within 50ms"), "{text}");
+        assert!(took >= probe.timeout && took < Duration::from_secs(2));
+    }
+}

@@ -1,0 +1,365 @@
+//! When probes run: by absolute ticks, at once on request, and in quick succession after a restart.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+
+use super::{Clients, run_once};
+use crate::{
+    clock::Timestamp,
+    config::Probe,
+    fact::{ProbeOutcome, ProbeReport, ServiceId},
+};
+
+/// The first runs of all probes are spread over this long, so that they do not all fire at once.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// The first wait after a failed run during recovery, and the shortest of all.
+///
+/// The kernel announces a listener some microseconds before it can be connected to, so the very first
+/// connect may still be refused.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+
+/// Starts probes; each runs in a task of its own, so that a slow one delays no other.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    clients: Clients,
+    reports: mpsc::Sender<ProbeReport>,
+}
+
+impl Prober {
+    /// Where `reports` is full, a probe waits with its next run until its report is taken.
+    pub fn new(clients: Clients, reports: mpsc::Sender<ProbeReport>) -> Self {
+        Self { clients, reports }
+    }
+
+    /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
+    pub fn spawn(&self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
+        let orders = Arc::new(Orders::default());
+        let task = Task {
+            service,
+            index,
+            target: probe.target.to_string(),
+            probe,
+            clients: self.clients.clone(),
+            reports: self.reports.clone(),
+            orders: Arc::clone(&orders),
+        };
+        ProbeHandle { orders, task: tokio::spawn(task.keep_probing()).abort_handle() }
+    }
+}
+
+/// A running probe; dropping it ends the probe.
+#[derive(Debug)]
+pub struct ProbeHandle {
+    orders: Arc<Orders>,
+    task: AbortHandle,
+}
+
+impl ProbeHandle {
+    /// Runs now, or once more as soon as the run under way has ended. During recovery the quick succession
+    /// starts over.
+    pub fn now(&self) {
+        self.orders.give(|pending| pending.now = true);
+    }
+
+    /// Runs now and then, until the first success, in quick succession: after 1, 2, 4, 8 … ms, at most the
+    /// interval. A service that says it is starting is asked at least each eighth of the time it has taken so
+    /// far, so that its readiness is not noticed much later than it came.
+    pub fn recover(&self) {
+        self.orders.give(|pending| pending.recover = true);
+    }
+
+    /// Stops running until [`ProbeHandle::resume`]; the run under way still reports.
+    pub fn pause(&self) {
+        self.orders.give(|pending| pending.paused = true);
+    }
+
+    /// Runs now and goes on.
+    pub fn resume(&self) {
+        self.orders.give(|pending| {
+            pending.paused = false;
+            pending.now = true;
+        });
+    }
+}
+
+impl Drop for ProbeHandle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a handle asks of its task.
+#[derive(Debug, Default)]
+struct Orders {
+    pending: Mutex<Pending>,
+    changed: Notify,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pending {
+    now: bool,
+    recover: bool,
+    paused: bool,
+}
+
+impl Orders {
+    fn give(&self, order: impl FnOnce(&mut Pending)) {
+        order(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_one();
+    }
+
+    /// What is pending. While paused it stays pending, else it is done with.
+    fn take(&self) -> Pending {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = *pending;
+        if !taken.paused {
+            *pending = Pending::default();
+        }
+        taken
+    }
+}
+
+struct Task {
+    service: ServiceId,
+    index: usize,
+    target: String,
+    probe: Probe,
+    clients: Clients,
+    reports: mpsc::Sender<ProbeReport>,
+    orders: Arc<Orders>,
+}
+
+impl Task {
+    async fn keep_probing(self) {
+        let interval = self.probe.interval.max(FIRST_WAIT);
+        let first = Instant::now() + spread(self.service, self.index, interval);
+        let mut due = first;
+        let mut recovery: Option<Recovery> = None;
+        loop {
+            let orders = self.orders.take();
+            if orders.paused {
+                self.orders.changed.notified().await;
+                continue;
+            }
+            if orders.recover || (orders.now && recovery.is_some()) {
+                recovery = Some(Recovery::begin());
+            } else if !orders.now {
+                tokio::select! {
+                    () = self.orders.changed.notified() => continue,
+                    () = sleep_until(due) => {}
+                }
+            }
+
+            let (duration, outcome) = run_once(&self.probe, &self.clients).await;
+            let at = Timestamp::now();
+            due = match &mut recovery {
+                Some(recovery) if outcome != ProbeOutcome::Ok => {
+                    Instant::now() + recovery.wait(&outcome, interval)
+                }
+                Some(_) | None => {
+                    recovery = None;
+                    next_tick(first, interval, Instant::now())
+                }
+            };
+            let report = ProbeReport {
+                service: self.service,
+                index: self.index,
+                at,
+                kind: self.probe.kind,
+                target: self.target.clone(),
+                duration,
+                outcome,
+            };
+            if self.reports.send(report).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// The quick succession of runs after a restart.
+struct Recovery {
+    began: Instant,
+    wait: Duration,
+}
+
+impl Recovery {
+    fn begin() -> Self {
+        Self { began: Instant::now(), wait: FIRST_WAIT }
+    }
+
+    /// How long to wait after a run that did not succeed.
+    fn wait(&mut self, outcome: &ProbeOutcome, interval: Duration) -> Duration {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(interval);
+        match outcome {
+            ProbeOutcome::Starting(_) => wait.min((self.began.elapsed() / 8).max(FIRST_WAIT)),
+            ProbeOutcome::Ok | ProbeOutcome::Failed(..) => wait,
+        }
+    }
+}
+
+/// When a probe first runs: the same for the same probe, spread evenly over all.
+fn spread(service: ServiceId, index: usize, interval: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    (service, index).hash(&mut hasher);
+    let range = interval.min(SPREAD).as_micros().max(1);
+    Duration::from_micros((u128::from(hasher.finish()) % range) as u64)
+}
+
+/// The first tick after `now`; ticks that passed meanwhile are left out, never made up for.
+fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
+    let Some(passed) = now.checked_duration_since(first) else { return first };
+    let into = passed.as_nanos() % interval.as_nanos();
+    now - Duration::from_nanos(u64::try_from(into).unwrap_or_default()) + interval
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+    use crate::{
+        fact::{ProbeFailure, ProbeKind},
+        probe::tests::probe,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// A TCP probe that by itself would run only once in this test's lifetime, if at all.
+    fn hourly(target: std::net::SocketAddr) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
+        let (reports, receiver) = mpsc::channel(64);
+        let mut probe = probe(ProbeKind::Tcp, &target.to_string());
+        probe.interval = 3600 * SECOND;
+        let prober = Prober::new(Clients::new().unwrap(), reports);
+        (prober.spawn(ServiceId(0), 0, probe), receiver)
+    }
+
+    /// A port that nothing listens on.
+    fn free_port() -> (TcpSocket, std::net::SocketAddr) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        (socket, address)
+    }
+
+    #[tokio::test]
+    async fn recovery_probes_until_the_first_success_and_then_rests() {
+        let (socket, address) = free_port();
+        let (handle, mut reports) = hourly(address);
+        handle.recover();
+        for _ in 0..4 {
+            let report = reports.recv().await.unwrap();
+            assert!(matches!(report.outcome, ProbeOutcome::Failed(ProbeFailure::Refused, _)), "{report:?}");
+        }
+        let _listener = socket.listen(8).unwrap();
+        handle.now();
+        while reports.recv().await.unwrap().outcome != ProbeOutcome::Ok {}
+        // At most the probe's very first tick is still to come.
+        let more = tokio::time::timeout(3 * SECOND, async {
+            while let Some(report) = reports.recv().await {
+                assert_eq!(report.outcome, ProbeOutcome::Ok);
+            }
+        });
+        tokio::time::pause();
+        assert!(more.await.is_err());
+    }
+
+    #[tokio::test]
+    async fn now_during_a_run_leads_to_one_more_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (reports, mut receiver) = mpsc::channel(64);
+        let mut probe = probe(ProbeKind::Mysql, &listener.local_addr().unwrap().to_string());
+        probe.interval = 3600 * SECOND;
+        let handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+        handle.now();
+        // The run is under way and waits for a greeting that does not come.
+        let (stream, _) = listener.accept().await.unwrap();
+        handle.now();
+        handle.now();
+        drop(stream);
+        assert!(matches!(
+            receiver.recv().await.unwrap().outcome,
+            ProbeOutcome::Failed(ProbeFailure::Reset, _)
+        ));
+        drop(listener.accept().await.unwrap());
+        receiver.recv().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_paused_probe_rests_and_a_dropped_one_ends() {
+        let (_socket, address) = free_port();
+        let (handle, mut reports) = hourly(address);
+        handle.pause();
+        handle.now();
+        tokio::task::yield_now().await;
+        assert!(reports.try_recv().is_err());
+        handle.resume();
+        reports.recv().await.unwrap();
+        drop(handle);
+        while reports.recv().await.is_some() {}
+    }
+
+    #[tokio::test]
+    async fn a_full_channel_makes_the_probe_wait() {
+        let (_socket, address) = free_port();
+        let (reports, mut receiver) = mpsc::channel(1);
+        let mut probe = probe(ProbeKind::Tcp, &address.to_string());
+        probe.interval = Duration::from_millis(1);
+        let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 3, probe);
+        for _ in 0..20 {
+            let report = receiver.recv().await.unwrap();
+            assert_eq!((report.service, report.index), (ServiceId(0), 3));
+        }
+    }
+
+    #[tokio::test]
+    async fn ticks_do_not_drift_and_missed_ones_are_left_out() {
+        let first = Instant::now();
+        let tick = |after: Duration| next_tick(first, 10 * SECOND, first + after) - first;
+        assert_eq!(tick(Duration::ZERO), 10 * SECOND);
+        assert_eq!(tick(SECOND), 10 * SECOND);
+        assert_eq!(tick(10 * SECOND), 20 * SECOND);
+        assert_eq!(tick(37 * SECOND), 40 * SECOND);
+        assert_eq!(
+            next_tick(first + SECOND, SECOND, first),
+            first + SECOND,
+            "the first tick is still to come"
+        );
+    }
+
+    #[tokio::test]
+    async fn waits_double_up_to_the_interval_and_follow_a_start() {
+        let failed = ProbeOutcome::Failed(ProbeFailure::Refused, String::new());
+        let mut recovery = Recovery::begin();
+        let waits: Vec<u128> =
+            (0..6).map(|_| recovery.wait(&failed, Duration::from_millis(10)).as_millis()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+
+        let mut recovery = Recovery { began: Instant::now() - 8 * SECOND, wait: 64 * SECOND };
+        let wait = recovery.wait(&ProbeOutcome::Starting(String::new()), 3600 * SECOND);
+        assert!(wait >= SECOND && wait < 2 * SECOND, "an eighth of the time so far, got {wait:?}");
+    }
+
+    #[test]
+    fn first_runs_are_spread() {
+        let spreads: Vec<Duration> = (0..1000).map(|id| spread(ServiceId(id), 0, 10 * SECOND)).collect();
+        assert!(spreads.iter().all(|spread| *spread < SECOND));
+        for tenth in 0..10 {
+            let from = SECOND / 10 * tenth;
+            let within = spreads.iter().filter(|at| **at >= from && **at < from + SECOND / 10).count();
+            assert!((50..150).contains(&within), "{within} of 1,000 in tenth {tenth}");
+        }
+        assert!(spread(ServiceId(7), 0, Duration::from_millis(5)) < Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,33 @@
+# Boots a systemd of its own over a throw-away copy of this host's root.
+#
+# Runs in a mount namespace of its own, so that all it mounts goes when the last process in it does.
+# Arguments: an empty directory, the machine's name, the cgroups to run in.
+set -e
+fs=$1 name=$2
+shift 2
+for cgroup in "$@"; do echo $$ > "$cgroup/cgroup.procs"; done
+
+mount -t tmpfs -o mode=0755 tmpfs "$fs"
+mkdir "$fs/upper" "$fs/work" "$fs/root"
+root=$fs/root
+mount -t overlay -o "lowerdir=/,upperdir=$fs/upper,workdir=$fs/work" overlay "$root"
+
+# What this host has enabled must not start a second time.
+units=$root/etc/systemd/system
+rm -rf "$units" "$root/etc/systemd/system.conf.d" "$root/etc/systemd/system.control"
+mkdir -p "$units"
+lib=$root/usr/lib/systemd/system
+for wanted in "$lib"/sysinit.target.wants/* "$lib"/local-fs.target.wants/*; do
+    [ -e "$wanted" ] || [ -L "$wanted" ] || continue
+    ln -sf /dev/null "$units/${wanted##*/}"
+done
+for unit in systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket; do
+    ln -sf /dev/null "$units/$unit"
+done
+printf '[Unit]\nDescription=Nothing to set up\n' > "$units/sysinit.target"
+printf '[Unit]\nRequires=dbus.socket\nWants=dbus.service\nAfter=dbus.service\n' > "$units/lab.target"
+
+exec /usr/bin/systemd-nspawn --quiet --settings=no --register=no --keep-unit --console=pipe \
+    --notify-ready=yes --link-journal=no --resolv-conf=off --timezone=off \
+    --directory="$root" --machine="$name" --boot \
+    systemd.unit=lab.target systemd.show_status=no systemd.log_target=null

@@ -1,0 +1,68 @@
+//! One digest over everything that decides what is in the object.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use super::toolchain;
+
+/// Crates that are compiled into the object. Their versions come from the lock file.
+const CRATES: &[&str] = &[
+    "aya-ebpf",
+    "aya-ebpf-bindings",
+    "aya-ebpf-cty",
+    "aya-ebpf-macros",
+    "aya-log-common",
+    "aya-log-ebpf",
+    "aya-log-ebpf-macros",
+];
+
+/// The digest, in the format of `sha256sum` over one virtual file: sources by name, then versions.
+///
+/// Line endings and the order of the file system do not change it.
+pub fn of_sources(root: &Path) -> Result<String> {
+    let mut files = vec!["probe-ebpf/Cargo.toml".to_owned()];
+    let folder = root.join("probe-ebpf/src");
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let name = entry?.file_name().into_string().ok().context("a source file's name is not UTF-8")?;
+        files.push(format!("probe-ebpf/src/{name}"));
+    }
+    files.sort();
+
+    let mut hash = Sha256::new();
+    let mut add = |name: &str, content: &str| {
+        hash.update(format!("{name}\0{}\0{content}", content.len()));
+    };
+    for file in &files {
+        let text = fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
+        add(file, &text.replace("\r\n", "\n"));
+    }
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
+    for name in CRATES {
+        add(name, version(&lock, name).unwrap_or("none"));
+    }
+    add("rust", toolchain::RUST);
+    add("bpf-linker", toolchain::BPF_LINKER);
+    let bytes = hash.finalize();
+    let hex: String = bytes.iter().map(|it| format!("{it:02x}")).collect();
+    Ok(format!("{hex}  probe-ebpf\n"))
+}
+
+/// A package's version in a lock file.
+fn version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
+    let start = lock.find(&format!("name = \"{package}\"\n"))?;
+    lock[start..].lines().nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_versions_by_whole_names() {
+        let lock = "[[package]]\nname = \"aya-ebpf-cty\"\nversion = \"1.0.0\"\n\n[[package]]\nname = \"aya-ebpf\"\nversion = \"2.0.0\"\n";
+        assert_eq!(version(lock, "aya-ebpf"), Some("2.0.0"));
+        assert_eq!(version(lock, "aya"), None);
+    }
+}
