@@ -12,7 +12,7 @@ use hostprobe_tests::{
 
 fn ends_after(path: &str) -> ExitStatus {
     let mut victim = Victim::start();
-    assert_eq!(http::get(victim.port, "/health").unwrap(), (200, "ok".to_owned()));
+    assert_eq!(http::get(victim.port, "/health").expect("an answer"), (200, "ok".to_owned()));
     victim.hit(path);
     victim.wait()
 }

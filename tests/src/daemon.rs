@@ -56,6 +56,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If that takes too long.
+    #[track_caller]
     pub fn ready(&self) -> Value {
         self.wait_for(|event| event_action(event) == "agent.ready", READY)
     }
@@ -92,6 +93,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If none comes in time or the daemon ends, with its last words.
+    #[track_caller]
     pub fn wait_for(&self, such: impl Fn(&Value) -> bool, within: Duration) -> Value {
         self.wait_for_after(Mark(0), such, within)
     }
@@ -100,6 +102,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If none comes in time or the daemon ends, with its last words.
+    #[track_caller]
     pub fn wait_for_after(&self, mark: Mark, such: impl Fn(&Value) -> bool, within: Duration) -> Value {
         let mut skip = mark.0;
         let found = self.process.stdout.wait_for(within, |lines| {
@@ -107,7 +110,10 @@ impl Daemon {
             skip = skip.saturating_sub(lines.len());
             parse(fresh).into_iter().find(|event| such(event))
         });
-        found.unwrap_or_else(|| panic!("no such event within {within:?}; {}", self.last_words()))
+        match found {
+            Some(event) => event,
+            None => panic!("no such event within {within:?}; {}", self.last_words()),
+        }
     }
 
     /// What it wrote to its own log so far.
@@ -133,6 +139,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If it does not end in time.
+    #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.process.stop()
     }
@@ -141,6 +148,7 @@ impl Daemon {
     ///
     /// # Panics
     /// If it does not end in time.
+    #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
         self.process.wait(within)
     }

@@ -8,10 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// Longest wait for a process to end after it was told to.
 const END: Duration = Duration::from_secs(20);
+
+/// Longest wait for the output of a process that has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A stream of lines that a thread fills and tests wait on.
 #[derive(Clone, Debug, Default)]
@@ -22,7 +26,7 @@ pub struct Lines {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<String>,
-    /// The writer closed its end, which for a process means that it is gone.
+    /// No more lines will come.
     closed: bool,
 }
 
@@ -36,10 +40,14 @@ impl Lines {
                 filled.state().lines.push(String::from_utf8_lossy(&line).into_owned());
                 filled.shared.1.notify_all();
             }
-            filled.state().closed = true;
-            filled.shared.1.notify_all();
+            filled.close();
         });
         lines
+    }
+
+    fn close(&self) {
+        self.state().closed = true;
+        self.shared.1.notify_all();
     }
 
     /// All lines so far.
@@ -83,6 +91,9 @@ impl Lines {
 pub struct Running {
     child: Child,
     end: Signal,
+    /// Holds no lines; it is closed when the process has ended. Its output may outlive it in the hands of its
+    /// own children, and so cannot tell.
+    life: Lines,
     /// Its standard output.
     pub stdout: Lines,
     /// Its standard error.
@@ -99,7 +110,17 @@ impl Running {
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let stdout = child.stdout.take().map(Lines::read).unwrap_or_default();
         let stderr = child.stderr.take().map(Lines::read).unwrap_or_default();
-        Self { child, end, stdout, stderr }
+        let life = Lines::default();
+        if let Some(pid) = process_id(child.id()) {
+            let life = life.clone();
+            thread::spawn(move || {
+                // Its status is left for the owner to collect, so the pid stays its own until then.
+                let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while matches!(waitid(WaitId::Pid(pid), options), Err(Errno::INTR)) {}
+                life.close();
+            });
+        }
+        Self { child, end, life, stdout, stderr }
     }
 
     /// Its pid.
@@ -111,6 +132,7 @@ impl Running {
     ///
     /// # Panics
     /// If it does not come in time, with what came instead.
+    #[track_caller]
     pub fn wait_until_it_says(&self, text: &str, lines: &Lines, within: Duration) {
         let said = |lines: &[String]| lines.iter().any(|line| line.contains(text)).then_some(());
         if lines.wait_for(within, said).is_none() {
@@ -121,7 +143,7 @@ impl Running {
 
     /// Sends a signal, if the process is not gone already.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.pid()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = process_id(self.pid()) {
             let _ = kill_process(pid, signal);
         }
     }
@@ -130,13 +152,20 @@ impl Running {
     ///
     /// # Panics
     /// If it does not in time.
+    #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
-        // Its output ends with it, unless a child of its own holds on to it.
-        assert!(self.stdout.wait_for_end(within), "pid {} is still running after {within:?}", self.pid());
+        assert!(self.life.wait_for_end(within), "pid {} is still running after {within:?}", self.pid());
+        // What it said last is still on its way.
+        self.stdout.wait_for_end(LAST_WORDS);
+        self.stderr.wait_for_end(LAST_WORDS);
         self.child.wait().expect("a child can be waited for")
     }
 
     /// Tells it to end, and waits until it has.
+    ///
+    /// # Panics
+    /// If it has not after a while.
+    #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(self.end);
         self.wait(END)
@@ -147,10 +176,41 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             self.signal(self.end);
-            if !self.stdout.wait_for_end(END) {
+            if !self.life.wait_for_end(END) {
                 let _ = self.child.kill();
             }
             let _ = self.child.wait();
+        }
+    }
+}
+
+fn process_id(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Running {
+        Running::start(Command::new("/bin/sh").args(["-c", script]), Signal::KILL)
+    }
+
+    #[test]
+    fn lines_and_the_end_are_awaited() {
+        let mut process = shell("echo one; echo two >&2; read never < /dev/null; exit 3");
+        process.wait_until_it_says("one", &process.stdout, END);
+        assert_eq!(process.wait(END).code(), Some(3));
+        assert_eq!((process.stdout.all(), process.stderr.all()), (vec!["one".into()], vec!["two".into()]));
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_output_open_does_not_hide_the_end() {
+        let mut keeper = shell("tail -f /dev/null & echo $!; exit 4");
+        assert_eq!(keeper.wait(END).code(), Some(4));
+        let pid = keeper.stdout.all()[0].parse().expect("the child's pid");
+        if let Some(pid) = process_id(pid) {
+            let _ = kill_process(pid, Signal::KILL);
         }
     }
 }

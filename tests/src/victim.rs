@@ -44,6 +44,7 @@ impl Victim {
     }
 
     /// Waits for its end.
+    #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait(Duration::from_secs(20))
     }

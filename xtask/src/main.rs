@@ -1,6 +1,10 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 
+mod cargo;
+mod check;
 mod ebpf;
+mod run;
+mod test;
 
 use std::process::ExitCode;
 
@@ -16,6 +20,15 @@ struct Arguments {
 /// One variant a command; each command is a module of its own.
 #[derive(Subcommand)]
 enum Command {
+    /// Build the daemon in release mode and run it: `cargo xtask run -- --config FILE`
+    Run(run::Arguments),
+    /// Get the real servers the tests need, then run every test of the workspace
+    ///
+    /// As root on Debian, missing packages are installed and their services are not started. Elsewhere they
+    /// are named, and what needs them is skipped, or fails with CI=true.
+    Test(test::Arguments),
+    /// Check format, lints, documentation, and the links of the Markdown pages
+    Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
     BuildEbpf,
     /// Rebuild the eBPF programs elsewhere and compare with the checked-in object
@@ -26,6 +39,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Test(arguments) => test::test(&arguments),
+        Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),
     };

@@ -43,8 +43,11 @@ pub(super) struct Http {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kernel {
+    /// Size of the ring that wakes the daemon at once; 256KiB if not given.
     pub(super) urgent_ring: At<Text<Size>>,
+    /// Size of the ring that is read about once a second; 1MiB if not given.
     pub(super) bulk_ring: At<Text<Size>>,
+    /// Deaths outside of all services that are reported a second, per cgroup; 50 if not given.
     pub(super) unwatched_exits_per_second: At<Whole>,
 }
 
@@ -65,7 +68,9 @@ pub(super) struct Service {
     pub(super) exec: At<Vec<Spanned<String>>>,
     #[serde(rename = "match")]
     pub(super) matcher: At<Table<Matcher>>,
+    /// With `exec`: the file its output is appended to; `/var/log/hostprobe/NAME.log` if not given.
     pub(super) output: At<String>,
+    /// With `exec`: the folder it runs in; `/` if not given.
     pub(super) directory: At<String>,
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,

@@ -1,0 +1,59 @@
+//! `cargo xtask check`: everything that can be said without running the product.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo::{command, insist, root};
+
+/// Checks format, lints, documentation and links.
+pub fn check() -> Result<()> {
+    insist(&mut command(&["fmt", "--all", "--check"]))?;
+    insist(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    insist(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    links()
+}
+
+/// Insists that every relative link of the Markdown pages leads somewhere.
+fn links() -> Result<()> {
+    let mut pages = vec![root().join("README.md")];
+    if let Ok(entries) = fs::read_dir(root().join("docs")) {
+        pages.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    let mut broken = Vec::new();
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md") && page.exists()) {
+        let text = fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
+        let lost = targets(&text).filter(|target| !leads_somewhere(page, target));
+        broken.extend(lost.map(|target| format!("{}: {target}", page.display())));
+    }
+    ensure!(broken.is_empty(), "links to files that do not exist:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+/// The targets of `[text](target)` and `![text](target)`.
+fn targets(text: &str) -> impl Iterator<Item = &str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '\n']).next())
+}
+
+fn leads_somewhere(page: &Path, target: &str) -> bool {
+    let path = target.split('#').next().unwrap_or_default();
+    let elsewhere = path.is_empty() || path.contains("://") || path.starts_with("mailto:");
+    elsewhere || page.parent().map_or_else(PathBuf::new, Path::to_owned).join(path).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_found_and_followed() {
+        let text = "see [a](docs/a.md#part), ![b](b.png \"title\") and [c](https://example.org)";
+        assert_eq!(targets(text).collect::<Vec<_>>(), ["docs/a.md#part", "b.png", "https://example.org"]);
+        let page = root().join("README.md");
+        assert!(leads_somewhere(&page, "Cargo.toml#workspace") && leads_somewhere(&page, "#top"));
+        assert!(!leads_somewhere(&page, "nowhere.md"));
+    }
+}
