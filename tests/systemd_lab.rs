@@ -9,19 +9,23 @@ use hostprobe::{
     fact::{ProcessKey, ServiceId, UnitState},
 };
 use hostprobe_tests::systemd::SystemdLab;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use tokio::{sync::mpsc, time::timeout};
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(20);
 
 fn run<F: Future>(test: F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(test)
 }
 
 fn kill(pid: u32) -> Timestamp {
     let at = Timestamp::now();
-    kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), Signal::KILL).expect("it lives");
     at
 }
 
@@ -53,10 +57,10 @@ async fn judged(
 ) -> UnitJudgement {
     let settled = async {
         loop {
-            let state = systemd.unit_state(unit).await.unwrap();
-            match judge(&state, &died, at, Some(before)) {
-                UnitJudgement::Stale => {}
-                judgement => return judgement,
+            let state = systemd.unit_state(unit).await.expect("a state");
+            let judgement = judge(&state, &died, at, Some(before));
+            if judgement != UnitJudgement::Stale {
+                return judgement;
             }
         }
     };
@@ -154,20 +158,17 @@ fn each_way_to_die_has_its_judgement() {
             lab.systemctl(&["start", &unit]).unwrap();
             let before = systemd.unit_state(&unit).await.unwrap();
             let main = before.main.unwrap_or_else(|| panic!("{unit} runs: {before:?}"));
-            let process = rustix::process::pidfd_open(
-                Pid::from_raw(main.pid.cast_signed()).unwrap(),
-                rustix::process::PidfdFlags::empty(),
-            );
+            let process = Pid::from_raw(main.pid.cast_signed()).unwrap();
+            let process = pidfd_open(process, PidfdFlags::empty()).unwrap();
             match deed {
                 "" => drop(kill(main.pid)),
                 "wait" => {}
                 verb => drop(lab.systemctl(&[verb, "--no-block", &unit]).unwrap()),
             }
             // A pidfd becomes readable when its process has died.
-            let died =
-                tokio::io::unix::AsyncFd::with_interest(process.unwrap(), tokio::io::Interest::READABLE);
-            let died = died.unwrap();
-            let _ready = timeout(LONG, died.readable()).await.expect("it dies").unwrap();
+            let mut died = [PollFd::new(&process, PollFlags::IN)];
+            let limit = Timespec { tv_sec: 20, tv_nsec: 0 };
+            assert_eq!(poll(&mut died, Some(&limit)), Ok(1), "{unit} dies");
             let judgement = judged(&systemd, &unit, main, Timestamp::now(), &before.invocation_id).await;
             let state = systemd.unit_state(&unit).await.unwrap();
             assert!(right(&judgement), "{name}: {judgement:?}, now {state:?}");

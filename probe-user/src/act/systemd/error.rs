@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zbus::fdo;
+
 /// A question to systemd, or an order, that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemdError {
@@ -85,17 +87,15 @@ impl SystemdError {
             Self::Connect { .. } | Self::NoManager { .. } | Self::Hidden { .. } | Self::Timeout { .. } => {
                 true
             }
-            Self::Call { source, .. } => match source {
-                zbus::Error::InputOutput(_) => true,
-                zbus::Error::FDO(error) => matches!(
-                    **error,
-                    zbus::fdo::Error::ServiceUnknown(_)
-                        | zbus::fdo::Error::NameHasNoOwner(_)
-                        | zbus::fdo::Error::NoReply(_)
-                        | zbus::fdo::Error::Disconnected(_)
-                ),
-                _ => false,
-            },
+            Self::Call { source: zbus::Error::InputOutput(_), .. } => true,
+            Self::Call { source: zbus::Error::FDO(error), .. } => matches!(
+                **error,
+                fdo::Error::ServiceUnknown(_)
+                    | fdo::Error::NameHasNoOwner(_)
+                    | fdo::Error::NoReply(_)
+                    | fdo::Error::Disconnected(_)
+            ),
+            Self::Call { .. } => false,
             Self::NoSuchUnit { .. } | Self::Denied { .. } | Self::Answer { .. } => false,
         }
     }
@@ -109,23 +109,18 @@ impl SystemdError {
                 | "org.freedesktop.systemd1.LoadFailed"
                 | "org.freedesktop.systemd1.UnitMasked"
                 | "org.freedesktop.systemd1.BadUnitSetting" => return Self::NoSuchUnit { call, message },
-                "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired" => {
-                    return Self::Denied { call, message };
-                }
                 _ => {}
             }
         }
         if let zbus::Error::FDO(inner) = &error {
-            match inner.as_ref() {
-                zbus::fdo::Error::AccessDenied(message)
-                | zbus::fdo::Error::InteractiveAuthorizationRequired(message) => {
-                    return Self::Denied { message: message.clone(), call };
-                }
-                // All our arguments are sound except for the names users give.
-                zbus::fdo::Error::InvalidArgs(message) => {
-                    return Self::NoSuchUnit { message: message.clone(), call };
-                }
-                _ => {}
+            if let fdo::Error::AccessDenied(message) | fdo::Error::InteractiveAuthorizationRequired(message) =
+                inner.as_ref()
+            {
+                return Self::Denied { message: message.clone(), call };
+            }
+            // Of all our arguments only the unit's name comes from a user.
+            if let fdo::Error::InvalidArgs(message) = inner.as_ref() {
+                return Self::NoSuchUnit { message: message.clone(), call };
             }
         }
         Self::Call { call, source: error }

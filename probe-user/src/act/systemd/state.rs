@@ -120,10 +120,7 @@ fn invocation_id(properties: &Properties<'_>) -> String {
     let Some(Variant::Array(bytes)) = properties.get("InvocationID") else { return String::new() };
     bytes
         .iter()
-        .filter_map(|byte| match byte {
-            Variant::U8(byte) => Some(format!("{byte:02x}")),
-            _ => None,
-        })
+        .filter_map(|byte| if let Variant::U8(byte) = byte { Some(format!("{byte:02x}")) } else { None })
         .collect()
 }
 
