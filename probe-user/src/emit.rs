@@ -29,7 +29,6 @@ use crate::{
     fact::{EventId, Fact, Incident, ServiceState},
 };
 
-
 /// A sink could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
