@@ -72,7 +72,7 @@ impl Daemon {
         while let Some(effect) = self.desk.next_effect() {
             self.hands.carry_out(effect, &self.config);
         }
-        self.desk.publish_changes(&self.engine);
+        self.desk.publish_changes(&self.engine, &self.config);
     }
 
     /// Takes in what the kernel has told since.
@@ -213,7 +213,7 @@ impl Daemon {
         }
         self.look_for_main(|_| true);
         self.hands.sample_usage(&self.config, &self.enricher);
-        self.desk.every_second(now, &self.engine);
+        self.desk.every_second(now, &self.engine, &self.config, self.hands.alerts_waiting());
     }
 
     fn observe(&mut self, observation: Observation) {

@@ -170,4 +170,4 @@ pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::In
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

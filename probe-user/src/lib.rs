@@ -15,7 +15,7 @@ pub mod fact;
 pub mod host;
 pub mod kernel;
 pub mod probe;
-//pub mod serve;
+pub mod serve;
 
 use std::future::Future;
 

@@ -1,26 +1,34 @@
 //! The desk where everything that is said passes: to the event stream, the metrics and the onlookers.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
 
 use crate::{
     clock::Timestamp,
+    config::Config,
     emit::Emitter,
     engine::{Effect, Engine, Outbox},
-    fact::{EventId, Fact, ProbeReport},
+    fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport},
+    serve::{Counters, Metrics, ServiceView, View},
 };
 
 /// The way out for facts, and the engine's in-tray of wishes.
 pub struct Desk {
-    pub(super) emitter: Emitter,
-    pub(super) effects: VecDeque<Effect>,
+    emitter: Emitter,
+    metrics: Arc<Metrics>,
+    views: watch::Sender<Arc<View>>,
+    coverage: Vec<HookCoverage>,
+    effects: VecDeque<Effect>,
+    counters: Counters,
+    ready: bool,
     /// Something that onlookers see has changed.
-    pub(super) changed: bool,
+    changed: bool,
 }
 
 impl Outbox for Desk {
     fn emit(&mut self, fact: Fact, at: Timestamp) -> EventId {
-        self.changed |= matches!(fact, Fact::ServiceState(..) | Fact::Incident(..));
-        self.emitter.emit(&fact, at)
+        self.say(fact, at)
     }
 
     fn act(&mut self, effect: Effect) {
@@ -29,33 +37,102 @@ impl Outbox for Desk {
 }
 
 impl Desk {
+    /// An empty desk; `views` is where onlookers look.
+    pub(super) fn new(
+        emitter: Emitter,
+        coverage: Vec<HookCoverage>,
+        views: watch::Sender<Arc<View>>,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new(emitter.names().clone()));
+        let (effects, counters) = (VecDeque::new(), Counters::default());
+        Self { emitter, metrics, views, coverage, effects, counters, ready: false, changed: true }
+    }
+
     /// Says a fact.
     pub(super) fn say(&mut self, fact: Fact, at: Timestamp) -> EventId {
-        self.emit(fact, at)
+        match &fact {
+            Fact::ServiceState(..) => self.changed = true,
+            Fact::Incident(phase, _) => {
+                self.changed = true;
+                self.counters.incidents += u64::from(*phase == Phase::Open);
+            }
+            Fact::Restart(restart) => self.counters.restarts += u64::from(restart.action == Action::Done),
+            Fact::AgentReady(_) => {
+                self.ready = true;
+                self.changed = true;
+            }
+            Fact::AgentStart(_)
+            | Fact::AgentReload(_)
+            | Fact::AgentStop(_)
+            | Fact::ProcessExit(..)
+            | Fact::OomKill(..)
+            | Fact::Listener(..)
+            | Fact::Unit(..)
+            | Fact::Probe(..)
+            | Fact::Alert(_)
+            | Fact::Loss { .. } => {}
+        }
+        self.metrics.observe(&fact);
+        self.emitter.emit(&fact, at)
     }
 
     /// Counts a probe's result, told or not.
-    pub(super) fn probed(&mut self, _report: &ProbeReport) {}
+    pub(super) fn probed(&mut self, report: &ProbeReport) {
+        self.metrics.probe(report);
+    }
 
     /// The next wish of the engine.
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
+    /// What `/metrics` shows.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// Shows onlookers the services, if anything but their response times has changed.
-    pub(super) fn publish_changes(&mut self, engine: &Engine) {
+    pub(super) fn publish_changes(&mut self, engine: &Engine, config: &Config) {
         if std::mem::take(&mut self.changed) {
-            self.publish(engine);
+            self.publish(engine, config);
         }
     }
 
     /// Shows onlookers the services as they stand, and reports what was lost on the way to the sinks.
-    pub(super) fn every_second(&mut self, now: Timestamp, engine: &Engine) {
+    pub(super) fn every_second(
+        &mut self,
+        now: Timestamp,
+        engine: &Engine,
+        config: &Config,
+        alerts_waiting: u64,
+    ) {
         self.emitter.report_losses(now);
-        self.publish(engine);
+        self.metrics.stream_lost(self.emitter.lost());
+        self.counters.alerts_waiting = alerts_waiting;
+        self.publish(engine, config);
     }
 
-    fn publish(&mut self, _engine: &Engine) {}
+    fn publish(&mut self, engine: &Engine, config: &Config) {
+        self.counters.events = self.emitter.said();
+        self.counters.events_lost = self.emitter.lost();
+        let services =
+            config.services.iter().zip(engine.view()).zip(0..).map(|((spec, view), at)| ServiceView {
+                name: spec.name.clone(),
+                unit: self.emitter.names().unit(crate::fact::ServiceId(at)).map(str::to_owned),
+                critical: spec.critical,
+                state: view.state,
+                response_time: view.response_time,
+                error: view.error,
+                verdict: view.incident.as_ref().map(|incident| incident.verdict),
+                incident: view.incident.map(|incident| incident.id),
+            });
+        self.views.send_replace(Arc::new(View {
+            ready: self.ready,
+            services: services.collect(),
+            coverage: self.coverage.clone(),
+            counters: self.counters,
+        }));
+    }
 
     /// Writes out what is queued.
     pub(super) fn flush(self, patience: Duration) {

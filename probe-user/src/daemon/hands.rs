@@ -7,11 +7,13 @@ use tokio::sync::mpsc;
 
 use crate::{
     act::{
+        alert::{Alert, Alerter},
         command,
         supervisor::Keeper,
         systemd::{JobOutcome, Systemd, UnitChange},
     },
     config::{Config, Identity},
+    emit::Names,
     engine::{Effect, Usage},
     enrich::Enricher,
     fact::{RestartMethod, ServiceId, UnitState},
@@ -22,6 +24,9 @@ use super::usage::Sampler;
 
 /// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
 const UNIT_START: Duration = Duration::from_secs(95);
+
+/// How long the last alerts may take to be delivered at the end.
+const LAST_ALERTS: Duration = Duration::from_secs(2);
 
 /// How something that was asked for went.
 pub enum Outcome {
@@ -43,6 +48,9 @@ pub struct Hands {
     pub(super) systemd: Result<Arc<Systemd>, String>,
     pub(super) keepers: HashMap<ServiceId, Keeper>,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
+    /// None once the daemon is ending.
+    pub(super) alerter: Option<Alerter>,
+    pub(super) names: Names,
     pub(super) sampler: Sampler,
 }
 
@@ -72,7 +80,9 @@ impl Hands {
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
             Effect::Alert { incident, resolved } => {
-                let _ = (incident, resolved);
+                if let Some(alerter) = &self.alerter {
+                    alerter.notify(Alert { incident, names: self.names.clone(), resolved });
+                }
             }
         }
     }
@@ -142,7 +152,12 @@ impl Hands {
         self.sampler.sample(config, enricher, &self.outcomes);
     }
 
-    /// Ends what the supervisor started.
+    /// How many alerts wait to be delivered.
+    pub(super) fn alerts_waiting(&self) -> u64 {
+        self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
+    }
+
+    /// Ends what the supervisor started, and delivers the last alerts.
     pub(super) async fn stop(&mut self) {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
@@ -150,6 +165,12 @@ impl Hands {
             stops.spawn(async move { keeper.stop().await });
         }
         stops.join_all().await;
+        if let Some(alerter) = self.alerter.take() {
+            let waiting = alerter.shutdown(LAST_ALERTS).await;
+            if waiting > 0 {
+                tracing::warn!(waiting, "alerts were not delivered");
+            }
+        }
     }
 }
 

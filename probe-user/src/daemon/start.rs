@@ -1,10 +1,10 @@
 //! Puts the daemon together, in the order that leaves no gap: the kernel is listened to first, then the host
 //! is looked at, then services are started and probed.
 
-use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
 
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     act::{
+        alert::{AlertError, Alerter},
         supervisor::{Keeper, Report},
         systemd::{Systemd, UnitChange},
     },
@@ -29,6 +30,7 @@ use crate::{
     host::{ProcReader, ReadError},
     kernel::{Hook, Kernel, KernelError, Options},
     probe::{Clients, Prober},
+    serve::{self, Metrics, View},
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -63,6 +65,9 @@ pub enum RunError {
     /// `/proc` cannot be read.
     #[error("this host cannot be looked at: {0}; mount /proc")]
     Host(#[from] ReadError),
+    /// A receiver of alerts cannot be set up.
+    #[error(transparent)]
+    Alerts(#[from] AlertError),
     /// The probes' client cannot be made.
     #[error("the probes cannot be set up: {0}")]
     Probes(#[from] crate::probe::ClientError),
@@ -90,11 +95,10 @@ impl Daemon {
         let (mut kernel, coverage) = attach(&config.kernel, options.kernel_log)?;
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
-        let mut desk = Desk {
-            emitter: Emitter::new(origin, Names::of(&config), vec![Sink::open(&config.events)?]),
-            effects: VecDeque::new(),
-            changed: true,
-        };
+        let names = Names::of(&config);
+        let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
+        let (views, view) = watch::channel(Arc::default());
+        let mut desk = Desk::new(emitter, coverage.clone(), views);
         let file = options.config_file.as_ref().map(|file| file.display().to_string());
         desk.say(Fact::AgentStart(file), Timestamp::now());
         let mut records = Vec::new();
@@ -114,6 +118,8 @@ impl Daemon {
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
+        let page = show(config.http, origin.clone(), view, desk.metrics()).await;
+        let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let prober = Prober::new(Clients::new()?, probes);
         let hands = Hands {
             outcomes,
@@ -121,6 +127,8 @@ impl Daemon {
             systemd: Err("its bus is not connected yet".to_owned()),
             keepers: Default::default(),
             probes: Default::default(),
+            alerter: Some(alerter),
+            names,
             sampler: Sampler::new(reader.clone()),
         };
         let mut daemon = Self { config, kernel, records, enricher, engine, desk, hands, stopping: false };
@@ -234,6 +242,35 @@ fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<Hoo
                 lacking: Vec::new(),
             };
             Ok((None, Hook::ALL.map(hook).to_vec()))
+        }
+    }
+}
+
+/// Serves health and metrics, and returns the address for people. Where it cannot listen, the daemon goes on
+/// without: watching matters more than being watched.
+async fn show(
+    address: Option<SocketAddr>,
+    origin: Origin,
+    view: watch::Receiver<Arc<View>>,
+    metrics: Arc<Metrics>,
+) -> Option<String> {
+    let address = address?;
+    match serve::bind(address).await {
+        Ok(listener) => {
+            let page = format!("http://{}/", listener.local_addr().unwrap_or(address));
+            tracing::info!("health and metrics are at {page}");
+            tokio::spawn(async move {
+                if let Err(error) =
+                    serve::serve(listener, origin, view, metrics, std::future::pending()).await
+                {
+                    tracing::error!(%error, "health and metrics are no longer served");
+                }
+            });
+            Some(page)
+        }
+        Err(error) => {
+            tracing::error!("health and metrics are not served: {error}");
+            None
         }
     }
 }

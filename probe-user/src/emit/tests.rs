@@ -1,6 +1,6 @@
 //! Every fact, rendered, checked against the schema, and written.
 
-mod samples;
+pub(crate) mod samples;
 
 use std::{collections::HashSet, io, sync::mpsc};
 

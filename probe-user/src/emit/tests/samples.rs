@@ -79,6 +79,13 @@ pub fn incident() -> Fact {
     Fact::Incident(Phase::Open, an_incident())
 }
 
+/// The end of an incident, this long after the fault.
+pub fn recovered(after: Duration) -> Fact {
+    let mut incident = an_incident();
+    incident.timing.healthy = Some(after);
+    Fact::Incident(Phase::Resolve, incident)
+}
+
 fn an_incident() -> Incident {
     Incident {
         id: IncidentId(3),

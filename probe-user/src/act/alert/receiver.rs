@@ -1,0 +1,201 @@
+//! The task that empties one receiver's outbox.
+
+use std::sync::Arc;
+
+use reqwest::{Client, StatusCode, Url};
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    Alert, AlertError, Pace, Shared,
+    client::{client, reason},
+    format::Look,
+    outbox::{Message, Next, back_off},
+};
+use crate::{config::Secret, emit::redact, fact::AlertOutcome};
+
+/// As much of a refusal as is quoted, in bytes.
+const QUOTED: usize = 300;
+
+/// One receiver of alerts.
+pub(super) struct Receiver {
+    url: Url,
+    /// Scheme and host: a path may hold a token.
+    name: String,
+    client: Client,
+    look: Look,
+    pace: Pace,
+    shared: Arc<Shared>,
+    outcomes: mpsc::Sender<AlertOutcome>,
+    closing: watch::Receiver<bool>,
+}
+
+/// Why a delivery failed.
+struct Failure {
+    why: String,
+    /// The receiver answers, but will not have this message; others may fare better.
+    refused: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(
+        webhook: &Secret,
+        look: Look,
+        pace: Pace,
+        shared: Arc<Shared>,
+        outcomes: mpsc::Sender<AlertOutcome>,
+        closing: watch::Receiver<bool>,
+    ) -> Result<Self, AlertError> {
+        let bad = |reason: String| AlertError::Webhook { webhook: webhook.to_string(), reason };
+        let url = Url::parse(webhook.expose()).map_err(|error| bad(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(bad(format!("its scheme is {}", url.scheme())));
+        }
+        let name = url.origin().ascii_serialization();
+        let client = client(&url, pace.timeout)
+            .map_err(|error| AlertError::Client { receiver: name.clone(), reason: reason(error) })?;
+        Ok(Self { url, name, client, look, pace, shared, outcomes, closing })
+    }
+
+    /// Delivers until the daemon ends, and then gives what waits a last try.
+    pub(super) async fn run(mut self) {
+        let mut outages = 0;
+        let mut paused_until: Option<Instant> = None;
+        let mut remind_at = Instant::now() + self.pace.refresh;
+        while !*self.closing.borrow() {
+            self.report_given_up().await;
+            let now = Instant::now();
+            let next = match paused_until.filter(|until| *until > now) {
+                Some(until) => Next::Wait(until),
+                None => self.shared.outbox().next(now),
+            };
+            let wake = match next {
+                Next::Deliver(message) => {
+                    if self.deliver(*message).await {
+                        (outages, paused_until) = (0, None);
+                    } else {
+                        outages += 1;
+                        let wait = back_off(outages, self.pace.first_retry, self.pace.longest_retry);
+                        paused_until = Some(Instant::now() + wait);
+                    }
+                    continue;
+                }
+                Next::Wait(until) => until.min(remind_at),
+                Next::Empty => remind_at,
+            };
+            tokio::select! {
+                () = self.shared.filled.notified() => {}
+                _ = self.closing.changed() => {}
+                () = sleep_until(wake) => {}
+            }
+            if Instant::now() >= remind_at {
+                self.remind().await;
+                remind_at = Instant::now() + self.pace.refresh;
+            }
+        }
+        self.last_try().await;
+    }
+
+    /// Delivers one message and reports how that went; false if the receiver is out of reach.
+    async fn deliver(&self, message: Message) -> bool {
+        let failure = self.post(&self.look.message(&message)).await.err();
+        let outcome = self.outcome(&message.told.alert, message.attempts, failure.as_ref());
+        match failure {
+            None => {
+                self.shared.outbox().delivered(message);
+                self.report(outcome).await;
+                true
+            }
+            Some(failure) => {
+                let wait = back_off(message.attempts, self.pace.first_retry, self.pace.longest_retry);
+                let not_before = failure.refused.then(|| Instant::now() + wait);
+                let news = self.shared.outbox().failed(&message, not_before);
+                if news {
+                    self.report(outcome).await;
+                }
+                failure.refused
+            }
+        }
+    }
+
+    /// Reminds the receiver of what is on. If that fails, the next reminder is as good.
+    async fn remind(&self) {
+        let firing = self.shared.outbox().firing();
+        if let Some(body) = self.look.reminder(&firing)
+            && let Err(failure) = self.post(&body).await
+        {
+            tracing::debug!("{} could not be reminded: {}", self.name, failure.why);
+        }
+    }
+
+    /// Tries each waiting message once more, and stops at the first sign that it is in vain.
+    async fn last_try(&self) {
+        loop {
+            let next = self.shared.outbox().next(Instant::now());
+            match next {
+                Next::Deliver(message) => {
+                    if !self.deliver(*message).await {
+                        return;
+                    }
+                }
+                Next::Wait(_) | Next::Empty => return,
+            }
+        }
+    }
+
+    async fn post(&self, body: &Value) -> Result<(), Failure> {
+        let request = self.client.post(self.url.clone()).json(body);
+        let unreached = |error| Failure { why: reason(error), refused: false };
+        let mut answer = request.send().await.map_err(unreached)?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let mut quoted = Vec::new();
+        while quoted.len() < QUOTED
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            quoted.extend_from_slice(&chunk[..chunk.len().min(QUOTED - quoted.len())]);
+        }
+        let words = String::from_utf8_lossy(&quoted);
+        let words = words.trim();
+        let why = if words.is_empty() {
+            format!("it answered {status}")
+        } else {
+            format!("it answered {status}: {}", redact(words))
+        };
+        let busy = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        Err(Failure { why, refused: !status.is_server_error() && !busy })
+    }
+
+    async fn report_given_up(&self) {
+        let given_up = self.shared.outbox().take_given_up();
+        for alert in given_up {
+            let failure = Failure {
+                why: format!("{} alerts were waiting already, and this was the oldest", super::CAPACITY),
+                refused: true,
+            };
+            self.report(self.outcome(&alert, 0, Some(&failure))).await;
+        }
+    }
+
+    fn outcome(&self, alert: &Alert, attempts: u32, failure: Option<&Failure>) -> AlertOutcome {
+        AlertOutcome {
+            incident: alert.incident.id,
+            service: alert.incident.service,
+            receiver: self.name.clone(),
+            severity: alert.incident.severity,
+            resolved: alert.resolved,
+            attempts,
+            error: failure.map(|failure| failure.why.clone()),
+        }
+    }
+
+    async fn report(&self, outcome: AlertOutcome) {
+        // Nobody listens any more when the daemon is ending; the delivery itself still counts.
+        let _ = self.outcomes.send(outcome).await;
+    }
+}

@@ -1,0 +1,116 @@
+//! What `/health` answers.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{ServiceView, View};
+use crate::{emit::wire, fact::ServiceState};
+
+/// How well it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// All is well.
+    Healthy,
+    /// It works, but not all of it, or not as it should.
+    Degraded,
+    /// It fails.
+    Unhealthy,
+}
+
+/// The answer of `/health`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Health {
+    /// The host as a whole: unhealthy if a critical service fails, degraded if anything else is not healthy.
+    pub status: Status,
+    /// When this was said: RFC 3339, UTC.
+    pub timestamp: String,
+    /// Service by service.
+    pub checks: BTreeMap<String, Check>,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// How well it is.
+    pub status: Status,
+    /// How long its last probe took, in milliseconds; null where none has answered yet.
+    pub response_time_ms: Option<f64>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The verdict of its open incident.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<wire::Verdict>,
+}
+
+impl Health {
+    /// The health of what is shown.
+    pub fn of(view: &View) -> Self {
+        let weights = view.services.iter().map(|service| match status(service.state) {
+            Status::Unhealthy if !service.critical => Status::Degraded,
+            other @ (Status::Healthy | Status::Degraded | Status::Unhealthy) => other,
+        });
+        // A daemon that does not watch yet cannot vouch for anything.
+        let own = if view.ready { Status::Healthy } else { Status::Degraded };
+        Self {
+            status: weights.fold(own, Status::max),
+            timestamp: format!("{:.3}", jiff::Timestamp::now()),
+            checks: view.services.iter().map(|s| (s.name.clone(), check(s))).collect(),
+        }
+    }
+}
+
+fn check(service: &ServiceView) -> Check {
+    Check {
+        status: status(service.state),
+        response_time_ms: service.response_time.map(|took| took.as_micros() as f64 / 1000.0),
+        error: service.error.clone(),
+        verdict: service.verdict.map(Into::into),
+    }
+}
+
+/// A state in the three words of this page. What is starting, stopped or not watched is not known to be well.
+const fn status(state: ServiceState) -> Status {
+    match state {
+        ServiceState::Healthy => Status::Healthy,
+        ServiceState::Starting | ServiceState::Degraded | ServiceState::Stopped | ServiceState::Paused => {
+            Status::Degraded
+        }
+        ServiceState::Unhealthy | ServiceState::Down => Status::Unhealthy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::tests::service;
+
+    fn overall(services: &[(bool, ServiceState)]) -> Status {
+        let services = services
+            .iter()
+            .map(|(critical, state)| ServiceView { critical: *critical, ..service("s", *state) })
+            .collect();
+        Health::of(&View { ready: true, services, ..View::default() }).status
+    }
+
+    #[test]
+    fn only_a_critical_failure_is_unhealthy() {
+        use ServiceState::{Degraded, Down, Healthy, Paused, Starting, Stopped, Unhealthy};
+        assert_eq!(overall(&[]), Status::Healthy);
+        assert_eq!(overall(&[(true, Healthy)]), Status::Healthy);
+        for state in [Starting, Degraded, Stopped, Paused] {
+            assert_eq!(overall(&[(true, Healthy), (true, state)]), Status::Degraded);
+        }
+        for state in [Unhealthy, Down] {
+            assert_eq!(overall(&[(false, state)]), Status::Degraded);
+            assert_eq!(overall(&[(true, state), (false, Healthy)]), Status::Unhealthy);
+        }
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_ready_vouches_for_nothing() {
+        assert_eq!(Health::of(&View::default()).status, Status::Degraded);
+    }
+}

@@ -1,0 +1,247 @@
+//! Metrics in the OpenMetrics format: blackbox_exporter's names for probes, `hostprobe_*` for the rest.
+
+mod labels;
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use prometheus_client::{
+    encoding::text,
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    registry::Registry,
+};
+
+use self::labels::{
+    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, RestartLabels,
+    ServiceLabels, StateLabels,
+};
+use crate::{
+    emit::Names,
+    fact::{
+        Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServiceId,
+        ServiceState,
+    },
+};
+
+/// The content type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// From a restart that is over at once to one that took a quarter of an hour, in seconds.
+const RECOVERY_BUCKETS: [f64; 14] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
+
+const STATES: [ServiceState; 7] = [
+    ServiceState::Starting,
+    ServiceState::Healthy,
+    ServiceState::Degraded,
+    ServiceState::Unhealthy,
+    ServiceState::Down,
+    ServiceState::Stopped,
+    ServiceState::Paused,
+];
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// The daemon's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    names: Mutex<Names>,
+    probe_success: Family<ProbeLabels, Gauge>,
+    probe_duration: Family<ProbeLabels, Seconds>,
+    exits: Family<ExitLabels, Counter>,
+    oom_kills: Family<ServiceLabels, Counter>,
+    restarts: Family<RestartLabels, Counter>,
+    lost: Family<LossLabels, Counter>,
+    recovery: Family<ServiceLabels, Histogram>,
+    incidents: Family<IncidentLabels, Counter>,
+    state: Family<StateLabels, Gauge>,
+    alerts: Family<AlertLabels, Counter>,
+    hooks: Family<HookLabels, Gauge>,
+}
+
+impl Metrics {
+    /// Metrics of these services, all of which are starting.
+    pub fn new(names: Names) -> Self {
+        let mut registry = Registry::default();
+        let probe_success = Family::default();
+        let probe_duration = Family::default();
+        registry.register("probe_success", "Whether the last probe succeeded", probe_success.clone());
+        registry.register(
+            "probe_duration_seconds",
+            "How long the last probe took, in seconds",
+            probe_duration.clone(),
+        );
+        let own = registry.sub_registry_with_prefix("hostprobe");
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        own.register("build", "The version of hostprobe", version);
+        let exits = Family::default();
+        own.register("process_exits", "Processes that ended, by service and manner", exits.clone());
+        let oom_kills = Family::default();
+        own.register("oom_kills", "Processes that the OOM killer chose, by service", oom_kills.clone());
+        let restarts = Family::default();
+        own.register("restarts", "Restarts done, failed or held", restarts.clone());
+        let lost = Family::default();
+        own.register("events_lost", "What was lost on its way, by class", lost.clone());
+        let recovery = Family::new_with_constructor(recovery_histogram as fn() -> Histogram);
+        own.register(
+            "recovery_seconds",
+            "From the fault to the service being healthy, or listening, again, in seconds",
+            recovery.clone(),
+        );
+        let incidents = Family::default();
+        own.register("incidents", "Incidents opened, by service and first verdict", incidents.clone());
+        let state = Family::default();
+        own.register("service_state", "1 for the state each service is in, else 0", state.clone());
+        let alerts = Family::default();
+        own.register("alerts", "Alerts sent, and alerts that failed at least once", alerts.clone());
+        let hooks = Family::default();
+        own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
+        let metrics = Self {
+            registry,
+            names: Mutex::default(),
+            probe_success,
+            probe_duration,
+            exits,
+            oom_kills,
+            restarts,
+            lost,
+            recovery,
+            incidents,
+            state,
+            alerts,
+            hooks,
+        };
+        metrics.rename(names);
+        metrics
+    }
+
+    /// Takes over the services of another configuration; what was measured of the present moment of the old ones
+    /// is forgotten, what was counted is kept.
+    pub fn rename(&self, names: Names) {
+        self.probe_success.clear();
+        self.probe_duration.clear();
+        self.state.clear();
+        let services = u32::try_from(names.len()).unwrap_or(u32::MAX);
+        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+        for service in 0..services {
+            self.state(ServiceId(service), ServiceState::Starting);
+        }
+    }
+
+    /// Counts a fact that goes into the event stream.
+    pub fn observe(&self, fact: &Fact) {
+        match fact {
+            Fact::ProcessExit(exit, of) => self.exit(exit, *of),
+            Fact::OomKill(_, of) => {
+                let service = of.map(|of| self.name(of.service)).unwrap_or_default();
+                self.oom_kills.get_or_create(&ServiceLabels { service }).inc();
+            }
+            Fact::Probe(report, _) => self.probe(report),
+            Fact::ServiceState(service, state, _, _) => self.state(*service, *state),
+            Fact::Incident(Phase::Open, incident) => {
+                let labels = IncidentLabels {
+                    service: self.name(incident.service),
+                    verdict: incident.verdict.as_str(),
+                };
+                self.incidents.get_or_create(&labels).inc();
+            }
+            Fact::Incident(Phase::Resolve, incident) => {
+                if let Some(took) = incident.timing.healthy.or(incident.timing.listening) {
+                    let labels = ServiceLabels { service: self.name(incident.service) };
+                    self.recovery.get_or_create(&labels).observe(took.as_secs_f64());
+                }
+            }
+            Fact::Restart(restart) => {
+                let outcome = match restart.action {
+                    Action::Request => return,
+                    Action::Done => "done",
+                    Action::Fail(_) => "fail",
+                    Action::Hold(_) => "hold",
+                };
+                let service = self.name(restart.service);
+                self.restarts.get_or_create(&RestartLabels { service, outcome }).inc();
+            }
+            Fact::Alert(alert) => {
+                let outcome = if alert.error.is_none() { "sent" } else { "failed" };
+                let labels = AlertLabels { receiver: alert.receiver.clone(), outcome };
+                self.alerts.get_or_create(&labels).inc();
+            }
+            Fact::Loss { class, count, .. } => {
+                self.lost.get_or_create(&LossLabels { class: class.clone() }).inc_by(*count);
+            }
+            Fact::AgentReady(ready) => {
+                for hook in &ready.coverage {
+                    let attached = i64::from(hook.missing.is_none());
+                    self.hooks.get_or_create(&HookLabels { hook: hook.hook }).set(attached);
+                }
+            }
+            Fact::AgentStart(_)
+            | Fact::AgentReload(_)
+            | Fact::AgentStop(_)
+            | Fact::Listener(..)
+            | Fact::Unit(..)
+            | Fact::Incident(Phase::Update, _) => {}
+        }
+    }
+
+    /// Notes a probe's result, also one that is not worth an event.
+    pub fn probe(&self, report: &ProbeReport) {
+        let kind = report.kind.as_str();
+        // Almost every service has one probe; the others are told apart by their place.
+        let probe = match report.index {
+            0 => kind.to_owned(),
+            index => format!("{kind}-{index}"),
+        };
+        let labels = ProbeLabels { service: self.name(report.service), probe };
+        let success = matches!(report.outcome, ProbeOutcome::Ok);
+        self.probe_success.get_or_create(&labels).set(i64::from(success));
+        self.probe_duration.get_or_create(&labels).set(report.duration.as_secs_f64());
+    }
+
+    /// Notes how many events the stream's own sinks have lost since the daemon's start; the stream reports these
+    /// by itself, so that they are no fact that [`Self::observe`] is given.
+    pub fn stream_lost(&self, total: u64) {
+        let lost = self.lost.get_or_create(&LossLabels { class: "events".to_owned() });
+        lost.inner().store(total, Ordering::Relaxed);
+    }
+
+    /// All metrics as text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+
+    fn exit(&self, exit: &ProcessExit, of: Option<Membership>) {
+        let manner = match exit.status {
+            _ if exit.oom => "oom",
+            ExitStatus::Code(0) => "success",
+            ExitStatus::Code(_) => "code",
+            ExitStatus::Signal { .. } => "signal",
+        };
+        let service = of.map(|of| self.name(of.service)).unwrap_or_default();
+        self.exits.get_or_create(&ExitLabels { service, manner }).inc();
+    }
+
+    fn state(&self, service: ServiceId, now: ServiceState) {
+        for state in STATES {
+            let labels = StateLabels { service: self.name(service), state: state.as_str() };
+            self.state.get_or_create(&labels).set(i64::from(state == now));
+        }
+    }
+
+    fn name(&self, service: ServiceId) -> String {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).service(service).to_owned()
+    }
+}
+
+fn recovery_histogram() -> Histogram {
+    Histogram::new(RECOVERY_BUCKETS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+//! What `/api/v1/status` answers.
+
+use serde::{Deserialize, Serialize};
+
+use super::View;
+use crate::emit::{Origin, wire};
+
+/// The daemon and its services.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the daemon watches.
+    pub ready: bool,
+    /// When this was said: RFC 3339, UTC.
+    pub timestamp: String,
+    /// The host.
+    pub host: wire::Host,
+    /// The daemon.
+    pub agent: wire::Agent,
+    /// The services in the order of the configuration.
+    pub services: Vec<Service>,
+    /// What the daemon can see of the kernel, hook by hook.
+    pub coverage: Vec<wire::Coverage>,
+    /// What the daemon counted since its start.
+    pub counters: Counters,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Its systemd unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Whether its failure makes the whole host unhealthy.
+    pub critical: bool,
+    /// Its state.
+    pub state: wire::ServiceState,
+    /// How long its last probe took, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_time_ms: Option<f64>,
+    /// What is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The verdict of its open incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<wire::Verdict>,
+    /// The id of its open incident.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
+}
+
+/// What the daemon counted since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Events said.
+    pub events: u64,
+    /// Events lost on their way.
+    pub events_lost: u64,
+    /// Incidents opened.
+    pub incidents: u64,
+    /// Incidents open now.
+    pub incidents_open: u64,
+    /// Restarts carried out.
+    pub restarts: u64,
+    /// Alerts that wait to be delivered.
+    pub alerts_waiting: u64,
+}
+
+impl Status {
+    /// The status of what is shown.
+    pub fn of(view: &View, origin: &Origin) -> Self {
+        let services = view.services.iter().map(|service| Service {
+            name: service.name.clone(),
+            unit: service.unit.clone(),
+            critical: service.critical,
+            state: service.state.into(),
+            response_time_ms: service.response_time.map(|took| took.as_micros() as f64 / 1000.0),
+            error: service.error.clone(),
+            verdict: service.verdict.map(Into::into),
+            incident: service.incident.map(|id| origin.incident_id(id)),
+        });
+        let coverage = view.coverage.iter().map(|hook| wire::Coverage {
+            hook: hook.hook.to_owned(),
+            attached: hook.missing.is_none(),
+            reason: hook.missing.clone(),
+        });
+        let open = view.services.iter().filter(|service| service.incident.is_some()).count();
+        Self {
+            ready: view.ready,
+            timestamp: format!("{:.3}", jiff::Timestamp::now()),
+            host: origin.host(),
+            agent: origin.agent(),
+            services: services.collect(),
+            coverage: coverage.collect(),
+            counters: Counters {
+                events: view.counters.events,
+                events_lost: view.counters.events_lost,
+                incidents: view.counters.incidents,
+                incidents_open: open as u64,
+                restarts: view.counters.restarts,
+                alerts_waiting: view.counters.alerts_waiting,
+            },
+        }
+    }
+}
