@@ -2,13 +2,21 @@
 
 use std::{process::Stdio, time::Duration};
 
-use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+use tokio::{
+    io::AsyncReadExt,
+    process::{ChildStderr, Command},
+    sync::oneshot,
+    time::timeout,
+};
 
 /// A restart command that runs longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much of what a failed command says on standard error is passed on, in bytes.
-const COMPLAINT: usize = 400;
+const COMPLAINT: u64 = 400;
+
+/// How long the end of it may take to arrive once the command has ended.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Why a restart command did not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -53,16 +61,14 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         .kill_on_drop(true)
         .spawn();
     let mut child = started.map_err(|source| CommandError::Start { command: command.clone(), source })?;
-    let mut stderr = child.stderr.take();
+    let complaint = child.stderr.take().map(listen);
     let run = async {
-        let mut complaint = vec![0; COMPLAINT];
-        let heard = match &mut stderr {
-            // Only what it says first is read: a daemon that it leaves behind may hold the pipe for ever.
-            Some(stderr) => stderr.read(&mut complaint).await.unwrap_or(0),
-            None => 0,
+        let status = child.wait().await;
+        let heard = match complaint {
+            Some(heard) => timeout(LAST_WORDS, heard).await.ok().and_then(Result::ok).unwrap_or_default(),
+            None => Vec::new(),
         };
-        complaint.truncate(heard);
-        (child.wait().await, complaint)
+        (status, heard)
     };
     match timeout(TIMEOUT, run).await {
         Err(_) => Err(CommandError::Timeout { command }),
@@ -73,6 +79,20 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
             Err(CommandError::Failed { command, status, complaint })
         }
     }
+}
+
+/// Reads what a command says first, and lets it say the rest to nobody: a daemon that it leaves behind may
+/// hold the pipe for ever.
+fn listen(mut stderr: ChildStderr) -> oneshot::Receiver<Vec<u8>> {
+    let (heard, complaint) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut text = Vec::new();
+        // What cannot be read of a complaint, or is read by nobody any more, is no failure of the command.
+        let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut text).await;
+        let _ = heard.send(text);
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    });
+    complaint
 }
 
 #[cfg(test)]

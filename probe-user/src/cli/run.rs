@@ -1,6 +1,6 @@
 //! `hostprobe run`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use hostprobe::{
@@ -35,7 +35,12 @@ pub struct Args {
 /// Runs the daemon to its end.
 pub fn run(args: Args) -> ExitCode {
     let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(level)
+        .with_target(false)
+        .init();
     let (mut config, config_file) = match configuration(args.config) {
         Ok(found) => found,
         Err(status) => return status,
