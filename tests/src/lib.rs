@@ -6,5 +6,6 @@ pub mod http;
 pub mod memcg;
 pub mod parts;
 pub mod process;
+pub mod story;
 pub mod systemd;
 pub mod victim;

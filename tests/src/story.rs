@@ -1,0 +1,86 @@
+//! One incident as the stream tells it, from the fault to "healthy again".
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::daemon::{Daemon, Mark, event_action, field};
+
+/// The longest a fault may take to be healed on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything that was said from a mark until a service's incident was resolved and its state healthy again.
+#[derive(Debug)]
+pub struct Story {
+    events: Vec<Value>,
+}
+
+impl Story {
+    /// Waits until `service` is healthy again after an incident that began after `mark`.
+    #[track_caller]
+    pub fn of(daemon: &Daemon, mark: Mark, service: &str) -> Self {
+        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", service), PATIENCE);
+        daemon.wait_for_after(
+            mark,
+            |event| is(event, "service.state", service) && text(event, "service.state") == "healthy",
+            PATIENCE,
+        );
+        let events = daemon.since(mark).into_iter().filter(|event| text(event, "service.name") == service);
+        Self { events: events.collect() }
+    }
+
+    /// The events with this action.
+    pub fn all(&self, action: &str) -> Vec<&Value> {
+        self.events.iter().filter(|event| event_action(event) == action).collect()
+    }
+
+    /// The only event with this action.
+    ///
+    /// # Panics
+    /// If there is none, or more than one.
+    #[track_caller]
+    pub fn one(&self, action: &str) -> &Value {
+        match self.all(action)[..] {
+            [event] => event,
+            ref events => panic!("{} events {action}, not one, in {:#?}", events.len(), self.events),
+        }
+    }
+
+    /// The incident's verdict, of which there was one from its opening to its end.
+    #[track_caller]
+    pub fn verdict(&self) -> &str {
+        let opened = text(self.one("incident.open"), "incident.verdict");
+        assert_eq!(text(self.one("incident.resolve"), "incident.verdict"), opened);
+        opened
+    }
+
+    /// A time of the incident, in milliseconds since the fault: `detected`, `decided`, `acted`, `listening` or
+    /// `healthy`.
+    #[track_caller]
+    pub fn millis(&self, step: &str) -> f64 {
+        let resolved = self.one("incident.resolve");
+        let value = field(resolved, &format!("incident.timing.{step}_ms")).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("no {step} in {resolved:#}"))
+    }
+}
+
+/// Whether an event has this action and is of this service.
+pub fn is(event: &Value, action: &str, service: &str) -> bool {
+    event_action(event) == action && text(event, "service.name") == service
+}
+
+/// A text field by its dotted name; empty if there is none.
+pub fn text<'a>(event: &'a Value, name: &str) -> &'a str {
+    field(event, name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A whole number by its dotted name.
+pub fn number(event: &Value, name: &str) -> Option<i64> {
+    field(event, name).and_then(Value::as_i64)
+}
+
+/// The median of some figures.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
