@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use crate::{parts::built, process::Running};
+use crate::{parts::built, process::Running, schema};
 
 /// Longest wait for the daemon to watch, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
@@ -19,7 +19,8 @@ const READY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Daemon {
     process: Running,
-    config: NamedTempFile,
+    /// None for one that was started without.
+    config: Option<NamedTempFile>,
 }
 
 /// A place in the event stream.
@@ -49,7 +50,16 @@ impl Daemon {
         let mut command = Command::new(built("hostprobe"));
         command.arg("run").arg("--config").arg(config.path()).args(["--events", "-"]).args(args);
         let process = Running::start(adjust(&mut command), Signal::TERM);
-        Self { process, config }
+        Self { process, config: Some(config) }
+    }
+
+    /// Starts `hostprobe run` without naming a configuration.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start_without_configuration() -> Self {
+        let process = Running::start(Command::new(built("hostprobe")).arg("run"), Signal::TERM);
+        Self { process, config: None }
     }
 
     /// Waits until it watches, and returns its `agent.ready`.
@@ -124,9 +134,10 @@ impl Daemon {
     /// Replaces its configuration file and asks it to read it again.
     ///
     /// # Panics
-    /// If the file cannot be written.
+    /// If it has none, or the file cannot be written.
     pub fn reload(&self, config_toml: &str) {
-        std::fs::write(self.config.path(), config_toml).expect("the configuration is written");
+        let config = self.config.as_ref().expect("a configuration file");
+        std::fs::write(config.path(), config_toml).expect("the configuration is written");
         self.process.signal(Signal::HUP);
     }
 
@@ -157,6 +168,16 @@ impl Daemon {
         let events = self.process.stdout.all();
         let last = &events[events.len().saturating_sub(30)..];
         format!("{} events, the last ones:\n{}\nits log:\n{}", events.len(), last.join("\n"), self.log())
+    }
+}
+
+impl Drop for Daemon {
+    /// Whatever a daemon said has to be as its schema says.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.process.end();
+            schema::validate(&self.process.stdout.all());
+        }
     }
 }
 

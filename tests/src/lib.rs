@@ -4,8 +4,11 @@
 pub mod daemon;
 pub mod http;
 pub mod memcg;
+pub mod network;
 pub mod parts;
 pub mod process;
+pub mod schema;
 pub mod story;
+pub mod supervised;
 pub mod systemd;
 pub mod victim;

@@ -131,7 +131,9 @@ impl Daemon {
             names,
             sampler: Sampler::new(reader.clone()),
         };
-        let mut daemon = Self { config, kernel, records, enricher, engine, desk, hands, stopping: false };
+        let early = Default::default();
+        let mut daemon =
+            Self { config, kernel, records, early, enricher, engine, desk, hands, stopping: false };
         let mut inbox = Inbox {
             units: units_inbox,
             supervisor: supervisor_inbox,
