@@ -80,7 +80,6 @@ enum Order {
 #[derive(Debug)]
 pub struct Keeper {
     orders: mpsc::UnboundedSender<Order>,
-    cgroup: Option<OwnCgroup>,
 }
 
 impl Keeper {
@@ -93,9 +92,9 @@ impl Keeper {
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let work = Work { service, exec, cgroup: cgroup.clone(), processes, reports, running: None };
+        let work = Work { service, exec, cgroup, processes, reports, running: None };
         tokio::spawn(work.run(inbox));
-        Self { orders, cgroup }
+        Self { orders }
     }
 
     /// Starts the command; one that runs is ended first.
@@ -109,14 +108,6 @@ impl Keeper {
         let (done, gone) = oneshot::channel();
         if self.orders.send(Order::Stop(done)).is_ok() {
             let _ = gone.await;
-        }
-    }
-
-    /// Ends the command for good, and removes its cgroup.
-    pub async fn close(self) {
-        self.stop().await;
-        if let Some(Err(error)) = self.cgroup.as_ref().map(OwnCgroup::remove) {
-            tracing::debug!(%error, "a service's cgroup could not be removed");
         }
     }
 }

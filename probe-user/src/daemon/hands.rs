@@ -162,7 +162,7 @@ impl Hands {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
         for (_, keeper) in self.keepers.drain() {
-            stops.spawn(keeper.close());
+            stops.spawn(async move { keeper.stop().await });
         }
         stops.join_all().await;
         if let Some(alerter) = self.alerter.take() {

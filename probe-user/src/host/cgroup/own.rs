@@ -1,19 +1,13 @@
 //! A cgroup of our own for each service that hostprobe itself starts, so that none of its processes is lost.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
     thread,
 };
 
-use rustix::{
-    fs::{FlockOperation, flock},
-    io::Errno,
-    process::{Pid, Signal, kill_process},
-};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cgroups, Hierarchy, TEXT_MAX};
 use crate::host::read_text;
@@ -22,11 +16,8 @@ use crate::host::read_text;
 /// group that forks faster than this keeps up with is given up on.
 const KILL_ROUNDS: u32 = 1000;
 
-/// How many daemons may have a cgroup for a service of the same name in one place.
-const MOST_DAEMONS: u32 = 100;
-
 /// A v2 cgroup that hostprobe made for a service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCgroup {
     /// Its folder.
     pub path: PathBuf,
@@ -34,55 +25,28 @@ pub struct OwnCgroup {
     pub id: u64,
     /// The file a pid is written to in order to move that process in.
     pub procs_file: PathBuf,
-    /// Held for as long as this daemon lives, so that no other one takes the group for a leftover.
-    _claim: Arc<File>,
 }
 
 impl Cgroups {
     /// Makes the cgroup of a service, below this process's own in the v2 hierarchy.
     ///
-    /// One that is there already is taken over with its members: an earlier run of the daemon left it. One that
-    /// another running daemon has is left alone, and this one gets a name of its own.
+    /// One that is there already is taken over with its members: an earlier run of the daemon left it.
     pub fn create_for(&self, service: &str) -> io::Result<OwnCgroup> {
         let own = self.of_self().v2.and_then(|path| self.folder(Hierarchy::V2, &path));
         let own =
             own.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "cgroup v2 is not mounted"))?;
-        for daemon in 1..=MOST_DAEMONS {
-            let path = own.join(folder_name(service, daemon));
-            let claim = claim(&path).map_err(|error| {
-                io::Error::new(error.kind(), format!("cannot create {}: {error}", path.display()))
-            })?;
-            if let Some(claim) = claim {
-                let id = claim.metadata()?.ino();
-                let procs_file = path.join("cgroup.procs");
-                return Ok(OwnCgroup { path, id, procs_file, _claim: Arc::new(claim) });
+        let path = own.join(folder_name(service));
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io::Error::new(
+                    error.kind(),
+                    format!("cannot create {}: {error}", path.display()),
+                ));
             }
-        }
-        let text = format!("{MOST_DAEMONS} daemons have a cgroup for {service} in {}", own.display());
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, text))
-    }
-}
-
-/// Makes sure that a folder is there, and claims it; None if somebody else has it.
-fn claim(path: &Path) -> io::Result<Option<File>> {
-    loop {
-        match fs::create_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let folder = match File::open(path) {
-            // Its owner has just removed it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            folder => folder?,
-        };
-        match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            done => done?,
-        }
-        // Its owner may have removed it while it was being claimed.
-        if fs::metadata(path).is_ok_and(|now| folder.metadata().is_ok_and(|ours| ours.ino() == now.ino())) {
-            return Ok(Some(folder));
-        }
+        let id = fs::metadata(&path)?.ino();
+        Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
     }
 }
 
@@ -122,31 +86,26 @@ impl OwnCgroup {
 
     /// Removes the cgroup; it must be empty.
     pub fn remove(&self) -> io::Result<()> {
-        remove(&self.path)
-    }
-}
-
-/// Removes a cgroup and first what a service made below it.
-fn remove(folder: &Path) -> io::Result<()> {
-    folders(folder)?.iter().try_for_each(|below| remove(below))?;
-    match fs::remove_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done,
+        // What a service made below its group must go first.
+        for below in folders(&self.path)? {
+            Self { procs_file: below.join("cgroup.procs"), path: below, id: 0 }.remove()?;
+        }
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
     }
 }
 
 /// The folder's name for a service: the kernel's own files have no such prefix, and two services never share one.
-fn folder_name(service: &str, daemon: u32) -> String {
+fn folder_name(service: &str) -> String {
     let mut name = "hostprobe-".to_owned();
     for char in service.chars() {
-        if char.is_ascii_alphanumeric() || "-_.".contains(char) {
+        if char.is_ascii_alphanumeric() || "-_.@".contains(char) {
             name.push(char);
         } else {
             name.push_str(&format!("\\x{:x}", u32::from(char)));
         }
-    }
-    if daemon > 1 {
-        name.push_str(&format!("@{daemon}"));
     }
     name
 }
@@ -190,12 +149,7 @@ mod tests {
         host.folder("sys/fs/cgroup/system.slice/hostprobe.service");
         let group = host.cgroups().create_for("api/v2 é").unwrap();
         assert!(group.path.ends_with(r"hostprobe.service/hostprobe-api\x2fv2\x20\xe9"), "{group:?}");
-        let other = host.cgroups().create_for("api/v2 é").unwrap();
-        assert!(other.path.ends_with(r"hostprobe-api\x2fv2\x20\xe9@2"), "{other:?} is not another daemon's");
-        let id = group.id;
-        drop(group);
-        let group = host.cgroups().create_for("api/v2 é").unwrap();
-        assert_eq!(group.id, id, "what an earlier run left is taken over");
+        assert_eq!(group, host.cgroups().create_for("api/v2 é").unwrap(), "it is taken over");
         host.write_at(&group.procs_file, b"12\n13\n0\nx\n");
         assert_eq!(group.members().unwrap(), [12, 13]);
 
