@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_abi::{
-    Drop, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
+    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
     EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
 };
 
@@ -124,11 +124,11 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     }
     if !watched {
         if !budget::take(Spender::Exit, &cgroups) {
-            ring::count_drop(Drop::ExitThrottled);
+            ring::count_drop(DropClass::ExitThrottled);
             return 0;
         }
         if !ring::half_free(&URGENT) {
-            ring::count_drop(Drop::ExitUnwatched);
+            ring::count_drop(DropClass::ExitUnwatched);
             return 0;
         }
     }
@@ -136,7 +136,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let start_ns = task::start_ns(leader);
     let note = signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
-        ring::count_drop(if watched { Drop::ExitWatched } else { Drop::ExitUnwatched });
+        ring::count_drop(if watched { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
         return 0;
     };
     let record = entry.as_mut_ptr();
