@@ -55,7 +55,7 @@ pub const HIERARCHY_MEMORY_V1: u64 = 1;
 /// Why a record was not delivered; the index into the map `DROPS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Drop {
+pub enum DropClass {
     /// The urgent ring was full for the exit of a watched process.
     ExitWatched = 0,
     /// The urgent ring was half full for the exit of an unwatched process.
@@ -72,7 +72,7 @@ pub enum Drop {
     ListenThrottled = 6,
 }
 
-/// Number of [`Drop`] classes.
+/// Number of [`DropClass`] classes.
 pub const DROP_CLASSES: u32 = 7;
 
 /// Index into `EXITS`: thread groups seen to end.

@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{Drop, KIND_OOM, OOM_VICTIM_KNOWN, Oom, STACK_FRAMES};
+use probe_abi::{DropClass, KIND_OOM, OOM_VICTIM_KNOWN, Oom, STACK_FRAMES};
 
 use crate::{
     cgroup,
@@ -61,7 +61,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
     debug!(&ctx, "oom victim {} of group {}", tid, tgid);
 
     let Some(mut entry) = URGENT.reserve::<Oom>(0) else {
-        ring::count_drop(Drop::Oom);
+        ring::count_drop(DropClass::Oom);
         return 0;
     };
     let record = entry.as_mut_ptr();
