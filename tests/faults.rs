@@ -7,19 +7,22 @@ use std::{
 };
 
 use hostprobe_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, field},
     http::{self, free_port},
     memcg::MemoryCgroup,
     parts::require_root,
     story::{Story, is, median, number, text},
     victim::Victim,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use serde_json::Value;
+use tempfile::TempDir;
 
 /// The victim under the built-in supervisor, probed every ten seconds.
 struct Lab {
     daemon: Daemon,
     port: u16,
+    _folder: TempDir,
 }
 
 impl Lab {
@@ -28,7 +31,10 @@ impl Lab {
             return None;
         }
         let port = free_port();
-        let output = tempfile::NamedTempFile::new().expect("a temporary file");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // A core dump is part of some faults; it goes to the service's folder.
+        let unlimited = Rlimit { current: None, maximum: None };
+        setrlimit(Resource::Core, unlimited).expect("root may raise its limits");
         let daemon = Daemon::start(
             &format!(
                 r#"
@@ -37,19 +43,20 @@ impl Lab {
                 [[service]]
                 name = "api"
                 exec = ["{program}", "--port", "{port}"]
-                output = "{output}"
+                directory = "{folder}"
+                output = "{folder}/output"
                 [[service.probe]]
                 http = "http://127.0.0.1:{port}/health"
                 [service.restart]
                 budget = "1000 per 1h"
                 "#,
                 program = Victim::program().display(),
-                output = output.path().display(),
+                folder = folder.path().display(),
             ),
             &[],
         );
         daemon.ready();
-        let lab = Self { daemon, port };
+        let lab = Self { daemon, port, _folder: folder };
         lab.daemon.wait_for(
             |event| is(event, "service.state", "api") && text(event, "service.state") == "healthy",
             Duration::from_secs(30),
@@ -143,17 +150,17 @@ fn a_fault_of_its_own_is_a_crash_with_its_core_flag() {
         assert_eq!(story.verdict(), "crashed");
         let exit = story.one("process.exit");
         assert_eq!(text(exit, "process.exit_signal.name"), signal);
-        let core = hostprobe_tests::daemon::field(exit, "process.exit_signal.core_dumped");
-        assert_eq!(core.and_then(serde_json::Value::as_bool), Some(true), "{exit:#}");
+        let core = field(exit, "process.exit_signal.core_dumped");
+        assert_eq!(core.and_then(Value::as_bool), Some(true), "{exit:#}");
     }
 }
 
 #[test]
 fn a_signal_of_a_fault_from_another_process_is_a_kill() {
     let Some(lab) = Lab::start() else { return };
-    let story = lab.heal(|| lab.kill(Signal::SEGV));
+    let story = lab.heal(|| lab.kill(Signal::ABORT));
     assert_eq!(story.verdict(), "killed");
-    assert_eq!(text(story.one("process.exit"), "process.exit_signal.name"), "SIGSEGV");
+    assert_eq!(text(story.one("process.exit"), "process.exit_signal.name"), "SIGABRT");
 }
 
 #[test]
@@ -198,14 +205,11 @@ fn an_oom_kill_is_told_with_victim_numbers_and_scope() {
     let anon = number(kill, "oom.anon_bytes").expect("anonymous bytes");
     assert!((limit.cast_signed() / 2..=limit.cast_signed() + (1 << 20)).contains(&anon), "{anon}");
     let exit = story.one("process.exit");
-    assert_eq!(hostprobe_tests::daemon::field(exit, "process.oom"), Some(&true.into()));
-    let evidence = hostprobe_tests::daemon::field(story.one("incident.open"), "incident.evidence");
+    assert_eq!(field(exit, "process.oom"), Some(&true.into()));
+    let evidence = field(story.one("incident.open"), "incident.evidence");
     for event in [kill, exit] {
-        let id = hostprobe_tests::daemon::field(event, "event.id").expect("an id");
-        assert!(
-            evidence.and_then(serde_json::Value::as_array).is_some_and(|ids| ids.contains(id)),
-            "{evidence:?}"
-        );
+        let id = field(event, "event.id").expect("an id");
+        assert!(evidence.and_then(Value::as_array).is_some_and(|ids| ids.contains(id)), "{evidence:?}");
     }
 }
 

@@ -95,7 +95,13 @@ impl Service {
                 self.unit_changed(&state, turn);
             }
             StillRuns => self.unit_changed(&state, turn),
-            AlreadyRestarted => {
+            AlreadyRestarted { asked: true } => {
+                fault.finding.verdict = Verdict::Stopped;
+                fault.finding.summary = format!("it was restarted on request; {}", fault.finding.summary);
+                self.fail(fault, turn);
+                self.unit_changed(&state, turn);
+            }
+            AlreadyRestarted { asked: false } => {
                 self.leave_to_systemd(fault, "systemd has restarted it already", turn);
                 self.step = Step::TheirRestart { until: turn.now.plus(RESTART_SLACK) };
                 self.unit_changed(&state, turn);
@@ -191,7 +197,7 @@ impl Inspection {
             {
                 StopRequested("systemd is stopping it")
             }
-            None if state.main.is_some() && state.main != alive => AlreadyRestarted,
+            None if state.main.is_some() && state.main != alive => AlreadyRestarted { asked: false },
             None => Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None },
         }
     }
