@@ -126,8 +126,10 @@ impl Lab {
     }
 
     fn restarts(&self) -> Vec<&Restart> {
-        let restart = |fact| if let Fact::Restart(restart) = fact { Some(restart) } else { None };
-        self.said.iter().filter_map(restart).collect()
+        self.said
+            .iter()
+            .filter_map(|fact| if let Fact::Restart(restart) = fact { Some(restart) } else { None })
+            .collect()
     }
 
     fn restarts_asked(&self) -> usize {
