@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod http;
+pub mod lab;
 pub mod memcg;
 pub mod network;
 pub mod parts;

@@ -1,12 +1,17 @@
 //! `hostprobe run`.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args as ClapArgs;
 use hostprobe::{
     config::{Config, EventOutput, Identity},
     daemon::{RunError, RunOptions},
     host,
+    kernel::{self, KernelError},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -41,6 +46,11 @@ pub fn run(args: Args) -> ExitCode {
         .with_max_level(level)
         .with_target(false)
         .init();
+    // Said before anything else: without these rights there is nothing to configure.
+    let missing = kernel::rights::missing(Path::new("/proc/self/status"));
+    if !missing.is_empty() {
+        return not_permitted(&RunError::NotPermitted(KernelError::NotPermitted { missing }));
+    }
     let (mut config, config_file) = match configuration(args.config) {
         Ok(found) => found,
         Err(status) => return status,
@@ -74,10 +84,7 @@ pub fn run(args: Args) -> ExitCode {
     });
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error @ RunError::NotPermitted(_))) => {
-            eprintln!("hostprobe: {error}; run it as root, or grant it these capabilities");
-            ExitCode::from(NOT_POSSIBLE)
-        }
+        Ok(Err(error @ RunError::NotPermitted(_))) => not_permitted(&error),
         Ok(Err(error)) => {
             eprintln!("hostprobe: {error}");
             ExitCode::FAILURE
@@ -87,6 +94,11 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn not_permitted(error: &RunError) -> ExitCode {
+    eprintln!("hostprobe: {error}; run it as root, or grant it these capabilities");
+    ExitCode::from(NOT_POSSIBLE)
 }
 
 /// The configuration and the file it came from; without a file, what listens on this host.
