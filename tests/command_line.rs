@@ -219,7 +219,7 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
         .read(service.pid(&daemon))
         .and_then(|process| process.cgroup);
     let cgroup = cgroup.expect("it runs in a cgroup").path;
-    assert!(cgroup.ends_with(&format!("/hostprobe-{}", service.name)), "{cgroup}");
+    assert!(cgroup.ends_with(&format!("/service-{}", service.name)), "{cgroup}");
 
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
     assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);

@@ -157,7 +157,10 @@ fn the_death_of_any_process_by_a_signal_is_told() {
         // In a cgroup of its own, whatever else dies on this host does not use up its share of the stream.
         let cgroup = match MemoryCgroup::new(64 << 20) {
             Ok(cgroup) => cgroup,
-            Err(error) => return drop(available(false, &format!("a memory cgroup ({error})"))),
+            Err(error) => {
+                available(false, &format!("a memory cgroup ({error})"));
+                return;
+            }
         };
         let mut stranger = Command::new("/bin/sh");
         stranger.args(["-c", "read word; kill -SEGV $$"]).stdin(Stdio::piped());
@@ -171,7 +174,7 @@ fn the_death_of_any_process_by_a_signal_is_told() {
         };
         let death = daemon.wait_for_after(mark, its, LONG);
         assert_eq!(text(&death, "process.exit_signal.name"), "SIGSEGV");
-        assert_eq!(text(&death, "process.exit_signal.sender.origin"), "self");
+        assert_eq!(text(&death, "process.exit_signal.sender.origin"), "itself");
         assert_eq!(text(&death, "process.command_line"), "/bin/sh -c read word; kill -SEGV $$");
         assert_eq!(death["service"], Value::Null);
         assert_eq!(incidents_after(&daemon, mark), 0);

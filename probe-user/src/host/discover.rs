@@ -86,6 +86,16 @@ fn file_name(process: &Process) -> Option<&str> {
     Path::new(process.executable.as_deref()?).file_name()?.to_str()
 }
 
+/// The name a server is known by, where one file goes by several: in Debian's packages `redis-server` is a link
+/// to a tool that is the same program.
+fn server_name(file: &str) -> &str {
+    match file {
+        "redis-check-rdb" | "redis-check-aof" => "redis-server",
+        "valkey-check-rdb" | "valkey-check-aof" => "valkey-server",
+        _ => file,
+    }
+}
+
 /// The topmost ancestor of a process, through those that execute the same file.
 fn topmost(pid: u32, processes: &HashMap<u32, Process>) -> u32 {
     let mut top = pid;
@@ -104,7 +114,7 @@ fn topmost(pid: u32, processes: &HashMap<u32, Process>) -> u32 {
 fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAddr>) -> Found {
     let ports: BTreeSet<u16> = sockets.iter().map(SocketAddr::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
-    let file = file_name(process);
+    let file = file_name(process).map(server_name);
     let name = name::of(unit.as_deref(), file.unwrap_or(&process.name));
     let service = Service {
         name,

@@ -30,7 +30,8 @@ fn host() -> FakeHost {
     host.fd(12, 4, "socket:[1]");
     host.fd(10, 4, "socket:[1]");
     for (pid, inode) in [(20, 2), (21, 3)] {
-        host.process(pid, 1, "redis-server", "/usr/bin/redis-server");
+        // What Debian's /usr/bin/redis-server is a link to.
+        host.process(pid, 1, "redis-server", "/usr/bin/redis-check-rdb");
         host.fd(pid, 4, &format!("socket:[{inode}]"));
     }
     host.process(30, 1, "nginx", "/usr/sbin/nginx");
