@@ -35,6 +35,11 @@ impl Outbox for Lab {
 
 impl Lab {
     fn new(identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
+        Self::told(false, identity, probes, restart)
+    }
+
+    /// With the engine told to `observe` only, or not.
+    fn told(observe: bool, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
         let service = config::Service {
             name: "api".into(),
             identity,
@@ -45,7 +50,8 @@ impl Lab {
             limits: Limits { threads: Some(10), ..Limits::default() },
         };
         let now = at(1000);
-        let mut lab = Self { engine: Engine::new(&[service], false, now), now, said: vec![], asked: vec![] };
+        let engine = Engine::new(&[service], observe, now);
+        let mut lab = Self { engine, now, said: vec![], asked: vec![] };
         lab.see(Observation::Running(API, process(100)));
         lab.answer(ProbeOutcome::Ok);
         lab.said.clear();
@@ -372,6 +378,16 @@ fn without_leave_to_restart_it_only_watches() {
     lab.see(Observation::Running(API, process(101)));
     lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
+}
+
+#[test]
+fn told_to_observe_it_says_why_it_holds() {
+    let mut lab = Lab::told(true, exec_identity(), vec![http_probe()], policy());
+    lab.killed(100);
+    assert!(
+        matches!(&lab.restarts()[..], [Restart { action: Action::Hold(why), .. }] if why.contains("--observe"))
+    );
+    assert_eq!((lab.restarts_asked(), lab.state()), (0, ServiceState::Down));
 }
 
 #[test]
