@@ -6,7 +6,7 @@ pub mod self_test;
 mod start;
 mod usage;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use desk::Desk;
 use hands::{Hands, Outcome};
@@ -39,6 +39,7 @@ pub struct Daemon {
     desk: Desk,
     hands: Hands,
     stopping: bool,
+    config_file: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -214,6 +215,19 @@ impl Daemon {
         self.look_for_main(|_| true);
         self.hands.sample_usage(&self.config, &self.enricher);
         self.desk.every_second(now, &self.engine, &self.config, self.hands.alerts_waiting());
+    }
+
+    /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the
+    /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
+    pub fn reload(&mut self) {
+        self.desk.reopen();
+        let refused = match self.config_file.as_deref().map(Config::load) {
+            None => "there is no configuration file to read".to_owned(),
+            Some(Err(errors)) => errors.to_string(),
+            Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
+        };
+        tracing::warn!("the running configuration stays: {refused}");
+        self.desk.say(Fact::AgentReload(Some(refused)), Timestamp::now());
     }
 
     fn observe(&mut self, observation: Observation) {

@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
@@ -68,6 +69,9 @@ pub enum RunError {
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught: {0}")]
+    Signals(std::io::Error),
     /// The probes' client cannot be made.
     #[error("the probes cannot be set up: {0}")]
     Probes(#[from] crate::probe::ClientError),
@@ -85,6 +89,8 @@ pub struct Inbox {
     pub probes: mpsc::Receiver<ProbeReport>,
     /// Deliveries of alerts.
     pub alerts: mpsc::Receiver<AlertOutcome>,
+    /// SIGHUP.
+    pub hangups: Signal,
     /// The slow round.
     pub every_second: Interval,
 }
@@ -131,13 +137,24 @@ impl Daemon {
             names,
             sampler: Sampler::new(reader.clone()),
         };
-        let mut daemon = Self { config, kernel, records, enricher, engine, desk, hands, stopping: false };
+        let mut daemon = Self {
+            config,
+            kernel,
+            records,
+            enricher,
+            engine,
+            desk,
+            hands,
+            stopping: false,
+            config_file: options.config_file,
+        };
         let mut inbox = Inbox {
             units: units_inbox,
             supervisor: supervisor_inbox,
             outcomes: outcomes_inbox,
             probes: probes_inbox,
             alerts: alerts_inbox,
+            hangups: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
             every_second,
         };
         daemon.take_over(&reader, &supervisor, &prober);
