@@ -13,6 +13,7 @@ use super::{
     Daemon,
     desk::Desk,
     hands::{Hands, Outcome, units},
+    search::Search,
     self_test,
     usage::Sampler,
 };
@@ -98,6 +99,7 @@ pub struct Inbox {
 impl Daemon {
     /// Attaches to the kernel, takes stock of the host, and starts what is to be started.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
+        let began = Timestamp::now();
         let (mut kernel, coverage) = attach(&config.kernel, options.kernel_log)?;
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
@@ -126,6 +128,7 @@ impl Daemon {
 
         let page = show(config.http, origin.clone(), view, desk.metrics()).await;
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
+        let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
         let hands = Hands {
             outcomes,
@@ -145,6 +148,8 @@ impl Daemon {
             engine,
             desk,
             hands,
+            search,
+            began,
             stopping: false,
             config_file: options.config_file,
         };
@@ -202,7 +207,11 @@ impl Daemon {
                     keeper.restart();
                     self.hands.keepers.insert(id, keeper);
                 }
-                Identity::Match(_) => self.find_main(id),
+                Identity::Match(matcher) => {
+                    if let Some(main) = reader.find_main(matcher) {
+                        self.found(id, main);
+                    }
+                }
                 Identity::Unit(_) | Identity::Remote => {}
             }
             let start =

@@ -210,6 +210,21 @@ impl Service {
         self.oom = Some((kill, event));
     }
 
+    /// It listened on these ports before anybody watched.
+    pub(super) fn listening(&mut self, ports: Vec<u16>) {
+        self.listeners.clear();
+        for port in ports {
+            self.has_listener(port);
+        }
+    }
+
+    fn has_listener(&mut self, port: u16) {
+        *self.listeners.entry(port).or_default() += 1;
+        if !self.ports_configured {
+            self.ports.insert(port);
+        }
+    }
+
     /// A listener came or went.
     pub(super) fn listener<O: Outbox>(
         &mut self,
@@ -217,12 +232,8 @@ impl Service {
         event: EventId,
         turn: &mut Turn<'_, O>,
     ) {
-        let count = self.listeners.entry(listener.port).or_default();
         if listener.up {
-            *count += 1;
-            if !self.ports_configured {
-                self.ports.insert(listener.port);
-            }
+            self.has_listener(listener.port);
             if self.lost_listener.is_some_and(|(_, _, port)| port == listener.port) {
                 self.lost_listener = None;
             }
@@ -232,7 +243,9 @@ impl Service {
             turn.act(Effect::ProbeNow(self.id));
             return;
         }
-        *count = count.saturating_sub(1);
+        // A socket nobody counted is none that was needed.
+        let Some(count) = self.listeners.get_mut(&listener.port) else { return };
+        *count -= 1;
         if *count > 0 {
             return;
         }

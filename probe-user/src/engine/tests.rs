@@ -479,6 +479,28 @@ fn a_listener_that_is_reopened_or_whose_process_dies_is_not_not_listening() {
 }
 
 #[test]
+fn a_listener_older_than_the_daemon_is_missed_too_and_one_of_two_is_not() {
+    let mut lab = Lab::exec();
+    lab.see(Observation::Listening(API, vec![8080, 8080]));
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
+}
+
+#[test]
+fn a_probe_that_still_succeeds_proves_that_something_listens() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    lab.see(listener(&lab, false));
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+}
+
+#[test]
 fn a_limit_exceeded_is_degraded() {
     let mut lab = Lab::exec();
     lab.see(Observation::Usage(API, Usage { threads: 11, ..Usage::default() }));
