@@ -1,0 +1,336 @@
+//! Redis and PostgreSQL die, load, recover, and refuse a password: what helps is done once, and what does not
+//! help is not done.
+
+use std::{fs, path::Path, time::Duration};
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark},
+    http::{self, free_port},
+    parts::{PostgresFolder, Redis, require, require_root},
+    process::{Running, kill, until},
+    story::{Story, is, number, text},
+    victim::Victim,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The only service of a daemon of its own: a server that is probed ten times a second, one failure counts, and
+/// only the first second after a start is excused.
+struct Lab {
+    daemon: Daemon,
+    service: String,
+    /// Where the daemon shows its status.
+    page: u16,
+    output: TempDir,
+}
+
+impl Lab {
+    /// Starts the daemon; `service` is what it is, `more` is appended to the configuration.
+    fn start(port: u16, service: &str, probe: &str, more: &str) -> Self {
+        let (name, page) = (format!("db-{port}"), free_port());
+        let output = tempfile::tempdir().expect("a temporary folder");
+        let output_key = if service.starts_with("exec") {
+            format!("output = {:?}", output.path().join("log"))
+        } else {
+            String::new()
+        };
+        let config = format!(
+            r#"
+            [http]
+            listen = "127.0.0.1:{page}"
+            [[service]]
+            name = "{name}"
+            {service}
+            {output_key}
+            [[service.probe]]
+            {probe}
+            interval = "100ms"
+            timeout = "5s"
+            failures = 1
+            [service.restart]
+            enabled = true
+            budget = "1000 per 1h"
+            grace = "1s"
+            {more}
+            "#
+        );
+        let daemon = Daemon::start(&config, &[]);
+        daemon.ready();
+        Self { daemon, service: name, page, output }
+    }
+
+    fn wait_until_healthy(&self) {
+        let healthy = |event: &Value| {
+            is(event, "service.state", &self.service) && text(event, "service.state") == "healthy"
+        };
+        self.daemon.wait_for(healthy, LONG);
+    }
+
+    /// The process that listens, by the latest listener.
+    fn main_pid(&self) -> u32 {
+        let events = self.daemon.events();
+        let latest = events.iter().rev().find(|event| is(event, "listener.up", &self.service));
+        let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// Kills the process that listens.
+    fn kill(&self) -> Mark {
+        let mark = self.daemon.mark();
+        kill(self.main_pid());
+        mark
+    }
+
+    /// Waits until the daemon shows that the service says it is starting, and in which words.
+    fn wait_until_it_says(&self, words: &str) {
+        until(words, LONG, || {
+            let (_, body) = http::get(self.page, "/api/v1/status").ok()?;
+            let status: Value = serde_json::from_str(&body).ok()?;
+            let service = &status["services"][0];
+            assert_ne!(service["state"], "unhealthy", "{service:#}");
+            let said = service["error"].as_str().is_some_and(|error| error.contains(words));
+            (said && service["state"] == "starting").then_some(())
+        });
+    }
+
+    /// The story of a kill that one restart healed, with no word of a failed probe.
+    #[track_caller]
+    fn healed_at_once(&self, mark: Mark) -> Story {
+        let story = Story::of(&self.daemon, mark, &self.service);
+        assert_eq!(story.verdict(), "killed");
+        let summary = text(story.one("incident.open"), "incident.summary");
+        let killer = format!("(pid {}, uid 0", std::process::id());
+        assert!(summary.contains("was killed by SIGKILL from") && summary.contains(&killer), "{summary}");
+        story.one("restart.request");
+        story.one("restart.done");
+        assert_eq!(story.all("restart.fail").len() + story.all("restart.hold").len(), 0);
+        assert_eq!(story.all("probe.fail").len(), 0);
+        story
+    }
+}
+
+/// A command as the configuration's `exec`.
+fn exec(command: &[String]) -> String {
+    format!("exec = {command:?}")
+}
+
+/// Redis under the supervisor, with these further options.
+fn redis(folder: &Path, options: &[&str], probe: impl Fn(u16) -> String, more: &str) -> Option<(Lab, u16)> {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return None;
+    }
+    let port = free_port();
+    let mut command = Redis::command(port, folder);
+    command.extend(options.iter().map(|&option| option.to_owned()));
+    Some((Lab::start(port, &exec(&command), &probe(port), more), port))
+}
+
+fn redis_probe(port: u16) -> String {
+    format!(r#"redis = "redis://127.0.0.1:{port}""#)
+}
+
+#[test]
+fn a_killed_redis_is_restarted_once_and_its_killer_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some((mut lab, _)) = redis(folder.path(), &[], redis_probe, "") else { return };
+    lab.wait_until_healthy();
+    for _ in 0..5 {
+        let mark = lab.kill();
+        let story = lab.healed_at_once(mark);
+        println!("recovered in {:.1} ms", story.millis("healthy"));
+    }
+    lab.daemon.stop();
+}
+
+#[test]
+fn a_redis_that_loads_is_starting_not_failing() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // 300 keys of 1 KB at 10 ms each load for 3 s, and clients are answered after each KB.
+    let options = [
+        ["--enable-debug-command", "yes"],
+        ["--key-load-delay", "10000"],
+        ["--loading-process-events-interval-bytes", "1024"],
+        ["--rdbcompression", "no"],
+    ];
+    let Some((mut lab, port)) = redis(folder.path(), &options.concat(), redis_probe, "") else { return };
+    lab.wait_until_healthy();
+    assert!(Redis::tell(port, "DEBUG POPULATE 300 key 1000").starts_with("+OK"));
+    assert!(Redis::tell(port, "SAVE").starts_with("+OK"));
+
+    let mark = lab.kill();
+    lab.wait_until_it_says("Redis is loading the dataset in memory");
+    let story = lab.healed_at_once(mark);
+    assert!(story.millis("healthy") >= 3000.0, "it is well only once it has loaded");
+    assert!(Redis::tell(port, "DBSIZE").starts_with(":300"));
+    lab.daemon.stop();
+}
+
+#[test]
+fn a_postgres_that_recovers_is_starting_not_failing() {
+    if !require_root() {
+        return;
+    }
+    let Some(folder) = PostgresFolder::new() else { return };
+    let port = free_port();
+    // Recovery asks for archived WAL first: it lasts until somebody writes to the pipe.
+    let (pipe, gate) = (folder.path().join("pipe"), folder.path().join("gate"));
+    assert!(
+        std::process::Command::new("/usr/bin/mkfifo").arg(&pipe).status().is_ok_and(|made| made.success())
+    );
+    let script = format!("[ -e {} ] || read line < {}; exit 1\n", gate.display(), pipe.display());
+    let script = folder.write("restore", &script);
+    let mut command = folder.command(port);
+    command.extend(["-c".to_owned(), format!("restore_command=/bin/sh {} %f %p", script.display())]);
+    std::os::unix::fs::chown(&pipe, Some(0), None).expect("it is ours");
+    fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("it is ours");
+    let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
+    let mut lab = Lab::start(port, &exec(&command), &probe, "");
+    lab.wait_until_healthy();
+    folder.sql(port, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n");
+
+    // A busy backend outlives its postmaster and holds the shared memory.
+    let busy = folder.psql(port, "DO 'BEGIN LOOP PERFORM 1; END LOOP; END'");
+    let busy =
+        Running::start(std::process::Command::new(&busy[0]).args(&busy[1..]).current_dir("/"), Signal::KILL);
+    until("the backend is busy", LONG, || {
+        let count = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO %'";
+        (folder.sql(port, count) == "1").then_some(())
+    });
+    folder.write("data/recovery.signal", "");
+
+    let mark = lab.kill();
+    lab.wait_until_it_says("the database system is starting up");
+    let log = lab.output.path().join("log");
+    // By then the second of grace is long over.
+    until("it was asked 70 times", LONG, || {
+        let text = fs::read_to_string(&log).expect("its output is kept");
+        (text.matches("the database system is starting up").count() >= 70).then_some(())
+    });
+    fs::write(&gate, "").expect("the gate is opened");
+    fs::write(&pipe, "\n").expect("the script reads");
+    let story = lab.healed_at_once(mark);
+    assert!(story.millis("healthy") > 1000.0, "it is well only once it has recovered");
+    assert_eq!(folder.sql(port, "SELECT count(*) FROM kept"), "1000");
+    drop(busy);
+    lab.daemon.stop();
+}
+
+#[test]
+fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backends() {
+    if !require_root() {
+        return;
+    }
+    let Some(folder) = PostgresFolder::new() else { return };
+    let port = free_port();
+    let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
+    let mut lab = Lab::start(port, &exec(&folder.command(port)), &probe, "");
+    lab.wait_until_healthy();
+    folder.sql(port, "CREATE TABLE written (n int)");
+    for _ in 0..5 {
+        let before = folder.sql(port, "SELECT count(*) FROM written");
+        let write = "DO 'BEGIN LOOP INSERT INTO written VALUES (1); COMMIT; END LOOP; END'";
+        let writers: Vec<_> = (0..3)
+            .map(|_| {
+                let write = folder.psql(port, write);
+                Running::start(
+                    std::process::Command::new(&write[0]).args(&write[1..]).current_dir("/"),
+                    Signal::KILL,
+                )
+            })
+            .collect();
+        until("rows are written", LONG, || {
+            (folder.sql(port, "SELECT count(*) FROM written") != before).then_some(())
+        });
+        let mark = lab.kill();
+        let story = lab.healed_at_once(mark);
+        println!("recovered in {:.1} ms", story.millis("healthy"));
+        drop(writers);
+    }
+    lab.daemon.stop();
+}
+
+/// A server that runs and refuses the probe's password is left alone, and somebody is told.
+fn is_held(mut lab: Lab) {
+    let service = lab.service.clone();
+    let hold = lab.daemon.wait_for(|event| is(event, "restart.hold", &service), LONG);
+    assert_eq!(text(&hold, "event.reason"), "a restart would not mend this");
+    lab.daemon.wait_for(|event| is(event, "alert.send", &service), LONG);
+    let open = lab.daemon.wait_for(|event| is(event, "incident.open", &service), LONG);
+    assert_eq!(text(&open, "incident.verdict"), "unhealthy");
+    assert_eq!(text(&open, "incident.severity"), "critical");
+    let fifth =
+        |event: &Value| is(event, "probe.fail", &service) && number(event, "probe.consecutive") >= Some(5);
+    let fail = lab.daemon.wait_for(fifth, LONG);
+    assert_eq!(text(&fail, "probe.error"), "auth");
+    assert_eq!(lab.daemon.count(|event| text(event, "event.action").starts_with("restart.")), 1);
+    let pid = number(&lab.daemon.wait_for(|event| is(event, "listener.up", &service), LONG), "process.pid");
+    let ended = |event: &Value| is(event, "process.exit", &service) && number(event, "process.pid") == pid;
+    assert_eq!(lab.daemon.count(ended), 0);
+    lab.daemon.stop();
+    let said = format!("{:?}{}", lab.daemon.events(), lab.daemon.log());
+    assert!(!said.contains("not-the-password"), "{said}");
+}
+
+/// The end of a configuration that has alerts posted to this victim.
+fn alert_to(receiver: &Victim) -> String {
+    format!("[[alert]]\nwebhook = \"http://127.0.0.1:{}/health\"\nformat = \"json\"", receiver.port)
+}
+
+#[test]
+fn a_redis_that_refuses_the_password_is_not_restarted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let probe = |port| format!(r#"redis = "redis://:not-the-password@127.0.0.1:{port}""#);
+    let receiver = Victim::start();
+    let options = ["--requirepass", "the-password"];
+    let Some((lab, _)) = redis(folder.path(), &options, probe, &alert_to(&receiver)) else { return };
+    is_held(lab);
+}
+
+#[test]
+fn a_postgres_that_refuses_the_password_is_not_restarted() {
+    if !require_root() {
+        return;
+    }
+    let Some(folder) = PostgresFolder::new() else { return };
+    let port = free_port();
+    folder.write("data/pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+    let probe = format!(r#"postgres = "postgres://postgres:not-the-password@127.0.0.1:{port}/postgres""#);
+    let receiver = Victim::start();
+    is_held(Lab::start(port, &exec(&folder.command(port)), &probe, &alert_to(&receiver)));
+}
+
+/// Ends the server on this port, whoever started it.
+struct Ended(u16);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = std::net::TcpStream::connect(("127.0.0.1", self.0))
+            .and_then(|mut stream| std::io::Write::write_all(&mut stream, b"SHUTDOWN NOSAVE\r\n"));
+    }
+}
+
+#[test]
+fn a_server_known_by_its_port_is_restarted_by_its_command() {
+    if !require_root() {
+        return;
+    }
+    let Some(server) = Redis::start(&[]) else { return };
+    let (port, folder) = (server.port, tempfile::tempdir().expect("a temporary folder"));
+    let _ended = Ended(port);
+    let script = folder.path().join("restart");
+    let again = Redis::command(port, folder.path()).join(" ").replace("--save ", "--save '' ");
+    fs::write(&script, format!("exec {again} --daemonize yes\n")).expect("the script is written");
+    let command = format!(r#"command = ["/bin/sh", "{}"]"#, script.display());
+    let mut lab = Lab::start(port, &format!("match = {{ port = {port} }}"), &redis_probe(port), &command);
+    lab.wait_until_healthy();
+    let mark = lab.daemon.mark();
+    kill(server.process.pid());
+    let story = lab.healed_at_once(mark);
+    assert_eq!(text(story.one("restart.request"), "restart.method"), "command");
+    lab.daemon.stop();
+    assert!(Redis::tell(port, "PING").starts_with("+PONG"), "what the daemon did not start outlives it");
+}
