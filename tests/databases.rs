@@ -5,13 +5,13 @@ use std::{fs, path::Path, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark},
+    gate::Gate,
     http::{self, free_port},
     parts::{PostgresFolder, Redis, require, require_root},
-    process::{Running, kill, until},
-    story::{Story, is, number, text},
+    process::{kill, until},
+    story::{Story, is, listening_pid, number, text, wait_until_healthy},
     victim::Victim,
 };
-use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -64,24 +64,13 @@ impl Lab {
     }
 
     fn wait_until_healthy(&self) {
-        let healthy = |event: &Value| {
-            is(event, "service.state", &self.service) && text(event, "service.state") == "healthy"
-        };
-        self.daemon.wait_for(healthy, LONG);
-    }
-
-    /// The process that listens, by the latest listener.
-    fn main_pid(&self) -> u32 {
-        let events = self.daemon.events();
-        let latest = events.iter().rev().find(|event| is(event, "listener.up", &self.service));
-        let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
-        u32::try_from(pid).expect("a pid")
+        wait_until_healthy(&self.daemon, &self.service);
     }
 
     /// Kills the process that listens.
     fn kill(&self) -> Mark {
         let mark = self.daemon.mark();
-        kill(self.main_pid());
+        kill(listening_pid(&self.daemon, &self.service));
         mark
     }
 
@@ -176,26 +165,19 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
     }
     let Some(folder) = PostgresFolder::new() else { return };
     let port = free_port();
-    // Recovery asks for archived WAL first: it lasts until somebody writes to the pipe.
-    let (pipe, gate) = (folder.path().join("pipe"), folder.path().join("gate"));
-    assert!(
-        std::process::Command::new("/usr/bin/mkfifo").arg(&pipe).status().is_ok_and(|made| made.success())
-    );
-    let script = format!("[ -e {} ] || read line < {}; exit 1\n", gate.display(), pipe.display());
-    let script = folder.write("restore", &script);
+    // Recovery asks for archived WAL first: it lasts until the gate opens.
+    let mut gate = Gate::new(folder.path());
+    gate.close();
+    let script = folder.write("restore", &format!("{}; exit 1\n", gate.script()));
     let mut command = folder.command(port);
-    command.extend(["-c".to_owned(), format!("restore_command=/bin/sh {} %f %p", script.display())]);
-    std::os::unix::fs::chown(&pipe, Some(0), None).expect("it is ours");
-    fs::set_permissions(&pipe, std::os::unix::fs::PermissionsExt::from_mode(0o666)).expect("it is ours");
+    command.extend(["-c".to_owned(), format!("restore_command=/bin/sh {}", script.display())]);
     let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
     let mut lab = Lab::start(port, &exec(&command), &probe, "");
     lab.wait_until_healthy();
     folder.sql(port, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n");
 
     // A busy backend outlives its postmaster and holds the shared memory.
-    let busy = folder.psql(port, "DO 'BEGIN LOOP PERFORM 1; END LOOP; END'");
-    let busy =
-        Running::start(std::process::Command::new(&busy[0]).args(&busy[1..]).current_dir("/"), Signal::KILL);
+    let busy = folder.keep_busy(port, "DO 'BEGIN LOOP PERFORM 1; END LOOP; END'");
     until("the backend is busy", LONG, || {
         let count = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'DO %'";
         (folder.sql(port, count) == "1").then_some(())
@@ -210,8 +192,7 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
         let text = fs::read_to_string(&log).expect("its output is kept");
         (text.matches("the database system is starting up").count() >= 70).then_some(())
     });
-    fs::write(&gate, "").expect("the gate is opened");
-    fs::write(&pipe, "\n").expect("the script reads");
+    gate.open();
     let story = lab.healed_at_once(mark);
     assert!(story.millis("healthy") > 1000.0, "it is well only once it has recovered");
     assert_eq!(folder.sql(port, "SELECT count(*) FROM kept"), "1000");
@@ -233,15 +214,7 @@ fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backen
     for _ in 0..5 {
         let before = folder.sql(port, "SELECT count(*) FROM written");
         let write = "DO 'BEGIN LOOP INSERT INTO written VALUES (1); COMMIT; END LOOP; END'";
-        let writers: Vec<_> = (0..3)
-            .map(|_| {
-                let write = folder.psql(port, write);
-                Running::start(
-                    std::process::Command::new(&write[0]).args(&write[1..]).current_dir("/"),
-                    Signal::KILL,
-                )
-            })
-            .collect();
+        let writers = [(); 3].map(|()| folder.keep_busy(port, write));
         until("rows are written", LONG, || {
             (folder.sql(port, "SELECT count(*) FROM written") != before).then_some(())
         });
@@ -267,8 +240,9 @@ fn is_held(mut lab: Lab) {
     let fail = lab.daemon.wait_for(fifth, LONG);
     assert_eq!(text(&fail, "probe.error"), "auth");
     assert_eq!(lab.daemon.count(|event| text(event, "event.action").starts_with("restart.")), 1);
-    let pid = number(&lab.daemon.wait_for(|event| is(event, "listener.up", &service), LONG), "process.pid");
-    let ended = |event: &Value| is(event, "process.exit", &service) && number(event, "process.pid") == pid;
+    let pid = i64::from(listening_pid(&lab.daemon, &service));
+    let ended =
+        |event: &Value| is(event, "process.exit", &service) && number(event, "process.pid") == Some(pid);
     assert_eq!(lab.daemon.count(ended), 0);
     lab.daemon.stop();
     let said = format!("{:?}{}", lab.daemon.events(), lab.daemon.log());

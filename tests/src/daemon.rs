@@ -223,4 +223,10 @@ mod tests {
         assert_eq!(field(&nested, "process.parent.pid"), Some(&json!(5)));
         assert_eq!(field(&nested, "process.pid"), None);
     }
+
+    #[test]
+    fn the_schema_has_a_say() {
+        let errors = schema().iter_errors(&json!({"event": {"action": "agent.pause"}})).count();
+        assert!(errors > 1, "{errors}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use rustix::process::{Signal, geteuid};
@@ -29,11 +30,7 @@ impl PostgresFolder {
             return None;
         }
         let folder = temporary_folder();
-        if geteuid().is_root() {
-            let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
-            std::os::unix::fs::chown(folder.path(), Some(user), Some(group))
-                .expect("root may give folders away");
-        }
+        give_to_its_user(folder.path());
         let this = Self { folder, programs: programs? };
         let options = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"];
         let mut command = this.as_its_user("initdb");
@@ -70,17 +67,20 @@ impl PostgresFolder {
     /// # Panics
     /// If it fails.
     pub fn sql(&self, port: u16, sql: &str) -> String {
-        let output = words(&self.psql(port, sql)).current_dir("/").output().expect("psql can be run");
+        let output = self.psql(port, sql).output().expect("psql can be run");
         assert!(output.status.success(), "psql failed: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// The command that runs SQL in the server on a port.
-    pub fn psql(&self, port: u16, sql: &str) -> Vec<String> {
-        let mut command = self.as_its_user("psql");
-        let port = port.to_string();
-        let options = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-qAtX", "-v", "ON_ERROR_STOP=1"];
-        command.extend(options.into_iter().chain(["-c", sql]).map(str::to_owned));
+    /// Lets the server on a port work on SQL that takes long.
+    pub fn keep_busy(&self, port: u16, sql: &str) -> Running {
+        Running::start(&mut self.psql(port, sql), Signal::KILL)
+    }
+
+    fn psql(&self, port: u16, sql: &str) -> Command {
+        let mut command = words(&self.as_its_user("psql"));
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-qAtX", "-c", sql]);
+        command.current_dir("/");
         command
     }
 
@@ -91,10 +91,7 @@ impl PostgresFolder {
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, text).expect("the folder can be written");
-        if geteuid().is_root() {
-            let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
-            std::os::unix::fs::chown(&path, Some(user), Some(group)).expect("root may give files away");
-        }
+        give_to_its_user(&path);
         path
     }
 
@@ -147,6 +144,13 @@ fn newest_postgres() -> Option<PathBuf> {
     let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions.map(|entry| entry.path()).max_by_key(version)?.join("bin");
     newest.join("postgres").exists().then_some(newest)
+}
+
+fn give_to_its_user(path: &Path) {
+    if geteuid().is_root() {
+        let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
+        std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
+    }
 }
 
 /// User and group id of the user `postgres`.
