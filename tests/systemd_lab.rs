@@ -101,11 +101,8 @@ fn a_killed_unit_is_seen_restarted_and_stopped() {
             systemd.restart("api.service").await.unwrap();
             let back = until(&mut changes, |state| state.main.is_some()).await.state;
             assert_ne!(back.invocation_id, first.invocation_id);
-            assert_eq!(
-                judge(&back, &main, at, Some(&first.invocation_id)),
-                UnitJudgement::AlreadyRestarted,
-                "{back:?}"
-            );
+            let judgement = judge(&back, &main, at, Some(&first.invocation_id));
+            assert_eq!(judgement, UnitJudgement::AlreadyRestarted { asked: true }, "{back:?}");
 
             let (second, at) = (back.main.unwrap(), Timestamp::now());
             lab.systemctl(&["stop", "api.service"]).unwrap();
@@ -128,21 +125,24 @@ fn each_way_to_die_has_its_judgement() {
         let ours = |j: &UnitJudgement| matches!(j, UnitJudgement::Ours { waits: None, gave_up: false });
         let waits = |j: &UnitJudgement| matches!(j, UnitJudgement::Ours { waits: Some(_), .. });
         let itself = |j: &UnitJudgement| {
-            matches!(j, UnitJudgement::RestartsItself(_) | UnitJudgement::AlreadyRestarted)
+            matches!(j, UnitJudgement::RestartsItself(_) | UnitJudgement::AlreadyRestarted { asked: false })
         };
         let stopped = |j: &UnitJudgement| matches!(j, UnitJudgement::StopRequested(_));
         // A restart by somebody else may be over before the first question.
         let theirs = |j: &UnitJudgement| {
-            matches!(j, UnitJudgement::StopRequested(_) | UnitJudgement::AlreadyRestarted)
+            matches!(j, UnitJudgement::StopRequested(_) | UnitJudgement::AlreadyRestarted { asked: true })
         };
+        // Its process ends well as soon as it is told to.
+        let exits =
+            "ExecStartPre=/usr/bin/mkfifo /run/go\nExecStart=\nExecStart=/bin/sh -c 'read x < /run/go'";
         type Rule<'r> = &'r dyn Fn(&UnitJudgement) -> bool;
         let cases: [(&str, &str, &str, Rule<'_>); 14] = [
             ("no", "", "", &ours),
             ("at-once", "Restart=always\nRestartSec=0", "", &itself),
             ("in-10s", "Restart=always\nRestartSec=10", "", &waits),
             ("stop-post", "ExecStopPost=/bin/sleep 0.2", "", &ours),
-            ("exit-0", "ExecStart=\nExecStart=/bin/sleep 0.3", "wait", &ours),
-            ("watchdog", "WatchdogSec=300ms", "wait", &ours),
+            ("exit-0", exits, "go", &ours),
+            ("watchdog", "WatchdogSec=1s", "wait", &ours),
             ("stop", "", "stop", &stopped),
             ("stop-always", "Restart=always\nRestartSec=0", "stop", &stopped),
             ("stop-kill", "KillSignal=SIGKILL", "stop", &stopped),
@@ -163,6 +163,7 @@ fn each_way_to_die_has_its_judgement() {
             match deed {
                 "" => drop(kill(main.pid)),
                 "wait" => {}
+                "go" => std::fs::write(lab.path("run/go"), "x\n").unwrap(),
                 verb => drop(lab.systemctl(&[verb, "--no-block", &unit]).unwrap()),
             }
             // A pidfd becomes readable when its process has died.
@@ -235,5 +236,25 @@ fn a_new_bus_is_found_and_two_labs_do_not_clash() {
             () = story => {}
         }
         assert_eq!(elsewhere.unit_state("api.service").await.unwrap().main, its.main, "undisturbed");
+    });
+}
+
+#[test]
+fn a_hung_systemd_does_not_hang_its_caller() {
+    let Some(lab) = SystemdLab::for_test() else { return };
+    run(async {
+        let systemd = Systemd::connect_to(&lab.bus_address()).await.unwrap();
+        let init = Pid::from_raw(lab.init_pid().cast_signed()).unwrap();
+        kill_process(init, Signal::STOP).unwrap();
+        let (read, restart) = timeout(LONG, async {
+            tokio::join!(systemd.unit_state("dbus.service"), systemd.restart("no.service"))
+        })
+        .await
+        .expect("it gives up");
+        for error in [read.unwrap_err(), restart.unwrap_err()] {
+            assert!(matches!(error, SystemdError::Timeout { .. }) && error.is_lost(), "{error}");
+        }
+        kill_process(init, Signal::CONT).unwrap();
+        assert_eq!(systemd.unit_state("dbus.service").await.unwrap().load, "loaded");
     });
 }

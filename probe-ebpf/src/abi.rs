@@ -17,6 +17,8 @@ pub const FILENAME_LEN: usize = 256;
 pub const ARGV_LEN: usize = 640;
 /// Kernel stack frames kept with an OOM kill.
 pub const STACK_FRAMES: usize = 12;
+/// Memory cgroups whose limits an [`Oom`] carries: containers in pods in slices are four deep.
+pub const LIMIT_LEVELS: usize = 6;
 /// An offset the running kernel has no field for.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -55,7 +57,7 @@ pub const HIERARCHY_MEMORY_V1: u64 = 1;
 /// Why a record was not delivered; the index into the map `DROPS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
-pub enum Drop {
+pub enum DropClass {
     /// The urgent ring was full for the exit of a watched process.
     ExitWatched = 0,
     /// The urgent ring was half full for the exit of an unwatched process.
@@ -72,7 +74,7 @@ pub enum Drop {
     ListenThrottled = 6,
 }
 
-/// Number of [`Drop`] classes.
+/// Number of [`DropClass`] classes.
 pub const DROP_CLASSES: u32 = 7;
 
 /// Index into `EXITS`: thread groups seen to end.
@@ -182,6 +184,8 @@ pub struct Oom {
     pub shmem_pages: u64,
     /// Swapped out, pages.
     pub swap_pages: u64,
+    /// Limits of the victim's memory cgroup and of those above it, innermost first, pages; 0 past the root.
+    pub limit_pages: [u64; LIMIT_LEVELS],
     /// Kernel stack of the choice, innermost first; addresses, 0 past the end.
     pub stack: [u64; STACK_FRAMES],
     /// Thread group id of the victim; 0 without [`OOM_VICTIM_KNOWN`].
@@ -267,7 +271,7 @@ const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<SignalNote>() == 64 && offset_of!(SignalNote, sender_comm) == 48);
     assert!(size_of::<Exit>() == 152 && offset_of!(Exit, signal) == 88);
-    assert!(size_of::<Oom>() == 224 && offset_of!(Oom, stack) == 72);
+    assert!(size_of::<Oom>() == 272 && offset_of!(Oom, stack) == 120);
     assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
     assert!(size_of::<Listen>() == 88 && offset_of!(Listen, addr) == 56);
 };

@@ -49,6 +49,9 @@ pub fn take(spender: Spender, cgroups: &Cgroups) -> bool {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     let limit = u64::from(UNWATCHED_PER_SECOND.load());
+    if limit == 0 {
+        return false;
+    }
     let key = Key { spender: spender as u64, v2: cgroups.v2, mem_v1: cgroups.mem_v1 };
     if let Some(window) = BUDGETS.get_ptr_mut(&key) {
         // SAFETY: the lookup returned a valid entry; eviction may hand it to another cgroup, never unmap it.
@@ -66,5 +69,5 @@ pub fn take(spender: Spender, cgroups: &Cgroups) -> bool {
         return true;
     }
     let _ = BUDGETS.insert(&key, &Window { start_ns: now, spent: 1 }, 0);
-    limit > 0
+    true
 }

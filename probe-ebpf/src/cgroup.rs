@@ -1,5 +1,7 @@
 //! Which cgroups a task is in.
 
+use probe_abi::LIMIT_LEVELS;
+
 use crate::field::{offsets, pointer, read};
 
 offsets! {
@@ -11,6 +13,10 @@ offsets! {
     OFF_CSS_SET_MEMORY;
     /// `cgroup_subsys_state.cgroup`
     OFF_CSS_CGROUP;
+    /// `cgroup_subsys_state.parent`
+    OFF_CSS_PARENT;
+    /// `mem_cgroup.memory.max`; a `mem_cgroup` begins with its `cgroup_subsys_state`
+    OFF_MEM_CGROUP_MAX;
     /// `cgroup.kn`
     OFF_CGROUP_KN;
     /// `cgroup.root`
@@ -38,6 +44,22 @@ pub fn of(task: u64) -> Cgroups {
     // Where the memory controller is on the unified hierarchy, the second id would only name an ancestor of the first.
     let same_root = pointer(unified, &OFF_CGROUP_ROOT) == pointer(memory, &OFF_CGROUP_ROOT);
     Cgroups { v2, mem_v1: if same_root { 0 } else { id(memory) } }
+}
+
+/// Writes the limits of a task's memory cgroup and of those above it, in pages; 0 past the root.
+///
+/// Which of them is the lowest is for the daemon to say: each comparison here would double the verifier's work.
+///
+/// # Safety
+/// `to` must be memory of this program's.
+#[inline(always)]
+pub unsafe fn write_limits(task: u64, to: *mut [u64; LIMIT_LEVELS]) {
+    let mut group = pointer(pointer(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_MEMORY);
+    for level in 0..LIMIT_LEVELS {
+        // SAFETY: the caller vouches for `to`, and `level` is within it.
+        unsafe { (*to)[level] = read(group, &OFF_MEM_CGROUP_MAX) };
+        group = pointer(group, &OFF_CSS_PARENT);
+    }
 }
 
 #[inline(always)]

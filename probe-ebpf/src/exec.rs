@@ -4,7 +4,7 @@
 
 use aya_ebpf::{helpers::generated, macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
-use probe_abi::{ARGV_LEN, Drop, EXEC_ARGV_TRUNCATED, Exec, FILENAME_LEN, KIND_EXEC, WATCHED};
+use probe_abi::{ARGV_LEN, DropClass, EXEC_ARGV_TRUNCATED, Exec, FILENAME_LEN, KIND_EXEC, WATCHED};
 
 use crate::{
     cgroup,
@@ -33,11 +33,11 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let watched = watch::any(tgid, ppid, &cgroups);
     debug!(&ctx, "exec in {}", tgid);
     if !watched && !ring::half_free(&BULK) {
-        ring::count_drop(Drop::Exec);
+        ring::count_drop(DropClass::Exec);
         return 0;
     }
     let Some(mut entry) = BULK.reserve::<Exec>(0) else {
-        ring::count_drop(Drop::Exec);
+        ring::count_drop(DropClass::Exec);
         return 0;
     };
     let record = entry.as_mut_ptr();

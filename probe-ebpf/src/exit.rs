@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_abi::{
-    Drop, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
+    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
     EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
 };
 
@@ -48,14 +48,8 @@ static EXIT_FLAGS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// The kernel's `SIGNAL_GROUP_EXIT`.
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
-/// Flags that a record carries; those below are for the decision only.
-const TOLD: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
-/// Watched by its own process id.
-const OWN: u32 = 1 << 16;
-/// The status is not 0.
-const FAILED: u32 = 1 << 17;
-/// A signal ended it.
-const BY_SIGNAL: u32 = 1 << 18;
+/// Flags that make an exit code worth a record.
+const OF_INTEREST: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
 
 /// Program for the raw tracepoint `sched_process_exit(task [, group_dead])`, which fires for every thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
@@ -75,10 +69,6 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     ring::increment(&EXITS, EXITS_SEEN);
 
     let leader = task::leader(this);
-    let parent = task::parent(leader);
-    let tgid = task::tgid(this);
-    let ppid = task::tgid(parent);
-    let cgroups = cgroup::of(this);
     // An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is the group's.
     let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let status: u32 = if group_exit {
@@ -86,11 +76,26 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     } else {
         read(leader, &task::OFF_TASK_EXIT_CODE)
     };
+    let tgid = task::tgid(this);
+    let oom_mm = pointer(shared, &OFF_SIGNAL_OOM_MM);
+    debug!(&ctx, "exit of {} with status {}", tgid, status);
+    let own = watch::process(tgid);
+    // Most processes end well and are nobody's concern. For them the work stops here.
+    if status == 0 && oom_mm == 0 && !own {
+        ring::increment(&EXITS, EXITS_FILTERED);
+        return 0;
+    }
+
+    let parent = task::parent(leader);
+    let ppid = task::tgid(parent);
+    let cgroups = cgroup::of(this);
     let (ns_pid, level) = task::namespaced_pid(leader);
     let (parent_ns_pid, _) = task::namespaced_pid(parent);
-
     let Some(flags) = Flags::new() else { return 0 };
-    if pointer(shared, &OFF_SIGNAL_OOM_MM) != 0 {
+    if own {
+        flags.set(WATCHED);
+    }
+    if oom_mm != 0 {
         flags.set(EXIT_OOM_VICTIM);
     }
     if level > 0 && ns_pid == 1 {
@@ -99,36 +104,24 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if ppid == 1 || parent_ns_pid == 1 {
         flags.set(EXIT_CHILD_OF_INIT);
     }
-    if watch::process(tgid) {
-        flags.set(WATCHED | OWN);
-    }
     if watch::process(ppid) || watch::cgroup(&cgroups) {
         flags.set(WATCHED);
-    }
-    if status != 0 {
-        flags.set(FAILED);
-    }
-    if status & 0x7f != 0 {
-        flags.set(BY_SIGNAL);
     }
     let flags = flags.get();
     let watched = flags & WATCHED != 0;
 
-    let by_force = flags & (BY_SIGNAL | EXIT_OOM_VICTIM) != 0;
-    let failed = flags & FAILED != 0 && flags & (WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT) != 0;
-    let own = flags & OWN != 0;
-    debug!(&ctx, "exit of {} with status {}, flags {}", tgid, status, flags);
-    if !(by_force || failed || own) {
+    // A death by signal always counts, any other failure only if somebody looks after the process.
+    if status & 0x7f == 0 && flags & OF_INTEREST == 0 {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
     if !watched {
         if !budget::take(Spender::Exit, &cgroups) {
-            ring::count_drop(Drop::ExitThrottled);
+            ring::count_drop(DropClass::ExitThrottled);
             return 0;
         }
         if !ring::half_free(&URGENT) {
-            ring::count_drop(Drop::ExitUnwatched);
+            ring::count_drop(DropClass::ExitUnwatched);
             return 0;
         }
     }
@@ -136,7 +129,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let start_ns = task::start_ns(leader);
     let note = signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
-        ring::count_drop(if watched { Drop::ExitWatched } else { Drop::ExitUnwatched });
+        ring::count_drop(if watched { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
         return 0;
     };
     let record = entry.as_mut_ptr();
@@ -151,7 +144,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
         (*record).status = status;
-        (*record).flags = flags & TOLD;
+        (*record).flags = flags;
         (*record).ns_pid = ns_pid;
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
         write_note(&raw mut (*record).signal, note);

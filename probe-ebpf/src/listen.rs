@@ -2,7 +2,7 @@
 
 use aya_ebpf::{helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
-use probe_abi::{Drop, KIND_LISTEN, Listen};
+use probe_abi::{DropClass, KIND_LISTEN, Listen};
 
 use crate::{
     budget::{self, Spender},
@@ -55,16 +55,16 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
 
     if !watch::any(tgid, task::tgid(task::parent(leader)), &cgroups) {
         if !budget::take(Spender::Listen, &cgroups) {
-            ring::count_drop(Drop::ListenThrottled);
+            ring::count_drop(DropClass::ListenThrottled);
             return 0;
         }
         if !ring::half_free(&URGENT) {
-            ring::count_drop(Drop::Listen);
+            ring::count_drop(DropClass::Listen);
             return 0;
         }
     }
     let Some(mut entry) = URGENT.reserve::<Listen>(0) else {
-        ring::count_drop(Drop::Listen);
+        ring::count_drop(DropClass::Listen);
         return 0;
     };
     let record = entry.as_mut_ptr();

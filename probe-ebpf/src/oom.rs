@@ -8,7 +8,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{Drop, KIND_OOM, OOM_VICTIM_KNOWN, Oom, STACK_FRAMES};
+use probe_abi::{DropClass, KIND_OOM, OOM_VICTIM_KNOWN, Oom, STACK_FRAMES};
 
 use crate::{
     cgroup,
@@ -61,7 +61,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
     debug!(&ctx, "oom victim {} of group {}", tid, tgid);
 
     let Some(mut entry) = URGENT.reserve::<Oom>(0) else {
-        ring::count_drop(Drop::Oom);
+        ring::count_drop(DropClass::Oom);
         return 0;
     };
     let record = entry.as_mut_ptr();
@@ -79,6 +79,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         (*record).file_pages = pages(memory, &OFF_MM_RSS_FILE);
         (*record).shmem_pages = pages(memory, &OFF_MM_RSS_SHMEM);
         (*record).swap_pages = pages(memory, &OFF_MM_RSS_SWAP);
+        cgroup::write_limits(victim, &raw mut (*record).limit_pages);
         (*record).stack = [0; STACK_FRAMES];
         bpf_get_stack(
             ctx.as_ptr(),
@@ -93,7 +94,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         (*record).trigger_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
         (*record).flags = if victim == 0 { 0 } else { OOM_VICTIM_KNOWN };
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
-        task::copy_current_comm(&raw mut (*record).trigger_comm);
+        field::copy(&raw mut (*record).trigger_comm, task::leader(task::current()), &task::OFF_TASK_COMM);
     }
     entry.submit(ring::WAKE);
     0

@@ -10,7 +10,7 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, RingBuf},
 };
-use probe_abi::{DROP_CLASSES, Drop, Header};
+use probe_abi::{DROP_CLASSES, DropClass, Header};
 
 /// Records that wake the daemon. The daemon sets the size.
 #[map]
@@ -20,7 +20,7 @@ pub static URGENT: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
 #[map]
 pub static BULK: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 
-/// Records lost, by [`Drop`] class.
+/// Records lost, by [`DropClass`] class.
 #[map]
 static DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(DROP_CLASSES, 0);
 
@@ -31,7 +31,7 @@ pub const SILENT: u64 = BPF_RB_NO_WAKEUP as u64;
 
 /// Counts a record that could not be delivered.
 #[inline(always)]
-pub fn count_drop(class: Drop) {
+pub fn count_drop(class: DropClass) {
     increment(&DROPS, class as u32);
 }
 

@@ -6,18 +6,17 @@
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        bpf_ktime_get_boot_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
     },
     macros::{map, raw_tracepoint},
     maps::LruHashMap,
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{ORIGIN_KERNEL, ORIGIN_USER, SignalNote};
+use probe_abi::{COMM_LEN, ORIGIN_KERNEL, ORIGIN_USER, SignalNote};
 
 use crate::{
-    field::{offsets, read},
+    field::{self, offsets, read},
     oom, task,
 };
 
@@ -87,9 +86,10 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     debug!(&ctx, "signal {} to {} from {}", signal, target.tgid, sender_tgid);
     // SAFETY: the helpers have no preconditions.
     let (at_ns, sender_cgroup_v2) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
-    let note = SignalNote {
+    let sender = task::leader(task::current());
+    let mut note = SignalNote {
         at_ns,
-        sender_start_ns: task::start_ns(task::leader(task::current())),
+        sender_start_ns: task::start_ns(sender),
         sender_cgroup_v2,
         signal,
         code,
@@ -97,8 +97,10 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
         sender_uid: bpf_get_current_uid_gid() as u32,
         origin,
         pad: 0,
-        sender_comm: bpf_get_current_comm().unwrap_or([0; 16]),
+        sender_comm: [0; COMM_LEN],
     };
+    // SAFETY: the note is on this program's stack.
+    unsafe { field::copy(&raw mut note.sender_comm, sender, &task::OFF_TASK_COMM) };
     let _ = SIGNALS.insert(&target, &note, u64::from(BPF_ANY));
     if REQUESTS >> (signal & 63) & 1 == 1 {
         let any = Target { tgid: target.tgid, signal: ANY_REQUEST };

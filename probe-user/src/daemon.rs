@@ -186,7 +186,7 @@ impl Daemon {
                 self.observe(Observation::Restarted(service, outcome));
                 self.find_main(service);
             }
-            Outcome::Unit(service, state) => self.take_unit(service, state),
+            Outcome::Unit(service, state) => self.take_unit(service, state.map(|state| *state)),
             Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
         }

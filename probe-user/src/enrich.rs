@@ -147,7 +147,7 @@ impl Enricher {
             anon_bytes: bytes(record.anon_pages),
             file_bytes: bytes(record.file_pages),
             shmem_bytes: bytes(record.shmem_pages),
-            limit_bytes: self.reader.cgroups().memory_limit_of(pid),
+            limit_bytes: record.limit_pages.map(bytes),
             score_adj: i16::try_from(record.score_adj).unwrap_or_default(),
             trigger_pid: record.trigger_pid,
             trigger_name: record.trigger_comm.clone(),

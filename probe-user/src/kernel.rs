@@ -73,7 +73,7 @@ impl Kernel {
     /// Loads and attaches what this kernel allows.
     ///
     /// Fails only when nothing at all can work: rights are missing, the kernel has no type information, or not one
-    /// hook attached. Takes some tens of milliseconds. Needs no async runtime.
+    /// hook attached. Takes about a tenth of a second. Needs no async runtime.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
         load::load(options, &load::Paths::default())
     }

@@ -26,7 +26,7 @@ pub struct Daemon {
 }
 
 /// A place in the event stream.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Mark(usize);
 
 impl Daemon {

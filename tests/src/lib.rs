@@ -4,6 +4,7 @@
 pub mod daemon;
 pub mod gate;
 pub mod http;
+pub mod lab;
 pub mod memcg;
 pub mod parts;
 pub mod process;

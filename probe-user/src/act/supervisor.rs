@@ -83,16 +83,17 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Takes charge of a command, without starting it yet; `reports` hears what becomes of it.
+    /// Takes charge of a command, without starting it yet; `reports` hears what becomes of it. It runs in the
+    /// first cgroup; those that an earlier daemon left behind are emptied before its first start.
     pub fn new(
         service: ServiceId,
         exec: Exec,
-        cgroup: Option<OwnCgroup>,
+        (cgroup, left_behind): (Option<OwnCgroup>, Vec<OwnCgroup>),
         processes: ProcReader,
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::unbounded_channel();
-        let work = Work { service, exec, cgroup, processes, reports, running: None };
+        let work = Work { service, exec, cgroup, left_behind, processes, reports, running: None };
         tokio::spawn(work.run(inbox));
         Self { orders }
     }
@@ -116,6 +117,7 @@ struct Work {
     service: ServiceId,
     exec: Exec,
     cgroup: Option<OwnCgroup>,
+    left_behind: Vec<OwnCgroup>,
     processes: ProcReader,
     reports: mpsc::Sender<Report>,
     running: Option<(Child, ProcessKey)>,
@@ -147,6 +149,9 @@ impl Work {
                 }
                 Some(Order::Stop(done)) => {
                     self.end().await;
+                    if let Some(Err(error)) = self.cgroup.as_ref().map(OwnCgroup::remove) {
+                        tracing::debug!(%error, "the service's cgroup stays");
+                    }
                     let _ = done.send(());
                 }
                 None => return,
@@ -200,7 +205,7 @@ impl Work {
         OpenOptions::new().create(true).append(true).mode(0o640).open(path).map_err(failed)
     }
 
-    /// Ends the command, if it runs, and whatever it left behind.
+    /// Ends the command, if it runs, and whatever it left behind, in this life of the daemon or an earlier one.
     async fn end(&mut self) {
         if let Some((mut child, key)) = self.running.take() {
             signal_group(key.pid, Signal::TERM);
@@ -210,7 +215,7 @@ impl Work {
             }
             signal_group(key.pid, Signal::KILL);
         }
-        if let Some(cgroup) = &self.cgroup {
+        for cgroup in self.cgroup.iter().chain(&std::mem::take(&mut self.left_behind)) {
             let empty = async {
                 while !cgroup.members()?.is_empty() {
                     cgroup.kill()?;

@@ -64,31 +64,38 @@ impl Systemd {
 
     /// Reads a unit's state. A unit that does not exist has a state as well: see [`UnitState::load`].
     pub async fn unit_state(&self, unit: &str) -> Result<UnitState, SystemdError> {
-        let link = self.link().await?;
-        match link.unit_state(unit).await {
-            // A question may be put twice: the bus went away while we waited.
-            Err(_) if link.is_closed() => self.link().await?.unit_state(unit).await,
-            answer => answer,
-        }
+        let read = async {
+            let link = self.link().await?;
+            match link.unit_state(unit).await {
+                // A question may be put twice: the bus went away while we waited.
+                Err(_) if link.is_closed() => self.link().await?.unit_state(unit).await,
+                answer => answer,
+            }
+        };
+        in_time(|| format!("reading {unit}"), read).await
     }
 
     /// Restarts a unit, or starts it if it is down; returns once systemd has accepted the job.
     ///
     /// It is RestartUnit for a unit that is down as well: StartUnit would let a unit that waits out its
-    /// own `RestartSec=` wait on.
+    /// own `RestartSec=` wait on. After [`SystemdError::Timeout`] the order still stands: a systemd that was
+    /// hung carries it out once it goes on.
     pub async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
-        self.link().await?.restart(unit).await.map(drop)
+        let restart = async { self.link().await?.restart(unit).await.map(drop) };
+        in_time(|| format!("RestartUnit({unit})"), restart).await
     }
 
     /// Restarts a unit and waits for the outcome, at most `limit`. For a unit of `Type=notify` the job is
     /// done when it says it is ready; for a simple one when its process is started.
     pub async fn restart_and_wait(&self, unit: &str, limit: Duration) -> Result<JobOutcome, SystemdError> {
-        self.link().await?.restart_and_wait(unit, limit).await
+        let link = in_time(|| format!("RestartUnit({unit})"), self.link()).await?;
+        link.restart_and_wait(unit, limit).await
     }
 
     /// Clears a unit's failed state, and with it the count of starts that `StartLimitBurst=` limits.
     pub async fn reset_failed(&self, unit: &str) -> Result<(), SystemdError> {
-        self.link().await?.reset_failed(unit).await
+        let reset = async { self.link().await?.reset_failed(unit).await };
+        in_time(|| format!("ResetFailedUnit({unit})"), reset).await
     }
 
     /// The connection, made anew if the bus closed it.
@@ -99,5 +106,16 @@ impl Systemd {
             self.manager_pid.store(link.manager_pid(), Ordering::Relaxed);
         }
         Ok(link.clone())
+    }
+}
+
+/// Waits for systemd no longer than [`PATIENCE`], connecting again and waiting for our turn included.
+async fn in_time<T>(
+    call: impl FnOnce() -> String,
+    work: impl Future<Output = Result<T, SystemdError>>,
+) -> Result<T, SystemdError> {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => Err(SystemdError::Timeout { call: call(), after: PATIENCE }),
     }
 }

@@ -33,7 +33,7 @@ pub enum Outcome {
     /// A restart.
     Restarted(ServiceId, Result<(), String>),
     /// A look at a unit.
-    Unit(ServiceId, Result<UnitState, String>),
+    Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A look at what a service's processes use.
     Usage(ServiceId, Usage),
     /// systemd's bus could be reached after all.
@@ -73,7 +73,8 @@ impl Hands {
                     self.send(Outcome::Unit(service, Err(error.clone())));
                 }
                 self.with_systemd(service, config, move |systemd, unit, outcomes| async move {
-                    let state = systemd.unit_state(&unit).await.map_err(|error| error.to_string());
+                    let state =
+                        systemd.unit_state(&unit).await.map(Box::new).map_err(|error| error.to_string());
                     let _ = outcomes.send(Outcome::Unit(service, state)).await;
                 });
             }

@@ -26,7 +26,7 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink, SinkError},
     engine::Engine,
     enrich::{Enricher, Members},
-    fact::{AgentReady, AlertOutcome, Fact, HookCoverage, ProbeReport, ServiceId},
+    fact::{AgentReady, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
     host::{ProcReader, ReadError},
     kernel::{Hook, Kernel, KernelError, Options},
     probe::{Clients, Prober},
@@ -162,7 +162,12 @@ impl Daemon {
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             match &service.identity {
                 Identity::Exec(exec) => {
-                    let cgroup = reader.cgroups().create_for(&service.name);
+                    let cgroup = match reader.key_of(std::process::id()) {
+                        Some(me) => reader.cgroups().create_for(me, &service.name),
+                        None => Err(std::io::Error::other("/proc does not show the daemon itself")),
+                    };
+                    let lives = |daemon: ProcessKey| reader.key_of(daemon.pid) == Some(daemon);
+                    let left_behind = reader.cgroups().left_behind(&service.name, lives);
                     if let Err(error) = &cgroup {
                         tracing::warn!(%error, service = service.name, "runs without a cgroup of its own");
                     }
@@ -170,7 +175,13 @@ impl Daemon {
                     if let Some(cgroup) = &cgroup {
                         self.set_cgroup(id, cgroup.id);
                     }
-                    let keeper = Keeper::new(id, exec.clone(), cgroup, reader.clone(), supervisor.clone());
+                    let keeper = Keeper::new(
+                        id,
+                        exec.clone(),
+                        (cgroup, left_behind),
+                        reader.clone(),
+                        supervisor.clone(),
+                    );
                     keeper.restart();
                     self.hands.keepers.insert(id, keeper);
                 }

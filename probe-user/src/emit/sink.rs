@@ -3,6 +3,8 @@
 //! The queue is one buffer of whole lines. The writer takes all of it at once: a line that comes alone is written
 //! at once, lines that come faster than they can be written go out together.
 
+mod writer;
+
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -10,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::writer::Writer;
 use super::{MAX_LINE, SinkError, file::EventFile, stdout::Descriptor};
 use crate::config::EventOutput;
 
@@ -43,10 +46,6 @@ impl Default for QueueLimits {
         Self { lines: 16_384, bytes: 8 << 20 }
     }
 }
-
-/// The wait before a failed write is tried again; it doubles up to [`LONGEST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_millis(5);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
 /// A destination with its queue and its writer thread.
 #[derive(Debug)]
@@ -111,7 +110,7 @@ impl Sink {
         let writers = Arc::clone(&shared);
         thread::Builder::new()
             .name("emit".to_owned())
-            .spawn(move || Writer { shared: writers, destination }.run())
+            .spawn(move || Writer::new(writers, destination).run())
             .map_err(|source| SinkError::Thread { source })?;
         Ok(Self { shared, name })
     }
@@ -191,126 +190,6 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-struct Writer<D> {
-    shared: Arc<Shared>,
-    destination: D,
-}
-
-impl<D: Destination> Writer<D> {
-    fn run(mut self) {
-        let mut lines = Vec::new();
-        while self.take(&mut lines) {
-            self.deliver(&lines);
-        }
-        let mut queue = self.shared.lock();
-        queue.ended = true;
-        self.shared.ended.notify_all();
-    }
-
-    /// Waits for lines and takes all of them; false when there will be none.
-    fn take(&mut self, lines: &mut Vec<u8>) -> bool {
-        lines.clear();
-        let shared = Arc::clone(&self.shared);
-        let mut queue = shared.lock();
-        loop {
-            if std::mem::take(&mut queue.reopen) {
-                drop(queue);
-                if let Err(error) = self.destination.reopen() {
-                    tracing::error!("{} could not be reopened: {error}", self.destination.name());
-                }
-                queue = shared.lock();
-                continue;
-            }
-            if !queue.waiting.is_empty() {
-                std::mem::swap(&mut queue.waiting, lines);
-                queue.taken_bytes = lines.len();
-                queue.taken_lines = std::mem::take(&mut queue.waiting_lines);
-                return true;
-            }
-            if queue.deadline.is_some() {
-                return false;
-            }
-            queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Writes what was taken, however often it takes to be accepted.
-    fn deliver(&mut self, lines: &[u8]) {
-        let mut written = 0;
-        let mut retry = FIRST_RETRY;
-        let mut complained = false;
-        while written < lines.len() {
-            match self.destination.write(&lines[written..]) {
-                Ok(taken) => {
-                    written += taken;
-                    retry = FIRST_RETRY;
-                    let mut queue = self.shared.lock();
-                    queue.taken_bytes = lines.len() - written;
-                    queue.taken_lines = count(&lines[written..]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    tracing::error!(
-                        "{} was closed by its reader; hostprobe keeps watching, but its events are lost",
-                        self.destination.name()
-                    );
-                    self.shared.lock().broken = true;
-                    self.give_up();
-                    return;
-                }
-                Err(error) => {
-                    // A full pipe that does not block is not worth a word.
-                    if !complained && error.kind() != io::ErrorKind::WouldBlock {
-                        complained = true;
-                        tracing::error!(
-                            "{} cannot be written, trying again: {error}",
-                            self.destination.name()
-                        );
-                    }
-                    if !self.wait(retry) {
-                        self.give_up();
-                        return;
-                    }
-                    retry = (retry * 2).min(LONGEST_RETRY);
-                }
-            }
-        }
-        if complained {
-            tracing::info!("{} can be written again", self.destination.name());
-        }
-    }
-
-    /// Waits before another try; false if the sink is to end before that.
-    fn wait(&mut self, retry: Duration) -> bool {
-        let until = Instant::now() + retry;
-        let mut queue = self.shared.lock();
-        loop {
-            if queue.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return false;
-            }
-            let end = queue.deadline.map_or(until, |deadline| deadline.min(until));
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return true;
-            }
-            (queue, _) = self.shared.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Counts all that is taken or waiting as lost.
-    fn give_up(&mut self) {
-        let mut queue = self.shared.lock();
-        let lines = queue.taken_lines + queue.waiting_lines;
-        queue.lose(lines);
-        queue.waiting.clear();
-        (queue.taken_bytes, queue.taken_lines, queue.waiting_lines) = (0, 0, 0);
-    }
-}
-
-fn count(lines: &[u8]) -> usize {
-    lines.iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]

@@ -100,6 +100,16 @@ fn a_kill_names_its_killer() {
 }
 
 #[test]
+fn a_signal_that_was_not_what_ended_it_is_told_apart() {
+    let asked = event(&samples::asked());
+    assert_eq!(asked["process"]["exit_code"], 0);
+    assert_eq!(asked["process"]["received_signal"]["name"], "SIGTERM");
+    assert_eq!(asked["process"]["received_signal"]["sender"]["pid"], 4000);
+    assert_eq!(asked["event"]["outcome"], "success");
+    assert_eq!(event(&samples::killed())["process"].get("received_signal"), None);
+}
+
+#[test]
 fn a_kernel_fact_is_stamped_with_the_kernels_time() {
     let fact = samples::killed();
     let Fact::ProcessExit(exit, _) = &fact else { panic!("the sample is an exit") };

@@ -69,12 +69,10 @@ impl Budget {
 /// A duration as one would write it in the configuration.
 pub fn describe(duration: Duration) -> String {
     let ms = duration.as_millis();
-    match ms {
-        0 => "0s".to_owned(),
-        _ if ms % 3_600_000 == 0 => format!("{}h", ms / 3_600_000),
-        _ if ms % 60_000 == 0 => format!("{}m", ms / 60_000),
-        _ if ms % 1000 == 0 => format!("{}s", ms / 1000),
-        _ => format!("{ms}ms"),
+    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
+    match units.into_iter().find(|(_, length)| ms > 0 && ms.is_multiple_of(*length)) {
+        Some((unit, length)) => format!("{}{unit}", ms / length),
+        None => format!("{ms}ms"),
     }
 }
 

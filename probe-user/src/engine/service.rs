@@ -43,7 +43,7 @@ enum Step {
     /// Nothing.
     Idle,
     /// systemd's word on what became of the unit.
-    Inspect(Inspection),
+    Inspect(Box<Inspection>),
     /// The end of the back-off.
     Backoff { until: Timestamp },
     /// The restart that was asked for, and the main process that comes of it.

@@ -116,16 +116,20 @@ impl Lab {
     }
 
     fn incidents(&self) -> Vec<(Phase, Verdict, Severity)> {
-        let incident = |fact: &Fact| match fact {
-            Fact::Incident(phase, incident) => Some((*phase, incident.verdict, incident.severity)),
-            _ => None,
-        };
-        self.said.iter().filter_map(incident).collect()
+        let mut incidents = Vec::new();
+        for fact in &self.said {
+            if let Fact::Incident(phase, incident) = fact {
+                incidents.push((*phase, incident.verdict, incident.severity));
+            }
+        }
+        incidents
     }
 
     fn restarts(&self) -> Vec<&Restart> {
-        let restart = |fact| if let &Fact::Restart(ref restart) = fact { Some(restart) } else { None };
-        self.said.iter().filter_map(restart).collect()
+        self.said
+            .iter()
+            .filter_map(|fact| if let Fact::Restart(restart) = fact { Some(restart) } else { None })
+            .collect()
     }
 
     fn restarts_asked(&self) -> usize {
@@ -133,11 +137,13 @@ impl Lab {
     }
 
     fn alerts(&self) -> Vec<(Verdict, Severity, bool)> {
-        let alert = |effect: &Effect| match effect {
-            Effect::Alert { incident, resolved } => Some((incident.verdict, incident.severity, *resolved)),
-            _ => None,
-        };
-        self.asked.iter().filter_map(alert).collect()
+        let mut alerts = Vec::new();
+        for effect in &self.asked {
+            if let Effect::Alert { incident, resolved } = effect {
+                alerts.push((incident.verdict, incident.severity, *resolved));
+            }
+        }
+        alerts
     }
 
     fn state(&self) -> ServiceState {
@@ -637,14 +643,12 @@ fn restarts_stay_below_the_units_own_start_limit() {
         lab.see(Observation::Unit(API, running_unit(pid + 1)));
         lab.answer(ProbeOutcome::Ok);
     }
-    let resets: Vec<bool> = lab
-        .asked
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Restart { reset_failed, .. } => Some(*reset_failed),
-            _ => None,
-        })
-        .collect();
+    let mut resets = Vec::new();
+    for effect in &lab.asked {
+        if let Effect::Restart { reset_failed, .. } = effect {
+            resets.push(*reset_failed);
+        }
+    }
     assert_eq!(resets, [false, false, false, true, true], "five starts in ten seconds are the unit's limit");
     lab.killed(105);
     lab.see(Observation::Unit(API, waiting_unit(105, lab.now, Duration::from_secs(10))));

@@ -30,7 +30,11 @@ pub enum UnitJudgement {
     /// Somebody wanted it down or is restarting it: nothing to do. Says how that is known.
     StopRequested(&'static str),
     /// It already runs anew: nothing to do but verify that it works.
-    AlreadyRestarted,
+    AlreadyRestarted {
+        /// By a job somebody asked for, which tells `systemctl restart` from a crash: systemd counts the
+        /// restarts it makes by `Restart=`, and sets the count to 0 when asked for one.
+        asked: bool,
+    },
     /// It runs on without that process: another one is its main process now, or always was.
     StillRuns,
     /// systemd starts it right now: if it does not run after this long, judge again.
@@ -63,33 +67,36 @@ pub fn judge(
     }
     let up = matches!(state.active.as_str(), "active" | "activating" | "reloading" | "refreshing");
     let auto_restart = state.sub.starts_with("auto-restart");
+    let stopped_first = match (state.main_started, state.active_exit, state.main_exited) {
+        (Some(started), Some(left), Some(exited)) => {
+            started < left && left < exited && !failed_by_systemd(&state.result)
+        }
+        _ => false,
+    };
     match state.job.as_ref().map(|job| job.kind.as_str()) {
         Some("stop") => return StopRequested("a stop job is under way"),
         // A job's kind is read a moment after the state, and a restart job goes on as a start job. systemd's
         // own restarts have jobs as well, but only once the unit is in the state auto-restart.
         Some("start" | "restart" | "try-restart") if !auto_restart && state.active != "activating" => {
-            if matches!(state.active.as_str(), "active" | "reloading" | "refreshing" | "deactivating") {
-                return StopRequested("a restart job is under way");
-            }
-            return RestartsItself(AT_ONCE);
+            return if stopped_first || !matches!(state.active.as_str(), "inactive" | "failed") {
+                StopRequested("a restart job is under way")
+            } else {
+                RestartsItself(AT_ONCE)
+            };
         }
         _ => {}
     }
 
+    let asked = state.restarts == 0;
     let anew = state.main_started.is_some_and(|started| started >= died_at)
         || before.is_some_and(|before| !before.is_empty() && before != state.invocation_id);
     if let Some(main) = &state.main
         && main != died
     {
-        let left_before = state.active_exit.is_some_and(|left| left > died.start && left < died_at);
-        return match (anew, left_before) {
-            (true, true) => StopRequested("it was restarted on request"),
-            (true, false) => AlreadyRestarted,
-            (false, _) => StillRuns,
-        };
+        return if anew { AlreadyRestarted { asked } } else { StillRuns };
     }
     if up && !auto_restart && anew {
-        return AlreadyRestarted;
+        return AlreadyRestarted { asked };
     }
     // systemd still names it as the unit's main process.
     if state.main_pid != 0 {
@@ -108,12 +115,7 @@ pub fn judge(
             Ours { gave_up: false, waits: Some(left) }
         };
     }
-    if let (Some(started), Some(left), Some(exited)) =
-        (state.main_started, state.active_exit, state.main_exited)
-        && started < left
-        && left < exited
-        && !failed_by_systemd(&state.result)
-    {
+    if stopped_first {
         return StopRequested("systemd was already stopping it when it died");
     }
     match (state.active.as_str(), state.sub.as_str()) {

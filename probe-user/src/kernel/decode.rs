@@ -17,6 +17,10 @@ mod tests;
 
 pub use record::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
 
+/// A memory cgroup without a limit has the most pages that the kernel can count (`PAGE_COUNTER_MAX`), of up to
+/// 64 KiB; no machine has as many as this.
+const UNLIMITED_PAGES: u64 = 1 << 46;
+
 /// Why bytes are not a record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -123,7 +127,14 @@ fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
     for index in 0..abi::STACK_FRAMES {
         stack.extend(known(bytes.u64(offset_of!(abi::Oom, stack) + 8 * index)?));
     }
+    let limit = |level: usize| bytes.u64(offset_of!(abi::Oom, limit_pages) + 8 * level);
+    let mut limit_pages = None;
+    for level in 0..abi::LIMIT_LEVELS {
+        let limited = known(limit(level)?).filter(|pages| *pages < UNLIMITED_PAGES);
+        limit_pages = limited.into_iter().chain(limit_pages).min();
+    }
     Ok(Oom {
+        limit_pages,
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
         start_ns: bytes.u64(offset_of!(abi::Oom, start_ns))?,
         pid: known(bytes.u32(offset_of!(abi::Oom, tgid))?).filter(|_| victim_known),

@@ -37,7 +37,7 @@ use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
 const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Listen];
-const PROCESS: &[Hook] = &[Exit, Oom, Exec];
+const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
 const PLACED: &[Hook] = &[Exit, Oom, Exec, Listen];
 
 /// Name of the global, where its value comes from, who uses it, and how badly.
@@ -62,6 +62,8 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_CSS_SET_DFL_CGRP", Member("css_set", &["dfl_cgrp"]), PLACED, Should),
     ("OFF_CSS_SET_MEMORY", MemoryController, PLACED, Should),
     ("OFF_CSS_CGROUP", Member("cgroup_subsys_state", &["cgroup"]), PLACED, Should),
+    ("OFF_CSS_PARENT", Member("cgroup_subsys_state", &["parent"]), &[Oom], Should),
+    ("OFF_MEM_CGROUP_MAX", Member("mem_cgroup", &["memory.max"]), &[Oom], Should),
     ("OFF_CGROUP_KN", Member("cgroup", &["kn"]), PLACED, Should),
     ("OFF_CGROUP_ROOT", Member("cgroup", &["root"]), PLACED, Should),
     ("OFF_KERNFS_NODE_ID", Member("kernfs_node", &["id"]), PLACED, Should),

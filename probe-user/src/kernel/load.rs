@@ -93,8 +93,9 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
-    let coverage: Vec<_> =
+    let mut coverage: Vec<_> =
         Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, &resolved, &symbols)).collect();
+    spread_loss_of_signals(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
         return Err(KernelError::NoHook(coverage));
     }
@@ -169,6 +170,17 @@ fn cover(ebpf: &mut Ebpf, hook: Hook, resolved: &Resolved, symbols: &Symbols) ->
         lacking.push(format!("scope of OOM kills: {reason}"));
     }
     HookCoverage { hook, attached: reason.is_none(), reason, lacking }
+}
+
+/// Exits get their senders from another hook, which may be missing.
+fn spread_loss_of_signals(coverage: &mut [HookCoverage]) {
+    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Signal).and_then(|it| it.reason.clone())
+    else {
+        return;
+    };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Exit) {
+        hook.lacking.push(format!("senders of signals: {reason}"));
+    }
 }
 
 fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {

@@ -1,7 +1,7 @@
 //! What the kernel side counted: records that were lost, and exits that nobody asked for.
 
 use aya::maps::{MapData, PerCpuArray};
-use probe_abi::{DROP_CLASSES, Drop, EXITS_FILTERED, EXITS_SEEN};
+use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_SEEN};
 
 /// Where records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +32,25 @@ pub struct Counters {
     pub exits_filtered: u64,
 }
 
-const CLASSES: [Drop; DROP_CLASSES as usize] = [
-    Drop::ExitWatched,
-    Drop::ExitUnwatched,
-    Drop::ExitThrottled,
-    Drop::Oom,
-    Drop::Exec,
-    Drop::Listen,
-    Drop::ListenThrottled,
+const CLASSES: [DropClass; DROP_CLASSES as usize] = [
+    DropClass::ExitWatched,
+    DropClass::ExitUnwatched,
+    DropClass::ExitThrottled,
+    DropClass::Oom,
+    DropClass::Exec,
+    DropClass::Listen,
+    DropClass::ListenThrottled,
 ];
 
-const fn describe(class: Drop) -> (&'static str, Ring) {
+const fn describe(class: DropClass) -> (&'static str, Ring) {
     match class {
-        Drop::ExitWatched => ("exit_watched", Ring::Urgent),
-        Drop::ExitUnwatched => ("exit_unwatched", Ring::Urgent),
-        Drop::ExitThrottled => ("exit_throttled", Ring::Urgent),
-        Drop::Oom => ("oom", Ring::Urgent),
-        Drop::Exec => ("exec", Ring::Bulk),
-        Drop::Listen => ("listen", Ring::Urgent),
-        Drop::ListenThrottled => ("listen_throttled", Ring::Urgent),
+        DropClass::ExitWatched => ("exit_watched", Ring::Urgent),
+        DropClass::ExitUnwatched => ("exit_unwatched", Ring::Urgent),
+        DropClass::ExitThrottled => ("exit_throttled", Ring::Urgent),
+        DropClass::Oom => ("oom", Ring::Urgent),
+        DropClass::Exec => ("exec", Ring::Bulk),
+        DropClass::Listen => ("listen", Ring::Urgent),
+        DropClass::ListenThrottled => ("listen_throttled", Ring::Urgent),
     }
 }
 

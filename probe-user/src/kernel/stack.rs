@@ -34,9 +34,10 @@ impl Symbols {
             Err(error) => return unavailable(format!("cannot open {}: {error}", path.display())),
         };
         match parse(BufReader::with_capacity(64 * 1024, file)) {
-            Ok(ranges) if ranges.is_empty() => {
-                unavailable(format!("{} hides the kernel's addresses (kptr_restrict)", path.display()))
-            }
+            Ok(ranges) if ranges.is_empty() => unavailable(format!(
+                "{} hides the kernel's addresses (kptr_restrict, or CAP_SYSLOG is missing)",
+                path.display()
+            )),
             Ok(ranges) => Self { ranges, unavailable: None },
             Err(error) => unavailable(format!("cannot read {}: {error}", path.display())),
         }

@@ -126,9 +126,17 @@ impl Metrics {
         self.state.clear();
         let services = u32::try_from(names.len()).unwrap_or(u32::MAX);
         *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        for service in 0..services {
-            self.state(ServiceId(service), ServiceState::Starting);
+        for service in (0..services).map(ServiceId) {
+            self.state(service, ServiceState::Starting);
+            // A rate needs the zero before the first one.
+            let service = self.name(service);
+            for outcome in ["done", "fail", "hold"] {
+                let labels = RestartLabels { service: service.clone(), outcome };
+                let _ = self.restarts.get_or_create(&labels);
+            }
+            let _ = self.oom_kills.get_or_create(&ServiceLabels { service });
         }
+        let _ = self.lost.get_or_create(&LossLabels { class: "events".to_owned() });
     }
 
     /// Counts a fact that goes into the event stream.

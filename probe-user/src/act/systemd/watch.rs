@@ -57,19 +57,17 @@ impl Systemd {
     /// When the bus goes away it connects again, with growing waits, and reads every unit: what changed
     /// in between is sent then.
     pub async fn watch(&self, units: Vec<(ServiceId, String)>, changes: mpsc::Sender<UnitChange>) {
-        let paths = units.iter().enumerate().map(|(at, (_, unit))| (object_path(unit), at)).fold(
-            HashMap::<_, Vec<_>>::new(),
-            |mut paths, (path, at)| {
-                paths.entry(path).or_default().push(at);
-                paths
-            },
-        );
+        let mut paths = HashMap::<_, Vec<_>>::new();
+        for (at, (_, unit)) in units.iter().enumerate() {
+            paths.entry(object_path(unit)).or_default().push(at);
+        }
         let known = units.iter().map(|_| None).collect();
         let mut watch = Watch { units, paths, known, changes };
         let mut wait = FIRST_WAIT;
         loop {
             let began = Timestamp::now();
-            let End::Lost(error) = watch.listen(self).await.unwrap_err() else { return };
+            let Err(end) = watch.listen(self).await;
+            let End::Lost(error) = end else { return };
             if Timestamp::now().since(began) > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
@@ -110,11 +108,10 @@ impl Watch {
         let mut dirty: BTreeSet<usize> = (0..self.units.len()).collect();
         loop {
             self.read(systemd, std::mem::take(&mut dirty)).await?;
-            let first = tokio::select! {
+            let mut next = tokio::select! {
                 signal = signals.next() => signal,
                 () = self.changes.closed() => return Err(End::NoReceiver),
             };
-            let mut next = first;
             loop {
                 let Some(Ok(signal)) = next else { return Err(lost("the bus closed the connection")) };
                 self.concerns(&signal, &mut dirty)?;

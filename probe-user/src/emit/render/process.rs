@@ -24,15 +24,22 @@ impl Renderer<'_> {
         process.uptime_ms = Some(millis(exit.uptime()));
         process.max_rss_bytes = Some(exit.max_rss_bytes).filter(|bytes| *bytes > 0);
         process.oom = Some(exit.oom);
-        match exit.status {
-            ExitStatus::Code(code) => process.exit_code = Some(code),
+        let died_of = match exit.status {
+            ExitStatus::Code(code) => {
+                process.exit_code = Some(code);
+                None
+            }
             ExitStatus::Signal { number, core_dumped } => {
                 let sender = exit.killer();
                 process.exit_signal = Some(self.signal(number, core_dumped, sender, &exit.process));
+                Some(number)
             }
-        }
-        if let (None, Some(number)) = (exit.killer(), exit.sent_signal) {
-            process.received_signal = Some(self.signal(number, false, exit.sender.as_ref(), &exit.process));
+        };
+        if let Some(number) = exit.sent_signal
+            && died_of != Some(number)
+        {
+            let sender = exit.sender.as_ref();
+            process.received_signal = Some(self.signal(number, false, sender, &exit.process));
         }
         record.process = Some(process);
     }

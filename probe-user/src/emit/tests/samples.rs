@@ -71,6 +71,11 @@ pub fn killed() -> Fact {
     Fact::ProcessExit(exit(KILL, Some(9), Some(bash())), MAIN)
 }
 
+/// A main process that exits well because it was asked to.
+pub fn asked() -> Fact {
+    Fact::ProcessExit(exit(ExitStatus::Code(0), Some(15), Some(bash())), MAIN)
+}
+
 pub fn down() -> Fact {
     Fact::ServiceState(API, ServiceState::Down, ServiceState::Healthy, "its main process died".to_owned())
 }
@@ -222,7 +227,7 @@ pub fn facts() -> Vec<Fact> {
         Fact::AgentReload(Some("line 3: unknown key".to_owned())),
         Fact::AgentStop("SIGTERM".to_owned()),
         killed(),
-        Fact::ProcessExit(exit(ExitStatus::Code(0), Some(15), Some(bash())), MAIN),
+        asked(),
         Fact::ProcessExit(exit(ExitStatus::Code(3), None, None), worker),
         Fact::ProcessExit(exit(segv, Some(11), Some(Sender::Kernel)), MAIN),
         Fact::ProcessExit(exit(segv, Some(11), Some(Sender::Itself)), None),

@@ -43,7 +43,7 @@ impl Service {
         exit: Option<ProcessExit>,
         turn: &mut Turn<'_, O>,
     ) {
-        self.step = Step::Inspect(Inspection { fault, exit, tries: 0, again_at: None });
+        self.step = Step::Inspect(Box::new(Inspection { fault, exit, tries: 0, again_at: None }));
         turn.act(Effect::InspectUnit(self.id));
     }
 
@@ -59,12 +59,12 @@ impl Service {
     /// systemd's word on the unit.
     pub(in crate::engine) fn unit<O: Outbox>(&mut self, state: UnitState, turn: &mut Turn<'_, O>) {
         self.unit = Some(state.clone());
-        match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Inspect(inspection) => self.judged(inspection, state, turn),
-            step => {
-                self.step = step;
-                self.unit_changed(&state, turn);
-            }
+        if matches!(self.step, Step::Inspect(_))
+            && let Step::Inspect(inspection) = std::mem::replace(&mut self.step, Step::Idle)
+        {
+            self.judged(inspection, state, turn);
+        } else {
+            self.unit_changed(&state, turn);
         }
     }
 
@@ -77,7 +77,12 @@ impl Service {
         }
     }
 
-    fn judged<O: Outbox>(&mut self, mut inspection: Inspection, state: UnitState, turn: &mut Turn<'_, O>) {
+    fn judged<O: Outbox>(
+        &mut self,
+        mut inspection: Box<Inspection>,
+        state: UnitState,
+        turn: &mut Turn<'_, O>,
+    ) {
         let judgement = inspection.judge(&state, self.invocation.as_deref(), self.main);
         if judgement == Stale && inspection.tries < STALE_TRIES {
             inspection.again_at = Some(turn.now.plus(STALE_WAIT));
@@ -95,7 +100,13 @@ impl Service {
                 self.unit_changed(&state, turn);
             }
             StillRuns => self.unit_changed(&state, turn),
-            AlreadyRestarted => {
+            AlreadyRestarted { asked: true } => {
+                fault.finding.verdict = Verdict::Stopped;
+                fault.finding.summary = format!("it was restarted on request; {}", fault.finding.summary);
+                self.fail(fault, turn);
+                self.unit_changed(&state, turn);
+            }
+            AlreadyRestarted { asked: false } => {
                 self.leave_to_systemd(fault, "systemd has restarted it already", turn);
                 self.step = Step::TheirRestart { until: turn.now.plus(RESTART_SLACK) };
                 self.unit_changed(&state, turn);
@@ -191,7 +202,7 @@ impl Inspection {
             {
                 StopRequested("systemd is stopping it")
             }
-            None if state.main.is_some() && state.main != alive => AlreadyRestarted,
+            None if state.main.is_some() && state.main != alive => AlreadyRestarted { asked: false },
             None => Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None },
         }
     }

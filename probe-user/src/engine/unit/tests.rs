@@ -81,6 +81,7 @@ fn a_stop_is_told_by_its_job_or_by_what_came_first() {
         with_job("stop", UnitState { main_pid: 41, ..unit("deactivating", "stop-sigterm", "success") }),
         with_job("restart", UnitState { main_pid: 41, ..unit("deactivating", "stop-sigterm", "success") }),
         with_job("start", UnitState { main_pid: 41, ..unit("active", "running", "success") }),
+        with_job("start", ended("failed", "failed", "signal", STOP)),
         ended("inactive", "dead", "success", STOP),
         ended("failed", "failed", "signal", STOP),
         ended("failed", "failed", "timeout", STOP),
@@ -130,11 +131,13 @@ fn a_new_main_process_is_a_restart_and_an_older_one_is_not() {
     (state.main, state.main_pid) = (Some(ProcessKey { pid: 42, start: at(-3.0) }), 42);
     assert_eq!(judged(&state), StillRuns);
     state.main_started = Some(at(1.9));
-    assert_eq!(judged(&state), AlreadyRestarted);
+    assert_eq!(judged(&state), AlreadyRestarted { asked: true });
+    state.restarts = 1;
+    assert_eq!(judged(&state), AlreadyRestarted { asked: false });
     // The same pid again, at once dead again: another invocation all the same.
     let again =
         UnitState { invocation_id: "bb".into(), main_pid: 41, ..unit("active", "running", "success") };
-    assert_eq!(judged(&again), AlreadyRestarted);
+    assert_eq!(judged(&again), AlreadyRestarted { asked: true });
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cgroups, Hierarchy, TEXT_MAX};
-use crate::host::read_text;
+use crate::{clock::Timestamp, fact::ProcessKey, host::read_text};
 
 /// How often the members are read and killed where the kernel cannot kill a group at once (before 5.14); a
 /// group that forks faster than this keeps up with is given up on.
@@ -28,25 +28,32 @@ pub struct OwnCgroup {
 }
 
 impl Cgroups {
-    /// Makes the cgroup of a service, below this process's own in the v2 hierarchy.
+    /// Makes the cgroup of a service of the daemon `owner`, below this process's own in the v2 hierarchy.
     ///
-    /// One that is there already is taken over with its members: an earlier run of the daemon left it.
-    pub fn create_for(&self, service: &str) -> io::Result<OwnCgroup> {
-        let own = self.of_self().v2.and_then(|path| self.folder(Hierarchy::V2, &path));
-        let own =
-            own.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "cgroup v2 is not mounted"))?;
-        let path = own.join(folder_name(service));
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(io::Error::new(
-                    error.kind(),
-                    format!("cannot create {}: {error}", path.display()),
-                ));
-            }
-            Ok(()) | Err(_) => {}
-        }
+    /// The owner is part of its path, so that two daemons on a host never mistake each other's services for
+    /// their own.
+    pub fn create_for(&self, owner: ProcessKey, service: &str) -> io::Result<OwnCgroup> {
+        let path = self.own_folder()?.join(owner_name(owner)).join(folder_name(service));
+        let failed = |error: io::Error| {
+            io::Error::new(error.kind(), format!("cannot create {}: {error}", path.display()))
+        };
+        fs::create_dir_all(&path).map_err(failed)?;
         let id = fs::metadata(&path)?.ino();
         Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
+    }
+
+    /// The cgroups that daemons which no longer live made for a service: what is left in them was started by
+    /// nobody who still looks after it. `lives` says whether a daemon does.
+    pub fn left_behind(&self, service: &str, lives: impl Fn(ProcessKey) -> bool) -> Vec<OwnCgroup> {
+        let folders = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
+        let dead = folders.into_iter().filter(|folder| owner_of(folder).is_some_and(|owner| !lives(owner)));
+        let groups = dead.map(|folder| folder.join(folder_name(service))).filter(|path| path.is_dir());
+        groups.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+    }
+
+    fn own_folder(&self) -> io::Result<PathBuf> {
+        let own = self.of_self().v2.and_then(|path| self.folder(Hierarchy::V2, &path));
+        own.ok_or_else(|| io::Error::new(io::ErrorKind::Unsupported, "cgroup v2 is not mounted"))
     }
 }
 
@@ -91,15 +98,31 @@ impl OwnCgroup {
             Self { procs_file: below.join("cgroup.procs"), path: below, id: 0 }.remove()?;
         }
         match fs::remove_dir(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
         }
+        // The last of a daemon's groups takes the daemon's folder along; another one keeps it.
+        if let Some(folder) = self.path.parent().filter(|folder| owner_of(folder).is_some()) {
+            let _ = fs::remove_dir(folder);
+        }
+        Ok(())
     }
+}
+
+/// The folder's name for the groups of a daemon.
+fn owner_name(owner: ProcessKey) -> String {
+    format!("hostprobe-{}-{}", owner.pid, owner.start.as_nanos())
+}
+
+/// The daemon that a folder belongs to, if it is one of [`owner_name`]'s.
+fn owner_of(folder: &Path) -> Option<ProcessKey> {
+    let (pid, start) = folder.file_name()?.to_str()?.strip_prefix("hostprobe-")?.split_once('-')?;
+    Some(ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) })
 }
 
 /// The folder's name for a service: the kernel's own files have no such prefix, and two services never share one.
 fn folder_name(service: &str) -> String {
-    let mut name = "hostprobe-".to_owned();
+    let mut name = "service-".to_owned();
     for char in service.chars() {
         if char.is_ascii_alphanumeric() || "-_.@".contains(char) {
             name.push(char);
@@ -142,24 +165,39 @@ mod tests {
     use super::*;
     use crate::host::fake::FakeHost;
 
+    const OWNER: ProcessKey = ProcessKey { pid: 7, start: Timestamp::from_nanos(90_000_000) };
+
+    #[test]
+    fn what_a_dead_daemon_left_is_found_and_what_a_living_one_has_is_not() {
+        let host = FakeHost::v2();
+        host.write("proc/self/cgroup", b"0::/\n");
+        let living = ProcessKey { pid: 8, ..OWNER };
+        let left = host.cgroups().create_for(OWNER, "api").unwrap();
+        host.cgroups().create_for(OWNER, "web").unwrap();
+        host.cgroups().create_for(living, "api").unwrap();
+        host.folder("sys/fs/cgroup/hostprobe-x");
+        let found = host.cgroups().left_behind("api", |owner| owner == living);
+        assert_eq!(found.iter().map(|group| &group.path).collect::<Vec<_>>(), [&left.path]);
+    }
+
     #[test]
     fn a_service_s_group_lies_below_our_own() {
         let host = FakeHost::v2();
         host.write("proc/self/cgroup", b"0::/system.slice/hostprobe.service\n");
         host.folder("sys/fs/cgroup/system.slice/hostprobe.service");
-        let group = host.cgroups().create_for("api/v2 é").unwrap();
-        assert!(group.path.ends_with(r"hostprobe.service/hostprobe-api\x2fv2\x20\xe9"), "{group:?}");
-        assert_eq!(group, host.cgroups().create_for("api/v2 é").unwrap(), "it is taken over");
+        let group = host.cgroups().create_for(OWNER, "api/v2 é").unwrap();
+        let path = r"hostprobe.service/hostprobe-7-90000000/service-api\x2fv2\x20\xe9";
+        assert!(group.path.ends_with(path), "{group:?}");
         host.write_at(&group.procs_file, b"12\n13\n0\nx\n");
         assert_eq!(group.members().unwrap(), [12, 13]);
 
         let v1 = FakeHost::v1();
-        assert_eq!(v1.cgroups().create_for("api").unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(v1.cgroups().create_for(OWNER, "api").unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
     /// A real cgroup with a real process in it, or None where this host does not let us.
     fn with_a_process(name: &str) -> Option<(OwnCgroup, Child)> {
-        let made = Cgroups::discover(Path::new("/")).unwrap().create_for(name);
+        let made = Cgroups::discover(Path::new("/")).unwrap().create_for(OWNER, name);
         let group = match made {
             Ok(group) => group,
             Err(error) if std::env::var_os("CI").is_none() => {

@@ -153,6 +153,8 @@ pub struct Oom {
     pub shmem_pages: u64,
     /// Swapped out, pages.
     pub swap_pages: u64,
+    /// The lowest limit of its memory cgroup and those above it, pages; None if none is limited.
+    pub limit_pages: Option<u64>,
     /// Where the victim ran.
     pub cgroups: Cgroups,
     /// Name of the victim's first thread.

@@ -64,7 +64,7 @@ fn exit_bytes() -> Vec<u8> {
 fn oom_bytes() -> Vec<u8> {
     let mut wire = Wire::default()
         .u32(2) // header.kind
-        .u32(224) // header.size
+        .u32(272) // header.size
         .u64(9_000) // header.at_ns
         .u64(1_000) // start_ns
         .u64(1) // cgroup_v2
@@ -73,6 +73,12 @@ fn oom_bytes() -> Vec<u8> {
         .u64(200) // file_pages
         .u64(300) // shmem_pages
         .u64(400) // swap_pages
+        .u64(0x0007_ffff_ffff_ffff) // limit_pages[0], unlimited
+        .u64(7680) // limit_pages[1]
+        .u64(9000) // limit_pages[2]
+        .u64(0x0007_ffff_ffff_ffff) // limit_pages[3], the root
+        .u64(0) // limit_pages[4]
+        .u64(0) // limit_pages[5]
         .u64(0xffff_ffff_8100_0001) // stack[0]
         .u64(0xffff_ffff_8100_0002); // stack[1]
     for _ in 2..12 {
@@ -185,6 +191,7 @@ fn oom() {
             file_pages: 200,
             shmem_pages: 300,
             swap_pages: 400,
+            limit_pages: Some(7680),
             cgroups: Cgroups { v2: Some(1), memory_v1: Some(55) },
             comm: "redis".to_owned(),
             trigger_pid: 5,

@@ -1,0 +1,145 @@
+//! The thread that writes what is queued.
+
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{Destination, Shared};
+
+/// The wait before a failed write is tried again; it doubles up to [`LONGEST_RETRY`].
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
+/// As much of a buffer is kept when a storm is over, in bytes.
+const KEPT: usize = 64 * 1024;
+
+/// Takes lines from the queue to the destination.
+pub(super) struct Writer<D> {
+    shared: Arc<Shared>,
+    destination: D,
+}
+
+impl<D: Destination> Writer<D> {
+    pub(super) fn new(shared: Arc<Shared>, destination: D) -> Self {
+        Self { shared, destination }
+    }
+
+    /// Writes until the sink is shut down or dropped.
+    pub(super) fn run(mut self) {
+        let mut lines = Vec::new();
+        while self.take(&mut lines) {
+            self.deliver(&lines);
+            // The two buffers change places with each batch, so both come by here after a storm.
+            lines.clear();
+            lines.shrink_to(KEPT);
+        }
+        let mut queue = self.shared.lock();
+        queue.ended = true;
+        self.shared.ended.notify_all();
+    }
+
+    /// Waits for lines and takes all of them; false when there will be none.
+    fn take(&mut self, lines: &mut Vec<u8>) -> bool {
+        lines.clear();
+        let shared = Arc::clone(&self.shared);
+        let mut queue = shared.lock();
+        loop {
+            if std::mem::take(&mut queue.reopen) {
+                drop(queue);
+                if let Err(error) = self.destination.reopen() {
+                    tracing::error!("{} could not be reopened: {error}", self.destination.name());
+                }
+                queue = shared.lock();
+                continue;
+            }
+            if !queue.waiting.is_empty() {
+                std::mem::swap(&mut queue.waiting, lines);
+                queue.taken_bytes = lines.len();
+                queue.taken_lines = std::mem::take(&mut queue.waiting_lines);
+                return true;
+            }
+            if queue.deadline.is_some() {
+                return false;
+            }
+            queue = shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes what was taken, however often it takes to be accepted.
+    fn deliver(&mut self, lines: &[u8]) {
+        let mut written = 0;
+        let mut retry = FIRST_RETRY;
+        let mut complained = false;
+        while written < lines.len() {
+            match self.destination.write(&lines[written..]) {
+                Ok(taken) => {
+                    written += taken;
+                    retry = FIRST_RETRY;
+                    let mut queue = self.shared.lock();
+                    queue.taken_bytes = lines.len() - written;
+                    queue.taken_lines = count(&lines[written..]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    tracing::error!(
+                        "{} was closed by its reader; hostprobe keeps watching, but its events are lost",
+                        self.destination.name()
+                    );
+                    self.shared.lock().broken = true;
+                    self.give_up();
+                    return;
+                }
+                Err(error) => {
+                    // A full pipe that does not block is not worth a word.
+                    if !complained && error.kind() != io::ErrorKind::WouldBlock {
+                        complained = true;
+                        tracing::error!(
+                            "{} cannot be written, trying again: {error}",
+                            self.destination.name()
+                        );
+                    }
+                    if !self.wait(retry) {
+                        self.give_up();
+                        return;
+                    }
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+        if complained {
+            tracing::info!("{} can be written again", self.destination.name());
+        }
+    }
+
+    /// Waits before another try; false if the sink is to end before that.
+    fn wait(&mut self, retry: Duration) -> bool {
+        let until = Instant::now() + retry;
+        let mut queue = self.shared.lock();
+        loop {
+            if queue.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return false;
+            }
+            let end = queue.deadline.map_or(until, |deadline| deadline.min(until));
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            (queue, _) = self.shared.work.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Counts all that is taken or waiting as lost.
+    fn give_up(&mut self) {
+        let mut queue = self.shared.lock();
+        let lines = queue.taken_lines + queue.waiting_lines;
+        queue.lose(lines);
+        queue.waiting.clear();
+        (queue.taken_bytes, queue.taken_lines, queue.waiting_lines) = (0, 0, 0);
+    }
+}
+
+fn count(lines: &[u8]) -> usize {
+    lines.iter().filter(|byte| **byte == b'\n').count()
+}

@@ -1,0 +1,122 @@
+//! How processes end, and who ended them.
+
+use std::{os::unix::process::ExitStatusExt, process::Command};
+
+use super::*;
+
+#[test]
+fn a_watched_process_is_heard_of_whatever_its_code() {
+    let Some(mut lab) = lab("a_watched_process_is_heard_of_whatever_its_code") else { return };
+    for code in [7, 0] {
+        let mut child = shell(&format!("exit {code}"));
+        lab.kernel.watch_process(child.id()).unwrap();
+        drop(child.stdin.take());
+        let exit = lab.wait_for("exit", exit_of(child.id()));
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+        assert_eq!(exit.status.code(), Some(code as u8));
+        assert!(exit.watched && !exit.oom_victim && exit.start_ns < exit.at_ns && exit.max_rss_pages > 0);
+        assert_eq!((exit.parent_pid, exit.comm.as_str()), (std::process::id(), "sh"));
+        assert_eq!((exit.signal, exit.namespaced_pid), (None, Some(exit.pid)));
+        lab.kernel.unwatch_process(child.id()).unwrap();
+    }
+    let counters = lab.kernel.counters();
+    assert!(counters.exits_seen >= 2 && counters.exits_filtered <= counters.exits_seen);
+}
+
+#[test]
+fn a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of() {
+    let Some(mut lab) = lab("a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of") else {
+        return;
+    };
+    lab.kernel.watch_process(std::process::id()).unwrap();
+    let mut child = shell("exit 3");
+    drop(child.stdin.take());
+    let exit = lab.wait_for("exit of a child", exit_of(child.id()));
+    child.wait().unwrap();
+    assert_eq!(exit.status.code(), Some(3));
+    lab.kernel.unwatch_process(std::process::id()).unwrap();
+
+    let cgroup = match exit.cgroups {
+        Cgroups { memory_v1: Some(id), .. } => CgroupId::MemoryV1(id),
+        Cgroups { v2: Some(id), .. } => CgroupId::Unified(id),
+        Cgroups { .. } => panic!("a process without a cgroup: {exit:?}"),
+    };
+    lab.kernel.watch_cgroup(cgroup).unwrap();
+    let mut child = shell("exit 4");
+    drop(child.stdin.take());
+    let exit = lab.wait_for("exit in a cgroup", exit_of(child.id()));
+    child.wait().unwrap();
+    assert!(exit.watched && exit.status.code() == Some(4));
+    lab.kernel.unwatch_cgroup(cgroup).unwrap();
+    lab.kernel.unwatch_cgroup(cgroup).unwrap();
+}
+
+#[test]
+fn a_killed_process_names_its_killer() {
+    let Some(mut lab) = lab("a_killed_process_names_its_killer") else { return };
+    let mut child = shell("exit 0");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::SEGV).unwrap();
+    let exit = lab.wait_for("exit by signal", exit_of(child.id()));
+    assert_eq!(child.wait().unwrap().signal(), Some(11));
+    assert_eq!(exit.status.signal(), Some(11));
+    let signal = exit.signal.unwrap();
+    let sender = signal.sender.unwrap();
+    assert_eq!((signal.number, sender.pid), (11, std::process::id()));
+    assert!(sender.start_ns > 0 && signal.at_ns <= exit.at_ns);
+}
+
+#[test]
+fn an_alarm_is_the_kernels_signal() {
+    let Some(mut lab) = lab("an_alarm_is_the_kernels_signal") else { return };
+    // An alarm is sent by the kernel, and ends a process that does not expect it.
+    let code = "import signal; signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pause()";
+    let Ok(mut child) = Command::new("python3").args(["-c", code]).spawn() else {
+        assert!(std::env::var_os("CI").is_none(), "an_alarm_is_the_kernels_signal: needs python3");
+        eprintln!("skipped an_alarm_is_the_kernels_signal: needs python3");
+        return;
+    };
+    let exit = lab.wait_for("exit by alarm", exit_of(child.id()));
+    child.wait().unwrap();
+    let signal = exit.signal.unwrap();
+    assert_eq!((signal.number, signal.sender), (14, None));
+}
+
+#[test]
+fn the_status_is_the_groups_not_the_leaders() {
+    let Some(mut lab) = lab("the_status_is_the_groups_not_the_leaders") else { return };
+    // The first thread is long gone when another one ends the process.
+    // The bare system call ends one thread; its number differs.
+    let exit = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
+    let code = "import ctypes, os, threading\nlibc = ctypes.CDLL(None)\nfirst = threading.main_thread()\n\
+                def end():\n  while os.path.exists('/proc/self/task/%d' % os.getpid()) and \
+                open('/proc/self/task/%d/stat' % os.getpid()).read().split()[2] != 'Z': pass\n  os._exit(9)\n\
+                threading.Thread(target=end).start()\nlibc.syscall({}, 3)";
+    let Ok(mut child) = Command::new("python3").args(["-c", &code.replace("{}", &exit.to_string())]).spawn()
+    else {
+        assert!(std::env::var_os("CI").is_none(), "the_status_is_the_groups_not_the_leaders: needs python3");
+        eprintln!("skipped the_status_is_the_groups_not_the_leaders: needs python3");
+        return;
+    };
+    lab.kernel.watch_process(child.id()).unwrap();
+    let exit = lab.wait_for("exit", exit_of(child.id()));
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+    assert_eq!(exit.status.code(), Some(9));
+}
+
+#[test]
+fn an_orderly_exit_names_who_asked_for_it() {
+    let Some(mut lab) = lab("an_orderly_exit_names_who_asked_for_it") else { return };
+    // Reports that its handler is in place, ends in order when asked.
+    let script = "trap 'exit 0' TERM; echo ready; while :; do read line || sleep 0.01; done";
+    let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    lab.kernel.watch_process(child.id()).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let exit = lab.wait_for("orderly exit", exit_of(child.id()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let signal = exit.signal.unwrap();
+    assert_eq!((signal.number, signal.sender.unwrap().pid), (15, std::process::id()));
+}

@@ -1,0 +1,41 @@
+//! What starts: listeners and programs.
+
+use std::{net::TcpListener, process::Command};
+
+use super::*;
+
+#[test]
+fn listeners_come_and_go() {
+    let Some(mut lab) = lab("listeners_come_and_go") else { return };
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let listener = TcpListener::bind(address).unwrap();
+        let local = listener.local_addr().unwrap();
+        let of_port = |record| {
+            if let Record::Listen(listen) = record {
+                Some(listen).filter(|it| it.port == local.port())
+            } else {
+                None
+            }
+        };
+        let up = lab.wait_for("listener up", of_port);
+        assert!(up.up && up.address == local.ip() && up.pid == std::process::id(), "{up:?}");
+        drop(listener);
+        let down = lab.wait_for("listener down", of_port);
+        assert!(!down.up && down.address == local.ip(), "{down:?}");
+    }
+}
+
+#[test]
+fn an_exec_leaves_its_command_line() {
+    let Some(mut lab) = lab("an_exec_leaves_its_command_line") else { return };
+    let long = "x".repeat(1000);
+    let mut child = Command::new("/bin/true").args(["one", "", "two words", &long]).spawn().unwrap();
+    let exec = lab.wait_for("exec", |record| {
+        if let Record::Exec(exec) = record { Some(exec).filter(|it| it.pid == child.id()) } else { None }
+    });
+    child.wait().unwrap();
+    assert_eq!((exec.filename.as_str(), exec.comm.as_str()), ("/bin/true", "true"));
+    assert_eq!(exec.arguments[..4], ["/bin/true", "one", "", "two words"]);
+    assert!(exec.arguments_truncated && exec.arguments[4].starts_with("xxx"));
+    assert_eq!(exec.parent_pid, std::process::id());
+}

@@ -1,0 +1,95 @@
+//! A daemon that keeps a service running which fails on demand.
+
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
+use tempfile::TempDir;
+
+use crate::{
+    daemon::Daemon,
+    http::{self, free_port},
+    parts::require_root,
+    story::{Story, is, number, text},
+    victim::Victim,
+};
+
+/// A victim under the built-in supervisor, probed every ten seconds.
+pub struct ExecLab {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The loopback port the victim serves.
+    pub port: u16,
+    _folder: TempDir,
+}
+
+impl ExecLab {
+    /// Starts both; None, and a line that says why, where that cannot be.
+    pub fn start() -> Option<Self> {
+        if !require_root() {
+            return None;
+        }
+        let port = free_port();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        // A core dump is part of some faults; it goes to the service's folder.
+        let unlimited = Rlimit { current: None, maximum: None };
+        setrlimit(Resource::Core, unlimited).expect("root may raise its limits");
+        let daemon = Daemon::start(
+            &format!(
+                r#"
+                [http]
+                listen = ""
+                [[service]]
+                name = "api"
+                exec = ["{program}", "--port", "{port}"]
+                directory = "{folder}"
+                output = "{folder}/output"
+                [[service.probe]]
+                http = "http://127.0.0.1:{port}/health"
+                [service.restart]
+                budget = "1000 per 1h"
+                "#,
+                program = Victim::program().display(),
+                folder = folder.path().display(),
+            ),
+            &[],
+        );
+        daemon.ready();
+        let lab = Self { daemon, port, _folder: folder };
+        lab.daemon.wait_for(
+            |event| is(event, "service.state", "api") && text(event, "service.state") == "healthy",
+            Duration::from_secs(30),
+        );
+        Some(lab)
+    }
+
+    /// The service's main process, by the latest listener.
+    pub fn main_pid(&self) -> u32 {
+        let events = self.daemon.events();
+        let latest = events.iter().rev().find(|event| is(event, "listener.up", "api"));
+        let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
+        u32::try_from(pid).expect("a pid")
+    }
+
+    /// Lets the fault happen, and waits until the service is well again.
+    #[track_caller]
+    pub fn heal(&self, fault: impl FnOnce()) -> Story {
+        let mark = self.daemon.mark();
+        fault();
+        Story::of(&self.daemon, mark, "api")
+    }
+
+    /// Asks the service for a fault, and waits until it is well again.
+    #[track_caller]
+    pub fn hit(&self, path: &str) -> Story {
+        self.heal(|| {
+            // The fault may cut the answer short.
+            let _ = http::get(self.port, path);
+        })
+    }
+
+    /// Sends its main process a signal.
+    pub fn kill(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.main_pid().cast_signed()).expect("a pid");
+        kill_process(pid, signal).expect("it lives");
+    }
+}

@@ -1,0 +1,184 @@
+//! Units of a real systemd die, are stopped and restarted; hostprobe restarts what is its to restart, and
+//! neither doubles systemd's own restart nor undoes an operator's stop.
+
+use std::time::Duration;
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark, event_action, field},
+    http::free_port,
+    story::{Story, is, text},
+    systemd::SystemdLab,
+    victim::Victim,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The longest anything here may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const UNIT: &str = "api.service";
+
+/// A victim as a unit, and a daemon that watches and probes it.
+struct Lab {
+    daemon: Daemon,
+    systemd: SystemdLab,
+}
+
+impl Lab {
+    /// `settings` are of the unit's `[Service]`, `limits` of its `[Unit]`.
+    fn start(limits: &str, settings: &str) -> Option<Self> {
+        let systemd = SystemdLab::for_test()?;
+        let port = free_port();
+        let unit = format!(
+            "[Unit]\n{limits}\n[Service]\nExecStart={} --port {port}\n{settings}\n",
+            Victim::program().display()
+        );
+        systemd.write_unit(UNIT, &unit).expect("the unit is written");
+        systemd.systemctl(&["start", UNIT]).expect("the unit starts");
+        let config = format!(
+            r#"
+            [http]
+            listen = ""
+            [[service]]
+            name = "api"
+            unit = "{UNIT}"
+            [[service.probe]]
+            http = "http://127.0.0.1:{port}/health"
+            [service.restart]
+            enabled = true
+            "#
+        );
+        let bus = systemd.bus_address();
+        let daemon = Daemon::start_with(&config, &[], |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
+        daemon.ready();
+        let lab = Self { daemon, systemd };
+        lab.wait_for_state(Mark::default(), "healthy");
+        Some(lab)
+    }
+
+    #[track_caller]
+    fn wait_for_state(&self, mark: Mark, state: &str) {
+        let such = |event: &Value| is(event, "service.state", "api") && text(event, "service.state") == state;
+        self.daemon.wait_for_after(mark, such, PATIENCE);
+    }
+
+    fn kill(&self) {
+        let pid = self.systemd.host_main_pid(UNIT).expect("it runs");
+        kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), Signal::KILL).expect("it lives");
+    }
+
+    /// Kills the main process, and waits until the service is well again.
+    #[track_caller]
+    fn kill_and_heal(&self) -> Story {
+        let mark = self.daemon.mark();
+        self.kill();
+        Story::of(&self.daemon, mark, "api")
+    }
+
+    fn show(&self, property: &str) -> String {
+        self.systemd.show(UNIT, property).expect("systemd answers").trim().to_owned()
+    }
+}
+
+#[test]
+fn a_unit_that_would_wait_ten_seconds_is_healthy_at_once() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
+    let before = lab.show("InvocationID");
+    let story = lab.kill_and_heal();
+    assert_eq!(story.verdict(), "killed");
+    assert_eq!(text(story.one("restart.request"), "restart.method"), "systemd");
+    story.one("restart.done");
+    assert_ne!(lab.show("InvocationID"), before);
+    let healthy = story.millis("healthy");
+    println!("RestartSec=10: healthy {healthy:.1} ms after the death");
+    assert!(healthy < 150.0, "{healthy} ms");
+}
+
+#[test]
+fn a_restart_of_systemd_s_own_that_comes_at_once_is_only_verified() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=0") else { return };
+    let before = lab.show("InvocationID");
+    let story = lab.kill_and_heal();
+    assert_eq!(story.verdict(), "killed");
+    assert!(story.all("restart.request").is_empty());
+    let held = text(story.one("restart.hold"), "event.reason");
+    assert!(held.contains("systemd"), "{held}");
+    // One start, not two: the count is systemd's own, and an asked-for restart would have reset it.
+    assert_eq!(lab.show("NRestarts"), "1");
+    let after = lab.show("InvocationID");
+    assert_ne!(after, before);
+    let healthy = story.millis("healthy");
+    println!("RestartSec=0: healthy {healthy:.1} ms after the death");
+    assert_eq!(lab.show("InvocationID"), after);
+}
+
+#[test]
+fn an_operator_s_stop_is_left_stopped() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
+    let mark = lab.daemon.mark();
+    lab.systemd.systemctl(&["stop", UNIT]).expect("it stops");
+    lab.wait_for_state(mark, "stopped");
+    let opened = lab.daemon.wait_for_after(mark, |event| is(event, "incident.open", "api"), PATIENCE);
+    assert_eq!(text(&opened, "incident.verdict"), "stopped");
+
+    let mark_start = lab.daemon.mark();
+    lab.systemd.systemctl(&["start", UNIT]).expect("it starts");
+    let story = Story::of(&lab.daemon, mark_start, "api");
+    assert_eq!(text(story.one("incident.resolve"), "incident.verdict"), "stopped");
+    assert_nothing_done(&lab, mark);
+}
+
+#[test]
+fn an_operator_s_restart_is_not_restarted_again() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
+    let mark = lab.daemon.mark();
+    lab.systemd.systemctl(&["restart", UNIT]).expect("it restarts");
+    let after = lab.show("InvocationID");
+    let story = Story::of(&lab.daemon, mark, "api");
+    assert_eq!(story.verdict(), "stopped");
+    assert_nothing_done(&lab, mark);
+    assert_eq!(lab.show("InvocationID"), after);
+}
+
+/// No restart was asked for, and nobody was alerted.
+#[track_caller]
+fn assert_nothing_done(lab: &Lab, mark: Mark) {
+    let acts = ["restart.request", "restart.done", "restart.fail", "alert.send"];
+    let done: Vec<Value> =
+        lab.daemon.since(mark).into_iter().filter(|event| acts.contains(&event_action(event))).collect();
+    assert!(done.is_empty(), "{done:#?}");
+}
+
+#[test]
+fn six_crashes_in_ten_seconds_are_a_crash_loop_and_leave_the_unit_startable() {
+    // systemd's own limit is its default: five starts in ten seconds.
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
+    for _ in 0..5 {
+        assert_eq!(lab.kill_and_heal().verdict(), "killed");
+    }
+    let mark = lab.daemon.mark();
+    lab.kill();
+    let such = |event: &Value| {
+        is(event, "incident.update", "api") && text(event, "incident.verdict") == "crash_loop"
+    };
+    let looping = lab.daemon.wait_for_after(mark, such, PATIENCE);
+    assert_eq!(text(&looping, "incident.severity"), "critical");
+    let held = lab.daemon.wait_for_after(mark, |event| is(event, "restart.hold", "api"), PATIENCE);
+    assert_eq!(field(&held, "restart.budget_left"), Some(&0.into()));
+    assert_ne!(lab.show("Result"), "start-limit-hit");
+    lab.systemd.systemctl(&["start", UNIT]).expect("an operator can start it");
+    Story::of(&lab.daemon, mark, "api");
+}
+
+#[test]
+fn a_unit_that_systemd_gave_up_on_is_a_crash_loop_and_can_be_started() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=0") else { return };
+    for _ in 0..4 {
+        assert_eq!(lab.kill_and_heal().verdict(), "killed");
+    }
+    // The sixth start within ten seconds is one too many for systemd, not for the budget of this service: its
+    // restarts are systemd's own so far.
+    let story = lab.kill_and_heal();
+    story.one("restart.done");
+    assert_ne!(lab.show("ActiveState"), "failed");
+}
