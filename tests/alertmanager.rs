@@ -15,6 +15,9 @@ use hostprobe_tests::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The service under test.
+const API: &str = "api";
+
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -27,7 +30,6 @@ const TOLERANCE: f64 = 5.0;
 /// The victim under the built-in supervisor, and whom its incidents are told.
 struct Lab {
     daemon: Daemon,
-    service: String,
     /// What comes of a start serves nobody before it is open.
     gate: Gate,
     _folder: TempDir,
@@ -38,7 +40,6 @@ impl Lab {
     fn start(receivers: &[u16]) -> Self {
         let port = free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let service = format!("api-{port}");
         let program = Victim::program().display().to_string();
         let gate = Gate::new(folder.path());
         let script = format!("{}; exec {program} --port {port}", gate.script());
@@ -57,7 +58,7 @@ impl Lab {
             listen = ""
             {alerts}
             [[service]]
-            name = "{service}"
+            name = "{API}"
             exec = ["/bin/sh", "-c", "{script}"]
             output = "{output}"
             [[service.probe]]
@@ -67,14 +68,14 @@ impl Lab {
             "#,
             output = folder.path().join("log").display(),
         );
-        let lab = Self { daemon: Daemon::start(&config, &[]), service, gate, _folder: folder };
+        let lab = Self { daemon: Daemon::start(&config, &[]), gate, _folder: folder };
         lab.daemon.ready();
-        wait_until_healthy(&lab.daemon, &lab.service);
+        wait_until_healthy(&lab.daemon, API);
         lab
     }
 
     fn kill(&self) {
-        kill(listening_pid(&self.daemon, &self.service));
+        kill(listening_pid(&self.daemon, API));
     }
 
     /// Kills the service several times, and waits each time until it is well again: the medians of when it was
@@ -84,7 +85,7 @@ impl Lab {
         for _ in 0..KILLS {
             let mark = self.daemon.mark();
             self.kill();
-            let story = Story::of(&self.daemon, mark, &self.service);
+            let story = Story::of(&self.daemon, mark, API);
             assert_eq!(story.verdict(), "killed");
             story.one("restart.request");
             decided.push(story.millis("decided"));
@@ -96,7 +97,7 @@ impl Lab {
     /// The alerts that were delivered, in order: incident, whether it is on or over, and tries.
     fn delivered(&self) -> Vec<(String, String, i64)> {
         let events = self.daemon.events();
-        let delivered = events.iter().filter(|event| is(event, "alert.send", &self.service)).map(|event| {
+        let delivered = events.iter().filter(|event| is(event, "alert.send", API)).map(|event| {
             let field = |name| text(event, name).to_owned();
             (field("incident.id"), field("alert.status"), number(event, "alert.attempts").unwrap_or_default())
         });
@@ -114,7 +115,7 @@ impl Lab {
     #[track_caller]
     fn each_incident_was_told_once(&self) {
         let opened = self.daemon.events();
-        let opened = opened.iter().filter(|event| is(event, "incident.open", &self.service));
+        let opened = opened.iter().filter(|event| is(event, "incident.open", API));
         let ids: Vec<String> = opened.map(|event| text(event, "incident.id").to_owned()).collect();
         let expected: Vec<_> =
             ids.iter().flat_map(|id| [(id.clone(), "firing"), (id.clone(), "resolved")]).collect();
@@ -149,22 +150,22 @@ fn an_incident_that_lasts_is_an_active_alert_until_it_is_over() {
     lab.gate.close();
     let mark = lab.daemon.mark();
     lab.kill();
-    let sent = lab.daemon.wait_for_after(mark, |event| is(event, "alert.send", &lab.service), LONG);
+    let sent = lab.daemon.wait_for_after(mark, |event| is(event, "alert.send", API), LONG);
     assert_eq!(text(&sent, "alert.status"), "firing");
 
     let alerts = active(&alertmanager);
     let [alert] = &alerts[..] else { panic!("one alert, not {alerts:#?}") };
     assert_eq!(alert["labels"]["alertname"], "HostprobeIncident");
-    assert_eq!(alert["labels"]["service"], lab.service.as_str());
+    assert_eq!(alert["labels"]["service"], API);
     assert_eq!(alert["labels"]["verdict"], "killed");
     assert_eq!(alert["labels"]["severity"], "critical");
     assert_eq!(alert["status"]["state"], "active");
-    let open = lab.daemon.wait_for_after(mark, |event| is(event, "incident.open", &lab.service), LONG);
+    let open = lab.daemon.wait_for_after(mark, |event| is(event, "incident.open", API), LONG);
     assert_eq!(alert["annotations"]["incident"], text(&open, "incident.id"));
     assert_eq!(alert["annotations"]["summary"], text(&open, "incident.summary"));
 
     lab.gate.open();
-    let story = Story::of(&lab.daemon, mark, &lab.service);
+    let story = Story::of(&lab.daemon, mark, API);
     assert_eq!(story.verdict(), "killed");
     story.one("restart.request");
     until("the alert is over", LONG, || active(&alertmanager).is_empty().then_some(()));
@@ -191,7 +192,7 @@ fn a_receiver_that_is_down_delays_nothing_and_is_told_once_it_is_up() {
         "decided, acted: {up:.2?} ms with the receiver up, {down:.2?} ms with it down (medians of {KILLS})"
     );
     assert!(down.0 <= up.0 + TOLERANCE && down.1 <= up.1 + TOLERANCE, "{up:?} ms up, {down:?} ms down");
-    lab.daemon.wait_for(|event| is(event, "alert.fail", &lab.service), LONG);
+    lab.daemon.wait_for(|event| is(event, "alert.fail", API), LONG);
 
     let Some(alertmanager) = Alertmanager::start_on(alertmanager.port) else { return };
     let delivered = lab.wait_for_delivered(4 * KILLS);
@@ -201,7 +202,7 @@ fn a_receiver_that_is_down_delays_nothing_and_is_told_once_it_is_up() {
     assert!(active(&alertmanager).is_empty());
     lab.daemon.stop();
     lab.each_incident_was_told_once();
-    let fails = lab.daemon.count(|event| is(event, "alert.fail", &lab.service));
+    let fails = lab.daemon.count(|event| is(event, "alert.fail", API));
     assert_eq!(fails, 1, "one outage, one complaint");
 }
 

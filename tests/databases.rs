@@ -4,103 +4,18 @@
 use std::{fs, path::Path, time::Duration};
 
 use hostprobe_tests::{
-    daemon::{Daemon, Mark},
     gate::Gate,
-    http::{self, free_port},
+    http::free_port,
+    lab::server::{DB, ServerLab},
     parts::{PostgresFolder, Redis, require, require_root},
     process::{kill, until},
-    story::{Story, is, listening_pid, number, text, wait_until_healthy},
+    story::{is, listening_pid, number, text},
     victim::Victim,
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
-
-/// The only service of a daemon of its own: a server that is probed ten times a second, one failure counts, and
-/// only the first second after a start is excused.
-struct Lab {
-    daemon: Daemon,
-    service: String,
-    /// Where the daemon shows its status.
-    page: u16,
-    output: TempDir,
-}
-
-impl Lab {
-    /// Starts the daemon; `service` is what it is, `more` is appended to the configuration.
-    fn start(port: u16, service: &str, probe: &str, more: &str) -> Self {
-        let (name, page) = (format!("db-{port}"), free_port());
-        let output = tempfile::tempdir().expect("a temporary folder");
-        let output_key = if service.starts_with("exec") {
-            format!("output = {:?}", output.path().join("log"))
-        } else {
-            String::new()
-        };
-        let config = format!(
-            r#"
-            [http]
-            listen = "127.0.0.1:{page}"
-            [[service]]
-            name = "{name}"
-            {service}
-            {output_key}
-            [[service.probe]]
-            {probe}
-            interval = "100ms"
-            timeout = "5s"
-            failures = 1
-            [service.restart]
-            enabled = true
-            budget = "1000 per 1h"
-            grace = "1s"
-            {more}
-            "#
-        );
-        let daemon = Daemon::start(&config, &[]);
-        daemon.ready();
-        Self { daemon, service: name, page, output }
-    }
-
-    fn wait_until_healthy(&self) {
-        wait_until_healthy(&self.daemon, &self.service);
-    }
-
-    /// Kills the process that listens.
-    fn kill(&self) -> Mark {
-        let mark = self.daemon.mark();
-        kill(listening_pid(&self.daemon, &self.service));
-        mark
-    }
-
-    /// Waits until the daemon shows that the service says it is starting, and in which words.
-    fn wait_until_it_says(&self, words: &str) {
-        until(words, LONG, || {
-            let (_, body) = http::get(self.page, "/api/v1/status").ok()?;
-            let status: Value = serde_json::from_str(&body).ok()?;
-            let service = &status["services"][0];
-            assert_ne!(service["state"], "unhealthy", "{service:#}");
-            let said = service["error"].as_str().is_some_and(|error| error.contains(words));
-            (said && service["state"] == "starting").then_some(())
-        });
-    }
-
-    /// The story of a kill that one restart healed, with no word of a failed probe.
-    #[track_caller]
-    fn healed_at_once(&self, mark: Mark) -> Story {
-        let story = Story::of(&self.daemon, mark, &self.service);
-        assert_eq!(story.verdict(), "killed");
-        let summary = text(story.one("incident.open"), "incident.summary");
-        let killer = format!("(pid {}, uid 0", std::process::id());
-        assert!(summary.contains("was killed by SIGKILL from") && summary.contains(&killer), "{summary}");
-        story.one("restart.request");
-        story.one("restart.done");
-        assert_eq!(story.all("restart.fail").len() + story.all("restart.hold").len(), 0);
-        assert_eq!(story.all("probe.fail").len(), 0);
-        story
-    }
-}
 
 /// A command as the configuration's `exec`.
 fn exec(command: &[String]) -> String {
@@ -108,14 +23,19 @@ fn exec(command: &[String]) -> String {
 }
 
 /// Redis under the supervisor, with these further options.
-fn redis(folder: &Path, options: &[&str], probe: impl Fn(u16) -> String, more: &str) -> Option<(Lab, u16)> {
+fn redis(
+    folder: &Path,
+    options: &[&str],
+    probe: impl Fn(u16) -> String,
+    more: &str,
+) -> Option<(ServerLab, u16)> {
     if !require_root() || !require("redis-server", Redis::PROGRAM) {
         return None;
     }
     let port = free_port();
     let mut command = Redis::command(port, folder);
     command.extend(options.iter().map(|&option| option.to_owned()));
-    Some((Lab::start(port, &exec(&command), &probe(port), more), port))
+    Some((ServerLab::start(&exec(&command), &probe(port), more), port))
 }
 
 fn redis_probe(port: u16) -> String {
@@ -172,7 +92,7 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
     let mut command = folder.command(port);
     command.extend(["-c".to_owned(), format!("restore_command=/bin/sh {}", script.display())]);
     let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
-    let mut lab = Lab::start(port, &exec(&command), &probe, "");
+    let mut lab = ServerLab::start(&exec(&command), &probe, "");
     lab.wait_until_healthy();
     folder.sql(port, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n");
 
@@ -186,11 +106,9 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
 
     let mark = lab.kill();
     lab.wait_until_it_says("the database system is starting up");
-    let log = lab.output.path().join("log");
     // By then the second of grace is long over.
     until("it was asked 70 times", LONG, || {
-        let text = fs::read_to_string(&log).expect("its output is kept");
-        (text.matches("the database system is starting up").count() >= 70).then_some(())
+        (lab.output().matches("the database system is starting up").count() >= 70).then_some(())
     });
     gate.open();
     let story = lab.healed_at_once(mark);
@@ -208,7 +126,7 @@ fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backen
     let Some(folder) = PostgresFolder::new() else { return };
     let port = free_port();
     let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
-    let mut lab = Lab::start(port, &exec(&folder.command(port)), &probe, "");
+    let mut lab = ServerLab::start(&exec(&folder.command(port)), &probe, "");
     lab.wait_until_healthy();
     folder.sql(port, "CREATE TABLE written (n int)");
     for _ in 0..5 {
@@ -227,22 +145,19 @@ fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backen
 }
 
 /// A server that runs and refuses the probe's password is left alone, and somebody is told.
-fn is_held(mut lab: Lab) {
-    let service = lab.service.clone();
-    let hold = lab.daemon.wait_for(|event| is(event, "restart.hold", &service), LONG);
+fn is_held(mut lab: ServerLab) {
+    let hold = lab.daemon.wait_for(|event| is(event, "restart.hold", DB), LONG);
     assert_eq!(text(&hold, "event.reason"), "a restart would not mend this");
-    lab.daemon.wait_for(|event| is(event, "alert.send", &service), LONG);
-    let open = lab.daemon.wait_for(|event| is(event, "incident.open", &service), LONG);
+    lab.daemon.wait_for(|event| is(event, "alert.send", DB), LONG);
+    let open = lab.daemon.wait_for(|event| is(event, "incident.open", DB), LONG);
     assert_eq!(text(&open, "incident.verdict"), "unhealthy");
     assert_eq!(text(&open, "incident.severity"), "critical");
-    let fifth =
-        |event: &Value| is(event, "probe.fail", &service) && number(event, "probe.consecutive") >= Some(5);
+    let fifth = |event: &Value| is(event, "probe.fail", DB) && number(event, "probe.consecutive") >= Some(5);
     let fail = lab.daemon.wait_for(fifth, LONG);
     assert_eq!(text(&fail, "probe.error"), "auth");
     assert_eq!(lab.daemon.count(|event| text(event, "event.action").starts_with("restart.")), 1);
-    let pid = i64::from(listening_pid(&lab.daemon, &service));
-    let ended =
-        |event: &Value| is(event, "process.exit", &service) && number(event, "process.pid") == Some(pid);
+    let pid = i64::from(listening_pid(&lab.daemon, DB));
+    let ended = |event: &Value| is(event, "process.exit", DB) && number(event, "process.pid") == Some(pid);
     assert_eq!(lab.daemon.count(ended), 0);
     lab.daemon.stop();
     let said = format!("{:?}{}", lab.daemon.events(), lab.daemon.log());
@@ -274,7 +189,7 @@ fn a_postgres_that_refuses_the_password_is_not_restarted() {
     folder.write("data/pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
     let probe = format!(r#"postgres = "postgres://postgres:not-the-password@127.0.0.1:{port}/postgres""#);
     let receiver = Victim::start();
-    is_held(Lab::start(port, &exec(&folder.command(port)), &probe, &alert_to(&receiver)));
+    is_held(ServerLab::start(&exec(&folder.command(port)), &probe, &alert_to(&receiver)));
 }
 
 /// Ends the server on this port, whoever started it.
@@ -299,7 +214,7 @@ fn a_server_known_by_its_port_is_restarted_by_its_command() {
     let again = Redis::command(port, folder.path()).join(" ").replace("--save ", "--save '' ");
     fs::write(&script, format!("exec {again} --daemonize yes\n")).expect("the script is written");
     let command = format!(r#"command = ["/bin/sh", "{}"]"#, script.display());
-    let mut lab = Lab::start(port, &format!("match = {{ port = {port} }}"), &redis_probe(port), &command);
+    let mut lab = ServerLab::start(&format!("match = {{ port = {port} }}"), &redis_probe(port), &command);
     lab.wait_until_healthy();
     let mark = lab.daemon.mark();
     kill(server.process.pid());
