@@ -3,8 +3,11 @@
 use std::{
     io::Write,
     process::{Command, ExitStatus},
+    sync::OnceLock,
     time::Duration,
 };
+
+use jsonschema::Validator;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -138,19 +141,32 @@ impl Daemon {
     /// Asks it to end and waits until it has.
     ///
     /// # Panics
-    /// If it does not end in time.
+    /// If it does not end in time, or has said something that is not in its schema.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
-        self.process.stop()
+        let status = self.process.stop();
+        self.check();
+        status
     }
 
     /// Waits for it to end by itself.
     ///
     /// # Panics
-    /// If it does not end in time.
+    /// If it does not end in time, or has said something that is not in its schema.
     #[track_caller]
     pub fn wait(&mut self, within: Duration) -> ExitStatus {
-        self.process.wait(within)
+        let status = self.process.wait(within);
+        self.check();
+        status
+    }
+
+    /// Holds all it has said against its own schema.
+    #[track_caller]
+    fn check(&self) {
+        for event in self.events() {
+            let errors: Vec<_> = schema().iter_errors(&event).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "the schema forbids {event:#}\n{}", errors.join("\n"));
+        }
     }
 
     fn last_words(&self) -> String {
@@ -158,6 +174,16 @@ impl Daemon {
         let last = &events[events.len().saturating_sub(30)..];
         format!("{} events, the last ones:\n{}\nits log:\n{}", events.len(), last.join("\n"), self.log())
     }
+}
+
+/// What `hostprobe schema` says of events.
+fn schema() -> &'static Validator {
+    static SCHEMA: OnceLock<Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let output = Command::new(built("hostprobe")).arg("schema").output().expect("hostprobe can be run");
+        let schema: Value = serde_json::from_slice(&output.stdout).expect("the schema is JSON");
+        jsonschema::validator_for(&schema).expect("the schema is a JSON Schema")
+    })
 }
 
 /// An event's `event.action`, however deep its keys are nested; empty if it has none.
@@ -196,5 +222,11 @@ mod tests {
         assert_eq!((event_action(&nested), event_action(&dotted)), ("agent.ready", "agent.stop"));
         assert_eq!(field(&nested, "process.parent.pid"), Some(&json!(5)));
         assert_eq!(field(&nested, "process.pid"), None);
+    }
+
+    #[test]
+    fn the_schema_has_a_say() {
+        let errors = schema().iter_errors(&json!({"event": {"action": "agent.pause"}})).count();
+        assert!(errors > 1, "{errors}");
     }
 }

@@ -2,6 +2,7 @@
 //! servers it depends on, each in a folder and on a port of its own and gone when its handle is dropped.
 
 pub mod daemon;
+pub mod gate;
 pub mod http;
 pub mod lab;
 pub mod memcg;

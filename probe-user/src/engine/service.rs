@@ -495,13 +495,17 @@ impl Service {
             let starting =
                 matches!(self.step, Step::Verify | Step::Restarting { .. } | Step::TheirRestart { .. });
             return match (self.main.is_some() || self.is_remote, starting) {
-                (_, true) => (ServiceState::Starting, "waiting for it to prove well".to_owned()),
+                (_, true) => {
+                    let why =
+                        self.says_it_starts().unwrap_or_else(|| "waiting for it to prove well".to_owned());
+                    (ServiceState::Starting, why)
+                }
                 (true, false) => (ServiceState::Unhealthy, summary()),
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
-        if let Some(detail) = self.probes.iter().find_map(|probe| probe.starting.as_ref()) {
-            return (ServiceState::Starting, format!("it says it is starting: {detail}"));
+        if let Some(why) = self.says_it_starts() {
+            return (ServiceState::Starting, why);
         }
         if self.unit_is_stopped() {
             return (ServiceState::Stopped, "systemd says it is stopped".to_owned());
@@ -521,6 +525,12 @@ impl Service {
         } else {
             (self.state, "waiting for its probes".to_owned())
         }
+    }
+
+    /// What the service itself says of its start, if it says that it is still at it.
+    fn says_it_starts(&self) -> Option<String> {
+        let detail = self.probes.iter().find_map(|probe| probe.starting.as_ref())?;
+        Some(format!("it says it is starting: {detail}"))
     }
 
     pub(super) fn view(&self) -> ServiceView {

@@ -408,6 +408,21 @@ fn counters_start_afresh_after_a_restart() {
 }
 
 #[test]
+fn a_restarted_service_that_says_it_is_loading_is_shown_with_its_words() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    lab.answer(ProbeOutcome::Starting("LOADING 40 %".into()));
+    let view = lab.engine.view().next().unwrap();
+    assert_eq!(view.state, ServiceState::Starting);
+    assert_eq!(view.error.as_deref(), Some("it says it is starting: LOADING 40 %"));
+    assert!(view.incident.is_some(), "its incident is over only once it has loaded");
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.engine.view().next().unwrap().incident, None);
+}
+
+#[test]
 fn a_service_that_says_it_is_loading_is_starting_not_failing() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(60));
