@@ -7,7 +7,7 @@ pub mod self_test;
 mod start;
 mod usage;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use desk::Desk;
 use hands::{Hands, Outcome};
@@ -18,10 +18,12 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     act::supervisor::Report,
     clock::Timestamp,
-    config::Config,
+    config::{Config, Identity},
     engine::{Engine, Observation},
     enrich::Enricher,
-    fact::{AlertOutcome, Fact, Listener, Membership, ProbeReport, ProcessKey, ServiceId, UnitState},
+    fact::{
+        AlertOutcome, Fact, Listener, Membership, ProbeReport, ProcessExit, ProcessKey, ServiceId, UnitState,
+    },
     kernel::{CgroupId, Kernel, Record},
 };
 
@@ -36,6 +38,8 @@ pub struct Daemon {
     config: Arc<Config>,
     kernel: Option<Kernel>,
     records: Vec<Record>,
+    /// Ends of supervised commands of which the supervisor has not told yet that they were started.
+    early: HashMap<ServiceId, ProcessExit>,
     enricher: Enricher,
     engine: Engine,
     desk: Desk,
@@ -115,7 +119,11 @@ impl Daemon {
         self.records = records;
     }
 
-    fn take_exit(&mut self, exit: crate::fact::ProcessExit, member: Option<Membership>) {
+    fn take_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
+        if let Some(member) = member.filter(|member| self.is_unheard_of(&exit, *member)) {
+            self.early.insert(member.service, exit);
+            return;
+        }
         let at = exit.at;
         let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
@@ -127,6 +135,15 @@ impl Daemon {
         if member.main {
             self.look_for(vec![member.service]);
         }
+    }
+
+    /// Whether this is the end of a supervised command that died before its start was told: our own child, in
+    /// the service's cgroup.
+    fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
+        !member.main
+            && exit.process.parent_pid == std::process::id()
+            && matches!(self.config.services[member.service.0 as usize].identity, Identity::Exec(_))
+            && self.enricher.members.main_of(member.service).is_none()
     }
 
     fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
@@ -175,8 +192,13 @@ impl Daemon {
                 self.set_main(service, Some(key));
                 self.observe(Observation::Restarted(service, Ok(())));
                 self.observe(Observation::Running(service, key));
+                if let Some(exit) = self.early.remove(&service).filter(|exit| exit.process.key == key) {
+                    self.take_exit(exit, Some(Membership { service, main: true }));
+                }
             }
             Report::Failed(service, error) => {
+                // A fork that could not execute the command says nothing more than the error does.
+                self.early.remove(&service);
                 self.observe(Observation::Restarted(service, Err(error.to_string())));
             }
             Report::Ended(service, key, status) => {

@@ -173,10 +173,9 @@ impl Running {
         self.signal(self.end);
         self.wait(END)
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
+    /// Tells it to end if it runs, waits until it has, and makes it if it does not.
+    pub(crate) fn end(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             self.signal(self.end);
             if !self.life.wait_for_end(END) {
@@ -184,6 +183,13 @@ impl Drop for Running {
             }
             let _ = self.child.wait();
         }
+        self.stdout.wait_for_end(LAST_WORDS);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -212,6 +218,21 @@ pub fn kill(pid: u32) {
     kill_process(process_id(pid).expect("a pid"), Signal::KILL).expect("it lives");
 }
 
+/// The pids of all processes that were started with such an argument.
+///
+/// # Panics
+/// If `/proc` cannot be read.
+pub fn with_argument(argument: &str) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").expect("/proc can be read").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_it = |pid: &u32| {
+        // One that has ended meanwhile has no arguments.
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|&byte| byte == 0).any(|given| given == argument.as_bytes())
+    };
+    pids.filter(has_it).collect()
+}
+
 fn process_id(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
@@ -236,6 +257,7 @@ mod tests {
     fn a_child_that_keeps_the_output_open_does_not_hide_the_end() {
         let mut keeper = shell("tail -f /dev/null & echo $!; exit 4");
         assert_eq!(keeper.wait(END).code(), Some(4));
+        assert!(with_argument("hostprobe-has-no-such-argument").is_empty());
         let pid = keeper.stdout.all()[0].parse().expect("the child's pid");
         if let Some(pid) = process_id(pid) {
             let _ = kill_process(pid, Signal::KILL);

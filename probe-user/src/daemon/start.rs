@@ -144,6 +144,7 @@ impl Daemon {
             config,
             kernel,
             records,
+            early: Default::default(),
             enricher,
             engine,
             desk,

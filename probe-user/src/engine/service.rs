@@ -65,6 +65,8 @@ pub(super) struct Service {
     is_remote: bool,
     critical: bool,
     policy: RestartPolicy,
+    /// It would be restarted, were the daemon not told to observe only.
+    observed: bool,
     limits: Limits,
     budget: Budget,
     state: ServiceState,
@@ -114,6 +116,7 @@ impl Service {
             is_remote: spec.identity == Identity::Remote,
             critical: spec.critical,
             budget: Budget::new(&policy),
+            observed: observe && spec.restart.enabled,
             limits: spec.limits,
             state: ServiceState::Starting,
             main: None,
@@ -371,6 +374,9 @@ impl Service {
             return;
         }
         let attempt = open.incident.attempts + 1;
+        if self.observed {
+            return self.hold("the daemon only observes (--observe)", turn);
+        }
         if !self.policy.enabled || self.method == RestartMethod::None {
             return self.hold("restarts are not enabled for this service", turn);
         }

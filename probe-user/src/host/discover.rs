@@ -1,12 +1,12 @@
 //! What runs on this host and could be watched: for a start without configuration, and to write one.
 
+mod name;
 mod toml;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 pub use self::toml::to_toml;
@@ -59,12 +59,41 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
         })
         .collect();
     found.sort_by_key(|found| found.ports.first().copied());
-    make_names_unique(&mut found);
+    // A matcher cannot tell two groups apart that execute one file and listen on one port.
+    let mut found = merge(found, |one, other| one.service.identity == other.service.identity);
+    name::make_unique(&mut found);
     Ok(found)
+}
+
+/// Makes one service of those that are the `same`, in the place of the first.
+fn merge(found: Vec<Found>, same: impl Fn(&Found, &Found) -> bool) -> Vec<Found> {
+    let mut merged: Vec<Found> = Vec::new();
+    for more in found {
+        match merged.iter_mut().find(|one| same(one, &more)) {
+            None => merged.push(more),
+            Some(one) => {
+                one.service.probes.extend(more.service.probes);
+                one.ports.extend(more.ports);
+                one.ports.sort_unstable();
+                one.ports.dedup();
+            }
+        }
+    }
+    merged
 }
 
 fn file_name(process: &Process) -> Option<&str> {
     Path::new(process.executable.as_deref()?).file_name()?.to_str()
+}
+
+/// The name a server is known by, where one file goes by several: in Debian's packages `redis-server` is a link
+/// to a tool that is the same program.
+fn server_name(file: &str) -> &str {
+    match file {
+        "redis-check-rdb" | "redis-check-aof" => "redis-server",
+        "valkey-check-rdb" | "valkey-check-aof" => "valkey-server",
+        _ => file,
+    }
 }
 
 /// The topmost ancestor of a process, through those that execute the same file.
@@ -85,9 +114,8 @@ fn topmost(pid: u32, processes: &HashMap<u32, Process>) -> u32 {
 fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAddr>) -> Found {
     let ports: BTreeSet<u16> = sockets.iter().map(SocketAddr::port).collect();
     let ports: Vec<u16> = ports.into_iter().collect();
-    let file = file_name(process);
-    let from_unit = unit.as_deref().and_then(|unit| unit.strip_suffix(".service"));
-    let name = from_unit.or(file).unwrap_or(&process.name).to_owned();
+    let file = file_name(process).map(server_name);
+    let name = name::of(unit.as_deref(), file.unwrap_or(&process.name));
     let service = Service {
         name,
         identity: Identity::Match(Matcher {
@@ -98,7 +126,7 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
         depends_on: Vec::new(),
         critical: true,
         probes: file.and_then(|file| probe(file, &ports, sockets)).into_iter().collect(),
-        restart: only_watched(),
+        restart: RestartPolicy::default(),
         limits: Limits::default(),
     };
     Found { service, unit, ports }
@@ -115,23 +143,13 @@ fn probe(file: &str, ports: &[u16], sockets: &BTreeSet<SocketAddr>) -> Option<Pr
     // Servers have further ports, such as MySQL's X protocol and the Redis cluster bus, which are higher.
     let port = if ports.contains(&usual) { usual } else { *ports.first()? };
     let at = SocketAddr::new(reachable(sockets, port)?, port);
-    Some(Probe {
-        kind,
-        target: Secret::new(match kind {
-            ProbeKind::Redis => format!("redis://{at}"),
-            ProbeKind::Postgres => format!("postgres://postgres@{at}/postgres"),
-            ProbeKind::Mysql => format!("mysql://{at}"),
-            ProbeKind::Http | ProbeKind::Tcp => at.to_string(),
-        }),
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(5),
-        failures: 3,
-        slow: None,
-        expect_status: Vec::new(),
-        expect_body: None,
-        memory_percent: None,
-        auth_is_alive: true,
-    })
+    let target = Secret::new(match kind {
+        ProbeKind::Redis => format!("redis://{at}"),
+        ProbeKind::Postgres => format!("postgres://postgres@{at}/postgres"),
+        ProbeKind::Mysql => format!("mysql://{at}"),
+        ProbeKind::Http | ProbeKind::Tcp => at.to_string(),
+    });
+    Some(Probe { auth_is_alive: true, ..Probe::new(kind, target) })
 }
 
 /// The address to reach a port at: the loopback address wherever it is served there.
@@ -146,32 +164,6 @@ fn reachable(sockets: &BTreeSet<SocketAddr>, port: u16) -> Option<IpAddr> {
         return Some(v6[0]);
     }
     bound.first().copied()
-}
-
-fn only_watched() -> RestartPolicy {
-    RestartPolicy {
-        enabled: false,
-        budget: 5,
-        budget_window: Duration::from_secs(600),
-        backoff_first: Duration::from_secs(1),
-        backoff_max: Duration::from_secs(300),
-        grace: Duration::from_secs(30),
-        command: None,
-    }
-}
-
-/// Puts the port behind names that several services have.
-fn make_names_unique(found: &mut [Found]) {
-    let mut count: HashMap<String, usize> = HashMap::new();
-    for found in &*found {
-        *count.entry(found.service.name.clone()).or_default() += 1;
-    }
-    for found in found {
-        let name = &mut found.service.name;
-        if let (Some(2..), Some(port)) = (count.get(name), found.ports.first()) {
-            name.push_str(&format!(":{port}"));
-        }
-    }
 }
 
 #[cfg(test)]

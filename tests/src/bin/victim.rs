@@ -16,14 +16,17 @@
 //! | `/fail` | answers `/health` with 500 from now on |
 //! | `/hang` | answers nothing from now on |
 //! | `/fork-child-crash` | a forked child crashes, the service lives on |
+//! | `/threads?n=N` | has N idle threads beyond its own |
+//! | `/fds?n=N` | has N open files beyond its own |
 
 use std::{
+    fs::File,
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
     process::ExitCode,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI32, Ordering},
         mpsc,
     },
@@ -37,6 +40,9 @@ struct Service {
     listener: AtomicI32,
     failing: AtomicBool,
     hanging: AtomicBool,
+    /// Idle threads, each of which ends with its sender.
+    idle: Mutex<Vec<mpsc::Sender<()>>>,
+    files: Mutex<Vec<File>>,
     /// Tells the main thread to end alone.
     leader: mpsc::SyncSender<()>,
 }
@@ -70,6 +76,8 @@ fn main() -> ExitCode {
         listener: AtomicI32::new(listener.as_raw_fd()),
         failing: AtomicBool::new(false),
         hanging: AtomicBool::new(false),
+        idle: Mutex::default(),
+        files: Mutex::default(),
         leader,
     });
     thread::spawn(move || accept(&listener, &service));
@@ -111,6 +119,8 @@ fn serve(mut stream: TcpStream, service: &Service) {
             | "/fail"
             | "/hang"
             | "/fork-child-crash"
+            | "/threads"
+            | "/fds"
     );
     let (status, body) = match (path, known) {
         (_, false) => ("404 Not Found", "no such fault"),
@@ -156,8 +166,24 @@ fn fail(path: &str, number: i32, service: &Service) {
         "/fail" => service.failing.store(true, Ordering::SeqCst),
         "/hang" => service.hanging.store(true, Ordering::SeqCst),
         "/fork-child-crash" => crash_in_a_child(),
+        "/threads" => have(&service.idle, number, idle_thread),
+        "/fds" => have(&service.files, number, || File::open("/dev/null").ok()),
         _ => {}
     }
+}
+
+/// Makes or drops things until there are so many.
+fn have<T>(things: &Mutex<Vec<T>>, number: i32, make: impl Fn() -> Option<T>) {
+    let mut things = things.lock().unwrap_or_else(PoisonError::into_inner);
+    let number = usize::try_from(number).unwrap_or(0);
+    things.truncate(number);
+    let missing = number - things.len();
+    things.extend((0..missing).map_while(|_| make()));
+}
+
+fn idle_thread() -> Option<mpsc::Sender<()>> {
+    let (alive, end) = mpsc::channel::<()>();
+    thread::Builder::new().spawn(move || end.recv()).ok().map(|_| alive)
 }
 
 fn hang() -> ! {

@@ -30,7 +30,8 @@ fn host() -> FakeHost {
     host.fd(12, 4, "socket:[1]");
     host.fd(10, 4, "socket:[1]");
     for (pid, inode) in [(20, 2), (21, 3)] {
-        host.process(pid, 1, "redis-server", "/usr/bin/redis-server");
+        // What Debian's /usr/bin/redis-server is a link to.
+        host.process(pid, 1, "redis-server", "/usr/bin/redis-check-rdb");
         host.fd(pid, 4, &format!("socket:[{inode}]"));
     }
     host.process(30, 1, "nginx", "/usr/sbin/nginx");
@@ -54,9 +55,9 @@ fn each_group_that_listens_is_a_service() {
         summary,
         [
             ("nginx", None, [80, 443].as_slice()),
-            ("postgresql@15-main", Some("postgresql@15-main.service"), &[5432]),
-            ("redis-server:6379", None, &[6379]),
-            ("redis-server:6380", None, &[6380]),
+            ("postgresql-15-main", Some("postgresql@15-main.service"), &[5432]),
+            ("redis-server-6379", None, &[6379]),
+            ("redis-server-6380", None, &[6380]),
         ]
     );
     let matcher = Matcher { exe: Some("/usr/sbin/nginx".into()), port: Some(80), ..Matcher::default() };
@@ -98,6 +99,57 @@ fn the_printed_configuration_is_valid_toml() {
     assert_eq!(services[3]["restart"]["enabled"].as_bool(), Some(false));
 
     assert!(to_toml(&[]).parse::<::toml::Table>().unwrap().is_empty());
+}
+
+/// What the configuration itself says of a text.
+fn load(text: &str) -> crate::config::Config {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("found.toml");
+    std::fs::write(&file, text).unwrap();
+    crate::config::Config::load(&file).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+#[test]
+fn the_printed_configuration_is_accepted() {
+    let host = host();
+    host.cgroup_file(20, "0::/system.slice/cache.service\n");
+    host.cgroup_file(21, "0::/system.slice/cache.service\n");
+    let found = discover(&host.reader(), 40).unwrap();
+    let names: Vec<&str> = found.iter().map(|found| found.service.name.as_str()).collect();
+    assert_eq!(names, ["nginx", "postgresql-15-main", "cache-6379", "cache-6380"]);
+    let config = load(&to_toml(&found));
+    let unit = |unit: &str| Identity::Unit(unit.to_owned());
+    assert_eq!(config.services.len(), 3, "a unit is one service");
+    assert_eq!(config.services[1].identity, unit("postgresql@15-main.service"));
+    assert_eq!(
+        (config.services[2].name.as_str(), &config.services[2].identity),
+        ("cache", &unit("cache.service"))
+    );
+    assert_eq!(config.services[2].probes.len(), 2);
+}
+
+#[test]
+fn servers_that_look_alike_have_names_of_their_own() {
+    let host = FakeHost::v2();
+    listen(&host, &[(LOOPBACK, 80, 1), (OTHER, 80, 2), (ALL, 81, 3), (LOOPBACK, 80, 4), (ALL, 82, 5)]);
+    let files = ["/a/web", "/a/web", "/a/web", "/b/web", "/c/web-80"];
+    for ((pid, inode), file) in (10..).zip(1..).zip(files) {
+        host.process(pid, 1, "x", file);
+        host.fd(pid, 3, &format!("socket:[{inode}]"));
+    }
+    let found = discover(&host.reader(), 1).unwrap();
+    let mut names: Vec<&str> = found.iter().map(|found| found.service.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["web-80", "web-80-2", "web-80-3", "web-81"], "one file on one port is one service");
+    assert_eq!(load(&to_toml(&found)).services.len(), 4);
+}
+
+#[test]
+fn a_name_holds_nothing_that_a_configuration_refuses() {
+    assert_eq!(name::of(Some("getty@tty1.service"), "agetty"), "getty-tty1");
+    assert_eq!(name::of(None, "wéb server:1"), "w-b-server-1");
+    assert_eq!(name::of(None, ""), "unnamed");
+    assert_eq!(name::of(None, &"x".repeat(200)).len(), 52);
 }
 
 #[test]

@@ -2,11 +2,19 @@
 
 use std::fmt::Write as _;
 
-use super::Found;
+use super::{Found, merge, name};
 use crate::config::{Identity, Matcher, Probe, Service};
 
-/// A configuration file for these services.
+/// A configuration file for these services. Those of one unit are one service there: it is started and
+/// stopped as a whole.
 pub fn to_toml(found: &[Found]) -> String {
+    let mut found = merge(found.to_vec(), |one, other| one.unit.is_some() && one.unit == other.unit);
+    for found in &mut found {
+        if let Some(unit) = &found.unit {
+            found.service.name = name::of(Some(unit), "");
+        }
+    }
+    name::make_unique(&mut found);
     let mut text = "\
 # What hostprobe found listening on this host. It watches all of this and restarts nothing until
 # [service.restart] says so.
@@ -15,7 +23,7 @@ pub fn to_toml(found: &[Found]) -> String {
     if found.is_empty() {
         text.push_str("# Nothing listens on a TCP port.\n");
     }
-    for found in found {
+    for found in &found {
         text.push('\n');
         service(&mut text, found);
     }

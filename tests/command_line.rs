@@ -1,0 +1,266 @@
+//! What the command line answers, and with which exit status.
+
+use std::{
+    fs::{self, Permissions},
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, event_action},
+    http::{self, free_port},
+    parts::{built, require_root},
+    process::with_argument,
+    schema,
+    story::{Story, is, text},
+    supervised::Supervised,
+    victim::Victim,
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The user and group `nobody`.
+const NOBODY: u32 = 65534;
+
+const LONG: Duration = Duration::from_secs(30);
+
+const WELL: &str = "[http]\nlisten = \"\"\n[[service]]\nname = \"a\"\nunit = \"a.service\"\n";
+
+/// A folder that everybody may enter, with a copy of the program in it.
+struct Bench {
+    folder: TempDir,
+    program: PathBuf,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
+        let program = folder.path().join("hostprobe");
+        fs::copy(built("hostprobe"), &program).expect("the program is copied");
+        Self { folder, program }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let file = self.folder.path().join(name);
+        fs::write(&file, content).expect("the file is written");
+        file
+    }
+
+    /// The command `check` or `run` with a configuration.
+    fn command(&self, verb: &str, config: &PathBuf) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(verb).arg("--config").arg(config);
+        command
+    }
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().expect("hostprobe can be run")
+}
+
+/// Insists that it was refused as a bad configuration, in these words and no others.
+#[track_caller]
+fn refused(output: &Output, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.trim_end(), words);
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
+    let bench = Bench::new();
+    let cases: [(&[u8], &str); 6] = [
+        (
+            b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
+            ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `match`, \
+             `output`, `directory`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`",
+        ),
+        (
+            b"[[service]]\nname = \"a\"\nunit = \"a.service\"\n[service.restart]\ngrace = \"10 sec\"\n",
+            ":5:9: found \"10 sec\"; expected a duration such as \"250ms\", \"10s\", \"5m\" or \"1h\"",
+        ),
+        (
+            b"[[service]]\nname = \"a\"\nunit = \"a.service\"\nexec = [\"/bin/true\"]\n",
+            ":4:8: service `a` has both `unit` and `exec`; expected at most one of `unit`, `exec` and `match`",
+        ),
+        (
+            b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ndepends_on = [\"b\"]\n",
+            ":4:15: unknown service \"b\"; expected the name of a service in this file",
+        ),
+        (b"[http]\n# \xff\n", ": line 2 is not UTF-8 text; expected a TOML file saved as UTF-8"),
+        (b"[http\n", ":1:6: unclosed table; expected `]`"),
+    ];
+    for (content, complaint) in cases {
+        let file = bench.file("bad.toml", content);
+        for verb in ["check", "run"] {
+            refused(&run(&mut bench.command(verb, &file)), &format!("{}{complaint}", file.display()));
+        }
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_refused() {
+    let bench = Bench::new();
+    let missing = bench.folder.path().join("missing.toml");
+    let folder = bench.folder.path().to_owned();
+    for verb in ["check", "run"] {
+        let complaint = "no such file; create it, or name another with --config";
+        refused(&run(&mut bench.command(verb, &missing)), &format!("{}: {complaint}", missing.display()));
+        let complaint = "is a directory; expected a TOML file";
+        refused(&run(&mut bench.command(verb, &folder)), &format!("{}: {complaint}", folder.display()));
+    }
+    if !require_root() {
+        return;
+    }
+    let closed = bench.file("closed.toml", WELL.as_bytes());
+    fs::set_permissions(&closed, Permissions::from_mode(0o600)).expect("it is ours");
+    for verb in ["check", "run"] {
+        let complaint = "may not be read by this user; run as root or change its permissions";
+        let output = run(bench.command(verb, &closed).uid(NOBODY).gid(NOBODY));
+        refused(&output, &format!("{}: {complaint}", closed.display()));
+    }
+}
+
+#[test]
+fn a_good_configuration_is_accepted() {
+    let bench = Bench::new();
+    let file = bench.file("good.toml", WELL.as_bytes());
+    let output = run(&mut bench.command("check", &file));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 1 services\n", file.display()));
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn without_the_rights_it_says_which_are_missing() {
+    if !require_root() {
+        return;
+    }
+    let bench = Bench::new();
+    let file = bench.file("good.toml", WELL.as_bytes());
+    let output = run(bench.command("run", &file).uid(NOBODY).gid(NOBODY));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("CAP_BPF") && said.contains("CAP_PERFMON"), "{said}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn a_port_that_is_taken_costs_the_page_and_nothing_else() {
+    if !require_root() {
+        return;
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free").local_addr().expect("its address");
+    let _holder = TcpListener::bind(taken).expect("it can be taken");
+    let service = Supervised::new();
+    let config = service.config("").replace("listen = \"\"", &format!("listen = \"{taken}\""));
+    let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
+    let said = daemon.log();
+    assert!(said.contains(&format!("another process already listens on {taken}")), "{said}");
+    service.until_healthy(&daemon);
+    let mark = daemon.mark();
+    service.kill(&daemon);
+    assert_eq!(Story::of(&daemon, mark, &service.name).verdict(), "killed");
+}
+
+#[test]
+fn the_schema_is_one_and_tells_right_from_wrong() {
+    let schema = schema::schema();
+    assert_eq!(schema["$schema"], json!("https://json-schema.org/draft/2020-12/schema"));
+    jsonschema::draft202012::meta::validate(&schema).expect("a JSON Schema of 2020-12");
+    let validator = jsonschema::draft202012::new(&schema).expect("a JSON Schema");
+    if !require_root() {
+        return;
+    }
+    let daemon = Daemon::start(WELL, &[]);
+    let ready = daemon.ready();
+    assert!(validator.is_valid(&ready), "{ready}");
+    let wrong: [fn(&mut Value); 5] = [
+        |event| event["event"]["action"] = json!("agent.red"),
+        |event| event["event"]["sequence"] = json!(0),
+        |event| event["event"]["kind"] = json!("alert"),
+        |event| event["surprise"] = json!(true),
+        |event| drop(event.as_object_mut().expect("an object").remove("coverage")),
+    ];
+    for (number, spoil) in (1..).zip(wrong) {
+        let mut event = ready.clone();
+        spoil(&mut event);
+        assert!(!validator.is_valid(&event), "number {number} is wrong: {event}");
+    }
+}
+
+#[test]
+fn sigterm_ends_the_daemon_and_what_it_started() {
+    if !require_root() {
+        return;
+    }
+    let (service, detached) = (Supervised::new(), free_port());
+    let victim = Victim::program().display().to_string();
+    let script = format!("(setsid {victim} --port {detached} &) ; exec {victim} --port {}", service.port);
+    let mut daemon = Daemon::start(
+        &format!("[http]\nlisten = \"\"\n{}", service.service(&["/bin/sh", "-c", &script])),
+        &[],
+    );
+    let listens = |port: u16| {
+        let its =
+            |event: &Value| is(event, "listener.up", &service.name) && event["server"]["port"] == json!(port);
+        daemon.wait_for(its, LONG);
+    };
+    listens(detached);
+    listens(service.port);
+    let cgroup = hostprobe::host::ProcReader::new("/")
+        .expect("/proc can be read")
+        .read(service.pid(&daemon))
+        .and_then(|process| process.cgroup);
+    let cgroup = cgroup.expect("it runs in a cgroup").path;
+    assert!(cgroup.ends_with(&format!("/service-{}", service.name)), "{cgroup}");
+
+    assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
+    assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);
+    assert_eq!(with_argument(&service.port.to_string()), [] as [u32; 0]);
+    assert!(!mounted_v2().join(cgroup.trim_start_matches('/')).exists(), "{cgroup} is removed");
+    let events = daemon.events();
+    schema::has_no_gap(&events);
+    let last = events.last().expect("events");
+    assert_eq!((event_action(last), text(last, "event.reason")), ("agent.stop", "SIGTERM"));
+    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
+    let died = |event: &Value| is(event, "process.exit", &service.name);
+    assert_eq!(daemon.count(died), 2, "both ends are told");
+}
+
+/// Where the v2 hierarchy is mounted.
+fn mounted_v2() -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
+    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let v2 = mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).expect("a v2 hierarchy");
+    PathBuf::from(v2[1])
+}
+
+#[test]
+fn observing_starts_a_service_and_only_reports_its_death() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let mut daemon = Daemon::start(&service.config(""), &["--observe"]);
+    assert_eq!(daemon.ready()["watching"]["restartable"], json!(0));
+    service.until_healthy(&daemon);
+    service.kill(&daemon);
+    let hold = daemon.wait_for(|event| is(event, "restart.hold", &service.name), LONG);
+    assert!(text(&hold, "event.reason").contains("--observe"), "{hold}");
+    let opened = daemon.wait_for(|event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "killed");
+    daemon.wait_for(
+        |event| is(event, "service.state", &service.name) && text(event, "service.state") == "down",
+        LONG,
+    );
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert!(http::get(service.port, "/health").is_err(), "it stays dead");
+    assert_eq!(daemon.count(|event| event_action(event) == "restart.request"), 0);
+}

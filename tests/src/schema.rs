@@ -1,0 +1,61 @@
+//! The JSON Schema that the daemon gives of its own events, held against what it says.
+
+use std::{process::Command, sync::OnceLock};
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+use crate::parts::built;
+
+/// The schema as `hostprobe schema` prints it.
+///
+/// # Panics
+/// If it does not.
+pub fn schema() -> Value {
+    let output = Command::new(built("hostprobe")).arg("schema").output().expect("hostprobe can be run");
+    assert!(output.status.success(), "hostprobe schema: {}", output.status);
+    serde_json::from_slice(&output.stdout).expect("hostprobe schema prints JSON")
+}
+
+/// Insists that every line is an event as the schema has it.
+///
+/// # Panics
+/// If one is not, with all that is wrong with it.
+#[track_caller]
+pub fn validate(lines: &[String]) {
+    for line in lines {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let wrong = wrong_with(&event);
+        assert!(wrong.is_empty(), "an event is not as the schema has it:\n{}\n{line}", wrong.join("\n"));
+    }
+}
+
+fn wrong_with(event: &Value) -> Vec<String> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    let validator = VALIDATOR.get_or_init(|| jsonschema::draft202012::new(&schema()).expect("a JSON Schema"));
+    validator.iter_errors(event).map(|error| format!("{}: {error}", error.instance_path())).collect()
+}
+
+/// Insists that no number of the stream is missing.
+///
+/// # Panics
+/// If one is.
+#[track_caller]
+pub fn has_no_gap(events: &[Value]) {
+    for (number, event) in (1_u64..).zip(events) {
+        assert_eq!(event["event"]["sequence"].as_u64(), Some(number), "a gap in the stream: {event}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_has_a_say() {
+        let wrong = wrong_with(&json!({"event": {"action": "agent.pause"}}));
+        assert!(wrong.len() > 1, "{wrong:?}");
+    }
+}

@@ -1,0 +1,227 @@
+//! The built-in supervisor keeps services running, ends all of them, and gives up on those that cannot be kept.
+
+use std::{net::TcpStream, os::unix::fs::PermissionsExt, time::Duration};
+
+use hostprobe_tests::{
+    daemon::{Daemon, event_action, field},
+    http::{self, free_port},
+    parts::require_root,
+    process::with_argument,
+    schema,
+    story::{Story, is, number, text},
+    supervised::Supervised,
+    victim::Victim,
+};
+use serde_json::{Value, json};
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+fn victim() -> String {
+    Victim::program().display().to_string()
+}
+
+/// A `/health` page of a daemon's own.
+struct Page(u16);
+
+impl Page {
+    fn new() -> (Self, String) {
+        let port = free_port();
+        (Self(port), format!("[http]\nlisten = \"127.0.0.1:{port}\"\n"))
+    }
+
+    fn health(&self) -> (u16, Value) {
+        let (status, body) = http::get(self.0, "/health").expect("the daemon answers");
+        (status, serde_json::from_str(&body).expect("JSON"))
+    }
+}
+
+fn becomes<'s>(service: &'s Supervised, state: &'s str) -> impl Fn(&Value) -> bool + 's {
+    move |event| is(event, "service.state", &service.name) && text(event, "service.state") == state
+}
+
+fn deaths<'s>(service: &'s Supervised) -> impl Fn(&Value) -> bool + 's {
+    |event| is(event, "process.exit", &service.name)
+}
+
+#[test]
+fn output_is_kept_across_restarts() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = Daemon::start(&service.config(""), &[]);
+    service.until_healthy(&daemon);
+    let line = format!("listening on {}\n", service.port);
+    assert_eq!(service.output(), line);
+    let mark = daemon.mark();
+    service.kill(&daemon);
+    Story::of(&daemon, mark, &service.name);
+    assert_eq!(service.output(), line.repeat(2));
+    let file = std::fs::metadata(service.folder().join("output")).expect("the file is there");
+    assert_eq!(file.permissions().mode() & 0o777, 0o640, "what a service says is not for everybody");
+}
+
+#[test]
+fn a_restart_ends_what_has_left_the_group() {
+    if !require_root() {
+        return;
+    }
+    let (service, detached) = (Supervised::new(), free_port());
+    // The grandchild leads a session of its own and its parent is gone: only its cgroup tells whose it is.
+    let script = format!("(setsid {0} --port {detached} &) ; exec {0} --port {1}", victim(), service.port);
+    let mut daemon = Daemon::start(
+        &format!("[http]\nlisten = \"\"\n{}", service.service(&["/bin/sh", "-c", &script])),
+        &[],
+    );
+    let grandchild =
+        |event: &Value| is(event, "listener.up", &service.name) && event["server"]["port"] == json!(detached);
+    let first = number(&daemon.wait_for(grandchild, LONG), "process.pid");
+    daemon.wait_for(becomes(&service, "healthy"), LONG);
+    let mark = daemon.mark();
+    service.kill(&daemon);
+    let second = number(&daemon.wait_for_after(mark, grandchild, LONG), "process.pid");
+    assert_ne!(first, second);
+    Story::of(&daemon, mark, &service.name);
+    let killed =
+        |event: &Value| is(event, "process.exit", &service.name) && number(event, "process.pid") == first;
+    assert_eq!(text(&daemon.wait_for(killed, LONG), "process.exit_signal.name"), "SIGKILL");
+    assert_eq!(with_argument(&detached.to_string()).len(), 1, "only the second one is left");
+    daemon.stop();
+    assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);
+    assert!(TcpStream::connect(("127.0.0.1", detached)).is_err());
+}
+
+#[test]
+fn a_command_that_cannot_be_started_is_an_incident_with_its_reason() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let (page, http) = Page::new();
+    let restart = "[service.restart]\nbudget = \"3 per 1h\"\nbackoff = \"50ms..1h\"\n";
+    let config = format!("{http}{}{restart}", service.service(&["/nonexistent/program"]));
+    let mut daemon = Daemon::start(&config, &[]);
+    let opened = daemon.wait_for(|event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "exited");
+    let summary = text(&opened, "incident.summary");
+    assert!(summary.contains("/nonexistent/program: No such file or directory"), "{summary}");
+
+    let last = gives_up(&daemon, &service, 3);
+    assert!(text(&last, "incident.summary").contains("/nonexistent/program"), "{last}");
+    let failed = |event: &Value| is(event, "restart.fail", &service.name);
+    assert_eq!(daemon.count(failed), 3);
+    let waits: Vec<String> = holds(&daemon, &service);
+    assert_eq!(waits[0], "back-off of 50ms before attempt 2");
+    assert_eq!(waits[1], "back-off of 100ms before attempt 3");
+    assert_eq!(page.health().0, 503);
+    assert_eq!(daemon.count(deaths(&service)), 0, "nothing has ever run");
+    daemon.stop();
+    schema::has_no_gap(&daemon.events());
+}
+
+/// Waits for the crash loop, and checks that it came once and after so many restarts.
+fn gives_up(daemon: &Daemon, service: &Supervised, budget: usize) -> Value {
+    let looping = |event: &Value| {
+        is(event, "incident.update", &service.name) && text(event, "incident.verdict") == "crash_loop"
+    };
+    let last = daemon.wait_for(looping, LONG);
+    assert_eq!(text(&last, "incident.severity"), "critical");
+    daemon.wait_for(
+        |event| is(event, "restart.hold", &service.name) && text(event, "event.reason").contains("is spent"),
+        LONG,
+    );
+    daemon.wait_for(becomes(service, "down"), LONG);
+    assert_eq!(daemon.count(looping), 1);
+    assert_eq!(daemon.count(|event| is(event, "restart.request", &service.name)), budget);
+    assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 1);
+    last
+}
+
+fn holds(daemon: &Daemon, service: &Supervised) -> Vec<String> {
+    let events = daemon.events();
+    let holds = events.iter().filter(|event| is(event, "restart.hold", &service.name));
+    holds.map(|event| text(event, "event.reason").to_owned()).collect()
+}
+
+/// A service that crashes at every start, until the daemon has given up on it; what `/health` says then.
+fn crash_loop(critical: bool) -> (u16, Value) {
+    let service = Supervised::new();
+    let (page, http) = Page::new();
+    let command = [&victim(), "--port", &service.port.to_string(), "--crash-at-start"];
+    let further =
+        format!("critical = {critical}\n[service.restart]\nbudget = \"4 per 1h\"\nbackoff = \"20ms..1h\"\n");
+    let mut daemon = Daemon::start(&format!("{http}{}{further}", service.service(&command)), &[]);
+    gives_up(&daemon, &service, 4);
+    let health = page.health();
+    daemon.stop();
+    // Each of the five lives ends once, by the kernel's word, and each end is evidence.
+    let deaths: Vec<Value> = daemon.events().into_iter().filter(deaths(&service)).collect();
+    assert_eq!(deaths.len(), 5);
+    for death in &deaths {
+        assert_eq!((text(death, "source"), text(death, "process.exit_signal.name")), ("ebpf", "SIGSEGV"));
+        assert_eq!(text(death, "process.exit_signal.sender.origin"), "kernel", "{death}");
+    }
+    let events = daemon.events();
+    let opened = events.iter().find(|event| is(event, "incident.open", &service.name)).expect("an incident");
+    assert_eq!(
+        (text(opened, "incident.verdict"), &opened["incident"]["confidence"]),
+        ("crashed", &json!(1.0))
+    );
+    let last =
+        events.iter().rev().find(|event| is(event, "incident.update", &service.name)).expect("an update");
+    let evidence = field(last, "incident.evidence").and_then(Value::as_array).expect("evidence");
+    assert!(deaths.iter().all(|death| evidence.contains(&death["event"]["id"])), "{last}");
+    schema::has_no_gap(&events);
+    (health.0, json!({"status": health.1["status"], "check": health.1["checks"][&service.name]}))
+}
+
+#[test]
+fn a_critical_service_in_a_crash_loop_makes_the_host_unhealthy() {
+    if !require_root() {
+        return;
+    }
+    let (status, health) = crash_loop(true);
+    assert_eq!((status, &health["status"]), (503, &json!("unhealthy")));
+    assert_eq!(health["check"]["verdict"], json!("crash_loop"));
+}
+
+#[test]
+fn another_service_in_a_crash_loop_degrades_it() {
+    if !require_root() {
+        return;
+    }
+    let (status, health) = crash_loop(false);
+    assert_eq!((status, &health["status"]), (200, &json!("degraded")));
+    assert_eq!(
+        (&health["check"]["status"], &health["check"]["verdict"]),
+        (&json!("unhealthy"), &json!("crash_loop"))
+    );
+}
+
+#[test]
+fn a_service_above_its_limits_is_degraded_until_it_is_below_again() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let (page, http) = Page::new();
+    let config = service.config("[service.limits]\nthreads = 40\nfds = 100\n");
+    let daemon = Daemon::start(&config.replace("[http]\nlisten = \"\"\n", &http), &[]);
+    service.until_healthy(&daemon);
+    for (path, name) in [("/threads", "threads"), ("/fds", "open files")] {
+        let mark = daemon.mark();
+        assert_eq!(http::get(service.port, &format!("{path}?n=200")).expect("an answer").0, 200);
+        let degraded = daemon.wait_for_after(mark, becomes(&service, "degraded"), LONG);
+        let why = text(&degraded, "event.reason");
+        assert!(why.starts_with(&format!("{name} 2")) && why.contains("is above its limit of "), "{why}");
+        let (status, health) = page.health();
+        assert_eq!((status, &health["status"]), (200, &json!("degraded")));
+        assert_eq!(text(&health["checks"][&service.name], "error"), why);
+        let mark = daemon.mark();
+        assert_eq!(http::get(service.port, &format!("{path}?n=0")).expect("an answer").0, 200);
+        daemon.wait_for_after(mark, becomes(&service, "healthy"), LONG);
+        assert_eq!(page.health().1["status"], json!("healthy"));
+    }
+    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
+}
