@@ -1,1 +1,200 @@
-//! To be.
+//! Nothing is lost silently, and no flood of strangers costs the death of a watched process.
+
+use std::{
+    process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark, event_action},
+    deaths::{Account, Deaths, told_death},
+    http,
+    memcg::MemoryCgroup,
+    parts::{available, built, require_root},
+    process::Running,
+    schema,
+    story::{Story, is, number, text},
+    supervised::Supervised,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// How often the watched service is killed.
+const KILLS: usize = 20;
+
+/// How many strangers die while the daemon stands still.
+const STRANGERS: usize = 2000;
+
+/// A daemon with a service to watch, a crowd of strangers, and a count of all deaths.
+struct Lab {
+    deaths: Deaths,
+    daemon: Daemon,
+    service: Supervised,
+    storm: Running,
+    _cgroup: MemoryCgroup,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Lab {
+    /// Starts all of it, with the strangers waiting for the word; None, and a line that says why, where that
+    /// cannot be.
+    fn start(kernel_options: &str, strangers: &[&str]) -> Option<Self> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        if !require_root() {
+            return None;
+        }
+        let cgroup = match MemoryCgroup::new(512 << 20) {
+            Ok(cgroup) => cgroup,
+            Err(error) => {
+                available(false, &format!("a memory cgroup ({error})"));
+                return None;
+            }
+        };
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let (deaths, service) = (Deaths::new(), Supervised::new());
+        let restart = "[service.restart]\nbudget = \"1000 per 1h\"\n";
+        let config = service.config(&format!("{restart}[kernel]\n{kernel_options}"));
+        let daemon = Daemon::start(&config, &[]);
+        service.until_healthy(&daemon);
+        let storm = Running::start(Command::new(built("storm")).args(strangers), Signal::TERM);
+        storm.wait_until_it_says("ready", &storm.stdout, LONG);
+        cgroup.add(storm.pid()).expect("it can be moved");
+        Some(Self { deaths, daemon, service, storm, _cgroup: cgroup, _alone: alone })
+    }
+
+    /// Kills the service again and again: each time that is seen, explained and healed.
+    fn kill_and_heal(&mut self) {
+        for _ in 0..KILLS {
+            let mark = self.daemon.mark();
+            let pid = self.service.pid(&self.daemon);
+            self.service.kill(&self.daemon);
+            self.healed(mark, pid);
+            self.deaths.read();
+        }
+    }
+
+    #[track_caller]
+    fn healed(&self, mark: Mark, pid: u32) {
+        let story = Story::of(&self.daemon, mark, &self.service.name);
+        let deaths = story.all("process.exit");
+        let of_main = deaths.iter().filter(|event| number(event, "process.pid") == Some(pid.into()));
+        assert_eq!(of_main.count(), 1, "{deaths:?}");
+        assert_eq!(story.verdict(), "killed");
+        let summary = text(story.one("incident.open"), "incident.summary");
+        assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
+        story.one("restart.request");
+        story.one("restart.done");
+    }
+
+    /// Ends the strangers; how many children they had.
+    fn calm(&mut self) -> usize {
+        assert_eq!(self.storm.stop().code(), Some(0));
+        self.made()
+    }
+
+    fn made(&self) -> usize {
+        let said = self.storm.stdout.all();
+        let made = said.last().and_then(|line| line.strip_prefix("made ")?.parse().ok());
+        made.unwrap_or_else(|| panic!("it does not say how many: {said:?}"))
+    }
+
+    /// Ends the daemon, after it has told a last death; checks its stream and accounts for all of it.
+    fn account(&mut self) -> (Vec<Value>, Account) {
+        let mark = self.daemon.mark();
+        let last = self.service.pid(&self.daemon);
+        self.service.kill(&self.daemon);
+        self.healed(mark, last);
+        assert_eq!(self.daemon.stop().code(), Some(0));
+        let events = self.daemon.events();
+        schema::has_no_gap(&events);
+        for loss in events.iter().filter(|event| event_action(event) == "stream.loss") {
+            assert_eq!(text(loss, "event.kind"), "pipeline_error");
+        }
+        let account = self.deaths.account(&events, last);
+        assert_eq!(account.lost.get("events"), None, "the stream itself has room for all of it");
+        assert_eq!(account.lost.get("exit_watched"), None);
+        account.adds_up();
+        (events, account)
+    }
+
+    /// How many of the strangers' deaths were told; each of them was seen by the count beside the daemon.
+    fn told_of(&mut self, events: &[Value], made: usize) -> usize {
+        let died = self.deaths.of_children(self.storm.pid());
+        assert_eq!(died.len(), made);
+        events.iter().filter_map(told_death).filter(|key| died.contains(key)).count()
+    }
+}
+
+#[test]
+fn a_storm_of_failing_strangers_is_neither_told_nor_in_the_way() {
+    let Some(mut lab) = Lab::start("", &["exit"]) else { return };
+    lab.storm.signal(Signal::USR1);
+    lab.kill_and_heal();
+    let made = lab.calm();
+    assert!(made > 1000, "{made} children are no storm");
+    let (events, _) = lab.account();
+    let storm = i64::from(lab.storm.pid());
+    let told = events.iter().filter(|event| number(event, "process.parent.pid") == Some(storm)).count();
+    assert_eq!(told, 0, "a stranger's failure is its parent's business");
+    assert_eq!(lab.deaths.of_children(lab.storm.pid()).len(), 0);
+}
+
+#[test]
+fn a_storm_of_killed_strangers_is_cut_off_counted_and_not_in_the_way() {
+    let Some(mut lab) = Lab::start("", &["signals"]) else { return };
+    lab.storm.signal(Signal::USR1);
+    lab.kill_and_heal();
+    let made = lab.calm();
+    assert!(made > 1000, "{made} children are no storm");
+    let (events, account) = lab.account();
+    let told = lab.told_of(&events, made);
+    let throttled = account.lost.get("exit_throttled").copied().unwrap_or(0);
+    println!("{made} strangers died: {told} told; lost {:?}", account.lost);
+    assert!(told >= 50, "{told} are less than a second's budget");
+    assert!(throttled >= (made - told) as u64, "{made} died, {told} were told, {throttled} counted");
+}
+
+#[test]
+fn while_the_daemon_stands_still_the_watched_are_kept_and_the_rest_is_counted() {
+    let options = "urgent_ring = \"4KiB\"\nunwatched_exits_per_second = 1000000\n";
+    let number_of_strangers = STRANGERS.to_string();
+    let Some(mut lab) = Lab::start(options, &["signals", &number_of_strangers]) else { return };
+    let (mark, main) = (lab.daemon.mark(), lab.service.pid(&lab.daemon));
+    lab.daemon.signal(Signal::STOP);
+    until_stopped(lab.daemon.pid());
+    lab.storm.signal(Signal::USR1);
+    assert_eq!(lab.storm.wait(LONG).code(), Some(0));
+    assert_eq!(lab.made(), STRANGERS);
+    for _ in 0..KILLS {
+        assert_eq!(http::get(lab.service.port, "/fork-child-crash").expect("an answer").0, 200);
+    }
+    // The crash follows the answer.
+    while lab.deaths.of_children(main).len() < KILLS {}
+    lab.service.kill(&lab.daemon);
+    lab.daemon.signal(Signal::CONT);
+    lab.healed(mark, main);
+
+    let (events, account) = lab.account();
+    let of_service = |event: &&Value| is(event, "process.exit", &lab.service.name);
+    let crashed = |event: &&Value| number(event, "process.parent.pid") == Some(main.into());
+    assert_eq!(events.iter().filter(of_service).filter(crashed).count(), KILLS);
+    let told = lab.told_of(&events, STRANGERS);
+    let lost = account.lost.get("exit_unwatched").copied().unwrap_or(0);
+    println!("{STRANGERS} strangers died: {told} told; lost {:?}", account.lost);
+    assert!(
+        told > 0 && lost >= (STRANGERS - told) as u64,
+        "{STRANGERS} died, {told} were told, {lost} counted"
+    );
+}
+
+/// Waits until a stop signal has taken effect.
+fn until_stopped(pid: u32) {
+    let stopped = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'));
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(stopped) {
+        std::thread::yield_now();
+    }
+}

@@ -243,14 +243,25 @@ impl Daemon {
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
         self.take_records();
+        self.tell_losses();
+        self.look_for_main(|_| true);
+        self.hands.sample_usage(&self.config, &self.enricher);
+        self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
+    }
+
+    /// Tells what the kernel had to throw away since the last time.
+    fn tell_losses(&mut self) {
         let now = Timestamp::now();
         for loss in self.kernel.as_mut().map(Kernel::losses).unwrap_or_default() {
             let place = format!("{:?} ring", loss.ring).to_lowercase();
             self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
         }
+<<<<<<< HEAD
         self.look_for(self.search.due(now));
         self.hands.sample_usage(&self.config, &self.enricher);
         self.desk.every_second(now, &self.engine, &self.config, self.hands.alerts_waiting());
+=======
+>>>>>>> config
     }
 
     /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the
@@ -336,6 +347,7 @@ impl Daemon {
         self.stopping = true;
         self.hands.stop().await;
         self.take_records();
+        self.tell_losses();
         self.desk.say(Fact::AgentStop(why), Timestamp::now());
         self.desk.flush(FLUSH);
     }
