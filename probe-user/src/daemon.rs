@@ -244,7 +244,7 @@ impl Daemon {
     pub fn every_second(&mut self) {
         self.take_records();
         self.tell_losses();
-        self.look_for_main(|_| true);
+        self.look_for(self.search.due(Timestamp::now()));
         self.hands.sample_usage(&self.config, &self.enricher);
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
     }
@@ -256,12 +256,6 @@ impl Daemon {
             let place = format!("{:?} ring", loss.ring).to_lowercase();
             self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
         }
-<<<<<<< HEAD
-        self.look_for(self.search.due(now));
-        self.hands.sample_usage(&self.config, &self.enricher);
-        self.desk.every_second(now, &self.engine, &self.config, self.hands.alerts_waiting());
-=======
->>>>>>> config
     }
 
     /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the

@@ -2,11 +2,8 @@
 //! servers it depends on, each in a folder and on a port of its own and gone when its handle is dropped.
 
 pub mod daemon;
-<<<<<<< HEAD
-pub mod gate;
-=======
 pub mod deaths;
->>>>>>> config
+pub mod gate;
 pub mod http;
 pub mod lab;
 pub mod memcg;

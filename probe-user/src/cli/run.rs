@@ -115,6 +115,13 @@ fn discovered() -> Config {
         tracing::error!(%error, "this host's listeners cannot be read");
         Vec::new()
     });
+    // Where systemd runs the host, its word tells a requested stop from an exit.
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    for found in found.iter_mut().filter(|_| systemd) {
+        if let Some(unit) = &found.unit {
+            found.service.identity = Identity::Unit(unit.clone());
+        }
+    }
     eprintln!(
         "hostprobe: no configuration at {DEFAULT_CONFIG}: watching what listens here, restarting nothing"
     );
