@@ -40,7 +40,9 @@ impl Bench {
         let folder = TempDir::new().expect("a temporary folder");
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
         let program = folder.path().join("hostprobe");
-        fs::copy(built("hostprobe"), &program).expect("the program is copied");
+        // Another test's child could inherit a file that this process writes, and keep it from being executed.
+        let copied = Command::new("/bin/cp").arg(built("hostprobe")).arg(&program).status();
+        assert!(copied.is_ok_and(|status| status.success()), "the program is copied");
         Self { folder, program }
     }
 
@@ -120,9 +122,16 @@ fn a_file_that_cannot_be_read_is_refused() {
     let closed = bench.file("closed.toml", WELL.as_bytes());
     fs::set_permissions(&closed, Permissions::from_mode(0o600)).expect("it is ours");
     for verb in ["check", "run"] {
+        // With the rights to watch, but not to read whatever there is.
+        let command = bench.command(verb, &closed);
+        let mut unprivileged = Command::new("/usr/bin/setpriv");
+        unprivileged
+            .args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"])
+            .args(["--inh-caps=+bpf,+perfmon", "--ambient-caps=+bpf,+perfmon", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
         let complaint = "may not be read by this user; run as root or change its permissions";
-        let output = run(bench.command(verb, &closed).uid(NOBODY).gid(NOBODY));
-        refused(&output, &format!("{}: {complaint}", closed.display()));
+        refused(&run(&mut unprivileged), &format!("{}: {complaint}", closed.display()));
     }
 }
 
@@ -207,13 +216,9 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
         &format!("[http]\nlisten = \"\"\n{}", service.service(&["/bin/sh", "-c", &script])),
         &[],
     );
-    let listens = |port: u16| {
-        let its =
-            |event: &Value| is(event, "listener.up", &service.name) && event["server"]["port"] == json!(port);
-        daemon.wait_for(its, LONG);
-    };
-    listens(detached);
-    listens(service.port);
+    for port in [detached, service.port] {
+        daemon.wait_for(|event| service.listens(port, event), LONG);
+    }
     let cgroup = hostprobe::host::ProcReader::new("/")
         .expect("/proc can be read")
         .read(service.pid(&daemon))

@@ -1,7 +1,7 @@
 //! hostprobe: sees services die in the kernel, says why, brings them back, and reports it.
 //!
 //! [`run`] is the whole daemon. What the kernel, systemd, the supervisor and the probes tell flows through
-//! [`Daemon`](daemon::Daemon) into the [`engine`], which alone decides; its wishes are carried out after each
+//! [`Daemon`] into the [`engine`], which alone decides; its wishes are carried out after each
 //! observation, and their outcomes come back as observations.
 
 pub mod act;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -87,14 +88,19 @@ impl Supervised {
         );
     }
 
-    /// Its main process, by the latest listener.
+    /// Whether an event says that one of its processes listens on this port.
+    pub fn listens(&self, port: u16, event: &Value) -> bool {
+        is(event, "listener.up", &self.name) && number(event, "server.port") == Some(port.into())
+    }
+
+    /// Its main process: the latest to listen on its port.
     ///
     /// # Panics
     /// If it never listened.
     #[track_caller]
     pub fn pid(&self, daemon: &Daemon) -> u32 {
         let events = daemon.events();
-        let latest = events.iter().rev().find(|event| is(event, "listener.up", &self.name));
+        let latest = events.iter().rev().find(|event| self.listens(self.port, event));
         let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
         u32::try_from(pid).expect("a pid")
     }

@@ -149,9 +149,7 @@ impl Work {
                 }
                 Some(Order::Stop(done)) => {
                     self.end().await;
-                    if let Some(Err(error)) = self.cgroup.as_ref().map(OwnCgroup::remove) {
-                        tracing::debug!(%error, "the service's cgroup stays");
-                    }
+                    self.remove_cgroup().await;
                     let _ = done.send(());
                 }
                 None => return,
@@ -230,6 +228,25 @@ impl Work {
                     tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end")
                 }
             }
+        }
+    }
+
+    /// Removes the cgroup. A killed process is no longer listed in it before it has left it for good.
+    async fn remove_cgroup(&self) {
+        let Some(cgroup) = &self.cgroup else { return };
+        let removed = async {
+            while let Err(error) = cgroup.remove() {
+                if error.kind() != io::ErrorKind::ResourceBusy {
+                    return Err(error);
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(())
+        };
+        match timeout(REST_TIMEOUT, removed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the service's cgroup stays"),
+            Err(_) => tracing::debug!("the service's cgroup stays: it is in use"),
         }
     }
 }
