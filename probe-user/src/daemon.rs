@@ -2,14 +2,16 @@
 
 mod desk;
 mod hands;
+mod search;
 pub mod self_test;
 mod start;
 mod usage;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use desk::Desk;
 use hands::{Hands, Outcome};
+use search::Search;
 pub use start::{Inbox, RunError, RunOptions};
 use tokio::time::{Instant, sleep_until};
 
@@ -42,7 +44,11 @@ pub struct Daemon {
     engine: Engine,
     desk: Desk,
     hands: Hands,
+    search: Search,
+    /// When the kernel began to be listened to.
+    began: Timestamp,
     stopping: bool,
+    config_file: Option<PathBuf>,
 }
 
 impl Daemon {
@@ -89,9 +95,8 @@ impl Daemon {
             match record {
                 Record::Exec(record) => {
                     self.enricher.exec(&record);
-                    self.look_for_main(|matcher| {
-                        matcher.exe.as_ref().is_some_and(|exe| exe.as_os_str() == record.filename.as_str())
-                    });
+                    let executed = |exe: &PathBuf| exe.as_os_str() == record.filename.as_str();
+                    self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
                 }
                 Record::Exit(record) => {
                     let (exit, member) = self.enricher.exit(&record);
@@ -128,7 +133,7 @@ impl Daemon {
         self.observe(Observation::Exit(exit, member, event));
         // A graceful replacement, or a sibling under the same name, may be there already.
         if member.main {
-            self.find_main(member.service);
+            self.look_for(vec![member.service]);
         }
     }
 
@@ -143,8 +148,7 @@ impl Daemon {
 
     fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
         if listener.up {
-            let port = listener.port;
-            self.look_for_main(|matcher| matcher.port == Some(port));
+            self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
         }
         let service = service.or_else(|| {
             let known = |member: &ServiceId| self.enricher.members.main_of(*member) == Some(listener.process);
@@ -162,13 +166,18 @@ impl Daemon {
             Ok(state) => {
                 // What the kernel has told meanwhile came first.
                 self.take_records();
+                let known = self.enricher.members.main_of(service);
                 if state.main.is_some() && state.active != "deactivating" {
                     self.set_main(service, state.main);
                 }
                 if let Some(id) = state.cgroup_id {
                     self.set_cgroup(service, id);
                 }
+                let main = state.main.filter(|main| known != Some(*main));
                 self.observe(Observation::Unit(service, state));
+                if let Some(main) = main {
+                    self.take_stock(service, main);
+                }
             }
             Err(error) => self.observe(Observation::UnitUnknown(service, error)),
         }
@@ -206,9 +215,15 @@ impl Daemon {
         match outcome {
             Outcome::Restarted(service, outcome) => {
                 self.observe(Observation::Restarted(service, outcome));
-                self.find_main(service);
+                self.look_for(vec![service]);
             }
             Outcome::Unit(service, state) => self.take_unit(service, state.map(|state| *state)),
+            Outcome::Found(service, main) => {
+                self.search.ended(service, main.is_some(), Timestamp::now());
+                if let Some(main) = main {
+                    self.found(service, main);
+                }
+            }
             Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
         }
@@ -229,7 +244,7 @@ impl Daemon {
     pub fn every_second(&mut self) {
         self.take_records();
         self.tell_losses();
-        self.look_for_main(|_| true);
+        self.look_for(self.search.due(Timestamp::now()));
         self.hands.sample_usage(&self.config, &self.enricher);
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
     }
@@ -241,6 +256,19 @@ impl Daemon {
             let place = format!("{:?} ring", loss.ring).to_lowercase();
             self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
         }
+    }
+
+    /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the
+    /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
+    pub fn reload(&mut self) {
+        self.desk.reopen();
+        let refused = match self.config_file.as_deref().map(Config::load) {
+            None => "there is no configuration file to read".to_owned(),
+            Some(Err(errors)) => errors.to_string(),
+            Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
+        };
+        tracing::warn!("the running configuration stays: {refused}");
+        self.desk.say(Fact::AgentReload(Some(refused)), Timestamp::now());
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -278,26 +306,31 @@ impl Daemon {
         }
     }
 
-    /// Looks for the main processes of matched services that have none and whose matcher is of `interest`.
-    fn look_for_main(&mut self, interest: impl Fn(&crate::config::Matcher) -> bool) {
-        for service in self.services() {
-            if let Identity::Match(matcher) = &self.config.services[service.0 as usize].identity
-                && interest(matcher)
-            {
-                self.find_main(service);
+    /// Looks for the main processes of those of these services that have none.
+    fn look_for(&mut self, services: Vec<ServiceId>) {
+        let now = Timestamp::now();
+        for service in services {
+            if self.enricher.members.main_of(service).is_none() {
+                self.search.look(service, now);
             }
         }
     }
 
-    /// Looks for the main process of a matched service that has none.
-    fn find_main(&mut self, service: ServiceId) {
-        let Identity::Match(matcher) = &self.config.services[service.0 as usize].identity else { return };
-        if self.enricher.members.main_of(service).is_some() {
-            return;
-        }
-        if let Some(main) = self.enricher.find(matcher) {
+    /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
+    fn found(&mut self, service: ServiceId, main: ProcessKey) {
+        if self.enricher.members.main_of(service).is_none() && self.enricher.lives(main) {
             self.set_main(service, Some(main));
             self.observe(Observation::Running(service, main));
+            self.take_stock(service, main);
+        }
+    }
+
+    /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
+    /// the kernel has told of.
+    fn take_stock(&mut self, service: ServiceId, main: ProcessKey) {
+        if main.start < self.began {
+            let ports = self.enricher.ports_of(main);
+            self.observe(Observation::Listening(service, ports));
         }
     }
 

@@ -28,6 +28,8 @@ use crate::{
 pub enum Observation {
     /// A service's main process runs.
     Running(ServiceId, ProcessKey),
+    /// The ports a service's processes listened on before anybody watched, one for each socket.
+    Listening(ServiceId, Vec<u16>),
     /// A process of a service ended.
     Exit(ProcessExit, Membership, EventId),
     /// The OOM killer chose a process of a service; its exit follows.
@@ -129,6 +131,7 @@ impl Engine {
             Observation::Exit(_, member, _) | Observation::OomKill(_, member, _) => member.service,
             Observation::Probe(report) => report.service,
             Observation::Running(id, _)
+            | Observation::Listening(id, _)
             | Observation::Listener(_, id, _)
             | Observation::Unit(id, _)
             | Observation::UnitUnknown(id, _)
@@ -139,6 +142,7 @@ impl Engine {
         let mut turn = Turn { now, out, incidents: &mut self.incidents };
         match observation {
             Observation::Running(_, main) => service.running(main, &mut turn),
+            Observation::Listening(_, ports) => service.listening(ports),
             Observation::Exit(exit, member, event) => service.exited(exit, member.main, event, &mut turn),
             Observation::OomKill(kill, _, event) => service.oom_killed(kill, event),
             Observation::Listener(listener, _, event) => service.listener(&listener, event, &mut turn),

@@ -3,7 +3,6 @@
 //! The kernel's records hold identities only. A process that ended has no command line any more, so the
 //! table of processes is filled before: from `/proc` at the start, then from every exec.
 
-mod matcher;
 mod membership;
 mod table;
 
@@ -40,19 +39,18 @@ impl Enricher {
         Ok(Self { reader, table, page_bytes: procfs::page_size(), members })
     }
 
-    /// The processes known now.
-    pub fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.table.iter()
+    /// The ports that a process and its descendants listen on, one for each socket.
+    pub fn ports_of(&self, main: ProcessKey) -> Vec<u16> {
+        let mut sockets = self.reader.listeners_of(&self.reader.family(main.pid));
+        // A socket that several processes share is one.
+        sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
+        sockets.dedup_by_key(|socket| (socket.port, socket.address));
+        sockets.into_iter().map(|socket| socket.port).collect()
     }
 
-    /// Reads `/proc` anew, for processes that no record told of.
-    pub fn rescan(&mut self) {
-        if let Ok(found) = self.reader.scan() {
-            self.table = Table::default();
-            for process in found {
-                self.table.insert(process);
-            }
-        }
+    /// Whether a process lives, and is not a zombie.
+    pub fn lives(&self, key: ProcessKey) -> bool {
+        self.reader.read(key.pid).is_some_and(|process| process.key == key && process.executable.is_some())
     }
 
     /// A process executed a file: it is known from now on.

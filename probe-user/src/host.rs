@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod discover;
 pub mod listener;
+mod matcher;
 pub mod process;
 pub mod usage;
 

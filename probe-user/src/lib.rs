@@ -46,6 +46,7 @@ pub async fn run(
             Some(report) = inbox.probes.recv() => daemon.take_probe(report),
             Some(outcome) = inbox.alerts.recv() => daemon.take_alert(outcome),
             () = due => daemon.tick(),
+            Some(()) = inbox.hangups.recv() => daemon.reload(),
             _ = inbox.every_second.tick() => daemon.every_second(),
         }
     };

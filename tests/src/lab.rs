@@ -1,6 +1,6 @@
 //! A daemon that keeps a service running which fails on demand.
 
-use std::time::Duration;
+pub mod server;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::{
     daemon::Daemon,
     http::{self, free_port},
     parts::require_root,
-    story::{Story, is, number, text},
+    story::{Story, listening_pid, wait_until_healthy},
     victim::Victim,
 };
 
@@ -55,19 +55,13 @@ impl ExecLab {
         );
         daemon.ready();
         let lab = Self { daemon, port, _folder: folder };
-        lab.daemon.wait_for(
-            |event| is(event, "service.state", "api") && text(event, "service.state") == "healthy",
-            Duration::from_secs(30),
-        );
+        wait_until_healthy(&lab.daemon, "api");
         Some(lab)
     }
 
     /// The service's main process, by the latest listener.
     pub fn main_pid(&self) -> u32 {
-        let events = self.daemon.events();
-        let latest = events.iter().rev().find(|event| is(event, "listener.up", "api"));
-        let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
-        u32::try_from(pid).expect("a pid")
+        listening_pid(&self.daemon, "api")
     }
 
     /// Lets the fault happen, and waits until the service is well again.

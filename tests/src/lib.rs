@@ -3,6 +3,7 @@
 
 pub mod daemon;
 pub mod deaths;
+pub mod gate;
 pub mod http;
 pub mod lab;
 pub mod memcg;

@@ -1,8 +1,12 @@
 //! The real parts a test needs: whether they are there, and servers started on a port and in a folder of
 //! their own.
 
+mod postgres;
+
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -10,6 +14,8 @@ use std::{
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
+
+pub use postgres::{Postgres, PostgresFolder};
 
 use crate::{http::free_port, process::Running};
 
@@ -94,102 +100,22 @@ impl Redis {
         std::iter::once(Self::PROGRAM).chain(options).map(str::to_owned).collect()
     }
 
+    /// Says something to the server on a port, and returns all it answers.
+    ///
+    /// # Panics
+    /// If it does not answer.
+    pub fn tell(port: u16, command: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+        stream.set_read_timeout(Some(START)).expect("a timeout is set");
+        write!(stream, "{command}\r\nQUIT\r\n").expect("it hears");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
-    }
-}
-
-/// A PostgreSQL data folder, made and owned by the user it must be served by.
-#[derive(Debug)]
-pub struct PostgresFolder {
-    folder: TempDir,
-    programs: PathBuf,
-}
-
-impl PostgresFolder {
-    /// Makes one that lets the user `postgres` in without a password; None where it is not installed.
-    ///
-    /// # Panics
-    /// If it cannot be made.
-    pub fn new() -> Option<Self> {
-        let programs = newest_postgres();
-        if !available(programs.is_some(), "the package postgresql (/usr/lib/postgresql/*/bin/postgres)") {
-            return None;
-        }
-        let folder = temporary_folder();
-        if geteuid().is_root() {
-            let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
-            std::os::unix::fs::chown(folder.path(), Some(user), Some(group))
-                .expect("root may give folders away");
-        }
-        let this = Self { folder, programs: programs? };
-        let options = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"];
-        let mut command = this.as_its_user("initdb");
-        command.extend(["-D".to_owned(), this.data()]);
-        command.extend(options.map(str::to_owned));
-        let output = words(&command).current_dir("/").output().expect("initdb can be run");
-        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
-        Some(this)
-    }
-
-    /// The command that serves this folder on a port; its process is the server itself.
-    pub fn command(&self, port: u16) -> Vec<String> {
-        let mut command = self.as_its_user("postgres");
-        let sockets = format!("unix_socket_directories={}", self.folder.path().display());
-        let port = port.to_string();
-        let options = [
-            "-D",
-            &self.data(),
-            "-p",
-            &port,
-            "-c",
-            "listen_addresses=127.0.0.1",
-            "-c",
-            "fsync=off",
-            "-c",
-            &sockets,
-        ];
-        command.extend(options.map(str::to_owned));
-        command
-    }
-
-    fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
-    }
-
-    /// PostgreSQL refuses to run as root, so root runs it as the user of its package.
-    fn as_its_user(&self, program: &str) -> Vec<String> {
-        let mut command = Vec::new();
-        if geteuid().is_root() {
-            let options = ["/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
-            command.extend(options.map(str::to_owned));
-        }
-        command.push(self.programs.join(program).display().to_string());
-        command
-    }
-}
-
-/// A PostgreSQL server.
-#[derive(Debug)]
-pub struct Postgres {
-    /// The process.
-    pub process: Running,
-    /// The loopback port it serves.
-    pub port: u16,
-    /// Its folder.
-    pub folder: PostgresFolder,
-}
-
-impl Postgres {
-    /// Starts one with further options, such as `["-c", "max_connections=5"]`; None where it is not installed.
-    pub fn start(options: &[&str]) -> Option<Self> {
-        let (folder, port) = (PostgresFolder::new()?, free_port());
-        // SIGQUIT ends the server and its children at once.
-        let process =
-            Running::start(words(&folder.command(port)).args(options).current_dir("/"), Signal::QUIT);
-        process.wait_until_it_says("ready to accept connections", &process.stderr, START);
-        Some(Self { process, port, folder })
     }
 }
 
@@ -207,15 +133,20 @@ impl Alertmanager {
     /// Its program.
     pub const PROGRAM: &str = "/usr/bin/prometheus-alertmanager";
 
-    /// Starts one; None where it is not installed.
+    /// Starts one on a free port; None where it is not installed.
+    pub fn start() -> Option<Self> {
+        Self::start_on(free_port())
+    }
+
+    /// Starts one on this port; None where it is not installed.
     ///
     /// # Panics
     /// If its configuration cannot be written.
-    pub fn start() -> Option<Self> {
+    pub fn start_on(port: u16) -> Option<Self> {
         if !require("prometheus-alertmanager", Self::PROGRAM) {
             return None;
         }
-        let (folder, port) = (temporary_folder(), free_port());
+        let folder = temporary_folder();
         let config = folder.path().join("alertmanager.yml");
         fs::write(&config, "route: { receiver: nobody }\nreceivers: [{ name: nobody }]\n").expect("a file");
         let mut command = Command::new(Self::PROGRAM);
@@ -249,19 +180,4 @@ fn words(command: &[String]) -> Command {
 
 fn temporary_folder() -> TempDir {
     tempfile::Builder::new().prefix("hostprobe-test-").tempdir().expect("a temporary folder")
-}
-
-fn newest_postgres() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
-    let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
-    let newest = versions.map(|entry| entry.path()).max_by_key(version)?.join("bin");
-    newest.join("postgres").exists().then_some(newest)
-}
-
-/// User and group id of the user `postgres`.
-fn owner_ids() -> Option<(u32, u32)> {
-    let users = fs::read_to_string("/etc/passwd").ok()?;
-    let line = users.lines().find_map(|line| line.strip_prefix("postgres:"))?;
-    let mut fields = line.split(':').skip(1);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

@@ -17,6 +17,9 @@ const END: Duration = Duration::from_secs(20);
 /// Longest wait for the output of a process that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Between two looks at what does not tell when it changes.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A stream of lines that a thread fills and tests wait on.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
@@ -188,6 +191,31 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Looks again and again until there is something to see, where nothing tells when.
+///
+/// # Panics
+/// If there is nothing for too long.
+#[track_caller]
+pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + within;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "not within {within:?}: {what}");
+        thread::park_timeout(LOOK);
+    }
+}
+
+/// Sends SIGKILL to a process that runs.
+///
+/// # Panics
+/// If it does not.
+#[track_caller]
+pub fn kill(pid: u32) {
+    kill_process(process_id(pid).expect("a pid"), Signal::KILL).expect("it lives");
 }
 
 /// The pids of all processes that were started with such an argument.

@@ -23,16 +23,17 @@ pub fn schema() -> Value {
 /// If one is not, with all that is wrong with it.
 #[track_caller]
 pub fn validate(lines: &[String]) {
-    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
-    let validator = VALIDATOR.get_or_init(|| jsonschema::draft202012::new(&schema()).expect("a JSON Schema"));
     for line in lines {
         let event: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let wrong: Vec<String> = validator
-            .iter_errors(&event)
-            .map(|error| format!("{}: {error}", error.instance_path()))
-            .collect();
+        let wrong = wrong_with(&event);
         assert!(wrong.is_empty(), "an event is not as the schema has it:\n{}\n{line}", wrong.join("\n"));
     }
+}
+
+fn wrong_with(event: &Value) -> Vec<String> {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    let validator = VALIDATOR.get_or_init(|| jsonschema::draft202012::new(&schema()).expect("a JSON Schema"));
+    validator.iter_errors(event).map(|error| format!("{}: {error}", error.instance_path())).collect()
 }
 
 /// Insists that no number of the stream is missing.
@@ -43,5 +44,18 @@ pub fn validate(lines: &[String]) {
 pub fn has_no_gap(events: &[Value]) {
     for (number, event) in (1_u64..).zip(events) {
         assert_eq!(event["event"]["sequence"].as_u64(), Some(number), "a gap in the stream: {event}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_schema_has_a_say() {
+        let wrong = wrong_with(&json!({"event": {"action": "agent.pause"}}));
+        assert!(wrong.len() > 1, "{wrong:?}");
     }
 }

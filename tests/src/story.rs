@@ -64,6 +64,27 @@ impl Story {
     }
 }
 
+/// Waits until `service` is healthy for the first time.
+#[track_caller]
+pub fn wait_until_healthy(daemon: &Daemon, service: &str) {
+    let healthy =
+        |event: &Value| is(event, "service.state", service) && text(event, "service.state") == "healthy";
+    daemon.wait_for(healthy, PATIENCE);
+}
+
+/// The process of `service` that listens, by the latest listener.
+///
+/// # Panics
+/// If none does.
+#[track_caller]
+pub fn listening_pid(daemon: &Daemon, service: &str) -> u32 {
+    daemon.wait_for(|event| is(event, "listener.up", service), PATIENCE);
+    let events = daemon.events();
+    let latest = events.iter().rev().find(|event| is(event, "listener.up", service));
+    let pid = latest.and_then(|event| number(event, "process.pid")).expect("a listener has a process");
+    u32::try_from(pid).expect("a pid")
+}
+
 /// Whether an event has this action and is of this service.
 pub fn is(event: &Value, action: &str, service: &str) -> bool {
     event_action(event) == action && text(event, "service.name") == service

@@ -46,15 +46,20 @@ pub fn run(args: Args) -> ExitCode {
         .with_max_level(level)
         .with_target(false)
         .init();
-    // Said before anything else: without these rights there is nothing to configure.
+    let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists());
+    let config_file = args.config.or_else(default);
+    let loaded = match config_file.as_deref().map(Config::load).transpose() {
+        Ok(loaded) => loaded,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
     let missing = kernel::rights::missing(Path::new("/proc/self/status"));
     if !missing.is_empty() {
         return not_permitted(&RunError::NotPermitted(KernelError::NotPermitted { missing }));
     }
-    let (mut config, config_file) = match configuration(args.config) {
-        Ok(found) => found,
-        Err(status) => return status,
-    };
+    let mut config = loaded.unwrap_or_else(discovered);
     match args.events.as_deref() {
         None => {}
         Some("-") => config.events = EventOutput::Stdout,
@@ -101,35 +106,28 @@ fn not_permitted(error: &RunError) -> ExitCode {
     ExitCode::from(NOT_POSSIBLE)
 }
 
-/// The configuration and the file it came from; without a file, what listens on this host.
-fn configuration(named: Option<PathBuf>) -> Result<(Config, Option<PathBuf>), ExitCode> {
-    let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists());
-    let Some(file) = named.or_else(default) else { return Ok((discovered(), None)) };
-    match Config::load(&file) {
-        Ok(config) => Ok((config, Some(file))),
-        Err(errors) => {
-            eprintln!("{errors}");
-            Err(ExitCode::from(BAD_CONFIG))
-        }
-    }
-}
-
 /// A configuration that watches what listens on this host and restarts nothing, with a few lines for the
 /// person who started it.
 fn discovered() -> Config {
     let found =
         host::ProcReader::new("/").and_then(|reader| host::discover::discover(&reader, std::process::id()));
-    let found = found.unwrap_or_else(|error| {
+    let mut found = found.unwrap_or_else(|error| {
         tracing::error!(%error, "this host's listeners cannot be read");
         Vec::new()
     });
+    // Where systemd runs the host, its word tells a requested stop from an exit.
+    let systemd = Path::new("/run/systemd/system").is_dir();
+    for found in found.iter_mut().filter(|_| systemd) {
+        if let Some(unit) = &found.unit {
+            found.service.identity = Identity::Unit(unit.clone());
+        }
+    }
     eprintln!(
         "hostprobe: no configuration at {DEFAULT_CONFIG}: watching what listens here, restarting nothing"
     );
     for found in &found {
         let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
         let probe = found.service.probes.first().map_or("kernel evidence only", |probe| probe.kind.as_str());
-        debug_assert!(matches!(found.service.identity, Identity::Match(_)));
         eprintln!("  {:<24} port {:<12} {probe}", found.service.name, ports.join(","));
     }
     eprintln!(

@@ -134,6 +134,11 @@ impl Desk {
         }));
     }
 
+    /// Has event files opened anew, after something else moved them away.
+    pub(super) fn reopen(&self) {
+        self.emitter.reopen();
+    }
+
     /// Writes out what is queued.
     pub(super) fn flush(self, patience: Duration) {
         let lost = self.emitter.shutdown(patience);

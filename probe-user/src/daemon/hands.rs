@@ -16,7 +16,7 @@ use crate::{
     emit::Names,
     engine::{Effect, Usage},
     enrich::Enricher,
-    fact::{RestartMethod, ServiceId, UnitState},
+    fact::{ProcessKey, RestartMethod, ServiceId, UnitState},
     probe::ProbeHandle,
 };
 
@@ -36,6 +36,8 @@ pub enum Outcome {
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A look at what a service's processes use.
     Usage(ServiceId, Usage),
+    /// A search for a matched service's main process.
+    Found(ServiceId, Option<ProcessKey>),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
 }

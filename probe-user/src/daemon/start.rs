@@ -4,6 +4,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval, timeout},
 };
@@ -12,6 +13,7 @@ use super::{
     Daemon,
     desk::Desk,
     hands::{Hands, Outcome, units},
+    search::Search,
     self_test,
     usage::Sampler,
 };
@@ -68,6 +70,9 @@ pub enum RunError {
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught: {0}")]
+    Signals(std::io::Error),
     /// The probes' client cannot be made.
     #[error("the probes cannot be set up: {0}")]
     Probes(#[from] crate::probe::ClientError),
@@ -85,6 +90,8 @@ pub struct Inbox {
     pub probes: mpsc::Receiver<ProbeReport>,
     /// Deliveries of alerts.
     pub alerts: mpsc::Receiver<AlertOutcome>,
+    /// SIGHUP.
+    pub hangups: Signal,
     /// The slow round.
     pub every_second: Interval,
 }
@@ -92,6 +99,7 @@ pub struct Inbox {
 impl Daemon {
     /// Attaches to the kernel, takes stock of the host, and starts what is to be started.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
+        let began = Timestamp::now();
         let (mut kernel, coverage) = attach(&config.kernel, options.kernel_log)?;
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
@@ -120,6 +128,7 @@ impl Daemon {
 
         let page = show(config.http, origin.clone(), view, desk.metrics()).await;
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
+        let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
         let hands = Hands {
             outcomes,
@@ -131,15 +140,27 @@ impl Daemon {
             names,
             sampler: Sampler::new(reader.clone()),
         };
-        let early = Default::default();
-        let mut daemon =
-            Self { config, kernel, records, early, enricher, engine, desk, hands, stopping: false };
+        let mut daemon = Self {
+            config,
+            kernel,
+            records,
+            early: Default::default(),
+            enricher,
+            engine,
+            desk,
+            hands,
+            search,
+            began,
+            stopping: false,
+            config_file: options.config_file,
+        };
         let mut inbox = Inbox {
             units: units_inbox,
             supervisor: supervisor_inbox,
             outcomes: outcomes_inbox,
             probes: probes_inbox,
             alerts: alerts_inbox,
+            hangups: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
             every_second,
         };
         daemon.take_over(&reader, &supervisor, &prober);
@@ -187,7 +208,11 @@ impl Daemon {
                     keeper.restart();
                     self.hands.keepers.insert(id, keeper);
                 }
-                Identity::Match(_) => self.find_main(id),
+                Identity::Match(matcher) => {
+                    if let Some(main) = reader.find_main(matcher) {
+                        self.found(id, main);
+                    }
+                }
                 Identity::Unit(_) | Identity::Remote => {}
             }
             let start =

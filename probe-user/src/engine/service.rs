@@ -213,6 +213,21 @@ impl Service {
         self.oom = Some((kill, event));
     }
 
+    /// It listened on these ports before anybody watched.
+    pub(super) fn listening(&mut self, ports: Vec<u16>) {
+        self.listeners.clear();
+        for port in ports {
+            self.has_listener(port);
+        }
+    }
+
+    fn has_listener(&mut self, port: u16) {
+        *self.listeners.entry(port).or_default() += 1;
+        if !self.ports_configured {
+            self.ports.insert(port);
+        }
+    }
+
     /// A listener came or went.
     pub(super) fn listener<O: Outbox>(
         &mut self,
@@ -220,12 +235,8 @@ impl Service {
         event: EventId,
         turn: &mut Turn<'_, O>,
     ) {
-        let count = self.listeners.entry(listener.port).or_default();
         if listener.up {
-            *count += 1;
-            if !self.ports_configured {
-                self.ports.insert(listener.port);
-            }
+            self.has_listener(listener.port);
             if self.lost_listener.is_some_and(|(_, _, port)| port == listener.port) {
                 self.lost_listener = None;
             }
@@ -235,7 +246,9 @@ impl Service {
             turn.act(Effect::ProbeNow(self.id));
             return;
         }
-        *count = count.saturating_sub(1);
+        // A socket nobody counted is none that was needed.
+        let Some(count) = self.listeners.get_mut(&listener.port) else { return };
+        *count -= 1;
         if *count > 0 {
             return;
         }
@@ -488,13 +501,17 @@ impl Service {
             let starting =
                 matches!(self.step, Step::Verify | Step::Restarting { .. } | Step::TheirRestart { .. });
             return match (self.main.is_some() || self.is_remote, starting) {
-                (_, true) => (ServiceState::Starting, "waiting for it to prove well".to_owned()),
+                (_, true) => {
+                    let why =
+                        self.says_it_starts().unwrap_or_else(|| "waiting for it to prove well".to_owned());
+                    (ServiceState::Starting, why)
+                }
                 (true, false) => (ServiceState::Unhealthy, summary()),
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
-        if let Some(detail) = self.probes.iter().find_map(|probe| probe.starting.as_ref()) {
-            return (ServiceState::Starting, format!("it says it is starting: {detail}"));
+        if let Some(why) = self.says_it_starts() {
+            return (ServiceState::Starting, why);
         }
         if self.unit_is_stopped() {
             return (ServiceState::Stopped, "systemd says it is stopped".to_owned());
@@ -514,6 +531,12 @@ impl Service {
         } else {
             (self.state, "waiting for its probes".to_owned())
         }
+    }
+
+    /// What the service itself says of its start, if it says that it is still at it.
+    fn says_it_starts(&self) -> Option<String> {
+        let detail = self.probes.iter().find_map(|probe| probe.starting.as_ref())?;
+        Some(format!("it says it is starting: {detail}"))
     }
 
     pub(super) fn view(&self) -> ServiceView {

@@ -424,6 +424,21 @@ fn counters_start_afresh_after_a_restart() {
 }
 
 #[test]
+fn a_restarted_service_that_says_it_is_loading_is_shown_with_its_words() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    lab.answer(ProbeOutcome::Starting("LOADING 40 %".into()));
+    let view = lab.engine.view().next().unwrap();
+    assert_eq!(view.state, ServiceState::Starting);
+    assert_eq!(view.error.as_deref(), Some("it says it is starting: LOADING 40 %"));
+    assert!(view.incident.is_some(), "its incident is over only once it has loaded");
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.engine.view().next().unwrap().incident, None);
+}
+
+#[test]
 fn a_service_that_says_it_is_loading_is_starting_not_failing() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(60));
@@ -492,6 +507,28 @@ fn a_listener_that_is_reopened_or_whose_process_dies_is_not_not_listening() {
     lab.killed(100);
     lab.wait(Duration::from_millis(300));
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Killed, Severity::Critical)]);
+}
+
+#[test]
+fn a_listener_older_than_the_daemon_is_missed_too_and_one_of_two_is_not() {
+    let mut lab = Lab::exec();
+    lab.see(Observation::Listening(API, vec![8080, 8080]));
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
+}
+
+#[test]
+fn a_probe_that_still_succeeds_proves_that_something_listens() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    lab.see(listener(&lab, false));
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
 }
 
 #[test]

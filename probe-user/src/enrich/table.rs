@@ -38,11 +38,6 @@ impl Table {
         }
     }
 
-    /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.processes.values()
-    }
-
     /// Whether it has grown so much that the dead should be thrown out.
     pub fn is_due_for_a_sweep(&self) -> bool {
         self.processes.len() > SWEEP_ABOVE.max(self.swept * 2)

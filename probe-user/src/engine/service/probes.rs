@@ -120,6 +120,8 @@ impl Service {
         probe.took = Some(report.duration);
         match &report.outcome {
             ProbeOutcome::Ok => {
+                // Another socket serves the same port.
+                self.lost_listener = None;
                 if let Some(change) = probe.succeeded(&report) {
                     turn.out.emit(Fact::Probe(report.clone(), change), report.at);
                 }

@@ -2,24 +2,25 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use super::Enricher;
+use super::ProcReader;
 use crate::{
     config::Matcher,
     fact::{Process, ProcessKey},
 };
 
-impl Enricher {
+impl ProcReader {
     /// The main process that a matcher means: of all processes for which every part holds, the oldest whose
     /// parent is not one of them. None if there is none.
     ///
-    /// The host is looked at anew, so this is for the start and for when something has changed.
-    pub fn find(&self, matcher: &Matcher) -> Option<ProcessKey> {
+    /// It looks through all processes, and with a port through all their descriptors: milliseconds on a small
+    /// host, much more on a large one.
+    pub fn find_main(&self, matcher: &Matcher) -> Option<ProcessKey> {
         let by_port = matcher.port.map(|port| self.listening_on(port));
         let by_pidfile = matcher.pidfile.as_deref().map(pid_in);
         let candidates = match (&by_port, &by_pidfile) {
             (Some(pids), _) => self.read_all(pids.iter().copied()),
             (None, Some(pid)) => self.read_all(pid.iter().copied()),
-            (None, None) => self.reader.scan().unwrap_or_default(),
+            (None, None) => self.scan().unwrap_or_default(),
         };
         let holds = |process: &Process| {
             by_pidfile.is_none_or(|pid| pid == Some(process.key.pid))
@@ -34,17 +35,17 @@ impl Enricher {
     }
 
     fn listening_on(&self, port: u16) -> HashSet<u32> {
-        let sockets = self.reader.listeners().unwrap_or_default();
+        let sockets = self.listeners().unwrap_or_default();
         sockets.into_iter().filter(|socket| socket.port == port).map(|socket| socket.pid).collect()
     }
 
     fn read_all(&self, pids: impl Iterator<Item = u32>) -> Vec<Process> {
-        pids.filter_map(|pid| self.reader.read(pid)).collect()
+        pids.filter_map(|pid| self.read(pid)).collect()
     }
 
     /// Whether a process is in the cgroup with this path or in one below it, in any hierarchy.
     fn is_in(&self, process: &Process, cgroup: &str) -> bool {
-        let groups = self.reader.cgroups().of(process.key.pid);
+        let groups = self.cgroups().of(process.key.pid);
         groups.paths().any(|path| Path::new(path).starts_with(cgroup))
     }
 }

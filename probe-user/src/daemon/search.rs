@@ -1,0 +1,94 @@
+//! Looks for the main processes of matched services that have none, off the daemon's thread: it means reading
+//! through `/proc`.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::hands::Outcome;
+use crate::{
+    clock::Timestamp,
+    config::{Config, Identity, Matcher},
+    fact::ServiceId,
+    host::ProcReader,
+};
+
+/// A search without a reason is repeated after this long…
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+
+/// … and after twice as long each time, up to this: what can be found by exe or port is found by the kernel's
+/// word at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The searches for matched services.
+pub struct Search {
+    reader: ProcReader,
+    outcomes: mpsc::Sender<Outcome>,
+    services: HashMap<ServiceId, Looked>,
+}
+
+/// How the search for one service stands.
+struct Looked {
+    matcher: Matcher,
+    under_way: bool,
+    /// Something has happened while a search was under way that it may have missed.
+    again: bool,
+    due: Timestamp,
+    wait: Duration,
+}
+
+impl Search {
+    /// Nothing is looked for yet.
+    pub(super) fn new(config: &Config, reader: ProcReader, outcomes: mpsc::Sender<Outcome>) -> Self {
+        let due = Timestamp::default();
+        let mut services = HashMap::new();
+        for (id, service) in (0..).map(ServiceId).zip(&config.services) {
+            if let Identity::Match(matcher) = &service.identity {
+                let matcher = matcher.clone();
+                let looked = Looked { matcher, under_way: false, again: false, due, wait: FIRST_WAIT };
+                services.insert(id, looked);
+            }
+        }
+        Self { reader, outcomes, services }
+    }
+
+    /// The services whose matcher is of `interest`.
+    pub(super) fn whose(&self, interest: impl Fn(&Matcher) -> bool) -> Vec<ServiceId> {
+        self.services.iter().filter(|(_, looked)| interest(&looked.matcher)).map(|(id, _)| *id).collect()
+    }
+
+    /// The services that are due to be looked for again.
+    pub(super) fn due(&self, now: Timestamp) -> Vec<ServiceId> {
+        self.services.iter().filter(|(_, looked)| looked.due <= now).map(|(id, _)| *id).collect()
+    }
+
+    /// Looks for a service's main process; the answer comes as [`Outcome::Found`].
+    pub(super) fn look(&mut self, service: ServiceId, now: Timestamp) {
+        let Some(looked) = self.services.get_mut(&service) else { return };
+        if looked.under_way {
+            looked.again = true;
+            return;
+        }
+        looked.under_way = true;
+        looked.due = now.plus(looked.wait);
+        looked.wait = (looked.wait * 2).min(LONGEST_WAIT);
+        let (reader, outcomes, matcher) =
+            (self.reader.clone(), self.outcomes.clone(), looked.matcher.clone());
+        spawn_blocking(move || {
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.blocking_send(Outcome::Found(service, reader.find_main(&matcher)));
+        });
+    }
+
+    /// A search has ended; looks again if it may have missed something. True if it `found` what it looked for.
+    pub(super) fn ended(&mut self, service: ServiceId, found: bool, now: Timestamp) {
+        let Some(looked) = self.services.get_mut(&service) else { return };
+        looked.under_way = false;
+        let again = std::mem::take(&mut looked.again);
+        if found {
+            looked.wait = FIRST_WAIT;
+        } else if again {
+            self.look(service, now);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A daemon that watches one server of a protocol other than HTTP.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    daemon::{Daemon, Mark},
+    http::{self, free_port},
+    process::{kill, until},
+    story::{Story, listening_pid, text, wait_until_healthy},
+};
+
+/// The name of its service.
+pub const DB: &str = "db";
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// The only service of a daemon of its own: a server that is probed ten times a second, one failure counts, and
+/// only the first second after a start is excused.
+pub struct ServerLab {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Where the daemon shows its status.
+    page: u16,
+    folder: TempDir,
+}
+
+impl ServerLab {
+    /// Starts the daemon; `service` is what it is, `more` is appended to the configuration.
+    pub fn start(service: &str, probe: &str, more: &str) -> Self {
+        let page = free_port();
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let output_key = if service.starts_with("exec") {
+            format!("output = {:?}", folder.path().join("output"))
+        } else {
+            String::new()
+        };
+        let config = format!(
+            r#"
+            [http]
+            listen = "127.0.0.1:{page}"
+            [[service]]
+            name = "{DB}"
+            {service}
+            {output_key}
+            [[service.probe]]
+            {probe}
+            interval = "100ms"
+            timeout = "5s"
+            failures = 1
+            [service.restart]
+            enabled = true
+            budget = "1000 per 1h"
+            grace = "1s"
+            {more}
+            "#
+        );
+        let daemon = Daemon::start(&config, &[]);
+        daemon.ready();
+        Self { daemon, page, folder }
+    }
+
+    /// Waits until it is healthy for the first time.
+    pub fn wait_until_healthy(&self) {
+        wait_until_healthy(&self.daemon, DB);
+    }
+
+    /// What the server has said.
+    ///
+    /// # Panics
+    /// If the supervisor did not start it.
+    pub fn output(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("output")).expect("its output is kept")
+    }
+
+    /// Kills the process that listens.
+    pub fn kill(&self) -> Mark {
+        let mark = self.daemon.mark();
+        kill(listening_pid(&self.daemon, DB));
+        mark
+    }
+
+    /// Waits until the daemon shows that the service says it is starting, and in which words.
+    pub fn wait_until_it_says(&self, words: &str) {
+        until(words, LONG, || {
+            let (_, body) = http::get(self.page, "/api/v1/status").ok()?;
+            let status: Value = serde_json::from_str(&body).ok()?;
+            let service = &status["services"][0];
+            assert_ne!(service["state"], "unhealthy", "{service:#}");
+            let said = service["error"].as_str().is_some_and(|error| error.contains(words));
+            (said && service["state"] == "starting").then_some(())
+        });
+    }
+
+    /// The story of a kill that one restart healed, with no word of a failed probe.
+    #[track_caller]
+    pub fn healed_at_once(&self, mark: Mark) -> Story {
+        let story = Story::of(&self.daemon, mark, DB);
+        assert_eq!(story.verdict(), "killed");
+        let summary = text(story.one("incident.open"), "incident.summary");
+        let own_name = std::fs::read_to_string("/proc/self/comm").expect("the test has a name");
+        let killer = format!("killed by SIGKILL from {} (pid {}, uid 0", own_name.trim(), std::process::id());
+        assert!(summary.contains(&killer), "{summary}");
+        story.one("restart.request");
+        story.one("restart.done");
+        assert_eq!(story.all("restart.fail").len() + story.all("restart.hold").len(), 0);
+        assert_eq!(story.all("probe.fail").len(), 0);
+        story
+    }
+}

@@ -1,0 +1,162 @@
+//! PostgreSQL: a data folder, and a server of it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::{Signal, geteuid};
+use tempfile::TempDir;
+
+use super::{START, available, temporary_folder, words};
+use crate::{http::free_port, process::Running};
+
+/// A PostgreSQL data folder, made and owned by the user it must be served by.
+#[derive(Debug)]
+pub struct PostgresFolder {
+    folder: TempDir,
+    programs: PathBuf,
+}
+
+impl PostgresFolder {
+    /// Makes one that lets the user `postgres` in without a password; None where it is not installed.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new() -> Option<Self> {
+        let programs = newest_postgres();
+        if !available(programs.is_some(), "the package postgresql (/usr/lib/postgresql/*/bin/postgres)") {
+            return None;
+        }
+        let folder = temporary_folder();
+        give_to_its_user(folder.path());
+        let this = Self { folder, programs: programs? };
+        let options = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"];
+        let mut command = this.as_its_user("initdb");
+        command.extend(["-D".to_owned(), this.data()]);
+        command.extend(options.map(str::to_owned));
+        let output = words(&command).current_dir("/").output().expect("initdb can be run");
+        assert!(output.status.success(), "initdb failed: {}", String::from_utf8_lossy(&output.stderr));
+        Some(this)
+    }
+
+    /// The command that serves this folder on a port; its process is the server itself.
+    pub fn command(&self, port: u16) -> Vec<String> {
+        let mut command = self.as_its_user("postgres");
+        let sockets = format!("unix_socket_directories={}", self.folder.path().display());
+        let port = port.to_string();
+        let options = [
+            "-D",
+            &self.data(),
+            "-p",
+            &port,
+            "-c",
+            "listen_addresses=127.0.0.1",
+            "-c",
+            "fsync=off",
+            "-c",
+            &sockets,
+        ];
+        command.extend(options.map(str::to_owned));
+        command
+    }
+
+    /// Runs SQL in the server on a port, and returns what `psql` shows of it, without headings.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn sql(&self, port: u16, sql: &str) -> String {
+        let output = self.psql(port, sql).output().expect("psql can be run");
+        assert!(output.status.success(), "psql failed: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Lets the server on a port work on SQL that takes long.
+    pub fn keep_busy(&self, port: u16, sql: &str) -> Running {
+        Running::start(&mut self.psql(port, sql), Signal::KILL)
+    }
+
+    fn psql(&self, port: u16, sql: &str) -> Command {
+        let mut command = words(&self.as_its_user("psql"));
+        command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-qAtX", "-c", sql]);
+        command.current_dir("/");
+        command
+    }
+
+    /// Writes a file that its user may read and remove, such as `data/recovery.signal`, and returns its path.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("the folder can be written");
+        give_to_its_user(&path);
+        path
+    }
+
+    /// It holds the folder `data`, the sockets, and what the test puts there.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    /// PostgreSQL refuses to run as root, so root runs it as the user of its package.
+    fn as_its_user(&self, program: &str) -> Vec<String> {
+        let mut command = Vec::new();
+        if geteuid().is_root() {
+            let options = ["/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+            command.extend(options.map(str::to_owned));
+        }
+        command.push(self.programs.join(program).display().to_string());
+        command
+    }
+}
+
+/// A PostgreSQL server.
+#[derive(Debug)]
+pub struct Postgres {
+    /// The process.
+    pub process: Running,
+    /// The loopback port it serves.
+    pub port: u16,
+    /// Its folder.
+    pub folder: PostgresFolder,
+}
+
+impl Postgres {
+    /// Starts one with further options, such as `["-c", "max_connections=5"]`; None where it is not installed.
+    pub fn start(options: &[&str]) -> Option<Self> {
+        let (folder, port) = (PostgresFolder::new()?, free_port());
+        // SIGQUIT ends the server and its children at once.
+        let process =
+            Running::start(words(&folder.command(port)).args(options).current_dir("/"), Signal::QUIT);
+        process.wait_until_it_says("ready to accept connections", &process.stderr, START);
+        Some(Self { process, port, folder })
+    }
+}
+
+fn newest_postgres() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
+    let version = |folder: &PathBuf| folder.file_name()?.to_str()?.parse::<u32>().ok();
+    let newest = versions.map(|entry| entry.path()).max_by_key(version)?.join("bin");
+    newest.join("postgres").exists().then_some(newest)
+}
+
+fn give_to_its_user(path: &Path) {
+    if geteuid().is_root() {
+        let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
+        std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
+    }
+}
+
+/// User and group id of the user `postgres`.
+fn owner_ids() -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find_map(|line| line.strip_prefix("postgres:"))?;
+    let mut fields = line.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
