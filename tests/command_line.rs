@@ -219,17 +219,13 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
     for port in [detached, service.port] {
         daemon.wait_for(|event| service.listens(port, event), LONG);
     }
-    let cgroup = hostprobe::host::ProcReader::new("/")
-        .expect("/proc can be read")
-        .read(service.pid(&daemon))
-        .and_then(|process| process.cgroup);
-    let cgroup = cgroup.expect("it runs in a cgroup").path;
-    assert!(cgroup.ends_with(&format!("/service-{}", service.name)), "{cgroup}");
+    let cgroup = service.cgroup(&daemon);
+    assert!(cgroup.ends_with(format!("service-{}", service.name)), "{}", cgroup.display());
 
     assert_eq!(daemon.stop().code(), Some(0), "{}", daemon.log());
     assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);
     assert_eq!(with_argument(&service.port.to_string()), [] as [u32; 0]);
-    assert!(!mounted_v2().join(cgroup.trim_start_matches('/')).exists(), "{cgroup} is removed");
+    assert!(!cgroup.exists(), "{} is removed", cgroup.display());
     let events = daemon.events();
     schema::has_no_gap(&events);
     let last = events.last().expect("events");
@@ -237,14 +233,6 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
     assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
     let died = |event: &Value| is(event, "process.exit", &service.name);
     assert_eq!(daemon.count(died), 2, "both ends are told");
-}
-
-/// Where the v2 hierarchy is mounted.
-fn mounted_v2() -> PathBuf {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
-    let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let v2 = mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).expect("a v2 hierarchy");
-    PathBuf::from(v2[1])
 }
 
 #[test]

@@ -12,6 +12,7 @@ use hostprobe_tests::{
     supervised::Supervised,
     victim::Victim,
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Far more than anything here takes: reaching it is a failure.
@@ -89,6 +90,28 @@ fn a_restart_ends_what_has_left_the_group() {
     daemon.stop();
     assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);
     assert!(TcpStream::connect(("127.0.0.1", detached)).is_err());
+}
+
+#[test]
+fn a_daemon_ends_what_a_killed_one_left() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let mut killed = Daemon::start(&service.config(""), &[]);
+    service.until_healthy(&killed);
+    let (orphan, cgroup) = (service.pid(&killed), service.cgroup(&killed));
+    killed.signal(Signal::KILL);
+    killed.wait(LONG);
+    assert_eq!(http::get(service.port, "/health").expect("an answer").0, 200, "it runs without its daemon");
+
+    let daemon = Daemon::start(&service.config(""), &[]);
+    service.until_healthy(&daemon);
+    let now = service.pid(&daemon);
+    assert_ne!(now, orphan);
+    assert_eq!(with_argument(&service.port.to_string()), [now]);
+    assert!(!cgroup.exists(), "{} is removed", cgroup.display());
+    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
 }
 
 #[test]

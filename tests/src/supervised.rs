@@ -105,6 +105,20 @@ impl Supervised {
         u32::try_from(pid).expect("a pid")
     }
 
+    /// The folder of the v2 cgroup that its main process is in.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[track_caller]
+    pub fn cgroup(&self, daemon: &Daemon) -> PathBuf {
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid(daemon))).expect("it lives");
+        let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).expect("a v2 cgroup");
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
+        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let v2 = mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).expect("a v2 hierarchy");
+        Path::new(v2[1]).join(path)
+    }
+
     /// Kills its main process.
     ///
     /// # Panics

@@ -149,7 +149,9 @@ impl Work {
                 }
                 Some(Order::Stop(done)) => {
                     self.end().await;
-                    self.remove_cgroup().await;
+                    if let Some(cgroup) = &self.cgroup {
+                        remove(cgroup).await;
+                    }
                     let _ = done.send(());
                 }
                 None => return,
@@ -213,7 +215,8 @@ impl Work {
             }
             signal_group(key.pid, Signal::KILL);
         }
-        for cgroup in self.cgroup.iter().chain(&std::mem::take(&mut self.left_behind)) {
+        let left_behind = std::mem::take(&mut self.left_behind);
+        for cgroup in self.cgroup.iter().chain(&left_behind) {
             let empty = async {
                 while !cgroup.members()?.is_empty() {
                     cgroup.kill()?;
@@ -229,25 +232,27 @@ impl Work {
                 }
             }
         }
-    }
-
-    /// Removes the cgroup. A killed process is no longer listed in it before it has left it for good.
-    async fn remove_cgroup(&self) {
-        let Some(cgroup) = &self.cgroup else { return };
-        let removed = async {
-            while let Err(error) = cgroup.remove() {
-                if error.kind() != io::ErrorKind::ResourceBusy {
-                    return Err(error);
-                }
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-            Ok(())
-        };
-        match timeout(REST_TIMEOUT, removed).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the service's cgroup stays"),
-            Err(_) => tracing::debug!("the service's cgroup stays: it is in use"),
+        for cgroup in &left_behind {
+            remove(cgroup).await;
         }
+    }
+}
+
+/// Removes a cgroup that is empty. A killed process is no longer listed in it before it has left it for good.
+async fn remove(cgroup: &OwnCgroup) {
+    let removed = async {
+        while let Err(error) = cgroup.remove() {
+            if error.kind() != io::ErrorKind::ResourceBusy {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    };
+    match timeout(REST_TIMEOUT, removed).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a service's cgroup stays"),
+        Err(_) => tracing::debug!("a service's cgroup stays: it is in use"),
     }
 }
 

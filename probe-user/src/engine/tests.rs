@@ -1,5 +1,9 @@
 //! Behaviour of the engine: what is observed, what is said, what is done.
 
+mod deaths;
+mod probes;
+mod units;
+
 use std::{path::PathBuf, time::Duration};
 
 use super::*;
@@ -61,12 +65,6 @@ impl Lab {
 
     fn exec() -> Self {
         Self::new(exec_identity(), vec![http_probe()], policy())
-    }
-
-    fn unit() -> Self {
-        let mut lab = Self::new(Identity::Unit("api.service".into()), vec![http_probe()], policy());
-        lab.see(Observation::Unit(API, running_unit(100)));
-        lab
     }
 
     fn see(&mut self, observation: Observation) {
@@ -222,6 +220,7 @@ fn http_probe() -> Probe {
         auth_is_alive: false,
     }
 }
+<<<<<<< HEAD
 
 fn running_unit(pid: u32) -> UnitState {
     UnitState {
@@ -693,3 +692,5 @@ fn restarts_stay_below_the_units_own_start_limit() {
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop);
     assert!(lab.asked.contains(&Effect::ResetFailed(API)));
 }
+=======
+>>>>>>> main

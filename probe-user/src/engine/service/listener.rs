@@ -1,0 +1,82 @@
+//! The sockets a service listens on, by the kernel's word.
+
+use std::time::Duration;
+
+use super::{Fault, Finding, Service, Step};
+use crate::{
+    engine::{Effect, Outbox, Turn},
+    fact::{EventId, Listener, Verdict},
+};
+
+/// How long a listener may be gone before a living process counts as not listening: a reload that closes
+/// and reopens it takes less.
+pub(super) const LISTENER_GONE: Duration = Duration::from_millis(250);
+
+impl Service {
+    /// It listened on these ports before anybody watched.
+    pub(in crate::engine) fn listening(&mut self, ports: Vec<u16>) {
+        self.listeners.clear();
+        for port in ports {
+            self.has_listener(port);
+        }
+    }
+
+    fn has_listener(&mut self, port: u16) {
+        *self.listeners.entry(port).or_default() += 1;
+        if !self.ports_configured {
+            self.ports.insert(port);
+        }
+    }
+
+    /// A listener came or went.
+    pub(in crate::engine) fn listener<O: Outbox>(
+        &mut self,
+        listener: &Listener,
+        event: EventId,
+        turn: &mut Turn<'_, O>,
+    ) {
+        if listener.up {
+            self.has_listener(listener.port);
+            if self.lost_listener.is_some_and(|(_, _, port)| port == listener.port) {
+                self.lost_listener = None;
+            }
+            if let Some(open) = &mut self.incident {
+                open.listening(listener.at);
+            }
+            turn.act(Effect::ProbeNow(self.id));
+            return;
+        }
+        // A socket nobody counted is none that was needed.
+        let Some(count) = self.listeners.get_mut(&listener.port) else { return };
+        *count -= 1;
+        if *count > 0 {
+            return;
+        }
+        self.listeners.remove(&listener.port);
+        let needed = if self.ports_configured {
+            self.ports.contains(&listener.port)
+        } else {
+            self.listeners.is_empty()
+        };
+        if needed && self.main.is_some() && self.incident.is_none() && matches!(self.step, Step::Idle) {
+            self.lost_listener = Some((listener.at, event, listener.port));
+            turn.act(Effect::ProbeNow(self.id));
+        }
+    }
+
+    /// A listener it needs has stayed away although its process lives.
+    pub(super) fn listener_is_lost<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let Some((since, event, port)) = self.lost_listener.take() else { return };
+        let finding = Finding {
+            verdict: Verdict::NotListening,
+            confidence: 1.0,
+            summary: format!("its process lives, but it closed its listener on port {port}"),
+        };
+        let fault = Fault { since, detected: since, finding, evidence: vec![event], may_help: true };
+        if self.is_unit {
+            self.inspect(fault, None, turn);
+        } else {
+            self.fail(fault, turn);
+        }
+    }
+}

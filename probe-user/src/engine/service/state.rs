@@ -1,0 +1,130 @@
+//! What a service's state is, and whether its incident is over.
+
+use std::time::Duration;
+
+use super::{ProbeState, Service, Step};
+use crate::{
+    clock::Timestamp,
+    engine::{Outbox, ServiceView, Turn, Usage},
+    fact::{Fact, ServiceState, Verdict},
+};
+
+/// A service without probes counts as well again once it has run for this long.
+pub(super) const SETTLED: Duration = Duration::from_secs(1);
+
+impl Service {
+    /// Draws the conclusions of what has changed: an incident that is over, a state that is another.
+    pub(in crate::engine) fn settle<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        if self.incident.is_some() && self.is_well(turn.now) {
+            self.resolve(turn);
+        }
+        let (state, why) = self.conclude();
+        if state != self.state {
+            let previous = std::mem::replace(&mut self.state, state);
+            turn.emit(Fact::ServiceState(self.id, state, previous, why));
+        }
+    }
+
+    /// Whether it has proved well since its last start.
+    fn is_well(&self, now: Timestamp) -> bool {
+        if matches!(self.step, Step::Restarting { .. } | Step::Inspect(_) | Step::TheirRestart { .. }) {
+            return false;
+        }
+        let stopped = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Stopped);
+        if (stopped || !self.is_remote && self.probes.is_empty()) && self.main.is_none() {
+            return false;
+        }
+        if self.lost_listener.is_some() || !self.listens_again() {
+            return false;
+        }
+        if self.probes.is_empty() {
+            now.since(self.started) >= SETTLED
+        } else {
+            self.probes.iter().all(|p| p.ok)
+        }
+    }
+
+    /// After a verdict of [`Verdict::NotListening`], answers count only once it listens or was restarted.
+    fn listens_again(&self) -> bool {
+        let Some(open) = &self.incident else { return true };
+        open.incident.verdict != Verdict::NotListening
+            || open.incident.attempts > 0
+            || !self.probes.is_empty()
+            || self.ports.iter().any(|port| self.listeners.contains_key(port))
+    }
+
+    fn conclude(&self) -> (ServiceState, String) {
+        let verdict = self.incident.as_ref().map(|open| open.incident.verdict);
+        let summary =
+            || self.incident.as_ref().map_or_else(String::new, |open| open.incident.summary.clone());
+        if verdict == Some(Verdict::Stopped) && self.main.is_none() {
+            return (ServiceState::Stopped, summary());
+        }
+        if self.incident.is_some() {
+            let starting =
+                matches!(self.step, Step::Verify | Step::Restarting { .. } | Step::TheirRestart { .. });
+            return match (self.main.is_some() || self.is_remote, starting) {
+                (_, true) => {
+                    let why =
+                        self.says_it_starts().unwrap_or_else(|| "waiting for it to prove well".to_owned());
+                    (ServiceState::Starting, why)
+                }
+                (true, false) => (ServiceState::Unhealthy, summary()),
+                (false, false) => (ServiceState::Down, summary()),
+            };
+        }
+        if let Some(why) = self.says_it_starts() {
+            return (ServiceState::Starting, why);
+        }
+        if self.unit_is_stopped() {
+            return (ServiceState::Stopped, "systemd says it is stopped".to_owned());
+        }
+        let heard = self.main.is_some() || self.probes.iter().any(|probe| probe.ok || probe.failing());
+        if !heard {
+            return (ServiceState::Starting, "nothing is known of it yet".to_owned());
+        }
+        if let Some(detail) = self.probes.iter().find_map(ProbeState::complaint) {
+            return (ServiceState::Degraded, detail);
+        }
+        if !self.breaches.is_empty() {
+            return (ServiceState::Degraded, self.breaches.join("; "));
+        }
+        if self.probes.iter().all(|probe| probe.ok) {
+            (ServiceState::Healthy, "all is well".to_owned())
+        } else {
+            (self.state, "waiting for its probes".to_owned())
+        }
+    }
+
+    /// What the service itself says of its start, if it says that it is still at it.
+    fn says_it_starts(&self) -> Option<String> {
+        let detail = self.probes.iter().find_map(|probe| probe.starting.as_ref())?;
+        Some(format!("it says it is starting: {detail}"))
+    }
+
+    pub(in crate::engine) fn view(&self) -> ServiceView {
+        let (_, why) = self.conclude();
+        ServiceView {
+            state: self.state,
+            response_time: self.probes.iter().filter_map(|probe| probe.took).max(),
+            error: (self.state != ServiceState::Healthy).then_some(why),
+            incident: self.incident.as_ref().map(|open| open.incident.clone()),
+        }
+    }
+
+    /// What its processes use, held against its limits.
+    pub(in crate::engine) fn used(&mut self, usage: Usage) {
+        let limits = self.limits;
+        let mut breaches = Vec::new();
+        let mut hold = |name: &str, used: f64, limit: Option<f64>, unit: &str| {
+            if let Some(limit) = limit.filter(|&limit| used > limit) {
+                breaches.push(format!("{name} {used:.0}{unit} is above its limit of {limit:.0}{unit}"));
+            }
+        };
+        hold("cpu", usage.cpu_percent, limits.cpu_percent, "%");
+        hold("memory", usage.memory_percent, limits.memory_percent, "%");
+        hold("threads", usage.threads as f64, limits.threads.map(|limit| limit as f64), "");
+        hold("open files", usage.fds as f64, limits.fds.map(|limit| limit as f64), "");
+        self.breaches = breaches;
+    }
+}

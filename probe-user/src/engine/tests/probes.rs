@@ -1,0 +1,165 @@
+//! Probes, listeners and limits.
+
+use super::*;
+
+#[test]
+fn probes_count_only_in_a_row_and_after_the_grace() {
+    let mut lab = Lab::exec();
+    for _ in 0..5 {
+        lab.refuse();
+    }
+    assert_eq!(lab.incidents(), []);
+    lab.wait(Duration::from_secs(30));
+    lab.refuse();
+    lab.refuse();
+    lab.answer(ProbeOutcome::Ok);
+    lab.refuse();
+    lab.refuse();
+    assert_eq!(lab.incidents(), []);
+    lab.refuse();
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::NotListening, Severity::Critical)]);
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
+fn counters_start_afresh_after_a_restart() {
+    let mut lab = Lab::exec();
+    lab.wait(Duration::from_secs(30));
+    lab.refuse();
+    lab.refuse();
+    lab.killed(100);
+    lab.comes_back(101);
+    lab.wait(Duration::from_secs(30));
+    lab.refuse();
+    lab.refuse();
+    assert_eq!(lab.incidents().len(), 2, "the failures before the restart must not count");
+}
+
+#[test]
+fn a_restarted_service_that_says_it_is_loading_is_shown_with_its_words() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    lab.answer(ProbeOutcome::Starting("LOADING 40 %".into()));
+    let view = lab.engine.view().next().unwrap();
+    assert_eq!(view.state, ServiceState::Starting);
+    assert_eq!(view.error.as_deref(), Some("it says it is starting: LOADING 40 %"));
+    assert!(view.incident.is_some(), "its incident is over only once it has loaded");
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.engine.view().next().unwrap().incident, None);
+}
+
+#[test]
+fn a_service_that_says_it_is_loading_is_starting_not_failing() {
+    let mut lab = Lab::exec();
+    lab.wait(Duration::from_secs(60));
+    for _ in 0..10 {
+        lab.answer(ProbeOutcome::Starting("LOADING".into()));
+    }
+    assert_eq!(lab.incidents(), []);
+    assert_eq!(lab.state(), ServiceState::Starting);
+}
+
+#[test]
+fn a_wrong_password_is_not_mended_by_a_restart() {
+    let mut lab = Lab::exec();
+    lab.wait(Duration::from_secs(60));
+    for _ in 0..3 {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Auth, "password refused".into()));
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Unhealthy);
+    assert_eq!(lab.restarts_asked(), 0);
+}
+
+#[test]
+fn an_answer_to_the_process_before_does_not_prove_the_new_one_well() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    let stale = ProbeReport {
+        service: API,
+        index: 0,
+        at: lab.now.plus(Duration::from_millis(1)),
+        kind: ProbeKind::Http,
+        target: String::new(),
+        duration: Duration::from_millis(20),
+        outcome: ProbeOutcome::Ok,
+    };
+    lab.see(Observation::Probe(stale));
+    assert_eq!(lab.incidents().len(), 1);
+}
+
+fn listener(lab: &Lab, up: bool) -> Observation {
+    let listener =
+        Listener { at: lab.now, up, address: [127, 0, 0, 1].into(), port: 8080, process: process(100) };
+    Observation::Listener(listener, API, EventId(901))
+}
+
+#[test]
+fn a_listener_that_stays_away_is_not_listening() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_millis(300));
+    assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
+fn a_listener_that_is_reopened_or_whose_process_dies_is_not_not_listening() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    lab.see(listener(&lab, false));
+    lab.see(listener(&lab, true));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+    lab.see(listener(&lab, false));
+    lab.killed(100);
+    lab.wait(Duration::from_millis(300));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Killed, Severity::Critical)]);
+}
+
+#[test]
+fn a_listener_older_than_the_daemon_is_missed_too_and_one_of_two_is_not() {
+    let mut lab = Lab::exec();
+    lab.see(Observation::Listening(API, vec![8080, 8080]));
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+    lab.see(listener(&lab, false));
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
+}
+
+#[test]
+fn a_probe_that_still_succeeds_proves_that_something_listens() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    lab.see(listener(&lab, false));
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents(), []);
+}
+
+#[test]
+fn a_limit_exceeded_is_degraded() {
+    let mut lab = Lab::exec();
+    lab.see(Observation::Usage(API, Usage { threads: 11, ..Usage::default() }));
+    assert_eq!(lab.state(), ServiceState::Degraded);
+    lab.see(Observation::Usage(API, Usage { threads: 10, ..Usage::default() }));
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
+fn a_service_without_probes_is_well_once_it_has_stayed_up() {
+    let mut lab = Lab::new(exec_identity(), vec![], policy());
+    lab.killed(100);
+    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    lab.wait(Duration::from_millis(900));
+    assert_eq!(lab.incidents().len(), 1);
+    lab.wait(Duration::from_millis(200));
+    assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
+}
