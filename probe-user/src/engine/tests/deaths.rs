@@ -108,6 +108,15 @@ fn a_restart_that_cannot_be_made_is_tried_again() {
 }
 
 #[test]
+fn told_to_observe_it_says_why_it_holds() {
+    let mut lab = Lab::told(true, exec_identity(), vec![http_probe()], policy());
+    lab.killed(100);
+    let [Restart { action: Action::Hold(why), .. }] = lab.restarts()[..] else { panic!("{:?}", lab.said) };
+    assert!(why.contains("--observe"), "{why}");
+    assert_eq!((lab.restarts_asked(), lab.state()), (0, ServiceState::Down));
+}
+
+#[test]
 fn without_leave_to_restart_it_only_watches() {
     let mut lab = Lab::new(exec_identity(), vec![http_probe()], RestartPolicy::default());
     lab.killed(100);
