@@ -4,17 +4,13 @@
 //! its own below the daemon's: the kernel then names the service in every record of every descendant, and
 //! nothing that the command leaves behind survives a stop.
 
-use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
-    process::Stdio,
-    time::Duration,
-};
+mod spawn;
+
+use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use spawn::{Child, spawn};
 use tokio::{
-    process::{Child, Command},
     sync::{mpsc, oneshot},
     time::timeout,
 };
@@ -30,6 +26,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the rest of its group may take to vanish once killed.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many orders may wait while one is carried out.
+const ORDERS: usize = 4;
 
 /// What became of a command.
 #[derive(Debug)]
@@ -79,7 +78,7 @@ enum Order {
 /// One supervised command. Dropping it leaves the command running; [`Keeper::stop`] ends it.
 #[derive(Debug)]
 pub struct Keeper {
-    orders: mpsc::UnboundedSender<Order>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Keeper {
@@ -92,7 +91,7 @@ impl Keeper {
         processes: ProcReader,
         reports: mpsc::Sender<Report>,
     ) -> Self {
-        let (orders, inbox) = mpsc::unbounded_channel();
+        let (orders, inbox) = mpsc::channel(ORDERS);
         let work = Work { service, exec, cgroup, left_behind, processes, reports, running: None };
         tokio::spawn(work.run(inbox));
         Self { orders }
@@ -100,14 +99,14 @@ impl Keeper {
 
     /// Starts the command; one that runs is ended first.
     pub fn restart(&self) {
-        // The task ends only with the daemon, which then restarts nothing.
-        let _ = self.orders.send(Order::Restart);
+        // Where there is no room, a restart is waiting to be carried out already.
+        let _ = self.orders.try_send(Order::Restart);
     }
 
     /// Ends the command and everything it started; returns once it is gone.
     pub async fn stop(&self) {
         let (done, gone) = oneshot::channel();
-        if self.orders.send(Order::Stop(done)).is_ok() {
+        if self.orders.send(Order::Stop(done)).await.is_ok() {
             let _ = gone.await;
         }
     }
@@ -124,14 +123,14 @@ struct Work {
 }
 
 impl Work {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Order>) {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
         loop {
             let order = match &mut self.running {
                 None => inbox.recv().await,
                 Some((child, key)) => tokio::select! {
                     order = inbox.recv() => order,
                     status = child.wait() => {
-                        let ended = Report::Ended(self.service, *key, wait_status(status));
+                        let ended = Report::Ended(self.service, *key, status.unwrap_or_default());
                         self.running = None;
                         self.report(ended).await;
                         continue;
@@ -150,6 +149,7 @@ impl Work {
                 Some(Order::Stop(done)) => {
                     self.end().await;
                     if let Some(cgroup) = &self.cgroup {
+                        empty(cgroup, OwnCgroup::kill_for_good).await;
                         remove(cgroup).await;
                     }
                     let _ = done.send(());
@@ -165,32 +165,13 @@ impl Work {
     }
 
     fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
-        let (program, arguments) = match self.exec.command.split_first() {
-            Some((program, arguments)) => (program.clone(), arguments),
-            None => (String::new(), &[][..]),
-        };
         let output = self.output()?;
-        let failed = |source| SupervisorError::Spawn { command: program.clone(), source };
-        let second = output.try_clone().map_err(failed)?;
-        let mut command = std::process::Command::new(&program);
-        command
-            .args(arguments)
-            .current_dir(&self.exec.directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(output))
-            .stderr(Stdio::from(second))
-            .process_group(0);
-        if let Some(cgroup) = &self.cgroup {
-            let mut members = OpenOptions::new().write(true).open(&cgroup.procs_file).map_err(failed)?;
-            let join = move || members.write_all(b"0");
-            // SAFETY: between fork and exec the closure makes one write(2) to an open file and allocates
-            // nothing, both of which are allowed there (signal-safety(7)).
-            unsafe { command.pre_exec(join) };
-        }
-        let child = Command::from(command).spawn().map_err(failed)?;
-        let pid = child.id().unwrap_or_default();
-        let Some(key) = self.processes.key_of(pid) else {
-            return Err(SupervisorError::Gone { command: program, pid });
+        let command = || self.exec.command.first().cloned().unwrap_or_default();
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.as_path());
+        let child = spawn(&self.exec, &output, cgroup)
+            .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
+        let Some(key) = self.processes.key_of(child.pid) else {
+            return Err(SupervisorError::Gone { command: command(), pid: child.pid });
         };
         self.running = Some((child, key));
         Ok(key)
@@ -215,30 +196,33 @@ impl Work {
             }
             signal_group(key.pid, Signal::KILL);
         }
-        let left_behind = std::mem::take(&mut self.left_behind);
-        for cgroup in self.cgroup.iter().chain(&left_behind) {
-            let empty = async {
-                while !cgroup.members()?.is_empty() {
-                    cgroup.kill()?;
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                Ok::<(), io::Error>(())
-            };
-            match timeout(REST_TIMEOUT, empty).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "what the service left behind could not be killed"),
-                Err(_) => {
-                    tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end")
-                }
-            }
+        if let Some(cgroup) = &self.cgroup {
+            empty(cgroup, OwnCgroup::kill_members).await;
         }
-        for cgroup in &left_behind {
-            remove(cgroup).await;
+        for cgroup in std::mem::take(&mut self.left_behind) {
+            empty(&cgroup, OwnCgroup::kill_for_good).await;
+            remove(&cgroup).await;
         }
     }
 }
 
-/// Removes a cgroup that is empty. A killed process is no longer listed in it before it has left it for good.
+/// Kills what is left in a cgroup until nothing is.
+async fn empty(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>) {
+    let emptied = async {
+        while !cgroup.members()?.is_empty() {
+            kill(cgroup)?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok::<(), io::Error>(())
+    };
+    match timeout(REST_TIMEOUT, emptied).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "what the service left behind could not be killed"),
+        Err(_) => tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end"),
+    }
+}
+
+/// Removes a cgroup. A killed process is no longer listed in it before it has left it for good.
 async fn remove(cgroup: &OwnCgroup) {
     let removed = async {
         while let Err(error) = cgroup.remove() {
@@ -251,8 +235,8 @@ async fn remove(cgroup: &OwnCgroup) {
     };
     match timeout(REST_TIMEOUT, removed).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a service's cgroup stays"),
-        Err(_) => tracing::debug!("a service's cgroup stays: it is in use"),
+        Ok(Err(error)) => tracing::debug!(%error, "the service's cgroup stays"),
+        Err(_) => tracing::debug!("the service's cgroup stays: it is in use"),
     }
 }
 
@@ -261,9 +245,4 @@ fn signal_group(pid: u32, signal: Signal) {
     if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, signal);
     }
-}
-
-fn wait_status(status: io::Result<std::process::ExitStatus>) -> u32 {
-    use std::os::unix::process::ExitStatusExt as _;
-    status.map_or(0, |status| status.into_raw() as u32)
 }

@@ -4,17 +4,12 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    thread,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cgroups, Hierarchy, TEXT_MAX};
 use crate::{clock::Timestamp, fact::ProcessKey, host::read_text};
-
-/// How often the members are read and killed where the kernel cannot kill a group at once (before 5.14); a
-/// group that forks faster than this keeps up with is given up on.
-const KILL_ROUNDS: u32 = 1000;
 
 /// A v2 cgroup that hostprobe made for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,30 +60,29 @@ impl OwnCgroup {
         Ok(pids)
     }
 
-    /// Sends SIGKILL to all its processes; they may take a moment to be gone.
+    /// Sends SIGKILL to each of its processes; they may take a moment to be gone, and what they fork meanwhile
+    /// is missed.
     ///
-    /// An error says that some may be left.
-    pub fn kill(&self) -> io::Result<()> {
+    /// `cgroup.kill` would miss nothing, but it leaves the group unfit for a next start: Linux 6.18 compares the
+    /// kills of the parent's group with those of the child's (`kill_seq` in `cgroup_post_fork`), and so kills
+    /// every process that is cloned into a group that was ever killed.
+    pub fn kill_members(&self) -> io::Result<()> {
+        for pid in self.members()? {
+            // One that cannot be killed is gone already.
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills all its processes, with what they fork meanwhile; nothing can be started in it any more.
+    pub fn kill_for_good(&self) -> io::Result<()> {
         match fs::write(self.path.join("cgroup.kill"), "1") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            done => return done,
+            // Before Linux 5.14 there is no such file.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_members(),
+            done => done,
         }
-        for _ in 0..KILL_ROUNDS {
-            let members = self.members()?;
-            if members.is_empty() {
-                return Ok(());
-            }
-            for pid in members {
-                // One that cannot be killed is gone already.
-                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-            }
-            thread::yield_now();
-        }
-        let text =
-            format!("processes are left in {} after {KILL_ROUNDS} rounds of SIGKILL", self.path.display());
-        Err(io::Error::other(text))
     }
 
     /// Removes the cgroup; it must be empty.
@@ -219,9 +213,13 @@ mod tests {
         let Some((group, mut child)) = with_a_process(&format!("test-{}", std::process::id())) else {
             return;
         };
-        group.kill().unwrap();
+        group.kill_members().unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
         assert_eq!(group.members().unwrap(), Vec::<u32>::new());
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        fs::write(&group.procs_file, child.id().to_string()).unwrap();
+        group.kill_for_good().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
         group.remove().unwrap();
         assert!(!group.path.exists());
         group.remove().unwrap();
