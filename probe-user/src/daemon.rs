@@ -150,10 +150,6 @@ impl Daemon {
         if listener.up {
             self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
         }
-        let service = service.or_else(|| {
-            let known = |member: &ServiceId| self.enricher.members.main_of(*member) == Some(listener.process);
-            self.services().find(known)
-        });
         if let Some(service) = service {
             let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
             self.observe(Observation::Listener(listener, service, event));
@@ -163,10 +159,12 @@ impl Daemon {
     /// Takes in systemd's word on a unit, or why there is none.
     pub fn take_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
         match state {
-            Ok(state) => {
+            Ok(mut state) => {
                 // What the kernel has told meanwhile came first.
                 self.take_records();
                 let known = self.enricher.members.main_of(service);
+                // One that has ended since systemd named it is not taken for running.
+                state.main = state.main.filter(|main| known == Some(*main) || self.enricher.lives(*main));
                 if state.main.is_some() && state.active != "deactivating" {
                     self.set_main(service, state.main);
                 }
@@ -275,10 +273,6 @@ impl Daemon {
         if !self.stopping {
             self.engine.observe(Timestamp::now(), observation, &mut self.desk);
         }
-    }
-
-    fn services(&self) -> impl Iterator<Item = ServiceId> + use<> {
-        (0..self.config.services.len() as u32).map(ServiceId)
     }
 
     /// Makes known to the kernel side and to the enricher which process is a service's main one.

@@ -41,7 +41,7 @@ impl Enricher {
 
     /// The ports that a process and its descendants listen on, one for each socket.
     pub fn ports_of(&self, main: ProcessKey) -> Vec<u16> {
-        let mut sockets = self.reader.listeners_of(&self.reader.family(main.pid));
+        let mut sockets = self.reader.listeners_of(&self.reader.families().of(main.pid));
         // A socket that several processes share is one.
         sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
         sockets.dedup_by_key(|socket| (socket.port, socket.address));

@@ -45,9 +45,9 @@ pub async fn run(
             Some(outcome) = inbox.outcomes.recv() => daemon.take_outcome(outcome),
             Some(report) = inbox.probes.recv() => daemon.take_probe(report),
             Some(outcome) = inbox.alerts.recv() => daemon.take_alert(outcome),
-            () = due => daemon.tick(),
-            Some(()) = inbox.hangups.recv() => daemon.reload(),
             _ = inbox.every_second.tick() => daemon.every_second(),
+            Some(()) = inbox.hangups.recv() => daemon.reload(),
+            () = due => daemon.tick(),
         }
     };
     daemon.stop(why).await;

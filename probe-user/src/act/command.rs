@@ -2,6 +2,7 @@
 
 use std::{process::Stdio, time::Duration};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::AsyncReadExt,
     process::{ChildStderr, Command},
@@ -58,9 +59,11 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn();
     let mut child = started.map_err(|source| CommandError::Start { command: command.clone(), source })?;
+    let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let complaint = child.stderr.take().map(listen);
     let run = async {
         let status = child.wait().await;
@@ -71,7 +74,13 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         (status, heard)
     };
     match timeout(TIMEOUT, run).await {
-        Err(_) => Err(CommandError::Timeout { command }),
+        Err(_) => {
+            // What it started is of its group, and goes with it.
+            if let Some(group) = group {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
+            Err(CommandError::Timeout { command })
+        }
         Ok((Err(source), _)) => Err(CommandError::Start { command, source }),
         Ok((Ok(status), _)) if status.success() => Ok(()),
         Ok((Ok(status), complaint)) => {

@@ -92,7 +92,8 @@ impl Keeper {
         reports: mpsc::Sender<Report>,
     ) -> Self {
         let (orders, inbox) = mpsc::channel(ORDERS);
-        let work = Work { service, exec, cgroup, left_behind, processes, reports, running: None };
+        let work =
+            Work { service, exec, cgroup, left_behind, processes, reports, running: None, left_group: None };
         tokio::spawn(work.run(inbox));
         Self { orders }
     }
@@ -120,6 +121,9 @@ struct Work {
     processes: ProcReader,
     reports: mpsc::Sender<Report>,
     running: Option<(Child, ProcessKey)>,
+    /// The process group of a command that ended by itself; others may be left in it, which keeps its number
+    /// from being used again.
+    left_group: Option<u32>,
 }
 
 impl Work {
@@ -131,6 +135,7 @@ impl Work {
                     order = inbox.recv() => order,
                     status = child.wait() => {
                         let ended = Report::Ended(self.service, *key, status.unwrap_or_default());
+                        self.left_group = Some(key.pid);
                         self.running = None;
                         self.report(ended).await;
                         continue;
@@ -195,6 +200,9 @@ impl Work {
                 let _ = child.wait().await;
             }
             signal_group(key.pid, Signal::KILL);
+        }
+        if let Some(group) = self.left_group.take() {
+            signal_group(group, Signal::KILL);
         }
         if let Some(cgroup) = &self.cgroup {
             empty(cgroup, OwnCgroup::kill_members).await;

@@ -63,6 +63,12 @@ pub fn run(args: Args) -> ExitCode {
     match args.events.as_deref() {
         None => {}
         Some("-") => config.events = EventOutput::Stdout,
+        Some(other) if other == "journald" || other.starts_with("tcp:") || other.starts_with("unix:") => {
+            eprintln!(
+                "hostprobe: --events {other} is not supported by this version; expected \"-\" or a file"
+            );
+            return ExitCode::from(BAD_CONFIG);
+        }
         Some(file) => config.events = EventOutput::File(PathBuf::from(file)),
     }
     for warning in &config.warnings {

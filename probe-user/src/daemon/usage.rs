@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,19 +28,20 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub struct Sampler {
     reader: ProcReader,
     due: Timestamp,
+    under_way: Arc<AtomicBool>,
     last: Arc<Mutex<HashMap<ServiceId, Usage>>>,
 }
 
 impl Sampler {
     pub(super) fn new(reader: ProcReader) -> Self {
-        Self { reader, due: Timestamp::default(), last: Arc::default() }
+        Self { reader, due: Timestamp::default(), under_way: Arc::default(), last: Arc::default() }
     }
 
     /// Samples all services that have limits and run, if it is time. The work is done on a thread of its own:
     /// reading `/proc` for a large service takes milliseconds.
     pub(super) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &mpsc::Sender<Outcome>) {
         let now = Timestamp::now();
-        if now < self.due {
+        if now < self.due || self.under_way.load(Ordering::Relaxed) {
             return;
         }
         self.due = now.plus(INTERVAL);
@@ -49,9 +53,12 @@ impl Sampler {
             return;
         }
         let (reader, last, outcomes) = (self.reader.clone(), Arc::clone(&self.last), outcomes.clone());
+        let under_way = Arc::clone(&self.under_way);
+        under_way.store(true, Ordering::Relaxed);
         spawn_blocking(move || {
+            let families = reader.families();
             for (service, main) in mains {
-                let pids = reader.family(main.pid);
+                let pids = families.of(main.pid);
                 let sample = reader.usage(&pids);
                 let total = reader.memory_total().unwrap_or(u64::MAX);
                 let limit = reader.cgroups().memory_limit_of(main.pid);
@@ -61,10 +68,10 @@ impl Sampler {
                     last.lock().unwrap_or_else(PoisonError::into_inner).insert(service, sample.clone());
                 let cpu_percent = earlier.and_then(|earlier| sample.cpu_percent(&earlier)).unwrap_or(0.0);
                 let usage = engine::Usage { cpu_percent, memory_percent, threads, fds };
-                if outcomes.blocking_send(Outcome::Usage(service, usage)).is_err() {
-                    return;
-                }
+                // Nobody listens any more once the daemon is ending.
+                let _ = outcomes.blocking_send(Outcome::Usage(service, usage));
             }
+            under_way.store(false, Ordering::Relaxed);
         });
     }
 }

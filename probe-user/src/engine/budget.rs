@@ -4,6 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{clock::Timestamp, config::RestartPolicy};
 
+/// Once the budget is spent, the wait is at least this.
+const LONG: Duration = Duration::from_secs(60);
+
 /// The restarts of one service within its window.
 #[derive(Debug)]
 pub struct Budget {
@@ -57,7 +60,7 @@ impl Budget {
 
     /// The wait once the budget is spent.
     pub fn long_backoff(&self) -> Duration {
-        self.backoff_max
+        self.backoff_max.max(LONG)
     }
 
     /// "5 per 10m", for a person.

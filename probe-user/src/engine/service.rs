@@ -7,12 +7,14 @@ mod restart;
 mod state;
 mod systemd;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use incident::Open;
 use listener::LISTENER_GONE;
 use probes::ProbeState;
-use state::SETTLED;
 use systemd::Inspection;
 
 use super::{
@@ -24,9 +26,13 @@ use crate::{
     clock::Timestamp,
     config::{self, Identity, Limits, RestartPolicy},
     fact::{
-        EventId, OomKill, ProcessExit, ProcessKey, RestartMethod, ServiceId, ServiceState, UnitState, Verdict,
+        EventId, ExitStatus, OomKill, ProcessExit, ProcessKey, RestartMethod, ServiceId, ServiceState,
+        UnitState, Verdict,
     },
 };
+
+/// How long a successor of a main process that ended well may take to be found.
+const SUCCESSION: Duration = Duration::from_millis(250);
 
 /// What the engine is waiting for.
 #[derive(Debug)]
@@ -38,7 +44,14 @@ enum Step {
     /// The end of the back-off.
     Backoff { until: Timestamp },
     /// The restart that was asked for, and the main process that comes of it.
-    Restarting { until: Timestamp },
+    Restarting {
+        /// It is given up on then.
+        until: Timestamp,
+        /// It was carried out; only the main process is missing.
+        confirmed: bool,
+    },
+    /// A process that takes the place of a main one that ended well.
+    Succession { until: Timestamp, fault: Box<Fault> },
     /// systemd's own restart.
     TheirRestart { until: Timestamp },
     /// The service to prove well.
@@ -69,9 +82,8 @@ pub(super) struct Service {
     probes: Vec<ProbeState>,
     /// Sockets that listen, by port.
     listeners: BTreeMap<u16, u32>,
-    /// The ports it is expected to listen on: of its probes and its matcher; else those it had.
+    /// The ports it is expected to listen on: of its probes and its matcher. Others come and go as it likes.
     ports: BTreeSet<u16>,
-    ports_configured: bool,
     /// A listener it needs is gone since then.
     lost_listener: Option<(Timestamp, EventId, u16)>,
     oom: Option<(OomKill, EventId)>,
@@ -81,6 +93,16 @@ pub(super) struct Service {
     invocation: Option<String>,
     /// systemd has given up on the unit: without a reset it refuses every start.
     needs_reset: bool,
+    /// hostprobe has cleared its failed state, which makes it look stopped.
+    was_reset: bool,
+    /// When its state had last changed as it was judged: a later change is somebody else's.
+    judged_state: Option<Timestamp>,
+    /// Something else starts it, and it is found.
+    is_matched: bool,
+    /// Without probes: when it has run for long enough to count as well.
+    settles_at: Option<Timestamp>,
+    /// A restart would not mend what is open now.
+    beyond_restart: bool,
     /// When it was started, by whomever.
     starts: VecDeque<Timestamp>,
     /// What is above its limit, in words.
@@ -115,13 +137,17 @@ impl Service {
             grace_until: now,
             probes: spec.probes.iter().map(ProbeState::new).collect(),
             listeners: BTreeMap::new(),
-            ports_configured: !ports.is_empty(),
             ports,
             lost_listener: None,
             oom: None,
             unit: None,
             invocation: None,
             needs_reset: false,
+            was_reset: false,
+            judged_state: None,
+            is_matched: matches!(spec.identity, Identity::Match(_)),
+            settles_at: None,
+            beyond_restart: false,
             starts: VecDeque::new(),
             breaches: Vec::new(),
             step: Step::Idle,
@@ -146,9 +172,11 @@ impl Service {
             // It has been up since long before the daemon looked: no grace is due.
             self.grace_until = turn.now;
         }
-        if matches!(self.step, Step::TheirRestart { .. } | Step::Inspect(_)) {
+        let theirs = !matches!(self.step, Step::Restarting { .. } | Step::Succession { .. });
+        if theirs && self.is_unit && self.incident.is_some() {
             self.budget.spend(turn.now);
         }
+        self.was_reset = false;
         self.step = if self.incident.is_some() { Step::Verify } else { Step::Idle };
         turn.act(Effect::ProbeUntilWell(self.id));
     }
@@ -157,6 +185,7 @@ impl Service {
     fn begin_anew(&mut self, now: Timestamp) {
         self.started = now;
         self.grace_until = now.plus(self.policy.grace);
+        self.settles_at = self.probes.is_empty().then(|| now.plus(self.settling()));
         for probe in &mut self.probes {
             probe.begin_anew(now);
         }
@@ -187,6 +216,10 @@ impl Service {
         let fault = Fault { since: exit.at, detected: turn.now, finding, evidence, may_help: true };
         if self.is_unit {
             self.inspect(fault, Some(exit), turn);
+        } else if self.is_matched && exit.status == ExitStatus::Code(0) {
+            // A daemon that forks itself away, or an upgrade in place: its successor is being looked for.
+            let until = turn.now.plus(SUCCESSION);
+            self.step = Step::Succession { until, fault: Box::new(fault) };
         } else {
             self.fail(fault, turn);
         }
@@ -203,11 +236,11 @@ impl Service {
             Step::Idle => None,
             Step::Inspect(inspection) => inspection.again_at,
             Step::Backoff { until }
-            | Step::Restarting { until }
+            | Step::Restarting { until, .. }
+            | Step::Succession { until, .. }
             | Step::TheirRestart { until }
             | Step::GivenUp { until } => Some(*until),
-            Step::Verify if self.probes.is_empty() => Some(self.started.plus(SETTLED)),
-            Step::Verify => None,
+            Step::Verify => self.settles_at,
         };
         let alert = self.incident.as_ref().and_then(|open| open.alert_at);
         let lost = self.lost_listener.map(|(since, ..)| since.plus(LISTENER_GONE));
@@ -224,8 +257,13 @@ impl Service {
             Step::Inspect(inspection) if inspection.again_at.is_some_and(|at| at <= turn.now) => {
                 self.inspect_again(turn);
             }
-            Step::Backoff { until } | Step::GivenUp { until } if *until <= turn.now => self.restart(turn),
-            Step::Restarting { until } if *until <= turn.now => {
+            Step::Backoff { until } | Step::GivenUp { until } if *until <= turn.now => self.retry(turn),
+            Step::Succession { until, fault } if *until <= turn.now => {
+                let fault = Fault::clone(fault);
+                self.step = Step::Idle;
+                self.fail(fault, turn);
+            }
+            Step::Restarting { until, .. } if *until <= turn.now => {
                 self.step = Step::Idle;
                 let summary = "no main process came of the restart".to_owned();
                 let finding = Finding { verdict: Verdict::Exited, confidence: 0.8, summary };
@@ -237,9 +275,10 @@ impl Service {
             | Step::Inspect(_)
             | Step::Backoff { .. }
             | Step::Restarting { .. }
+            | Step::Succession { .. }
             | Step::TheirRestart { .. }
-            | Step::Verify
             | Step::GivenUp { .. } => {}
+            Step::Verify => self.settles_at = None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod deaths;
 mod probes;
+mod races;
 mod units;
 
 use std::{path::PathBuf, time::Duration};

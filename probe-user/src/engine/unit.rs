@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{ProcessExit, ProcessKey, Sender, UnitState},
+    fact::{ProcessKey, UnitState},
 };
 
 /// How long systemd has for a restart that needs no waiting; seen: 1.4 to 4 ms from the death to the new
@@ -132,13 +132,6 @@ pub fn judge(
         }
         (active, _) => Ours { gave_up: active == "failed" && state.restarts_itself, waits: None },
     }
-}
-
-/// Whether it was systemd itself that ended the process, for no failure of the unit's: a stop, whatever the
-/// unit's state has become since.
-pub fn stopped_by_manager(state: &UnitState, exit: &ProcessExit) -> bool {
-    let by_manager = matches!(&exit.sender, Some(Sender::Process { pid, .. }) if *pid == state.manager_pid);
-    by_manager && !failed_by_systemd(&state.result)
 }
 
 /// Results for which systemd stops a unit that nobody asked it to stop. (It does so for `RuntimeMaxSec=` too;

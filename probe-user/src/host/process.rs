@@ -1,6 +1,7 @@
 //! Processes as `/proc` shows them.
 
 use std::{
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -22,6 +23,25 @@ const COMMAND_LINE_MAX: u64 = 4096;
 
 /// `status` and `stat` are one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
+
+/// Who is whose child.
+#[derive(Debug)]
+pub struct Families {
+    children: HashMap<u32, Vec<u32>>,
+}
+
+impl Families {
+    /// A process and all its descendants.
+    pub fn of(&self, pid: u32) -> Vec<u32> {
+        let mut family = vec![pid];
+        let mut next = 0;
+        while let Some(elder) = family.get(next) {
+            family.extend(self.children.get(elder).into_iter().flatten());
+            next += 1;
+        }
+        family
+    }
+}
 
 /// Reads `/proc`.
 #[derive(Clone, Debug)]
@@ -71,18 +91,16 @@ impl ProcReader {
         })
     }
 
-    /// A process and all its descendants, as far as they can be seen at this moment.
-    pub fn family(&self, pid: u32) -> Vec<u32> {
+    /// Who is whose child, at this moment.
+    pub fn families(&self) -> Families {
         let parent = |pid: u32| self.stat(pid).and_then(|stat| u32::try_from(stat.ppid).ok());
-        let pids = self.pids().unwrap_or_default();
-        let parents: Vec<(u32, u32)> = pids.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
-        let mut family = vec![pid];
-        let mut next = 0;
-        while let Some(&elder) = family.get(next) {
-            family.extend(parents.iter().filter(|(_, parent)| *parent == elder).map(|(pid, _)| *pid));
-            next += 1;
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for pid in self.pids().unwrap_or_default() {
+            if let Some(parent) = parent(pid) {
+                children.entry(parent).or_default().push(pid);
+            }
         }
-        family
+        Families { children }
     }
 
     /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.

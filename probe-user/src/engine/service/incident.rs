@@ -83,6 +83,11 @@ impl Service {
                 self.incident = Some(open);
             }
             Some(open) => {
+                if !open.alerted {
+                    // A stop is nobody's alarm; what fails after it is.
+                    let due = open.alert_at.unwrap_or(turn.now.plus(ALERT_PATIENCE));
+                    open.alert_at = (fault.finding.verdict != Verdict::Stopped).then_some(due);
+                }
                 open.incident.verdict = fault.finding.verdict;
                 open.incident.confidence = fault.finding.confidence;
                 open.incident.summary = fault.finding.summary;
@@ -105,6 +110,7 @@ impl Service {
         open.incident.verdict = Verdict::CrashLoop;
         open.incident.severity = severity;
         turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+        self.alert_now(turn);
     }
 
     /// The service has proved well: the incident is over.
@@ -121,7 +127,7 @@ impl Service {
             }
         }
         turn.emit(Fact::Incident(Phase::Resolve, open.incident.clone()));
-        if !stopped {
+        if open.alerted || !stopped {
             turn.act(Effect::Alert { incident: open.incident, resolved: true });
         }
     }

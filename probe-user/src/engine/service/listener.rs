@@ -23,9 +23,6 @@ impl Service {
 
     fn has_listener(&mut self, port: u16) {
         *self.listeners.entry(port).or_default() += 1;
-        if !self.ports_configured {
-            self.ports.insert(port);
-        }
     }
 
     /// A listener came or went.
@@ -53,11 +50,7 @@ impl Service {
             return;
         }
         self.listeners.remove(&listener.port);
-        let needed = if self.ports_configured {
-            self.ports.contains(&listener.port)
-        } else {
-            self.listeners.is_empty()
-        };
+        let needed = self.ports.contains(&listener.port);
         if needed && self.main.is_some() && self.incident.is_none() && matches!(self.step, Step::Idle) {
             self.lost_listener = Some((listener.at, event, listener.port));
             turn.act(Effect::ProbeNow(self.id));

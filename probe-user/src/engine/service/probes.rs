@@ -161,7 +161,9 @@ impl Service {
             probe.evidence.push(event);
         }
         // An open incident is judged again only where a restart was meant to mend it and did not.
-        let again = self.incident.is_none() || matches!(self.step, Step::Verify);
+        let mended =
+            self.beyond_restart && verdict::restart_may_help(failure) && matches!(self.step, Step::Idle);
+        let again = self.incident.is_none() || matches!(self.step, Step::Verify) || mended;
         if probe.in_a_row >= probe.failures && again && !stopped {
             let fault = Fault {
                 since: probe.first_failed,
@@ -170,7 +172,7 @@ impl Service {
                 evidence: std::mem::take(&mut probe.evidence),
                 may_help: verdict::restart_may_help(failure),
             };
-            self.fail(fault, turn);
+            if self.is_unit { self.inspect(fault, None, turn) } else { self.fail(fault, turn) }
         }
     }
 }

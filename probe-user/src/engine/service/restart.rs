@@ -12,6 +12,9 @@ use crate::{
 /// The most starts that are remembered, to stay below a unit's StartLimit.
 const MAX_STARTS: usize = 64;
 
+/// Every way to restart answers sooner than this.
+const ANSWER: Duration = Duration::from_secs(120);
+
 impl Service {
     /// The restart that was asked for was carried out, or was not.
     pub(in crate::engine) fn restarted<O: Outbox>(
@@ -27,9 +30,30 @@ impl Service {
         if self.incident.is_some() {
             self.say_restart(action, turn);
         }
+        // One that comes late is about a restart that something else has overtaken.
+        let first_start = self.incident.is_none() && outcome.is_err();
+        if !matches!(self.step, Step::Restarting { .. }) && !first_start {
+            return;
+        }
         match outcome {
-            Ok(()) if self.is_unit => turn.act(Effect::InspectUnit(self.id)),
-            Ok(()) => {}
+            Ok(()) if self.is_matched && !self.probes.is_empty() => {
+                // The command may heal the process there is, or one that cannot be found: its probes will say.
+                self.step = Step::Verify;
+                turn.act(Effect::ProbeUntilWell(self.id));
+            }
+            Ok(()) => {
+                let patience = self.policy.grace.max(Duration::from_secs(5));
+                self.step = Step::Restarting { until: turn.now.plus(patience), confirmed: true };
+                if self.is_unit {
+                    turn.act(Effect::InspectUnit(self.id));
+                }
+            }
+            Err(error) if self.is_unit => {
+                // systemd may have been told otherwise meanwhile.
+                let summary = format!("it could not be restarted: {error}");
+                let finding = Finding { verdict: Verdict::Exited, confidence: 1.0, summary };
+                self.inspect(Fault::now(turn.now, finding), None, turn);
+            }
             Err(error) => {
                 let finding = Finding {
                     verdict: Verdict::Exited,
@@ -51,6 +75,7 @@ impl Service {
             return;
         }
         let attempt = open.incident.attempts + 1;
+        self.beyond_restart = !may_help;
         if self.observed {
             return self.hold("the daemon only observes (--observe)", turn);
         }
@@ -58,7 +83,8 @@ impl Service {
             return self.hold("restarts are not enabled for this service", turn);
         }
         if !may_help {
-            return self.hold("a restart would not mend this", turn);
+            self.hold("a restart would not mend this", turn);
+            return self.alert_now(turn);
         }
         if self.budget.left(turn.now) == 0 {
             return self.give_up(turn);
@@ -77,7 +103,6 @@ impl Service {
     pub(super) fn hold<O: Outbox>(&mut self, why: &str, turn: &mut Turn<'_, O>) {
         self.step = Step::Idle;
         self.say_restart(Action::Hold(why.to_owned()), turn);
-        self.alert_now(turn);
     }
 
     /// The budget is spent: stop trying for long.
@@ -88,8 +113,8 @@ impl Service {
             format!("its budget of {} restarts is spent; the next try is in {next}", self.budget.describe());
         self.loops(&why, turn);
         self.say_restart(Action::Hold(why), turn);
-        self.alert_now(turn);
-        if self.is_unit {
+        if self.unit.as_ref().is_some_and(|unit| unit.active == "failed") {
+            self.was_reset = true;
             turn.act(Effect::ResetFailed(self.id));
         }
         self.step = Step::GivenUp { until: turn.now.plus(wait) };
@@ -107,7 +132,7 @@ impl Service {
         self.say_restart(Action::Request, turn);
         // Alive or not, what its probes found before is past.
         self.begin_anew(turn.now);
-        self.step = Step::Restarting { until: turn.now.plus(self.policy.grace.max(Duration::from_secs(5))) };
+        self.step = Step::Restarting { until: turn.now.plus(ANSWER), confirmed: false };
     }
 
     pub(super) fn say_restart<O: Outbox>(&mut self, action: Action, turn: &mut Turn<'_, O>) {

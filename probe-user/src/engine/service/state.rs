@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A service without probes counts as well again once it has run for this long.
-pub(super) const SETTLED: Duration = Duration::from_secs(1);
+const SETTLED: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Draws the conclusions of what has changed: an incident that is over, a state that is another.
@@ -25,9 +25,18 @@ impl Service {
         }
     }
 
+    /// How long it must run to count as well without probes: longer once a restart was not enough.
+    pub(super) fn settling(&self) -> Duration {
+        let attempts = self.incident.as_ref().map_or(0, |open| open.incident.attempts);
+        if attempts < 2 { SETTLED } else { self.policy.grace.max(SETTLED) }
+    }
+
     /// Whether it has proved well since its last start.
     fn is_well(&self, now: Timestamp) -> bool {
-        if matches!(self.step, Step::Restarting { .. } | Step::Inspect(_) | Step::TheirRestart { .. }) {
+        if matches!(
+            self.step,
+            Step::Restarting { .. } | Step::Succession { .. } | Step::Inspect(_) | Step::TheirRestart { .. }
+        ) {
             return false;
         }
         let stopped = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Stopped);
@@ -37,8 +46,16 @@ impl Service {
         if self.lost_listener.is_some() || !self.listens_again() {
             return false;
         }
+        if matches!(self.step, Step::Backoff { .. } | Step::GivenUp { .. })
+            && self.main.is_none()
+            && !self.starts.is_empty()
+            && !self.is_remote
+        {
+            // Something that it left behind answers in its place.
+            return false;
+        }
         if self.probes.is_empty() {
-            now.since(self.started) >= SETTLED
+            now.since(self.started) >= self.settling()
         } else {
             self.probes.iter().all(|p| p.ok)
         }

@@ -12,10 +12,10 @@ use crate::{
     clock::Timestamp,
     engine::{
         Effect, Outbox, Turn,
-        unit::{UnitJudgement, judge, stopped_by_manager},
+        unit::{UnitJudgement, judge},
         verdict,
     },
-    fact::{Action, Fact, ProcessExit, ProcessKey, UnitState, Verdict},
+    fact::{Action, Fact, ProcessExit, UnitState, Verdict},
 };
 
 /// systemd has not taken note of the death yet: ask again after this long, this often.
@@ -25,12 +25,26 @@ const STALE_TRIES: u32 = 300;
 /// How much later than it should systemd's own restart may come: its timers have a slack of up to 260 ms.
 const RESTART_SLACK: Duration = Duration::from_millis(500);
 
+/// systemd could not be asked: the waits before it is asked again.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// How long a unit on its way up may take before it is looked at again.
+const STILL_STARTING: Duration = Duration::from_secs(5);
+
+/// How long the kernel's word may come after systemd's.
+const KERNEL_FIRST: Duration = Duration::from_millis(100);
+
 /// A fault whose meaning depends on what systemd is doing.
 #[derive(Debug)]
 pub(super) struct Inspection {
     fault: Fault,
     exit: Option<ProcessExit>,
     tries: u32,
+    /// How often systemd could not be asked.
+    unanswered: u32,
+    /// The decision is made; it is only looked again before it is carried out.
+    retry: bool,
     /// When to ask again; None while an answer is awaited.
     pub(super) again_at: Option<Timestamp>,
 }
@@ -43,7 +57,14 @@ impl Service {
         exit: Option<ProcessExit>,
         turn: &mut Turn<'_, O>,
     ) {
-        self.step = Step::Inspect(Box::new(Inspection { fault, exit, tries: 0, again_at: None }));
+        self.step = Step::Inspect(Box::new(Inspection {
+            fault,
+            exit,
+            tries: 0,
+            unanswered: 0,
+            retry: false,
+            again_at: None,
+        }));
         turn.act(Effect::InspectUnit(self.id));
     }
 
@@ -68,12 +89,17 @@ impl Service {
         }
     }
 
-    /// systemd could not be asked: without its word the unit is not touched.
+    /// systemd could not be asked: without its word the unit is not touched, and it is asked again.
     pub(in crate::engine) fn unit_unknown<O: Outbox>(&mut self, error: &str, turn: &mut Turn<'_, O>) {
-        if let Step::Inspect(inspection) = std::mem::replace(&mut self.step, Step::Idle) {
-            let fault = Fault { may_help: false, ..inspection.fault };
-            self.fail(fault, turn);
+        let Step::Inspect(inspection) = &mut self.step else { return };
+        inspection.unanswered += 1;
+        let wait = FIRST_RETRY.saturating_mul(1 << inspection.unanswered.min(5)).min(LONGEST_RETRY);
+        inspection.again_at = Some(turn.now.plus(wait));
+        if inspection.unanswered == 1 {
+            let fault = inspection.fault.clone();
+            self.open_or_update(fault, turn);
             self.say_restart(Action::Hold(format!("systemd does not say what the unit does: {error}")), turn);
+            self.alert_now(turn);
         }
     }
 
@@ -83,27 +109,30 @@ impl Service {
         state: UnitState,
         turn: &mut Turn<'_, O>,
     ) {
-        let judgement = inspection.judge(&state, self.invocation.as_deref(), self.main);
+        let judgement = match &inspection.exit {
+            Some(exit) => judge(&state, &exit.process.key, exit.at, self.invocation.as_deref()),
+            None => self.judge_without_exit(&state, inspection.retry),
+        };
         if judgement == Stale && inspection.tries < STALE_TRIES {
             inspection.again_at = Some(turn.now.plus(STALE_WAIT));
             self.step = Step::Inspect(inspection);
             return;
         }
         let event = turn.emit(Fact::Unit(state.clone(), self.id));
-        let mut fault = inspection.fault;
+        self.judged_state = state.changed;
+        if state.main.is_none() {
+            self.main = None;
+        }
+        let (mut fault, retry) = (inspection.fault, inspection.retry);
         fault.evidence.push(event);
         match judgement {
             StopRequested(why) => {
-                fault.finding.verdict = Verdict::Stopped;
-                fault.finding.summary = format!("{why}; {}", fault.finding.summary);
-                self.fail(fault, turn);
+                self.stopped(fault, why, turn);
                 self.unit_changed(&state, turn);
             }
             StillRuns => self.unit_changed(&state, turn),
             AlreadyRestarted { asked: true } => {
-                fault.finding.verdict = Verdict::Stopped;
-                fault.finding.summary = format!("it was restarted on request; {}", fault.finding.summary);
-                self.fail(fault, turn);
+                self.stopped(fault, "it was restarted on request", turn);
                 self.unit_changed(&state, turn);
             }
             AlreadyRestarted { asked: false } => {
@@ -122,9 +151,63 @@ impl Service {
             }
             Ours { gave_up, .. } => {
                 self.needs_reset = gave_up;
-                self.fail(fault, turn);
+                if retry { self.restart(turn) } else { self.fail(fault, turn) }
             }
             Stale => self.fail(fault, turn),
+        }
+    }
+
+    /// Nothing failed: somebody asked for it.
+    fn stopped<O: Outbox>(&mut self, mut fault: Fault, why: &str, turn: &mut Turn<'_, O>) {
+        fault.finding.verdict = Verdict::Stopped;
+        fault.finding.summary = format!("{why}; {}", fault.finding.summary);
+        self.fail(fault, turn);
+    }
+
+    /// Looks again before a restart that has waited: what was ours to do then may be somebody else's now.
+    pub(super) fn retry<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        if self.is_unit {
+            self.inspect_same(true, turn);
+        } else {
+            self.restart(turn);
+        }
+    }
+
+    /// Asks systemd about the open incident.
+    fn inspect_same<O: Outbox>(&mut self, retry: bool, turn: &mut Turn<'_, O>) {
+        let Some(open) = &self.incident else {
+            self.step = Step::Idle;
+            return;
+        };
+        let finding = verdict::Finding {
+            verdict: open.incident.verdict,
+            confidence: open.incident.confidence,
+            summary: open.incident.summary.clone(),
+        };
+        self.inspect(Fault::now(turn.now, finding), None, turn);
+        if let Step::Inspect(inspection) = &mut self.step {
+            inspection.retry = retry;
+        }
+    }
+
+    /// What systemd's word means for a fault that no death explains: probes that fail, a listener that is gone,
+    /// or, as a `retry`, the end of a wait before another restart.
+    fn judge_without_exit(&self, state: &UnitState, retry: bool) -> UnitJudgement {
+        let job = state.job.as_ref().map(|job| job.kind.as_str());
+        let starting = state.active == "activating" && !state.sub.starts_with("auto-restart");
+        if state.load != "loaded" {
+            NotLoaded(state.load.clone())
+        } else if state.active == "deactivating" || job == Some("stop") {
+            StopRequested("systemd is stopping it")
+        } else if state.main.is_some() && state.main != self.main {
+            AlreadyRestarted { asked: false }
+        } else if job.is_some() || starting || state.active == "reloading" {
+            // It is on its way, by somebody's order.
+            if retry { RestartsItself(STILL_STARTING) } else { StillRuns }
+        } else if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset {
+            StopRequested("it was stopped meanwhile")
+        } else {
+            Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
         }
     }
 
@@ -135,23 +218,12 @@ impl Service {
         if self.budget.left(turn.now) == 0 {
             let why = format!("systemd has spent its budget of {} restarts", self.budget.describe());
             self.loops(&why, turn);
-            self.alert_now(turn);
         }
     }
 
     /// systemd's own restart has not led to a running main process in time.
     pub(super) fn their_restart_failed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        let Some(open) = &self.incident else {
-            self.step = Step::Idle;
-            return;
-        };
-        let finding = verdict::Finding {
-            verdict: open.incident.verdict,
-            confidence: open.incident.confidence,
-            summary: open.incident.summary.clone(),
-        };
-        let fault = Fault::now(turn.now, finding);
-        self.inspect(fault, None, turn);
+        self.inspect_same(false, turn);
     }
 
     /// A change nobody asked about: a new main process, or a unit that is down without a death seen.
@@ -163,13 +235,49 @@ impl Service {
             }
             return;
         }
-        let unexplained = self.incident.is_none() && matches!(self.step, Step::Idle) && state.job.is_none();
-        if state.active == "failed" && unexplained && self.main.is_none() {
-            let event = turn.emit(Fact::Unit(state.clone(), self.id));
-            let since = state.active_exit.unwrap_or(turn.now);
-            let finding = verdict::of_unit(state);
-            let fault = Fault { since, detected: turn.now, finding, evidence: vec![event], may_help: true };
-            self.fail(fault, turn);
+        // With a process of its own that is gone, systemd does not know of the end yet.
+        let settled = matches!(state.active.as_str(), "active" | "inactive" | "failed");
+        if state.job.is_some() || state.main_pid != 0 || !settled {
+            return;
+        }
+        let down = state.active != "active";
+        let finding = || verdict::of_unit(state);
+        match self.step {
+            // A unit without a main process can still be up, and its probes say whether it is well.
+            Step::Restarting { confirmed: true, .. } if !down => self.step = Step::Verify,
+            Step::Restarting { confirmed: true, .. } => {
+                self.step = Step::Idle;
+                self.fail(Fault::now(turn.now, finding()), turn);
+            }
+            // The kernel's word on the death may still come, and says more.
+            Step::Idle | Step::Verify if down && self.main.is_some() => {
+                self.inspect(Fault::now(turn.now, finding()), None, turn);
+                if let Step::Inspect(inspection) = &mut self.step {
+                    inspection.again_at = Some(turn.now.plus(KERNEL_FIRST));
+                }
+            }
+            Step::Idle if state.active == "failed" && self.incident.is_none() => {
+                let event = turn.emit(Fact::Unit(state.clone(), self.id));
+                let since = state.active_exit.unwrap_or(turn.now);
+                let evidence = vec![event];
+                self.judged_state = state.changed;
+                let fault = Fault { since, detected: turn.now, finding: finding(), evidence, may_help: true };
+                self.fail(fault, turn);
+            }
+            // Somebody stopped it while it waited for another restart.
+            Step::Backoff { .. } | Step::GivenUp { .. }
+                if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset =>
+            {
+                self.stopped(Fault::now(turn.now, finding()), "it was stopped meanwhile", turn);
+            }
+            Step::Idle
+            | Step::Inspect(_)
+            | Step::Succession { .. }
+            | Step::Backoff { .. }
+            | Step::Restarting { .. }
+            | Step::TheirRestart { .. }
+            | Step::Verify
+            | Step::GivenUp { .. } => {}
         }
     }
 
@@ -187,23 +295,5 @@ impl Service {
         let (burst, interval) = unit.start_limit;
         let recent = self.starts.iter().filter(|&&start| now.since(start) < interval).count();
         self.needs_reset || recent + 1 >= burst as usize
-    }
-}
-
-impl Inspection {
-    /// What systemd's word on the unit means for the fault; `before` is the invocation that the fault hit,
-    /// `alive` its main process, if that lives.
-    fn judge(&self, state: &UnitState, before: Option<&str>, alive: Option<ProcessKey>) -> UnitJudgement {
-        match &self.exit {
-            Some(exit) if stopped_by_manager(state, exit) => StopRequested("systemd itself ended it"),
-            Some(exit) => judge(state, &exit.process.key, exit.at, before),
-            None if state.active == "deactivating"
-                || state.job.as_ref().is_some_and(|job| job.kind == "stop") =>
-            {
-                StopRequested("systemd is stopping it")
-            }
-            None if state.main.is_some() && state.main != alive => AlreadyRestarted { asked: false },
-            None => Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None },
-        }
     }
 }

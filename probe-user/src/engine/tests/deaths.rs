@@ -122,6 +122,8 @@ fn without_leave_to_restart_it_only_watches() {
     lab.killed(100);
     assert_eq!(lab.restarts_asked(), 0);
     assert!(matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("not enabled")));
+    assert_eq!(lab.alerts(), [], "something else may heal it at once");
+    lab.wait(Duration::from_secs(10));
     assert_eq!(lab.alerts(), [(Verdict::Killed, Severity::Critical, false)]);
     lab.see(Observation::Running(API, process(101)));
     lab.answer(ProbeOutcome::Ok);
