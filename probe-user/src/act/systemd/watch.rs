@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::join_all};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::mpsc;
 use zbus::{Message, MessageStream};
 
@@ -23,6 +23,9 @@ use crate::{
 /// The bus limits how many rules a connection may have (512 by default); with more units than this, all of
 /// systemd's unit signals are taken and sorted here.
 const MOST_RULES: usize = 256;
+
+/// The bus limits how many answers a connection may wait for (128 by default).
+const MOST_QUESTIONS: usize = 32;
 
 /// The wait before connecting again; it doubles with each failure up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
@@ -147,8 +150,10 @@ impl Watch {
 
     /// Reads units and passes on those that changed.
     async fn read(&mut self, systemd: &Systemd, dirty: BTreeSet<usize>) -> Result<(), End> {
-        let read = dirty.into_iter().map(async |at| (at, systemd.unit_state(&self.units[at].1).await));
-        for (at, state) in join_all(read).await {
+        let units = &self.units;
+        let read = dirty.into_iter().map(async |at| (at, systemd.unit_state(&units[at].1).await));
+        let mut read = std::pin::pin!(stream::iter(read).buffered(MOST_QUESTIONS));
+        while let Some((at, state)) = read.next().await {
             let state = match state {
                 Ok(state) => state,
                 Err(error) if error.is_lost() => return Err(error.into()),
