@@ -159,7 +159,7 @@ fn a_storm_of_killed_strangers_is_cut_off_counted_and_not_in_the_way() {
 
 #[test]
 fn while_the_daemon_stands_still_the_watched_are_kept_and_the_rest_is_counted() {
-    let options = "urgent_ring = \"4KiB\"\nunwatched_exits_per_second = 1000000\n";
+    let options = "urgent_ring = \"64KiB\"\nunwatched_exits_per_second = 1000000\n";
     let number_of_strangers = STRANGERS.to_string();
     let Some(mut lab) = Lab::start(options, &["signals", &number_of_strangers]) else { return };
     let (mark, main) = (lab.daemon.mark(), lab.service.pid(&lab.daemon));

@@ -51,9 +51,9 @@ pub enum EventOutput {
 /// The kernel side's buffers and budgets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelOptions {
-    /// Size of the ring that wakes the daemon at once, in bytes: a power of two, at least a page.
+    /// Size of the ring that wakes the daemon at once, in bytes: a power of two, at least 64 KiB.
     pub urgent_ring_bytes: u32,
-    /// Size of the ring that is read about once a second, in bytes: a power of two, at least a page.
+    /// Size of the ring that is read about once a second, in bytes: a power of two, at least 64 KiB.
     pub bulk_ring_bytes: u32,
     /// Deaths of processes of no service that are reported a second, per cgroup; more are counted only.
     pub unwatched_exits_per_second: u32,

@@ -99,16 +99,15 @@ fn kernel_options(kernel: &Kernel, found: &mut Findings) -> KernelOptions {
 }
 
 fn ring(size: &At<Text<Size>>, key: &str, found: &mut Findings) -> Option<u32> {
+    // The kernel takes whole pages only, and the largest there are have 64 KiB.
+    const SMALLEST: u64 = 64 << 10;
     const LARGEST: u64 = 256 << 20;
     let size = size.as_ref()?;
     let Text(Size(bytes)) = *size.get_ref();
-    // The kernel takes whole pages only, and the size of a page differs from machine to machine.
-    let page = procfs::page_size();
-    if bytes.is_power_of_two() && (page..=LARGEST).contains(&bytes) {
+    if bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(&bytes) {
         return u32::try_from(bytes).ok();
     }
-    let message =
-        format!("`{key}` is {bytes} bytes; expected a power of two from {}KiB to 256MiB", page / 1024);
+    let message = format!("`{key}` is {bytes} bytes; expected a power of two from 64KiB to 256MiB");
     found.error(size.span(), message);
     None
 }

@@ -287,11 +287,14 @@ fn the_daemons_own_parts_are_checked() {
         "[[alert]]\nformat = \"json\"",
         &["1:1: an alert receiver without an address; expected `webhook = \"http://…\"`"],
     );
-    let page = procfs::page_size() / 1024;
+    refused(
+        "[kernel]\nurgent_ring = \"4KiB\"",
+        &["2:15: `urgent_ring` is 4096 bytes; expected a power of two from 64KiB to 256MiB"],
+    );
     refused(
         "[kernel]\nbulk_ring = \"3MiB\"\nunwatched_exits_per_second = -1",
         &[
-            &format!("2:13: `bulk_ring` is 3145728 bytes; expected a power of two from {page}KiB to 256MiB"),
+            "2:13: `bulk_ring` is 3145728 bytes; expected a power of two from 64KiB to 256MiB",
             "3:30: `unwatched_exits_per_second` is -1; expected a whole number from 0 to 1000000",
         ],
     );
