@@ -127,14 +127,20 @@ impl Daemon {
         let at = exit.at;
         let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
-        if member.main {
-            self.set_main(member.service, None);
+        if !member.main {
+            return self.observe(Observation::Exit(exit, member, event));
         }
-        self.observe(Observation::Exit(exit, member, event));
+        let mut services = self.enricher.members.services_of(exit.process.key);
+        if !services.contains(&member.service) {
+            services.push(member.service);
+        }
+        for service in &services {
+            self.set_main(*service, None);
+            let member = Membership { service: *service, main: true };
+            self.observe(Observation::Exit(exit.clone(), member, event));
+        }
         // A graceful replacement, or a sibling under the same name, may be there already.
-        if member.main {
-            self.look_for(vec![member.service]);
-        }
+        self.look_for(services);
     }
 
     /// Whether this is the end of a supervised command that died before its start was told: our own child, in

@@ -14,7 +14,9 @@ const MAX_GENERATIONS: usize = 16;
 /// The services' processes, as far as they are known.
 #[derive(Debug, Default)]
 pub struct Members {
-    mains: HashMap<u32, (ServiceId, ProcessKey)>,
+    mains: HashMap<ServiceId, ProcessKey>,
+    /// The services whose main process has a pid: several, where one process does several things.
+    by_pid: HashMap<u32, Vec<ServiceId>>,
     cgroups: HashMap<u64, ServiceId>,
     ports: HashMap<ServiceId, BTreeSet<u16>>,
 }
@@ -25,21 +27,31 @@ impl Members {
         self.ports.insert(service, ports);
     }
 
-    /// States a service's main process, and takes back the one before; returns that one's pid.
+    /// States a service's main process, and takes back the one before; returns that one's pid, if it is no
+    /// service's main process any more.
     pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
-        let before = self.main_of(service).map(|key| key.pid);
-        if let Some(before) = before {
-            self.mains.remove(&before);
+        let before = self.mains.remove(&service).map(|key| key.pid);
+        if let Some(services) = before.and_then(|pid| self.by_pid.get_mut(&pid)) {
+            services.retain(|other| *other != service);
         }
         if let Some(main) = main {
-            self.mains.insert(main.pid, (service, main));
+            self.mains.insert(service, main);
+            self.by_pid.entry(main.pid).or_default().push(service);
         }
-        before.filter(|&before| main.is_none_or(|main| main.pid != before))
+        let gone = before.filter(|pid| self.by_pid.get(pid).is_none_or(Vec::is_empty))?;
+        self.by_pid.remove(&gone);
+        Some(gone)
     }
 
     /// The main process of a service.
     pub fn main_of(&self, service: ServiceId) -> Option<ProcessKey> {
-        self.mains.values().find(|(owner, _)| *owner == service).map(|(_, key)| *key)
+        self.mains.get(&service).copied()
+    }
+
+    /// The services whose main process this is.
+    pub fn services_of(&self, main: ProcessKey) -> Vec<ServiceId> {
+        let services = self.by_pid.get(&main.pid).into_iter().flatten();
+        services.copied().filter(|service| self.main_of(*service) == Some(main)).collect()
     }
 
     /// States that a cgroup of the v2 hierarchy is a service's own.
@@ -63,16 +75,16 @@ impl Members {
 
     /// The service a process belongs to.
     pub fn of(&self, key: ProcessKey, parent: u32, cgroups: &Cgroups, table: &Table) -> Option<Membership> {
-        if let Some((service, _)) = self.mains.get(&key.pid).filter(|(_, main)| *main == key) {
-            return Some(Membership { service: *service, main: true });
+        if let Some(&service) = self.services_of(key).first() {
+            return Some(Membership { service, main: true });
         }
         if let Some(&service) = cgroups.v2.and_then(|id| self.cgroups.get(&id)) {
             return Some(Membership { service, main: false });
         }
         let mut ancestor = parent;
         for _ in 0..MAX_GENERATIONS {
-            if let Some((service, _)) = self.mains.get(&ancestor) {
-                return Some(Membership { service: *service, main: false });
+            if let Some(&service) = self.by_pid.get(&ancestor).and_then(|services| services.first()) {
+                return Some(Membership { service, main: false });
             }
             match table.newest(ancestor) {
                 Some(process) if process.parent_pid > 1 => ancestor = process.parent_pid,
@@ -85,8 +97,10 @@ impl Members {
     /// The service that is expected to listen on a port and whose main process is not known (yet): a unit's
     /// new process may listen before systemd has said which it is.
     pub fn expecting(&self, port: u16) -> Option<ServiceId> {
-        let (service, _) = self.ports.iter().find(|(_, ports)| ports.contains(&port))?;
-        self.main_of(*service).is_none().then_some(*service)
+        let expects = |(service, ports): &(&ServiceId, &BTreeSet<u16>)| {
+            ports.contains(&port) && self.main_of(**service).is_none()
+        };
+        self.ports.iter().find(expects).map(|(service, _)| *service)
     }
 }
 
@@ -133,6 +147,18 @@ mod tests {
         assert_eq!(of(50, 1, 1), None);
         let reused = ProcessKey::new(10, Timestamp::from_nanos(999_000_000_000));
         assert_eq!(members.of(reused, 1, &cgroups(1), &table), None, "a reused pid is another process");
+    }
+
+    #[test]
+    fn one_process_can_be_the_main_one_of_several_services() {
+        let mut members = Members::default();
+        let (http, https) = (ServiceId(1), ServiceId(2));
+        assert_eq!(members.set_main(http, Some(key(10))), None);
+        assert_eq!(members.set_main(https, Some(key(10))), None);
+        assert_eq!(members.services_of(key(10)), [http, https]);
+        assert_eq!(members.set_main(http, None), None, "it is still the other's");
+        assert_eq!(members.set_main(https, Some(key(11))), Some(10));
+        assert_eq!(members.services_of(key(10)), []);
     }
 
     #[test]
