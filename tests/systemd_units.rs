@@ -29,10 +29,8 @@ impl Lab {
     fn start(limits: &str, settings: &str) -> Option<Self> {
         let systemd = SystemdLab::for_test()?;
         let port = free_port();
-        let unit = format!(
-            "[Unit]\n{limits}\n[Service]\nExecStart={} --port {port}\n{settings}\n",
-            Victim::program().display()
-        );
+        let program = systemd.install(&Victim::program()).expect("the victim is installed");
+        let unit = format!("[Unit]\n{limits}\n[Service]\nExecStart={program} --port {port}\n{settings}\n");
         systemd.write_unit(UNIT, &unit).expect("the unit is written");
         systemd.systemctl(&["start", UNIT]).expect("the unit starts");
         let config = format!(

@@ -108,6 +108,14 @@ impl SystemdLab {
         self.systemctl(&["daemon-reload"]).map(drop)
     }
 
+    /// Puts a copy of a program into the lab, wherever it lies here; returns its path inside.
+    pub fn install(&self, program: &Path) -> Result<String> {
+        let name = program.file_name().and_then(|name| name.to_str()).context("a program has a name")?;
+        let inside = format!("/usr/local/bin/{name}");
+        std::fs::copy(program, self.path(&inside)).with_context(|| format!("cannot install {name}"))?;
+        Ok(inside)
+    }
+
     /// Runs systemctl inside; its output.
     pub fn systemctl(&self, arguments: &[&str]) -> Result<String> {
         let output = self.command("/usr/bin/systemctl").args(arguments).output()?;
