@@ -173,17 +173,7 @@ impl Enricher {
             return known.clone();
         }
         let found = self.reader.read(key.pid).filter(|found| found.key == key);
-        let mut process = found.unwrap_or_else(|| Process {
-            key,
-            parent_pid: parent,
-            name: String::new(),
-            executable: None,
-            command_line: None,
-            user_id: 0,
-            cgroup: None,
-            container_id: None,
-            namespace_pid: None,
-        });
+        let mut process = found.unwrap_or_else(|| Process::unknown(key, parent));
         if let Some(parent) = self.table.newest(parent) {
             process.executable = process.executable.or_else(|| parent.executable.clone());
             process.command_line = process.command_line.or_else(|| parent.command_line.clone());

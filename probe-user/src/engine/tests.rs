@@ -179,17 +179,7 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
     ProcessExit {
         at,
         source: Source::Ebpf,
-        process: Process {
-            key: process(pid),
-            parent_pid: 1,
-            name: "api".into(),
-            executable: None,
-            command_line: None,
-            user_id: 0,
-            cgroup: None,
-            container_id: None,
-            namespace_pid: None,
-        },
+        process: Process { name: "api".into(), ..Process::unknown(process(pid), 1) },
         status,
         sent_signal: sender.as_ref().and(signal),
         sender,

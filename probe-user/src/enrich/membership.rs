@@ -115,20 +115,6 @@ mod tests {
         ProcessKey::new(pid, Timestamp::from_nanos(u64::from(pid) * 1_000_000_000))
     }
 
-    fn process(pid: u32, parent_pid: u32) -> Process {
-        Process {
-            key: key(pid),
-            parent_pid,
-            name: String::new(),
-            executable: None,
-            command_line: None,
-            user_id: 0,
-            cgroup: None,
-            container_id: None,
-            namespace_pid: None,
-        }
-    }
-
     fn cgroups(v2: u64) -> Cgroups {
         Cgroups { v2: Some(v2), memory_v1: None }
     }
@@ -136,7 +122,7 @@ mod tests {
     #[test]
     fn a_process_belongs_by_identity_then_cgroup_then_descent() {
         let mut table = Table::default();
-        table.insert(process(11, 10));
+        table.insert(Process::unknown(key(11), 10));
         let mut members = Members::default();
         members.set_main(WEB, Some(key(10)));
         members.add_cgroup(WEB, 77);

@@ -59,6 +59,23 @@ pub struct Process {
     pub namespace_pid: Option<u32>,
 }
 
+impl Process {
+    /// A process of which only its identity and its parent are known.
+    pub fn unknown(key: ProcessKey, parent_pid: u32) -> Self {
+        Self {
+            key,
+            parent_pid,
+            name: String::new(),
+            executable: None,
+            command_line: None,
+            user_id: 0,
+            cgroup: None,
+            container_id: None,
+            namespace_pid: None,
+        }
+    }
+}
+
 /// How a process ended, as `wait` would tell its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExitStatus {

@@ -151,15 +151,6 @@ impl ProcReader {
     }
 }
 
-/// Whether two identities, one of which `/proc` gave and one the kernel side, are of the same process.
-///
-/// The kernel side knows the start in nanoseconds. `/proc` cuts it down to clock ticks, of 10 ms on every
-/// usual kernel, so it is up to one tick earlier. A pid cannot be reused that soon: the kernel first goes
-/// round all others.
-pub fn same_process(one: ProcessKey, other: ProcessKey) -> bool {
-    one.pid == other.pid && one.start.as_nanos().abs_diff(other.start.as_nanos()) < tick_nanos()
-}
-
 fn tick_nanos() -> u64 {
     1_000_000_000 / procfs::ticks_per_second().max(1)
 }
@@ -263,13 +254,5 @@ mod tests {
         assert_eq!(process.executable.as_deref(), exe.to_str());
         assert!(process.key.start < Timestamp::now());
         assert!(process.cgroup.is_some());
-    }
-
-    #[test]
-    fn a_start_may_differ_by_less_than_a_tick() {
-        let key = |pid, nanos| ProcessKey { pid, start: Timestamp::from_nanos(nanos) };
-        assert!(same_process(key(5, 120_000_000), key(5, 129_999_999)));
-        assert!(!same_process(key(5, 120_000_000), key(5, 130_000_000)));
-        assert!(!same_process(key(5, 120_000_000), key(6, 120_000_000)));
     }
 }
