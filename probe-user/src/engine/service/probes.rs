@@ -120,8 +120,8 @@ impl Service {
         probe.took = Some(report.duration);
         match &report.outcome {
             ProbeOutcome::Ok => {
-                // Another socket serves the same port.
-                self.lost_listener = None;
+                // Another socket serves the same port, if it was asked after the listener went.
+                self.lost_listener = self.lost_listener.filter(|(since, ..)| begun <= since.as_nanos());
                 if let Some(change) = probe.succeeded(&report) {
                     turn.out.emit(Fact::Probe(report.clone(), change), report.at);
                 }

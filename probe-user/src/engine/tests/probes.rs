@@ -144,6 +144,20 @@ fn a_probe_that_still_succeeds_proves_that_something_listens() {
 }
 
 #[test]
+fn an_answer_to_a_question_from_before_the_listener_went_proves_nothing() {
+    let mut lab = Lab::exec();
+    lab.see(listener(&lab, true));
+    // The answer comes 5 ms from now, 1 ms after it was asked for.
+    let gone = lab.now.plus(Duration::from_micros(4500));
+    let before = std::mem::replace(&mut lab.now, gone);
+    lab.see(listener(&lab, false));
+    lab.now = before;
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
+}
+
+#[test]
 fn a_limit_exceeded_is_degraded() {
     let mut lab = Lab::exec();
     lab.see(Observation::Usage(API, Usage { threads: 11, ..Usage::default() }));
