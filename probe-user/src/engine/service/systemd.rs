@@ -45,6 +45,8 @@ pub(super) struct Inspection {
     unanswered: u32,
     /// The decision is made; it is only looked again before it is carried out.
     retry: bool,
+    /// The fault is known only from an earlier state of the unit.
+    hearsay: bool,
     /// When to ask again; None while an answer is awaited.
     pub(super) again_at: Option<Timestamp>,
 }
@@ -63,6 +65,7 @@ impl Service {
             tries: 0,
             unanswered: 0,
             retry: false,
+            hearsay: false,
             again_at: None,
         }));
         turn.act(Effect::InspectUnit(self.id));
@@ -111,7 +114,7 @@ impl Service {
     ) {
         let judgement = match &inspection.exit {
             Some(exit) => judge(&state, &exit.process.key, exit.at, self.invocation.as_deref()),
-            None => self.judge_without_exit(&state, inspection.retry),
+            None => self.judge_without_exit(&state, &inspection),
         };
         if judgement == Stale && inspection.tries < STALE_TRIES {
             inspection.again_at = Some(turn.now.plus(STALE_WAIT));
@@ -130,7 +133,10 @@ impl Service {
                 self.stopped(fault, why, turn);
                 self.unit_changed(&state, turn);
             }
-            StillRuns => self.unit_changed(&state, turn),
+            StillRuns => {
+                self.step = if self.incident.is_some() { Step::Verify } else { Step::Idle };
+                self.unit_changed(&state, turn);
+            }
             AlreadyRestarted { asked: true } => {
                 self.stopped(fault, "it was restarted on request", turn);
                 self.unit_changed(&state, turn);
@@ -192,7 +198,7 @@ impl Service {
 
     /// What systemd's word means for a fault that no death explains: probes that fail, a listener that is gone,
     /// or, as a `retry`, the end of a wait before another restart.
-    fn judge_without_exit(&self, state: &UnitState, retry: bool) -> UnitJudgement {
+    fn judge_without_exit(&self, state: &UnitState, inspection: &Inspection) -> UnitJudgement {
         let job = state.job.as_ref().map(|job| job.kind.as_str());
         let starting = state.active == "activating" && !state.sub.starts_with("auto-restart");
         if state.load != "loaded" {
@@ -201,9 +207,12 @@ impl Service {
             StopRequested("systemd is stopping it")
         } else if state.main.is_some() && state.main != self.main {
             AlreadyRestarted { asked: false }
+        } else if inspection.hearsay && state.main.is_some() {
+            // The state that said so was older than the process that runs.
+            StillRuns
         } else if job.is_some() || starting || state.active == "reloading" {
             // It is on its way, by somebody's order.
-            if retry { RestartsItself(STILL_STARTING) } else { StillRuns }
+            if inspection.retry { RestartsItself(STILL_STARTING) } else { StillRuns }
         } else if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset {
             StopRequested("it was stopped meanwhile")
         } else {
@@ -253,6 +262,7 @@ impl Service {
             Step::Idle | Step::Verify if down && self.main.is_some() => {
                 self.inspect(Fault::now(turn.now, finding()), None, turn);
                 if let Step::Inspect(inspection) = &mut self.step {
+                    inspection.hearsay = true;
                     inspection.again_at = Some(turn.now.plus(KERNEL_FIRST));
                 }
             }

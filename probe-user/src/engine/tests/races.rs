@@ -184,6 +184,25 @@ fn a_death_that_only_systemd_tells_is_acted_on() {
 }
 
 #[test]
+fn a_state_that_comes_late_restarts_nothing() {
+    for well in [false, true] {
+        let mut lab = Lab::unit();
+        killed_and_restarted(&mut lab);
+        if well {
+            lab.answer(ProbeOutcome::Ok);
+        }
+        lab.see(Observation::Unit(API, down("failed", 100, lab.now, 500)));
+        lab.wait(Duration::from_millis(150));
+        lab.see(Observation::Unit(API, running_unit(101)));
+        lab.answer(ProbeOutcome::Ok);
+        lab.wait(LATER);
+        assert_eq!(lab.restarts_asked(), 1);
+        assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
+        assert_eq!(lab.state(), ServiceState::Healthy);
+    }
+}
+
+#[test]
 fn a_new_main_process_that_is_dead_already_is_not_well() {
     let mut lab = plain_unit();
     lab.wait(LATER);
