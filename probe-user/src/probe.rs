@@ -102,17 +102,6 @@ mod tests {
 
     /// A probe of `target` with usual settings.
     pub(super) fn probe(kind: ProbeKind, target: &str) -> Probe {
-        Probe {
-            kind,
-            target: Secret::new(target),
-            interval: Duration::from_secs(10),
-            timeout: Duration::from_secs(5),
-            failures: 3,
-            slow: None,
-            expect_status: Vec::new(),
-            expect_body: None,
-            memory_percent: None,
-            auth_is_alive: false,
-        }
+        Probe::new(kind, Secret::new(target))
     }
 }

@@ -66,10 +66,6 @@ impl Service {
             summary: format!("its process lives, but it closed its listener on port {port}"),
         };
         let fault = Fault { since, detected: since, finding, evidence: vec![event], may_help: true };
-        if self.is_unit {
-            self.inspect(fault, None, turn);
-        } else {
-            self.fail(fault, turn);
-        }
+        self.fail_alive(fault, turn);
     }
 }

@@ -172,7 +172,7 @@ impl Service {
                 evidence: std::mem::take(&mut probe.evidence),
                 may_help: verdict::restart_may_help(failure),
             };
-            if self.is_unit { self.inspect(fault, None, turn) } else { self.fail(fault, turn) }
+            self.fail_alive(fault, turn);
         }
     }
 }

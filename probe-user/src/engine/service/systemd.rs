@@ -71,6 +71,15 @@ impl Service {
         turn.act(Effect::InspectUnit(self.id));
     }
 
+    /// A fault that no death explains: of a unit, only after systemd was asked about it.
+    pub(super) fn fail_alive<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
+        if self.is_unit {
+            self.inspect(fault, None, turn);
+        } else {
+            self.fail(fault, turn);
+        }
+    }
+
     /// Asks again.
     pub(super) fn inspect_again<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         if let Step::Inspect(inspection) = &mut self.step {
