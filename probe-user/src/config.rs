@@ -96,6 +96,32 @@ pub struct Service {
     pub restart: RestartPolicy,
     /// Above these it is degraded.
     pub limits: Limits,
+    /// What to do about failures that a restart of the service itself may not be the answer to.
+    pub policy: Policy,
+}
+
+/// What to do about failures that a restart of the service itself may not be the answer to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Another process of it died, and its main process lives.
+    pub worker_died: Response,
+    /// A store is full and refuses writes.
+    pub memory_full: Response,
+    /// A database has no connections left: here a restart is that of the service that holds most of them, never
+    /// of the database.
+    pub pool_exhausted: Response,
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Response {
+    /// Nothing; it is told as an event only.
+    Ignore,
+    /// Tell the receivers of alerts.
+    #[default]
+    Alert,
+    /// Restart.
+    Restart,
 }
 
 impl Service {
@@ -170,6 +196,8 @@ pub struct Probe {
     pub expect_body: Option<String>,
     /// Redis: percent of `maxmemory` above which it is degraded.
     pub memory_percent: Option<u8>,
+    /// Databases: percent of the connections there may be, above which too many are in use.
+    pub connections_percent: Option<u8>,
     /// A server that only asks for a password is up: true for discovered services, for which hostprobe has
     /// none.
     pub auth_is_alive: bool,

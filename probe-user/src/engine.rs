@@ -12,19 +12,23 @@ pub mod verdict;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 use service::Service;
 
 use crate::{
     clock::Timestamp,
     config,
     fact::{
-        EventId, Fact, Incident, IncidentId, Listener, Membership, OomKill, ProbeReport, ProcessExit,
-        ProcessKey, RestartMethod, ServiceId, ServiceState, UnitState,
+        AcceptQueue, EventId, Examination, Fact, Holder, Incident, IncidentId, Listener, Membership, OomKill,
+        PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, RestartMethod, Retransmits, ServiceId,
+        ServiceState, SocketError, Suspension, UnitState,
     },
 };
 
 /// Everything that can change a decision.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Observation {
     /// A service's main process runs.
     Running(ServiceId, ProcessKey),
@@ -46,10 +50,35 @@ pub enum Observation {
     Restarted(ServiceId, Result<(), String>),
     /// What a service's processes use.
     Usage(ServiceId, Usage),
+    /// A socket of a service had an error.
+    SocketError(SocketError, ServiceId, EventId),
+    /// Segments of a service had to be sent again.
+    Retransmits(Retransmits, ServiceId, EventId),
+    /// A listener of a service has no room for more connections.
+    AcceptQueue(AcceptQueue, ServiceId, EventId),
+    /// A service's main process was stopped by a signal.
+    Suspended(Suspension, ServiceId, EventId),
+    /// A service connects to another one.
+    Connected {
+        /// The one that connects.
+        client: ServiceId,
+        /// The one that it connects to.
+        server: ServiceId,
+    },
+    /// What a service's processes did while they were looked at; None if there were none to look at.
+    Examined(ServiceId, Option<Examination>),
+    /// What was seen of a service's processes was written to this file, or could not be, and why.
+    Snapshot(ServiceId, Result<String, String>),
+    /// Who listens on one of the ports a service wants; None if nobody does.
+    PortHolder(ServiceId, Option<PortHolder>),
+    /// Who holds the connections to a service, most first, as this host's sockets tell.
+    Holders(ServiceId, Vec<Holder>),
+    /// How hard the host is pressed.
+    Pressure(Pressure),
 }
 
 /// What a service's processes use together.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// Percent of one core since the last sample.
     pub cpu_percent: f64,
@@ -81,6 +110,30 @@ pub enum Effect {
     ProbeNow(ServiceId),
     /// Probe a service in quick succession until it answers.
     ProbeUntilWell(ServiceId),
+    /// Look twice at what a service's processes do; answered by [`Observation::Examined`].
+    Examine {
+        /// The service.
+        service: ServiceId,
+        /// Time between the two looks.
+        over: Duration,
+    },
+    /// Write down what can be seen of a service's processes, with its probes paused meanwhile; answered by
+    /// [`Observation::Snapshot`].
+    Snapshot(ServiceId),
+    /// Find out who listens on the ports a service wants; answered by [`Observation::PortHolder`].
+    FindPortHolder {
+        /// The service.
+        service: ServiceId,
+        /// The ports.
+        ports: Vec<u16>,
+    },
+    /// Find out whose connections to a service there are on this host; answered by [`Observation::Holders`].
+    FindHolders {
+        /// The service.
+        service: ServiceId,
+        /// Its ports.
+        ports: Vec<u16>,
+    },
     /// Tell the receivers of alerts.
     Alert {
         /// The incident as it stands.
@@ -104,11 +157,13 @@ pub struct ServiceView {
     /// Its state.
     pub state: ServiceState,
     /// How long the latest probe took.
-    pub response_time: Option<std::time::Duration>,
+    pub response_time: Option<Duration>,
     /// What is wrong with it, in a sentence.
     pub error: Option<String>,
     /// The incident that is open.
     pub incident: Option<Incident>,
+    /// What it depends on, declared or learned from its connections.
+    pub depends_on: Vec<ServiceId>,
 }
 
 /// All services and what is being done about them.
@@ -136,7 +191,17 @@ impl Engine {
             | Observation::Unit(id, _)
             | Observation::UnitUnknown(id, _)
             | Observation::Restarted(id, _)
-            | Observation::Usage(id, _) => *id,
+            | Observation::Usage(id, _)
+            | Observation::SocketError(_, id, _)
+            | Observation::Retransmits(_, id, _)
+            | Observation::AcceptQueue(_, id, _)
+            | Observation::Suspended(_, id, _)
+            | Observation::Connected { client: id, .. }
+            | Observation::Examined(id, _)
+            | Observation::Snapshot(id, _)
+            | Observation::PortHolder(id, _)
+            | Observation::Holders(id, _) => *id,
+            Observation::Pressure(_) => return,
         };
         let Some(service) = self.services.get_mut(id.0 as usize) else { return };
         let mut turn = Turn { now, out, incidents: &mut self.incidents };
@@ -151,6 +216,16 @@ impl Engine {
             Observation::UnitUnknown(_, error) => service.unit_unknown(&error, &mut turn),
             Observation::Restarted(_, outcome) => service.restarted(outcome, &mut turn),
             Observation::Usage(_, usage) => service.used(usage),
+            Observation::SocketError(..)
+            | Observation::Retransmits(..)
+            | Observation::AcceptQueue(..)
+            | Observation::Suspended(..)
+            | Observation::Connected { .. }
+            | Observation::Examined(..)
+            | Observation::Snapshot(..)
+            | Observation::PortHolder(..)
+            | Observation::Holders(..)
+            | Observation::Pressure(_) => {}
         }
         service.settle(&mut turn);
     }

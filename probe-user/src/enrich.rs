@@ -101,6 +101,7 @@ impl Enricher {
             status: ExitStatus::from_wait_status(record.status.0),
             sender,
             sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
+            sender_service: None,
             oom: record.oom_victim,
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
         };
@@ -118,6 +119,7 @@ impl Enricher {
             status: ExitStatus::from_wait_status(wait_status),
             sender: None,
             sent_signal: None,
+            sender_service: None,
             oom: false,
             max_rss_bytes: 0,
         }

@@ -3,11 +3,14 @@
 //! Every layer speaks these types. The kernel's records and `/proc` are turned into them, the engine
 //! decides on them, and [`crate::emit`] alone turns them into JSON.
 
+pub mod health;
 pub mod incident;
 pub mod probe;
 pub mod process;
+pub mod socket;
 pub mod unit;
 
+pub use health::{Examination, Pressure, ServerUsage, Share};
 pub use incident::{
     Action, AlertOutcome, Incident, IncidentId, Phase, Restart, RestartMethod, ServiceState, Severity,
     Timing, Verdict,
@@ -16,14 +19,19 @@ pub use probe::{ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport};
 pub use process::{
     Cgroup, ExitStatus, Listener, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
 };
+use serde::{Deserialize, Serialize};
+pub use socket::{
+    AcceptQueue, Direction, Holder, Peer, PortHolder, Protocol, Retransmits, SocketError, Suspension,
+    TcpState,
+};
 pub use unit::{UnitJob, UnitState};
 
 /// An event's place in the stream, from 1 at the daemon's start; evidence refers to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId(pub u64);
 
 /// A configured or discovered service, by its position in the running configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u32);
 
 /// One thing to be said in the event stream.
@@ -43,6 +51,16 @@ pub enum Fact {
     OomKill(OomKill, Option<Membership>),
     /// A service's listener came or went.
     Listener(Listener, ServiceId),
+    /// A socket of a service had an error, or several of the same kind.
+    SocketError(SocketError, ServiceId),
+    /// Segments of a service had to be sent again.
+    Retransmits(Retransmits, ServiceId),
+    /// A listener of a service has no room for more connections.
+    AcceptQueue(AcceptQueue, ServiceId),
+    /// A service's main process was stopped by a signal.
+    Suspension(Suspension, ServiceId),
+    /// The first service was seen to connect to a port of the second.
+    Dependency(ServiceId, ServiceId, u16),
     /// systemd's word on a unit, read to decide.
     Unit(UnitState, ServiceId),
     /// A probe's result worth telling.
@@ -67,7 +85,7 @@ pub enum Fact {
 }
 
 /// That a process belongs to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The service.
     pub service: ServiceId,
@@ -112,7 +130,7 @@ pub struct HookCoverage {
 }
 
 /// Where a fact was learned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// An eBPF program saw it happen.
     Ebpf,

@@ -41,6 +41,7 @@ impl Probe {
             expect_status: Vec::new(),
             expect_body: None,
             memory_percent: None,
+            connections_percent: None,
             auth_is_alive: false,
         }
     }

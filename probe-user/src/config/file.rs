@@ -11,7 +11,7 @@ use super::{
     template::Template,
     values::{Backoff, Budget, Format, Size, Table, Text, Whole},
 };
-use crate::fact::Severity;
+use crate::{config::Response, fact::Severity};
 
 /// A value that may be missing, with its place.
 pub(super) type At<T> = Option<Spanned<T>>;
@@ -80,6 +80,7 @@ pub(super) struct Service {
     pub(super) probe: Vec<Spanned<Table<Probe>>>,
     pub(super) restart: Option<Table<Restart>>,
     pub(super) limits: At<Table<Limits>>,
+    pub(super) policy: Option<Table<Policy>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -128,6 +129,16 @@ pub(super) struct Restart {
     pub(super) backoff: Option<Text<Backoff>>,
     pub(super) grace: Option<Text<Duration>>,
     pub(super) command: At<Vec<Spanned<String>>>,
+}
+
+/// What to do about failures: `"ignore"`, `"alert"` or `"restart"`; `"alert"` if not given.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Policy {
+    pub(super) worker_died: Option<Text<Response>>,
+    pub(super) memory_full: Option<Text<Response>>,
+    /// Here `"restart"` restarts the service that holds most of the connections.
+    pub(super) pool_exhausted: Option<Text<Response>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

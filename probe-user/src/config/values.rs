@@ -7,7 +7,10 @@ use serde::{
     de::{self, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{config::AlertFormat, fact::Severity};
+use crate::{
+    config::{AlertFormat, Response},
+    fact::Severity,
+};
 
 /// A value written as a string of its own form.
 pub(super) trait Written: Sized {
@@ -126,6 +129,19 @@ impl Written for Severity {
 
     fn read(text: &str) -> Option<Self> {
         [Self::Info, Self::Warning, Self::Critical].into_iter().find(|severity| severity.as_str() == text)
+    }
+}
+
+impl Written for Response {
+    const EXPECTED: &'static str = r#""ignore", "alert" or "restart""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "ignore" => Some(Self::Ignore),
+            "alert" => Some(Self::Alert),
+            "restart" => Some(Self::Restart),
+            _ => None,
+        }
     }
 }
 

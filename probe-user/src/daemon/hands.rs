@@ -82,6 +82,10 @@ impl Hands {
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
+            Effect::Examine { .. }
+            | Effect::Snapshot(_)
+            | Effect::FindPortHolder { .. }
+            | Effect::FindHolders { .. } => {}
             Effect::Alert { incident, resolved } => {
                 if let Some(alerter) = &self.alerter {
                     alerter.notify(Alert { incident, names: self.names.clone(), resolved });

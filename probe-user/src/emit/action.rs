@@ -35,6 +35,21 @@ pub enum Action {
     /// A service's listener is gone.
     #[serde(rename = "listener.down")]
     ListenerDown,
+    /// A socket of a service had an error: the first at once, then how many more there were.
+    #[serde(rename = "socket.error")]
+    SocketError,
+    /// Segments of a service had to be sent again, summed up per address.
+    #[serde(rename = "socket.retransmit")]
+    SocketRetransmit,
+    /// A listener of a service has no room for more connections.
+    #[serde(rename = "socket.backlog")]
+    SocketBacklog,
+    /// A service's main process was stopped by a signal: it lives and does nothing.
+    #[serde(rename = "process.suspend")]
+    ProcessSuspend,
+    /// A service was seen to connect to another one's port for the first time.
+    #[serde(rename = "service.dependency")]
+    ServiceDependency,
     /// What systemd says of a service's unit, read because a decision depends on it.
     #[serde(rename = "unit.state")]
     UnitState,
@@ -125,11 +140,14 @@ const INCIDENT: &[&str] = &[
     "incident.timing",
 ];
 const PROCESS: &[&str] = &["source", "process.name", "process.uptime_ms", "process.user", "process.oom"];
+const SOCKET: &[&str] =
+    &["source", "service.name", "socket.error", "socket.protocol", "socket.count", "client", "server"];
+const RETRANSMIT: &[&str] = &["source", "service.name", "retransmit"];
 const LISTENER: &[&str] = &["source", "service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,
@@ -138,6 +156,11 @@ impl Action {
         Self::ProcessOomKill,
         Self::ListenerUp,
         Self::ListenerDown,
+        Self::SocketError,
+        Self::SocketRetransmit,
+        Self::SocketBacklog,
+        Self::ProcessSuspend,
+        Self::ServiceDependency,
         Self::UnitState,
         Self::ProbeFail,
         Self::ProbeRecover,
@@ -166,6 +189,11 @@ impl Action {
             Fact::OomKill(..) => Self::ProcessOomKill,
             Fact::Listener(listener, _) if listener.up => Self::ListenerUp,
             Fact::Listener(..) => Self::ListenerDown,
+            Fact::SocketError(..) => Self::SocketError,
+            Fact::Retransmits(..) => Self::SocketRetransmit,
+            Fact::AcceptQueue(..) => Self::SocketBacklog,
+            Fact::Suspension(..) => Self::ProcessSuspend,
+            Fact::Dependency(..) => Self::ServiceDependency,
             Fact::Unit(..) => Self::UnitState,
             Fact::Probe(_, ProbeChange::Fail(_)) => Self::ProbeFail,
             Fact::Probe(_, ProbeChange::Recover(_)) => Self::ProbeRecover,
@@ -199,6 +227,11 @@ impl Action {
             Self::ProcessOomKill  => (Event, "process", "info", &["source", "process.name", "oom"]),
             Self::ListenerUp      => (Event, "network", "start", LISTENER),
             Self::ListenerDown    => (Event, "network", "end", LISTENER),
+            Self::SocketError     => (Event, "network", "error", SOCKET),
+            Self::SocketRetransmit => (Event, "network", "info", RETRANSMIT),
+            Self::SocketBacklog   => (Event, "network", "info", &["source", "service.name", "server", "accept_queue"]),
+            Self::ProcessSuspend  => (Event, "process", "change", &["source", "service.name", "process.received_signal"]),
+            Self::ServiceDependency => (Event, "network", "connection", &["source", "service.name", "dependency"]),
             Self::UnitState       => (State, "host", "info", &["source", "service.name", "unit"]),
             Self::ProbeFail       => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
             Self::ProbeRecover    => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
@@ -218,7 +251,9 @@ impl Action {
         let one_of: &[&str] = match self {
             Self::ProcessExit => &["process.exit_code", "process.exit_signal"],
             Self::AgentStart | Self::AgentReady | Self::AgentReload | Self::AgentStop
-            | Self::ProcessOomKill | Self::ListenerUp | Self::ListenerDown | Self::UnitState
+            | Self::ProcessOomKill | Self::ListenerUp | Self::ListenerDown | Self::SocketError
+            | Self::SocketRetransmit | Self::SocketBacklog | Self::ProcessSuspend
+            | Self::ServiceDependency | Self::UnitState
             | Self::ProbeFail | Self::ProbeRecover | Self::ProbeSlow | Self::ServiceState
             | Self::IncidentOpen | Self::IncidentUpdate | Self::IncidentResolve
             | Self::RestartRequest | Self::RestartDone | Self::RestartFail | Self::RestartHold

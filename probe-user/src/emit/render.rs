@@ -2,6 +2,7 @@
 
 mod incident;
 mod process;
+mod socket;
 mod watch;
 
 use std::time::Duration;
@@ -56,6 +57,11 @@ impl Renderer<'_> {
             Fact::ProcessExit(exit, of) => self.process_exit(&mut record, exit, *of),
             Fact::OomKill(kill, of) => self.oom_kill(&mut record, kill, *of),
             Fact::Listener(listener, service) => self.listener(&mut record, listener, *service),
+            Fact::SocketError(error, service) => self.socket_error(&mut record, error, *service),
+            Fact::Retransmits(count, service) => self.retransmits(&mut record, count, *service),
+            Fact::AcceptQueue(queue, service) => self.accept_queue(&mut record, queue, *service),
+            Fact::Suspension(stop, service) => self.suspension(&mut record, stop, *service),
+            Fact::Dependency(client, server, port) => self.dependency(&mut record, *client, *server, *port),
             Fact::Unit(unit, service) => self.unit(&mut record, unit, *service),
             Fact::Probe(report, change) => self.probe(&mut record, report, *change),
             Fact::ServiceState(service, state, previous, why) => {
@@ -97,7 +103,12 @@ impl Renderer<'_> {
             cgroup: None,
             container: None,
             oom: None,
+            client: None,
             server: None,
+            socket: None,
+            retransmit: None,
+            accept_queue: None,
+            dependency: None,
             unit: None,
             probe: None,
             restart: None,
@@ -152,12 +163,17 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         Fact::ProcessExit(exit, _) => Some(exit.at),
         Fact::OomKill(kill, _) => Some(kill.at),
         Fact::Listener(listener, _) => Some(listener.at),
+        Fact::SocketError(error, _) => Some(error.at),
+        Fact::Retransmits(count, _) => Some(count.at),
+        Fact::AcceptQueue(queue, _) => Some(queue.at),
+        Fact::Suspension(stop, _) => Some(stop.at),
         Fact::Unit(unit, _) => Some(unit.at),
         Fact::Probe(report, _) => Some(report.at),
         Fact::AgentStart(_)
         | Fact::AgentReady(_)
         | Fact::AgentReload(_)
         | Fact::AgentStop(_)
+        | Fact::Dependency(..)
         | Fact::ServiceState(..)
         | Fact::Incident(..)
         | Fact::Restart(_)

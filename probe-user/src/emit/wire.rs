@@ -5,15 +5,20 @@
 
 mod incident;
 mod process;
+mod socket;
 mod watch;
 mod word;
 
 pub use incident::{Alert, AlertStatus, Cause, Incident, Restart, Timing};
 pub use process::{
-    Cgroup, Container, ExitSignal, Oom, OomTrigger, Parent, Process, Sender, SenderOrigin, Server, User,
+    Cgroup, Container, ExitSignal, Oom, OomTrigger, Parent, Process, Sender, SenderOrigin, User,
 };
+pub use socket::{AcceptQueue, Dependency, Endpoint, Retransmit, Socket};
 pub use watch::{Coverage, ErrorText, File, Loss, Probe, SelfTest, Unit, UnitJob, Watching};
-pub use word::{OomScope, ProbeError, ProbeKind, RestartMethod, ServiceState, Severity, Source, Verdict};
+pub use word::{
+    Direction, OomScope, ProbeError, ProbeKind, Protocol, RestartMethod, ServiceState, Severity, Source,
+    Verdict,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,9 +70,24 @@ pub struct Record {
     /// The OOM killer's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<Oom>,
-    /// The address of a listener.
+    /// The side of a connection that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub server: Option<Server>,
+    pub client: Option<Endpoint>,
+    /// The side of a connection that was asked, or the address of a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Endpoint>,
+    /// An error of a socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<Socket>,
+    /// Segments that had to be sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retransmit: Option<Retransmit>,
+    /// The connections that wait to be accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_queue: Option<AcceptQueue>,
+    /// The service that another one depends on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dependency: Option<Dependency>,
     /// systemd's word on the service's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,

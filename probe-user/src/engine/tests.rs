@@ -9,7 +9,7 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
-    config::{Exec, Identity, Limits, Probe, RestartPolicy, Secret},
+    config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
         Action, ExitStatus, Phase, ProbeFailure, ProbeKind, ProbeOutcome, Process, Restart, Sender, Severity,
         Source, UnitJob, Verdict,
@@ -53,6 +53,7 @@ impl Lab {
             probes,
             restart,
             limits: Limits { threads: Some(10), ..Limits::default() },
+            policy: Policy::default(),
         };
         let now = at(1000);
         let engine = Engine::new(&[service], observe, now);
@@ -96,6 +97,7 @@ impl Lab {
             target: "http://127.0.0.1:8080/".into(),
             duration: Duration::from_millis(1),
             outcome,
+            server: None,
         }));
     }
 
@@ -183,6 +185,7 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         status,
         sent_signal: sender.as_ref().and(signal),
         sender,
+        sender_service: None,
         oom: false,
         max_rss_bytes: 0,
     }
@@ -208,6 +211,7 @@ fn http_probe() -> Probe {
         expect_status: vec![],
         expect_body: None,
         memory_percent: None,
+        connections_percent: None,
         auth_is_alive: false,
     }
 }

@@ -107,6 +107,7 @@ pub const fn restart_may_help(failure: ProbeFailure) -> bool {
     match failure {
         ProbeFailure::Refused
         | ProbeFailure::Timeout
+        | ProbeFailure::ConnectTimeout
         | ProbeFailure::Reset
         | ProbeFailure::Status
         | ProbeFailure::Body
@@ -116,7 +117,10 @@ pub const fn restart_may_help(failure: ProbeFailure) -> bool {
         | ProbeFailure::Tls
         | ProbeFailure::Auth
         | ProbeFailure::TooManyConnections
+        | ProbeFailure::Connections
         | ProbeFailure::Memory
+        | ProbeFailure::MemoryFull
+        | ProbeFailure::Replication
         | ProbeFailure::Local => false,
     }
 }

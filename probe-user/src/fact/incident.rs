@@ -24,6 +24,26 @@ pub enum Verdict {
     Unhealthy,
     /// It failed again after each restart its budget allows.
     CrashLoop,
+    /// Another process of it died, and its main process lives.
+    WorkerDied,
+    /// Its process lives and does not answer.
+    Hung,
+    /// It answers, later than it should.
+    Slow,
+    /// It fails because the host, or its share of it, is overloaded.
+    Overloaded,
+    /// What it depends on has failed.
+    DependencyDown,
+    /// What it depends on is well again, and it is not.
+    Unhealed,
+    /// A database has no connections left, or nearly none.
+    PoolExhausted,
+    /// A store is full and refuses writes.
+    MemoryFull,
+    /// The network, or another host, does not answer.
+    Network,
+    /// It uses more than it should.
+    LimitExceeded,
 }
 
 impl Verdict {
@@ -38,6 +58,16 @@ impl Verdict {
             Self::NotListening => "not_listening",
             Self::Unhealthy => "unhealthy",
             Self::CrashLoop => "crash_loop",
+            Self::WorkerDied => "worker_died",
+            Self::Hung => "hung",
+            Self::Slow => "slow",
+            Self::Overloaded => "overloaded",
+            Self::DependencyDown => "dependency_down",
+            Self::Unhealed => "unhealed",
+            Self::PoolExhausted => "pool_exhausted",
+            Self::MemoryFull => "memory_full",
+            Self::Network => "network",
+            Self::LimitExceeded => "limit_exceeded",
         }
     }
 }
@@ -155,6 +185,8 @@ pub struct Incident {
     pub timing: Timing,
     /// How many restarts were tried for it.
     pub attempts: u32,
+    /// The file with what was seen of its processes before they were ended, if there is one.
+    pub snapshot: Option<String>,
 }
 
 /// The way a service is restarted.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use super::ServiceId;
+use serde::{Deserialize, Serialize};
+
+use super::{ServerUsage, ServiceId};
 use crate::clock::Timestamp;
 
 /// A probe's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProbeKind {
     /// An HTTP or HTTPS request.
     Http,
@@ -34,12 +36,14 @@ impl ProbeKind {
 }
 
 /// Why a probe failed; the kind decides whether a restart could help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProbeFailure {
     /// ECONNREFUSED: nothing listens.
     Refused,
-    /// No answer within the timeout.
+    /// The connection was made, and no answer came within the timeout.
     Timeout,
+    /// No connection within the timeout: nothing came back, or the accept queue is full.
+    ConnectTimeout,
     /// The connection was reset or closed before the answer was whole.
     Reset,
     /// ENETUNREACH, EHOSTUNREACH: no way there.
@@ -58,8 +62,14 @@ pub enum ProbeFailure {
     Auth,
     /// The server refuses for lack of free connections.
     TooManyConnections,
+    /// More of the server's connections are in use than the probe allows.
+    Connections,
     /// The server answers, but uses more memory than the probe allows; a restart is no answer to that.
     Memory,
+    /// The server's memory is full, and it refuses to take more.
+    MemoryFull,
+    /// A replica has lost the server it copies.
+    Replication,
     /// The probe could not be made, for a fault on our side.
     Local,
 }
@@ -70,6 +80,7 @@ impl ProbeFailure {
         match self {
             Self::Refused => "refused",
             Self::Timeout => "timeout",
+            Self::ConnectTimeout => "connect_timeout",
             Self::Reset => "reset",
             Self::Unreachable => "unreachable",
             Self::Dns => "dns",
@@ -79,14 +90,17 @@ impl ProbeFailure {
             Self::Protocol => "protocol",
             Self::Auth => "auth",
             Self::TooManyConnections => "too_many_connections",
+            Self::Connections => "connections",
             Self::Memory => "memory",
+            Self::MemoryFull => "memory_full",
+            Self::Replication => "replication",
             Self::Local => "local",
         }
     }
 }
 
 /// How a probe ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeOutcome {
     /// The service answered as it should; whether in time is for the engine to say.
     Ok,
@@ -97,7 +111,7 @@ pub enum ProbeOutcome {
 }
 
 /// One run of one probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// The service it belongs to.
     pub service: ServiceId,
@@ -113,4 +127,6 @@ pub struct ProbeReport {
     pub duration: Duration,
     /// How it ended.
     pub outcome: ProbeOutcome,
+    /// What the server said of its own resources, where it was asked.
+    pub server: Option<ServerUsage>,
 }

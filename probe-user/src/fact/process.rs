@@ -2,11 +2,13 @@
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use super::Source;
+use serde::{Deserialize, Serialize};
+
+use super::{ServiceId, Source};
 use crate::clock::Timestamp;
 
 /// A process without the ambiguity of a reused pid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// Thread group id in the initial pid namespace.
     pub pid: u32,
@@ -28,7 +30,7 @@ impl ProcessKey {
 }
 
 /// A control group: its id and where it stands in its hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Inode number of its directory.
     pub id: u64,
@@ -37,7 +39,7 @@ pub struct Cgroup {
 }
 
 /// What is known of a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its identity.
     pub key: ProcessKey,
@@ -77,7 +79,7 @@ impl Process {
 }
 
 /// How a process ended, as `wait` would tell its parent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It exited by itself with this code.
     Code(u8),
@@ -127,7 +129,7 @@ pub fn signal_name(number: u8) -> String {
 }
 
 /// Who sent the signal that ended a process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sender {
     /// Another process.
     Process {
@@ -147,7 +149,7 @@ pub enum Sender {
 }
 
 /// A process that ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessExit {
     /// When its last thread exited.
     pub at: Timestamp,
@@ -161,6 +163,8 @@ pub struct ProcessExit {
     pub sender: Option<Sender>,
     /// The number of that signal.
     pub sent_signal: Option<u8>,
+    /// The service that sender belongs to, if it is watched.
+    pub sender_service: Option<ServiceId>,
     /// The OOM killer chose it.
     pub oom: bool,
     /// Largest resident set it had, in bytes; 0 if not known.
@@ -183,7 +187,7 @@ impl ProcessExit {
 }
 
 /// Whose memory ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OomScope {
     /// A memory cgroup reached its limit.
     Memcg,
@@ -208,7 +212,7 @@ impl OomScope {
 }
 
 /// A process that the OOM killer chose; its exit follows.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OomKill {
     /// When it was chosen.
     pub at: Timestamp,
@@ -235,7 +239,7 @@ pub struct OomKill {
 }
 
 /// A TCP socket that began or ceased to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
     /// When it changed.
     pub at: Timestamp,

@@ -1,10 +1,12 @@
 //! What systemd says of a unit.
 
+use serde::{Deserialize, Serialize};
+
 use super::ProcessKey;
 use crate::clock::Timestamp;
 
 /// A job systemd has queued for a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitJob {
     /// Its id.
     pub id: u32,
@@ -16,7 +18,7 @@ pub struct UnitJob {
 ///
 /// All of it is one snapshot: systemd answered with everything at once. Its own moments (`active_exit`,
 /// `main_started`, `main_exited`, `changed`) are exact among themselves, since one thread takes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitState {
     /// When it was read.
     pub at: Timestamp,

@@ -12,7 +12,7 @@ use std::{
 pub use self::toml::to_toml;
 use super::{ProcReader, ReadError};
 use crate::{
-    config::{Identity, Limits, Matcher, Probe, RestartPolicy, Secret, Service},
+    config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Secret, Service},
     fact::{ProbeKind, Process},
 };
 
@@ -128,6 +128,7 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
         probes: file.and_then(|file| probe(file, &ports, sockets)).into_iter().collect(),
         restart: RestartPolicy::default(),
         limits: Limits::default(),
+        policy: Policy::default(),
     };
     Found { service, unit, ports }
 }

@@ -25,7 +25,7 @@ impl Failure {
                 format!("{peer} closed the connection before its answer was whole")
             }
             ProbeFailure::Reset => format!("{peer} reset the connection before its answer was whole"),
-            ProbeFailure::Timeout => format!("{peer} did not answer: {error}"),
+            ProbeFailure::Timeout | ProbeFailure::ConnectTimeout => format!("{peer} did not answer: {error}"),
             ProbeFailure::Unreachable => format!("{peer} cannot be reached: {error}"),
             ProbeFailure::Local => format!("cannot probe {peer} from this host: {error}"),
             ProbeFailure::Tls => format!("no TLS session with {peer}: {error}"),
@@ -35,7 +35,10 @@ impl Failure {
             | ProbeFailure::Protocol
             | ProbeFailure::Auth
             | ProbeFailure::TooManyConnections
-            | ProbeFailure::Memory => format!("{peer} answered wrongly: {error}"),
+            | ProbeFailure::Connections
+            | ProbeFailure::Memory
+            | ProbeFailure::MemoryFull
+            | ProbeFailure::Replication => format!("{peer} answered wrongly: {error}"),
         };
         Self { kind, text }
     }

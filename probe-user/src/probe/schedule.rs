@@ -179,6 +179,7 @@ impl Task {
                 target: self.target.clone(),
                 duration,
                 outcome,
+                server: None,
             };
             if self.reports.send(report).await.is_err() {
                 return;

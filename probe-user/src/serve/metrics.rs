@@ -190,6 +190,11 @@ impl Metrics {
             | Fact::AgentReload(_)
             | Fact::AgentStop(_)
             | Fact::Listener(..)
+            | Fact::SocketError(..)
+            | Fact::Retransmits(..)
+            | Fact::AcceptQueue(..)
+            | Fact::Suspension(..)
+            | Fact::Dependency(..)
             | Fact::Unit(..)
             | Fact::Incident(Phase::Update, _) => {}
         }

@@ -33,6 +33,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         since: Timestamp::now(),
         timing: Timing::default(),
         attempts: 0,
+        snapshot: None,
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);
     Alert { incident, names, resolved: false }

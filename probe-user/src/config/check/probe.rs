@@ -50,7 +50,7 @@ pub(super) fn probe(
     let slow = time(&written.slow, "slow", Duration::from_millis(1)..=HOUR, found);
     let failures = whole(&written.failures, "failures", 1..=1000, found);
     let memory_percent = whole(&written.memory_percent, "memory_percent", 1..=100, found);
-    whole::<u8>(&written.connections_percent, "connections_percent", 1..=100, found);
+    let connections_percent = whole(&written.connections_percent, "connections_percent", 1..=100, found);
     let (expect_status, expect_body) = expect(&written.expect, found);
 
     let (kind, target) = target?;
@@ -63,6 +63,7 @@ pub(super) fn probe(
         expect_status,
         expect_body,
         memory_percent,
+        connections_percent,
         ..defaults
     };
     remark_on_times(&probe, written, found);

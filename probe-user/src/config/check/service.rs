@@ -6,11 +6,11 @@ use toml::Spanned;
 
 use super::{Outside, absolute, command, dependency, probe::probe, whole};
 use crate::config::{
-    Exec, Identity, Limits, Matcher, RestartPolicy, Service,
+    Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service,
     error::Findings,
     file::{self, At},
     unsupported::Unsupported,
-    values::{Table, quote},
+    values::{Table, Text, quote},
 };
 
 /// The services as far as they are valid, in the order of the file.
@@ -53,6 +53,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
     Service {
         restart: restart(written, identity.as_ref(), found),
         limits: limits(&written.limits, found),
+        policy: policy(written),
         identity: identity.unwrap_or(Identity::Remote),
         depends_on: Vec::new(),
         critical: written.critical.unwrap_or(true),
@@ -195,6 +196,16 @@ fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Fin
         Identity::Match(_) | Identity::Unit(_) | Identity::Exec(_) => {}
     }
     policy
+}
+
+fn policy(written: &file::Service) -> Policy {
+    let Some(Table(written)) = &written.policy else { return Policy::default() };
+    let response = |written: &Option<Text<Response>>| written.as_ref().map_or(Response::default(), |it| it.0);
+    Policy {
+        worker_died: response(&written.worker_died),
+        memory_full: response(&written.memory_full),
+        pool_exhausted: response(&written.pool_exhausted),
+    }
 }
 
 fn limits(written: &At<Table<file::Limits>>, found: &mut Findings) -> Limits {

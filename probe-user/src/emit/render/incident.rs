@@ -28,6 +28,7 @@ impl Renderer<'_> {
             since: Some(wall(incident.since)),
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
+            snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
         }
     }
 

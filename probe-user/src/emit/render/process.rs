@@ -86,7 +86,7 @@ impl Renderer<'_> {
         record.source = Some(wire::Source::Ebpf);
         record.service = Some(self.service(service));
         record.process = Some(self.bare_process(listener.process));
-        record.server = Some(wire::Server { ip: listener.address.to_string(), port: listener.port });
+        record.server = Some(wire::Endpoint { ip: listener.address.to_string(), port: listener.port });
     }
 
     /// Fills in what belongs to a process but stands beside it, and returns the rest.
@@ -109,7 +109,7 @@ impl Renderer<'_> {
         }
     }
 
-    fn bare_process(&self, key: ProcessKey) -> wire::Process {
+    pub(super) fn bare_process(&self, key: ProcessKey) -> wire::Process {
         let boot = self.origin.boot_id.split('-').next().unwrap_or_default();
         wire::Process {
             pid: key.pid,
@@ -130,7 +130,7 @@ impl Renderer<'_> {
         }
     }
 
-    fn signal(
+    pub(super) fn signal(
         &self,
         number: u8,
         core_dumped: bool,

@@ -1,15 +1,19 @@
 //! One fact of each kind, and some of several.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
     fact::{
-        Action, AgentReady, AlertOutcome, Cgroup, EventId, ExitStatus, Fact, HookCoverage, Incident,
-        IncidentId, Listener, Membership, OomKill, OomScope, Phase, ProbeChange, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Restart, RestartMethod, Sender,
-        ServiceId, ServiceState, Severity, Source, Timing, UnitJob, UnitState, Verdict,
+        AcceptQueue, Action, AgentReady, AlertOutcome, Cgroup, Direction, EventId, ExitStatus, Fact,
+        HookCoverage, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Peer, Phase,
+        ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey,
+        Protocol, Restart, RestartMethod, Retransmits, Sender, ServiceId, ServiceState, Severity,
+        SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
     },
 };
 
@@ -55,6 +59,7 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         status,
         sender,
         sent_signal,
+        sender_service: None,
         oom: false,
         max_rss_bytes: 1 << 20,
     }
@@ -105,6 +110,7 @@ fn an_incident() -> Incident {
         since: START,
         timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
         attempts: 1,
+        snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
     }
 }
 
@@ -142,6 +148,41 @@ fn listener(up: bool) -> Fact {
     Fact::Listener(Listener { at: START, up, address: Ipv4Addr::LOCALHOST.into(), port: 80, process }, API)
 }
 
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, host], port))
+}
+
+fn socket_error(direction: Direction) -> Fact {
+    let error = SocketError {
+        at: START,
+        source: Source::Ebpf,
+        errno: 111,
+        transition: Some((TcpState::SynSent, TcpState::Close)),
+        protocol: Protocol::Tcp,
+        direction,
+        local: address(1, 40000),
+        remote: address(2, 6379),
+        peer: Peer::Service(WEB),
+        process: Some(process().key),
+        count: 3,
+        age: Some(Duration::from_millis(2)),
+    };
+    Fact::SocketError(error, API)
+}
+
+fn retransmits() -> Retransmits {
+    Retransmits { at: START, source: Source::Ebpf, remote: address(2, 443), peer: Peer::Remote, count: 4 }
+}
+
+fn accept_queue() -> AcceptQueue {
+    let address = Ipv4Addr::LOCALHOST.into();
+    AcceptQueue { at: START, source: Source::Ebpf, address, port: 80, waiting: 129, backlog: 128 }
+}
+
+fn suspension() -> Suspension {
+    Suspension { at: START, process: process().key, signal: 19, sender: Some(bash()) }
+}
+
 fn unit() -> UnitState {
     UnitState {
         at: START,
@@ -169,6 +210,7 @@ fn probe(outcome: ProbeOutcome, change: ProbeChange) -> Fact {
         target: "http://127.0.0.1/health".to_owned(),
         duration: Duration::from_nanos(1_234_567),
         outcome,
+        server: None,
     };
     Fact::Probe(report, change)
 }
@@ -235,6 +277,12 @@ pub fn facts() -> Vec<Fact> {
         Fact::OomKill(oom_kill(), MAIN),
         listener(true),
         listener(false),
+        socket_error(Direction::Outbound),
+        socket_error(Direction::Inbound),
+        Fact::Retransmits(retransmits(), API),
+        Fact::AcceptQueue(accept_queue(), API),
+        Fact::Suspension(suspension(), API),
+        Fact::Dependency(API, WEB, 8080),
         Fact::Unit(unit(), API),
         probe(refused(), ProbeChange::Fail(3)),
         probe(ProbeOutcome::Ok, ProbeChange::Recover(3)),

@@ -43,6 +43,9 @@ pub struct Incident {
     /// How long each step took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
+    /// The file with what was seen of the service's processes before they were ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
 }
 
 /// Where the cause of an incident lies.

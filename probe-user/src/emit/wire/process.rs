@@ -169,13 +169,3 @@ pub struct OomTrigger {
     /// Its name (`comm`).
     pub name: String,
 }
-
-/// The address of a listener.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Server {
-    /// The local address; `0.0.0.0` or `::` where it listens on all.
-    pub ip: String,
-    /// The local TCP port.
-    pub port: u16,
-}

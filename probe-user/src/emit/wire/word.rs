@@ -65,6 +65,26 @@ words! {
         Unhealthy,
         /// It failed again after each restart its budget allows.
         CrashLoop,
+        /// Another process of it died, and its main process lives.
+        WorkerDied,
+        /// Its process lives and does not answer.
+        Hung,
+        /// It answers, later than it should.
+        Slow,
+        /// It fails because the host, or its share of it, is overloaded: restarts are held.
+        Overloaded,
+        /// What it depends on has failed: `incident.cause` names it.
+        DependencyDown,
+        /// What it depends on is well again, and it is not.
+        Unhealed,
+        /// A database has no connections left, or nearly none.
+        PoolExhausted,
+        /// A store is full and refuses writes.
+        MemoryFull,
+        /// The network, or another host, does not answer.
+        Network,
+        /// It uses more than its limits allow.
+        LimitExceeded,
     }
 }
 
@@ -129,6 +149,30 @@ words! {
 }
 
 words! {
+    /// A socket's protocol.
+    Protocol from fact::Protocol {
+        /// TCP.
+        Tcp,
+        /// UDP.
+        Udp,
+        /// ICMP and ICMPv6.
+        Icmp,
+        /// Any other.
+        Other,
+    }
+}
+
+words! {
+    /// Who asked for a connection, as seen by the service that the event is about.
+    Direction from fact::Direction {
+        /// It did: it is the client.
+        Outbound,
+        /// The other side did: it is the server.
+        Inbound,
+    }
+}
+
+words! {
     /// A probe's protocol.
     ProbeKind from fact::ProbeKind {
         /// An HTTP or HTTPS request.
@@ -149,8 +193,10 @@ words! {
     ProbeError from fact::ProbeFailure {
         /// ECONNREFUSED: nothing listens.
         Refused,
-        /// No answer within the timeout.
+        /// The connection was made, and no answer came within the timeout.
         Timeout,
+        /// No connection within the timeout.
+        ConnectTimeout,
         /// The connection was reset or closed before the answer was whole.
         Reset,
         /// No way there.
@@ -169,8 +215,14 @@ words! {
         Auth,
         /// The server refuses for lack of free connections.
         TooManyConnections,
+        /// More of the server's connections are in use than the probe allows.
+        Connections,
         /// The server's memory is used above the probe's limit.
         Memory,
+        /// The server's memory is full, and it refuses to take more.
+        MemoryFull,
+        /// A replica has lost the server it copies.
+        Replication,
         /// The probe could not be made, for a fault on the daemon's side.
         Local,
     }
@@ -194,6 +246,8 @@ mod tests {
         check(ServiceState::pairs());
         check(RestartMethod::pairs());
         check(OomScope::pairs());
+        check(Protocol::pairs());
+        check(Direction::pairs());
         check(ProbeKind::pairs());
         check(ProbeError::pairs());
     }

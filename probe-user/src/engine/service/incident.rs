@@ -71,6 +71,7 @@ impl Service {
                     since: fault.since,
                     timing: Timing::default(),
                     attempts: 0,
+                    snapshot: None,
                 };
                 let mut open =
                     Open { incident, alert_at: Some(turn.now.plus(ALERT_PATIENCE)), alerted: false };
@@ -151,12 +152,21 @@ impl Service {
         match verdict {
             Verdict::Stopped => Severity::Info,
             Verdict::CrashLoop => Severity::Critical,
+            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => {
+                Severity::Warning
+            }
             Verdict::Crashed
             | Verdict::Exited
             | Verdict::OomKilled
             | Verdict::Killed
             | Verdict::NotListening
-            | Verdict::Unhealthy => {
+            | Verdict::Unhealthy
+            | Verdict::Hung
+            | Verdict::DependencyDown
+            | Verdict::Unhealed
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::Network => {
                 if self.critical {
                     Severity::Critical
                 } else {

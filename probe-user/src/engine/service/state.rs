@@ -126,6 +126,7 @@ impl Service {
             response_time: self.probes.iter().filter_map(|probe| probe.took).max(),
             error: (self.state != ServiceState::Healthy).then_some(why),
             incident: self.incident.as_ref().map(|open| open.incident.clone()),
+            depends_on: Vec::new(),
         }
     }
 

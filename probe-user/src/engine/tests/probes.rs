@@ -86,6 +86,7 @@ fn an_answer_to_the_process_before_does_not_prove_the_new_one_well() {
         target: String::new(),
         duration: Duration::from_millis(20),
         outcome: ProbeOutcome::Ok,
+        server: None,
     };
     lab.see(Observation::Probe(stale));
     assert_eq!(lab.incidents().len(), 1);

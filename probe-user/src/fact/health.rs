@@ -1,0 +1,96 @@
+//! How a process, a service and the host fare: what is read when a probe fails, and from time to time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AcceptQueue, Holder};
+use crate::clock::Timestamp;
+
+/// What a service's processes did while they were looked at twice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Examination {
+    /// When the second look was taken.
+    pub at: Timestamp,
+    /// Time between the two looks.
+    pub over: Duration,
+    /// Threads of all its processes.
+    pub threads: u32,
+    /// The main process is stopped by a signal (state `T`).
+    pub stopped: bool,
+    /// A debugger holds the main process (state `t`).
+    pub traced: bool,
+    /// Threads that wait in the kernel and cannot be interrupted (state `D`) at both looks.
+    pub uninterruptible: u32,
+    /// What such a thread waits for (`/proc/PID/wchan`), where that can be read.
+    pub wait_channel: Option<String>,
+    /// CPU time all of them used.
+    pub cpu: Duration,
+    /// Time they were ready to run and had no CPU (`/proc/PID/schedstat`).
+    pub run_delay: Duration,
+    /// Context switches of all of them.
+    pub switches: u64,
+    /// The fullest accept queue of its listeners at the first look.
+    pub queue_before: Option<AcceptQueue>,
+    /// The same listener's at the second look.
+    pub queue: Option<AcceptQueue>,
+    /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
+    pub cgroup_pressure: Option<f64>,
+}
+
+impl Examination {
+    /// Whether its processes did anything at all.
+    pub fn progressed(&self) -> bool {
+        self.switches > 0 || !self.cpu.is_zero()
+    }
+
+    /// Whether connections wait to be accepted, and no fewer than before.
+    pub fn queue_grows(&self) -> bool {
+        match (self.queue_before, self.queue) {
+            (Some(before), Some(after)) => after.waiting > 0 && after.waiting >= before.waiting,
+            _ => false,
+        }
+    }
+}
+
+/// How hard the host is pressed, since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// When it was read.
+    pub at: Timestamp,
+    /// Share of the time, 0 to 1, that some task waited for a CPU (PSI `some`); None where there is no PSI.
+    pub cpu: Option<f64>,
+    /// Share of the time that all tasks waited for memory (PSI `full`).
+    pub memory: Option<f64>,
+    /// Share of the time that all tasks waited for a disk (PSI `full`).
+    pub io: Option<f64>,
+    /// By how much the daemon's own control probe was late.
+    pub late: Duration,
+}
+
+/// What a database says of its own resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerUsage {
+    /// Connections in use, and how many there may be.
+    pub connections: Option<Share>,
+    /// Memory in use, and how much there may be, in bytes.
+    pub memory: Option<Share>,
+    /// Who holds most connections, most first.
+    pub holders: Vec<Holder>,
+}
+
+/// A part of a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// In use.
+    pub used: u64,
+    /// At most.
+    pub most: u64,
+}
+
+impl Share {
+    /// Percent in use; 0 of nothing.
+    pub fn percent(self) -> f64 {
+        if self.most == 0 { 0.0 } else { self.used as f64 * 100.0 / self.most as f64 }
+    }
+}

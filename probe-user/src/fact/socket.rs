@@ -1,0 +1,273 @@
+//! Sockets: what went wrong with them, who connects to whom, and who holds what others want.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ProcessKey, Sender, ServiceId, Source};
+use crate::clock::Timestamp;
+
+/// A state of a TCP connection, as in `include/net/tcp_states.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TcpState {
+    /// Open for data.
+    Established,
+    /// Asked for, not answered yet.
+    SynSent,
+    /// Answered, not confirmed yet.
+    SynRecv,
+    /// Closed on this side.
+    FinWait1,
+    /// Closed on this side, which the other side knows.
+    FinWait2,
+    /// Waits for stray segments.
+    TimeWait,
+    /// Closed.
+    Close,
+    /// Closed on the other side.
+    CloseWait,
+    /// Closed on both sides, which the other side does not know yet.
+    LastAck,
+    /// Takes connections.
+    Listen,
+    /// Closed on both sides at once.
+    Closing,
+    /// A request for a connection.
+    NewSynRecv,
+}
+
+impl TcpState {
+    /// The state with this number in the kernel; None for a number there is none for.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 => Self::SynRecv,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            7 => Self::Close,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            12 => Self::NewSynRecv,
+            _ => return None,
+        })
+    }
+
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::SynSent => "syn_sent",
+            Self::SynRecv => "syn_recv",
+            Self::FinWait1 => "fin_wait1",
+            Self::FinWait2 => "fin_wait2",
+            Self::TimeWait => "time_wait",
+            Self::Close => "close",
+            Self::CloseWait => "close_wait",
+            Self::LastAck => "last_ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+            Self::NewSynRecv => "new_syn_recv",
+        }
+    }
+}
+
+/// A socket's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6, as of ping sockets and raw ones.
+    Icmp,
+    /// Any other.
+    Other,
+}
+
+impl Protocol {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Icmp => "icmp",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// Who asked for a connection, as seen by the socket's owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Direction {
+    /// The owner did: it is the client.
+    Outbound,
+    /// The other side did: the owner is the server.
+    Inbound,
+}
+
+impl Direction {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// What the other side of a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Peer {
+    /// A service that is watched, on this host or elsewhere.
+    Service(ServiceId),
+    /// Something else on this host.
+    Local,
+    /// Another host, or another network namespace.
+    Remote,
+}
+
+/// An error of a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketError {
+    /// When it happened; for several, when the last did.
+    pub at: Timestamp,
+    /// Who told.
+    pub source: Source,
+    /// The error's number (`errno(3)`), such as 111 for ECONNREFUSED.
+    pub errno: u16,
+    /// For TCP, the change of state it came with.
+    pub transition: Option<(TcpState, TcpState)>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Who asked for the connection.
+    pub direction: Direction,
+    /// The socket's own address.
+    pub local: SocketAddr,
+    /// The address of the other side; of a socket that is not connected, unspecified.
+    pub remote: SocketAddr,
+    /// What the other side is.
+    pub peer: Peer,
+    /// The process that owns the socket, where that is known.
+    pub process: Option<ProcessKey>,
+    /// How many there were: 1 for the first, then those of the same kind since the last event.
+    pub count: u64,
+    /// How long after the connection was asked for it came, where that is known.
+    pub age: Option<Duration>,
+}
+
+/// The usual name of an error number, such as `ECONNREFUSED`.
+pub fn errno_name(errno: u16) -> String {
+    let name = match i32::from(errno) {
+        libc::ECONNREFUSED => "ECONNREFUSED",
+        libc::ECONNRESET => "ECONNRESET",
+        libc::ECONNABORTED => "ECONNABORTED",
+        libc::ETIMEDOUT => "ETIMEDOUT",
+        libc::EHOSTUNREACH => "EHOSTUNREACH",
+        libc::EHOSTDOWN => "EHOSTDOWN",
+        libc::ENETUNREACH => "ENETUNREACH",
+        libc::ENETDOWN => "ENETDOWN",
+        libc::EPIPE => "EPIPE",
+        libc::EPROTO => "EPROTO",
+        libc::ENOPROTOOPT => "ENOPROTOOPT",
+        libc::EMSGSIZE => "EMSGSIZE",
+        libc::EACCES => "EACCES",
+        libc::EPERM => "EPERM",
+        libc::EADDRINUSE => "EADDRINUSE",
+        libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+        libc::ENOBUFS => "ENOBUFS",
+        libc::ENOMEM => "ENOMEM",
+        _ => return format!("errno {errno}"),
+    };
+    name.to_owned()
+}
+
+/// Segments that had to be sent again to one address, since the last look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Retransmits {
+    /// When they were counted.
+    pub at: Timestamp,
+    /// Who told.
+    pub source: Source,
+    /// The address they were for.
+    pub remote: SocketAddr,
+    /// What is there.
+    pub peer: Peer,
+    /// How many.
+    pub count: u64,
+}
+
+/// The connections of a listener that wait to be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptQueue {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Who told.
+    pub source: Source,
+    /// The listener's address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Connections that wait.
+    pub waiting: u32,
+    /// The backlog: how many may.
+    pub backlog: u32,
+}
+
+impl AcceptQueue {
+    /// Whether there is no room for one more.
+    pub const fn is_full(&self) -> bool {
+        self.waiting >= self.backlog
+    }
+}
+
+/// A service's main process was stopped by a signal: it lives and does nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// When the signal was sent.
+    pub at: Timestamp,
+    /// The process.
+    pub process: ProcessKey,
+    /// The signal: SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU.
+    pub signal: u8,
+    /// Who sent it, where that is known.
+    pub sender: Option<Sender>,
+}
+
+/// The process that has a port another one wants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortHolder {
+    /// The port.
+    pub port: u16,
+    /// Its pid in the initial namespace.
+    pub pid: u32,
+    /// Its name (`comm`).
+    pub name: String,
+    /// The systemd unit it runs in, where that could be read.
+    pub unit: Option<String>,
+    /// The service it belongs to, if it is watched.
+    pub service: Option<ServiceId>,
+}
+
+/// Who holds connections of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The database's user.
+    pub user: Option<String>,
+    /// What the client says it is.
+    pub application: Option<String>,
+    /// The address it connects from; None for a Unix socket.
+    pub client: Option<IpAddr>,
+    /// The process at the client's end, where it is on this host: its pid and name.
+    pub process: Option<(u32, String)>,
+    /// The service that process belongs to, if it is watched.
+    pub service: Option<ServiceId>,
+    /// How many connections.
+    pub connections: u32,
+}
