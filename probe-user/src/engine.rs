@@ -5,6 +5,8 @@
 //! there as [`Effect`]s, whose outcomes come back as observations.
 
 pub mod budget;
+mod dependency;
+mod overload;
 mod service;
 pub mod unit;
 pub mod verdict;
@@ -14,8 +16,10 @@ mod tests;
 
 use std::time::Duration;
 
+use dependency::Dependencies;
+use overload::Overload;
 use serde::{Deserialize, Serialize};
-use service::Service;
+use service::{Service, Standing};
 
 use crate::{
     clock::Timestamp,
@@ -23,7 +27,7 @@ use crate::{
     fact::{
         AcceptQueue, EventId, Examination, Fact, Holder, Incident, IncidentId, Listener, Membership, OomKill,
         PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, RestartMethod, Retransmits, ServiceId,
-        ServiceState, SocketError, Suspension, UnitState,
+        ServiceState, SocketError, Suspension, UnitState, Verdict,
     },
 };
 
@@ -170,14 +174,28 @@ pub struct ServiceView {
 #[derive(Debug)]
 pub struct Engine {
     services: Vec<Service>,
+    names: Vec<String>,
+    dependencies: Dependencies,
+    overload: Overload,
     incidents: u64,
+    /// How many services are probed.
+    probed: usize,
 }
 
 impl Engine {
     /// Starts to watch `services` at `now`; with `observe`, none of them is restarted.
     pub fn new(services: &[config::Service], observe: bool, now: Timestamp) -> Self {
-        let services = (0..).zip(services).map(|(at, spec)| Service::new(ServiceId(at), spec, observe, now));
-        Self { services: services.collect(), incidents: 0 }
+        Self {
+            names: services.iter().map(|service| service.name.clone()).collect(),
+            dependencies: Dependencies::declared(services),
+            overload: Overload::default(),
+            incidents: 0,
+            probed: services.iter().filter(|service| !service.probes.is_empty()).count(),
+            services: (0..)
+                .zip(services)
+                .map(|(at, spec)| Service::new(ServiceId(at), spec, observe, now))
+                .collect(),
+        }
     }
 
     /// Takes in one observation made at `now`.
@@ -196,47 +214,26 @@ impl Engine {
             | Observation::Retransmits(_, id, _)
             | Observation::AcceptQueue(_, id, _)
             | Observation::Suspended(_, id, _)
-            | Observation::Connected { client: id, .. }
             | Observation::Examined(id, _)
             | Observation::Snapshot(id, _)
             | Observation::PortHolder(id, _)
             | Observation::Holders(id, _) => *id,
-            Observation::Pressure(_) => return,
+            Observation::Connected { client, server } => {
+                if self.service(*client).is_some() && self.service(*server).is_some() {
+                    self.dependencies.learn(*client, *server);
+                }
+                return;
+            }
+            Observation::Pressure(pressure) => return self.overload.pressure(pressure),
         };
-        let Some(service) = self.services.get_mut(id.0 as usize) else { return };
-        let mut turn = Turn { now, out, incidents: &mut self.incidents };
-        match observation {
-            Observation::Running(_, main) => service.running(main, &mut turn),
-            Observation::Listening(_, ports) => service.listening(ports),
-            Observation::Exit(exit, member, event) => service.exited(exit, member.main, event, &mut turn),
-            Observation::OomKill(kill, _, event) => service.oom_killed(kill, event),
-            Observation::Listener(listener, _, event) => service.listener(&listener, event, &mut turn),
-            Observation::Probe(report) => service.probed(report, &mut turn),
-            Observation::Unit(_, state) => service.unit(state, &mut turn),
-            Observation::UnitUnknown(_, error) => service.unit_unknown(&error, &mut turn),
-            Observation::Restarted(_, outcome) => service.restarted(outcome, &mut turn),
-            Observation::Usage(_, usage) => service.used(usage),
-            Observation::SocketError(..)
-            | Observation::Retransmits(..)
-            | Observation::AcceptQueue(..)
-            | Observation::Suspended(..)
-            | Observation::Connected { .. }
-            | Observation::Examined(..)
-            | Observation::Snapshot(..)
-            | Observation::PortHolder(..)
-            | Observation::Holders(..)
-            | Observation::Pressure(_) => {}
-        }
-        service.settle(&mut turn);
+        self.work(id, Work::Observe(Box::new(observation)), now, out);
     }
 
     /// Does what is due at `now`.
     pub fn tick(&mut self, now: Timestamp, out: &mut impl Outbox) {
-        for service in &mut self.services {
-            if service.deadline().is_some_and(|due| due <= now) {
-                let mut turn = Turn { now, out, incidents: &mut self.incidents };
-                service.due(&mut turn);
-                service.settle(&mut turn);
+        for at in 0..self.services.len() {
+            if self.services[at].deadline().is_some_and(|due| due <= now) {
+                self.work(self.services[at].id(), Work::Due, now, out);
             }
         }
     }
@@ -248,8 +245,121 @@ impl Engine {
 
     /// The services as an onlooker sees them, in the order of their ids.
     pub fn view(&self) -> impl Iterator<Item = ServiceView> {
-        self.services.iter().map(Service::view)
+        self.services.iter().map(|service| ServiceView {
+            depends_on: self.dependencies.of(service.id()).map(|(on, _)| on).collect(),
+            ..service.view()
+        })
     }
+
+    fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(id.0 as usize)
+    }
+
+    /// Has one service work, and then those that depend on it, as far as it matters to them.
+    fn work(&mut self, id: ServiceId, work: Work, now: Timestamp, out: &mut impl Outbox) {
+        let mut next = vec![(id, work)];
+        // Services that depend on each other could go on for ever.
+        let mut steps = 4 * self.services.len() + 4;
+        while let Some((id, work)) = next.pop()
+            && steps > 0
+        {
+            steps -= 1;
+            let around = self.around(id, now);
+            let Some(service) = self.services.get_mut(id.0 as usize) else { continue };
+            let before = service.standing();
+            let mut turn = Turn {
+                now,
+                out: &mut *out,
+                incidents: &mut self.incidents,
+                names: &self.names,
+                around,
+                restart_other: None,
+            };
+            service.work(work, &mut turn);
+            let restart_other = turn.restart_other.take();
+            let (after, timing_out) = (service.standing(), service.times_out());
+            self.overload.note(id, timing_out);
+            next.extend(restart_other.map(|(holder, why)| (holder, Work::HoldsTooMuch(why))));
+            if before == after {
+                continue;
+            }
+            if let Standing::Held(cause) = after {
+                next.push((cause, Work::Holds(id)));
+            }
+            let dependents = self.dependencies.dependents(id);
+            next.extend(dependents.into_iter().map(|dependent| (dependent, Work::DependencyChanged)));
+        }
+    }
+
+    /// What a service has to know of the others and of the host.
+    fn around(&self, id: ServiceId, now: Timestamp) -> Around {
+        let mut around =
+            Around { pressed: self.overload.pressed(now).map(str::to_owned), ..Around::default() };
+        for (on, declared) in self.dependencies.of(id) {
+            let Some(service) = self.service(on) else { continue };
+            around.dependencies.push(on);
+            let root = match service.standing() {
+                Standing::Held(cause) => self.service(cause).filter(|it| it.standing() == Standing::Failed),
+                Standing::Failed => Some(service),
+                Standing::Well => None,
+            };
+            if let Some(cause) = root.filter(|root| root.id() != id).and_then(|root| root.as_cause(declared))
+            {
+                around.causes.push(cause);
+            } else if service.is_suspect() && !self.dependencies.reaches(on, id) {
+                around.suspects.push(on);
+            }
+        }
+        let blames = |id: ServiceId| {
+            let doubtful = |it: &Service| it.is_suspect() || it.standing() != Standing::Well;
+            self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))
+        };
+        around.together = self.overload.together(self.probed, blames);
+        around
+    }
+}
+
+/// What one service is to do.
+#[derive(Debug)]
+enum Work {
+    /// Take in an observation.
+    Observe(Box<Observation>),
+    /// Do what is due.
+    Due,
+    /// Look again at what it depends on: something about that has changed.
+    DependencyChanged,
+    /// Take note of a service that is held because of it.
+    Holds(ServiceId),
+    /// It holds more than its share of something, in words: that is to be mended.
+    HoldsTooMuch(String),
+}
+
+/// What a service has to know of the others and of the host.
+#[derive(Debug, Default)]
+struct Around {
+    /// What it depends on.
+    dependencies: Vec<ServiceId>,
+    /// What has failed of that, down to the root.
+    causes: Vec<Cause>,
+    /// What may be about to fail of that.
+    suspects: Vec<ServiceId>,
+    /// The host is pressed, in words.
+    pressed: Option<String>,
+    /// Many services time out together, in words.
+    together: Option<String>,
+}
+
+/// A service that has failed and that others depend on.
+#[derive(Clone, Debug)]
+struct Cause {
+    service: ServiceId,
+    verdict: Verdict,
+    summary: String,
+    since: Timestamp,
+    /// The dependency was declared; a learned one may be a luxury.
+    declared: bool,
+    /// Somebody is told, or will be.
+    told: bool,
 }
 
 /// One observation or deadline being worked on.
@@ -257,6 +367,16 @@ struct Turn<'a, O> {
     now: Timestamp,
     out: &'a mut O,
     incidents: &'a mut u64,
+    names: &'a [String],
+    around: Around,
+    /// A service that is to be restarted for the sake of this one, and why.
+    restart_other: Option<(ServiceId, String)>,
+}
+
+impl<O> Turn<'_, O> {
+    fn name(&self, service: ServiceId) -> &str {
+        self.names.get(service.0 as usize).map_or("", String::as_str)
+    }
 }
 
 impl<O: Outbox> Turn<'_, O> {

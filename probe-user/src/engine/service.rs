@@ -1,38 +1,53 @@
 //! One service: what is known of it, and what is being done about it.
 
+mod alive;
+mod dependency;
+mod holder;
 mod incident;
+mod limits;
 mod listener;
 mod probes;
 mod restart;
 mod state;
 mod systemd;
+mod worker;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
+use alive::{Pending, Trouble};
+pub(super) use dependency::Standing;
 use incident::Open;
+use limits::Breaches;
 use listener::LISTENER_GONE;
 use probes::ProbeState;
 use systemd::Inspection;
+use worker::DeadWorker;
 
 use super::{
-    Effect, Outbox, Turn,
+    Effect, Observation, Outbox, Turn, Work,
     budget::Budget,
-    verdict::{self, Finding},
+    verdict::{self, Finding, Remedy},
 };
 use crate::{
     clock::Timestamp,
-    config::{self, Identity, Limits, RestartPolicy},
+    config::{self, Identity, Limits, Policy, RestartPolicy},
     fact::{
-        EventId, ExitStatus, OomKill, ProcessExit, ProcessKey, RestartMethod, ServiceId, ServiceState,
-        UnitState, Verdict,
+        EventId, Examination, ExitStatus, Holder, OomKill, ProcessExit, ProcessKey, RestartMethod, ServiceId,
+        ServiceState, Suspension, UnitState, Verdict,
     },
 };
 
 /// How long a successor of a main process that ended well may take to be found.
 const SUCCESSION: Duration = Duration::from_millis(250);
+
+/// One that ends with an error sooner than this after its start may not have got its port.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// The most OOM kills that wait for the exits that follow them.
+const MAX_OOMS: usize = 16;
 
 /// What the engine is waiting for.
 #[derive(Debug)]
@@ -54,6 +69,12 @@ enum Step {
     Succession { until: Timestamp, fault: Box<Fault> },
     /// systemd's own restart.
     TheirRestart { until: Timestamp },
+    /// What the service does while a row of failures counts.
+    Examine { until: Timestamp, pending: Pending },
+    /// What can be seen of its processes before they are ended, to be written down.
+    Snapshot { until: Timestamp },
+    /// The name of the process that has its port.
+    FindPortHolder { until: Timestamp, fault: Box<Fault> },
     /// The service to prove well.
     Verify,
     /// The end of the long back-off.
@@ -86,7 +107,8 @@ pub(super) struct Service {
     ports: BTreeSet<u16>,
     /// A listener it needs is gone since then.
     lost_listener: Option<(Timestamp, EventId, u16)>,
-    oom: Option<(OomKill, EventId)>,
+    /// OOM kills whose exits are yet to come.
+    ooms: VecDeque<(OomKill, EventId)>,
     /// The unit as last read.
     unit: Option<UnitState>,
     /// The unit's invocation that the main process belongs to.
@@ -103,10 +125,36 @@ pub(super) struct Service {
     settles_at: Option<Timestamp>,
     /// A restart would not mend what is open now.
     beyond_restart: bool,
+    /// What to do about failures that a restart may not be the answer to.
+    response: Policy,
+    /// When it last was seen to be well.
+    last_well: Timestamp,
+    /// What it depended on is well again: until then it may heal by itself.
+    healing_until: Option<Timestamp>,
+    /// An examination was asked for then, and is not answered yet.
+    examined_at: Option<Timestamp>,
+    /// The latest examination since its probes began to fail.
+    examination: Option<Examination>,
+    /// When it is to be looked at again, as long as it is stopped.
+    look_at: Option<Timestamp>,
+    /// The signal that stopped its main process.
+    suspended: Option<(Suspension, EventId)>,
+    /// Its connections to other hosts fail.
+    trouble: Option<Trouble>,
+    /// A listener of its had no room for more connections.
+    full_queue: Option<EventId>,
+    /// Workers that have just died.
+    dead_worker: Option<DeadWorker>,
+    /// How many have, since it was last well.
+    dead_workers: u32,
+    /// Who holds its connections, by its own word.
+    holders: Vec<Holder>,
+    /// Somebody else has its port.
+    port_taken: bool,
     /// When it was started, by whomever.
     starts: VecDeque<Timestamp>,
-    /// What is above its limit, in words.
-    breaches: Vec<String>,
+    /// What is above its limit.
+    breaches: Breaches,
     step: Step,
     incident: Option<Open>,
 }
@@ -139,7 +187,7 @@ impl Service {
             listeners: BTreeMap::new(),
             ports,
             lost_listener: None,
-            oom: None,
+            ooms: VecDeque::new(),
             unit: None,
             invocation: None,
             needs_reset: false,
@@ -148,11 +196,65 @@ impl Service {
             is_matched: matches!(spec.identity, Identity::Match(_)),
             settles_at: None,
             beyond_restart: false,
+            response: spec.policy,
+            last_well: Timestamp::default(),
+            healing_until: None,
+            examined_at: None,
+            examination: None,
+            look_at: None,
+            suspended: None,
+            trouble: None,
+            full_queue: None,
+            dead_worker: None,
+            dead_workers: 0,
+            holders: Vec::new(),
+            port_taken: false,
             starts: VecDeque::new(),
-            breaches: Vec::new(),
+            breaches: Breaches::default(),
             step: Step::Idle,
             incident: None,
             policy,
+        }
+    }
+
+    pub(super) fn id(&self) -> ServiceId {
+        self.id
+    }
+
+    /// Does one piece of work.
+    pub(super) fn work<O: Outbox>(&mut self, work: Work, turn: &mut Turn<'_, O>) {
+        match work {
+            Work::Observe(observation) => self.observe(*observation, turn),
+            Work::Due => self.due(turn),
+            Work::DependencyChanged => self.dependency_changed(turn),
+            Work::Holds(held) => self.holds(held, turn),
+            Work::HoldsTooMuch(why) => self.holds_too_much(why, turn),
+        }
+        self.settle(turn);
+    }
+
+    fn observe<O: Outbox>(&mut self, observation: Observation, turn: &mut Turn<'_, O>) {
+        match observation {
+            Observation::Running(_, main) => self.running(main, turn),
+            Observation::Listening(_, ports) => self.listening(ports),
+            Observation::Exit(exit, member, event) => self.exited(exit, member.main, event, turn),
+            Observation::OomKill(kill, _, event) => self.oom_killed(kill, event),
+            Observation::Listener(listener, _, event) => self.listener(&listener, event, turn),
+            Observation::Probe(report) => self.probed(report, turn),
+            Observation::Unit(_, state) => self.unit(state, turn),
+            Observation::UnitUnknown(_, error) => self.unit_unknown(&error, turn),
+            Observation::Restarted(_, outcome) => self.restarted(outcome, turn),
+            Observation::Usage(_, usage) => self.used(usage, turn),
+            Observation::SocketError(error, _, event) => self.socket_error(&error, event),
+            Observation::Retransmits(retransmits, _, event) => self.retransmits(&retransmits, event),
+            Observation::AcceptQueue(queue, _, event) => self.queue_is_full(&queue, event, turn),
+            Observation::Suspended(stop, _, event) => self.suspended(stop, event, turn),
+            Observation::Examined(_, found) => self.examined(found, turn),
+            Observation::Snapshot(_, outcome) => self.snapshot_taken(outcome, turn),
+            Observation::PortHolder(_, holder) => self.port_holder(holder.as_ref(), turn),
+            Observation::Holders(_, holders) => self.found_holders(holders, turn),
+            // These concern all services, and the engine takes them in itself.
+            Observation::Connected { .. } | Observation::Pressure(_) => {}
         }
     }
 
@@ -163,7 +265,7 @@ impl Service {
         }
         let first = self.starts.is_empty() && self.incident.is_none();
         self.main = Some(main);
-        self.lost_listener = None;
+        self.is_another_process();
         if !matches!(self.step, Step::Restarting { .. }) {
             self.count_start(turn.now);
         }
@@ -179,6 +281,18 @@ impl Service {
         self.was_reset = false;
         self.step = if self.incident.is_some() { Step::Verify } else { Step::Idle };
         turn.act(Effect::ProbeUntilWell(self.id));
+    }
+
+    /// What was known of the process that was says nothing of another one.
+    fn is_another_process(&mut self) {
+        self.lost_listener = None;
+        self.examined_at = None;
+        self.examination = None;
+        self.suspended = None;
+        self.look_at = None;
+        self.full_queue = None;
+        self.trouble = None;
+        self.dead_worker = None;
     }
 
     /// Counters and grace start afresh, as after every start.
@@ -200,20 +314,25 @@ impl Service {
         turn: &mut Turn<'_, O>,
     ) {
         if !main || self.main != Some(exit.process.key) {
-            return;
+            return self.worker_ended(&exit, event, turn);
         }
+        let dead_worker = self.dead_worker.take();
+        let had_ports = self.ports.iter().all(|port| self.listeners.contains_key(port));
         self.main = None;
-        self.lost_listener = None;
+        self.is_another_process();
         self.listeners.clear();
         if matches!(self.step, Step::Restarting { .. }) {
             // It ends because it is being restarted.
             return;
         }
-        let oom = self.oom.take().filter(|(kill, _)| kill.victim.key.pid == exit.process.key.pid);
+        let oom = self.take_oom(&exit);
         let finding = verdict::of_exit(&exit, oom.as_ref().map(|(kill, _)| kill));
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
-        let fault = Fault { since: exit.at, detected: turn.now, finding, evidence, may_help: true };
+        evidence.extend(dead_worker.map(DeadWorker::into_evidence).unwrap_or_default());
+        let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
+        let young = failed && exit.uptime() < YOUNG && !had_ports;
+        let fault = Fault { since: exit.at, evidence, young, ..Fault::now(turn.now, finding) };
         if self.is_unit {
             self.inspect(fault, Some(exit), turn);
         } else if self.is_matched && exit.status == ExitStatus::Code(0) {
@@ -227,7 +346,17 @@ impl Service {
 
     /// The OOM killer chose one of its processes; the exit that follows is explained by it.
     pub(super) fn oom_killed(&mut self, kill: OomKill, event: EventId) {
-        self.oom = Some((kill, event));
+        if self.ooms.len() == MAX_OOMS {
+            self.ooms.pop_front();
+        }
+        self.ooms.push_back((kill, event));
+    }
+
+    /// The OOM kill that an exit follows.
+    fn take_oom(&mut self, exit: &ProcessExit) -> Option<(OomKill, EventId)> {
+        let pid = exit.process.key.pid;
+        let at = self.ooms.iter().position(|(kill, _)| kill.victim.key.pid == pid)?;
+        self.ooms.remove(at)
     }
 
     /// When something is due for it.
@@ -239,12 +368,18 @@ impl Service {
             | Step::Restarting { until, .. }
             | Step::Succession { until, .. }
             | Step::TheirRestart { until }
+            | Step::Examine { until, .. }
+            | Step::Snapshot { until }
+            | Step::FindPortHolder { until, .. }
             | Step::GivenUp { until } => Some(*until),
-            Step::Verify => self.settles_at,
+            Step::Verify => None,
         };
-        let alert = self.incident.as_ref().and_then(|open| open.alert_at);
+        let open = self.incident.as_ref();
+        let settles = open.and(self.settles_at);
+        let alert = open.and_then(|open| open.alert_at);
         let lost = self.lost_listener.map(|(since, ..)| since.plus(LISTENER_GONE));
-        [step, alert, lost].into_iter().flatten().min()
+        let worker = self.dead_worker.as_ref().map(|worker| worker.until);
+        [step, settles, alert, lost, worker, self.healing_until, self.look_at].into_iter().flatten().min()
     }
 
     /// Does what is due.
@@ -252,6 +387,20 @@ impl Service {
         self.alert_if_due(turn);
         if self.lost_listener.is_some_and(|(since, ..)| since.plus(LISTENER_GONE) <= turn.now) {
             return self.listener_is_lost(turn);
+        }
+        let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= turn.now);
+        if is_due(self.settles_at) {
+            self.settles_at = None;
+        }
+        if is_due(self.dead_worker.as_ref().map(|worker| worker.until)) {
+            return self.worker_is_dead(turn);
+        }
+        if is_due(self.healing_until) {
+            return self.has_not_healed(turn);
+        }
+        if is_due(self.look_at) {
+            self.look_at = None;
+            return self.examine(verdict::LOOK, turn);
         }
         match &self.step {
             Step::Inspect(inspection) if inspection.again_at.is_some_and(|at| at <= turn.now) => {
@@ -271,14 +420,22 @@ impl Service {
                 self.fail(fault, turn);
             }
             Step::TheirRestart { until } if *until <= turn.now => self.their_restart_failed(turn),
+            Step::Examine { until, .. } if *until <= turn.now => self.examined(None, turn),
+            Step::FindPortHolder { until, .. } if *until <= turn.now => self.port_holder(None, turn),
+            Step::Snapshot { until } if *until <= turn.now => {
+                self.snapshot_taken(Err("it took too long".to_owned()), turn);
+            }
             Step::Idle
             | Step::Inspect(_)
             | Step::Backoff { .. }
             | Step::Restarting { .. }
             | Step::Succession { .. }
             | Step::TheirRestart { .. }
+            | Step::Examine { .. }
+            | Step::Snapshot { .. }
+            | Step::FindPortHolder { .. }
+            | Step::Verify
             | Step::GivenUp { .. } => {}
-            Step::Verify => self.settles_at = None,
         }
     }
 }
@@ -292,13 +449,34 @@ struct Fault {
     detected: Timestamp,
     finding: Finding,
     evidence: Vec<EventId>,
-    /// Whether a restart could mend it.
-    may_help: bool,
+    /// What could mend it.
+    remedy: Remedy,
+    /// The service at whose door the cause lies, if that is another one.
+    cause: Option<ServiceId>,
+    /// Nobody is told of it, because they are told of its cause.
+    untold: bool,
+    /// Somebody is told at once.
+    urgent: bool,
+    /// It works, if not as it should.
+    degraded: bool,
+    /// It ended with an error soon after its start: perhaps it did not get its port.
+    young: bool,
 }
 
 impl Fault {
-    /// A fault of this moment that no event shows.
+    /// A fault of this moment that no event shows, and that a restart may mend.
     fn now(now: Timestamp, finding: Finding) -> Self {
-        Self { since: now, detected: now, finding, evidence: Vec::new(), may_help: true }
+        Self {
+            since: now,
+            detected: now,
+            finding,
+            evidence: Vec::new(),
+            remedy: Remedy::Restart,
+            cause: None,
+            untold: false,
+            urgent: false,
+            degraded: false,
+            young: false,
+        }
     }
 }

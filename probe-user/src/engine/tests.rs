@@ -1,9 +1,12 @@
 //! Behaviour of the engine: what is observed, what is said, what is done.
 
 mod deaths;
+mod dependencies;
+mod hangs;
 mod probes;
 mod races;
 mod units;
+mod workers;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,6 +20,7 @@ use crate::{
 };
 
 const API: ServiceId = ServiceId(0);
+const LATER: Duration = Duration::from_secs(60);
 const SYSTEMD: u32 = 1;
 
 /// A service under test, the engine, and all it said and asked for.
@@ -45,24 +49,18 @@ impl Lab {
 
     /// With the engine told to `observe` only, or not.
     fn told(observe: bool, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
-        let service = config::Service {
-            name: "api".into(),
-            identity,
-            depends_on: vec![],
-            critical: true,
-            probes,
-            restart,
-            limits: Limits { threads: Some(10), ..Limits::default() },
-            policy: Policy::default(),
-        };
-        let now = at(1000);
-        let engine = Engine::new(&[service], observe, now);
-        let mut lab = Self { engine, now, said: vec![], asked: vec![] };
+        let mut lab = Self::of(observe, &[service("api", identity, probes, restart)]);
         lab.see(Observation::Running(API, process(100)));
         lab.answer(ProbeOutcome::Ok);
         lab.said.clear();
         lab.asked.clear();
         lab
+    }
+
+    /// With these services, of which nothing is known yet.
+    fn of(observe: bool, services: &[config::Service]) -> Self {
+        let now = at(1000);
+        Self { engine: Engine::new(services, observe, now), now, said: vec![], asked: vec![] }
     }
 
     fn exec() -> Self {
@@ -88,14 +86,22 @@ impl Lab {
     }
 
     fn answer(&mut self, outcome: ProbeOutcome) {
-        self.now = self.now.plus(Duration::from_millis(5));
+        self.answer_of(API, outcome);
+    }
+
+    fn answer_of(&mut self, service: ServiceId, outcome: ProbeOutcome) {
+        self.answer_after(service, Duration::from_millis(1), outcome);
+    }
+
+    fn answer_after(&mut self, service: ServiceId, duration: Duration, outcome: ProbeOutcome) {
+        self.now = self.now.plus(Duration::from_millis(4)).plus(duration);
         self.see(Observation::Probe(ProbeReport {
-            service: API,
+            service,
             index: 0,
             at: self.now,
             kind: ProbeKind::Http,
             target: "http://127.0.0.1:8080/".into(),
-            duration: Duration::from_millis(1),
+            duration,
             outcome,
             server: None,
         }));
@@ -158,6 +164,23 @@ impl Lab {
     }
 }
 
+/// Probes time out, and what the processes do meanwhile is not conspicuous.
+fn time_out(lab: &mut Lab, times: u32) {
+    for _ in 0..times {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
+        lab.see(Observation::Examined(API, Some(at_work())));
+    }
+}
+
+fn at_work() -> Examination {
+    let (over, cpu) = (Duration::from_millis(200), Duration::from_millis(50));
+    Examination { over, cpu, switches: 20, ..Examination::default() }
+}
+
+fn snapshot() -> Observation {
+    Observation::Snapshot(API, Ok("/var/lib/hostprobe/snapshots/api.txt".into()))
+}
+
 const KILL: ExitStatus = ExitStatus::Signal { number: 9, core_dumped: false };
 const SEGV: ExitStatus = ExitStatus::Signal { number: 11, core_dumped: true };
 
@@ -198,6 +221,19 @@ fn exec_identity() -> Identity {
 
 fn policy() -> RestartPolicy {
     RestartPolicy { enabled: true, ..RestartPolicy::default() }
+}
+
+fn service(name: &str, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> config::Service {
+    config::Service {
+        name: name.into(),
+        identity,
+        depends_on: vec![],
+        critical: true,
+        probes,
+        restart,
+        limits: Limits { threads: Some(10), ..Limits::default() },
+        policy: Policy::default(),
+    }
 }
 
 fn http_probe() -> Probe {

@@ -1,6 +1,10 @@
 //! From evidence to a verdict: what happened, how sure that is, and a sentence for a person.
 
-use crate::fact::{ExitStatus, OomKill, ProbeFailure, ProcessExit, Sender, Source, UnitState, Verdict};
+mod alive;
+
+pub use alive::{Circumstances, LOOK, Remedy, of_failures, of_suspension, shows_hang};
+
+use crate::fact::{ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict};
 
 /// A verdict with its sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +34,7 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
         Source::Proc | Source::Dbus | Source::Probe | Source::Engine => 0.8,
     };
     if exit.oom || oom.is_some() {
-        return Finding::new(Verdict::OomKilled, sure, oom_sentence(pid, oom));
+        return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
     }
     match (exit.status, exit.killer()) {
         (ExitStatus::Code(code), _) => {
@@ -85,56 +89,57 @@ pub fn of_unit(state: &UnitState) -> Finding {
     )
 }
 
-/// What a row of failed probes says of a service; `alive` is whether its main process is known to live.
-pub fn of_probes(failure: ProbeFailure, detail: &str, failures: u32, alive: bool) -> Finding {
-    let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
-    if failure == ProbeFailure::Refused && alive {
-        Finding::new(
-            Verdict::NotListening,
-            0.8,
-            format!("its process lives, but its probe was refused {times}: {detail}"),
-        )
-    } else {
-        Finding::new(Verdict::Unhealthy, 0.6, format!("its probe failed {times}: {detail}"))
-    }
-}
-
-/// Whether restarting the service could mend such a failure.
+/// What the death of a process says that is not the main one: None if it is the service's own affair.
 ///
-/// A wrong password, a name that does not resolve or a network that does not reach are not mended by it,
-/// and a database that is out of connections would lose those it serves.
-pub const fn restart_may_help(failure: ProbeFailure) -> bool {
-    match failure {
-        ProbeFailure::Refused
-        | ProbeFailure::Timeout
-        | ProbeFailure::ConnectTimeout
-        | ProbeFailure::Reset
-        | ProbeFailure::Status
-        | ProbeFailure::Body
-        | ProbeFailure::Protocol => true,
-        ProbeFailure::Unreachable
-        | ProbeFailure::Dns
-        | ProbeFailure::Tls
-        | ProbeFailure::Auth
-        | ProbeFailure::TooManyConnections
-        | ProbeFailure::Connections
-        | ProbeFailure::Memory
-        | ProbeFailure::MemoryFull
-        | ProbeFailure::Replication
-        | ProbeFailure::Local => false,
-    }
+/// A worker that is asked to end, or whose reader is gone, ends as it should.
+pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
+    const ORDERLY: [u8; 6] = [1, 2, 13, 14, 15, 3];
+    let (pid, name) = (exit.process.key.pid, &exit.process.name);
+    let how = match (exit.status, exit.killer()) {
+        _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
+        (ExitStatus::Code(_), _) => return None,
+        (ExitStatus::Signal { number, .. }, _) if ORDERLY.contains(&number) => return None,
+        (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
+            format!("its process {name} (pid {pid}) was killed by {status} from {}", sender_words(sender))
+        }
+        (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel) | None) => {
+            format!("its process {name} (pid {pid}) crashed with {status}")
+        }
+    };
+    Some(Finding::new(Verdict::WorkerDied, 1.0, format!("{how}; its main process lives")))
 }
 
-fn oom_sentence(pid: u32, oom: Option<&OomKill>) -> String {
-    let Some(oom) = oom else { return format!("main process {pid} was killed by the OOM killer") };
+fn oom_sentence(who: &str, oom: Option<&OomKill>) -> String {
+    let Some(oom) = oom else { return format!("{who} was killed by the OOM killer") };
     let used = mib(oom.anon_bytes + oom.file_bytes + oom.shmem_bytes);
     let limit = oom.limit_bytes.map_or_else(String::new, |limit| format!(", limit {}", mib(limit)));
     format!(
-        "main process {pid} was killed by the OOM killer ({}): {used} resident{limit}, set off by {} (pid {})",
+        "{who} was killed by the OOM killer ({}): {used} resident{limit}, set off by {} (pid {})",
         oom.scope.as_str(),
         oom.trigger_name,
         oom.trigger_pid
     )
+}
+
+/// Who has a port, as a part of a sentence.
+pub fn port_words(holder: &PortHolder) -> String {
+    let PortHolder { port, pid, name, unit, .. } = holder;
+    let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
+    format!("port {port} is held by {name} (pid {pid}{unit})")
+}
+
+/// Who holds connections, as a part of a sentence; `service` is the name of the service behind it.
+pub fn holder_words(holder: &Holder, service: Option<&str>) -> String {
+    let mut who = Vec::new();
+    who.extend(service.map(|name| format!("service {name}")));
+    who.extend(holder.process.as_ref().map(|(pid, name)| format!("{name} (pid {pid})")));
+    who.extend(holder.user.as_ref().map(|user| format!("user {user}")));
+    who.extend(
+        holder.application.as_ref().filter(|name| !name.is_empty()).map(|name| format!("application {name}")),
+    );
+    who.extend(holder.client.map(|client| format!("from {client}")));
+    let who = if who.is_empty() { "a client that is not known".to_owned() } else { who.join(", ") };
+    format!("{} by {who}", holder.connections)
 }
 
 fn mib(bytes: u64) -> String {

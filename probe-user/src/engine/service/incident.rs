@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Fault, Service, Step};
+use super::{Fault, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{Effect, Outbox, Turn},
-    fact::{Fact, Incident, Phase, Severity, Timing, Verdict},
+    fact::{EventId, Fact, Incident, Phase, Severity, Timing, Verdict},
 };
 
 /// How long an incident that is being acted on may last before somebody is told: one that a restart heals
@@ -23,9 +23,46 @@ pub(super) struct Open {
     /// When somebody is to be told, unless it is over by then.
     pub(super) alert_at: Option<Timestamp>,
     alerted: bool,
+    /// It works, if not as it should.
+    pub(super) degraded: bool,
 }
 
 impl Open {
+    /// Whether its process lives and does nothing.
+    pub(super) fn is_hang(&self) -> bool {
+        self.incident.verdict == Verdict::Hung
+    }
+
+    /// Whether it may turn into another one when the circumstances change.
+    pub(super) fn is_circumstantial(&self) -> bool {
+        match self.incident.verdict {
+            Verdict::WorkerDied
+            | Verdict::Slow
+            | Verdict::Overloaded
+            | Verdict::DependencyDown
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::Network
+            | Verdict::LimitExceeded => true,
+            Verdict::Crashed
+            | Verdict::Exited
+            | Verdict::OomKilled
+            | Verdict::Killed
+            | Verdict::Stopped
+            | Verdict::NotListening
+            | Verdict::Unhealthy
+            | Verdict::CrashLoop
+            | Verdict::Hung
+            | Verdict::Unhealed => false,
+        }
+    }
+
+    /// Takes in more evidence, as far as there is room.
+    pub(super) fn add_evidence(&mut self, events: Vec<EventId>) {
+        let room = MAX_EVIDENCE.saturating_sub(self.incident.evidence.len());
+        self.incident.evidence.extend(events.into_iter().take(room));
+    }
+
     fn step(&self, at: Timestamp) -> Option<Duration> {
         Some(at.since(self.incident.since))
     }
@@ -45,14 +82,27 @@ impl Open {
 impl Service {
     /// Opens an incident for a fault, or adds the fault to the one that is open, and decides what to do.
     pub(super) fn fail<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
-        let may_help = fault.may_help;
+        if fault.young {
+            return self.find_port_holder(fault, turn);
+        }
+        // One that cannot be started without its dependency is started when that is back.
+        let fault = if fault.finding.verdict == Verdict::Exited { self.blamed(fault, turn) } else { fault };
+        let remedy = fault.remedy.clone();
         self.open_or_update(fault, turn);
-        self.decide(may_help, turn);
+        self.decide(remedy, turn);
+        self.port_taken = false;
+        if self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::PoolExhausted) {
+            self.seek_holders(turn);
+        }
     }
 
     /// Opens an incident for a fault, or adds the fault to the one that is open.
     pub(super) fn open_or_update<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
         let severity = self.severity(fault.finding.verdict);
+        let cause = fault.cause.unwrap_or(self.id);
+        let patience = patience(&fault);
+        self.healing_until = None;
+        self.settles_at = self.probes.is_empty().then(|| turn.now.plus(self.settling()));
         for probe in &mut self.probes {
             probe.doubt(fault.since);
         }
@@ -65,7 +115,7 @@ impl Service {
                     confidence: fault.finding.confidence,
                     summary: fault.finding.summary,
                     severity,
-                    cause: self.id,
+                    cause,
                     evidence: fault.evidence,
                     held: Vec::new(),
                     since: fault.since,
@@ -73,32 +123,31 @@ impl Service {
                     attempts: 0,
                     snapshot: None,
                 };
-                let mut open =
-                    Open { incident, alert_at: Some(turn.now.plus(ALERT_PATIENCE)), alerted: false };
+                let alert_at = patience.map(|patience| turn.now.plus(patience));
+                let mut open = Open { incident, alert_at, alerted: false, degraded: fault.degraded };
                 open.incident.timing.detected = open.step(fault.detected);
                 open.incident.timing.decided = open.step(turn.now);
-                if fault.finding.verdict == Verdict::Stopped {
-                    open.alert_at = None;
-                }
                 turn.emit(Fact::Incident(Phase::Open, open.incident.clone()));
                 self.incident = Some(open);
             }
             Some(open) => {
                 if !open.alerted {
                     // A stop is nobody's alarm; what fails after it is.
-                    let due = open.alert_at.unwrap_or(turn.now.plus(ALERT_PATIENCE));
-                    open.alert_at = (fault.finding.verdict != Verdict::Stopped).then_some(due);
+                    let due = |patience| turn.now.plus(patience);
+                    open.alert_at = patience.map(|it| open.alert_at.unwrap_or(due(it)).min(due(it)));
                 }
                 open.incident.verdict = fault.finding.verdict;
                 open.incident.confidence = fault.finding.confidence;
                 open.incident.summary = fault.finding.summary;
                 open.incident.severity = severity;
+                open.incident.cause = cause;
                 open.incident.timing.listening = None;
-                let room = MAX_EVIDENCE.saturating_sub(open.incident.evidence.len());
-                open.incident.evidence.extend(fault.evidence.into_iter().take(room));
+                open.degraded = fault.degraded;
+                open.add_evidence(fault.evidence);
                 turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
             }
         }
+        self.alert_if_due(turn);
     }
 
     /// The open incident has become a crash loop.
@@ -118,17 +167,21 @@ impl Service {
     pub(super) fn resolve<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         let Some(mut open) = self.incident.take() else { return };
         self.step = Step::Idle;
+        self.healing_until = None;
+        self.dead_workers = 0;
+        self.holders.clear();
         let healthy = self.probes.iter().filter_map(|probe| probe.well_at).max().unwrap_or(turn.now);
         open.incident.timing.healthy = open.step(healthy);
-        let stopped = open.incident.verdict == Verdict::Stopped;
+        // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
+        let quiet = matches!(open.incident.verdict, Verdict::Stopped | Verdict::DependencyDown);
         if !open.alerted {
             open.incident.severity = Severity::Info;
-            if !stopped {
+            if !quiet {
                 turn.act(Effect::Alert { incident: open.incident.clone(), resolved: false });
             }
         }
         turn.emit(Fact::Incident(Phase::Resolve, open.incident.clone()));
-        if open.alerted || !stopped {
+        if open.alerted || !quiet {
             turn.act(Effect::Alert { incident: open.incident, resolved: true });
         }
     }
@@ -173,6 +226,34 @@ impl Service {
                     Severity::Warning
                 }
             }
+        }
+    }
+}
+
+/// How long a fault may last before somebody is told; None: nobody is.
+fn patience(fault: &Fault) -> Option<Duration> {
+    match fault.finding.verdict {
+        Verdict::Stopped => None,
+        Verdict::DependencyDown => (!fault.untold).then_some(ALERT_PATIENCE),
+        // These have lasted already, and nothing that is done about them takes time.
+        Verdict::Slow | Verdict::PoolExhausted | Verdict::MemoryFull | Verdict::Network => {
+            Some(Duration::ZERO)
+        }
+        Verdict::WorkerDied => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
+        Verdict::Crashed
+        | Verdict::Exited
+        | Verdict::OomKilled
+        | Verdict::Killed
+        | Verdict::NotListening
+        | Verdict::Unhealthy
+        | Verdict::CrashLoop
+        | Verdict::Hung
+        | Verdict::Overloaded
+        | Verdict::Unhealed
+        | Verdict::LimitExceeded => {
+            let hopeless = matches!(fault.remedy, Remedy::Hold(_)) && !fault.degraded;
+            let waits = fault.finding.verdict == Verdict::Overloaded;
+            Some(if hopeless && !waits { Duration::ZERO } else { ALERT_PATIENCE })
         }
     }
 }

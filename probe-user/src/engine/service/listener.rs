@@ -65,7 +65,7 @@ impl Service {
             confidence: 1.0,
             summary: format!("its process lives, but it closed its listener on port {port}"),
         };
-        let fault = Fault { since, detected: since, finding, evidence: vec![event], may_help: true };
+        let fault = Fault { since, detected: since, evidence: vec![event], ..Fault::now(turn.now, finding) };
         self.fail_alive(fault, turn);
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use super::{Fault, Service, Step};
+use super::{Fault, Pending, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     config,
-    engine::{Outbox, Turn, verdict},
-    fact::{EventId, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport},
+    engine::{Effect, Outbox, Turn, verdict},
+    fact::{EventId, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
+
+/// So many answers in a row within the limit end a slowness that counted.
+const QUICK_AGAIN: u32 = 2;
 
 /// The most failures of a row that are kept as evidence.
 const MAX_FAILURES_KEPT: usize = 16;
@@ -28,12 +31,18 @@ pub(super) struct ProbeState {
     pub(super) took: Option<Duration>,
     /// The service says itself that it is starting.
     pub(super) starting: Option<String>,
-    /// The latest answer was right but slow, in words.
-    slow: Option<String>,
+    /// Its answers are right but slow, in words.
+    pub(super) slow: Option<String>,
+    /// Slow answers in a row, since when, and then quick ones in a row.
+    slow_in_a_row: u32,
+    first_slow: Timestamp,
+    quick_in_a_row: u32,
+    /// The latest failure was a time-out.
+    pub(super) timed_out: bool,
     /// The row of failures that count: how many, since when, and their events.
-    in_a_row: u32,
-    first_failed: Timestamp,
-    evidence: Vec<EventId>,
+    pub(super) in_a_row: u32,
+    pub(super) first_failed: Timestamp,
+    pub(super) evidence: Vec<EventId>,
     /// Failures told of since it last succeeded, restarts or not.
     told: u32,
 }
@@ -49,6 +58,10 @@ impl ProbeState {
             took: None,
             starting: None,
             slow: None,
+            slow_in_a_row: 0,
+            first_slow: Timestamp::default(),
+            quick_in_a_row: 0,
+            timed_out: false,
             in_a_row: 0,
             first_failed: Timestamp::default(),
             evidence: Vec::new(),
@@ -61,7 +74,9 @@ impl ProbeState {
         self.doubt(now);
         self.starting = None;
         self.slow = None;
+        self.slow_in_a_row = 0;
         self.in_a_row = 0;
+        self.timed_out = false;
         self.evidence.clear();
     }
 
@@ -90,21 +105,42 @@ impl ProbeState {
         self.starting = None;
         self.evidence.clear();
         self.in_a_row = 0;
+        self.timed_out = false;
         let recovered = std::mem::take(&mut self.told);
         let was_slow = self.slow.is_some();
-        self.slow = self.slow_above.filter(|&limit| report.duration > limit).map(|limit| {
-            format!(
-                "{} answered in {} ms, above its limit of {} ms",
-                report.target,
-                report.duration.as_millis(),
-                limit.as_millis()
-            )
-        });
+        self.note_duration(report);
         if recovered > 0 {
             Some(ProbeChange::Recover(recovered))
         } else {
             (self.slow.is_some() && !was_slow).then_some(ProbeChange::Slow)
         }
+    }
+
+    fn note_duration(&mut self, report: &ProbeReport) {
+        let Some(limit) = self.slow_above.filter(|&limit| report.duration > limit) else {
+            self.quick_in_a_row = self.quick_in_a_row.saturating_add(1);
+            if !self.counts_as_slow() || self.quick_in_a_row >= QUICK_AGAIN {
+                self.slow = None;
+                self.slow_in_a_row = 0;
+            }
+            return;
+        };
+        if self.slow_in_a_row == 0 {
+            self.first_slow = report.at;
+        }
+        self.quick_in_a_row = 0;
+        self.slow_in_a_row = self.slow_in_a_row.saturating_add(1);
+        self.slow = Some(format!(
+            "{} answered in {} ms, above its limit of {} ms",
+            report.target,
+            report.duration.as_millis(),
+            limit.as_millis()
+        ));
+    }
+
+    /// Whether it has been slow for long enough.
+    fn counts_as_slow(&self) -> bool {
+        self.slow_in_a_row >= self.failures
     }
 }
 
@@ -122,8 +158,17 @@ impl Service {
             ProbeOutcome::Ok => {
                 // Another socket serves the same port, if it was asked after the listener went.
                 self.lost_listener = self.lost_listener.filter(|(since, ..)| begun <= since.as_nanos());
-                if let Some(change) = probe.succeeded(&report) {
-                    turn.out.emit(Fact::Probe(report.clone(), change), report.at);
+                let change = probe.succeeded(&report);
+                let slow = probe.slow.clone().filter(|_| probe.counts_as_slow());
+                let since = probe.first_slow;
+                let event =
+                    change.map(|change| turn.out.emit(Fact::Probe(report.clone(), change), report.at));
+                self.examination = None;
+                if self.main.is_some() {
+                    self.full_queue = None;
+                }
+                if let Some(slow) = slow.filter(|_| counts && self.incident.is_none()) {
+                    self.is_slow(slow, since, event, turn);
                 }
             }
             ProbeOutcome::Starting(detail) => {
@@ -133,12 +178,37 @@ impl Service {
             ProbeOutcome::Failed(failure, detail) => {
                 probe.ok = false;
                 probe.starting = None;
+                if let Some(server) = &report.server {
+                    self.holders.clone_from(&server.holders);
+                }
                 if counts {
                     let (failure, detail) = (*failure, detail.clone());
-                    self.probe_failed(report, failure, &detail, turn);
+                    self.probe_failed(report, failure, detail, turn);
                 }
             }
         }
+    }
+
+    /// It answers, later than it should, for long enough.
+    fn is_slow<O: Outbox>(
+        &mut self,
+        slow: String,
+        since: Timestamp,
+        event: Option<EventId>,
+        turn: &mut Turn<'_, O>,
+    ) {
+        let pressed = turn.around.pressed.clone().or_else(|| turn.around.together.clone());
+        let (verdict, summary, remedy) = match pressed {
+            Some(why) => {
+                let remedy = Remedy::Hold(format!("it would take more of what is short: {why}"));
+                (Verdict::Overloaded, format!("{why}; {slow}"), remedy)
+            }
+            None => (Verdict::Slow, slow, Remedy::Nothing),
+        };
+        let finding = verdict::Finding { verdict, confidence: 0.9, summary };
+        let evidence = event.into_iter().collect();
+        let fault = Fault { since, evidence, remedy, degraded: true, ..Fault::now(turn.now, finding) };
+        self.fail(fault, turn);
     }
 
     /// A failure that counts.
@@ -146,33 +216,50 @@ impl Service {
         &mut self,
         report: ProbeReport,
         failure: ProbeFailure,
-        detail: &str,
+        detail: String,
         turn: &mut Turn<'_, O>,
     ) {
         let (at, index, stopped) = (report.at, report.index, self.unit_is_stopped());
         let Some(probe) = self.probes.get_mut(index) else { return };
-        if probe.in_a_row == 0 {
+        let first = probe.in_a_row == 0;
+        if first {
             probe.first_failed = at;
         }
         probe.in_a_row = probe.in_a_row.saturating_add(1);
         probe.told = probe.told.saturating_add(1);
+        probe.timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
         let event = turn.out.emit(Fact::Probe(report, ProbeChange::Fail(probe.in_a_row)), at);
         if probe.evidence.len() < MAX_FAILURES_KEPT {
             probe.evidence.push(event);
         }
-        // An open incident is judged again only where a restart was meant to mend it and did not.
-        let mended =
-            self.beyond_restart && verdict::restart_may_help(failure) && matches!(self.step, Step::Idle);
-        let again = self.incident.is_none() || matches!(self.step, Step::Verify) || mended;
-        if probe.in_a_row >= probe.failures && again && !stopped {
-            let fault = Fault {
-                since: probe.first_failed,
-                detected: turn.now,
-                finding: verdict::of_probes(failure, detail, probe.in_a_row, self.main.is_some()),
-                evidence: std::mem::take(&mut probe.evidence),
-                may_help: verdict::restart_may_help(failure),
-            };
-            self.fail_alive(fault, turn);
+        let (in_a_row, failures, timed_out) = (probe.in_a_row, probe.failures, probe.timed_out);
+        if first {
+            // By the time that its failures count, it is to be known whether they are its own.
+            self.examination = None;
+            for dependency in turn.around.dependencies.clone() {
+                turn.act(Effect::ProbeNow(dependency));
+            }
+        }
+        if timed_out {
+            self.examine(verdict::LOOK, turn);
+        }
+        // A process that does nothing at all need not be asked so often.
+        let idle = timed_out && self.examination.as_ref().is_some_and(|found| !found.progressed());
+        let needed = if idle { failures.min(2) } else { failures };
+        if in_a_row >= needed && self.is_to_be_judged() && !stopped {
+            self.judge(Pending { index, failure, detail }, turn);
+        }
+    }
+
+    /// Whether a row of failures says something new: an open incident is judged again only where a restart was
+    /// meant to mend it and did not, or where what held the restart may be over.
+    fn is_to_be_judged(&self) -> bool {
+        match &self.incident {
+            None => true,
+            Some(open) => {
+                matches!(self.step, Step::Verify)
+                    || (self.beyond_restart || open.is_circumstantial()) && matches!(self.step, Step::Idle)
+            }
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Service, Step};
+use super::{Fault, Finding, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{Effect, Outbox, Turn, budget::describe},
-    fact::{Action, Fact, Restart, RestartMethod, Verdict},
+    fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
 };
 
 /// The most starts that are remembered, to stay below a unit's StartLimit.
@@ -14,6 +14,9 @@ const MAX_STARTS: usize = 64;
 
 /// Every way to restart answers sooner than this.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// A snapshot is written down sooner than this, or not at all.
+const SNAPSHOT: Duration = Duration::from_secs(4);
 
 impl Service {
     /// The restart that was asked for was carried out, or was not.
@@ -68,34 +71,77 @@ impl Service {
     }
 
     /// Decides what to do about the open incident.
-    pub(super) fn decide<O: Outbox>(&mut self, may_help: bool, turn: &mut Turn<'_, O>) {
+    pub(super) fn decide<O: Outbox>(&mut self, remedy: Remedy, turn: &mut Turn<'_, O>) {
         let Some(open) = &self.incident else { return };
         if open.incident.verdict == Verdict::Stopped || self.is_remote {
             self.step = Step::Idle;
             return;
         }
         let attempt = open.incident.attempts + 1;
-        self.beyond_restart = !may_help;
+        let wants_snapshot = open.is_hang() && open.incident.snapshot.is_none() && self.main.is_some();
+        self.beyond_restart = remedy != Remedy::Restart;
+        match remedy {
+            Remedy::Nothing => {
+                self.step = Step::Idle;
+                return;
+            }
+            Remedy::Hold(why) if self.policy.enabled || self.incident_has_other_cause() => {
+                return self.hold(&why, turn);
+            }
+            Remedy::Hold(_) | Remedy::Restart => {}
+        }
+        if wants_snapshot {
+            turn.act(Effect::Snapshot(self.id));
+        }
         if self.observed {
             return self.hold("the daemon only observes (--observe)", turn);
         }
         if !self.policy.enabled || self.method == RestartMethod::None {
             return self.hold("restarts are not enabled for this service", turn);
         }
-        if !may_help {
-            self.hold("a restart would not mend this", turn);
-            return self.alert_now(turn);
-        }
         if self.budget.left(turn.now) == 0 {
             return self.give_up(turn);
         }
-        let wait = self.budget.backoff(attempt);
-        if wait.is_zero() {
+        let mut wait = self.budget.backoff(attempt);
+        if self.port_taken {
+            wait = wait.max(self.policy.backoff_first);
+        }
+        if wait.is_zero() && wants_snapshot {
+            self.step = Step::Snapshot { until: turn.now.plus(SNAPSHOT) };
+        } else if wait.is_zero() {
             self.restart(turn);
         } else {
             let why = format!("back-off of {} before attempt {attempt}", describe(wait));
             self.say_restart(Action::Hold(why), turn);
             self.step = Step::Backoff { until: turn.now.plus(wait) };
+        }
+    }
+
+    /// Whether the open incident is only the consequence of another service's.
+    fn incident_has_other_cause(&self) -> bool {
+        self.incident.as_ref().is_some_and(|open| open.incident.cause != self.id)
+    }
+
+    /// What could be seen of its processes is written down, or cannot be: now they may be ended.
+    pub(super) fn snapshot_taken<O: Outbox>(
+        &mut self,
+        outcome: Result<String, String>,
+        turn: &mut Turn<'_, O>,
+    ) {
+        if let Some(open) = &mut self.incident {
+            match outcome {
+                Ok(file) => open.incident.snapshot = Some(file),
+                Err(why) => {
+                    open.incident.summary.push_str(&format!("; no snapshot could be taken: {why}"));
+                }
+            }
+            turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+        }
+        if matches!(self.step, Step::Snapshot { .. }) {
+            self.step = Step::Idle;
+            if self.incident.is_some() {
+                self.retry(turn);
+            }
         }
     }
 

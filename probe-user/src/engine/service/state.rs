@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{ProbeState, Service, Step};
 use crate::{
     clock::Timestamp,
-    engine::{Outbox, ServiceView, Turn, Usage},
+    engine::{Outbox, ServiceView, Turn},
     fact::{Fact, ServiceState, Verdict},
 };
 
@@ -18,6 +18,7 @@ impl Service {
         if self.incident.is_some() && self.is_well(turn.now) {
             self.resolve(turn);
         }
+        self.note_well(turn.now);
         let (state, why) = self.conclude();
         if state != self.state {
             let previous = std::mem::replace(&mut self.state, state);
@@ -35,18 +36,25 @@ impl Service {
     fn is_well(&self, now: Timestamp) -> bool {
         if matches!(
             self.step,
-            Step::Restarting { .. } | Step::Succession { .. } | Step::Inspect(_) | Step::TheirRestart { .. }
+            Step::Restarting { .. }
+                | Step::Succession { .. }
+                | Step::Inspect(_)
+                | Step::TheirRestart { .. }
+                | Step::FindPortHolder { .. }
         ) {
             return false;
         }
-        let stopped = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Stopped);
+        let Some(open) = &self.incident else { return true };
+        let (verdict, since) = (open.incident.verdict, open.incident.since);
+        let stopped = verdict == Verdict::Stopped;
         if (stopped || !self.is_remote && self.probes.is_empty()) && self.main.is_none() {
             return false;
         }
         if self.lost_listener.is_some() || !self.listens_again() {
             return false;
         }
-        if matches!(self.step, Step::Backoff { .. } | Step::GivenUp { .. })
+        let waits = matches!(self.step, Step::Backoff { .. } | Step::GivenUp { .. });
+        if (waits || verdict == Verdict::DependencyDown)
             && self.main.is_none()
             && !self.starts.is_empty()
             && !self.is_remote
@@ -54,11 +62,38 @@ impl Service {
             // Something that it left behind answers in its place.
             return false;
         }
+        let still = match verdict {
+            Verdict::Slow | Verdict::Overloaded => self.probes.iter().any(|probe| probe.slow.is_some()),
+            Verdict::LimitExceeded => self.breaches.words().is_some(),
+            Verdict::Hung => self.look_at.is_some(),
+            Verdict::Crashed
+            | Verdict::Exited
+            | Verdict::OomKilled
+            | Verdict::Killed
+            | Verdict::Stopped
+            | Verdict::NotListening
+            | Verdict::Unhealthy
+            | Verdict::CrashLoop
+            | Verdict::WorkerDied
+            | Verdict::DependencyDown
+            | Verdict::Unhealed
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::Network => false,
+        };
+        if still {
+            return false;
+        }
         if self.probes.is_empty() {
-            now.since(self.started) >= self.settling()
+            now.since(self.started.max(since)) >= self.settling()
         } else {
             self.probes.iter().all(|p| p.ok)
         }
+    }
+
+    /// Whether its latest probe timed out.
+    pub(in crate::engine) fn times_out(&self) -> bool {
+        self.probes.iter().any(|probe| probe.timed_out)
     }
 
     /// After a verdict of [`Verdict::NotListening`], answers count only once it listens or was restarted.
@@ -86,6 +121,9 @@ impl Service {
                         self.says_it_starts().unwrap_or_else(|| "waiting for it to prove well".to_owned());
                     (ServiceState::Starting, why)
                 }
+                (true, false) if self.incident.as_ref().is_some_and(|open| open.degraded) => {
+                    (ServiceState::Degraded, summary())
+                }
                 (true, false) => (ServiceState::Unhealthy, summary()),
                 (false, false) => (ServiceState::Down, summary()),
             };
@@ -103,8 +141,8 @@ impl Service {
         if let Some(detail) = self.probes.iter().find_map(ProbeState::complaint) {
             return (ServiceState::Degraded, detail);
         }
-        if !self.breaches.is_empty() {
-            return (ServiceState::Degraded, self.breaches.join("; "));
+        if let Some(breaches) = self.breaches.words() {
+            return (ServiceState::Degraded, breaches);
         }
         if self.probes.iter().all(|probe| probe.ok) {
             (ServiceState::Healthy, "all is well".to_owned())
@@ -128,21 +166,5 @@ impl Service {
             incident: self.incident.as_ref().map(|open| open.incident.clone()),
             depends_on: Vec::new(),
         }
-    }
-
-    /// What its processes use, held against its limits.
-    pub(in crate::engine) fn used(&mut self, usage: Usage) {
-        let limits = self.limits;
-        let mut breaches = Vec::new();
-        let mut hold = |name: &str, used: f64, limit: Option<f64>, unit: &str| {
-            if let Some(limit) = limit.filter(|&limit| used > limit) {
-                breaches.push(format!("{name} {used:.0}{unit} is above its limit of {limit:.0}{unit}"));
-            }
-        };
-        hold("cpu", usage.cpu_percent, limits.cpu_percent, "%");
-        hold("memory", usage.memory_percent, limits.memory_percent, "%");
-        hold("threads", usage.threads as f64, limits.threads.map(|limit| limit as f64), "");
-        hold("open files", usage.fds as f64, limits.fds.map(|limit| limit as f64), "");
-        self.breaches = breaches;
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use UnitJudgement::{AlreadyRestarted, NotLoaded, Ours, RestartsItself, Stale, StillRuns, StopRequested};
 
-use super::{Fault, Service, Step};
+use super::{Fault, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -160,8 +160,9 @@ impl Service {
                 self.step = Step::TheirRestart { until: turn.now.plus(within).plus(RESTART_SLACK) };
             }
             NotLoaded(load) => {
-                fault.may_help = false;
-                fault.finding.summary.push_str(&format!("; systemd cannot start the unit: it is {load}"));
+                let why = format!("systemd cannot start the unit: it is {load}");
+                fault.finding.summary.push_str(&format!("; {why}"));
+                fault.remedy = Remedy::Hold(why);
                 self.fail(fault, turn);
             }
             Ours { gave_up, .. } => {
@@ -280,7 +281,7 @@ impl Service {
                 let since = state.active_exit.unwrap_or(turn.now);
                 let evidence = vec![event];
                 self.judged_state = state.changed;
-                let fault = Fault { since, detected: turn.now, finding: finding(), evidence, may_help: true };
+                let fault = Fault { since, evidence, ..Fault::now(turn.now, finding()) };
                 self.fail(fault, turn);
             }
             // Somebody stopped it while it waited for another restart.
@@ -295,6 +296,9 @@ impl Service {
             | Step::Backoff { .. }
             | Step::Restarting { .. }
             | Step::TheirRestart { .. }
+            | Step::Examine { .. }
+            | Step::Snapshot { .. }
+            | Step::FindPortHolder { .. }
             | Step::Verify
             | Step::GivenUp { .. } => {}
         }

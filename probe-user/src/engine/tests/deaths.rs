@@ -26,6 +26,7 @@ fn who_sent_the_signal_decides_between_crashed_and_killed() {
     let verdict = |status, sender| {
         let mut lab = Lab::exec();
         lab.die(100, status, sender);
+        lab.wait(LATER);
         lab.incidents()[0].1
     };
     assert_eq!(verdict(SEGV, Some(Sender::Kernel)), Verdict::Crashed);

@@ -161,10 +161,21 @@ fn an_answer_to_a_question_from_before_the_listener_went_proves_nothing() {
 #[test]
 fn a_limit_exceeded_is_degraded() {
     let mut lab = Lab::exec();
-    lab.see(Observation::Usage(API, Usage { threads: 11, ..Usage::default() }));
+    let use_threads = |lab: &mut Lab, threads| {
+        lab.see(Observation::Usage(API, Usage { threads, ..Usage::default() }));
+    };
+    use_threads(&mut lab, 11);
+    assert_eq!(lab.state(), ServiceState::Healthy, "one sample is noise");
+    use_threads(&mut lab, 12);
     assert_eq!(lab.state(), ServiceState::Degraded);
-    lab.see(Observation::Usage(API, Usage { threads: 10, ..Usage::default() }));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::LimitExceeded, Severity::Warning)]);
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.state(), ServiceState::Degraded, "its probes are not what is wrong");
+    use_threads(&mut lab, 9);
+    use_threads(&mut lab, 9);
+    lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.state(), ServiceState::Healthy);
+    assert_eq!(lab.restarts_asked(), 0);
 }
 
 #[test]

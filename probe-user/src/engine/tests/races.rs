@@ -8,8 +8,6 @@ use super::{
 };
 
 /// Long enough for every grace to be over.
-const LATER: Duration = Duration::from_secs(60);
-
 /// A unit whose process `pid` ended at `died` and that left the active state `left` µs after that.
 fn down(active: &str, pid: u32, died: Timestamp, left: i64) -> UnitState {
     UnitState {
@@ -41,12 +39,6 @@ fn plain_unit() -> Lab {
     let mut lab = Lab::new(Identity::Unit("api.service".into()), vec![], policy());
     lab.see(Observation::Unit(API, running_unit(100)));
     lab
-}
-
-fn time_out(lab: &mut Lab, times: u32) {
-    for _ in 0..times {
-        lab.answer(ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
-    }
 }
 
 fn sigterm_of_systemd(lab: &mut Lab, pid: u32) {
@@ -142,6 +134,8 @@ fn probes_restart_no_unit_that_systemd_is_stopping_or_starting() {
     let mut lab = Lab::unit();
     lab.wait(LATER);
     time_out(&mut lab, 3);
+    lab.see(Observation::Unit(API, running_unit(100)));
+    lab.see(snapshot());
     lab.see(Observation::Unit(API, running_unit(100)));
     assert_eq!(lab.restarts_asked(), 1, "one that neither stops nor starts is restarted");
 }
@@ -306,6 +300,7 @@ fn a_command_that_heals_in_place_is_enough() {
     let mut lab = matched(vec![http_probe()]);
     lab.wait(LATER);
     time_out(&mut lab, 3);
+    lab.see(snapshot());
     lab.see(Observation::Restarted(API, Ok(())));
     lab.answer(ProbeOutcome::Ok);
     lab.wait(LATER);
@@ -321,6 +316,7 @@ fn what_no_restart_would_mend_is_judged_again_when_it_changes() {
     }
     assert_eq!(lab.restarts_asked(), 0);
     time_out(&mut lab, 1);
+    lab.see(snapshot());
     assert_eq!(lab.restarts_asked(), 1);
 }
 

@@ -1,0 +1,111 @@
+//! Whether the host itself is the matter: then restarting what is slow would make it slower.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::{
+    clock::Timestamp,
+    fact::{Pressure, ServiceId},
+};
+
+/// Above these shares of the time (PSI) the host is pressed. A host that does useful work on all its CPUs has
+/// tasks waiting for one about half of the time; one that swaps or waits for a dying disk stalls as a whole.
+const CPU: f64 = 0.75;
+const MEMORY: f64 = 0.3;
+const IO: f64 = 0.5;
+
+/// A control probe that is later than this shows that other probes are late as well.
+const LATE: Duration = Duration::from_millis(300);
+
+/// How long a look counts: probes that began under pressure end after it.
+const LASTS: Duration = Duration::from_secs(5);
+
+/// So many services that time out together, and at least half of those that are probed, have one cause.
+const TOGETHER: usize = 3;
+
+/// What is known of the host's load.
+#[derive(Debug, Default)]
+pub(super) struct Overload {
+    /// Until when the host counts as pressed, and by what.
+    pressed: Option<(Timestamp, String)>,
+    /// The services whose latest probe timed out.
+    timing_out: BTreeSet<ServiceId>,
+}
+
+impl Overload {
+    /// Takes in a look at the host.
+    pub(super) fn pressure(&mut self, pressure: &Pressure) {
+        let share = |value: Option<f64>, limit: f64, what: &str| {
+            let share = value.filter(|&share| share >= limit)?;
+            Some(format!("{what} {:.0} % of the time", share * 100.0))
+        };
+        let late = (pressure.late >= LATE)
+            .then(|| format!("hostprobe's own control probe was {} ms late", pressure.late.as_millis()));
+        let why = late
+            .or_else(|| share(pressure.cpu, CPU, "tasks wait for a CPU"))
+            .or_else(|| share(pressure.memory, MEMORY, "all tasks wait for memory"))
+            .or_else(|| share(pressure.io, IO, "all tasks wait for a disk"));
+        if let Some(why) = why {
+            self.pressed = Some((pressure.at.plus(LASTS), why));
+        }
+    }
+
+    /// Whether the host is pressed at `now`, and by what.
+    pub(super) fn pressed(&self, now: Timestamp) -> Option<&str> {
+        self.pressed.as_ref().filter(|(until, _)| now < *until).map(|(_, why)| why.as_str())
+    }
+
+    /// Takes note whether a service's latest probe timed out.
+    pub(super) fn note(&mut self, service: ServiceId, timing_out: bool) {
+        if timing_out {
+            self.timing_out.insert(service);
+        } else {
+            self.timing_out.remove(&service);
+        }
+    }
+
+    /// Whether so many of `probed` services time out together that one of them is hardly the cause. `blames`
+    /// says whether something else is known to be the cause for a service.
+    pub(super) fn together(&self, probed: usize, blames: impl Fn(ServiceId) -> bool) -> Option<String> {
+        if self.timing_out.len() < TOGETHER {
+            return None;
+        }
+        let count = self.timing_out.iter().filter(|service| !blames(**service)).count();
+        (count >= TOGETHER && count * 2 >= probed)
+            .then(|| format!("{count} of {probed} services time out together"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_lasts_beyond_the_look_that_found_it() {
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let mut overload = Overload::default();
+        overload.pressure(&Pressure { at: at(10), cpu: Some(0.6), ..Pressure::default() });
+        assert_eq!(overload.pressed(at(10)), None);
+        overload.pressure(&Pressure { at: at(11), cpu: Some(0.9), ..Pressure::default() });
+        overload.pressure(&Pressure { at: at(12), ..Pressure::default() });
+        assert_eq!(overload.pressed(at(12)), Some("tasks wait for a CPU 90 % of the time"));
+        assert_eq!(overload.pressed(at(16)), None);
+    }
+
+    #[test]
+    fn several_that_time_out_together_are_not_each_at_fault() {
+        let mut overload = Overload::default();
+        for service in 0..3 {
+            assert_eq!(overload.together(5, |_| false), None);
+            overload.note(ServiceId(service), true);
+        }
+        assert_eq!(overload.together(5, |_| false).unwrap(), "3 of 5 services time out together");
+        assert_eq!(overload.together(7, |_| false), None, "most are well");
+        assert_eq!(
+            overload.together(5, |service| service == ServiceId(1)),
+            None,
+            "one has a cause of its own"
+        );
+        overload.note(ServiceId(0), false);
+        assert_eq!(overload.together(5, |_| false), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! A service whose process lives: what its silence, its queues and its connections say.
+
+use std::time::Duration;
+
+use super::{Fault, Service, Step};
+use crate::{
+    clock::Timestamp,
+    engine::{Effect, Outbox, Turn, verdict},
+    fact::{
+        AcceptQueue, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError, Suspension,
+        socket::errno_name,
+    },
+};
+
+/// How long an examination may take to be answered.
+const EXAMINATION: Duration = Duration::from_secs(2);
+
+/// How long after a stop signal it is looked whether the process is still stopped: a debugger or a snapshot of
+/// its memory stops it for less.
+const STOPPED_FOR: Duration = Duration::from_millis(400);
+
+/// How often a stopped process is looked at that is not restarted.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Evidence against the network counts for this long…
+const TROUBLE_LASTS: Duration = Duration::from_secs(60);
+
+/// …and so many segments sent again are evidence.
+const MANY_RETRANSMITS: u64 = 3;
+
+/// Connections of a service to other hosts that fail.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    first: Timestamp,
+    last: Timestamp,
+    retransmits: u64,
+    event: EventId,
+    words: String,
+}
+
+/// A failure that counts, while it is looked at what the service does.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    pub(super) index: usize,
+    pub(super) failure: ProbeFailure,
+    pub(super) detail: String,
+}
+
+impl Service {
+    /// A probe got no answer: what does it do?
+    pub(super) fn examine<O: Outbox>(&mut self, over: Duration, turn: &mut Turn<'_, O>) {
+        if self.main.is_some() && self.examined_at.is_none_or(|asked| turn.now >= asked.plus(EXAMINATION)) {
+            self.examined_at = Some(turn.now);
+            turn.act(Effect::Examine { service: self.id, over });
+        }
+    }
+
+    /// What it did while it was looked at.
+    pub(super) fn examined<O: Outbox>(&mut self, found: Option<Examination>, turn: &mut Turn<'_, O>) {
+        self.examined_at = None;
+        let stopped = found.as_ref().is_some_and(|found| found.stopped);
+        self.examination = found;
+        if stopped && self.main.is_some() {
+            return self.is_stopped(turn);
+        }
+        self.suspended = None;
+        self.look_at = None;
+        if let Step::Examine { pending, .. } = &self.step {
+            let pending = pending.clone();
+            self.step = Step::Idle;
+            return self.judge(pending, turn);
+        }
+        let shows_hang = self.examination.as_ref().is_some_and(verdict::shows_hang);
+        let failing = self.probes.iter().position(|probe| probe.failing() && probe.timed_out);
+        if let (true, Some(index)) = (shows_hang && matches!(self.step, Step::Idle), failing) {
+            let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
+            self.judge(Pending { index, failure, detail }, turn);
+        }
+    }
+
+    /// Its main process was stopped by a signal: it is looked whether it stays so.
+    pub(super) fn suspended<O: Outbox>(&mut self, stop: Suspension, event: EventId, turn: &mut Turn<'_, O>) {
+        if self.main == Some(stop.process) {
+            self.suspended = Some((stop, event));
+            self.examined_at = None;
+            self.examine(STOPPED_FOR, turn);
+        }
+    }
+
+    /// Its main process is stopped.
+    fn is_stopped<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        self.look_at = Some(turn.now.plus(LOOK_AGAIN));
+        let free = matches!(self.step, Step::Idle | Step::Verify | Step::Examine { .. });
+        let known = self.incident.as_ref().is_some_and(|open| open.is_hang());
+        let Some(main) = self.main.filter(|_| free && !known) else { return };
+        let failed =
+            self.probes.iter().filter_map(|probe| probe.failing().then_some(probe.first_failed)).min();
+        let since = match (&self.suspended, failed) {
+            (Some((stop, _)), _) => stop.at,
+            (None, failed) => failed.unwrap_or(turn.now),
+        };
+        let finding = verdict::of_suspension(main.pid, self.suspended.as_ref().map(|(stop, _)| stop));
+        let mut evidence: Vec<_> = self.suspended.iter().map(|(_, event)| *event).collect();
+        evidence.extend(self.probes.iter_mut().flat_map(|probe| std::mem::take(&mut probe.evidence)));
+        self.step = Step::Idle;
+        self.fail_alive(Fault { since, evidence, ..Fault::now(turn.now, finding) }, turn);
+    }
+
+    /// A row of failures counts: what does it mean?
+    pub(super) fn judge<O: Outbox>(&mut self, pending: Pending, turn: &mut Turn<'_, O>) {
+        let Pending { index, failure, detail } = &pending;
+        let timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
+        if timed_out && self.main.is_some() && self.examination.is_none() && self.examined_at.is_some() {
+            let until = self.examined_at.unwrap_or(turn.now).plus(EXAMINATION);
+            if until > turn.now {
+                self.step = Step::Examine { until, pending };
+                return;
+            }
+        }
+        let Some(probe) = self.probes.get(*index).filter(|probe| probe.failing()) else { return };
+        let first_failed = probe.first_failed;
+        let caused = self.cause(turn).is_some();
+        if !caused && !turn.around.suspects.is_empty() {
+            // Something it depends on may be the cause; the next failure is judged when that is known.
+            for suspect in std::mem::take(&mut turn.around.suspects) {
+                turn.act(Effect::ProbeNow(suspect));
+            }
+            return;
+        }
+        let (finding, remedy) = verdict::of_failures(&verdict::Circumstances {
+            failure: *failure,
+            detail,
+            failures: probe.in_a_row,
+            alive: self.main.is_some(),
+            remote: self.is_remote,
+            examination: self.examination.as_ref(),
+            network: self.network_trouble(first_failed, turn.now),
+            pressed: turn.around.pressed.as_deref(),
+            together: turn.around.together.as_deref(),
+        });
+        let trouble = self.trouble.as_ref().map(|trouble| trouble.event);
+        let trouble = trouble.filter(|_| finding.verdict == crate::fact::Verdict::Network);
+        let known = self.incident.as_ref().is_some_and(|open| open.incident.verdict == finding.verdict);
+        if known && !caused && !matches!(self.step, Step::Verify) {
+            return;
+        }
+        let degraded =
+            matches!(failure, ProbeFailure::Memory | ProbeFailure::MemoryFull | ProbeFailure::Connections);
+        let mut evidence =
+            self.probes.get_mut(*index).map(|it| std::mem::take(&mut it.evidence)).unwrap_or_default();
+        evidence.extend(trouble);
+        let fault =
+            Fault { since: first_failed, evidence, remedy, degraded, ..Fault::now(turn.now, finding) };
+        let fault = self.blamed(fault, turn);
+        self.fail_alive(fault, turn);
+    }
+
+    /// One of its sockets had an error.
+    pub(super) fn socket_error(&mut self, error: &SocketError, event: EventId) {
+        const ELSEWHERE: [i32; 5] =
+            [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::EHOSTDOWN, libc::ENETUNREACH, libc::ENETDOWN];
+        let outbound = error.direction == crate::fact::Direction::Outbound;
+        if outbound && error.peer == Peer::Remote && ELSEWHERE.contains(&i32::from(error.errno)) {
+            let words = format!("its connection to {} failed with {}", error.remote, errno_name(error.errno));
+            self.is_in_trouble(error.at, event, 0, words);
+        }
+    }
+
+    /// Segments of its had to be sent again.
+    pub(super) fn retransmits(&mut self, retransmits: &Retransmits, event: EventId) {
+        if retransmits.peer == Peer::Remote {
+            let words = format!("{} does not acknowledge what it sends", retransmits.remote);
+            self.is_in_trouble(retransmits.at, event, retransmits.count, words);
+        }
+    }
+
+    fn is_in_trouble(&mut self, at: Timestamp, event: EventId, retransmits: u64, words: String) {
+        let earlier = self.trouble.take().filter(|trouble| at.since(trouble.last) < 2 * TROUBLE_LASTS);
+        let (first, before) = earlier.map_or((at, 0), |trouble| (trouble.first, trouble.retransmits));
+        let retransmits =
+            if retransmits == 0 { MANY_RETRANSMITS } else { before.saturating_add(retransmits) };
+        self.trouble = Some(Trouble { first, last: at, retransmits, event, words });
+    }
+
+    /// Connections to other hosts that began to fail about when its probes did. Those that have failed for long
+    /// while it was well are none that it needs.
+    fn network_trouble(&self, first_failed: Timestamp, now: Timestamp) -> Option<&str> {
+        let trouble = self.trouble.as_ref()?;
+        let fresh = now.since(trouble.last) < TROUBLE_LASTS;
+        let fits = trouble.first.plus(TROUBLE_LASTS) >= first_failed;
+        (fresh && fits && trouble.retransmits >= MANY_RETRANSMITS).then_some(trouble.words.as_str())
+    }
+
+    /// A listener of its has no room for more connections: is it at work, or stuck?
+    pub(super) fn queue_is_full<O: Outbox>(
+        &mut self,
+        queue: &AcceptQueue,
+        event: EventId,
+        turn: &mut Turn<'_, O>,
+    ) {
+        if !self.ports.contains(&queue.port) || self.incident.is_some() {
+            return;
+        }
+        self.full_queue = Some(event);
+        turn.act(Effect::ProbeNow(self.id));
+        self.examine(verdict::LOOK, turn);
+    }
+}

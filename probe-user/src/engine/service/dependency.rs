@@ -1,0 +1,209 @@
+//! What the failure of one service means for those that depend on it.
+
+use std::time::Duration;
+
+use super::{Fault, Finding, Remedy, Service, Step};
+use crate::{
+    clock::Timestamp,
+    engine::{Cause, Effect, Outbox, Turn},
+    fact::{Fact, Phase, ServiceId, Verdict},
+};
+
+/// A service that answered so long after a dependency had failed can do without it.
+const DOES_WITHOUT: Duration = Duration::from_secs(15);
+
+/// How much sooner than the failure that caused it an incident may seem to begin: probes of the one may fail
+/// before those of the other.
+const SOONER: Duration = Duration::from_secs(30);
+
+/// The most services that an incident names as held.
+const MAX_HELD: usize = 64;
+
+/// How a service stands, as far as it matters to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::engine) enum Standing {
+    /// They can work with it.
+    Well,
+    /// It has failed.
+    Failed,
+    /// It fails because of that other one.
+    Held(ServiceId),
+}
+
+impl Service {
+    /// How it stands, as far as it matters to others.
+    pub(in crate::engine) fn standing(&self) -> Standing {
+        let Some(open) = &self.incident else { return Standing::Well };
+        match open.incident.verdict {
+            Verdict::DependencyDown => Standing::Held(open.incident.cause),
+            Verdict::Crashed
+            | Verdict::Exited
+            | Verdict::OomKilled
+            | Verdict::Killed
+            | Verdict::Stopped
+            | Verdict::NotListening
+            | Verdict::Unhealthy
+            | Verdict::CrashLoop
+            | Verdict::Hung
+            | Verdict::Unhealed
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::Network => Standing::Failed,
+            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => {
+                Standing::Well
+            }
+        }
+    }
+
+    /// It as the cause of others' failures, if it has an incident.
+    pub(in crate::engine) fn as_cause(&self, declared: bool) -> Option<Cause> {
+        let incident = &self.incident.as_ref()?.incident;
+        Some(Cause {
+            service: self.id,
+            verdict: incident.verdict,
+            summary: incident.summary.clone(),
+            since: incident.since,
+            declared,
+            told: incident.verdict != Verdict::Stopped,
+        })
+    }
+
+    /// Whether it may be about to fail: its failures have begun to count, or it says that it is starting.
+    pub(in crate::engine) fn is_suspect(&self) -> bool {
+        let undecided =
+            matches!(self.step, Step::Examine { .. } | Step::Inspect(_) | Step::Succession { .. });
+        undecided
+            || self.lost_listener.is_some()
+            || self.probes.iter().any(|probe| probe.failing() || probe.starting.is_some())
+    }
+
+    /// What it depends on and what explains its failures, if something does.
+    pub(super) fn cause<'t, O>(&self, turn: &'t Turn<'_, O>) -> Option<&'t Cause> {
+        let matters = |cause: &&Cause| cause.declared || self.last_well <= cause.since.plus(DOES_WITHOUT);
+        turn.around.causes.iter().find(matters)
+    }
+
+    /// A fault that comes of a dependency that has failed.
+    pub(super) fn blamed<O>(&self, fault: Fault, turn: &Turn<'_, O>) -> Fault {
+        let Some(cause) = self.cause(turn) else { return fault };
+        let name = turn.name(cause.service);
+        let why = format!("{name}, which it depends on, has an incident ({})", cause.verdict.as_str());
+        Fault {
+            finding: Finding {
+                verdict: Verdict::DependencyDown,
+                confidence: 0.9,
+                summary: format!("{why}: {}; here: {}", cause.summary, fault.finding.summary),
+            },
+            remedy: Remedy::Hold(why),
+            cause: Some(cause.service),
+            untold: cause.told,
+            ..fault
+        }
+    }
+
+    /// Something has changed about what it depends on.
+    pub(super) fn dependency_changed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let Some(open) = &self.incident else { return };
+        if open.incident.verdict == Verdict::DependencyDown {
+            if self.cause(turn).is_none() && self.healing_until.is_none() {
+                self.released(turn);
+            }
+            return;
+        }
+        let explained = match open.incident.verdict {
+            Verdict::Exited
+            | Verdict::Unhealthy
+            | Verdict::Hung
+            | Verdict::NotListening
+            | Verdict::Network
+            | Verdict::Unhealed => true,
+            Verdict::Crashed
+            | Verdict::OomKilled
+            | Verdict::Killed
+            | Verdict::Stopped
+            | Verdict::CrashLoop
+            | Verdict::WorkerDied
+            | Verdict::Slow
+            | Verdict::Overloaded
+            | Verdict::DependencyDown
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::LimitExceeded => false,
+        };
+        let free =
+            matches!(self.step, Step::Idle | Step::Verify | Step::Backoff { .. } | Step::Snapshot { .. });
+        let since = open.incident.since;
+        let follows = self.cause(turn).is_some_and(|cause| since.plus(SOONER) >= cause.since);
+        if explained && free && follows && self.suspended.is_none() {
+            let finding = Finding {
+                verdict: open.incident.verdict,
+                confidence: open.incident.confidence,
+                summary: open.incident.summary.clone(),
+            };
+            let fault = self.blamed(Fault::now(turn.now, finding), turn);
+            self.step = Step::Idle;
+            self.fail(fault, turn);
+        }
+    }
+
+    /// What it depends on is well again: it has its grace to heal by itself, if it runs at all.
+    fn released<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        if self.main.is_none() && !self.is_remote && !self.starts.is_empty() {
+            let fault = Fault::now(turn.now, self.unhealed("and it does not run", turn));
+            return self.fail_alive(fault, turn);
+        }
+        self.begin_anew(turn.now);
+        self.healing_until = Some(self.grace_until);
+        self.step = Step::Verify;
+        turn.act(Effect::ProbeUntilWell(self.id));
+    }
+
+    /// Its grace after the dependency healed is over, and it has not.
+    pub(super) fn has_not_healed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        self.healing_until = None;
+        if !self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::DependencyDown) {
+            return;
+        }
+        let busy = turn.around.pressed.is_some() || turn.around.together.is_some();
+        if self.cause(turn).is_some() {
+            self.step = Step::Idle;
+        } else if busy || self.is_suspect_of_others(turn) {
+            self.healing_until = Some(turn.now.plus(self.policy.grace.max(Duration::from_secs(1))));
+        } else {
+            let finding = self.unhealed("and its probes still fail", turn);
+            self.step = Step::Idle;
+            self.fail_alive(Fault::now(turn.now, finding), turn);
+        }
+    }
+
+    fn is_suspect_of_others<O>(&self, turn: &Turn<'_, O>) -> bool {
+        !turn.around.suspects.is_empty()
+    }
+
+    fn unhealed<O>(&self, how: &str, turn: &Turn<'_, O>) -> Finding {
+        let cause = self.incident.as_ref().map_or(self.id, |open| open.incident.cause);
+        let name = turn.name(cause);
+        Finding {
+            verdict: Verdict::Unhealed,
+            confidence: 0.9,
+            summary: format!("{name}, which it depends on, is well again, {how}"),
+        }
+    }
+
+    /// Another service is held because of this one's incident.
+    pub(super) fn holds<O: Outbox>(&mut self, held: ServiceId, turn: &mut Turn<'_, O>) {
+        let Some(open) = &mut self.incident else { return };
+        if open.incident.held.contains(&held) || open.incident.held.len() >= MAX_HELD {
+            return;
+        }
+        open.incident.held.push(held);
+        turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+    }
+
+    /// When it last proved well.
+    pub(super) fn note_well(&mut self, now: Timestamp) {
+        if self.incident.is_none() && !self.probes.is_empty() && self.probes.iter().all(|probe| probe.ok) {
+            self.last_well = now;
+        }
+    }
+}

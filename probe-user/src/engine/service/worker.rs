@@ -1,0 +1,97 @@
+//! Processes of a service beside its main one.
+
+use std::time::Duration;
+
+use super::{Fault, Remedy, Service, Step};
+use crate::{
+    clock::Timestamp,
+    config::Response,
+    engine::{Effect, Outbox, Turn, verdict},
+    fact::{EventId, Fact, Phase, ProcessExit, Verdict},
+};
+
+/// How long the main process may outlive a worker that it dies with.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+/// Workers that died, before it is clear whether their main process lives on.
+#[derive(Debug)]
+pub(super) struct DeadWorker {
+    pub(super) until: Timestamp,
+    fault: Fault,
+}
+
+impl DeadWorker {
+    /// The events that show it.
+    pub(super) fn into_evidence(self) -> Vec<EventId> {
+        self.fault.evidence
+    }
+}
+
+impl Service {
+    /// A process of the service ended that is not its main one.
+    pub(super) fn worker_ended<O: Outbox>(
+        &mut self,
+        exit: &ProcessExit,
+        event: EventId,
+        turn: &mut Turn<'_, O>,
+    ) {
+        let oom = self.take_oom(exit);
+        let own = exit.sender_service == Some(self.id) && !exit.oom && oom.is_none();
+        let leaving =
+            self.main.is_none() || matches!(self.step, Step::Restarting { .. } | Step::TheirRestart { .. });
+        if own || leaving || self.response.worker_died == Response::Ignore {
+            return;
+        }
+        let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
+        let mut evidence = vec![event];
+        evidence.extend(oom.map(|(_, event)| event));
+        let by_itself = !matches!(exit.killer(), Some(crate::fact::Sender::Process { .. }));
+        let remedy = match self.response.worker_died {
+            Response::Restart => Remedy::Restart,
+            Response::Alert | Response::Ignore => {
+                Remedy::Hold("its main process lives, and it is its own to replace its workers".to_owned())
+            }
+        };
+        let mut fault = Fault {
+            since: exit.at,
+            evidence,
+            remedy,
+            degraded: true,
+            // One that was killed and replaced is nobody's alarm; one that fails by itself will fail again.
+            urgent: by_itself,
+            ..Fault::now(turn.now, finding)
+        };
+        if let Some(earlier) = self.dead_worker.take() {
+            fault.since = earlier.fault.since;
+            fault.urgent |= earlier.fault.urgent;
+            fault.evidence.splice(0..0, earlier.fault.evidence);
+        }
+        self.dead_worker = Some(DeadWorker { until: turn.now.plus(TOGETHER), fault });
+    }
+
+    /// The main process has outlived its worker.
+    pub(super) fn worker_is_dead<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let Some(DeadWorker { fault, .. }) = self.dead_worker.take() else { return };
+        self.dead_workers = self.dead_workers.saturating_add(1);
+        match &mut self.incident {
+            None => {
+                if fault.remedy == Remedy::Restart {
+                    self.fail_alive(fault, turn);
+                } else {
+                    self.fail(fault, turn);
+                }
+                turn.act(Effect::ProbeNow(self.id));
+            }
+            // A worker that dies again and again is told of ever more seldom.
+            Some(open) if open.incident.verdict == Verdict::WorkerDied => {
+                open.add_evidence(fault.evidence);
+                open.incident.summary =
+                    format!("{} workers died; {}", self.dead_workers, fault.finding.summary);
+                if self.dead_workers.is_power_of_two() {
+                    turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+                }
+            }
+            Some(open) => open.add_evidence(fault.evidence),
+        }
+    }
+}

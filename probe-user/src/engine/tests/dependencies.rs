@@ -1,0 +1,201 @@
+//! Services that cannot work without others.
+
+use super::*;
+
+/// The application under test, and the cache it uses.
+const APP: ServiceId = ServiceId(0);
+const CACHE: ServiceId = ServiceId(1);
+
+fn failing() -> ProbeOutcome {
+    ProbeOutcome::Failed(ProbeFailure::Status, "503".into())
+}
+
+/// An application and a cache, both well for a minute; the dependency is declared or learned.
+fn town(declared: bool) -> Lab {
+    let mut app = service("app", exec_identity(), vec![http_probe()], policy());
+    let cache = service("cache", exec_identity(), vec![http_probe()], policy());
+    if declared {
+        app.depends_on = vec![CACHE];
+    }
+    let mut lab = Lab::of(false, &[app, cache]);
+    if !declared {
+        lab.see(Observation::Connected { client: APP, server: CACHE });
+    }
+    for (service, pid) in [(APP, 100), (CACHE, 200)] {
+        lab.see(Observation::Running(service, process(pid)));
+        lab.answer_of(service, ProbeOutcome::Ok);
+    }
+    lab.wait(LATER);
+    for service in [APP, CACHE] {
+        lab.answer_of(service, ProbeOutcome::Ok);
+    }
+    lab.said.clear();
+    lab.asked.clear();
+    lab
+}
+
+fn cache_dies(lab: &mut Lab, pid: u32) {
+    lab.now = lab.now.plus(Duration::from_millis(1));
+    let exit = exit(pid, lab.now, KILL, Some(bash()));
+    lab.see(Observation::Exit(exit, Membership { service: CACHE, main: true }, EventId(900)));
+}
+
+fn cache_is_back(lab: &mut Lab, pid: u32) {
+    lab.see(Observation::Restarted(CACHE, Ok(())));
+    lab.see(Observation::Running(CACHE, process(pid)));
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+}
+
+fn app_fails(lab: &mut Lab, times: u32) {
+    for _ in 0..times {
+        lab.answer_of(APP, failing());
+    }
+}
+
+fn requests(lab: &Lab) -> Vec<ServiceId> {
+    let requests = lab.restarts().into_iter().filter(|restart| restart.action == Action::Request);
+    requests.map(|restart| restart.service).collect()
+}
+
+fn incident_of(lab: &Lab, service: ServiceId) -> Option<Incident> {
+    lab.engine.view().nth(service.0 as usize).unwrap().incident
+}
+
+#[test]
+fn what_fails_because_of_another_is_held_and_told_with_it() {
+    for declared in [true, false] {
+        let mut lab = town(declared);
+        cache_dies(&mut lab, 200);
+        app_fails(&mut lab, 3);
+        let app = incident_of(&lab, APP).unwrap();
+        assert_eq!((app.verdict, app.cause), (Verdict::DependencyDown, CACHE));
+        assert_eq!(incident_of(&lab, CACHE).unwrap().held, [APP]);
+        lab.wait(Duration::from_secs(11));
+        cache_is_back(&mut lab, 201);
+        lab.answer_of(APP, ProbeOutcome::Ok);
+        assert_eq!(incident_of(&lab, APP), None);
+        assert_eq!(requests(&lab), [CACHE]);
+        let told: Vec<_> =
+            lab.alerts().into_iter().map(|(verdict, _, resolved)| (verdict, resolved)).collect();
+        assert_eq!(told, [(Verdict::Killed, false), (Verdict::Killed, true)], "one alert for one cause");
+    }
+}
+
+#[test]
+fn what_does_not_heal_after_its_dependency_did_is_restarted_once() {
+    let mut lab = town(true);
+    cache_dies(&mut lab, 200);
+    app_fails(&mut lab, 3);
+    cache_is_back(&mut lab, 201);
+    app_fails(&mut lab, 5);
+    assert_eq!(requests(&lab), [CACHE], "it has its grace first");
+    lab.wait(Duration::from_secs(31));
+    assert_eq!(requests(&lab), [CACHE, APP]);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealed);
+    lab.comes_back(101);
+    lab.wait(LATER);
+    assert_eq!(requests(&lab), [CACHE, APP]);
+}
+
+#[test]
+fn an_incident_that_came_first_turns_out_to_be_its_dependencys() {
+    let mut lab = town(true);
+    lab.answer_of(CACHE, failing());
+    lab.answer_of(CACHE, failing());
+    app_fails(&mut lab, 4);
+    assert_eq!(incident_of(&lab, APP), None, "the cache is suspect, and not yet judged");
+    assert!(lab.asked.contains(&Effect::ProbeNow(CACHE)));
+    lab.answer_of(CACHE, failing());
+    assert_eq!(incident_of(&lab, CACHE).unwrap().verdict, Verdict::Unhealthy);
+    app_fails(&mut lab, 1);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::DependencyDown);
+}
+
+#[test]
+fn one_that_exits_for_want_of_its_dependency_is_started_when_that_is_back() {
+    let mut lab = town(true);
+    cache_dies(&mut lab, 200);
+    lab.die(100, ExitStatus::Code(1), None);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::DependencyDown);
+    assert_eq!((requests(&lab), lab.state()), (vec![CACHE], ServiceState::Down));
+    cache_is_back(&mut lab, 201);
+    assert_eq!(requests(&lab), [CACHE, APP]);
+}
+
+#[test]
+fn a_crash_is_its_own_whatever_its_dependency_does() {
+    let mut lab = town(true);
+    cache_dies(&mut lab, 200);
+    lab.die(100, SEGV, Some(Sender::Kernel));
+    assert_eq!(requests(&lab), [CACHE, APP]);
+}
+
+#[test]
+fn a_dependency_that_it_does_without_explains_nothing() {
+    let mut lab = town(false);
+    cache_dies(&mut lab, 200);
+    lab.wait(Duration::from_secs(60));
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    app_fails(&mut lab, 3);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealthy);
+}
+
+#[test]
+fn a_dependency_stopped_on_purpose_holds_and_somebody_is_told_of_the_consequence() {
+    let mut lab = town(true);
+    let mut app = service("app", exec_identity(), vec![http_probe()], policy());
+    app.depends_on = vec![CACHE];
+    let cache = service("cache", Identity::Unit("cache.service".into()), vec![], policy());
+    lab.engine = Engine::new(&[app, cache], false, lab.now);
+    lab.see(Observation::Running(APP, process(100)));
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    lab.see(Observation::Running(CACHE, process(200)));
+    lab.wait(LATER);
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    cache_dies(&mut lab, 200);
+    let job = Some(UnitJob { id: 1, kind: "stop".into() });
+    let state =
+        UnitState { load: "loaded".into(), active: "deactivating".into(), job, ..UnitState::default() };
+    lab.see(Observation::Unit(CACHE, state));
+    assert_eq!(incident_of(&lab, CACHE).unwrap().verdict, Verdict::Stopped);
+    app_fails(&mut lab, 3);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::DependencyDown);
+    lab.wait(Duration::from_secs(11));
+    assert_eq!(lab.alerts(), [(Verdict::DependencyDown, Severity::Critical, false)]);
+    assert_eq!(requests(&lab), []);
+}
+
+#[test]
+fn services_that_depend_on_each_other_are_still_judged() {
+    let mut lab = town(true);
+    lab.see(Observation::Connected { client: CACHE, server: APP });
+    for _ in 0..3 {
+        lab.answer_of(APP, failing());
+        lab.answer_of(CACHE, failing());
+    }
+    let verdicts = [APP, CACHE].map(|service| incident_of(&lab, service).unwrap().verdict);
+    assert!(verdicts.contains(&Verdict::Unhealthy), "{verdicts:?}");
+}
+
+#[test]
+fn the_root_of_a_chain_is_the_cause_of_all() {
+    let mut services: Vec<_> =
+        ["app", "api", "db"].map(|name| service(name, exec_identity(), vec![http_probe()], policy())).into();
+    services[0].depends_on = vec![ServiceId(1)];
+    services[1].depends_on = vec![ServiceId(2)];
+    let mut lab = Lab::of(false, &services);
+    for (id, pid) in [(0, 100), (1, 200), (2, 300)] {
+        lab.see(Observation::Running(ServiceId(id), process(pid)));
+        lab.answer_of(ServiceId(id), ProbeOutcome::Ok);
+    }
+    lab.wait(LATER);
+    let exit = exit(300, lab.now, KILL, Some(bash()));
+    lab.see(Observation::Exit(exit, Membership { service: ServiceId(2), main: true }, EventId(900)));
+    for id in [1, 0] {
+        for _ in 0..3 {
+            lab.answer_of(ServiceId(id), failing());
+        }
+    }
+    assert_eq!(incident_of(&lab, ServiceId(0)).unwrap().cause, ServiceId(2));
+    assert_eq!(incident_of(&lab, ServiceId(2)).unwrap().held, [ServiceId(1), ServiceId(0)]);
+}

@@ -1,0 +1,186 @@
+//! Services that live and do not answer.
+
+use super::*;
+use crate::fact::{AcceptQueue, Peer, Pressure, Retransmits, Suspension};
+
+fn timeout() -> ProbeOutcome {
+    ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into())
+}
+
+fn queue(waiting: u32) -> Option<AcceptQueue> {
+    let address = [127, 0, 0, 1].into();
+    Some(AcceptQueue { at: at(1000), source: Source::Proc, address, port: 8080, waiting, backlog: 128 })
+}
+
+fn idle(waiting: u32) -> Examination {
+    let over = Duration::from_millis(200);
+    Examination { over, threads: 4, queue_before: queue(0), queue: queue(waiting), ..Examination::default() }
+}
+
+fn stopped() -> Examination {
+    Examination { stopped: true, ..idle(0) }
+}
+
+fn grown_up() -> Lab {
+    let mut lab = Lab::exec();
+    lab.wait(LATER);
+    lab
+}
+
+fn stop_signal(lab: &Lab) -> Observation {
+    let stop = Suspension { at: lab.now, process: process(100), signal: 19, sender: Some(bash()) };
+    Observation::Suspended(stop, API, EventId(902))
+}
+
+#[test]
+fn silence_with_nothing_to_show_for_it_is_hung_after_the_usual_count() {
+    let mut lab = grown_up();
+    time_out(&mut lab, 2);
+    assert_eq!(lab.incidents(), []);
+    time_out(&mut lab, 1);
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+    assert_eq!(lab.restarts_asked(), 0, "what can be seen of it is written down first");
+    lab.see(snapshot());
+    assert_eq!(lab.restarts_asked(), 1);
+    lab.comes_back(101);
+    let Some(Fact::Incident(Phase::Resolve, incident)) =
+        lab.said.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
+    else {
+        panic!("it is not resolved")
+    };
+    assert!(incident.snapshot.is_some());
+}
+
+#[test]
+fn a_growing_queue_that_nobody_serves_is_hung_at_the_first_silence() {
+    let mut lab = grown_up();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(idle(3))));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn no_progress_shortens_the_wait() {
+    let mut lab = grown_up();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(idle(0))));
+    assert_eq!(lab.incidents(), []);
+    lab.answer(timeout());
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn a_process_that_stays_stopped_is_hung_and_its_stopper_named() {
+    let mut lab = grown_up();
+    lab.see(stop_signal(&lab));
+    assert!(lab.asked.iter().any(|effect| matches!(effect, Effect::Examine { .. })));
+    lab.see(Observation::Examined(API, Some(stopped())));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+    let incident = lab.engine.view().next().unwrap().incident.unwrap();
+    assert!(incident.summary.contains("SIGSTOP from bash (pid 4000"), "{}", incident.summary);
+    assert_eq!(incident.evidence, [EventId(902)]);
+}
+
+#[test]
+fn a_process_that_goes_on_at_once_is_not_hung() {
+    let mut lab = grown_up();
+    lab.see(stop_signal(&lab));
+    lab.see(Observation::Examined(API, Some(idle(0))));
+    assert_eq!(lab.incidents(), []);
+}
+
+#[test]
+fn a_stopped_process_that_must_not_be_restarted_is_well_once_it_goes_on() {
+    let mut lab = Lab::new(exec_identity(), vec![], RestartPolicy::default());
+    lab.wait(LATER);
+    lab.see(stop_signal(&lab));
+    lab.see(Observation::Examined(API, Some(stopped())));
+    lab.wait(Duration::from_secs(4));
+    assert_eq!(lab.state(), ServiceState::Unhealthy);
+    lab.wait(Duration::from_secs(2));
+    lab.see(Observation::Examined(API, Some(idle(0))));
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
+fn a_snapshot_that_does_not_come_does_not_keep_the_service_down() {
+    let mut lab = grown_up();
+    time_out(&mut lab, 3);
+    lab.wait(Duration::from_secs(5));
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
+fn a_host_under_pressure_holds_restarts_until_it_is_over() {
+    let mut lab = grown_up();
+    let pressed = |lab: &Lab| Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() };
+    lab.see(Observation::Pressure(pressed(&lab)));
+    let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
+    for _ in 0..5 {
+        lab.answer(timeout());
+        lab.see(Observation::Examined(API, Some(starved.clone())));
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
+    assert_eq!(lab.restarts_asked(), 0);
+    assert!(matches!(lab.restarts().last().unwrap().action, Action::Hold(_)));
+    lab.killed(100);
+    assert_eq!(lab.restarts_asked(), 1, "a death is a death");
+}
+
+#[test]
+fn what_is_still_silent_when_the_pressure_is_over_is_hung() {
+    let mut lab = grown_up();
+    let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
+    for _ in 0..3 {
+        lab.answer(timeout());
+        lab.see(Observation::Examined(API, Some(starved.clone())));
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Overloaded);
+    time_out(&mut lab, 2);
+    assert_eq!(lab.incidents().last().unwrap().1, Verdict::Hung);
+}
+
+#[test]
+fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
+    let mut lab = grown_up();
+    let seconds = Duration::from_secs;
+    for _ in 0..3 {
+        lab.answer_after(API, seconds(3), ProbeOutcome::Ok);
+        assert_eq!(lab.state(), ServiceState::Degraded);
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Slow, Severity::Warning)]);
+    assert_eq!(lab.alerts(), [(Verdict::Slow, Severity::Warning, false)]);
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.state(), ServiceState::Degraded, "one quick answer is not enough");
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+    assert_eq!(lab.restarts(), Vec::<&Restart>::new());
+}
+
+#[test]
+fn connections_to_another_host_that_fail_are_the_networks_fault() {
+    let mut lab = grown_up();
+    let lost = |lab: &Lab| {
+        let remote = ([192, 0, 2, 7], 443).into();
+        let lost = Retransmits { at: lab.now, source: Source::Ebpf, remote, peer: Peer::Remote, count: 2 };
+        Observation::Retransmits(lost, API, EventId(903))
+    };
+    lab.see(lost(&lab));
+    lab.see(lost(&lab));
+    for _ in 0..3 {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "503".into()));
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Network);
+    assert_eq!(lab.alerts(), [(Verdict::Network, Severity::Critical, false)]);
+    assert_eq!(lab.restarts_asked(), 0);
+
+    let mut lab = grown_up();
+    for _ in 0..10 {
+        lab.see(lost(&lab));
+        lab.wait(Duration::from_secs(30));
+        lab.answer(ProbeOutcome::Ok);
+    }
+    time_out(&mut lab, 3);
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "it did without that host for long");
+}

@@ -1,0 +1,286 @@
+//! What failed probes mean for a service that nobody has seen dying.
+
+use std::time::Duration;
+
+use super::Finding;
+use crate::fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name};
+
+/// What could mend a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// A restart.
+    Restart,
+    /// Not a restart, and why not.
+    Hold(String),
+    /// Nothing that hostprobe could do, nor would anybody expect it to.
+    Nothing,
+}
+
+/// All that is known when a row of failures counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    /// Why the latest probe failed.
+    pub failure: ProbeFailure,
+    /// The same in words.
+    pub detail: &'a str,
+    /// How many failed in a row.
+    pub failures: u32,
+    /// Its main process is known to live.
+    pub alive: bool,
+    /// It is not on this host.
+    pub remote: bool,
+    /// What its processes did while they were looked at.
+    pub examination: Option<&'a Examination>,
+    /// Its connections to other hosts fail, in words.
+    pub network: Option<&'a str>,
+    /// The host is pressed, in words.
+    pub pressed: Option<&'a str>,
+    /// Many services time out together, in words.
+    pub together: Option<&'a str>,
+}
+
+/// The verdict on a row of failures, and what could mend them.
+pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
+    let Circumstances { failure, detail, failures, alive, remote, .. } = *circumstances;
+    let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
+    let failed = format!("its probe failed {times}: {detail}");
+    let timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
+    if timed_out && let Some(why) = overload(circumstances) {
+        let finding = Finding::new(Verdict::Overloaded, 0.8, format!("{why}; {failed}"));
+        return (finding, Remedy::Hold(format!("it would take more of what is short: {why}")));
+    }
+    let unreachable =
+        remote && failure == ProbeFailure::ConnectTimeout || failure == ProbeFailure::Unreachable;
+    let network = circumstances.network.filter(|_| !remote && blames_others(failure));
+    if unreachable || network.is_some() {
+        let why = network.map_or_else(|| failed.clone(), |why| format!("{why}; {failed}"));
+        let finding = Finding::new(Verdict::Network, 0.8, why);
+        return (finding, Remedy::Hold("a restart does not mend the network".to_owned()));
+    }
+    if timed_out && alive {
+        let (confidence, evidence) = match circumstances.examination {
+            Some(examination) => hang(examination),
+            None => (0.6, String::new()),
+        };
+        let summary = format!("its process lives and does not answer{evidence}; {failed}");
+        return (Finding::new(Verdict::Hung, confidence, summary), Remedy::Restart);
+    }
+    if failure == ProbeFailure::Refused && alive {
+        let summary = format!("its process lives, but its probe was refused {times}: {detail}");
+        return (Finding::new(Verdict::NotListening, 0.8, summary), Remedy::Restart);
+    }
+    let verdict = match failure {
+        ProbeFailure::TooManyConnections | ProbeFailure::Connections => Verdict::PoolExhausted,
+        ProbeFailure::MemoryFull => Verdict::MemoryFull,
+        ProbeFailure::Memory => Verdict::LimitExceeded,
+        ProbeFailure::Refused
+        | ProbeFailure::Timeout
+        | ProbeFailure::ConnectTimeout
+        | ProbeFailure::Reset
+        | ProbeFailure::Unreachable
+        | ProbeFailure::Dns
+        | ProbeFailure::Tls
+        | ProbeFailure::Status
+        | ProbeFailure::Body
+        | ProbeFailure::Protocol
+        | ProbeFailure::Auth
+        | ProbeFailure::Replication
+        | ProbeFailure::Local => Verdict::Unhealthy,
+    };
+    let confidence = if verdict == Verdict::Unhealthy { 0.6 } else { 0.9 };
+    let finding = Finding::new(verdict, confidence, failed);
+    (finding, remedy(failure))
+}
+
+/// Whether restarting the service could mend such a failure.
+///
+/// A wrong password, a name that does not resolve or a network that does not reach are not mended by it,
+/// and a database that is out of connections would lose those it serves.
+fn remedy(failure: ProbeFailure) -> Remedy {
+    let why = match failure {
+        ProbeFailure::Refused
+        | ProbeFailure::Timeout
+        | ProbeFailure::ConnectTimeout
+        | ProbeFailure::Reset
+        | ProbeFailure::Status
+        | ProbeFailure::Body
+        | ProbeFailure::Protocol => return Remedy::Restart,
+        ProbeFailure::Memory => return Remedy::Nothing,
+        ProbeFailure::TooManyConnections | ProbeFailure::Connections => {
+            "a restart would end the connections that it serves"
+        }
+        ProbeFailure::MemoryFull => "a restart could lose what it stores",
+        ProbeFailure::Unreachable
+        | ProbeFailure::Dns
+        | ProbeFailure::Tls
+        | ProbeFailure::Auth
+        | ProbeFailure::Replication
+        | ProbeFailure::Local => "a restart would not mend this",
+    };
+    Remedy::Hold(why.to_owned())
+}
+
+/// Whether a failure of this kind can come of something else that does not answer the service.
+const fn blames_others(failure: ProbeFailure) -> bool {
+    match failure {
+        ProbeFailure::Timeout
+        | ProbeFailure::ConnectTimeout
+        | ProbeFailure::Reset
+        | ProbeFailure::Status
+        | ProbeFailure::Body
+        | ProbeFailure::Protocol => true,
+        ProbeFailure::Refused
+        | ProbeFailure::Unreachable
+        | ProbeFailure::Dns
+        | ProbeFailure::Tls
+        | ProbeFailure::Auth
+        | ProbeFailure::TooManyConnections
+        | ProbeFailure::Connections
+        | ProbeFailure::Memory
+        | ProbeFailure::MemoryFull
+        | ProbeFailure::Replication
+        | ProbeFailure::Local => false,
+    }
+}
+
+/// Why a time-out says nothing against the service itself, if so.
+///
+/// What the service's own threads went through counts more than what the host did: on a busy host one that
+/// sleeps is not kept from answering.
+fn overload(circumstances: &Circumstances<'_>) -> Option<String> {
+    if let Some(together) = circumstances.together {
+        return Some(together.to_owned());
+    }
+    let Some(examination) = circumstances.examination else {
+        return circumstances.pressed.map(str::to_owned);
+    };
+    if let Some(share) = starved(examination) {
+        return Some(format!(
+            "its threads were ready to run and had no CPU {:.0} % of the time",
+            share * 100.0
+        ));
+    }
+    (examination.uninterruptible > 0).then_some(circumstances.pressed?.to_owned())
+}
+
+/// The share of the time that threads waited for a CPU, if that was most of it and more than they had one.
+fn starved(examination: &Examination) -> Option<f64> {
+    let share = examination.run_delay.as_secs_f64() / examination.over.as_secs_f64().max(0.001);
+    let pressed = examination.cgroup_pressure.filter(|&pressure| pressure >= 0.75);
+    let delayed = share >= 0.5 && examination.run_delay > examination.cpu;
+    if delayed { Some(share.min(1.0)) } else { pressed }
+}
+
+/// How an examination speaks for a hang: how sure, and in words.
+fn hang(examination: &Examination) -> (f32, String) {
+    let queue = examination.queue.filter(|queue| queue.waiting > 0).map_or_else(String::new, |queue| {
+        format!(", {} connections wait to be accepted on port {}", queue.waiting, queue.port)
+    });
+    let over = examination.over.as_millis();
+    if examination.uninterruptible > 0 && !examination.progressed() {
+        let channel = examination.wait_channel.as_deref().unwrap_or("the kernel");
+        let threads = examination.uninterruptible;
+        return (
+            0.95,
+            format!(": {threads} of its threads wait in {channel} and cannot be interrupted{queue}"),
+        );
+    }
+    if !examination.progressed() {
+        let sure = if examination.queue_grows() { 0.95 } else { 0.85 };
+        return (sure, format!(": none of its threads ran within {over} ms{queue}"));
+    }
+    (0.7, queue)
+}
+
+/// A main process that a signal has stopped.
+pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
+    let by = suspension.map_or_else(String::new, |stop| {
+        let sender = stop
+            .sender
+            .as_ref()
+            .map_or_else(String::new, |sender| format!(" from {}", super::sender_words(sender)));
+        format!(" by {}{sender}", signal_name(stop.signal))
+    });
+    Finding::new(
+        Verdict::Hung,
+        1.0,
+        format!("its main process {pid} is stopped (state T){by}, and does nothing"),
+    )
+}
+
+/// Whether an examination is enough to call a service that has timed out hung.
+pub fn shows_hang(examination: &Examination) -> bool {
+    !examination.progressed() && examination.queue_grows()
+}
+
+/// How long the two looks of an examination are apart.
+pub const LOOK: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fact::ProbeFailure::{Auth, ConnectTimeout, Refused, Status, Timeout};
+
+    fn alive(failure: ProbeFailure) -> Circumstances<'static> {
+        Circumstances {
+            failure,
+            detail: "no answer",
+            failures: 3,
+            alive: true,
+            remote: false,
+            examination: None,
+            network: None,
+            pressed: None,
+            together: None,
+        }
+    }
+
+    fn verdict(circumstances: &Circumstances<'_>) -> Verdict {
+        of_failures(circumstances).0.verdict
+    }
+
+    fn look(cpu: u64, run_delay: u64) -> Examination {
+        Examination {
+            over: Duration::from_millis(200),
+            cpu: Duration::from_millis(cpu),
+            run_delay: Duration::from_millis(run_delay),
+            switches: 1,
+            ..Examination::default()
+        }
+    }
+
+    #[test]
+    fn a_living_process_that_does_not_answer_is_hung() {
+        assert_eq!(verdict(&alive(Timeout)), Verdict::Hung);
+        assert_eq!(verdict(&alive(ConnectTimeout)), Verdict::Hung);
+        assert_eq!(verdict(&alive(Refused)), Verdict::NotListening);
+        assert_eq!(verdict(&Circumstances { alive: false, ..alive(Timeout) }), Verdict::Unhealthy);
+        assert!(matches!(of_failures(&alive(Auth)).1, Remedy::Hold(_)));
+    }
+
+    #[test]
+    fn a_time_out_under_load_counts_by_what_the_service_itself_went_through() {
+        let pressed = Circumstances { pressed: Some("tasks wait for a CPU"), ..alive(Timeout) };
+        assert_eq!(verdict(&pressed), Verdict::Overloaded);
+        let (asleep, starved, busy) = (look(0, 1), look(20, 170), look(190, 150));
+        let seen = |examination| Circumstances { examination: Some(examination), ..pressed };
+        assert_eq!(verdict(&seen(&asleep)), Verdict::Hung, "it was not kept from answering");
+        assert_eq!(verdict(&seen(&starved)), Verdict::Overloaded);
+        assert_eq!(verdict(&seen(&busy)), Verdict::Hung, "it had what it needs");
+        let answered = Circumstances { failure: Status, ..pressed };
+        assert_eq!(verdict(&answered), Verdict::Unhealthy, "it answered in time");
+        let together = Circumstances { together: Some("3 of 4"), ..seen(&asleep) };
+        assert_eq!(verdict(&together), Verdict::Overloaded);
+    }
+
+    #[test]
+    fn a_network_that_does_not_answer_is_not_mended_by_a_restart() {
+        let remote = Circumstances { alive: false, remote: true, ..alive(ConnectTimeout) };
+        assert_eq!(verdict(&remote), Verdict::Network);
+        let local = Circumstances { network: Some("192.0.2.7:443 does not answer"), ..alive(Status) };
+        let (finding, remedy) = of_failures(&local);
+        assert_eq!(finding.verdict, Verdict::Network);
+        assert!(matches!(remedy, Remedy::Hold(_)));
+        assert_eq!(verdict(&Circumstances { failure: Refused, ..local }), Verdict::NotListening);
+    }
+}
