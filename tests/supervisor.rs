@@ -111,7 +111,14 @@ fn a_daemon_ends_what_a_killed_one_left() {
     assert_ne!(now, orphan);
     assert_eq!(with_argument(&service.port.to_string()), [now]);
     assert!(!cgroup.exists(), "{} is removed", cgroup.display());
-    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
+    let verdicts = |action: &str| {
+        let events = daemon.events();
+        let such = events.iter().filter(|event| event_action(event) == action);
+        such.map(|event| text(event, "incident.verdict").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts("incident.open"), ["limit_exceeded", "limit_exceeded"]);
+    assert_eq!(verdicts("incident.resolve"), verdicts("incident.open"));
+    assert_eq!(daemon.count(|event| event_action(event).starts_with("restart.")), 0);
 }
 
 #[test]

@@ -102,6 +102,13 @@ impl Look {
         if incident.cause != incident.service {
             description.push_str(&format!(". The cause lies with {}", alert.names.service(incident.cause)));
         }
+        if !incident.held.is_empty() {
+            let held: Vec<&str> = incident.held.iter().map(|held| alert.names.service(*held)).collect();
+            description.push_str(&format!(". Held because of it: {}", held.join(", ")));
+        }
+        if let Some(snapshot) = &incident.snapshot {
+            description.push_str(&format!(". What its processes did is in {snapshot}"));
+        }
         let mut object = json!({
             "labels": {
                 "alertname": "HostprobeIncident",
