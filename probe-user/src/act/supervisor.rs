@@ -195,6 +195,8 @@ impl Work {
     async fn end(&mut self) {
         if let Some((mut child, key)) = self.running.take() {
             signal_group(key.pid, Signal::TERM);
+            // One that is stopped takes no signal but this.
+            signal_group(key.pid, Signal::CONT);
             if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
                 signal_group(key.pid, Signal::KILL);
                 let _ = child.wait().await;

@@ -7,8 +7,8 @@ use crate::{
     clock::Timestamp,
     engine::{Effect, Outbox, Turn, verdict},
     fact::{
-        AcceptQueue, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError, Suspension,
-        socket::errno_name,
+        AcceptQueue, Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError,
+        Suspension, Verdict, socket::errno_name,
     },
 };
 
@@ -139,19 +139,25 @@ impl Service {
             together: turn.around.together.as_deref(),
         });
         let trouble = self.trouble.as_ref().map(|trouble| trouble.event);
-        let trouble = trouble.filter(|_| finding.verdict == crate::fact::Verdict::Network);
-        let known = self.incident.as_ref().is_some_and(|open| open.incident.verdict == finding.verdict);
-        if known && !caused && !matches!(self.step, Step::Verify) {
-            return;
-        }
+        let trouble = trouble.filter(|_| finding.verdict == Verdict::Network);
         let degraded =
             matches!(failure, ProbeFailure::Memory | ProbeFailure::MemoryFull | ProbeFailure::Connections);
-        let mut evidence =
+        let own =
+            matches!(finding.verdict, Verdict::PoolExhausted | Verdict::MemoryFull | Verdict::LimitExceeded);
+        let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(turn.now, finding) };
+        if !own {
+            fault = self.blamed(fault, turn);
+        }
+        let cause = fault.cause.unwrap_or(self.id);
+        let known = self.incident.as_ref().is_some_and(|open| {
+            open.incident.verdict == fault.finding.verdict && open.incident.cause == cause
+        });
+        if known && !matches!(self.step, Step::Verify) {
+            return;
+        }
+        fault.evidence =
             self.probes.get_mut(*index).map(|it| std::mem::take(&mut it.evidence)).unwrap_or_default();
-        evidence.extend(trouble);
-        let fault =
-            Fault { since: first_failed, evidence, remedy, degraded, ..Fault::now(turn.now, finding) };
-        let fault = self.blamed(fault, turn);
+        fault.evidence.extend(trouble);
         self.fail_alive(fault, turn);
     }
 
@@ -159,7 +165,7 @@ impl Service {
     pub(super) fn socket_error(&mut self, error: &SocketError, event: EventId) {
         const ELSEWHERE: [i32; 5] =
             [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::EHOSTDOWN, libc::ENETUNREACH, libc::ENETDOWN];
-        let outbound = error.direction == crate::fact::Direction::Outbound;
+        let outbound = error.direction == Direction::Outbound;
         if outbound && error.peer == Peer::Remote && ELSEWHERE.contains(&i32::from(error.errno)) {
             let words = format!("its connection to {} failed with {}", error.remote, errno_name(error.errno));
             self.is_in_trouble(error.at, event, 0, words);

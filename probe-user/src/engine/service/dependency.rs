@@ -105,8 +105,11 @@ impl Service {
     pub(super) fn dependency_changed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         let Some(open) = &self.incident else { return };
         if open.incident.verdict == Verdict::DependencyDown {
-            if self.cause(turn).is_none() && self.healing_until.is_none() {
-                self.released(turn);
+            let blamed = open.incident.cause;
+            match self.cause(turn).map(|cause| cause.service) {
+                None if self.healing_until.is_none() => self.released(turn),
+                Some(cause) if cause != blamed => self.blame_another(turn),
+                None | Some(_) => {}
             }
             return;
         }
@@ -135,15 +138,18 @@ impl Service {
         let since = open.incident.since;
         let follows = self.cause(turn).is_some_and(|cause| since.plus(SOONER) >= cause.since);
         if explained && free && follows && self.suspended.is_none() {
-            let finding = Finding {
-                verdict: open.incident.verdict,
-                confidence: open.incident.confidence,
-                summary: open.incident.summary.clone(),
-            };
-            let fault = self.blamed(Fault::now(turn.now, finding), turn);
-            self.step = Step::Idle;
-            self.fail(fault, turn);
+            self.blame_another(turn);
         }
+    }
+
+    /// The open incident turns out to come of something that it depends on.
+    fn blame_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let Some(open) = &self.incident else { return };
+        let summary = open.incident.summary.rsplit("; here: ").next().unwrap_or_default().to_owned();
+        let finding = Finding { verdict: open.incident.verdict, confidence: 0.9, summary };
+        let fault = self.blamed(Fault::now(turn.now, finding), turn);
+        self.step = Step::Idle;
+        self.fail(fault, turn);
     }
 
     /// What it depends on is well again: it has its grace to heal by itself, if it runs at all.

@@ -66,7 +66,7 @@ fn what_fails_because_of_another_is_held_and_told_with_it() {
     for declared in [true, false] {
         let mut lab = town(declared);
         cache_dies(&mut lab, 200);
-        app_fails(&mut lab, 3);
+        app_fails(&mut lab, 6);
         let app = incident_of(&lab, APP).unwrap();
         assert_eq!((app.verdict, app.cause), (Verdict::DependencyDown, CACHE));
         assert_eq!(incident_of(&lab, CACHE).unwrap().held, [APP]);
@@ -75,6 +75,11 @@ fn what_fails_because_of_another_is_held_and_told_with_it() {
         lab.answer_of(APP, ProbeOutcome::Ok);
         assert_eq!(incident_of(&lab, APP), None);
         assert_eq!(requests(&lab), [CACHE]);
+        assert_eq!(
+            lab.restarts().iter().filter(|restart| restart.service == APP).count(),
+            1,
+            "it is held once"
+        );
         let told: Vec<_> =
             lab.alerts().into_iter().map(|(verdict, _, resolved)| (verdict, resolved)).collect();
         assert_eq!(told, [(Verdict::Killed, false), (Verdict::Killed, true)], "one alert for one cause");

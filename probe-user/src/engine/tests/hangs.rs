@@ -123,6 +123,7 @@ fn a_host_under_pressure_holds_restarts_until_it_is_over() {
     }
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
     assert_eq!(lab.restarts_asked(), 0);
+    assert_eq!(lab.restarts().len(), 1, "it is said once");
     assert!(matches!(lab.restarts().last().unwrap().action, Action::Hold(_)));
     lab.killed(100);
     assert_eq!(lab.restarts_asked(), 1, "a death is a death");
