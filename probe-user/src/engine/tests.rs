@@ -1,5 +1,6 @@
 //! Behaviour of the engine: what is observed, what is said, what is done.
 
+mod chaos;
 mod deaths;
 mod dependencies;
 mod hangs;

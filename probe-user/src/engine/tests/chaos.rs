@@ -1,0 +1,205 @@
+//! Whatever is observed, in whatever order: the engine neither spins nor restarts more than it may.
+
+use super::*;
+use crate::{
+    config::Response,
+    fact::{AcceptQueue, Direction, Holder, Peer, PortHolder, Pressure, Protocol, Retransmits, Suspension},
+};
+
+const SERVICES: u32 = 6;
+
+/// Numbers that look random and are the same in each run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    fn service(&mut self) -> ServiceId {
+        ServiceId(self.roll(u64::from(SERVICES)) as u32)
+    }
+
+    fn pid(&mut self) -> u32 {
+        100 + self.roll(8) as u32
+    }
+}
+
+fn services() -> Vec<config::Service> {
+    let mut services: Vec<_> = (0..SERVICES)
+        .map(|at| {
+            let identity = match at {
+                0 => exec_identity(),
+                1 => Identity::Unit("b.service".into()),
+                2 => Identity::Match(config::Matcher { port: Some(80), ..config::Matcher::default() }),
+                3 => Identity::Remote,
+                _ => exec_identity(),
+            };
+            let probes = if at == 4 { vec![] } else { vec![http_probe(), http_probe()] };
+            let command = (at == 2).then(|| vec!["/bin/true".into()]);
+            let budget = 3;
+            service("s", identity, probes, RestartPolicy { command, budget, ..policy() })
+        })
+        .collect();
+    services[0].depends_on = vec![ServiceId(1), ServiceId(3)];
+    services[1].depends_on = vec![ServiceId(2)];
+    services[5].policy.worker_died = Response::Restart;
+    services[4].policy.pool_exhausted = Response::Restart;
+    services
+}
+
+fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
+    let service = dice.service();
+    let key = process(dice.pid());
+    let event = EventId(1);
+    match dice.roll(24) {
+        0 | 1 => Observation::Running(service, key),
+        2 => Observation::Listening(service, vec![8080]),
+        3 | 4 => {
+            let status = match dice.roll(4) {
+                0 => ExitStatus::Code(0),
+                1 => ExitStatus::Code(1),
+                2 => KILL,
+                _ => SEGV,
+            };
+            let exit = exit(key.pid, now, status, Some(bash()));
+            Observation::Exit(exit, Membership { service, main: dice.roll(3) > 0 }, event)
+        }
+        5 => {
+            let up = dice.roll(2) == 0;
+            let address = [127, 0, 0, 1].into();
+            Observation::Listener(Listener { at: now, up, address, port: 8080, process: key }, service, event)
+        }
+        6..=13 => {
+            let failures = [
+                ProbeFailure::Refused,
+                ProbeFailure::Timeout,
+                ProbeFailure::ConnectTimeout,
+                ProbeFailure::Status,
+                ProbeFailure::Unreachable,
+                ProbeFailure::TooManyConnections,
+                ProbeFailure::MemoryFull,
+                ProbeFailure::Memory,
+                ProbeFailure::Auth,
+            ];
+            let outcome = match dice.roll(4) {
+                0 => ProbeOutcome::Ok,
+                1 if dice.roll(5) == 0 => ProbeOutcome::Starting("LOADING".into()),
+                _ => ProbeOutcome::Failed(failures[dice.roll(9) as usize], "failed".into()),
+            };
+            Observation::Probe(ProbeReport {
+                service,
+                index: dice.roll(3) as usize,
+                at: now,
+                kind: ProbeKind::Http,
+                target: String::new(),
+                duration: Duration::from_millis(dice.roll(4000)),
+                outcome,
+                server: None,
+            })
+        }
+        14 => {
+            let active = ["active", "inactive", "failed", "deactivating", "activating"];
+            let main = (dice.roll(2) == 0).then_some(key);
+            Observation::Unit(
+                ServiceId(1),
+                UnitState {
+                    at: now,
+                    load: "loaded".into(),
+                    active: active[dice.roll(5) as usize].into(),
+                    main,
+                    main_pid: main.map_or(0, |main| main.pid),
+                    ..UnitState::default()
+                },
+            )
+        }
+        15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
+        16 => Observation::Restarted(service, if dice.roll(3) == 0 { Err("no".into()) } else { Ok(()) }),
+        17 => Observation::Usage(service, Usage { threads: dice.roll(20), ..Usage::default() }),
+        18 => {
+            let look =
+                Examination { stopped: dice.roll(3) == 0, over: verdict::LOOK, ..Examination::default() };
+            Observation::Examined(service, (dice.roll(4) > 0).then_some(look))
+        }
+        19 => Observation::Snapshot(service, Ok("/snapshot".into())),
+        20 => {
+            let holder = PortHolder { port: 80, pid: 1, name: "x".into(), unit: None, service: None };
+            Observation::PortHolder(service, Some(holder))
+        }
+        21 => {
+            let holder = Holder { service: Some(dice.service()), connections: 9, ..Holder::default() };
+            Observation::Holders(service, vec![holder])
+        }
+        22 => match dice.roll(4) {
+            0 => Observation::Pressure(Pressure { at: now, cpu: Some(0.9), ..Pressure::default() }),
+            1 => Observation::Connected { client: service, server: dice.service() },
+            2 => {
+                let stop = Suspension { at: now, process: key, signal: 19, sender: None };
+                Observation::Suspended(stop, service, event)
+            }
+            _ => {
+                let address = [127, 0, 0, 1].into();
+                let (waiting, backlog, port) = (9, 8, 8080);
+                let queue = AcceptQueue { at: now, source: Source::Proc, address, port, waiting, backlog };
+                Observation::AcceptQueue(queue, service, event)
+            }
+        },
+        _ => {
+            let (remote, peer, source) = (([192, 0, 2, 1], 443).into(), Peer::Remote, Source::Ebpf);
+            if dice.roll(2) == 0 {
+                let lost = Retransmits { at: now, source, remote, peer, count: 5 };
+                return Observation::Retransmits(lost, service, event);
+            }
+            let error = SocketError {
+                at: now,
+                source,
+                errno: 110,
+                transition: None,
+                protocol: Protocol::Tcp,
+                direction: Direction::Outbound,
+                local: remote,
+                remote,
+                peer,
+                process: None,
+                count: 1,
+                age: None,
+            };
+            Observation::SocketError(error, service, event)
+        }
+    }
+}
+
+#[test]
+fn whatever_happens_the_engine_comes_to_rest_and_stays_within_its_budgets() {
+    for seed in 1..=40 {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let mut lab = Lab::of(false, &services());
+        let began = lab.now;
+        for step in 0..1500 {
+            lab.wait(Duration::from_millis(dice.roll(700)));
+            let due = lab.engine.deadline();
+            assert!(due.is_none_or(|due| due > lab.now), "seed {seed}, step {step}: it is due at once again");
+            let observation = observation(&mut dice, lab.now);
+            lab.see(observation);
+        }
+        let windows = lab.now.since(began).as_secs() / 600 + 1;
+        for service in (0..SERVICES).map(ServiceId) {
+            let such = |restart: &&&Restart| restart.service == service && restart.action == Action::Request;
+            let requested = lab.restarts().iter().filter(such).count() as u64;
+            // After the budget there is one more try after each long back-off.
+            assert!(requested <= 3 * windows + lab.now.since(began).as_secs() / 60, "{requested}");
+            if service == ServiceId(3) {
+                assert_eq!(requested, 0, "what is elsewhere is never restarted");
+            }
+        }
+        let opened = lab.incidents().iter().filter(|(phase, ..)| *phase == Phase::Open).count();
+        assert!(opened > 0, "seed {seed}: nothing happened");
+        // What is left alone is well, or its restart waits; nothing is in between for ever.
+        lab.wait(Duration::from_secs(600));
+        let due = lab.engine.deadline();
+        assert!(due.is_none_or(|due| due > lab.now));
+    }
+}
