@@ -264,6 +264,8 @@ pub struct Holder {
     pub application: Option<String>,
     /// The address it connects from; None for a Unix socket.
     pub client: Option<IpAddr>,
+    /// The client's ports, at most 64.
+    pub ports: Vec<u16>,
     /// The process at the client's end, where it is on this host: its pid and name.
     pub process: Option<(u32, String)>,
     /// The service that process belongs to, if it is watched.
