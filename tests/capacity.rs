@@ -77,7 +77,9 @@ fn postgres(options: &[&str], probe: &str) -> Option<(ServerLab, PostgresFolder,
     }
     let (folder, port) = (PostgresFolder::new()?, free_port());
     let probe = format!("postgres = \"postgres://postgres@127.0.0.1:{port}/postgres\"\n{probe}");
-    let options = [&["-c", "superuser_reserved_connections=0"], options].concat();
+    // A backend that sleeps would not notice by itself that its client is gone.
+    let gone = ["-c", "superuser_reserved_connections=0", "-c", "client_connection_check_interval=100ms"];
+    let options = [&gone, options].concat();
     let lab = ServerLab::start(&exec(folder.command(port), &options), &probe, "");
     lab.wait_until_healthy();
     Some((lab, folder, port))
