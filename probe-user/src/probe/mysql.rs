@@ -173,6 +173,16 @@ mod tests {
         assert_eq!(outcome(address).await.0, ProbeFailure::Refused);
     }
 
+    #[tokio::test]
+    async fn a_login_that_takes_too_long_leaves_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert_eq!(outcome(listener.local_addr().unwrap()).await.0, ProbeFailure::Timeout);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = Vec::new();
+        // The end comes only when the other side closes.
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut said).await.unwrap();
+    }
+
     #[test]
     fn tls_is_refused_and_a_wrong_url_is_not_repeated() {
         assert!(options("mysql://u:s3cret@h/?require_ssl=true").unwrap_err().contains("TLS"));
