@@ -264,12 +264,14 @@ pub struct Holder {
     pub application: Option<String>,
     /// The address it connects from; None for a Unix socket.
     pub client: Option<IpAddr>,
-    /// The client's ports, at most 64.
-    pub ports: Vec<u16>,
     /// The process at the client's end, where it is on this host: its pid and name.
     pub process: Option<(u32, String)>,
     /// The service that process belongs to, if it is watched.
     pub service: Option<ServiceId>,
     /// How many connections.
     pub connections: u32,
+    /// The ports at the client's end, at most 64 of them, where the database tells them: by them the process is
+    /// found.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }
