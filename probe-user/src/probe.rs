@@ -1,8 +1,11 @@
 //! Probes: asking a service, the way its users do, whether it works.
 //!
-//! Every run opens a connection of its own, so that accepting one is part of what is tested. A run never
-//! takes longer than its timeout and never fails in any way but as a [`ProbeOutcome`]. [`Prober`] decides
+//! Every run opens a connection of its own, so that accepting one is part of what is tested. Its answer never
+//! takes longer than its timeout, and it never fails in any way but as a [`ProbeOutcome`]. [`Prober`] decides
 //! when to run.
+//!
+//! A `postgres` or `mysql` probe that can log in keeps the session of its last good run until the next one: a
+//! server that refuses new connections still answers the old one, and names who holds them all.
 
 mod failure;
 pub mod http;
@@ -11,9 +14,10 @@ pub mod postgres;
 pub mod redis;
 mod schedule;
 pub mod tcp;
+mod usage;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,8 +26,14 @@ use tokio::time::Instant;
 pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeKind, ProbeOutcome},
+    fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},
 };
+
+/// How long a session that stands by has to say who holds the connections, after the run itself.
+const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// How long it is tried, once a run's time is over, whether a connection can be made at all.
+const TRIAL: Duration = Duration::from_millis(250);
 
 /// What probes share: clients that are costly to set up.
 #[derive(Clone, Debug)]
@@ -43,55 +53,158 @@ impl Clients {
     }
 }
 
-/// Runs a probe once: how long it took, and how it ended.
+/// What a probe keeps from one run to the next.
+#[derive(Debug, Default)]
+pub struct Kept {
+    postgres: Option<postgres::Session>,
+    mysql: Option<mysql::Session>,
+    redis: redis::Counted,
+}
+
+impl Kept {
+    /// Closes the session that stands by, so that it keeps no server from ending.
+    pub fn let_go(&mut self) {
+        self.postgres = None;
+        self.mysql = None;
+    }
+
+    /// What the server has to say of its connections, now that it takes no more of them.
+    async fn usage(&mut self) -> Option<ServerUsage> {
+        match (&mut self.postgres, &mut self.mysql) {
+            (Some(session), _) => session.usage().await,
+            (None, Some(session)) => session.usage().await,
+            (None, None) => None,
+        }
+    }
+}
+
+/// What one run of a probe found.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// How long the answer took.
+    pub took: Duration,
+    /// How it ended.
+    pub outcome: ProbeOutcome,
+    /// What the server said of its own resources.
+    pub server: Option<ServerUsage>,
+}
+
+/// Runs a probe as if for the first time: how long it took, and how it ended.
 pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutcome) {
+    let run = run(probe, clients, &mut Kept::default()).await;
+    (run.took, run.outcome)
+}
+
+/// Runs a probe once.
+pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     let waiting = Arc::new(Waiting::default());
     let begin = Instant::now();
-    let run = async {
+    let mut server = None;
+    let asking = async {
         match probe.kind {
             ProbeKind::Http => http::run(probe, &clients.http, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
-            ProbeKind::Redis => redis::run(probe, &waiting).await,
-            ProbeKind::Postgres => postgres::run(probe, &waiting).await,
-            ProbeKind::Mysql => mysql::run(probe, &waiting).await,
+            ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
+            ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
+            ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
         }
     };
-    let outcome = match tokio::time::timeout(probe.timeout, run).await {
+    let answer = tokio::time::timeout(probe.timeout, asking).await;
+    let took = begin.elapsed();
+    let mut outcome = match answer {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => ProbeOutcome::Failed(failure.kind, failure.text),
-        Err(_) => ProbeOutcome::Failed(
-            ProbeFailure::Timeout,
-            format!(
-                "{} did not answer within {:?}: still waiting for {}",
-                probe.target,
-                probe.timeout,
-                waiting.get()
-            ),
-        ),
+        Err(_) => late(probe, &waiting).await,
     };
-    (begin.elapsed(), outcome)
+    match &mut outcome {
+        ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) => {
+            let usage = tokio::time::timeout(AFTERWARDS, kept.usage()).await;
+            if let Ok(Some(usage)) = usage {
+                if let Some(words) = usage::words(&usage) {
+                    text.push_str(": ");
+                    text.push_str(&words);
+                }
+                server = Some(usage);
+            }
+        }
+        ProbeOutcome::Ok
+        | ProbeOutcome::Failed(
+            ProbeFailure::Connections | ProbeFailure::Timeout | ProbeFailure::ConnectTimeout,
+            _,
+        ) => {}
+        // Whatever else is wrong, nobody's session should be in the way of a server that wants to end.
+        ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => kept.let_go(),
+    }
+    Run { took, outcome, server }
+}
+
+/// What it means that no answer came within the timeout.
+async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
+    let now = waiting.now();
+    let kind = match now.connection {
+        Connection::Resolving => ProbeFailure::Dns,
+        Connection::Missing => ProbeFailure::ConnectTimeout,
+        Connection::Made => ProbeFailure::Timeout,
+        Connection::Hidden(peer) => {
+            let nobody = Waiting::default();
+            match tokio::time::timeout(TRIAL, tcp::connect(&peer, &nobody)).await {
+                Err(_) => ProbeFailure::ConnectTimeout,
+                Ok(_) => ProbeFailure::Timeout,
+            }
+        }
+    };
+    let text =
+        format!("{} did not answer within {:?}: still waiting for {}", probe.target, probe.timeout, now.what);
+    ProbeOutcome::Failed(kind, text)
 }
 
 /// What a run is waiting for, so that a timeout can say it.
-#[derive(Debug)]
-pub(crate) struct Waiting(Mutex<&'static str>);
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<Now>);
 
-impl Default for Waiting {
+#[derive(Clone, Debug)]
+struct Now {
+    what: &'static str,
+    connection: Connection,
+}
+
+impl Default for Now {
     fn default() -> Self {
-        Self(Mutex::new("the connection"))
+        Self { what: "the connection", connection: Connection::Missing }
     }
+}
+
+/// How far a run's connection is.
+#[derive(Clone, Debug)]
+pub(crate) enum Connection {
+    /// The name it is to is being looked up.
+    Resolving,
+    /// It is not made yet.
+    Missing,
+    /// It is made.
+    Made,
+    /// A client library makes it to this `host:port` and does not tell when: whether it could be made is tried
+    /// once the time is over.
+    Hidden(String),
 }
 
 impl Waiting {
     /// From here on the run waits for this.
     fn set(&self, what: &'static str) {
-        if let Ok(mut now) = self.0.lock() {
-            *now = what;
-        }
+        self.change(|now| now.what = what);
     }
 
-    fn get(&self) -> &'static str {
-        self.0.lock().map_or("its answer", |what| *what)
+    /// From here on the connection is so.
+    fn connection(&self, connection: Connection) {
+        self.change(|now| now.connection = connection);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn now(&self) -> Now {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The real parts a test needs: whether they are there, and servers started on a port and in a folder of
 //! their own.
 
+mod mariadb;
 mod postgres;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
+pub use mariadb::MariadbFolder;
 pub use postgres::{Postgres, PostgresFolder};
 
 use crate::{http::free_port, process::Running};
@@ -176,6 +178,14 @@ fn words(command: &[String]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+/// User and group id of a user of this host.
+fn ids_of(user: &str) -> Option<(u32, u32)> {
+    let users = fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':'))?;
+    let mut fields = line.split(':').skip(1);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
 fn temporary_folder() -> TempDir {

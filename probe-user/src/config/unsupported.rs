@@ -26,8 +26,8 @@ pub(super) enum Unsupported {
     RedisTls,
     /// `sslmode=require` and stricter.
     PostgresTls,
-    /// `connections_percent`.
-    ConnectionsPercent,
+    /// `require_ssl=true` in a MySQL address.
+    MysqlTls,
     /// `maintenance`.
     Maintenance,
 }
@@ -36,7 +36,6 @@ impl Unsupported {
     /// None: it is refused, else what happens instead.
     fn instead(self) -> Option<&'static str> {
         match self {
-            Self::ConnectionsPercent => Some("only a server that refuses for lack of connections is noticed"),
             Self::Maintenance => Some("alerts and restarts happen in these hours as in any other"),
             Self::UnixOutput
             | Self::TcpOutput
@@ -46,7 +45,8 @@ impl Unsupported {
             | Self::GrpcProbe
             | Self::ExecProbe
             | Self::RedisTls
-            | Self::PostgresTls => None,
+            | Self::PostgresTls
+            | Self::MysqlTls => None,
         }
     }
 
@@ -65,7 +65,7 @@ impl Unsupported {
             Self::ExecProbe => ("exec probes are", PROBE),
             Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
             Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
-            Self::ConnectionsPercent => ("`connections_percent` is", ""),
+            Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
             Self::Maintenance => ("`maintenance` is", ""),
         }
     }

@@ -31,6 +31,8 @@ mod room {
     pub const NAME: usize = 128;
     /// Items of a list.
     pub const ITEMS: usize = 64;
+    /// Holders of a server's connections.
+    pub const HOLDERS: usize = 8;
 }
 
 /// Renders facts as of one moment.

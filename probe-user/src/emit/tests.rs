@@ -139,6 +139,22 @@ fn an_incident_is_told_in_full() {
 }
 
 #[test]
+fn a_full_database_names_who_holds_its_connections() {
+    let event = event(&samples::full_database());
+    let server = &event["probe"]["server"];
+    assert_eq!(server["connections"], serde_json::json!({ "used": 97, "max": 97 }));
+    assert_eq!(server["memory"]["max"], 1 << 30);
+    assert_eq!(server["holders"].as_array().unwrap().len(), 8);
+    assert_eq!(
+        server["holders"][0],
+        serde_json::json!({
+            "user": "web", "application": "orders", "client": { "ip": "127.0.0.1" }, "service": "api",
+            "process": { "pid": 4711, "name": "api" }, "connections": 90
+        })
+    );
+}
+
+#[test]
 fn the_longest_event_fits_a_line() {
     // Each of these characters takes six bytes once escaped.
     for line in lines(&[samples::enormous("\u{1}"), samples::enormous("ä"), samples::enormous("x")]) {

@@ -14,7 +14,10 @@ pub use process::{
     Cgroup, Container, ExitSignal, Oom, OomTrigger, Parent, Process, Sender, SenderOrigin, User,
 };
 pub use socket::{AcceptQueue, Dependency, Endpoint, Retransmit, Socket};
-pub use watch::{Coverage, ErrorText, File, Loss, Probe, SelfTest, Unit, UnitJob, Watching};
+pub use watch::{
+    Coverage, ErrorText, File, Holder, HolderClient, HolderProcess, Loss, Probe, SelfTest, Server, Share,
+    Unit, UnitJob, Watching,
+};
 pub use word::{
     Direction, OomScope, ProbeError, ProbeKind, Protocol, RestartMethod, ServiceState, Severity, Source,
     Verdict,

@@ -18,7 +18,7 @@ pub enum ProbeKind {
     Redis,
     /// PostgreSQL `SELECT 1`.
     Postgres,
-    /// The greeting a MySQL or MariaDB server sends on connect.
+    /// MySQL or MariaDB `SELECT 1`, or without a user the greeting that the server sends on connect.
     Mysql,
 }
 
@@ -58,7 +58,7 @@ pub enum ProbeFailure {
     Body,
     /// An answer that is not of the protocol, or an error answer of the server.
     Protocol,
-    /// The server is up but refuses our credentials.
+    /// The server is up but turns us away, mostly for our credentials.
     Auth,
     /// The server refuses for lack of free connections.
     TooManyConnections,
@@ -66,7 +66,7 @@ pub enum ProbeFailure {
     Connections,
     /// The server answers, but uses more memory than the probe allows; a restart is no answer to that.
     Memory,
-    /// The server's memory is full, and it refuses to take more.
+    /// The server's memory is full, or it cannot write to its disk, and it refuses to take more.
     MemoryFull,
     /// A replica has lost the server it copies.
     Replication,

@@ -270,4 +270,8 @@ pub struct Holder {
     pub service: Option<ServiceId>,
     /// How many connections.
     pub connections: u32,
+    /// The ports at the client's end, at most 64 of them, where the database tells them: by them the process is
+    /// found.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }

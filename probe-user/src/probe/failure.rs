@@ -16,6 +16,12 @@ impl Failure {
         Self { kind, text: text.into() }
     }
 
+    /// A connection to `peer` that could not be made.
+    pub fn connect(error: &io::Error, peer: &str) -> Self {
+        let Self { kind, text } = Self::io(error, peer);
+        Self { kind: if kind == ProbeFailure::Timeout { ProbeFailure::ConnectTimeout } else { kind }, text }
+    }
+
     /// A failed system call on a connection to `peer`.
     pub fn io(error: &io::Error, peer: &str) -> Self {
         let kind = kind_of(error);
@@ -101,6 +107,8 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
             ProbeFailure::Unreachable
         }
         io::ErrorKind::TimedOut => ProbeFailure::Timeout,
+        // What a Unix socket with a full accept queue answers: it makes nobody wait.
+        io::ErrorKind::WouldBlock => ProbeFailure::ConnectTimeout,
         io::ErrorKind::InvalidData => ProbeFailure::Protocol,
         _ => ProbeFailure::Local,
     }

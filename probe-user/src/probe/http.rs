@@ -10,7 +10,7 @@ use std::{
 use reqwest::{Client, Response, StatusCode, header, redirect};
 
 use self::connected::{NoteConnected, noting};
-use super::{Waiting, failure::Failure};
+use super::{Connection, Waiting, failure::Failure};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
@@ -59,11 +59,19 @@ pub(super) async fn run(
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
     let request = client.get(probe.target.expose()).header(header::CONNECTION, "close");
+    if let Some(address) = tls_address(probe.target.expose()) {
+        // What the client notes is the end of the TLS handshake, not the connection below it.
+        waiting.connection(Connection::Hidden(address));
+    }
     let response = noting(waiting, request.send()).await.map_err(|error| {
         if error.is_builder() {
             return Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"));
         }
-        Failure::chain(&error, &peer(&target))
+        let failure = Failure::chain(&error, &peer(&target));
+        if failure.kind == ProbeFailure::Timeout && error.is_connect() {
+            return Failure::new(ProbeFailure::ConnectTimeout, failure.text);
+        }
+        failure
     })?;
 
     let status = response.status();
@@ -106,6 +114,12 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
 
 fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+/// `host:port` of an HTTPS URL; None for any other.
+fn tls_address(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok().filter(|url| url.scheme() == "https")?;
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
 /// The host and port of a URL, as a person would say whom one talks to.

@@ -1,43 +1,112 @@
-//! MySQL and MariaDB: the greeting that the server sends on connect.
+//! MySQL and MariaDB: can one log in and run `SELECT 1`, and how many connections are left?
 //!
-//! No credentials are used, so the server counts each run in its status variable `Aborted_connects`. It does
-//! not count towards `max_connect_errors` over the loopback interface; from another host it does, unless the
-//! server runs with `skip_name_resolve`.
+//! An address without a user asks for the server's greeting only, which needs no rights. The server counts each
+//! such run in its status variable `Aborted_connects`. It does not count towards `max_connect_errors` over the
+//! loopback interface; from another host it does, unless the server runs with `skip_name_resolve`.
 
-use tokio::io::AsyncReadExt;
+mod failure;
+mod greeting;
+mod session;
+mod usage;
 
-use super::{Waiting, failure::Failure, tcp};
+use mysql_async::{Opts, OptsBuilder};
+
+pub(super) use self::session::Session;
+use super::{Connection, Waiting, failure::Failure, tcp, usage as limit};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeOutcome},
+    fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
-
-/// A greeting is some hundred bytes long; whatever claims to be much longer is none.
-const PACKET_MAX: usize = 4096;
 
 const DEFAULT_PORT: u16 = 3306;
 
-/// `ER_CON_COUNT_ERROR`, "Too many connections".
-const TOO_MANY_CONNECTIONS: u16 = 1040;
+/// The longest answer that is read, in bytes.
+const ANSWER_MAX: usize = 16 << 20;
 
-/// Connects and reads the greeting.
-pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
-    let peer = address(probe.target.expose());
-    let mut stream = tcp::connect(&peer, waiting).await?;
-    waiting.set("the server's greeting");
-    let failed = |error| Failure::io(&error, &peer);
-    let mut header = [0; 4];
-    stream.read_exact(&mut header).await.map_err(failed)?;
-    let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
-    if length == 0 || length > PACKET_MAX {
-        return Err(Failure::new(
-            ProbeFailure::Protocol,
-            format!("{peer} does not greet as a MySQL server does"),
-        ));
+/// Reads the greeting, or logs in where the address names a user.
+pub(super) async fn run(
+    probe: &Probe,
+    kept: &mut Option<Session>,
+    server: &mut Option<ServerUsage>,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
+    let target = probe.target.expose();
+    let peer = address(target);
+    if !names_user(target) {
+        let stream = tcp::connect(&peer, waiting).await?;
+        return greeting::read(stream, &peer, probe, waiting).await;
     }
-    let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).await.map_err(failed)?;
-    greeting(&payload, &peer)
+    let opts = options(target)
+        .map_err(|why| Failure::new(ProbeFailure::Local, format!("{}: {why}", probe.target)))?;
+    // A Unix socket connects or refuses at once.
+    let over_tcp = opts.socket().is_none();
+    waiting.connection(if over_tcp { Connection::Hidden(peer.clone()) } else { Connection::Made });
+    login(opts, &peer, probe, kept, server, waiting).await
+}
+
+async fn login(
+    opts: Opts,
+    peer: &str,
+    probe: &Probe,
+    kept: &mut Option<Session>,
+    server: &mut Option<ServerUsage>,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
+    waiting.set("the server to let us in");
+    let mut session = match Session::open(opts).await {
+        Ok(session) => session,
+        Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
+    };
+    waiting.connection(Connection::Made);
+    waiting.set("the result of SELECT 1");
+    if let Err(error) = session.ping().await {
+        return failure::classify(&error, peer, probe.auth_is_alive);
+    }
+    if probe.connections_percent.is_none() {
+        *kept = Some(session);
+        return Ok(ProbeOutcome::Ok);
+    }
+    waiting.set("the number of connections");
+    let connections = match session.connections().await {
+        Ok(Some(connections)) => connections,
+        Ok(None) => {
+            let text = format!("{peer} does not tell how many connections are in use");
+            return Err(Failure::new(ProbeFailure::Local, text));
+        }
+        Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
+    };
+    let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
+    let above = limit::above_limit(probe, connections);
+    if above.is_some() {
+        waiting.set("who holds the connections");
+        // That there are too many is known; the names are an extra.
+        usage.holders = session.holders().await.unwrap_or_default();
+    }
+    *kept = Some(session);
+    match above {
+        Some(percent) => Err(limit::too_many(peer, usage, percent)),
+        None => Ok(ProbeOutcome::Ok),
+    }
+}
+
+/// How the client library is to connect; what is wrong must not repeat any part of the address.
+fn options(target: &str) -> Result<Opts, &'static str> {
+    let opts = Opts::from_url(target).map_err(|_| "not a MySQL URL")?;
+    if opts.ssl_opts().is_some() {
+        return Err("the mysql probe cannot do TLS");
+    }
+    // What is given here is not asked for, which saves a query; and a probe of a port is to go to that port.
+    let builder = OptsBuilder::from_opts(opts)
+        .prefer_socket(false)
+        .max_allowed_packet(Some(ANSWER_MAX))
+        .wait_timeout(Some(28_800))
+        .stmt_cache_size(Some(0));
+    Ok(builder.into())
+}
+
+/// Whether a URL says who logs in.
+fn names_user(target: &str) -> bool {
+    reqwest::Url::parse(target).is_ok_and(|url| !url.username().is_empty())
 }
 
 /// `host:port` of a `mysql://` URL or of a bare address.
@@ -50,29 +119,11 @@ fn address(target: &str) -> String {
     if has_port && !host.ends_with(']') { host.to_owned() } else { format!("{host}:{DEFAULT_PORT}") }
 }
 
-fn greeting(payload: &[u8], peer: &str) -> Result<ProbeOutcome, Failure> {
-    match payload {
-        [10, ..] => Ok(ProbeOutcome::Ok),
-        [0xff, low, high, words @ ..] => {
-            let code = u16::from_le_bytes([*low, *high]);
-            // Newer servers put an SQLSTATE of six characters before the words.
-            let words = if words.first() == Some(&b'#') { words.get(6..).unwrap_or_default() } else { words };
-            let words = String::from_utf8_lossy(words);
-            let kind = match code {
-                TOO_MANY_CONNECTIONS => ProbeFailure::TooManyConnections,
-                _ => ProbeFailure::Protocol,
-            };
-            Err(Failure::new(kind, format!("{peer} refuses connections with error {code}: {words}")))
-        }
-        _ => {
-            Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does")))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     use super::*;
     use crate::{
@@ -80,50 +131,62 @@ mod tests {
         probe::{Clients, run_once, tests::probe},
     };
 
-    /// Probes a listener that sends `packet` to whom it accepts, and closes.
-    async fn fake_server(packet: &'static [u8]) -> ProbeOutcome {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let target = format!("mysql://{}/", listener.local_addr().unwrap());
-        let serve = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(packet).await.unwrap();
-        };
-        let clients = Clients::new().unwrap();
-        let probe = probe(ProbeKind::Mysql, &target);
-        tokio::join!(serve, run_once(&probe, &clients)).1.1
-    }
-
-    #[tokio::test]
-    async fn a_greeting_of_protocol_10_is_well() {
-        assert_eq!(fake_server(b"\x0a\0\0\0\x0a8.0.40\0\x01\0\0").await, ProbeOutcome::Ok);
-    }
-
-    #[tokio::test]
-    async fn error_1040_is_too_many_connections_and_others_are_told() {
-        let full = fake_server(b"\x17\0\0\0\xff\x10\x04Too many connections").await;
-        let ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) = full else { panic!("{full:?}") };
-        assert!(text.ends_with("error 1040: Too many connections"), "{text}");
-
-        let blocked = fake_server(b"\x18\0\0\0\xff\x69\x04#HY000Host is blocked").await;
-        let ProbeOutcome::Failed(ProbeFailure::Protocol, text) = blocked else { panic!("{blocked:?}") };
-        assert!(text.ends_with("error 1129: Host is blocked"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn what_is_no_greeting_is_told_apart() {
-        let http = fake_server(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        assert!(matches!(http, ProbeOutcome::Failed(ProbeFailure::Protocol, _)), "{http:?}");
-        let closed = fake_server(b"").await;
-        assert!(matches!(closed, ProbeOutcome::Failed(ProbeFailure::Reset, _)), "{closed:?}");
-        let cut = fake_server(b"\x0a\0\0\0\x0a8.0").await;
-        assert!(matches!(cut, ProbeOutcome::Failed(ProbeFailure::Reset, _)), "{cut:?}");
-    }
-
     #[test]
     fn an_address_has_the_usual_port() {
         assert_eq!(address("mysql://probe:s3c@db/orders?x=y"), "db:3306");
         assert_eq!(address("mysql://[::1]/"), "[::1]:3306");
         assert_eq!(address("mysql://[::1]:3307/"), "[::1]:3307");
         assert_eq!(address("127.0.0.1:3307"), "127.0.0.1:3307");
+    }
+
+    #[test]
+    fn only_a_named_user_logs_in() {
+        assert!(names_user("mysql://probe@db/"));
+        assert!(!names_user("mysql://db/"));
+        assert!(!names_user("127.0.0.1:3307"));
+    }
+
+    async fn outcome(target: std::net::SocketAddr) -> (ProbeFailure, String) {
+        let mut probe = probe(ProbeKind::Mysql, &format!("mysql://probe:s3cret@{target}/"));
+        probe.timeout = Duration::from_millis(50);
+        let outcome = run_once(&probe, &Clients::new().unwrap()).await.1;
+        let ProbeOutcome::Failed(kind, text) = outcome else { panic!("{outcome:?}") };
+        assert!(!text.contains("s3cret"), "{text}");
+        (kind, text)
+    }
+
+    #[tokio::test]
+    async fn a_login_that_takes_too_long_tells_whether_it_was_connected() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (kind, text) = outcome(silent.local_addr().unwrap()).await;
+        assert_eq!(kind, ProbeFailure::Timeout, "{text}");
+        assert!(text.ends_with("still waiting for the server to let us in"), "{text}");
+
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let _fill = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        assert_eq!(outcome(address).await.0, ProbeFailure::ConnectTimeout);
+
+        drop(listener);
+        assert_eq!(outcome(address).await.0, ProbeFailure::Refused);
+    }
+
+    #[tokio::test]
+    async fn a_login_that_takes_too_long_leaves_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert_eq!(outcome(listener.local_addr().unwrap()).await.0, ProbeFailure::Timeout);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut said = Vec::new();
+        // The end comes only when the other side closes.
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut said).await.unwrap();
+    }
+
+    #[test]
+    fn tls_is_refused_and_a_wrong_url_is_not_repeated() {
+        assert!(options("mysql://u:s3cret@h/?require_ssl=true").unwrap_err().contains("TLS"));
+        assert_eq!(options("mysql://u:s3cret@h/?color=red").unwrap_err(), "not a MySQL URL");
+        assert!(options("mysql://u:s3cret@h/d").is_ok());
     }
 }

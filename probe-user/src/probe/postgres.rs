@@ -1,31 +1,40 @@
-//! PostgreSQL: can one log in and run `SELECT 1`?
+//! PostgreSQL: can one log in and run `SELECT 1`, and how many connections are left?
+//!
+//! The session of the last good run stays open until the next one. A server that is asked to end once its
+//! clients have left (SIGTERM, a "smart" shutdown) refuses the next run, and that closes the session.
 
-use std::{io, path::Path};
+mod failure;
+mod session;
+mod usage;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::UnixStream,
-};
+use std::error::Error;
+
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{
-    Config, NoTls,
+    Config,
     config::{Host, SslMode},
-    error::SqlState,
 };
 
-use super::{Waiting, failure::Failure, tcp};
+use self::failure::classify;
+pub(super) use self::session::Session;
+use super::{Waiting, failure::Failure, tcp, usage as limit};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeOutcome},
+    fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
 const DEFAULT_PORT: u16 = 5432;
 
-/// Logs in, runs `SELECT 1` and says goodbye.
-pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
-    let mut config: Config = probe.target.expose().parse().map_err(|error| {
+/// Logs in, runs `SELECT 1`, and asks for the connections in use where the probe watches them.
+pub(super) async fn run(
+    probe: &Probe,
+    kept: &mut Option<Session>,
+    server: &mut Option<ServerUsage>,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
+    let mut config: Config = probe.target.expose().parse().map_err(|error: tokio_postgres::Error| {
         // The parser's words may quote the URL; its source says what is wrong and quotes at most one key.
-        let cause =
-            std::error::Error::source(&error).map_or_else(String::new, |source| format!(": {source}"));
+        let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
         Failure::new(ProbeFailure::Local, format!("{} is not a PostgreSQL URL{cause}", probe.target))
     })?;
     if config.get_application_name().is_none() {
@@ -36,112 +45,78 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
         return Err(Failure::new(ProbeFailure::Local, text));
     }
     let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
-    match (config.get_hostaddrs().first(), config.get_hosts().first()) {
-        (Some(address), _) => {
-            let peer = std::net::SocketAddr::new(*address, port).to_string();
-            over_tcp(&config, &peer, probe, waiting).await
-        }
+    let peer = match (config.get_hostaddrs().first(), config.get_hosts().first()) {
+        (Some(address), _) => std::net::SocketAddr::new(*address, port).to_string(),
         (None, Some(Host::Unix(folder))) => {
             let path = folder.join(format!(".s.PGSQL.{port}"));
+            let stream = tcp::connect_unix(&path, waiting).await?;
             let peer = path.display().to_string();
-            let stream = unix(&path, waiting).await.map_err(|error| Failure::io(&error, &peer))?;
-            select(&config, stream, &peer, probe, waiting).await
+            return ask(Asking { config: &config, peer: &peer, probe, waiting }, stream, kept, server).await;
         }
-        (None, Some(Host::Tcp(host))) => {
-            // An IPv6 address has colons of its own.
-            let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            over_tcp(&config, &peer, probe, waiting).await
-        }
-        (None, None) => over_tcp(&config, &format!("127.0.0.1:{port}"), probe, waiting).await,
-    }
+        // An IPv6 address has colons of its own.
+        (None, Some(Host::Tcp(host))) if host.contains(':') => format!("[{host}]:{port}"),
+        (None, Some(Host::Tcp(host))) => format!("{host}:{port}"),
+        (None, None) => format!("127.0.0.1:{port}"),
+    };
+    let stream = tcp::connect(&peer, waiting).await?;
+    ask(Asking { config: &config, peer: &peer, probe, waiting }, stream, kept, server).await
 }
 
-async fn over_tcp(
-    config: &Config,
-    peer: &str,
-    probe: &Probe,
-    waiting: &Waiting,
-) -> Result<ProbeOutcome, Failure> {
-    let stream = tcp::connect(peer, waiting).await?;
-    select(config, stream, peer, probe, waiting).await
+struct Asking<'a> {
+    config: &'a Config,
+    peer: &'a str,
+    probe: &'a Probe,
+    waiting: &'a Waiting,
 }
 
-async fn unix(path: &Path, waiting: &Waiting) -> io::Result<UnixStream> {
-    waiting.set("the connection to be accepted");
-    UnixStream::connect(path).await
-}
-
-async fn select<S>(
-    config: &Config,
+async fn ask<S>(
+    asking: Asking<'_>,
     stream: S,
-    peer: &str,
-    probe: &Probe,
-    waiting: &Waiting,
+    kept: &mut Option<Session>,
+    server: &mut Option<ServerUsage>,
 ) -> Result<ProbeOutcome, Failure>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let Asking { config, peer, probe, waiting } = asking;
     waiting.set("the server to let us in");
-    let (client, connection) = match config.connect_raw(stream, NoTls).await {
-        Ok(connected) => connected,
+    let mut session = match Session::open(config, stream).await {
+        Ok(session) => session,
         Err(error) => return classify(&error, peer, probe.auth_is_alive),
     };
     waiting.set("the result of SELECT 1");
-    let query = async move {
-        // The client is dropped with the query's end: that is what makes the connection say goodbye to the
-        // server and end, so that no backend lingers.
-        client.simple_query("SELECT 1").await.map(drop)
-    };
-    let (result, goodbye) = tokio::join!(query, connection);
-    match result.and(goodbye) {
-        Ok(()) => Ok(ProbeOutcome::Ok),
-        Err(error) => classify(&error, peer, probe.auth_is_alive),
+    if let Err(error) = session.query("SELECT 1").await {
+        return classify(&error, peer, probe.auth_is_alive);
     }
-}
-
-fn classify(error: &tokio_postgres::Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
-    let Some(server) = error.as_db_error() else {
-        if lacks_password(error) {
-            if auth_is_alive {
-                return Ok(ProbeOutcome::Ok);
-            }
-            let text = format!("{peer} asks for a password, and none is given");
-            return Err(Failure::new(ProbeFailure::Auth, text));
+    if probe.connections_percent.is_none() {
+        *kept = Some(session);
+        return Ok(ProbeOutcome::Ok);
+    }
+    waiting.set("the number of connections");
+    let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
+    let connections = match counted {
+        Ok(Some(connections)) => connections,
+        Ok(None) => {
+            let text = format!("{peer} does not tell how many connections are in use");
+            return Err(Failure::new(ProbeFailure::Local, text));
         }
-        return Err(if error.is_closed() {
-            Failure::io(&io::ErrorKind::UnexpectedEof.into(), peer)
-        } else {
-            Failure::chain(error, peer)
-        });
-    };
-    let code = server.code();
-    let words = format!("{}: {}", server.severity(), server.message());
-    let kind = if *code == SqlState::CANNOT_CONNECT_NOW {
-        return Ok(ProbeOutcome::Starting(server.message().to_owned()));
-    } else if *code == SqlState::TOO_MANY_CONNECTIONS {
-        ProbeFailure::TooManyConnections
-    } else if is_about_credentials(code) {
-        if auth_is_alive {
-            return Ok(ProbeOutcome::Ok);
+        Err(error) if error.as_db_error().is_some() => {
+            let text =
+                format!("{peer} does not tell how many connections are in use: {}", failure::words(&error));
+            return Err(Failure::new(ProbeFailure::Local, text));
         }
-        ProbeFailure::Auth
-    } else {
-        ProbeFailure::Protocol
+        Err(error) => return classify(&error, peer, probe.auth_is_alive),
     };
-    Err(Failure::new(kind, format!("{peer} answered {words} (SQLSTATE {})", code.code())))
-}
-
-/// Whether the server asked for a password that we do not have, which the client notices by itself.
-fn lacks_password(error: &tokio_postgres::Error) -> bool {
-    // The error that says so has no type or kind of its own.
-    std::error::Error::source(error).is_some_and(|cause| cause.to_string() == "password missing")
-}
-
-fn is_about_credentials(code: &SqlState) -> bool {
-    [
-        SqlState::INVALID_PASSWORD,
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        SqlState::INVALID_CATALOG_NAME,
-    ]
-    .contains(code)
+    let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
+    let above = limit::above_limit(probe, connections);
+    if above.is_some() {
+        waiting.set("who holds the connections");
+        // That there are too many is known; the names are an extra.
+        usage.holders = session.holders().await;
+    }
+    *kept = Some(session);
+    match above {
+        Some(percent) => Err(limit::too_many(peer, usage, percent)),
+        None => Ok(ProbeOutcome::Ok),
+    }
 }

@@ -1,28 +1,40 @@
-//! Redis and Valkey: `PING`, and `INFO` where there is more to ask.
+//! Redis and Valkey: `PING`, and what `INFO` tells of memory and replication.
+//!
+//! `INFO` is asked for as a whole, since servers before version 7 take at most one section at a time.
 //!
 //! The few replies are read here and not by the client library: it drops a reply that comes before a request,
 //! and that is how a Redis server says that it has too many clients. Nothing is sent that old servers, or ones
 //! that still load, would refuse (`HELLO`, `CLIENT SETNAME`, `CLIENT SETINFO`).
 
+mod failure;
+mod info;
+
 use std::io;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, cmd};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
-    net::UnixStream,
-};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 
+pub(super) use self::info::Counted;
+use self::{
+    failure::{Meaning, meaning},
+    info::Info,
+};
 use super::{Waiting, failure::Failure, tcp};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeOutcome},
+    fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
 /// `INFO` is some kilobytes long; whatever claims to be much longer is not Redis.
 const REPLY_MAX: u64 = 1 << 20;
 
-/// Logs in where the URL says so, sends `PING`, and `INFO` where the probe watches memory or the server loads.
-pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+/// Logs in where the URL says so, sends `PING`, and looks at `INFO`.
+pub(super) async fn run(
+    probe: &Probe,
+    counted: &mut Counted,
+    usage: &mut Option<ServerUsage>,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
     let no_tls = || Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS"));
     if target.starts_with("rediss:") {
@@ -35,13 +47,13 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
         ConnectionAddr::Tcp(host, port) => {
             // An IPv6 address has colons of its own.
             let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            let stream = tcp::connect(&peer, waiting).await?;
-            ask(stream, &info, &peer, probe, waiting).await
+            let stream = BufReader::new(tcp::connect(&peer, waiting).await?);
+            ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
         }
         ConnectionAddr::Unix(path) => {
             let peer = path.display().to_string();
-            let stream = UnixStream::connect(path).await.map_err(|error| Failure::io(&error, &peer))?;
-            ask(stream, &info, &peer, probe, waiting).await
+            let stream = BufReader::new(tcp::connect_unix(path, waiting).await?);
+            ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
         }
         // The enum may grow: any other way to a server is one this probe cannot go either.
         ConnectionAddr::TcpTls { .. } | _ => Err(no_tls()),
@@ -49,16 +61,14 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
 }
 
 async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
-    info: &ConnectionInfo,
-    peer: &str,
-    probe: &Probe,
-    waiting: &Waiting,
+    mut server: Server<'_, S>,
+    connection: &ConnectionInfo,
+    counted: &mut Counted,
+    usage: &mut Option<ServerUsage>,
 ) -> Result<ProbeOutcome, Failure> {
-    let mut server = Server { stream: BufReader::new(stream), peer };
-    let settings = info.redis_settings();
+    let settings = connection.redis_settings();
     if let Some(password) = settings.password() {
-        waiting.set("the reply to AUTH");
+        server.waiting.set("the reply to AUTH");
         let mut auth = cmd("AUTH");
         if let Some(user) = settings.username() {
             auth.arg(user);
@@ -66,22 +76,28 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
         match server.request(auth.arg(password)).await? {
             // A server without a password complains of being given one; it works all the same.
             Reply::Error(words) if words.contains("without any password") => {}
-            Reply::Error(words) => return server.refused(&words, probe, waiting).await,
+            Reply::Error(words) => return server.refused(&words).await,
             Reply::Text(_) => {}
         }
     }
-    waiting.set("the reply to PING");
+    server.waiting.set("the reply to PING");
     if let Reply::Error(words) = server.request(&cmd("PING")).await? {
-        return server.refused(&words, probe, waiting).await;
+        return server.refused(&words).await;
     }
-    if let Some(limit) = probe.memory_percent {
-        waiting.set("the reply to INFO");
-        match server.request(cmd("INFO").arg("memory")).await? {
-            Reply::Text(info) => memory_below(&info, limit, peer)?,
-            Reply::Error(words) => return server.refused(&words, probe, waiting).await,
+    server.waiting.set("the reply to INFO");
+    match server.request(&cmd("INFO")).await? {
+        Reply::Text(text) => {
+            let info = Info(&text);
+            *usage = Some(info.usage());
+            match info.complaint(server.probe.memory_percent, counted) {
+                Some((kind, words)) => Err(Failure::new(kind, format!("{} {words}", server.peer))),
+                None => Ok(ProbeOutcome::Ok),
+            }
         }
+        // A server may keep it from us. It works all the same, unless its memory was to be watched.
+        Reply::Error(words) if server.probe.memory_percent.is_some() => server.refused(&words).await,
+        Reply::Error(_) => Ok(ProbeOutcome::Ok),
     }
-    Ok(ProbeOutcome::Ok)
 }
 
 enum Reply {
@@ -92,6 +108,8 @@ enum Reply {
 struct Server<'a, S> {
     stream: BufReader<S>,
     peer: &'a str,
+    probe: &'a Probe,
+    waiting: &'a Waiting,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
@@ -133,67 +151,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
     }
 
     /// What an error reply means.
-    async fn refused(
-        &mut self,
-        words: &str,
-        probe: &Probe,
-        waiting: &Waiting,
-    ) -> Result<ProbeOutcome, Failure> {
-        let kind = match words.split(' ').next().unwrap_or_default() {
-            "LOADING" => {
-                waiting.set("the reply to INFO");
+    async fn refused(&mut self, words: &str) -> Result<ProbeOutcome, Failure> {
+        let kind = match meaning(words) {
+            Meaning::Loading => {
                 // The progress is an extra: without it the server is starting just the same.
-                let info = self.request(cmd("INFO").arg("persistence")).await;
-                let progress = if let Ok(Reply::Text(info)) = info { progress(&info) } else { None };
+                let progress = self.info("persistence").await.and_then(|text| Info(&text).progress());
                 let words = words.trim_start_matches("LOADING ");
                 return Ok(ProbeOutcome::Starting(match progress {
                     Some(progress) => format!("{words} ({progress})"),
                     None => words.to_owned(),
                 }));
             }
-            "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth,
-            _ if words.contains("max number of clients") => ProbeFailure::TooManyConnections,
-            // What servers before version 6 say to a wrong password and to a missing one.
-            _ if words.contains("invalid password") || words.contains("operation not permitted") => {
-                ProbeFailure::Auth
+            Meaning::PrimaryDown => {
+                let info = self.info("replication").await;
+                if let Some(syncing) = info.as_deref().and_then(|text| Info(text).syncing()) {
+                    return Ok(ProbeOutcome::Starting(syncing));
+                }
+                let link = info.as_deref().and_then(|text| Info(text).link_down());
+                let link = link.map_or_else(String::new, |link| format!("{link}; "));
+                let text = format!("{} {link}answered: {words}", self.peer);
+                return Err(Failure::new(ProbeFailure::Replication, text));
             }
-            _ => ProbeFailure::Protocol,
+            Meaning::Failed(kind) => kind,
         };
-        if kind == ProbeFailure::Auth && probe.auth_is_alive {
+        if kind == ProbeFailure::Auth && self.probe.auth_is_alive {
             return Ok(ProbeOutcome::Ok);
         }
         Err(Failure::new(kind, format!("{} answered: {words}", self.peer)))
     }
-}
 
-/// A field of `INFO`.
-fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
-}
-
-/// How far a server that loads has come.
-fn progress(info: &str) -> Option<String> {
-    let percent = field(info, "loading_loaded_perc")?;
-    let eta = field(info, "loading_eta_seconds").filter(|eta| *eta != "0");
-    Some(match eta {
-        Some(eta) => format!("{percent} % loaded, about {eta} s to go"),
-        None => format!("{percent} % loaded"),
-    })
-}
-
-fn memory_below(info: &str, limit: u8, peer: &str) -> Result<(), Failure> {
-    let bytes = |name| field(info, name).and_then(|value| value.parse::<u64>().ok());
-    let (Some(used), Some(max @ 1..)) = (bytes("used_memory"), bytes("maxmemory")) else {
-        // No maxmemory: nothing that could fill up.
-        return Ok(());
-    };
-    let percent = (u128::from(used) * 100 / u128::from(max)) as u64;
-    if percent <= u64::from(limit) {
-        return Ok(());
+    /// A section of `INFO`, if it can be had.
+    async fn info(&mut self, section: &str) -> Option<String> {
+        self.waiting.set("the reply to INFO");
+        match self.request(cmd("INFO").arg(section)).await {
+            Ok(Reply::Text(text)) => Some(text),
+            Ok(Reply::Error(_)) | Err(_) => None,
+        }
     }
-    let text =
-        format!("{peer} uses {percent} % of its maxmemory ({used} of {max} bytes), more than {limit} %");
-    Err(Failure::new(ProbeFailure::Memory, text))
 }
 
 #[cfg(test)]

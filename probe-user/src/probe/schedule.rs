@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Clients, run_once};
+use super::{Clients, Kept, run};
 use crate::{
     clock::Timestamp,
     config::Probe,
@@ -145,9 +145,11 @@ impl Task {
         let first = Instant::now() + spread(self.service, self.index, interval);
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
+        let mut kept = Kept::default();
         loop {
             let orders = self.orders.take();
             if orders.paused {
+                kept.let_go();
                 self.orders.changed.notified().await;
                 continue;
             }
@@ -160,11 +162,11 @@ impl Task {
                 }
             }
 
-            let (duration, outcome) = run_once(&self.probe, &self.clients).await;
+            let run = run(&self.probe, &self.clients, &mut kept).await;
             let at = Timestamp::now();
             due = match &mut recovery {
-                Some(recovery) if outcome != ProbeOutcome::Ok => {
-                    Instant::now() + recovery.wait(&outcome, interval)
+                Some(recovery) if run.outcome != ProbeOutcome::Ok => {
+                    Instant::now() + recovery.wait(&run.outcome, interval)
                 }
                 Some(_) | None => {
                     recovery = None;
@@ -177,9 +179,9 @@ impl Task {
                 at,
                 kind: self.probe.kind,
                 target: self.target.clone(),
-                duration,
-                outcome,
-                server: None,
+                duration: run.took,
+                outcome: run.outcome,
+                server: run.server,
             };
             if self.reports.send(report).await.is_err() {
                 return;

@@ -1,8 +1,10 @@
 //! TCP: does it accept a connection?
 
-use tokio::net::{TcpStream, lookup_host};
+use std::path::Path;
 
-use super::{Waiting, failure::Failure};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+
+use super::{Connection, Waiting, failure::Failure};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
@@ -14,18 +16,32 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     Ok(ProbeOutcome::Ok)
 }
 
+/// Connects to a Unix socket.
+pub(super) async fn connect_unix(path: &Path, waiting: &Waiting) -> Result<UnixStream, Failure> {
+    waiting.set("the connection to be accepted");
+    let connected = UnixStream::connect(path).await;
+    let stream = connected.map_err(|error| Failure::connect(&error, &path.display().to_string()))?;
+    waiting.connection(Connection::Made);
+    Ok(stream)
+}
+
 /// Connects to the first address of `host:port` that accepts.
 pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream, Failure> {
     waiting.set("the name to resolve");
+    waiting.connection(Connection::Resolving);
     let addresses = lookup_host(target).await.map_err(|error| {
         Failure::new(ProbeFailure::Dns, format!("the name in {target} does not resolve: {error}"))
     })?;
     waiting.set("the connection to be accepted");
+    waiting.connection(Connection::Missing);
     let mut failure = None;
     for address in addresses {
         match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => failure = Some(Failure::io(&error, &address.to_string())),
+            Ok(stream) => {
+                waiting.connection(Connection::Made);
+                return Ok(stream);
+            }
+            Err(error) => failure = Some(Failure::connect(&error, &address.to_string())),
         }
     }
     Err(failure
@@ -79,7 +95,7 @@ mod tests {
         probe.timeout = Duration::from_millis(50);
 
         let (_, outcome) = run_once(&probe, &Clients::new().unwrap()).await;
-        let ProbeOutcome::Failed(ProbeFailure::Timeout, text) = outcome else { panic!("{outcome:?}") };
+        let ProbeOutcome::Failed(ProbeFailure::ConnectTimeout, text) = outcome else { panic!("{outcome:?}") };
         assert!(text.contains("still waiting for the connection to be accepted"), "{text}");
     }
 }

@@ -77,6 +77,15 @@ impl PostgresFolder {
         Running::start(&mut self.psql(port, sql), Signal::KILL)
     }
 
+    /// Lets the server on a port work on statements one after the other, each in a transaction of its own, with
+    /// their results shown as they come.
+    pub fn keep_busy_in_turn(&self, port: u16, sql: &str) -> Running {
+        let (first, rest) = sql.split_once(';').unwrap_or((sql, ""));
+        let mut command = self.psql(port, first);
+        command.args(["-c", rest]);
+        Running::start(&mut command, Signal::KILL)
+    }
+
     fn psql(&self, port: u16, sql: &str) -> Command {
         let mut command = words(&self.as_its_user("psql"));
         command.args(["-h", "127.0.0.1", "-p", &port.to_string(), "-U", "postgres", "-qAtX", "-c", sql]);
@@ -148,15 +157,8 @@ fn newest_postgres() -> Option<PathBuf> {
 
 fn give_to_its_user(path: &Path) {
     if geteuid().is_root() {
-        let (user, group) = owner_ids().expect("the package postgresql makes a user of its name");
+        let (user, group) =
+            super::ids_of("postgres").expect("the package postgresql makes a user of its name");
         std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
     }
-}
-
-/// User and group id of the user `postgres`.
-fn owner_ids() -> Option<(u32, u32)> {
-    let users = fs::read_to_string("/etc/passwd").ok()?;
-    let line = users.lines().find_map(|line| line.strip_prefix("postgres:"))?;
-    let mut fields = line.split(':').skip(1);
-    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }

@@ -82,15 +82,18 @@ pub(super) fn address(
     };
     let verdict = match scheme {
         Scheme::Tcp => host_and_port(address.expose()),
-        Scheme::Http | Scheme::Mysql => url(address.expose()),
+        Scheme::Http => url(address.expose()),
+        Scheme::Mysql => mysql(address.expose()),
         Scheme::Redis => redis(address.expose()),
         Scheme::Postgres => postgres(address.expose()),
     };
     match verdict {
         Ok(()) => {
-            let password = Url::parse(address.expose()).is_ok_and(|url| url.password().is_some());
-            if scheme == Scheme::Mysql && password {
-                found.warn(written.span(), "a mysql probe reads the server's greeting and needs no password");
+            let nobody = |url: Url| url.password().is_some() && url.username().is_empty();
+            if scheme == Scheme::Mysql && Url::parse(address.expose()).is_ok_and(nobody) {
+                let warning =
+                    "a mysql probe without a user reads the server's greeting and needs no password";
+                found.warn(written.span(), warning);
             }
             return Some(address);
         }
@@ -172,6 +175,21 @@ fn redis(text: &str) -> Result<(), Wrong> {
         Err(_) => Err(Wrong::Because(
             "a wrong Redis address: only a database number may follow the host".to_owned(),
         )),
+    }
+}
+
+fn mysql(text: &str) -> Result<(), Wrong> {
+    url(text)?;
+    match mysql_async::Opts::from_url(text) {
+        Ok(opts) if opts.ssl_opts().is_some() => Err(Wrong::Unsupported(Unsupported::MysqlTls)),
+        Ok(_) => Ok(()),
+        Err(mysql_async::UrlError::UnknownParameter { param }) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: unknown option `{param}`")))
+        }
+        Err(mysql_async::UrlError::InvalidParamValue { param, .. }) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: invalid value for option `{param}`")))
+        }
+        Err(_) => Err(Wrong::Because("a wrong MySQL address".to_owned())),
     }
 }
 

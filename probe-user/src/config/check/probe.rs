@@ -2,6 +2,7 @@
 
 use std::{ops::Range, ops::RangeInclusive, time::Duration};
 
+use reqwest::Url;
 use toml::Spanned;
 
 use super::{
@@ -54,6 +55,13 @@ pub(super) fn probe(
     let (expect_status, expect_body) = expect(&written.expect, found);
 
     let (kind, target) = target?;
+    if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
+        && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
+    {
+        let message = "`connections_percent` needs somebody to log in; expected a user in the address, such as \
+                       \"mysql://probe@127.0.0.1:3306\"";
+        found.error(percent.span(), message.to_owned());
+    }
     let defaults = Probe::new(kind, target);
     let probe = Probe {
         interval: interval.unwrap_or(defaults.interval),
@@ -106,18 +114,21 @@ fn one_protocol(probe: &file::Probe, place: Range<usize>, found: &mut Findings) 
 
 /// Complains about options that belong to another protocol.
 fn options_fit(probe: &file::Probe, protocol: &str, found: &mut Findings) {
-    let options = [
-        ("expect", "http", probe.expect.as_ref().map(Spanned::span)),
-        ("memory_percent", "redis", probe.memory_percent.as_ref().map(Spanned::span)),
-        ("connections_percent", "postgres", probe.connections_percent.as_ref().map(Spanned::span)),
+    let options: [(_, &[&str], _); 3] = [
+        ("expect", &["http"], probe.expect.as_ref().map(Spanned::span)),
+        ("memory_percent", &["redis"], probe.memory_percent.as_ref().map(Spanned::span)),
+        (
+            "connections_percent",
+            &["postgres", "mysql"],
+            probe.connections_percent.as_ref().map(Spanned::span),
+        ),
     ];
-    for (option, owner, span) in options {
+    for (option, owners, span) in options {
         let Some(span) = span else { continue };
-        if protocol != owner {
-            let message = format!("`{option}` in a {protocol} probe; expected it in {owner} probes only");
+        if !owners.contains(&protocol) {
+            let owners = owners.join(" and ");
+            let message = format!("`{option}` in a {protocol} probe; expected it in {owners} probes only");
             found.error(span, message);
-        } else if option == "connections_percent" {
-            found.unsupported(span, Unsupported::ConnectionsPercent);
         }
     }
 }

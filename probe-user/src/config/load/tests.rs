@@ -73,6 +73,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(weather.identity, Identity::Remote);
     assert_eq!(weather.probes[0].timeout.as_secs(), 3);
     assert_eq!(weather.probes[0].interval.as_secs(), 10);
+    assert_eq!(db.probes[0].connections_percent, Some(90));
     assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
 
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
@@ -80,7 +81,6 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);
     let warnings = [
         "25:15: `maintenance` is not supported by this version: alerts and restarts happen in these hours as in any other",
-        "74:23: `connections_percent` is not supported by this version: only a server that refuses for lack of connections is noticed",
     ];
     let found: Vec<&str> = config.warnings.iter().map(|line| line.strip_prefix("h.toml:").unwrap()).collect();
     assert_eq!(found, warnings);

@@ -3,7 +3,10 @@
 use super::{Renderer, counted, millis, room, spoken};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
-    fact::{AgentReady, ProbeChange, ProbeOutcome, ProbeReport, ServiceId, ServiceState, UnitState},
+    fact::{
+        AgentReady, Holder, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage, ServiceId, ServiceState,
+        Share, UnitState,
+    },
 };
 
 impl Renderer<'_> {
@@ -130,7 +133,32 @@ impl Renderer<'_> {
             error: error.map(Into::into),
             detail: detail.map(|why| self.text(why, room::DETAIL)),
             consecutive,
+            server: report.server.as_ref().map(|server| self.server(server)),
         });
+    }
+
+    fn server(&self, server: &ServerUsage) -> wire::Server {
+        let share = |share: Share| wire::Share { used: share.used, max: share.most };
+        wire::Server {
+            connections: server.connections.map(share),
+            memory: server.memory.map(share),
+            holders: server.holders.iter().take(room::HOLDERS).map(|holder| self.holder(holder)).collect(),
+        }
+    }
+
+    fn holder(&self, holder: &Holder) -> wire::Holder {
+        let said = |text: &String| self.text(text, room::NAME);
+        wire::Holder {
+            user: holder.user.as_ref().map(said),
+            application: holder.application.as_ref().map(said),
+            client: holder.client.map(|ip| wire::HolderClient { ip: ip.to_string() }),
+            service: holder.service.map(|service| self.name(self.names.service(service))),
+            process: holder
+                .process
+                .as_ref()
+                .map(|(pid, name)| wire::HolderProcess { pid: *pid, name: self.name(name) }),
+            connections: holder.connections,
+        }
     }
 
     pub(super) fn service_state(

@@ -9,11 +9,11 @@ use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
     fact::{
-        AcceptQueue, Action, AgentReady, AlertOutcome, Cgroup, Direction, EventId, ExitStatus, Fact,
+        AcceptQueue, Action, AgentReady, AlertOutcome, Cgroup, Direction, EventId, ExitStatus, Fact, Holder,
         HookCoverage, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Peer, Phase,
         ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey,
-        Protocol, Restart, RestartMethod, Retransmits, Sender, ServiceId, ServiceState, Severity,
-        SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
+        Protocol, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState,
+        Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
     },
 };
 
@@ -215,6 +215,26 @@ fn probe(outcome: ProbeOutcome, change: ProbeChange) -> Fact {
     Fact::Probe(report, change)
 }
 
+pub fn full_database() -> Fact {
+    let outcome = ProbeOutcome::Failed(ProbeFailure::TooManyConnections, "97 of 97 are in use".to_owned());
+    let holder = Holder {
+        user: Some("web".to_owned()),
+        application: Some("orders".to_owned()),
+        client: Some([127, 0, 0, 1].into()),
+        ports: vec![40_000],
+        process: Some((4711, "api".to_owned())),
+        service: Some(API),
+        connections: 90,
+    };
+    let server = ServerUsage {
+        connections: Some(Share { used: 97, most: 97 }),
+        memory: Some(Share { used: 1 << 20, most: 1 << 30 }),
+        holders: vec![holder; 9],
+    };
+    let Fact::Probe(report, change) = probe(outcome, ProbeChange::Fail(1)) else { panic!("it is a probe's") };
+    Fact::Probe(ProbeReport { server: Some(server), ..report }, change)
+}
+
 fn restart(action: Action) -> Fact {
     Fact::Restart(Restart {
         service: API,
@@ -287,6 +307,7 @@ pub fn facts() -> Vec<Fact> {
         probe(refused(), ProbeChange::Fail(3)),
         probe(ProbeOutcome::Ok, ProbeChange::Recover(3)),
         probe(ProbeOutcome::Ok, ProbeChange::Slow),
+        full_database(),
         down(),
         incident(),
         Fact::Incident(Phase::Update, an_incident()),

@@ -27,6 +27,75 @@ pub struct Probe {
     /// Failures in a row: so far, or before it recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive: Option<u32>,
+    /// What the server said of its own resources, where it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
+}
+
+/// A server's resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Its connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Share>,
+    /// Its memory, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Share>,
+    /// Who holds most connections, most first, at most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holders: Vec<Holder>,
+}
+
+/// A part of a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// In use.
+    pub used: u64,
+    /// At most.
+    pub max: u64,
+}
+
+/// Who holds connections of a database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// The database's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// What the client says it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    /// Where it connects from; absent for a Unix socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<HolderClient>,
+    /// The service the client belongs to, if it is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The process at the client's end, where it is on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<HolderProcess>,
+    /// How many connections.
+    pub connections: u32,
+}
+
+/// The client's end of a holder's connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HolderClient {
+    /// Its address.
+    pub ip: String,
+}
+
+/// The process that holds connections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HolderProcess {
+    /// Its pid in the initial namespace.
+    pub pid: u32,
+    /// Its name (`comm`).
+    pub name: String,
 }
 
 /// systemd's word on a unit.

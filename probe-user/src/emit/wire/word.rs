@@ -211,7 +211,7 @@ words! {
         Body,
         /// An answer that is not of the protocol, or an error answer of the server.
         Protocol,
-        /// The server is up but refuses the credentials.
+        /// The server is up but turns the daemon away, mostly for its credentials.
         Auth,
         /// The server refuses for lack of free connections.
         TooManyConnections,
@@ -219,7 +219,7 @@ words! {
         Connections,
         /// The server's memory is used above the probe's limit.
         Memory,
-        /// The server's memory is full, and it refuses to take more.
+        /// The server's memory is full, or it cannot write to its disk, and it refuses to take more.
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,

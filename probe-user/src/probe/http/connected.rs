@@ -12,7 +12,7 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::probe::Waiting;
+use crate::probe::{Connection, Waiting};
 
 tokio::task_local! {
     /// The run that the task at hand makes. A client without a pool connects inside the task that requests.
@@ -60,7 +60,10 @@ where
             let connection = connecting.await;
             if connection.is_ok() {
                 // Outside of a run nobody wants to know.
-                let _ = RUN.try_with(|waiting| waiting.set("the response on an open connection"));
+                let _ = RUN.try_with(|waiting| {
+                    waiting.set("the response on an open connection");
+                    waiting.connection(Connection::Made);
+                });
             }
             connection
         })

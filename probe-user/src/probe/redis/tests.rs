@@ -34,9 +34,37 @@ fn failure(outcome: ProbeOutcome) -> (ProbeFailure, String) {
     (kind, text)
 }
 
+fn bulk(info: &str) -> String {
+    format!("${}\r\n{info}\r\n", info.len())
+}
+
 #[tokio::test]
-async fn nothing_but_ping_is_sent_unless_asked_for() {
-    assert_eq!(fake_server(&[("PING", "+PONG\r\n")], |_| {}).await, ProbeOutcome::Ok);
+async fn ping_and_one_info_are_all_that_is_sent() {
+    let info = bulk("# Memory\r\nused_memory:5\r\nmaxmemory:0\r\n");
+    assert_eq!(fake_server(&[("PING", "+PONG\r\n"), ("INFO", &info)], |_| {}).await, ProbeOutcome::Ok);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_info_from_us_works_unless_its_memory_is_watched() {
+    let script = [("PING", "+PONG\r\n"), ("INFO", "-NOPERM no permissions to run the 'info' command\r\n")];
+    assert_eq!(fake_server(&script, |_| {}).await, ProbeOutcome::Ok);
+    let watched = fake_server(&script, |probe| probe.memory_percent = Some(90)).await;
+    assert_eq!(failure(watched).0, ProbeFailure::Auth);
+}
+
+#[tokio::test]
+async fn a_replica_that_answers_nobody_without_its_primary_is_told_from_one_that_copies_it() {
+    let down = "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n";
+    let lost = bulk(
+        "role:slave\r\nmaster_host:h\r\nmaster_port:1\r\nmaster_link_status:down\r\n\
+         master_link_down_since_seconds:7\r\n",
+    );
+    let (kind, text) = failure(fake_server(&[("PING", down), ("INFO replication", &lost)], |_| {}).await);
+    assert_eq!(kind, ProbeFailure::Replication);
+    assert!(text.contains("its link to its primary h:1 is down for 7 s; answered: MASTERDOWN"), "{text}");
+    let copies = bulk("role:slave\r\nmaster_link_status:down\r\nmaster_sync_in_progress:1\r\n");
+    let outcome = fake_server(&[("PING", down), ("INFO replication", &copies)], |_| {}).await;
+    assert_eq!(outcome, ProbeOutcome::Starting("it copies the data set of its primary".to_owned()));
 }
 
 #[tokio::test]
@@ -73,10 +101,16 @@ async fn a_server_with_too_many_clients_speaks_first() {
 
 #[tokio::test]
 async fn other_errors_and_other_servers_are_told_apart() {
-    let misconf = [("PING", "-MISCONF Errors writing to the AOF file\r\n")];
-    let (kind, text) = failure(fake_server(&misconf, |_| {}).await);
-    assert_eq!(kind, ProbeFailure::Protocol);
-    assert!(text.ends_with("answered: MISCONF Errors writing to the AOF file"), "{text}");
+    for (words, expected) in [
+        ("MISCONF Errors writing to the AOF file", ProbeFailure::MemoryFull),
+        ("BUSY Redis is busy running a script", ProbeFailure::Timeout),
+        ("ERR unknown command", ProbeFailure::Protocol),
+    ] {
+        let reply = format!("-{words}\r\n");
+        let (kind, text) = failure(fake_server(&[("PING", &reply)], |_| {}).await);
+        assert_eq!(kind, expected);
+        assert!(text.ends_with(&format!("answered: {words}")), "{text}");
+    }
     for reply in ["HTTP/1.1 400 Bad Request\r\n\r\n", "\n", "$99999999999\r\n", "$-1\r\n"] {
         assert_eq!(
             failure(fake_server(&[("PING", reply)], |_| {}).await).0,
@@ -93,8 +127,8 @@ async fn other_errors_and_other_servers_are_told_apart() {
 async fn memory_is_measured_against_maxmemory() {
     let outcome = async |used: u64, max: u64| {
         let info = format!("# Memory\r\nused_memory:{used}\r\nmaxmemory:{max}\r\n");
-        let bulk = format!("${}\r\n{info}\r\n", info.len());
-        let script = [("PING", "+PONG\r\n"), ("INFO memory", bulk.as_str())];
+        let bulk = bulk(&info);
+        let script = [("PING", "+PONG\r\n"), ("INFO", bulk.as_str())];
         fake_server(&script, |probe| probe.memory_percent = Some(90)).await
     };
     assert_eq!(outcome(90, 100).await, ProbeOutcome::Ok);

@@ -119,7 +119,7 @@ fn a_probe_speaks_one_protocol_with_its_own_options() {
         &[
             "5:10: `expect` in a tcp probe; expected it in http probes only",
             "6:18: `memory_percent` in a tcp probe; expected it in redis probes only",
-            "7:23: `connections_percent` in a tcp probe; expected it in postgres probes only",
+            "7:23: `connections_percent` in a tcp probe; expected it in postgres and mysql probes only",
         ],
     );
     refused(
@@ -172,6 +172,16 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
                 .to_owned(),
         ),
         (
+            "mysql = \"mysql://u@h/d?color=red\"",
+            "4:9: a wrong MySQL address: unknown option `color`; expected an address such as \"mysql://127.0.0.1:3306\""
+                .to_owned(),
+        ),
+        (
+            "mysql = \"mysql://h\"\nconnections_percent = 90",
+            "5:23: `connections_percent` needs somebody to log in; expected a user in the address, such as \"mysql://probe@127.0.0.1:3306\""
+                .to_owned(),
+        ),
+        (
             "http = \"http://h/${NOWHERE}\"",
             "4:8: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon"
                 .to_owned(),
@@ -188,6 +198,7 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
         "tcp = \"[::1]:80\"",
         "redis = \"redis://h/1\"",
         "mysql = \"mysql://h\"",
+        "mysql = \"mysql://u@h/d\"\nconnections_percent = 90",
         "postgres = \"postgresql://u@%2Frun%2Fpostgresql/d\"",
     ] {
         assert_eq!(warned(&probe(line)), [""; 0], "{line}");
@@ -201,6 +212,11 @@ fn what_this_version_cannot_do_is_said() {
         (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
         (probe("exec = [\"/x\"]"), format!("4:8: exec probes are not supported by this version; {PROBE}")),
         (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
+        (
+            probe("mysql = \"mysql://u@h/d?require_ssl=true\""),
+            "4:9: TLS to MySQL is not supported by this version; expected an address without `require_ssl=true`"
+                .to_owned(),
+        ),
         (
             probe("postgres = \"postgres://u@h/d?sslmode=require\""),
             "4:12: TLS to PostgreSQL is not supported by this version; expected `sslmode=disable` or `sslmode=prefer`".to_owned(),
@@ -318,8 +334,8 @@ fn what_is_hardly_meant_gets_a_warning() {
             "5:8: an answer counts as slow after 5s but as failed after 5s, so none is ever slow",
         ),
         (
-            probe("mysql = \"mysql://u:${PASSWORD}@h\""),
-            "4:9: a mysql probe reads the server's greeting and needs no password",
+            probe("mysql = \"mysql://:${PASSWORD}@h\""),
+            "4:9: a mysql probe without a user reads the server's greeting and needs no password",
         ),
         (
             probe("redis = \"redis://:s3cret@h\""),

@@ -1,0 +1,109 @@
+//! What a MySQL or MariaDB server's errors say about it.
+
+use mysql_async::{DriverError, Error, IoError};
+
+use crate::{
+    fact::{ProbeFailure, ProbeOutcome},
+    probe::failure::Failure,
+};
+
+/// What an error of a run means.
+pub(super) fn classify(error: &Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
+    match error {
+        Error::Server(server) => refusal(server.code, &server.message, peer, auth_is_alive),
+        Error::Io(IoError::Io(io)) => Err(Failure::io(io, peer)),
+        Error::Driver(DriverError::ConnectionClosed) => {
+            Err(Failure::io(&std::io::ErrorKind::UnexpectedEof.into(), peer))
+        }
+        // It asks for a way to log in that we do not have.
+        Error::Driver(DriverError::UnknownAuthPlugin { .. }) if auth_is_alive => Ok(ProbeOutcome::Ok),
+        Error::Driver(DriverError::UnknownAuthPlugin { name }) => {
+            let text = format!("{peer} asks for the authentication plugin {name}, which hostprobe lacks");
+            Err(Failure::new(ProbeFailure::Auth, text))
+        }
+        Error::Driver(_) | Error::Other(_) | Error::Url(_) => {
+            let text = format!("{peer} does not answer as a MySQL server does: {error}");
+            Err(Failure::new(ProbeFailure::Protocol, text))
+        }
+    }
+}
+
+/// What it means that the server answers with this error.
+pub(super) fn refusal(
+    code: u16,
+    words: &str,
+    peer: &str,
+    auth_is_alive: bool,
+) -> Result<ProbeOutcome, Failure> {
+    match meaning(code, words) {
+        Meaning::Starting => Ok(ProbeOutcome::Starting(words.to_owned())),
+        Meaning::Failed(ProbeFailure::Auth) if auth_is_alive => Ok(ProbeOutcome::Ok),
+        Meaning::Failed(kind) => {
+            Err(Failure::new(kind, format!("{peer} refuses us with error {code}: {words}")))
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Meaning {
+    Starting,
+    Failed(ProbeFailure),
+}
+
+fn meaning(code: u16, words: &str) -> Meaning {
+    Meaning::Failed(match code {
+        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS.
+        1040 | 1203 => ProbeFailure::TooManyConnections,
+        // ER_USER_LIMIT_REACHED, which may be about queries as well.
+        1226 if words.contains("connections") => ProbeFailure::TooManyConnections,
+        // ER_UNKNOWN_COM_ERROR: a Galera node that has not joined its cluster yet says so with it.
+        1047 if words.contains("WSREP has not yet prepared") => return Meaning::Starting,
+        // ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED.
+        1053 | 1317 | 1927 | 3169 => ProbeFailure::Reset,
+        // The server is up and turns us away. ER_DBACCESS_DENIED_ERROR, ER_ACCESS_DENIED_ERROR,
+        // ER_BAD_DB_ERROR, ER_HOST_IS_BLOCKED, ER_HOST_NOT_PRIVILEGED, ER_NOT_SUPPORTED_AUTH_MODE,
+        // ER_ACCESS_DENIED_NO_PASSWORD_ERROR, ER_MUST_CHANGE_PASSWORD (also at login), ER_ACCOUNT_HAS_BEEN_LOCKED
+        // (MySQL, MariaDB).
+        1044 | 1045 | 1049 | 1129 | 1130 | 1226 | 1251 | 1698 | 1820 | 1862 | 3118 | 4151 => {
+            ProbeFailure::Auth
+        }
+        // ER_SERVER_OFFLINE_MODE: an administrator lets nobody in but administrators.
+        3032 => ProbeFailure::Auth,
+        _ => ProbeFailure::Protocol,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_tell_whose_fault_it_is() {
+        for (code, words, failure) in [
+            (1040, "Too many connections", ProbeFailure::TooManyConnections),
+            (1203, "User web already has more than 'max_user_connections'", ProbeFailure::TooManyConnections),
+            (
+                1226,
+                "User 'web' has exceeded the 'max_user_connections' resource",
+                ProbeFailure::TooManyConnections,
+            ),
+            (1226, "User 'web' has exceeded the 'max_questions' resource", ProbeFailure::Auth),
+            (1045, "Access denied for user 'probe'@'localhost'", ProbeFailure::Auth),
+            (1129, "Host '10.0.0.1' is blocked because of many connection errors", ProbeFailure::Auth),
+            (1053, "Server shutdown in progress", ProbeFailure::Reset),
+            (1047, "Unknown command", ProbeFailure::Protocol),
+            (1037, "Out of memory", ProbeFailure::Protocol),
+        ] {
+            assert_eq!(meaning(code, words), Meaning::Failed(failure), "{code} {words}");
+        }
+        let joining = "WSREP has not yet prepared node for application use";
+        assert_eq!(meaning(1047, joining), Meaning::Starting);
+    }
+
+    #[test]
+    fn a_refusal_of_credentials_is_life_where_the_probe_says_so() {
+        let denied = |alive| refusal(1045, "Access denied", "db:3306", alive);
+        assert_eq!(denied(true).unwrap(), ProbeOutcome::Ok);
+        assert_eq!(denied(false).unwrap_err().text, "db:3306 refuses us with error 1045: Access denied");
+    }
+}

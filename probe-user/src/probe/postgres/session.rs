@@ -1,0 +1,82 @@
+//! A session with a PostgreSQL server, which says goodbye when it is dropped.
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
+
+use super::usage;
+use crate::fact::{Holder, ServerUsage};
+
+/// How long a goodbye may take; a server that hangs does not read it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// A session that is logged in.
+#[derive(Debug)]
+pub(in crate::probe) struct Session {
+    client: Client,
+    /// What ended the connection, if something did.
+    ended: JoinHandle<Option<Error>>,
+    /// Dropped with the session, which gives the connection until [`GOODBYE`] to end.
+    _open: oneshot::Sender<()>,
+}
+
+impl Session {
+    /// Logs in over a stream that is connected.
+    pub async fn open<S>(config: &Config, stream: S) -> Result<Self, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (client, connection) = config.connect_raw(stream, NoTls).await?;
+        let (open, closed) = oneshot::channel::<()>();
+        let ended = tokio::spawn(async move {
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! {
+                end = &mut connection => return end.err(),
+                _ = closed => {}
+            }
+            // With its client gone it says goodbye and ends, unless it waits for an answer that does not come.
+            tokio::time::timeout(GOODBYE, connection).await.ok().and_then(Result::err)
+        });
+        Ok(Self { client, ended, _open: open })
+    }
+
+    /// The rows of a query.
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
+        let messages = match self.client.simple_query(sql).await {
+            Ok(messages) => messages,
+            // What ended the connection says more than that it is closed.
+            Err(error) if error.is_closed() => return Err(self.end().await.unwrap_or(error)),
+            Err(error) => return Err(error),
+        };
+        let row = |message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            // The enum may grow; nothing but rows is of interest.
+            SimpleQueryMessage::CommandComplete(_) | SimpleQueryMessage::RowDescription(_) | _ => None,
+        };
+        Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    async fn end(&mut self) -> Option<Error> {
+        if self.ended.is_finished() || self.client.is_closed() {
+            return (&mut self.ended).await.ok().flatten();
+        }
+        None
+    }
+
+    /// Who holds most connections, as far as this session's user may know.
+    pub async fn holders(&mut self) -> Vec<Holder> {
+        let rows = self.query(&usage::holders_query()).await;
+        rows.map_or_else(|_| Vec::new(), |rows| rows.iter().map(usage::holder).collect())
+    }
+
+    /// All that the server says of its connections; None if it does not answer any more.
+    pub async fn usage(&mut self) -> Option<ServerUsage> {
+        let connections = usage::connections(&self.query(usage::CONNECTIONS).await.ok()?);
+        Some(ServerUsage { connections, memory: None, holders: self.holders().await })
+    }
+}

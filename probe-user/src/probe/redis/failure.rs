@@ -1,0 +1,35 @@
+//! What a Redis server's error replies say about it.
+
+use crate::fact::ProbeFailure;
+
+/// What an error reply means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// It reads its data set.
+    Loading,
+    /// It is a replica that answers nobody without its primary (`replica-serve-stale-data no`).
+    PrimaryDown,
+    /// It fails.
+    Failed(ProbeFailure),
+}
+
+/// What these words mean.
+pub(super) fn meaning(words: &str) -> Meaning {
+    Meaning::Failed(match words.split(' ').next().unwrap_or_default() {
+        "LOADING" => return Meaning::Loading,
+        "MASTERDOWN" => return Meaning::PrimaryDown,
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth,
+        // A script or a module holds it: it hears us and answers nobody, which is as good as no answer.
+        "BUSY" => ProbeFailure::Timeout,
+        // It cannot write to its disk, and takes no more for that reason. It is a store that is full, and what it
+        // holds would not outlive a restart.
+        "MISCONF" => ProbeFailure::MemoryFull,
+        "OOM" => ProbeFailure::MemoryFull,
+        _ if words.contains("max number of clients") => ProbeFailure::TooManyConnections,
+        // What servers before version 6 say to a wrong password and to a missing one.
+        _ if words.contains("invalid password") || words.contains("operation not permitted") => {
+            ProbeFailure::Auth
+        }
+        _ => ProbeFailure::Protocol,
+    })
+}

@@ -1,0 +1,191 @@
+//! What `INFO` tells: whether the server refuses writes, has lost its primary, or uses too much.
+
+use crate::fact::{ProbeFailure, ServerUsage, Share};
+
+/// An answer to `INFO`, whole or of one section.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Info<'a>(pub &'a str);
+
+/// What has to be compared with the run before.
+#[derive(Debug, Default)]
+pub(in crate::probe) struct Counted {
+    run_id: String,
+    /// Writes that were refused because memory was full, since the server started.
+    refused: u64,
+}
+
+impl Info<'_> {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.field(name)?.parse().ok()
+    }
+
+    /// Memory against `maxmemory`, and clients against `maxclients`, where there are such limits.
+    pub fn usage(&self) -> ServerUsage {
+        let share = |used, most| Some(Share { used: self.number(used)?, most: self.number(most)? });
+        ServerUsage {
+            memory: share("used_memory", "maxmemory").filter(|memory| memory.most > 0),
+            connections: share("connected_clients", "maxclients").filter(|clients| clients.most > 0),
+            holders: Vec::new(),
+        }
+    }
+
+    /// What is wrong with a server that answers, the worst first; `memory_percent` is the probe's limit.
+    pub fn complaint(
+        &self,
+        memory_percent: Option<u8>,
+        counted: &mut Counted,
+    ) -> Option<(ProbeFailure, String)> {
+        let refused = self.refused_since(counted);
+        let full = self.full().or_else(|| {
+            let writes = if refused == 1 { "1 write".to_owned() } else { format!("{refused} writes") };
+            (refused > 0).then(|| format!("has refused {writes} since it was last asked: its memory is full"))
+        });
+        let of = |kind| move |words| (kind, words);
+        full.map(of(ProbeFailure::MemoryFull))
+            .or_else(|| self.link_down().map(of(ProbeFailure::Replication)))
+            .or_else(|| self.above(memory_percent?).map(of(ProbeFailure::Memory)))
+    }
+
+    /// It is at its limit and gives nothing up. Whether another policy finds something to give up cannot be told
+    /// from here; that it found nothing shows in the count of refused writes.
+    fn full(&self) -> Option<String> {
+        let Share { used, most } = self.usage().memory?;
+        if self.field("maxmemory_policy") != Some("noeviction") || used < most {
+            return None;
+        }
+        Some(format!(
+            "uses {} of its maxmemory of {} and its policy is noeviction: it refuses writes",
+            mib(used),
+            mib(most)
+        ))
+    }
+
+    /// Writes refused since the last look; 0 at the first look at a server.
+    fn refused_since(&self, counted: &mut Counted) -> u64 {
+        let run_id = self.field("run_id").unwrap_or_default();
+        let count = self.field("errorstat_OOM").and_then(|stat| stat.strip_prefix("count=")?.parse().ok());
+        let refused = count.unwrap_or(0);
+        let same = counted.run_id == run_id && !run_id.is_empty();
+        let before = std::mem::replace(&mut counted.refused, refused);
+        counted.run_id = run_id.to_owned();
+        if same { refused.saturating_sub(before) } else { 0 }
+    }
+
+    /// A replica without its primary. One that copies its primary afresh answers meanwhile, and is well.
+    pub fn link_down(&self) -> Option<String> {
+        if self.field("master_link_status") != Some("down") || self.copies() {
+            return None;
+        }
+        let host = self.field("master_host").unwrap_or("an unknown host");
+        let port = self.field("master_port").unwrap_or("?");
+        Some(match self.number("master_link_down_since_seconds") {
+            Some(seconds) => {
+                format!("is a replica, and its link to its primary {host}:{port} is down for {seconds} s")
+            }
+            // -1: it never was up.
+            None => format!("is a replica, and its link to its primary {host}:{port} has not come up"),
+        })
+    }
+
+    /// What a replica that copies its primary is doing.
+    pub fn syncing(&self) -> Option<String> {
+        self.copies().then(|| "it copies the data set of its primary".to_owned())
+    }
+
+    fn copies(&self) -> bool {
+        self.field("master_sync_in_progress") == Some("1")
+    }
+
+    fn above(&self, limit: u8) -> Option<String> {
+        let Share { used, most } = self.usage().memory?;
+        let percent = (u128::from(used) * 100 / u128::from(most)) as u64;
+        (percent > u64::from(limit)).then(|| {
+            format!("uses {percent} % of its maxmemory ({used} of {most} bytes), more than {limit} %")
+        })
+    }
+
+    /// How far a server that loads has come.
+    pub fn progress(&self) -> Option<String> {
+        let percent = self.field("loading_loaded_perc")?;
+        let eta = self.field("loading_eta_seconds").filter(|eta| *eta != "0");
+        Some(match eta {
+            Some(eta) => format!("{percent} % loaded, about {eta} s to go"),
+            None => format!("{percent} % loaded"),
+        })
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(info: &str) -> Option<(ProbeFailure, String)> {
+        Info(info).complaint(None, &mut Counted::default())
+    }
+
+    #[test]
+    fn at_its_limit_a_server_that_evicts_nothing_is_full() {
+        let info = |used: u64, policy: &str| {
+            format!("used_memory:{used}\r\nmaxmemory:104857600\r\nmaxmemory_policy:{policy}\r\n")
+        };
+        let (kind, words) = complaint(&info(105_067_315, "noeviction")).unwrap();
+        assert_eq!(kind, ProbeFailure::MemoryFull);
+        let expected =
+            "uses 100.2 MiB of its maxmemory of 100.0 MiB and its policy is noeviction: it refuses writes";
+        assert_eq!(words, expected);
+        assert_eq!(complaint(&info(104_857_599, "noeviction")), None);
+        assert_eq!(complaint(&info(105_067_315, "allkeys-lru")), None);
+        assert_eq!(complaint("used_memory:5\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n"), None);
+    }
+
+    #[test]
+    fn writes_refused_since_the_last_look_are_evidence_and_older_ones_are_not() {
+        let mut counted = Counted::default();
+        let mut look = |run: &str, count: u64| {
+            let info = format!("run_id:{run}\r\n# Errorstats\r\nerrorstat_OOM:count={count}\r\n");
+            Info(&info).complaint(None, &mut counted)
+        };
+        assert_eq!(look("a", 7), None, "they may be a year old");
+        assert_eq!(look("a", 7), None);
+        let (kind, words) = look("a", 10).unwrap();
+        assert_eq!(kind, ProbeFailure::MemoryFull);
+        assert_eq!(words, "has refused 3 writes since it was last asked: its memory is full");
+        assert_eq!(look("a", 2), None, "the counts were reset");
+        assert_eq!(look("b", 9), None, "it is another server");
+        assert!(look("b", 10).unwrap().1.contains("refused 1 write since"));
+    }
+
+    #[test]
+    fn a_replica_needs_its_primary_unless_it_copies_it() {
+        let info = |status: &str, syncing: u8, since: i64| {
+            format!(
+                "role:slave\r\nmaster_host:10.0.0.9\r\nmaster_port:6379\r\nmaster_link_status:{status}\r\n\
+                 master_sync_in_progress:{syncing}\r\nmaster_link_down_since_seconds:{since}\r\n"
+            )
+        };
+        assert_eq!(complaint(&info("up", 0, -1)), None);
+        assert_eq!(complaint(&info("down", 1, 5)), None);
+        let (kind, words) = complaint(&info("down", 0, 7)).unwrap();
+        assert_eq!(kind, ProbeFailure::Replication);
+        assert_eq!(words, "is a replica, and its link to its primary 10.0.0.9:6379 is down for 7 s");
+        assert!(complaint(&info("down", 0, -1)).unwrap().1.ends_with("has not come up"));
+        assert!(Info(&info("down", 1, 5)).syncing().is_some());
+    }
+
+    #[test]
+    fn usage_is_told_where_there_are_limits() {
+        let info = Info("connected_clients:3\r\nmaxclients:100\r\nused_memory:5\r\nmaxmemory:10\r\n");
+        let usage = info.usage();
+        assert_eq!(usage.connections, Some(Share { used: 3, most: 100 }));
+        assert_eq!(usage.memory, Some(Share { used: 5, most: 10 }));
+        assert_eq!(Info("used_memory:5\r\nmaxmemory:0\r\n").usage(), ServerUsage::default());
+    }
+}

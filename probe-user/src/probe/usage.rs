@@ -1,0 +1,83 @@
+//! What a database says of its connections: the limit it is held to, and the words for it.
+
+use super::failure::Failure;
+use crate::{
+    config::Probe,
+    fact::{Holder, ProbeFailure, ServerUsage, Share},
+};
+
+/// The most holders of connections that are named.
+pub(super) const HOLDERS: usize = 8;
+
+/// The most ports that are kept of one holder.
+pub(super) const PORTS: usize = 64;
+
+/// The percentage of `connections` in use, if that is more than the probe allows.
+pub(super) fn above_limit(probe: &Probe, connections: Share) -> Option<u8> {
+    probe.connections_percent.filter(|&limit| connections.percent() > f64::from(limit))
+}
+
+/// More connections are in use than the probe allows.
+pub(super) fn too_many(peer: &str, usage: &ServerUsage, limit: u8) -> Failure {
+    let words = words(usage).unwrap_or_else(|| "too many connections are in use".to_owned());
+    Failure::new(ProbeFailure::Connections, format!("{peer}: {words}, above the limit of {limit} %"))
+}
+
+/// How many connections are in use, and by whom most of them.
+pub(super) fn words(usage: &ServerUsage) -> Option<String> {
+    let Share { used, most } = usage.connections?;
+    let by = usage
+        .holders
+        .first()
+        .map_or_else(String::new, |holder| format!(", most by {} ({})", name_of(holder), holder.connections));
+    Some(format!("{used} of {most} connections are in use{by}"))
+}
+
+fn name_of(holder: &Holder) -> String {
+    let application = holder.application.as_ref().filter(|name| !name.is_empty());
+    let mut parts = Vec::new();
+    parts.extend(application.map(|name| format!("application {name}")));
+    parts.extend(holder.user.as_ref().map(|user| format!("user {user}")));
+    parts.extend(holder.client.map(|client| format!("from {client}")));
+    if parts.is_empty() { "a client without a name".to_owned() } else { parts.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{fact::ProbeKind, probe::tests::probe};
+
+    #[test]
+    fn the_limit_is_passed_only_above_it() {
+        let mut probe = probe(ProbeKind::Postgres, "postgres://u@h/d");
+        let above = |probe: &Probe, used| above_limit(probe, Share { used, most: 100 });
+        assert_eq!(above(&probe, 100), None, "no limit is set");
+        probe.connections_percent = Some(90);
+        assert_eq!(above(&probe, 90), None);
+        assert_eq!(above(&probe, 91), Some(90));
+    }
+
+    #[test]
+    fn who_holds_most_is_named_by_all_that_is_known() {
+        let holder = Holder {
+            user: Some("web".to_owned()),
+            application: Some("orders".to_owned()),
+            client: Some([10, 0, 0, 1].into()),
+            connections: 90,
+            ..Holder::default()
+        };
+        let connections = Some(Share { used: 93, most: 97 });
+        let mut usage = ServerUsage { connections, holders: vec![holder], ..ServerUsage::default() };
+        assert_eq!(
+            words(&usage).unwrap(),
+            "93 of 97 connections are in use, most by application orders, user web, from 10.0.0.1 (90)"
+        );
+        usage.holders =
+            vec![Holder { application: Some(String::new()), connections: 3, ..Holder::default() }];
+        assert!(words(&usage).unwrap().ends_with("most by a client without a name (3)"));
+        usage.holders.clear();
+        assert_eq!(words(&usage).unwrap(), "93 of 97 connections are in use");
+        usage.connections = None;
+        assert_eq!(words(&usage), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! MariaDB: a data folder, a server of it, and its clients.
+
+use std::{fs, path::Path, process::Command};
+
+use rustix::process::{Signal, geteuid};
+use tempfile::TempDir;
+
+use super::{require, temporary_folder, words};
+use crate::process::Running;
+
+/// A MariaDB data folder, made and owned by the user it must be served by.
+#[derive(Debug)]
+pub struct MariadbFolder {
+    folder: TempDir,
+}
+
+impl MariadbFolder {
+    /// Its server.
+    pub const PROGRAM: &str = "/usr/sbin/mariadbd";
+
+    /// Makes one that lets `root` in without a password, and runs this SQL in it at each start; None where it is
+    /// not installed.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn new(sql: &str) -> Option<Self> {
+        if !require("mariadb-server", Self::PROGRAM) {
+            return None;
+        }
+        let folder = temporary_folder();
+        give_to_its_user(folder.path());
+        let this = Self { folder };
+        this.write("init.sql", sql);
+        let mut command = Command::new("/usr/bin/mariadb-install-db");
+        command.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+        command.arg(format!("--datadir={}", this.data())).args(run_as()).current_dir("/");
+        let output = command.output().expect("mariadb-install-db can be run");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "mariadb-install-db failed: {said}");
+        Some(this)
+    }
+
+    /// The command that serves this folder on a port; its process is the server itself.
+    pub fn command(&self, port: u16) -> Vec<String> {
+        let file = |name: &str| self.folder.path().join(name).display().to_string();
+        let mut command = vec![
+            Self::PROGRAM.to_owned(),
+            "--no-defaults".to_owned(),
+            format!("--datadir={}", self.data()),
+            format!("--port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--socket={}", file("socket")),
+            format!("--pid-file={}", file("pid")),
+            format!("--init-file={}", file("init.sql")),
+        ];
+        command.extend(run_as().map(str::to_owned));
+        command
+    }
+
+    /// A client that runs SQL in the server on a port; it shows results as they come, without headings.
+    pub fn client(port: u16, user: &str, sql: &str) -> Running {
+        let command =
+            ["/usr/bin/mariadb", "--no-defaults", "-h127.0.0.1", "-nNs", "-u", user, "-e", sql, "-P"];
+        let command: Vec<String> = command.into_iter().map(str::to_owned).chain([port.to_string()]).collect();
+        Running::start(&mut words(&command), Signal::KILL)
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).expect("the folder can be written");
+        give_to_its_user(&path);
+    }
+}
+
+/// The server refuses to run as root, unless it is told whose rights to take.
+fn run_as() -> Option<&'static str> {
+    geteuid().is_root().then_some("--user=mysql")
+}
+
+fn give_to_its_user(path: &Path) {
+    if geteuid().is_root() {
+        let (user, group) = super::ids_of("mysql").expect("the package mariadb-server makes a user mysql");
+        std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
+    }
+}
