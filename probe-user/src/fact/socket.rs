@@ -216,7 +216,8 @@ pub struct AcceptQueue {
     pub port: u16,
     /// Connections that wait.
     pub waiting: u32,
-    /// The backlog: how many may.
+    /// The backlog: how many may; `u32::MAX` where that is not known, as for a listener in another network
+    /// namespace than the daemon's.
     pub backlog: u32,
 }
 
@@ -270,4 +271,8 @@ pub struct Holder {
     pub service: Option<ServiceId>,
     /// How many connections.
     pub connections: u32,
+    /// The ports at the client's end, at most 64 of them, where the database tells them: by them the process is
+    /// found.
+    #[serde(default)]
+    pub ports: Vec<u16>,
 }

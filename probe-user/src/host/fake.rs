@@ -89,4 +89,21 @@ impl FakeHost {
     pub fn fd(&self, pid: u32, number: u32, target: &str) {
         symlink(target, self.root.path().join(format!("proc/{pid}/fd/{number}"))).unwrap();
     }
+
+    /// A thread that started at tick 100 × `tid` and used these ticks of user and of system time.
+    pub fn thread(&self, pid: u32, tid: u32, name: &str, state: char, ticks: (u64, u64)) {
+        let (user, system) = ticks;
+        let start = tid * 100;
+        let stat = format!(
+            "{tid} ({name}) {state} 1 {pid} {pid} 0 -1 4194560 0 0 0 0 {user} {system} 0 0 20 0 3 0 {start} 0 0\n"
+        );
+        self.write(&format!("proc/{pid}/task/{tid}/stat"), stat.as_bytes());
+    }
+
+    /// A symbolic link, as those of a process's namespaces.
+    pub fn link(&self, path: &str, target: &str) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
 }
