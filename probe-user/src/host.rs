@@ -13,7 +13,7 @@ mod matcher;
 pub mod pressure;
 pub mod process;
 pub mod queue;
-//pub mod snapshot;
+pub mod snapshot;
 pub mod sockdiag;
 pub mod thread;
 pub mod usage;
