@@ -91,13 +91,25 @@ impl ProcReader {
         self.counted(accepted.map(|end| end.peer).collect())
     }
 
-    /// The process that has most of the connections with these own ends, in the daemon's network namespace.
-    pub fn owner_of(&self, ends: &[SocketAddr]) -> Option<Client> {
-        let ends: HashSet<SocketAddr> =
-            ends.iter().map(|end| SocketAddr::new(end.ip().to_canonical(), end.port())).collect();
-        let sockets = self.connections(&self.proc().join("net"), |it| ends.contains(&it.local)).ok()?;
-        let inodes = sockets.into_iter().map(|it| it.inode).filter(|inode| *inode != 0);
-        self.counted(inodes.collect()).into_iter().next()
+    /// For each of these sets of own ends, the process that has most of the connections with them, in the
+    /// daemon's network namespace.
+    pub fn owners_of(&self, sets: &[Vec<SocketAddr>]) -> Vec<Option<Client>> {
+        let canonical = |end: &SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        let ends: HashSet<SocketAddr> = sets.iter().flatten().map(canonical).collect();
+        let of_interest = |it: &Connection| it.inode != 0 && ends.contains(&it.local);
+        let sockets = self.connections(&self.proc().join("net"), of_interest).unwrap_or_default();
+        let owners = self.owners(&sockets.iter().map(|it| it.inode).collect());
+        let most = |set: &Vec<SocketAddr>| {
+            let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
+            let set: HashSet<SocketAddr> = set.iter().map(canonical).collect();
+            for pid in
+                sockets.iter().filter(|it| set.contains(&it.local)).filter_map(|it| owners.get(&it.inode))
+            {
+                *counts.entry(*pid).or_default() += 1;
+            }
+            self.clients(counts).into_iter().next()
+        };
+        sets.iter().map(most).collect()
     }
 
     /// The processes that have these sockets open, and how many of them; most first.
@@ -106,6 +118,10 @@ impl ProcReader {
         for pid in self.owners(&sockets).into_values() {
             *counts.entry(pid).or_default() += 1;
         }
+        self.clients(counts)
+    }
+
+    fn clients(&self, counts: BTreeMap<u32, u32>) -> Vec<Client> {
         let client = |(pid, connections)| Some(Client { pid, name: self.name_of(pid)?, connections });
         let mut clients: Vec<Client> = counts.into_iter().filter_map(client).collect();
         clients.sort_by_key(|client| std::cmp::Reverse(client.connections));
@@ -219,9 +235,10 @@ mod tests {
         assert_eq!(host.reader().connections_to(&[1]), []);
 
         let end = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let owner = host.reader().owner_of(&[end(0xC000), end(0xC001), end(0xC002), end(1)]);
-        assert_eq!(owner, Some(client(50, "app", 2)));
-        assert_eq!(host.reader().owner_of(&[end(1)]), None);
+        let sets =
+            [vec![end(0xC000), end(0xC001), end(0xC002), end(1)], vec![end(1)], vec![], vec![end(0xC000)]];
+        let expected = [Some(client(50, "app", 2)), None, None, Some(client(40, "cron", 1))];
+        assert_eq!(host.reader().owners_of(&sets), expected);
     }
 
     #[test]
@@ -235,8 +252,8 @@ mod tests {
         assert_eq!((holder.pid, holder.port), (me, port));
         let found = reader.connections_to(&[port]);
         assert_eq!(found, [Client { pid: me, name: holder.name.clone(), connections: 3 }]);
-        let owner = reader.owner_of(&[clients[0].local_addr().unwrap()]).unwrap();
-        assert_eq!((owner.pid, owner.connections), (me, 1));
+        let owners = reader.owners_of(&[vec![clients[0].local_addr().unwrap()]]);
+        assert_eq!(owners, [Some(Client { pid: me, name: holder.name, connections: 1 })]);
         drop(listener);
         drop(clients);
         assert_eq!(reader.connections_to(&[port]), []);

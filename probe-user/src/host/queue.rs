@@ -1,6 +1,6 @@
 //! The accept queues of listeners: connections that the kernel has made and no process has taken.
 
-use std::{collections::HashSet, fs};
+use std::{collections::HashSet, fs, path::PathBuf};
 
 use super::{ProcReader, sockdiag};
 use crate::{
@@ -8,16 +8,19 @@ use crate::{
     fact::{AcceptQueue, Source, TcpState},
 };
 
+/// Accept queues, each with the inode number of its listener.
+pub type AcceptQueues = Vec<(u64, AcceptQueue)>;
+
 impl ProcReader {
-    /// The accept queues of the listeners that these processes hold, by the listeners' inode numbers.
+    /// The accept queues of the listeners that these processes hold.
     ///
     /// The kernel is asked over netlink for those of the daemon's own network namespace, which is the only way
     /// to learn the backlog. For processes of another one, `/proc/PID/net/tcp` gives what waits; their backlog
     /// is given as `u32::MAX`, as not known.
-    pub fn accept_queues(&self, pids: &[u32]) -> Vec<(u64, AcceptQueue)> {
+    pub fn accept_queues(&self, pids: &[u32]) -> AcceptQueues {
         let at = Timestamp::now();
-        let mut tables: Vec<(Option<std::path::PathBuf>, Vec<(u64, AcceptQueue)>)> = Vec::new();
-        let mut found: Vec<(u64, AcceptQueue)> = Vec::new();
+        let mut tables: Vec<(Option<PathBuf>, AcceptQueues)> = Vec::new();
+        let mut found: AcceptQueues = Vec::new();
         for &pid in pids {
             let inodes: HashSet<u64> = self.socket_inodes(pid).into_iter().collect();
             if inodes.is_empty() {
@@ -41,11 +44,11 @@ impl ProcReader {
     }
 
     /// The daemon's own network namespace; None in a tree that is not this host's.
-    pub(super) fn own_namespace(&self) -> Option<std::path::PathBuf> {
+    pub(super) fn own_namespace(&self) -> Option<PathBuf> {
         fs::read_link(self.proc().join("self/ns/net")).ok()
     }
 
-    fn queues_by_proc(&self, pid: u32, at: Timestamp) -> Vec<(u64, AcceptQueue)> {
+    fn queues_by_proc(&self, pid: u32, at: Timestamp) -> AcceptQueues {
         let net = self.folder(pid).join("net");
         // A process that vanishes meanwhile listens no more.
         let listeners = self.connections(&net, |it| it.state == TcpState::Listen).unwrap_or_default();
@@ -62,7 +65,7 @@ impl ProcReader {
 }
 
 /// The accept queues of the daemon's own network namespace; None if the kernel cannot be asked.
-fn own_queues(at: Timestamp) -> Option<Vec<(u64, AcceptQueue)>> {
+fn own_queues(at: Timestamp) -> Option<AcceptQueues> {
     let listeners = sockdiag::listeners().ok()?;
     Some(listeners.into_iter().map(|it| (it.inode, queue(&it, at))).collect())
 }
