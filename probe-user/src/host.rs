@@ -59,4 +59,4 @@ fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 }
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;

@@ -147,7 +147,7 @@ mod tests {
         while lateness.due.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        // The runtime's only thread does something else while the run is due.
+        // The fault itself: the runtime's only thread does something else while the run is due.
         let until = INTERVAL + Duration::from_millis(300);
         std::thread::sleep(until);
         assert!(control.take() >= Duration::from_millis(200), "it says so while it still waits");

@@ -235,3 +235,6 @@ async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Resu
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

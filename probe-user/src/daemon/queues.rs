@@ -25,6 +25,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How long the search for the services that full listeners belong to may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A kernel that could not be asked is not asked again for this long.
+const BLINDNESS: Duration = Duration::from_secs(600);
+
 /// What was found out about listeners: their inode numbers, and whose they are.
 pub type Owners = Vec<(u64, Option<ServiceId>)>;
 
@@ -36,8 +39,8 @@ pub struct Queues {
     /// The listeners that are full at the moment, by inode number.
     full: HashMap<u64, Full>,
     searching: bool,
-    /// The kernel cannot be asked, which was said.
-    blind: bool,
+    /// The kernel could not be asked, which was said; when it is tried again.
+    blind_until: Timestamp,
 }
 
 struct Full {
@@ -56,24 +59,32 @@ enum Owner {
 
 impl Queues {
     pub(super) fn new(reader: ProcReader, lookout: Lookout, outcomes: mpsc::Sender<Outcome>) -> Self {
-        Self { reader, lookout, outcomes, full: HashMap::new(), searching: false, blind: false }
+        Self {
+            reader,
+            lookout,
+            outcomes,
+            full: HashMap::new(),
+            searching: false,
+            blind_until: Timestamp::default(),
+        }
     }
 
     /// Looks at all queues; the full ones whose services are known are then [`Queues::found`]. Those of the
     /// others are searched for among these main processes and their descendants, and come as
     /// [`Outcome::QueueOwners`].
     pub(super) fn look(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
-        if mains.is_empty() || self.blind {
+        let now = Timestamp::now();
+        if mains.is_empty() || now < self.blind_until {
             return;
         }
         match sockdiag::listeners() {
-            Ok(listeners) => self.take(&listeners, Timestamp::now()),
+            Ok(listeners) => self.take(&listeners, now),
             Err(error) => {
-                self.blind = true;
+                self.blind_until = now.plus(BLINDNESS);
                 tracing::warn!(
                     %error,
                     "full accept queues are not seen: the kernel does not list its sockets over netlink; load its \
-                     module tcp_diag and restart hostprobe"
+                     module tcp_diag, it is tried again in ten minutes"
                 );
                 return;
             }

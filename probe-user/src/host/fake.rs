@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{Cgroups, ProcReader};
 
-pub(super) struct FakeHost {
+pub(crate) struct FakeHost {
     root: TempDir,
 }
 
@@ -105,5 +105,13 @@ impl FakeHost {
         let path = self.root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
+    }
+
+    /// A file that blocks whoever opens it, until somebody opens it for writing; its path.
+    pub fn blocking_file(&self, path: &str) -> std::path::PathBuf {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        path
     }
 }

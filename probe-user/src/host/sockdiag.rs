@@ -11,8 +11,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with, sockopt,
+use rustix::{
+    io::retry_on_intr,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+        sockopt,
+    },
 };
 
 /// `SOCK_DIAG_BY_FAMILY` (`linux/sock_diag.h`).
@@ -128,7 +132,7 @@ fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     send(&socket, &message, SendFlags::empty())?;
     let mut buffer = vec![0_u8; 32 * 1024];
     loop {
-        let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
+        let (length, _) = retry_on_intr(|| recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()))?;
         if length == 0 || take_messages(&buffer[..length], &mut each)? {
             return Ok(());
         }

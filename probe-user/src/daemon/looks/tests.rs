@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::fact::{ExitStatus, Process, Source};
+use crate::{
+    fact::{ExitStatus, Process, Source},
+    host::fake::FakeHost,
+};
 
 const WEB: ServiceId = ServiceId(2);
 
@@ -76,6 +79,24 @@ async fn a_snapshot_is_a_file_with_the_last_exits_in_it() {
     assert!(text.contains(" process 7 (web) ended with exit code 19 after 2.500 s\n"), "{text}");
     assert_eq!(text.matches(" ended with ").count(), EXITS_MAX);
     assert!(text.contains("End of the snapshot."), "{text}");
+}
+
+#[tokio::test]
+async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
+    let host = FakeHost::v2();
+    host.process(10, 1, "db", "/db");
+    host.thread(10, 10, "db", 'D', (0, 0));
+    let blocking = host.blocking_file("proc/10/limits");
+    let mut it = Fixture::new();
+    it.looks.reader = host.reader();
+    it.looks.snapshot(WEB, "web", it.looks.reader.key_of(10));
+    let Outcome::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("what there is is written") };
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains("process 10 thread 10 (db) state D"), "{text}");
+    assert!(text.contains("Time was up while \"limits\" was read"), "{text}");
+    assert!(text.contains("Missing or incomplete: limits, pressure"), "{text}");
+    // The thread that reads it can end.
+    drop(std::fs::OpenOptions::new().write(true).open(blocking).unwrap());
 }
 
 #[tokio::test]
