@@ -124,7 +124,7 @@ mod tests {
     async fn the_process_behind_a_session_is_named_and_later_reports_wait_for_it() {
         let (outcomes, mut inbox) = mpsc::channel(4);
         let reader = ProcReader::new("/").unwrap();
-        let mut holders = Holders::new(reader.clone(), Lookout::default(), outcomes);
+        let mut holders = Holders::new(reader.clone(), Lookout::new(), outcomes);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let end = client.local_addr().unwrap();

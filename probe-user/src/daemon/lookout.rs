@@ -4,58 +4,49 @@
 //! cannot be ended: it must hold up neither the daemon, nor its end, nor more than a few of its kind. That is why
 //! these are not the runtime's threads, which it waits for when it ends.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
+use std::{sync::Arc, thread, time::Duration};
+
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
 };
 
-use tokio::{sync::oneshot, time::timeout};
+/// More readings than this are not under way at once; the others wait for their turn.
+const READINGS_MAX: usize = 8;
 
-/// More readings than this are not under way at once.
-const READINGS_MAX: usize = 16;
-
-/// Starts readings, and knows how many are under way.
-#[derive(Clone, Debug, Default)]
+/// Starts readings.
+#[derive(Clone, Debug)]
 pub struct Lookout {
-    under_way: Arc<AtomicUsize>,
-}
-
-/// One reading under way; dropped when it ends, however it does.
-struct UnderWay(Arc<AtomicUsize>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    turns: Arc<Semaphore>,
 }
 
 impl Lookout {
+    pub(super) fn new() -> Self {
+        Self { turns: Arc::new(Semaphore::new(READINGS_MAX)) }
+    }
+
     /// What `read` returns, or why there is nothing, in words that follow a colon. A reading that takes longer
-    /// than `patience` goes on, and nobody hears of it.
+    /// than `patience` goes on, and nobody hears of it; as long may be waited for its turn.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         patience: Duration,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
-        let before = self.under_way.fetch_add(1, Ordering::AcqRel);
-        let under_way = UnderWay(Arc::clone(&self.under_way));
-        if before >= READINGS_MAX {
+        let Ok(Ok(turn)) = timeout(patience, Arc::clone(&self.turns).acquire_owned()).await else {
             return Err(format!(
-                "{before} earlier readings of /proc have not ended; look for processes in state D, or hostprobe \
-                 is short of CPU time"
+                "{READINGS_MAX} earlier readings of /proc have not ended; look for processes in state D, or \
+                 whether hostprobe gets CPU time"
             ));
-        }
+        };
         let (done, outcome) = oneshot::channel();
         let run = move || {
-            let _under_way = under_way;
+            let found = read();
+            drop(turn);
             // Nobody may wait any more.
-            let _ = done.send(read());
+            let _ = done.send(found);
         };
-        thread::Builder::new().name("look".to_owned()).spawn(run).map_err(|error| {
+        let started = thread::Builder::new().name("look".to_owned()).spawn(run);
+        started.map_err(|error| {
             format!("no thread can be started to read /proc: {error}; raise pids.max or RLIMIT_NPROC")
         })?;
         match timeout(patience, outcome).await {
@@ -72,44 +63,31 @@ mod tests {
 
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[tokio::test]
-    async fn a_reading_that_blocks_ends_the_wait_and_too_many_are_refused() {
-        let lookout = Lookout::default();
-        assert_eq!(lookout.read(Duration::from_secs(60), || 5).await, Ok(5));
-        let (release, _) = (0..READINGS_MAX).fold((Vec::new(), ()), |(mut all, ()), _| {
-            all.push(mpsc::channel::<()>());
-            (all, ())
-        });
-        let (senders, blocks): (Vec<_>, Vec<_>) = release.into_iter().unzip();
-        let (ended, mut all_ended) = tokio::sync::mpsc::unbounded_channel();
+    async fn a_reading_that_blocks_ends_the_wait_and_others_wait_for_their_turn() {
+        let lookout = Lookout::new();
+        assert_eq!(lookout.read(LONG, || 5).await, Ok(5));
+        let (senders, blocks): (Vec<_>, Vec<_>) = (0..READINGS_MAX).map(|_| mpsc::channel::<()>()).unzip();
         for block in blocks {
-            let ended = ended.clone();
-            let read = move || {
-                let _ = block.recv();
-                let _ = ended.send(());
-            };
-            let error = lookout.read(Duration::from_millis(1), read).await.unwrap_err();
+            let error =
+                lookout.read(Duration::from_millis(1), move || block.recv().is_ok()).await.unwrap_err();
             assert!(error.contains("more than 1ms"), "{error}");
         }
-        let error = lookout.read(Duration::from_secs(60), || ()).await.unwrap_err();
-        assert!(error.contains("16 earlier readings"), "{error}");
-        drop(senders);
-        for _ in 0..READINGS_MAX {
-            all_ended.recv().await.unwrap();
-        }
-        while lookout.read(Duration::from_secs(60), || ()).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        let error = lookout.read(Duration::from_millis(1), || ()).await.unwrap_err();
+        assert!(error.contains("8 earlier readings"), "{error}");
+        let (next, ()) = tokio::join!(lookout.read(LONG, || 6), async { drop(senders) });
+        assert_eq!(next, Ok(6));
     }
 
     #[tokio::test]
-    async fn a_reading_that_panics_is_an_error() {
-        let lookout = Lookout::default();
-        let panics = || {
-            if std::env::args().count() > 0 {
-                std::panic::resume_unwind(Box::new(()));
-            }
-        };
-        assert!(lookout.read(Duration::from_secs(60), panics).await.unwrap_err().contains("ended early"));
+    async fn a_reading_that_panics_is_an_error_and_gives_its_turn_back() {
+        let lookout = Lookout::new();
+        for _ in 0..2 * READINGS_MAX {
+            let panics = || std::panic::resume_unwind(Box::new(()));
+            let outcome: Result<(), String> = lookout.read(LONG, panics).await;
+            assert!(outcome.unwrap_err().contains("ended early"));
+        }
     }
 }

@@ -49,7 +49,7 @@ impl Looks {
         outcomes: mpsc::Sender<Outcome>,
         snapshots: SnapshotOptions,
     ) -> Self {
-        Self { reader, lookout: Lookout::default(), outcomes, snapshots, exits: HashMap::new() }
+        Self { reader, lookout: Lookout::new(), outcomes, snapshots, exits: HashMap::new() }
     }
 
     /// Remembers how a process of a service ended, for its next snapshot.

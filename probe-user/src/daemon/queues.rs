@@ -186,7 +186,7 @@ mod tests {
         let (outcomes, mut inbox) = mpsc::channel(4);
         let reader = ProcReader::new("/").unwrap();
         let me = reader.key_of(std::process::id()).unwrap();
-        let mut queues = Queues::new(reader, Lookout::default(), outcomes);
+        let mut queues = Queues::new(reader, Lookout::new(), outcomes);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
@@ -229,7 +229,7 @@ mod tests {
     fn nobody_is_asked_about_where_nobody_listens() {
         let (outcomes, _inbox) = mpsc::channel(1);
         let reader = ProcReader::new("/").unwrap();
-        let mut queues = Queues::new(reader, Lookout::default(), outcomes);
+        let mut queues = Queues::new(reader, Lookout::new(), outcomes);
         let listener = |inode, waiting, backlog| sockdiag::ListenQueue {
             address: [127, 0, 0, 1].into(),
             port: 80,

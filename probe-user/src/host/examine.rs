@@ -151,8 +151,16 @@ mod tests {
         let pid = Pid::from_child(&child.0);
         kill_process(pid, Signal::STOP).unwrap();
         waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT).unwrap();
-        let first = reader.look(reader.key_of(child.pid()).unwrap()).unwrap();
-        let seen = reader.examine(&first).unwrap();
+        let key = reader.key_of(child.pid()).unwrap();
+        // Its parent hears that it stops a moment before it gives up the CPU.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            let first = reader.look(key).unwrap();
+            let seen = reader.examine(&first).unwrap();
+            if !seen.progressed() || std::time::Instant::now() > deadline {
+                break seen;
+            }
+        };
         assert!(seen.stopped && !seen.traced && !seen.progressed(), "{seen:?}");
         assert_eq!((seen.threads, seen.uninterruptible), (1, 0));
     }
