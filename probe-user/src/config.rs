@@ -35,6 +35,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// The kernel side's buffers and budgets.
     pub kernel: KernelOptions,
+    /// Where snapshots of services that hang are kept, and how many.
+    pub snapshots: SnapshotOptions,
     /// What a person should know of this configuration, though it is valid: one sentence each.
     pub warnings: Vec<String>,
 }
@@ -57,6 +59,15 @@ pub struct KernelOptions {
     pub bulk_ring_bytes: u32,
     /// Deaths of processes of no service that are reported a second, per cgroup; more are counted only.
     pub unwatched_exits_per_second: u32,
+}
+
+/// Where snapshots of services that hang are kept, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// The folder.
+    pub directory: PathBuf,
+    /// How many are kept, the newest; older ones are deleted.
+    pub keep: u32,
 }
 
 /// A receiver of alerts.

@@ -1,7 +1,13 @@
 //! The daemon: every layer, and the way from one to the next.
 
+mod control;
 mod desk;
 mod hands;
+mod holders;
+mod lookout;
+mod looks;
+mod pressure;
+mod queues;
 mod search;
 pub mod self_test;
 mod start;
@@ -22,7 +28,8 @@ use crate::{
     engine::{Engine, Observation},
     enrich::Enricher,
     fact::{
-        AlertOutcome, Fact, Listener, Membership, ProbeReport, ProcessExit, ProcessKey, ServiceId, UnitState,
+        AcceptQueue, AlertOutcome, Fact, Holder, Listener, Membership, PortHolder, ProbeReport, ProcessExit,
+        ProcessKey, ServiceId, UnitState,
     },
     kernel::{CgroupId, Kernel, Record},
 };
@@ -80,7 +87,7 @@ impl Daemon {
     /// Does what the engine asked for, and shows onlookers what changed.
     pub fn carry_out(&mut self) {
         while let Some(effect) = self.desk.next_effect() {
-            self.hands.carry_out(effect, &self.config);
+            self.hands.carry_out(effect, &self.config, &self.enricher);
         }
         self.desk.publish_changes(&self.engine, &self.config);
     }
@@ -127,6 +134,7 @@ impl Daemon {
         let at = exit.at;
         let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
+        self.hands.looks.exited(member.service, &exit);
         if !member.main {
             return self.observe(Observation::Exit(exit, member, event));
         }
@@ -229,6 +237,31 @@ impl Daemon {
                 }
             }
             Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
+            Outcome::Examined(service, seen) => {
+                self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
+            }
+            Outcome::Snapshot(service, written) => {
+                self.hands.resume_probes(service);
+                self.observe(Observation::Snapshot(service, written));
+            }
+            Outcome::PortHolder(service, holder) => {
+                let of = |pid| self.enricher.service_of(pid);
+                let holder = holder.map(|holder| PortHolder { service: of(holder.pid), ..holder });
+                self.observe(Observation::PortHolder(service, holder));
+            }
+            Outcome::Holders(service, mut holders) => {
+                self.name_services(&mut holders);
+                self.observe(Observation::Holders(service, holders));
+            }
+            Outcome::Probed(report) => {
+                for report in self.hands.holders.ended(*report) {
+                    self.observe_probe(report);
+                }
+            }
+            Outcome::QueueOwners(owners) => {
+                self.hands.queues.searched(owners);
+                self.tell_full_queues();
+            }
             Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
         }
     }
@@ -236,7 +269,32 @@ impl Daemon {
     /// Takes in a probe's result.
     pub fn take_probe(&mut self, report: ProbeReport) {
         self.desk.probed(&report);
+        if let Some(report) = self.hands.holders.take(report) {
+            self.observe_probe(report);
+        }
+    }
+
+    fn observe_probe(&mut self, mut report: ProbeReport) {
+        if let Some(server) = &mut report.server {
+            self.name_services(&mut server.holders);
+        }
         self.observe(Observation::Probe(report));
+    }
+
+    /// Fills in the services that the processes behind connections belong to.
+    fn name_services(&self, holders: &mut [Holder]) {
+        for holder in holders.iter_mut().filter(|holder| holder.service.is_none()) {
+            let pid = holder.process.as_ref().map(|(pid, _)| *pid);
+            holder.service = pid.and_then(|pid| self.enricher.service_of(pid));
+        }
+    }
+
+    /// Says which listeners of services are full, and lets the engine know of each.
+    fn tell_full_queues(&mut self) {
+        let say = |queue: AcceptQueue, service| self.desk.say(Fact::AcceptQueue(queue, service), queue.at);
+        for (queue, service, event) in self.hands.queues.found(say) {
+            self.observe(Observation::AcceptQueue(queue, service, event));
+        }
     }
 
     /// Takes in how an alert's delivery went.
@@ -250,6 +308,11 @@ impl Daemon {
         self.tell_losses();
         self.look_for(self.search.due(Timestamp::now()));
         self.hands.sample_usage(&self.config, &self.enricher);
+        self.hands.queues.look(self.enricher.members.mains());
+        self.tell_full_queues();
+        if let Some(pressure) = self.hands.gauge.read() {
+            self.observe(Observation::Pressure(pressure));
+        }
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
     }
 

@@ -4,6 +4,7 @@
 //! table of processes is filled before: from `/proc` at the start, then from every exec.
 
 mod membership;
+mod resolve;
 mod table;
 
 pub use membership::Members;

@@ -4,10 +4,18 @@
 //! while it is read is no error; what cannot be read for another reason says its path.
 
 pub mod cgroup;
+pub mod connection;
 pub mod discover;
+pub mod examine;
+pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod pressure;
 pub mod process;
+pub mod queue;
+pub mod snapshot;
+pub mod sockdiag;
+pub mod thread;
 pub mod usage;
 
 use std::{
@@ -51,4 +59,4 @@ fn read_text(path: &Path, limit: u64) -> io::Result<String> {
 }
 
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;

@@ -10,9 +10,9 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use toml::Spanned;
 
 use super::{
-    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions,
+    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions,
     error::Findings,
-    file::{Alert, At, Events, File, Http, Kernel},
+    file::{Alert, At, Events, File, Http, Kernel, Snapshots},
     unsupported::Unsupported,
     values::{Format, Size, Text, Whole, quote},
 };
@@ -37,6 +37,10 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .kernel
             .as_ref()
             .map_or_else(KernelOptions::default, |kernel| kernel_options(&kernel.0, &mut found)),
+        snapshots: file
+            .snapshots
+            .as_ref()
+            .map_or_else(SnapshotOptions::default, |snapshots| snapshot_options(&snapshots.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
         services: service::services(&file.service, outside, &mut found),
         warnings: Vec::new(),
@@ -110,6 +114,17 @@ fn ring(size: &At<Text<Size>>, key: &str, found: &mut Findings) -> Option<u32> {
     let message = format!("`{key}` is {bytes} bytes; expected a power of two from 64KiB to 256MiB");
     found.error(size.span(), message);
     None
+}
+
+fn snapshot_options(snapshots: &Snapshots, found: &mut Findings) -> SnapshotOptions {
+    let defaults = SnapshotOptions::default();
+    let path = snapshots.directory.as_ref();
+    let directory = path.and_then(|path| absolute(path, "the absolute path of a folder", found));
+    let keep = whole(&snapshots.keep, "keep", 1..=10_000, found);
+    SnapshotOptions {
+        directory: directory.unwrap_or(defaults.directory),
+        keep: keep.unwrap_or(defaults.keep),
+    }
 }
 
 fn receiver(

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, EventOutput, KernelOptions, Probe, RestartPolicy, Secret};
+use super::{Config, EventOutput, KernelOptions, Probe, RestartPolicy, Secret, SnapshotOptions};
 use crate::fact::ProbeKind;
 
 impl Default for Config {
@@ -17,6 +17,7 @@ impl Default for Config {
             alerts: Vec::new(),
             services: Vec::new(),
             kernel: KernelOptions::default(),
+            snapshots: SnapshotOptions::default(),
             warnings: Vec::new(),
         }
     }
@@ -25,6 +26,13 @@ impl Default for Config {
 impl Default for KernelOptions {
     fn default() -> Self {
         Self { urgent_ring_bytes: 256 << 10, bulk_ring_bytes: 1 << 20, unwatched_exits_per_second: 50 }
+    }
+}
+
+impl Default for SnapshotOptions {
+    /// The newest 32, where a daemon keeps its state.
+    fn default() -> Self {
+        Self { directory: "/var/lib/hostprobe/snapshots".into(), keep: 32 }
     }
 }
 

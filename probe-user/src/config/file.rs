@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) events: Option<Table<Events>>,
     pub(super) http: Option<Table<Http>>,
     pub(super) kernel: Option<Table<Kernel>>,
+    pub(super) snapshots: Option<Table<Snapshots>>,
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<Alert>>>,
     #[serde(default)]
@@ -49,6 +50,15 @@ pub(super) struct Kernel {
     pub(super) bulk_ring: At<Text<Size>>,
     /// Deaths outside of all services that are reported a second, per cgroup; 50 if not given.
     pub(super) unwatched_exits_per_second: At<Whole>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Snapshots {
+    /// The folder they are written to; `/var/lib/hostprobe/snapshots` if not given.
+    pub(super) directory: At<String>,
+    /// How many are kept; 32 if not given.
+    pub(super) keep: At<Whole>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

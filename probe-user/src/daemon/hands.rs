@@ -16,11 +16,17 @@ use crate::{
     emit::Names,
     engine::{Effect, Usage},
     enrich::Enricher,
-    fact::{ProcessKey, RestartMethod, ServiceId, UnitState},
+    fact::{Examination, Holder, PortHolder, ProbeReport, ProcessKey, RestartMethod, ServiceId, UnitState},
     probe::ProbeHandle,
 };
 
-use super::usage::Sampler;
+use super::{
+    holders::Holders,
+    looks::Looks,
+    pressure::Gauge,
+    queues::{Owners, Queues},
+    usage::Sampler,
+};
 
 /// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
 const UNIT_START: Duration = Duration::from_secs(95);
@@ -40,6 +46,18 @@ pub enum Outcome {
     Found(ServiceId, Option<ProcessKey>),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
+    /// An examination; None if there was no process to look at.
+    Examined(ServiceId, Option<Box<Examination>>),
+    /// A snapshot: its path.
+    Snapshot(ServiceId, Result<String, String>),
+    /// A search for who has a port; the service is not known yet.
+    PortHolder(ServiceId, Option<PortHolder>),
+    /// A search for who has connections; the services are not known yet.
+    Holders(ServiceId, Vec<Holder>),
+    /// A probe's report, with the processes behind its holders.
+    Probed(Box<ProbeReport>),
+    /// A search for the services of listeners that are full.
+    QueueOwners(Owners),
 }
 
 /// The means to act.
@@ -54,11 +72,15 @@ pub struct Hands {
     pub(super) alerter: Option<Alerter>,
     pub(super) names: Names,
     pub(super) sampler: Sampler,
+    pub(super) looks: Looks,
+    pub(super) holders: Holders,
+    pub(super) queues: Queues,
+    pub(super) gauge: Gauge,
 }
 
 impl Hands {
     /// Sets one wish going.
-    pub(super) fn carry_out(&self, effect: Effect, config: &Config) {
+    pub(super) fn carry_out(&self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
                 self.restart(service, method, reset_failed, config)
@@ -82,10 +104,18 @@ impl Hands {
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
-            Effect::Examine { .. }
-            | Effect::Snapshot(_)
-            | Effect::FindPortHolder { .. }
-            | Effect::FindHolders { .. } => {}
+            Effect::Examine { service, over } => {
+                self.looks.examine(service, enricher.members.main_of(service), over)
+            }
+            Effect::Snapshot(service) => {
+                self.probes_of(service).for_each(ProbeHandle::pause);
+                let name = &config.services[service.0 as usize].name;
+                self.looks.snapshot(service, name, enricher.members.main_of(service));
+            }
+            Effect::FindPortHolder { service, ports } => self.looks.find_port_holder(service, ports),
+            Effect::FindHolders { service, ports } => {
+                self.looks.find_holders(service, enricher.members.main_of(service), ports)
+            }
             Effect::Alert { incident, resolved } => {
                 if let Some(alerter) = &self.alerter {
                     alerter.notify(Alert { incident, names: self.names.clone(), resolved });
@@ -124,6 +154,11 @@ impl Hands {
 
     fn probes_of(&self, service: ServiceId) -> impl Iterator<Item = &ProbeHandle> {
         self.probes.get(&service).into_iter().flatten()
+    }
+
+    /// Lets a service's probes go on after a snapshot.
+    pub(super) fn resume_probes(&self, service: ServiceId) {
+        self.probes_of(service).for_each(ProbeHandle::resume);
     }
 
     fn send(&self, outcome: Outcome) {
@@ -200,3 +235,6 @@ async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Resu
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

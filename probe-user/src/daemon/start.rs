@@ -13,6 +13,10 @@ use super::{
     Daemon,
     desk::Desk,
     hands::{Hands, Outcome, units},
+    holders::Holders,
+    looks::Looks,
+    pressure::Gauge,
+    queues::Queues,
     search::Search,
     self_test,
     usage::Sampler,
@@ -130,7 +134,12 @@ impl Daemon {
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
+        let looks = Looks::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
         let hands = Hands {
+            holders: Holders::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
+            queues: Queues::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
+            gauge: Gauge::new(reader.clone(), &config),
+            looks,
             outcomes,
             unit_changes,
             systemd: Err("its bus is not connected yet".to_owned()),

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// How far up a family tree is climbed in search of a main process.
-const MAX_GENERATIONS: usize = 16;
+pub(super) const MAX_GENERATIONS: usize = 16;
 
 /// The services' processes, as far as they are known.
 #[derive(Debug, Default)]
@@ -46,6 +46,13 @@ impl Members {
     /// The main process of a service.
     pub fn main_of(&self, service: ServiceId) -> Option<ProcessKey> {
         self.mains.get(&service).copied()
+    }
+
+    /// All services with a main process, in order.
+    pub fn mains(&self) -> Vec<(ServiceId, ProcessKey)> {
+        let mut mains: Vec<_> = self.mains.iter().map(|(service, main)| (*service, *main)).collect();
+        mains.sort_unstable_by_key(|(service, _)| *service);
+        mains
     }
 
     /// The services whose main process this is.

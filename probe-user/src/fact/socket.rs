@@ -216,7 +216,8 @@ pub struct AcceptQueue {
     pub port: u16,
     /// Connections that wait.
     pub waiting: u32,
-    /// The backlog: how many may.
+    /// The backlog: how many may; `u32::MAX` where that is not known, as for a listener in another network
+    /// namespace than the daemon's.
     pub backlog: u32,
 }
 

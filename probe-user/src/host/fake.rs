@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{Cgroups, ProcReader};
 
-pub(super) struct FakeHost {
+pub(crate) struct FakeHost {
     root: TempDir,
 }
 
@@ -88,5 +88,30 @@ impl FakeHost {
     /// Gives a process an open file descriptor.
     pub fn fd(&self, pid: u32, number: u32, target: &str) {
         symlink(target, self.root.path().join(format!("proc/{pid}/fd/{number}"))).unwrap();
+    }
+
+    /// A thread that started at tick 100 × `tid` and used these ticks of user and of system time.
+    pub fn thread(&self, pid: u32, tid: u32, name: &str, state: char, ticks: (u64, u64)) {
+        let (user, system) = ticks;
+        let start = tid * 100;
+        let stat = format!(
+            "{tid} ({name}) {state} 1 {pid} {pid} 0 -1 4194560 0 0 0 0 {user} {system} 0 0 20 0 3 0 {start} 0 0\n"
+        );
+        self.write(&format!("proc/{pid}/task/{tid}/stat"), stat.as_bytes());
+    }
+
+    /// A symbolic link, as those of a process's namespaces.
+    pub fn link(&self, path: &str, target: &str) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    /// A file that blocks whoever opens it, until somebody opens it for writing; its path.
+    pub fn blocking_file(&self, path: &str) -> std::path::PathBuf {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        path
     }
 }

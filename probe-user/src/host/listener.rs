@@ -110,7 +110,7 @@ fn listening(line: &str) -> Option<(u64, (IpAddr, u16))> {
 }
 
 /// An address as the kernel prints it: each four bytes as one number of the machine's byte order.
-fn ip(hex: &str) -> Option<IpAddr> {
+pub(super) fn ip(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {
         8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),

@@ -38,6 +38,8 @@ fn an_empty_file_is_valid() {
     assert_eq!(config.http, Some("127.0.0.1:9464".parse().unwrap()));
     assert!(config.services.is_empty() && config.warnings.is_empty());
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
+    assert_eq!(config.snapshots.directory, PathBuf::from("/var/lib/hostprobe/snapshots"));
+    assert_eq!(config.snapshots.keep, 32);
 }
 
 #[test]
@@ -76,6 +78,8 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(db.probes[0].connections_percent, Some(90));
     assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
 
+    assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
+    assert_eq!(config.snapshots.keep, 8);
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);

@@ -345,3 +345,14 @@ fn what_is_hardly_meant_gets_a_warning() {
         assert_eq!(warned(&text), [expected], "\n{text}");
     }
 }
+
+#[test]
+fn snapshots_have_a_place_and_a_number() {
+    refused(
+        "[snapshots]\ndirectory = \"snapshots\"\nkeep = 0",
+        &[
+            "2:13: found \"snapshots\"; expected the absolute path of a folder",
+            "3:8: `keep` is 0; expected a whole number from 1 to 10000",
+        ],
+    );
+}

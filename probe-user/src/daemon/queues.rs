@@ -1,0 +1,249 @@
+//! Listeners of services that have no room for more connections, looked for once a second.
+//!
+//! One dump of all listeners shows their queues; the few that are full are then matched with the services. The
+//! kernel's own count of connections turned away (`ListenOverflows`) names no listener, and grows only while
+//! somebody still tries: it is in the snapshots, but nothing can be concluded from it about a service. Listeners in
+//! another network namespace than the daemon's are not seen: their backlog cannot be read.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::{hands::Outcome, lookout::Lookout};
+use crate::{
+    clock::Timestamp,
+    fact::{AcceptQueue, EventId, ProcessKey, ServiceId},
+    host::{ProcReader, queue, sockdiag},
+};
+
+/// The same listener is told of no more often than this.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// How long the search for the services that full listeners belong to may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A kernel that could not be asked is not asked again for this long.
+const BLINDNESS: Duration = Duration::from_secs(600);
+
+/// What was found out about listeners: their inode numbers, and whose they are.
+pub type Owners = Vec<(u64, Option<ServiceId>)>;
+
+/// Watches the accept queues.
+pub struct Queues {
+    reader: ProcReader,
+    lookout: Lookout,
+    outcomes: mpsc::Sender<Outcome>,
+    /// The listeners that are full at the moment, by inode number.
+    full: HashMap<u64, Full>,
+    searching: bool,
+    /// The kernel could not be asked, which was said; when it is tried again.
+    blind_until: Timestamp,
+}
+
+struct Full {
+    queue: AcceptQueue,
+    owner: Owner,
+    /// When it was told last, and as what.
+    told: Option<(Timestamp, EventId)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Unknown,
+    Nobody,
+    Service(ServiceId),
+}
+
+impl Queues {
+    pub(super) fn new(reader: ProcReader, lookout: Lookout, outcomes: mpsc::Sender<Outcome>) -> Self {
+        Self {
+            reader,
+            lookout,
+            outcomes,
+            full: HashMap::new(),
+            searching: false,
+            blind_until: Timestamp::default(),
+        }
+    }
+
+    /// Looks at all queues; the full ones whose services are known are then [`Queues::found`]. Those of the
+    /// others are searched for among these main processes and their descendants, and come as
+    /// [`Outcome::QueueOwners`].
+    pub(super) fn look(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
+        let now = Timestamp::now();
+        if mains.is_empty() || now < self.blind_until {
+            return;
+        }
+        match sockdiag::listeners() {
+            Ok(listeners) => self.take(&listeners, now),
+            Err(error) => {
+                self.blind_until = now.plus(BLINDNESS);
+                tracing::warn!(
+                    %error,
+                    "full accept queues are not seen: the kernel does not list its sockets over netlink; load its \
+                     module tcp_diag, it is tried again in ten minutes"
+                );
+                return;
+            }
+        }
+        let unknown: HashSet<u64> = self
+            .full
+            .iter()
+            .filter(|(_, full)| full.owner == Owner::Unknown)
+            .map(|(inode, _)| *inode)
+            .collect();
+        if unknown.is_empty() || self.searching {
+            return;
+        }
+        self.searching = true;
+        let (reader, lookout, outcomes) = (self.reader.clone(), self.lookout.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            let search = lookout.read(PATIENCE, move || owners(&reader, &mains, &unknown));
+            let owners = search.await.inspect_err(|why| {
+                tracing::warn!("the service of a listener that is full was not found: {why}");
+            });
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.send(Outcome::QueueOwners(owners.unwrap_or_default())).await;
+        });
+    }
+
+    /// The search for owners has ended. What it did not find belongs to nobody who is watched.
+    pub(super) fn searched(&mut self, owners: Owners) {
+        self.searching = false;
+        for (inode, owner) in owners {
+            if let Some(full) = self.full.get_mut(&inode) {
+                full.owner = owner.map_or(Owner::Nobody, Owner::Service);
+            }
+        }
+    }
+
+    /// The full queues of services that were seen and not yet handed out; whoever takes them says those that are
+    /// not to be kept quiet, and how, with `say`. Each comes with its event.
+    pub(super) fn found(
+        &mut self,
+        mut say: impl FnMut(AcceptQueue, ServiceId) -> EventId,
+    ) -> Vec<(AcceptQueue, ServiceId, EventId)> {
+        let mut found = Vec::new();
+        for full in self.full.values_mut() {
+            let Owner::Service(service) = full.owner else { continue };
+            let event = match full.told {
+                Some((at, event)) if full.queue.at.since(at) < SILENCE => event,
+                Some(_) | None => {
+                    let event = say(full.queue, service);
+                    full.told = Some((full.queue.at, event));
+                    event
+                }
+            };
+            found.push((full.queue, service, event));
+        }
+        found.sort_by_key(|(queue, service, _)| (*service, queue.port, queue.address));
+        found
+    }
+
+    fn take(&mut self, listeners: &[sockdiag::ListenQueue], at: Timestamp) {
+        let mut full = HashMap::new();
+        for it in listeners {
+            let queue = queue::queue(it, at);
+            let mut known = self.full.remove(&it.inode);
+            // A listener that never takes more than it has may be as full as it is empty: nobody waits there.
+            if queue.waiting > 0 && queue.is_full() {
+                let (owner, told) =
+                    known.take().map_or((Owner::Unknown, None), |known| (known.owner, known.told));
+                full.insert(it.inode, Full { queue, owner, told });
+            }
+        }
+        self.full = full;
+    }
+}
+
+/// Which service has each of these listeners open.
+fn owners(reader: &ProcReader, mains: &[(ServiceId, ProcessKey)], listeners: &HashSet<u64>) -> Owners {
+    let families = reader.families();
+    let mut owners: HashMap<u64, Option<ServiceId>> = listeners.iter().map(|inode| (*inode, None)).collect();
+    for (service, main) in mains {
+        for (inode, _) in reader.accept_queues(&families.of(main.pid)) {
+            if let Some(owner) = owners.get_mut(&inode) {
+                owner.get_or_insert(*service);
+            }
+        }
+    }
+    owners.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const WEB: ServiceId = ServiceId(4);
+
+    #[tokio::test]
+    async fn a_full_listener_of_a_service_is_told_once_and_observed_as_long_as_it_is() {
+        let (outcomes, mut inbox) = mpsc::channel(4);
+        let reader = ProcReader::new("/").unwrap();
+        let me = reader.key_of(std::process::id()).unwrap();
+        let mut queues = Queues::new(reader, Lookout::new(), outcomes);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = vec![TcpStream::connect(address).unwrap()];
+        clients.push(TcpStream::connect(address).unwrap());
+
+        queues.look(vec![(WEB, me)]);
+        assert!(queues.found(|_, _| panic!("its service is not known yet")).is_empty());
+        let Some(Outcome::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
+        queues.searched(owners);
+        let mut said = 0;
+        let mut ours = |queues: &mut Queues| -> Vec<_> {
+            let found = queues.found(|queue, _| {
+                said += u64::from(queue.port == address.port());
+                EventId(said)
+            });
+            found.into_iter().filter(|(queue, ..)| queue.port == address.port()).collect()
+        };
+        let first = ours(&mut queues);
+        assert_eq!(first.len(), 1);
+        let (queue, service, event) = first[0];
+        assert_eq!((queue.waiting, queue.backlog, service, event), (2, 1, WEB, EventId(1)));
+        queues.look(vec![(WEB, me)]);
+        let again = ours(&mut queues);
+        assert_eq!((again.len(), again[0].2), (1, EventId(1)), "seen again, and not said again");
+
+        // Ten seconds later it is said again.
+        if let Some(full) = queues.full.values_mut().find(|full| full.queue.port == address.port()) {
+            full.queue.at = full.queue.at.plus(SILENCE);
+        }
+        assert_eq!(ours(&mut queues)[0].2, EventId(2));
+
+        listener.accept().unwrap();
+        listener.accept().unwrap();
+        queues.look(vec![(WEB, me)]);
+        assert!(ours(&mut queues).is_empty());
+    }
+
+    #[test]
+    fn nobody_is_asked_about_where_nobody_listens() {
+        let (outcomes, _inbox) = mpsc::channel(1);
+        let reader = ProcReader::new("/").unwrap();
+        let mut queues = Queues::new(reader, Lookout::new(), outcomes);
+        let listener = |inode, waiting, backlog| sockdiag::ListenQueue {
+            address: [127, 0, 0, 1].into(),
+            port: 80,
+            inode,
+            waiting,
+            backlog,
+        };
+        queues.take(&[listener(1, 0, 0), listener(2, 5, 10), listener(3, 10, 10)], Timestamp::default());
+        assert_eq!(queues.full.keys().collect::<Vec<_>>(), [&3]);
+        queues.searched(vec![(3, None), (9, Some(WEB))]);
+        assert!(queues.found(|_, _| panic!("it is nobody's")).is_empty());
+        queues.take(&[listener(3, 10, 10)], Timestamp::default());
+        assert!(queues.full[&3].owner == Owner::Nobody, "it is not searched for again");
+        queues.take(&[listener(3, 1, 10)], Timestamp::default());
+        assert!(queues.full.is_empty());
+    }
+}

@@ -1,0 +1,267 @@
+//! Asks the kernel for its sockets over netlink (`NETLINK_SOCK_DIAG`, as `ss` does).
+//!
+//! `/proc/net/tcp` lacks a listener's backlog, and lists every connection of the host only to show a few
+//! listeners. Here the kernel filters: a dump of the listeners costs microseconds even on a busy host, and needs
+//! no capability. It shows the sockets of the daemon's own network namespace alone, so that [`super::queue`]
+//! reads `/proc` for the others. The messages are two fixed structures, which is less to carry than a crate.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
+
+use rustix::{
+    io::retry_on_intr,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
+        sockopt,
+    },
+};
+
+/// `SOCK_DIAG_BY_FAMILY` (`linux/sock_diag.h`).
+const BY_FAMILY: u16 = 20;
+/// `NLM_F_REQUEST | NLM_F_DUMP` (`linux/netlink.h`).
+const REQUEST_DUMP: u16 = 0x301;
+/// `NLMSG_ERROR` and `NLMSG_DONE` (`linux/netlink.h`).
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// The length of `struct nlmsghdr`.
+const HEADER: usize = 16;
+
+const AF_UNIX: u8 = 1;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+
+/// The states' numbers (`net/tcp_states.h`).
+const ESTABLISHED: u32 = 1;
+const LISTEN: u32 = 10;
+
+/// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
+const UNIX_SHOW: u32 = 0x1 | 0x4;
+/// `UNIX_DIAG_NAME` and `UNIX_DIAG_PEER` (`linux/unix_diag.h`).
+const UNIX_NAME: u16 = 0;
+const UNIX_PEER: u16 = 2;
+
+/// The kernel answers while it is asked; this is for the case that it does not.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// More sockets than this are not looked at.
+const SOCKETS_MAX: usize = 65_536;
+
+/// A TCP socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenQueue {
+    /// The address it is bound to; unspecified for all.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its inode number, by which the descriptors in `/proc/PID/fd` name it.
+    pub inode: u64,
+    /// Connections that wait to be accepted.
+    pub waiting: u32,
+    /// How many may.
+    pub backlog: u32,
+}
+
+/// A connected Unix stream socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixEnd {
+    /// Its inode number.
+    pub inode: u64,
+    /// The inode number of the other end.
+    pub peer: u64,
+    /// Whether it has a name: an accepted socket has its listener's, a client seldom has one.
+    pub named: bool,
+}
+
+/// The TCP listeners of the daemon's own network namespace.
+///
+/// Fails where the kernel lacks `tcp_diag`, or is not asked for it by policy.
+pub fn listeners() -> io::Result<Vec<ListenQueue>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6] {
+        // struct inet_diag_req_v2: family, protocol, extensions, padding, states, and a socket id of 48 bytes.
+        let mut request = vec![family, IPPROTO_TCP, 0, 0];
+        request.extend((1_u32 << LISTEN).to_ne_bytes());
+        request.extend([0; 48]);
+        dump(&request, |message| keep(&mut found, listen_queue(message)))?;
+    }
+    Ok(found)
+}
+
+/// The connected Unix stream sockets of the daemon's own network namespace, both ends of each connection.
+///
+/// Fails where the kernel lacks `unix_diag`.
+pub fn unix_ends() -> io::Result<Vec<UnixEnd>> {
+    // struct unix_diag_req: family, protocol, padding, states, inode, what to show, and a cookie of 8 bytes.
+    let mut request = vec![AF_UNIX, 0, 0, 0];
+    request.extend((1_u32 << ESTABLISHED).to_ne_bytes());
+    request.extend(0_u32.to_ne_bytes());
+    request.extend(UNIX_SHOW.to_ne_bytes());
+    request.extend([0; 8]);
+    let mut found = Vec::new();
+    dump(&request, |message| keep(&mut found, unix_end(message)))?;
+    Ok(found)
+}
+
+fn keep<T>(found: &mut Vec<T>, one: Option<T>) {
+    if found.len() < SOCKETS_MAX {
+        found.extend(one);
+    }
+}
+
+/// Asks for all sockets that match a request, and hands each answer over without its header.
+fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    let length = u32::try_from(HEADER + request.len()).unwrap_or_default();
+    let mut message = Vec::with_capacity(HEADER + request.len());
+    message.extend(length.to_ne_bytes());
+    message.extend(BY_FAMILY.to_ne_bytes());
+    message.extend(REQUEST_DUMP.to_ne_bytes());
+    // The sequence number, and the port of the sender, which the kernel fills in.
+    message.extend([0; 8]);
+    message.extend(request);
+    send(&socket, &message, SendFlags::empty())?;
+    let mut buffer = vec![0_u8; 32 * 1024];
+    loop {
+        let (length, _) = retry_on_intr(|| recv(&socket, buffer.as_mut_slice(), RecvFlags::empty()))?;
+        if length == 0 || take_messages(&buffer[..length], &mut each)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes the messages of one datagram; true if the last one was among them.
+fn take_messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+    while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
+        let length = length as usize;
+        let Some(body) = datagram.get(HEADER..length) else { break };
+        match kind {
+            DONE => return Ok(true),
+            ERROR => {
+                let number = u32_at(body, 0).unwrap_or_default() as i32;
+                return Err(io::Error::from_raw_os_error(number.saturating_neg()));
+            }
+            BY_FAMILY => each(body),
+            _ => {}
+        }
+        // Messages begin at multiples of 4.
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+/// Reads a `struct inet_diag_msg`: family, state, timer, retransmits, the socket's id, expiry, both queues, the
+/// user and the inode.
+fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
+    let address = match *message.first()? {
+        AF_INET => IpAddr::V4(Ipv4Addr::from(array::<4>(message, 8)?)),
+        AF_INET6 => IpAddr::V6(Ipv6Addr::from(array::<16>(message, 8)?)),
+        _ => return None,
+    };
+    Some(ListenQueue {
+        address,
+        port: u16::from_be_bytes(array::<2>(message, 4)?),
+        waiting: u32_at(message, 56)?,
+        backlog: u32_at(message, 60)?,
+        inode: u64::from(u32_at(message, 68)?),
+    })
+}
+
+/// Reads a `struct unix_diag_msg`: family, type, state, padding, inode, a cookie, and then attributes.
+fn unix_end(message: &[u8]) -> Option<UnixEnd> {
+    let mut end = UnixEnd { inode: u64::from(u32_at(message, 4)?), peer: 0, named: false };
+    let mut attributes = message.get(16..)?;
+    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
+        let length = usize::from(length);
+        let Some(value) = attributes.get(4..length) else { break };
+        match kind {
+            UNIX_NAME => end.named = !value.is_empty(),
+            UNIX_PEER => end.peer = u64::from(u32_at(value, 0)?),
+            _ => {}
+        }
+        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    (end.peer != 0).then_some(end)
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_ne_bytes)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::unix::net::{UnixListener, UnixStream},
+    };
+
+    use super::*;
+
+    fn queue_at(port: u16) -> ListenQueue {
+        listeners().unwrap().into_iter().find(|queue| queue.port == port).unwrap()
+    }
+
+    #[test]
+    fn waiting_connections_and_the_backlog_are_seen() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Listening again changes the backlog.
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let before = queue_at(address.port());
+        assert_eq!((before.address, before.waiting, before.backlog), (address.ip(), 0, 1));
+        let _client = TcpStream::connect(address).unwrap();
+        assert_eq!(queue_at(address.port()).waiting, 1);
+
+        let six = TcpListener::bind("[::1]:0").unwrap();
+        let address = six.local_addr().unwrap();
+        assert_eq!(queue_at(address.port()).address, address.ip());
+    }
+
+    #[test]
+    fn the_ends_of_a_unix_connection_name_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let inode = |file: &UnixStream| rustix::fs::fstat(file).unwrap().st_ino;
+        let ends = unix_ends().unwrap();
+        let accepted = UnixEnd { inode: inode(&server), peer: inode(&client), named: true };
+        assert!(ends.contains(&accepted));
+        assert!(ends.contains(&UnixEnd { inode: inode(&client), peer: inode(&server), named: false }));
+    }
+
+    #[test]
+    fn garbage_is_passed_over_and_errors_are_told() {
+        let mut seen = 0;
+        for datagram in [&[][..], &[1, 2, 3], &[0xff; 64], &[0; 64]] {
+            assert!(!take_messages(datagram, &mut |_| seen += 1).unwrap());
+        }
+        assert_eq!(seen, 0);
+        let mut refused = vec![];
+        refused.extend(20_u32.to_ne_bytes());
+        refused.extend(ERROR.to_ne_bytes());
+        refused.extend([0; 10]);
+        refused.extend((-2_i32).to_ne_bytes());
+        let error = take_messages(&refused, &mut |_| {}).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!((listen_queue(&[AF_INET; 20]), unix_end(&[0; 10])), (None, None));
+    }
+}

@@ -1,0 +1,150 @@
+//! Threads, and what they do at the moment.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use super::{ProcReader, read_text};
+
+/// The files of a thread are far smaller; its stack may have 64 frames.
+const TEXT_MAX: u64 = 16 * 1024;
+
+/// A thread at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Its process.
+    pub pid: u32,
+    /// Its id.
+    pub tid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its state, as the letter `/proc` shows: `R` runs, `S` sleeps, `D` sleeps and cannot be interrupted,
+    /// `T` is stopped, `t` is held by a debugger, `Z` is dead.
+    pub state: char,
+    /// When it was started, in nanoseconds since boot.
+    pub start_nanos: u64,
+    /// Processor time it used, in the kernel's ticks of mostly 10 ms.
+    pub ticks: Duration,
+    /// The same to the nanosecond; zero where the kernel does not count it (`CONFIG_SCHED_INFO`).
+    pub run: Duration,
+    /// Time it was ready to run and had no CPU.
+    pub run_delay: Duration,
+    /// Context switches, voluntary or not.
+    pub switches: u64,
+}
+
+impl Thread {
+    /// Processor time it used since an earlier look, as exactly as the kernel counts it.
+    pub fn cpu_since(&self, earlier: Option<&Self>) -> Duration {
+        let (run, ticks) = earlier.map_or_else(Default::default, |earlier| (earlier.run, earlier.ticks));
+        if self.run.is_zero() { self.ticks.saturating_sub(ticks) } else { self.run.saturating_sub(run) }
+    }
+}
+
+impl ProcReader {
+    /// The threads of a process, at most `limit` of them, and how many there are.
+    pub fn threads(&self, pid: u32, limit: usize) -> (Vec<Thread>, usize) {
+        let Ok(entries) = fs::read_dir(self.folder(pid).join("task")) else { return Default::default() };
+        let mut tids: Vec<u32> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        // The first thread, which stands for the process, comes first.
+        tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
+        let all = tids.len();
+        (tids.into_iter().take(limit).filter_map(|tid| self.thread(pid, tid)).collect(), all)
+    }
+
+    /// What a thread waits for in the kernel: the name of a function. None if it runs, or may not be looked at.
+    pub fn wait_channel(&self, pid: u32, tid: u32) -> Option<String> {
+        let name = self.task_text(pid, tid, "wchan")?;
+        (!name.is_empty() && name != "0").then_some(name)
+    }
+
+    /// A file of a thread, without the space at its end.
+    pub(super) fn task_text(&self, pid: u32, tid: u32, file: &str) -> Option<String> {
+        read_text(&self.task(pid, tid).join(file), TEXT_MAX).ok().map(|text| text.trim_end().to_owned())
+    }
+
+    fn thread(&self, pid: u32, tid: u32) -> Option<Thread> {
+        let stat = self.task_text(pid, tid, "stat")?;
+        // The name may hold anything, parentheses included.
+        let (name, rest) = (stat.split_once('(')?.1).rsplit_once(')')?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let number = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok());
+        let tick = self.tick_nanos();
+        let schedstat = self.task_text(pid, tid, "schedstat").unwrap_or_default();
+        let mut spans = schedstat
+            .split_ascii_whitespace()
+            .map(|field| Duration::from_nanos(field.parse().unwrap_or_default()));
+        let status = self.task_text(pid, tid, "status").unwrap_or_default();
+        let switches = |line: &str| line.split_once("_ctxt_switches:")?.1.trim().parse::<u64>().ok();
+        Some(Thread {
+            pid,
+            tid,
+            name: name.to_owned(),
+            state: fields.first()?.chars().next()?,
+            start_nanos: number(19)?.saturating_mul(tick),
+            ticks: Duration::from_nanos(number(11)?.saturating_add(number(12)?).saturating_mul(tick)),
+            run: spans.next().unwrap_or_default(),
+            run_delay: spans.next().unwrap_or_default(),
+            switches: status.lines().filter_map(switches).sum(),
+        })
+    }
+
+    fn task(&self, pid: u32, tid: u32) -> PathBuf {
+        self.folder(pid).join("task").join(tid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_thread_is_read_whatever_its_name_is() {
+        let host = FakeHost::v2();
+        host.thread(10, 11, "a) D (b", 'S', (5, 7));
+        host.write("proc/10/task/11/schedstat", b"1500 2500 9\n");
+        host.write(
+            "proc/10/task/11/status",
+            b"Name:\tx\nvoluntary_ctxt_switches:\t40\nnonvoluntary_ctxt_switches:\t2\n",
+        );
+        host.write("proc/10/task/12/stat", b"12 (cut");
+        host.thread(10, 10, "main", 'T', (0, 0));
+        let (threads, all) = host.reader().threads(10, 100);
+        assert_eq!((threads.len(), all), (2, 3));
+        assert_eq!((threads[0].tid, threads[0].state), (10, 'T'));
+        let expected = Thread {
+            pid: 10,
+            tid: 11,
+            name: "a) D (b".to_owned(),
+            state: 'S',
+            start_nanos: 1100 * 10_000_000,
+            ticks: Duration::from_millis(120),
+            run: Duration::from_nanos(1500),
+            run_delay: Duration::from_nanos(2500),
+            switches: 42,
+        };
+        assert_eq!(threads[1], expected);
+        assert_eq!(host.reader().threads(10, 1).0.len(), 1);
+        assert_eq!(host.reader().threads(99, 1), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn processor_time_is_counted_in_ticks_where_nothing_finer_is() {
+        let host = FakeHost::v2();
+        host.thread(10, 10, "main", 'R', (1, 1));
+        let before = host.reader().threads(10, 1).0.remove(0);
+        host.thread(10, 10, "main", 'R', (3, 2));
+        let after = host.reader().threads(10, 1).0.remove(0);
+        assert_eq!(after.cpu_since(Some(&before)), Duration::from_millis(30));
+        assert_eq!(after.cpu_since(None), Duration::from_millis(50));
+    }
+
+    #[test]
+    fn a_wait_channel_is_a_name() {
+        let host = FakeHost::v2();
+        host.write("proc/10/task/10/wchan", b"rpc_wait_bit_killable");
+        host.write("proc/10/task/11/wchan", b"0");
+        assert_eq!(host.reader().wait_channel(10, 10).as_deref(), Some("rpc_wait_bit_killable"));
+        assert_eq!((host.reader().wait_channel(10, 11), host.reader().wait_channel(10, 12)), (None, None));
+    }
+}
