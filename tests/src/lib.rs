@@ -6,6 +6,7 @@ pub mod deaths;
 pub mod gate;
 pub mod http;
 pub mod lab;
+pub mod matrix;
 pub mod memcg;
 pub mod network;
 pub mod parts;

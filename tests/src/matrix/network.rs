@@ -1,0 +1,5 @@
+//! .
+
+use super::Row;
+
+pub(super) const ROWS: &[Row] = &[];
