@@ -1,7 +1,7 @@
 //! A small HTTP service that fails in every way the daemon must tell apart, on request.
 //!
-//! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port]` prints `listening
-//! on N` once it does. With a file, it crashes at start if there is one. Waiting for a port is taking it from whoever
+//! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]`
+//! prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a port is taking it from whoever
 //! lets go of it. Every path is answered first, then the fault happens:
 //!
 //! | path | fault |
@@ -78,12 +78,14 @@ fn main() -> ExitCode {
         thread::sleep(Duration::from_millis(delay));
     }
     let given = |name: &str| arguments.iter().any(|argument| argument == name);
-    let broken = arguments.iter().position(|argument| argument == "--crash-if");
-    let broken = broken.and_then(|at| arguments.get(at + 1)).is_some_and(|file| Path::new(file).exists());
+    let word =
+        |name: &str| arguments.get(arguments.iter().position(|argument| argument == name)? + 1).cloned();
+    let broken = word("--crash-if").is_some_and(|file| Path::new(&file).exists());
+    let address = word("--address").unwrap_or_else(|| "127.0.0.1".to_owned());
     if broken || given("--crash-at-start") {
         write_to_nothing();
     }
-    let listener = match listen(port, given("--wait-for-port")) {
+    let listener = match listen(&address, port, given("--wait-for-port")) {
         Ok(listener) => listener,
         Err(error) => {
             eprintln!("victim: cannot listen on port {port}: {error}");
@@ -110,9 +112,9 @@ fn main() -> ExitCode {
     exit_this_thread(0)
 }
 
-fn listen(port: u16, patient: bool) -> io::Result<TcpListener> {
+fn listen(address: &str, port: u16, patient: bool) -> io::Result<TcpListener> {
     loop {
-        match TcpListener::bind(("127.0.0.1", port)) {
+        match TcpListener::bind((address, port)) {
             Err(error) if patient && error.kind() == io::ErrorKind::AddrInUse => {
                 thread::sleep(Duration::from_millis(1));
             }
