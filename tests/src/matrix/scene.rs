@@ -42,7 +42,6 @@ pub struct Service {
     probe: String,
     times: String,
     restart: String,
-    more: String,
 }
 
 impl Service {
@@ -56,7 +55,6 @@ impl Service {
             times: "interval = \"250ms\"\ntimeout = \"800ms\"\nfailures = 2".to_owned(),
             restart: "enabled = true\nbudget = \"5 per 10m\"\nbackoff = \"100ms..2s\"\ngrace = \"1s\""
                 .to_owned(),
-            more: String::new(),
         }
     }
 
@@ -94,14 +92,8 @@ impl Service {
         self
     }
 
-    /// Followed by more tables, such as `[service.policy]`.
-    pub fn more(mut self, more: &str) -> Self {
-        more.clone_into(&mut self.more);
-        self
-    }
-
     fn config(&self, folder: &Path) -> String {
-        let Self { name, how, keys, probe, times, restart, more } = self;
+        let Self { name, how, keys, probe, times, restart } = self;
         let output = if how.starts_with("exec") {
             format!("output = {:?}", folder.join(format!("{name}.log")))
         } else {
@@ -111,7 +103,7 @@ impl Service {
             if probe.is_empty() { String::new() } else { format!("[[service.probe]]\n{probe}\n{times}\n") };
         let restart =
             if restart.is_empty() { String::new() } else { format!("[service.restart]\n{restart}\n") };
-        format!("[[service]]\nname = {name:?}\n{how}\n{output}\n{keys}\n{probe}{restart}{more}\n")
+        format!("[[service]]\nname = {name:?}\n{how}\n{output}\n{keys}\n{probe}{restart}\n")
     }
 }
 
@@ -130,7 +122,7 @@ pub struct Scene {
     /// What happened before the fault is no part of the row.
     pub mark: Mark,
     bystander: u16,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Scene {
@@ -166,18 +158,13 @@ impl Scene {
         );
         let daemon = Daemon::start_with(&config, &[], adjust);
         daemon.ready();
-        let mut scene = Self { daemon, receiver, mark: Mark::default(), bystander, folder };
+        let mut scene = Self { daemon, receiver, mark: Mark::default(), bystander, _folder: folder };
         for service in services.iter().filter(|service| !service.probe.is_empty()) {
             scene.until_state(&service.name, "healthy");
         }
         scene.until_state(BYSTANDER, "healthy");
         scene.mark = scene.daemon.mark();
         scene
-    }
-
-    /// A folder of the row's own.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// The process of a service that listens.

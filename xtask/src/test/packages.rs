@@ -13,9 +13,10 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::insist;
 
 /// Every package a test starts something of.
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "dbus",
     "iproute2",
+    "nginx-light",
     "postgresql",
     "prometheus-alertmanager",
     "redis-server",
