@@ -30,7 +30,7 @@ pub const BYSTANDER: &str = "bystander";
 
 /// How often the bystander is probed after the last event a row waits for: what was about to be done to a service
 /// that is well would have been done by then.
-const MORE_PROBES: u64 = 8;
+const MORE_PROBES: u64 = 6;
 
 /// A service in a row's configuration.
 #[derive(Clone, Debug)]
@@ -163,6 +163,8 @@ impl Scene {
             scene.until_state(&service.name, "healthy");
         }
         scene.until_state(BYSTANDER, "healthy");
+        // By then the second of grace after a start is over, and a failed probe counts.
+        scene.more_probes();
         scene.mark = scene.daemon.mark();
         scene
     }
