@@ -114,16 +114,20 @@ impl Daemon {
     /// If none comes in time or the daemon ends, with its last words.
     #[track_caller]
     pub fn wait_for_after(&self, mark: Mark, such: impl Fn(&Value) -> bool, within: Duration) -> Value {
-        let mut skip = mark.0;
-        let found = self.process.stdout.wait_for(within, |lines| {
-            let fresh = &lines[skip.min(lines.len())..];
-            skip = skip.saturating_sub(lines.len());
-            parse(fresh).into_iter().find(|event| such(event))
-        });
-        match found {
+        match self.find_after(mark, such, within) {
             Some(event) => event,
             None => panic!("no such event within {within:?}; {}", self.last_words()),
         }
+    }
+
+    /// Waits for the first such event after a mark; None if none comes in time or the daemon ends.
+    pub fn find_after(&self, mark: Mark, such: impl Fn(&Value) -> bool, within: Duration) -> Option<Value> {
+        let mut skip = mark.0;
+        self.process.stdout.wait_for(within, |lines| {
+            let fresh = &lines[skip.min(lines.len())..];
+            skip = skip.saturating_sub(lines.len());
+            parse(fresh).into_iter().find(|event| such(event))
+        })
     }
 
     /// What it wrote to its own log so far.

@@ -1,8 +1,15 @@
 //! A network namespace of a test's own: every port is free there, and nobody else listens.
 
-use std::{process::Command, thread};
+use std::{process::Command, thread, time::Duration};
 
-use crate::parts::{available, require};
+use rustix::process::Signal;
+
+use crate::{
+    http::free_port,
+    parts::{available, require},
+    process::Running,
+    victim::Victim,
+};
 
 /// Runs `test` on a thread in a fresh network namespace that has nothing but a loopback interface; what the test
 /// starts is in it as well. Says what is skipped where there can be none.
@@ -10,19 +17,96 @@ use crate::parts::{available, require};
 /// # Panics
 /// If the test does.
 pub fn in_its_own(test: impl FnOnce() + Send + 'static) {
-    if !require("iproute2", "/sbin/ip") {
-        return;
-    }
     let run = || {
-        // SAFETY: takes one number; a thread may leave its network namespace at any time, and no other is affected.
-        let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-        if available(left, "a network namespace (root)") {
-            let up = Command::new("/sbin/ip").args(["link", "set", "lo", "up"]).status();
-            assert!(up.is_ok_and(|status| status.success()), "the loopback interface comes up");
+        if enter() {
             test();
         }
     };
     if let Err(panic) = thread::spawn(run).join() {
         std::panic::resume_unwind(panic);
+    }
+}
+
+/// Moves the calling thread, and all that it starts from now on, to a fresh network namespace with a loopback
+/// interface. False, and a line that says why, where there can be none.
+///
+/// # Panics
+/// If its loopback interface does not come up.
+pub fn enter() -> bool {
+    if !require("iproute2", "/sbin/ip") {
+        return false;
+    }
+    // SAFETY: takes one number; a thread may leave its network namespace at any time, and no other is affected.
+    let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+    if available(left, "a network namespace (root)") {
+        ip(&["link", "set", "lo", "up"]);
+    }
+    left
+}
+
+/// Runs `ip` in the calling thread's network namespace.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub fn ip(arguments: &[&str]) {
+    let output = Command::new("/sbin/ip").args(arguments).output().expect("ip can be run");
+    assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Another host: a victim in a network namespace of its own, at the other end of a cable.
+#[derive(Debug)]
+pub struct Peer {
+    victim: Running,
+    /// The port it serves at [`Peer::ADDRESS`].
+    pub port: u16,
+}
+
+impl Peer {
+    /// Where it is reached.
+    pub const ADDRESS: &str = "10.99.0.2";
+
+    /// Where it sees this namespace.
+    const NEAR: &str = "10.99.0.1";
+
+    /// Connects one to the calling thread's network namespace.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    pub fn connect() -> Self {
+        let port = free_port();
+        let mut command = Command::new("/usr/bin/unshare");
+        command.arg("--net").arg(Victim::program());
+        let victim =
+            Running::start(command.args(["--address", "0.0.0.0", "--port", &port.to_string()]), Signal::KILL);
+        victim.wait_until_it_says("listening on", &victim.stdout, Duration::from_secs(10));
+        let peer = Self { victim, port };
+        let pid = peer.victim.pid().to_string();
+        ip(&["link", "add", "near", "type", "veth", "peer", "name", "far", "netns", &pid]);
+        ip(&["address", "add", &format!("{}/24", Self::NEAR), "dev", "near"]);
+        ip(&["link", "set", "near", "up"]);
+        peer.ip(&["address", "add", &format!("{}/24", Self::ADDRESS), "dev", "far"]);
+        peer.ip(&["link", "set", "far", "up"]);
+        peer
+    }
+
+    /// Has everything it sends vanish without a word.
+    #[track_caller]
+    pub fn vanish(&self) {
+        self.ip(&["route", "add", "blackhole", &format!("{}/32", Self::NEAR)]);
+    }
+
+    /// Has it be heard again.
+    #[track_caller]
+    pub fn come_back(&self) {
+        self.ip(&["route", "delete", "blackhole", &format!("{}/32", Self::NEAR)]);
+    }
+
+    #[track_caller]
+    fn ip(&self, arguments: &[&str]) {
+        let mut command = Command::new("/usr/bin/nsenter");
+        command.args(["--net", "--target", &self.victim.pid().to_string(), "/sbin/ip"]).args(arguments);
+        let output = command.output().expect("ip can be run");
+        assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

@@ -24,14 +24,15 @@ use crate::{http::free_port, process::Running};
 /// Longest wait for a server to be ready, on a busy machine.
 const START: Duration = Duration::from_secs(60);
 
-/// A program of this workspace, beside the test's own.
+/// A program of this workspace, beside the running one, or a folder above a test's.
 ///
 /// # Panics
 /// If it is not built.
 pub fn built(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test.parent().and_then(Path::parent).expect("a test is two folders below the profile's");
-    let program = folder.join(name);
+    let own = std::env::current_exe().expect("a running program has a path");
+    let folders = own.ancestors().skip(1).take(2).map(|folder| folder.join(name));
+    let program = folders.reduce(|beside, above| if beside.exists() { beside } else { above });
+    let program = program.expect("a program lies in a folder");
     assert!(
         program.exists(),
         "{} is not built; run `cargo xtask test`, or `cargo build -p hostprobe -p hostprobe-tests --bins`",

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod check;
+mod demo;
 mod ebpf;
 mod run;
 mod test;
@@ -27,6 +28,11 @@ enum Command {
     /// As root on Debian, missing packages are installed and their services are not started. Elsewhere they
     /// are named, and what needs them is skipped, or fails with CI=true.
     Test(test::Arguments),
+    /// Break a small real stack in turn, and show what hostprobe makes of it
+    ///
+    /// Needs root, and the packages `cargo xtask test` installs. Exit status: 0 if every verdict and action came as
+    /// expected, else 1.
+    Demo(demo::Arguments),
     /// Check format, lints, documentation, and the links of the Markdown pages
     Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
@@ -41,6 +47,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),

@@ -136,7 +136,7 @@ pub fn judge(
 
 /// Results for which systemd stops a unit that nobody asked it to stop. (It does so for `RuntimeMaxSec=` too;
 /// that is a wish of the unit's author, and `timeout`, its result, is that of a slow stop as well.)
-fn failed_by_systemd(result: &str) -> bool {
+pub fn failed_by_systemd(result: &str) -> bool {
     matches!(result, "watchdog" | "oom-kill" | "protocol" | "resources" | "start-limit-hit")
 }
 

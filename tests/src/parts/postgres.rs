@@ -62,6 +62,17 @@ impl PostgresFolder {
         command
     }
 
+    /// Serves the folder for as long as it takes to run SQL in it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn serve_once(&self, port: u16, sql: &str) {
+        let mut server = Running::start(words(&self.command(port)).current_dir("/"), Signal::INT);
+        server.wait_until_it_says("ready to accept connections", &server.stderr, START);
+        self.sql(port, sql);
+        server.stop();
+    }
+
     /// Runs SQL in the server on a port, and returns what `psql` shows of it, without headings.
     ///
     /// # Panics

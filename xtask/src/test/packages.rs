@@ -17,6 +17,7 @@ const PACKAGES: [&str; 8] = [
     "dbus",
     "iproute2",
     "mariadb-server",
+    "nginx-light",
     "postgresql",
     "prometheus-alertmanager",
     "redis-server",

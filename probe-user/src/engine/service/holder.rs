@@ -54,7 +54,8 @@ impl Service {
     /// Who has its connections, by the sockets of this host.
     pub(super) fn found_holders<O: Outbox>(&mut self, holders: Vec<Holder>, turn: &mut Turn<'_, O>) {
         if self.holders.is_empty() {
-            self.holders = holders;
+            // Its own processes talk to each other, too.
+            self.holders = holders.into_iter().filter(|holder| holder.service != Some(self.id)).collect();
             self.name_holders(turn);
         }
     }

@@ -175,7 +175,9 @@ impl Service {
         // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
         let quiet = matches!(open.incident.verdict, Verdict::Stopped | Verdict::DependencyDown);
         if !open.alerted {
-            open.incident.severity = Severity::Info;
+            if open.incident.held.is_empty() {
+                open.incident.severity = Severity::Info;
+            }
             if !quiet {
                 turn.act(Effect::Alert { incident: open.incident.clone(), resolved: false });
             }

@@ -12,10 +12,10 @@ use crate::{
     clock::Timestamp,
     engine::{
         Effect, Outbox, Turn,
-        unit::{UnitJudgement, judge},
+        unit::{UnitJudgement, failed_by_systemd, judge},
         verdict,
     },
-    fact::{Action, Fact, ProcessExit, UnitState, Verdict},
+    fact::{Action, Fact, ProcessExit, Sender, UnitState, Verdict},
 };
 
 /// systemd has not taken note of the death yet: ask again after this long, this often.
@@ -130,6 +130,14 @@ impl Service {
             self.step = Step::Inspect(inspection);
             return;
         }
+        let judgement = match (&judgement, &inspection.exit) {
+            (AlreadyRestarted { .. } | RestartsItself(_) | Ours { .. }, Some(exit))
+                if is_asked_to_end(exit, &state) =>
+            {
+                StopRequested("systemd was told to have it end, as by systemctl kill")
+            }
+            (_, _) => judgement,
+        };
         let event = turn.emit(Fact::Unit(state.clone(), self.id));
         self.judged_state = state.changed;
         if state.main.is_none() {
@@ -319,4 +327,16 @@ impl Service {
         let recent = self.starts.iter().filter(|&&start| now.since(start) < interval).count();
         self.needs_reset || recent + 1 >= burst as usize
     }
+}
+
+/// Whether the unit's manager sent its main process a signal to end by. What systemd ends by itself, it stops,
+/// which it says, or counts as a failure.
+fn is_asked_to_end(exit: &ProcessExit, state: &UnitState) -> bool {
+    const SIGHUP_SIGINT_SIGTERM: [u8; 3] = [1, 2, 15];
+    let asked = exit.sent_signal.is_some_and(|signal| SIGHUP_SIGINT_SIGTERM.contains(&signal));
+    let by_manager = |sender: &Sender| match sender {
+        Sender::Process { pid, .. } => state.manager_pid != 0 && *pid == state.manager_pid,
+        Sender::Itself | Sender::Kernel => false,
+    };
+    asked && exit.sender.as_ref().is_some_and(by_manager) && !failed_by_systemd(&state.result)
 }

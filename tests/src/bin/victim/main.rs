@@ -1,11 +1,14 @@
 //! A small HTTP service that fails in every way the daemon must tell apart, on request.
 //!
-//! `victim --port N [--start-delay-ms N] [--crash-at-start]` prints `listening on N` once it does. Every path
-//! is answered first, then the fault happens:
+//! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]`
+//! prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a port is taking it from whoever
+//! lets go of it. Every path is answered first, then the fault happens:
 //!
 //! | path | fault |
 //! |---|---|
 //! | `/health` | none: `ok` |
+//! | `/count` | none: how often `/health` was answered |
+//! | `/slow?ms=N` | answers `/health` that late from now on |
 //! | `/segv` | another thread writes through a pointer to nothing |
 //! | `/abort` | `abort()` |
 //! | `/exit?code=N` | exits with N |
@@ -19,19 +22,27 @@
 //! | `/threads?n=N` | has N idle threads beyond its own |
 //! | `/fds?n=N` | has N open files beyond its own |
 
+mod fault;
+
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
+    path::Path,
     process::ExitCode,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI32, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
         mpsc,
     },
     thread,
     time::Duration,
+};
+
+use fault::{
+    allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
+    write_to_nothing,
 };
 
 /// What the requests share.
@@ -40,6 +51,10 @@ struct Service {
     listener: AtomicI32,
     failing: AtomicBool,
     hanging: AtomicBool,
+    /// How late `/health` is answered, in milliseconds.
+    delay: AtomicU64,
+    /// How often `/health` was answered.
+    answered: AtomicU64,
     /// Idle threads, each of which ends with its sender.
     idle: Mutex<Vec<mpsc::Sender<()>>>,
     files: Mutex<Vec<File>>,
@@ -54,16 +69,23 @@ fn main() -> ExitCode {
         arguments.get(at + 1)?.parse::<u64>().ok()
     };
     let Some(port) = value("--port").and_then(|port| u16::try_from(port).ok()) else {
-        eprintln!("usage: victim --port N [--start-delay-ms N] [--crash-at-start]");
+        eprintln!(
+            "usage: victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port]"
+        );
         return ExitCode::from(2);
     };
     if let Some(delay) = value("--start-delay-ms") {
         thread::sleep(Duration::from_millis(delay));
     }
-    if arguments.iter().any(|argument| argument == "--crash-at-start") {
+    let given = |name: &str| arguments.iter().any(|argument| argument == name);
+    let word =
+        |name: &str| arguments.get(arguments.iter().position(|argument| argument == name)? + 1).cloned();
+    let broken = word("--crash-if").is_some_and(|file| Path::new(&file).exists());
+    let address = word("--address").unwrap_or_else(|| "127.0.0.1".to_owned());
+    if broken || given("--crash-at-start") {
         write_to_nothing();
     }
-    let listener = match TcpListener::bind(("127.0.0.1", port)) {
+    let listener = match listen(&address, port, given("--wait-for-port")) {
         Ok(listener) => listener,
         Err(error) => {
             eprintln!("victim: cannot listen on port {port}: {error}");
@@ -76,6 +98,8 @@ fn main() -> ExitCode {
         listener: AtomicI32::new(listener.as_raw_fd()),
         failing: AtomicBool::new(false),
         hanging: AtomicBool::new(false),
+        delay: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
         idle: Mutex::default(),
         files: Mutex::default(),
         leader,
@@ -86,6 +110,17 @@ fn main() -> ExitCode {
         thread::park();
     }
     exit_this_thread(0)
+}
+
+fn listen(address: &str, port: u16, patient: bool) -> io::Result<TcpListener> {
+    loop {
+        match TcpListener::bind((address, port)) {
+            Err(error) if patient && error.kind() == io::ErrorKind::AddrInUse => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
 }
 
 fn accept(listener: &TcpListener, service: &Arc<Service>) {
@@ -109,6 +144,8 @@ fn serve(mut stream: TcpStream, service: &Service) {
     let known = matches!(
         path,
         "/health"
+            | "/count"
+            | "/slow"
             | "/segv"
             | "/abort"
             | "/exit"
@@ -122,9 +159,15 @@ fn serve(mut stream: TcpStream, service: &Service) {
             | "/threads"
             | "/fds"
     );
+    if path == "/health" {
+        thread::sleep(Duration::from_millis(service.delay.load(Ordering::SeqCst)));
+        service.answered.fetch_add(1, Ordering::SeqCst);
+    }
+    let answered = service.answered.load(Ordering::SeqCst).to_string();
     let (status, body) = match (path, known) {
         (_, false) => ("404 Not Found", "no such fault"),
         ("/health", _) if service.failing.load(Ordering::SeqCst) => ("500 Internal Server Error", "failing"),
+        ("/count", _) => ("200 OK", answered.as_str()),
         (_, true) => ("200 OK", "ok"),
     };
     let answer =
@@ -164,6 +207,7 @@ fn fail(path: &str, number: i32, service: &Service) {
             unsafe { libc::shutdown(listener, libc::SHUT_RDWR) };
         }
         "/fail" => service.failing.store(true, Ordering::SeqCst),
+        "/slow" => service.delay.store(number.max(0).unsigned_abs().into(), Ordering::SeqCst),
         "/hang" => service.hanging.store(true, Ordering::SeqCst),
         "/fork-child-crash" => crash_in_a_child(),
         "/threads" => have(&service.idle, number, idle_thread),
@@ -184,81 +228,4 @@ fn have<T>(things: &Mutex<Vec<T>>, number: i32, make: impl Fn() -> Option<T>) {
 fn idle_thread() -> Option<mpsc::Sender<()>> {
     let (alive, end) = mpsc::channel::<()>();
     thread::Builder::new().spawn(move || end.recv()).ok().map(|_| alive)
-}
-
-fn hang() -> ! {
-    loop {
-        thread::park();
-    }
-}
-
-/// Dies of SIGSEGV. The address is that of a field in a structure at null, because Rust's own checks would
-/// turn a write to null itself into an abort.
-fn write_to_nothing() {
-    let nothing = std::ptr::without_provenance_mut::<u8>(std::hint::black_box(8));
-    // SAFETY: the page at null is never mapped, so the write changes no memory: it ends the process.
-    unsafe { nothing.write_volatile(1) }
-}
-
-fn allocate(megabytes: i32) {
-    for _ in 0..megabytes {
-        let mut block = vec![0_u8; 1 << 20];
-        // A page that is never written costs no memory.
-        block.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-        std::mem::forget(std::hint::black_box(block));
-    }
-}
-
-/// Ends the calling thread alone: the process lives on while another thread does.
-fn exit_this_thread(code: i32) -> ! {
-    // SAFETY: nothing on this thread's stack is borrowed by another one, and nobody joins it.
-    unsafe { libc::syscall(libc::SYS_exit, code) };
-    unreachable!("the thread has ended")
-}
-
-extern "C" fn end_on_signal(_: libc::c_int) {
-    exit_this_thread(0);
-}
-
-/// Ends every thread but this one, each by itself, and returns when they are gone.
-fn end_the_others() {
-    let handler = end_on_signal as extern "C" fn(libc::c_int);
-    // SAFETY: the handler makes one system call, which is allowed in a signal handler. The threads wait in
-    // system calls, so none of them holds a lock that this one needs.
-    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
-    let (process, own) = (std::process::id() as libc::c_int, rustix::thread::gettid());
-    for thread in threads().into_iter().filter(|&thread| thread != own.as_raw_nonzero().get()) {
-        // SAFETY: sends a signal that has a handler to a thread of this process.
-        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, libc::SIGUSR1) };
-    }
-    wait_for_main_thread();
-    // What is left in the list is this thread and the dead main thread, which stays until the very end.
-    while threads().len() > 2 {
-        thread::yield_now();
-    }
-}
-
-fn threads() -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
-}
-
-/// Waits until the main thread is a zombie.
-fn wait_for_main_thread() {
-    let stat = format!("/proc/self/task/{}/stat", std::process::id());
-    let state = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
-    while !std::fs::read_to_string(&stat).is_ok_and(state) {
-        thread::yield_now();
-    }
-}
-
-fn crash_in_a_child() {
-    // SAFETY: the child only writes to memory that is not there, which ends it; it takes no lock.
-    match unsafe { libc::fork() } {
-        0 => write_to_nothing(),
-        child => {
-            // SAFETY: waits for the child just made; its status is not asked for.
-            unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-        }
-    }
 }

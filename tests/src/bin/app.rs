@@ -1,0 +1,106 @@
+//! A small web application that needs Redis: `app --port N --redis N [--once]`.
+//!
+//! `/health` asks Redis for a `PING` over one connection that is kept, and answers 503 while Redis does not answer.
+//! With `--once` a connection that was lost is never made again, as in an application that does not heal. `/count`
+//! says how often `/health` was answered, `/healthy` how often with 200.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// Longest wait for an answer of Redis.
+const ANSWER: Duration = Duration::from_millis(300);
+
+/// The connection to Redis.
+struct Store {
+    port: u16,
+    /// Whether it is made again when it is lost.
+    again: bool,
+    connection: Option<TcpStream>,
+}
+
+impl Store {
+    fn new(port: u16, again: bool) -> Self {
+        let mut store = Self { port, again, connection: None };
+        store.connect();
+        store
+    }
+
+    fn connect(&mut self) {
+        self.connection = TcpStream::connect(("127.0.0.1", self.port)).ok();
+        if let Some(connection) = &self.connection {
+            let _ = connection.set_read_timeout(Some(ANSWER));
+        }
+    }
+
+    fn answers(&mut self) -> bool {
+        if self.connection.is_none() && self.again {
+            self.connect();
+        }
+        let Some(connection) = &mut self.connection else { return false };
+        let mut answer = [0; 7];
+        let asked = connection.write_all(b"PING\r\n").and_then(|()| connection.read_exact(&mut answer));
+        if asked.is_err() {
+            self.connection = None;
+        }
+        asked.is_ok() && &answer == b"+PONG\r\n"
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        arguments.get(at + 1)?.parse::<u16>().ok()
+    };
+    let (Some(port), Some(redis)) = (value("--port"), value("--redis")) else {
+        eprintln!("usage: app --port N --redis N [--once]");
+        return ExitCode::from(2);
+    };
+    let again = !arguments.iter().any(|argument| argument == "--once");
+    let mut store = Store::new(redis, again);
+    let listener = match TcpListener::bind(("127.0.0.1", port)) {
+        Ok(listener) => listener,
+        Err(error) => {
+            eprintln!("app: cannot listen on port {port}: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("listening on {port}");
+    let (mut answered, mut well) = (0_u64, 0_u64);
+    for stream in listener.incoming().map_while(Result::ok) {
+        let Some(path) = path(&stream) else { continue };
+        let (status, body) = match path.as_str() {
+            "/health" => {
+                let answers = store.answers();
+                answered += 1;
+                well += u64::from(answers);
+                if answers {
+                    ("200 OK", "ok".to_owned())
+                } else {
+                    ("503 Service Unavailable", "redis does not answer".to_owned())
+                }
+            }
+            "/count" => ("200 OK", answered.to_string()),
+            "/healthy" => ("200 OK", well.to_string()),
+            _ => ("404 Not Found", String::new()),
+        };
+        let length = body.len();
+        let answer =
+            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        let mut stream = stream;
+        let _ = stream.write_all(answer.as_bytes());
+    }
+    ExitCode::FAILURE
+}
+
+fn path(stream: &TcpStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines();
+    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
+    // The rest of the request is read, because closing a socket with unread bytes resets it.
+    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
+    Some(path)
+}

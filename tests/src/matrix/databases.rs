@@ -1,0 +1,131 @@
+//! Stores that are full, out of connections, or recovering from a crash.
+
+use super::{
+    Expected, Measured, Row,
+    deaths::signal,
+    scene::{PATIENCE, Scene, Service},
+};
+use crate::{
+    http::{self, free_port},
+    parts::{PostgresFolder, Redis, built, require, require_root},
+    process::until,
+    story::{is, text},
+};
+use rustix::process::Signal;
+
+const CACHE: &str = "cache";
+const DB: &str = "db";
+const SHOP: &str = "shop";
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        number: "11",
+        fault: "Redis at maxmemory, noeviction",
+        verdicts: &["memory_full"],
+        action: "alert",
+        run: memory_full,
+    },
+    Row {
+        number: "12",
+        fault: "PostgreSQL: all connections taken by a client",
+        verdicts: &["pool_exhausted"],
+        action: "alert; never the database",
+        run: pool_exhausted,
+    },
+    Row {
+        number: "13",
+        fault: "PostgreSQL SIGKILLed (crash recovery)",
+        verdicts: &["killed"],
+        action: "restart; starting meanwhile",
+        run: crash_recovery,
+    },
+];
+
+fn memory_full(row: &Row) -> Option<Measured> {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return None;
+    }
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
+    let mut command = Redis::command(port, folder.path());
+    let options = ["--maxmemory", "8mb", "--maxmemory-policy", "noeviction", "--enable-debug-command", "yes"];
+    command.extend(options.map(str::to_owned));
+    let probe = format!("redis = \"redis://127.0.0.1:{port}\"\nmemory_percent = 90");
+    let scene = Scene::start(&[Service::exec(CACHE, &command, port).probe(&probe)]);
+    Redis::tell(port, "DEBUG POPULATE 7000 filling 1024");
+    until("Redis refuses a write", PATIENCE, || {
+        Redis::tell(port, "DEBUG POPULATE 100 more 1024");
+        Redis::tell(port, "SET one more").contains("OOM command not allowed").then_some(())
+    });
+    let found = scene.verdict(CACHE, "memory_full");
+    scene.more_probes();
+    assert!(Redis::tell(port, "FLUSHALL").starts_with("+OK"), "Redis can be emptied");
+    if found.is_some() {
+        scene.healed(CACHE);
+    }
+    scene.more_probes();
+    let alerts = Some(&[CACHE][..]);
+    let expected = Expected { service: CACHE, alerts, resolved: true, ..Expected::default() };
+    Some(scene.judge(row, &expected))
+}
+
+fn pool_exhausted(row: &Row) -> Option<Measured> {
+    if !require_root() {
+        return None;
+    }
+    let folder = PostgresFolder::new()?;
+    let (port, shop) = (free_port(), free_port());
+    let mut command = folder.command(port);
+    // Three of them are kept for superusers: twelve are for everybody.
+    command.extend(["-c", "max_connections=15"].map(str::to_owned));
+    // The probe's user is made before there is anybody to probe as.
+    folder.serve_once(port, "CREATE ROLE probe LOGIN IN ROLE pg_monitor; CREATE ROLE shop LOGIN");
+    let client = built("client").display().to_string();
+    let client = [client, "--port".into(), shop.to_string(), "--postgres".into(), port.to_string()];
+    let probe =
+        format!("postgres = \"postgres://probe@127.0.0.1:{port}/postgres\"\nconnections_percent = 90");
+    let scene =
+        Scene::start(&[Service::exec(DB, &command, port).probe(&probe), Service::exec(SHOP, &client, shop)]);
+    let taken = until("the client has all connections", PATIENCE, || {
+        let (_, taken) = http::get(shop, "/take?n=20").ok()?;
+        taken.parse::<usize>().ok().filter(|&taken| taken >= 11)
+    });
+    let found = scene.verdict(DB, "pool_exhausted");
+    scene.more_probes();
+    let _ = http::get(shop, "/take?n=0");
+    if found.is_some() {
+        scene.healed(DB);
+    }
+    scene.more_probes();
+    let named = vec![SHOP.to_owned(), "orders".to_owned()];
+    let expected =
+        Expected { service: DB, alerts: Some(&[DB]), named, resolved: true, ..Expected::default() };
+    let mut measured = scene.judge(row, &expected);
+    measured.expect(taken <= 12, || format!("the client got {taken} connections, more than there are"));
+    Some(measured)
+}
+
+fn crash_recovery(row: &Row) -> Option<Measured> {
+    if !require_root() {
+        return None;
+    }
+    let (folder, port) = (PostgresFolder::new()?, free_port());
+    let probe = format!("postgres = \"postgres://postgres@127.0.0.1:{port}/postgres\"");
+    let scene = Scene::start(&[Service::exec(DB, &folder.command(port), port).probe(&probe)]);
+    folder.sql(port, "CREATE TABLE kept AS SELECT generate_series(1, 200000) AS n");
+    signal(scene.pid(DB), Signal::KILL);
+    scene.healed(DB);
+    scene.more_probes();
+    let events = scene.daemon.since(scene.mark);
+    let starting = events
+        .iter()
+        .any(|event| is(event, "service.state", DB) && text(event, "service.state") == "starting");
+    let unhealthy = events
+        .iter()
+        .any(|event| is(event, "service.state", DB) && text(event, "service.state") == "unhealthy");
+    let kept = folder.sql(port, "SELECT count(*) FROM kept");
+    let expected = Expected { service: DB, restarts: &[(DB, 1, 1)], resolved: true, ..Expected::default() };
+    let mut measured = scene.judge(row, &expected);
+    measured.expect(starting && !unhealthy, || "it was not starting while it recovered".to_owned());
+    measured.expect(kept == "200000", || format!("{kept} rows are left of 200000"));
+    Some(measured)
+}

@@ -1,0 +1,59 @@
+//! The host, or a service's share of it, is too busy.
+
+use std::process::Command;
+
+use super::{
+    Expected, Measured, Row,
+    scene::{Scene, Service},
+};
+use crate::{
+    cpu::CpuCgroup,
+    http::free_port,
+    parts::{available, built, require_root},
+    process::Running,
+    story::is,
+};
+use rustix::process::Signal;
+
+pub(super) const ROWS: &[Row] = &[Row {
+    number: "16",
+    fault: "CPU starvation by a neighbour, all slow",
+    verdicts: &["overloaded"],
+    action: "hold",
+    run: starved,
+}];
+
+/// The services that starve together.
+const NAMES: [&str; 3] = ["api", "shop", "mail"];
+
+fn starved(row: &Row) -> Option<Measured> {
+    if !require_root() {
+        return None;
+    }
+    // The least weight there is, against a neighbour with the most.
+    let (little, much) = (CpuCgroup::new(2), CpuCgroup::new(262_144));
+    if !available(little.is_ok() && much.is_ok(), "a cgroup hierarchy with the controller cpu") {
+        return None;
+    }
+    let (little, much) = (little.ok()?, much.ok()?);
+    let services = NAMES.map(|name| Service::victim(name, free_port()));
+    let scene = Scene::start(&services);
+    for name in NAMES {
+        little.add(scene.pid(name)).expect("it is moved");
+    }
+    let mut hogs = Command::new(built("hogs"));
+    let hogs = Running::start(hogs.args(["--threads", "64"]), Signal::KILL);
+    much.add(hogs.pid()).expect("it is moved");
+    let found = scene.verdict(NAMES[0], "overloaded");
+    if found.is_some() {
+        scene.event("the restart is held", |event| is(event, "restart.hold", NAMES[0]));
+    }
+    scene.more_probes();
+    drop(hogs);
+    if found.is_some() {
+        scene.healed(NAMES[0]);
+    }
+    scene.more_probes();
+    let expected = Expected { service: NAMES[0], resolved: true, ..Expected::default() };
+    Some(scene.judge(row, &expected))
+}

@@ -1,0 +1,131 @@
+//! What a row's daemon said from the fault to its end, held against what is right.
+
+use serde_json::Value;
+
+use super::{Row, scene::Scene};
+use crate::{
+    daemon::{event_action, field},
+    story::text,
+};
+
+/// What is right for a row beside its verdicts.
+#[derive(Clone, Debug, Default)]
+pub struct Expected<'a> {
+    /// The service whose incident it is.
+    pub service: &'a str,
+    /// How often each service may and must be restarted: from, to.
+    pub restarts: &'a [(&'a str, usize, usize)],
+    /// The services that alerts say have failed, each once; None where the row says nothing of alerts.
+    pub alerts: Option<&'a [&'a str]>,
+    /// Words that a summary of the incident must have.
+    pub named: Vec<String>,
+    /// Whether the incident must be over by now.
+    pub resolved: bool,
+}
+
+/// How a row went.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// The verdicts of the service's incident, in order, each once.
+    pub verdicts: Vec<String>,
+    /// From the fault until the daemon knew, in milliseconds.
+    pub detected_ms: Option<f64>,
+    /// From the fault until the service was well again, in milliseconds.
+    pub healthy_ms: Option<f64>,
+    /// Restarts of services that were well, or beyond what the fault needed.
+    pub false_actions: usize,
+    /// What is wrong, a sentence each.
+    pub wrong: Vec<String>,
+}
+
+impl Scene {
+    /// Ends the daemon and judges all it said since the fault.
+    pub fn judge(mut self, row: &Row, expected: &Expected<'_>) -> Measured {
+        let (mark, receiver) = (self.mark, self.receiver.clone());
+        let (status, log) = (self.daemon.stop(), self.daemon.log());
+        let events = self.daemon.since(mark);
+        let mut measured = measure(&events, row, expected);
+        if let Some(alerts) = expected.alerts {
+            let mut told: Vec<String> = receiver.firing().into_iter().map(|(service, _)| service).collect();
+            told.sort_unstable();
+            let mut right: Vec<String> = alerts.iter().map(|&service| service.to_owned()).collect();
+            right.sort_unstable();
+            measured.expect(told == right, || format!("alerts {told:?}, expected {right:?}"));
+        }
+        measured.expect(status.success(), || format!("the daemon ended with {status}: {log}"));
+        measured
+    }
+}
+
+fn measure(events: &[Value], row: &Row, expected: &Expected<'_>) -> Measured {
+    let its = |event: &&Value| {
+        event_action(event).starts_with("incident.") && text(event, "service.name") == expected.service
+    };
+    let incidents: Vec<&Value> = events.iter().filter(its).collect();
+    let mut measured = Measured::default();
+    for incident in &incidents {
+        let verdict = text(incident, "incident.verdict").to_owned();
+        if !measured.verdicts.contains(&verdict) {
+            measured.verdicts.push(verdict);
+        }
+        let time =
+            |step: &str| field(incident, &format!("incident.timing.{step}_ms")).and_then(Value::as_f64);
+        measured.detected_ms = measured.detected_ms.or_else(|| time("detected"));
+        measured.healthy_ms = time("healthy").or(measured.healthy_ms);
+    }
+    measured.expect(measured.verdicts == row.verdicts, || {
+        format!("verdicts {:?}, expected {:?}", reached(events), row.verdicts)
+    });
+    for word in &expected.named {
+        let named = incidents.iter().any(|incident| text(incident, "incident.summary").contains(word));
+        measured.expect(named, || format!("no summary of the incident names {word:?}"));
+    }
+    if expected.resolved {
+        let resolved = incidents.last().is_some_and(|last| event_action(last) == "incident.resolve");
+        measured.expect(resolved, || "the incident is not over".to_owned());
+    }
+    judge_restarts(&mut measured, events, expected.restarts);
+    measured
+}
+
+fn judge_restarts(measured: &mut Measured, events: &[Value], right: &[(&str, usize, usize)]) {
+    let mut requests: Vec<(&str, usize)> = Vec::new();
+    for request in events.iter().filter(|event| event_action(event) == "restart.request") {
+        let service = text(request, "service.name");
+        match requests.iter_mut().find(|(name, _)| *name == service) {
+            Some((_, count)) => *count += 1,
+            None => requests.push((service, 1)),
+        }
+    }
+    for (service, count) in &requests {
+        let most = right.iter().find(|(name, ..)| name == service).map_or(0, |(_, _, most)| *most);
+        measured.false_actions += count.saturating_sub(most);
+        measured.expect(*count <= most, || format!("{service} was restarted {count} times, expected {most}"));
+    }
+    for (service, least, _) in right {
+        let count = requests.iter().find(|(name, _)| name == service).map_or(0, |(_, count)| *count);
+        measured
+            .expect(count >= *least, || format!("{service} was restarted {count} times, expected {least}"));
+    }
+}
+
+/// All verdicts of all services since the fault, for a person.
+fn reached(events: &[Value]) -> Vec<String> {
+    let mut reached: Vec<String> = Vec::new();
+    for event in events.iter().filter(|event| event_action(event).starts_with("incident.")) {
+        let verdict = format!("{} {}", text(event, "service.name"), text(event, "incident.verdict"));
+        if !reached.contains(&verdict) {
+            reached.push(verdict);
+        }
+    }
+    reached
+}
+
+impl Measured {
+    /// Adds what is wrong if it is not so.
+    pub fn expect(&mut self, so: bool, wrong: impl FnOnce() -> String) {
+        if !so {
+            self.wrong.push(wrong());
+        }
+    }
+}

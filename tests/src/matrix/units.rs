@@ -1,0 +1,57 @@
+//! Units of a real systemd that somebody stops or restarts on purpose.
+
+use super::{
+    Expected, Measured, Row,
+    scene::{Scene, Service},
+};
+use crate::{http::free_port, systemd::SystemdLab, victim::Victim};
+
+const API: &str = "api";
+const UNIT: &str = "api.service";
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        number: "15a",
+        fault: "systemctl stop",
+        verdicts: &["stopped"],
+        action: "none",
+        run: |row| asked_for(row, &["stop", UNIT]),
+    },
+    Row {
+        number: "15b",
+        fault: "systemctl restart",
+        verdicts: &["stopped"],
+        action: "none",
+        run: |row| asked_for(row, &["restart", UNIT]),
+    },
+    Row {
+        number: "15c",
+        fault: "a deploy by SIGTERM from the unit's manager",
+        verdicts: &["stopped"],
+        action: "none",
+        run: |row| asked_for(row, &["kill", "--signal=SIGTERM", UNIT]),
+    },
+];
+
+fn asked_for(row: &Row, command: &[&str]) -> Option<Measured> {
+    let systemd = SystemdLab::for_test()?;
+    let port = free_port();
+    let program = systemd.install(&Victim::program()).expect("the victim is installed");
+    let unit = format!("[Service]\nExecStart={program} --port {port}\nRestart=always\nRestartSec=1\n");
+    systemd.write_unit(UNIT, &unit).expect("the unit is written");
+    systemd.systemctl(&["start", UNIT]).expect("the unit starts");
+    let bus = systemd.bus_address();
+    let services = [Service::new(API, &format!("unit = {UNIT:?}"), port)];
+    let scene = Scene::start_with(&services, "", |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
+    systemd.systemctl(command).expect("systemd does as it is told");
+    scene.verdict(API, "stopped");
+    if command.contains(&"stop") {
+        scene.until_state(API, "stopped");
+        scene.more_probes();
+        systemd.systemctl(&["start", UNIT]).expect("the unit starts");
+    }
+    scene.healed(API);
+    scene.more_probes();
+    let expected = Expected { service: API, alerts: Some(&[]), resolved: true, ..Expected::default() };
+    Some(scene.judge(row, &expected))
+}

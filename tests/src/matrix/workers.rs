@@ -1,0 +1,109 @@
+//! A process of a service dies and its main process lives.
+
+use std::fs;
+
+use super::{
+    Expected, Measured, Row,
+    deaths::signal,
+    scene::{PATIENCE, Scene, Service},
+};
+use crate::{
+    http::{self, free_port},
+    memcg::MemoryCgroup,
+    parts::{built, require, require_root},
+    process::until,
+    story::{is, number},
+};
+use rustix::process::Signal;
+
+const WEB: &str = "web";
+
+/// Debian's nginx.
+const NGINX: &str = "/usr/sbin/nginx";
+
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        number: "5",
+        fault: "memcg OOM of a worker",
+        verdicts: &["worker_died"],
+        action: "none (policy), alert",
+        run: worker_out_of_memory,
+    },
+    Row {
+        number: "20",
+        fault: "nginx worker killed, master replaces it",
+        verdicts: &["worker_died"],
+        action: "none",
+        run: nginx_worker_killed,
+    },
+];
+
+fn worker_out_of_memory(row: &Row) -> Option<Measured> {
+    if !require_root() {
+        return None;
+    }
+    let port = free_port();
+    let program = built("workers").display().to_string();
+    let command = vec![program, "--port".into(), port.to_string(), "--workers".into(), "1".into()];
+    let scene = Scene::start(&[Service::exec(WEB, &command, port)]);
+    let worker = || http::get(port, "/health").ok()?.1.parse::<u32>().ok();
+    let first = worker().expect("a worker answers");
+    let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
+    cgroup.add(first).expect("it is moved");
+    let _ = http::get(port, "/alloc?mb=100");
+    scene.event("the worker's end is told", |event| {
+        is(event, "process.oom_kill", WEB) && number(event, "process.pid") == Some(first.into())
+    });
+    let replaced = until("another worker answers", PATIENCE, || worker().filter(|&now| now != first));
+    scene.verdict(WEB, "worker_died");
+    scene.healed(WEB);
+    scene.more_probes();
+    let (alerts, named) = (Some(&[WEB][..]), vec!["OOM".to_owned(), first.to_string()]);
+    let expected = Expected { service: WEB, alerts, named, resolved: true, ..Expected::default() };
+    let same = worker() == Some(replaced);
+    let mut measured = scene.judge(row, &expected);
+    measured.expect(same, || "the worker that replaced it was not left alone".to_owned());
+    Some(measured)
+}
+
+fn nginx_worker_killed(row: &Row) -> Option<Measured> {
+    if !require_root() || !require("nginx-light", NGINX) {
+        return None;
+    }
+    let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
+    let base = folder.path().display();
+    let config = format!(
+        "daemon off;\nuser root;\nworker_processes 2;\npid {base}/pid;\nerror_log {base}/error.log;\n\
+         events {{ worker_connections 64; }}\nhttp {{ access_log off; client_body_temp_path {base}/b; \
+         proxy_temp_path {base}/p; fastcgi_temp_path {base}/f; uwsgi_temp_path {base}/u; scgi_temp_path {base}/s;\n\
+         server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }} }}\n"
+    );
+    let file = folder.path().join("nginx.conf");
+    fs::write(&file, config).expect("the configuration is written");
+    let words = [NGINX, "-e", &format!("{base}/error.log"), "-c", &file.display().to_string()];
+    let scene = Scene::start(&[Service::exec(WEB, &words.map(str::to_owned), port)]);
+    let main = fs::read_to_string(folder.path().join("pid")).expect("nginx writes its pid");
+    let main = main.trim().to_owned();
+    let children = || {
+        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
+        children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).collect::<Vec<_>>()
+    };
+    let before = until("both workers run", PATIENCE, || Some(children()).filter(|found| found.len() == 2));
+    signal(before[0], Signal::KILL);
+    scene.event("the worker's end is told", |event| {
+        is(event, "process.exit", WEB) && number(event, "process.pid") == Some(before[0].into())
+    });
+    until("the master replaces it", PATIENCE, || {
+        let now = children();
+        (now.len() == 2 && !now.contains(&before[0])).then_some(())
+    });
+    scene.verdict(WEB, "worker_died");
+    scene.healed(WEB);
+    scene.more_probes();
+    let lives = fs::read_to_string(format!("/proc/{main}/comm")).is_ok_and(|name| name.trim() == "nginx");
+    let named = vec![before[0].to_string()];
+    let expected = Expected { service: WEB, named, resolved: true, ..Expected::default() };
+    let mut measured = scene.judge(row, &expected);
+    measured.expect(lives, || "the master was not left alone".to_owned());
+    Some(measured)
+}
