@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::insist;
 
 /// Every package a test starts something of.
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "dbus",
     "iproute2",
     "mariadb-server",
