@@ -3,7 +3,9 @@
 //! Every reader takes the host's root folder, so that tests read a tree of their own. A process that vanishes
 //! while it is read is no error; what cannot be read for another reason says its path.
 
+pub mod address;
 pub mod cgroup;
+pub mod connection;
 pub mod discover;
 pub mod listener;
 mod matcher;
@@ -18,6 +20,7 @@ use std::{
 
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
+    connection::Connections,
     listener::ListeningSocket,
     process::ProcReader,
     usage::Usage,

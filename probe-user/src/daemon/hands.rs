@@ -17,6 +17,7 @@ use crate::{
     engine::{Effect, Usage},
     enrich::Enricher,
     fact::{ProcessKey, RestartMethod, ServiceId, UnitState},
+    host::Connections,
     probe::ProbeHandle,
 };
 
@@ -38,6 +39,8 @@ pub enum Outcome {
     Usage(ServiceId, Usage),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
+    /// The connections that a service's processes had asked for before anybody watched.
+    Connections(ServiceId, Connections),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
 }

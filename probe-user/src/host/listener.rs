@@ -76,14 +76,19 @@ impl ProcReader {
         Ok(sockets)
     }
 
-    fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
+    /// The inode numbers of a process's sockets, one for each descriptor.
+    pub(super) fn socket_inodes(&self, pid: u32) -> impl Iterator<Item = u64> {
         // A process that vanished, or whose files we may not see, has none to show.
-        let Ok(entries) = fs::read_dir(self.folder(pid).join("fd")) else { return };
+        let entries = fs::read_dir(self.folder(pid).join("fd")).into_iter().flatten();
+        entries.filter_map(|entry| {
+            let target = fs::read_link(entry.ok()?.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+    }
+
+    fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
         let begin = found.len();
-        for entry in entries.filter_map(Result::ok) {
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
-            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
+        for inode in self.socket_inodes(pid) {
             if let Some(&(address, port)) = sockets.get(&inode) {
                 let socket = ListeningSocket { address, port, pid };
                 // A descriptor may be duplicated.
@@ -110,7 +115,7 @@ fn listening(line: &str) -> Option<(u64, (IpAddr, u16))> {
 }
 
 /// An address as the kernel prints it: each four bytes as one number of the machine's byte order.
-fn ip(hex: &str) -> Option<IpAddr> {
+pub(super) fn ip(hex: &str) -> Option<IpAddr> {
     let word = |at: usize| u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {
         8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
