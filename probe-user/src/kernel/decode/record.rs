@@ -317,3 +317,25 @@ pub struct Stop {
     /// The signal.
     pub signal: Signal,
 }
+
+#[cfg(test)]
+impl SocketError {
+    /// A refused connection, asked for 50 µs before, for tests of what is made of it.
+    pub fn example() -> Self {
+        Self {
+            at_ns: 9_000_050_000,
+            errno: 111,
+            transition: Some((TcpState::SynSent, TcpState::Close)),
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            remote: SocketAddr::from(([127, 0, 0, 1], 80)),
+            owner: None,
+            cgroups: Cgroups::default(),
+            netns: None,
+            since_ns: Some(9_000_000_000),
+            count: 1,
+            kind: [0; 4],
+        }
+    }
+}
