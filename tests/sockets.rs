@@ -91,24 +91,28 @@ fn a_refused_connection_names_the_client_the_server_and_the_error() {
 }
 
 #[test]
-fn repeated_errors_are_summed_up() {
+fn repeated_errors_are_summed_up_for_one_process_and_for_many() {
     if !ready_to_go() {
         return;
     }
-    let closed = free_port();
+    let (own, others) = (free_port(), free_port());
     let client = Supervised::new();
-    // One process, so that there is one of whom to sum up.
-    let script = format!("while :; do exec 3<>/dev/tcp/127.0.0.1/{closed}; sleep 0.1; done");
+    let script = format!(
+        "while :; do exec 3<>/dev/tcp/127.0.0.1/{own}; (exec 3<>/dev/tcp/127.0.0.1/{others}); sleep 0.1; done"
+    );
     let service = client.service(&[BASH, "-c", &script]);
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{service}"), &[]);
-    let ours = |event: &Value| is(event, "socket.error", &client.name);
-    let first = daemon.wait_for(ours, LONG);
-    assert_eq!(number(&first, "socket.count"), Some(1));
-    let sum = daemon.wait_for(|event| ours(event) && number(event, "socket.count") > Some(1), LONG);
-    assert_eq!(field(&sum, "process.pid"), field(&first, "process.pid"));
-    assert_eq!(text(&sum, "socket.error"), "ECONNREFUSED");
-    assert_eq!(field(&sum, "socket.age_ms"), None);
-    assert_eq!(daemon.count(|event| ours(event) && number(event, "socket.count") == Some(1)), 1);
+    for port in [own, others] {
+        let ours = |event: &Value| {
+            is(event, "socket.error", &client.name) && number(event, "server.port") == Some(port.into())
+        };
+        let first = daemon.wait_for(ours, LONG);
+        assert_eq!(number(&first, "socket.count"), Some(1));
+        let sum = daemon.wait_for(|event| ours(event) && number(event, "socket.count") > Some(1), LONG);
+        assert_eq!(text(&sum, "socket.error"), "ECONNREFUSED");
+        assert_eq!(field(&sum, "socket.age_ms"), None);
+        assert_eq!(daemon.count(|event| ours(event) && number(event, "socket.count") == Some(1)), 1);
+    }
 }
 
 #[test]

@@ -155,9 +155,10 @@ impl Kernel {
         self.errors.take(now_ns)
     }
 
-    /// Segments sent again since the last call, by process and remote address.
-    pub fn retransmits(&mut self) -> Vec<Retransmits> {
-        self.retransmits.take()
+    /// Segments that were sent again, by process and remote address: at once for a new address, then every ten seconds.
+    /// Meant to be called about once a second; `now_ns` is `CLOCK_BOOTTIME`.
+    pub fn retransmits(&mut self, now_ns: u64) -> Vec<Retransmits> {
+        self.retransmits.take(now_ns)
     }
 
     /// What was lost since the last call, by class; classes without a loss are left out.

@@ -69,11 +69,12 @@ fn failed(socket: u64, from: u32, errno: u32) {
         None => match owner::listener(&local) {
             // SAFETY: as above. Since when it listens says nothing of the connection.
             Some(listener) => (Owner { since_ns: 0, ..unsafe { (*listener).owner } }, INBOUND),
-            None if watch::port(&local) => (Owner::NOBODY, INBOUND),
-            None => return,
+            None => (Owner::NOBODY, INBOUND),
         },
     };
-    if owner.tgid != 0 && (probes::by(owner.tgid) || !owner.is_watched()) {
+    // Who listens need not be who serves: the init process listens for services that are started on demand.
+    let watched = owner.is_watched() || (direction == INBOUND && watch::port(&local));
+    if !watched || probes::by(owner.tgid) {
         return;
     }
     let remote = PortKey { netns: local.netns, port: u32::from(super::remote_port(socket)) };

@@ -9,6 +9,7 @@ use super::{owner, port_key};
 use crate::{
     field::{offsets, read},
     ring::{self, URGENT},
+    watch,
 };
 
 offsets! {
@@ -32,7 +33,7 @@ pub fn accepted(socket: u64) {
     let waiting: u32 = read(listening, &OFF_SOCK_ACK_BACKLOG);
     let backlog: u32 = read(listening, &OFF_SOCK_MAX_ACK_BACKLOG);
     // As the kernel counts: one more than the backlog fits in.
-    if waiting <= backlog || !owner.is_watched() {
+    if waiting <= backlog || !(owner.is_watched() || watch::port(&key)) {
         return;
     }
     // SAFETY: as above; the helper has no preconditions.

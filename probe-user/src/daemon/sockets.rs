@@ -1,7 +1,13 @@
 //! What the kernel tells of sockets, on its way to the stream and to the engine.
 
-use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+mod recent;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    net::SocketAddr,
+};
+
+use recent::Recent;
 
 use tokio::task::spawn_blocking;
 
@@ -23,6 +29,7 @@ const UNPLACED: usize = 64;
 pub struct Sockets {
     learned: HashSet<(ServiceId, ServiceId)>,
     unplaced: VecDeque<(ServiceId, SocketAddr, Option<u32>)>,
+    recent: Recent,
 }
 
 impl Daemon {
@@ -40,7 +47,9 @@ impl Daemon {
                 // Who is refused depends on it no less than who is served, and it is now that it matters.
                 self.learn(service, error.remote, record.netns);
             }
-            self.say_socket_error(error, service);
+            if let Some(error) = self.sockets.recent.admit(service, error, Timestamp::now()) {
+                self.say_socket_error(error, service);
+            }
         }
     }
 
@@ -79,9 +88,13 @@ impl Daemon {
     pub(super) fn sum_up_sockets(&mut self) {
         let now = Timestamp::now();
         let Some(kernel) = &mut self.kernel else { return };
-        let (errors, retransmits) = (kernel.repeated_errors(now.as_nanos()), kernel.retransmits());
+        let (errors, retransmits) =
+            (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
         for record in errors {
             self.take_socket_error(&record);
+        }
+        for (error, service) in self.sockets.recent.due(now) {
+            self.say_socket_error(error, service);
         }
         for record in retransmits {
             if let Some((again, service)) = self.enricher.retransmits(&record, now) {

@@ -42,11 +42,13 @@ impl Place {
 impl Enricher {
     /// An error of a socket, and whose it is; None if that is no service.
     pub fn socket_error(&mut self, record: &kernel::SocketError) -> Option<(SocketError, ServiceId)> {
-        let by_port = || {
-            let serves = record.direction == Direction::Inbound && self.place.is_own(record.netns);
-            serves.then(|| self.members.serving(record.local.port())).flatten()
+        let (service, process) = match self.owned_by(record.owner, &record.cgroups) {
+            Some(service) => (service, record.owner.map(|owner| key(&owner))),
+            None if record.direction == Direction::Inbound => {
+                (self.served_by(record.local.port(), record.netns)?, None)
+            }
+            None => return None,
         };
-        let service = self.owned_by(record.owner, &record.cgroups).or_else(by_port)?;
         let at = Timestamp::from_nanos(record.at_ns);
         // Of several, the last came of another connection than the first.
         let since = record.since_ns.filter(|_| record.count == 1);
@@ -65,7 +67,7 @@ impl Enricher {
                 Direction::Inbound if self.is_here(record.remote.ip(), record.netns) => Peer::Local,
                 Direction::Inbound => Peer::Remote,
             },
-            process: record.owner.map(|owner| key(&owner)),
+            process,
             count: record.count,
             age: since.map(|since| at.since(Timestamp::from_nanos(since))),
         };
@@ -86,7 +88,8 @@ impl Enricher {
 
     /// A full accept queue, and whose it is; None if no service's.
     pub fn accept_queue(&self, record: &kernel::AcceptQueue) -> Option<(AcceptQueue, ServiceId)> {
-        let service = self.owned_by(Some(record.owner), &record.cgroups)?;
+        let by_port = || self.served_by(record.local.port(), record.netns);
+        let service = self.owned_by(Some(record.owner), &record.cgroups).or_else(by_port)?;
         let queue = AcceptQueue {
             at: Timestamp::from_nanos(record.at_ns),
             source: Source::Ebpf,
@@ -123,8 +126,8 @@ impl Enricher {
             return self.members.elsewhere(remote).map_or(Peer::Remote, Peer::Service);
         }
         // The loopback of another namespace leads to nothing that is known by its port here.
-        let leads_here = self.place.is_own(netns) || !remote.ip().is_loopback();
-        let service = leads_here.then(|| self.members.serving(remote.port())).flatten();
+        let netns = netns.filter(|_| remote.ip().is_loopback());
+        let service = self.served_by(remote.port(), netns);
         service.map_or(Peer::Local, Peer::Service)
     }
 
@@ -140,6 +143,12 @@ impl Enricher {
         }
         // An unspecified address is the host itself to who connects to it.
         self.place.addresses.contains(&address) || (address.is_unspecified() && self.place.is_own(netns))
+    }
+
+    /// The service whose port it is, in a network namespace. Who listens need not be who serves: the init process
+    /// listens for services that are started on demand.
+    fn served_by(&self, port: u16, netns: Option<u32>) -> Option<ServiceId> {
+        self.place.is_own(netns).then(|| self.members.serving(port)).flatten()
     }
 
     /// The service that the owner of a socket belongs to; the daemon's own sockets are nobody's.

@@ -13,8 +13,11 @@ type Peer = [u8; size_of::<abi::PeerKey>()];
 /// The layout of `probe_abi::Retransmits`: count, parent, start, cgroups of both hierarchies.
 type Counts = [u64; 5];
 
-/// Rounds without a new segment after which a counter is taken out.
-const QUIET_ROUNDS: u32 = 60;
+/// What is sent again to one address is told at most this often, and forgotten after so long without, in nanoseconds.
+const WINDOW_NS: u64 = 10_000_000_000;
+
+/// Most addresses told of in one go; the others wait for the next, and their segments are added up.
+const AT_ONCE: usize = 32;
 
 /// Segments that a process had to send again to one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,10 +38,10 @@ pub struct Counted {
     known: HashMap<Peer, Known>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Known {
-    count: u64,
-    quiet: u32,
+    told: u64,
+    told_ns: u64,
 }
 
 impl Counted {
@@ -46,38 +49,43 @@ impl Counted {
         Self { counters, known: HashMap::new() }
     }
 
-    /// What was counted since the last call.
-    pub fn take(&mut self) -> Vec<Retransmits> {
+    /// What was counted since it was last told: most first, new addresses at once.
+    pub fn take(&mut self, now_ns: u64) -> Vec<Retransmits> {
         let mut news = Vec::new();
-        let mut before = std::mem::take(&mut self.known);
         let mut quiet = Vec::new();
+        let before = std::mem::take(&mut self.known);
         for (peer, values) in self.counters.iter().filter_map(Result::ok) {
-            let mut known = before.remove(&peer).unwrap_or_default();
+            let known = before.get(&peer).copied().unwrap_or_default();
+            self.known.insert(peer, known);
+            if known.told > 0 && now_ns.saturating_sub(known.told_ns) < WINDOW_NS {
+                continue;
+            }
             let total: u64 = values.iter().map(|[count, ..]| count).sum();
             // A counter that was pushed out by others and came back began anew.
-            let more = total.checked_sub(known.count).unwrap_or(total);
-            known.count = total;
-            known.quiet = if more == 0 { known.quiet + 1 } else { 0 };
-            if more > 0 {
-                news.extend(retransmits(&peer, values.iter().max_by_key(|[_, _, start, ..]| *start), more));
-            }
-            if known.quiet > QUIET_ROUNDS {
-                quiet.push(peer);
-            } else {
-                self.known.insert(peer, known);
+            let more = total.checked_sub(known.told).unwrap_or(total);
+            let owner = values.iter().max_by_key(|[_, _, start, ..]| *start).copied();
+            match owner.and_then(|owner| retransmits(&peer, owner, more)) {
+                Some(again) if more > 0 => news.push((again, peer, total)),
+                Some(_) | None => quiet.push(peer),
             }
         }
         for peer in quiet {
+            self.known.remove(&peer);
             // One that is gone already is what is wanted.
             let _ = self.counters.remove(&peer);
         }
-        news
+        news.sort_by_key(|(again, ..)| std::cmp::Reverse(again.count));
+        news.truncate(AT_ONCE);
+        for (_, peer, total) in &news {
+            self.known.insert(*peer, Known { told: *total, told_ns: now_ns });
+        }
+        news.into_iter().map(|(again, ..)| again).collect()
     }
 }
 
 /// None for a key of no address family there is.
-fn retransmits(peer: &Peer, owner: Option<&Counts>, count: u64) -> Option<Retransmits> {
-    let [_, parent, start_ns, v2, memory_v1] = *owner?;
+fn retransmits(peer: &Peer, owner: Counts, count: u64) -> Option<Retransmits> {
+    let [_, parent, start_ns, v2, memory_v1] = owner;
     let at = |offset: usize| peer.get(offset..);
     let u16_at = |offset: usize| at(offset)?.first_chunk().copied().map(u16::from_ne_bytes);
     let address = at(offset_of!(abi::PeerKey, addr))?.first_chunk().copied()?;

@@ -66,6 +66,10 @@ fn without_an_owner_the_local_port_of_a_server_says_whose_it_is() {
     assert_eq!((service, error.peer, error.process), (CACHE, Peer::Local, None));
     record.remote = address("203.0.113.5:50000");
     assert_eq!(enricher.socket_error(&record).unwrap().0.peer, Peer::Remote);
+    // The init process listens for it.
+    record.owner = Some(Owner { pid: 1, parent_pid: 0, start_ns: 0 });
+    let (error, service) = enricher.socket_error(&record).unwrap();
+    assert_eq!((service, error.process), (CACHE, None));
     // The same port means another thing in another network namespace, and so does a client's.
     record.netns = Some(1);
     assert_eq!(enricher.socket_error(&record), None);
@@ -119,4 +123,36 @@ fn a_stop_is_told_for_every_service_of_the_process_with_its_sender() {
     assert_eq!((pid, name.as_str(), user_id), (9, "kill", 3));
     let other = kernel::Stop { start_ns: 1, ..record };
     assert_eq!(enricher.stop(&other).1, [], "another process that has the pid now");
+}
+
+#[test]
+fn a_death_names_the_service_of_who_caused_it() {
+    let mut enricher = enricher();
+    enricher.members.add_cgroup(CACHE, 77);
+    let sender = |pid, start_ns, cgroup_v2| {
+        let sender = kernel::Sender { pid, uid: 0, start_ns, cgroup_v2, comm: String::new() };
+        Some(kernel::Signal { at_ns: 9_000_000_000, number: 9, code: 0, sender: Some(sender) })
+    };
+    let mut record = kernel::Exit {
+        at_ns: 9_000_000_001,
+        start_ns: 1_000_000_000,
+        pid: 5_000_009,
+        parent_pid: 1,
+        namespaced_pid: None,
+        uid: 0,
+        status: kernel::Status(9),
+        oom_victim: false,
+        watched: true,
+        child_of_init: false,
+        namespace_init: false,
+        max_rss_pages: 1,
+        cgroups: Cgroups::default(),
+        comm: "victim".to_owned(),
+        signal: sender(MAIN.pid, MAIN.start_ns, None),
+    };
+    assert_eq!(enricher.exit(&record).0.sender_service, Some(WEB));
+    record.signal = sender(5_000_002, 3, Some(77));
+    assert_eq!(enricher.exit(&record).0.sender_service, Some(CACHE));
+    record.signal = sender(5_000_002, 3, Some(1));
+    assert_eq!(enricher.exit(&record).0.sender_service, None);
 }

@@ -68,10 +68,14 @@ fn a_timeout_is_its_owners_though_a_timer_tells_and_its_retries_are_counted() {
     let own = crate::host::ProcReader::new("/").unwrap().netns(std::process::id());
     assert!(error.netns.is_some() && error.netns != own);
 
-    let again = lab.kernel.retransmits();
-    let again = again.iter().find(|it| it.remote == remote).unwrap();
+    let mut again = |seconds: u64| {
+        let now = error.at_ns + seconds * 1_000_000_000;
+        let all = lab.kernel.retransmits(now);
+        all.into_iter().find(|it| it.remote == remote)
+    };
+    let first = again(1).unwrap();
     assert!(retransmitted > 0);
-    assert_eq!((again.owner.pid, again.count), (std::process::id(), retransmitted));
-    assert_eq!(again.owner.start_ns, error.owner.unwrap().start_ns);
-    assert!(lab.kernel.retransmits().iter().all(|it| it.remote != remote), "what was told is not told again");
+    assert_eq!((first.owner.pid, first.count), (std::process::id(), retransmitted));
+    assert_eq!(first.owner.start_ns, error.owner.unwrap().start_ns);
+    assert_eq!((again(5), again(15)), (None, None), "what was told is not told again");
 }
