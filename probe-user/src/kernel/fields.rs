@@ -115,6 +115,12 @@ pub struct Resolved {
 pub fn resolve(types: &KernelTypes) -> Resolved {
     let mut resolved =
         Resolved { globals: BTreeMap::new(), unusable: BTreeMap::new(), lacking: BTreeMap::new() };
+    // A tracepoint that is not there explains more than a field that came with it.
+    for hook in Hook::ALL {
+        if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
+            resolved.unusable.entry(hook).or_insert(reason);
+        }
+    }
     for (global, source, hooks, need) in FIELDS {
         let value = match find(types, source) {
             Ok(value) => value,
@@ -130,11 +136,6 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
             }
         };
         resolved.globals.insert(global, value);
-    }
-    for hook in Hook::ALL {
-        if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
-            resolved.unusable.entry(hook).or_insert(reason);
-        }
     }
     resolved
 }
