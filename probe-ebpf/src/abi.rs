@@ -30,6 +30,14 @@ pub const KIND_OOM: u32 = 2;
 pub const KIND_EXEC: u32 = 3;
 /// [`Header::kind`] of a [`Listen`].
 pub const KIND_LISTEN: u32 = 4;
+/// [`Header::kind`] of a [`SocketError`].
+pub const KIND_SOCKET_ERROR: u32 = 5;
+/// [`Header::kind`] of a [`Connect`].
+pub const KIND_CONNECT: u32 = 6;
+/// [`Header::kind`] of an [`AcceptQueue`].
+pub const KIND_ACCEPT_QUEUE: u32 = 7;
+/// [`Header::kind`] of a [`Stop`].
+pub const KIND_STOP: u32 = 8;
 
 /// [`Exit::flags`]: the OOM killer chose this process.
 pub const EXIT_OOM_VICTIM: u32 = 1;
@@ -43,6 +51,11 @@ pub const EXIT_NAMESPACE_INIT: u32 = 8;
 pub const EXEC_ARGV_TRUNCATED: u32 = 16;
 /// [`Oom::flags`]: the victim's task was found, so more than its thread id is filled in.
 pub const OOM_VICTIM_KNOWN: u32 = 32;
+
+/// [`ErrorKey::direction`]: the owner asked for the connection.
+pub const OUTBOUND: u8 = 1;
+/// [`ErrorKey::direction`]: the other side did.
+pub const INBOUND: u8 = 2;
 
 /// [`SignalNote::origin`]: a process sent the signal.
 pub const ORIGIN_USER: u32 = 1;
@@ -72,10 +85,20 @@ pub enum DropClass {
     Listen = 5,
     /// A cgroup's budget of unwatched listener changes for this second was spent.
     ListenThrottled = 6,
+    /// The urgent ring was half full for the first error of its kind.
+    SocketError = 7,
+    /// A cgroup's budget of socket errors for this second was spent.
+    SocketErrorThrottled = 8,
+    /// The bulk ring was half full for a connection.
+    Connect = 9,
+    /// The urgent ring was half full for a full accept queue.
+    AcceptQueue = 10,
+    /// The urgent ring was full for the stop of a watched process.
+    Stop = 11,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 7;
+pub const DROP_CLASSES: u32 = 12;
 
 /// Index into `EXITS`: thread groups seen to end.
 pub const EXITS_SEEN: u32 = 0;
@@ -92,6 +115,83 @@ pub struct CgroupKey {
     pub hierarchy: u64,
     /// Inode of the cgroup's directory.
     pub id: u64,
+}
+
+/// Key of `WATCHED_PORT`, and of the listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PortKey {
+    /// Inode of the network namespace; 0 where the kernel has none.
+    pub netns: u32,
+    /// Local port.
+    pub port: u32,
+}
+
+/// Key of `RETRANSMITS`, and of the connections that were told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PeerKey {
+    /// Remote address, network byte order; IPv4 in the first four bytes, the rest 0.
+    pub addr: [u8; 16],
+    /// Thread group id of the process that asked for the connection.
+    pub tgid: u32,
+    /// Remote port, host byte order.
+    pub port: u16,
+    /// Address family: 2 (IPv4) or 10 (IPv6).
+    pub family: u16,
+}
+
+/// Value of `RETRANSMITS`, one for each CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Retransmits {
+    /// Segments that this CPU sent again.
+    pub count: u64,
+    /// Thread group id of the owner's real parent.
+    pub ppid: u64,
+    /// Start of the owner's thread group, `CLOCK_BOOTTIME` nanoseconds; 0 on a CPU that counted nothing.
+    pub start_ns: u64,
+    /// Unified cgroup id of the owner.
+    pub cgroup_v2: u64,
+    /// Its id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+}
+
+/// What makes two errors the same. Key of `ERRORS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ErrorKey {
+    /// Remote address, network byte order; IPv4 in the first four bytes, the rest 0.
+    pub addr: [u8; 16],
+    /// Thread group id of the owner; where no process is known, the lower half of its cgroup's id.
+    pub owner: u32,
+    /// The server's port, host byte order: [`OUTBOUND`] the remote one, [`INBOUND`] the local one. Clients choose a new
+    /// one each time.
+    pub port: u16,
+    /// Address family: 2 (IPv4) or 10 (IPv6).
+    pub family: u16,
+    /// Error number (`sk_err`).
+    pub errno: u16,
+    /// IP protocol number.
+    pub protocol: u16,
+    /// TCP state before; 0 for other protocols.
+    pub from: u8,
+    /// TCP state after; 0 for other protocols.
+    pub to: u8,
+    /// [`OUTBOUND`] or [`INBOUND`].
+    pub direction: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// Value of `ERRORS`, one for each CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Repeats {
+    /// Errors that this CPU saw after the first one.
+    pub count: u64,
+    /// When it saw the last of them, `CLOCK_BOOTTIME` nanoseconds.
+    pub last_ns: u64,
 }
 
 /// First field of every record.
@@ -266,6 +366,102 @@ pub struct Listen {
     pub comm: [u8; COMM_LEN],
 }
 
+/// A socket failed, for the first time in this way. Urgent ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct SocketError {
+    /// [`KIND_SOCKET_ERROR`].
+    pub header: Header,
+    /// What makes others the same.
+    pub key: ErrorKey,
+    /// Start of the owner's thread group, `CLOCK_BOOTTIME` nanoseconds; 0 without an owner.
+    pub start_ns: u64,
+    /// Unified cgroup id of the owner.
+    pub cgroup_v2: u64,
+    /// Its id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// When the connection was asked for, `CLOCK_BOOTTIME` nanoseconds; 0 if not known.
+    pub since_ns: u64,
+    /// Local address, like [`ErrorKey::addr`].
+    pub local_addr: [u8; 16],
+    /// Thread group id of the owner; 0 if not known.
+    pub tgid: u32,
+    /// Inode of the socket's network namespace; 0 where the kernel has none.
+    pub netns: u32,
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Remote port, host byte order.
+    pub remote_port: u16,
+    /// Thread group id of the owner's real parent.
+    pub ppid: u32,
+}
+
+/// A watched process has connected, for the first time to this place. Bulk ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Connect {
+    /// [`KIND_CONNECT`].
+    pub header: Header,
+    /// Who, and to where.
+    pub peer: PeerKey,
+    /// Start of its thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Unified cgroup id.
+    pub cgroup_v2: u64,
+    /// Id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Inode of the socket's network namespace; 0 where the kernel has none.
+    pub netns: u32,
+    /// Thread group id of the owner's real parent.
+    pub ppid: u32,
+}
+
+/// A watched listener has no room for one more connection. Urgent ring, once a second at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct AcceptQueue {
+    /// [`KIND_ACCEPT_QUEUE`].
+    pub header: Header,
+    /// Start of the thread group that listens, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Unified cgroup id.
+    pub cgroup_v2: u64,
+    /// Id in the v1 memory hierarchy; 0 where memory is on the unified one.
+    pub cgroup_mem_v1: u64,
+    /// Local address, network byte order; IPv4 in the first four bytes, the rest 0.
+    pub addr: [u8; 16],
+    /// Thread group id of the process that listens.
+    pub tgid: u32,
+    /// Connections that wait to be accepted.
+    pub waiting: u32,
+    /// The backlog: the kernel lets one more than this wait.
+    pub backlog: u32,
+    /// Inode of the socket's network namespace; 0 where the kernel has none.
+    pub netns: u32,
+    /// Address family: 2 (IPv4) or 10 (IPv6).
+    pub family: u16,
+    /// Local port, host byte order.
+    pub port: u16,
+    /// Thread group id of the owner's real parent.
+    pub ppid: u32,
+}
+
+/// A watched process was sent a signal that stops it. Urgent ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stop {
+    /// [`KIND_STOP`].
+    pub header: Header,
+    /// Start of the thread group, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+    /// Thread group id.
+    pub tgid: u32,
+    /// Always 0.
+    pub pad: u32,
+    /// The signal.
+    pub signal: SignalNote,
+}
+
 // A layout change must be a deliberate one: the object that is checked in and the daemon have to agree.
 const _: () = {
     assert!(size_of::<Header>() == 16);
@@ -274,4 +470,11 @@ const _: () = {
     assert!(size_of::<Oom>() == 272 && offset_of!(Oom, stack) == 120);
     assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
     assert!(size_of::<Listen>() == 88 && offset_of!(Listen, addr) == 56);
+    assert!(size_of::<PeerKey>() == 24 && size_of::<PortKey>() == 8);
+    assert!(size_of::<ErrorKey>() == 32 && offset_of!(ErrorKey, errno) == 24);
+    assert!(size_of::<Repeats>() == 16 && size_of::<Retransmits>() == 40);
+    assert!(size_of::<SocketError>() == 112 && offset_of!(SocketError, local_addr) == 80);
+    assert!(size_of::<Connect>() == 72 && offset_of!(Connect, start_ns) == 40);
+    assert!(size_of::<AcceptQueue>() == 80 && offset_of!(AcceptQueue, addr) == 40);
+    assert!(size_of::<Stop>() == 96 && offset_of!(Stop, signal) == 32);
 };

@@ -1,4 +1,4 @@
-//! How many records a second one cgroup may cause about processes nobody watches.
+//! How many records a second one cgroup may cause about processes nobody watches, and about sockets.
 //!
 //! A crash loop, or somebody who wants to drown out others, is cut off here, at its own cgroup.
 
@@ -20,6 +20,8 @@ pub enum Spender {
     Exit = 0,
     /// Listeners of unwatched processes.
     Listen = 1,
+    /// First errors of sockets; a watched service may be one that connects to a thousand places.
+    SocketError = 2,
 }
 
 #[repr(C)]
@@ -41,14 +43,19 @@ struct Window {
 #[map]
 static BUDGETS: LruHashMap<Key, Window> = LruHashMap::with_max_entries(2048, 0);
 
-/// Takes one record from the budget; false if this second's is spent.
+/// Takes one record from the budget of the unwatched; false if this second's is spent.
+#[inline(always)]
+pub fn take(spender: Spender, cgroups: &Cgroups) -> bool {
+    take_of(spender, cgroups, u64::from(UNWATCHED_PER_SECOND.load()))
+}
+
+/// Takes one record from a budget of `limit` a second.
 ///
 /// Two CPUs may count the same cgroup at once and lose a step, so the limit is a soft one.
 #[inline(always)]
-pub fn take(spender: Spender, cgroups: &Cgroups) -> bool {
+pub fn take_of(spender: Spender, cgroups: &Cgroups, limit: u64) -> bool {
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let limit = u64::from(UNWATCHED_PER_SECOND.load());
     if limit == 0 {
         return false;
     }

@@ -62,7 +62,8 @@ pub unsafe fn write_limits(task: u64, to: *mut [u64; LIMIT_LEVELS]) {
     }
 }
 
+/// A cgroup's id in its hierarchy; 0 if it cannot be read.
 #[inline(always)]
-fn id(cgroup: u64) -> u64 {
+pub fn id(cgroup: u64) -> u64 {
     read(pointer(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID)
 }

@@ -184,9 +184,9 @@ impl Flags {
 /// Copies a note, or zeros for none.
 ///
 /// # Safety
-/// `to` must be in a ring reservation, `from` a map value.
+/// `to` must be in a ring reservation, `from` a map value or on the stack.
 #[inline(always)]
-unsafe fn write_note(to: *mut SignalNote, from: Option<*const SignalNote>) {
+pub unsafe fn write_note(to: *mut SignalNote, from: Option<*const SignalNote>) {
     // SAFETY: the caller vouches for both.
     unsafe {
         match from {

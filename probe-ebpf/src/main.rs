@@ -10,10 +10,10 @@ mod cgroup;
 mod exec;
 mod exit;
 mod field;
-mod listen;
 mod oom;
 mod ring;
 mod signal;
+mod socket;
 mod task;
 mod watch;
 

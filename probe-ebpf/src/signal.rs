@@ -1,7 +1,8 @@
 //! `signal_generate`: who sent the signal that a process is about to die of.
 //!
-//! No record of its own. The last signal of each number is remembered per process, and its exit takes the one that
-//! fits. Signals that do nothing or only stop a process by default are not worth the map entry.
+//! The last signal of each number is remembered per process, and its exit takes the one that fits. Signals that do
+//! nothing or only stop a process by default are not worth the map entry. A stop of a watched process has a record of its
+//! own: the process lives, and nothing else would tell.
 
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -13,11 +14,14 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{COMM_LEN, ORIGIN_KERNEL, ORIGIN_USER, SignalNote};
+use probe_abi::{COMM_LEN, DropClass, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, SignalNote, Stop};
 
 use crate::{
+    exit,
     field::{self, offsets, read},
-    oom, task,
+    oom,
+    ring::{self, URGENT},
+    task, watch,
 };
 
 offsets! {
@@ -48,6 +52,9 @@ const ANY_REQUEST: u32 = 0;
 /// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 
+/// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
+const STOPS: u64 = 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
+
 /// A process and the number of a signal it was sent.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -71,11 +78,15 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     // The shift is masked, so 64 stands for bit 0, which is free.
-    if HARMLESS >> (signal & 63) & 1 == 1 {
+    let stop = STOPS >> (signal & 63) & 1 == 1;
+    if HARMLESS >> (signal & 63) & 1 == 1 && !stop {
         return 0;
     }
     let receiver = ctx.arg::<u64>(2);
     let target = Target { tgid: task::tgid(receiver), signal };
+    if stop && !watch::process(target.tgid) {
+        return 0;
+    }
     let (origin, code) = origin(info);
     if signal == SIGKILL && info == SEND_SIG_PRIV {
         oom::remember_candidate(receiver);
@@ -101,12 +112,34 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     };
     // SAFETY: the note is on this program's stack.
     unsafe { field::copy(&raw mut note.sender_comm, sender, &task::OFF_TASK_COMM) };
+    if stop {
+        tell_stop(receiver, target.tgid, &note);
+        return 0;
+    }
     let _ = SIGNALS.insert(&target, &note, u64::from(BPF_ANY));
     if REQUESTS >> (signal & 63) & 1 == 1 {
         let any = Target { tgid: target.tgid, signal: ANY_REQUEST };
         let _ = SIGNALS.insert(&any, &note, u64::from(BPF_ANY));
     }
     0
+}
+
+#[inline(always)]
+fn tell_stop(receiver: u64, tgid: u32, note: &SignalNote) {
+    let Some(mut entry) = URGENT.reserve::<Stop>(0) else {
+        ring::count_drop(DropClass::Stop);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reservation is the size of a `Stop`; every field is written.
+    unsafe {
+        ring::write_header(record, KIND_STOP);
+        (*record).start_ns = task::start_ns(task::leader(receiver));
+        (*record).tgid = tgid;
+        (*record).pad = 0;
+        exit::write_note(&raw mut (*record).signal, Some(note));
+    }
+    entry.submit(ring::WAKE);
 }
 
 /// Who is behind a signal, from the way it was sent. What a process says about itself in `si_pid` is not asked.

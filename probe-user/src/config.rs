@@ -215,12 +215,28 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// The TCP port it connects to.
-    pub fn port(&self) -> Option<u16> {
+    /// The address it connects to, where its target has one in numbers.
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (_, host) = self.authority();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.parse::<u16>().is_ok() => name,
+            _ => host,
+        };
+        let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
+        Some(SocketAddr::new(ip, self.port()?))
+    }
+
+    /// The target's scheme, and its host with its port.
+    fn authority(&self) -> (&str, &str) {
         let target = self.target.expose();
         let (scheme, rest) = target.split_once("://").unwrap_or(("", target));
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
+        (scheme, authority.rsplit('@').next().unwrap_or_default())
+    }
+
+    /// The TCP port it connects to.
+    pub fn port(&self) -> Option<u16> {
+        let (scheme, host) = self.authority();
         let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         explicit.or(match (self.kind, scheme) {
             (ProbeKind::Http, "https") => Some(443),

@@ -10,6 +10,7 @@ mod pressure;
 mod queues;
 mod search;
 pub mod self_test;
+mod sockets;
 mod start;
 mod usage;
 
@@ -18,6 +19,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use desk::Desk;
 use hands::{Hands, Outcome};
 use search::Search;
+use sockets::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
 use tokio::time::{Instant, sleep_until};
 
@@ -52,6 +54,7 @@ pub struct Daemon {
     desk: Desk,
     hands: Hands,
     search: Search,
+    sockets: Sockets,
     /// When the kernel began to be listened to.
     began: Timestamp,
     stopping: bool,
@@ -121,6 +124,10 @@ impl Daemon {
                     let (listener, service) = self.enricher.listener(&record);
                     self.take_listener(listener, service);
                 }
+                Record::SocketError(record) => self.take_socket_error(&record),
+                Record::Connect(record) => self.take_connect(&record),
+                Record::AcceptQueue(record) => self.take_accept_queue(&record),
+                Record::Stop(record) => self.take_stop(&record),
             }
         }
         self.records = records;
@@ -165,6 +172,7 @@ impl Daemon {
             self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
         }
         if let Some(service) = service {
+            self.enricher.members.serves(service, listener.port);
             let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
             self.observe(Observation::Listener(listener, service, event));
         }
@@ -262,6 +270,7 @@ impl Daemon {
                 self.hands.queues.searched(owners);
                 self.tell_full_queues();
             }
+            Outcome::Connections(service, connections) => self.take_connections(service, connections),
             Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
         }
     }
@@ -305,6 +314,7 @@ impl Daemon {
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
         self.take_records();
+        self.sum_up_sockets();
         self.tell_losses();
         self.look_for(self.search.due(Timestamp::now()));
         self.hands.sample_usage(&self.config, &self.enricher);
@@ -393,6 +403,7 @@ impl Daemon {
     fn take_stock(&mut self, service: ServiceId, main: ProcessKey) {
         if main.start < self.began {
             let ports = self.enricher.ports_of(main);
+            self.take_stock_of_sockets(service, main, &ports);
             self.observe(Observation::Listening(service, ports));
         }
     }

@@ -5,9 +5,11 @@
 
 mod membership;
 mod resolve;
+mod socket;
 mod table;
 
 pub use membership::Members;
+use socket::Place;
 use table::Table;
 
 use crate::{
@@ -26,6 +28,7 @@ pub struct Enricher {
     reader: ProcReader,
     table: Table,
     page_bytes: u64,
+    place: Place,
     /// Which processes belong to which service.
     pub members: Members,
 }
@@ -37,7 +40,13 @@ impl Enricher {
         for process in reader.scan()? {
             table.insert(process);
         }
-        Ok(Self { reader, table, page_bytes: procfs::page_size(), members })
+        let place = Place::new(&reader);
+        Ok(Self { reader, table, page_bytes: procfs::page_size(), place, members })
+    }
+
+    /// The reader of the host's `/proc`.
+    pub fn reader(&self) -> &ProcReader {
+        &self.reader
     }
 
     /// The ports that a process and its descendants listen on, one for each socket.
@@ -95,6 +104,7 @@ impl Enricher {
         process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
         self.table.remove(key);
         let sender = record.signal.as_ref().map(|signal| self.sender(signal, record.pid));
+        let sender_service = record.signal.as_ref().and_then(|signal| self.sender_service(signal));
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: Source::Ebpf,
@@ -102,7 +112,7 @@ impl Enricher {
             status: ExitStatus::from_wait_status(record.status.0),
             sender,
             sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
-            sender_service: None,
+            sender_service,
             oom: record.oom_victim,
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
         };
@@ -184,6 +194,15 @@ impl Enricher {
             process.container_id = process.container_id.or_else(|| parent.container_id.clone());
         }
         process
+    }
+
+    /// The service that the sender of a signal belongs to.
+    fn sender_service(&self, signal: &kernel::Signal) -> Option<ServiceId> {
+        let sender = signal.sender.as_ref()?;
+        let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
+        let parent = self.table.get(key).map_or(0, |known| known.parent_pid);
+        let cgroups = kernel::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+        self.members.of(key, parent, &cgroups, &self.table).map(|member| member.service)
     }
 
     fn sender(&self, signal: &kernel::Signal, target: u32) -> Sender {

@@ -3,6 +3,7 @@
 //! Every reader takes the host's root folder, so that tests read a tree of their own. A process that vanishes
 //! while it is read is no error; what cannot be read for another reason says its path.
 
+pub mod address;
 pub mod cgroup;
 pub mod connection;
 pub mod discover;
@@ -10,6 +11,7 @@ pub mod examine;
 pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod outbound;
 pub mod pressure;
 pub mod process;
 pub mod queue;
@@ -27,6 +29,7 @@ use std::{
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
     listener::ListeningSocket,
+    outbound::Outbound,
     process::ProcReader,
     usage::Usage,
 };

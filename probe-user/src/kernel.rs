@@ -15,6 +15,8 @@ pub mod fields;
 pub mod load;
 mod log;
 mod loss;
+mod repeated;
+mod retransmits;
 pub mod rights;
 mod ring;
 pub mod stack;
@@ -27,10 +29,14 @@ use std::io;
 use tokio::task::JoinHandle;
 
 pub use coverage::{Hook, HookCoverage};
-pub use decode::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
+pub use decode::{
+    AcceptQueue, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal, SocketError,
+    Status, Stop,
+};
 pub use load::KernelError;
 pub use loss::{Counters, Loss, Ring};
-pub use watch::{CgroupId, WatchError};
+pub use retransmits::Retransmits;
+pub use watch::{CgroupId, WatchError, WatchedPort};
 
 /// How the kernel side is set up.
 #[derive(Clone, Debug)]
@@ -42,6 +48,8 @@ pub struct Options {
     /// Most records a second that one cgroup may cause about exits, and again about listeners, of processes nobody
     /// watches. More are counted as lost.
     pub unwatched_per_second: u32,
+    /// The process whose connections are nobody's concern, as they are probes: this one, or 0 for none.
+    pub prober: u32,
     /// Whether the programs themselves write debug lines. Costly, and off by default.
     pub log: bool,
 }
@@ -52,6 +60,7 @@ impl Default for Options {
             urgent_ring_bytes: 256 * 1024,
             bulk_ring_bytes: 1024 * 1024,
             unwatched_per_second: 50,
+            prober: std::process::id(),
             log: false,
         }
     }
@@ -63,6 +72,8 @@ pub struct Kernel {
     coverage: Vec<HookCoverage>,
     rings: ring::Rings,
     watched: watch::Watched,
+    errors: repeated::Repeated,
+    retransmits: retransmits::Counted,
     tally: loss::Tally,
     symbols: stack::Symbols,
     log: bool,
@@ -105,6 +116,9 @@ impl Kernel {
             if let Record::Oom(oom) = record {
                 oom.scope = self.symbols.oom_scope(&oom.stack);
             }
+            if let Record::SocketError(error) = record {
+                self.errors.first(error);
+            }
         }
         out[from..].sort_by_key(Record::at_ns);
     }
@@ -127,6 +141,24 @@ impl Kernel {
     /// Takes [`watch_cgroup`](Self::watch_cgroup) back. A cgroup that is not watched is no error.
     pub fn unwatch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         self.watched.remove_cgroup(cgroup)
+    }
+
+    /// Asks for the errors of connections to this local port, where nobody saw who began to listen there.
+    pub fn watch_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
+        self.watched.add_port(port)
+    }
+
+    /// Errors that were counted after the first of their kind, each kind at most every ten seconds; `at_ns` is that of
+    /// the last of them. Meant to be called about once a second, after a [`drain`](Self::drain); `now_ns` is
+    /// `CLOCK_BOOTTIME`.
+    pub fn repeated_errors(&mut self, now_ns: u64) -> Vec<SocketError> {
+        self.errors.take(now_ns)
+    }
+
+    /// Segments that were sent again, by process and remote address: at once for a new address, then every ten seconds.
+    /// Meant to be called about once a second; `now_ns` is `CLOCK_BOOTTIME`.
+    pub fn retransmits(&mut self, now_ns: u64) -> Vec<Retransmits> {
+        self.retransmits.take(now_ns)
     }
 
     /// What was lost since the last call, by class; classes without a loss are left out.

@@ -17,6 +17,7 @@ use crate::{
     engine::{Effect, Usage},
     enrich::Enricher,
     fact::{Examination, Holder, PortHolder, ProbeReport, ProcessKey, RestartMethod, ServiceId, UnitState},
+    host::Outbound,
     probe::ProbeHandle,
 };
 
@@ -44,6 +45,8 @@ pub enum Outcome {
     Usage(ServiceId, Usage),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
+    /// The connections that a service's processes had asked for before anybody watched.
+    Connections(ServiceId, Outbound),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
     /// An examination; None if there was no process to look at.

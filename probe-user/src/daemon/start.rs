@@ -19,6 +19,7 @@ use super::{
     queues::Queues,
     search::Search,
     self_test,
+    sockets::Sockets,
     usage::Sampler,
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
         systemd::{Systemd, UnitChange},
     },
     clock::Timestamp,
-    config::{Config, Identity, KernelOptions, Service},
+    config::{Config, Identity, KernelOptions, Probe, Service},
     emit::{Emitter, Names, Origin, Sink, SinkError},
     engine::Engine,
     enrich::{Enricher, Members},
@@ -159,6 +160,7 @@ impl Daemon {
             desk,
             hands,
             search,
+            sockets: Sockets::default(),
             began,
             stopping: false,
             config_file: options.config_file,
@@ -172,6 +174,7 @@ impl Daemon {
             hangups: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
             every_second,
         };
+        daemon.watch_expected_ports(&reader);
         daemon.take_over(&reader, &supervisor, &prober);
         daemon.meet_systemd(&mut inbox).await;
 
@@ -267,6 +270,7 @@ fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<Hoo
         bulk_ring_bytes: options.bulk_ring_bytes,
         unwatched_per_second: options.unwatched_exits_per_second,
         log,
+        ..Options::default()
     };
     match Kernel::load(&options) {
         Ok(mut kernel) => {
@@ -327,6 +331,9 @@ fn members(config: &Config) -> Members {
     let mut members = Members::default();
     for (id, service) in (0..).map(ServiceId).zip(&config.services) {
         members.expect_ports(id, Service::local_ports(service));
+        if service.identity == Identity::Remote {
+            members.expect_elsewhere(id, service.probes.iter().filter_map(Probe::address).collect());
+        }
     }
     members
 }

@@ -1,6 +1,9 @@
 //! Which process belongs to which service: by cgroup, else by descent from its main process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+};
 
 use super::Table;
 use crate::{
@@ -19,12 +22,44 @@ pub struct Members {
     by_pid: HashMap<u32, Vec<ServiceId>>,
     cgroups: HashMap<u64, ServiceId>,
     ports: HashMap<ServiceId, BTreeSet<u16>>,
+    /// Who was last seen to listen on a port.
+    serving: HashMap<u16, ServiceId>,
+    /// Services that are not on this host.
+    elsewhere: HashMap<SocketAddr, ServiceId>,
 }
 
 impl Members {
     /// States the ports a service is expected to listen on.
     pub fn expect_ports(&mut self, service: ServiceId, ports: BTreeSet<u16>) {
         self.ports.insert(service, ports);
+    }
+
+    /// States the addresses of a service that is not on this host.
+    pub fn expect_elsewhere(&mut self, service: ServiceId, addresses: BTreeSet<SocketAddr>) {
+        self.elsewhere.extend(addresses.into_iter().map(|address| (address, service)));
+    }
+
+    /// The service at an address that is not on this host.
+    pub fn elsewhere(&self, address: SocketAddr) -> Option<ServiceId> {
+        self.elsewhere.get(&address).copied()
+    }
+
+    /// States that a service listens on a port. The port stays its own when it listens no more, until somebody else
+    /// does: who is refused there wanted this service.
+    pub fn serves(&mut self, service: ServiceId, port: u16) {
+        self.serving.insert(port, service);
+    }
+
+    /// The service whose port it is: the last that listened there, else the first that is expected to.
+    pub fn serving(&self, port: u16) -> Option<ServiceId> {
+        let expected =
+            self.ports.iter().filter(|(_, ports)| ports.contains(&port)).map(|(service, _)| *service);
+        self.serving.get(&port).copied().or_else(|| expected.min())
+    }
+
+    /// The ports that services are expected to listen on.
+    pub fn expected_ports(&self) -> BTreeSet<u16> {
+        self.ports.values().flatten().copied().collect()
     }
 
     /// States a service's main process, and takes back the one before; returns that one's pid, if it is no

@@ -77,13 +77,8 @@ impl ProcReader {
     }
 
     fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
-        // A process that vanished, or whose files we may not see, has none to show.
-        let Ok(entries) = fs::read_dir(self.folder(pid).join("fd")) else { return };
         let begin = found.len();
-        for entry in entries.filter_map(Result::ok) {
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let inode = target.to_str().and_then(|target| target.strip_prefix("socket:[")?.strip_suffix(']'));
-            let Some(inode) = inode.and_then(|inode| inode.parse().ok()) else { continue };
+        for inode in self.socket_inodes(pid) {
             if let Some(&(address, port)) = sockets.get(&inode) {
                 let socket = ListeningSocket { address, port, pid };
                 // A descriptor may be duplicated.

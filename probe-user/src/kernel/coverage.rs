@@ -7,17 +7,22 @@ pub enum Hook {
     Exit,
     /// The OOM killer chose a victim.
     Oom,
-    /// A deadly signal was sent; adds the sender to exits.
+    /// A deadly signal was sent, which adds the sender to exits; or one that stops a process.
     Signal,
     /// A process executed a program.
     Exec,
-    /// A TCP listener came or went.
-    Listen,
+    /// A TCP socket changed its state: listeners, connections, and how they fail.
+    Socket,
+    /// A socket that is not TCP's failed.
+    SocketReport,
+    /// A TCP segment was sent again.
+    Retransmit,
 }
 
 impl Hook {
     /// Every hook. The ones that add to the records of others come first, so that these are complete from the start.
-    pub const ALL: [Self; 5] = [Self::Signal, Self::Exec, Self::Oom, Self::Listen, Self::Exit];
+    pub const ALL: [Self; 7] =
+        [Self::Signal, Self::Exec, Self::Oom, Self::Socket, Self::SocketReport, Self::Retransmit, Self::Exit];
 
     /// The kernel's name for the place, which is also the name of our program there.
     pub const fn tracepoint(self) -> &'static str {
@@ -26,7 +31,9 @@ impl Hook {
             Self::Oom => "mark_victim",
             Self::Signal => "signal_generate",
             Self::Exec => "sched_process_exec",
-            Self::Listen => "inet_sock_set_state",
+            Self::Socket => "inet_sock_set_state",
+            Self::SocketReport => "inet_sk_error_report",
+            Self::Retransmit => "tcp_retransmit_skb",
         }
     }
 
@@ -37,7 +44,9 @@ impl Hook {
             Self::Oom => "oom",
             Self::Signal => "signal",
             Self::Exec => "exec",
-            Self::Listen => "listen",
+            Self::Socket => "socket",
+            Self::SocketReport => "socket report",
+            Self::Retransmit => "retransmit",
         }
     }
 }

@@ -2,20 +2,22 @@
 //!
 //! Fields are read by offset, never by casting: bytes from a ring have no Rust type until somebody has looked at them.
 
-use std::{
-    mem::offset_of,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::mem::offset_of;
 
 use probe_abi as abi;
 
 use crate::fact::OomScope;
 
 mod record;
+mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use record::{Cgroups, Exec, Exit, Listen, Oom, Record, Sender, Signal, Status};
+pub use record::{
+    AcceptQueue, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal, SocketError,
+    Status, Stop,
+};
+pub use socket::address;
 
 /// A memory cgroup without a limit has the most pages that the kernel can count (`PAGE_COUNTER_MAX`), of up to
 /// 64 KiB; no machine has as many as this.
@@ -58,6 +60,12 @@ pub enum DecodeError {
     /// Neither IPv4 nor IPv6.
     #[error("unknown address family {0}")]
     Family(u16),
+    /// Neither of the ways a connection can have been asked for.
+    #[error("unknown direction {0}")]
+    Direction(u8),
+    /// A stop without its signal.
+    #[error("no signal where there has to be one")]
+    NoSignal,
 }
 
 /// Decodes one record. Never panics, whatever the bytes.
@@ -75,6 +83,16 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         abi::KIND_OOM => check(size_of::<abi::Oom>()).and_then(|()| oom(&bytes)).map(Record::Oom),
         abi::KIND_EXEC => check(size_of::<abi::Exec>()).and_then(|()| exec(&bytes)).map(Record::Exec),
         abi::KIND_LISTEN => check(size_of::<abi::Listen>()).and_then(|()| listen(&bytes)).map(Record::Listen),
+        abi::KIND_SOCKET_ERROR => {
+            check(size_of::<abi::SocketError>()).and_then(|()| socket::error(&bytes)).map(Record::SocketError)
+        }
+        abi::KIND_CONNECT => {
+            check(size_of::<abi::Connect>()).and_then(|()| socket::connect(&bytes)).map(Record::Connect)
+        }
+        abi::KIND_ACCEPT_QUEUE => {
+            check(size_of::<abi::AcceptQueue>()).and_then(|()| socket::queue(&bytes)).map(Record::AcceptQueue)
+        }
+        abi::KIND_STOP => check(size_of::<abi::Stop>()).and_then(|()| stop(&bytes)).map(Record::Stop),
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -184,14 +202,18 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
     bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
 }
 
+fn stop(bytes: &Bytes<'_>) -> Result<Stop, DecodeError> {
+    Ok(Stop {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        pid: bytes.u32(offset_of!(abi::Stop, tgid))?,
+        start_ns: bytes.u64(offset_of!(abi::Stop, start_ns))?,
+        signal: signal(bytes, offset_of!(abi::Stop, signal))?.ok_or(DecodeError::NoSignal)?,
+    })
+}
+
 fn listen(bytes: &Bytes<'_>) -> Result<Listen, DecodeError> {
-    let address: [u8; 16] = bytes.array(offset_of!(abi::Listen, addr))?;
-    let [a, b, c, d, ..] = address;
-    let address = match bytes.u16(offset_of!(abi::Listen, family))? {
-        2 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
-        10 => IpAddr::V6(Ipv6Addr::from(address)),
-        other => return Err(DecodeError::Family(other)),
-    };
+    let family = bytes.u16(offset_of!(abi::Listen, family))?;
+    let address = address(family, bytes.array(offset_of!(abi::Listen, addr))?)?;
     Ok(Listen {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
         up: bytes.u32(offset_of!(abi::Listen, up))? != 0,

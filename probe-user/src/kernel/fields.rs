@@ -32,20 +32,23 @@ enum Need {
     Should,
 }
 
-use Hook::{Exec, Exit, Listen, Oom, Signal};
+use Hook::{Exec, Exit, Oom, Retransmit, Signal, Socket, SocketReport};
 use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
-const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Listen];
+const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Socket];
 const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
-const PLACED: &[Hook] = &[Exit, Oom, Exec, Listen];
+const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket];
+const CGROUP_ID: &[Hook] = &[Exit, Oom, Exec, Socket, SocketReport];
+const SOCKETS: &[Hook] = &[Socket, SocketReport];
+const PEERS: &[Hook] = &[Socket, SocketReport, Retransmit];
 
 /// Name of the global, where its value comes from, who uses it, and how badly.
 const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_TASK_TGID", Member(TASK, &["tgid"]), ALL, Must),
     ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom], Must),
     ("OFF_TASK_GROUP_LEADER", Member(TASK, &["group_leader"]), ALL, Must),
-    ("OFF_TASK_REAL_PARENT", Member(TASK, &["real_parent"]), &[Exit, Exec, Listen], Must),
+    ("OFF_TASK_REAL_PARENT", Member(TASK, &["real_parent"]), &[Exit, Exec, Socket], Must),
     ("OFF_TASK_START_BOOTTIME", Member(TASK, &["start_boottime", "real_start_time"]), ALL, Must),
     ("OFF_TASK_COMM", Member(TASK, &["comm"]), PROCESS, Must),
     ("OFF_TASK_MM", Member(TASK, &["mm"]), &[Oom, Exec], Must),
@@ -64,9 +67,9 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_CSS_CGROUP", Member("cgroup_subsys_state", &["cgroup"]), PLACED, Should),
     ("OFF_CSS_PARENT", Member("cgroup_subsys_state", &["parent"]), &[Oom], Should),
     ("OFF_MEM_CGROUP_MAX", Member("mem_cgroup", &["memory.max"]), &[Oom], Should),
-    ("OFF_CGROUP_KN", Member("cgroup", &["kn"]), PLACED, Should),
+    ("OFF_CGROUP_KN", Member("cgroup", &["kn"]), CGROUP_ID, Should),
     ("OFF_CGROUP_ROOT", Member("cgroup", &["root"]), PLACED, Should),
-    ("OFF_KERNFS_NODE_ID", Member("kernfs_node", &["id"]), PLACED, Should),
+    ("OFF_KERNFS_NODE_ID", Member("kernfs_node", &["id"]), CGROUP_ID, Should),
     ("OFF_SIGNAL_LIVE", Member("signal_struct", &["live"]), &[Exit], Must),
     ("OFF_SIGNAL_FLAGS", Member("signal_struct", &["flags"]), &[Exit], Must),
     ("OFF_SIGNAL_GROUP_EXIT_CODE", Member("signal_struct", &["group_exit_code"]), &[Exit], Must),
@@ -81,11 +84,21 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_BINPRM_FILENAME", Member("linux_binprm", &["filename"]), &[Exec], Must),
     ("OFF_MM_ARG_START", Member("mm_struct", &["arg_start"]), &[Exec], Should),
     ("OFF_MM_ARG_END", Member("mm_struct", &["arg_end"]), &[Exec], Should),
-    ("OFF_SOCK_FAMILY", Member("sock_common", &["skc_family"]), &[Listen], Must),
-    ("OFF_SOCK_NUM", Member("sock_common", &["skc_num"]), &[Listen], Must),
-    ("OFF_SOCK_RCV_SADDR", Member("sock_common", &["skc_rcv_saddr"]), &[Listen], Must),
-    ("OFF_SOCK_V6_RCV_SADDR", Member("sock_common", &["skc_v6_rcv_saddr"]), &[Listen], Should),
-    ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), &[Listen], Must),
+    ("OFF_SOCK_FAMILY", Member("sock_common", &["skc_family"]), PEERS, Must),
+    ("OFF_SOCK_NUM", Member("sock_common", &["skc_num"]), SOCKETS, Must),
+    ("OFF_SOCK_DPORT", Member("sock_common", &["skc_dport"]), PEERS, Must),
+    ("OFF_SOCK_RCV_SADDR", Member("sock_common", &["skc_rcv_saddr"]), SOCKETS, Must),
+    ("OFF_SOCK_DADDR", Member("sock_common", &["skc_daddr"]), PEERS, Must),
+    ("OFF_SOCK_V6_RCV_SADDR", Member("sock_common", &["skc_v6_rcv_saddr"]), SOCKETS, Should),
+    ("OFF_SOCK_V6_DADDR", Member("sock_common", &["skc_v6_daddr"]), PEERS, Should),
+    ("OFF_SOCK_NET", Member("sock_common", &["skc_net.net"]), SOCKETS, Should),
+    ("OFF_NET_INUM", Member("net", &["ns.inum"]), SOCKETS, Should),
+    ("OFF_SOCK_ERR", Member("sock", &["sk_err"]), SOCKETS, Must),
+    ("OFF_SOCK_ACK_BACKLOG", Member("sock", &["sk_ack_backlog"]), &[Socket], Should),
+    ("OFF_SOCK_MAX_ACK_BACKLOG", Member("sock", &["sk_max_ack_backlog"]), &[Socket], Should),
+    ("OFF_SOCK_PROTOCOL", Member("sock", &["sk_protocol"]), &[SocketReport], Must),
+    ("OFF_SOCK_CGROUP", Member("sock", &["sk_cgrp_data.cgroup"]), &[SocketReport], Must),
+    ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), SOCKETS, Must),
 ];
 
 /// What the programs are told, and what that means for each hook.
@@ -102,6 +115,12 @@ pub struct Resolved {
 pub fn resolve(types: &KernelTypes) -> Resolved {
     let mut resolved =
         Resolved { globals: BTreeMap::new(), unusable: BTreeMap::new(), lacking: BTreeMap::new() };
+    // A tracepoint that is not there explains more than a field that came with it.
+    for hook in Hook::ALL {
+        if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
+            resolved.unusable.entry(hook).or_insert(reason);
+        }
+    }
     for (global, source, hooks, need) in FIELDS {
         let value = match find(types, source) {
             Ok(value) => value,
@@ -118,11 +137,6 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
         };
         resolved.globals.insert(global, value);
     }
-    for hook in Hook::ALL {
-        if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
-            resolved.unusable.entry(hook).or_insert(reason);
-        }
-    }
     resolved
 }
 
@@ -136,6 +150,7 @@ fn prototype(
         .tracepoint(hook.tracepoint())
         .map_err(|_| format!("this kernel has no tracepoint {}", hook.tracepoint()))?;
     let task = |index: usize| arguments.get(index) == Some(&Argument::Pointer(TASK.to_owned()));
+    let socket = arguments.first() == Some(&Argument::Pointer("sock".to_owned()));
     let fits = match hook {
         Exit => {
             globals.insert("EXIT_HAS_GROUP_DEAD", u32::from(arguments.len() >= 2));
@@ -147,7 +162,8 @@ fn prototype(
         }
         Signal => task(2) && arguments.len() >= 5,
         Exec => task(0) && arguments.get(2) == Some(&Argument::Pointer("linux_binprm".to_owned())),
-        Listen => arguments.first() == Some(&Argument::Pointer("sock".to_owned())) && arguments.len() >= 3,
+        Socket => socket && arguments.len() >= 3,
+        SocketReport | Retransmit => socket,
     };
     if fits { Ok(()) } else { Err(format!("tracepoint {} has an unknown form", hook.tracepoint())) }
 }

@@ -14,6 +14,8 @@ use super::{
     coverage::{Hook, HookCoverage},
     fields::{self, Resolved},
     loss::Tally,
+    repeated::Repeated,
+    retransmits::Counted,
     rights,
     ring::Rings,
     stack::Symbols,
@@ -89,13 +91,20 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
-    let watched = Watched::new(map(&mut ebpf, "WATCHED_TGID")?, map(&mut ebpf, "WATCHED_CGROUP")?);
+    let watched = Watched::new(
+        map(&mut ebpf, "WATCHED_TGID")?,
+        map(&mut ebpf, "WATCHED_CGROUP")?,
+        map(&mut ebpf, "WATCHED_PORT")?,
+    );
+    let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
+    let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
     let mut coverage: Vec<_> =
         Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, &resolved, &symbols)).collect();
     spread_loss_of_signals(&mut coverage);
+    spread_loss_of_owners(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
         return Err(KernelError::NoHook(coverage));
     }
@@ -104,6 +113,8 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         coverage,
         rings,
         watched,
+        errors,
+        retransmits,
         tally: Tally::new(drops, exits),
         symbols,
         log: options.log,
@@ -122,6 +133,7 @@ fn create(options: &Options, resolved: &Resolved) -> Result<Ebpf, EbpfError> {
         .map_max_entries("URGENT", ring_size(options.urgent_ring_bytes))
         .map_max_entries("BULK", ring_size(options.bulk_ring_bytes))
         .override_global("UNWATCHED_PER_SECOND", &options.unwatched_per_second, true)
+        .override_global("PROBER", &options.prober, true)
         .override_global(aya_log::LEVEL, &log_level, true);
     for (name, value) in &resolved.globals {
         loader.override_global(name, value, true);
@@ -180,6 +192,17 @@ fn spread_loss_of_signals(coverage: &mut [HookCoverage]) {
     };
     for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Exit) {
         hook.lacking.push(format!("senders of signals: {reason}"));
+    }
+}
+
+/// Retransmits get their owners from another hook; without it there are none to count for.
+fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
+    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Socket).and_then(|it| it.reason.clone())
+    else {
+        return;
+    };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Retransmit) {
+        hook.lacking.push(format!("whose segments they are: {reason}"));
     }
 }
 

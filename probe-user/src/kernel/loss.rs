@@ -40,6 +40,11 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Exec,
     DropClass::Listen,
     DropClass::ListenThrottled,
+    DropClass::SocketError,
+    DropClass::SocketErrorThrottled,
+    DropClass::Connect,
+    DropClass::AcceptQueue,
+    DropClass::Stop,
 ];
 
 const fn describe(class: DropClass) -> (&'static str, Ring) {
@@ -51,6 +56,11 @@ const fn describe(class: DropClass) -> (&'static str, Ring) {
         DropClass::Exec => ("exec", Ring::Bulk),
         DropClass::Listen => ("listen", Ring::Urgent),
         DropClass::ListenThrottled => ("listen_throttled", Ring::Urgent),
+        DropClass::SocketError => ("socket_error", Ring::Urgent),
+        DropClass::SocketErrorThrottled => ("socket_error_throttled", Ring::Urgent),
+        DropClass::Connect => ("connect", Ring::Bulk),
+        DropClass::AcceptQueue => ("accept_queue", Ring::Urgent),
+        DropClass::Stop => ("stop", Ring::Urgent),
     }
 }
 

@@ -15,6 +15,8 @@ mod exit;
 mod flood;
 mod listen_exec;
 mod oom;
+mod socket;
+mod stop;
 
 /// The kernel side, and a runtime to wait for it in.
 struct Lab {
@@ -26,7 +28,7 @@ struct Lab {
 
 /// Without a limit on strangers: tests run side by side, and some cause floods of them.
 fn lab(test: &str) -> Option<Lab> {
-    lab_with(test, &Options { unwatched_per_second: u32::MAX, ..Options::default() })
+    lab_with(test, &Options { unwatched_per_second: u32::MAX, prober: 0, ..Options::default() })
 }
 
 /// Says why the kernel cannot be tested here. Under `CI` that is a failure.

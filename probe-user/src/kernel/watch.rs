@@ -1,4 +1,4 @@
-//! Tells the kernel side which processes and cgroups matter.
+//! Tells the kernel side which processes, cgroups and ports matter.
 
 use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED};
@@ -12,7 +12,7 @@ pub enum CgroupId {
     MemoryV1(u64),
 }
 
-/// A watch could not be set or taken back: the map is full (4096 entries), or the kernel refused.
+/// A watch could not be set or taken back: the map is full (4096 entries; of ports 1024), or the kernel refused.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot change what is watched ({what}): {source}")]
 pub struct WatchError {
@@ -20,16 +20,31 @@ pub struct WatchError {
     source: MapError,
 }
 
-/// The two maps the kernel side looks into.
+/// A local TCP port, where it means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchedPort {
+    /// Inode of the network namespace (`/proc/PID/ns/net`).
+    pub netns: u32,
+    /// The port.
+    pub port: u16,
+}
+
+/// The maps the kernel side looks into.
 pub struct Watched {
     processes: HashMap<MapData, u32, u32>,
     // The layout of `probe_abi::CgroupKey`: hierarchy, id.
     cgroups: HashMap<MapData, [u64; 2], u32>,
+    // The layout of `probe_abi::PortKey`: namespace, port.
+    ports: HashMap<MapData, [u32; 2], u32>,
 }
 
 impl Watched {
-    pub fn new(processes: HashMap<MapData, u32, u32>, cgroups: HashMap<MapData, [u64; 2], u32>) -> Self {
-        Self { processes, cgroups }
+    pub fn new(
+        processes: HashMap<MapData, u32, u32>,
+        cgroups: HashMap<MapData, [u64; 2], u32>,
+        ports: HashMap<MapData, [u32; 2], u32>,
+    ) -> Self {
+        Self { processes, cgroups, ports }
     }
 
     pub fn add_process(&mut self, pid: u32) -> Result<(), WatchError> {
@@ -46,6 +61,10 @@ impl Watched {
 
     pub fn remove_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         absent_is_fine(self.cgroups.remove(&key(cgroup))).map_err(|it| failed(&cgroup, it))
+    }
+
+    pub fn add_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
+        self.ports.insert([port.netns, u32::from(port.port)], 1, 0).map_err(|it| failed(&port, it))
     }
 }
 

@@ -15,13 +15,13 @@ use prometheus_client::{
 
 use self::labels::{
     AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, RestartLabels,
-    ServiceLabels, StateLabels,
+    ServiceLabels, SocketErrorLabels, StateLabels,
 };
 use crate::{
     emit::Names,
     fact::{
         Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServiceId,
-        ServiceState,
+        ServiceState, socket::errno_name,
     },
 };
 
@@ -60,6 +60,7 @@ pub struct Metrics {
     state: Family<StateLabels, Gauge>,
     alerts: Family<AlertLabels, Counter>,
     hooks: Family<HookLabels, Gauge>,
+    socket_errors: Family<SocketErrorLabels, Counter>,
 }
 
 impl Metrics {
@@ -99,6 +100,12 @@ impl Metrics {
         own.register("alerts", "Alerts sent, and alerts that failed at least once", alerts.clone());
         let hooks = Family::default();
         own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
+        let socket_errors = Family::default();
+        own.register(
+            "socket_errors",
+            "Errors of services' sockets, by name and by who asked for the connection",
+            socket_errors.clone(),
+        );
         let metrics = Self {
             registry,
             names: Mutex::default(),
@@ -113,6 +120,7 @@ impl Metrics {
             state,
             alerts,
             hooks,
+            socket_errors,
         };
         metrics.rename(names);
         metrics
@@ -186,11 +194,18 @@ impl Metrics {
                     self.hooks.get_or_create(&HookLabels { hook: hook.hook }).set(attached);
                 }
             }
+            Fact::SocketError(error, service) => {
+                let labels = SocketErrorLabels {
+                    service: self.name(*service),
+                    error: errno_name(error.errno),
+                    direction: error.direction.as_str(),
+                };
+                self.socket_errors.get_or_create(&labels).inc_by(error.count);
+            }
             Fact::AgentStart(_)
             | Fact::AgentReload(_)
             | Fact::AgentStop(_)
             | Fact::Listener(..)
-            | Fact::SocketError(..)
             | Fact::Retransmits(..)
             | Fact::AcceptQueue(..)
             | Fact::Suspension(..)

@@ -23,10 +23,14 @@ const CRATES: &[&str] = &[
 /// Line endings and the order of the file system do not change it.
 pub fn of_sources(root: &Path) -> Result<String> {
     let mut files = vec!["probe-ebpf/Cargo.toml".to_owned()];
-    let folder = root.join("probe-ebpf/src");
-    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let name = entry?.file_name().into_string().ok().context("a source file's name is not UTF-8")?;
-        files.push(format!("probe-ebpf/src/{name}"));
+    let mut folders = vec!["probe-ebpf/src".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root.join(&folder)).with_context(|| format!("cannot list {folder}"))? {
+            let entry = entry?;
+            let name = entry.file_name().into_string().ok().context("a source file's name is not UTF-8")?;
+            let path = format!("{folder}/{name}");
+            if entry.file_type()?.is_dir() { folders.push(path) } else { files.push(path) }
+        }
     }
     files.sort();
 

@@ -163,7 +163,7 @@ fn a_tracepoints_form_decides_which_arguments_are_read() {
         assert_eq!(resolved.globals["OFF_TASK_COMM"], probe_abi::ABSENT);
         // A hook says what it cannot do without, one that has no tracepoint says that.
         assert_eq!(resolved.unusable[&Hook::Exit], "this kernel has no field task_struct.group_leader");
-        assert!(resolved.unusable.contains_key(&Hook::Listen));
+        assert!(resolved.unusable.contains_key(&Hook::Socket));
         assert!(resolved.lacking[&Hook::Exit].contains(&"this kernel has no type upid".to_owned()));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Times are nanoseconds of `CLOCK_BOOTTIME`; ids are those of the initial namespaces.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::fact::OomScope;
+use crate::fact::{Direction, OomScope, Protocol, TcpState};
 
 /// Something the kernel saw happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,14 @@ pub enum Record {
     Exec(Exec),
     /// A TCP listener came or went.
     Listen(Listen),
+    /// A socket failed.
+    SocketError(SocketError),
+    /// A watched process has connected to a place it had not connected to before.
+    Connect(Connect),
+    /// A watched listener has no room for one more connection.
+    AcceptQueue(AcceptQueue),
+    /// A watched process was sent a signal that stops it.
+    Stop(Stop),
 }
 
 impl Record {
@@ -27,6 +35,10 @@ impl Record {
             Self::Oom(it) => it.at_ns,
             Self::Exec(it) => it.at_ns,
             Self::Listen(it) => it.at_ns,
+            Self::SocketError(it) => it.at_ns,
+            Self::Connect(it) => it.at_ns,
+            Self::AcceptQueue(it) => it.at_ns,
+            Self::Stop(it) => it.at_ns,
         }
     }
 }
@@ -215,4 +227,115 @@ pub struct Listen {
     pub cgroups: Cgroups,
     /// Name of its thread.
     pub comm: String,
+}
+
+/// The process that asked for a connection, or that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// Process id of the real parent.
+    pub parent_pid: u32,
+    /// When it started.
+    pub start_ns: u64,
+}
+
+/// A socket failed: for the first time in this way, or several times after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketError {
+    /// When; for several, when the last did.
+    pub at_ns: u64,
+    /// `sk_err`.
+    pub errno: u16,
+    /// For TCP, the change of state.
+    pub transition: Option<(TcpState, TcpState)>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Who asked for the connection.
+    pub direction: Direction,
+    /// Local address; IPv4 also where an IPv6 socket speaks it.
+    pub local: SocketAddr,
+    /// Remote address, likewise.
+    pub remote: SocketAddr,
+    /// Whose it is, where that is known.
+    pub owner: Option<Owner>,
+    /// Where the owner runs.
+    pub cgroups: Cgroups,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+    /// When the connection was asked for, where that is known.
+    pub since_ns: Option<u64>,
+    /// How many: 1 for the first.
+    pub count: u64,
+    /// What makes others the same, as the kernel side counts them.
+    pub(in crate::kernel) kind: [u64; 4],
+}
+
+/// A watched process has connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// When.
+    pub at_ns: u64,
+    /// Who.
+    pub owner: Owner,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// To where.
+    pub remote: SocketAddr,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+}
+
+/// A watched listener has no room for one more connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// When.
+    pub at_ns: u64,
+    /// Who listens.
+    pub owner: Owner,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// Local address.
+    pub local: SocketAddr,
+    /// Connections that wait to be accepted.
+    pub waiting: u32,
+    /// The backlog, which the kernel lets grow to one more.
+    pub backlog: u32,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+}
+
+/// A watched process was sent a signal that stops it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// When.
+    pub at_ns: u64,
+    /// Process id.
+    pub pid: u32,
+    /// When it started.
+    pub start_ns: u64,
+    /// The signal.
+    pub signal: Signal,
+}
+
+#[cfg(test)]
+impl SocketError {
+    /// A refused connection, asked for 50 µs before, for tests of what is made of it.
+    pub fn example() -> Self {
+        Self {
+            at_ns: 9_000_050_000,
+            errno: 111,
+            transition: Some((TcpState::SynSent, TcpState::Close)),
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            remote: SocketAddr::from(([127, 0, 0, 1], 80)),
+            owner: None,
+            cgroups: Cgroups::default(),
+            netns: None,
+            since_ns: Some(9_000_000_000),
+            count: 1,
+            kind: [0; 4],
+        }
+    }
 }

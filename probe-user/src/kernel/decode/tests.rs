@@ -1,12 +1,20 @@
 //! Golden bytes: every record spelled out field by field, so that neither side can move a field unnoticed.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use super::*;
+use crate::fact::{Direction, Protocol, TcpState};
 
 /// Appends values in order; what this builds is what the kernel side writes.
 #[derive(Default)]
 struct Wire(Vec<u8>);
 
 impl Wire {
+    fn u8(mut self, value: u8) -> Self {
+        self.0.push(value);
+        self
+    }
+
     fn u16(mut self, value: u16) -> Self {
         self.0.extend(value.to_ne_bytes());
         self
@@ -135,6 +143,185 @@ fn listen_bytes() -> Vec<u8> {
         .0
 }
 
+fn socket_error_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(5) // header.kind
+        .u32(112) // header.size
+        .u64(9_000) // header.at_ns
+        .u32(u32::from_ne_bytes([192, 0, 2, 7])) // key.addr[0..4]
+        .u32(0) // key.addr[4..8]
+        .u64(0) // key.addr[8..16]
+        .u32(4242) // key.owner
+        .u16(5432) // key.port
+        .u16(2) // key.family
+        .u16(111) // key.errno
+        .u16(6) // key.protocol
+        .u8(2) // key.from: SYN_SENT
+        .u8(7) // key.to: CLOSE
+        .u8(1) // key.direction: outbound
+        .u8(0) // key.pad
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u64(8_500) // since_ns
+        .u32(u32::from_ne_bytes([127, 0, 0, 1])) // local_addr[0..4]
+        .u32(0) // local_addr[4..8]
+        .u64(0) // local_addr[8..16]
+        .u32(4242) // tgid
+        .u32(4_026_531_840) // netns
+        .u16(50_000) // local_port
+        .u16(5432) // remote_port
+        .u32(1) // ppid
+        .0
+}
+
+fn connect_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(6) // header.kind
+        .u32(72) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(0) // peer.addr[0..8]
+        .u16(0) // peer.addr[8..10]
+        .u16(0xffff) // peer.addr[10..12]: IPv4, mapped
+        .u32(u32::from_ne_bytes([192, 0, 2, 7])) // peer.addr[12..16]
+        .u32(4242) // peer.tgid
+        .u16(5432) // peer.port
+        .u16(10) // peer.family
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(0) // cgroup_mem_v1
+        .u32(4_026_531_840) // netns
+        .u32(1) // ppid
+        .0
+}
+
+fn accept_queue_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(7) // header.kind
+        .u32(80) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u64(77) // cgroup_v2
+        .u64(55) // cgroup_mem_v1
+        .u64(0) // addr[0..8]
+        .u64(0) // addr[8..16]
+        .u32(4242) // tgid
+        .u32(129) // waiting
+        .u32(128) // backlog
+        .u32(4_026_531_840) // netns
+        .u16(10) // family
+        .u16(8080) // port
+        .u32(1) // ppid
+        .0
+}
+
+fn stop_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(8) // header.kind
+        .u32(96) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(1_000) // start_ns
+        .u32(4242) // tgid
+        .u32(0) // pad
+        .u64(9_000) // signal.at_ns
+        .u64(500) // signal.sender_start_ns
+        .u64(78) // signal.sender_cgroup_v2
+        .u32(19) // signal.signal
+        .u32(0) // signal.code
+        .u32(99) // signal.sender_tgid
+        .u32(1000) // signal.sender_uid
+        .u32(1) // signal.origin
+        .u32(0) // signal.pad
+        .text("kill", 16) // signal.sender_comm
+        .0
+}
+
+fn all() -> [Vec<u8>; 8] {
+    [
+        exit_bytes(),
+        oom_bytes(),
+        exec_bytes(),
+        listen_bytes(),
+        socket_error_bytes(),
+        connect_bytes(),
+        accept_queue_bytes(),
+        stop_bytes(),
+    ]
+}
+
+const WEB: Owner = Owner { pid: 4242, parent_pid: 1, start_ns: 1_000 };
+
+#[test]
+fn socket_error() {
+    let Ok(Record::SocketError(error)) = decode(&socket_error_bytes()) else { panic!("not an error") };
+    let expected = SocketError {
+        at_ns: 9_000,
+        errno: 111,
+        transition: Some((TcpState::SynSent, TcpState::Close)),
+        protocol: Protocol::Tcp,
+        direction: Direction::Outbound,
+        local: "127.0.0.1:50000".parse().unwrap(),
+        remote: "192.0.2.7:5432".parse().unwrap(),
+        owner: Some(WEB),
+        cgroups: Cgroups { v2: Some(77), memory_v1: None },
+        netns: Some(4_026_531_840),
+        since_ns: Some(8_500),
+        count: 1,
+        kind: error.kind,
+    };
+    assert_eq!(error, expected);
+    // What makes others the same is the key as it stands in the record.
+    let key: Vec<u8> = error.kind.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    assert_eq!(key, socket_error_bytes()[16..48]);
+
+    let mut bytes = socket_error_bytes();
+    bytes[46] = 2; // key.direction: inbound
+    bytes[44..46].fill(0); // key.from, key.to
+    bytes[42] = 17; // key.protocol: UDP
+    bytes[96..100].fill(0); // tgid
+    let Ok(Record::SocketError(error)) = decode(&bytes) else { panic!("not an error") };
+    assert_eq!((error.direction, error.protocol), (Direction::Inbound, Protocol::Udp));
+    assert_eq!((error.transition, error.owner), (None, None));
+    bytes[46] = 3;
+    assert_eq!(decode(&bytes), Err(DecodeError::Direction(3)));
+}
+
+#[test]
+fn connect() {
+    let Ok(Record::Connect(connect)) = decode(&connect_bytes()) else { panic!("not a connection") };
+    let cgroups = Cgroups { v2: Some(77), memory_v1: None };
+    // IPv4 over an IPv6 socket is IPv4.
+    let remote = "192.0.2.7:5432".parse().unwrap();
+    let expected = Connect { at_ns: 9_000, owner: WEB, cgroups, remote, netns: Some(4_026_531_840) };
+    assert_eq!(connect, expected);
+}
+
+#[test]
+fn accept_queue() {
+    let Ok(Record::AcceptQueue(queue)) = decode(&accept_queue_bytes()) else { panic!("not a queue") };
+    let expected = AcceptQueue {
+        at_ns: 9_000,
+        owner: WEB,
+        cgroups: Cgroups { v2: Some(77), memory_v1: Some(55) },
+        local: "[::]:8080".parse().unwrap(),
+        waiting: 129,
+        backlog: 128,
+        netns: Some(4_026_531_840),
+    };
+    assert_eq!(queue, expected);
+}
+
+#[test]
+fn stop() {
+    let Ok(Record::Stop(stop)) = decode(&stop_bytes()) else { panic!("not a stop") };
+    let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
+    let signal = Signal { at_ns: 9_000, number: 19, code: 0, sender: Some(sender) };
+    assert_eq!(stop, Stop { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
+    let mut bytes = stop_bytes();
+    bytes[56] = 0; // signal.signal
+    assert_eq!(decode(&bytes), Err(DecodeError::NoSignal));
+}
+
 #[test]
 fn exit() {
     let Ok(Record::Exit(exit)) = decode(&exit_bytes()) else { panic!("not an exit") };
@@ -257,7 +444,7 @@ fn listen() {
 
 #[test]
 fn every_truncation_is_an_error() {
-    for whole in [exit_bytes(), oom_bytes(), exec_bytes(), listen_bytes()] {
+    for whole in all() {
         for length in 0..whole.len() {
             assert!(decode(&whole[..length]).is_err(), "{length} of {} bytes", whole.len());
         }
@@ -271,7 +458,7 @@ fn every_truncation_is_an_error() {
 fn garbage_is_an_error_or_a_record_but_never_a_panic() {
     assert_eq!(decode(&[0xff; 152]), Err(DecodeError::Kind(u32::MAX)));
     let mut state = 1_u64;
-    for whole in [exit_bytes(), oom_bytes(), exec_bytes(), listen_bytes()] {
+    for whole in all() {
         for _ in 0..2_000 {
             let mut bytes = whole.clone();
             for _ in 0..4 {

@@ -55,3 +55,12 @@ pub struct AlertLabels {
 pub struct HookLabels {
     pub hook: &'static str,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SocketErrorLabels {
+    pub service: String,
+    /// The error's name, such as ECONNREFUSED.
+    pub error: String,
+    /// outbound or inbound.
+    pub direction: &'static str,
+}

@@ -38,6 +38,7 @@ fn facts_become_samples() {
         (r#"hostprobe_service_state{service="api",state="healthy"}"#, 0.0),
         (r#"hostprobe_service_state{service="web",state="starting"}"#, 1.0),
         (r#"hostprobe_alerts_total{receiver="http://127.0.0.1:9093",outcome="failed"}"#, 1.0),
+        (r#"hostprobe_socket_errors_total{service="api",error="ECONNREFUSED",direction="inbound"}"#, 3.0),
         (r#"hostprobe_hook_attached{hook="mark_victim"}"#, 0.0),
     ] {
         assert_eq!(samples.get(name), Some(&value), "{name} in {samples:#?}");

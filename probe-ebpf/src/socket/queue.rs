@@ -1,0 +1,73 @@
+//! A listener whose accept queue is full: its process does not keep up, or does nothing at all.
+//!
+//! The kernel drops what comes next without a dependable trace. But it does tell when a connection takes the last place.
+
+use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
+use probe_abi::{AcceptQueue, DropClass, KIND_ACCEPT_QUEUE};
+
+use super::{owner, port_key};
+use crate::{
+    field::{offsets, read},
+    ring::{self, URGENT},
+    watch,
+};
+
+offsets! {
+    /// `sock.sk_ack_backlog`
+    OFF_SOCK_ACK_BACKLOG;
+    /// `sock.sk_max_ack_backlog`
+    OFF_SOCK_MAX_ACK_BACKLOG;
+}
+
+/// A full queue is told at most this often, in nanoseconds.
+const INTERVAL_NS: u64 = 1_000_000_000;
+
+/// A connection from elsewhere is there, and waits to be accepted.
+#[inline(always)]
+pub fn accepted(socket: u64) {
+    let port = super::local_port(socket);
+    let key = port_key(socket, port);
+    let Some(listener) = owner::listener(&key) else { return };
+    // SAFETY: the lookup returned a valid entry; eviction may hand it to another listener, never unmap it.
+    let (owner, listening) = unsafe { ((*listener).owner, (*listener).socket) };
+    let waiting: u32 = read(listening, &OFF_SOCK_ACK_BACKLOG);
+    let backlog: u32 = read(listening, &OFF_SOCK_MAX_ACK_BACKLOG);
+    // As the kernel counts: one more than the backlog fits in.
+    if waiting <= backlog || !(owner.is_watched() || watch::port(&key)) {
+        return;
+    }
+    // SAFETY: as above; the helper has no preconditions.
+    unsafe {
+        let now = bpf_ktime_get_boot_ns();
+        if now.wrapping_sub((*listener).full_ns) < INTERVAL_NS {
+            return;
+        }
+        (*listener).full_ns = now;
+    }
+    if !ring::half_free(&URGENT) {
+        ring::count_drop(DropClass::AcceptQueue);
+        return;
+    }
+    let Some(mut entry) = URGENT.reserve::<AcceptQueue>(0) else {
+        ring::count_drop(DropClass::AcceptQueue);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let family = super::family(listening);
+    // SAFETY: the reservation is the size of an `AcceptQueue`; every field is written.
+    unsafe {
+        ring::write_header(record, KIND_ACCEPT_QUEUE);
+        (*record).start_ns = owner.start_ns;
+        (*record).cgroup_v2 = owner.cgroup_v2;
+        (*record).cgroup_mem_v1 = owner.cgroup_mem_v1;
+        super::write_local(&raw mut (*record).addr, listening, family);
+        (*record).tgid = owner.tgid;
+        (*record).waiting = waiting;
+        (*record).backlog = backlog;
+        (*record).netns = key.netns;
+        (*record).family = family;
+        (*record).port = port;
+        (*record).ppid = owner.ppid;
+    }
+    entry.submit(ring::WAKE);
+}

@@ -1,0 +1,167 @@
+//! What the kernel tells of sockets, on its way to the stream and to the engine.
+
+mod recent;
+
+use std::{
+    collections::{HashSet, VecDeque},
+    net::SocketAddr,
+};
+
+use recent::Recent;
+
+use tokio::task::spawn_blocking;
+
+use super::{Daemon, hands::Outcome};
+use crate::{
+    clock::Timestamp,
+    engine::Observation,
+    fact::{Direction, Fact, Peer, ProcessKey, ServiceId, SocketError},
+    host::{Outbound, ProcReader},
+    kernel::{AcceptQueue, Connect, SocketError as SocketErrorRecord, Stop, WatchedPort},
+};
+
+/// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its
+/// process takes a while.
+const UNPLACED: usize = 64;
+
+/// What was learned of who connects to whom.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    learned: HashSet<(ServiceId, ServiceId)>,
+    unplaced: VecDeque<(ServiceId, SocketAddr, Option<u32>)>,
+    recent: Recent,
+}
+
+impl Daemon {
+    /// Has the kernel side tell of errors on the ports that services are expected to listen on, and may listen on
+    /// already.
+    pub(super) fn watch_expected_ports(&mut self, reader: &ProcReader) {
+        let ports = self.enricher.members.expected_ports();
+        self.watch_ports(reader.netns(std::process::id()), &ports.into_iter().collect::<Vec<_>>());
+    }
+
+    /// An error of a socket.
+    pub(super) fn take_socket_error(&mut self, record: &SocketErrorRecord) {
+        if let Some((error, service)) = self.enricher.socket_error(record) {
+            if error.direction == Direction::Outbound {
+                // Who is refused depends on it no less than who is served, and it is now that it matters.
+                self.learn(service, error.remote, record.netns);
+            }
+            if let Some(error) = self.sockets.recent.admit(service, error, Timestamp::now()) {
+                self.say_socket_error(error, service);
+            }
+        }
+    }
+
+    /// A process has connected.
+    pub(super) fn take_connect(&mut self, record: &Connect) {
+        if let Some(client) = self.enricher.client(record) {
+            self.learn(client, record.remote, record.netns);
+        }
+    }
+
+    /// A listener has no room for more.
+    pub(super) fn take_accept_queue(&mut self, record: &AcceptQueue) {
+        if let Some((queue, service)) = self.enricher.accept_queue(record) {
+            let event = self.desk.say(Fact::AcceptQueue(queue, service), queue.at);
+            self.observe(Observation::AcceptQueue(queue, service, event));
+        }
+    }
+
+    /// A main process is stopped.
+    pub(super) fn take_stop(&mut self, record: &Stop) {
+        let (stop, services) = self.enricher.stop(record);
+        for service in services {
+            let event = self.desk.say(Fact::Suspension(stop.clone(), service), stop.at);
+            self.observe(Observation::Suspended(stop.clone(), service, event));
+        }
+    }
+
+    /// The connections of a service's processes that are older than the daemon.
+    pub(super) fn take_connections(&mut self, client: ServiceId, connections: Outbound) {
+        for remote in connections.remotes {
+            self.learn(client, remote, connections.netns);
+        }
+    }
+
+    /// What the kernel side has only counted: repeated errors, and segments sent again.
+    pub(super) fn sum_up_sockets(&mut self) {
+        let now = Timestamp::now();
+        let Some(kernel) = &mut self.kernel else { return };
+        let (errors, retransmits) =
+            (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
+        for record in errors {
+            self.take_socket_error(&record);
+        }
+        for (error, service) in self.sockets.recent.due(now) {
+            self.say_socket_error(error, service);
+        }
+        for record in retransmits {
+            if let Some((again, service)) = self.enricher.retransmits(&record, now) {
+                let event = self.desk.say(Fact::Retransmits(again.clone(), service), now);
+                self.observe(Observation::Retransmits(again, service, event));
+            }
+        }
+        for (client, remote, netns) in std::mem::take(&mut self.sockets.unplaced) {
+            self.learn(client, remote, netns);
+        }
+    }
+
+    /// Looks at the sockets of a process that is older than the daemon: at its listeners now, at its connections on a
+    /// thread of their own.
+    pub(super) fn take_stock_of_sockets(&mut self, service: ServiceId, main: ProcessKey, ports: &[u16]) {
+        for &port in ports {
+            self.enricher.members.serves(service, port);
+        }
+        let reader = self.enricher.reader().clone();
+        self.watch_ports(reader.netns(main.pid), ports);
+        let outcomes = self.hands.outcomes.clone();
+        spawn_blocking(move || {
+            let connections = reader.outbound_of(&reader.families().of(main.pid));
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.blocking_send(Outcome::Connections(service, connections));
+        });
+    }
+
+    fn watch_ports(&mut self, netns: Option<u32>, ports: &[u16]) {
+        let Some(kernel) = &mut self.kernel else { return };
+        for &port in ports {
+            let port = WatchedPort { netns: netns.unwrap_or_default(), port };
+            if let Err(error) = kernel.watch_port(port) {
+                tracing::warn!(%error, "errors of its connections are not told until it listens anew");
+            }
+        }
+    }
+
+    fn say_socket_error(&mut self, error: SocketError, service: ServiceId) {
+        let event = self.desk.say(Fact::SocketError(error.clone(), service), error.at);
+        self.observe(Observation::SocketError(error, service, event));
+    }
+
+    /// Learns from a connection which service depends on which, once for each two.
+    fn learn(&mut self, client: ServiceId, remote: SocketAddr, netns: Option<u32>) {
+        match self.enricher.peer(remote, netns) {
+            Peer::Service(server) if server != client => {
+                if self.sockets.learned.insert((client, server)) {
+                    let fact = Fact::Dependency(client, server, remote.port());
+                    self.desk.say(fact, Timestamp::now());
+                    self.observe(Observation::Connected { client, server });
+                }
+            }
+            Peer::Local => self.sockets.keep((client, remote, netns)),
+            Peer::Service(_) | Peer::Remote => {}
+        }
+    }
+}
+
+impl Sockets {
+    /// Keeps a connection in mind; of too many, the oldest is forgotten.
+    fn keep(&mut self, connection: (ServiceId, SocketAddr, Option<u32>)) {
+        if !self.unplaced.contains(&connection) {
+            self.unplaced.push_back(connection);
+        }
+        if self.unplaced.len() > UNPLACED {
+            self.unplaced.pop_front();
+        }
+    }
+}

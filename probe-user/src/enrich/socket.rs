@@ -1,0 +1,171 @@
+//! Whose sockets they are, and what is at their other ends.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use super::Enricher;
+use crate::{
+    clock::Timestamp,
+    fact::{
+        AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Source, Suspension,
+    },
+    host::ProcReader,
+    kernel::{self, Cgroups, Owner},
+};
+
+/// How long the host's addresses are taken to stay the same.
+const ADDRESSES_STAY: Duration = Duration::from_secs(60);
+
+/// What is known of this host's place in the network.
+#[derive(Debug)]
+pub struct Place {
+    netns: Option<u32>,
+    addresses: BTreeSet<IpAddr>,
+    read: Timestamp,
+}
+
+impl Place {
+    pub(super) fn new(reader: &ProcReader) -> Self {
+        let netns = reader.netns(std::process::id());
+        Self { netns, addresses: reader.addresses(), read: Timestamp::now() }
+    }
+
+    /// Whether a network namespace is the daemon's own; one that is not known is taken for it.
+    fn is_own(&self, netns: Option<u32>) -> bool {
+        netns.is_none_or(|netns| self.netns.is_none_or(|own| own == netns))
+    }
+}
+
+impl Enricher {
+    /// An error of a socket, and whose it is; None if that is no service.
+    pub fn socket_error(&mut self, record: &kernel::SocketError) -> Option<(SocketError, ServiceId)> {
+        let (service, process) = match self.owned_by(record.owner, &record.cgroups) {
+            Some(service) => (service, record.owner.map(|owner| key(&owner))),
+            None if record.direction == Direction::Inbound => {
+                (self.served_by(record.local.port(), record.netns)?, None)
+            }
+            None => return None,
+        };
+        let at = Timestamp::from_nanos(record.at_ns);
+        // Of several, the last came of another connection than the first.
+        let since = record.since_ns.filter(|_| record.count == 1);
+        let error = SocketError {
+            at,
+            source: Source::Ebpf,
+            errno: record.errno,
+            transition: record.transition,
+            protocol: record.protocol,
+            direction: record.direction,
+            local: record.local,
+            remote: record.remote,
+            peer: match record.direction {
+                Direction::Outbound => self.peer(record.remote, record.netns),
+                // The port of a client says nothing of who it is.
+                Direction::Inbound if self.is_here(record.remote.ip(), record.netns) => Peer::Local,
+                Direction::Inbound => Peer::Remote,
+            },
+            process,
+            count: record.count,
+            age: since.map(|since| at.since(Timestamp::from_nanos(since))),
+        };
+        Some((error, service))
+    }
+
+    /// Segments that were sent again, and whose they are; None if no service's.
+    pub fn retransmits(
+        &mut self,
+        record: &kernel::Retransmits,
+        at: Timestamp,
+    ) -> Option<(Retransmits, ServiceId)> {
+        let service = self.owned_by(Some(record.owner), &record.cgroups)?;
+        let peer = self.peer(record.remote, None);
+        let (remote, count) = (record.remote, record.count);
+        Some((Retransmits { at, source: Source::Ebpf, remote, peer, count }, service))
+    }
+
+    /// A full accept queue, and whose it is; None if no service's.
+    pub fn accept_queue(&self, record: &kernel::AcceptQueue) -> Option<(AcceptQueue, ServiceId)> {
+        let by_port = || self.served_by(record.local.port(), record.netns);
+        let service = self.owned_by(Some(record.owner), &record.cgroups).or_else(by_port)?;
+        let queue = AcceptQueue {
+            at: Timestamp::from_nanos(record.at_ns),
+            source: Source::Ebpf,
+            address: record.local.ip(),
+            port: record.local.port(),
+            waiting: record.waiting,
+            backlog: record.backlog,
+        };
+        Some((queue, service))
+    }
+
+    /// The stop of a process, and the services whose main process it is.
+    pub fn stop(&self, record: &kernel::Stop) -> (Suspension, Vec<ServiceId>) {
+        let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let stop = Suspension {
+            at: Timestamp::from_nanos(record.at_ns),
+            process,
+            signal: u8::try_from(record.signal.number).unwrap_or_default(),
+            sender: Some(self.sender(&record.signal, record.pid)),
+        };
+        (stop, self.members.services_of(process))
+    }
+
+    /// The service whose process has connected; None if it is no service's.
+    pub fn client(&self, record: &kernel::Connect) -> Option<ServiceId> {
+        self.owned_by(Some(record.owner), &record.cgroups)
+    }
+
+    /// What is at a server's address, as seen from a network namespace; None stands for the daemon's own.
+    ///
+    /// What is elsewhere is known by the addresses that probes have in numbers: a name may stand for many.
+    pub fn peer(&mut self, remote: SocketAddr, netns: Option<u32>) -> Peer {
+        if !self.is_here(remote.ip(), netns) {
+            return self.members.elsewhere(remote).map_or(Peer::Remote, Peer::Service);
+        }
+        // The loopback of another namespace leads to nothing that is known by its port here.
+        let netns = netns.filter(|_| remote.ip().is_loopback());
+        let service = self.served_by(remote.port(), netns);
+        service.map_or(Peer::Local, Peer::Service)
+    }
+
+    /// Whether an address, as seen from a network namespace, is on this host.
+    fn is_here(&mut self, address: IpAddr, netns: Option<u32>) -> bool {
+        if address.is_loopback() {
+            return true;
+        }
+        let now = Timestamp::now();
+        if now.since(self.place.read) > ADDRESSES_STAY {
+            self.place.addresses = self.reader.addresses();
+            self.place.read = now;
+        }
+        // An unspecified address is the host itself to who connects to it.
+        self.place.addresses.contains(&address) || (address.is_unspecified() && self.place.is_own(netns))
+    }
+
+    /// The service whose port it is, in a network namespace. Who listens need not be who serves: the init process
+    /// listens for services that are started on demand.
+    fn served_by(&self, port: u16, netns: Option<u32>) -> Option<ServiceId> {
+        self.place.is_own(netns).then(|| self.members.serving(port)).flatten()
+    }
+
+    /// The service that the owner of a socket belongs to; the daemon's own sockets are nobody's.
+    fn owned_by(&self, owner: Option<Owner>, cgroups: &Cgroups) -> Option<ServiceId> {
+        let nobody = Owner { pid: 0, parent_pid: 0, start_ns: 0 };
+        let owner = owner.unwrap_or(nobody);
+        if owner.pid == std::process::id() {
+            return None;
+        }
+        let member = self.members.of(key(&owner), owner.parent_pid, cgroups, &self.table);
+        member.map(|member| member.service)
+    }
+}
+
+fn key(owner: &Owner) -> ProcessKey {
+    ProcessKey::new(owner.pid, Timestamp::from_nanos(owner.start_ns))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,94 @@
+//! The connections that processes have asked for and still have.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    path::Path,
+};
+
+use super::ProcReader;
+use crate::fact::TcpState;
+
+/// Where a service's processes are connected to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// Inode of the network namespace of its main process.
+    pub netns: Option<u32>,
+    /// The other ends.
+    pub remotes: BTreeSet<SocketAddr>,
+}
+
+impl ProcReader {
+    /// Where these processes are connected to, in the network namespace of the first: what they have asked for
+    /// themselves, not what they have accepted.
+    pub fn outbound_of(&self, pids: &[u32]) -> Outbound {
+        let Some(&main) = pids.first() else { return Outbound::default() };
+        let sockets = self.outbound(&self.folder(main).join("net"));
+        let mut remotes = BTreeSet::new();
+        for &pid in pids {
+            remotes
+                .extend(self.socket_inodes(pid).into_iter().filter_map(|inode| sockets.get(&inode).copied()));
+        }
+        Outbound { netns: self.netns(main), remotes }
+    }
+
+    /// The other ends of established sockets, by inode number; of those on a port that somebody listens on, the
+    /// other end has asked.
+    fn outbound(&self, net: &Path) -> HashMap<u64, SocketAddr> {
+        let of_interest = [TcpState::Listen, TcpState::Established];
+        // A process that vanishes meanwhile has no connections.
+        let sockets = self.connections(net, |it| of_interest.contains(&it.state)).unwrap_or_default();
+        let listening: BTreeSet<u16> =
+            sockets.iter().filter(|it| it.state == TcpState::Listen).map(|it| it.local.port()).collect();
+        let asked = |it: &&super::connection::Connection| {
+            it.state == TcpState::Established && !listening.contains(&it.local.port())
+        };
+        sockets.iter().filter(asked).map(|it| (it.inode, it.remote)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    fn table(local: &str, remote: &str, state: &str, inode: u64) -> String {
+        format!(
+            "   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+        )
+    }
+
+    #[test]
+    fn what_was_asked_for_is_told_from_what_was_accepted() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "web", "/web");
+        host.process(11, 10, "web", "/web");
+        host.fd(10, 3, "socket:[1]");
+        host.fd(10, 4, "socket:[2]");
+        host.fd(11, 5, "socket:[3]");
+        host.fd(11, 6, "socket:[9]");
+        let v4 = [
+            table("00000000:1F90", "00000000:0000", "0A", 1),
+            table("0100007F:1F90", "0100007F:C350", "01", 2),
+            table("0100007F:C351", "0100007F:18EB", "01", 3),
+            table("0100007F:C352", "0100007F:18EC", "06", 9),
+            "garbage\n".to_owned(),
+        ];
+        host.write("proc/10/net/tcp", v4.concat().as_bytes());
+        let found = host.reader().outbound_of(&[10, 11, 999]);
+        assert_eq!(found.remotes, BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));
+        assert_eq!(host.reader().outbound_of(&[]), Outbound::default());
+    }
+
+    #[test]
+    fn connections_over_an_ipv6_socket_have_plain_addresses() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "web", "/web");
+        host.fd(10, 3, "socket:[3]");
+        let mapped =
+            table("0000000000000000FFFF00000100007F:C351", "0000000000000000FFFF00000100007F:18EB", "01", 3);
+        host.write("proc/10/net/tcp6", mapped.as_bytes());
+        let found = host.reader().outbound_of(&[10]);
+        assert_eq!(found.remotes, BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));
+    }
+}
