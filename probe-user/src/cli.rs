@@ -1,5 +1,6 @@
 //! The commands a person gives, and what they answer.
 
+mod replay;
 mod run;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
@@ -33,6 +34,8 @@ enum Command {
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
+    /// Decide anew on what a recorded event stream shows, and say what would differ
+    Replay(replay::Args),
     /// Print a configuration for what listens on this host
     Discover,
     /// Print the JSON Schema of the event stream
@@ -47,6 +50,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check { config } => check(&config),
+        Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),
         Command::Schema => print(&format!("{:#}\n", emit::schema())),
         Command::SelfTestChild => ExitCode::from(self_test::EXIT_CODE),

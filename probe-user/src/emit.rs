@@ -20,6 +20,7 @@ pub use file::{EventFile, Rotation};
 pub use origin::{Name, Names, Origin};
 pub use redact::redact;
 pub use render::MAX_LINE;
+pub(crate) use render::detail;
 pub use schema::schema;
 pub use sink::{Destination, QueueLimits, Sink};
 pub use stdout::Descriptor;
@@ -167,6 +168,15 @@ impl Emitter {
 /// An incident as the stream shows it, for those who tell of it elsewhere.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
     render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
+}
+
+/// The word of one of the stream's closed vocabularies, such as a verdict's.
+pub fn word(word: &impl serde::Serialize) -> String {
+    match serde_json::to_value(word) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]

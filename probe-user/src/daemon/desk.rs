@@ -8,8 +8,9 @@ use crate::{
     clock::Timestamp,
     config::Config,
     emit::Emitter,
-    engine::{Effect, Engine, Outbox},
+    engine::{Effect, Engine, Observation, Outbox},
     fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport},
+    replay::recorder::Recorder,
     serve::{Counters, Metrics, ServiceView, View},
 };
 
@@ -20,6 +21,7 @@ pub struct Desk {
     views: watch::Sender<Arc<View>>,
     coverage: Vec<HookCoverage>,
     effects: VecDeque<Effect>,
+    recorder: Recorder,
     counters: Counters,
     ready: bool,
     /// Something that onlookers see has changed.
@@ -39,13 +41,15 @@ impl Outbox for Desk {
 impl Desk {
     /// An empty desk; `views` is where onlookers look.
     pub(super) fn new(
+        config: &Config,
         emitter: Emitter,
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(emitter.names().clone()));
         let (effects, counters) = (VecDeque::new(), Counters::default());
-        Self { emitter, metrics, views, coverage, effects, counters, ready: false, changed: true }
+        let recorder = Recorder::new(&config.services);
+        Self { emitter, metrics, views, coverage, effects, recorder, counters, ready: false, changed: true }
     }
 
     /// Says a fact.
@@ -75,10 +79,19 @@ impl Desk {
             | Fact::Unit(..)
             | Fact::Probe(..)
             | Fact::Alert(_)
+            | Fact::Observed(_)
             | Fact::Loss { .. } => {}
         }
         self.metrics.observe(&fact);
+        self.recorder.said(&fact, at);
         self.emitter.emit(&fact, at)
+    }
+
+    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
+        if self.recorder.wants(now, observation) {
+            self.say(Fact::Observed(Some(Box::new(observation.clone()))), now);
+        }
     }
 
     /// Counts a probe's result, told or not.

@@ -28,10 +28,11 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink, SinkError},
     engine::Engine,
     enrich::{Enricher, Members},
-    fact::{AgentReady, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
+    fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
     host::{ProcReader, ReadError},
     kernel::{Hook, Kernel, KernelError, Options},
     probe::{Clients, Prober},
+    replay,
     serve::{self, Metrics, View},
 };
 
@@ -106,9 +107,17 @@ impl Daemon {
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut desk = Desk::new(emitter, coverage.clone(), views);
-        let file = options.config_file.as_ref().map(|file| file.display().to_string());
-        desk.say(Fact::AgentStart(file), Timestamp::now());
+        let mut desk = Desk::new(&config, emitter, coverage.clone(), views);
+        let start = AgentStart {
+            config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
+            start: Timestamp::now(),
+            observe: options.observe,
+            digest: replay::portable::digest(&config.services),
+            services: config.services.iter().map(|service| service.name.clone()).collect(),
+        };
+        let engine = Engine::new(&config.services, options.observe, start.start);
+        let at = start.start;
+        desk.say(Fact::AgentStart(start), at);
         let mut records = Vec::new();
         let self_test = match &mut kernel {
             Some(kernel) => self_test::run(kernel, &mut records).await,
@@ -117,7 +126,6 @@ impl Daemon {
 
         let reader = ProcReader::new("/")?;
         let enricher = Enricher::new(reader.clone(), members(&config))?;
-        let engine = Engine::new(&config.services, options.observe, Timestamp::now());
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
         let (outcomes, outcomes_inbox) = mpsc::channel(QUEUE);

@@ -1,6 +1,7 @@
 //! Turns facts into the stream's objects.
 
 mod incident;
+mod observation;
 mod process;
 mod socket;
 mod watch;
@@ -50,7 +51,7 @@ impl Renderer<'_> {
     pub fn record(&self, fact: &Fact, at: Timestamp, id: EventId) -> Record {
         let mut record = self.frame(Action::of(fact), own_time(fact).unwrap_or(at), id);
         match fact {
-            Fact::AgentStart(file) => self.agent_start(&mut record, file.as_deref()),
+            Fact::AgentStart(start) => self.agent_start(&mut record, start),
             Fact::AgentReady(ready) => self.agent_ready(&mut record, ready),
             Fact::AgentReload(refused) => self.agent_reload(&mut record, refused.as_deref()),
             Fact::AgentStop(reason) => self.agent_stop(&mut record, reason),
@@ -70,6 +71,7 @@ impl Renderer<'_> {
             Fact::Incident(phase, incident) => self.incident_event(&mut record, *phase, incident),
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
+            Fact::Observed(seen) => self.observed(&mut record, seen.as_deref(), at),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
         record.message = self.text(&record.message, room::MESSAGE);
@@ -117,6 +119,8 @@ impl Renderer<'_> {
             coverage: None,
             self_test: None,
             watching: None,
+            engine: None,
+            observation: None,
             file: None,
             error: None,
         }
@@ -178,6 +182,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         | Fact::Incident(..)
         | Fact::Restart(_)
         | Fact::Alert(_)
+        | Fact::Observed(_)
         | Fact::Loss { .. } => None,
     }
 }
@@ -185,6 +190,11 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
 /// A moment as events write it: RFC 3339, UTC, always nine digits of a second.
 pub(crate) fn wall(at: Timestamp) -> String {
     format!("{:.9}", at.to_wall())
+}
+
+/// A sentence of others as events show it.
+pub(crate) fn detail(text: &str) -> String {
+    clipped(&redact(text), room::DETAIL)
 }
 
 /// Milliseconds, to the microsecond.
