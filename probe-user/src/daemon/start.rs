@@ -1,7 +1,12 @@
 //! Puts the daemon together, in the order that leaves no gap: the kernel is listened to first, then the host
 //! is looked at, then services are started and probed.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -33,7 +38,7 @@ use crate::{
     kernel::{Hook, Kernel, KernelError, Options},
     probe::{Clients, Prober},
     replay,
-    serve::{self, Metrics, View},
+    serve::{self, Shown},
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -134,7 +139,14 @@ impl Daemon {
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        let page = show(config.http, origin.clone(), view, desk.metrics()).await;
+        let shown = Shown {
+            origin: Arc::new(origin.clone()),
+            view,
+            metrics: desk.metrics(),
+            history: desk.history(),
+        };
+        control(config.control.as_deref(), &shown);
+        let page = show(config.http, shown).await;
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
@@ -294,21 +306,14 @@ fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<Hoo
 
 /// Serves health and metrics, and returns the address for people. Where it cannot listen, the daemon goes on
 /// without: watching matters more than being watched.
-async fn show(
-    address: Option<SocketAddr>,
-    origin: Origin,
-    view: watch::Receiver<Arc<View>>,
-    metrics: Arc<Metrics>,
-) -> Option<String> {
+async fn show(address: Option<SocketAddr>, shown: Shown) -> Option<String> {
     let address = address?;
     match serve::bind(address).await {
         Ok(listener) => {
             let page = format!("http://{}/", listener.local_addr().unwrap_or(address));
             tracing::info!("health and metrics are at {page}");
             tokio::spawn(async move {
-                if let Err(error) =
-                    serve::serve(listener, origin, view, metrics, std::future::pending()).await
-                {
+                if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
                     tracing::error!(%error, "health and metrics are no longer served");
                 }
             });
@@ -318,6 +323,17 @@ async fn show(
             tracing::error!("health and metrics are not served: {error}");
             None
         }
+    }
+}
+
+/// Answers at the control socket. Where there can be none, the daemon goes on without.
+fn control(path: Option<&Path>, shown: &Shown) {
+    match path.map(serve::control::open) {
+        None => {}
+        Some(Ok(socket)) => {
+            tokio::spawn(serve::control::serve(socket, shown.clone()));
+        }
+        Some(Err(error)) => tracing::warn!("`hostprobe status` cannot ask this daemon: {error}"),
     }
 }
 
