@@ -38,6 +38,12 @@ fn an_empty_file_is_valid() {
     assert_eq!(config.http, Some("127.0.0.1:9464".parse().unwrap()));
     assert!(config.services.is_empty() && config.warnings.is_empty());
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
+    assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/control.sock")));
+    assert_eq!(parse("[control]\nsocket = \"\"").unwrap().control, None);
+    refused(
+        "[control]\nsocket = \"run.sock\"",
+        &["2:10: found \"run.sock\"; expected the absolute path of a socket, or \"\" for none"],
+    );
 }
 
 #[test]
@@ -75,6 +81,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(weather.probes[0].interval.as_secs(), 10);
     assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
 
+    assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);
