@@ -186,7 +186,7 @@ fn a_running_daemon_tells_what_it_knows() {
     ];
     let places: Vec<usize> = order.iter().map(|words| position(words)).collect();
     assert!(places.is_sorted(), "{story}");
-    let evidence = story.lines().find(|line| line.contains(" * ")).expect("evidence");
+    let evidence = story.lines().find(|line| line.contains(" ms * ")).expect("evidence");
     assert!(evidence.contains("was killed by SIGKILL from"), "{story}");
     let listed: Value = serde_json::from_str(&ends_with(&ask(&["incidents", "--json"]), 0)).expect("JSON");
     assert_eq!((&listed[0]["open"], &listed[0]["verdict"]), (&false.into(), &"killed".into()));
@@ -200,7 +200,8 @@ fn what_is_held_is_shown_with_its_reason() {
         return;
     }
     let service = Supervised::new();
-    let other = "[[service]]\nname = \"web\"\nremote = true\ndepends_on = [\"NAME\"]\n[[service.probe]]\ntcp = \"127.0.0.1:1\"\n";
+    let other =
+        "[[service]]\nname = \"web\"\ndepends_on = [\"NAME\"]\n[[service.probe]]\ntcp = \"127.0.0.1:1\"\n";
     let config =
         service.config("[service.restart]\nenabled = false\n") + &other.replace("NAME", &service.name);
     let daemon = Daemon::start(&config, &[]);

@@ -94,7 +94,7 @@ pub struct Explanation {
     pub until: Option<String>,
     /// The incident as it stands.
     pub incident: Incident,
-    /// What happened, in the order of time.
+    /// What happened, in the order of the stream.
     pub timeline: Vec<Entry>,
     /// Events in the middle that were not kept.
     pub left_out: u64,
@@ -218,7 +218,7 @@ impl History {
         };
         for id in incident.evidence.iter().flatten() {
             if story.evidence.len() < EVENTS && !story.evidence.iter().any(|known| known.id == *id) {
-                let sequence = id.rsplit('-').next().and_then(|number| number.parse::<u64>().ok());
+                let sequence = sequence(id);
                 let found = recent.iter().rev().find(|(at, entry)| Some(*at) == sequence && entry.id == *id);
                 story.evidence.extend(found.map(|(_, entry)| Entry { evidence: true, ..entry.clone() }));
             }
@@ -313,7 +313,8 @@ impl Story {
                 entry.after_ms = (at.duration_since(since).as_micros() as f64) / 1000.0;
             }
         }
-        timeline.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
+        // Events of one moment are stamped a few microseconds apart; their numbers are in the order of what happened.
+        timeline.sort_by_key(|entry| sequence(&entry.id));
         let at_hand = |id: &&String| !self.evidence.iter().any(|entry| entry.id == **id);
         Explanation {
             service: self.service.clone(),
@@ -325,6 +326,11 @@ impl Story {
             missing: self.incident.evidence.iter().flatten().filter(at_hand).cloned().collect(),
         }
     }
+}
+
+/// An event's place in its stream, which its id ends with.
+fn sequence(id: &str) -> Option<u64> {
+    id.rsplit('-').next()?.parse().ok()
 }
 
 fn entry(record: Record) -> Entry {
