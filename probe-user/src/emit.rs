@@ -19,7 +19,7 @@ use std::{io, path::PathBuf, time::Duration};
 pub use file::{EventFile, Rotation};
 pub use origin::{Name, Names, Origin};
 pub use redact::redact;
-pub use render::MAX_LINE;
+pub use render::{MAX_LINE, MAX_SERVICES};
 pub(crate) use render::{detail, wall};
 pub use schema::schema;
 pub use sink::{Destination, QueueLimits, Sink};

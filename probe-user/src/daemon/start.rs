@@ -145,7 +145,7 @@ impl Daemon {
             metrics: desk.metrics(),
             history: desk.history(),
         };
-        control(config.control.as_deref(), &shown);
+        control(config.control.as_deref(), &shown).await;
         let page = show(config.http, shown).await;
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
@@ -327,13 +327,13 @@ async fn show(address: Option<SocketAddr>, shown: Shown) -> Option<String> {
 }
 
 /// Answers at the control socket. Where there can be none, the daemon goes on without.
-fn control(path: Option<&Path>, shown: &Shown) {
-    match path.map(serve::control::open) {
-        None => {}
-        Some(Ok(socket)) => {
+async fn control(path: Option<&Path>, shown: &Shown) {
+    let Some(path) = path else { return };
+    match serve::control::open(path).await {
+        Ok(socket) => {
             tokio::spawn(serve::control::serve(socket, shown.clone()));
         }
-        Some(Err(error)) => tracing::warn!("`hostprobe status` cannot ask this daemon: {error}"),
+        Err(error) => tracing::warn!("`hostprobe status` cannot ask this daemon: {error}"),
     }
 }
 

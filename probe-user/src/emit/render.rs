@@ -23,6 +23,9 @@ use crate::{
 /// The longest line, newline included, in bytes.
 pub const MAX_LINE: usize = 32 * 1024;
 
+/// The most services that the daemon's start names.
+pub const MAX_SERVICES: usize = 256;
+
 /// The longest texts, in bytes.
 mod room {
     pub const COMMAND_LINE: usize = 4096;

@@ -7,7 +7,7 @@ use std::{
     fs, io,
     os::unix::{
         fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::{UnixListener as StdListener, UnixStream as StdStream},
+        net::UnixListener as StdListener,
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -129,7 +129,7 @@ pub struct ControlSocket {
 
 /// Makes the socket, for its owner only, and its folder where that alone is missing. The socket that a dead daemon
 /// left is replaced, that of a living one is not. Needs a Tokio runtime.
-pub fn open(path: &Path) -> Result<ControlSocket, ControlError> {
+pub async fn open(path: &Path) -> Result<ControlSocket, ControlError> {
     let other = |source| ControlError::Other { path: path.to_owned(), source };
     if let Some(folder) = path.parent()
         && !folder.exists()
@@ -141,11 +141,15 @@ pub fn open(path: &Path) -> Result<ControlSocket, ControlError> {
             if !fs::symlink_metadata(path).map_err(other)?.file_type().is_socket() {
                 return Err(ControlError::NotASocket { path: path.to_owned() });
             }
-            match StdStream::connect(path) {
+            match UnixStream::connect(path).await {
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
                     fs::remove_file(path).and_then(|()| StdListener::bind(path)).map_err(other)?
                 }
                 Ok(_) => return Err(ControlError::InUse { path: path.to_owned() }),
+                // So many wait to be let in that there is no room for one more.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(ControlError::InUse { path: path.to_owned() });
+                }
                 Err(error) => return Err(other(error)),
             }
         }

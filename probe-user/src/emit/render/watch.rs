@@ -1,6 +1,6 @@
 //! Events about the daemon itself, and about what it finds by asking: probes, units, states, losses.
 
-use super::{Renderer, counted, millis, room, spoken};
+use super::{MAX_SERVICES, Renderer, counted, millis, room, spoken};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
@@ -16,7 +16,7 @@ impl Renderer<'_> {
             start_ns: start.start.as_nanos(),
             observe: start.observe,
             digest: start.digest.clone(),
-            services: start.services.iter().take(self.fit(4 * room::ITEMS)).cloned().collect(),
+            services: start.services.iter().take(self.fit(MAX_SERVICES)).cloned().collect(),
         });
         record.file = file.map(|path| wire::File { path: self.text(path, room::PATH) });
         record.message = match file {

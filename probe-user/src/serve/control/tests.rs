@@ -42,7 +42,7 @@ async fn ask(path: &Path, request: &[u8]) -> Answer {
 #[tokio::test]
 async fn a_question_is_answered_in_one_line() {
     let (_folder, path) = folder();
-    let socket = open(&path).unwrap();
+    let socket = open(&path).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let server = tokio::spawn(serve(socket, shown()));
     let Answer::Status(status) = ask(&path, b"{\"command\":\"status\"}\n").await else { panic!("a status") };
@@ -65,7 +65,7 @@ async fn a_question_is_answered_in_one_line() {
 #[tokio::test(start_paused = true)]
 async fn idle_clients_do_not_keep_others_out_for_long() {
     let (_folder, path) = folder();
-    tokio::spawn(serve(open(&path).unwrap(), shown()));
+    tokio::spawn(serve(open(&path).await.unwrap(), shown()));
     let idle: Vec<Client> = (0..2 * CLIENTS).map(|_| Client::connect(&path).unwrap()).collect();
     let answer = ask(&path, b"{\"command\":\"incidents\"}\n").await;
     assert_eq!(answer, Answer::Incidents(Vec::new()));
@@ -78,16 +78,16 @@ async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
     fs::create_dir(path.parent().unwrap()).unwrap();
     drop(StdListener::bind(&path).unwrap());
     assert!(path.exists(), "what a killed daemon leaves");
-    let first = open(&path).unwrap();
-    let error = open(&path).unwrap_err();
+    let first = open(&path).await.unwrap();
+    let error = open(&path).await.unwrap_err();
     assert!(matches!(error, ControlError::InUse { .. }), "{error}");
     drop(first);
 
     fs::write(&path, "precious").unwrap();
-    let error = open(&path).unwrap_err();
+    let error = open(&path).await.unwrap_err();
     assert!(matches!(error, ControlError::NotASocket { .. }), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 
     let nowhere = folder.path().join("a/b/c/control.sock");
-    assert!(matches!(open(&nowhere).unwrap_err(), ControlError::Other { .. }));
+    assert!(matches!(open(&nowhere).await.unwrap_err(), ControlError::Other { .. }));
 }
