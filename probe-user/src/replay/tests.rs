@@ -38,7 +38,8 @@ fn config() -> Config {
         limits: Limits { threads: Some(100), cpu_percent: Some(90.0), ..Limits::default() },
         policy: Policy::default(),
     };
-    Config { services: vec![service("web"), service("cache"), service("db")], ..Config::default() }
+    let web = Service { depends_on: vec![ServiceId(1)], ..service("web") };
+    Config { services: vec![web, service("cache"), service("db")], ..Config::default() }
 }
 
 /// Hands on what is written.
@@ -222,6 +223,10 @@ fn life(daemon: &mut Daemon, seed: u64) {
             8 => {
                 let starting = ProbeOutcome::Starting("LOADING".to_owned());
                 daemon.see(now, answer(service, 1, now, ms, starting, 0));
+            }
+            9 => {
+                let (client, server) = (ServiceId(service), ServiceId(dice.below(SERVICES.into()) as u32));
+                daemon.see(now, Observation::Connected { client, server });
             }
             _ => daemon.see(now, answer(service, dice.below(2) as usize, now, ms, ProbeOutcome::Ok, 10)),
         }
