@@ -213,9 +213,17 @@ impl<'a> Run<'a> {
                 services.entry(decision.service.clone()).or_default()[side].push(decision);
             }
         }
-        let rows = services.values().flat_map(|[recorded, replayed]| side_by_side(recorded, replayed));
-        self.report.rows = rows.collect();
-        self.report.rows.sort_by(|a, b| a.timestamp.cmp(&b.timestamp));
+        let mut rows: Vec<(String, Row)> = Vec::new();
+        for [recorded, replayed] in services.values() {
+            // Events of one moment are stamped a few microseconds apart: a service's decisions stay in their order.
+            let mut latest = String::new();
+            for row in side_by_side(recorded, replayed) {
+                latest = latest.max(row.timestamp.clone());
+                rows.push((latest.clone(), row));
+            }
+        }
+        rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+        self.report.rows = rows.into_iter().map(|(_, row)| row).collect();
         self.report.notes = self.notes();
         self.report
     }
