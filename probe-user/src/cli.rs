@@ -1,6 +1,10 @@
 //! The commands a person gives, and what they answer.
 
+mod ask;
+mod incidents;
+mod replay;
 mod run;
+mod status;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -33,6 +37,14 @@ enum Command {
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
+    /// Show how a running daemon's services are
+    Status(status::Args),
+    /// List a running daemon's incidents: those that are open, and the latest that are over
+    Incidents(incidents::ListArgs),
+    /// Tell the story of one incident: evidence, verdict, decisions, outcome, timings
+    Explain(incidents::ExplainArgs),
+    /// Decide anew on what a recorded event stream shows, and say what would differ
+    Replay(replay::Args),
     /// Print a configuration for what listens on this host
     Discover,
     /// Print the JSON Schema of the event stream
@@ -47,6 +59,10 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check { config } => check(&config),
+        Command::Status(args) => status::run(&args),
+        Command::Incidents(args) => incidents::list(&args),
+        Command::Explain(args) => incidents::explain(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),
         Command::Schema => print(&format!("{:#}\n", emit::schema())),
         Command::SelfTestChild => ExitCode::from(self_test::EXIT_CODE),
@@ -88,5 +104,16 @@ fn print(text: &str) -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => {
+            eprintln!("hostprobe: the answer cannot be shown: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -22,6 +22,9 @@ pub use secret::Secret;
 
 use crate::fact::{ProbeKind, ServiceId, Severity};
 
+/// Where commands are taken if nothing else is said.
+pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
+
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -29,6 +32,8 @@ pub struct Config {
     pub events: EventOutput,
     /// Where health and metrics are served; None turns it off.
     pub http: Option<SocketAddr>,
+    /// Where commands are taken; None turns it off.
+    pub control: Option<PathBuf>,
     /// Who is told of incidents.
     pub alerts: Vec<AlertReceiver>,
     /// The services, in the order of their [`ServiceId`]s.

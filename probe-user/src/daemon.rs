@@ -84,7 +84,11 @@ impl Daemon {
 
     /// Lets the engine do what is due.
     pub fn tick(&mut self) {
-        self.engine.tick(Timestamp::now(), &mut self.desk);
+        let now = Timestamp::now();
+        if self.engine.deadline().is_some_and(|due| due <= now) {
+            self.desk.say(Fact::Observed(None), now);
+            self.engine.tick(now, &mut self.desk);
+        }
     }
 
     /// Does what the engine asked for, and shows onlookers what changed.
@@ -350,7 +354,9 @@ impl Daemon {
 
     fn observe(&mut self, observation: Observation) {
         if !self.stopping {
-            self.engine.observe(Timestamp::now(), observation, &mut self.desk);
+            let now = Timestamp::now();
+            self.desk.record(&observation, now);
+            self.engine.observe(now, observation, &mut self.desk);
         }
     }
 

@@ -19,7 +19,8 @@ use std::{io, path::PathBuf, time::Duration};
 pub use file::{EventFile, Rotation};
 pub use origin::{Name, Names, Origin};
 pub use redact::redact;
-pub use render::MAX_LINE;
+pub use render::{MAX_LINE, MAX_SERVICES};
+pub(crate) use render::{detail, wall};
 pub use schema::schema;
 pub use sink::{Destination, QueueLimits, Sink};
 pub use stdout::Descriptor;
@@ -64,13 +65,15 @@ pub struct Emitter {
     sinks: Vec<Sink>,
     last: u64,
     line: Vec<u8>,
+    /// The last event as it was rendered.
+    told: Option<wire::Record>,
 }
 
 impl Emitter {
     /// A stream that begins with event 1.
     pub fn new(origin: Origin, names: Names, sinks: Vec<Sink>) -> Self {
         let states = vec![None; names.len()];
-        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096) }
+        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096), told: None }
     }
 
     /// Says a fact that became known at `at`, and returns its place in the stream. A fact that knows its own time
@@ -101,6 +104,11 @@ impl Emitter {
     /// How many events were said so far.
     pub fn said(&self) -> u64 {
         self.last
+    }
+
+    /// The event that was said last, for those who show it elsewhere; the second time there is none.
+    pub fn take_told(&mut self) -> Option<wire::Record> {
+        self.told.take()
     }
 
     /// Who speaks.
@@ -156,6 +164,7 @@ impl Emitter {
                 // Only a map with keys that are no strings could fail, and there is none.
                 tracing::error!("event {} could not be rendered: {error}", id.0);
             }
+            self.told = Some(record);
             self.line.push(b'\n');
             if self.line.len() <= MAX_LINE {
                 return;
@@ -167,6 +176,15 @@ impl Emitter {
 /// An incident as the stream shows it, for those who tell of it elsewhere.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
     render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
+}
+
+/// The word of one of the stream's closed vocabularies, such as a verdict's.
+pub fn word(word: &impl serde::Serialize) -> String {
+    match serde_json::to_value(word) {
+        Ok(serde_json::Value::String(word)) => word,
+        Ok(other) => other.to_string(),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]

@@ -26,6 +26,8 @@ pub use socket::{
 };
 pub use unit::{UnitJob, UnitState};
 
+use crate::{clock::Timestamp, engine::Observation};
+
 /// An event's place in the stream, from 1 at the daemon's start; evidence refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId(pub u64);
@@ -37,8 +39,8 @@ pub struct ServiceId(pub u32);
 /// One thing to be said in the event stream.
 #[derive(Clone, Debug)]
 pub enum Fact {
-    /// The daemon starts: the configuration file, if there is one.
-    AgentStart(Option<String>),
+    /// The daemon starts.
+    AgentStart(AgentStart),
     /// The daemon watches: what it can see of the kernel.
     AgentReady(AgentReady),
     /// A reload was asked for: None if it took effect, else why it was refused.
@@ -73,6 +75,8 @@ pub enum Fact {
     Restart(Restart),
     /// An alert was delivered, or was not.
     Alert(AlertOutcome),
+    /// The engine takes in an observation, or, without one, does what is due.
+    Observed(Option<Box<Observation>>),
     /// Something was lost on its way: its class, how many, and where.
     Loss {
         /// What was lost.
@@ -102,6 +106,21 @@ pub enum ProbeChange {
     Recover(u32),
     /// It succeeded, above its limit.
     Slow,
+}
+
+/// How the daemon starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentStart {
+    /// The configuration file, if there is one.
+    pub config_file: Option<String>,
+    /// When the engine begins to count time.
+    pub start: Timestamp,
+    /// Restart nothing, whatever the configuration says.
+    pub observe: bool,
+    /// The fingerprint of what decides in the configuration.
+    pub digest: String,
+    /// The services' names in the order of their ids.
+    pub services: Vec<String>,
 }
 
 /// What the daemon can see, once it watches.

@@ -15,6 +15,7 @@ pub mod fact;
 pub mod host;
 pub mod kernel;
 pub mod probe;
+pub mod replay;
 pub mod serve;
 
 use std::future::Future;

@@ -2,12 +2,20 @@
 //!
 //! It shows what the pipeline publishes and asks it nothing back, so that no request can slow detection down.
 
+pub mod control;
 mod guard;
 pub mod health;
+pub mod history;
 pub mod metrics;
 pub mod status;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -22,9 +30,12 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
+use history::History;
 pub use metrics::Metrics;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::Timestamp,
     emit::Origin,
     fact::{HookCoverage, IncidentId, ServiceState, Verdict},
 };
@@ -61,6 +72,23 @@ pub struct ServiceView {
     pub verdict: Option<Verdict>,
     /// Its open incident.
     pub incident: Option<IncidentId>,
+    /// That incident in one sentence.
+    pub summary: Option<String>,
+    /// When it came into its state; None if it never changed.
+    pub since: Option<Timestamp>,
+    /// What it depends on.
+    pub depends_on: Vec<Dependency>,
+    /// Services whose restart or alert is held because of its incident.
+    pub held: Vec<String>,
+}
+
+/// A service that another one depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name.
+    pub service: String,
+    /// Whether it was learned from connections, rather than declared.
+    pub learned: bool,
 }
 
 /// What the daemon counted since its start.
@@ -113,24 +141,39 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// How long open connections are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// What is shown to those who ask.
 #[derive(Clone)]
-struct Shown {
-    origin: Arc<Origin>,
-    view: watch::Receiver<Arc<View>>,
-    metrics: Arc<Metrics>,
+pub struct Shown {
+    /// Who speaks.
+    pub origin: Arc<Origin>,
+    /// The services as last published.
+    pub view: watch::Receiver<Arc<View>>,
+    /// What was counted and measured.
+    pub metrics: Arc<Metrics>,
+    /// The latest incidents.
+    pub history: Arc<Mutex<History>>,
+}
+
+impl Shown {
+    fn history(&self) -> MutexGuard<'_, History> {
+        // It stays usable if a thread panicked: each event is taken in whole or not at all.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> status::Status {
+        let view = Arc::clone(&self.view.borrow());
+        status::Status::of(&view, &self.origin, &self.history())
+    }
 }
 
 /// Answers requests until `shutdown` is over.
 pub async fn serve(
     listener: TcpListener,
-    origin: Origin,
-    view: watch::Receiver<Arc<View>>,
-    metrics: Arc<Metrics>,
+    shown: Shown,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let guard = guard::Guard::of(listener.local_addr()?, &origin.host_name);
-    let router = router(Shown { origin: Arc::new(origin), view, metrics })
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+    let guard = guard::Guard::of(listener.local_addr()?, &shown.origin.host_name);
+    let router = router(shown).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
     let (close, closed) = oneshot::channel::<()>();
     let server = axum::serve(listener, router).with_graceful_shutdown(async {
         // A dropped sender means the same.
@@ -155,11 +198,12 @@ fn router(shown: Shown) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/incidents", get(incidents))
         .with_state(shown)
 }
 
 async fn index() -> &'static str {
-    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n"
+    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n"
 }
 
 async fn health(State(shown): State<Shown>) -> Response {
@@ -189,8 +233,11 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 async fn status(State(shown): State<Shown>) -> Json<status::Status> {
-    let view = Arc::clone(&shown.view.borrow());
-    Json(status::Status::of(&view, &shown.origin))
+    Json(shown.status())
+}
+
+async fn incidents(State(shown): State<Shown>) -> Json<Vec<history::Listed>> {
+    Json(shown.history().incidents())
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::{
     io::Write,
+    path::PathBuf,
     process::{Command, ExitStatus},
     time::Duration,
 };
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::{parts::built, process::Running, schema};
 
@@ -21,6 +22,8 @@ pub struct Daemon {
     process: Running,
     /// None for one that was started without.
     config: Option<NamedTempFile>,
+    /// Holds its control socket.
+    folder: Option<TempDir>,
 }
 
 /// A place in the event stream.
@@ -47,10 +50,16 @@ impl Daemon {
     ) -> Self {
         let mut config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
         config.write_all(config_toml.as_bytes()).expect("the configuration is written");
+        let folder = TempDir::new().expect("a temporary folder");
+        if !config_toml.contains("[control]") {
+            let socket = folder.path().join("control.sock");
+            write!(config, "\n[control]\nsocket = {:?}\n", socket.display().to_string())
+                .expect("the configuration is written");
+        }
         let mut command = Command::new(built("hostprobe"));
         command.arg("run").arg("--config").arg(config.path()).args(["--events", "-"]).args(args);
         let process = Running::start(adjust(&mut command), Signal::TERM);
-        Self { process, config: Some(config) }
+        Self { process, config: Some(config), folder: Some(folder) }
     }
 
     /// Starts `hostprobe run` without naming a configuration.
@@ -59,7 +68,7 @@ impl Daemon {
     /// If it is not built or cannot be started.
     pub fn start_without_configuration() -> Self {
         let process = Running::start(Command::new(built("hostprobe")).arg("run"), Signal::TERM);
-        Self { process, config: None }
+        Self { process, config: None, folder: None }
     }
 
     /// Waits until it watches, and returns its `agent.ready`.
@@ -69,6 +78,14 @@ impl Daemon {
     #[track_caller]
     pub fn ready(&self) -> Value {
         self.wait_for(|event| event_action(event) == "agent.ready", READY)
+    }
+
+    /// The path of its control socket.
+    ///
+    /// # Panics
+    /// If it was started without a configuration.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.as_ref().expect("a folder").path().join("control.sock")
     }
 
     /// Its pid.

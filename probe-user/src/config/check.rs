@@ -12,7 +12,7 @@ use toml::Spanned;
 use super::{
     AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions,
     error::Findings,
-    file::{Alert, At, Events, File, Http, Kernel, Snapshots},
+    file::{Alert, At, Control, Events, File, Http, Kernel, Snapshots},
     unsupported::Unsupported,
     values::{Format, Size, Text, Whole, quote},
 };
@@ -33,6 +33,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     let config = Config {
         events: file.events.as_ref().map_or(defaults.events, |events| output(&events.0, &mut found)),
         http: file.http.as_ref().map_or(defaults.http, |http| listen(&http.0, &mut found)),
+        control: file.control.as_ref().map_or(defaults.control, |control| socket(&control.0, &mut found)),
         kernel: file
             .kernel
             .as_ref()
@@ -87,6 +88,21 @@ fn listen(http: &Http, found: &mut Findings) -> Option<SocketAddr> {
             None
         }
     }
+}
+
+fn socket(control: &Control, found: &mut Findings) -> Option<PathBuf> {
+    // `sun_path` (`unix(7)`) has 108 bytes, the last of which is zero.
+    const LONGEST: usize = 107;
+    let Some(socket) = &control.socket else { return Config::default().control };
+    if socket.get_ref().is_empty() {
+        return None;
+    }
+    let path = absolute(socket, "the absolute path of a socket, or \"\" for none", found)?;
+    if path.as_os_str().len() > LONGEST {
+        found.error(socket.span(), format!("a path of more than {LONGEST} bytes; expected a shorter one"));
+        return None;
+    }
+    Some(path)
 }
 
 fn kernel_options(kernel: &Kernel, found: &mut Findings) -> KernelOptions {

@@ -2,18 +2,23 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
-use super::{Config, EventOutput, KernelOptions, Probe, RestartPolicy, Secret, SnapshotOptions};
+use super::{
+    Config, DEFAULT_CONTROL, EventOutput, KernelOptions, Probe, RestartPolicy, Secret, SnapshotOptions,
+};
 use crate::fact::ProbeKind;
 
 impl Default for Config {
-    /// No services, events to standard output, health and metrics on the loopback interface.
+    /// No services, events to standard output, health and metrics on the loopback interface, commands at the usual
+    /// socket.
     fn default() -> Self {
         Self {
             events: EventOutput::Stdout,
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
+            control: Some(PathBuf::from(DEFAULT_CONTROL)),
             alerts: Vec::new(),
             services: Vec::new(),
             kernel: KernelOptions::default(),

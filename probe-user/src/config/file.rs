@@ -21,6 +21,7 @@ pub(super) type At<T> = Option<Spanned<T>>;
 pub(super) struct File {
     pub(super) events: Option<Table<Events>>,
     pub(super) http: Option<Table<Http>>,
+    pub(super) control: Option<Table<Control>>,
     pub(super) kernel: Option<Table<Kernel>>,
     pub(super) snapshots: Option<Table<Snapshots>>,
     #[serde(default)]
@@ -39,6 +40,12 @@ pub(super) struct Events {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) listen: At<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    pub(super) socket: At<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

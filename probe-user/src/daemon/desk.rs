@@ -1,16 +1,21 @@
 //! The desk where everything that is said passes: to the event stream, the metrics and the onlookers.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
 use crate::{
     clock::Timestamp,
-    config::Config,
-    emit::Emitter,
-    engine::{Effect, Engine, Outbox},
-    fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport},
-    serve::{Counters, Metrics, ServiceView, View},
+    config::{Config, Service},
+    emit::{Emitter, Names, redact},
+    engine::{Effect, Engine, Observation, Outbox},
+    fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport, ServiceId},
+    replay::recorder::Recorder,
+    serve::{Counters, Dependency, Metrics, ServiceView, View, history::History},
 };
 
 /// The way out for facts, and the engine's in-tray of wishes.
@@ -20,6 +25,10 @@ pub struct Desk {
     views: watch::Sender<Arc<View>>,
     coverage: Vec<HookCoverage>,
     effects: VecDeque<Effect>,
+    recorder: Recorder,
+    history: Arc<Mutex<History>>,
+    /// When each service came into its state.
+    since: Vec<Option<Timestamp>>,
     counters: Counters,
     ready: bool,
     /// Something that onlookers see has changed.
@@ -39,19 +48,39 @@ impl Outbox for Desk {
 impl Desk {
     /// An empty desk; `views` is where onlookers look.
     pub(super) fn new(
+        config: &Config,
         emitter: Emitter,
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(emitter.names().clone()));
         let (effects, counters) = (VecDeque::new(), Counters::default());
-        Self { emitter, metrics, views, coverage, effects, counters, ready: false, changed: true }
+        let recorder = Recorder::new(&config.services);
+        let since = vec![None; config.services.len()];
+        Self {
+            emitter,
+            metrics,
+            views,
+            coverage,
+            effects,
+            recorder,
+            history: Arc::default(),
+            since,
+            counters,
+            ready: false,
+            changed: true,
+        }
     }
 
     /// Says a fact.
     pub(super) fn say(&mut self, fact: Fact, at: Timestamp) -> EventId {
         match &fact {
-            Fact::ServiceState(..) => self.changed = true,
+            Fact::ServiceState(id, ..) => {
+                self.changed = true;
+                if let Some(since) = self.since.get_mut(id.0 as usize) {
+                    *since = Some(at);
+                }
+            }
             Fact::Incident(phase, _) => {
                 self.changed = true;
                 self.counters.incidents += u64::from(*phase == Phase::Open);
@@ -75,10 +104,23 @@ impl Desk {
             | Fact::Unit(..)
             | Fact::Probe(..)
             | Fact::Alert(_)
+            | Fact::Observed(_)
             | Fact::Loss { .. } => {}
         }
         self.metrics.observe(&fact);
-        self.emitter.emit(&fact, at)
+        self.recorder.said(&fact, at);
+        let id = self.emitter.emit(&fact, at);
+        if let Some(record) = self.emitter.take_told() {
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
+        }
+        id
+    }
+
+    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
+        if self.recorder.wants(now, observation) {
+            self.say(Fact::Observed(Some(Box::new(observation.clone()))), now);
+        }
     }
 
     /// Counts a probe's result, told or not.
@@ -94,6 +136,11 @@ impl Desk {
     /// What `/metrics` shows.
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// What was said of the latest incidents.
+    pub(super) fn history(&self) -> Arc<Mutex<History>> {
+        Arc::clone(&self.history)
     }
 
     /// Shows onlookers the services, if anything but their response times has changed.
@@ -120,6 +167,7 @@ impl Desk {
     fn publish(&mut self, engine: &Engine, config: &Config) {
         self.counters.events = self.emitter.said();
         self.counters.events_lost = self.emitter.lost();
+        let names = self.emitter.names();
         let services =
             config.services.iter().zip(engine.view()).zip(0..).map(|((spec, view), at)| ServiceView {
                 name: spec.name.clone(),
@@ -129,11 +177,18 @@ impl Desk {
                 response_time: view.response_time,
                 error: view.error,
                 verdict: view.incident.as_ref().map(|incident| incident.verdict),
+                summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
+                held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
+                    incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
+                }),
                 incident: view.incident.map(|incident| incident.id),
+                since: self.since.get(at as usize).copied().flatten(),
+                depends_on: depends_on(spec, &view.depends_on, names),
             });
+        let services: Vec<ServiceView> = services.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,
-            services: services.collect(),
+            services,
             coverage: self.coverage.clone(),
             counters: self.counters,
         }));
@@ -151,4 +206,11 @@ impl Desk {
             tracing::warn!(lost, "events were lost on their way out");
         }
     }
+}
+
+/// What a service depends on: first what is declared, then what the engine has learned.
+fn depends_on(spec: &Service, known: &[ServiceId], names: &Names) -> Vec<Dependency> {
+    let learned = known.iter().filter(|id| !spec.depends_on.contains(id));
+    let all = spec.depends_on.iter().map(|id| (id, false)).chain(learned.map(|id| (id, true)));
+    all.map(|(id, learned)| Dependency { service: names.service(*id).to_owned(), learned }).collect()
 }

@@ -1,7 +1,12 @@
 //! Puts the daemon together, in the order that leaves no gap: the kernel is listened to first, then the host
 //! is looked at, then services are started and probed.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -33,11 +38,12 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink, SinkError},
     engine::Engine,
     enrich::{Enricher, Members},
-    fact::{AgentReady, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
+    fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
     host::{ProcReader, ReadError},
     kernel::{Hook, Kernel, KernelError, Options},
     probe::{Clients, Prober},
-    serve::{self, Metrics, View},
+    replay,
+    serve::{self, Shown},
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -111,9 +117,17 @@ impl Daemon {
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut desk = Desk::new(emitter, coverage.clone(), views);
-        let file = options.config_file.as_ref().map(|file| file.display().to_string());
-        desk.say(Fact::AgentStart(file), Timestamp::now());
+        let mut desk = Desk::new(&config, emitter, coverage.clone(), views);
+        let start = AgentStart {
+            config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
+            start: Timestamp::now(),
+            observe: options.observe,
+            digest: replay::portable::digest(&config.services),
+            services: config.services.iter().map(|service| service.name.clone()).collect(),
+        };
+        let engine = Engine::new(&config.services, options.observe, start.start);
+        let at = start.start;
+        desk.say(Fact::AgentStart(start), at);
         let mut records = Vec::new();
         let self_test = match &mut kernel {
             Some(kernel) => self_test::run(kernel, &mut records).await,
@@ -122,7 +136,6 @@ impl Daemon {
 
         let reader = ProcReader::new("/")?;
         let enricher = Enricher::new(reader.clone(), members(&config))?;
-        let engine = Engine::new(&config.services, options.observe, Timestamp::now());
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
         let (outcomes, outcomes_inbox) = mpsc::channel(QUEUE);
@@ -131,7 +144,14 @@ impl Daemon {
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
 
-        let page = show(config.http, origin.clone(), view, desk.metrics()).await;
+        let shown = Shown {
+            origin: Arc::new(origin.clone()),
+            view,
+            metrics: desk.metrics(),
+            history: desk.history(),
+        };
+        control(config.control.as_deref(), &shown).await;
+        let page = show(config.http, shown).await;
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
@@ -299,21 +319,14 @@ fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<Hoo
 
 /// Serves health and metrics, and returns the address for people. Where it cannot listen, the daemon goes on
 /// without: watching matters more than being watched.
-async fn show(
-    address: Option<SocketAddr>,
-    origin: Origin,
-    view: watch::Receiver<Arc<View>>,
-    metrics: Arc<Metrics>,
-) -> Option<String> {
+async fn show(address: Option<SocketAddr>, shown: Shown) -> Option<String> {
     let address = address?;
     match serve::bind(address).await {
         Ok(listener) => {
             let page = format!("http://{}/", listener.local_addr().unwrap_or(address));
             tracing::info!("health and metrics are at {page}");
             tokio::spawn(async move {
-                if let Err(error) =
-                    serve::serve(listener, origin, view, metrics, std::future::pending()).await
-                {
+                if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
                     tracing::error!(%error, "health and metrics are no longer served");
                 }
             });
@@ -323,6 +336,17 @@ async fn show(
             tracing::error!("health and metrics are not served: {error}");
             None
         }
+    }
+}
+
+/// Answers at the control socket. Where there can be none, the daemon goes on without.
+async fn control(path: Option<&Path>, shown: &Shown) {
+    let Some(path) = path else { return };
+    match serve::control::open(path).await {
+        Ok(socket) => {
+            tokio::spawn(serve::control::serve(socket, shown.clone()));
+        }
+        Err(error) => tracing::warn!("`hostprobe status` cannot ask this daemon: {error}"),
     }
 }
 

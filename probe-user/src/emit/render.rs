@@ -1,6 +1,7 @@
 //! Turns facts into the stream's objects.
 
 mod incident;
+mod observation;
 mod process;
 mod socket;
 mod watch;
@@ -21,6 +22,9 @@ use crate::{
 
 /// The longest line, newline included, in bytes.
 pub const MAX_LINE: usize = 32 * 1024;
+
+/// The most services that the daemon's start names.
+pub const MAX_SERVICES: usize = 256;
 
 /// The longest texts, in bytes.
 mod room {
@@ -52,7 +56,7 @@ impl Renderer<'_> {
     pub fn record(&self, fact: &Fact, at: Timestamp, id: EventId) -> Record {
         let mut record = self.frame(Action::of(fact), own_time(fact).unwrap_or(at), id);
         match fact {
-            Fact::AgentStart(file) => self.agent_start(&mut record, file.as_deref()),
+            Fact::AgentStart(start) => self.agent_start(&mut record, start),
             Fact::AgentReady(ready) => self.agent_ready(&mut record, ready),
             Fact::AgentReload(refused) => self.agent_reload(&mut record, refused.as_deref()),
             Fact::AgentStop(reason) => self.agent_stop(&mut record, reason),
@@ -72,6 +76,7 @@ impl Renderer<'_> {
             Fact::Incident(phase, incident) => self.incident_event(&mut record, *phase, incident),
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
+            Fact::Observed(seen) => self.observed(&mut record, seen.as_deref(), at),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
         record.message = self.text(&record.message, room::MESSAGE);
@@ -119,6 +124,8 @@ impl Renderer<'_> {
             coverage: None,
             self_test: None,
             watching: None,
+            engine: None,
+            observation: None,
             file: None,
             error: None,
         }
@@ -180,6 +187,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         | Fact::Incident(..)
         | Fact::Restart(_)
         | Fact::Alert(_)
+        | Fact::Observed(_)
         | Fact::Loss { .. } => None,
     }
 }
@@ -187,6 +195,11 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
 /// A moment as events write it: RFC 3339, UTC, always nine digits of a second.
 pub(crate) fn wall(at: Timestamp) -> String {
     format!("{:.9}", at.to_wall())
+}
+
+/// A sentence of others as events show it.
+pub(crate) fn detail(text: &str) -> String {
+    clipped(&redact(text), room::DETAIL)
 }
 
 /// Milliseconds, to the microsecond.

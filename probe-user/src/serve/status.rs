@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::View;
-use crate::emit::{Origin, wire};
+use super::{Dependency, View, history::History};
+use crate::emit::{self, Origin, wire};
 
 /// The daemon and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,21 @@ pub struct Service {
     /// The id of its open incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
+    /// That incident in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// When it came into its state: RFC 3339, UTC; absent if it never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// What it depends on.
+    #[serde(default)]
+    pub depends_on: Vec<Dependency>,
+    /// Services whose restart or alert is held because of its incident.
+    #[serde(default)]
+    pub held: Vec<String>,
+    /// Why it is not restarted, if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
 }
 
 /// What the daemon counted since its start.
@@ -69,7 +84,7 @@ pub struct Counters {
 
 impl Status {
     /// The status of what is shown.
-    pub fn of(view: &View, origin: &Origin) -> Self {
+    pub fn of(view: &View, origin: &Origin, history: &History) -> Self {
         let services = view.services.iter().map(|service| Service {
             name: service.name.clone(),
             unit: service.unit.clone(),
@@ -79,6 +94,11 @@ impl Status {
             error: service.error.clone(),
             verdict: service.verdict.map(Into::into),
             incident: service.incident.map(|id| origin.incident_id(id)),
+            summary: service.summary.clone(),
+            since: service.since.map(emit::wall),
+            depends_on: service.depends_on.clone(),
+            held: service.held.clone(),
+            hold: history.hold(&service.name).map(str::to_owned),
         });
         let coverage = view.coverage.iter().map(|hook| wire::Coverage {
             hook: hook.hook.to_owned(),

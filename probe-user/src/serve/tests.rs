@@ -17,6 +17,10 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {
         error: None,
         verdict: None,
         incident: None,
+        summary: None,
+        since: None,
+        depends_on: Vec::new(),
+        held: Vec::new(),
     }
 }
 
@@ -34,7 +38,9 @@ impl Served {
         let (view, shown) = watch::channel(Arc::new(view));
         let metrics = Arc::new(Metrics::new(samples::names()));
         let (shutdown, over) = oneshot::channel();
-        let server = tokio::spawn(serve(listener, samples::origin(), shown, metrics, async {
+        let shown =
+            Shown { origin: Arc::new(samples::origin()), view: shown, metrics, history: Arc::default() };
+        let server = tokio::spawn(serve(listener, shown, async {
             over.await.unwrap();
         }));
         Self { address, view, shutdown, server }
@@ -117,6 +123,7 @@ async fn metrics_and_status_are_served() {
     assert_eq!(status["services"][0]["state"], "down");
     assert_eq!(status["services"][0]["incident"], "c0ffee00-i3");
     assert_eq!(status["counters"]["incidents_open"], 1);
+    assert_eq!(served.json("/api/v1/incidents").await.1, serde_json::json!([]));
     let status: status::Status = serde_json::from_value(status).unwrap();
     assert!(status.ready);
 }

@@ -40,6 +40,12 @@ fn an_empty_file_is_valid() {
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
     assert_eq!(config.snapshots.directory, PathBuf::from("/var/lib/hostprobe/snapshots"));
     assert_eq!(config.snapshots.keep, 32);
+    assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/control.sock")));
+    assert_eq!(parse("[control]\nsocket = \"\"").unwrap().control, None);
+    refused(
+        "[control]\nsocket = \"run.sock\"",
+        &["2:10: found \"run.sock\"; expected the absolute path of a socket, or \"\" for none"],
+    );
 }
 
 #[test]
@@ -80,6 +86,7 @@ fn the_full_example_is_read_as_it_is_meant() {
 
     assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
     assert_eq!(config.snapshots.keep, 8);
+    assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);

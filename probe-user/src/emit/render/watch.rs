@@ -1,17 +1,24 @@
 //! Events about the daemon itself, and about what it finds by asking: probes, units, states, losses.
 
-use super::{Renderer, counted, millis, room, spoken};
+use super::{MAX_SERVICES, Renderer, counted, millis, room, spoken};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AgentReady, Holder, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage, ServiceId, ServiceState,
-        Share, UnitState,
+        AgentReady, AgentStart, Holder, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage, ServiceId,
+        ServiceState, Share, UnitState,
     },
 };
 
 impl Renderer<'_> {
-    pub(super) fn agent_start(&self, record: &mut Record, file: Option<&str>) {
+    pub(super) fn agent_start(&self, record: &mut Record, start: &AgentStart) {
+        let file = start.config_file.as_deref();
         record.event.outcome = Outcome::Success;
+        record.engine = Some(wire::Engine {
+            start_ns: start.start.as_nanos(),
+            observe: start.observe,
+            digest: start.digest.clone(),
+            services: start.services.iter().take(self.fit(MAX_SERVICES)).cloned().collect(),
+        });
         record.file = file.map(|path| wire::File { path: self.text(path, room::PATH) });
         record.message = match file {
             Some(path) => format!("hostprobe starts with {path}"),

@@ -8,12 +8,14 @@ use std::{
 use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
+    engine::Observation,
     fact::{
-        AcceptQueue, Action, AgentReady, AlertOutcome, Cgroup, Direction, EventId, ExitStatus, Fact, Holder,
-        HookCoverage, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Peer, Phase,
-        ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey,
-        Protocol, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState,
-        Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
+        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, Direction, EventId, ExitStatus,
+        Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Peer,
+        Phase, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
+        ProcessKey, Protocol, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId,
+        ServiceState, Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState,
+        Verdict,
     },
 };
 
@@ -259,6 +261,16 @@ fn alert(resolved: bool, error: Option<&str>) -> Fact {
     })
 }
 
+fn start(file: Option<&str>) -> AgentStart {
+    AgentStart {
+        config_file: file.map(str::to_owned),
+        start: Timestamp::from_nanos(1_000_000_000),
+        observe: false,
+        digest: "0123456789abcdef".to_owned(),
+        services: vec!["api".to_owned(), "web".to_owned()],
+    }
+}
+
 pub fn facts() -> Vec<Fact> {
     let worker = Some(Membership { service: API, main: false });
     let refused =
@@ -281,8 +293,8 @@ pub fn facts() -> Vec<Fact> {
     };
     let untested = AgentReady { self_test: Err("nothing came back".to_owned()), ..ready.clone() };
     vec![
-        Fact::AgentStart(Some("/etc/hostprobe/hostprobe.toml".to_owned())),
-        Fact::AgentStart(None),
+        Fact::AgentStart(start(Some("/etc/hostprobe/hostprobe.toml"))),
+        Fact::AgentStart(start(None)),
         Fact::AgentReady(ready),
         Fact::AgentReady(untested),
         Fact::AgentReload(None),
@@ -318,6 +330,8 @@ pub fn facts() -> Vec<Fact> {
         restart(Action::Hold("api depends on web, which is down".to_owned())),
         alert(false, None),
         alert(true, Some("connection refused")),
+        Fact::Observed(None),
+        Fact::Observed(Some(Box::new(Observation::Connected { client: API, server: WEB }))),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

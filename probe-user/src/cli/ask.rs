@@ -1,0 +1,142 @@
+//! Asks a running daemon over its control socket.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args as ClapArgs;
+use hostprobe::{
+    config::{Config, DEFAULT_CONTROL},
+    serve::control::{Answer, RefusalKind, Request},
+};
+
+use super::{BAD_CONFIG, DEFAULT_CONFIG, NOT_POSSIBLE};
+
+/// How long the daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer, in bytes; some hundred incidents take less than one MiB.
+const MAX_ANSWER: u64 = 16 << 20;
+
+/// Which daemon is asked.
+#[derive(Debug, ClapArgs)]
+pub struct Daemon {
+    /// The daemon's control socket [default: where the configuration says, else /run/hostprobe/control.sock]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// The daemon's configuration file, which names the socket [default: /etc/hostprobe/hostprobe.toml]
+    #[arg(long, value_name = "FILE", conflicts_with = "socket")]
+    config: Option<PathBuf>,
+}
+
+/// Why there is no answer, in a sentence, and the exit status for it.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    status: u8,
+}
+
+impl Failure {
+    /// A failure that ends with this status.
+    pub fn new(message: impl Into<String>, status: u8) -> Self {
+        Self { message: message.into(), status }
+    }
+
+    /// Says it, and turns into the exit status.
+    pub fn end(self) -> ExitCode {
+        eprintln!("hostprobe: {}", self.message);
+        ExitCode::from(self.status)
+    }
+}
+
+impl Daemon {
+    /// Asks it one question.
+    pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
+        let path = self.path()?;
+        let answer =
+            converse(&path, request).map_err(|error| Failure::new(no_answer(&path, &error), NOT_POSSIBLE))?;
+        match answer {
+            Answer::Error(refusal) => {
+                let status = match refusal.kind {
+                    RefusalKind::NotFound => 1,
+                    RefusalKind::BadRequest => BAD_CONFIG,
+                    RefusalKind::NotPermitted => NOT_POSSIBLE,
+                };
+                Err(Failure::new(refusal.message, status))
+            }
+            answer @ (Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_)) => Ok(answer),
+        }
+    }
+
+    fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(socket.clone());
+        }
+        let config = match &self.config {
+            Some(file) => {
+                Config::load(file).map_err(|errors| Failure::new(errors.to_string(), BAD_CONFIG))?
+            }
+            // A file that this user may not read, or that was broken since, does not keep the usual socket from
+            // being asked.
+            None => Config::load(Path::new(DEFAULT_CONFIG)).unwrap_or_default(),
+        };
+        let off = || {
+            Failure::new(
+                "the configuration turns the control socket off: control.socket is \"\"",
+                NOT_POSSIBLE,
+            )
+        };
+        config.control.ok_or_else(off)
+    }
+}
+
+fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    // A daemon that turns this user away may have hung up already; its answer says why.
+    let written = stream.write_all(&line);
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut answer)?;
+    if answer.is_empty() {
+        written?;
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+fn no_answer(path: &Path, error: &io::Error) -> String {
+    let shown = path.display();
+    let named = if path == Path::new(DEFAULT_CONTROL) { "" } else { " there" };
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("no daemon answers at {shown}: start `hostprobe run`, or name its socket with --socket")
+        }
+        io::ErrorKind::ConnectionRefused => {
+            format!(
+                "the daemon that made {shown} is gone: start `hostprobe run`, or name another with --socket"
+            )
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("{shown} may only be used by root and the daemon's own user")
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("the daemon at {shown} does not answer in time")
+        }
+        io::ErrorKind::UnexpectedEof => format!("the daemon{named} hung up without an answer"),
+        io::ErrorKind::InvalidData => format!("{shown} gives no answer of this version's: {error}"),
+        _ => format!("{shown} cannot be asked: {error}"),
+    }
+}
+
+/// An answer to another question than was asked.
+pub fn unexpected() -> ExitCode {
+    Failure::new("the daemon answered another question: it is of another version", NOT_POSSIBLE).end()
+}

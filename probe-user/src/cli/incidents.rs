@@ -1,0 +1,209 @@
+//! `hostprobe incidents` and `hostprobe explain`.
+
+use std::{fmt::Write as _, fs::File, io::BufReader, path::PathBuf, process::ExitCode};
+
+use clap::Args as ClapArgs;
+use hostprobe::{
+    emit::word,
+    replay::for_each_event,
+    serve::{
+        control::{Answer, Request},
+        history::{Entry, Explanation, History, Listed},
+    },
+};
+
+use super::{BAD_CONFIG, ask, print, print_json};
+
+#[derive(Debug, ClapArgs)]
+pub struct ListArgs {
+    #[command(flatten)]
+    daemon: ask::Daemon,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Exit status: 0 if it is told, 1 if there is no such incident.")]
+pub struct ExplainArgs {
+    /// The incident's id, or the number at the end of it: 3 for 1a2b3c4d-i3
+    incident: String,
+    #[command(flatten)]
+    daemon: ask::Daemon,
+    /// Read a recorded event stream instead of asking a daemon
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["socket", "config"])]
+    events: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists incidents.
+pub fn list(args: &ListArgs) -> ExitCode {
+    match args.daemon.ask(&Request::Incidents) {
+        Err(failure) => failure.end(),
+        Ok(Answer::Incidents(incidents)) if args.json => print_json(&incidents),
+        Ok(Answer::Incidents(incidents)) => print(&in_words(&incidents)),
+        Ok(Answer::Status(_) | Answer::Explanation(_) | Answer::Error(_)) => ask::unexpected(),
+    }
+}
+
+/// Tells the story of one.
+pub fn explain(args: &ExplainArgs) -> ExitCode {
+    let explanation = match &args.events {
+        Some(file) => from_file(file, &args.incident),
+        None => match args.daemon.ask(&Request::Explain { incident: args.incident.clone() }) {
+            Ok(Answer::Explanation(explanation)) => Ok(*explanation),
+            Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Error(_)) => return ask::unexpected(),
+            Err(failure) => Err(failure),
+        },
+    };
+    match explanation {
+        Err(failure) => failure.end(),
+        Ok(explanation) if args.json => print_json(&explanation),
+        Ok(explanation) => print(&story(&explanation)),
+    }
+}
+
+fn from_file(file: &PathBuf, incident: &str) -> Result<Explanation, ask::Failure> {
+    let mut history = History::new(usize::MAX);
+    let mut bad = 0_u64;
+    let read = File::open(file).and_then(|events| {
+        for_each_event(BufReader::new(events), |_, record| match record {
+            Some(record) => history.take(record),
+            None => bad += 1,
+        })
+    });
+    read.map_err(|error| {
+        ask::Failure::new(format!("{} cannot be read: {error}", file.display()), BAD_CONFIG)
+    })?;
+    if bad > 0 {
+        eprintln!("hostprobe: {bad} lines of {} are no events of this version", file.display());
+    }
+    history.explain(incident).map_err(|none| ask::Failure::new(none.in_words(incident), 1))
+}
+
+fn in_words(incidents: &[Listed]) -> String {
+    if incidents.is_empty() {
+        return "no incidents since the daemon started\n".to_owned();
+    }
+    let mut text = String::new();
+    let service = incidents.iter().map(|incident| incident.service.chars().count()).max().unwrap_or(0).max(7);
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        text,
+        "{:<12}  {:<19}  {:<service$}  {:<16}  STATE",
+        "INCIDENT", "SINCE", "SERVICE", "VERDICT"
+    );
+    for incident in incidents {
+        let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
+        let since = incident.since.as_deref().and_then(|since| since.get(..19)).unwrap_or("-");
+        let _ = writeln!(
+            text,
+            "{:<12}  {since:<19}  {:<service$}  {verdict:<16}  {}",
+            incident.id,
+            incident.service,
+            standing(incident)
+        );
+        let _ = writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default());
+        if let Some(hold) = &incident.hold {
+            let _ = writeln!(text, "  not restarted: {hold}");
+        }
+    }
+    text
+}
+
+fn standing(incident: &Listed) -> String {
+    let tried = match incident.attempts {
+        0 => String::new(),
+        1 => ", restarted once".to_owned(),
+        times => format!(", restarted {times} times"),
+    };
+    match (&incident.since, &incident.until) {
+        (Some(since), Some(until)) => {
+            let after = ago(since, until).map(|after| format!(" after {after}")).unwrap_or_default();
+            format!("over{after}{tried}")
+        }
+        (_, None) => format!("OPEN{tried}"),
+        (None, Some(_)) => format!("over{tried}"),
+    }
+}
+
+fn story(told: &Explanation) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_story(told, &mut text);
+    text
+}
+
+fn write_story(told: &Explanation, text: &mut String) -> std::fmt::Result {
+    let incident = &told.incident;
+    let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
+    writeln!(text, "{}: {} {verdict}", incident.id, told.service)?;
+    writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default())?;
+    let percent = incident.confidence.map(|sure| format!("{:.0} %", sure * 100.0)).unwrap_or_default();
+    writeln!(text, "  fault:      {}", incident.since.as_deref().unwrap_or("-"))?;
+    writeln!(text, "  confidence: {percent}")?;
+    if let Some(severity) = incident.severity {
+        writeln!(text, "  severity:   {}", word(&severity))?;
+    }
+    if let Some(cause) = incident.cause.as_ref().filter(|cause| cause.service != told.service) {
+        writeln!(text, "  cause:      {}", cause.service)?;
+    }
+    if let Some(held) = incident.held.as_ref().filter(|held| !held.is_empty()) {
+        writeln!(text, "  held:       {}", held.join(", "))?;
+    }
+    writeln!(text, "  restarts:   {}", incident.attempts.unwrap_or(0))?;
+    if let Some(file) = &incident.snapshot {
+        writeln!(text, "  snapshot:   {file}")?;
+    }
+    writeln!(text, "  outcome:    {}", told.until.as_ref().map_or("open", |_| "over"))?;
+    if let Some(timing) = incident.timing {
+        let steps = [
+            ("detected", timing.detected_ms),
+            ("decided", timing.decided_ms),
+            ("acted", timing.acted_ms),
+            ("listening", timing.listening_ms),
+            ("healthy", timing.healthy_ms),
+        ];
+        let steps = steps.into_iter().filter_map(|(step, ms)| Some(format!("{step} {}", offset(ms?))));
+        writeln!(text, "  timing:     {}", steps.collect::<Vec<_>>().join(", "))?;
+    }
+    writeln!(text, "\n  after the fault, * is evidence:")?;
+    for entry in &told.timeline {
+        writeln!(text, "  {:>12} {} {}", offset(entry.after_ms), mark(entry), entry.message)?;
+    }
+    if told.left_out > 0 {
+        writeln!(text, "  {} events in the middle were not kept", told.left_out)?;
+    }
+    if !told.missing.is_empty() {
+        writeln!(text, "  evidence that is no longer at hand: {}", told.missing.join(", "))?;
+    }
+    Ok(())
+}
+
+const fn mark(entry: &Entry) -> char {
+    if entry.evidence { '*' } else { ' ' }
+}
+
+/// Milliseconds as a signed span for a person.
+fn offset(ms: f64) -> String {
+    match ms.abs() {
+        small if small < 1000.0 => format!("{ms:+.1} ms"),
+        seconds if seconds < 600_000.0 => format!("{:+.2} s", ms / 1000.0),
+        _ => format!("{:+.0} min", ms / 60_000.0),
+    }
+}
+
+/// The time between two moments in one unit; None if one of them is none.
+pub(super) fn ago(since: &str, until: &str) -> Option<String> {
+    let (since, until) = (since.parse::<jiff::Timestamp>().ok()?, until.parse::<jiff::Timestamp>().ok()?);
+    let ms = until.duration_since(since).as_millis().max(0);
+    Some(match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        60_000..7_200_000 => format!("{} min", ms / 60_000),
+        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
+        _ => format!("{} d", ms / 86_400_000),
+    })
+}

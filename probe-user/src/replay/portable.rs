@@ -1,0 +1,253 @@
+//! An observation apart from the configuration it was made under: its services by name.
+
+use crate::{
+    config::{self, Identity},
+    engine::Observation,
+    fact::{Holder, Membership, Peer, ProbeOutcome, Process, ServiceId},
+};
+
+/// The service that an observation is about; None for one that is about the host.
+pub fn service_of(observation: &Observation) -> Option<ServiceId> {
+    match observation {
+        Observation::Exit(_, member, _) | Observation::OomKill(_, member, _) => Some(member.service),
+        Observation::Probe(report) => Some(report.service),
+        Observation::Running(id, _)
+        | Observation::Listening(id, _)
+        | Observation::Listener(_, id, _)
+        | Observation::Unit(id, _)
+        | Observation::UnitUnknown(id, _)
+        | Observation::Restarted(id, _)
+        | Observation::Usage(id, _)
+        | Observation::SocketError(_, id, _)
+        | Observation::Retransmits(_, id, _)
+        | Observation::AcceptQueue(_, id, _)
+        | Observation::Suspended(_, id, _)
+        | Observation::Connected { client: id, .. }
+        | Observation::Examined(id, _)
+        | Observation::Snapshot(id, _)
+        | Observation::PortHolder(id, _)
+        | Observation::Holders(id, _) => Some(*id),
+        Observation::Pressure(_) => None,
+    }
+}
+
+/// What an observation is, in a few words.
+pub const fn words(observation: &Observation) -> &'static str {
+    match observation {
+        Observation::Running(..) => "its main process runs",
+        Observation::Listening(..) => "the ports it listens on",
+        Observation::Exit(..) => "the end of a process",
+        Observation::OomKill(..) => "the OOM killer's choice",
+        Observation::Listener(..) => "a change of a listener",
+        Observation::Probe(_) => "a probe's result",
+        Observation::Unit(..) => "its unit's state",
+        Observation::UnitUnknown(..) => "its unit's state cannot be read",
+        Observation::Restarted(..) => "how its restart went",
+        Observation::Usage(..) => "what its processes use",
+        Observation::SocketError(..) => "an error of a socket",
+        Observation::Retransmits(..) => "segments sent again",
+        Observation::AcceptQueue(..) => "a full accept queue",
+        Observation::Suspended(..) => "its main process was stopped",
+        Observation::Connected { .. } => "whom it connects to",
+        Observation::Examined(..) => "what its processes did",
+        Observation::Snapshot(..) => "the snapshot of its processes",
+        Observation::PortHolder(..) => "who has its port",
+        Observation::Holders(..) => "who holds its connections",
+        Observation::Pressure(_) => "how hard the host is pressed",
+    }
+}
+
+/// The observation with each service as a position in the list of names beside it.
+pub fn named(observation: Observation, name: impl Fn(ServiceId) -> String) -> (Observation, Vec<String>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut place = |id: ServiceId| {
+        let name = name(id);
+        let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        u32::try_from(at).ok().map(ServiceId)
+    };
+    // Every service has a place, so nothing is left out; were it, a host without pressure says nothing.
+    let placed = map(observation, &mut place).unwrap_or_else(|| Observation::Pressure(Default::default()));
+    (placed, names)
+}
+
+/// The observation with the services that `find` knows by their names; Err with the name of the one that it is
+/// about, if that is unknown.
+pub fn placed(
+    observation: Observation,
+    names: &[String],
+    find: impl Fn(&str) -> Option<ServiceId>,
+) -> Result<Observation, String> {
+    let name = |id: ServiceId| usize::try_from(id.0).ok().and_then(|at| names.get(at));
+    let about = service_of(&observation).and_then(name).cloned().unwrap_or_default();
+    map(observation, &mut |id| find(name(id)?)).ok_or(about)
+}
+
+/// The observation with each of its services replaced; None if one that it cannot do without is not replaced.
+/// One that only adds to it, such as that of a signal's sender, is left out then.
+fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId>) -> Option<Observation> {
+    match &mut seen {
+        Observation::Exit(exit, Membership { service, .. }, _) => {
+            *service = to(*service)?;
+            exit.sender_service = exit.sender_service.and_then(&mut *to);
+        }
+        Observation::OomKill(_, Membership { service, .. }, _) => *service = to(*service)?,
+        Observation::Probe(report) => {
+            report.service = to(report.service)?;
+            map_holders(report.server.iter_mut().flat_map(|server| &mut server.holders), to);
+        }
+        Observation::SocketError(error, id, _) => {
+            *id = to(*id)?;
+            error.peer = map_peer(error.peer, to);
+        }
+        Observation::Retransmits(count, id, _) => {
+            *id = to(*id)?;
+            count.peer = map_peer(count.peer, to);
+        }
+        Observation::Connected { client, server } => {
+            *client = to(*client)?;
+            *server = to(*server)?;
+        }
+        Observation::PortHolder(id, holder) => {
+            *id = to(*id)?;
+            if let Some(holder) = holder {
+                holder.service = holder.service.and_then(&mut *to);
+            }
+        }
+        Observation::Holders(id, holders) => {
+            *id = to(*id)?;
+            map_holders(holders.iter_mut(), to);
+        }
+        Observation::Running(id, _)
+        | Observation::Listening(id, _)
+        | Observation::Listener(_, id, _)
+        | Observation::Unit(id, _)
+        | Observation::UnitUnknown(id, _)
+        | Observation::Restarted(id, _)
+        | Observation::Usage(id, _)
+        | Observation::AcceptQueue(_, id, _)
+        | Observation::Suspended(_, id, _)
+        | Observation::Examined(id, _)
+        | Observation::Snapshot(id, _) => *id = to(*id)?,
+        Observation::Pressure(_) => {}
+    }
+    Some(seen)
+}
+
+fn map_peer(peer: Peer, to: &mut impl FnMut(ServiceId) -> Option<ServiceId>) -> Peer {
+    match peer {
+        Peer::Service(id) => to(id).map_or(Peer::Local, Peer::Service),
+        Peer::Local | Peer::Remote => peer,
+    }
+}
+
+fn map_holders<'h>(
+    holders: impl Iterator<Item = &'h mut Holder>,
+    to: &mut impl FnMut(ServiceId) -> Option<ServiceId>,
+) {
+    for holder in holders {
+        holder.service = holder.service.and_then(&mut *to);
+    }
+}
+
+/// Treats the texts of others in an observation, none of which a decision rests on, and shortens its lists to
+/// `items`; true if a list was longer.
+pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut String)) -> bool {
+    let mut process = |process: &mut Process| {
+        let path = process.cgroup.as_mut().map(|cgroup| &mut cgroup.path);
+        [process.executable.as_mut(), process.command_line.as_mut(), path]
+            .into_iter()
+            .flatten()
+            .for_each(&mut text);
+    };
+    match seen {
+        Observation::Exit(exit, ..) => process(&mut exit.process),
+        Observation::OomKill(kill, ..) => process(&mut kill.victim),
+        Observation::Probe(report) => {
+            text(&mut report.target);
+            match &mut report.outcome {
+                ProbeOutcome::Ok => {}
+                ProbeOutcome::Starting(words) | ProbeOutcome::Failed(_, words) => text(words),
+            }
+            if let Some(server) = &mut report.server {
+                return shorten_holders(&mut server.holders, items, text);
+            }
+        }
+        Observation::Holders(_, holders) => return shorten_holders(holders, items, text),
+        Observation::Listening(_, ports) => return cut(ports, items.saturating_mul(16)),
+        Observation::Unit(_, state) => {
+            if let Some(cgroup) = &mut state.cgroup {
+                text(cgroup);
+            }
+        }
+        Observation::UnitUnknown(_, error)
+        | Observation::Restarted(_, Err(error))
+        | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
+        Observation::Running(..)
+        | Observation::Listener(..)
+        | Observation::Restarted(_, Ok(()))
+        | Observation::Usage(..)
+        | Observation::SocketError(..)
+        | Observation::Retransmits(..)
+        | Observation::AcceptQueue(..)
+        | Observation::Suspended(..)
+        | Observation::Connected { .. }
+        | Observation::Examined(..)
+        | Observation::PortHolder(..)
+        | Observation::Pressure(_) => {}
+    }
+    false
+}
+
+fn shorten_holders(holders: &mut Vec<Holder>, items: usize, mut text: impl FnMut(&mut String)) -> bool {
+    for holder in holders.iter_mut() {
+        [holder.user.as_mut(), holder.application.as_mut()].into_iter().flatten().for_each(&mut text);
+    }
+    cut(holders, items)
+}
+
+fn cut<T>(list: &mut Vec<T>, items: usize) -> bool {
+    let longer = list.len() > items;
+    list.truncate(items);
+    longer
+}
+
+/// A fingerprint of everything in a configuration that decides: the same for two that lead to the same decisions.
+/// Commands and credentials are not in it.
+pub fn digest(services: &[config::Service]) -> String {
+    // FNV-1a, 64 bits: it tells apart what one person has edited, and is the same wherever it is computed.
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let mut hash = OFFSET;
+    for service in services {
+        let identity = match &service.identity {
+            Identity::Unit(_) => "unit",
+            Identity::Exec(_) => "exec",
+            Identity::Match(_) => "match",
+            Identity::Remote => "remote",
+        };
+        let probe = |probe: &config::Probe| {
+            let times = (probe.interval, probe.timeout, probe.failures, probe.slow);
+            (probe.kind, probe.port(), times, probe.memory_percent, probe.connections_percent)
+        };
+        let probes: Vec<_> = service.probes.iter().map(probe).collect();
+        let restart = &service.restart;
+        let policy = (
+            (restart.enabled, restart.budget, restart.budget_window, restart.command.is_some()),
+            (restart.backoff_first, restart.backoff_max, restart.grace),
+        );
+        let text = format!(
+            "{:?}",
+            (
+                (&service.name, identity, &service.depends_on, service.critical, service.local_ports()),
+                (probes, policy, service.limits, service.policy),
+            )
+        );
+        for byte in text.bytes().chain([b'\n']) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        }
+    }
+    format!("{hash:016x}")
+}

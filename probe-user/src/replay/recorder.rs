@@ -1,0 +1,253 @@
+//! What of the engine's observations is recorded: all, but for those of which another one just like it says the
+//! same. A host that is well is probed all day long, and every answer is the same good news.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::portable::service_of;
+use crate::{
+    clock::Timestamp,
+    config::{self, Limits},
+    engine::{Observation, Usage},
+    fact::{Fact, Phase, Pressure, ProbeOutcome, ProbeReport, ServiceId, ServiceState, Share},
+};
+
+/// So many good answers in a row are recorded before further ones are not: the first makes the engine forget what
+/// came before, the second confirms it.
+const RECORDED: u8 = 2;
+
+/// Percent of a server's resources from which on each answer is recorded.
+const NEAR: f64 = 70.0;
+
+/// Shares of the time (PSI), and a delay of the control probe, from which on each look at the host is recorded.
+const PRESSED: f64 = 0.2;
+const LATE: Duration = Duration::from_millis(50);
+
+/// Remembers what was recorded, as far as the next observation can be like it.
+#[derive(Debug)]
+pub struct Recorder {
+    services: Vec<Recorded>,
+    pressed: bool,
+    /// Who is known to connect to whom; there are at most as many as pairs of services.
+    connected: BTreeSet<(ServiceId, ServiceId)>,
+}
+
+#[derive(Debug)]
+struct Recorded {
+    limits: Limits,
+    healthy: bool,
+    incident: bool,
+    /// When anything but good news was last seen or said of it.
+    stirred: Timestamp,
+    probes: Vec<Answers>,
+    usage: Option<Level>,
+}
+
+#[derive(Debug)]
+struct Answers {
+    slow: Option<Duration>,
+    /// Recorded answers in a row that are like the latest.
+    row: u8,
+    like: Option<Good>,
+}
+
+/// What makes one good answer like another: its time as a power of two, above 16 ms, and tenths of the server's
+/// resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Good {
+    time: u32,
+    connections: Option<u8>,
+    memory: Option<u8>,
+}
+
+/// What makes one use of resources like another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Level {
+    cpu: u64,
+    memory: u64,
+    threads: u32,
+    fds: u32,
+}
+
+impl Recorder {
+    /// A recorder for these services, of which nothing has been recorded yet.
+    pub fn new(services: &[config::Service]) -> Self {
+        let services = services.iter().map(|service| Recorded {
+            limits: service.limits,
+            healthy: false,
+            incident: false,
+            stirred: Timestamp::default(),
+            probes: service
+                .probes
+                .iter()
+                .map(|probe| Answers { slow: probe.slow, row: 0, like: None })
+                .collect(),
+            usage: None,
+        });
+        Self { services: services.collect(), pressed: true, connected: BTreeSet::new() }
+    }
+
+    /// Whether an observation is to be recorded before the engine takes it in at `now`.
+    ///
+    /// The rule: it is, unless the engine has taken in the like since anything else happened to the service, so
+    /// that it must be in the same state before and after. That holds for
+    /// - a good answer of a probe, fast and with room to spare, of a service that is healthy and has no incident,
+    ///   if so were two recorded answers before it, whose runs began after the service was last stirred;
+    /// - a use of resources below half of each limit, of such a service, if the one before was as low;
+    /// - a look at a host that is at ease, if the look before found that as well;
+    /// - a connection between two services that are known to be connected.
+    pub fn wants(&mut self, now: Timestamp, observation: &Observation) -> bool {
+        match observation {
+            Observation::Probe(report) => {
+                self.service(report.service).is_none_or(|service| service.answered(report, now))
+            }
+            Observation::Usage(id, usage) => self.service(*id).is_none_or(|service| service.used(usage)),
+            Observation::Pressure(pressure) => {
+                let before = std::mem::replace(&mut self.pressed, is_pressed(pressure));
+                before || self.pressed
+            }
+            Observation::Connected { client, server } => self.connected.insert((*client, *server)),
+            Observation::Running(..)
+            | Observation::Listening(..)
+            | Observation::Exit(..)
+            | Observation::OomKill(..)
+            | Observation::Listener(..)
+            | Observation::Unit(..)
+            | Observation::UnitUnknown(..)
+            | Observation::Restarted(..)
+            | Observation::SocketError(..)
+            | Observation::Retransmits(..)
+            | Observation::AcceptQueue(..)
+            | Observation::Suspended(..)
+            | Observation::Examined(..)
+            | Observation::Snapshot(..)
+            | Observation::PortHolder(..)
+            | Observation::Holders(..) => {
+                self.stir(service_of(observation), now);
+                true
+            }
+        }
+    }
+
+    /// Takes note of what is said of a service at `now`: it shows in which state the engine has it.
+    pub fn said(&mut self, fact: &Fact, now: Timestamp) {
+        let id = match fact {
+            Fact::ServiceState(id, state, ..) => {
+                if let Some(service) = self.service(*id) {
+                    service.healthy = *state == ServiceState::Healthy;
+                }
+                *id
+            }
+            Fact::Incident(phase, incident) => {
+                if let Some(service) = self.service(incident.service) {
+                    service.incident = *phase != Phase::Resolve;
+                }
+                incident.service
+            }
+            Fact::Restart(restart) => restart.service,
+            Fact::Probe(report, _) => report.service,
+            Fact::AgentStart(_)
+            | Fact::AgentReady(_)
+            | Fact::AgentReload(_)
+            | Fact::AgentStop(_)
+            | Fact::ProcessExit(..)
+            | Fact::OomKill(..)
+            | Fact::Listener(..)
+            | Fact::SocketError(..)
+            | Fact::Retransmits(..)
+            | Fact::AcceptQueue(..)
+            | Fact::Suspension(..)
+            | Fact::Dependency(..)
+            | Fact::Unit(..)
+            | Fact::Alert(_)
+            | Fact::Observed(_)
+            | Fact::Loss { .. } => return,
+        };
+        self.stir(Some(id), now);
+    }
+
+    fn service(&mut self, id: ServiceId) -> Option<&mut Recorded> {
+        self.services.get_mut(usize::try_from(id.0).ok()?)
+    }
+
+    fn stir(&mut self, id: Option<ServiceId>, now: Timestamp) {
+        if let Some(service) = id.and_then(|id| self.service(id)) {
+            service.stir(now);
+        }
+    }
+}
+
+impl Recorded {
+    fn stir(&mut self, now: Timestamp) {
+        self.stirred = self.stirred.max(now);
+        self.usage = None;
+        for probe in &mut self.probes {
+            probe.row = 0;
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        self.healthy && !self.incident
+    }
+
+    fn answered(&mut self, report: &ProbeReport, now: Timestamp) -> bool {
+        let slow = self.probes.get(report.index).and_then(|probe| probe.slow);
+        let Some(good) = good(report, slow) else {
+            self.stir(now);
+            return true;
+        };
+        let took = u64::try_from(report.duration.as_nanos()).unwrap_or(u64::MAX);
+        let calm = self.is_well() && report.at.as_nanos().saturating_sub(took) >= self.stirred.as_nanos();
+        let Some(probe) = self.probes.get_mut(report.index) else { return true };
+        if !calm || probe.like != Some(good) {
+            probe.row = u8::from(calm);
+            probe.like = Some(good);
+            return true;
+        }
+        let more = probe.row < RECORDED;
+        probe.row += u8::from(more);
+        more
+    }
+
+    fn used(&mut self, usage: &Usage) -> bool {
+        let whole = |limit: Option<u64>| limit.map(|limit| limit as f64);
+        let near = [
+            (usage.cpu_percent, self.limits.cpu_percent),
+            (usage.memory_percent, self.limits.memory_percent),
+            (usage.threads as f64, whole(self.limits.threads)),
+            (usage.fds as f64, whole(self.limits.fds)),
+        ];
+        let near = near.into_iter().any(|(used, limit)| limit.is_some_and(|limit| used * 2.0 > limit));
+        // In tenths, and in powers of two, for those who replay it with other limits.
+        let level = Level {
+            cpu: (usage.cpu_percent / 10.0) as u64,
+            memory: (usage.memory_percent / 10.0) as u64,
+            threads: usage.threads.checked_ilog2().unwrap_or(0),
+            fds: usage.fds.checked_ilog2().unwrap_or(0),
+        };
+        let calm = self.is_well() && !near;
+        let before = std::mem::replace(&mut self.usage, calm.then_some(level));
+        !calm || before != Some(level)
+    }
+}
+
+/// What sort of good answer it is; None if it is not good, slow, or near a limit.
+fn good(report: &ProbeReport, slow: Option<Duration>) -> Option<Good> {
+    match report.outcome {
+        ProbeOutcome::Ok => {}
+        ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => return None,
+    }
+    let (connections, memory) =
+        report.server.as_ref().map_or((None, None), |server| (server.connections, server.memory));
+    let near = [connections, memory].into_iter().flatten().any(|share| share.percent() >= NEAR);
+    if near || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit) {
+        return None;
+    }
+    let tenth = |share: Share| (share.percent() / 10.0) as u8;
+    let time = report.duration.as_millis().checked_ilog2().unwrap_or(0).max(4);
+    Some(Good { time, connections: connections.map(tenth), memory: memory.map(tenth) })
+}
+
+fn is_pressed(pressure: &Pressure) -> bool {
+    let shares = [pressure.cpu, pressure.memory, pressure.io];
+    pressure.late >= LATE || shares.into_iter().flatten().any(|share| share >= PRESSED)
+}

@@ -1,0 +1,93 @@
+//! Requests over a real socket.
+
+use std::os::unix::net::UnixStream as Client;
+
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use super::*;
+use crate::{
+    emit::tests::samples,
+    fact::ServiceState,
+    serve::{Metrics, View, tests::service},
+};
+
+fn shown() -> Shown {
+    let services = vec![service("api", ServiceState::Down)];
+    let (view, shown) = watch::channel(Arc::new(View { ready: true, services, ..View::default() }));
+    // What was published last stays to be seen.
+    drop(view);
+    Shown {
+        origin: Arc::new(samples::origin()),
+        view: shown,
+        metrics: Arc::new(Metrics::new(samples::names())),
+        history: Arc::default(),
+    }
+}
+
+fn folder() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("new").join("control.sock");
+    (folder, path)
+}
+
+async fn ask(path: &Path, request: &[u8]) -> Answer {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).await.unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[tokio::test]
+async fn a_question_is_answered_in_one_line() {
+    let (_folder, path) = folder();
+    let socket = open(&path).await.unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let server = tokio::spawn(serve(socket, shown()));
+    let Answer::Status(status) = ask(&path, b"{\"command\":\"status\"}\n").await else { panic!("a status") };
+    assert_eq!(status.services[0].name, "api");
+    assert_eq!(ask(&path, b"{\"command\":\"incidents\"}\n").await, Answer::Incidents(Vec::new()));
+    let refused = |answer, expected| match &answer {
+        Answer::Error(refusal) => assert_eq!(refusal.kind, expected, "{}", refusal.message),
+        Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_) => panic!("{answer:?}"),
+    };
+    refused(ask(&path, b"{\"command\":\"explain\",\"incident\":\"3\"}\n").await, RefusalKind::NotFound);
+    refused(ask(&path, b"{\"command\":\"dance\"}\n").await, RefusalKind::BadRequest);
+    refused(ask(&path, b"\xff\n").await, RefusalKind::BadRequest);
+    refused(ask(&path, &[b'x'; MAX_REQUEST as usize]).await, RefusalKind::BadRequest);
+
+    server.abort();
+    assert!(server.await.unwrap_err().is_cancelled());
+    assert!(!path.exists(), "it is gone with its daemon");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_clients_do_not_keep_others_out_for_long() {
+    let (_folder, path) = folder();
+    tokio::spawn(serve(open(&path).await.unwrap(), shown()));
+    let idle: Vec<Client> = (0..2 * CLIENTS).map(|_| Client::connect(&path).unwrap()).collect();
+    let answer = ask(&path, b"{\"command\":\"incidents\"}\n").await;
+    assert_eq!(answer, Answer::Incidents(Vec::new()));
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_dead_daemons_socket_is_replaced_and_a_living_ones_is_not() {
+    let (folder, path) = folder();
+    fs::create_dir(path.parent().unwrap()).unwrap();
+    drop(StdListener::bind(&path).unwrap());
+    assert!(path.exists(), "what a killed daemon leaves");
+    let first = open(&path).await.unwrap();
+    let error = open(&path).await.unwrap_err();
+    assert!(matches!(error, ControlError::InUse { .. }), "{error}");
+    drop(first);
+
+    fs::write(&path, "precious").unwrap();
+    let error = open(&path).await.unwrap_err();
+    assert!(matches!(error, ControlError::NotASocket { .. }), "{error}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+
+    let nowhere = folder.path().join("a/b/c/control.sock");
+    assert!(matches!(open(&nowhere).await.unwrap_err(), ControlError::Other { .. }));
+}

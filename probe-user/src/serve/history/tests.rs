@@ -1,0 +1,107 @@
+//! Stories told from events, as a daemon or a file gives them.
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    emit::{Emitter, tests::samples},
+    fact::{EventId, Fact, Incident, IncidentId, Phase, ServiceId, ServiceState},
+};
+
+struct Stream {
+    emitter: Emitter,
+    history: History,
+}
+
+impl Stream {
+    fn new(room: usize) -> Self {
+        let emitter = Emitter::new(samples::origin(), samples::names(), Vec::new());
+        Self { emitter, history: History::new(room) }
+    }
+
+    fn say(&mut self, fact: &Fact) -> EventId {
+        let id = self.emitter.emit(fact, Timestamp::now());
+        let record = self.emitter.take_told().unwrap();
+        assert_eq!(self.emitter.take_told(), None);
+        self.history.take(record);
+        id
+    }
+
+    fn incident(&mut self, number: u64, phase: Phase, evidence: Vec<EventId>) {
+        let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
+        let incident = Incident { id: IncidentId(number), evidence, since: Timestamp::now(), ..sample };
+        self.say(&Fact::Incident(phase, incident));
+    }
+}
+
+fn state(state: ServiceState) -> Fact {
+    Fact::ServiceState(ServiceId(0), state, ServiceState::Healthy, "so".to_owned())
+}
+
+#[test]
+fn a_story_has_the_evidence_from_before_it_opened() {
+    let mut stream = Stream::new(INCIDENTS);
+    let death = stream.say(&samples::killed());
+    stream.incident(3, Phase::Open, vec![death]);
+    stream.say(&state(ServiceState::Down));
+    stream.incident(3, Phase::Resolve, vec![death]);
+    let told = stream.history.explain("3").unwrap();
+    assert_eq!(stream.history.explain("c0ffee00-i3").as_ref(), Ok(&told));
+    assert!(!told.open && told.missing.is_empty());
+    let actions: Vec<(Action, bool)> =
+        told.timeline.iter().map(|entry| (entry.action, entry.evidence)).collect();
+    let expected = [
+        (Action::ProcessExit, true),
+        (Action::IncidentOpen, false),
+        (Action::ServiceState, false),
+        (Action::IncidentResolve, false),
+    ];
+    assert_eq!(actions, expected);
+    assert!(told.timeline[0].message.contains("was killed by SIGKILL"));
+    assert!(told.timeline[0].after_ms < told.timeline[1].after_ms);
+}
+
+#[test]
+fn an_id_that_none_or_several_have_is_refused() {
+    let mut stream = Stream::new(INCIDENTS);
+    stream.incident(3, Phase::Open, Vec::new());
+    stream.incident(13, Phase::Open, Vec::new());
+    assert!(stream.history.explain("3").is_ok(), "13 is another number");
+    assert_eq!(stream.history.explain("c0ffee00"), Err(NotOne::None));
+    assert_eq!(stream.history.explain(""), Err(NotOne::None));
+    let mut record = stream.emitter_record();
+    let incident = record.incident.as_mut().unwrap();
+    incident.id = "c0ffee01-i3".to_owned();
+    stream.history.take(record);
+    let several = vec!["c0ffee00-i3".to_owned(), "c0ffee01-i3".to_owned()];
+    assert_eq!(stream.history.explain("i3"), Err(NotOne::Several(several)));
+}
+
+impl Stream {
+    fn emitter_record(&mut self) -> Record {
+        self.emitter.emit(&samples::incident(), Timestamp::now());
+        self.emitter.take_told().unwrap()
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_forgotten_is_said() {
+    let mut stream = Stream::new(2);
+    let lost = stream.say(&samples::killed());
+    for _ in 0..RECENT {
+        stream.say(&state(ServiceState::Down));
+    }
+    stream.incident(1, Phase::Open, vec![lost]);
+    for _ in 0..EVENTS {
+        stream.incident(1, Phase::Update, vec![lost]);
+    }
+    let told = stream.history.explain("1").unwrap();
+    assert_eq!((told.timeline.len(), told.left_out), (EVENTS, 1));
+    assert_eq!(told.timeline[0].action, Action::IncidentOpen, "the beginning stays");
+    assert_eq!(told.missing, ["c0ffee00-1"]);
+
+    stream.incident(2, Phase::Open, Vec::new());
+    stream.incident(2, Phase::Resolve, Vec::new());
+    stream.incident(4, Phase::Open, Vec::new());
+    let ids: Vec<String> = stream.history.incidents().into_iter().map(|incident| incident.id).collect();
+    assert_eq!(ids, ["c0ffee00-i4", "c0ffee00-i1"], "one that is over goes before one that is open");
+}
