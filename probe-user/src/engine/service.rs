@@ -127,8 +127,8 @@ pub(super) struct Service {
     beyond_restart: bool,
     /// What to do about failures that a restart may not be the answer to.
     response: Policy,
-    /// When it last was seen to be well.
-    last_well: Timestamp,
+    /// Since when it has not been well, if it is not.
+    unwell_since: Option<Timestamp>,
     /// What it depended on is well again: until then it may heal by itself.
     healing_until: Option<Timestamp>,
     /// An examination was asked for then, and is not answered yet.
@@ -197,7 +197,7 @@ impl Service {
             settles_at: None,
             beyond_restart: false,
             response: spec.policy,
-            last_well: Timestamp::default(),
+            unwell_since: None,
             healing_until: None,
             examined_at: None,
             examination: None,

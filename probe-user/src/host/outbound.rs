@@ -87,6 +87,7 @@ mod tests {
         host.fd(10, 3, "socket:[3]");
         let mapped =
             table("0000000000000000FFFF00000100007F:C351", "0000000000000000FFFF00000100007F:18EB", "01", 3);
+        host.write("proc/10/net/tcp", b"");
         host.write("proc/10/net/tcp6", mapped.as_bytes());
         let found = host.reader().outbound_of(&[10]);
         assert_eq!(found.remotes, BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));

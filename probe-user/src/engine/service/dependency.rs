@@ -9,7 +9,7 @@ use crate::{
     fact::{Fact, Phase, ServiceId, Verdict},
 };
 
-/// A service that answered so long after a dependency had failed can do without it.
+/// A service that was well so long after a dependency had failed can do without it.
 const DOES_WITHOUT: Duration = Duration::from_secs(15);
 
 /// How much sooner than the failure that caused it an incident may seem to begin: probes of the one may fail
@@ -77,10 +77,11 @@ impl Service {
             || self.probes.iter().any(|probe| probe.failing() || probe.starting.is_some())
     }
 
-    /// What it depends on and what explains its failures, if something does.
+    /// What it depends on and what explains its failures, if something does. A dependency that was only learned
+    /// does not, once the service has been well without it.
     pub(super) fn cause<'t, O>(&self, turn: &'t Turn<'_, O>) -> Option<&'t Cause> {
-        let matters = |cause: &&Cause| cause.declared || self.last_well <= cause.since.plus(DOES_WITHOUT);
-        turn.around.causes.iter().find(matters)
+        let unwell = self.unwell_since.unwrap_or(turn.now);
+        turn.around.causes.iter().find(|cause| cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
     }
 
     /// A fault that comes of a dependency that has failed.
@@ -206,10 +207,12 @@ impl Service {
         turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
     }
 
-    /// When it last proved well.
+    /// Takes note of since when it has not been well.
     pub(super) fn note_well(&mut self, now: Timestamp) {
-        if self.incident.is_none() && !self.probes.is_empty() && self.probes.iter().all(|probe| probe.ok) {
-            self.last_well = now;
+        if self.incident.is_none() && self.probes.iter().all(|probe| probe.ok) {
+            self.unwell_since = None;
+        } else {
+            self.unwell_since.get_or_insert(now);
         }
     }
 }
