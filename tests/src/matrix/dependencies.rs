@@ -73,7 +73,7 @@ impl Stack {
             Service::exec(CACHE, &cache, redis)
                 .probe(&format!("redis = \"redis://127.0.0.1:{redis}\""))
                 .restart(policy),
-            Service::exec(APP, &command, app).keys(keys),
+            Service::exec(APP, &command, app).keys(keys).restart(policy),
         ];
         Some(Self { scene: Scene::start(&services), app, _folder: folder })
     }

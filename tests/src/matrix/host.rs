@@ -30,8 +30,9 @@ fn starved(row: &Row) -> Option<Measured> {
     if !require_root() {
         return None;
     }
-    // The least weight there is, against a neighbour with the most.
-    let (little, much) = (CpuCgroup::new(2), CpuCgroup::new(262_144));
+    // The least weight there is, against a neighbour that has sixteen times the usual one: it leaves enough for
+    // the daemon.
+    let (little, much) = (CpuCgroup::new(2), CpuCgroup::new(16 * 1024));
     if !available(little.is_ok() && much.is_ok(), "a cgroup hierarchy with the controller cpu") {
         return None;
     }

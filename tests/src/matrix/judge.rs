@@ -53,7 +53,18 @@ impl Scene {
             measured.expect(told == right, || format!("alerts {told:?}, expected {right:?}"));
         }
         measured.expect(status.success(), || format!("the daemon ended with {status}: {log}"));
+        if !measured.wrong.is_empty() {
+            tell(&events);
+        }
         measured
+    }
+}
+
+/// Prints what the daemon said, for whoever has to find out why it is wrong.
+fn tell(events: &[Value]) {
+    for event in events.iter().filter(|event| event_action(event) != "engine.observe") {
+        let time = text(event, "@timestamp").get(11..23).unwrap_or_default();
+        println!("     {time} {} {}", event_action(event), text(event, "message"));
     }
 }
 
