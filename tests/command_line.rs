@@ -80,7 +80,7 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
             ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `match`, \
-             `output`, `directory`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`",
+             `output`, `directory`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`, `policy`",
         ),
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\n[service.restart]\ngrace = \"10 sec\"\n",
