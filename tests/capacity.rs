@@ -37,11 +37,15 @@ fn says(event: &Value, used: i64, most: i64, first: i64) -> bool {
     connections == Some(&json!({ "used": used, "max": most })) && first_holder(event)["connections"] == first
 }
 
-/// Who holds most connections, without the process behind them, which must be one of this program.
+/// Who holds most connections, as the event says.
+fn first_holder(event: &Value) -> Value {
+    field(event, "probe.server.holders").map_or(Value::Null, |holders| holders[0].clone())
+}
+
+/// The same without the process behind them, which must be one of this program.
 #[track_caller]
-fn first_holder(event: &Value, program: &str) -> Value {
-    let holders = field(event, "probe.server.holders");
-    let mut first = holders.map_or(Value::Null, |holders| holders[0].clone());
+fn first_holder_but(event: &Value, program: &str) -> Value {
+    let mut first = first_holder(event);
     let process = first.as_object_mut().and_then(|holder| holder.remove("process")).unwrap_or_default();
     assert_eq!(process["name"], program, "{event:#}");
     first
@@ -98,7 +102,7 @@ fn a_postgres_without_connections_names_who_holds_them() {
     let full = |event: &Value| fails(event, "too_many_connections") && says(event, 6, 6, 5);
     let event = lab.daemon.wait_for(full, LONG);
     assert_eq!(
-        first_holder(&event, "psql"),
+        first_holder_but(&event, "psql"),
         json!({ "user": "postgres", "application": "psql", "client": { "ip": "127.0.0.1" }, "connections": 5 })
     );
     let detail = text(&event, "probe.detail");
@@ -165,7 +169,7 @@ fn a_mariadb_without_connections_names_who_holds_them() {
     let full = |event: &Value| fails(event, "too_many_connections") && says(event, 10, 10, 9);
     let event = lab.daemon.wait_for(full, LONG);
     assert_eq!(
-        first_holder(&event, "mariadb"),
+        first_holder_but(&event, "mariadb"),
         json!({ "user": "web", "client": { "ip": "127.0.0.1" }, "connections": 9 })
     );
     let detail = text(&event, "probe.detail");
