@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Fault, Service, Step};
+use super::{Fault, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
+    config::Response,
     engine::{Effect, Outbox, Turn, verdict},
     fact::{
         AcceptQueue, Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError,
@@ -144,6 +145,11 @@ impl Service {
             matches!(failure, ProbeFailure::Memory | ProbeFailure::MemoryFull | ProbeFailure::Connections);
         let own =
             matches!(finding.verdict, Verdict::PoolExhausted | Verdict::MemoryFull | Verdict::LimitExceeded);
+        let remedy = match self.response_to(finding.verdict) {
+            Response::Ignore => return,
+            Response::Alert => remedy,
+            Response::Restart => Remedy::Restart,
+        };
         let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(turn.now, finding) };
         if !own {
             fault = self.blamed(fault, turn);
@@ -159,6 +165,16 @@ impl Service {
             self.probes.get_mut(*index).map(|it| std::mem::take(&mut it.evidence)).unwrap_or_default();
         fault.evidence.extend(trouble);
         self.fail_alive(fault, turn);
+    }
+
+    /// What the policy says to do about such a verdict beside what follows from it.
+    fn response_to(&self, verdict: Verdict) -> Response {
+        match (verdict, self.response.pool_exhausted) {
+            (Verdict::MemoryFull, _) => self.response.memory_full,
+            // What is restarted then is the holder, not the database.
+            (Verdict::PoolExhausted, Response::Ignore) => Response::Ignore,
+            (_, _) => Response::Alert,
+        }
     }
 
     /// One of its sockets had an error.

@@ -152,3 +152,20 @@ fn a_store_that_is_full_is_told_and_not_restarted() {
     assert_eq!(lab.alerts(), [(Verdict::MemoryFull, Severity::Critical, false)]);
     assert_eq!((lab.restarts_asked(), lab.state()), (0, ServiceState::Degraded));
 }
+
+#[test]
+fn a_full_store_is_restarted_or_ignored_where_the_policy_says_so() {
+    for (response, restarts, incidents) in [(Response::Restart, 1, 1), (Response::Ignore, 0, 0)] {
+        let mut store = service("store", exec_identity(), vec![http_probe()], policy());
+        store.policy.memory_full = response;
+        store.policy.pool_exhausted = response;
+        let mut lab = Lab::of(false, &[store]);
+        lab.see(Observation::Running(API, process(100)));
+        lab.answer(ProbeOutcome::Ok);
+        lab.wait(LATER);
+        for _ in 0..3 {
+            lab.answer(ProbeOutcome::Failed(ProbeFailure::MemoryFull, "used 100 of 100 MiB".into()));
+        }
+        assert_eq!((lab.restarts_asked(), lab.incidents().len()), (restarts, incidents), "{response:?}");
+    }
+}
