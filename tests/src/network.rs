@@ -54,10 +54,10 @@ pub fn ip(arguments: &[&str]) {
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Another host: a victim in a network namespace of its own, at the other end of a cable.
+/// Another host: a server in a network namespace of its own, at the other end of a cable.
 #[derive(Debug)]
 pub struct Peer {
-    victim: Running,
+    server: Running,
     /// The port it serves at [`Peer::ADDRESS`].
     pub port: u16,
 }
@@ -69,19 +69,29 @@ impl Peer {
     /// Where it sees this namespace.
     const NEAR: &str = "10.99.0.1";
 
-    /// Connects one to the calling thread's network namespace.
+    /// Connects one that runs a victim to the calling thread's network namespace.
     ///
     /// # Panics
     /// If it cannot be.
     pub fn connect() -> Self {
+        let victim = |port: u16| {
+            let program = Victim::program().display().to_string();
+            [&program, "--address", "0.0.0.0", "--port", &port.to_string()].map(str::to_owned).to_vec()
+        };
+        Self::connect_to(victim, "listening on")
+    }
+
+    /// Connects one that runs this command on a port, and says this on its standard output once it listens.
+    ///
+    /// # Panics
+    /// If it cannot be.
+    pub fn connect_to(command: impl FnOnce(u16) -> Vec<String>, ready: &str) -> Self {
         let port = free_port();
-        let mut command = Command::new("/usr/bin/unshare");
-        command.arg("--net").arg(Victim::program());
-        let victim =
-            Running::start(command.args(["--address", "0.0.0.0", "--port", &port.to_string()]), Signal::KILL);
-        victim.wait_until_it_says("listening on", &victim.stdout, Duration::from_secs(10));
-        let peer = Self { victim, port };
-        let pid = peer.victim.pid().to_string();
+        let mut alone = Command::new("/usr/bin/unshare");
+        let server = Running::start(alone.arg("--net").args(command(port)), Signal::KILL);
+        server.wait_until_it_says(ready, &server.stdout, Duration::from_secs(10));
+        let peer = Self { server, port };
+        let pid = peer.server.pid().to_string();
         ip(&["link", "add", "near", "type", "veth", "peer", "name", "far", "netns", &pid]);
         ip(&["address", "add", &format!("{}/24", Self::NEAR), "dev", "near"]);
         ip(&["link", "set", "near", "up"]);
@@ -105,7 +115,7 @@ impl Peer {
     #[track_caller]
     fn ip(&self, arguments: &[&str]) {
         let mut command = Command::new("/usr/bin/nsenter");
-        command.args(["--net", "--target", &self.victim.pid().to_string(), "/sbin/ip"]).args(arguments);
+        command.args(["--net", "--target", &self.server.pid().to_string(), "/sbin/ip"]).args(arguments);
         let output = command.output().expect("ip can be run");
         assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     }

@@ -13,7 +13,8 @@ type Peer = [u8; size_of::<abi::PeerKey>()];
 /// The layout of `probe_abi::Retransmits`: count, parent, start, cgroups of both hierarchies.
 type Counts = [u64; 5];
 
-/// What is sent again to one address is told at most this often, and forgotten after so long without, in nanoseconds.
+/// What is sent again to one address is told this often, sooner only if it has doubled since, and forgotten after so
+/// long without, in nanoseconds.
 const WINDOW_NS: u64 = 10_000_000_000;
 
 /// Most addresses told of in one go; the others wait for the next, and their segments are added up.
@@ -57,12 +58,12 @@ impl Counted {
         for (peer, values) in self.counters.iter().filter_map(Result::ok) {
             let known = before.get(&peer).copied().unwrap_or_default();
             self.known.insert(peer, known);
-            if known.told > 0 && now_ns.saturating_sub(known.told_ns) < WINDOW_NS {
-                continue;
-            }
             let total: u64 = values.iter().map(|[count, ..]| count).sum();
             // A counter that was pushed out by others and came back began anew.
             let more = total.checked_sub(known.told).unwrap_or(total);
+            if more < known.told && now_ns.saturating_sub(known.told_ns) < WINDOW_NS {
+                continue;
+            }
             let owner = values.iter().max_by_key(|[_, _, start, ..]| *start).copied();
             match owner.and_then(|owner| retransmits(&peer, owner, more)) {
                 Some(again) if more > 0 => news.push((again, peer, total)),

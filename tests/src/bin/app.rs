@@ -1,12 +1,13 @@
-//! A small web application that needs Redis: `app --port N --redis N [--once]`.
+//! A small web application that needs Redis: `app --port N --redis N [--at ADDRESS] [--once]`.
 //!
 //! `/health` asks Redis for a `PING` over one connection that is kept, and answers 503 while Redis does not answer.
+//! Redis is on this host, or at an address.
 //! With `--once` a connection that was lost is never made again, as in an application that does not heal. `/count`
 //! says how often `/health` was answered, `/healthy` how often with 200.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
     time::Duration,
 };
@@ -16,21 +17,21 @@ const ANSWER: Duration = Duration::from_millis(300);
 
 /// The connection to Redis.
 struct Store {
-    port: u16,
+    address: SocketAddr,
     /// Whether it is made again when it is lost.
     again: bool,
     connection: Option<TcpStream>,
 }
 
 impl Store {
-    fn new(port: u16, again: bool) -> Self {
-        let mut store = Self { port, again, connection: None };
+    fn new(address: SocketAddr, again: bool) -> Self {
+        let mut store = Self { address, again, connection: None };
         store.connect();
         store
     }
 
     fn connect(&mut self) {
-        self.connection = TcpStream::connect(("127.0.0.1", self.port)).ok();
+        self.connection = TcpStream::connect_timeout(&self.address, ANSWER).ok();
         if let Some(connection) = &self.connection {
             let _ = connection.set_read_timeout(Some(ANSWER));
         }
@@ -57,11 +58,14 @@ fn main() -> ExitCode {
         arguments.get(at + 1)?.parse::<u16>().ok()
     };
     let (Some(port), Some(redis)) = (value("--port"), value("--redis")) else {
-        eprintln!("usage: app --port N --redis N [--once]");
+        eprintln!("usage: app --port N --redis N [--at ADDRESS] [--once]");
         return ExitCode::from(2);
     };
     let again = !arguments.iter().any(|argument| argument == "--once");
-    let mut store = Store::new(redis, again);
+    let at = arguments.iter().position(|argument| argument == "--at");
+    let host: Option<IpAddr> = at.and_then(|at| arguments.get(at + 1)?.parse().ok());
+    let host = host.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let mut store = Store::new(SocketAddr::new(host, redis), again);
     let listener = match TcpListener::bind(("127.0.0.1", port)) {
         Ok(listener) => listener,
         Err(error) => {
