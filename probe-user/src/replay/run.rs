@@ -124,7 +124,8 @@ impl<'a> Run<'a> {
             self.first = Some(record.event.sequence);
             self.report.from.clone_from(&record.timestamp);
         } else {
-            self.missing += record.event.sequence.saturating_sub(self.last + 1);
+            let missing = record.event.sequence.saturating_sub(self.last.saturating_add(1));
+            self.missing = self.missing.saturating_add(missing);
         }
         self.last = record.event.sequence;
         self.report.to.clone_from(&record.timestamp);
