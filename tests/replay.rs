@@ -212,7 +212,7 @@ fn what_is_held_is_shown_with_its_reason() {
     let status = || ends_with(&hostprobe(&["status", "--socket", path(&socket)]), 0);
     let status =
         until("the status shows it", LONG, || Some(status()).filter(|text| text.contains("killed (")));
-    assert!(status.contains("not restarted: ") && status.contains("1 incidents open"), "{status}");
+    assert!(status.contains("not restarted: ") && status.contains("1 incident open"), "{status}");
     let web = status.lines().find(|line| line.starts_with("web ")).expect("a line");
     assert!(web.ends_with(&service.name), "it depends on it: {status}");
 }

@@ -1,6 +1,6 @@
 //! The daemon: every layer, and the way from one to the next.
 
-mod control;
+mod control_probe;
 mod desk;
 mod hands;
 mod holders;

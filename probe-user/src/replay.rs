@@ -5,6 +5,7 @@
 //! and holds what it decides against what was decided then.
 
 mod compare;
+mod decision;
 pub mod portable;
 pub mod recorder;
 mod run;
@@ -12,8 +13,9 @@ mod run;
 use std::io::{self, BufRead};
 
 pub use compare::Row;
+pub use decision::Decision;
 use run::Run;
-pub use run::{Decision, RunReport};
+pub use run::RunReport;
 use serde::Serialize;
 
 use crate::{

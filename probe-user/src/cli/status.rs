@@ -44,12 +44,12 @@ fn write(status: &Status, text: &mut String) -> std::fmt::Result {
     let watches = if status.ready { "watches" } else { "starts" };
     writeln!(
         text,
-        "{} {watches} {} services with {attached} of {} hooks; {} incidents open, {} restarts so far",
+        "{} {watches} {} with {attached} of {} hooks; {} open, {} so far",
         status.host.name,
-        status.services.len(),
+        counted(status.services.len() as u64, "service"),
         status.coverage.len(),
-        status.counters.incidents_open,
-        status.counters.restarts,
+        counted(status.counters.incidents_open, "incident"),
+        counted(status.counters.restarts, "restart"),
     )?;
     for hook in status.coverage.iter().filter(|hook| !hook.attached) {
         writeln!(text, "  not seen: {}: {}", hook.hook, hook.reason.as_deref().unwrap_or("unknown"))?;
@@ -95,4 +95,8 @@ fn depends_on(service: &Service) -> String {
     });
     let words: Vec<String> = words.collect();
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

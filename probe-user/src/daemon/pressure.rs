@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::control::Control;
+use super::control_probe::ControlProbe;
 use crate::{
     config::Config,
     fact::Pressure,
@@ -25,7 +25,7 @@ pub struct Gauge {
     /// The last reading was told: so is the next, be it that all is well again.
     told: bool,
     /// None where no service has a probe, and so nothing would be held.
-    control: Option<Control>,
+    control: Option<ControlProbe>,
 }
 
 impl Gauge {
@@ -33,7 +33,7 @@ impl Gauge {
     pub(super) fn new(reader: ProcReader, config: &Config) -> Self {
         let probes = config.services.iter().any(|service| !service.probes.is_empty());
         let last = if probes { reader.stalls() } else { Stalls::default() };
-        Self { reader, last, told: false, control: probes.then(Control::start) }
+        Self { reader, last, told: false, control: probes.then(ControlProbe::start) }
     }
 
     /// The pressure since the last time, if it is worth telling. Called once a second; costs three small files.

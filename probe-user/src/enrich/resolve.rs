@@ -8,15 +8,15 @@ impl Enricher {
     pub fn service_of(&self, pid: u32) -> Option<ServiceId> {
         let mut pid = pid;
         for _ in 0..MAX_GENERATIONS {
-            let process = self.reader.read(pid)?;
+            let (key, parent_pid) = self.reader.descent(pid)?;
             let path = self.reader.cgroups().of(pid).v2;
             let v2 = path.and_then(|path| self.reader.cgroups().id(Hierarchy::V2, &path));
             let cgroups = kernel::Cgroups { v2, memory_v1: None };
             // The climb is done here: a process that was forked and executed nothing is not in the table.
-            if let Some(member) = self.members.of(process.key, 0, &cgroups, &self.table) {
+            if let Some(member) = self.members.of(key, 0, &cgroups, &self.table) {
                 return Some(member.service);
             }
-            pid = Some(process.parent_pid).filter(|parent| *parent > 1)?;
+            pid = Some(parent_pid).filter(|parent| *parent > 1)?;
         }
         None
     }

@@ -108,6 +108,13 @@ impl ProcReader {
         Some(self.key(pid, &self.stat(pid)?))
     }
 
+    /// The same with the pid of its parent. Nothing of it is read from the process's memory, which a process that
+    /// hangs may have locked.
+    pub fn descent(&self, pid: u32) -> Option<(ProcessKey, u32)> {
+        let stat = self.stat(pid)?;
+        Some((self.key(pid, &stat), u32::try_from(stat.ppid).unwrap_or_default()))
+    }
+
     /// The systemd unit that a process runs in, by its cgroup's path.
     pub fn unit(&self, pid: u32) -> Option<String> {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)

@@ -1,7 +1,7 @@
 //! The control socket: a request is one line of JSON, and so is its answer.
 //!
-//! Only root and the daemon's own user are answered. It shows what the pipeline publishes, so that no question can
-//! slow detection down.
+//! Only root and the daemon's own user are answered. It shows what the pipeline has published already: a question
+//! costs the making of its answer, which is bounded, and no look at the host.
 
 use std::{
     fs, io,

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The control probe; dropping it ends it.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlProbe {
     lateness: Arc<Lateness>,
     task: AbortHandle,
 }
@@ -44,7 +44,7 @@ struct Lateness {
     due: AtomicU64,
 }
 
-impl Control {
+impl ControlProbe {
     /// Starts it. Needs a Tokio runtime, the one that the probes run on.
     pub(super) fn start() -> Self {
         let lateness =
@@ -64,7 +64,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlProbe {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -142,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_is_held_up_is_late_and_then_is_not() {
-        let control = Control::start();
+        let control = ControlProbe::start();
         let lateness = Arc::clone(&control.lateness);
         while lateness.due.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
