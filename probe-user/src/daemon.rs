@@ -304,9 +304,8 @@ impl Daemon {
 
     /// Says which listeners of services are full, and lets the engine know of each.
     fn tell_full_queues(&mut self) {
-        let say = |queue: AcceptQueue, service| self.desk.say(Fact::AcceptQueue(queue, service), queue.at);
-        for (queue, service, event) in self.hands.queues.found(say) {
-            self.observe(Observation::AcceptQueue(queue, service, event));
+        for (queue, service) in self.hands.queues.found() {
+            self.take_full_queue(queue, service);
         }
     }
 

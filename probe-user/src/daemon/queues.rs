@@ -15,12 +15,9 @@ use tokio::sync::mpsc;
 use super::{hands::Outcome, lookout::Lookout};
 use crate::{
     clock::Timestamp,
-    fact::{AcceptQueue, EventId, ProcessKey, ServiceId},
+    fact::{AcceptQueue, ProcessKey, ServiceId},
     host::{ProcReader, queue, sockdiag},
 };
-
-/// The same listener is told of no more often than this.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// How long the search for the services that full listeners belong to may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,8 +43,6 @@ pub struct Queues {
 struct Full {
     queue: AcceptQueue,
     owner: Owner,
-    /// When it was told last, and as what.
-    told: Option<(Timestamp, EventId)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -120,26 +115,14 @@ impl Queues {
         }
     }
 
-    /// The full queues of services that were seen and not yet handed out; whoever takes them says those that are
-    /// not to be kept quiet, and how, with `say`. Each comes with its event.
-    pub(super) fn found(
-        &mut self,
-        mut say: impl FnMut(AcceptQueue, ServiceId) -> EventId,
-    ) -> Vec<(AcceptQueue, ServiceId, EventId)> {
-        let mut found = Vec::new();
-        for full in self.full.values_mut() {
-            let Owner::Service(service) = full.owner else { continue };
-            let event = match full.told {
-                Some((at, event)) if full.queue.at.since(at) < SILENCE => event,
-                Some(_) | None => {
-                    let event = say(full.queue, service);
-                    full.told = Some((full.queue.at, event));
-                    event
-                }
-            };
-            found.push((full.queue, service, event));
-        }
-        found.sort_by_key(|(queue, service, _)| (*service, queue.port, queue.address));
+    /// The full queues of services.
+    pub(super) fn found(&self) -> Vec<(AcceptQueue, ServiceId)> {
+        let of_service = |full: &Full| match full.owner {
+            Owner::Service(service) => Some((full.queue, service)),
+            Owner::Unknown | Owner::Nobody => None,
+        };
+        let mut found: Vec<_> = self.full.values().filter_map(of_service).collect();
+        found.sort_by_key(|(queue, service)| (*service, queue.port, queue.address));
         found
     }
 
@@ -147,12 +130,11 @@ impl Queues {
         let mut full = HashMap::new();
         for it in listeners {
             let queue = queue::queue(it, at);
-            let mut known = self.full.remove(&it.inode);
+            let known = self.full.remove(&it.inode);
             // A listener that never takes more than it has may be as full as it is empty: nobody waits there.
             if queue.waiting > 0 && queue.is_full() {
-                let (owner, told) =
-                    known.take().map_or((Owner::Unknown, None), |known| (known.owner, known.told));
-                full.insert(it.inode, Full { queue, owner, told });
+                let owner = known.map_or(Owner::Unknown, |known| known.owner);
+                full.insert(it.inode, Full { queue, owner });
             }
         }
         self.full = full;
@@ -182,7 +164,7 @@ mod tests {
     const WEB: ServiceId = ServiceId(4);
 
     #[tokio::test]
-    async fn a_full_listener_of_a_service_is_told_once_and_observed_as_long_as_it_is() {
+    async fn a_full_listener_of_a_service_is_found_as_long_as_it_is() {
         let (outcomes, mut inbox) = mpsc::channel(4);
         let reader = ProcReader::new("/").unwrap();
         let me = reader.key_of(std::process::id()).unwrap();
@@ -194,35 +176,24 @@ mod tests {
         clients.push(TcpStream::connect(address).unwrap());
 
         queues.look(vec![(WEB, me)]);
-        assert!(queues.found(|_, _| panic!("its service is not known yet")).is_empty());
+        assert_eq!(queues.found(), [], "its service is not known yet");
         let Some(Outcome::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
         queues.searched(owners);
-        let mut said = 0;
-        let mut ours = |queues: &mut Queues| -> Vec<_> {
-            let found = queues.found(|queue, _| {
-                said += u64::from(queue.port == address.port());
-                EventId(said)
-            });
-            found.into_iter().filter(|(queue, ..)| queue.port == address.port()).collect()
+        let ours = |queues: &Queues| {
+            let mut found = queues.found();
+            found.retain(|(queue, _)| queue.port == address.port());
+            found
         };
-        let first = ours(&mut queues);
+        let first = ours(&queues);
         assert_eq!(first.len(), 1);
-        let (queue, service, event) = first[0];
-        assert_eq!((queue.waiting, queue.backlog, service, event), (2, 1, WEB, EventId(1)));
+        assert_eq!((first[0].0.waiting, first[0].0.backlog, first[0].1), (2, 1, WEB));
         queues.look(vec![(WEB, me)]);
-        let again = ours(&mut queues);
-        assert_eq!((again.len(), again[0].2), (1, EventId(1)), "seen again, and not said again");
-
-        // Ten seconds later it is said again.
-        if let Some(full) = queues.full.values_mut().find(|full| full.queue.port == address.port()) {
-            full.queue.at = full.queue.at.plus(SILENCE);
-        }
-        assert_eq!(ours(&mut queues)[0].2, EventId(2));
+        assert_eq!(ours(&queues).len(), 1, "it still is");
 
         listener.accept().unwrap();
         listener.accept().unwrap();
         queues.look(vec![(WEB, me)]);
-        assert!(ours(&mut queues).is_empty());
+        assert_eq!(ours(&queues), []);
     }
 
     #[test]
@@ -240,7 +211,7 @@ mod tests {
         queues.take(&[listener(1, 0, 0), listener(2, 5, 10), listener(3, 10, 10)], Timestamp::default());
         assert_eq!(queues.full.keys().collect::<Vec<_>>(), [&3]);
         queues.searched(vec![(3, None), (9, Some(WEB))]);
-        assert!(queues.found(|_, _| panic!("it is nobody's")).is_empty());
+        assert_eq!(queues.found(), [], "it is nobody's");
         queues.take(&[listener(3, 10, 10)], Timestamp::default());
         assert!(queues.full[&3].owner == Owner::Nobody, "it is not searched for again");
         queues.take(&[listener(3, 1, 10)], Timestamp::default());

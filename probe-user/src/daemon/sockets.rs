@@ -3,8 +3,9 @@
 mod recent;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     net::SocketAddr,
+    time::Duration,
 };
 
 use recent::Recent;
@@ -15,14 +16,19 @@ use super::{Daemon, hands::Outcome};
 use crate::{
     clock::Timestamp,
     engine::Observation,
-    fact::{Direction, Fact, Peer, ProcessKey, ServiceId, SocketError},
+    fact::{AcceptQueue, Direction, EventId, Fact, Peer, ProcessKey, ServiceId, SocketError},
     host::{Outbound, ProcReader},
-    kernel::{AcceptQueue, Connect, SocketError as SocketErrorRecord, Stop, WatchedPort},
+    kernel::{
+        AcceptQueue as AcceptQueueRecord, Connect, SocketError as SocketErrorRecord, Stop, WatchedPort,
+    },
 };
 
 /// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its
 /// process takes a while.
 const UNPLACED: usize = 64;
+
+/// A listener that stays full is told of no more often than this.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What was learned of who connects to whom.
 #[derive(Debug, Default)]
@@ -30,6 +36,8 @@ pub struct Sockets {
     learned: HashSet<(ServiceId, ServiceId)>,
     unplaced: VecDeque<(ServiceId, SocketAddr, Option<u32>)>,
     recent: Recent,
+    /// Full listeners that were told of a short while ago, by service and port: when, and as what.
+    full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,
 }
 
 impl Daemon {
@@ -61,11 +69,21 @@ impl Daemon {
     }
 
     /// A listener has no room for more.
-    pub(super) fn take_accept_queue(&mut self, record: &AcceptQueue) {
+    pub(super) fn take_accept_queue(&mut self, record: &AcceptQueueRecord) {
         if let Some((queue, service)) = self.enricher.accept_queue(record) {
-            let event = self.desk.say(Fact::AcceptQueue(queue, service), queue.at);
-            self.observe(Observation::AcceptQueue(queue, service, event));
+            self.take_full_queue(queue, service);
         }
+    }
+
+    /// A listener of a service is full, by the kernel's word or by a look: it is told now and then, and observed
+    /// each time.
+    pub(super) fn take_full_queue(&mut self, queue: AcceptQueue, service: ServiceId) {
+        let told = &mut self.sockets.full;
+        told.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
+        let (_, event) = *told
+            .entry((service, queue.port))
+            .or_insert_with(|| (queue.at, self.desk.say(Fact::AcceptQueue(queue, service), queue.at)));
+        self.observe(Observation::AcceptQueue(queue, service, event));
     }
 
     /// A main process is stopped.

@@ -61,7 +61,8 @@ impl ProcReader {
         for thread in &now.threads {
             let then = before.get(&key(thread)).copied();
             // One that was passed over at the first look would count for all its life.
-            if then.is_none() && thread.start_nanos.saturating_add(self.tick_nanos()) < earlier.at.as_nanos() {
+            if then.is_none() && thread.start_nanos.saturating_add(self.tick_nanos()) < earlier.at.as_nanos()
+            {
                 continue;
             }
             seen.cpu += thread.cpu_since(then);
