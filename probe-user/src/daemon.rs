@@ -30,8 +30,8 @@ use crate::{
     engine::{Engine, Observation},
     enrich::Enricher,
     fact::{
-        AcceptQueue, AlertOutcome, Fact, Holder, Listener, Membership, PortHolder, ProbeReport, ProcessExit,
-        ProcessKey, ServiceId, UnitState,
+        AlertOutcome, Fact, Holder, Listener, Membership, PortHolder, ProbeReport, ProcessExit, ProcessKey,
+        ServiceId, UnitState,
     },
     kernel::{CgroupId, Kernel, Record},
 };
