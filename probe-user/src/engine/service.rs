@@ -147,6 +147,10 @@ pub(super) struct Service {
     dead_worker: Option<DeadWorker>,
     /// How many have, since it was last well.
     dead_workers: u32,
+    /// When the latest did.
+    worker_died_at: Option<Timestamp>,
+    /// When they count as well again, after several have died in a row.
+    quiet_at: Option<Timestamp>,
     /// Who holds its connections, by its own word.
     holders: Vec<Holder>,
     /// Somebody else has its port.
@@ -207,6 +211,8 @@ impl Service {
             full_queue: None,
             dead_worker: None,
             dead_workers: 0,
+            worker_died_at: None,
+            quiet_at: None,
             holders: Vec::new(),
             port_taken: false,
             starts: VecDeque::new(),
@@ -293,6 +299,7 @@ impl Service {
         self.full_queue = None;
         self.trouble = None;
         self.dead_worker = None;
+        self.quiet_at = None;
     }
 
     /// Counters and grace start afresh, as after every start.
@@ -376,10 +383,12 @@ impl Service {
         };
         let open = self.incident.as_ref();
         let settles = open.and(self.settles_at);
+        let quiet = open.and(self.quiet_at);
         let alert = open.and_then(|open| open.alert_at);
         let lost = self.lost_listener.map(|(since, ..)| since.plus(LISTENER_GONE));
         let worker = self.dead_worker.as_ref().map(|worker| worker.until);
-        [step, settles, alert, lost, worker, self.healing_until, self.look_at].into_iter().flatten().min()
+        let others = [settles, quiet, alert, lost, worker, self.healing_until, self.look_at];
+        others.into_iter().chain([step]).flatten().min()
     }
 
     /// Does what is due.
@@ -391,6 +400,9 @@ impl Service {
         let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= turn.now);
         if is_due(self.settles_at) {
             self.settles_at = None;
+        }
+        if is_due(self.quiet_at) {
+            self.quiet_at = None;
         }
         if is_due(self.dead_worker.as_ref().map(|worker| worker.until)) {
             return self.worker_is_dead(turn);

@@ -59,13 +59,19 @@ impl Service {
     /// What it did while it was looked at.
     pub(super) fn examined<O: Outbox>(&mut self, found: Option<Examination>, turn: &mut Turn<'_, O>) {
         self.examined_at = None;
-        let stopped = found.as_ref().is_some_and(|found| found.stopped);
+        let stopped = found.as_ref().is_some_and(|found| found.stopped) && self.main.is_some();
+        let at_work = found.as_ref().is_some_and(Examination::progressed);
         self.examination = found;
-        if stopped && self.main.is_some() {
+        if stopped && !at_work {
             return self.is_stopped(turn);
         }
-        self.suspended = None;
-        self.look_at = None;
+        if stopped && self.suspended.is_some() {
+            // It was only now stopped, or is stopped and continued in turns by whoever limits its CPU.
+            self.look_at = Some(turn.now.plus(STOPPED_FOR));
+        } else {
+            self.suspended = None;
+            self.look_at = None;
+        }
         if let Step::Examine { pending, .. } = &self.step {
             let pending = pending.clone();
             self.step = Step::Idle;
@@ -81,8 +87,12 @@ impl Service {
 
     /// Its main process was stopped by a signal: it is looked whether it stays so.
     pub(super) fn suspended<O: Outbox>(&mut self, stop: Suspension, event: EventId, turn: &mut Turn<'_, O>) {
-        if self.main == Some(stop.process) {
-            self.suspended = Some((stop, event));
+        if self.main != Some(stop.process) {
+            return;
+        }
+        let asked = self.examined_at.is_some_and(|asked| turn.now < asked.plus(EXAMINATION));
+        let watched = self.suspended.replace((stop, event)).is_some() && (asked || self.look_at.is_some());
+        if !watched {
             self.examined_at = None;
             self.examine(STOPPED_FOR, turn);
         }
@@ -92,7 +102,8 @@ impl Service {
     fn is_stopped<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         self.look_at = Some(turn.now.plus(LOOK_AGAIN));
         let free = matches!(self.step, Step::Idle | Step::Verify | Step::Examine { .. });
-        let known = self.incident.as_ref().is_some_and(|open| open.is_hang());
+        let proving = matches!(self.step, Step::Verify);
+        let known = !proving && self.incident.as_ref().is_some_and(|open| open.is_hang());
         let Some(main) = self.main.filter(|_| free && !known) else { return };
         let failed =
             self.probes.iter().filter_map(|probe| probe.failing().then_some(probe.first_failed)).min();
@@ -155,8 +166,10 @@ impl Service {
             fault = self.blamed(fault, turn);
         }
         let cause = fault.cause.unwrap_or(self.id);
+        // The same verdict says something new if a restart could mend it by now.
+        let mendable = self.beyond_restart && fault.remedy == Remedy::Restart;
         let known = self.incident.as_ref().is_some_and(|open| {
-            open.incident.verdict == fault.finding.verdict && open.incident.cause == cause
+            open.incident.verdict == fault.finding.verdict && open.incident.cause == cause && !mendable
         });
         if known && !matches!(self.step, Step::Verify) {
             return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Remedy, Service, Step};
+use super::{Fault, Finding, Open, ProbeState, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{Cause, Effect, Outbox, Turn},
@@ -33,7 +33,9 @@ pub(in crate::engine) enum Standing {
 impl Service {
     /// How it stands, as far as it matters to others.
     pub(in crate::engine) fn standing(&self) -> Standing {
-        let Some(open) = &self.incident else { return Standing::Well };
+        let Some(open) = &self.incident else {
+            return if self.is_stopped_since_before() { Standing::Failed } else { Standing::Well };
+        };
         match open.incident.verdict {
             Verdict::DependencyDown => Standing::Held(open.incident.cause),
             Verdict::Crashed
@@ -55,9 +57,25 @@ impl Service {
         }
     }
 
+    /// Whether its unit was stopped when the daemon came, which is nobody's incident.
+    fn is_stopped_since_before(&self) -> bool {
+        self.incident.is_none()
+            && self.unit_is_stopped()
+            && (self.probes.is_empty() || self.probes.iter().any(ProbeState::failing))
+    }
+
     /// It as the cause of others' failures, if it has an incident.
     pub(in crate::engine) fn as_cause(&self, declared: bool) -> Option<Cause> {
-        let incident = &self.incident.as_ref()?.incident;
+        let Some(Open { incident, .. }) = &self.incident else {
+            return self.is_stopped_since_before().then(|| Cause {
+                service: self.id,
+                verdict: Verdict::Stopped,
+                summary: "systemd says it is stopped".to_owned(),
+                since: self.unwell_since.unwrap_or(self.started),
+                declared,
+                told: false,
+            });
+        };
         Some(Cause {
             service: self.id,
             verdict: incident.verdict,

@@ -57,6 +57,27 @@ impl Open {
         }
     }
 
+    /// Whether a right answer of its probes is what ends it: others last while they are answered.
+    fn ends_with_an_answer(&self) -> bool {
+        match self.incident.verdict {
+            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => false,
+            Verdict::Crashed
+            | Verdict::Exited
+            | Verdict::OomKilled
+            | Verdict::Killed
+            | Verdict::Stopped
+            | Verdict::NotListening
+            | Verdict::Unhealthy
+            | Verdict::CrashLoop
+            | Verdict::Hung
+            | Verdict::DependencyDown
+            | Verdict::Unhealed
+            | Verdict::PoolExhausted
+            | Verdict::MemoryFull
+            | Verdict::Network => true,
+        }
+    }
+
     /// Takes in more evidence, as far as there is room.
     pub(super) fn add_evidence(&mut self, events: Vec<EventId>) {
         let room = MAX_EVIDENCE.saturating_sub(self.incident.evidence.len());
@@ -170,7 +191,8 @@ impl Service {
         self.healing_until = None;
         self.dead_workers = 0;
         self.holders.clear();
-        let healthy = self.probes.iter().filter_map(|probe| probe.well_at).max().unwrap_or(turn.now);
+        let answered = self.probes.iter().filter_map(|probe| probe.well_at).max();
+        let healthy = answered.filter(|_| open.ends_with_an_answer()).unwrap_or(turn.now);
         open.incident.timing.healthy = open.step(healthy);
         // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
         let quiet = matches!(open.incident.verdict, Verdict::Stopped | Verdict::DependencyDown);

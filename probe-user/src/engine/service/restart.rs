@@ -39,7 +39,7 @@ impl Service {
             return;
         }
         match outcome {
-            Ok(()) if self.is_matched && !self.probes.is_empty() => {
+            Ok(()) if self.is_matched && (!self.probes.is_empty() || self.main.is_some()) => {
                 // The command may heal the process there is, or one that cannot be found: its probes will say.
                 self.step = Step::Verify;
                 turn.act(Effect::ProbeUntilWell(self.id));

@@ -66,6 +66,7 @@ impl Service {
             Verdict::Slow | Verdict::Overloaded => self.probes.iter().any(|probe| probe.slow.is_some()),
             Verdict::LimitExceeded => self.breaches.words().is_some(),
             Verdict::Hung => self.look_at.is_some(),
+            Verdict::WorkerDied => self.quiet_at.is_some(),
             Verdict::Crashed
             | Verdict::Exited
             | Verdict::OomKilled
@@ -74,7 +75,6 @@ impl Service {
             | Verdict::NotListening
             | Verdict::Unhealthy
             | Verdict::CrashLoop
-            | Verdict::WorkerDied
             | Verdict::DependencyDown
             | Verdict::Unhealed
             | Verdict::PoolExhausted

@@ -7,11 +7,17 @@ use crate::{
     clock::Timestamp,
     config::Response,
     engine::{Effect, Outbox, Turn, verdict},
-    fact::{EventId, Fact, Phase, ProcessExit, Verdict},
+    fact::{EventId, Fact, Phase, ProcessExit, Sender, Verdict},
 };
 
 /// How long the main process may outlive a worker that it dies with.
 const TOGETHER: Duration = Duration::from_millis(50);
+
+/// Workers that die again sooner than this do so again and again: the incident then lasts…
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// …until none has died for this long, however well the service answers in between.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Workers that died, before it is clear whether their main process lives on.
 #[derive(Debug)]
@@ -36,7 +42,9 @@ impl Service {
         turn: &mut Turn<'_, O>,
     ) {
         let oom = self.take_oom(exit);
-        let own = exit.sender_service == Some(self.id) && !exit.oom && oom.is_none();
+        // What one process of it does to another is its own affair; one that aborts has crashed.
+        let by_sender = matches!(exit.killer(), Some(Sender::Process { .. }));
+        let own = by_sender && exit.sender_service == Some(self.id) && !exit.oom && oom.is_none();
         let leaving =
             self.main.is_none() || matches!(self.step, Step::Restarting { .. } | Step::TheirRestart { .. });
         if own || leaving || self.response.worker_died == Response::Ignore {
@@ -45,7 +53,7 @@ impl Service {
         let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
-        let by_itself = !matches!(exit.killer(), Some(crate::fact::Sender::Process { .. }));
+        let by_itself = !by_sender;
         let remedy = match self.response.worker_died {
             Response::Restart => Remedy::Restart,
             Response::Alert | Response::Ignore => {
@@ -73,6 +81,9 @@ impl Service {
     pub(super) fn worker_is_dead<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         let Some(DeadWorker { fault, .. }) = self.dead_worker.take() else { return };
         self.dead_workers = self.dead_workers.saturating_add(1);
+        let again = self.worker_died_at.replace(turn.now).is_some_and(|last| turn.now.since(last) < AGAIN);
+        // Where a restart is to mend it, the next death has its restart.
+        self.quiet_at = (again && fault.remedy != Remedy::Restart).then(|| turn.now.plus(QUIET));
         match &mut self.incident {
             None => {
                 if fault.remedy == Remedy::Restart {

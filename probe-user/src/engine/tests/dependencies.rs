@@ -204,3 +204,37 @@ fn the_root_of_a_chain_is_the_cause_of_all() {
     assert_eq!(incident_of(&lab, ServiceId(0)).unwrap().cause, ServiceId(2));
     assert_eq!(incident_of(&lab, ServiceId(2)).unwrap().held, [ServiceId(1), ServiceId(0)]);
 }
+
+#[test]
+fn a_dependency_that_was_stopped_before_anybody_watched_is_a_cause() {
+    let mut app = service("app", exec_identity(), vec![http_probe()], policy());
+    app.depends_on = vec![CACHE];
+    let cache = service("cache", Identity::Unit("cache.service".into()), vec![http_probe()], policy());
+    let mut lab = Lab::of(false, &[app, cache]);
+    let stopped = UnitState {
+        active: "inactive".into(),
+        sub: "dead".into(),
+        main: None,
+        main_pid: 0,
+        ..units::running_unit(0)
+    };
+    lab.see(Observation::Unit(CACHE, stopped));
+    lab.see(Observation::Running(APP, process(100)));
+    lab.wait(LATER);
+    for _ in 0..3 {
+        lab.answer_of(CACHE, ProbeOutcome::Failed(ProbeFailure::Refused, "connection refused".into()));
+        app_fails(&mut lab, 1);
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::DependencyDown);
+    assert_eq!(requests(&lab), []);
+    lab.wait(Duration::from_secs(11));
+    assert_eq!(
+        lab.alerts(),
+        [(Verdict::DependencyDown, Severity::Critical, false)],
+        "no incident tells of it"
+    );
+    lab.see(Observation::Unit(CACHE, units::running_unit(200)));
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}

@@ -90,6 +90,40 @@ fn a_process_that_goes_on_at_once_is_not_hung() {
 }
 
 #[test]
+fn a_process_that_is_stopped_and_continued_in_turns_is_not_hung() {
+    let mut lab = grown_up();
+    for _ in 0..20 {
+        lab.see(stop_signal(&lab));
+        lab.see(Observation::Examined(API, Some(Examination { stopped: true, ..at_work() })));
+        lab.wait(Duration::from_millis(100));
+    }
+    assert_eq!(lab.incidents(), []);
+    let looks = lab.asked.iter().filter(|effect| matches!(effect, Effect::Examine { .. })).count();
+    assert!(looks <= 7, "{looks} looks in 2 s");
+    lab.wait(Duration::from_secs(1));
+    lab.see(Observation::Examined(API, Some(stopped())));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "now it stays stopped");
+}
+
+#[test]
+fn a_process_that_a_debugger_keeps_stopped_is_left_to_it_and_restarted_if_it_is_silent_afterwards() {
+    let traced = Examination { traced: true, ..idle(3) };
+    let mut lab = grown_up();
+    for _ in 0..5 {
+        lab.answer(timeout());
+        lab.see(Observation::Examined(API, Some(traced.clone())));
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
+    assert_eq!(lab.restarts().len(), 1, "it is held, and that is said once");
+    for _ in 0..2 {
+        lab.answer(timeout());
+        lab.see(Observation::Examined(API, Some(idle(0))));
+    }
+    lab.see(snapshot());
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
 fn a_stopped_process_that_must_not_be_restarted_is_well_once_it_goes_on() {
     let mut lab = Lab::new(exec_identity(), vec![], RestartPolicy::default());
     lab.wait(LATER);
@@ -157,6 +191,16 @@ fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
     lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.state(), ServiceState::Healthy);
     assert_eq!(lab.restarts(), Vec::<&Restart>::new());
+    let Some(Fact::Incident(Phase::Resolve, incident)) =
+        lab.said.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
+    else {
+        panic!("it is not resolved")
+    };
+    assert_eq!(
+        incident.timing.healthy,
+        Some(lab.now.since(incident.since)),
+        "right answers were slow before"
+    );
 }
 
 #[test]

@@ -189,3 +189,15 @@ fn a_service_without_probes_is_well_once_it_has_stayed_up() {
     lab.wait(Duration::from_millis(200));
     assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
 }
+
+#[test]
+fn what_a_restart_could_not_mend_and_then_could_is_restarted() {
+    let mut lab = Lab::exec();
+    lab.wait(LATER);
+    for _ in 0..3 {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Auth, "401".into()));
+    }
+    assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Unhealthy, 0));
+    lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "500".into()));
+    assert_eq!(lab.restarts_asked(), 1);
+}

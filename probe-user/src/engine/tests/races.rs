@@ -308,6 +308,26 @@ fn a_command_that_heals_in_place_is_enough() {
 }
 
 #[test]
+fn a_command_that_wakes_a_service_without_probes_is_enough_and_is_run_again_if_it_did_not() {
+    let mut lab = matched(vec![]);
+    lab.wait(LATER);
+    let stop = Suspension { at: lab.now, process: process(100), signal: 19, sender: Some(bash()) };
+    let stopped = Examination { over: Duration::from_millis(200), stopped: true, ..Examination::default() };
+    lab.see(Observation::Suspended(stop, API, EventId(902)));
+    for restarts in 1..=2 {
+        lab.see(Observation::Examined(API, Some(stopped.clone())));
+        lab.see(snapshot());
+        lab.wait(Duration::from_secs(1));
+        assert_eq!(lab.restarts_asked(), restarts);
+        lab.see(Observation::Restarted(API, Ok(())));
+    }
+    lab.see(Observation::Examined(API, Some(at_work())));
+    lab.wait(LATER);
+    assert!(lab.incidents().iter().all(|(_, verdict, _)| *verdict == Verdict::Hung));
+    assert_eq!((lab.restarts_asked(), lab.state()), (2, ServiceState::Healthy));
+}
+
+#[test]
 fn what_no_restart_would_mend_is_judged_again_when_it_changes() {
     let mut lab = Lab::exec();
     lab.wait(LATER);

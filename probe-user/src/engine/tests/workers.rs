@@ -91,6 +91,33 @@ fn a_worker_that_dies_again_and_again_is_told_of_ever_more_seldom() {
 }
 
 #[test]
+fn workers_that_crash_on_while_the_service_answers_are_one_incident() {
+    let mut lab = with(Response::Alert);
+    for pid in 200..232 {
+        worker_dies(&mut lab, pid, SEGV, Some(Sender::Kernel), None);
+        lab.wait(Duration::from_millis(100));
+        lab.answer(ProbeOutcome::Ok);
+    }
+    let opened = |lab: &Lab| lab.incidents().iter().filter(|(phase, ..)| *phase == Phase::Open).count();
+    assert_eq!(opened(&lab), 2, "the first might have been the only one");
+    assert_eq!(lab.state(), ServiceState::Degraded);
+    lab.wait(Duration::from_secs(29));
+    assert_eq!(lab.state(), ServiceState::Degraded);
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(lab.state(), ServiceState::Healthy);
+    assert_eq!(lab.alerts().len(), 4, "each is told of, and that it is over");
+}
+
+#[test]
+fn a_worker_that_aborts_has_crashed() {
+    let abort = ExitStatus::Signal { number: 6, core_dumped: false };
+    let mut lab = with(Response::Alert);
+    worker_dies(&mut lab, 105, abort, Some(Sender::Itself), Some(API));
+    lab.wait(Duration::from_millis(60));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::WorkerDied, Severity::Warning)]);
+}
+
+#[test]
 fn a_port_that_somebody_else_has_is_named_and_waited_for() {
     let mut lab = Lab::exec();
     lab.die(100, ExitStatus::Code(1), None);

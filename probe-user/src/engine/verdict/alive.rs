@@ -57,6 +57,11 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         let finding = Finding::new(Verdict::Network, 0.8, why);
         return (finding, Remedy::Hold("a restart does not mend the network".to_owned()));
     }
+    if timed_out && alive && circumstances.examination.is_some_and(is_held_by_tracer) {
+        let summary = format!("a debugger or another tracer keeps it stopped (state t); {failed}");
+        let remedy = Remedy::Hold("a restart would end the process that somebody examines".to_owned());
+        return (Finding::new(Verdict::Hung, 1.0, summary), remedy);
+    }
     if timed_out && alive {
         let (confidence, evidence) = match circumstances.examination {
             Some(examination) => hang(examination),
@@ -210,7 +215,12 @@ pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
 
 /// Whether an examination is enough to call a service that has timed out hung.
 pub fn shows_hang(examination: &Examination) -> bool {
-    !examination.progressed() && examination.queue_grows()
+    !examination.progressed() && examination.queue_grows() && !is_held_by_tracer(examination)
+}
+
+/// Whether a tracer, as a debugger is one, has stopped it and lets nothing of it run.
+fn is_held_by_tracer(examination: &Examination) -> bool {
+    examination.traced && !examination.progressed()
 }
 
 /// How long the two looks of an examination are apart.

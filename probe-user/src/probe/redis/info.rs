@@ -12,7 +12,13 @@ pub(in crate::probe) struct Counted {
     run_id: String,
     /// Writes that were refused because memory was full, since the server started.
     refused: u64,
+    /// It has refused writes, and has not had room again since.
+    full: bool,
 }
+
+/// A server that has refused writes has room again below this share of its `maxmemory`, in percent. Just below the
+/// limit it is only waiting for the next write that it will refuse.
+const ROOM: u128 = 95;
 
 impl Info<'_> {
     fn field(&self, name: &str) -> Option<&str> {
@@ -40,9 +46,13 @@ impl Info<'_> {
         counted: &mut Counted,
     ) -> Option<(ProbeFailure, String)> {
         let refused = self.refused_since(counted);
+        counted.full = refused > 0 || counted.full && !self.has_room();
         let full = self.full().or_else(|| {
+            if refused == 0 {
+                return counted.full.then(|| self.refuses_yet());
+            }
             let writes = if refused == 1 { "1 write".to_owned() } else { format!("{refused} writes") };
-            (refused > 0).then(|| format!("has refused {writes} since it was last asked: its memory is full"))
+            Some(format!("has refused {writes} since it was last asked: its memory is full"))
         });
         let of = |kind| move |words| (kind, words);
         full.map(of(ProbeFailure::MemoryFull))
@@ -64,12 +74,30 @@ impl Info<'_> {
         ))
     }
 
+    /// Whether it can take in more. One whose policy evicts is always near its limit, and makes room itself.
+    fn has_room(&self) -> bool {
+        let Some(Share { used, most }) = self.usage().memory else { return true };
+        self.field("maxmemory_policy") != Some("noeviction")
+            || u128::from(used) * 100 < u128::from(most) * ROOM
+    }
+
+    /// What there is to say of one that has refused writes before, and has no room yet.
+    fn refuses_yet(&self) -> String {
+        let Share { used, most } = self.usage().memory.unwrap_or(Share { used: 0, most: 0 });
+        format!(
+            "has refused writes, and still uses {} of its maxmemory of {}: its memory is full",
+            mib(used),
+            mib(most)
+        )
+    }
+
     /// Writes refused since the last look; 0 at the first look at a server.
     fn refused_since(&self, counted: &mut Counted) -> u64 {
         let run_id = self.field("run_id").unwrap_or_default();
         let count = self.field("errorstat_OOM").and_then(|stat| stat.strip_prefix("count=")?.parse().ok());
         let refused = count.unwrap_or(0);
         let same = counted.run_id == run_id && !run_id.is_empty();
+        counted.full &= same;
         let before = std::mem::replace(&mut counted.refused, refused);
         counted.run_id = run_id.to_owned();
         if same { refused.saturating_sub(before) } else { 0 }
@@ -161,6 +189,33 @@ mod tests {
         assert_eq!(look("a", 2), None, "the counts were reset");
         assert_eq!(look("b", 9), None, "it is another server");
         assert!(look("b", 10).unwrap().1.contains("refused 1 write since"));
+    }
+
+    #[test]
+    fn one_that_has_refused_writes_is_full_until_it_has_room() {
+        let mut counted = Counted::default();
+        let mut look = |run: &str, refused: u64, used: u64, policy: &str| {
+            let info = format!(
+                "run_id:{run}\r\nused_memory:{used}\r\nmaxmemory:10485760\r\nmaxmemory_policy:{policy}\r\n\
+                 errorstat_OOM:count={refused}\r\n"
+            );
+            Info(&info).complaint(None, &mut counted).map(|(_, words)| words)
+        };
+        assert_eq!(look("a", 3, 10_400_000, "noeviction"), None, "they may be a year old");
+        assert!(look("a", 4, 10_400_000, "noeviction").unwrap().contains("1 write"));
+        let expected =
+            "has refused writes, and still uses 9.9 MiB of its maxmemory of 10.0 MiB: its memory is full";
+        assert_eq!(look("a", 4, 10_400_000, "noeviction").unwrap(), expected, "nobody wrote meanwhile");
+        assert_eq!(look("a", 4, 9_900_000, "noeviction"), None);
+        assert_eq!(
+            look("a", 4, 10_400_000, "noeviction"),
+            None,
+            "it has filled up again, and refused nothing"
+        );
+        assert!(look("a", 5, 10_400_000, "noeviction").is_some());
+        assert_eq!(look("b", 0, 10_400_000, "noeviction"), None, "it is another server");
+        assert!(look("b", 1, 10_400_000, "allkeys-lru").is_some());
+        assert_eq!(look("b", 1, 10_400_000, "allkeys-lru"), None, "it evicts");
     }
 
     #[test]
