@@ -4,6 +4,7 @@
 pub mod cpu;
 pub mod daemon;
 pub mod deaths;
+pub mod demo;
 pub mod gate;
 pub mod http;
 pub mod lab;

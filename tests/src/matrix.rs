@@ -8,14 +8,15 @@ mod hangs;
 mod host;
 mod judge;
 mod network;
-mod receiver;
-mod scene;
+pub(crate) mod receiver;
+pub(crate) mod scene;
 mod table;
 mod units;
 mod workers;
 
 use std::{panic, thread};
 
+pub(crate) use deaths::signal;
 pub use judge::{Expected, Measured};
 pub use table::{Report, heading, line};
 

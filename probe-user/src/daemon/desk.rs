@@ -175,7 +175,7 @@ impl Desk {
                 critical: spec.critical,
                 state: view.state,
                 response_time: view.response_time,
-                error: view.error,
+                error: view.error.map(|error| redact(&error).into_owned()),
                 verdict: view.incident.as_ref().map(|incident| incident.verdict),
                 summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
                 held: view.incident.as_ref().map_or_else(Vec::new, |incident| {

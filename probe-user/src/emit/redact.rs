@@ -78,7 +78,9 @@ impl Scan<'_> {
     /// Looks at one word, or at the rest of one.
     fn look(&mut self, start: usize, end: usize) -> Option<(usize, usize)> {
         let word = &self.text[start..end];
-        if std::mem::take(&mut self.hide_next) && !word.starts_with('-') {
+        // MySQL says whether there was a password, not which: `(using password: YES)`.
+        let said = matches!(word, "YES)" | "NO)");
+        if std::mem::take(&mut self.hide_next) && !word.starts_with('-') && !said {
             if is_scheme_word(word) {
                 self.hide_next = true;
                 return None;
@@ -154,6 +156,7 @@ fn keyed_value(word: &str) -> Option<usize> {
 fn is_secret_name(name: &str) -> bool {
     const ANYWHERE: [&str; 8] =
         ["password", "passwd", "passphrase", "secret", "apikey", "credential", "privatekey", "accesskey"];
+    const ENDING: [&str; 4] = ["token", "pass", "pwd", "masterauth"];
     const WHOLE: [&str; 7] = ["pwd", "pass", "token", "auth", "authorization", "pgpassword", "cookie"];
     const NOT_THE_VALUE: [&str; 5] = ["file", "path", "stdin", "prompt", "name"];
     let name = name.to_ascii_lowercase();
@@ -163,7 +166,7 @@ fn is_secret_name(name: &str) -> bool {
     }
     let joined: String = name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     ANYWHERE.iter().any(|secret| joined.contains(secret))
-        || joined.ends_with("token")
+        || ENDING.iter().any(|secret| joined.ends_with(secret)) && joined != "bypass"
         || parts.any(|part| WHOLE.contains(&part))
 }
 
@@ -227,6 +230,11 @@ mod tests {
             ("mysql -uroot -phunter2 db", "mysql -uroot -p*** db"),
             ("/usr/bin/redis-cli -a pw ping", "/usr/bin/redis-cli -a *** ping"),
             ("password authentication failed", "password authentication failed"),
+            (
+                "redis-server --requirepass abc --masterauth def",
+                "redis-server --requirepass *** --masterauth ***",
+            ),
+            ("app --dbpass=abc --smtp-pwd def DBPWD=ghi", "app --dbpass=*** --smtp-pwd *** DBPWD=***"),
         ] {
             assert_eq!(redact(text), shown);
             assert_eq!(redact(shown), shown, "hiding twice is hiding once");
@@ -237,6 +245,8 @@ mod tests {
     fn harmless_texts_are_left_alone() {
         for text in [
             "nginx -p /srv -c nginx.conf",
+            "Access denied for user 'u'@'h' (using password: YES)",
+            "app --bypass cache --compass-file x",
             "app --password-file /etc/pw --tokenizer bpe --max-tokens 9",
             "http://127.0.0.1:8080/health?email=a@b",
             "ssh://git@host/x",

@@ -300,6 +300,7 @@ impl Service {
         self.trouble = None;
         self.dead_worker = None;
         self.quiet_at = None;
+        self.breaches = Breaches::default();
     }
 
     /// Counters and grace start afresh, as after every start.

@@ -93,7 +93,7 @@ fn start() -> Option<(Scene, u16)> {
 }
 
 /// Sends a signal to a process that runs.
-pub(super) fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("it lives");
 }
 

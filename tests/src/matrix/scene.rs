@@ -92,7 +92,8 @@ impl Service {
         self
     }
 
-    fn config(&self, folder: &Path) -> String {
+    /// Its part of a configuration; what it prints goes to a file in this folder.
+    pub fn config(&self, folder: &Path) -> String {
         let Self { name, how, keys, probe, times, restart } = self;
         let output = if how.starts_with("exec") {
             format!("output = {:?}", folder.join(format!("{name}.log")))

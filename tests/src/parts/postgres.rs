@@ -20,6 +20,11 @@ pub struct PostgresFolder {
 }
 
 impl PostgresFolder {
+    /// Whether the package is installed.
+    pub fn is_installed() -> bool {
+        newest_postgres().is_some()
+    }
+
     /// Makes one that lets the user `postgres` in without a password; None where it is not installed.
     ///
     /// # Panics

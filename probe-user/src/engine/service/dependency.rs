@@ -51,6 +51,8 @@ impl Service {
             | Verdict::PoolExhausted
             | Verdict::MemoryFull
             | Verdict::Network => Standing::Failed,
+            // One that is only slow still answers; one that times out is of no use to others.
+            Verdict::Overloaded if !open.degraded => Standing::Failed,
             Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => {
                 Standing::Well
             }

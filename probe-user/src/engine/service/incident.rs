@@ -152,7 +152,16 @@ impl Service {
                 self.incident = Some(open);
             }
             Some(open) => {
-                if !open.alerted {
+                let fails = open.degraded && !fault.degraded;
+                if fails && open.incident.attempts == 0 {
+                    // It was unwell for however long: the times are those of what has now befallen it.
+                    open.incident.since = fault.since;
+                    open.incident.timing = Timing::default();
+                    open.incident.timing.detected = open.step(fault.detected);
+                    open.incident.timing.decided = open.step(turn.now);
+                }
+                let worse = fails || severity > open.incident.severity;
+                if !open.alerted || worse || patience.is_none() {
                     // A stop is nobody's alarm; what fails after it is.
                     let due = |patience| turn.now.plus(patience);
                     open.alert_at = patience.map(|it| open.alert_at.unwrap_or(due(it)).min(due(it)));

@@ -167,7 +167,7 @@ impl Service {
                 if self.main.is_some() {
                     self.full_queue = None;
                 }
-                if let Some(slow) = slow.filter(|_| counts && self.incident.is_none()) {
+                if let Some(slow) = slow.filter(|_| counts) {
                     self.is_slow(slow, since, event, turn);
                 }
             }
@@ -198,6 +198,11 @@ impl Service {
         turn: &mut Turn<'_, O>,
     ) {
         let pressed = turn.around.pressed.clone().or_else(|| turn.around.together.clone());
+        // What the host's pressure explained is the service's own once that is over.
+        let open = self.incident.as_ref().map(|open| open.incident.verdict);
+        if open.is_some_and(|verdict| verdict != Verdict::Overloaded || pressed.is_some()) {
+            return;
+        }
         let (verdict, summary, remedy) = match pressed {
             Some(why) => {
                 let remedy = Remedy::Hold(format!("it would take more of what is short: {why}"));

@@ -238,3 +238,20 @@ fn a_dependency_that_was_stopped_before_anybody_watched_is_a_cause() {
     lab.answer_of(APP, ProbeOutcome::Ok);
     assert_eq!(lab.state(), ServiceState::Healthy);
 }
+
+#[test]
+fn what_depends_on_an_overloaded_service_is_held() {
+    let mut lab = town(true);
+    let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
+    for _ in 0..3 {
+        lab.answer_of(CACHE, ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
+        lab.see(Observation::Examined(CACHE, Some(starved.clone())));
+    }
+    app_fails(&mut lab, 4);
+    assert_eq!(incident_of(&lab, CACHE).unwrap().verdict, Verdict::Overloaded);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::DependencyDown);
+    assert_eq!(requests(&lab), []);
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    assert_eq!((incident_of(&lab, CACHE), incident_of(&lab, APP)), (None, None));
+}

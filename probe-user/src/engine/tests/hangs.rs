@@ -204,6 +204,20 @@ fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
 }
 
 #[test]
+fn what_is_slow_beyond_the_pressure_is_slow_by_itself() {
+    let mut lab = grown_up();
+    lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
+    for _ in 0..3 {
+        lab.answer_after(API, Duration::from_millis(2100), ProbeOutcome::Ok);
+        lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
+    lab.wait(Duration::from_secs(6));
+    lab.answer_after(API, Duration::from_millis(2100), ProbeOutcome::Ok);
+    assert_eq!(lab.incidents().last().unwrap().1, Verdict::Slow);
+}
+
+#[test]
 fn connections_to_another_host_that_fail_are_the_networks_fault() {
     let mut lab = grown_up();
     let lost = |lab: &Lab| {

@@ -179,6 +179,35 @@ fn a_limit_exceeded_is_degraded() {
 }
 
 #[test]
+fn what_grows_worse_is_told_again_if_it_lasts_and_timed_from_then() {
+    let mut lab = Lab::exec();
+    let usage = |threads| Observation::Usage(API, Usage { threads, ..Usage::default() });
+    lab.see(usage(11));
+    lab.see(usage(12));
+    lab.wait(LATER);
+    assert_eq!(lab.alerts(), [(Verdict::LimitExceeded, Severity::Warning, false)]);
+    lab.killed(100);
+    assert_eq!(lab.alerts().len(), 1, "it may heal at once");
+    let incident = lab.engine.view().next().unwrap().incident.unwrap();
+    assert_eq!(incident.timing.acted, Some(Duration::ZERO));
+    lab.wait(Duration::from_secs(11));
+    assert_eq!(lab.alerts()[1..], [(Verdict::Killed, Severity::Critical, false)]);
+}
+
+#[test]
+fn what_a_process_used_is_not_held_against_the_next_one() {
+    let mut lab = Lab::exec();
+    let usage = |threads| Observation::Usage(API, Usage { threads, ..Usage::default() });
+    lab.see(usage(11));
+    lab.see(usage(12));
+    lab.killed(100);
+    lab.comes_back(101);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+    lab.see(usage(1));
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
 fn a_service_without_probes_is_well_once_it_has_stayed_up() {
     let mut lab = Lab::new(exec_identity(), vec![], policy());
     lab.killed(100);

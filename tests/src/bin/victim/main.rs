@@ -1,8 +1,9 @@
 //! A small HTTP service that fails in every way the daemon must tell apart, on request.
 //!
-//! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]`
-//! prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a port is taking it from whoever
-//! lets go of it. Every path is answered first, then the fault happens:
+//! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]
+//! [--redis N]` prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a
+//! port is taking it from whoever lets go of it. With a Redis, `/health` is 503 while that one does not answer. Every
+//! path is answered first, then the fault happens:
 //!
 //! | path | fault |
 //! |---|---|
@@ -23,6 +24,7 @@
 //! | `/fds?n=N` | has N open files beyond its own |
 
 mod fault;
+mod store;
 
 use std::{
     fs::File,
@@ -44,6 +46,7 @@ use fault::{
     allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
     write_to_nothing,
 };
+use store::Store;
 
 /// What the requests share.
 struct Service {
@@ -58,8 +61,18 @@ struct Service {
     /// Idle threads, each of which ends with its sender.
     idle: Mutex<Vec<mpsc::Sender<()>>>,
     files: Mutex<Vec<File>>,
+    /// The Redis it needs, if it needs one.
+    store: Option<Mutex<Store>>,
     /// Tells the main thread to end alone.
     leader: mpsc::SyncSender<()>,
+}
+
+impl Service {
+    /// Whether its Redis answers, or it needs none.
+    fn has_store(&self) -> bool {
+        let store = self.store.as_ref().map(|store| store.lock().unwrap_or_else(PoisonError::into_inner));
+        store.is_none_or(|mut store| store.answers())
+    }
 }
 
 fn main() -> ExitCode {
@@ -93,6 +106,8 @@ fn main() -> ExitCode {
         }
     };
     println!("listening on {port}");
+    let store = value("--redis").and_then(|port| u16::try_from(port).ok());
+    let store = store.map(|port| Mutex::new(Store::new(([127, 0, 0, 1], port).into(), true)));
     let (leader, told) = mpsc::sync_channel(1);
     let service = Arc::new(Service {
         listener: AtomicI32::new(listener.as_raw_fd()),
@@ -102,6 +117,7 @@ fn main() -> ExitCode {
         answered: AtomicU64::new(0),
         idle: Mutex::default(),
         files: Mutex::default(),
+        store,
         leader,
     });
     thread::spawn(move || accept(&listener, &service));
@@ -167,6 +183,7 @@ fn serve(mut stream: TcpStream, service: &Service) {
     let (status, body) = match (path, known) {
         (_, false) => ("404 Not Found", "no such fault"),
         ("/health", _) if service.failing.load(Ordering::SeqCst) => ("500 Internal Server Error", "failing"),
+        ("/health", _) if !service.has_store() => ("503 Service Unavailable", "redis does not answer"),
         ("/count", _) => ("200 OK", answered.as_str()),
         (_, true) => ("200 OK", "ok"),
     };
