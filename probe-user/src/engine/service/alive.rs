@@ -77,7 +77,9 @@ impl Service {
             self.step = Step::Idle;
             return self.judge(pending, turn);
         }
-        let shows_hang = self.examination.as_ref().is_some_and(verdict::shows_hang);
+        // One that waits for another service looks the same: what that one answers is to be known first.
+        let alone = turn.around.dependencies.is_empty();
+        let shows_hang = alone && self.examination.as_ref().is_some_and(verdict::shows_hang);
         let failing = self.probes.iter().position(|probe| probe.failing() && probe.timed_out);
         if let (true, Some(index)) = (shows_hang && matches!(self.step, Step::Idle), failing) {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());

@@ -255,3 +255,24 @@ fn what_depends_on_an_overloaded_service_is_held() {
     lab.answer_of(APP, ProbeOutcome::Ok);
     assert_eq!((incident_of(&lab, CACHE), incident_of(&lab, APP)), (None, None));
 }
+
+#[test]
+fn a_service_that_waits_for_another_is_not_hung_before_that_one_was_asked() {
+    let mut lab = town(false);
+    let timeout = || ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into());
+    let address = [127, 0, 0, 1].into();
+    let queue =
+        Some(AcceptQueue { at: lab.now, source: Source::Proc, address, port: 8080, waiting: 3, backlog: 9 });
+    let over = Duration::from_millis(200);
+    let waits = Examination { over, queue_before: queue, queue, ..Examination::default() };
+    lab.answer_of(APP, timeout());
+    lab.see(Observation::Examined(APP, Some(waits.clone())));
+    assert_eq!(incident_of(&lab, APP), None);
+    assert!(lab.asked.contains(&Effect::ProbeNow(CACHE)));
+    lab.answer_of(CACHE, timeout());
+    lab.answer_of(APP, timeout());
+    assert_eq!(requests(&lab), []);
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+    lab.answer_of(APP, timeout());
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Hung);
+}
