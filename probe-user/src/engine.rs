@@ -279,7 +279,7 @@ impl Engine {
             let restart_other = turn.restart_other.take();
             let (after, timing_out) = (service.standing(), service.times_out());
             self.overload.note(id, timing_out);
-            next.extend(restart_other.map(|(holder, why)| (holder, Work::HoldsTooMuch(why))));
+            next.extend(restart_other.map(|(holder, why)| (holder, Work::HoldsTooMuch(id, why))));
             if before == after {
                 continue;
             }
@@ -303,15 +303,16 @@ impl Engine {
                 Standing::Failed => Some(service),
                 Standing::Well => None,
             };
-            if let Some(cause) = root.filter(|root| root.id() != id).and_then(|root| root.as_cause(declared))
-            {
-                around.causes.push(cause);
-            } else if service.is_suspect() && !self.dependencies.reaches(on, id) {
+            let root = root.filter(|root| root.id() != id);
+            if let Some(cause) = root.and_then(|root| root.as_cause(declared)) {
+                let circular = self.dependencies.reaches(cause.service, id);
+                around.causes.push(Cause { circular, ..cause });
+            } else if service.is_suspect(now) && !self.dependencies.reaches(on, id) {
                 around.suspects.push(on);
             }
         }
         let blames = |id: ServiceId| {
-            let doubtful = |it: &Service| it.is_suspect() || it.standing() != Standing::Well;
+            let doubtful = |it: &Service| it.is_suspect(now) || it.standing() != Standing::Well;
             self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))
         };
         around.together = self.overload.together(self.probed, blames);
@@ -330,8 +331,8 @@ enum Work {
     DependencyChanged,
     /// Take note of a service that is held because of it.
     Holds(ServiceId),
-    /// It holds more than its share of something, in words: that is to be mended.
-    HoldsTooMuch(String),
+    /// It holds more than its share of what another service has, in words: that is to be mended.
+    HoldsTooMuch(ServiceId, String),
 }
 
 /// What a service has to know of the others and of the host.
@@ -360,6 +361,10 @@ struct Cause {
     declared: bool,
     /// Somebody is told, or will be.
     told: bool,
+    /// How many restarts were tried for it.
+    attempts: u32,
+    /// It depends on this service in turn.
+    circular: bool,
 }
 
 /// One observation or deadline being worked on.

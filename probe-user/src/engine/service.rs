@@ -234,7 +234,7 @@ impl Service {
             Work::Due => self.due(turn),
             Work::DependencyChanged => self.dependency_changed(turn),
             Work::Holds(held) => self.holds(held, turn),
-            Work::HoldsTooMuch(why) => self.holds_too_much(why, turn),
+            Work::HoldsTooMuch(of, why) => self.holds_too_much(of, why, turn),
         }
         self.settle(turn);
     }
@@ -297,7 +297,6 @@ impl Service {
         self.suspended = None;
         self.look_at = None;
         self.full_queue = None;
-        self.trouble = None;
         self.dead_worker = None;
         self.quiet_at = None;
         self.breaches = Breaches::default();

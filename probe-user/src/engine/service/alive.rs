@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const TROUBLE_LASTS: Duration = Duration::from_secs(60);
 
 /// …and so many segments sent again are evidence.
-const MANY_RETRANSMITS: u64 = 3;
+const MANY_RETRANSMITS: u64 = 2;
 
 /// Connections of a service to other hosts that fail.
 #[derive(Debug)]
@@ -194,8 +194,14 @@ impl Service {
 
     /// One of its sockets had an error.
     pub(super) fn socket_error(&mut self, error: &SocketError, event: EventId) {
-        const ELSEWHERE: [i32; 5] =
-            [libc::ETIMEDOUT, libc::EHOSTUNREACH, libc::EHOSTDOWN, libc::ENETUNREACH, libc::ENETDOWN];
+        const ELSEWHERE: [i32; 6] = [
+            libc::ECONNREFUSED,
+            libc::ETIMEDOUT,
+            libc::EHOSTUNREACH,
+            libc::EHOSTDOWN,
+            libc::ENETUNREACH,
+            libc::ENETDOWN,
+        ];
         let outbound = error.direction == Direction::Outbound;
         if outbound && error.peer == Peer::Remote && ELSEWHERE.contains(&i32::from(error.errno)) {
             let words = format!("its connection to {} failed with {}", error.remote, errno_name(error.errno));

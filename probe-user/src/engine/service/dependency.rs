@@ -6,7 +6,7 @@ use super::{Fault, Finding, Open, ProbeState, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     engine::{Cause, Effect, Outbox, Turn},
-    fact::{Fact, Phase, ServiceId, Verdict},
+    fact::{Action, Fact, Phase, ServiceId, Verdict},
 };
 
 /// A service that was well so long after a dependency had failed can do without it.
@@ -15,6 +15,9 @@ const DOES_WITHOUT: Duration = Duration::from_secs(15);
 /// How much sooner than the failure that caused it an incident may seem to begin: probes of the one may fail
 /// before those of the other.
 const SOONER: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether something that is not well yet is well, or has failed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The most services that an incident names as held.
 const MAX_HELD: usize = 64;
@@ -76,6 +79,8 @@ impl Service {
                 since: self.unwell_since.unwrap_or(self.started),
                 declared,
                 told: false,
+                attempts: 0,
+                circular: false,
             });
         };
         Some(Cause {
@@ -85,14 +90,19 @@ impl Service {
             since: incident.since,
             declared,
             told: incident.verdict != Verdict::Stopped,
+            attempts: incident.attempts,
+            circular: false,
         })
     }
 
-    /// Whether it may be about to fail: its failures have begun to count, or it says that it is starting.
-    pub(in crate::engine) fn is_suspect(&self) -> bool {
+    /// Whether it may be about to fail, or is not there yet: its failures have begun to count, it says that it is
+    /// starting, or it has not answered in its grace so far.
+    pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
         let undecided =
             matches!(self.step, Step::Examine { .. } | Step::Inspect(_) | Step::Succession { .. });
+        let unproven = self.incident.is_none() && self.probes.iter().any(|probe| !probe.ok);
         undecided
+            || unproven && now < self.grace_until
             || self.lost_listener.is_some()
             || self.probes.iter().any(|probe| probe.failing() || probe.starting.is_some())
     }
@@ -101,7 +111,29 @@ impl Service {
     /// does not, once the service has been well without it.
     pub(super) fn cause<'t, O>(&self, turn: &'t Turn<'_, O>) -> Option<&'t Cause> {
         let unwell = self.unwell_since.unwrap_or(turn.now);
-        turn.around.causes.iter().find(|cause| cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
+        turn.around.causes.iter().find(|cause| {
+            // Of two that need each other, the first to fail need not be the one to blame.
+            let in_vain = cause.circular && cause.attempts > 0;
+            !in_vain && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
+        })
+    }
+
+    /// Whether something that it depends on is not well yet, and no incident says so.
+    pub(super) fn awaits_another<O>(&self, turn: &Turn<'_, O>) -> bool {
+        self.policy.enabled && self.cause(turn).is_none() && !turn.around.suspects.is_empty()
+    }
+
+    /// It has ended, perhaps for want of something that is not well yet: it is started when that is clear.
+    pub(super) fn wait_for_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let names: Vec<&str> = turn.around.suspects.iter().map(|suspect| turn.name(*suspect)).collect();
+        let why = format!("{}, which it depends on, is not well yet", names.join(", "));
+        for suspect in turn.around.suspects.clone() {
+            turn.act(Effect::ProbeNow(suspect));
+        }
+        if !matches!(self.step, Step::Backoff { .. }) {
+            self.say_restart(Action::Hold(why), turn);
+        }
+        self.step = Step::Backoff { until: turn.now.plus(LOOK_AGAIN) };
     }
 
     /// A fault that comes of a dependency that has failed.
@@ -164,7 +196,7 @@ impl Service {
     }
 
     /// The open incident turns out to come of something that it depends on.
-    fn blame_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn blame_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
         let Some(open) = &self.incident else { return };
         let summary = open.incident.summary.rsplit("; here: ").next().unwrap_or_default().to_owned();
         let finding = Finding { verdict: open.incident.verdict, confidence: 0.9, summary };

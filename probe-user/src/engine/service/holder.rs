@@ -6,7 +6,7 @@ use super::{Fault, Service, Step};
 use crate::{
     config::Response,
     engine::{Effect, Outbox, Turn, verdict},
-    fact::{Fact, Holder, Phase, PortHolder, Verdict},
+    fact::{Fact, Holder, Phase, PortHolder, ServiceId, Verdict},
 };
 
 /// How long the search for a port's holder may take.
@@ -72,7 +72,9 @@ impl Service {
         let summary = open.incident.summary.split("; most are held: ").next().unwrap_or_default();
         open.incident.summary = format!("{summary}; most are held: {}", named.join("; "));
         turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
-        self.alert_now(turn);
+        if !open.alerted {
+            self.alert_now(turn);
+        }
         let most = self.holders.first().and_then(|holder| Some((holder.service?, holder.connections)));
         if let (Response::Restart, Some((service, connections))) = (self.response.pool_exhausted, most)
             && service != self.id
@@ -84,10 +86,12 @@ impl Service {
     }
 
     /// It holds more than its share of something that another service has.
-    pub(super) fn holds_too_much<O: Outbox>(&mut self, why: String, turn: &mut Turn<'_, O>) {
+    pub(super) fn holds_too_much<O: Outbox>(&mut self, of: ServiceId, why: String, turn: &mut Turn<'_, O>) {
         if self.incident.is_none() {
             let finding = verdict::Finding { verdict: Verdict::PoolExhausted, confidence: 0.9, summary: why };
-            self.fail_alive(Fault::now(turn.now, finding), turn);
+            // Somebody is told of the one that has none left.
+            let fault = Fault { cause: Some(of), untold: true, ..Fault::now(turn.now, finding) };
+            self.fail_alive(fault, turn);
         }
     }
 }

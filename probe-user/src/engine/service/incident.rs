@@ -13,6 +13,9 @@ use crate::{
 /// sooner is for the record only.
 const ALERT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the names of those who hold a database's connections may take, for the alert to say them.
+const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
+
 /// The most events an incident keeps as evidence; the first and the latest tell the story.
 const MAX_EVIDENCE: usize = 64;
 
@@ -22,9 +25,11 @@ pub(super) struct Open {
     pub(super) incident: Incident,
     /// When somebody is to be told, unless it is over by then.
     pub(super) alert_at: Option<Timestamp>,
-    alerted: bool,
+    pub(super) alerted: bool,
     /// It works, if not as it should.
     pub(super) degraded: bool,
+    /// Somebody else has had its port: only its own listener shows that it has it again.
+    pub(super) needs_listener: bool,
 }
 
 impl Open {
@@ -109,8 +114,16 @@ impl Service {
         // One that cannot be started without its dependency is started when that is back.
         let fault = if fault.finding.verdict == Verdict::Exited { self.blamed(fault, turn) } else { fault };
         let remedy = fault.remedy.clone();
+        let not_yet = fault.finding.verdict == Verdict::Exited && self.awaits_another(turn);
         self.open_or_update(fault, turn);
-        self.decide(remedy, turn);
+        if let (Some(open), true) = (&mut self.incident, self.port_taken) {
+            open.needs_listener = true;
+        }
+        if not_yet {
+            self.wait_for_another(turn);
+        } else {
+            self.decide(remedy, turn);
+        }
         self.port_taken = false;
         if self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::PoolExhausted) {
             self.seek_holders(turn);
@@ -123,6 +136,7 @@ impl Service {
         let cause = fault.cause.unwrap_or(self.id);
         let patience = patience(&fault);
         self.healing_until = None;
+        self.lost_listener = None;
         self.settles_at = self.probes.is_empty().then(|| turn.now.plus(self.settling()));
         for probe in &mut self.probes {
             probe.doubt(fault.since);
@@ -145,7 +159,13 @@ impl Service {
                     snapshot: None,
                 };
                 let alert_at = patience.map(|patience| turn.now.plus(patience));
-                let mut open = Open { incident, alert_at, alerted: false, degraded: fault.degraded };
+                let mut open = Open {
+                    incident,
+                    alert_at,
+                    alerted: false,
+                    degraded: fault.degraded,
+                    needs_listener: false,
+                };
                 open.incident.timing.detected = open.step(fault.detected);
                 open.incident.timing.decided = open.step(turn.now);
                 turn.emit(Fact::Incident(Phase::Open, open.incident.clone()));
@@ -267,11 +287,10 @@ impl Service {
 fn patience(fault: &Fault) -> Option<Duration> {
     match fault.finding.verdict {
         Verdict::Stopped => None,
+        Verdict::PoolExhausted => Some(if fault.untold { ALERT_PATIENCE } else { HOLDERS_PATIENCE }),
         Verdict::DependencyDown => (!fault.untold).then_some(ALERT_PATIENCE),
         // These have lasted already, and nothing that is done about them takes time.
-        Verdict::Slow | Verdict::PoolExhausted | Verdict::MemoryFull | Verdict::Network => {
-            Some(Duration::ZERO)
-        }
+        Verdict::Slow | Verdict::MemoryFull | Verdict::Network => Some(Duration::ZERO),
         Verdict::WorkerDied => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
         Verdict::Crashed
         | Verdict::Exited

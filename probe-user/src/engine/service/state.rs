@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ProbeState, Service, Step};
+use super::{ProbeState, Service, Step, YOUNG};
 use crate::{
     clock::Timestamp,
     engine::{Outbox, ServiceView, Turn},
@@ -48,6 +48,10 @@ impl Service {
         let (verdict, since) = (open.incident.verdict, open.incident.since);
         let stopped = verdict == Verdict::Stopped;
         if (stopped || !self.is_remote && self.probes.is_empty()) && self.main.is_none() {
+            return false;
+        }
+        let has_its_ports = self.ports.iter().all(|port| self.listeners.contains_key(port));
+        if open.needs_listener && !has_its_ports && now.since(self.started) < YOUNG {
             return false;
         }
         if self.lost_listener.is_some() || !self.listens_again() {

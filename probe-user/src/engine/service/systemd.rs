@@ -190,6 +190,13 @@ impl Service {
 
     /// Looks again before a restart that has waited: what was ours to do then may be somebody else's now.
     pub(super) fn retry<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+        let exited = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Exited);
+        if exited && self.cause(turn).is_some() {
+            return self.blame_another(turn);
+        }
+        if exited && self.awaits_another(turn) {
+            return self.wait_for_another(turn);
+        }
         if self.is_unit {
             self.inspect_same(true, turn);
         } else {

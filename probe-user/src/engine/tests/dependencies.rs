@@ -276,3 +276,52 @@ fn a_service_that_waits_for_another_is_not_hung_before_that_one_was_asked() {
     lab.answer_of(APP, timeout());
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Hung);
 }
+
+/// Both have just been started, and neither has answered yet.
+fn cold_town() -> Lab {
+    let mut app = service("app", exec_identity(), vec![http_probe()], policy());
+    app.restart.grace = Duration::from_secs(1);
+    app.depends_on = vec![CACHE];
+    let cache = service("cache", exec_identity(), vec![http_probe()], policy());
+    let mut lab = Lab::of(false, &[app, cache]);
+    for (service, pid) in [(APP, 100), (CACHE, 200)] {
+        lab.see(Observation::Running(service, process(pid)));
+    }
+    lab.wait(Duration::from_secs(2));
+    lab
+}
+
+#[test]
+fn what_fails_while_its_dependency_still_starts_is_not_restarted() {
+    let mut lab = cold_town();
+    app_fails(&mut lab, 6);
+    assert_eq!(requests(&lab), []);
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+    lab.answer_of(APP, ProbeOutcome::Ok);
+    assert_eq!((incident_of(&lab, APP), lab.state()), (None, ServiceState::Healthy));
+}
+
+#[test]
+fn what_exits_while_its_dependency_still_starts_is_started_once_that_is_well() {
+    let mut lab = cold_town();
+    lab.die(100, ExitStatus::Code(1), None);
+    lab.see(Observation::PortHolder(APP, None));
+    lab.wait(Duration::from_secs(5));
+    assert_eq!(requests(&lab), [], "it would only exit again");
+    assert_eq!(lab.restarts().len(), 1, "which is said once");
+    lab.answer_of(CACHE, ProbeOutcome::Ok);
+    lab.wait(Duration::from_secs(1));
+    assert_eq!(requests(&lab), [APP]);
+}
+
+#[test]
+fn of_two_that_need_each_other_the_second_is_restarted_if_the_first_was_in_vain() {
+    let mut lab = town(false);
+    lab.see(Observation::Connected { client: CACHE, server: APP });
+    app_fails(&mut lab, 3);
+    assert_eq!(requests(&lab), [APP]);
+    for _ in 0..3 {
+        lab.answer_of(CACHE, failing());
+    }
+    assert_eq!(requests(&lab), [APP, CACHE], "the first was restarted, and the second still fails");
+}

@@ -117,6 +117,10 @@ fn a_worker_that_aborts_has_crashed() {
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::WorkerDied, Severity::Warning)]);
 }
 
+fn incident_is_open(lab: &Lab) -> bool {
+    lab.engine.view().next().unwrap().incident.is_some()
+}
+
 #[test]
 fn a_port_that_somebody_else_has_is_named_and_waited_for() {
     let mut lab = Lab::exec();
@@ -130,6 +134,11 @@ fn a_port_that_somebody_else_has_is_named_and_waited_for() {
     assert_eq!(lab.restarts_asked(), 0, "at once it would only fail again");
     lab.wait(Duration::from_secs(1));
     assert_eq!(lab.restarts_asked(), 1);
+    lab.comes_back(101);
+    assert!(incident_is_open(&lab), "it is the other one that answers there");
+    lab.see(probes::listener(&lab, true));
+    lab.answer(ProbeOutcome::Ok);
+    assert!(!incident_is_open(&lab));
 }
 
 #[test]
@@ -166,6 +175,8 @@ fn exhausted_connections_name_who_has_them_and_leave_the_database_alone() {
     let restarted: Vec<_> =
         lab.restarts().iter().filter(|it| it.action == Action::Request).map(|it| it.service).collect();
     assert_eq!(restarted, [shop]);
+    let told: Vec<_> = lab.alerts();
+    assert_eq!(told.len(), 1, "one alert for one cause: {told:?}");
 }
 
 #[test]
