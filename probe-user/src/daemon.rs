@@ -175,10 +175,17 @@ impl Daemon {
         if listener.up {
             self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
         }
-        if let Some(service) = service {
-            self.enricher.members.serves(service, listener.port);
-            let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
-            self.observe(Observation::Listener(listener, service, event));
+        let Some(service) = service else { return };
+        self.enricher.members.serves(service, listener.port);
+        let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
+        // One process may be the main one of several services, each with a port of its own.
+        let main = self.enricher.members.main_of(service);
+        let mut services = main.map(|main| self.enricher.members.services_of(main)).unwrap_or_default();
+        if !services.contains(&service) {
+            services.push(service);
+        }
+        for service in services {
+            self.observe(Observation::Listener(listener.clone(), service, event));
         }
     }
 

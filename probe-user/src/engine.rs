@@ -278,7 +278,7 @@ impl Engine {
             service.work(work, &mut turn);
             let restart_other = turn.restart_other.take();
             let (after, timing_out) = (service.standing(), service.times_out());
-            self.overload.note(id, timing_out);
+            self.overload.note(id, timing_out, now);
             next.extend(restart_other.map(|(holder, why)| (holder, Work::HoldsTooMuch(id, why))));
             if before == after {
                 continue;
@@ -315,7 +315,7 @@ impl Engine {
             let doubtful = |it: &Service| it.is_suspect(now) || it.standing() != Standing::Well;
             self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))
         };
-        around.together = self.overload.together(self.probed, blames);
+        around.together = self.overload.together(now, self.probed, blames);
         around
     }
 }

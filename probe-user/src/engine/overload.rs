@@ -22,6 +22,9 @@ const LASTS: Duration = Duration::from_secs(5);
 /// So many services that time out together, and at least half of those that are probed, have one cause.
 const TOGETHER: usize = 3;
 
+/// A host that is not pressed for this long while they time out is not what is wrong with them.
+const EXCUSED: Duration = Duration::from_secs(60);
+
 /// What is known of the host's load.
 #[derive(Debug, Default)]
 pub(super) struct Overload {
@@ -29,6 +32,8 @@ pub(super) struct Overload {
     pressed: Option<(Timestamp, String)>,
     /// The services whose latest probe timed out.
     timing_out: BTreeSet<ServiceId>,
+    /// Since when they have been as many as may have one cause.
+    together_since: Option<Timestamp>,
 }
 
 impl Overload {
@@ -55,20 +60,28 @@ impl Overload {
     }
 
     /// Takes note whether a service's latest probe timed out.
-    pub(super) fn note(&mut self, service: ServiceId, timing_out: bool) {
+    pub(super) fn note(&mut self, service: ServiceId, timing_out: bool, now: Timestamp) {
         if timing_out {
             self.timing_out.insert(service);
         } else {
             self.timing_out.remove(&service);
         }
+        if self.timing_out.len() < TOGETHER {
+            self.together_since = None;
+        } else if self.together_since.is_none() || self.pressed(now).is_some() {
+            self.together_since = Some(now);
+        }
     }
 
     /// Whether so many of `probed` services time out together that one of them is hardly the cause. `blames`
     /// says whether something else is known to be the cause for a service.
-    pub(super) fn together(&self, probed: usize, blames: impl Fn(ServiceId) -> bool) -> Option<String> {
-        if self.timing_out.len() < TOGETHER {
-            return None;
-        }
+    pub(super) fn together(
+        &self,
+        now: Timestamp,
+        probed: usize,
+        blames: impl Fn(ServiceId) -> bool,
+    ) -> Option<String> {
+        self.together_since.filter(|since| now.since(*since) < EXCUSED)?;
         let count = self.timing_out.iter().filter(|service| !blames(**service)).count();
         (count >= TOGETHER && count * 2 >= probed)
             .then(|| format!("{count} of {probed} services time out together"))
@@ -93,19 +106,19 @@ mod tests {
 
     #[test]
     fn several_that_time_out_together_are_not_each_at_fault() {
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
         let mut overload = Overload::default();
         for service in 0..3 {
-            assert_eq!(overload.together(5, |_| false), None);
-            overload.note(ServiceId(service), true);
+            assert_eq!(overload.together(at(10), 5, |_| false), None);
+            overload.note(ServiceId(service), true, at(10));
         }
-        assert_eq!(overload.together(5, |_| false).unwrap(), "3 of 5 services time out together");
-        assert_eq!(overload.together(7, |_| false), None, "most are well");
-        assert_eq!(
-            overload.together(5, |service| service == ServiceId(1)),
-            None,
-            "one has a cause of its own"
-        );
-        overload.note(ServiceId(0), false);
-        assert_eq!(overload.together(5, |_| false), None);
+        let together = |overload: &Overload, probed| overload.together(at(11), probed, |_| false);
+        assert_eq!(together(&overload, 5).unwrap(), "3 of 5 services time out together");
+        assert_eq!(together(&overload, 7), None, "most are well");
+        let blamed = overload.together(at(11), 5, |service| service == ServiceId(1));
+        assert_eq!(blamed, None, "one has a cause of its own");
+        assert_eq!(overload.together(at(70), 5, |_| false), None, "the host has had nothing for a minute");
+        overload.note(ServiceId(0), false, at(71));
+        assert_eq!(together(&overload, 5), None);
     }
 }
