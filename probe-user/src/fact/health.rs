@@ -28,6 +28,9 @@ pub struct Examination {
     pub cpu: Duration,
     /// Time they were ready to run and had no CPU (`/proc/PID/schedstat`).
     pub run_delay: Duration,
+    /// Threads that are ready to run (state `R`) and have not run since the first look: the kernel adds their wait
+    /// to `run_delay` only once it is over.
+    pub starving: u32,
     /// Context switches of all of them.
     pub switches: u64,
     /// The fullest accept queue of its listeners at the first look.
@@ -42,6 +45,11 @@ impl Examination {
     /// Whether its processes did anything at all.
     pub fn progressed(&self) -> bool {
         self.switches > 0 || !self.cpu.is_zero()
+    }
+
+    /// Whether its processes did nothing although nothing kept them from it.
+    pub fn idled(&self) -> bool {
+        !self.progressed() && self.starving == 0
     }
 
     /// Whether connections wait to be accepted, and no fewer than before.

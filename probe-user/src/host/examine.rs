@@ -65,7 +65,14 @@ impl ProcReader {
             {
                 continue;
             }
-            seen.cpu += thread.cpu_since(then);
+            let cpu = thread.cpu_since(then);
+            if thread.state == 'R'
+                && cpu.is_zero()
+                && then.is_some_and(|then| then.switches == thread.switches)
+            {
+                seen.starving += 1;
+            }
+            seen.cpu += cpu;
             seen.run_delay +=
                 thread.run_delay.saturating_sub(then.map_or(Duration::ZERO, |then| then.run_delay));
             seen.switches += thread.switches.saturating_sub(then.map_or(0, |then| then.switches));
@@ -244,6 +251,20 @@ mod tests {
         assert!(seen.traced && !seen.stopped);
         assert_eq!(seen.cgroup_pressure, Some(1.0));
         assert_eq!((seen.queue_before, seen.queue), (None, None));
+    }
+
+    #[test]
+    fn a_thread_that_is_ready_and_never_runs_starves() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "web", "/web");
+        host.thread(10, 10, "web", 'S', (7, 3));
+        host.thread(10, 11, "accept", 'R', (5, 0));
+        host.thread(10, 12, "work", 'R', (5, 0));
+        let reader = host.reader();
+        let first = reader.look(reader.key_of(10).unwrap()).unwrap();
+        host.thread(10, 12, "work", 'R', (6, 0));
+        let seen = reader.examine(&first).unwrap();
+        assert_eq!((seen.starving, seen.progressed(), seen.idled()), (1, true, false));
     }
 
     #[test]

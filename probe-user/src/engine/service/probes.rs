@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     config,
     engine::{Effect, Outbox, Turn, verdict},
-    fact::{EventId, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
+    fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
 
 /// So many answers in a row within the limit end a slowness that counted.
@@ -249,7 +249,7 @@ impl Service {
             self.examine(verdict::LOOK, turn);
         }
         // A process that does nothing at all need not be asked so often.
-        let idle = timed_out && self.examination.as_ref().is_some_and(|found| !found.progressed());
+        let idle = timed_out && self.examination.as_ref().is_some_and(Examination::idled);
         let needed = if idle { failures.min(2) } else { failures };
         if in_a_row >= needed && self.is_to_be_judged() && !stopped {
             self.judge(Pending { index, failure, detail }, turn);

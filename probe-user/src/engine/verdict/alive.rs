@@ -170,6 +170,9 @@ fn overload(circumstances: &Circumstances<'_>) -> Option<String> {
 
 /// The share of the time that threads waited for a CPU, if that was most of it and more than they had one.
 fn starved(examination: &Examination) -> Option<f64> {
+    if examination.starving > 0 {
+        return Some(1.0);
+    }
     let share = examination.run_delay.as_secs_f64() / examination.over.as_secs_f64().max(0.001);
     let pressed = examination.cgroup_pressure.filter(|&pressure| pressure >= 0.75);
     let delayed = share >= 0.5 && examination.run_delay > examination.cpu;
@@ -215,7 +218,7 @@ pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
 
 /// Whether an examination is enough to call a service that has timed out hung.
 pub fn shows_hang(examination: &Examination) -> bool {
-    !examination.progressed() && examination.queue_grows() && !is_held_by_tracer(examination)
+    examination.idled() && examination.queue_grows() && !is_held_by_tracer(examination)
 }
 
 /// Whether a tracer, as a debugger is one, has stopped it and lets nothing of it run.
@@ -277,6 +280,9 @@ mod tests {
         assert_eq!(verdict(&seen(&asleep)), Verdict::Hung, "it was not kept from answering");
         assert_eq!(verdict(&seen(&starved)), Verdict::Overloaded);
         assert_eq!(verdict(&seen(&busy)), Verdict::Hung, "it had what it needs");
+        let waits = Examination { starving: 1, switches: 0, ..look(0, 0) };
+        let calm = Circumstances { pressed: None, ..seen(&waits) };
+        assert_eq!(verdict(&calm), Verdict::Overloaded, "its wait is not counted before it is over");
         let answered = Circumstances { failure: Status, ..pressed };
         assert_eq!(verdict(&answered), Verdict::Unhealthy, "it answered in time");
         let together = Circumstances { together: Some("3 of 4"), ..seen(&asleep) };
