@@ -1,7 +1,9 @@
 //! One service: what is known of it, and what is being done about it.
 
 mod alive;
+mod death;
 mod dependency;
+mod fault;
 mod holder;
 mod incident;
 mod limits;
@@ -19,6 +21,7 @@ use std::{
 
 use alive::{Pending, Trouble};
 pub(super) use dependency::Standing;
+use fault::Fault;
 use incident::Open;
 use limits::Breaches;
 use listener::LISTENER_GONE;
@@ -40,14 +43,8 @@ use crate::{
     },
 };
 
-/// How long a successor of a main process that ended well may take to be found.
-const SUCCESSION: Duration = Duration::from_millis(250);
-
 /// One that ends with an error sooner than this after its start may not have got its port.
 const YOUNG: Duration = Duration::from_secs(10);
-
-/// The most OOM kills that wait for the exits that follow them.
-const MAX_OOMS: usize = 16;
 
 /// What the engine is waiting for.
 #[derive(Debug)]
@@ -312,60 +309,6 @@ impl Service {
         }
     }
 
-    /// A process of the service ended.
-    pub(super) fn exited<O: Outbox>(
-        &mut self,
-        exit: ProcessExit,
-        main: bool,
-        event: EventId,
-        turn: &mut Turn<'_, O>,
-    ) {
-        if !main || self.main != Some(exit.process.key) {
-            return self.worker_ended(&exit, event, turn);
-        }
-        let dead_worker = self.dead_worker.take();
-        let had_ports = self.ports.iter().all(|port| self.listeners.contains_key(port));
-        self.main = None;
-        self.is_another_process();
-        self.listeners.clear();
-        if matches!(self.step, Step::Restarting { .. }) {
-            // It ends because it is being restarted.
-            return;
-        }
-        let oom = self.take_oom(&exit);
-        let finding = verdict::of_exit(&exit, oom.as_ref().map(|(kill, _)| kill));
-        let mut evidence = vec![event];
-        evidence.extend(oom.map(|(_, event)| event));
-        evidence.extend(dead_worker.map(DeadWorker::into_evidence).unwrap_or_default());
-        let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
-        let young = failed && exit.uptime() < YOUNG && !had_ports;
-        let fault = Fault { since: exit.at, evidence, young, ..Fault::now(turn.now, finding) };
-        if self.is_unit {
-            self.inspect(fault, Some(exit), turn);
-        } else if self.is_matched && exit.status == ExitStatus::Code(0) {
-            // A daemon that forks itself away, or an upgrade in place: its successor is being looked for.
-            let until = turn.now.plus(SUCCESSION);
-            self.step = Step::Succession { until, fault: Box::new(fault) };
-        } else {
-            self.fail(fault, turn);
-        }
-    }
-
-    /// The OOM killer chose one of its processes; the exit that follows is explained by it.
-    pub(super) fn oom_killed(&mut self, kill: OomKill, event: EventId) {
-        if self.ooms.len() == MAX_OOMS {
-            self.ooms.pop_front();
-        }
-        self.ooms.push_back((kill, event));
-    }
-
-    /// The OOM kill that an exit follows.
-    fn take_oom(&mut self, exit: &ProcessExit) -> Option<(OomKill, EventId)> {
-        let pid = exit.process.key.pid;
-        let at = self.ooms.iter().position(|(kill, _)| kill.victim.key.pid == pid)?;
-        self.ooms.remove(at)
-    }
-
     /// When something is due for it.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         let step = match &self.step {
@@ -448,47 +391,6 @@ impl Service {
             | Step::FindPortHolder { .. }
             | Step::Verify
             | Step::GivenUp { .. } => {}
-        }
-    }
-}
-
-/// Evidence of a fault, before it has become an incident.
-#[derive(Clone, Debug)]
-struct Fault {
-    /// When it happened.
-    since: Timestamp,
-    /// When the daemon knew of it.
-    detected: Timestamp,
-    finding: Finding,
-    evidence: Vec<EventId>,
-    /// What could mend it.
-    remedy: Remedy,
-    /// The service at whose door the cause lies, if that is another one.
-    cause: Option<ServiceId>,
-    /// Nobody is told of it, because they are told of its cause.
-    untold: bool,
-    /// Somebody is told at once.
-    urgent: bool,
-    /// It works, if not as it should.
-    degraded: bool,
-    /// It ended with an error soon after its start: perhaps it did not get its port.
-    young: bool,
-}
-
-impl Fault {
-    /// A fault of this moment that no event shows, and that a restart may mend.
-    fn now(now: Timestamp, finding: Finding) -> Self {
-        Self {
-            since: now,
-            detected: now,
-            finding,
-            evidence: Vec::new(),
-            remedy: Remedy::Restart,
-            cause: None,
-            untold: false,
-            urgent: false,
-            degraded: false,
-            young: false,
         }
     }
 }

@@ -17,7 +17,7 @@ const ALERT_PATIENCE: Duration = Duration::from_secs(10);
 const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The most events an incident keeps as evidence; the first and the latest tell the story.
-const MAX_EVIDENCE: usize = 64;
+pub(super) const MAX_EVIDENCE: usize = 64;
 
 /// An incident that is open.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Remedy, Service, Step};
+use super::{Fault, Remedy, Service, Step, incident::MAX_EVIDENCE};
 use crate::{
     clock::Timestamp,
     config::Response,
@@ -23,6 +23,8 @@ const QUIET: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct DeadWorker {
     pub(super) until: Timestamp,
+    /// How many.
+    count: u32,
     fault: Fault,
 }
 
@@ -69,18 +71,26 @@ impl Service {
             urgent: by_itself,
             ..Fault::now(turn.now, finding)
         };
-        if let Some(earlier) = self.dead_worker.take() {
+        let (mut until, mut count) = (turn.now.plus(TOGETHER), 1_u32);
+        if let Some(mut earlier) = self.dead_worker.take() {
+            // However many follow, it is the first that is waited for.
+            until = earlier.until;
+            count = count.saturating_add(earlier.count);
             fault.since = earlier.fault.since;
             fault.urgent |= earlier.fault.urgent;
-            fault.evidence.splice(0..0, earlier.fault.evidence);
+            if earlier.fault.evidence.len() < MAX_EVIDENCE {
+                earlier.fault.evidence.append(&mut fault.evidence);
+            }
+            fault.evidence = earlier.fault.evidence;
         }
-        self.dead_worker = Some(DeadWorker { until: turn.now.plus(TOGETHER), fault });
+        self.dead_worker = Some(DeadWorker { until, count, fault });
     }
 
     /// The main process has outlived its worker.
     pub(super) fn worker_is_dead<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        let Some(DeadWorker { fault, .. }) = self.dead_worker.take() else { return };
-        self.dead_workers = self.dead_workers.saturating_add(1);
+        let Some(DeadWorker { fault, count, .. }) = self.dead_worker.take() else { return };
+        let before = self.dead_workers;
+        self.dead_workers = before.saturating_add(count);
         let again = self.worker_died_at.replace(turn.now).is_some_and(|last| turn.now.since(last) < AGAIN);
         // Where a restart is to mend it, the next death has its restart.
         self.quiet_at = (again && fault.remedy != Remedy::Restart).then(|| turn.now.plus(QUIET));
@@ -98,7 +108,7 @@ impl Service {
                 open.add_evidence(fault.evidence);
                 open.incident.summary =
                     format!("{} workers died; {}", self.dead_workers, fault.finding.summary);
-                if self.dead_workers.is_power_of_two() {
+                if self.dead_workers.ilog2() > before.max(1).ilog2() {
                     turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
                 }
             }

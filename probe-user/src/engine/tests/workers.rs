@@ -79,6 +79,19 @@ fn where_the_policy_says_so_a_dead_worker_restarts_its_service() {
 }
 
 #[test]
+fn workers_that_keep_dying_are_told_as_soon_as_the_first_is() {
+    let mut lab = with(Response::Alert);
+    for pid in 200..210 {
+        worker_dies(&mut lab, pid, SEGV, Some(Sender::Kernel), None);
+        lab.wait(Duration::from_millis(15));
+    }
+    assert_eq!(lab.incidents()[0], (Phase::Open, Verdict::WorkerDied, Severity::Warning));
+    lab.wait(Duration::from_millis(60));
+    let incident = lab.engine.view().next().unwrap().incident.unwrap();
+    assert!(incident.summary.starts_with("10 workers died"), "{}", incident.summary);
+}
+
+#[test]
 fn a_worker_that_dies_again_and_again_is_told_of_ever_more_seldom() {
     let mut lab = with(Response::Alert);
     for pid in 200..232 {
