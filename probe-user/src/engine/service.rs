@@ -38,8 +38,8 @@ use crate::{
     clock::Timestamp,
     config::{self, Identity, Limits, Policy, RestartPolicy},
     fact::{
-        EventId, Examination, ExitStatus, Holder, OomKill, ProcessExit, ProcessKey, RestartMethod, ServiceId,
-        ServiceState, Suspension, UnitState, Verdict,
+        EventId, Examination, Holder, OomKill, ProcessKey, RestartMethod, ServiceId, ServiceState,
+        Suspension, UnitState, Verdict,
     },
 };
 
