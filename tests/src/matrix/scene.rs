@@ -22,9 +22,6 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// How long the matrix waits for a verdict before it says which one was reached instead.
 const VERDICT: Duration = Duration::from_secs(20);
 
-/// Whether the configuration has `[snapshots]` yet.
-pub const SNAPSHOTS: bool = true;
-
 /// The name of the service that nothing happens to.
 pub const BYSTANDER: &str = "bystander";
 
