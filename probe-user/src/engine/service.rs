@@ -138,8 +138,6 @@ pub(super) struct Service {
     suspended: Option<(Suspension, EventId)>,
     /// Its connections to other hosts fail.
     trouble: Option<Trouble>,
-    /// A listener of its had no room for more connections.
-    full_queue: Option<EventId>,
     /// Workers that have just died.
     dead_worker: Option<DeadWorker>,
     /// How many have, since it was last well.
@@ -205,7 +203,6 @@ impl Service {
             look_at: None,
             suspended: None,
             trouble: None,
-            full_queue: None,
             dead_worker: None,
             dead_workers: 0,
             worker_died_at: None,
@@ -250,7 +247,7 @@ impl Service {
             Observation::Usage(_, usage) => self.used(usage, turn),
             Observation::SocketError(error, _, event) => self.socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.retransmits(&retransmits, event),
-            Observation::AcceptQueue(queue, _, event) => self.queue_is_full(&queue, event, turn),
+            Observation::AcceptQueue(queue, ..) => self.queue_is_full(&queue, turn),
             Observation::Suspended(stop, _, event) => self.suspended(stop, event, turn),
             Observation::Examined(_, found) => self.examined(found, turn),
             Observation::Snapshot(_, outcome) => self.snapshot_taken(outcome, turn),
@@ -293,7 +290,6 @@ impl Service {
         self.examination = None;
         self.suspended = None;
         self.look_at = None;
-        self.full_queue = None;
         self.dead_worker = None;
         self.quiet_at = None;
         self.breaches = Breaches::default();

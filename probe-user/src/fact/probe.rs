@@ -75,6 +75,11 @@ pub enum ProbeFailure {
 }
 
 impl ProbeFailure {
+    /// Whether nothing came in time, with or without a connection.
+    pub const fn is_timeout(self) -> bool {
+        matches!(self, Self::Timeout | Self::ConnectTimeout)
+    }
+
     /// The word used for it in events.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -123,7 +123,7 @@ impl Service {
     /// A row of failures counts: what does it mean?
     pub(super) fn judge<O: Outbox>(&mut self, pending: Pending, turn: &mut Turn<'_, O>) {
         let Pending { index, failure, detail } = &pending;
-        let timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
+        let timed_out = failure.is_timeout();
         if timed_out && self.main.is_some() && self.examination.is_none() && self.examined_at.is_some() {
             let until = self.examined_at.unwrap_or(turn.now).plus(EXAMINATION);
             if until > turn.now {
@@ -235,16 +235,10 @@ impl Service {
     }
 
     /// A listener of its has no room for more connections: is it at work, or stuck?
-    pub(super) fn queue_is_full<O: Outbox>(
-        &mut self,
-        queue: &AcceptQueue,
-        event: EventId,
-        turn: &mut Turn<'_, O>,
-    ) {
+    pub(super) fn queue_is_full<O: Outbox>(&mut self, queue: &AcceptQueue, turn: &mut Turn<'_, O>) {
         if !self.ports.contains(&queue.port) || self.incident.is_some() {
             return;
         }
-        self.full_queue = Some(event);
         turn.act(Effect::ProbeNow(self.id));
         self.examine(verdict::LOOK, turn);
     }

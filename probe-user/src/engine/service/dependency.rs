@@ -226,17 +226,13 @@ impl Service {
         let busy = turn.around.pressed.is_some() || turn.around.together.is_some();
         if self.cause(turn).is_some() {
             self.step = Step::Idle;
-        } else if busy || self.is_suspect_of_others(turn) {
+        } else if busy || !turn.around.suspects.is_empty() {
             self.healing_until = Some(turn.now.plus(self.policy.grace.max(Duration::from_secs(1))));
         } else {
             let finding = self.unhealed("and its probes still fail", turn);
             self.step = Step::Idle;
             self.fail_alive(Fault::now(turn.now, finding), turn);
         }
-    }
-
-    fn is_suspect_of_others<O>(&self, turn: &Turn<'_, O>) -> bool {
-        !turn.around.suspects.is_empty()
     }
 
     fn unhealed<O>(&self, how: &str, turn: &Turn<'_, O>) -> Finding {

@@ -164,9 +164,6 @@ impl Service {
                 let event =
                     change.map(|change| turn.out.emit(Fact::Probe(report.clone(), change), report.at));
                 self.examination = None;
-                if self.main.is_some() {
-                    self.full_queue = None;
-                }
                 if let Some(slow) = slow.filter(|_| counts) {
                     self.is_slow(slow, since, event, turn);
                 }
@@ -232,7 +229,7 @@ impl Service {
         }
         probe.in_a_row = probe.in_a_row.saturating_add(1);
         probe.told = probe.told.saturating_add(1);
-        probe.timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
+        probe.timed_out = failure.is_timeout();
         let event = turn.out.emit(Fact::Probe(report, ProbeChange::Fail(probe.in_a_row)), at);
         if probe.evidence.len() < MAX_FAILURES_KEPT {
             probe.evidence.push(event);

@@ -44,7 +44,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let Circumstances { failure, detail, failures, alive, remote, .. } = *circumstances;
     let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
     let failed = format!("its probe failed {times}: {detail}");
-    let timed_out = matches!(failure, ProbeFailure::Timeout | ProbeFailure::ConnectTimeout);
+    let timed_out = failure.is_timeout();
     if timed_out && let Some(why) = overload(circumstances) {
         let finding = Finding::new(Verdict::Overloaded, 0.8, format!("{why}; {failed}"));
         return (finding, Remedy::Hold(format!("it would take more of what is short: {why}")));
