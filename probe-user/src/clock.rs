@@ -48,9 +48,13 @@ impl Timestamp {
 
     /// A moment of `CLOCK_MONOTONIC`, which systemd reports in microseconds, on this clock.
     pub fn from_monotonic_micros(micros: u64) -> Self {
+        Self::from_monotonic_nanos(micros.saturating_mul(1000))
+    }
+
+    /// A moment of `CLOCK_MONOTONIC` on this clock.
+    pub fn from_monotonic_nanos(monotonic: u64) -> Self {
         let suspended = nanos(ClockId::Boottime) - nanos(ClockId::Monotonic);
-        let nanos = i128::from(micros) * 1000 + suspended.max(0);
-        Self(u64::try_from(nanos).unwrap_or(u64::MAX))
+        Self(monotonic.saturating_add(u64::try_from(suspended).unwrap_or_default()))
     }
 }
 

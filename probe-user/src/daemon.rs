@@ -10,6 +10,7 @@ mod pressure;
 mod queues;
 mod search;
 pub mod self_test;
+pub mod sight;
 mod sockets;
 mod start;
 mod usage;
@@ -30,10 +31,11 @@ use crate::{
     engine::{Engine, Observation},
     enrich::Enricher,
     fact::{
-        AlertOutcome, Fact, Holder, Listener, Membership, PortHolder, ProbeReport, ProcessExit, ProcessKey,
-        ServiceId, UnitState,
+        AlertOutcome, Fact, Holder, Listener, Membership, OomKill, PortHolder, ProbeReport, ProcessExit,
+        ProcessKey, ServiceId, UnitState,
     },
     kernel::{CgroupId, Kernel, Record},
+    standin::{Sighting, StandIns, sockets::Look as SocketLook},
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -47,6 +49,9 @@ pub struct Daemon {
     config: Arc<Config>,
     kernel: Option<Kernel>,
     records: Vec<Record>,
+    stand_ins: StandIns,
+    /// What looks at sockets where no hook tells of them.
+    socket_look: Option<SocketLook>,
     /// Ends of supervised commands of which the supervisor has not told yet that they were started.
     early: HashMap<ServiceId, ProcessExit>,
     enricher: Enricher,
@@ -62,16 +67,22 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Waits until the kernel has something urgent to tell.
+    /// Waits until the kernel has something urgent to tell, by its hooks or by what stands in for them.
     pub async fn kernel_speaks(&mut self) {
-        match &mut self.kernel {
-            Some(kernel) => {
-                if let Err(error) = kernel.readable().await {
-                    tracing::error!(%error, "the kernel's ring cannot be waited for; it is read every second");
-                    std::future::pending().await
-                }
+        let (kernel, stand_ins) = (&mut self.kernel, &mut self.stand_ins);
+        let hooks = async {
+            match kernel {
+                Some(kernel) => kernel.readable().await,
+                None => std::future::pending().await,
             }
-            None => std::future::pending().await,
+        };
+        let spoken = tokio::select! {
+            spoken = hooks => spoken,
+            spoken = stand_ins.readable() => spoken,
+        };
+        if let Err(error) = spoken {
+            tracing::error!(%error, "what the kernel tells cannot be waited for; it is read every second");
+            std::future::pending().await
         }
     }
 
@@ -99,8 +110,39 @@ impl Daemon {
         self.desk.publish_changes(&self.engine, &self.config);
     }
 
-    /// Takes in what the kernel has told since.
+    /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
     pub fn take_records(&mut self) {
+        let mut sightings = Vec::new();
+        self.stand_ins.drain(&mut sightings);
+        // An end is told after what the hooks tell of the same process.
+        let (ends, notices): (Vec<_>, Vec<_>) =
+            sightings.into_iter().partition(|it| matches!(it, Sighting::Death(_)));
+        notices.into_iter().for_each(|it| self.take_sighting(it));
+        self.drain_hooks();
+        ends.into_iter().for_each(|it| self.take_sighting(it));
+    }
+
+    fn take_sighting(&mut self, sighting: Sighting) {
+        match sighting {
+            Sighting::Exec { pid, .. } => {
+                if let Some(executable) = self.enricher.executed(pid) {
+                    self.look_for_executable(&executable);
+                }
+            }
+            Sighting::Oom(line) => {
+                let (kill, member) = self.enricher.oom_line(&line);
+                self.take_oom(kill, member);
+            }
+            Sighting::Death(death) => {
+                match self.enricher.death(&death) {
+                    Some((exit, member)) => self.take_exit(exit, member),
+                    None => self.stand_ins.count_unidentified(),
+                }
+            }
+        }
+    }
+
+    fn drain_hooks(&mut self) {
         let mut records = std::mem::take(&mut self.records);
         if let Some(kernel) = &mut self.kernel {
             kernel.drain(&mut records);
@@ -109,8 +151,7 @@ impl Daemon {
             match record {
                 Record::Exec(record) => {
                     self.enricher.exec(&record);
-                    let executed = |exe: &PathBuf| exe.as_os_str() == record.filename.as_str();
-                    self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
+                    self.look_for_executable(&record.filename);
                 }
                 Record::Exit(record) => {
                     let (exit, member) = self.enricher.exit(&record);
@@ -118,11 +159,7 @@ impl Daemon {
                 }
                 Record::Oom(record) => {
                     let (kill, member) = self.enricher.oom(&record);
-                    let at = kill.at;
-                    let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
-                    if let Some(member) = member {
-                        self.observe(Observation::OomKill(kill, member, event));
-                    }
+                    self.take_oom(kill, member);
                 }
                 Record::Listen(record) => {
                     let (listener, service) = self.enricher.listener(&record);
@@ -135,6 +172,20 @@ impl Daemon {
             }
         }
         self.records = records;
+    }
+
+    /// Looks for the services whose executable was executed.
+    fn look_for_executable(&mut self, executable: &str) {
+        let executed = |exe: &PathBuf| exe.as_os_str() == executable;
+        self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
+    }
+
+    fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
+        let at = kill.at;
+        let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
+        if let Some(member) = member {
+            self.observe(Observation::OomKill(kill, member, event));
+        }
     }
 
     fn take_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
@@ -282,6 +333,7 @@ impl Daemon {
                 self.tell_full_queues();
             }
             Outcome::Connections(service, connections) => self.take_connections(service, connections),
+            Outcome::Looked(look, changes) => self.take_look(*look, changes),
             Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
         }
     }
@@ -324,6 +376,8 @@ impl Daemon {
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
         self.take_records();
+        self.stand_ins.every_second();
+        self.look_at_sockets();
         self.sum_up_sockets();
         self.tell_losses();
         self.look_for(self.search.due(Timestamp::now()));
@@ -342,6 +396,10 @@ impl Daemon {
         for loss in self.kernel.as_mut().map(Kernel::losses).unwrap_or_default() {
             let place = format!("{:?} ring", loss.ring).to_lowercase();
             self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
+        }
+        for loss in self.stand_ins.losses() {
+            let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
+            self.desk.say(Fact::Loss { class, count: loss.count, place }, now);
         }
     }
 
@@ -369,6 +427,12 @@ impl Daemon {
     /// Makes known to the kernel side and to the enricher which process is a service's main one.
     fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let before = self.enricher.members.set_main(service, main);
+        if let Some(pid) = before {
+            self.stand_ins.unwatch_process(pid);
+        }
+        if let Some(main) = main {
+            self.stand_ins.watch_process(main);
+        }
         let Some(kernel) = &mut self.kernel else { return };
         let done =
             [before.map(|pid| kernel.unwatch_process(pid)), main.map(|main| kernel.watch_process(main.pid))];

@@ -20,6 +20,7 @@ use crate::{
     },
     host::{ProcReader, ReadError, cgroup},
     kernel,
+    standin::{Death, OomLine},
 };
 
 /// Knows the processes of this host and whose they are.
@@ -86,6 +87,10 @@ impl Enricher {
                 .or_else(|| known.and_then(|known| known.cgroup.clone())),
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
+        self.learn(process);
+    }
+
+    fn learn(&mut self, process: Process) {
         self.table.insert(process);
         if self.table.is_due_for_a_sweep() {
             let reader = &self.reader;
@@ -117,6 +122,74 @@ impl Enricher {
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
         };
         (exit, service)
+    }
+
+    /// A process executed a file, by the word of another than the kernel side: it is known from now on, if it still
+    /// lives. The file.
+    pub fn executed(&mut self, pid: u32) -> Option<String> {
+        let process = self.reader.read(pid)?;
+        let executable = process.executable.clone();
+        self.learn(process);
+        executable
+    }
+
+    /// A process ended, by the word of another than the kernel side; None if nobody knows which it was.
+    pub fn death(&mut self, death: &Death) -> Option<(ProcessExit, Option<Membership>)> {
+        // It was collected before anybody could look, but may have been known before, unless its pid was given away.
+        let newest = || self.table.newest(death.pid).map(|process| process.key);
+        let key = death.key.or_else(newest).filter(|key| death.key.is_some() || !self.lives(*key))?;
+        let remains = death.remains.as_ref();
+        let parent = death.parent_pid.or(remains.map(|remains| remains.parent_pid));
+        let mut process = self.known(key, parent.unwrap_or_default());
+        if let Some(remains) = remains {
+            process.name.clone_from(&remains.name);
+            process.user_id = remains.user_id;
+        }
+        process.parent_pid = parent.unwrap_or(process.parent_pid);
+        let cgroups = kernel::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
+        let member = self.members.of(key, process.parent_pid, &cgroups, &self.table);
+        self.table.remove(key);
+        let exit = ProcessExit {
+            at: death.at,
+            source: death.source,
+            process,
+            status: death.status,
+            sender: None,
+            sent_signal: None,
+            sender_service: None,
+            oom: death.oom,
+            max_rss_bytes: 0,
+        };
+        Some((exit, member))
+    }
+
+    /// The OOM killer chose a process, by the word of the kernel's log.
+    pub fn oom_line(&mut self, line: &OomLine) -> (OomKill, Option<Membership>) {
+        let unknown = || ProcessKey::new(line.pid, Timestamp::default());
+        let newest = self.table.newest(line.pid).map(|process| process.key);
+        let key = self.members.main_with(line.pid).or(newest).or_else(|| self.reader.key_of(line.pid));
+        let mut victim = self.known(key.unwrap_or_else(unknown), 0);
+        victim.name.clone_from(&line.name);
+        victim.user_id = line.user_id;
+        let member =
+            self.members.of(victim.key, victim.parent_pid, &kernel::Cgroups::default(), &self.table);
+        let cgroups = self.reader.cgroups();
+        let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
+        let [anon_bytes, file_bytes, shmem_bytes] = line.resident;
+        let kill = OomKill {
+            at: line.at,
+            source: Source::Kmsg,
+            victim,
+            scope: line.scope,
+            anon_bytes,
+            file_bytes,
+            shmem_bytes,
+            limit_bytes: limit(cgroup::Hierarchy::Memory).or_else(|| limit(cgroup::Hierarchy::V2)),
+            score_adj: line.score_adj,
+            trigger_pid: line.trigger.0,
+            trigger_name: line.trigger.1.clone(),
+        };
+        (kill, member)
     }
 
     /// A child of ours ended, by its wait status, and the kernel side did not tell.
@@ -176,7 +249,8 @@ impl Enricher {
             .map(|member| member.service)
             .or_else(|| self.members.expecting(record.port));
         let at = Timestamp::from_nanos(record.at_ns);
-        (Listener { at, up: record.up, address: record.address, port: record.port, process }, service)
+        let (up, address, port) = (record.up, record.address, record.port);
+        (Listener { at, up, address, port, source: record.source, process }, service)
     }
 
     /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a

@@ -61,8 +61,8 @@ pub enum Fact {
     AcceptQueue(AcceptQueue, ServiceId),
     /// A service's main process was stopped by a signal.
     Suspension(Suspension, ServiceId),
-    /// The first service was seen to connect to a port of the second.
-    Dependency(ServiceId, ServiceId, u16),
+    /// The first service was seen to connect to a port of the second, and by whom.
+    Dependency(ServiceId, ServiceId, u16, Source),
     /// systemd's word on a unit, read to decide.
     Unit(UnitState, ServiceId),
     /// A probe's result worth telling.
@@ -144,6 +144,8 @@ pub struct HookCoverage {
     pub hook: &'static str,
     /// None if it is attached; else why not.
     pub missing: Option<String>,
+    /// What tells of the same instead, and what that cannot tell; None if it is attached, or nothing does.
+    pub stand_in: Option<String>,
     /// What its records lack on this kernel, each with the reason.
     pub lacking: Vec<String>,
 }
@@ -153,8 +155,12 @@ pub struct HookCoverage {
 pub enum Source {
     /// An eBPF program saw it happen.
     Ebpf,
-    /// `/proc`, a cgroup file, or the exit status of our own child.
+    /// `/proc`, a cgroup file, a pidfd, or the exit status of our own child.
     Proc,
+    /// The kernel said so over netlink: its process connector, or its list of sockets.
+    Netlink,
+    /// The kernel's log said so.
+    Kmsg,
     /// systemd said so over D-Bus.
     Dbus,
     /// A probe of ours found it.
@@ -169,6 +175,8 @@ impl Source {
         match self {
             Self::Ebpf => "ebpf",
             Self::Proc => "proc",
+            Self::Netlink => "netlink",
+            Self::Kmsg => "kmsg",
             Self::Dbus => "dbus",
             Self::Probe => "probe",
             Self::Engine => "engine",

@@ -15,6 +15,7 @@ pub mod outbound;
 pub mod pressure;
 pub mod process;
 pub mod queue;
+mod remains;
 pub mod snapshot;
 pub mod sockdiag;
 pub mod thread;
@@ -29,8 +30,9 @@ use std::{
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
     listener::ListeningSocket,
-    outbound::Outbound,
+    outbound::{Outbound, Sockets},
     process::ProcReader,
+    remains::Remains,
     usage::Usage,
 };
 

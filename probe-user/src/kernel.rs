@@ -50,6 +50,8 @@ pub struct Options {
     pub unwatched_per_second: u32,
     /// The process whose connections are nobody's concern, as they are probes: this one, or 0 for none.
     pub prober: u32,
+    /// Hooks that are not attached even where they could be.
+    pub without: Vec<Hook>,
     /// Whether the programs themselves write debug lines. Costly, and off by default.
     pub log: bool,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             bulk_ring_bytes: 1024 * 1024,
             unwatched_per_second: 50,
             prober: std::process::id(),
+            without: Vec::new(),
             log: false,
         }
     }
@@ -87,6 +90,11 @@ impl Kernel {
     /// hook attached. Takes about a tenth of a second. Needs no async runtime.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
         load::load(options, &load::Paths::default())
+    }
+
+    /// Whether a hook is attached.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.coverage.iter().any(|it| it.hook == hook && it.attached)
     }
 
     /// Every hook, attached or not and why.

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod probe;
 pub mod replay;
 pub mod serve;
+pub mod standin;
 
 use std::future::Future;
 

@@ -14,7 +14,7 @@ mod table;
 mod units;
 mod workers;
 
-use std::{panic, thread};
+use std::{cell::Cell, panic, thread};
 
 pub(crate) use deaths::signal;
 pub use judge::{Expected, Measured};
@@ -33,6 +33,36 @@ pub struct Row {
     pub action: &'static str,
     /// Does it; None where a part of it is missing.
     pub run: fn(&Row) -> Option<Measured>,
+}
+
+/// What the daemon of a row may see by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sight {
+    /// The eBPF programs.
+    #[default]
+    Hooks,
+    /// What stands in for them, all of them refused.
+    StandIns,
+}
+
+thread_local! {
+    /// What the row that runs on this thread is about.
+    static SIGHT: Cell<Sight> = const { Cell::new(Sight::Hooks) };
+}
+
+impl Sight {
+    /// That of the row that runs on this thread.
+    fn of_row() -> Self {
+        SIGHT.get()
+    }
+
+    /// What the daemon is told for it.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Hooks => &[],
+            Self::StandIns => &["--without-hook", "all"],
+        }
+    }
 }
 
 /// How a row went.
@@ -86,9 +116,12 @@ impl Row {
     }
 
     /// Runs it on a thread of its own, so that a row that cannot even be done does not end the others.
-    pub fn outcome(self) -> Outcome {
-        let done =
-            thread::Builder::new().name(format!("row {}", self.number)).spawn(move || (self.run)(&self));
+    pub fn outcome(self, sight: Sight) -> Outcome {
+        let run = move || {
+            SIGHT.set(sight);
+            (self.run)(&self)
+        };
+        let done = thread::Builder::new().name(format!("row {}", self.number)).spawn(run);
         let done = done.map_err(|error| format!("no thread can be had: {error}"));
         match done.and_then(|thread| thread.join().map_err(said)) {
             Ok(Some(measured)) => Outcome::Run(measured),

@@ -11,7 +11,7 @@ use hostprobe::{
     config::{Config, EventOutput, Identity},
     daemon::{RunError, RunOptions},
     host,
-    kernel::{self, KernelError},
+    kernel::Hook,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -32,6 +32,9 @@ pub struct Args {
     /// How much the daemon says of itself on standard error: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
+    /// Do without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
+    #[arg(long, value_name = "HOOK", value_parser = hooks)]
+    without_hook: Vec<Hooks>,
     /// Have the eBPF programs say what they do in the log as well, at level debug; costly
     #[arg(long)]
     kernel_log: bool,
@@ -55,10 +58,6 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let missing = kernel::rights::missing(Path::new("/proc/self/status"));
-    if !missing.is_empty() {
-        return not_permitted(&RunError::NotPermitted(KernelError::NotPermitted { missing }));
-    }
     let mut config = loaded.unwrap_or_else(discovered);
     match args.events.as_deref() {
         None => {}
@@ -74,7 +73,12 @@ pub fn run(args: Args) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let options = RunOptions { config_file, observe: args.observe, kernel_log: args.kernel_log };
+    let options = RunOptions {
+        config_file,
+        observe: args.observe,
+        kernel_log: args.kernel_log,
+        without: args.without_hook.concat(),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -95,10 +99,9 @@ pub fn run(args: Args) -> ExitCode {
     });
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error @ RunError::NotPermitted(_))) => not_permitted(&error),
         Ok(Err(error)) => {
             eprintln!("hostprobe: {error}");
-            ExitCode::FAILURE
+            if matches!(error, RunError::Host(_)) { ExitCode::from(NOT_POSSIBLE) } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("hostprobe: signals cannot be caught: {error}");
@@ -107,9 +110,15 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-fn not_permitted(error: &RunError) -> ExitCode {
-    eprintln!("hostprobe: {error}; run it as root, or grant it these capabilities");
-    ExitCode::from(NOT_POSSIBLE)
+/// The hooks that one argument names.
+type Hooks = Vec<Hook>;
+
+fn hooks(name: &str) -> Result<Hooks, String> {
+    if name == "all" {
+        return Ok(Hook::ALL.to_vec());
+    }
+    let names = || Hook::ALL.map(Hook::tracepoint).join(", ");
+    Hook::at(name).map(|hook| vec![hook]).ok_or_else(|| format!("expected \"all\" or one of {}", names()))
 }
 
 /// A configuration that watches what listens on this host and restarts nothing, with a few lines for the

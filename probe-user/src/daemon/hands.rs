@@ -19,6 +19,7 @@ use crate::{
     fact::{Examination, Holder, PortHolder, ProbeReport, ProcessKey, RestartMethod, ServiceId, UnitState},
     host::Outbound,
     probe::ProbeHandle,
+    standin::sockets,
 };
 
 use super::{
@@ -47,6 +48,8 @@ pub enum Outcome {
     Found(ServiceId, Option<ProcessKey>),
     /// The connections that a service's processes had asked for before anybody watched.
     Connections(ServiceId, Outbound),
+    /// A look at the sockets of services, and what has changed.
+    Looked(Box<sockets::Look>, sockets::Changes),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
     /// An examination; None if there was no process to look at.

@@ -16,10 +16,11 @@ use super::{Daemon, hands::Outcome};
 use crate::{
     clock::Timestamp,
     engine::Observation,
-    fact::{AcceptQueue, Direction, EventId, Fact, Peer, ProcessKey, ServiceId, SocketError},
+    fact::{AcceptQueue, Direction, EventId, Fact, Peer, ProcessKey, ServiceId, SocketError, Source},
     host::{Outbound, ProcReader},
+    standin::sockets::{Changes, Look},
     kernel::{
-        AcceptQueue as AcceptQueueRecord, Connect, SocketError as SocketErrorRecord, Stop, WatchedPort,
+        AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord, SocketError as SocketErrorRecord, Stop, WatchedPort,
     },
 };
 
@@ -30,11 +31,14 @@ const UNPLACED: usize = 64;
 /// A listener that stays full is told of no more often than this.
 const SILENCE: Duration = Duration::from_secs(10);
 
+/// A service's connection: to where, in which network namespace, and who told.
+type Connection = (ServiceId, SocketAddr, Option<u32>, Source);
+
 /// What was learned of who connects to whom.
 #[derive(Debug, Default)]
 pub struct Sockets {
     learned: HashSet<(ServiceId, ServiceId)>,
-    unplaced: VecDeque<(ServiceId, SocketAddr, Option<u32>)>,
+    unplaced: VecDeque<Connection>,
     recent: Recent,
     /// Full listeners that were told of a short while ago, by service and port: when, and as what.
     full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,
@@ -53,7 +57,7 @@ impl Daemon {
         if let Some((error, service)) = self.enricher.socket_error(record) {
             if error.direction == Direction::Outbound {
                 // Who is refused depends on it no less than who is served, and it is now that it matters.
-                self.learn(service, error.remote, record.netns);
+                self.learn((service, error.remote, record.netns, error.source));
             }
             if let Some(error) = self.sockets.recent.admit(service, error, Timestamp::now()) {
                 self.say_socket_error(error, service);
@@ -64,7 +68,7 @@ impl Daemon {
     /// A process has connected.
     pub(super) fn take_connect(&mut self, record: &Connect) {
         if let Some(client) = self.enricher.client(record) {
-            self.learn(client, record.remote, record.netns);
+            self.learn((client, record.remote, record.netns, Source::Ebpf));
         }
     }
 
@@ -98,30 +102,65 @@ impl Daemon {
     /// The connections of a service's processes that are older than the daemon.
     pub(super) fn take_connections(&mut self, client: ServiceId, connections: Outbound) {
         for remote in connections.remotes {
-            self.learn(client, remote, connections.netns);
+            self.learn((client, remote, connections.netns, Source::Proc));
+        }
+    }
+
+    /// Has the sockets of services looked at where no hook tells of them, on a thread of its own; the answer comes as
+    /// [`Outcome::Looked`].
+    pub(super) fn look_at_sockets(&mut self) {
+        // The look before may still be under way.
+        let Some(mut look) = self.socket_look.take() else { return };
+        let (mains, outcomes) = (self.enricher.members.mains(), self.hands.outcomes.clone());
+        spawn_blocking(move || {
+            let changes = look.look(mains);
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.blocking_send(Outcome::Looked(Box::new(look), changes));
+        });
+    }
+
+    /// What a look at the sockets of services has found.
+    pub(super) fn take_look(&mut self, look: Look, changes: Changes) {
+        self.socket_look = Some(look);
+        // A listener of a process that has ended went with it.
+        self.take_records();
+        for record in changes.listeners {
+            let (listener, service) = self.enricher.listener(&record);
+            self.take_listener(listener, service);
+        }
+        for record in changes.retransmits {
+            self.take_retransmits(&record);
+        }
+        for (service, connections) in changes.connections {
+            self.take_connections(service, connections);
         }
     }
 
     /// What the kernel side has only counted: repeated errors, and segments sent again.
     pub(super) fn sum_up_sockets(&mut self) {
         let now = Timestamp::now();
-        let Some(kernel) = &mut self.kernel else { return };
-        let (errors, retransmits) =
-            (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
-        for record in errors {
-            self.take_socket_error(&record);
+        if let Some(kernel) = &mut self.kernel {
+            let (errors, retransmits) =
+                (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
+            for record in errors {
+                self.take_socket_error(&record);
+            }
+            for record in retransmits {
+                self.take_retransmits(&record);
+            }
         }
         for (error, service) in self.sockets.recent.due(now) {
             self.say_socket_error(error, service);
         }
-        for record in retransmits {
-            if let Some((again, service)) = self.enricher.retransmits(&record, now) {
-                let event = self.desk.say(Fact::Retransmits(again.clone(), service), now);
-                self.observe(Observation::Retransmits(again, service, event));
-            }
-        }
-        for (client, remote, netns) in std::mem::take(&mut self.sockets.unplaced) {
-            self.learn(client, remote, netns);
+        self.place_connections();
+    }
+
+    /// Segments of a service were sent again.
+    pub(super) fn take_retransmits(&mut self, record: &RetransmitsRecord) {
+        let now = Timestamp::now();
+        if let Some((again, service)) = self.enricher.retransmits(record, now) {
+            let event = self.desk.say(Fact::Retransmits(again.clone(), service), now);
+            self.observe(Observation::Retransmits(again, service, event));
         }
     }
 
@@ -156,17 +195,25 @@ impl Daemon {
         self.observe(Observation::SocketError(error, service, event));
     }
 
+    /// Looks again at connections whose other end was no service.
+    fn place_connections(&mut self) {
+        for connection in std::mem::take(&mut self.sockets.unplaced) {
+            self.learn(connection);
+        }
+    }
+
     /// Learns from a connection which service depends on which, once for each two.
-    fn learn(&mut self, client: ServiceId, remote: SocketAddr, netns: Option<u32>) {
+    fn learn(&mut self, connection: Connection) {
+        let (client, remote, netns, source) = connection;
         match self.enricher.peer(remote, netns) {
             Peer::Service(server) if server != client => {
                 if self.sockets.learned.insert((client, server)) {
-                    let fact = Fact::Dependency(client, server, remote.port());
+                    let fact = Fact::Dependency(client, server, remote.port(), source);
                     self.desk.say(fact, Timestamp::now());
                     self.observe(Observation::Connected { client, server });
                 }
             }
-            Peer::Local => self.sockets.keep((client, remote, netns)),
+            Peer::Local => self.sockets.keep(connection),
             Peer::Service(_) | Peer::Remote => {}
         }
     }
@@ -174,7 +221,7 @@ impl Daemon {
 
 impl Sockets {
     /// Keeps a connection in mind; of too many, the oldest is forgotten.
-    fn keep(&mut self, connection: (ServiceId, SocketAddr, Option<u32>)) {
+    fn keep(&mut self, connection: Connection) {
         if !self.unplaced.contains(&connection) {
             self.unplaced.push_back(connection);
         }

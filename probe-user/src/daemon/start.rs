@@ -24,6 +24,7 @@ use super::{
     queues::Queues,
     search::Search,
     self_test,
+    sight::Sight,
     sockets::Sockets,
     usage::Sampler,
 };
@@ -40,10 +41,11 @@ use crate::{
     enrich::{Enricher, Members},
     fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
     host::{ProcReader, ReadError},
-    kernel::{Hook, Kernel, KernelError, Options},
+    kernel::{Hook, Options},
     probe::{Clients, Prober},
     replay,
     serve::{self, Shown},
+    standin::sockets::Look,
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -64,20 +66,22 @@ pub struct RunOptions {
     pub observe: bool,
     /// Have the eBPF programs write debug lines to the daemon's log.
     pub kernel_log: bool,
+    /// Hooks to do without, as on a kernel that lacks them.
+    pub without: Vec<Hook>,
 }
 
 /// Why the daemon cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Rights are missing.
-    #[error("{0}")]
-    NotPermitted(KernelError),
     /// Events cannot be written.
     #[error(transparent)]
     Events(#[from] SinkError),
     /// `/proc` cannot be read.
     #[error("this host cannot be looked at: {0}; mount /proc")]
     Host(#[from] ReadError),
+    /// There are no descriptors left.
+    #[error("what happens cannot be waited for: {0}; raise RLIMIT_NOFILE")]
+    Descriptors(std::io::Error),
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
@@ -111,7 +115,15 @@ impl Daemon {
     /// Attaches to the kernel, takes stock of the host, and starts what is to be started.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let began = Timestamp::now();
-        let (mut kernel, coverage) = attach(&config.kernel, options.kernel_log)?;
+        let reader = ProcReader::new("/")?;
+        let Sight { mut kernel, stand_ins, coverage } =
+            Sight::open(&kernel_options(&config.kernel, &options), &reader).map_err(RunError::Descriptors)?;
+        if let Some(kernel) = &mut kernel {
+            kernel.spawn_log();
+        }
+        for hook in &coverage {
+            warn_of(hook);
+        }
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
         let names = Names::of(&config);
@@ -130,11 +142,10 @@ impl Daemon {
         desk.say(Fact::AgentStart(start), at);
         let mut records = Vec::new();
         let self_test = match &mut kernel {
-            Some(kernel) => self_test::run(kernel, &mut records).await,
-            None => Err("no hook is attached".to_owned()),
+            Some(kernel) if kernel.has(Hook::Exit) => self_test::run(kernel, &mut records).await,
+            Some(_) | None => Err("the hook that tells of the ends of processes is not attached".to_owned()),
         };
 
-        let reader = ProcReader::new("/")?;
         let enricher = Enricher::new(reader.clone(), members(&config))?;
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
@@ -174,6 +185,8 @@ impl Daemon {
             config,
             kernel,
             records,
+            socket_look: stand_ins.look_at_sockets().then(|| Look::new(reader.clone(), began)),
+            stand_ins,
             early: Default::default(),
             enricher,
             engine,
@@ -282,38 +295,25 @@ impl Daemon {
     }
 }
 
-/// Attaches what can be attached. Without the rights for it nothing is worth starting; for any other reason
-/// the daemon goes on with what else it can see.
-fn attach(options: &KernelOptions, log: bool) -> Result<(Option<Kernel>, Vec<HookCoverage>), RunError> {
-    let options = Options {
+fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {
+    Options {
         urgent_ring_bytes: options.urgent_ring_bytes,
         bulk_ring_bytes: options.bulk_ring_bytes,
         unwatched_per_second: options.unwatched_exits_per_second,
-        log,
+        log: run.kernel_log,
+        without: run.without.clone(),
         ..Options::default()
-    };
-    match Kernel::load(&options) {
-        Ok(mut kernel) => {
-            kernel.spawn_log();
-            let coverage = kernel.coverage().iter().map(|it| HookCoverage {
-                hook: it.hook.tracepoint(),
-                missing: (!it.attached).then(|| it.reason.clone().unwrap_or_else(|| "unknown".to_owned())),
-                lacking: it.lacking.clone(),
-            });
-            let coverage = coverage.collect();
-            Ok((Some(kernel), coverage))
-        }
-        Err(error @ KernelError::NotPermitted { .. }) => Err(RunError::NotPermitted(error)),
-        Err(error) => {
-            tracing::error!(%error, "nothing of the kernel can be seen; probes, systemd and the supervisor remain");
-            let missing = Some(error.to_string());
-            let hook = |hook: Hook| HookCoverage {
-                hook: hook.tracepoint(),
-                missing: missing.clone(),
-                lacking: Vec::new(),
-            };
-            Ok((None, Hook::ALL.map(hook).to_vec()))
-        }
+    }
+}
+
+/// Says in the log what is not seen, and what stands in for it.
+fn warn_of(hook: &HookCoverage) {
+    if let Some(missing) = &hook.missing {
+        let stand_in = hook.stand_in.as_deref().unwrap_or("nothing");
+        tracing::warn!("{} is not attached: {missing}; instead: {stand_in}", hook.hook);
+    }
+    for lacking in &hook.lacking {
+        tracing::warn!("{} tells less than it could: {lacking}", hook.hook);
     }
 }
 

@@ -67,7 +67,9 @@ impl Renderer<'_> {
             Fact::Retransmits(count, service) => self.retransmits(&mut record, count, *service),
             Fact::AcceptQueue(queue, service) => self.accept_queue(&mut record, queue, *service),
             Fact::Suspension(stop, service) => self.suspension(&mut record, stop, *service),
-            Fact::Dependency(client, server, port) => self.dependency(&mut record, *client, *server, *port),
+            Fact::Dependency(client, server, port, source) => {
+                self.dependency(&mut record, (*client, *server), *port, *source)
+            }
             Fact::Unit(unit, service) => self.unit(&mut record, unit, *service),
             Fact::Probe(report, change) => self.probe(&mut record, report, *change),
             Fact::ServiceState(service, state, previous, why) => {

@@ -31,7 +31,8 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     let pid = exit.process.key.pid;
     let sure = match exit.source {
         Source::Ebpf => 1.0,
-        Source::Proc | Source::Dbus | Source::Probe | Source::Engine => 0.8,
+        Source::Netlink => 0.9,
+        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Engine => 0.8,
     };
     if exit.oom || oom.is_some() {
         return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
@@ -46,6 +47,10 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
                 _ => String::new(),
             };
             Finding::new(Verdict::Exited, sure, format!("main process {pid} exited with code {code}{after}"))
+        }
+        (ExitStatus::Unknown, _) => {
+            let summary = format!("main process {pid} is gone; how it ended could not be read");
+            Finding::new(Verdict::Exited, 0.5, summary)
         }
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => Finding::new(
             Verdict::Killed,
@@ -97,7 +102,7 @@ pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
     let (pid, name) = (exit.process.key.pid, &exit.process.name);
     let how = match (exit.status, exit.killer()) {
         _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
-        (ExitStatus::Code(_), _) => return None,
+        (ExitStatus::Code(_) | ExitStatus::Unknown, _) => return None,
         (ExitStatus::Signal { number, .. }, _) if ORDERLY.contains(&number) => return None,
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
             format!("its process {name} (pid {pid}) was killed by {status} from {}", sender_words(sender))
@@ -113,12 +118,11 @@ fn oom_sentence(who: &str, oom: Option<&OomKill>) -> String {
     let Some(oom) = oom else { return format!("{who} was killed by the OOM killer") };
     let used = mib(oom.anon_bytes + oom.file_bytes + oom.shmem_bytes);
     let limit = oom.limit_bytes.map_or_else(String::new, |limit| format!(", limit {}", mib(limit)));
-    format!(
-        "{who} was killed by the OOM killer ({}): {used} resident{limit}, set off by {} (pid {})",
-        oom.scope.as_str(),
-        oom.trigger_name,
-        oom.trigger_pid
-    )
+    let trigger = match oom.trigger_pid {
+        0 => String::new(),
+        pid => format!(", set off by {} (pid {pid})", oom.trigger_name),
+    };
+    format!("{who} was killed by the OOM killer ({}): {used} resident{limit}{trigger}", oom.scope.as_str())
 }
 
 /// Who has a port, as a part of a sentence.

@@ -83,6 +83,11 @@ impl Members {
         self.mains.get(&service).copied()
     }
 
+    /// The main process that has this pid.
+    pub fn main_with(&self, pid: u32) -> Option<ProcessKey> {
+        self.main_of(*self.by_pid.get(&pid)?.first()?)
+    }
+
     /// All services with a main process, in order.
     pub fn mains(&self) -> Vec<(ServiceId, ProcessKey)> {
         let mut mains: Vec<_> = self.mains.iter().map(|(service, main)| (*service, *main)).collect();

@@ -83,7 +83,7 @@ impl Enricher {
         let service = self.owned_by(Some(record.owner), &record.cgroups)?;
         let peer = self.peer(record.remote, None);
         let (remote, count) = (record.remote, record.count);
-        Some((Retransmits { at, source: Source::Ebpf, remote, peer, count }, service))
+        Some((Retransmits { at, source: record.source, remote, peer, count }, service))
     }
 
     /// A full accept queue, and whose it is; None if no service's.

@@ -90,6 +90,8 @@ pub enum ExitStatus {
         /// The kernel wrote, or tried to write, a core dump.
         core_dumped: bool,
     },
+    /// It is gone, and nobody could be asked how it ended.
+    Unknown,
 }
 
 impl ExitStatus {
@@ -106,6 +108,7 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Unknown => f.write_str("a status that is not known"),
             Self::Signal { number, core_dumped } => {
                 f.write_str(&signal_name(number))?;
                 if core_dumped { f.write_str(" (core dumped)") } else { Ok(()) }
@@ -181,7 +184,7 @@ impl ProcessExit {
     pub fn killer(&self) -> Option<&Sender> {
         match self.status {
             ExitStatus::Signal { number, .. } if self.sent_signal == Some(number) => self.sender.as_ref(),
-            ExitStatus::Signal { .. } | ExitStatus::Code(_) => None,
+            ExitStatus::Signal { .. } | ExitStatus::Code(_) | ExitStatus::Unknown => None,
         }
     }
 }
@@ -232,7 +235,7 @@ pub struct OomKill {
     pub limit_bytes: Option<u64>,
     /// The victim's `oom_score_adj`, −1000 to 1000.
     pub score_adj: i16,
-    /// The process whose allocation set it off: pid.
+    /// The process whose allocation set it off: pid; 0 if not known.
     pub trigger_pid: u32,
     /// Its name.
     pub trigger_name: String,
@@ -249,6 +252,8 @@ pub struct Listener {
     pub address: IpAddr,
     /// Its local port.
     pub port: u16,
+    /// Who told.
+    pub source: Source,
     /// The process that made the change.
     pub process: ProcessKey,
 }

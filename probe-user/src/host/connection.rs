@@ -27,6 +27,8 @@ pub struct Connection {
     pub sending: u32,
     /// Bytes received that the process has not read; for a listener, connections that wait to be accepted.
     pub received: u32,
+    /// How often the kernel has sent again what is not acknowledged, since it last was.
+    pub retransmits: u32,
     /// Its inode number; 0 if no process holds it, as while it waits to be accepted or closes.
     pub inode: u64,
 }
@@ -59,7 +61,7 @@ impl ProcReader {
     }
 
     /// The inode numbers of the sockets that a process has open, one for each descriptor.
-    pub(super) fn socket_inodes(&self, pid: u32) -> Vec<u64> {
+    pub(crate) fn socket_inodes(&self, pid: u32) -> Vec<u64> {
         // A process that vanished, or whose files we may not see, has none to show.
         let Ok(entries) = fs::read_dir(self.folder(pid).join("fd")) else { return Vec::new() };
         let inode = |entry: fs::DirEntry| {
@@ -97,8 +99,9 @@ fn connection(line: &str) -> Option<Connection> {
     let (sending, received) = fields.next()?.split_once(':')?;
     let queue = |hex: &str| u32::from_str_radix(hex, 16).ok();
     let (sending, received) = (queue(sending)?, queue(received)?);
-    let inode = fields.nth(4)?.parse().ok()?;
-    Some(Connection { state, local, remote, sending, received, inode })
+    let retransmits = queue(fields.nth(1)?)?;
+    let inode = fields.nth(2)?.parse().ok()?;
+    Some(Connection { state, local, remote, sending, received, retransmits, inode })
 }
 
 fn end(text: &str) -> Option<SocketAddr> {
@@ -138,6 +141,7 @@ mod tests {
             remote,
             sending,
             received,
+            retransmits: 0,
             inode,
         });
         assert_eq!(found, expected);

@@ -18,7 +18,31 @@ pub struct Outbound {
     pub remotes: BTreeSet<SocketAddr>,
 }
 
+/// What of the sockets in a network namespace no eBPF program tells of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// Those that listen, by inode number: where.
+    pub listeners: HashMap<u64, SocketAddr>,
+    /// Those that wait for an acknowledgement of what was sent again, by inode number: whose, and how often.
+    pub unacknowledged: HashMap<u64, (SocketAddr, u32)>,
+}
+
 impl ProcReader {
+    /// What listens, and what is not acknowledged, in the network namespace of a process; nothing if that is gone. Reads
+    /// every socket there is in it.
+    pub fn sockets_around(&self, pid: u32) -> Sockets {
+        let net = self.folder(pid).join("net");
+        let all = self.connections(&net, |it| it.state == TcpState::Listen || it.retransmits > 0);
+        let mut sockets = Sockets::default();
+        for it in all.unwrap_or_default() {
+            match it.state {
+                TcpState::Listen => drop(sockets.listeners.insert(it.inode, it.local)),
+                _ => drop(sockets.unacknowledged.insert(it.inode, (it.remote, it.retransmits))),
+            }
+        }
+        sockets
+    }
+
     /// Where these processes are connected to, in the network namespace of the first: what they have asked for
     /// themselves, not what they have accepted.
     pub fn outbound_of(&self, pids: &[u32]) -> Outbound {

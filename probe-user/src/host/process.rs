@@ -136,6 +136,11 @@ impl ProcReader {
         &self.proc
     }
 
+    /// The host's counters of its memory management.
+    pub(crate) fn vmstat(&self) -> PathBuf {
+        self.proc.join("vmstat")
+    }
+
     /// The folder of a process.
     pub(super) fn folder(&self, pid: u32) -> PathBuf {
         self.proc.join(pid.to_string())
@@ -180,7 +185,7 @@ fn command_line(path: &Path) -> Option<String> {
 /// The numbers in a field of `status`.
 ///
 /// The procfs crate refuses the whole file where the process gave itself a name that is not UTF-8.
-fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = u32> + 'a {
+pub(super) fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Item = u32> + 'a {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.unwrap_or_default().split_whitespace().map_while(|number| number.parse().ok())
 }

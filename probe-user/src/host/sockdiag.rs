@@ -7,7 +7,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -36,6 +36,7 @@ const IPPROTO_TCP: u8 = 6;
 
 /// The states' numbers (`net/tcp_states.h`).
 const ESTABLISHED: u32 = 1;
+const SYN_SENT: u32 = 2;
 const LISTEN: u32 = 10;
 
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
@@ -65,6 +66,17 @@ pub struct ListenQueue {
     pub backlog: u32,
 }
 
+/// A TCP socket that the kernel has sent something for again, and that still has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unacknowledged {
+    /// Its inode number.
+    pub inode: u64,
+    /// The other end; IPv4 where it is a mapped address.
+    pub remote: SocketAddr,
+    /// How often something was sent again, since it was last answered.
+    pub retransmits: u32,
+}
+
 /// A connected Unix stream socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnixEnd {
@@ -81,14 +93,33 @@ pub struct UnixEnd {
 /// Fails where the kernel lacks `tcp_diag`, or is not asked for it by policy.
 pub fn listeners() -> io::Result<Vec<ListenQueue>> {
     let mut found = Vec::new();
+    dump_tcp(1 << LISTEN, |message| keep(&mut found, listen_queue(message)))?;
+    Ok(found)
+}
+
+/// The TCP sockets of the daemon's own network namespace that wait for an acknowledgement of what was sent again: those
+/// that connect, and, if `established`, those that are connected.
+///
+/// The kernel passes over every connection there is: tens of milliseconds where there are a hundred thousand.
+pub fn unacknowledged(established: bool) -> io::Result<Vec<Unacknowledged>> {
+    let mut found = Vec::new();
+    let states = 1 << SYN_SENT | if established { 1 << ESTABLISHED } else { 0 };
+    dump_tcp(states, |message| {
+        keep(&mut found, unanswered(message).filter(|socket| socket.retransmits > 0));
+    })?;
+    Ok(found)
+}
+
+/// Asks for all TCP sockets in one of these states, a bit each.
+fn dump_tcp(states: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     for family in [AF_INET, AF_INET6] {
         // struct inet_diag_req_v2: family, protocol, extensions, padding, states, and a socket id of 48 bytes.
         let mut request = vec![family, IPPROTO_TCP, 0, 0];
-        request.extend((1_u32 << LISTEN).to_ne_bytes());
+        request.extend(states.to_ne_bytes());
         request.extend([0; 48]);
-        dump(&request, |message| keep(&mut found, listen_queue(message)))?;
+        dump(&request, &mut each)?;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// The connected Unix stream sockets of the daemon's own network namespace, both ends of each connection.
@@ -162,18 +193,32 @@ fn take_messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Resul
 /// Reads a `struct inet_diag_msg`: family, state, timer, retransmits, the socket's id, expiry, both queues, the
 /// user and the inode.
 fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
-    let address = match *message.first()? {
-        AF_INET => IpAddr::V4(Ipv4Addr::from(array::<4>(message, 8)?)),
-        AF_INET6 => IpAddr::V6(Ipv6Addr::from(array::<16>(message, 8)?)),
-        _ => return None,
-    };
     Some(ListenQueue {
-        address,
+        address: address(message, 8)?,
         port: u16::from_be_bytes(array::<2>(message, 4)?),
         waiting: u32_at(message, 56)?,
         backlog: u32_at(message, 60)?,
         inode: u64::from(u32_at(message, 68)?),
     })
+}
+
+/// Reads the same structure of a connection.
+fn unanswered(message: &[u8]) -> Option<Unacknowledged> {
+    let port = u16::from_be_bytes(array::<2>(message, 6)?);
+    Some(Unacknowledged {
+        inode: u64::from(u32_at(message, 68)?),
+        remote: SocketAddr::new(address(message, 24)?.to_canonical(), port),
+        retransmits: u32::from(*message.get(3)?),
+    })
+}
+
+/// An address in that structure, of the family it names.
+fn address(message: &[u8], at: usize) -> Option<IpAddr> {
+    match *message.first()? {
+        AF_INET => Some(IpAddr::V4(Ipv4Addr::from(array::<4>(message, at)?))),
+        AF_INET6 => Some(IpAddr::V6(Ipv6Addr::from(array::<16>(message, at)?))),
+        _ => None,
+    }
 }
 
 /// Reads a `struct unix_diag_msg`: family, type, state, padding, inode, a cookie, and then attributes.

@@ -37,6 +37,11 @@ impl Hook {
         }
     }
 
+    /// The hook at this place of the kernel.
+    pub fn at(tracepoint: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|hook| hook.tracepoint() == tracepoint)
+    }
+
     /// Short name, for people.
     pub const fn name(self) -> &'static str {
         match self {

@@ -6,7 +6,7 @@ use std::mem::offset_of;
 
 use probe_abi as abi;
 
-use crate::fact::OomScope;
+use crate::fact::{OomScope, Source};
 
 mod record;
 mod socket;
@@ -216,6 +216,7 @@ fn listen(bytes: &Bytes<'_>) -> Result<Listen, DecodeError> {
     let address = address(family, bytes.array(offset_of!(abi::Listen, addr))?)?;
     Ok(Listen {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         up: bytes.u32(offset_of!(abi::Listen, up))? != 0,
         address,
         port: bytes.u16(offset_of!(abi::Listen, port))?,

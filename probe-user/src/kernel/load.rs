@@ -102,7 +102,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
     let mut coverage: Vec<_> =
-        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, &resolved, &symbols)).collect();
+        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved, &symbols)).collect();
     spread_loss_of_signals(&mut coverage);
     spread_loss_of_owners(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
@@ -170,8 +170,15 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelE
 }
 
 /// Tries one hook and says what became of it.
-fn cover(ebpf: &mut Ebpf, hook: Hook, resolved: &Resolved, symbols: &Symbols) -> HookCoverage {
+fn cover(
+    ebpf: &mut Ebpf,
+    hook: Hook,
+    options: &Options,
+    resolved: &Resolved,
+    symbols: &Symbols,
+) -> HookCoverage {
     let reason = match resolved.unusable.get(&hook) {
+        _ if options.without.contains(&hook) => Some("hostprobe was told to do without it".to_owned()),
         Some(reason) => Some(reason.clone()),
         None => attach(ebpf, hook).err().map(|error| explain(&error)),
     };

@@ -6,6 +6,7 @@ use aya::maps::{MapData, PerCpuHashMap};
 use probe_abi as abi;
 
 use super::{Cgroups, Owner, decode};
+use crate::fact::Source;
 
 /// The layout of `probe_abi::PeerKey`, whose fields are read by their offsets.
 type Peer = [u8; size_of::<abi::PeerKey>()];
@@ -23,6 +24,8 @@ const AT_ONCE: usize = 32;
 /// Segments that a process had to send again to one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retransmits {
+    /// Who told.
+    pub source: Source,
     /// Who sent them.
     pub owner: Owner,
     /// Where it runs.
@@ -94,6 +97,7 @@ fn retransmits(peer: &Peer, owner: Counts, count: u64) -> Option<Retransmits> {
     let pid = at(offset_of!(abi::PeerKey, tgid))?.first_chunk().copied().map(u32::from_ne_bytes)?;
     let known = |id: u64| (id != 0).then_some(id);
     Some(Retransmits {
+        source: Source::Ebpf,
         owner: Owner { pid, parent_pid: u32::try_from(parent).unwrap_or_default(), start_ns },
         cgroups: Cgroups { v2: known(v2), memory_v1: known(memory_v1) },
         remote: SocketAddr::new(address.to_canonical(), u16_at(offset_of!(abi::PeerKey, port))?),

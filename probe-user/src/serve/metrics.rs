@@ -251,6 +251,7 @@ impl Metrics {
             ExitStatus::Code(0) => "success",
             ExitStatus::Code(_) => "code",
             ExitStatus::Signal { .. } => "signal",
+            ExitStatus::Unknown => "unknown",
         };
         let service = of.map(|of| self.name(of.service)).unwrap_or_default();
         self.exits.get_or_create(&ExitLabels { service, manner }).inc();

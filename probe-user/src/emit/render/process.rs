@@ -29,6 +29,7 @@ impl Renderer<'_> {
                 process.exit_code = Some(code);
                 None
             }
+            ExitStatus::Unknown => None,
             ExitStatus::Signal { number, core_dumped } => {
                 let sender = exit.killer();
                 process.exit_signal = Some(self.signal(number, core_dumped, sender, &exit.process));
@@ -83,7 +84,7 @@ impl Renderer<'_> {
         } else {
             record.log.level = Level::Warn;
         }
-        record.source = Some(wire::Source::Ebpf);
+        record.source = Some(listener.source.into());
         record.service = Some(self.service(service));
         record.process = Some(self.bare_process(listener.process));
         record.server = Some(wire::Endpoint { ip: listener.address.to_string(), port: listener.port });
@@ -175,6 +176,7 @@ impl Renderer<'_> {
                 };
                 (code == 0, format!("exited with code {code}{asked}"))
             }
+            (ExitStatus::Unknown, _) => (false, "is gone, how it ended is not known,".to_owned()),
             (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
                 (false, format!("was killed by the OOM killer ({status})"))
             }

@@ -6,7 +6,7 @@ use super::{Renderer, counted, millis};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AcceptQueue, Direction, Peer, Process, Retransmits, ServiceId, SocketError, Suspension,
+        AcceptQueue, Direction, Peer, Process, Retransmits, ServiceId, SocketError, Source, Suspension,
         process::signal_name, socket::errno_name,
     },
 };
@@ -102,11 +102,17 @@ impl Renderer<'_> {
         record.process = Some(process);
     }
 
-    pub(super) fn dependency(&self, record: &mut Record, client: ServiceId, server: ServiceId, port: u16) {
+    pub(super) fn dependency(
+        &self,
+        record: &mut Record,
+        (client, server): (ServiceId, ServiceId),
+        port: u16,
+        source: Source,
+    ) {
         let of = self.names.service(server);
         record.message =
             format!("{} depends on {of}: it connects to port {port}", self.names.service(client));
-        record.source = Some(wire::Source::Ebpf);
+        record.source = Some(source.into());
         record.service = Some(self.service(client));
         record.dependency = Some(wire::Dependency { service: self.name(of), port });
     }

@@ -48,6 +48,8 @@ impl Renderer<'_> {
                     hook: self.name(hook.hook),
                     attached: hook.missing.is_none(),
                     reason: hook.missing.as_ref().map(|why| self.text(why, room::MESSAGE)),
+                    stand_in: hook.stand_in.as_ref().map(|what| self.text(what, room::MESSAGE)),
+                    lacking: hook.lacking.iter().map(|what| self.text(what, room::DETAIL)).collect(),
                 })
                 .collect(),
         );

@@ -147,7 +147,7 @@ fn oom_kill() -> OomKill {
 
 fn listener(up: bool) -> Fact {
     let process = process().key;
-    Fact::Listener(Listener { at: START, up, address: Ipv4Addr::LOCALHOST.into(), port: 80, process }, API)
+    Fact::Listener(Listener { at: START, up, address: Ipv4Addr::LOCALHOST.into(), port: 80, source: Source::Ebpf, process }, API)
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {
@@ -280,10 +280,16 @@ pub fn facts() -> Vec<Fact> {
     let segv = ExitStatus::Signal { number: 11, core_dumped: true };
     let ready = AgentReady {
         coverage: vec![
-            HookCoverage { hook: "sched_process_exit", missing: None, lacking: Vec::new() },
+            HookCoverage {
+                hook: "sched_process_exit",
+                missing: None,
+                stand_in: None,
+                lacking: vec!["senders of signals: no such tracepoint".to_owned()],
+            },
             HookCoverage {
                 hook: "mark_victim",
                 missing: Some("no such tracepoint".to_owned()),
+                stand_in: Some("the kernel's log".to_owned()),
                 lacking: Vec::new(),
             },
         ],
@@ -314,7 +320,7 @@ pub fn facts() -> Vec<Fact> {
         Fact::Retransmits(retransmits(), API),
         Fact::AcceptQueue(accept_queue(), API),
         Fact::Suspension(suspension(), API),
-        Fact::Dependency(API, WEB, 8080),
+        Fact::Dependency(API, WEB, 8080, Source::Ebpf),
         Fact::Unit(unit(), API),
         full_database(),
         probe(refused(), ProbeChange::Fail(3)),

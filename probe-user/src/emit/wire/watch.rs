@@ -145,6 +145,12 @@ pub struct Coverage {
     /// Why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What tells of the same instead, and what that cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<String>,
+    /// What its events lack on this kernel, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacking: Vec<String>,
 }
 
 /// The daemon's self-test: a child of its own dies, and that has to come back from the kernel.

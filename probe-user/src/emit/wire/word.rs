@@ -35,8 +35,12 @@ words! {
     Source from fact::Source {
         /// An eBPF program saw it happen.
         Ebpf,
-        /// `/proc`, a cgroup file, or the exit status of a child of the daemon's own.
+        /// `/proc`, a cgroup file, a pidfd, or the exit status of a child of the daemon's own.
         Proc,
+        /// The kernel said so over netlink: its process connector, or its list of sockets.
+        Netlink,
+        /// The kernel's log said so.
+        Kmsg,
         /// systemd said so over D-Bus.
         Dbus,
         /// A probe found it.

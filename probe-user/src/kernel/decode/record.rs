@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::fact::{Direction, OomScope, Protocol, TcpState};
+use crate::fact::{Direction, OomScope, Protocol, Source, TcpState};
 
 /// Something the kernel saw happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,6 +213,8 @@ pub struct Exec {
 pub struct Listen {
     /// When.
     pub at_ns: u64,
+    /// Who told.
+    pub source: Source,
     /// It came.
     pub up: bool,
     /// Local address.

@@ -426,6 +426,7 @@ fn listen() {
         listen,
         Listen {
             at_ns: 9_000,
+            source: Source::Ebpf,
             up: true,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 8080,

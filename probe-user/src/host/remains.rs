@@ -1,0 +1,79 @@
+//! What is left of a process that has ended and that its parent has not collected yet.
+
+use super::{ProcReader, cgroup::Hierarchy, process::status_field, read_text};
+use crate::fact::ProcessKey;
+
+/// `CAP_SYS_PTRACE` (`linux/capability.h`).
+const SYS_PTRACE: u32 = 19;
+
+/// `status` is one or two kilobytes long.
+const STATUS_MAX: u64 = 64 * 1024;
+
+/// A process that has ended, or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remains {
+    /// Its identity.
+    pub key: ProcessKey,
+    /// Its parent.
+    pub parent_pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Its real user id.
+    pub user_id: u32,
+    /// Id of its group in the v2 hierarchy.
+    pub cgroup_v2: Option<u64>,
+    /// Its wait status; None before it has ended, and where it is not ours to see.
+    pub status: Option<u32>,
+}
+
+impl ProcReader {
+    /// What is left of a process; None if nothing is.
+    pub fn remains(&self, pid: u32) -> Option<Remains> {
+        let stat = self.stat(pid)?;
+        let status = read_text(&self.folder(pid).join("status"), STATUS_MAX).ok()?;
+        let user_id = status_field(&status, "Uid").next().unwrap_or_default();
+        let ended = matches!(stat.state, 'Z' | 'X');
+        // The kernel shows 0 to whoever may not trace the process (`fs/proc/array.c`).
+        let visible = stat.exit_code.is_some_and(|code| code != 0) || self.sees_others(user_id);
+        let status = stat.exit_code.filter(|_| ended && visible).map(i32::cast_unsigned);
+        let path = self.cgroups().of(pid).v2;
+        Some(Remains {
+            key: self.key(pid, &stat),
+            parent_pid: u32::try_from(stat.ppid).unwrap_or_default(),
+            name: stat.comm,
+            user_id,
+            cgroup_v2: path.and_then(|path| self.cgroups().id(Hierarchy::V2, &path)),
+            status,
+        })
+    }
+
+    /// Whether the daemon may see all of a user's processes.
+    fn sees_others(&self, user_id: u32) -> bool {
+        rustix::process::geteuid().as_raw() == user_id && user_id != 0
+            || crate::kernel::rights::has(&self.proc().join("self/status"), SYS_PTRACE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use crate::host::ProcReader;
+
+    #[test]
+    fn a_zombie_has_its_status_and_a_living_process_none() {
+        let reader = ProcReader::new("/").unwrap();
+        let mut child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let ended = rustix::process::waitid(
+            rustix::process::WaitId::Pid(rustix::process::Pid::from_child(&child)),
+            rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT,
+        );
+        assert!(ended.unwrap().is_some());
+        let remains = reader.remains(child.id()).unwrap();
+        assert_eq!((remains.parent_pid, remains.name.as_str()), (std::process::id(), "sh"));
+        assert_eq!(remains.status, Some(0x0700));
+        child.wait().unwrap();
+        assert_eq!(reader.remains(child.id()), None);
+        assert_eq!(reader.remains(std::process::id()).unwrap().status, None);
+    }
+}

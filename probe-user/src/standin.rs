@@ -1,0 +1,362 @@
+//! What stands in for the hooks that could not be attached.
+//!
+//! Less than the eBPF programs tell, and later: ends of processes come from pidfds and the kernel's process connector
+//! ([`deaths`]), OOM kills from its log and its counters ([`kmsg`], [`oom_count`]), listeners and connections from its list
+//! of sockets ([`sockets`]). Only what is missing is stood in for; with every hook attached nothing here is even opened.
+
+mod connector;
+mod deaths;
+mod kmsg;
+mod oom_count;
+mod pidfd;
+pub mod sockets;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::event::epoll;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use connector::Connector;
+use deaths::Deaths;
+use kmsg::Kmsg;
+pub use kmsg::OomLine;
+
+use crate::{
+    clock::Timestamp,
+    fact::{ExitStatus, ProcessKey, Source},
+    host::{ProcReader, Remains, sockdiag},
+    kernel::Hook,
+};
+
+/// What the events of the descriptors that are no processes' carry instead of a pid.
+const CONNECTOR: u64 = u64::MAX;
+const KMSG: u64 = u64::MAX - 1;
+
+/// Most descriptors handled in one round, and most rounds in one go.
+const BATCH: usize = 256;
+const ROUNDS: usize = 8;
+
+/// Something that was seen without an eBPF program.
+#[derive(Clone, Debug)]
+pub enum Sighting {
+    /// A process executed a program.
+    Exec {
+        /// Its pid in the initial namespace.
+        pid: u32,
+        /// When.
+        at: Timestamp,
+    },
+    /// The OOM killer chose a process.
+    Oom(OomLine),
+    /// A process ended.
+    Death(Death),
+}
+
+/// The end of a process.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// When.
+    pub at: Timestamp,
+    /// Who told: [`Source::Netlink`] with its status, or [`Source::Proc`].
+    pub source: Source,
+    /// Its pid in the initial namespace.
+    pub pid: u32,
+    /// The process; None where it was collected before anybody could look.
+    pub key: Option<ProcessKey>,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its parent, where that was told.
+    pub parent_pid: Option<u32>,
+    /// What was left of it.
+    pub remains: Option<Remains>,
+    /// It was killed, and the counter of OOM kills of its cgroup has risen.
+    pub oom: bool,
+}
+
+/// Losses of one class since they were last asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Stable name.
+    pub class: &'static str,
+    /// How many, or, where the kernel does not say how many, how often.
+    pub count: u64,
+    /// Where.
+    pub place: &'static str,
+}
+
+/// What stands in for one hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandIn {
+    /// The hook.
+    pub hook: Hook,
+    /// What tells instead, and what it cannot tell; None if nothing does.
+    pub what: Option<String>,
+}
+
+/// The stand-ins that are needed.
+#[derive(Debug)]
+pub struct StandIns {
+    poll: OwnedFd,
+    // A second descriptor of the same, registered with the runtime by the first wait.
+    wake: Option<AsyncFd<OwnedFd>>,
+    deaths: Option<Deaths>,
+    kmsg: Option<Kmsg>,
+    /// Programs that are executed are told.
+    execs: bool,
+    /// Sockets are to be looked at.
+    sockets: bool,
+    /// Processes whose end is known and not told yet.
+    gone: Vec<u32>,
+    lost_log: u64,
+    unidentified: u64,
+    told: Vec<StandIn>,
+}
+
+impl StandIns {
+    /// Opens what is needed where these hooks are missing. What cannot be opened is said by
+    /// [`StandIns::told`]. Fails only if the process has no descriptors left.
+    pub fn open(missing: &[Hook], reader: &ProcReader) -> io::Result<Self> {
+        let lacks = |hook| missing.contains(&hook);
+        let connector = (lacks(Hook::Exit) || lacks(Hook::Exec)).then(Connector::open);
+        let kmsg = lacks(Hook::Oom).then(Kmsg::open);
+        let sockets = lacks(Hook::Socket) || lacks(Hook::Retransmit);
+        let diag = sockets.then(sockdiag::listeners);
+        let tell = |hook: &Hook| StandIn {
+            hook: *hook,
+            what: match hook {
+                Hook::Exit => Some(exits(connector.as_ref())),
+                Hook::Exec => Some(execs(connector.as_ref())),
+                Hook::Oom => Some(ooms(kmsg.as_ref())),
+                Hook::Signal => Some(
+                    "/proc: a process that is stopped is found when its probe times out, and who sent a signal is not \
+                     known"
+                        .to_owned(),
+                ),
+                Hook::Socket => Some(listeners(diag.as_ref())),
+                Hook::Retransmit => Some(
+                    "the counts of segments sent again of each open socket, read every few seconds".to_owned(),
+                ),
+                Hook::SocketReport => None,
+            },
+        };
+        let told = missing.iter().map(tell).collect();
+        let connector = connector.and_then(Result::ok);
+        let execs = lacks(Hook::Exec) && connector.is_some();
+        let deaths = (lacks(Hook::Exit) || execs).then(|| Deaths::new(reader.clone(), connector));
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        if let Some(connector) = deaths.as_ref().and_then(Deaths::connector) {
+            wait_for(&poll, connector.as_fd(), CONNECTOR)?;
+        }
+        let kmsg = kmsg.and_then(Result::ok);
+        if let Some(kmsg) = &kmsg {
+            wait_for(&poll, kmsg.as_fd(), KMSG)?;
+        }
+        let (wake, gone) = (None, Vec::new());
+        Ok(Self { poll, wake, deaths, kmsg, execs, sockets, gone, lost_log: 0, unidentified: 0, told })
+    }
+
+    /// Hook by hook, what stands in for those that are missing.
+    pub fn told(&self) -> &[StandIn] {
+        &self.told
+    }
+
+    /// Whether sockets have to be looked at, with [`sockets::Look`].
+    pub fn look_at_sockets(&self) -> bool {
+        self.sockets
+    }
+
+    /// Waits until there is something to [`StandIns::drain`]. Needs a Tokio runtime with I/O enabled.
+    ///
+    /// Cancel safe: dropped in a `select!`, it loses nothing.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        if self.deaths.is_none() && self.kmsg.is_none() {
+            std::future::pending::<()>().await;
+        }
+        if !self.gone.is_empty() {
+            return Ok(());
+        }
+        let wake = match self.wake.take() {
+            Some(wake) => wake,
+            None => {
+                let descriptor = self.poll.try_clone()?;
+                // SAFETY: an `OwnedFd` is an open descriptor, always the same one, until it is dropped.
+                unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?
+            }
+        };
+        // Readiness stays set until a drain has found nothing ready.
+        self.wake.insert(wake).readable().await.map(|mut guard| guard.retain_ready())
+    }
+
+    /// Appends what was seen to `out`; never waits. An OOM kill comes before the death that follows it.
+    pub fn drain(&mut self, out: &mut Vec<Sighting>) {
+        let mut ready = Vec::new();
+        // What is left after so many is still ready, and keeps the daemon from nothing else.
+        for _ in 0..ROUNDS {
+            if !self.ready(&mut ready) {
+                break;
+            }
+            // The connector has told how a process ended before its descriptor says that it has.
+            let whole = self.hear(out);
+            self.read_log(out);
+            if whole {
+                self.gone.extend(ready.drain(..));
+            }
+            self.tell_deaths(out);
+        }
+    }
+
+    /// What is ready; false if nothing is.
+    fn ready(&mut self, pids: &mut Vec<u32>) -> bool {
+        let mut events = Vec::with_capacity(BATCH);
+        let mut look = || {
+            events.clear();
+            // A wait for no time at all cannot be interrupted.
+            let _ = epoll::wait(
+                &self.poll,
+                rustix::buffer::spare_capacity(&mut events),
+                Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+            );
+            if events.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match &self.wake {
+            // Looking inside `try_io` clears the readiness seen before, never one that arrives meanwhile.
+            Some(wake) => {
+                if wake.try_io(Interest::READABLE, |_| look()).is_err() {
+                    // Without a readiness it has not looked.
+                    let _ = look();
+                }
+            }
+            None => {
+                let _ = look();
+            }
+        }
+        pids.clear();
+        pids.extend(events.iter().filter_map(|event| u32::try_from(event.data.u64()).ok()));
+        !events.is_empty() || !self.gone.is_empty()
+    }
+
+    fn hear(&mut self, out: &mut Vec<Sighting>) -> bool {
+        let Self { deaths, gone, poll, execs, .. } = self;
+        let Some(deaths) = deaths else { return true };
+        let from = out.len();
+        let whole = deaths.hear(out, gone, |pid, process| wait_for(poll, process, u64::from(pid)).is_ok());
+        if !*execs {
+            out.truncate(from);
+        }
+        whole
+    }
+
+    fn read_log(&mut self, out: &mut Vec<Sighting>) {
+        let Some(kmsg) = &mut self.kmsg else { return };
+        match kmsg.read(|line| out.push(Sighting::Oom(line))) {
+            Ok(lost) => self.lost_log += lost,
+            Err(error) => {
+                tracing::error!(%error, "the kernel's log can no longer be read; OOM kills are only counted");
+                self.kmsg = None;
+            }
+        }
+    }
+
+    fn tell_deaths(&mut self, out: &mut Vec<Sighting>) {
+        let gone = std::mem::take(&mut self.gone);
+        let Some(deaths) = &mut self.deaths else { return };
+        let mut ended: Vec<Death> = gone.into_iter().filter_map(|pid| deaths.ended(pid)).collect();
+        ended.sort_by_key(|death| death.at);
+        out.extend(ended.into_iter().map(Sighting::Death));
+    }
+
+    /// Asks for the end of this process and, where the connector tells of them, for the failures of its descendants.
+    pub fn watch_process(&mut self, main: ProcessKey) {
+        let Some(deaths) = &mut self.deaths else { return };
+        let waited =
+            deaths.watch(main).is_some_and(|process| wait_for(&self.poll, process, main.pid.into()).is_ok());
+        if !waited {
+            self.gone.push(main.pid);
+        }
+    }
+
+    /// Takes [`StandIns::watch_process`] back.
+    pub fn unwatch_process(&mut self, pid: u32) {
+        if let Some(deaths) = &mut self.deaths {
+            deaths.unwatch(pid);
+        }
+        self.gone.retain(|gone| *gone != pid);
+    }
+
+    /// Counts the end of a process that nobody could tell the identity of.
+    pub fn count_unidentified(&mut self) {
+        self.unidentified += 1;
+    }
+
+    /// Looks at what can only be looked at now and then. Meant to be called about once a second, after a
+    /// [`StandIns::drain`].
+    pub fn every_second(&mut self) {
+        if let Some(deaths) = &mut self.deaths {
+            deaths.note_counts();
+        }
+    }
+
+    /// What was lost since the last call; classes without a loss are left out.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let exits = self.deaths.as_mut().map_or(0, Deaths::take_lost);
+        let log = std::mem::take(&mut self.lost_log);
+        let unidentified = std::mem::take(&mut self.unidentified);
+        let all = [
+            Loss { class: "exit_unidentified", count: unidentified, place: "process connector" },
+            Loss { class: "exit_connector", count: exits, place: "process connector" },
+            Loss { class: "kmsg", count: log, place: "kernel log" },
+        ];
+        all.into_iter().filter(|loss| loss.count > 0).collect()
+    }
+
+    /// How many processes are kept in mind.
+    pub fn known_processes(&self) -> usize {
+        self.deaths.as_ref().map_or(0, Deaths::known)
+    }
+}
+
+fn wait_for(poll: &OwnedFd, descriptor: BorrowedFd<'_>, data: u64) -> io::Result<()> {
+    Ok(epoll::add(poll, descriptor, epoll::EventData::new_u64(data), epoll::EventFlags::IN)?)
+}
+
+fn exits(connector: Option<&io::Result<Connector>>) -> String {
+    match connector {
+        Some(Err(error)) => format!(
+            "pidfds of main processes: how one ended is not always known, and other processes are not seen, as the \
+             process connector cannot be opened: {error}"
+        ),
+        Some(Ok(_)) | None => {
+            "the process connector and pidfds: who sent a signal is not known, nor how much memory it had".to_owned()
+        }
+    }
+}
+
+fn execs(connector: Option<&io::Result<Connector>>) -> String {
+    match connector {
+        Some(Err(_)) => "/proc, read when a process is of interest".to_owned(),
+        Some(Ok(_)) | None => "the process connector and /proc".to_owned(),
+    }
+}
+
+fn ooms(kmsg: Option<&io::Result<Kmsg>>) -> String {
+    match kmsg {
+        Some(Err(error)) => format!(
+            "the memory cgroups' counts of OOM kills: only of main processes, without numbers, as the kernel's log \
+             cannot be read: {error}"
+        ),
+        Some(Ok(_)) | None => "the kernel's log and the memory cgroups' counts of OOM kills".to_owned(),
+    }
+}
+
+fn listeners(diag: Option<&io::Result<Vec<sockdiag::ListenQueue>>>) -> String {
+    let how = match diag {
+        Some(Err(_)) => "/proc/net/tcp",
+        Some(Ok(_)) | None => "the kernel's list of sockets",
+    };
+    format!("{how}, read every second: listeners and dependencies are seen later, errors of connections are not")
+}

@@ -1,0 +1,98 @@
+//! OOM kills by the kernel's counters: how many there were in a process's memory cgroup.
+//!
+//! A counter says that there was a kill, not whose. It is compared with what it was when it was last looked at, so that an
+//! old kill explains no later death.
+
+use std::{collections::HashMap, fs, path::PathBuf};
+
+use crate::host::{ProcReader, cgroup::Hierarchy};
+
+/// The counters of the processes that matter.
+#[derive(Debug)]
+pub struct OomCounts {
+    reader: ProcReader,
+    counts: HashMap<u32, Count>,
+}
+
+#[derive(Debug)]
+struct Count {
+    file: PathBuf,
+    kills: u64,
+}
+
+impl OomCounts {
+    pub fn new(reader: ProcReader) -> Self {
+        Self { reader, counts: HashMap::new() }
+    }
+
+    /// Notes where the counter of a living process is, and how it stands.
+    pub fn note(&mut self, pid: u32) {
+        let found = self.reader.oom_counter(pid).and_then(|file| Some(Count { kills: kills(&file)?, file }));
+        // A process that is gone or dying shows no cgroup: what was known of it still holds.
+        if let Some(count) = found {
+            self.counts.insert(pid, count);
+        }
+    }
+
+    /// Forgets a process.
+    pub fn forget(&mut self, pid: u32) {
+        self.counts.remove(&pid);
+    }
+
+    /// Whether somebody in a process's cgroup was killed since it was last noted.
+    pub fn has_risen(&self, pid: u32) -> bool {
+        self.counts.get(&pid).is_some_and(|count| kills(&count.file).is_some_and(|now| now > count.kills))
+    }
+}
+
+impl ProcReader {
+    /// The file that counts the OOM kills in a process's memory cgroup: `memory.events` of v2, `memory.oom_control`
+    /// of v1; for one in a hierarchy's root, which counts none, the host's own `vmstat`.
+    fn oom_counter(&self, pid: u32) -> Option<PathBuf> {
+        let groups = self.cgroups().of(pid);
+        let v1 = groups.memory.as_deref().map(|path| (Hierarchy::Memory, path, "memory.oom_control"));
+        let v2 = groups.v2.as_deref().map(|path| (Hierarchy::V2, path, "memory.events"));
+        let file = |(hierarchy, path, name): (Hierarchy, &str, &str)| {
+            Some(self.cgroups().folder(hierarchy, path)?.join(name)).filter(|file| kills(file).is_some())
+        };
+        let known = groups.v2.is_some() || groups.memory.is_some();
+        v1.and_then(file).or_else(|| v2.and_then(file)).or_else(|| known.then(|| self.vmstat()))
+    }
+}
+
+/// The line `oom_kill N`, which all three files have (since Linux 4.13).
+fn kills(file: &PathBuf) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_kill_since_the_last_look_counts_and_an_old_one_does_not() {
+        for (host, group, file) in [
+            (FakeHost::v2(), "0::/a\n", "sys/fs/cgroup/a/memory.events"),
+            (FakeHost::hybrid(), "4:memory:/a\n0::/\n", "sys/fs/cgroup/memory/a/memory.oom_control"),
+            (FakeHost::v2(), "0::/\n", "proc/vmstat"),
+        ] {
+            host.cgroup_file(7, group);
+            host.write(file, b"low 0\noom 4\noom_kill 3\noom_group_kill 0\n");
+            let mut counts = OomCounts::new(host.reader());
+            assert!(!counts.has_risen(7), "it was never noted");
+            counts.note(7);
+            assert!(!counts.has_risen(7));
+            host.write(file, b"oom 5\noom_kill 4\n");
+            assert!(counts.has_risen(7));
+            host.cgroup_file(7, "");
+            counts.note(7);
+            assert!(counts.has_risen(7), "a dying process has no cgroup any more");
+            host.write(file, b"nonsense");
+            assert!(!counts.has_risen(7));
+            counts.forget(7);
+            assert!(counts.counts.is_empty());
+        }
+    }
+}
