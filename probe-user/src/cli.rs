@@ -1,6 +1,7 @@
 //! The commands a person gives, and what they answer.
 
 mod ask;
+mod doctor;
 mod incidents;
 mod replay;
 mod run;
@@ -9,7 +10,7 @@ mod status;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{config::Config, daemon::self_test, emit, host};
+use hostprobe::{config::Config, daemon::self_test, emit, host, kernel::Hook};
 
 /// Where the configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
@@ -37,6 +38,10 @@ enum Command {
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
+    /// Say hook by hook what can be seen on this host, and what stands in for the rest
+    ///
+    /// Exit status: 0 full coverage, 1 degraded, 2 it cannot run.
+    Doctor(doctor::Args),
     /// Show how a running daemon's services are
     Status(status::Args),
     /// List a running daemon's incidents: those that are open, and the latest that are over
@@ -59,6 +64,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Check { config } => check(&config),
+        Command::Doctor(args) => doctor::run(args),
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::list(&args),
         Command::Explain(args) => incidents::explain(&args),
@@ -94,6 +100,17 @@ fn discover() -> ExitCode {
             ExitCode::from(NOT_POSSIBLE)
         }
     }
+}
+
+/// The hooks that one argument names.
+type Hooks = Vec<Hook>;
+
+fn hooks(name: &str) -> Result<Hooks, String> {
+    if name == "all" {
+        return Ok(Hook::ALL.to_vec());
+    }
+    let names = || Hook::ALL.map(Hook::tracepoint).join(", ");
+    Hook::at(name).map(|hook| vec![hook]).ok_or_else(|| format!("expected \"all\" or one of {}", names()))
 }
 
 /// Prints to standard output; a reader that has gone away, as `head` does, is no error.

@@ -79,6 +79,8 @@ pub enum Observation {
     Holders(ServiceId, Vec<Holder>),
     /// How hard the host is pressed.
     Pressure(Pressure),
+    /// Who connects to whom cannot be seen whole: a short connection is missed.
+    ConnectionsUnseen,
 }
 
 /// What a service's processes use together.
@@ -180,6 +182,8 @@ pub struct Engine {
     incidents: u64,
     /// How many services are probed.
     probed: usize,
+    /// Any service may depend on any other, for all that can be seen.
+    connections_unseen: bool,
 }
 
 impl Engine {
@@ -190,6 +194,7 @@ impl Engine {
             dependencies: Dependencies::declared(services),
             overload: Overload::default(),
             incidents: 0,
+            connections_unseen: false,
             probed: services.iter().filter(|service| !service.probes.is_empty()).count(),
             services: (0..)
                 .zip(services)
@@ -225,6 +230,10 @@ impl Engine {
                 return;
             }
             Observation::Pressure(pressure) => return self.overload.pressure(pressure),
+            Observation::ConnectionsUnseen => {
+                self.connections_unseen = true;
+                return;
+            }
         };
         self.work(id, Work::Observe(Box::new(observation)), now, out);
     }
@@ -286,7 +295,11 @@ impl Engine {
             if let Standing::Held(cause) = after {
                 next.push((cause, Work::Holds(id)));
             }
-            let dependents = self.dependencies.dependents(id);
+            let dependents = if self.connections_unseen {
+                self.services.iter().map(Service::id).filter(|other| *other != id).collect()
+            } else {
+                self.dependencies.dependents(id)
+            };
             next.extend(dependents.into_iter().map(|dependent| (dependent, Work::DependencyChanged)));
         }
     }
@@ -311,12 +324,25 @@ impl Engine {
                 around.suspects.push(on);
             }
         }
+        around.causes.extend(self.guesses(id));
         let blames = |id: ServiceId| {
             let doubtful = |it: &Service| it.is_suspect(now) || it.standing() != Standing::Well;
             self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))
         };
         around.together = self.overload.together(now, self.probed, blames);
         around
+    }
+}
+
+impl Engine {
+    /// What may have caused a service's failure where connections are not seen: whatever else has failed, unless that
+    /// needs this service in turn.
+    fn guesses(&self, id: ServiceId) -> impl Iterator<Item = Cause> {
+        let others = self.services.iter().filter(move |other| self.connections_unseen && other.id() != id);
+        let failed = others.filter(|other| other.standing() == Standing::Failed);
+        let known = move |other: ServiceId| self.dependencies.of(id).any(|(on, _)| on == other);
+        let apart = failed.filter(move |it| !known(it.id()) && !self.dependencies.reaches(it.id(), id));
+        apart.filter_map(|other| Some(Cause { guessed: true, ..other.as_cause(false)? }))
     }
 }
 
@@ -365,6 +391,8 @@ struct Cause {
     attempts: u32,
     /// It depends on this service in turn.
     circular: bool,
+    /// Nobody has seen that this service depends on it.
+    guessed: bool,
 }
 
 /// One observation or deadline being worked on.

@@ -30,7 +30,7 @@ use std::{
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
     listener::ListeningSocket,
-    outbound::{Outbound, Sockets},
+    outbound::Outbound,
     process::ProcReader,
     remains::Remains,
     usage::Usage,

@@ -8,6 +8,7 @@ pub mod act;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod emit;
 pub mod engine;
 pub mod enrich;

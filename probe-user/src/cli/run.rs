@@ -11,12 +11,11 @@ use hostprobe::{
     config::{Config, EventOutput, Identity},
     daemon::{RunError, RunOptions},
     host,
-    kernel::Hook,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
-use super::{BAD_CONFIG, DEFAULT_CONFIG, NOT_POSSIBLE};
+use super::{BAD_CONFIG, DEFAULT_CONFIG, Hooks, NOT_POSSIBLE, hooks};
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
@@ -108,17 +107,6 @@ pub fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The hooks that one argument names.
-type Hooks = Vec<Hook>;
-
-fn hooks(name: &str) -> Result<Hooks, String> {
-    if name == "all" {
-        return Ok(Hook::ALL.to_vec());
-    }
-    let names = || Hook::ALL.map(Hook::tracepoint).join(", ");
-    Hook::at(name).map(|hook| vec![hook]).ok_or_else(|| format!("expected \"all\" or one of {}", names()))
 }
 
 /// A configuration that watches what listens on this host and restarts nothing, with a few lines for the

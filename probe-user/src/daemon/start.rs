@@ -37,7 +37,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Identity, KernelOptions, Probe, Service},
     emit::{Emitter, Names, Origin, Sink, SinkError},
-    engine::Engine,
+    engine::{Engine, Observation},
     enrich::{Enricher, Members},
     fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
     host::{ProcReader, ReadError},
@@ -207,6 +207,9 @@ impl Daemon {
             hangups: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
             every_second,
         };
+        if !daemon.kernel.as_ref().is_some_and(|kernel| kernel.has(Hook::Socket)) {
+            daemon.observe(Observation::ConnectionsUnseen);
+        }
         daemon.watch_expected_ports(&reader);
         daemon.take_over(&reader, &supervisor, &prober);
         daemon.meet_systemd(&mut inbox).await;

@@ -254,7 +254,7 @@ impl Service {
             Observation::PortHolder(_, holder) => self.port_holder(holder.as_ref(), turn),
             Observation::Holders(_, holders) => self.found_holders(holders, turn),
             // These concern all services, and the engine takes them in itself.
-            Observation::Connected { .. } | Observation::Pressure(_) => {}
+            Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }
     }
 

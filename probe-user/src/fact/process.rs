@@ -104,6 +104,16 @@ impl ExitStatus {
     }
 }
 
+impl ExitStatus {
+    /// The number of the signal that ended it.
+    pub const fn signal(self) -> Option<u8> {
+        match self {
+            Self::Signal { number, .. } => Some(number),
+            Self::Code(_) | Self::Unknown => None,
+        }
+    }
+}
+
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::ProcReader;
+use super::{ProcReader, connection::Connection, sockdiag};
 use crate::fact::TcpState;
 
 /// Where a service's processes are connected to.
@@ -18,29 +18,30 @@ pub struct Outbound {
     pub remotes: BTreeSet<SocketAddr>,
 }
 
-/// What of the sockets in a network namespace no eBPF program tells of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sockets {
-    /// Those that listen, by inode number: where.
-    pub listeners: HashMap<u64, SocketAddr>,
-    /// Those that wait for an acknowledgement of what was sent again, by inode number: whose, and how often.
-    pub unacknowledged: HashMap<u64, (SocketAddr, u32)>,
-}
-
 impl ProcReader {
-    /// What listens, and what is not acknowledged, in the network namespace of a process; nothing if that is gone. Reads
-    /// every socket there is in it.
-    pub fn sockets_around(&self, pid: u32) -> Sockets {
-        let net = self.folder(pid).join("net");
-        let all = self.connections(&net, |it| it.state == TcpState::Listen || it.retransmits > 0);
-        let mut sockets = Sockets::default();
-        for it in all.unwrap_or_default() {
-            match it.state {
-                TcpState::Listen => drop(sockets.listeners.insert(it.inode, it.local)),
-                _ => drop(sockets.unacknowledged.insert(it.inode, (it.remote, it.retransmits))),
-            }
-        }
-        sockets
+    /// What listens in the network namespace of a process, by inode number, and the connections for which something was
+    /// sent again; if `established`, those that are connected as well. Nothing if the process is gone.
+    pub fn sockets_around(
+        &self,
+        pid: u32,
+        established: bool,
+    ) -> (HashMap<u64, SocketAddr>, Vec<sockdiag::Connection>) {
+        let wanted = |it: &Connection| {
+            it.state == TcpState::Listen
+                || it.retransmits > 0
+                || established && it.state == TcpState::Established
+        };
+        let all = self.connections(&self.folder(pid).join("net"), wanted).unwrap_or_default();
+        let (listeners, others): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|it| it.state == TcpState::Listen);
+        let connection = |it: Connection| {
+            let Connection { inode, local, remote, retransmits, .. } = it;
+            sockdiag::Connection { inode, local, remote, retransmits }
+        };
+        (
+            listeners.into_iter().map(|it| (it.inode, it.local)).collect(),
+            others.into_iter().map(connection).collect(),
+        )
     }
 
     /// Where these processes are connected to, in the network namespace of the first: what they have asked for
@@ -64,7 +65,7 @@ impl ProcReader {
         let sockets = self.connections(net, |it| of_interest.contains(&it.state)).unwrap_or_default();
         let listening: BTreeSet<u16> =
             sockets.iter().filter(|it| it.state == TcpState::Listen).map(|it| it.local.port()).collect();
-        let asked = |it: &&super::connection::Connection| {
+        let asked = |it: &&Connection| {
             it.state == TcpState::Established && !listening.contains(&it.local.port())
         };
         sockets.iter().filter(asked).map(|it| (it.inode, it.remote)).collect()

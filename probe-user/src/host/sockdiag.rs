@@ -37,6 +37,9 @@ const IPPROTO_TCP: u8 = 6;
 /// The states' numbers (`net/tcp_states.h`).
 const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
+const FIN_WAIT1: u32 = 4;
+const LAST_ACK: u32 = 9;
+const CLOSING: u32 = 11;
 const LISTEN: u32 = 10;
 
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
@@ -66,14 +69,16 @@ pub struct ListenQueue {
     pub backlog: u32,
 }
 
-/// A TCP socket that the kernel has sent something for again, and that still has no answer.
+/// A TCP socket with another end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unacknowledged {
-    /// Its inode number.
+pub struct Connection {
+    /// Its inode number; 0 if no process has it open any more.
     pub inode: u64,
-    /// The other end; IPv4 where it is a mapped address.
+    /// Its own end; IPv4 where it is a mapped address.
+    pub local: SocketAddr,
+    /// The other end, likewise.
     pub remote: SocketAddr,
-    /// How often something was sent again, since it was last answered.
+    /// How often something was sent again since the other end last answered.
     pub retransmits: u32,
 }
 
@@ -97,15 +102,18 @@ pub fn listeners() -> io::Result<Vec<ListenQueue>> {
     Ok(found)
 }
 
-/// The TCP sockets of the daemon's own network namespace that wait for an acknowledgement of what was sent again: those
-/// that connect, and, if `established`, those that are connected.
+/// The TCP sockets of the daemon's own network namespace for which something was sent again; if `established`, those
+/// that are connected as well.
 ///
-/// The kernel passes over every connection there is: tens of milliseconds where there are a hundred thousand.
-pub fn unacknowledged(established: bool) -> io::Result<Vec<Unacknowledged>> {
+/// The kernel hands over every connection there is then: tens of milliseconds where there are a hundred thousand.
+pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
-    let states = 1 << SYN_SENT | if established { 1 << ESTABLISHED } else { 0 };
-    dump_tcp(states, |message| {
-        keep(&mut found, unanswered(message).filter(|socket| socket.retransmits > 0));
+    let all = if established { 1 << ESTABLISHED } else { 0 };
+    let leaving = 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSING;
+    dump_tcp(all | 1 << SYN_SENT | leaving, |message| {
+        let state = message.get(1).copied().map_or(0, u32::from);
+        let wanted = |it: &Connection| it.retransmits > 0 || state == ESTABLISHED;
+        keep(&mut found, connection(message).filter(wanted));
     })?;
     Ok(found)
 }
@@ -203,11 +211,15 @@ fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
 }
 
 /// Reads the same structure of a connection.
-fn unanswered(message: &[u8]) -> Option<Unacknowledged> {
-    let port = u16::from_be_bytes(array::<2>(message, 6)?);
-    Some(Unacknowledged {
+fn connection(message: &[u8]) -> Option<Connection> {
+    let end = |port: usize, ip: usize| {
+        let port = u16::from_be_bytes(array::<2>(message, port)?);
+        Some(SocketAddr::new(address(message, ip)?.to_canonical(), port))
+    };
+    Some(Connection {
         inode: u64::from(u32_at(message, 68)?),
-        remote: SocketAddr::new(address(message, 24)?.to_canonical(), port),
+        local: end(4, 8)?,
+        remote: end(6, 24)?,
         retransmits: u32::from(*message.get(3)?),
     })
 }

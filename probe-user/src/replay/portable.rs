@@ -27,7 +27,7 @@ pub fn service_of(observation: &Observation) -> Option<ServiceId> {
         | Observation::Snapshot(id, _)
         | Observation::PortHolder(id, _)
         | Observation::Holders(id, _) => Some(*id),
-        Observation::Pressure(_) => None,
+        Observation::Pressure(_) | Observation::ConnectionsUnseen => None,
     }
 }
 
@@ -54,6 +54,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
         Observation::Pressure(_) => "how hard the host is pressed",
+        Observation::ConnectionsUnseen => "connections are not seen",
     }
 }
 
@@ -131,7 +132,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Suspended(_, id, _)
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _) => *id = to(*id)?,
-        Observation::Pressure(_) => {}
+        Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
 }
@@ -196,7 +197,8 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::Connected { .. }
         | Observation::Examined(..)
         | Observation::PortHolder(..)
-        | Observation::Pressure(_) => {}
+        | Observation::Pressure(_)
+        | Observation::ConnectionsUnseen => {}
     }
     false
 }

@@ -106,6 +106,7 @@ impl Recorder {
                 before || self.pressed
             }
             Observation::Connected { client, server } => self.connected.insert((*client, *server)),
+            Observation::ConnectionsUnseen => true,
             Observation::Running(..)
             | Observation::Listening(..)
             | Observation::Exit(..)

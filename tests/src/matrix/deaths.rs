@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
-    Expected, Measured, Row,
+    Expected, Measured, Row, Sight,
     scene::{Scene, Service, victim},
 };
 use crate::{
@@ -100,8 +100,11 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 fn killed(row: &Row) -> Option<Measured> {
     let (scene, _) = start()?;
     signal(scene.pid(API), Signal::KILL);
-    let killer = format!("(pid {}", std::process::id());
-    Some(healed_once(row, scene, vec!["SIGKILL".to_owned(), killer]))
+    let mut named = vec!["SIGKILL".to_owned()];
+    if Sight::of_row() == Sight::Hooks {
+        named.push(format!("(pid {}", std::process::id()));
+    }
+    Some(healed_once(row, scene, named))
 }
 
 fn crashed(row: &Row) -> Option<Measured> {

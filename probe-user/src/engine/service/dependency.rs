@@ -12,6 +12,10 @@ use crate::{
 /// A service that was well so long after a dependency had failed can do without it.
 const DOES_WITHOUT: Duration = Duration::from_secs(15);
 
+/// What may have failed because of another service, for all that could be seen, has to show that it does not for this
+/// long.
+const GUESS_LASTS: Duration = Duration::from_secs(60);
+
 /// How much sooner than the failure that caused it an incident may seem to begin: probes of the one may fail
 /// before those of the other.
 const SOONER: Duration = Duration::from_secs(30);
@@ -81,6 +85,7 @@ impl Service {
                 told: false,
                 attempts: 0,
                 circular: false,
+                guessed: false,
             });
         };
         Some(Cause {
@@ -92,6 +97,7 @@ impl Service {
             told: incident.verdict != Verdict::Stopped,
             attempts: incident.attempts,
             circular: false,
+            guessed: false,
         })
     }
 
@@ -114,7 +120,10 @@ impl Service {
         turn.around.causes.iter().find(|cause| {
             // Of two that need each other, the first to fail need not be the one to blame.
             let in_vain = cause.circular && cause.attempts > 0;
-            !in_vain && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
+            // A guess excuses a process that lives, and not for ever: nobody else might ever mend it.
+            let far_fetched = cause.guessed
+                && (self.main.is_none() && !self.is_remote || turn.now > unwell.plus(GUESS_LASTS));
+            !in_vain && !far_fetched && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
         })
     }
 
@@ -140,11 +149,12 @@ impl Service {
     pub(super) fn blamed<O>(&self, fault: Fault, turn: &Turn<'_, O>) -> Fault {
         let Some(cause) = self.cause(turn) else { return fault };
         let name = turn.name(cause.service);
-        let why = format!("{name}, which it depends on, has an incident ({})", cause.verdict.as_str());
+        let (depends, confidence) = if cause.guessed { ("may depend", 0.5) } else { ("depends", 0.9) };
+        let why = format!("{name}, which it {depends} on, has an incident ({})", cause.verdict.as_str());
         Fault {
             finding: Finding {
                 verdict: Verdict::DependencyDown,
-                confidence: 0.9,
+                confidence,
                 summary: format!("{why}: {}; here: {}", cause.summary, fault.finding.summary),
             },
             remedy: Remedy::Hold(why),

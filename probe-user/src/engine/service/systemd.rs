@@ -131,10 +131,8 @@ impl Service {
             return;
         }
         let judgement = match (&judgement, &inspection.exit) {
-            (AlreadyRestarted { .. } | RestartsItself(_) | Ours { .. }, Some(exit))
-                if is_asked_to_end(exit, &state) =>
-            {
-                StopRequested("systemd was told to have it end, as by systemctl kill")
+            (AlreadyRestarted { .. } | RestartsItself(_) | Ours { .. }, Some(exit)) => {
+                asked_to_end(exit, &state).map_or(judgement, StopRequested)
             }
             (_, _) => judgement,
         };
@@ -336,14 +334,19 @@ impl Service {
     }
 }
 
-/// Whether the unit's manager sent its main process a signal to end by. What systemd ends by itself, it stops,
-/// which it says, or counts as a failure.
-fn is_asked_to_end(exit: &ProcessExit, state: &UnitState) -> bool {
+/// Why its main process is taken to have been asked to end, if so: the unit's manager sent it a signal to end by, or
+/// somebody who could not be seen did. What systemd ends by itself, it stops, which it says, or counts as a failure.
+fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
     const SIGHUP_SIGINT_SIGTERM: [u8; 3] = [1, 2, 15];
-    let asked = exit.sent_signal.is_some_and(|signal| SIGHUP_SIGINT_SIGTERM.contains(&signal));
-    let by_manager = |sender: &Sender| match sender {
-        Sender::Process { pid, .. } => state.manager_pid != 0 && *pid == state.manager_pid,
-        Sender::Itself | Sender::Kernel => false,
-    };
-    asked && exit.sender.as_ref().is_some_and(by_manager) && !failed_by_systemd(&state.result)
+    let polite = |signal: Option<u8>| signal.is_some_and(|it| SIGHUP_SIGINT_SIGTERM.contains(&it));
+    if failed_by_systemd(&state.result) {
+        return None;
+    }
+    match &exit.sender {
+        Some(Sender::Process { pid, .. }) => (state.manager_pid != 0 && *pid == state.manager_pid && polite(exit.sent_signal))
+            .then_some("systemd was told to have it end, as by systemctl kill"),
+        Some(Sender::Itself | Sender::Kernel) => None,
+        None => polite(exit.status.signal())
+            .then_some("it was sent a signal that asks a process to end; by whom could not be seen"),
+    }
 }

@@ -1,0 +1,104 @@
+//! What hostprobe can see and do on this host, hook by hook, and what is to be done about the rest.
+//!
+//! It attaches and opens everything as the daemon does, and lets go of it again: what it says is what was tried.
+
+mod checks;
+
+use serde::Serialize;
+
+use crate::{
+    daemon::sight::Sight,
+    emit::Origin,
+    host::{ProcReader, ReadError},
+    kernel::{Hook, Options},
+};
+
+/// How well one thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// All that can be had.
+    Full,
+    /// Less than could be had on another host, or by another user.
+    Degraded,
+    /// There is none on this host, and nothing is lost by it.
+    Absent,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at: a hook by its tracepoint.
+    pub name: String,
+    /// How well it is.
+    pub state: State,
+    /// What was found; where it is degraded, why.
+    pub detail: String,
+    /// What stands in for it, and what that cannot tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    fn full(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, State::Full, detail)
+    }
+
+    fn absent(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, State::Absent, detail)
+    }
+
+    fn degraded(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..Self::new(name, State::Degraded, detail) }
+    }
+
+    fn new(name: &str, state: State, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), state, detail: detail.into(), stand_in: None, remedy: None }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// This version of hostprobe.
+    pub version: String,
+    /// The host's name.
+    pub host: String,
+    /// The running kernel's release, and the machine it is for.
+    pub kernel: String,
+    /// Full if nothing is degraded.
+    pub coverage: State,
+    /// The hooks.
+    pub hooks: Vec<Check>,
+    /// Everything else.
+    pub host_checks: Vec<Check>,
+}
+
+/// Looks at everything, and does without some hooks if told to. Needs a Tokio runtime with I/O and time enabled.
+///
+/// Fails where nothing can run: `/proc` cannot be read, or there are no descriptors left.
+pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
+    let reader = ProcReader::new("/")?;
+    reader.scan()?;
+    let options = Options { without, ..Options::default() };
+    let Sight { mut kernel, coverage, .. } = Sight::open(&options, &reader)
+        .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
+    let hooks: Vec<Check> = coverage.iter().map(checks::hook).collect();
+    let mut host_checks = vec![checks::rights(), checks::types()];
+    host_checks.push(checks::self_test(kernel.as_mut()).await);
+    drop(kernel);
+    host_checks.extend([checks::cgroups(&reader), checks::systemd().await, checks::pressure(&reader)]);
+    let degraded = hooks.iter().chain(&host_checks).any(|check| check.state == State::Degraded);
+    let uname = rustix::system::uname();
+    Ok(Report {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        host: Origin::read("/proc".as_ref()).host_name,
+        kernel: format!("{} {}", uname.release().to_string_lossy(), uname.machine().to_string_lossy()),
+        coverage: if degraded { State::Degraded } else { State::Full },
+        hooks,
+        host_checks,
+    })
+}

@@ -1,0 +1,91 @@
+//! One thing after the other.
+
+use std::path::Path;
+
+use super::{Check, State};
+use crate::{
+    act::systemd::Systemd,
+    daemon::self_test,
+    fact::HookCoverage,
+    host::{ProcReader, cgroup::Hierarchy},
+    kernel::{Hook, Kernel, btf::KernelTypes, rights},
+};
+
+/// The kernel's description of its own types.
+const TYPES: &str = "/sys/kernel/btf/vmlinux";
+
+/// This exists where systemd is the host's init (`sd_booted(3)`).
+const SYSTEMD: &str = "/run/systemd/system";
+
+pub(super) fn hook(hook: &HookCoverage) -> Check {
+    let check = match &hook.missing {
+        None if hook.lacking.is_empty() => Check::full(hook.hook, "attached"),
+        None => Check::new(hook.hook, State::Degraded, format!("attached, without {}", hook.lacking.join("; "))),
+        Some(reason) => Check::new(hook.hook, State::Degraded, format!("not attached: {reason}")),
+    };
+    Check { stand_in: hook.stand_in.clone(), ..check }
+}
+
+pub(super) fn rights() -> Check {
+    let missing = rights::missing(Path::new("/proc/self/status"));
+    if missing.is_empty() {
+        return Check::full("rights", "eBPF programs may be loaded");
+    }
+    let detail = format!("{} missing: no eBPF program can be loaded", missing.join(" and "));
+    Check::degraded("rights", detail, "run it as root, or grant it these capabilities")
+}
+
+pub(super) fn types() -> Check {
+    match KernelTypes::read(Path::new(TYPES)) {
+        Ok(_) => Check::full("kernel types", format!("BTF in {TYPES}")),
+        Err(error) => {
+            let remedy = "run a kernel with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have since 2021";
+            Check::degraded("kernel types", error.to_string(), remedy)
+        }
+    }
+}
+
+pub(super) async fn self_test(kernel: Option<&mut Kernel>) -> Check {
+    let Some(kernel) = kernel.filter(|kernel| kernel.has(Hook::Exit)) else {
+        return Check::absent("self-test", "not done: the hook that tells of the ends of processes is not attached");
+    };
+    match self_test::run(kernel, &mut Vec::new()).await {
+        Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
+        Err(why) => Check::degraded("self-test", why, "look for what else happens on this host, and try again"),
+    }
+}
+
+pub(super) fn cgroups(reader: &ProcReader) -> Check {
+    let cgroups = reader.cgroups();
+    let (v2, memory) = (cgroups.has(Hierarchy::V2), cgroups.has(Hierarchy::Memory));
+    let detail = match (v2, memory || cgroups.has(Hierarchy::Systemd)) {
+        (true, false) => "v2",
+        (true, true) => "hybrid: v1 controllers, and v2 beside them",
+        (false, true) => "v1",
+        (false, false) => {
+            let remedy = "mount cgroup2 at /sys/fs/cgroup";
+            return Check::degraded("cgroups", "none is mounted: units and containers are not known", remedy);
+        }
+    };
+    Check::full("cgroups", detail)
+}
+
+pub(super) async fn systemd() -> Check {
+    match Systemd::connect().await {
+        Ok(systemd) => Check::full("systemd", format!("its bus answers (pid {})", systemd.manager_pid())),
+        Err(_) if !Path::new(SYSTEMD).exists() => Check::absent("systemd", "it does not run this host"),
+        Err(error) => {
+            let detail = format!("units cannot be watched or restarted: {error}");
+            Check::degraded("systemd", detail, "start dbus.service, or set DBUS_SYSTEM_BUS_ADDRESS")
+        }
+    }
+}
+
+pub(super) fn pressure(reader: &ProcReader) -> Check {
+    let stalls = reader.stalls();
+    if [stalls.cpu, stalls.memory, stalls.io].iter().all(Option::is_some) {
+        return Check::full("PSI", "cpu, memory, io");
+    }
+    let detail = "no /proc/pressure: an overloaded host is told only by its own lateness";
+    Check::degraded("PSI", detail, "boot with psi=1, on a kernel with CONFIG_PSI=y")
+}
