@@ -10,6 +10,7 @@ use std::{
 };
 
 use hostprobe_tests::{
+    bench::{Bench, NOBODY},
     daemon::{Daemon, event_action},
     http::{self, free_port},
     parts::{built, require_root},
@@ -20,45 +21,10 @@ use hostprobe_tests::{
     victim::Victim,
 };
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// The user and group `nobody`.
-const NOBODY: u32 = 65534;
 
 const LONG: Duration = Duration::from_secs(30);
 
 const WELL: &str = "[http]\nlisten = \"\"\n[[service]]\nname = \"a\"\nunit = \"a.service\"\n";
-
-/// A folder that everybody may enter, with a copy of the program in it.
-struct Bench {
-    folder: TempDir,
-    program: PathBuf,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
-        let program = folder.path().join("hostprobe");
-        // Another test's child could inherit a file that this process writes, and keep it from being executed.
-        let copied = Command::new("/bin/cp").arg(built("hostprobe")).arg(&program).status();
-        assert!(copied.is_ok_and(|status| status.success()), "the program is copied");
-        Self { folder, program }
-    }
-
-    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
-        let file = self.folder.path().join(name);
-        fs::write(&file, content).expect("the file is written");
-        file
-    }
-
-    /// The command `check` or `run` with a configuration.
-    fn command(&self, verb: &str, config: &PathBuf) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg(verb).arg("--config").arg(config);
-        command
-    }
-}
 
 fn run(command: &mut Command) -> Output {
     command.output().expect("hostprobe can be run")
@@ -143,20 +109,6 @@ fn a_good_configuration_is_accepted() {
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 1 services\n", file.display()));
     assert!(output.stderr.is_empty(), "{output:?}");
-}
-
-#[test]
-fn without_the_rights_it_says_which_are_missing() {
-    if !require_root() {
-        return;
-    }
-    let bench = Bench::new();
-    let file = bench.file("good.toml", WELL.as_bytes());
-    let output = run(bench.command("run", &file).uid(NOBODY).gid(NOBODY));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("CAP_BPF") && said.contains("CAP_PERFMON"), "{said}");
-    assert!(output.stdout.is_empty(), "{output:?}");
 }
 
 #[test]

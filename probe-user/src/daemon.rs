@@ -133,12 +133,10 @@ impl Daemon {
                 let (kill, member) = self.enricher.oom_line(&line);
                 self.take_oom(kill, member);
             }
-            Sighting::Death(death) => {
-                match self.enricher.death(&death) {
-                    Some((exit, member)) => self.take_exit(exit, member),
-                    None => self.stand_ins.count_unidentified(),
-                }
-            }
+            Sighting::Death(death) => match self.enricher.death(&death) {
+                Some((exit, member)) => self.take_exit(exit, member),
+                None => self.stand_ins.count_unidentified(),
+            },
         }
     }
 

@@ -61,7 +61,7 @@ impl Enricher {
 
     /// Whether a process lives, and is not a zombie.
     pub fn lives(&self, key: ProcessKey) -> bool {
-        self.reader.read(key.pid).is_some_and(|process| process.key == key && process.executable.is_some())
+        self.reader.runs(key)
     }
 
     /// A process executed a file: it is known from now on.
@@ -171,8 +171,7 @@ impl Enricher {
         let mut victim = self.known(key.unwrap_or_else(unknown), 0);
         victim.name.clone_from(&line.name);
         victim.user_id = line.user_id;
-        let member =
-            self.members.of(victim.key, victim.parent_pid, &kernel::Cgroups::default(), &self.table);
+        let member = self.members.of(victim.key, victim.parent_pid, &kernel::Cgroups::default(), &self.table);
         let cgroups = self.reader.cgroups();
         let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
         let [anon_bytes, file_bytes, shmem_bytes] = line.resident;

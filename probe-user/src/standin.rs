@@ -126,7 +126,8 @@ impl StandIns {
         let kmsg = lacks(Hook::Oom).then(Kmsg::open);
         let sockets = lacks(Hook::Socket) || lacks(Hook::Retransmit);
         let diag = sockets.then(sockdiag::listeners);
-        let tell = |hook: &Hook| StandIn {
+        let tell = |hook: &Hook| {
+            StandIn {
             hook: *hook,
             what: match hook {
                 Hook::Exit => Some(exits(connector.as_ref())),
@@ -143,6 +144,7 @@ impl StandIns {
                 ),
                 Hook::SocketReport => None,
             },
+        }
         };
         let told = missing.iter().map(tell).collect();
         let connector = connector.and_then(Result::ok);
@@ -331,7 +333,8 @@ fn exits(connector: Option<&io::Result<Connector>>) -> String {
              process connector cannot be opened: {error}"
         ),
         Some(Ok(_)) | None => {
-            "the process connector and pidfds: who sent a signal is not known, nor how much memory it had".to_owned()
+            "the process connector and pidfds: who sent a signal is not known, nor how much memory it had"
+                .to_owned()
         }
     }
 }
@@ -358,5 +361,7 @@ fn listeners(diag: Option<&io::Result<Vec<sockdiag::ListenQueue>>>) -> String {
         Some(Err(_)) => "/proc/net/tcp",
         Some(Ok(_)) | None => "the kernel's list of sockets",
     };
-    format!("{how}, read every second: listeners and dependencies are seen later, errors of connections are not")
+    format!(
+        "{how}, read every second: listeners and dependencies are seen later, errors of connections are not"
+    )
 }

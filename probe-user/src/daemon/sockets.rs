@@ -18,10 +18,11 @@ use crate::{
     engine::Observation,
     fact::{AcceptQueue, Direction, EventId, Fact, Peer, ProcessKey, ServiceId, SocketError, Source},
     host::{Outbound, ProcReader},
-    standin::sockets::{Changes, Look},
     kernel::{
-        AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord, SocketError as SocketErrorRecord, Stop, WatchedPort,
+        AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord,
+        SocketError as SocketErrorRecord, Stop, WatchedPort,
     },
+    standin::sockets::{Changes, Look},
 };
 
 /// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its

@@ -20,7 +20,9 @@ const SYSTEMD: &str = "/run/systemd/system";
 pub(super) fn hook(hook: &HookCoverage) -> Check {
     let check = match &hook.missing {
         None if hook.lacking.is_empty() => Check::full(hook.hook, "attached"),
-        None => Check::new(hook.hook, State::Degraded, format!("attached, without {}", hook.lacking.join("; "))),
+        None => {
+            Check::new(hook.hook, State::Degraded, format!("attached, without {}", hook.lacking.join("; ")))
+        }
         Some(reason) => Check::new(hook.hook, State::Degraded, format!("not attached: {reason}")),
     };
     Check { stand_in: hook.stand_in.clone(), ..check }
@@ -39,7 +41,8 @@ pub(super) fn types() -> Check {
     match KernelTypes::read(Path::new(TYPES)) {
         Ok(_) => Check::full("kernel types", format!("BTF in {TYPES}")),
         Err(error) => {
-            let remedy = "run a kernel with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have since 2021";
+            let remedy =
+                "run a kernel with CONFIG_DEBUG_INFO_BTF=y, as all large distributions have since 2021";
             Check::degraded("kernel types", error.to_string(), remedy)
         }
     }
@@ -47,11 +50,16 @@ pub(super) fn types() -> Check {
 
 pub(super) async fn self_test(kernel: Option<&mut Kernel>) -> Check {
     let Some(kernel) = kernel.filter(|kernel| kernel.has(Hook::Exit)) else {
-        return Check::absent("self-test", "not done: the hook that tells of the ends of processes is not attached");
+        return Check::absent(
+            "self-test",
+            "not done: the hook that tells of the ends of processes is not attached",
+        );
     };
     match self_test::run(kernel, &mut Vec::new()).await {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
-        Err(why) => Check::degraded("self-test", why, "look for what else happens on this host, and try again"),
+        Err(why) => {
+            Check::degraded("self-test", why, "look for what else happens on this host, and try again")
+        }
     }
 }
 

@@ -198,10 +198,7 @@ fn bash() -> Sender {
 }
 
 fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> ProcessExit {
-    let signal = match status {
-        ExitStatus::Signal { number, .. } => Some(number),
-        ExitStatus::Code(_) => None,
-    };
+    let signal = status.signal();
     ProcessExit {
         at,
         source: Source::Ebpf,

@@ -65,9 +65,8 @@ impl ProcReader {
         let sockets = self.connections(net, |it| of_interest.contains(&it.state)).unwrap_or_default();
         let listening: BTreeSet<u16> =
             sockets.iter().filter(|it| it.state == TcpState::Listen).map(|it| it.local.port()).collect();
-        let asked = |it: &&Connection| {
-            it.state == TcpState::Established && !listening.contains(&it.local.port())
-        };
+        let asked =
+            |it: &&Connection| it.state == TcpState::Established && !listening.contains(&it.local.port());
         sockets.iter().filter(asked).map(|it| (it.inode, it.remote)).collect()
     }
 }

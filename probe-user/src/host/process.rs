@@ -115,6 +115,12 @@ impl ProcReader {
         Some((self.key(pid, &stat), u32::try_from(stat.ppid).unwrap_or_default()))
     }
 
+    /// Whether this very process has not ended yet; one whose first thread has left still runs. Needs no right over it.
+    pub fn runs(&self, key: ProcessKey) -> bool {
+        let ended = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
+        self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
+    }
+
     /// The systemd unit that a process runs in, by its cgroup's path.
     pub fn unit(&self, pid: u32) -> Option<String> {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)

@@ -88,8 +88,7 @@ impl Connector {
     /// Fails for want of rights, in other namespaces than the initial ones, and where the kernel does not answer.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
-        let socket =
-            socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::CONNECTOR))?;
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::CONNECTOR))?;
         // Without the right to more, it stays at the host's limit.
         if sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER).is_err() {
             sockopt::set_socket_recv_buffer_size(&socket, BUFFER)?;
@@ -108,7 +107,11 @@ impl Connector {
         let mut buffer = [0; 256];
         for _ in 0..BATCH {
             let (length, _) = recv(&self.socket, &mut buffer, RecvFlags::empty()).map_err(|error| {
-                if error == Errno::AGAIN { io::Error::other("the kernel does not answer") } else { error.into() }
+                if error == Errno::AGAIN {
+                    io::Error::other("the kernel does not answer")
+                } else {
+                    error.into()
+                }
             })?;
             let message = &buffer[..length];
             if number(message, HEADERS) == Some(ACKNOWLEDGED) {
@@ -210,7 +213,8 @@ mod tests {
         let fork = message(FORK, &[10, 10, 11, 11]);
         assert_eq!(event(&fork), Some(Event::Fork { child: 11, parent: 10 }));
         assert_eq!(event(&message(FORK, &[10, 10, 12, 10])), None);
-        let Some(Event::Exit { pid, status, parent, at }) = event(&message(EXIT, &[13, 10, 139, 17, 9, 8])) else {
+        let Some(Event::Exit { pid, status, parent, at }) = event(&message(EXIT, &[13, 10, 139, 17, 9, 8]))
+        else {
             panic!("an exit")
         };
         assert_eq!((pid, status, parent), (10, 139, 8));

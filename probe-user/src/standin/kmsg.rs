@@ -122,7 +122,8 @@ impl Lines {
         let (pid, rest) = rest.split_once(" (")?;
         // A name may have brackets of its own.
         let (name, numbers) = rest.split_once(") total-vm:")?;
-        let kibibytes = |name| number_after(numbers, name).map_or(0, |number: u64| number.saturating_mul(1024));
+        let kibibytes =
+            |name| number_after(numbers, name).map_or(0, |number: u64| number.saturating_mul(1024));
         Some(OomLine {
             at: Timestamp::now(),
             pid: pid.parse().ok()?,

@@ -74,7 +74,8 @@ impl Look {
         let whole = young || self.looks.is_multiple_of(SELDOM);
         self.looks += 1;
         let sockets = self.read(&mains, whole);
-        let news = mains != self.mains || sockets.listeners.keys().any(|inode| !self.listeners.contains_key(inode));
+        let news =
+            mains != self.mains || sockets.listeners.keys().any(|inode| !self.listeners.contains_key(inode));
         // Who has a socket open is only searched for when there is a question to answer.
         let search = whole || news || !sockets.connections.is_empty();
         let owners = if search { self.owners(&mains) } else { HashMap::new() };
@@ -157,7 +158,8 @@ impl Look {
                 remotes.entry((*service, main.pid)).or_default().insert(socket.remote);
             }
         }
-        let outbound = |(service, pid), remotes| (service, Outbound { netns: self.reader.netns(pid), remotes });
+        let outbound =
+            |(service, pid), remotes| (service, Outbound { netns: self.reader.netns(pid), remotes });
         remotes.into_iter().map(|(of, remotes)| outbound(of, remotes)).collect()
     }
 

@@ -147,7 +147,17 @@ fn oom_kill() -> OomKill {
 
 fn listener(up: bool) -> Fact {
     let process = process().key;
-    Fact::Listener(Listener { at: START, up, address: Ipv4Addr::LOCALHOST.into(), port: 80, source: Source::Ebpf, process }, API)
+    Fact::Listener(
+        Listener {
+            at: START,
+            up,
+            address: Ipv4Addr::LOCALHOST.into(),
+            port: 80,
+            source: Source::Ebpf,
+            process,
+        },
+        API,
+    )
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {

@@ -343,8 +343,10 @@ fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
         return None;
     }
     match &exit.sender {
-        Some(Sender::Process { pid, .. }) => (state.manager_pid != 0 && *pid == state.manager_pid && polite(exit.sent_signal))
-            .then_some("systemd was told to have it end, as by systemctl kill"),
+        Some(Sender::Process { pid, .. }) => {
+            (state.manager_pid != 0 && *pid == state.manager_pid && polite(exit.sent_signal))
+                .then_some("systemd was told to have it end, as by systemctl kill")
+        }
         Some(Sender::Itself | Sender::Kernel) => None,
         None => polite(exit.status.signal())
             .then_some("it was sent a signal that asks a process to end; by whom could not be seen"),

@@ -71,7 +71,11 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
         5 => {
             let up = dice.roll(2) == 0;
             let address = [127, 0, 0, 1].into();
-            Observation::Listener(Listener { at: now, up, address, port: 8080, source: Source::Ebpf, process: key }, service, event)
+            Observation::Listener(
+                Listener { at: now, up, address, port: 8080, source: Source::Ebpf, process: key },
+                service,
+                event,
+            )
         }
         6..=13 => {
             let failures = [

@@ -93,8 +93,14 @@ fn an_answer_to_the_process_before_does_not_prove_the_new_one_well() {
 }
 
 pub(super) fn listener(lab: &Lab, up: bool) -> Observation {
-    let listener =
-        Listener { at: lab.now, up, address: [127, 0, 0, 1].into(), port: 8080, source: Source::Ebpf, process: process(100) };
+    let listener = Listener {
+        at: lab.now,
+        up,
+        address: [127, 0, 0, 1].into(),
+        port: 8080,
+        source: Source::Ebpf,
+        process: process(100),
+    };
     Observation::Listener(listener, API, EventId(901))
 }
 

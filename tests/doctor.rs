@@ -1,0 +1,94 @@
+//! `hostprobe doctor`: what it says on this host, without hooks, and without rights.
+
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, Output},
+};
+
+use hostprobe::kernel::Hook;
+use hostprobe_tests::{
+    bench::{Bench, NOBODY},
+    parts::{built, require_root},
+};
+use serde_json::Value;
+
+fn run(command: &mut Command) -> (Output, String) {
+    let output = command.output().expect("hostprobe can be run");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    println!("{said}");
+    (output, said)
+}
+
+fn doctor(arguments: &[&str]) -> (Output, String) {
+    run(Command::new(built("hostprobe")).arg("doctor").args(arguments))
+}
+
+fn check<'a>(report: &'a Value, list: &str, name: &str) -> &'a Value {
+    let all = report[list].as_array().expect("a list");
+    all.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {report:#}"))
+}
+
+#[test]
+fn on_a_host_that_has_everything_the_coverage_is_full() {
+    if !require_root() {
+        return;
+    }
+    let (output, said) = doctor(&[]);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let first = said.lines().next().expect("a line");
+    assert!(first.ends_with("full coverage, 7 of 7 hooks"), "{first}");
+    // It is to be read in ten seconds.
+    assert!(said.lines().count() < 25 && said.lines().all(|line| line.chars().count() < 120), "{said}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+
+    let (output, said) = doctor(&["--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let report: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(report["coverage"], "full");
+    for hook in Hook::ALL {
+        assert_eq!(check(&report, "hooks", hook.tracepoint())["state"], "full");
+    }
+    for name in ["rights", "kernel types", "self-test", "cgroups", "PSI"] {
+        assert_eq!(check(&report, "host_checks", name)["state"], "full", "{name}");
+    }
+    assert!(check(&report, "host_checks", "systemd").is_object());
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_reason_and_what_stands_in() {
+    if !require_root() {
+        return;
+    }
+    let (output, said) = doctor(&["--json", "--without-hook", "mark_victim"]);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let report: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(report["coverage"], "degraded");
+    let oom = check(&report, "hooks", "mark_victim");
+    assert_eq!(oom["state"], "degraded");
+    assert!(oom["detail"].as_str().is_some_and(|it| it.contains("was told to do without")), "{oom}");
+    assert!(oom["stand_in"].as_str().is_some_and(|it| it.contains("kernel's log")), "{oom}");
+    assert_eq!(check(&report, "hooks", "sched_process_exit")["state"], "full");
+
+    let (output, said) = doctor(&["--without-hook", "all"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.lines().next().is_some_and(|line| line.ends_with("degraded, 0 of 7 hooks")), "{said}");
+
+    let output = Command::new(built("hostprobe")).args(["doctor", "--without-hook", "nonsense"]).output();
+    let output = output.expect("hostprobe can be run");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("sched_process_exit"), "{said}");
+}
+
+#[test]
+fn without_rights_it_says_which_are_missing() {
+    if !require_root() {
+        return;
+    }
+    let bench = Bench::new();
+    let (output, said) = run(bench.program("doctor").uid(NOBODY).gid(NOBODY));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.contains("CAP_BPF and CAP_PERFMON missing"), "{said}");
+    assert!(said.contains("to do: run it as root"), "{said}");
+    assert!(said.contains("degraded, 0 of 7 hooks"), "{said}");
+}

@@ -1,0 +1,187 @@
+//! The daemon where hooks are refused: each in turn, all of them, and for want of rights. It says what it does not see,
+//! and restarts what has to be restarted all the same.
+
+use std::{os::unix::process::CommandExt, process::Command, time::Duration};
+
+use hostprobe::kernel::Hook;
+use hostprobe_tests::{
+    daemon::{Daemon, event_action, field},
+    http,
+    memcg::MemoryCgroup,
+    parts::require_root,
+    story::{Story, is, number, text},
+    supervised::Supervised,
+    victim::Victim,
+};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
+use serde_json::Value;
+
+const LONG: Duration = Duration::from_secs(30);
+
+/// What `agent.ready` says of a hook.
+fn coverage<'a>(ready: &'a Value, hook: &str) -> &'a Value {
+    let all = field(ready, "coverage").and_then(Value::as_array).expect("the coverage");
+    all.iter().find(|it| it["hook"] == hook).unwrap_or_else(|| panic!("no {hook} in {ready:#}"))
+}
+
+fn confidence(story: &Story) -> f64 {
+    let opened = story.one("incident.open");
+    field(opened, "incident.confidence").and_then(Value::as_f64).expect("a confidence")
+}
+
+/// A service under a daemon that does without some hooks.
+fn without(hooks: &[&str]) -> (Daemon, Supervised, Value) {
+    let service = Supervised::new();
+    let arguments: Vec<&str> = hooks.iter().flat_map(|hook| ["--without-hook", hook]).collect();
+    let daemon = Daemon::start(&service.config(""), &arguments);
+    let ready = daemon.ready();
+    service.until_healthy(&daemon);
+    // Its pid is known when its listener was seen, which may be later than its probe's answer.
+    daemon.wait_for(|event| service.listens(service.port, event), LONG);
+    (daemon, service, ready)
+}
+
+#[test]
+fn each_hook_that_is_refused_costs_its_coverage_and_nothing_else() {
+    if !require_root() {
+        return;
+    }
+    for refused in Hook::ALL {
+        let name = refused.tracepoint();
+        let (daemon, service, ready) = without(&[name]);
+        for hook in Hook::ALL {
+            let said = coverage(&ready, hook.tracepoint());
+            assert_eq!(said["attached"], hook != refused, "{said}");
+            assert_eq!(said.get("reason").is_some(), hook == refused, "{said}");
+        }
+        let stands_in = coverage(&ready, name).get("stand_in").is_some();
+        assert_eq!(stands_in, refused != Hook::SocketReport, "{name}: nothing else tells of errors of UDP");
+        assert_eq!(text(&ready, "event.outcome"), "failure", "the coverage is not whole");
+
+        let mark = daemon.mark();
+        service.kill(&daemon);
+        let story = Story::of(&daemon, mark, &service.name);
+        assert_eq!(story.verdict(), "killed", "without {name}");
+        story.one("restart.done");
+        let source = if refused == Hook::Exit { "netlink" } else { "ebpf" };
+        assert_eq!(text(story.one("process.exit"), "source"), source, "without {name}");
+        let certain = !matches!(refused, Hook::Exit | Hook::Signal);
+        assert_eq!(confidence(&story) >= 1.0, certain, "without {name}: {}", confidence(&story));
+    }
+}
+
+#[test]
+fn an_oom_kill_is_told_by_the_kernel_s_log_with_its_numbers() {
+    if !require_root() {
+        return;
+    }
+    for hooks in [&["mark_victim"][..], &["all"]] {
+        let (daemon, service, _) = without(hooks);
+        let limit = 30 << 20;
+        let cgroup = MemoryCgroup::new(limit).expect("a memory cgroup");
+        let pid = service.pid(&daemon);
+        cgroup.add(pid).expect("it is moved");
+        let mark = daemon.mark();
+        let _ = http::get(service.port, "/alloc?mb=100");
+        let story = Story::of(&daemon, mark, &service.name);
+        assert_eq!(story.verdict(), "oom_killed");
+        let kill = story.one("process.oom_kill");
+        assert_eq!((text(kill, "source"), text(kill, "oom.scope")), ("kmsg", "memcg"));
+        assert_eq!(number(kill, "process.pid"), Some(i64::from(pid)));
+        assert_eq!(number(kill, "oom.limit_bytes"), Some(limit.cast_signed()));
+        let anon = number(kill, "oom.anon_bytes").expect("anonymous bytes");
+        assert!((limit.cast_signed() / 2..=limit.cast_signed() + (1 << 20)).contains(&anon), "{anon}");
+        let evidence = field(story.one("incident.open"), "incident.evidence").and_then(Value::as_array);
+        let id = field(kill, "event.id").expect("an id");
+        assert!(evidence.is_some_and(|ids| ids.contains(id)), "{evidence:?}");
+    }
+}
+
+#[test]
+fn a_stranger_s_death_is_told_without_a_hook() {
+    if !require_root() {
+        return;
+    }
+    let (daemon, service, _) = without(&["all"]);
+    // A stranger that has executed a program is known by then, however soon it is collected.
+    let mut stranger = Victim::start();
+    let pid = stranger.process.pid();
+    stranger.hit("/segv");
+    stranger.wait();
+    let exit = daemon.wait_for(
+        |event| event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into()),
+        LONG,
+    );
+    assert_eq!((text(&exit, "source"), text(&exit, "process.exit_signal.name")), ("netlink", "SIGSEGV"));
+    assert!(text(&exit, "process.executable").ends_with("/victim"), "{exit:#}");
+    assert_eq!(field(&exit, "service"), None);
+    assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
+}
+
+/// Has a command run with no capability at all, as in a container that has none: its user is root all the same.
+fn without_rights(command: &mut Command) -> &mut Command {
+    let drop_all = || {
+        for bit in 0..64 {
+            // The kernel has fewer of them than there are bits.
+            let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit));
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls only.
+    unsafe { command.pre_exec(drop_all) }
+}
+
+#[test]
+fn without_any_right_its_own_commands_are_still_kept_running() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = Daemon::start_with(&service.config(""), &[], without_rights);
+    let ready = daemon.ready();
+    for hook in Hook::ALL {
+        let said = coverage(&ready, hook.tracepoint());
+        assert_eq!(said["attached"], false);
+        let reason = said["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("CAP_BPF") && reason.contains("CAP_PERFMON"), "{reason}");
+    }
+    assert!(daemon.log().contains("CAP_BPF"), "{}", daemon.log());
+    service.until_healthy(&daemon);
+    daemon.wait_for(|event| service.listens(service.port, event), LONG);
+    for (signal, verdict) in [("/segv", "crashed"), ("/exit?code=3", "exited")] {
+        let mark = daemon.mark();
+        let _ = http::get(service.port, signal);
+        let story = Story::of(&daemon, mark, &service.name);
+        assert_eq!(story.verdict(), verdict);
+        assert!(confidence(&story) < 1.0);
+    }
+}
+
+#[test]
+fn without_any_right_the_end_of_somebody_else_s_child_is_seen() {
+    if !require_root() {
+        return;
+    }
+    let mut victim = Victim::start();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let pidfile = folder.path().join("pid");
+    std::fs::write(&pidfile, victim.process.pid().to_string()).expect("it is written");
+    // Nobody probes it for an hour: it is the process's own end that is seen.
+    let config = format!(
+        "[http]\nlisten = \"\"\n[[service]]\nname = \"victim\"\nmatch = {{ pidfile = {pidfile:?} }}\n\
+         [[service.probe]]\ntcp = \"127.0.0.1:{}\"\ninterval = \"1h\"\n",
+        victim.port
+    );
+    let daemon = Daemon::start_with(&config, &[], without_rights);
+    daemon.ready();
+    let healthy =
+        |event: &Value| is(event, "service.state", "victim") && text(event, "service.state") == "healthy";
+    daemon.wait_for(healthy, LONG);
+    victim.hit("/exit?code=3");
+    let exit = daemon.wait_for(|event| is(event, "process.exit", "victim"), LONG);
+    // Newer kernels have the process connector for everybody.
+    assert!(matches!(text(&exit, "source"), "netlink" | "proc"), "{exit:#}");
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "victim"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "exited");
+    victim.wait();
+}
