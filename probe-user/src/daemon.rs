@@ -49,6 +49,7 @@ pub struct Daemon {
     config: Arc<Config>,
     kernel: Option<Kernel>,
     records: Vec<Record>,
+    sightings: Vec<Sighting>,
     stand_ins: StandIns,
     /// What looks at sockets where no hook tells of them.
     socket_look: Option<SocketLook>,
@@ -112,7 +113,7 @@ impl Daemon {
 
     /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
     pub fn take_records(&mut self) {
-        let mut sightings = Vec::new();
+        let mut sightings = std::mem::take(&mut self.sightings);
         self.stand_ins.drain(&mut sightings);
         // An end is told after what the hooks tell of the same process.
         let (ends, notices): (Vec<_>, Vec<_>) =

@@ -84,13 +84,17 @@ pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
     let reader = ProcReader::new("/")?;
     reader.scan()?;
     let options = Options { without, ..Options::default() };
-    let Sight { mut kernel, coverage, .. } = Sight::open(&options, &reader)
+    let mut sight = Sight::open(&options, &reader)
         .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
-    let hooks: Vec<Check> = coverage.iter().map(checks::hook).collect();
-    let mut host_checks = vec![checks::rights(), checks::types()];
-    host_checks.push(checks::self_test(kernel.as_mut()).await);
-    drop(kernel);
-    host_checks.extend([checks::cgroups(&reader), checks::systemd().await, checks::pressure(&reader)]);
+    let hooks: Vec<Check> = sight.coverage.iter().map(checks::hook).collect();
+    let host_checks = vec![
+        checks::rights(),
+        checks::types(),
+        checks::self_test(&mut sight, &reader).await,
+        checks::cgroups(&reader),
+        checks::systemd().await,
+        checks::pressure(&reader),
+    ];
     let degraded = hooks.iter().chain(&host_checks).any(|check| check.state == State::Degraded);
     let uname = rustix::system::uname();
     Ok(Report {

@@ -206,7 +206,7 @@ impl StandIns {
             let whole = self.hear(out);
             self.read_log(out);
             if whole {
-                self.gone.extend(ready.drain(..));
+                self.gone.append(&mut ready);
             }
             self.tell_deaths(out);
         }

@@ -18,7 +18,7 @@ use std::{cell::Cell, panic, thread};
 
 pub(crate) use deaths::signal;
 pub use judge::{Expected, Measured};
-pub use table::{Report, heading, line};
+pub use table::{Report, SideBySide, heading, line};
 
 /// One fault, and what is right for it.
 #[derive(Clone, Copy, Debug)]

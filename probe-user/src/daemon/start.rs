@@ -23,7 +23,7 @@ use super::{
     pressure::Gauge,
     queues::Queues,
     search::Search,
-    self_test,
+    self_test::{self, Seen},
     sight::Sight,
     sockets::Sockets,
     usage::Sampler,
@@ -116,20 +116,18 @@ impl Daemon {
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let began = Timestamp::now();
         let reader = ProcReader::new("/")?;
-        let Sight { mut kernel, stand_ins, coverage } =
+        let mut sight =
             Sight::open(&kernel_options(&config.kernel, &options), &reader).map_err(RunError::Descriptors)?;
-        if let Some(kernel) = &mut kernel {
+        if let Some(kernel) = &mut sight.kernel {
             kernel.spawn_log();
         }
-        for hook in &coverage {
-            warn_of(hook);
-        }
+        sight.coverage.iter().for_each(warn_of);
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut desk = Desk::new(&config, emitter, coverage.clone(), views);
+        let mut desk = Desk::new(&config, emitter, sight.coverage.clone(), views);
         let start = AgentStart {
             config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
             start: Timestamp::now(),
@@ -140,11 +138,9 @@ impl Daemon {
         let engine = Engine::new(&config.services, options.observe, start.start);
         let at = start.start;
         desk.say(Fact::AgentStart(start), at);
-        let mut records = Vec::new();
-        let self_test = match &mut kernel {
-            Some(kernel) if kernel.has(Hook::Exit) => self_test::run(kernel, &mut records).await,
-            Some(_) | None => Err("the hook that tells of the ends of processes is not attached".to_owned()),
-        };
+        let mut seen = Seen::default();
+        let self_test = self_test::run(&mut sight, &reader, &mut seen).await;
+        let Sight { kernel, stand_ins, coverage } = sight;
 
         let enricher = Enricher::new(reader.clone(), members(&config))?;
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
@@ -184,7 +180,8 @@ impl Daemon {
         let mut daemon = Self {
             config,
             kernel,
-            records,
+            records: seen.records,
+            sightings: seen.sightings,
             socket_look: stand_ins.look_at_sockets().then(|| Look::new(reader.clone(), began)),
             stand_ins,
             early: Default::default(),

@@ -5,10 +5,13 @@ use std::path::Path;
 use super::{Check, State};
 use crate::{
     act::systemd::Systemd,
-    daemon::self_test,
+    daemon::{
+        self_test::{self, Seen},
+        sight::Sight,
+    },
     fact::HookCoverage,
     host::{ProcReader, cgroup::Hierarchy},
-    kernel::{Hook, Kernel, btf::KernelTypes, rights},
+    kernel::{Hook, btf::KernelTypes, rights},
 };
 
 /// The kernel's description of its own types.
@@ -18,12 +21,13 @@ const TYPES: &str = "/sys/kernel/btf/vmlinux";
 const SYSTEMD: &str = "/run/systemd/system";
 
 pub(super) fn hook(hook: &HookCoverage) -> Check {
+    let sees = Hook::at(hook.hook).map_or("", Hook::sees);
     let check = match &hook.missing {
-        None if hook.lacking.is_empty() => Check::full(hook.hook, "attached"),
+        None if hook.lacking.is_empty() => Check::full(hook.hook, sees),
         None => {
-            Check::new(hook.hook, State::Degraded, format!("attached, without {}", hook.lacking.join("; ")))
+            Check::new(hook.hook, State::Degraded, format!("{sees}; without {}", hook.lacking.join("; ")))
         }
-        Some(reason) => Check::new(hook.hook, State::Degraded, format!("not attached: {reason}")),
+        Some(reason) => Check::new(hook.hook, State::Degraded, format!("{sees}: not attached: {reason}")),
     };
     Check { stand_in: hook.stand_in.clone(), ..check }
 }
@@ -48,14 +52,8 @@ pub(super) fn types() -> Check {
     }
 }
 
-pub(super) async fn self_test(kernel: Option<&mut Kernel>) -> Check {
-    let Some(kernel) = kernel.filter(|kernel| kernel.has(Hook::Exit)) else {
-        return Check::absent(
-            "self-test",
-            "not done: the hook that tells of the ends of processes is not attached",
-        );
-    };
-    match self_test::run(kernel, &mut Vec::new()).await {
+pub(super) async fn self_test(sight: &mut Sight, reader: &ProcReader) -> Check {
+    match self_test::run(sight, reader, &mut Seen::default()).await {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
         Err(why) => {
             Check::degraded("self-test", why, "look for what else happens on this host, and try again")

@@ -38,7 +38,7 @@ use crate::{
     clock::Timestamp,
     config::{self, Identity, Limits, Policy, RestartPolicy},
     fact::{
-        EventId, Examination, Holder, OomKill, ProcessKey, RestartMethod, ServiceId, ServiceState,
+        EventId, Examination, Holder, OomKill, ProcessKey, RestartMethod, ServiceId, ServiceState, Source,
         Suspension, UnitState, Verdict,
     },
 };
@@ -103,7 +103,7 @@ pub(super) struct Service {
     /// The ports it is expected to listen on: of its probes and its matcher. Others come and go as it likes.
     ports: BTreeSet<u16>,
     /// A listener it needs is gone since then.
-    lost_listener: Option<(Timestamp, EventId, u16)>,
+    lost_listener: Option<(Timestamp, EventId, u16, Source)>,
     /// OOM kills whose exits are yet to come.
     ooms: VecDeque<(OomKill, EventId)>,
     /// The unit as last read.

@@ -29,11 +29,7 @@ impl Finding {
 /// process can send SIGSEGV, and a process can end itself by any signal.
 pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     let pid = exit.process.key.pid;
-    let sure = match exit.source {
-        Source::Ebpf => 1.0,
-        Source::Netlink => 0.9,
-        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Engine => 0.8,
-    };
+    let sure = sure(exit.source);
     if exit.oom || oom.is_some() {
         return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
     }
@@ -78,6 +74,15 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     }
 }
 
+/// How sure the word of a source is by itself.
+pub const fn sure(source: Source) -> f32 {
+    match source {
+        Source::Ebpf => 1.0,
+        Source::Netlink => 0.9,
+        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Engine => 0.8,
+    }
+}
+
 /// What systemd's word alone says of a unit whose main process is gone, where the kernel's is missing.
 pub fn of_unit(state: &UnitState) -> Finding {
     let (verdict, what) = match state.result.as_str() {
@@ -111,7 +116,8 @@ pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
             format!("its process {name} (pid {pid}) crashed with {status}")
         }
     };
-    Some(Finding::new(Verdict::WorkerDied, 1.0, format!("{how}; its main process lives")))
+    let summary = format!("{how}; its main process lives");
+    Some(Finding::new(Verdict::WorkerDied, sure(exit.source), summary))
 }
 
 fn oom_sentence(who: &str, oom: Option<&OomKill>) -> String {

@@ -42,6 +42,19 @@ impl Hook {
         Self::ALL.into_iter().find(|hook| hook.tracepoint() == tracepoint)
     }
 
+    /// What it sees, for people.
+    pub const fn sees(self) -> &'static str {
+        match self {
+            Self::Exit => "ends of processes, and how they ended",
+            Self::Oom => "OOM kills",
+            Self::Signal => "who sends deadly signals, and who is stopped",
+            Self::Exec => "programs that are executed",
+            Self::Socket => "listeners, connections and their errors",
+            Self::SocketReport => "errors of UDP sockets",
+            Self::Retransmit => "segments sent again",
+        }
+    }
+
     /// Short name, for people.
     pub const fn name(self) -> &'static str {
         match self {

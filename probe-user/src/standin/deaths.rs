@@ -122,8 +122,28 @@ impl Deaths {
         read.unwrap_or_else(|_| {
             // The kernel does not say how many were lost. Main processes have descriptors of their own.
             self.lost += 1;
+            self.look_again();
             false
         })
+    }
+
+    /// Looks again at who descends from the main processes, after events were lost.
+    fn look_again(&mut self) {
+        let reader = &self.reader;
+        let before = self.known.len();
+        self.known.retain(|pid, known| known.pidfd.is_some() || reader.key_of(*pid) == known.key);
+        // These have ended, and nobody has heard how.
+        self.lost += (before - self.known.len()) as u64;
+        let families = self.reader.families();
+        let mains: Vec<u32> =
+            self.known.iter().filter(|(pid, known)| known.main == Some(**pid)).map(|(pid, _)| *pid).collect();
+        for main in mains {
+            for pid in families.of(main).into_iter().skip(1) {
+                if !self.known.contains_key(&pid) {
+                    self.descends(pid, main);
+                }
+            }
+        }
     }
 
     fn descends(&mut self, pid: u32, main: u32) {

@@ -28,6 +28,10 @@ pub struct Expected<'a> {
 pub struct Measured {
     /// The verdicts of the service's incident, in order, each once.
     pub verdicts: Vec<String>,
+    /// How sure the daemon was at first, 0 to 1.
+    pub confidence: Option<f64>,
+    /// How often any service was restarted.
+    pub restarts: usize,
     /// From the fault until the daemon knew, in milliseconds.
     pub detected_ms: Option<f64>,
     /// From the fault until the service was well again, in milliseconds.
@@ -79,6 +83,8 @@ fn measure(events: &[Value], row: &Row, expected: &Expected<'_>) -> Measured {
         if !measured.verdicts.contains(&verdict) {
             measured.verdicts.push(verdict);
         }
+        let confidence = field(incident, "incident.confidence").and_then(Value::as_f64);
+        measured.confidence = measured.confidence.or(confidence);
         let time =
             |step: &str| field(incident, &format!("incident.timing.{step}_ms")).and_then(Value::as_f64);
         measured.detected_ms = measured.detected_ms.or_else(|| time("detected"));
@@ -108,6 +114,7 @@ fn judge_restarts(measured: &mut Measured, events: &[Value], right: &[(&str, usi
             None => requests.push((service, 1)),
         }
     }
+    measured.restarts = requests.iter().map(|(_, count)| count).sum();
     for (service, count) in &requests {
         let most = right.iter().find(|(name, ..)| name == service).map_or(0, |(_, _, most)| *most);
         measured.false_actions += count.saturating_sub(most);

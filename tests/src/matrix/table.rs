@@ -20,7 +20,6 @@ pub fn line(row: &Row, outcome: Option<&Outcome>) -> String {
         Some(Outcome::NotRun) => (&none, "not run"),
         Some(Outcome::Run(measured)) => (measured, if measured.wrong.is_empty() { "yes" } else { "NO" }),
     };
-    let millis = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{time:.1}"));
     format!(
         "{:<4} {:<44} {:<28} {:<28} {:<30} {:>9} {:>9} {:>5}  {ok}",
         row.number,
@@ -32,6 +31,47 @@ pub fn line(row: &Row, outcome: Option<&Outcome>) -> String {
         millis(measured.healthy_ms),
         measured.false_actions,
     )
+}
+
+fn millis(time: Option<f64>) -> String {
+    time.map_or_else(|| "–".to_owned(), |time| format!("{time:.1}"))
+}
+
+/// The same faults with hooks and without, side by side, as a Markdown table.
+#[derive(Clone, Copy, Debug)]
+pub struct SideBySide<'a> {
+    /// With every hook.
+    pub hooks: &'a Report,
+    /// With what stands in for them alone.
+    pub stand_ins: &'a Report,
+}
+
+impl Display for SideBySide<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| # | fault | action | | verdict | sure | restarts | found ms | healed ms | right |")?;
+        writeln!(f, "|---|---|---|---|---|---:|---:|---:|---:|---|")?;
+        for ((row, hooks), (_, stand_ins)) in self.hooks.0.iter().zip(&self.stand_ins.0) {
+            let Row { number, fault, action, .. } = row;
+            let heads = [format!("{number} | {fault} | {action}"), " | | ".to_owned()];
+            for ((head, sight), outcome) in heads.iter().zip(["hooks", "stand-ins"]).zip([hooks, stand_ins]) {
+                let Outcome::Run(measured) = outcome else {
+                    writeln!(f, "| {head} | {sight} | not run | | | | | |")?;
+                    continue;
+                };
+                let sure = measured.confidence.map_or_else(|| "–".to_owned(), |sure| format!("{sure:.2}"));
+                writeln!(
+                    f,
+                    "| {head} | {sight} | {} | {sure} | {} | {} | {} | {} |",
+                    measured.verdicts.join(", "),
+                    measured.restarts,
+                    millis(measured.detected_ms),
+                    millis(measured.healthy_ms),
+                    if measured.wrong.is_empty() { "yes" } else { "NO" }
+                )?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A matrix that was run.

@@ -33,8 +33,10 @@ impl Renderer<'_> {
             Ok(took) => format!("a death is seen within {} µs", took.as_micros()),
             Err(why) => format!("its self-test failed: {why}"),
         };
+        let stood_in = ready.coverage.iter().filter(|hook| hook.stand_in.is_some()).count();
+        let stood_in = if stood_in > 0 { format!(", {stood_in} stood in for") } else { String::new() };
         record.message = format!(
-            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks; {test}",
+            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks{stood_in}; {test}",
             counted(ready.services.into(), "service"),
             ready.restartable
         );

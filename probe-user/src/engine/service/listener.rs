@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Fault, Finding, Service, Step};
 use crate::{
-    engine::{Effect, Outbox, Turn},
+    engine::{Effect, Outbox, Turn, verdict},
     fact::{EventId, Listener, Verdict},
 };
 
@@ -34,7 +34,7 @@ impl Service {
     ) {
         if listener.up {
             self.has_listener(listener.port);
-            if self.lost_listener.is_some_and(|(_, _, port)| port == listener.port) {
+            if self.lost_listener.is_some_and(|(_, _, port, _)| port == listener.port) {
                 self.lost_listener = None;
             }
             if let Some(open) = &mut self.incident {
@@ -52,17 +52,17 @@ impl Service {
         self.listeners.remove(&listener.port);
         let needed = self.ports.contains(&listener.port);
         if needed && self.main.is_some() && self.incident.is_none() && matches!(self.step, Step::Idle) {
-            self.lost_listener = Some((listener.at, event, listener.port));
+            self.lost_listener = Some((listener.at, event, listener.port, listener.source));
             turn.act(Effect::ProbeNow(self.id));
         }
     }
 
     /// A listener it needs has stayed away although its process lives.
     pub(super) fn listener_is_lost<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        let Some((since, event, port)) = self.lost_listener.take() else { return };
+        let Some((since, event, port, source)) = self.lost_listener.take() else { return };
         let finding = Finding {
             verdict: Verdict::NotListening,
-            confidence: 1.0,
+            confidence: verdict::sure(source),
             summary: format!("its process lives, but it closed its listener on port {port}"),
         };
         let fault = Fault { since, detected: since, evidence: vec![event], ..Fault::now(turn.now, finding) };
