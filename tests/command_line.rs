@@ -3,8 +3,7 @@
 use std::{
     fs::{self, Permissions},
     net::TcpListener,
-    os::unix::{fs::PermissionsExt, process::CommandExt},
-    path::PathBuf,
+    os::unix::fs::PermissionsExt,
     process::{Command, Output},
     time::Duration,
 };
@@ -13,7 +12,7 @@ use hostprobe_tests::{
     bench::{Bench, NOBODY},
     daemon::{Daemon, event_action},
     http::{self, free_port},
-    parts::{built, require_root},
+    parts::require_root,
     process::with_argument,
     schema,
     story::{Story, is, text},

@@ -17,9 +17,15 @@ fn town(declared: bool) -> Lab {
     if declared {
         app.depends_on = vec![CACHE];
     }
-    let mut lab = Lab::of(false, &[app, cache]);
-    if !declared {
-        lab.see(Observation::Connected { client: APP, server: CACHE });
+    let lab = Lab::of(false, &[app, cache]);
+    let learned = Observation::Connected { client: APP, server: CACHE };
+    settled(lab, (!declared).then_some(learned))
+}
+
+/// Both services well for a minute, after one more observation.
+fn settled(mut lab: Lab, first: Option<Observation>) -> Lab {
+    if let Some(first) = first {
+        lab.see(first);
     }
     for (service, pid) in [(APP, 100), (CACHE, 200)] {
         lab.see(Observation::Running(service, process(pid)));
@@ -324,4 +330,35 @@ fn of_two_that_need_each_other_the_second_is_restarted_if_the_first_was_in_vain(
         lab.answer_of(CACHE, failing());
     }
     assert_eq!(requests(&lab), [APP, CACHE], "the first was restarted, and the second still fails");
+}
+
+/// An application and a cache whose connections nobody can see.
+fn dark_town() -> Lab {
+    let both = ["app", "cache"].map(|name| service(name, exec_identity(), vec![http_probe()], policy()));
+    settled(Lab::of(false, &both), Some(Observation::ConnectionsUnseen))
+}
+
+#[test]
+fn where_connections_are_not_seen_another_s_failure_is_waited_for_but_not_for_ever() {
+    let mut lab = dark_town();
+    cache_dies(&mut lab, 200);
+    app_fails(&mut lab, 6);
+    let app = incident_of(&lab, APP).unwrap();
+    assert_eq!((app.verdict, app.cause), (Verdict::DependencyDown, CACHE));
+    assert!(app.confidence < 0.6 && app.summary.contains("may depend"), "{app:?}");
+    assert_eq!(requests(&lab), [CACHE]);
+    // The cache does not come back, and the application still fails: it may be its own fault after all.
+    lab.wait(Duration::from_secs(61));
+    app_fails(&mut lab, 1);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealthy);
+    assert!(requests(&lab).contains(&APP));
+}
+
+#[test]
+fn where_connections_are_not_seen_a_death_is_still_its_own() {
+    let mut lab = dark_town();
+    cache_dies(&mut lab, 200);
+    lab.die(100, ExitStatus::Code(1), None);
+    assert_eq!(requests(&lab), [CACHE, APP]);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Exited);
 }
