@@ -155,6 +155,14 @@ fn without_any_right_its_own_commands_are_still_kept_running() {
         assert_eq!(story.verdict(), verdict);
         assert!(confidence(&story) < 1.0);
     }
+    // The kernel's log is not for everybody; its counters are.
+    let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
+    cgroup.add(service.pid(&daemon)).expect("it is moved");
+    let mark = daemon.mark();
+    let _ = http::get(service.port, "/alloc?mb=100");
+    let story = Story::of(&daemon, mark, &service.name);
+    assert_eq!(story.verdict(), "oom_killed");
+    assert_eq!(story.all("process.oom_kill").len(), 0, "nobody has told of the choice itself");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct OomCounts {
 struct Count {
     file: PathBuf,
     kills: u64,
+    /// Those of the whole host.
+    of_host: u64,
 }
 
 impl OomCounts {
@@ -27,7 +29,9 @@ impl OomCounts {
 
     /// Notes where the counter of a living process is, and how it stands.
     pub fn note(&mut self, pid: u32) {
-        let found = self.reader.oom_counter(pid).and_then(|file| Some(Count { kills: kills(&file)?, file }));
+        let of_host = kills(&self.reader.vmstat()).unwrap_or_default();
+        let found = self.reader.oom_counter(pid);
+        let found = found.and_then(|file| Some(Count { kills: kills(&file)?, file, of_host }));
         // A process that is gone or dying shows no cgroup: what was known of it still holds.
         if let Some(count) = found {
             self.counts.insert(pid, count);
@@ -39,9 +43,14 @@ impl OomCounts {
         self.counts.remove(&pid);
     }
 
-    /// Whether somebody in a process's cgroup was killed since it was last noted.
+    /// Whether somebody in a process's cgroup was killed since it was last noted; where it is not known to be in that
+    /// cgroup still, whether anybody was.
     pub fn has_risen(&self, pid: u32) -> bool {
-        self.counts.get(&pid).is_some_and(|count| kills(&count.file).is_some_and(|now| now > count.kills))
+        let Some(count) = self.counts.get(&pid) else { return false };
+        let above = |file: &PathBuf, before: u64| kills(file).is_some_and(|now| now > before);
+        above(&count.file, count.kills)
+            || self.reader.oom_counter(pid).as_ref() != Some(&count.file)
+                && above(&self.reader.vmstat(), count.of_host)
     }
 }
 
@@ -94,5 +103,21 @@ mod tests {
             counts.forget(7);
             assert!(counts.counts.is_empty());
         }
+    }
+
+    #[test]
+    fn a_kill_elsewhere_counts_only_for_one_that_has_moved() {
+        let host = FakeHost::v2();
+        for group in ["a", "b"] {
+            host.write(&format!("sys/fs/cgroup/{group}/memory.events"), b"oom_kill 0\n");
+        }
+        host.write("proc/vmstat", b"oom_kill 5\n");
+        host.cgroup_file(7, "0::/a\n");
+        let mut counts = OomCounts::new(host.reader());
+        counts.note(7);
+        host.write("proc/vmstat", b"oom_kill 6\n");
+        assert!(!counts.has_risen(7), "its own cgroup has none");
+        host.cgroup_file(7, "0::/b\n");
+        assert!(counts.has_risen(7), "how the other cgroup stood is not known");
     }
 }
