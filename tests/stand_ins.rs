@@ -154,6 +154,8 @@ fn without_any_right_its_own_commands_are_still_kept_running() {
         let story = Story::of(&daemon, mark, &service.name);
         assert_eq!(story.verdict(), verdict);
         assert!(confidence(&story) < 1.0);
+        // Its new pid is known when its listener is seen.
+        daemon.wait_for_after(mark, |event| service.listens(service.port, event), LONG);
     }
     // The kernel's log is not for everybody; its counters are.
     let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
