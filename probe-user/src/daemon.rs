@@ -7,6 +7,7 @@ mod holders;
 mod lookout;
 mod looks;
 mod pressure;
+pub mod privileges;
 mod queues;
 mod search;
 pub mod self_test;
