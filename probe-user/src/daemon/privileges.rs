@@ -187,7 +187,8 @@ fn others_with_more(tasks: &Path) -> io::Result<Vec<String>> {
     for task in fs::read_dir(tasks)? {
         // A thread that has ended meanwhile has no rights.
         let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
-        let line = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+        let line =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
         let permitted = u64::from_str_radix(line("CapPrm:"), 16).unwrap_or(u64::MAX);
         if permitted & !own.bits() != 0 {
             others.push(format!("{} ({})", line("Name:"), line("Pid:")));

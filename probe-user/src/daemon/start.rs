@@ -21,6 +21,7 @@ use super::{
     hands::{Hands, Outcome, units},
     holders::Holders,
     looks::Looks,
+    notify::Notifier,
     pressure::Gauge,
     privileges,
     queues::Queues,
@@ -60,7 +61,7 @@ const UNITS: Duration = Duration::from_secs(5);
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
 /// How the daemon runs, beside its configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RunOptions {
     /// The file the configuration came from.
     pub config_file: Option<PathBuf>,
@@ -70,6 +71,8 @@ pub struct RunOptions {
     pub kernel_log: bool,
     /// Hooks to do without, as on a kernel that lacks them.
     pub without: Vec<Hook>,
+    /// Who is told that it is ready, how it is, and that it ends.
+    pub notifier: Notifier,
 }
 
 /// Why the daemon cannot run.
@@ -202,6 +205,7 @@ impl Daemon {
             began,
             stopping: false,
             config_file: options.config_file,
+            notifier: options.notifier,
         };
         let mut inbox = Inbox {
             units: units_inbox,
@@ -229,6 +233,9 @@ impl Daemon {
             restartable: restartable as u32,
         };
         daemon.desk.say(Fact::AgentReady(ready), Timestamp::now());
+        daemon.carry_out();
+        daemon.notifier.status(|| daemon.desk.in_a_line());
+        daemon.notifier.ready();
         Ok((daemon, inbox))
     }
 
