@@ -8,6 +8,7 @@ pub mod deaths;
 pub mod demo;
 pub mod gate;
 pub mod http;
+pub mod installed;
 pub mod lab;
 pub mod matrix;
 pub mod memcg;
