@@ -15,6 +15,7 @@ pub mod memcg;
 pub mod network;
 pub mod parts;
 pub mod process;
+pub mod rights;
 pub mod schema;
 pub mod story;
 pub mod supervised;
