@@ -5,10 +5,11 @@ use std::fs;
 
 use hostprobe_tests::{
     daemon::{event_action, field},
-    http::free_port,
-    installed::{Installed, POLKIT_RULE, UNIT},
+    http::{free_port, get},
+    installed::{Installed, PATIENCE, POLKIT_RULE, UNIT, shipped},
+    memcg::MemoryCgroup,
     parts::require,
-    process::{kill, until},
+    process::{kill, until, with_argument},
     rights::of_all_threads,
     story::{is, text},
     systemd::SystemdLab,
@@ -113,7 +114,20 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
     });
     assert_eq!((text(&stranger, "process.name"), text(&stranger, "source")), ("sh", "ebpf"));
 
-    let status = until("a status", hostprobe_tests::installed::PATIENCE, || {
+    // Why the OOM killer ran is told by the kernel's symbols, which the unit itself may not see.
+    let hog_port = free_port();
+    systemd
+        .write_unit("hog.service", &format!("[Service]\nExecStart=/usr/local/bin/victim --port {hog_port}\n"))
+        .expect("the unit is written");
+    systemd.systemctl(&["start", "hog.service"]).expect("it starts");
+    until("its listener", PATIENCE, || get(hog_port, "/health").ok());
+    let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
+    cgroup.add(systemd.host_main_pid("hog.service").expect("it runs")).expect("it is moved");
+    let _ = get(hog_port, "/alloc?mb=100");
+    let kill = installed.wait_for_after(mark, "OOM kill", action("process.oom_kill"));
+    assert_eq!((text(&kill, "process.name"), text(&kill, "oom.scope")), ("victim", "memcg"));
+
+    let status = until("a status", PATIENCE, || {
         Some(systemd.show(UNIT, "StatusText").ok()?).filter(|status| status.starts_with("1 of 1"))
     });
     assert_eq!(status, "1 of 1 services healthy, 7 of 7 hooks attached");
@@ -122,9 +136,7 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
 
     systemd.systemctl(&["reload", UNIT]).expect("it reloads");
     installed.wait_for_after(mark, "agent.reload", action("agent.reload"));
-    until("running again", hostprobe_tests::installed::PATIENCE, || {
-        (systemd.show(UNIT, "SubState").ok()? == "running").then_some(())
-    });
+    until("running again", PATIENCE, || (systemd.show(UNIT, "SubState").ok()? == "running").then_some(()));
     systemd.systemctl(&["stop", UNIT]).expect("it stops");
     installed.wait_for_after(mark, "agent.stop", action("agent.stop"));
     assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
@@ -141,9 +153,7 @@ fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
     let heard = || systemd.show(UNIT, "WatchdogTimestampMonotonic").expect("a time");
     let mut last = heard();
     for _ in 0..3 {
-        last = until("a sign of life", hostprobe_tests::installed::PATIENCE, || {
-            Some(heard()).filter(|now| *now != last)
-        });
+        last = until("a sign of life", PATIENCE, || Some(heard()).filter(|now| *now != last));
     }
     assert_eq!(systemd.show(UNIT, "NRestarts").expect("a number"), "0");
 
@@ -193,15 +203,12 @@ fn with_the_drop_in_for_commands_a_service_runs_as_if_started_by_hand_and_ends_w
     let installed = Installed::new(systemd, &services).expect("hostprobe is installed");
     let systemd = &installed.systemd;
     installed
-        .drop_in(
-            "exec.conf",
-            &fs::read_to_string(hostprobe_tests::installed::shipped("exec.conf")).expect("a file"),
-        )
+        .drop_in("exec.conf", &fs::read_to_string(shipped("exec.conf")).expect("a file"))
         .expect("a drop-in");
     systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
     installed.wait_for_after(0, "healthy service", becomes("web", "healthy"));
 
-    let served = hostprobe_tests::process::with_argument(&port.to_string());
+    let served = with_argument(&port.to_string());
     let [main] = served[..] else { panic!("one process, not {served:?}") };
     let of = |pid: u32| of_all_threads(pid).remove(0).1;
     let everything = of(systemd.init_pid()).bounding;
@@ -214,6 +221,6 @@ fn with_the_drop_in_for_commands_a_service_runs_as_if_started_by_hand_and_ends_w
     let over = kill_and_heal(&installed, "web", || main);
     println!("{}", text(&over, "message"));
     systemd.systemctl(&["stop", UNIT]).expect("it stops");
-    assert_eq!(hostprobe_tests::process::with_argument(&port.to_string()), [0_u32; 0]);
+    assert_eq!(with_argument(&port.to_string()), [0_u32; 0]);
     assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
 }
