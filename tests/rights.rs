@@ -9,11 +9,13 @@ use std::{
 
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
+    memcg::MemoryCgroup,
     parts::{require, require_root},
     process::until,
     rights::{Rights, UNPRIVILEGED, of_all_threads},
     story::{number, text},
     supervised::Supervised,
+    victim::Victim,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -53,6 +55,17 @@ fn stranger() -> Child {
     command.uid(STRANGER).gid(STRANGER).spawn().expect("a shell starts")
 }
 
+/// Lets it end; its pid.
+fn end(mut stranger: Child) -> u32 {
+    drop(stranger.stdin.take());
+    stranger.wait().expect("it ends");
+    stranger.id()
+}
+
+fn is_exit_of(event: &Value, pid: u32) -> bool {
+    event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into())
+}
+
 #[test]
 fn a_daemon_that_only_watches_can_never_get_a_right_back() {
     if !require_root() {
@@ -88,6 +101,29 @@ fn a_supervised_service_has_all_the_rights_that_its_daemon_was_started_with() {
     assert!(daemon.log().contains("NOTIFY_SOCKET=/nonexistent/notify"), "{}", daemon.log());
 }
 
+#[test]
+fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
+    if !require_root() {
+        return;
+    }
+    let daemon = Daemon::start("[http]\nlisten = \"\"\n", &["--without-hook", "all"]);
+    daemon.ready();
+    all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
+    let died = end(stranger());
+    let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
+    assert_eq!((text(&died, "source"), text(&died, "process.exit_signal.name")), ("netlink", "SIGSEGV"));
+
+    let victim = Victim::start();
+    let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
+    cgroup.add(victim.process.pid()).expect("it is moved");
+    victim.hit("/alloc?mb=100");
+    let killed = |event: &Value| {
+        event_action(event) == "process.oom_kill"
+            && number(event, "process.pid") == Some(victim.process.pid().into())
+    };
+    assert_eq!(text(&daemon.wait_for(killed, LONG), "source"), "kmsg");
+}
+
 /// A daemon of another user with the capabilities that are documented for it, in a folder of its own.
 fn unprivileged(services: &str) -> (Daemon, TempDir) {
     let folder = TempDir::new().expect("a temporary folder");
@@ -119,7 +155,7 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     if !require_root() || !require("util-linux", "/usr/bin/setpriv") {
         return;
     }
-    let mut stranger = stranger();
+    let stranger = stranger();
     let stranger_exe = fs::read_link(format!("/proc/{}/exe", stranger.id())).expect("a link");
     let (daemon, _folder) = unprivileged("[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
     let ready = daemon.ready();
@@ -130,13 +166,8 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     let rights = all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
     assert!(rights.no_new_privileges);
 
-    let pid = stranger.id();
-    drop(stranger.stdin.take());
-    stranger.wait().expect("it ends");
-    let died = |event: &Value| {
-        event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into())
-    };
-    let died = daemon.wait_for(died, LONG);
+    let died = end(stranger);
+    let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
     assert_eq!(text(&died, "process.exit_signal.name"), "SIGSEGV");
     assert_eq!(text(&died, "process.name"), "sh");
     assert_eq!(text(&died, "process.executable"), stranger_exe.display().to_string());
