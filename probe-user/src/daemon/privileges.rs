@@ -22,7 +22,7 @@ use rustix::{
     io::Errno,
     thread::{
         CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
-        capability_is_in_bounding_set, configure_capability_in_ambient_set,
+        capability_is_in_bounding_set, configure_capability_in_ambient_set, no_new_privs,
         remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
     },
 };
@@ -45,6 +45,12 @@ const ATTACHING: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::SYSLOG)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::SYS_ADMIN);
+
+/// What is not seen without a right.
+const LOST: [(CapabilitySet, &str); 2] = [
+    (CapabilitySet::SYS_PTRACE, "the executables, listeners and namespaces of other users' processes"),
+    (CapabilitySet::DAC_READ_SEARCH, "the listeners, connections and open files of other users' processes"),
+];
 
 /// The rights could not be given up.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +99,7 @@ impl Plan {
 /// Where that fails it is logged, and the daemon goes on: it watches with more rights than it needs.
 pub(super) fn give_up(config: &Config, kernel: Option<&Kernel>) {
     let plan = Plan::of(config);
+    warn_of_what_is_missing(plan.starts_programs);
     let plan = kernel.map_or(Ok(plan), |kernel| plan.and_maps_of(kernel));
     match plan.and_then(narrow) {
         Ok(kept) => tracing::info!("of its capabilities hostprobe keeps {}", names(kept)),
@@ -102,6 +109,20 @@ pub(super) fn give_up(config: &Config, kernel: Option<&Kernel>) {
         Ok(others) if others.is_empty() => {}
         Ok(others) => tracing::error!("threads have kept rights: {}", others.join(", ")),
         Err(error) => tracing::warn!(%error, "whether all threads gave up their rights cannot be read"),
+    }
+}
+
+/// Says what the process was started without.
+fn warn_of_what_is_missing(starts_programs: bool) {
+    let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
+    for (capability, lost) in LOST.iter().filter(|(capability, _)| !own.contains(*capability)) {
+        tracing::warn!("without {}, {lost} are not seen", names(*capability));
+    }
+    if starts_programs && no_new_privs().unwrap_or(false) {
+        tracing::warn!(
+            "what hostprobe starts has no more rights than it has, and setuid programs do not work: no_new_privs is \
+             set; under systemd, exec.conf is for that"
+        );
     }
 }
 

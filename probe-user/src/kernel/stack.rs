@@ -169,4 +169,23 @@ garbage
         assert!(Symbols::read(Path::new("/nonexistent")).unavailable().unwrap().contains("/nonexistent"));
         assert!(Symbols::read(Path::new("/dev/null")).unavailable().unwrap().contains("kptr_restrict"));
     }
+
+    #[test]
+    fn a_copy_tells_the_same_and_is_used_where_the_kernel_hides_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (table, copy) = (folder.path().join("kallsyms"), folder.path().join("copy"));
+        std::fs::write(&table, TABLE).unwrap();
+        let symbols = Symbols::read(&table);
+        // What lies at the place is replaced, not written to.
+        std::os::unix::fs::symlink(&table, &copy).unwrap();
+        symbols.write_to(&copy).unwrap();
+        assert_eq!(std::fs::read_to_string(&table).unwrap(), TABLE);
+        let hidden = || Symbols::read(Path::new("/dev/null"));
+        let copied = hidden().or_of(&copy);
+        assert_eq!(copied.ranges, symbols.ranges);
+        assert_eq!(copied.unavailable(), None);
+
+        assert!(hidden().or_of(Path::new("/nonexistent")).unavailable().unwrap().contains("kptr_restrict"));
+        assert!(hidden().write_to(&copy).unwrap_err().to_string().contains("kptr_restrict"));
+    }
 }
