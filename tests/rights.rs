@@ -124,8 +124,8 @@ fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
     assert_eq!(text(&daemon.wait_for(killed, LONG), "source"), "kmsg");
 }
 
-/// A daemon of another user with the capabilities that are documented for it, in a folder of its own.
-fn unprivileged(services: &str) -> (Daemon, TempDir) {
+/// A daemon of another user with these capabilities, in a folder of its own.
+fn unprivileged(capabilities: &[&str], services: &str) -> (Daemon, TempDir) {
     let folder = TempDir::new().expect("a temporary folder");
     chown(folder.path(), Some(HOSTPROBE), Some(HOSTPROBE)).expect("a folder of its own");
     let within = |name: &str| folder.path().join(name).display().to_string();
@@ -135,7 +135,9 @@ fn unprivileged(services: &str) -> (Daemon, TempDir) {
         within("snapshots"),
     );
     let daemon = Daemon::start_with(&config, &[], |command| {
-        let added: Vec<String> = UNPRIVILEGED.iter().map(|name| format!("+{name}")).collect();
+        let config = command.get_args().skip_while(|word| *word != "--config").nth(1).expect("a file");
+        chown(config, Some(HOSTPROBE), Some(HOSTPROBE)).expect("a file of its own");
+        let added: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
         let mut lowered = Command::new("/usr/bin/setpriv");
         lowered
             .args([&format!("--reuid={HOSTPROBE}"), &format!("--regid={HOSTPROBE}"), "--clear-groups"])
@@ -157,7 +159,7 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     }
     let stranger = stranger();
     let stranger_exe = fs::read_link(format!("/proc/{}/exe", stranger.id())).expect("a link");
-    let (daemon, _folder) = unprivileged("[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
+    let (daemon, _folder) = unprivileged(&UNPRIVILEGED, "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
     let ready = daemon.ready();
     let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
     assert_eq!(coverage.len(), 7);
@@ -172,4 +174,24 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     assert_eq!(text(&died, "process.name"), "sh");
     assert_eq!(text(&died, "process.executable"), stranger_exe.display().to_string());
     assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ a-stranger");
+}
+
+#[test]
+fn without_a_right_less_is_seen_and_that_is_said() {
+    if !require_root() || !require("util-linux", "/usr/bin/setpriv") {
+        return;
+    }
+    let stranger = stranger();
+    let (daemon, _folder) =
+        unprivileged(&["bpf", "perfmon"], "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
+    daemon.ready();
+    all_threads_have(&daemon, 0);
+    let died = end(stranger);
+    let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
+    assert_eq!((text(&died, "process.exit_signal.name"), text(&died, "process.name")), ("SIGSEGV", "sh"));
+    assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ a-stranger");
+    assert_eq!(field(&died, "process.executable"), None);
+    for missing in ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
+        assert!(daemon.log().contains(&format!("without {missing}, the ")), "{}", daemon.log());
+    }
 }

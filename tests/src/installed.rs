@@ -46,7 +46,7 @@ impl Installed {
             fs::copy(shipped(from), &to).with_context(|| format!("writing {}", to.display()))
         };
         systemd.install(&built("hostprobe"))?;
-        put("hostprobe.sysusers", "/usr/lib/sysusers.d/hostprobe.conf")?;
+        put("hostprobe.sysusers", "/etc/sysusers.d/hostprobe.conf")?;
         put("hostprobe.rules", POLKIT_RULE)?;
         put("hostprobe.service", "/etc/systemd/system/hostprobe.service")?;
         let file = systemd.path("/etc/hostprobe/hostprobe.toml");
