@@ -165,7 +165,7 @@ fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
 }
 
 #[test]
-fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do() {
+fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do_and_root_needs_none() {
     let Some(installed) = with_a_unit() else { return };
     fs::remove_file(installed.systemd.path(POLKIT_RULE)).expect("the rule was there");
     installed
@@ -180,6 +180,24 @@ fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do() {
     println!("{message}");
     assert!(message.contains("polkit"), "{message}");
     assert_eq!(installed.systemd.show("api.service", "ActiveState").expect("a state"), "failed");
+
+    installed.drop_in("root.conf", "[Service]\nUser=root\n").expect("a drop-in");
+    installed.systemd.systemctl(&["start", "api.service"]).expect("it starts");
+    let mark = installed.mark();
+    installed
+        .systemd
+        .systemctl(&["restart", UNIT])
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(mark, "agent.ready", action("agent.ready"));
+    println!(
+        "systemd-analyze security with User=root: {}",
+        installed.exposure().expect("systemd-analyze says so")
+    );
+    installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
+    let mark = installed.mark();
+    kill(installed.systemd.host_main_pid("api.service").expect("it runs"));
+    installed.wait_for_after(mark, "restart", |event| is(event, "restart.done", "api"));
+    installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
 }
 
 #[test]

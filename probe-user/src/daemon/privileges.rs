@@ -4,6 +4,10 @@
 //! (`capabilities(7)`). So [`narrow`] is called while the daemon has a single thread; all later ones are started by
 //! it, and have no more than it has.
 //!
+//! What takes a right once is opened before: the eBPF programs (`CAP_BPF`, `CAP_PERFMON`), the kernel's symbols and log
+//! (`CAP_SYSLOG`), its process connector (`CAP_NET_ADMIN`), a port below 1024 (`CAP_NET_BIND_SERVICE`). All of it goes on
+//! working without the right.
+//!
 //! | kept | what for |
 //! |---|---|
 //! | `CAP_SYS_PTRACE` | executable, descriptors, namespaces and system calls of other users' processes in `/proc` |
@@ -14,12 +18,14 @@
 //! Programs that hostprobe starts, the commands under `exec` and those that restart a service, are somebody else's, and
 //! may need any right. Where there are none, the process can never get a right back: `no_new_privs` is set and the
 //! bounding set is emptied. Where there are some, neither is touched: what root executes has all rights again, what is
-//! setuid works, and what was put into the ambient set for their sake stays there.
+//! setuid works, and what was put into the ambient set for their sake stays there. Root's permitted set stays as well, so
+//! that those programs can dump core: there the daemon does not use its rights, but could take them up again.
 
 use std::{fs, io, path::Path};
 
 use rustix::{
     io::Errno,
+    process::geteuid,
     thread::{
         CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
         capability_is_in_bounding_set, configure_capability_in_ambient_set, no_new_privs,
@@ -144,16 +150,16 @@ pub fn narrow(plan: Plan) -> Result<CapabilitySet, PrivilegeError> {
             }
         }
     }
-    let kept = own.permitted & plan.keep;
-    set(CapabilitySets {
-        effective: own.effective & kept,
-        permitted: kept | given,
-        inheritable: own.inheritable & given,
-    })?;
+    let kept = own.effective & plan.keep;
+    // A program that gains permitted capabilities, as any does that root executes, cannot dump core any more
+    // (`commit_creds` in the kernel). It gains none that root had already.
+    let lent = if plan.starts_programs && geteuid().is_root() { own.permitted } else { given };
+    let inheritable = own.inheritable & given;
+    set(CapabilitySets { effective: kept, permitted: kept | lent, inheritable })?;
     if !plan.starts_programs {
         set_no_new_privs(true).map_err(|source| PrivilegeError { call: "PR_SET_NO_NEW_PRIVS", source })?;
     }
-    Ok(own.effective & kept)
+    Ok(kept)
 }
 
 /// Who may not, does not need to: a thread with `no_new_privs` gets nothing out of this set.
@@ -203,15 +209,15 @@ pub fn names(set: CapabilitySet) -> String {
 
 /// The threads in a `task` folder that may do something that the calling thread may not: their names and ids.
 fn others_with_more(tasks: &Path) -> io::Result<Vec<String>> {
-    let own = capabilities(None)?.permitted;
+    let own = capabilities(None)?.effective;
     let mut others = Vec::new();
     for task in fs::read_dir(tasks)? {
         // A thread that has ended meanwhile has no rights.
         let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
         let line =
             |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
-        let permitted = u64::from_str_radix(line("CapPrm:"), 16).unwrap_or(u64::MAX);
-        if permitted & !own.bits() != 0 {
+        let effective = u64::from_str_radix(line("CapEff:"), 16).unwrap_or(u64::MAX);
+        if effective & !own.bits() != 0 {
             others.push(format!("{} ({})", line("Name:"), line("Pid:")));
         }
     }
