@@ -165,6 +165,24 @@ fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
 }
 
 #[test]
+fn without_any_hook_a_unit_is_restarted_under_the_shipped_unit_as_well() {
+    let Some(installed) = with_a_unit() else { return };
+    let start = "[Service]\nExecStart=\nExecStart=/usr/local/bin/hostprobe run --without-hook all\n";
+    installed.drop_in("hooks.conf", start).expect("a drop-in");
+    let systemd = &installed.systemd;
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    let ready = installed.wait_for_after(0, "agent.ready", action("agent.ready"));
+    let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
+    assert!(coverage.iter().all(|hook| hook["attached"] == false), "{ready:#}");
+    for hook in coverage {
+        println!("{}: {}", hook["hook"], hook["stand_in"]);
+    }
+    let over = kill_and_heal(&installed, "api", || systemd.host_main_pid("api.service").expect("it runs"));
+    println!("{}", text(&over, "message"));
+    assert_eq!(text(&over, "incident.verdict"), "killed");
+}
+
+#[test]
 fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do_and_root_needs_none() {
     let Some(installed) = with_a_unit() else { return };
     fs::remove_file(installed.systemd.path(POLKIT_RULE)).expect("the rule was there");
