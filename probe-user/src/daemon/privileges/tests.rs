@@ -141,6 +141,42 @@ fn the_kernel_is_heard_and_told_after_the_rights_are_given_up() {
 }
 
 #[test]
+fn a_kernel_that_refuses_a_look_at_a_map_leaves_the_right_to_it() {
+    if !is_root() {
+        return;
+    }
+    apart(|| {
+        let kernel = Kernel::load(&Options { prober: 0, ..Options::default() }).unwrap();
+        let before = capabilities(None).unwrap();
+        refuse_bpf();
+        let plan = Plan { keep: LOOKING, starts_programs: false }.and_maps_of(&kernel).unwrap();
+        assert_eq!(plan.keep, LOOKING | CapabilitySet::BPF);
+        assert_eq!(capabilities(None).unwrap(), before, "what was tried is taken back");
+        assert_eq!(narrow(plan).unwrap(), LOOKING | CapabilitySet::BPF);
+    });
+}
+
+/// Has the kernel answer this thread's bpf(2) as Linux before 5.19 answers one without `CAP_BPF`.
+fn refuse_bpf() {
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    let (equal, answer) = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
+    let refused = libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned();
+    // SAFETY: these only put a filter's words together; it looks at the number of the call, its first field.
+    let mut filter = unsafe {
+        [
+            libc::BPF_STMT(load as u16, 0),
+            libc::BPF_JUMP(equal as u16, libc::SYS_bpf as u32, 0, 1),
+            libc::BPF_STMT(answer as u16, refused),
+            libc::BPF_STMT(answer as u16, libc::SECCOMP_RET_ALLOW),
+        ]
+    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the filter is as long as is said, and is copied by the call. It is for this thread alone.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    called(set.into()).unwrap();
+}
+
+#[test]
 fn each_right_that_is_kept_is_needed() {
     if !is_root() {
         return;
