@@ -108,10 +108,11 @@ fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
     if !require_root() {
         return;
     }
+    let stranger = stranger();
     let daemon = Daemon::start("[http]\nlisten = \"\"\n", &["--without-hook", "all"]);
     daemon.ready();
     all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
-    let died = end(stranger());
+    let died = end(stranger);
     let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
     assert_eq!((text(&died, "source"), text(&died, "process.exit_signal.name")), ("netlink", "SIGSEGV"));
 
