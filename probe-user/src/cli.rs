@@ -10,7 +10,12 @@ mod status;
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{config::Config, daemon::self_test, emit, host, kernel::Hook};
+use hostprobe::{
+    config::Config,
+    daemon::self_test,
+    emit, host,
+    kernel::{self, Hook},
+};
 
 /// Where the configuration is looked for when none is named.
 const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
@@ -54,6 +59,12 @@ enum Command {
     Discover,
     /// Print the JSON Schema of the event stream
     Schema,
+    /// Copy what is needed of the kernel's symbols, for a daemon that may not see them
+    #[command(hide = true)]
+    KernelSymbols {
+        /// The copy
+        file: PathBuf,
+    },
     /// The child of the self-test at the daemon's start
     #[command(name = self_test::SUBCOMMAND, hide = true)]
     SelfTestChild,
@@ -71,6 +82,7 @@ pub fn run() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),
         Command::Schema => print(&format!("{:#}\n", emit::schema())),
+        Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => ExitCode::from(self_test::EXIT_CODE),
     }
 }
@@ -86,6 +98,17 @@ fn check(file: &std::path::Path) -> ExitCode {
         Err(errors) => {
             eprintln!("{errors}");
             ExitCode::from(BAD_CONFIG)
+        }
+    }
+}
+
+fn kernel_symbols(file: &std::path::Path) -> ExitCode {
+    let table = std::path::Path::new("/proc/kallsyms");
+    match kernel::stack::Symbols::read(table).write_to(file) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hostprobe: the kernel's symbols cannot be copied to {}: {error}", file.display());
+            ExitCode::from(NOT_POSSIBLE)
         }
     }
 }

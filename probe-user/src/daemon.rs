@@ -6,7 +6,9 @@ mod hands;
 mod holders;
 mod lookout;
 mod looks;
+pub mod notify;
 mod pressure;
+pub mod privileges;
 mod queues;
 mod search;
 pub mod self_test;
@@ -19,6 +21,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use desk::Desk;
 use hands::{Hands, Outcome};
+use notify::Notifier;
 use search::Search;
 use sockets::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
@@ -65,6 +68,7 @@ pub struct Daemon {
     began: Timestamp,
     stopping: bool,
     config_file: Option<PathBuf>,
+    notifier: Notifier,
 }
 
 impl Daemon {
@@ -109,6 +113,11 @@ impl Daemon {
             self.hands.carry_out(effect, &self.config, &self.enricher);
         }
         self.desk.publish_changes(&self.engine, &self.config);
+    }
+
+    /// Tells the service manager that the loop goes round.
+    pub fn alive(&mut self) {
+        self.notifier.alive(Timestamp::now());
     }
 
     /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
@@ -387,6 +396,7 @@ impl Daemon {
             self.observe(Observation::Pressure(pressure));
         }
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
+        self.notifier.status(|| self.desk.in_a_line());
     }
 
     /// Tells what the kernel had to throw away since the last time.
@@ -405,6 +415,7 @@ impl Daemon {
     /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the
     /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
     pub fn reload(&mut self) {
+        self.notifier.reloading();
         self.desk.reopen();
         let refused = match self.config_file.as_deref().map(Config::load) {
             None => "there is no configuration file to read".to_owned(),
@@ -413,6 +424,7 @@ impl Daemon {
         };
         tracing::warn!("the running configuration stays: {refused}");
         self.desk.say(Fact::AgentReload(Some(refused)), Timestamp::now());
+        self.notifier.ready();
     }
 
     fn observe(&mut self, observation: Observation) {
@@ -487,6 +499,7 @@ impl Daemon {
     ///
     /// What ends now ends because the daemon does: it is told, and nothing is concluded from it.
     pub async fn stop(mut self, why: String) {
+        self.notifier.stopping();
         self.stopping = true;
         self.hands.stop().await;
         self.take_records();

@@ -109,6 +109,11 @@ impl Kernel {
         self.rings.readable().await
     }
 
+    /// Whether the kernel refuses the calling thread the use of the maps for want of a right.
+    pub fn maps_are_refused(&self) -> bool {
+        self.watched.is_refused()
+    }
+
     /// Appends everything the kernel has written to `out`, ordered by time.
     ///
     /// Never waits. Call it when [`readable`](Self::readable) returns and also about every second: records that are

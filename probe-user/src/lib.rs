@@ -38,6 +38,7 @@ pub async fn run(
     tokio::pin!(shutdown);
     let why = loop {
         daemon.carry_out();
+        daemon.alive();
         let due = daemon.due();
         tokio::select! {
             biased;

@@ -9,7 +9,7 @@ use std::{
 use clap::Args as ClapArgs;
 use hostprobe::{
     config::{Config, EventOutput, Identity},
-    daemon::{RunError, RunOptions},
+    daemon::{RunError, RunOptions, notify::Notifier},
     host,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +48,12 @@ pub fn run(args: Args) -> ExitCode {
         .with_max_level(level)
         .with_target(false)
         .init();
+    // SAFETY: the process has no other thread yet.
+    let notifier = unsafe { Notifier::take_from_environment() };
+    let notifier = notifier.unwrap_or_else(|error| {
+        tracing::warn!("{error}");
+        Notifier::default()
+    });
     let default = || Some(PathBuf::from(DEFAULT_CONFIG)).filter(|file| file.exists());
     let config_file = args.config.or_else(default);
     let loaded = match config_file.as_deref().map(Config::load).transpose() {
@@ -77,6 +83,7 @@ pub fn run(args: Args) -> ExitCode {
         observe: args.observe,
         kernel_log: args.kernel_log,
         without: args.without_hook.concat(),
+        notifier,
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

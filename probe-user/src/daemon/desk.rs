@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Service},
     emit::{Emitter, Names, redact},
     engine::{Effect, Engine, Observation, Outbox},
-    fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport, ServiceId},
+    fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport, ServiceId, ServiceState},
     replay::recorder::Recorder,
     serve::{Counters, Dependency, Metrics, ServiceView, View, history::History},
 };
@@ -192,6 +192,27 @@ impl Desk {
             coverage: self.coverage.clone(),
             counters: self.counters,
         }));
+    }
+
+    /// The services as onlookers see them, in a line for people: how many are well, and the first that are not.
+    pub(super) fn in_a_line(&self) -> String {
+        const NAMED: usize = 5;
+        let view = self.views.borrow();
+        let attached = view.coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        let others = || view.services.iter().filter(|service| service.state != ServiceState::Healthy);
+        let (all, unwell) = (view.services.len(), others().count());
+        let mut line = format!(
+            "{} of {all} services healthy, {attached} of {} hooks attached",
+            all - unwell,
+            view.coverage.len()
+        );
+        for service in others().take(NAMED) {
+            line.push_str(&format!("; {} {}", service.name, service.state.as_str()));
+        }
+        if unwell > NAMED {
+            line.push_str(&format!("; and {} more", unwell - NAMED));
+        }
+        line
     }
 
     /// Has event files opened anew, after something else moved them away.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval, timeout},
@@ -20,7 +21,9 @@ use super::{
     hands::{Hands, Outcome, units},
     holders::Holders,
     looks::Looks,
+    notify::Notifier,
     pressure::Gauge,
+    privileges,
     queues::Queues,
     search::Search,
     self_test::{self, Seen},
@@ -58,7 +61,7 @@ const UNITS: Duration = Duration::from_secs(5);
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
 /// How the daemon runs, beside its configuration.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RunOptions {
     /// The file the configuration came from.
     pub config_file: Option<PathBuf>,
@@ -68,6 +71,8 @@ pub struct RunOptions {
     pub kernel_log: bool,
     /// Hooks to do without, as on a kernel that lacks them.
     pub without: Vec<Hook>,
+    /// Who is told that it is ready, how it is, and that it ends.
+    pub notifier: Notifier,
 }
 
 /// Why the daemon cannot run.
@@ -113,6 +118,9 @@ pub struct Inbox {
 
 impl Daemon {
     /// Attaches to the kernel, takes stock of the host, and starts what is to be started.
+    ///
+    /// Once attached, the calling thread gives up the rights that the daemon does not go on using. It has to be the
+    /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let began = Timestamp::now();
         let reader = ProcReader::new("/")?;
@@ -122,6 +130,9 @@ impl Daemon {
             kernel.spawn_log();
         }
         sight.coverage.iter().for_each(warn_of);
+        // A port below 1024 takes a right as well.
+        let page = listen(config.http).await;
+        privileges::give_up(&config, sight.kernel.as_ref());
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
         let names = Names::of(&config);
@@ -158,7 +169,7 @@ impl Daemon {
             history: desk.history(),
         };
         control(config.control.as_deref(), &shown).await;
-        let page = show(config.http, shown).await;
+        let page = page.map(|listener| show(listener, shown));
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
         let prober = Prober::new(Clients::new()?, probes);
@@ -194,6 +205,7 @@ impl Daemon {
             began,
             stopping: false,
             config_file: options.config_file,
+            notifier: options.notifier,
         };
         let mut inbox = Inbox {
             units: units_inbox,
@@ -221,6 +233,9 @@ impl Daemon {
             restartable: restartable as u32,
         };
         daemon.desk.say(Fact::AgentReady(ready), Timestamp::now());
+        daemon.carry_out();
+        daemon.notifier.status(|| daemon.desk.in_a_line());
+        daemon.notifier.ready();
         Ok((daemon, inbox))
     }
 
@@ -317,26 +332,24 @@ fn warn_of(hook: &HookCoverage) {
     }
 }
 
-/// Serves health and metrics, and returns the address for people. Where it cannot listen, the daemon goes on
-/// without: watching matters more than being watched.
-async fn show(address: Option<SocketAddr>, shown: Shown) -> Option<String> {
-    let address = address?;
-    match serve::bind(address).await {
-        Ok(listener) => {
-            let page = format!("http://{}/", listener.local_addr().unwrap_or(address));
-            tracing::info!("health and metrics are at {page}");
-            tokio::spawn(async move {
-                if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
-                    tracing::error!(%error, "health and metrics are no longer served");
-                }
-            });
-            Some(page)
+/// The way in to health and metrics. Where it cannot listen, the daemon goes on without: watching matters more than
+/// being watched.
+async fn listen(address: Option<SocketAddr>) -> Option<TcpListener> {
+    let bound = serve::bind(address?).await;
+    bound.inspect_err(|error| tracing::error!("health and metrics are not served: {error}")).ok()
+}
+
+/// Serves health and metrics, and returns the address for people.
+fn show(listener: TcpListener, shown: Shown) -> String {
+    let address = listener.local_addr().map(|address| address.to_string());
+    let page = format!("http://{}/", address.as_deref().unwrap_or("localhost"));
+    tracing::info!("health and metrics are at {page}");
+    tokio::spawn(async move {
+        if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
+            tracing::error!(%error, "health and metrics are no longer served");
         }
-        Err(error) => {
-            tracing::error!("health and metrics are not served: {error}");
-            None
-        }
-    }
+    });
+    page
 }
 
 /// Answers at the control socket. Where there can be none, the daemon goes on without.

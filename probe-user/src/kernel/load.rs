@@ -18,7 +18,7 @@ use super::{
     retransmits::Counted,
     rights,
     ring::Rings,
-    stack::Symbols,
+    stack::{self, Symbols},
     watch::Watched,
 };
 
@@ -86,7 +86,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         return Err(KernelError::NotPermitted { missing });
     }
     let resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
-    let symbols = Symbols::read(&paths.kallsyms);
+    let symbols = Symbols::read(&paths.kallsyms).or_of(stack::COPY.as_ref());
     let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.

@@ -3,9 +3,10 @@
 //! The kernel says so in no field. But it got there through different functions, and the stack has them.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader},
+    fs::{File, OpenOptions, remove_file},
+    io::{self, BufRead, BufReader, Write as _},
     ops::Range,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
 
@@ -17,6 +18,9 @@ const FUNCTIONS: [(&str, OomScope); 3] = [
     ("moom_callback", OomScope::Sysrq),
     ("out_of_memory", OomScope::Global),
 ];
+
+/// Where a copy of these functions' symbols is looked for when the kernel hides its own from this process.
+pub const COPY: &str = "/run/hostprobe/kallsyms";
 
 /// Where these functions are in the running kernel.
 pub struct Symbols {
@@ -43,6 +47,34 @@ impl Symbols {
         }
     }
 
+    /// These, or where the kernel hides them from this process, those in a copy.
+    pub fn or_of(self, copy: &Path) -> Self {
+        match self.unavailable {
+            None => self,
+            Some(_) => Some(Self::read(copy)).filter(|copy| copy.unavailable.is_none()).unwrap_or(self),
+        }
+    }
+
+    /// Writes a copy, in the same format: nothing but where these functions begin and end. It is a new file, that its
+    /// owner alone may read.
+    pub fn write_to(&self, copy: &Path) -> io::Result<()> {
+        if let Some(reason) = &self.unavailable {
+            return Err(io::Error::other(reason.clone()));
+        }
+        match remove_file(copy) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let mut text = String::new();
+        for (range, scope) in &self.ranges {
+            let name = FUNCTIONS.iter().find(|it| it.1 == *scope).map_or("", |it| it.0);
+            text.push_str(&format!("{:016x} T {name}\n{:016x} T end\n", range.start, range.end));
+        }
+        // Not through a link, and not into what somebody else has made meanwhile.
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy);
+        file?.write_all(text.as_bytes())
+    }
+
     /// Why nothing can be told, if so.
     pub fn unavailable(&self) -> Option<&str> {
         self.unavailable.as_deref()
@@ -61,7 +93,7 @@ impl Symbols {
 }
 
 /// Finds the functions. Each ends where the next symbol starts, wherever in the file that is.
-fn parse(mut table: impl BufRead) -> std::io::Result<Vec<(Range<u64>, OomScope)>> {
+fn parse(mut table: impl BufRead) -> io::Result<Vec<(Range<u64>, OomScope)>> {
     let mut addresses = Vec::new();
     let mut found = Vec::new();
     let mut line = Vec::new();
@@ -136,5 +168,24 @@ garbage
         assert_eq!(parse(hidden.as_bytes()).unwrap(), []);
         assert!(Symbols::read(Path::new("/nonexistent")).unavailable().unwrap().contains("/nonexistent"));
         assert!(Symbols::read(Path::new("/dev/null")).unavailable().unwrap().contains("kptr_restrict"));
+    }
+
+    #[test]
+    fn a_copy_tells_the_same_and_is_used_where_the_kernel_hides_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (table, copy) = (folder.path().join("kallsyms"), folder.path().join("copy"));
+        std::fs::write(&table, TABLE).unwrap();
+        let symbols = Symbols::read(&table);
+        // What lies at the place is replaced, not written to.
+        std::os::unix::fs::symlink(&table, &copy).unwrap();
+        symbols.write_to(&copy).unwrap();
+        assert_eq!(std::fs::read_to_string(&table).unwrap(), TABLE);
+        let hidden = || Symbols::read(Path::new("/dev/null"));
+        let copied = hidden().or_of(&copy);
+        assert_eq!(copied.ranges, symbols.ranges);
+        assert_eq!(copied.unavailable(), None);
+
+        assert!(hidden().or_of(Path::new("/nonexistent")).unavailable().unwrap().contains("kptr_restrict"));
+        assert!(hidden().write_to(&copy).unwrap_err().to_string().contains("kptr_restrict"));
     }
 }

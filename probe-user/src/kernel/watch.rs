@@ -1,5 +1,7 @@
 //! Tells the kernel side which processes, cgroups and ports matter.
 
+use std::io::ErrorKind::PermissionDenied;
+
 use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED};
 
@@ -45,6 +47,12 @@ impl Watched {
         ports: HashMap<MapData, [u32; 2], u32>,
     ) -> Self {
         Self { processes, cgroups, ports }
+    }
+
+    /// Whether even a look is not permitted.
+    pub fn is_refused(&self) -> bool {
+        let looked = self.processes.get(&0, 0);
+        matches!(looked, Err(MapError::SyscallError(error)) if error.io_error.kind() == PermissionDenied)
     }
 
     pub fn add_process(&mut self, pid: u32) -> Result<(), WatchError> {

@@ -27,7 +27,9 @@ done
 printf '[Unit]\nDescription=Nothing to set up\n' > "$units/sysinit.target"
 printf '[Unit]\nRequires=dbus.socket\nWants=dbus.service\nAfter=dbus.service\n' > "$units/lab.target"
 
-exec /usr/bin/systemd-nspawn --quiet --settings=no --register=no --keep-unit --console=pipe \
+# To load eBPF programs and to see the kernel's symbols takes rights that a container does not have by itself.
+exec /usr/bin/systemd-nspawn --capability=CAP_BPF,CAP_PERFMON,CAP_SYSLOG --system-call-filter=bpf \
+    --quiet --settings=no --register=no --keep-unit --console=pipe \
     --notify-ready=yes --link-journal=no --resolv-conf=off --timezone=off \
     --directory="$root" --machine="$name" --boot \
     systemd.unit=lab.target systemd.show_status=no systemd.log_target=null

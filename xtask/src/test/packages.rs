@@ -13,11 +13,12 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::insist;
 
 /// Every package a test starts something of.
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 10] = [
     "dbus",
     "iproute2",
     "mariadb-server",
     "nginx-light",
+    "polkitd",
     "postgresql",
     "prometheus-alertmanager",
     "redis-server",

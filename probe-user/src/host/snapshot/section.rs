@@ -13,8 +13,6 @@ use crate::{
 const PROCESSES_MAX: usize = 128;
 /// Threads shown of all processes together.
 const THREADS_MAX: usize = 1024;
-/// Threads shown with their stacks, which are worth the most for the first few.
-const STACKS_MAX: usize = 128;
 /// Descriptors shown of each process.
 const DESCRIPTORS_MAX: usize = 256;
 /// Sockets shown.
@@ -31,6 +29,8 @@ pub(super) fn last_exits(_: &ProcReader, subject: &Subject, _: &[u32], draft: &D
     }
 }
 
+/// Their stacks in the kernel are for CAP_SYS_ADMIN alone, which the daemon gives up; where they wait is the innermost
+/// function of them.
 pub(super) fn threads(reader: &ProcReader, _: &Subject, pids: &[u32], draft: &Draft) {
     let mut shown = 0;
     for &pid in pids {
@@ -51,11 +51,6 @@ pub(super) fn threads(reader: &ProcReader, _: &Subject, pids: &[u32], draft: &Dr
             ));
             if !more {
                 return;
-            }
-            if shown <= STACKS_MAX {
-                // Needs CAP_SYS_ADMIN.
-                let stack = reader.task_text(pid, tid, "stack").unwrap_or_default();
-                draft.indented(&stack);
             }
         }
     }

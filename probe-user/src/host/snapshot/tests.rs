@@ -82,7 +82,7 @@ fn counters_of_either_cgroup_version_are_shown() {
     let host = FakeHost::hybrid();
     host.process(10, 1, "db", "/db");
     host.thread(10, 10, "d\x1b[2Jb", 'D', (0, 0));
-    host.write("proc/10/task/10/stack", b"[<0>] folio_wait_bit+0x1/0x2\n[<0>] do_sys\n");
+    host.write("proc/10/task/10/wchan", b"folio_wait_bit");
     host.cgroup_file(10, "4:memory:/m\n0::/db.service\n");
     host.write("sys/fs/cgroup/memory/m/memory.usage_in_bytes", b"4096\n");
     host.write("sys/fs/cgroup/unified/db.service/memory.events", b"low 0\noom_kill 2\n");
@@ -92,8 +92,7 @@ fn counters_of_either_cgroup_version_are_shown() {
     reader.snapshot(&subject(reader.key_of(10).unwrap()), &draft);
     let text = draft.take();
     for expected in [
-        "thread 10 (d?[2Jb) state D",
-        "    [<0>] folio_wait_bit+0x1/0x2\n",
+        "thread 10 (d?[2Jb) state D wchan folio_wait_bit",
         "memory.usage_in_bytes: 4096\n",
         "memory.events:\n    low 0\n    oom_kill 2\n",
         "ListenOverflows since the host's start: 77\n",

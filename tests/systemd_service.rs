@@ -1,0 +1,262 @@
+//! hostprobe as a service of a real systemd, with the files that it is shipped with: its unit, its user, its polkit
+//! rule, and the drop-in for services that it starts itself.
+
+use std::fs;
+
+use hostprobe_tests::{
+    daemon::{event_action, field},
+    http::{free_port, get},
+    installed::{Installed, PATIENCE, POLKIT_RULE, UNIT, shipped},
+    memcg::MemoryCgroup,
+    parts::require,
+    process::{kill, until, with_argument},
+    rights::of_all_threads,
+    story::{is, text},
+    systemd::SystemdLab,
+    victim::Victim,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// What `systemd-analyze security` may say of the unit, at most.
+const EXPOSURE: f64 = 2.0;
+
+const SYS_PTRACE: u64 = 1 << 19;
+const DAC_READ_SEARCH: u64 = 1 << 2;
+
+/// A lab with a unit that hostprobe watches and may restart; hostprobe is not started yet.
+fn with_a_unit() -> Option<Installed> {
+    if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
+        return None;
+    }
+    let systemd = SystemdLab::for_test()?;
+    let port = free_port();
+    let program = systemd.install(&Victim::program()).expect("the victim is installed");
+    let unit = format!("[Service]\nExecStart={program} --port {port}\nRestart=no\n");
+    systemd.write_unit("api.service", &unit).expect("the unit is written");
+    systemd.systemctl(&["start", "api.service"]).expect("the unit starts");
+    let services = format!(
+        r#"
+        [[service]]
+        name = "api"
+        unit = "api.service"
+        [[service.probe]]
+        http = "http://127.0.0.1:{port}/health"
+        [service.restart]
+        enabled = true
+        "#
+    );
+    Some(Installed::new(systemd, &services).expect("hostprobe is installed"))
+}
+
+fn becomes(service: &str, state: &str) -> impl Fn(&Value) -> bool {
+    move |event| is(event, "service.state", service) && text(event, "service.state") == state
+}
+
+fn action(name: &str) -> impl Fn(&Value) -> bool {
+    move |event| event_action(event) == name
+}
+
+/// Waits until a service is well, kills its main process, and waits until it is well again; the incident's end.
+#[track_caller]
+fn kill_and_heal(installed: &Installed, service: &str, main: impl Fn() -> u32) -> Value {
+    installed.wait_for_after(0, "healthy service", becomes(service, "healthy"));
+    let mark = installed.mark();
+    kill(main());
+    let over =
+        installed.wait_for_after(mark, "end of the incident", |event| is(event, "incident.resolve", service));
+    installed.wait_for_after(mark, "healthy service", becomes(service, "healthy"));
+    over
+}
+
+#[test]
+fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
+    let Some(installed) = with_a_unit() else { return };
+    let systemd = &installed.systemd;
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    let ready = installed.wait_for_after(0, "agent.ready", action("agent.ready"));
+    let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
+    assert!(coverage.iter().all(|hook| hook["attached"] == true), "{ready:#}");
+
+    // It was not active before it said that it is ready.
+    let since = installed.show_in_micros("ActiveEnterTimestamp");
+    let said = text(&ready, "@timestamp").replace('T', " ");
+    assert!(since.as_str() >= &said[.."2026-01-01 00:00:00.000000".len()], "{since} is before {said}");
+    let main = systemd.host_main_pid(UNIT).expect("it runs");
+    for (name, rights) in of_all_threads(main) {
+        assert_eq!(rights.permitted, SYS_PTRACE | DAC_READ_SEARCH, "{name}");
+        assert_eq!((rights.ambient, rights.no_new_privileges), (0, true), "{name}");
+    }
+    let owner = fs::metadata(systemd.path("/var/log/hostprobe/events.ndjson")).expect("an event file");
+    assert_ne!(std::os::unix::fs::MetadataExt::uid(&owner), 0);
+
+    let exposure = installed.exposure().expect("systemd-analyze says so");
+    println!("systemd-analyze security {UNIT}: {exposure}");
+    assert!(exposure <= EXPOSURE, "{exposure}");
+
+    let before = systemd.show("api.service", "InvocationID").expect("an id");
+    let mark = installed.mark();
+    let over = kill_and_heal(&installed, "api", || systemd.host_main_pid("api.service").expect("it runs"));
+    assert_eq!(text(&over, "incident.verdict"), "killed");
+    println!(
+        "killed and healthy again after {} ms",
+        field(&over, "incident.timing.healthy_ms").expect("a time")
+    );
+    let asked = installed.wait_for_after(mark, "restart", |event| is(event, "restart.request", "api"));
+    assert_eq!(text(&asked, "restart.method"), "systemd");
+    installed.wait_for_after(mark, "restart", |event| is(event, "restart.done", "api"));
+    assert_ne!(systemd.show("api.service", "InvocationID").expect("an id"), before);
+
+    let died = systemd.command("/bin/sh").args(["-c", "kill -SEGV $$", "a-stranger"]).status();
+    died.expect("a shell starts");
+    let stranger = installed.wait_for_after(mark, "exit of a stranger", |event| {
+        event_action(event) == "process.exit" && text(event, "process.exit_signal.name") == "SIGSEGV"
+    });
+    assert_eq!((text(&stranger, "process.name"), text(&stranger, "source")), ("sh", "ebpf"));
+
+    // Why the OOM killer ran is told by the kernel's symbols, which the unit itself may not see.
+    let hog_port = free_port();
+    systemd
+        .write_unit("hog.service", &format!("[Service]\nExecStart=/usr/local/bin/victim --port {hog_port}\n"))
+        .expect("the unit is written");
+    systemd.systemctl(&["start", "hog.service"]).expect("it starts");
+    until("its listener", PATIENCE, || get(hog_port, "/health").ok());
+    let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
+    cgroup.add(systemd.host_main_pid("hog.service").expect("it runs")).expect("it is moved");
+    let _ = get(hog_port, "/alloc?mb=100");
+    let kill = installed.wait_for_after(mark, "OOM kill", action("process.oom_kill"));
+    assert_eq!((text(&kill, "process.name"), text(&kill, "oom.scope")), ("victim", "memcg"));
+
+    let status = until("a status", PATIENCE, || {
+        Some(systemd.show(UNIT, "StatusText").ok()?).filter(|status| status.starts_with("1 of 1"))
+    });
+    assert_eq!(status, "1 of 1 services healthy, 7 of 7 hooks attached");
+    let asked = systemd.command("/usr/local/bin/hostprobe").arg("status").output().expect("it runs");
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+
+    systemd.systemctl(&["reload", UNIT]).expect("it reloads");
+    installed.wait_for_after(mark, "agent.reload", action("agent.reload"));
+    until("running again", PATIENCE, || (systemd.show(UNIT, "SubState").ok()? == "running").then_some(()));
+    systemd.systemctl(&["stop", UNIT]).expect("it stops");
+    installed.wait_for_after(mark, "agent.stop", action("agent.stop"));
+    assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
+}
+
+#[test]
+fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
+    let Some(installed) = with_a_unit() else { return };
+    let systemd = &installed.systemd;
+    // A stopped process does not even see the signal that asks for a core dump.
+    installed.drop_in("watchdog.conf", "[Service]\nWatchdogSec=2s\nTimeoutAbortSec=1s\n").expect("a drop-in");
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(0, "agent.ready", action("agent.ready"));
+    let heard = || systemd.show(UNIT, "WatchdogTimestampMonotonic").expect("a time");
+    let mut last = heard();
+    for _ in 0..3 {
+        last = until("a sign of life", PATIENCE, || Some(heard()).filter(|now| *now != last));
+    }
+    assert_eq!(systemd.show(UNIT, "NRestarts").expect("a number"), "0");
+
+    let (mark, main) = (installed.mark(), systemd.host_main_pid(UNIT).expect("it runs"));
+    kill_process(Pid::from_raw(main.cast_signed()).expect("a pid"), Signal::STOP).expect("it lives");
+    installed.wait_for_after(mark, "agent.ready", action("agent.ready"));
+    assert_eq!(systemd.show(UNIT, "NRestarts").expect("a number"), "1");
+    assert_ne!(systemd.host_main_pid(UNIT).expect("it runs"), main);
+}
+
+#[test]
+fn without_any_hook_a_unit_is_restarted_under_the_shipped_unit_as_well() {
+    let Some(installed) = with_a_unit() else { return };
+    let start = "[Service]\nExecStart=\nExecStart=/usr/local/bin/hostprobe run --without-hook all\n";
+    installed.drop_in("hooks.conf", start).expect("a drop-in");
+    let systemd = &installed.systemd;
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    let ready = installed.wait_for_after(0, "agent.ready", action("agent.ready"));
+    let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
+    assert!(coverage.iter().all(|hook| hook["attached"] == false), "{ready:#}");
+    for hook in coverage {
+        println!("{}: {}", hook["hook"], hook["stand_in"]);
+    }
+    let over = kill_and_heal(&installed, "api", || systemd.host_main_pid("api.service").expect("it runs"));
+    println!("{}", text(&over, "message"));
+    assert_eq!(text(&over, "incident.verdict"), "killed");
+}
+
+#[test]
+fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do_and_root_needs_none() {
+    let Some(installed) = with_a_unit() else { return };
+    fs::remove_file(installed.systemd.path(POLKIT_RULE)).expect("the rule was there");
+    installed
+        .systemd
+        .systemctl(&["start", UNIT])
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(0, "healthy service", becomes("api", "healthy"));
+    let mark = installed.mark();
+    kill(installed.systemd.host_main_pid("api.service").expect("it runs"));
+    let failed = installed.wait_for_after(mark, "failed restart", |event| is(event, "restart.fail", "api"));
+    let message = text(&failed, "message");
+    println!("{message}");
+    assert!(message.contains("polkit"), "{message}");
+    assert_eq!(installed.systemd.show("api.service", "ActiveState").expect("a state"), "failed");
+
+    installed.drop_in("root.conf", "[Service]\nUser=root\n").expect("a drop-in");
+    installed.systemd.systemctl(&["start", "api.service"]).expect("it starts");
+    let mark = installed.mark();
+    installed
+        .systemd
+        .systemctl(&["restart", UNIT])
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(mark, "agent.ready", action("agent.ready"));
+    println!(
+        "systemd-analyze security with User=root: {}",
+        installed.exposure().expect("systemd-analyze says so")
+    );
+    installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
+    let mark = installed.mark();
+    kill(installed.systemd.host_main_pid("api.service").expect("it runs"));
+    installed.wait_for_after(mark, "restart", |event| is(event, "restart.done", "api"));
+    installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
+}
+
+#[test]
+fn with_the_drop_in_for_commands_a_service_runs_as_if_started_by_hand_and_ends_with_its_daemon() {
+    if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
+        return;
+    }
+    let Some(systemd) = SystemdLab::for_test() else { return };
+    let port = free_port();
+    let program = systemd.install(&Victim::program()).expect("the victim is installed");
+    let services = format!(
+        r#"
+        [[service]]
+        name = "web"
+        exec = ["{program}", "--port", "{port}"]
+        output = "/root/web.log"
+        [[service.probe]]
+        http = "http://127.0.0.1:{port}/health"
+        "#
+    );
+    let installed = Installed::new(systemd, &services).expect("hostprobe is installed");
+    let systemd = &installed.systemd;
+    installed
+        .drop_in("exec.conf", &fs::read_to_string(shipped("exec.conf")).expect("a file"))
+        .expect("a drop-in");
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(0, "healthy service", becomes("web", "healthy"));
+
+    let served = with_argument(&port.to_string());
+    let [main] = served[..] else { panic!("one process, not {served:?}") };
+    let of = |pid: u32| of_all_threads(pid).remove(0).1;
+    let everything = of(systemd.init_pid()).bounding;
+    assert_eq!((of(main).effective, of(main).no_new_privileges), (everything, false));
+    let cgroup = fs::read_to_string(format!("/proc/{main}/cgroup")).expect("it lives");
+    assert!(cgroup.contains("hostprobe.service/hostprobe-") && cgroup.contains("/service-web"), "{cgroup}");
+    let environment = fs::read(format!("/proc/{main}/environ")).expect("it lives");
+    assert!(!String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET"));
+
+    let over = kill_and_heal(&installed, "web", || main);
+    println!("{}", text(&over, "message"));
+    systemd.systemctl(&["stop", UNIT]).expect("it stops");
+    assert_eq!(with_argument(&port.to_string()), [0_u32; 0]);
+    assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
+}
