@@ -120,9 +120,8 @@ pub(super) fn give_up(config: &Config, kernel: Option<&Kernel>) {
 
 /// Says what the process was started without.
 fn warn_of_what_is_missing(starts_programs: bool) {
-    let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
-    for (capability, lost) in LOST.iter().filter(|(capability, _)| !own.contains(*capability)) {
-        tracing::warn!("without {}, {lost} are not seen", names(*capability));
+    for lost in lost() {
+        tracing::warn!("{lost}");
     }
     if starts_programs && no_new_privs().unwrap_or(false) {
         tracing::warn!(
@@ -130,6 +129,13 @@ fn warn_of_what_is_missing(starts_programs: bool) {
              set; under systemd, exec.conf is for that"
         );
     }
+}
+
+/// What is not seen for want of rights, a sentence each.
+pub fn lost() -> Vec<String> {
+    let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
+    let missing = LOST.iter().filter(|(capability, _)| !own.contains(*capability));
+    missing.map(|(capability, lost)| format!("without {}, {lost} are not seen", names(*capability))).collect()
 }
 
 /// Narrows the rights of the calling thread, and so of the threads it will start; returns what it keeps.

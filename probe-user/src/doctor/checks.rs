@@ -6,6 +6,7 @@ use super::{Check, State};
 use crate::{
     act::systemd::Systemd,
     daemon::{
+        privileges,
         self_test::{self, Seen},
         sight::Sight,
     },
@@ -34,11 +35,14 @@ pub(super) fn hook(hook: &HookCoverage) -> Check {
 
 pub(super) fn rights() -> Check {
     let missing = rights::missing(Path::new("/proc/self/status"));
-    if missing.is_empty() {
-        return Check::full("rights", "eBPF programs may be loaded");
+    let mut lost = privileges::lost();
+    if !missing.is_empty() {
+        lost.insert(0, format!("{} missing: no eBPF program can be loaded", missing.join(" and ")));
     }
-    let detail = format!("{} missing: no eBPF program can be loaded", missing.join(" and "));
-    Check::degraded("rights", detail, "run it as root, or grant it these capabilities")
+    if lost.is_empty() {
+        return Check::full("rights", "to load eBPF programs, and to look at other users' processes");
+    }
+    Check::degraded("rights", lost.join("; "), "run it as root, or grant it these capabilities")
 }
 
 pub(super) fn types() -> Check {

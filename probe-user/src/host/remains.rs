@@ -1,10 +1,9 @@
 //! What is left of a process that has ended and that its parent has not collected yet.
 
+use rustix::thread::{CapabilitySet, capabilities};
+
 use super::{ProcReader, cgroup::Hierarchy, process::status_field, read_text};
 use crate::fact::ProcessKey;
-
-/// `CAP_SYS_PTRACE` (`linux/capability.h`).
-const SYS_PTRACE: u32 = 19;
 
 /// `status` is one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
@@ -34,7 +33,7 @@ impl ProcReader {
         let user_id = status_field(&status, "Uid").next().unwrap_or_default();
         let ended = matches!(stat.state, 'Z' | 'X');
         // The kernel shows 0 to whoever may not trace the process (`fs/proc/array.c`).
-        let visible = stat.exit_code.is_some_and(|code| code != 0) || self.sees_others(user_id);
+        let visible = stat.exit_code.is_some_and(|code| code != 0) || may_trace(user_id);
         let status = stat.exit_code.filter(|_| ended && visible).map(i32::cast_unsigned);
         let path = self.cgroups().of(pid).v2;
         Some(Remains {
@@ -46,12 +45,12 @@ impl ProcReader {
             status,
         })
     }
+}
 
-    /// Whether the daemon may see all of a user's processes.
-    fn sees_others(&self, user_id: u32) -> bool {
-        rustix::process::geteuid().as_raw() == user_id && user_id != 0
-            || crate::kernel::rights::has(&self.proc().join("self/status"), SYS_PTRACE)
-    }
+/// Whether the daemon may trace a user's processes.
+fn may_trace(user_id: u32) -> bool {
+    rustix::process::geteuid().as_raw() == user_id && user_id != 0
+        || capabilities(None).is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_PTRACE))
 }
 
 #[cfg(test)]

@@ -15,12 +15,6 @@ pub fn missing(status: &Path) -> Vec<&'static str> {
     fs::read_to_string(status).ok().and_then(|text| effective(&text)).map(lacking).unwrap_or_default()
 }
 
-/// Whether this process has a capability, by its number; false if its status cannot be read.
-pub fn has(status: &Path, capability: u32) -> bool {
-    let effective = fs::read_to_string(status).ok().and_then(|text| effective(&text));
-    effective.is_some_and(|effective| effective >> capability & 1 == 1)
-}
-
 /// The effective capability set, from the `CapEff` line.
 fn effective(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|it| it.strip_prefix("CapEff:"))?;
