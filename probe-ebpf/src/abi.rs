@@ -4,7 +4,8 @@
 //! 8 bytes, which is all that a BPF ring buffer promises. The daemon reads records by field offset, never by casting
 //! bytes, so nothing here needs to be valid for every bit pattern.
 //!
-//! Times are nanoseconds of `CLOCK_BOOTTIME`. Process ids and user ids are those of the initial namespaces.
+//! Times are nanoseconds of `CLOCK_BOOTTIME`. Process ids are those of the daemon's pid namespace, 0 for a process that it
+//! does not have; user ids are those of the initial user namespace.
 #![no_std]
 
 use core::mem::{offset_of, size_of};
@@ -19,6 +20,11 @@ pub const ARGV_LEN: usize = 640;
 pub const STACK_FRAMES: usize = 12;
 /// Memory cgroups whose limits an [`Oom`] carries: containers in pods in slices are four deep.
 pub const LIMIT_LEVELS: usize = 6;
+/// Descendants of watched processes that are known at a time.
+pub const FAMILIES_MAX: u32 = 16384;
+/// The unit of [`Kin::start`] in nanoseconds: a tick of `/proc/PID/stat`, as that is all that the daemon can know of
+/// processes that were there before it.
+pub const START_UNIT_NS: u64 = 10_000_000;
 /// An offset the running kernel has no field for.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -41,7 +47,7 @@ pub const KIND_STOP: u32 = 8;
 
 /// [`Exit::flags`]: the OOM killer chose this process.
 pub const EXIT_OOM_VICTIM: u32 = 1;
-/// [`Exit::flags`] and [`Exec::flags`]: the process, its parent or one of its cgroups is watched.
+/// [`Exit::flags`] and [`Exec::flags`]: the process, its family, its parent or one of its cgroups is watched.
 pub const WATCHED: u32 = 2;
 /// [`Exit::flags`]: the parent is pid 1 of its pid namespace.
 pub const EXIT_CHILD_OF_INIT: u32 = 4;
@@ -104,8 +110,10 @@ pub const DROP_CLASSES: u32 = 12;
 pub const EXITS_SEEN: u32 = 0;
 /// Index into `EXITS`: of those, the ones no record was wanted for.
 pub const EXITS_FILTERED: u32 = 1;
+/// Index into `EXITS`: the ends of processes that the daemon's pid namespace does not have.
+pub const EXITS_ELSEWHERE: u32 = 2;
 /// Number of counters in `EXITS`.
-pub const EXITS_COUNTERS: u32 = 2;
+pub const EXITS_COUNTERS: u32 = 3;
 
 /// Key of `WATCHED_CGROUP`. Each hierarchy numbers its cgroups for itself, so an id alone is ambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +123,18 @@ pub struct CgroupKey {
     pub hierarchy: u64,
     /// Inode of the cgroup's directory.
     pub id: u64,
+}
+
+/// Value of `FAMILIES`: a descendant of a watched process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Kin {
+    /// Start of its thread group, in units of [`START_UNIT_NS`] of `CLOCK_BOOTTIME`: its id may be another one's later.
+    pub start: u64,
+    /// The number of its family, which the daemon chose; never 0.
+    pub family: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Key of `WATCHED_PORT`, and of the listeners.
@@ -258,6 +278,10 @@ pub struct Exit {
     pub flags: u32,
     /// Its process id in its own, innermost pid namespace.
     pub ns_pid: u32,
+    /// The family it was born into, or headed; 0 for none.
+    pub family: u32,
+    /// Always 0.
+    pub pad: u32,
     /// `comm` of the thread group leader.
     pub comm: [u8; COMM_LEN],
     /// The signal it died of, or for an orderly exit the last request to end that it got.
@@ -466,7 +490,8 @@ pub struct Stop {
 const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<SignalNote>() == 64 && offset_of!(SignalNote, sender_comm) == 48);
-    assert!(size_of::<Exit>() == 152 && offset_of!(Exit, signal) == 88);
+    assert!(size_of::<Exit>() == 160 && offset_of!(Exit, signal) == 96);
+    assert!(size_of::<Kin>() == 16 && offset_of!(Kin, family) == 8);
     assert!(size_of::<Oom>() == 272 && offset_of!(Oom, stack) == 120);
     assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
     assert!(size_of::<Listen>() == 88 && offset_of!(Listen, addr) == 56);

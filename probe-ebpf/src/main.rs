@@ -10,6 +10,7 @@ mod cgroup;
 mod exec;
 mod exit;
 mod field;
+mod fork;
 mod oom;
 mod ring;
 mod signal;

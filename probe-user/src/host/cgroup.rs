@@ -1,10 +1,11 @@
 //! Cgroups: where the hierarchies are, which groups a process is in, and what their paths say.
 
+mod handle;
 mod name;
 mod own;
 
 use std::{
-    fs,
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
@@ -12,7 +13,7 @@ use std::{
 use procfs::process::MountInfo;
 
 pub use self::{
-    name::{container_id, unit_name},
+    name::{container_id, is_hexadecimal_id, unit_name},
     own::OwnCgroup,
 };
 use super::{ReadError, read_text};
@@ -33,6 +34,42 @@ pub enum Hierarchy {
     Memory,
     /// systemd's own named hierarchy of cgroup v1.
     Systemd,
+}
+
+/// Which hierarchies a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Cgroup v1 alone.
+    V1,
+    /// The controllers on v1, and v2 beside them.
+    Hybrid,
+    /// Cgroup v2 alone.
+    V2,
+    /// None that matters here.
+    None,
+}
+
+impl Mode {
+    /// The word for it in the event stream.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::Hybrid => "hybrid",
+            Self::V2 => "v2",
+            Self::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "cgroup v1",
+            Self::Hybrid => "cgroup v1 and v2 (hybrid)",
+            Self::V2 => "cgroup v2",
+            Self::None => "no cgroups are mounted",
+        })
+    }
 }
 
 /// A mounted hierarchy.
@@ -109,6 +146,34 @@ impl Cgroups {
     /// Whether a hierarchy is mounted.
     pub fn has(&self, hierarchy: Hierarchy) -> bool {
         self.mount(hierarchy).is_some()
+    }
+
+    /// Which hierarchies there are.
+    pub fn mode(&self) -> Mode {
+        let v1 = self.memory.is_some() || self.systemd.is_some();
+        match (self.v2.is_some(), v1) {
+            (true, true) => Mode::Hybrid,
+            (true, false) => Mode::V2,
+            (false, true) => Mode::V1,
+            (false, false) => Mode::None,
+        }
+    }
+
+    /// Whether only a part of a hierarchy is mounted.
+    pub fn show_a_part(&self) -> bool {
+        [&self.v2, &self.memory, &self.systemd]
+            .into_iter()
+            .flatten()
+            .any(|mount| mount.shows != Path::new("/"))
+    }
+
+    /// The path of a group that is still there, by its id alone; None if it is gone, or may not be asked for (it
+    /// takes `CAP_DAC_READ_SEARCH`).
+    pub fn path_of(&self, hierarchy: Hierarchy, id: u64) -> Option<String> {
+        let mount = self.mount(hierarchy)?;
+        let folder = handle::path_of(&mount.point, id)?;
+        let below = folder.strip_prefix(&mount.point).ok()?;
+        mount.shows.join(below).into_os_string().into_string().ok()
     }
 
     /// The groups that a process is in; none if it is gone.

@@ -9,6 +9,8 @@ pub enum Hook {
     Oom,
     /// A deadly signal was sent, which adds the sender to exits; or one that stops a process.
     Signal,
+    /// A process was born, and is known as its parent's from then on.
+    Fork,
     /// A process executed a program.
     Exec,
     /// A TCP socket changed its state: listeners, connections, and how they fail.
@@ -21,8 +23,16 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook. The ones that add to the records of others come first, so that these are complete from the start.
-    pub const ALL: [Self; 7] =
-        [Self::Signal, Self::Exec, Self::Oom, Self::Socket, Self::SocketReport, Self::Retransmit, Self::Exit];
+    pub const ALL: [Self; 8] = [
+        Self::Signal,
+        Self::Fork,
+        Self::Exec,
+        Self::Oom,
+        Self::Socket,
+        Self::SocketReport,
+        Self::Retransmit,
+        Self::Exit,
+    ];
 
     /// The kernel's name for the place, which is also the name of our program there.
     pub const fn tracepoint(self) -> &'static str {
@@ -30,6 +40,7 @@ impl Hook {
             Self::Exit => "sched_process_exit",
             Self::Oom => "mark_victim",
             Self::Signal => "signal_generate",
+            Self::Fork => "sched_process_fork",
             Self::Exec => "sched_process_exec",
             Self::Socket => "inet_sock_set_state",
             Self::SocketReport => "inet_sk_error_report",
@@ -61,6 +72,7 @@ impl Hook {
             Self::Exit => "exit",
             Self::Oom => "oom",
             Self::Signal => "signal",
+            Self::Fork => "fork",
             Self::Exec => "exec",
             Self::Socket => "socket",
             Self::SocketReport => "socket report",

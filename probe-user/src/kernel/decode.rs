@@ -105,6 +105,7 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
         pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
         namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
+        family: known(bytes.u32(offset_of!(abi::Exit, family))?),
         uid: bytes.u32(offset_of!(abi::Exit, uid))?,
         status: Status(bytes.u32(offset_of!(abi::Exit, status))?),
         oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,

@@ -1,6 +1,7 @@
 //! The records as the rest of the daemon sees them: owned, and with absence spelled out.
 //!
-//! Times are nanoseconds of `CLOCK_BOOTTIME`; ids are those of the initial namespaces.
+//! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that is
+//! not in it; user ids are those of the initial namespace.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -90,13 +91,15 @@ pub struct Exit {
     pub parent_pid: u32,
     /// Its process id in its own pid namespace.
     pub namespaced_pid: Option<u32>,
+    /// The family that it was born into, or headed, if it or an ancestor of it was watched.
+    pub family: Option<u32>,
     /// Real user id.
     pub uid: u32,
     /// How it ended.
     pub status: Status,
     /// The OOM killer chose it.
     pub oom_victim: bool,
-    /// It, its parent or one of its cgroups is watched.
+    /// It, its family, its parent or one of its cgroups is watched.
     pub watched: bool,
     /// Its parent is the init of a pid namespace.
     pub child_of_init: bool,

@@ -43,7 +43,7 @@ impl Wire {
 fn exit_bytes() -> Vec<u8> {
     Wire::default()
         .u32(1) // header.kind
-        .u32(152) // header.size
+        .u32(160) // header.size
         .u64(9_000) // header.at_ns
         .u64(1_000) // start_ns
         .u64(77) // cgroup_v2
@@ -55,6 +55,8 @@ fn exit_bytes() -> Vec<u8> {
         .u32(0x8b) // status: SIGSEGV with a core
         .u32(1 | 2 | 4 | 8) // flags
         .u32(7) // ns_pid
+        .u32(3) // family
+        .u32(0) // pad
         .text("nginx", 16) // comm
         .u64(8_500) // signal.at_ns
         .u64(500) // signal.sender_start_ns
@@ -334,6 +336,7 @@ fn exit() {
             pid: 4242,
             parent_pid: 1,
             namespaced_pid: Some(7),
+            family: Some(3),
             uid: 33,
             status: Status(0x8b),
             oom_victim: true,
@@ -354,10 +357,10 @@ fn exit() {
 #[test]
 fn a_signal_from_the_kernel_has_no_sender() {
     let mut bytes = exit_bytes();
-    bytes[128] = 2; // signal.origin
+    bytes[136] = 2; // signal.origin
     let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
     assert_eq!(exit.signal.unwrap().sender, None);
-    bytes[112] = 0; // signal.signal
+    bytes[120] = 0; // signal.signal
     let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
     assert_eq!(exit.signal, None);
 }
