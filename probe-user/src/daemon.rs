@@ -15,6 +15,7 @@ pub mod self_test;
 pub mod sight;
 mod sockets;
 mod start;
+mod tables;
 mod usage;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
@@ -66,6 +67,8 @@ pub struct Daemon {
     sockets: Sockets,
     /// When the kernel began to be listened to.
     began: Timestamp,
+    /// When the tables were measured the last time.
+    measured: Timestamp,
     stopping: bool,
     config_file: Option<PathBuf>,
     notifier: Notifier,
@@ -397,6 +400,7 @@ impl Daemon {
         }
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
         self.notifier.status(|| self.desk.in_a_line());
+        self.measure_tables();
     }
 
     /// Tells what the kernel had to throw away since the last time.

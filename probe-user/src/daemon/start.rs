@@ -213,6 +213,7 @@ impl Daemon {
             search,
             sockets: Sockets::default(),
             began,
+            measured: Timestamp::default(),
             stopping: false,
             config_file: options.config_file,
             notifier: options.notifier,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, MapError};
-use probe_abi::{HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
+use probe_abi::{FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
 
 use crate::fact::ProcessKey;
 
@@ -46,6 +46,17 @@ pub struct Families(
 impl Families {
     pub(super) fn new(map: HashMap<MapData, u32, [u64; 2]>) -> Self {
         Self(Arc::new(Mutex::new(map)))
+    }
+
+    /// How many processes there are of all families: a look at every entry.
+    pub fn len(&self) -> usize {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.keys().filter(Result::is_ok).count()
+    }
+
+    /// The most processes that can be known.
+    pub const fn limit() -> usize {
+        FAMILIES_MAX as usize
     }
 
     /// The family that a living process was born into.
