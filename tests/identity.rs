@@ -108,7 +108,7 @@ fn a_stranger_with_the_pid_of_a_dead_main_process_is_a_stranger() {
         "family",
         "it was born to it, and has inherited its listener"
     );
-    assert_eq!(daemon.count(|event| is(event, "incident.open", "family")), 1);
+    assert_eq!(daemon.count(|event| is(event, "process.exit", "family")), 2, "not the stranger's");
     drop(stranger);
 }
 

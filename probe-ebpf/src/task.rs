@@ -1,10 +1,10 @@
 //! What is read from a `task_struct`, wherever a hook gets one from.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     Global,
     helpers::{bpf_get_current_task, generated},
-    macros::raw_tracepoint,
-    programs::RawTracePointContext,
 };
 use probe_abi::COMM_LEN;
 
@@ -59,9 +59,12 @@ static PIDNS_INODE: Global<u32> = Global::new(0);
 
 /// Tells how deep the pid namespace of whoever runs it is nested. It is never attached: the daemon has the kernel run
 /// it once (`BPF_PROG_TEST_RUN`), as nothing else tells a process in a namespace how many there are above.
-#[raw_tracepoint]
-pub fn pid_namespace_level(_: RawTracePointContext) -> i32 {
-    level_of(pointer(current(), &OFF_TASK_THREAD_PID)) as i32
+///
+/// The macro for raw tracepoints would throw the answer away.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn pid_namespace_level(_: *mut c_void) -> u32 {
+    level_of(pointer(current(), &OFF_TASK_THREAD_PID))
 }
 
 /// Address of the task this program runs in.

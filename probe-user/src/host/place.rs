@@ -56,7 +56,7 @@ impl Place {
         Self {
             pid_namespace: namespace(&proc, "pid"),
             foreign_proc: foreign,
-            container: container(root, cgroups.as_ref()),
+            container: container(root, cgroups.as_ref(), is_apart(&proc)),
             cgroups: cgroups.as_ref().map_or(Mode::None, Cgroups::mode),
             cgroups_are_a_part: in_namespace || cgroups.as_ref().is_some_and(Cgroups::show_a_part),
         }
@@ -96,19 +96,27 @@ impl fmt::Display for Container {
     }
 }
 
-/// The inode of a namespace of this process.
-fn namespace(proc: &Path, kind: &str) -> Option<u32> {
+/// The inode of a namespace of this process, such as its `pid` namespace.
+pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
     let link = fs::read_link(proc.join("self/ns").join(kind)).ok()?;
     link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// The container, by what its runtime has left for its processes to see, and by this process's cgroup.
-fn container(root: &Path, cgroups: Option<&Cgroups>) -> Option<Container> {
+/// Whether this process is not among the host's: in another pid namespace, or with other mounts than process 1.
+fn is_apart(proc: &Path) -> bool {
+    let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    let own = namespace(proc, "pid").is_some_and(|inode| inode != INITIAL_PID_NAMESPACE);
+    own || mounts("1").is_some_and(|first| mounts("self").is_some_and(|own| own != first))
+}
+
+/// The container, by what its runtime has left for its processes to see, and by this process's cgroup. The files are left
+/// behind where a container's image was made a host's, so they say something only of who is `apart`.
+fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Container> {
     let groups = cgroups.map(Cgroups::of_self).unwrap_or_default();
     let path = groups.paths().find(|path| container_id(path).is_some());
     let by_cgroup = path.and_then(container_id);
     // Podman's file says more than its being there, if the container is privileged.
-    let podman = read_text(&root.join("run/.containerenv"), TEXT_MAX).ok();
+    let podman = read_text(&root.join("run/.containerenv"), TEXT_MAX).ok().filter(|_| apart);
     let podman_id = podman.as_ref().and_then(|text| {
         let id = text.lines().find_map(|line| line.strip_prefix("id="))?;
         Some(id.trim_matches('"').to_owned()).filter(|id| !id.is_empty())
@@ -118,7 +126,7 @@ fn container(root: &Path, cgroups: Option<&Cgroups>) -> Option<Container> {
     let told = environment.split('\0').find_map(|entry| entry.strip_prefix("container="));
     let runtime = if podman.is_some() {
         "podman".to_owned()
-    } else if root.join(".dockerenv").exists() {
+    } else if apart && root.join(".dockerenv").exists() {
         "docker".to_owned()
     } else if let Some(told) = told.filter(|told| !told.is_empty()) {
         told.to_owned()
@@ -160,6 +168,12 @@ mod tests {
         Place::find(host.root(), ME)
     }
 
+    /// Gives process 1 and this one these mount namespaces.
+    fn mounts(host: &FakeHost, first: u32, own: u32) {
+        host.link("proc/1/ns/mnt", &format!("mnt:[{first}]"));
+        host.link(&format!("proc/{ME}/ns/mnt"), &format!("mnt:[{own}]"));
+    }
+
     #[test]
     fn a_host_is_no_container() {
         for (host, mode, said) in [
@@ -186,12 +200,19 @@ mod tests {
         assert!(!place.sees_the_host());
 
         let podman = FakeHost::v2();
+        mounts(&podman, 1, 2);
         podman.write("run/.containerenv", format!("engine=\"podman-4.3.1\"\nid=\"{ID}\"\n").as_bytes());
         let place = at(&podman, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/");
         assert_eq!(
             place.to_string(),
             "in a podman container (0123456789ab), in the host's pid namespace; cgroup v2"
         );
+
+        // A host whose files were a container's image once.
+        let host = FakeHost::v2();
+        mounts(&host, 1, 1);
+        host.write(".dockerenv", b"");
+        assert_eq!(at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/").container, None);
 
         let nspawn = FakeHost::v2();
         nspawn.write("proc/1/environ", b"TERM=vt220\0container=systemd-nspawn\0");

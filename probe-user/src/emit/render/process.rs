@@ -182,7 +182,12 @@ impl Renderer<'_> {
             }
             (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit })) => {
                 let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
-                (false, format!("was killed by {status} from {name} (pid {pid}, uid {user_id}{unit})"))
+                let pid = match pid {
+                    // Whom the daemon's pid namespace does not have.
+                    0 => "outside of this pid namespace".to_owned(),
+                    pid => format!("pid {pid}"),
+                };
+                (false, format!("was killed by {status} from {name} ({pid}, uid {user_id}{unit})"))
             }
             (status @ ExitStatus::Signal { .. }, Some(Sender::Itself)) => {
                 (false, format!("ended itself with {status}"))
