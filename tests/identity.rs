@@ -1,13 +1,14 @@
 //! A process is who the kernel says it is: by pid and start, by cgroup, by birth. Names, arguments and parents change.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{fs, process::Command, time::Duration};
 
 use hostprobe_tests::{
+    cgroup::{self, Group},
     daemon::Daemon,
     family::{Family, LONG, exit_of, listening, owner, signal, verdict},
     gate::Gate,
     http::{self, free_port},
-    parts::{available, built, require_root},
+    parts::{built, require_root},
     process::{Running, until},
     story::{is, number, text},
     supervised::Supervised,
@@ -43,37 +44,6 @@ fn reborn(pid: u32, program: &[&str]) -> Running {
     let running = Running::start(command.arg(pid.to_string()).args(program), Signal::KILL);
     running.wait_until_it_says("reborn as", &running.stdout, LONG);
     running
-}
-
-/// The file that moves a process into a v2 cgroup, and the folder; None where there is no v2 hierarchy.
-fn v2_cgroup(name: &str) -> Option<Cgroup> {
-    let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
-    let mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    let mount =
-        mounts.filter(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| fields[1].to_owned()).next();
-    if !available(mount.is_some(), "a mounted cgroup v2") {
-        return None;
-    }
-    let folder = PathBuf::from(mount?).join(name);
-    fs::create_dir(&folder).expect("a cgroup is made");
-    Some(Cgroup(folder))
-}
-
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn add(&self, pid: u32) {
-        fs::write(self.0.join("cgroup.procs"), pid.to_string()).expect("it is moved");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let removed = || fs::remove_dir(&self.0).ok();
-        if !std::thread::panicking() {
-            until("the cgroup is empty", LONG, removed);
-        }
-    }
 }
 
 #[test]
@@ -351,12 +321,13 @@ fn a_main_process_in_another_cgroup_is_still_the_main_one() {
     }
     let (family, service) = (Family::new(), Supervised::new());
     let name = format!("hostprobe-moved-{}", std::process::id());
-    let Some(cgroup) = v2_cgroup(&name) else { return };
+    let Some(mount) = cgroup::v2() else { return };
+    let group = Group::new(&mount, &name);
     let command = family.command(&[]);
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
     let mut daemon = Daemon::start(&format!("{QUIET}{}", service.service(&words)), &[]);
     let main = listening(&daemon, &service.name, family.port);
-    cgroup.add(main);
+    group.add(main);
     // Born in the other cgroup, without a parent of the family: only its birth tells whose it is.
     let worker = family.make("orphan");
     signal(worker, Signal::ABORT);

@@ -4,11 +4,13 @@
 use std::{fs, process::Command};
 
 use hostprobe_tests::{
+    cgroup::{self, Group},
     daemon::{Daemon, field},
-    family::{Family, LONG, exit_of, owner},
+    family::{self, Family, LONG, exit_of, owner},
     http::{self, free_port},
     parts::{built, require, require_root},
-    process::{Running, until, with_argument},
+    podman::Podman,
+    process::{Running, kill, until, with_argument},
     story::{Story, is, number, text},
     supervised::Supervised,
     victim::Victim,
@@ -83,7 +85,7 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
         assert_eq!((first, service.pid(&daemon)), (pid, own));
         let mark = daemon.mark();
         if outside {
-            hostprobe_tests::process::kill(pid);
+            kill(pid);
         } else {
             run_inside(&daemon, &["/bin/kill", "-KILL", &own.to_string()]);
         }
@@ -166,4 +168,85 @@ fn with_the_proc_of_another_namespace_it_says_what_to_mount_and_does_not_run() {
     assert_eq!(daemon.wait(LONG).code(), Some(3));
     let said = daemon.stderr.all().join("\n");
     assert!(said.contains("/proc shows another pid namespace") && said.contains("--mount-proc"), "{said}");
+}
+
+/// A daemon that watches a container by what it is called, as the service `box`.
+fn watch_container(name: &str) -> Daemon {
+    let config =
+        format!("[http]\nlisten = \"\"\n[[service]]\nname = \"box\"\nmatch = {{ container = {name:?} }}\n");
+    let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
+    daemon.wait_for(
+        |event| is(event, "service.state", "box") && text(event, "service.state") == "healthy",
+        LONG,
+    );
+    daemon
+}
+
+#[test]
+fn a_container_is_known_by_its_id_and_its_end_says_which_it_was() {
+    let Some(podman) = Podman::new() else { return };
+    let id = podman.start(&[], &["/bin/sleep", "600"]);
+    let (main, daemon) = (podman.pid(&id), watch_container(&id[..12]));
+    kill(main);
+    let exit = exit_of(&daemon, main);
+    assert_eq!((owner(&exit), text(&exit, "container.id")), (("box", Some(true)), id.as_str()));
+    assert!(text(&exit, "cgroup.path").contains(&id), "{exit:#}");
+    assert_eq!(number(&exit, "process.pid_ns"), Some(1), "it was process 1 in there");
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "box"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "killed");
+
+    // One that is there and gone, with its cgroup, is still told with its id.
+    let brief = podman.run_to_its_end(&["--pid=host"], &["/bin/sh", "-c", "kill -ABRT $$"]);
+    let told = |event: &Value| text(event, "container.id") == brief;
+    let exit = daemon.wait_for(told, LONG);
+    assert_eq!(text(&exit, "process.exit_signal.name"), "SIGABRT");
+    assert_eq!(owner(&exit), ("", None));
+}
+
+#[test]
+fn a_container_that_crashes_is_crashed() {
+    let Some(podman) = Podman::new() else { return };
+    // Process 1 of a pid namespace is deaf to its own signals, so it is the host's.
+    let shared = format!("--volume={}:/shared", podman.folder().join("run").display());
+    let script = "while [ ! -e /shared/go ]; do sleep 0.05; done; kill -SEGV $$";
+    let id = podman.start(&["--pid=host", &shared], &["/bin/sh", "-c", script]);
+    let (main, daemon) = (podman.pid(&id), watch_container(&id));
+    fs::write(podman.folder().join("run/go"), "").expect("it is written");
+    let exit = exit_of(&daemon, main);
+    assert_eq!((owner(&exit), text(&exit, "container.id")), (("box", Some(true)), id.as_str()));
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "box"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "crashed");
+}
+
+#[test]
+fn a_container_s_process_that_was_never_seen_alive_is_told_with_its_container() {
+    if !require_root() {
+        return;
+    }
+    let family = Family::new();
+    let _running = family.start(&[]);
+    let daemon = Daemon::start("[http]\nlisten = \"\"\n", &[]);
+    daemon.ready();
+    let digits = format!("{:0>64x}", std::process::id());
+    let own = std::process::id();
+    for mount in cgroup::telling() {
+        for (name, id) in [
+            (format!("libpod-{digits}.scope"), digits.clone()),
+            (format!("docker-{digits}.scope"), digits.clone()),
+            (format!("cri-containerd-{digits}.scope"), digits.clone()),
+            (format!("lxc.payload.web{own}"), format!("web{own}")),
+            (format!(r"machine-web\x2d{own}.scope"), format!("web-{own}")),
+        ] {
+            let group = Group::new(&mount, &name);
+            // It is born by a fork, and executes nothing: nobody has told of it before.
+            let child = family.make("child");
+            group.add(child);
+            family::signal(child, Signal::ABORT);
+            drop(group);
+            let exit = exit_of(&daemon, child);
+            let told = (text(&exit, "container.id"), text(&exit, "cgroup.path"));
+            assert_eq!(told, (id.as_str(), format!("/{name}").as_str()), "{}", mount.display());
+        }
+    }
 }

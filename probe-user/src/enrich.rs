@@ -73,7 +73,7 @@ impl Enricher {
 
     /// How much is kept, by what it is: entries, and the most there can be.
     pub fn sizes(&self) -> [(&'static str, usize, usize); 3] {
-        let families = self.families.as_ref().map_or(0, kernel::Families::len);
+        let families = self.families.as_ref().map_or(0, kernel::Families::count);
         [
             ("processes", self.table.len(), self.table.limit()),
             ("cgroups", self.groups.len(), Groups::limit()),

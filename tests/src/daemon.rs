@@ -48,7 +48,15 @@ impl Daemon {
         args: &[&str],
         adjust: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Self {
-        Self::launch(&[], config_toml, args, adjust)
+        Self::launch(&[], config_toml, &[&["--events", "-"], args].concat(), adjust)
+    }
+
+    /// Starts one that writes its events to where the configuration says, so that there is nothing to wait for here.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start_to_file(config_toml: &str, args: &[&str]) -> Self {
+        Self::launch(&[], config_toml, args, |command| command)
     }
 
     /// Has another command start it, such as `unshare` with its options. That one is killed in the end, and has to take
@@ -57,7 +65,7 @@ impl Daemon {
     /// # Panics
     /// If it is not built or cannot be started.
     pub fn start_under(under: &[&str], config_toml: &str, args: &[&str]) -> Self {
-        Self::launch(under, config_toml, args, |command| command)
+        Self::launch(under, config_toml, &[&["--events", "-"], args].concat(), |command| command)
     }
 
     fn launch(
@@ -82,7 +90,7 @@ impl Daemon {
                 command
             }
         };
-        command.arg("run").arg("--config").arg(config.path()).args(["--events", "-"]).args(args);
+        command.arg("run").arg("--config").arg(config.path()).args(args);
         // Who starts another program need not hand a request to end on to it.
         let end = if under.is_empty() { Signal::TERM } else { Signal::KILL };
         let process = Running::start(adjust(&mut command), end);

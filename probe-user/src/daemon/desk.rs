@@ -145,8 +145,8 @@ impl Desk {
     pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 2] {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         [
-            ("recent_events", history.recent_len(), history::RECENT),
-            ("incidents", history.len(), history::INCIDENTS),
+            ("recent_events", history.recent_count(), history::RECENT),
+            ("incidents", history.incident_count(), history::INCIDENTS),
         ]
     }
 

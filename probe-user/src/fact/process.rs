@@ -78,6 +78,14 @@ impl Process {
     }
 }
 
+/// Where a process is to be found, for a person: its pid, or that the daemon's pid namespace has none for it, which 0 says.
+pub fn whereabouts(pid: u32) -> String {
+    match pid {
+        0 => "outside of this pid namespace".to_owned(),
+        pid => format!("pid {pid}"),
+    }
+}
+
 /// How a process ended, as `wait` would tell its parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {

@@ -49,7 +49,7 @@ impl Families {
     }
 
     /// How many processes there are of all families: a look at every entry.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.keys().filter(Result::is_ok).count()
     }

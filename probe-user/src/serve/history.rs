@@ -135,12 +135,12 @@ impl History {
     }
 
     /// How many incidents it knows.
-    pub fn len(&self) -> usize {
+    pub fn incident_count(&self) -> usize {
         self.stories.len()
     }
 
     /// How many events it keeps that may become evidence.
-    pub fn recent_len(&self) -> usize {
+    pub fn recent_count(&self) -> usize {
         self.recent.len()
     }
 

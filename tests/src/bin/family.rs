@@ -9,6 +9,7 @@
 //! | `orphan` | forks a child that forks a worker in a session of its own and exits; the worker waits for ever | the worker's pid |
 //! | `rename NAME` | calls itself so, in `comm` and in its arguments | `ok` |
 //! | `exec PROGRAM [ARGUMENT…]` | becomes another program | `ok` |
+//! | `sockets N` | is refused by N ports, and listens and ceases to on as many | `ok` |
 //! | `many N` | forks N children, of which every 25th kills itself and the next of each exits with 3; waits for all | `ok` |
 
 use std::{
@@ -59,6 +60,7 @@ fn serve(mut stream: TcpStream) {
         Some("orphan") => orphan().to_string(),
         Some("rename") => rename(words.next().unwrap_or("nobody")),
         Some("many") => many(words.next().and_then(|number| number.parse().ok()).unwrap_or(0)),
+        Some("sockets") => sockets(words.next().and_then(|number| number.parse().ok()).unwrap_or(0)),
         Some("exec") => "ok".to_owned(),
         _ => "what?".to_owned(),
     };
@@ -92,11 +94,13 @@ fn exit(code: i32) -> ! {
 
 /// The child's pid in the parent; the child never returns.
 fn wait_for_ever_in(pid: i32) -> i32 {
-    while pid == 0 {
+    if pid != 0 {
+        return pid;
+    }
+    loop {
         // SAFETY: it only waits for a signal.
         unsafe { libc::pause() };
     }
-    pid
 }
 
 /// The worker's pid, once its parent is gone.
@@ -138,6 +142,17 @@ fn rename(name: &str) -> String {
 
 fn parsed(field: &str) -> usize {
     field.trim().parse().unwrap_or(0)
+}
+
+fn sockets(number: u32) -> String {
+    for _ in 0..number {
+        let Ok(listener) = TcpListener::bind(("127.0.0.1", 0)) else { continue };
+        if let Ok(address) = listener.local_addr() {
+            drop(listener);
+            let _ = TcpStream::connect(address);
+        }
+    }
+    "ok".to_owned()
 }
 
 fn many(number: u32) -> String {
