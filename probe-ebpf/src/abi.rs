@@ -16,6 +16,8 @@ pub const COMM_LEN: usize = 16;
 pub const FILENAME_LEN: usize = 256;
 /// Longest stored command line, in bytes.
 pub const ARGV_LEN: usize = 640;
+/// Longest stored path of a cgroup, in bytes.
+pub const CGROUP_PATH_LEN: usize = 512;
 /// Kernel stack frames kept with an OOM kill.
 pub const STACK_FRAMES: usize = 12;
 /// Memory cgroups whose limits an [`Oom`] carries: containers in pods in slices are four deep.
@@ -44,6 +46,8 @@ pub const KIND_CONNECT: u32 = 6;
 pub const KIND_ACCEPT_QUEUE: u32 = 7;
 /// [`Header::kind`] of a [`Stop`].
 pub const KIND_STOP: u32 = 8;
+/// [`Header::kind`] of a [`CgroupMade`].
+pub const KIND_CGROUP: u32 = 9;
 
 /// [`Exit::flags`]: the OOM killer chose this process.
 pub const EXIT_OOM_VICTIM: u32 = 1;
@@ -101,10 +105,12 @@ pub enum DropClass {
     AcceptQueue = 10,
     /// The urgent ring was full for the stop of a watched process.
     Stop = 11,
+    /// The bulk ring was half full for a new cgroup.
+    Cgroup = 12,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 12;
+pub const DROP_CLASSES: u32 = 13;
 
 /// Index into `EXITS`: thread groups seen to end.
 pub const EXITS_SEEN: u32 = 0;
@@ -486,6 +492,22 @@ pub struct Stop {
     pub signal: SignalNote,
 }
 
+/// A cgroup was made. Bulk ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CgroupMade {
+    /// [`KIND_CGROUP`].
+    pub header: Header,
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it: 0 is the unified one.
+    pub hierarchy: u32,
+    /// Bytes used in `path`, without the closing NUL.
+    pub path_len: u32,
+    /// Its path from the root of its hierarchy. Bytes past `path_len` are stale memory.
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+
 // A layout change must be a deliberate one: the object that is checked in and the daemon have to agree.
 const _: () = {
     assert!(size_of::<Header>() == 16);
@@ -501,5 +523,6 @@ const _: () = {
     assert!(size_of::<SocketError>() == 112 && offset_of!(SocketError, local_addr) == 80);
     assert!(size_of::<Connect>() == 72 && offset_of!(Connect, start_ns) == 40);
     assert!(size_of::<AcceptQueue>() == 80 && offset_of!(AcceptQueue, addr) == 40);
+    assert!(size_of::<CgroupMade>() == 544 && offset_of!(CgroupMade, path) == 32);
     assert!(size_of::<Stop>() == 96 && offset_of!(Stop, signal) == 32);
 };

@@ -7,6 +7,7 @@
 
 mod budget;
 mod cgroup;
+mod cgroup_mkdir;
 mod exec;
 mod exit;
 mod field;

@@ -180,6 +180,7 @@ impl Daemon {
                 Record::Connect(record) => self.take_connect(&record),
                 Record::AcceptQueue(record) => self.take_accept_queue(&record),
                 Record::Stop(record) => self.take_stop(&record),
+                Record::Cgroup(record) => self.enricher.cgroup_made(record),
             }
         }
         self.records = records;

@@ -139,6 +139,11 @@ impl Enricher {
         }
     }
 
+    /// A cgroup was made: its path is known from now on.
+    pub fn cgroup_made(&mut self, record: kernel::CgroupMade) {
+        self.groups.made(record);
+    }
+
     /// A process ended.
     pub fn exit(&mut self, record: &kernel::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));

@@ -31,8 +31,8 @@ use tokio::task::JoinHandle;
 
 pub use coverage::{Hook, HookCoverage};
 pub use decode::{
-    AcceptQueue, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal, SocketError,
-    Status, Stop,
+    AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
+    SocketError, Status, Stop,
 };
 pub use load::KernelError;
 pub use loss::{Counters, Loss, Ring};

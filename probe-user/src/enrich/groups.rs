@@ -83,6 +83,13 @@ impl Groups {
         }
     }
 
+    /// Learns a group that was just made.
+    pub fn made(&self, record: kernel::CgroupMade) {
+        if let Some(hierarchy) = self.cgroups.numbered(record.hierarchy).filter(|_| !record.path.is_empty()) {
+            self.known.borrow_mut().insert((hierarchy, record.id), record.path);
+        }
+    }
+
     /// The group that stands for a process in these, with its path if that is known.
     pub fn main(&self, ids: &kernel::Cgroups) -> Option<Cgroup> {
         let v2 = ids.v2.map(|id| Cgroup { id, path: self.path(Hierarchy::V2, id).unwrap_or_default() });
@@ -168,6 +175,23 @@ mod tests {
             assert_eq!(home.unit, Some(format!("docker-{ID}.scope")), "{mount}");
             assert_eq!(groups.main(&ids(Some(u64::MAX), None)), None);
         }
+    }
+
+    #[test]
+    fn a_group_that_was_made_is_known_in_the_hierarchies_that_matter() {
+        let host = FakeHost::hybrid();
+        host.write("proc/self/cgroup", b"9:name=systemd:/\n4:memory:/\n3:cpuset:/\n0::/\n");
+        let groups = Groups::new(host.cgroups());
+        let make = |hierarchy, id, path: &str| {
+            groups.made(kernel::CgroupMade { at_ns: 1, id, hierarchy, path: path.to_owned() });
+        };
+        make(0, 70, "/v2");
+        make(4, 71, "/memory");
+        make(3, 72, "/cpuset");
+        let path = |v2, memory| groups.main(&ids(v2, memory)).map(|group| group.path);
+        assert_eq!(path(Some(70), None).as_deref(), Some("/v2"));
+        assert_eq!(path(None, Some(71)).as_deref(), Some("/memory"));
+        assert_eq!((path(Some(72), None), groups.len()), (None, 2));
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct Cgroups {
     v2: Option<Mount>,
     memory: Option<Mount>,
     systemd: Option<Mount>,
+    /// The number of the v1 memory hierarchy.
+    memory_number: Option<u32>,
 }
 
 /// The groups a process is in, by their paths from the hierarchies' roots.
@@ -123,7 +125,8 @@ impl Cgroups {
         let proc = root.join("proc");
         let path = proc.join("self/mountinfo");
         let text = read_text(&path, TEXT_MAX).map_err(ReadError::at(path))?;
-        let mut found = Self { proc, v2: None, memory: None, systemd: None };
+        let memory_number = memory_number(&proc.join("self/cgroup"));
+        let mut found = Self { proc, v2: None, memory: None, systemd: None, memory_number };
         // A line that cannot be read is of a mount that does not matter here.
         for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
             let slot = match mount.fs_type.as_str() {
@@ -156,6 +159,15 @@ impl Cgroups {
             (true, false) => Mode::V2,
             (false, true) => Mode::V1,
             (false, false) => Mode::None,
+        }
+    }
+
+    /// The hierarchy with this number in `/proc/PID/cgroup`, if it is one that matters.
+    pub fn numbered(&self, number: u32) -> Option<Hierarchy> {
+        match number {
+            0 => Some(Hierarchy::V2),
+            memory if self.memory_number == Some(memory) => Some(Hierarchy::Memory),
+            _ => None,
         }
     }
 
@@ -253,6 +265,16 @@ impl Cgroups {
             Hierarchy::Systemd => self.systemd.as_ref(),
         }
     }
+}
+
+/// The number of the v1 memory hierarchy in a process's `cgroup` file.
+fn memory_number(file: &Path) -> Option<u32> {
+    let text = read_text(file, TEXT_MAX).unwrap_or_default();
+    text.lines().find_map(|line| {
+        let (number, rest) = line.split_once(':')?;
+        let controllers = rest.split(':').next()?;
+        controllers.split(',').any(|controller| controller == "memory").then(|| number.parse().ok())?
+    })
 }
 
 fn limit_in(folder: &Path) -> Option<u64> {

@@ -11,6 +11,8 @@ pub enum Hook {
     Signal,
     /// A process was born, and is known as its parent's from then on.
     Fork,
+    /// A cgroup was made, whose path is known by its id from then on.
+    Cgroup,
     /// A process executed a program.
     Exec,
     /// A TCP socket changed its state: listeners, connections, and how they fail.
@@ -23,9 +25,10 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook. The ones that add to the records of others come first, so that these are complete from the start.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Signal,
         Self::Fork,
+        Self::Cgroup,
         Self::Exec,
         Self::Oom,
         Self::Socket,
@@ -41,6 +44,7 @@ impl Hook {
             Self::Oom => "mark_victim",
             Self::Signal => "signal_generate",
             Self::Fork => "sched_process_fork",
+            Self::Cgroup => "cgroup_mkdir",
             Self::Exec => "sched_process_exec",
             Self::Socket => "inet_sock_set_state",
             Self::SocketReport => "inet_sk_error_report",
@@ -73,6 +77,7 @@ impl Hook {
             Self::Oom => "oom",
             Self::Signal => "signal",
             Self::Fork => "fork",
+            Self::Cgroup => "cgroup",
             Self::Exec => "exec",
             Self::Socket => "socket",
             Self::SocketReport => "socket report",

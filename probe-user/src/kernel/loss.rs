@@ -47,6 +47,7 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Connect,
     DropClass::AcceptQueue,
     DropClass::Stop,
+    DropClass::Cgroup,
 ];
 
 const fn describe(class: DropClass) -> (&'static str, Ring) {
@@ -63,6 +64,7 @@ const fn describe(class: DropClass) -> (&'static str, Ring) {
         DropClass::Connect => ("connect", Ring::Bulk),
         DropClass::AcceptQueue => ("accept_queue", Ring::Urgent),
         DropClass::Stop => ("stop", Ring::Urgent),
+        DropClass::Cgroup => ("cgroup", Ring::Bulk),
     }
 }
 

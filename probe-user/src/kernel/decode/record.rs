@@ -26,6 +26,8 @@ pub enum Record {
     AcceptQueue(AcceptQueue),
     /// A watched process was sent a signal that stops it.
     Stop(Stop),
+    /// A cgroup was made.
+    Cgroup(CgroupMade),
 }
 
 impl Record {
@@ -40,6 +42,7 @@ impl Record {
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
             Self::Stop(it) => it.at_ns,
+            Self::Cgroup(it) => it.at_ns,
         }
     }
 }
@@ -51,6 +54,19 @@ pub struct Cgroups {
     pub v2: Option<u64>,
     /// Id in the v1 memory hierarchy; `None` where memory is on the unified one.
     pub memory_v1: Option<u64>,
+}
+
+/// A cgroup was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupMade {
+    /// When.
+    pub at_ns: u64,
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it; 0 is the unified one.
+    pub hierarchy: u32,
+    /// Its path from the root of its hierarchy.
+    pub path: String,
 }
 
 /// A wait status, as `waitpid` would report it for the whole process.

@@ -238,8 +238,21 @@ fn stop_bytes() -> Vec<u8> {
         .0
 }
 
-fn all() -> [Vec<u8>; 8] {
+fn cgroup_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(9) // header.kind
+        .u32(544) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(77) // id
+        .u32(4) // hierarchy
+        .u32(12) // path_len
+        .text("/docker/0123", 512) // path
+        .0
+}
+
+fn all() -> [Vec<u8>; 9] {
     [
+        cgroup_bytes(),
         exit_bytes(),
         oom_bytes(),
         exec_bytes(),
@@ -311,6 +324,16 @@ fn accept_queue() {
         netns: Some(4_026_531_840),
     };
     assert_eq!(queue, expected);
+}
+
+#[test]
+fn cgroup() {
+    let path = "/docker/0123".to_owned();
+    let made = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path };
+    assert_eq!(decode(&cgroup_bytes()), Ok(Record::Cgroup(made)));
+    let mut bytes = cgroup_bytes();
+    bytes[28..32].copy_from_slice(&513_u32.to_ne_bytes()); // path_len
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 513, room: 512 }));
 }
 
 #[test]
