@@ -194,7 +194,7 @@ impl Enricher {
         }
         process.parent_pid = parent.unwrap_or(process.parent_pid);
         let cgroups = kernel::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
-        let member = self.members.of(key, process.parent_pid, &cgroups, &self.table);
+        let member = self.member(key, process.parent_pid, &cgroups, None);
         self.table.remove(key);
         let exit = ProcessExit {
             at: death.at,
@@ -218,7 +218,7 @@ impl Enricher {
         let mut victim = self.known(key.unwrap_or_else(unknown), 0);
         victim.name.clone_from(&line.name);
         victim.user_id = line.user_id;
-        let member = self.members.of(victim.key, victim.parent_pid, &kernel::Cgroups::default(), &self.table);
+        let member = self.member(victim.key, victim.parent_pid, &kernel::Cgroups::default(), None);
         let cgroups = self.reader.cgroups();
         let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
         let [anon_bytes, file_bytes, shmem_bytes] = line.resident;

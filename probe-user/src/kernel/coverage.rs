@@ -63,6 +63,8 @@ impl Hook {
             Self::Exit => "ends of processes, and how they ended",
             Self::Oom => "OOM kills",
             Self::Signal => "who sends deadly signals, and who is stopped",
+            Self::Fork => "whose process each is, when its parents are gone",
+            Self::Cgroup => "the paths of cgroups that are gone",
             Self::Exec => "programs that are executed",
             Self::Socket => "listeners, connections and their errors",
             Self::SocketReport => "errors of UDP sockets",
