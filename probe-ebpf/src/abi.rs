@@ -4,7 +4,8 @@
 //! 8 bytes, which is all that a BPF ring buffer promises. The daemon reads records by field offset, never by casting
 //! bytes, so nothing here needs to be valid for every bit pattern.
 //!
-//! Times are nanoseconds of `CLOCK_BOOTTIME`. Process ids and user ids are those of the initial namespaces.
+//! Times are nanoseconds of `CLOCK_BOOTTIME`. Process ids are those of the daemon's pid namespace, 0 for a process that it
+//! does not have; user ids are those of the initial user namespace.
 #![no_std]
 
 use core::mem::{offset_of, size_of};
@@ -15,10 +16,17 @@ pub const COMM_LEN: usize = 16;
 pub const FILENAME_LEN: usize = 256;
 /// Longest stored command line, in bytes.
 pub const ARGV_LEN: usize = 640;
+/// Longest stored path of a cgroup, in bytes.
+pub const CGROUP_PATH_LEN: usize = 512;
 /// Kernel stack frames kept with an OOM kill.
 pub const STACK_FRAMES: usize = 12;
 /// Memory cgroups whose limits an [`Oom`] carries: containers in pods in slices are four deep.
 pub const LIMIT_LEVELS: usize = 6;
+/// Descendants of watched processes that are known at a time.
+pub const FAMILIES_MAX: u32 = 16384;
+/// The unit of [`Kin::start`] in nanoseconds: a tick of `/proc/PID/stat`, as that is all that the daemon can know of
+/// processes that were there before it.
+pub const START_UNIT_NS: u64 = 10_000_000;
 /// An offset the running kernel has no field for.
 pub const ABSENT: u32 = u32::MAX;
 
@@ -38,10 +46,12 @@ pub const KIND_CONNECT: u32 = 6;
 pub const KIND_ACCEPT_QUEUE: u32 = 7;
 /// [`Header::kind`] of a [`Stop`].
 pub const KIND_STOP: u32 = 8;
+/// [`Header::kind`] of a [`CgroupMade`].
+pub const KIND_CGROUP: u32 = 9;
 
 /// [`Exit::flags`]: the OOM killer chose this process.
 pub const EXIT_OOM_VICTIM: u32 = 1;
-/// [`Exit::flags`] and [`Exec::flags`]: the process, its parent or one of its cgroups is watched.
+/// [`Exit::flags`] and [`Exec::flags`]: the process, its family, its parent or one of its cgroups is watched.
 pub const WATCHED: u32 = 2;
 /// [`Exit::flags`]: the parent is pid 1 of its pid namespace.
 pub const EXIT_CHILD_OF_INIT: u32 = 4;
@@ -95,17 +105,21 @@ pub enum DropClass {
     AcceptQueue = 10,
     /// The urgent ring was full for the stop of a watched process.
     Stop = 11,
+    /// The bulk ring was half full for a new cgroup.
+    Cgroup = 12,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 12;
+pub const DROP_CLASSES: u32 = 13;
 
 /// Index into `EXITS`: thread groups seen to end.
 pub const EXITS_SEEN: u32 = 0;
 /// Index into `EXITS`: of those, the ones no record was wanted for.
 pub const EXITS_FILTERED: u32 = 1;
+/// Index into `EXITS`: the ends of processes that the daemon's pid namespace does not have.
+pub const EXITS_ELSEWHERE: u32 = 2;
 /// Number of counters in `EXITS`.
-pub const EXITS_COUNTERS: u32 = 2;
+pub const EXITS_COUNTERS: u32 = 3;
 
 /// Key of `WATCHED_CGROUP`. Each hierarchy numbers its cgroups for itself, so an id alone is ambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +129,18 @@ pub struct CgroupKey {
     pub hierarchy: u64,
     /// Inode of the cgroup's directory.
     pub id: u64,
+}
+
+/// Value of `FAMILIES`: a descendant of a watched process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Kin {
+    /// Start of its thread group, in units of [`START_UNIT_NS`] of `CLOCK_BOOTTIME`: its id may be another one's later.
+    pub start: u64,
+    /// The number of its family, which the daemon chose; never 0.
+    pub family: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Key of `WATCHED_PORT`, and of the listeners.
@@ -258,6 +284,10 @@ pub struct Exit {
     pub flags: u32,
     /// Its process id in its own, innermost pid namespace.
     pub ns_pid: u32,
+    /// The family it was born into, or headed; 0 for none.
+    pub family: u32,
+    /// Always 0.
+    pub pad: u32,
     /// `comm` of the thread group leader.
     pub comm: [u8; COMM_LEN],
     /// The signal it died of, or for an orderly exit the last request to end that it got.
@@ -462,11 +492,28 @@ pub struct Stop {
     pub signal: SignalNote,
 }
 
+/// A cgroup was made. Bulk ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct CgroupMade {
+    /// [`KIND_CGROUP`].
+    pub header: Header,
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it: 0 is the unified one.
+    pub hierarchy: u32,
+    /// Bytes used in `path`, without the closing NUL.
+    pub path_len: u32,
+    /// Its path from the root of its hierarchy. Bytes past `path_len` are stale memory.
+    pub path: [u8; CGROUP_PATH_LEN],
+}
+
 // A layout change must be a deliberate one: the object that is checked in and the daemon have to agree.
 const _: () = {
     assert!(size_of::<Header>() == 16);
     assert!(size_of::<SignalNote>() == 64 && offset_of!(SignalNote, sender_comm) == 48);
-    assert!(size_of::<Exit>() == 152 && offset_of!(Exit, signal) == 88);
+    assert!(size_of::<Exit>() == 160 && offset_of!(Exit, signal) == 96);
+    assert!(size_of::<Kin>() == 16 && offset_of!(Kin, family) == 8);
     assert!(size_of::<Oom>() == 272 && offset_of!(Oom, stack) == 120);
     assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
     assert!(size_of::<Listen>() == 88 && offset_of!(Listen, addr) == 56);
@@ -476,5 +523,6 @@ const _: () = {
     assert!(size_of::<SocketError>() == 112 && offset_of!(SocketError, local_addr) == 80);
     assert!(size_of::<Connect>() == 72 && offset_of!(Connect, start_ns) == 40);
     assert!(size_of::<AcceptQueue>() == 80 && offset_of!(AcceptQueue, addr) == 40);
+    assert!(size_of::<CgroupMade>() == 544 && offset_of!(CgroupMade, path) == 32);
     assert!(size_of::<Stop>() == 96 && offset_of!(Stop, signal) == 32);
 };

@@ -21,6 +21,8 @@ offsets! {
     OFF_CGROUP_KN;
     /// `cgroup.root`
     OFF_CGROUP_ROOT;
+    /// `cgroup_root.hierarchy_id`
+    OFF_ROOT_HIERARCHY_ID;
     /// `kernfs_node.id`
     OFF_KERNFS_NODE_ID;
 }
@@ -60,6 +62,12 @@ pub unsafe fn write_limits(task: u64, to: *mut [u64; LIMIT_LEVELS]) {
         unsafe { (*to)[level] = read(group, &OFF_MEM_CGROUP_MAX) };
         group = pointer(group, &OFF_CSS_PARENT);
     }
+}
+
+/// The number of a cgroup's hierarchy; 0 for the unified one.
+#[inline(always)]
+pub fn hierarchy(cgroup: u64) -> u32 {
+    read(pointer(cgroup, &OFF_CGROUP_ROOT), &OFF_ROOT_HIERARCHY_ID)
 }
 
 /// A cgroup's id in its hierarchy; 0 if it cannot be read.

@@ -30,8 +30,12 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let tgid = task::tgid(this);
     let ppid = task::tgid(task::parent(leader));
     let cgroups = cgroup::of(this);
-    let watched = watch::any(tgid, ppid, &cgroups);
+    let start_ns = task::start_ns(leader);
+    let watched = watch::any(tgid, start_ns, ppid, &cgroups);
     debug!(&ctx, "exec in {}", tgid);
+    if task::is_elsewhere(tgid) {
+        return 0;
+    }
     if !watched && !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Exec);
         return 0;
@@ -48,7 +52,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the reservation is the size of an `Exec`; every field but the unused ends of its buffers is written.
     unsafe {
         ring::write_header(record, KIND_EXEC);
-        (*record).start_ns = task::start_ns(leader);
+        (*record).start_ns = start_ns;
         (*record).cgroup_v2 = cgroups.v2;
         (*record).cgroup_mem_v1 = cgroups.mem_v1;
         (*record).tgid = tgid;

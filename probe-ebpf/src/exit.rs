@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_abi::{
-    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
-    EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
+    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_ELSEWHERE,
+    EXITS_FILTERED, EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
 };
 
 use crate::{
@@ -79,7 +79,15 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let tgid = task::tgid(this);
     let oom_mm = pointer(shared, &OFF_SIGNAL_OOM_MM);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
+    if task::is_elsewhere(tgid) {
+        ring::increment(&EXITS, EXITS_ELSEWHERE);
+        return 0;
+    }
     let own = watch::process(tgid);
+    let start_ns = task::start_ns(leader);
+    let family = watch::family(tgid, start_ns);
+    // Its id may be somebody else's in a moment.
+    watch::forget(tgid);
     // Most processes end well and are nobody's concern. For them the work stops here.
     if status == 0 && oom_mm == 0 && !own {
         ring::increment(&EXITS, EXITS_FILTERED);
@@ -104,7 +112,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if ppid == 1 || parent_ns_pid == 1 {
         flags.set(EXIT_CHILD_OF_INIT);
     }
-    if watch::process(ppid) || watch::cgroup(&cgroups) {
+    if family != 0 || watch::process(ppid) || watch::cgroup(&cgroups) {
         flags.set(WATCHED);
     }
     let flags = flags.get();
@@ -126,7 +134,6 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         }
     }
 
-    let start_ns = task::start_ns(leader);
     let note = signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
         ring::count_drop(if watched { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
@@ -146,6 +153,8 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).status = status;
         (*record).flags = flags;
         (*record).ns_pid = ns_pid;
+        (*record).family = family;
+        (*record).pad = 0;
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
         write_note(&raw mut (*record).signal, note);
     }

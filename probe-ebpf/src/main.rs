@@ -7,9 +7,11 @@
 
 mod budget;
 mod cgroup;
+mod cgroup_mkdir;
 mod exec;
 mod exit;
 mod field;
+mod fork;
 mod oom;
 mod ring;
 mod signal;

@@ -53,12 +53,17 @@ pub fn remember_candidate(task: u64) {
 pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
     let argument = ctx.arg::<u64>(0);
     let (victim, tid) = if MARK_VICTIM_HAS_TASK.load() != 0 {
-        (argument, read(argument, &task::OFF_TASK_PID))
+        (argument, task::tid(argument))
     } else {
-        (find_victim(argument as u32), argument as u32)
+        let victim = find_victim(argument as u32);
+        // Without its task, what the tracepoint says is all there is.
+        (victim, if victim == 0 { argument as u32 } else { task::tid(victim) })
     };
     let tgid = task::tgid(victim);
     debug!(&ctx, "oom victim {} of group {}", tid, tgid);
+    if task::is_elsewhere(tgid) {
+        return 0;
+    }
 
     let Some(mut entry) = URGENT.reserve::<Oom>(0) else {
         ring::count_drop(DropClass::Oom);
@@ -91,7 +96,7 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         (*record).tid = tid;
         (*record).uid = task::uid(victim);
         (*record).score_adj = i32::from(read::<i16>(shared, &OFF_SIGNAL_OOM_SCORE_ADJ));
-        (*record).trigger_tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        (*record).trigger_tgid = task::tgid(task::current());
         (*record).flags = if victim == 0 { 0 } else { OOM_VICTIM_KNOWN };
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
         field::copy(&raw mut (*record).trigger_comm, task::leader(task::current()), &task::OFF_TASK_COMM);

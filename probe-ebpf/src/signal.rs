@@ -6,9 +6,7 @@
 
 use aya_ebpf::{
     bindings::BPF_ANY,
-    helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns,
-    },
+    helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns},
     macros::{map, raw_tracepoint},
     maps::LruHashMap,
     programs::RawTracePointContext,
@@ -84,7 +82,7 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     }
     let receiver = ctx.arg::<u64>(2);
     let target = Target { tgid: task::tgid(receiver), signal };
-    if stop && !watch::process(target.tgid) {
+    if task::is_elsewhere(target.tgid) || (stop && !watch::process(target.tgid)) {
         return 0;
     }
     let (origin, code) = origin(info);
@@ -92,12 +90,11 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
         oom::remember_candidate(receiver);
     }
 
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let sender_tgid = (pid_tgid >> 32) as u32;
+    let sender = task::leader(task::current());
+    let sender_tgid = task::tgid(sender);
     debug!(&ctx, "signal {} to {} from {}", signal, target.tgid, sender_tgid);
     // SAFETY: the helpers have no preconditions.
     let (at_ns, sender_cgroup_v2) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
-    let sender = task::leader(task::current());
     let mut note = SignalNote {
         at_ns,
         sender_start_ns: task::start_ns(sender),

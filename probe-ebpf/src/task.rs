@@ -1,6 +1,11 @@
 //! What is read from a `task_struct`, wherever a hook gets one from.
 
-use aya_ebpf::helpers::{bpf_get_current_task, generated};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_get_current_task, generated},
+};
 use probe_abi::COMM_LEN;
 
 use crate::field::{offsets, pointer, read};
@@ -36,8 +41,30 @@ offsets! {
     OFF_PID_NUMBERS;
     /// `upid.nr`
     OFF_UPID_NR;
+    /// `upid.ns`
+    OFF_UPID_NS;
+    /// `pid_namespace.ns.inum`
+    OFF_PIDNS_INUM;
     /// Size of `upid`, not an offset
     SIZE_UPID;
+}
+
+/// How deep the daemon's pid namespace is nested; 0 for the initial one, whose ids need no translation.
+#[unsafe(no_mangle)]
+static PIDNS_LEVEL: Global<u32> = Global::new(0);
+
+/// Inode of the daemon's pid namespace, if that is not the initial one.
+#[unsafe(no_mangle)]
+static PIDNS_INODE: Global<u32> = Global::new(0);
+
+/// Tells how deep the pid namespace of whoever runs it is nested. It is never attached: the daemon has the kernel run
+/// it once (`BPF_PROG_TEST_RUN`), as nothing else tells a process in a namespace how many there are above.
+///
+/// The macro for raw tracepoints would throw the answer away.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "raw_tp")]
+pub extern "C" fn pid_namespace_level(_: *mut c_void) -> u32 {
+    level_of(pointer(current(), &OFF_TASK_THREAD_PID))
 }
 
 /// Address of the task this program runs in.
@@ -47,10 +74,46 @@ pub fn current() -> u64 {
     unsafe { bpf_get_current_task() }
 }
 
-/// Thread group id.
+/// Thread group id as the daemon sees it; 0 for a process that its pid namespace does not have.
 #[inline(always)]
 pub fn tgid(task: u64) -> u32 {
-    read(task, &OFF_TASK_TGID)
+    // No branch for the verifier: the global is frozen.
+    if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_TGID) } else { translated(leader(task)) }
+}
+
+/// Thread id as the daemon sees it; 0 like [`tgid`].
+#[inline(always)]
+pub fn tid(task: u64) -> u32 {
+    if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_PID) } else { translated(task) }
+}
+
+/// Whether the daemon's pid namespace has no such process.
+#[inline(always)]
+pub fn is_elsewhere(tgid: u32) -> bool {
+    PIDNS_LEVEL.load() != 0 && tgid == 0
+}
+
+/// A task's id in the daemon's pid namespace; 0 if it has none there.
+#[inline(always)]
+fn translated(task: u64) -> u32 {
+    let level = PIDNS_LEVEL.load();
+    let pid = pointer(task, &OFF_TASK_THREAD_PID);
+    let entry = number_at(pid, level);
+    let inode: u32 = read(pointer(entry, &OFF_UPID_NS), &OFF_PIDNS_INUM);
+    // What lies past the end of a shorter list could be anything, even this inode.
+    if level_of(pid) >= level && inode == PIDNS_INODE.load() { read(entry, &OFF_UPID_NR) } else { 0 }
+}
+
+#[inline(always)]
+fn level_of(pid: u64) -> u32 {
+    read(pid, &OFF_PID_LEVEL)
+}
+
+/// Address of the `upid` at a level of a `pid`.
+#[inline(always)]
+fn number_at(pid: u64, level: u32) -> u64 {
+    pid.wrapping_add(u64::from(OFF_PID_NUMBERS.load()))
+        .wrapping_add(u64::from(level).wrapping_mul(u64::from(SIZE_UPID.load())))
 }
 
 /// First thread of the group, which carries the identity of the process.
@@ -81,11 +144,8 @@ pub fn uid(task: u64) -> u32 {
 #[inline(always)]
 pub fn namespaced_pid(task: u64) -> (u32, u32) {
     let pid = pointer(task, &OFF_TASK_THREAD_PID);
-    let level: u32 = read(pid, &OFF_PID_LEVEL);
-    let entry = pid
-        .wrapping_add(u64::from(OFF_PID_NUMBERS.load()))
-        .wrapping_add(u64::from(level).wrapping_mul(u64::from(SIZE_UPID.load())));
-    (read(entry, &OFF_UPID_NR), level)
+    let level = level_of(pid);
+    (read(number_at(pid, level), &OFF_UPID_NR), level)
 }
 
 /// Writes the current thread's `comm`.

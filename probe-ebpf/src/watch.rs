@@ -1,13 +1,25 @@
 //! What the daemon asked to hear about.
 
-use aya_ebpf::{macros::map, maps::HashMap};
-use probe_abi::{CgroupKey, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey};
+use aya_ebpf::{
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+use probe_abi::{
+    CgroupKey, FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, Kin, PortKey, START_UNIT_NS,
+};
 
 use crate::cgroup::Cgroups;
 
-/// Watched thread group ids. The value is unused.
+/// Watched thread group ids, each with the number of the family it heads.
+///
+/// The exit takes a process out, so that who gets its id next is not taken for it.
 #[map]
 static WATCHED_TGID: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
+
+/// The living descendants of watched processes, whoever their parents are by now. Should there be more than fit, those
+/// that were heard of least recently are known by their parents and cgroups alone.
+#[map]
+static FAMILIES: LruHashMap<u32, Kin> = LruHashMap::with_max_entries(FAMILIES_MAX, 0);
 
 /// Watched cgroups of both hierarchies. The value is unused.
 #[map]
@@ -23,6 +35,32 @@ pub fn process(tgid: u32) -> bool {
     WATCHED_TGID.get_ptr(tgid).is_some()
 }
 
+/// The family that a process heads or was born into; 0 for none.
+#[inline(always)]
+pub fn family(tgid: u32, start_ns: u64) -> u32 {
+    if let Some(family) = WATCHED_TGID.get_ptr(tgid) {
+        // SAFETY: the lookup returned a valid entry.
+        return unsafe { *family };
+    }
+    let Some(kin) = FAMILIES.get_ptr(tgid) else { return 0 };
+    // SAFETY: as above.
+    unsafe { if (*kin).start == start_ns / START_UNIT_NS { (*kin).family } else { 0 } }
+}
+
+/// A process was born into a family.
+#[inline(always)]
+pub fn add(tgid: u32, start_ns: u64, family: u32) {
+    let kin = Kin { start: start_ns / START_UNIT_NS, family, pad: 0 };
+    let _ = FAMILIES.insert(&tgid, &kin, 0);
+}
+
+/// A process has ended.
+#[inline(always)]
+pub fn forget(tgid: u32) {
+    let _ = WATCHED_TGID.remove(tgid);
+    let _ = FAMILIES.remove(tgid);
+}
+
 /// Whether one of its cgroups is watched.
 #[inline(always)]
 pub fn cgroup(cgroups: &Cgroups) -> bool {
@@ -30,10 +68,10 @@ pub fn cgroup(cgroups: &Cgroups) -> bool {
         || WATCHED_CGROUP.get_ptr(CgroupKey { hierarchy: HIERARCHY_MEMORY_V1, id: cgroups.mem_v1 }).is_some()
 }
 
-/// Whether the process, its parent or one of its cgroups is watched.
+/// Whether the process, its family, its parent or one of its cgroups is watched.
 #[inline(always)]
-pub fn any(tgid: u32, ppid: u32, cgroups: &Cgroups) -> bool {
-    process(tgid) || process(ppid) || cgroup(cgroups)
+pub fn any(tgid: u32, start_ns: u64, ppid: u32, cgroups: &Cgroups) -> bool {
+    family(tgid, start_ns) != 0 || process(ppid) || cgroup(cgroups)
 }
 
 /// Whether a local port is watched.

@@ -187,7 +187,7 @@ pub struct Matcher {
     pub port: Option<u16>,
     /// Its cgroup's path.
     pub cgroup: Option<String>,
-    /// Its container's id, or at least 12 digits of it.
+    /// Its container: the id, or at least its first 12 digits; or the name of an LXC container.
     pub container: Option<String>,
 }
 

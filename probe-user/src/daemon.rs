@@ -15,6 +15,7 @@ pub mod self_test;
 pub mod sight;
 mod sockets;
 mod start;
+mod tables;
 mod usage;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
@@ -66,6 +67,8 @@ pub struct Daemon {
     sockets: Sockets,
     /// When the kernel began to be listened to.
     began: Timestamp,
+    /// When the tables were measured the last time.
+    measured: Timestamp,
     stopping: bool,
     config_file: Option<PathBuf>,
     notifier: Notifier,
@@ -177,6 +180,7 @@ impl Daemon {
                 Record::Connect(record) => self.take_connect(&record),
                 Record::AcceptQueue(record) => self.take_accept_queue(&record),
                 Record::Stop(record) => self.take_stop(&record),
+                Record::Cgroup(record) => self.enricher.cgroup_made(record),
             }
         }
         self.records = records;
@@ -397,6 +401,7 @@ impl Daemon {
         }
         self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
         self.notifier.status(|| self.desk.in_a_line());
+        self.measure_tables();
     }
 
     /// Tells what the kernel had to throw away since the last time.
@@ -437,17 +442,29 @@ impl Daemon {
 
     /// Makes known to the kernel side and to the enricher which process is a service's main one.
     fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
-        let before = self.enricher.members.set_main(service, main);
-        if let Some(pid) = before {
+        let before = self.enricher.members.main_of(service).map(|main| main.pid);
+        let gone = self.enricher.set_main(service, main);
+        if let Some(pid) = gone {
             self.stand_ins.unwatch_process(pid);
         }
         if let Some(main) = main {
             self.stand_ins.watch_process(main);
         }
         let Some(kernel) = &mut self.kernel else { return };
-        let done =
-            [before.map(|pid| kernel.unwatch_process(pid)), main.map(|main| kernel.watch_process(main.pid))];
-        for error in done.into_iter().flatten().filter_map(Result::err) {
+        // A process that is still another service's main one heads that one's family from now on.
+        let heads = before.into_iter().chain(main.map(|main| main.pid));
+        let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));
+        let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
+        let mut done: Vec<_> =
+            done.chain(heads.map(|(pid, family)| kernel.watch_process(pid, family))).collect();
+        if let Some((main, family)) = main.and_then(|main| Some((main, self.enricher.family(main.pid)?)))
+            && !self.enricher.members.has_cgroup(service)
+        {
+            // Those who were born before the watch. Where the service has a cgroup, that says whose they are.
+            let kin = self.enricher.reader().descendants(main.pid);
+            done.extend(kin.into_iter().map(|kin| kernel.add_kin(kin, family)));
+        }
+        for error in done.into_iter().filter_map(Result::err) {
             tracing::error!(%error, "a service's main process is not watched by the kernel side");
         }
     }
@@ -478,11 +495,21 @@ impl Daemon {
 
     /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
     fn found(&mut self, service: ServiceId, main: ProcessKey) {
-        if self.enricher.members.main_of(service).is_none() && self.enricher.lives(main) {
-            self.set_main(service, Some(main));
+        if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
             self.observe(Observation::Running(service, main));
             self.take_stock(service, main);
         }
+    }
+
+    /// Makes a process the main one of a service, if it lives. It is watched before that is asked: what ends in between
+    /// is told by the kernel, or was gone before.
+    fn take_for_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
+        self.set_main(service, Some(main));
+        let lives = self.enricher.lives(main);
+        if !lives {
+            self.set_main(service, None);
+        }
+        lives
     }
 
     /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one

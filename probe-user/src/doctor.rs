@@ -91,6 +91,7 @@ pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
         checks::rights(),
         checks::types(),
         checks::self_test(&mut sight, &reader).await,
+        checks::place(),
         checks::cgroups(&reader),
         checks::systemd().await,
         checks::pressure(&reader),

@@ -3,11 +3,13 @@
 //! The kernel's records hold identities only. A process that ended has no command line any more, so the
 //! table of processes is filled before: from `/proc` at the start, then from every exec.
 
+mod groups;
 mod membership;
 mod resolve;
 mod socket;
 mod table;
 
+use groups::Groups;
 pub use membership::Members;
 use socket::Place;
 use table::Table;
@@ -28,6 +30,9 @@ use crate::{
 pub struct Enricher {
     reader: ProcReader,
     table: Table,
+    groups: Groups,
+    /// What the kernel side knows of births; None where it sees nothing.
+    families: Option<kernel::Families>,
     page_bytes: u64,
     place: Place,
     /// Which processes belong to which service.
@@ -38,11 +43,42 @@ impl Enricher {
     /// Takes stock of the processes there are.
     pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
         let mut table = Table::default();
+        let groups = Groups::new(reader.cgroups().clone());
         for process in reader.scan()? {
+            groups.learn(&reader.cgroups().of(process.key.pid));
             table.insert(process);
         }
         let place = Place::new(&reader);
-        Ok(Self { reader, table, page_bytes: procfs::page_size(), place, members })
+        Ok(Self { reader, table, groups, families: None, page_bytes: procfs::page_size(), place, members })
+    }
+
+    /// From now on, the births that the kernel side sees count.
+    pub fn learn_from(&mut self, families: kernel::Families) {
+        self.families = Some(families);
+    }
+
+    /// States a service's main process, and takes back the one before; returns that one's pid, if it is no service's
+    /// main process any more.
+    pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
+        if let Some(main) = main {
+            self.members.set_home(service, self.groups.home_of(main.pid));
+        }
+        self.members.set_main(service, main)
+    }
+
+    /// The number of the family of a main process's descendants; None if it is no service's main process.
+    pub fn family(&self, main: u32) -> Option<u32> {
+        self.members.head(main).map(family_of)
+    }
+
+    /// How much is kept, by what it is: entries, and the most there can be.
+    pub fn sizes(&self) -> [(&'static str, usize, usize); 3] {
+        let families = self.families.as_ref().map_or(0, kernel::Families::count);
+        [
+            ("processes", self.table.len(), self.table.limit()),
+            ("cgroups", self.groups.len(), Groups::limit()),
+            ("families", families, kernel::Families::limit()),
+        ]
     }
 
     /// The reader of the host's `/proc`.
@@ -69,6 +105,7 @@ impl Enricher {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let arguments = record.arguments.join(" ");
         let group = self.reader.cgroups().of(record.pid);
+        self.groups.learn(&group);
         let known = self.table.get(key);
         let process = Process {
             key,
@@ -80,10 +117,14 @@ impl Enricher {
             }),
             command_line: Some(arguments),
             user_id: record.uid,
-            container_id: group.paths().find_map(cgroup::container_id),
+            container_id: group
+                .paths()
+                .find_map(cgroup::container_id)
+                .or_else(|| self.groups.home(&record.cgroups).container),
             cgroup: group
                 .main()
                 .map(|(hierarchy, path)| self.reader.cgroups().group(hierarchy, path))
+                .or_else(|| self.groups.main(&record.cgroups))
                 .or_else(|| known.and_then(|known| known.cgroup.clone())),
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
@@ -98,11 +139,17 @@ impl Enricher {
         }
     }
 
+    /// A cgroup was made: its path is known from now on.
+    pub fn cgroup_made(&mut self, record: kernel::CgroupMade) {
+        self.groups.made(record);
+    }
+
     /// A process ended.
     pub fn exit(&mut self, record: &kernel::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        let service = self.members.of(key, record.parent_pid, &record.cgroups, &self.table);
+        let service = self.member(key, record.parent_pid, &record.cgroups, record.family);
         let mut process = self.known(key, record.parent_pid);
+        self.place_in(&mut process, &record.cgroups);
         process.parent_pid = record.parent_pid;
         process.user_id = record.uid;
         process.name.clone_from(&record.comm);
@@ -147,7 +194,7 @@ impl Enricher {
         }
         process.parent_pid = parent.unwrap_or(process.parent_pid);
         let cgroups = kernel::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
-        let member = self.members.of(key, process.parent_pid, &cgroups, &self.table);
+        let member = self.member(key, process.parent_pid, &cgroups, None);
         self.table.remove(key);
         let exit = ProcessExit {
             at: death.at,
@@ -171,7 +218,7 @@ impl Enricher {
         let mut victim = self.known(key.unwrap_or_else(unknown), 0);
         victim.name.clone_from(&line.name);
         victim.user_id = line.user_id;
-        let member = self.members.of(victim.key, victim.parent_pid, &kernel::Cgroups::default(), &self.table);
+        let member = self.member(victim.key, victim.parent_pid, &kernel::Cgroups::default(), None);
         let cgroups = self.reader.cgroups();
         let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
         let [anon_bytes, file_bytes, shmem_bytes] = line.resident;
@@ -220,7 +267,8 @@ impl Enricher {
             victim.name.clone_from(&record.comm);
             victim.user_id = record.uid;
         }
-        let service = self.members.of(key, victim.parent_pid, &record.cgroups, &self.table);
+        self.place_in(&mut victim, &record.cgroups);
+        let service = self.member(key, victim.parent_pid, &record.cgroups, None);
         let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
         let kill = OomKill {
             at: Timestamp::from_nanos(record.at_ns),
@@ -243,13 +291,45 @@ impl Enricher {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let parent = self.table.get(process).map_or(0, |known| known.parent_pid);
         let service = self
-            .members
-            .of(process, parent, &record.cgroups, &self.table)
+            .member(process, parent, &record.cgroups, None)
             .map(|member| member.service)
             .or_else(|| self.members.expecting(record.port));
         let at = Timestamp::from_nanos(record.at_ns);
         let (up, address, port) = (record.up, record.address, record.port);
         (Listener { at, up, address, port, source: record.source, process }, service)
+    }
+
+    /// The service that a process belongs to. `family` is the one it was born into, where its record tells.
+    ///
+    /// Who descends from a service and was moved to another unit or container, as a login session or what a container
+    /// engine starts, belongs there.
+    fn member(
+        &self,
+        key: ProcessKey,
+        parent: u32,
+        cgroups: &kernel::Cgroups,
+        family: Option<u32>,
+    ) -> Option<Membership> {
+        if let Some(member) = self.members.certainly_of(key, cgroups) {
+            return Some(member);
+        }
+        let known = || self.families.as_ref().and_then(|families| families.of(key));
+        let service = family.or_else(known).and_then(service_of).or_else(|| {
+            // Only what is older than the kernel side's knowledge is known by who its parents are now.
+            self.members.by_descent(key, parent, &self.table)
+        })?;
+        let away = self.members.is_away(service, &self.groups.home(cgroups));
+        (!away).then_some(Membership { service, main: false })
+    }
+
+    /// Fills in where the kernel says that a process is, which it may have been moved to since it was looked at.
+    fn place_in(&self, process: &mut Process, cgroups: &kernel::Cgroups) {
+        if let Some(group) = self.groups.main(cgroups)
+            && process.cgroup.as_ref().is_none_or(|known| known.id != group.id)
+        {
+            process.container_id = self.groups.home(cgroups).container;
+            process.cgroup = Some(group);
+        }
     }
 
     /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a
@@ -275,7 +355,7 @@ impl Enricher {
         let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
         let parent = self.table.get(key).map_or(0, |known| known.parent_pid);
         let cgroups = kernel::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
-        self.members.of(key, parent, &cgroups, &self.table).map(|member| member.service)
+        self.member(key, parent, &cgroups, None).map(|member| member.service)
     }
 
     fn sender(&self, signal: &kernel::Signal, target: u32) -> Sender {
@@ -291,4 +371,14 @@ impl Enricher {
             }
         }
     }
+}
+
+/// The number of a service's family. 0 would be none.
+fn family_of(service: ServiceId) -> u32 {
+    service.0 + 1
+}
+
+/// The service whose family has this number.
+fn service_of(family: u32) -> Option<ServiceId> {
+    family.checked_sub(1).map(ServiceId)
 }

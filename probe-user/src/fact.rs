@@ -26,7 +26,7 @@ pub use socket::{
 };
 pub use unit::{UnitJob, UnitState};
 
-use crate::{clock::Timestamp, engine::Observation};
+use crate::{clock::Timestamp, engine::Observation, host::Place};
 
 /// An event's place in the stream, from 1 at the daemon's start; evidence refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -126,6 +126,8 @@ pub struct AgentStart {
 /// What the daemon can see, once it watches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentReady {
+    /// Where the daemon runs.
+    pub place: Place,
     /// Hook by hook.
     pub coverage: Vec<HookCoverage>,
     /// The result of the self-test: how long a child's death took to come back through the ring, or why

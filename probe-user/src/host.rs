@@ -12,6 +12,7 @@ pub mod holder;
 pub mod listener;
 mod matcher;
 pub mod outbound;
+pub mod place;
 pub mod pressure;
 pub mod process;
 pub mod queue;
@@ -30,7 +31,9 @@ use std::{
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
     listener::ListeningSocket,
+    matcher::Named,
     outbound::Outbound,
+    place::Place,
     process::ProcReader,
     remains::Remains,
     usage::Usage,

@@ -15,6 +15,7 @@ pub mod fields;
 pub mod load;
 mod log;
 mod loss;
+mod namespace;
 mod repeated;
 mod retransmits;
 pub mod rights;
@@ -30,13 +31,15 @@ use tokio::task::JoinHandle;
 
 pub use coverage::{Hook, HookCoverage};
 pub use decode::{
-    AcceptQueue, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal, SocketError,
-    Status, Stop,
+    AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
+    SocketError, Status, Stop,
 };
 pub use load::KernelError;
 pub use loss::{Counters, Loss, Ring};
 pub use retransmits::Retransmits;
-pub use watch::{CgroupId, WatchError, WatchedPort};
+pub use watch::{CgroupId, Families, WatchError, WatchedPort};
+
+use crate::fact::ProcessKey;
 
 /// How the kernel side is set up.
 #[derive(Clone, Debug)]
@@ -136,9 +139,20 @@ impl Kernel {
         out[from..].sort_by_key(Record::at_ns);
     }
 
-    /// Asks for every end of this process, a clean one too, and for the failures of its children.
-    pub fn watch_process(&mut self, pid: u32) -> Result<(), WatchError> {
-        self.watched.add_process(pid)
+    /// Asks for every end of this process, a clean one too, and for the failures of all that descend from it from now
+    /// on: the `family`, whose number is not 0. The watch ends with the process.
+    pub fn watch_process(&mut self, pid: u32, family: u32) -> Result<(), WatchError> {
+        self.watched.add_process(pid, family)
+    }
+
+    /// Counts a process that was there before among a family.
+    pub fn add_kin(&mut self, process: ProcessKey, family: u32) -> Result<(), WatchError> {
+        self.watched.add_kin(process, family)
+    }
+
+    /// The families of the processes that live.
+    pub fn families(&self) -> Families {
+        self.watched.families()
     }
 
     /// Takes [`watch_process`](Self::watch_process) back. A process that is not watched is no error.

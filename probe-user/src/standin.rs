@@ -138,6 +138,13 @@ impl StandIns {
                      known"
                         .to_owned(),
                 ),
+                Hook::Fork => Some(
+                    "cgroups and parents: a process that has lost its parent and has no cgroup of its service is nobody's"
+                        .to_owned(),
+                ),
+                Hook::Cgroup => Some(
+                    "a look at a cgroup when a process in it is first told of, if it is still there".to_owned(),
+                ),
                 Hook::Socket => Some(listeners(diag.as_ref())),
                 Hook::Retransmit => Some(
                     "the counts of segments sent again of each open socket, read every few seconds".to_owned(),

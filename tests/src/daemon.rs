@@ -48,6 +48,32 @@ impl Daemon {
         args: &[&str],
         adjust: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Self {
+        Self::launch(&[], config_toml, &[&["--events", "-"], args].concat(), adjust)
+    }
+
+    /// Starts one that writes its events to where the configuration says, so that there is nothing to wait for here.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start_to_file(config_toml: &str, args: &[&str]) -> Self {
+        Self::launch(&[], config_toml, args, |command| command)
+    }
+
+    /// Has another command start it, such as `unshare` with its options. That one is killed in the end, and has to take
+    /// the daemon along.
+    ///
+    /// # Panics
+    /// If it is not built or cannot be started.
+    pub fn start_under(under: &[&str], config_toml: &str, args: &[&str]) -> Self {
+        Self::launch(under, config_toml, &[&["--events", "-"], args].concat(), |command| command)
+    }
+
+    fn launch(
+        under: &[&str],
+        config_toml: &str,
+        args: &[&str],
+        adjust: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
         let mut config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
         config.write_all(config_toml.as_bytes()).expect("the configuration is written");
         let folder = TempDir::new().expect("a temporary folder");
@@ -56,9 +82,18 @@ impl Daemon {
             write!(config, "\n[control]\nsocket = {:?}\n", socket.display().to_string())
                 .expect("the configuration is written");
         }
-        let mut command = Command::new(built("hostprobe"));
-        command.arg("run").arg("--config").arg(config.path()).args(["--events", "-"]).args(args);
-        let process = Running::start(adjust(&mut command), Signal::TERM);
+        let mut command = match under.split_first() {
+            None => Command::new(built("hostprobe")),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(built("hostprobe"));
+                command
+            }
+        };
+        command.arg("run").arg("--config").arg(config.path()).args(args);
+        // Who starts another program need not hand a request to end on to it.
+        let end = if under.is_empty() { Signal::TERM } else { Signal::KILL };
+        let process = Running::start(adjust(&mut command), end);
         Self { process, config: Some(config), folder: Some(folder) }
     }
 

@@ -2,10 +2,12 @@
 //! servers it depends on, each in a folder and on a port of its own and gone when its handle is dropped.
 
 pub mod bench;
+pub mod cgroup;
 pub mod cpu;
 pub mod daemon;
 pub mod deaths;
 pub mod demo;
+pub mod family;
 pub mod gate;
 pub mod http;
 pub mod installed;
@@ -14,9 +16,11 @@ pub mod matrix;
 pub mod memcg;
 pub mod network;
 pub mod parts;
+pub mod podman;
 pub mod process;
 pub mod rights;
 pub mod schema;
+pub mod soak;
 pub mod story;
 pub mod supervised;
 pub mod systemd;

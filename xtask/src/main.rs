@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod ebpf;
 mod run;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -34,6 +35,11 @@ enum Command {
     /// `cargo xtask test` installs. Exit status: 0 if every verdict and action came as expected, 1 if one did not,
     /// 3 if a part is missing.
     Demo,
+    /// Keep a daemon under processes that come and go, and see whether its memory stays what it was
+    ///
+    /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if all
+    /// stayed flat, 1 if not, 3 if a part is missing.
+    Soak(soak::Arguments),
     /// Check format, lints, documentation, and the links of the Markdown pages
     Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
@@ -49,6 +55,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo => demo::demo(),
+        Command::Soak(arguments) => soak::soak(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),

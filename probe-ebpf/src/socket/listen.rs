@@ -28,7 +28,11 @@ pub fn changed(ctx: &RawTracePointContext, socket: u64, up: u32) {
         owner::ceases(&key, socket);
     }
 
-    if !owner.is_watched() {
+    let watched = owner.is_watched();
+    if task::is_elsewhere(owner.tgid) && !watched {
+        return;
+    }
+    if !watched {
         if !budget::take(Spender::Listen, &owner.cgroups()) {
             ring::count_drop(DropClass::ListenThrottled);
             return;

@@ -4,11 +4,7 @@
 //! softirq context, where nobody can be asked. Sockets that were accepted have no owner of their own: theirs is the one
 //! who listens.
 
-use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_boot_ns},
-    macros::map,
-    maps::LruHashMap,
-};
+use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::map, maps::LruHashMap};
 use probe_abi::PortKey;
 
 use crate::{
@@ -72,7 +68,7 @@ impl Owner {
             cgroup_mem_v1: cgroups.mem_v1,
             // SAFETY: the helper has no preconditions.
             since_ns: unsafe { bpf_ktime_get_boot_ns() },
-            tgid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            tgid: task::tgid(this),
             ppid: task::tgid(task::parent(leader)),
         }
     }
@@ -83,10 +79,10 @@ impl Owner {
         Cgroups { v2: self.cgroup_v2, mem_v1: self.cgroup_mem_v1 }
     }
 
-    /// Whether it, its parent or one of its cgroups is watched.
+    /// Whether it, its family, its parent or one of its cgroups is watched.
     #[inline(always)]
     pub fn is_watched(&self) -> bool {
-        watch::any(self.tgid, self.ppid, &self.cgroups())
+        watch::any(self.tgid, self.start_ns, self.ppid, &self.cgroups())
     }
 }
 

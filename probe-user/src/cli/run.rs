@@ -105,6 +105,10 @@ pub fn run(args: Args) -> ExitCode {
     });
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error @ RunError::ForeignProc(_))) => {
+            eprintln!("hostprobe: {error}");
+            ExitCode::from(NOT_POSSIBLE)
+        }
         Ok(Err(error)) => {
             eprintln!("hostprobe: {error}");
             if matches!(error, RunError::Host(_)) { ExitCode::from(NOT_POSSIBLE) } else { ExitCode::FAILURE }

@@ -15,7 +15,10 @@ use crate::{
     engine::{Effect, Engine, Observation, Outbox},
     fact::{Action, EventId, Fact, HookCoverage, Phase, ProbeReport, ServiceId, ServiceState},
     replay::recorder::Recorder,
-    serve::{Counters, Dependency, Metrics, ServiceView, View, history::History},
+    serve::{
+        Counters, Dependency, Metrics, ServiceView, View,
+        history::{self, History},
+    },
 };
 
 /// The way out for facts, and the engine's in-tray of wishes.
@@ -136,6 +139,15 @@ impl Desk {
     /// What `/metrics` shows.
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
+    }
+
+    /// How much is kept of what was said, by what it is: entries, and the most there can be.
+    pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 2] {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        [
+            ("recent_events", history.recent_count(), history::RECENT),
+            ("incidents", history.incident_count(), history::INCIDENTS),
+        ]
     }
 
     /// What was said of the latest incidents.

@@ -13,7 +13,7 @@ use super::{hands::Outcome, lookout::Lookout};
 use crate::{
     clock::Timestamp,
     config::SnapshotOptions,
-    fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId},
+    fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{
         ProcReader,
         holder::Client,
@@ -193,7 +193,7 @@ fn sentence(exit: &ProcessExit) -> String {
         Some(Sender::Itself) => ", sent by itself".to_owned(),
         Some(Sender::Process { pid, name, user_id, unit }) => {
             let unit = unit.as_deref().map(|unit| format!(", {unit}")).unwrap_or_default();
-            format!(", sent by {name} (pid {pid}, uid {user_id}{unit})")
+            format!(", sent by {name} ({}, uid {user_id}{unit})", whereabouts(*pid))
         }
     };
     let oom = if exit.oom { ", chosen by the OOM killer" } else { "" };

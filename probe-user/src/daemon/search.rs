@@ -1,7 +1,11 @@
 //! Looks for the main processes of matched services that have none, off the daemon's thread: it means reading
 //! through `/proc`.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -9,8 +13,8 @@ use super::hands::Outcome;
 use crate::{
     clock::Timestamp,
     config::{Config, Identity, Matcher},
-    fact::ServiceId,
-    host::ProcReader,
+    fact::{ProcessKey, ServiceId},
+    host::{Named, ProcReader},
 };
 
 /// A search without a reason is repeated after this long…
@@ -30,6 +34,8 @@ pub struct Search {
 /// How the search for one service stands.
 struct Looked {
     matcher: Matcher,
+    /// What its pidfile has named the last time.
+    named: Arc<Mutex<Option<Named>>>,
     under_way: bool,
     /// Something has happened while a search was under way that it may have missed.
     again: bool,
@@ -45,7 +51,14 @@ impl Search {
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             if let Identity::Match(matcher) = &service.identity {
                 let matcher = matcher.clone();
-                let looked = Looked { matcher, under_way: false, again: false, due, wait: FIRST_WAIT };
+                let looked = Looked {
+                    matcher,
+                    named: Arc::default(),
+                    under_way: false,
+                    again: false,
+                    due,
+                    wait: FIRST_WAIT,
+                };
                 services.insert(id, looked);
             }
         }
@@ -72,12 +85,19 @@ impl Search {
         looked.under_way = true;
         looked.due = now.plus(looked.wait);
         looked.wait = (looked.wait * 2).min(LONGEST_WAIT);
-        let (reader, outcomes, matcher) =
-            (self.reader.clone(), self.outcomes.clone(), looked.matcher.clone());
+        let (reader, outcomes) = (self.reader.clone(), self.outcomes.clone());
+        let (matcher, named) = (looked.matcher.clone(), Arc::clone(&looked.named));
         spawn_blocking(move || {
+            let found = find(&reader, &matcher, &named);
             // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.blocking_send(Outcome::Found(service, reader.find_main(&matcher)));
+            let _ = outcomes.blocking_send(Outcome::Found(service, found));
         });
+    }
+
+    /// Looks for a service's main process here and now, as the daemon starts.
+    pub(super) fn look_at_once(&self, service: ServiceId) -> Option<ProcessKey> {
+        let looked = self.services.get(&service)?;
+        find(&self.reader, &looked.matcher, &looked.named)
     }
 
     /// A search has ended; looks again if it may have missed something. True if it `found` what it looked for.
@@ -91,4 +111,8 @@ impl Search {
             self.look(service, now);
         }
     }
+}
+
+fn find(reader: &ProcReader, matcher: &Matcher, named: &Mutex<Option<Named>>) -> Option<ProcessKey> {
+    reader.find_main_anew(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
 }

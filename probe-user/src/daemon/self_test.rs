@@ -40,7 +40,7 @@ pub struct Seen {
 pub async fn run(sight: &mut Sight, reader: &ProcReader, seen: &mut Seen) -> Result<Duration, String> {
     if let Some(kernel) = sight.kernel.as_mut().filter(|kernel| kernel.has(Hook::Exit)) {
         let me = std::process::id();
-        kernel.watch_process(me).map_err(|error| error.to_string())?;
+        kernel.watch_process(me, 1).map_err(|error| error.to_string())?;
         let outcome = in_time(|child| by_hook(kernel, child.id(), &mut seen.records)).await;
         kernel.unwatch_process(me).map_err(|error| error.to_string())?;
         return outcome;

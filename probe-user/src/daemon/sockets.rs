@@ -45,6 +45,13 @@ pub struct Sockets {
     full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,
 }
 
+impl Sockets {
+    /// How many kinds of errors are kept in mind, and the most there can be.
+    pub(super) fn size(&self) -> (&'static str, usize, usize) {
+        ("socket_errors", self.recent.len(), Recent::LIMIT)
+    }
+}
+
 impl Daemon {
     /// Has the kernel side tell of errors on the ports that services are expected to listen on, and may listen on
     /// already.

@@ -43,7 +43,7 @@ use crate::{
     engine::{Engine, Observation},
     enrich::{Enricher, Members},
     fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
-    host::{ProcReader, ReadError},
+    host::{Place, ProcReader, ReadError},
     kernel::{Hook, Options},
     probe::{Clients, Prober},
     replay,
@@ -87,6 +87,12 @@ pub enum RunError {
     /// There are no descriptors left.
     #[error("what happens cannot be waited for: {0}; raise RLIMIT_NOFILE")]
     Descriptors(std::io::Error),
+    /// `/proc` is that of another pid namespace.
+    #[error(
+        "/proc shows another pid namespace than hostprobe's own: {0}; mount one of its own (unshare --mount-proc), or run \
+         hostprobe in the host's pid namespace (--pid=host)"
+    )]
+    ForeignProc(String),
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
@@ -123,6 +129,7 @@ impl Daemon {
     /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let began = Timestamp::now();
+        let place = locate()?;
         let reader = ProcReader::new("/")?;
         let mut sight =
             Sight::open(&kernel_options(&config.kernel, &options), &reader).map_err(RunError::Descriptors)?;
@@ -153,7 +160,10 @@ impl Daemon {
         let self_test = self_test::run(&mut sight, &reader, &mut seen).await;
         let Sight { kernel, stand_ins, coverage } = sight;
 
-        let enricher = Enricher::new(reader.clone(), members(&config))?;
+        let mut enricher = Enricher::new(reader.clone(), members(&config))?;
+        if let Some(kernel) = &kernel {
+            enricher.learn_from(kernel.families());
+        }
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
         let (outcomes, outcomes_inbox) = mpsc::channel(QUEUE);
@@ -203,6 +213,7 @@ impl Daemon {
             search,
             sockets: Sockets::default(),
             began,
+            measured: Timestamp::default(),
             stopping: false,
             config_file: options.config_file,
             notifier: options.notifier,
@@ -227,6 +238,7 @@ impl Daemon {
         let restartable =
             services.iter().filter(|service| service.restart.enabled && !options.observe).count();
         let ready = AgentReady {
+            place,
             coverage,
             self_test,
             services: services.len() as u32,
@@ -268,8 +280,8 @@ impl Daemon {
                     keeper.restart();
                     self.hands.keepers.insert(id, keeper);
                 }
-                Identity::Match(matcher) => {
-                    if let Some(main) = reader.find_main(matcher) {
+                Identity::Match(_) => {
+                    if let Some(main) = self.search.look_at_once(id) {
                         self.found(id, main);
                     }
                 }
@@ -308,6 +320,22 @@ impl Daemon {
             tracing::error!("systemd has not described all units in time; they are watched as it does");
         }
     }
+}
+
+/// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
+fn locate() -> Result<Place, RunError> {
+    let place = Place::find("/".as_ref(), std::process::id());
+    if let Some(why) = place.foreign_proc {
+        return Err(RunError::ForeignProc(why));
+    }
+    if place.sees_the_host() {
+        tracing::info!("hostprobe runs {place}");
+    } else {
+        tracing::warn!(
+            "hostprobe runs {place}; to watch the host, run it in the host's pid namespace (--pid=host)"
+        );
+    }
+    Ok(place)
 }
 
 fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {

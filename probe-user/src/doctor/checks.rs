@@ -11,7 +11,7 @@ use crate::{
         sight::Sight,
     },
     fact::HookCoverage,
-    host::{ProcReader, cgroup::Hierarchy},
+    host::{Place, ProcReader, cgroup::Hierarchy},
     kernel::{Hook, btf::KernelTypes, rights},
 };
 
@@ -61,6 +61,24 @@ pub(super) async fn self_test(sight: &mut Sight, reader: &ProcReader) -> Check {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
         Err(why) => {
             Check::degraded("self-test", why, "look for what else happens on this host, and try again")
+        }
+    }
+}
+
+pub(super) fn place() -> Check {
+    let place = Place::find("/".as_ref(), std::process::id());
+    match &place.foreign_proc {
+        Some(why) => {
+            let detail = format!("/proc shows another pid namespace than hostprobe's own: {why}");
+            Check::degraded(
+                "place",
+                detail,
+                "mount a /proc of its own, or run it in the host's pid namespace",
+            )
+        }
+        None if place.sees_the_host() => Check::full("place", place.to_string()),
+        None => {
+            Check::degraded("place", place.to_string(), "run it in the host's pid namespace (--pid=host)")
         }
     }
 }

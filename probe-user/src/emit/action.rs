@@ -225,7 +225,7 @@ impl Action {
         use Kind::{Alert, Event, PipelineError, State};
         let (kind, category, types, requires): (_, _, _, &[&str]) = match self {
             Self::AgentStart      => (Event, "process", "start", &["engine"]),
-            Self::AgentReady      => (Event, "process", "info", &["coverage", "self_test", "watching"]),
+            Self::AgentReady      => (Event, "process", "info", &["coverage", "place", "self_test", "watching"]),
             Self::AgentReload     => (Event, "configuration", "change", &[]),
             Self::AgentStop       => (Event, "process", "end", &["event.reason"]),
             Self::ProcessExit     => (Event, "process", "end", PROCESS),

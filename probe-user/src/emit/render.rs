@@ -124,6 +124,7 @@ impl Renderer<'_> {
             alert: None,
             loss: None,
             coverage: None,
+            place: None,
             self_test: None,
             watching: None,
             engine: None,

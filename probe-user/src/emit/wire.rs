@@ -17,8 +17,8 @@ pub use process::{
 };
 pub use socket::{AcceptQueue, Dependency, Endpoint, Retransmit, Socket};
 pub use watch::{
-    Coverage, ErrorText, File, Holder, HolderClient, HolderProcess, Loss, Probe, SelfTest, Server, Share,
-    Unit, UnitJob, Watching,
+    Coverage, ErrorText, File, Holder, HolderClient, HolderProcess, Loss, OwnCgroup, OwnContainer,
+    PidNamespace, Place, Probe, SelfTest, Server, Share, Unit, UnitJob, Watching,
 };
 pub use word::{
     Direction, OomScope, ProbeError, ProbeKind, Protocol, RestartMethod, ServiceState, Severity, Source,
@@ -111,6 +111,9 @@ pub struct Record {
     /// What the daemon can see of the kernel, hook by hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Vec<Coverage>>,
+    /// Where the daemon runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// The result of the daemon's self-test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,

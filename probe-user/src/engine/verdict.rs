@@ -4,7 +4,10 @@ mod alive;
 
 pub use alive::{Circumstances, LOOK, Remedy, of_failures, of_suspension, shows_hang};
 
-use crate::fact::{ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict};
+use crate::fact::{
+    ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,
+    process::whereabouts,
+};
 
 /// A verdict with its sentence.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,7 +163,7 @@ fn sender_words(sender: &Sender) -> String {
     match sender {
         Sender::Process { pid, name, user_id, unit } => {
             let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
-            format!("{name} (pid {pid}, uid {user_id}{unit})")
+            format!("{name} ({}, uid {user_id}{unit})", whereabouts(*pid))
         }
         Sender::Itself => "itself".to_owned(),
         Sender::Kernel => "the kernel".to_owned(),

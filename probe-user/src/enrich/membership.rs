@@ -1,11 +1,11 @@
-//! Which process belongs to which service: by cgroup, else by descent from its main process.
+//! Which process belongs to which service: by cgroup, else by birth, else by descent from its main process.
 
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
 };
 
-use super::Table;
+use super::{Table, groups::Home};
 use crate::{
     fact::{Membership, ProcessKey, ServiceId},
     kernel::Cgroups,
@@ -18,6 +18,8 @@ pub(super) const MAX_GENERATIONS: usize = 16;
 #[derive(Debug, Default)]
 pub struct Members {
     mains: HashMap<ServiceId, ProcessKey>,
+    /// Where the latest main process of a service was when it was found.
+    homes: HashMap<ServiceId, Home>,
     /// The services whose main process has a pid: several, where one process does several things.
     by_pid: HashMap<u32, Vec<ServiceId>>,
     cgroups: HashMap<u64, ServiceId>,
@@ -78,6 +80,22 @@ impl Members {
         Some(gone)
     }
 
+    /// States where a service's main process lives: those of its descendants that were moved to another unit or
+    /// container belong there.
+    pub fn set_home(&mut self, service: ServiceId, home: Home) {
+        self.homes.insert(service, home);
+    }
+
+    /// Whether a process with such cgroups belongs to another unit or container than a service.
+    pub fn is_away(&self, service: ServiceId, home: &Home) -> bool {
+        self.homes.get(&service).is_some_and(|own| home.is_away_from(own))
+    }
+
+    /// The service that stands for all that have a pid's process as their main one.
+    pub fn head(&self, pid: u32) -> Option<ServiceId> {
+        self.by_pid.get(&pid).and_then(|services| services.first()).copied()
+    }
+
     /// The main process of a service.
     pub fn main_of(&self, service: ServiceId) -> Option<ProcessKey> {
         self.mains.get(&service).copied()
@@ -120,23 +138,36 @@ impl Members {
         gone
     }
 
-    /// The service a process belongs to.
-    pub fn of(&self, key: ProcessKey, parent: u32, cgroups: &Cgroups, table: &Table) -> Option<Membership> {
+    /// Whether a service has a cgroup of its own.
+    pub fn has_cgroup(&self, service: ServiceId) -> bool {
+        self.cgroups.values().any(|owner| *owner == service)
+    }
+
+    /// The service that a process belongs to beyond doubt: it is its main one, or in its cgroup.
+    pub fn certainly_of(&self, key: ProcessKey, cgroups: &Cgroups) -> Option<Membership> {
         if let Some(&service) = self.services_of(key).first() {
             return Some(Membership { service, main: true });
         }
         if let Some(&service) = cgroups.v2.and_then(|id| self.cgroups.get(&id)) {
             return Some(Membership { service, main: false });
         }
+        None
+    }
+
+    /// The service whose main process is an ancestor of a process by those who are its parents now. A parent that has
+    /// ended leads nowhere any more.
+    pub fn by_descent(&self, key: ProcessKey, parent: u32, table: &Table) -> Option<ServiceId> {
+        let mut child = key.start;
         let mut ancestor = parent;
         for _ in 0..MAX_GENERATIONS {
-            if let Some(&service) = self.by_pid.get(&ancestor).and_then(|services| services.first()) {
-                return Some(Membership { service, main: false });
+            if let Some(service) = self.head(ancestor) {
+                // Nobody is older than his parents: this pid is another one's by now.
+                let main = self.main_of(service).filter(|main| main.start <= child);
+                return main.map(|_| service);
             }
-            match table.newest(ancestor) {
-                Some(process) if process.parent_pid > 1 => ancestor = process.parent_pid,
-                _ => return None,
-            }
+            let known = table.newest(ancestor).filter(|known| known.key.start <= child)?;
+            child = known.key.start;
+            ancestor = Some(known.parent_pid).filter(|parent| *parent > 1)?;
         }
         None
     }
@@ -173,13 +204,31 @@ mod tests {
         let mut members = Members::default();
         members.set_main(WEB, Some(key(10)));
         members.add_cgroup(WEB, 77);
-        let of = |pid, parent, cgroup| members.of(key(pid), parent, &cgroups(cgroup), &table);
-        assert_eq!(of(10, 1, 1), Some(Membership { service: WEB, main: true }));
-        assert_eq!(of(50, 1, 77), Some(Membership { service: WEB, main: false }));
-        assert_eq!(of(12, 11, 1), Some(Membership { service: WEB, main: false }));
-        assert_eq!(of(50, 1, 1), None);
+        let certainly = |pid, cgroup| members.certainly_of(key(pid), &cgroups(cgroup));
+        assert_eq!(certainly(10, 1), Some(Membership { service: WEB, main: true }));
+        assert_eq!(certainly(50, 77), Some(Membership { service: WEB, main: false }));
+        assert_eq!(certainly(12, 1), None);
+        assert_eq!(members.by_descent(key(12), 11, &table), Some(WEB));
+        assert_eq!(members.by_descent(key(12), 10, &table), Some(WEB));
+        assert_eq!(members.by_descent(key(50), 1, &table), None);
         let reused = ProcessKey::new(10, Timestamp::from_nanos(999_000_000_000));
-        assert_eq!(members.of(reused, 1, &cgroups(1), &table), None, "a reused pid is another process");
+        assert_eq!(members.certainly_of(reused, &cgroups(1)), None, "a reused pid is another process");
+    }
+
+    #[test]
+    fn nobody_descends_from_a_younger_process() {
+        let mut table = Table::default();
+        table.insert(Process::unknown(key(20), 10));
+        let mut members = Members::default();
+        let main = ProcessKey::new(10, Timestamp::from_nanos(30_000_000_000));
+        members.set_main(WEB, Some(main));
+        assert_eq!(members.by_descent(key(40), 10, &table), Some(WEB));
+        // A record of a process whose parent had the pid before the service's main process.
+        assert_eq!(members.by_descent(key(25), 10, &table), None);
+        // The same, one generation up.
+        assert_eq!(members.by_descent(key(40), 20, &table), None);
+        // A parent that is younger than its child is another process with its pid.
+        assert_eq!(members.by_descent(key(15), 20, &table), None);
     }
 
     #[test]

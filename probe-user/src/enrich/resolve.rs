@@ -1,21 +1,27 @@
 //! From any pid to the service it belongs to, for processes that no kernel record tells of.
 
-use super::{Enricher, membership::MAX_GENERATIONS};
+use super::{Enricher, membership::MAX_GENERATIONS, service_of};
 use crate::{fact::ServiceId, host::cgroup::Hierarchy, kernel};
 
 impl Enricher {
-    /// The service that a living process belongs to, by its cgroup or by descent as `/proc` shows it.
+    /// The service that a living process belongs to, by its cgroup, by birth, or by descent as `/proc` shows it.
     pub fn service_of(&self, pid: u32) -> Option<ServiceId> {
+        let home = self.groups.home_of(pid);
         let mut pid = pid;
         for _ in 0..MAX_GENERATIONS {
             let (key, parent_pid) = self.reader.descent(pid)?;
             let path = self.reader.cgroups().of(pid).v2;
             let v2 = path.and_then(|path| self.reader.cgroups().id(Hierarchy::V2, &path));
             let cgroups = kernel::Cgroups { v2, memory_v1: None };
-            // The climb is done here: a process that was forked and executed nothing is not in the table.
-            if let Some(member) = self.members.of(key, 0, &cgroups, &self.table) {
-                return Some(member.service);
+            if let Some(member) = self.members.certainly_of(key, &cgroups) {
+                let away = !member.main && self.members.is_away(member.service, &home);
+                return (!away).then_some(member.service);
             }
+            let family = self.families.as_ref().and_then(|families| families.of(key));
+            if let Some(service) = family.and_then(service_of) {
+                return (!self.members.is_away(service, &home)).then_some(service);
+            }
+            // The climb is done here: a process that was forked and executed nothing is not in the table.
             pid = Some(parent_pid).filter(|parent| *parent > 1)?;
         }
         None

@@ -158,7 +158,7 @@ impl Enricher {
         if owner.pid == std::process::id() {
             return None;
         }
-        let member = self.members.of(key(&owner), owner.parent_pid, cgroups, &self.table);
+        let member = self.member(key(&owner), owner.parent_pid, cgroups, None);
         member.map(|member| member.service)
     }
 }

@@ -38,9 +38,19 @@ impl Table {
         }
     }
 
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// With more entries than this the dead are thrown out.
+    pub fn limit(&self) -> usize {
+        SWEEP_ABOVE.max(self.swept * 2)
+    }
+
     /// Whether it has grown so much that the dead should be thrown out.
     pub fn is_due_for_a_sweep(&self) -> bool {
-        self.processes.len() > SWEEP_ABOVE.max(self.swept * 2)
+        self.len() > self.limit()
     }
 
     /// Keeps only what `lives`.

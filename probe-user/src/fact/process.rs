@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 /// A process without the ambiguity of a reused pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
-    /// Thread group id in the initial pid namespace.
+    /// Thread group id in the daemon's pid namespace, which is the initial one on a host.
     pub pid: u32,
     /// When it was started (`task_struct.start_boottime`), in whole clock ticks as `/proc` gives it.
     pub start: Timestamp,
@@ -55,9 +55,9 @@ pub struct Process {
     pub user_id: u32,
     /// Its cgroup: of the v2 hierarchy, or of the v1 memory hierarchy where v2 has none.
     pub cgroup: Option<Cgroup>,
-    /// Its container, 64 hexadecimal digits, if it runs in one.
+    /// Its container, if it runs in one: 64 hexadecimal digits, or the name of an LXC or systemd-nspawn container.
     pub container_id: Option<String>,
-    /// Its pid in its own pid namespace, if that is not the initial one.
+    /// Its pid in its own pid namespace, if that is not the daemon's.
     pub namespace_pid: Option<u32>,
 }
 
@@ -75,6 +75,14 @@ impl Process {
             container_id: None,
             namespace_pid: None,
         }
+    }
+}
+
+/// Where a process is to be found, for a person: its pid, or that the daemon's pid namespace has none for it, which 0 says.
+pub fn whereabouts(pid: u32) -> String {
+    match pid {
+        0 => "outside of this pid namespace".to_owned(),
+        pid => format!("pid {pid}"),
     }
 }
 

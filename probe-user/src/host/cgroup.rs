@@ -1,10 +1,11 @@
 //! Cgroups: where the hierarchies are, which groups a process is in, and what their paths say.
 
+mod handle;
 mod name;
 mod own;
 
 use std::{
-    fs,
+    fmt, fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
@@ -12,7 +13,7 @@ use std::{
 use procfs::process::MountInfo;
 
 pub use self::{
-    name::{container_id, unit_name},
+    name::{container_id, is_hexadecimal_id, unit_name},
     own::OwnCgroup,
 };
 use super::{ReadError, read_text};
@@ -35,6 +36,42 @@ pub enum Hierarchy {
     Systemd,
 }
 
+/// Which hierarchies a host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Cgroup v1 alone.
+    V1,
+    /// The controllers on v1, and v2 beside them.
+    Hybrid,
+    /// Cgroup v2 alone.
+    V2,
+    /// None that matters here.
+    None,
+}
+
+impl Mode {
+    /// The word for it in the event stream.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::Hybrid => "hybrid",
+            Self::V2 => "v2",
+            Self::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "cgroup v1",
+            Self::Hybrid => "cgroup v1 and v2 (hybrid)",
+            Self::V2 => "cgroup v2",
+            Self::None => "no cgroups are mounted",
+        })
+    }
+}
+
 /// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
@@ -51,6 +88,8 @@ pub struct Cgroups {
     v2: Option<Mount>,
     memory: Option<Mount>,
     systemd: Option<Mount>,
+    /// The number of the v1 memory hierarchy.
+    memory_number: Option<u32>,
 }
 
 /// The groups a process is in, by their paths from the hierarchies' roots.
@@ -86,7 +125,8 @@ impl Cgroups {
         let proc = root.join("proc");
         let path = proc.join("self/mountinfo");
         let text = read_text(&path, TEXT_MAX).map_err(ReadError::at(path))?;
-        let mut found = Self { proc, v2: None, memory: None, systemd: None };
+        let memory_number = memory_number(&proc.join("self/cgroup"));
+        let mut found = Self { proc, v2: None, memory: None, systemd: None, memory_number };
         // A line that cannot be read is of a mount that does not matter here.
         for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
             let slot = match mount.fs_type.as_str() {
@@ -109,6 +149,43 @@ impl Cgroups {
     /// Whether a hierarchy is mounted.
     pub fn has(&self, hierarchy: Hierarchy) -> bool {
         self.mount(hierarchy).is_some()
+    }
+
+    /// Which hierarchies there are.
+    pub fn mode(&self) -> Mode {
+        let v1 = self.memory.is_some() || self.systemd.is_some();
+        match (self.v2.is_some(), v1) {
+            (true, true) => Mode::Hybrid,
+            (true, false) => Mode::V2,
+            (false, true) => Mode::V1,
+            (false, false) => Mode::None,
+        }
+    }
+
+    /// The hierarchy with this number in `/proc/PID/cgroup`, if it is one that matters.
+    pub fn numbered(&self, number: u32) -> Option<Hierarchy> {
+        match number {
+            0 => Some(Hierarchy::V2),
+            memory if self.memory_number == Some(memory) => Some(Hierarchy::Memory),
+            _ => None,
+        }
+    }
+
+    /// Whether only a part of a hierarchy is mounted.
+    pub fn show_a_part(&self) -> bool {
+        [&self.v2, &self.memory, &self.systemd]
+            .into_iter()
+            .flatten()
+            .any(|mount| mount.shows != Path::new("/"))
+    }
+
+    /// The path of a group that is still there, by its id alone; None if it is gone, or may not be asked for (it
+    /// takes `CAP_DAC_READ_SEARCH`).
+    pub fn path_of(&self, hierarchy: Hierarchy, id: u64) -> Option<String> {
+        let mount = self.mount(hierarchy)?;
+        let folder = handle::path_of(&mount.point, id)?;
+        let below = folder.strip_prefix(&mount.point).ok()?;
+        mount.shows.join(below).into_os_string().into_string().ok()
     }
 
     /// The groups that a process is in; none if it is gone.
@@ -188,6 +265,16 @@ impl Cgroups {
             Hierarchy::Systemd => self.systemd.as_ref(),
         }
     }
+}
+
+/// The number of the v1 memory hierarchy in a process's `cgroup` file.
+fn memory_number(file: &Path) -> Option<u32> {
+    let text = read_text(file, TEXT_MAX).unwrap_or_default();
+    text.lines().find_map(|line| {
+        let (number, rest) = line.split_once(':')?;
+        let controllers = rest.split(':').next()?;
+        controllers.split(',').any(|controller| controller == "memory").then(|| number.parse().ok())?
+    })
 }
 
 fn limit_in(folder: &Path) -> Option<u64> {

@@ -41,6 +41,19 @@ impl FakeHost {
         host
     }
 
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// Has `/proc/self` lead to a process, as it does for that one; with the mounts that everybody sees.
+    pub fn become_process(&self, pid: u32) {
+        let proc = self.root.path().join("proc");
+        fs::create_dir_all(proc.join(pid.to_string())).unwrap();
+        fs::rename(proc.join("self/mountinfo"), proc.join(format!("{pid}/mountinfo"))).unwrap();
+        fs::remove_dir_all(proc.join("self")).unwrap();
+        symlink(pid.to_string(), proc.join("self")).unwrap();
+    }
+
     pub fn reader(&self) -> ProcReader {
         ProcReader::new(self.root.path()).unwrap()
     }
@@ -65,6 +78,11 @@ impl FakeHost {
         fs::metadata(path).unwrap().ino()
     }
 
+    pub fn remove(&self, path: &str) {
+        let path = self.root.path().join(path);
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+
     pub fn cgroup_file(&self, pid: u32, text: &str) {
         self.write(&format!("proc/{pid}/cgroup"), text.as_bytes());
     }
@@ -72,7 +90,11 @@ impl FakeHost {
     /// A process of user 105 that started at tick 100 × `pid`, with 3 threads, 20 ticks of user and 5 of system
     /// time, and 50 resident pages.
     pub fn process(&self, pid: u32, parent: u32, name: &str, exe: &str) {
-        let start = pid * 100;
+        self.process_started_at(pid, parent, name, exe, pid * 100);
+    }
+
+    /// The same, for one that started at another tick.
+    pub fn process_started_at(&self, pid: u32, parent: u32, name: &str, exe: &str, start: u32) {
         let stat = format!(
             "{pid} ({name}) S {parent} {pid} {pid} 0 -1 4194560 0 0 0 0 20 5 0 0 20 0 3 0 {start} 1000000 50 \
              18446744073709551615 1 1 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"

@@ -1,8 +1,8 @@
 //! Finds the main process of a service that something else started.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::ProcReader;
+use super::{ProcReader, cgroup};
 use crate::{
     config::Matcher,
     fact::{Process, ProcessKey},
@@ -50,6 +50,48 @@ impl ProcReader {
     }
 }
 
+/// Which process a pidfile has named, and how the file was then.
+///
+/// A service that dies leaves its pidfile behind, and its pid may be a stranger's in a moment. So a file that has not
+/// been written since it named a process says nothing of another one with the same pid. The times of the file and of the
+/// process say nothing either: the host's clock may have been set between the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    process: ProcessKey,
+    file: FileState,
+}
+
+/// What changes when a file is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileState {
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl FileState {
+    fn of(file: &Path) -> Option<Self> {
+        let file = fs::metadata(file).ok()?;
+        Some(Self { inode: file.ino(), changed: (file.ctime(), file.ctime_nsec()) })
+    }
+}
+
+impl ProcReader {
+    /// As [`ProcReader::find_main`], for a matcher that has found `before` the last time; it becomes what is found now.
+    pub fn find_main_anew(&self, matcher: &Matcher, before: &mut Option<Named>) -> Option<ProcessKey> {
+        let file = matcher.pidfile.as_deref().and_then(FileState::of);
+        let found = self.find_main(matcher)?;
+        let Some(file) = file else { return Some(found) };
+        let stale = before.as_ref().is_some_and(|before| {
+            before.file == file && before.process.pid == found.pid && before.process != found
+        });
+        if stale {
+            return None;
+        }
+        *before = Some(Named { process: found, file });
+        Some(found)
+    }
+}
+
 fn pid_in(pidfile: &Path) -> Option<u32> {
     fs::read_to_string(pidfile).ok()?.trim().parse().ok()
 }
@@ -59,5 +101,68 @@ fn executes(process: &Process, exe: &Path) -> bool {
 }
 
 fn is_in_container(process: &Process, id: &str) -> bool {
-    process.container_id.as_ref().is_some_and(|container| container.starts_with(id))
+    let is = |container: &String| match cgroup::is_hexadecimal_id(container) {
+        true => container.starts_with(id),
+        // The beginning of a name may be another one's name.
+        false => container == id,
+    };
+    process.container_id.as_ref().is_some_and(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::Timestamp, host::fake::FakeHost};
+
+    fn key(pid: u32) -> ProcessKey {
+        ProcessKey::new(pid, Timestamp::from_nanos(u64::from(pid) * 1_000_000_000))
+    }
+
+    #[test]
+    fn a_pidfile_that_was_left_behind_names_no_stranger() {
+        let host = FakeHost::v2();
+        host.write("run/web.pid", b"42\n");
+        host.process(42, 1, "web", "/usr/bin/web");
+        let matcher = Matcher { pidfile: Some(host.root().join("run/web.pid")), ..Matcher::default() };
+        let mut named = None;
+        let reader = host.reader();
+        assert_eq!(reader.find_main_anew(&matcher, &mut named), Some(key(42)));
+        assert_eq!(reader.find_main_anew(&matcher, &mut named), Some(key(42)), "the same one is found again");
+
+        // The same pid, started later: a stranger's.
+        host.remove("proc/42");
+        assert_eq!(reader.find_main_anew(&matcher, &mut named), None);
+        host.process_started_at(42, 1, "stranger", "/usr/bin/stranger", 9999);
+        assert_eq!(reader.find_main_anew(&matcher, &mut named), None);
+        // The file is written anew: it means this one.
+        host.remove("run/web.pid");
+        host.write("run/web.pid", b"42\n");
+        assert_eq!(reader.find_main_anew(&matcher, &mut named).map(|key| key.pid), Some(42));
+    }
+
+    #[test]
+    fn a_container_is_matched_by_the_beginning_of_its_id_or_by_its_whole_name() {
+        let id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+        for host in [FakeHost::v2(), FakeHost::hybrid(), FakeHost::v1()] {
+            for (pid, group) in [
+                (50, format!("/system.slice/docker-{id}.scope")),
+                (51, format!("/machine.slice/libpod-conmon-{id}.scope")),
+                (60, "/lxc.payload.web2/init.scope".to_owned()),
+                (61, "/lxc.payload.web/init.scope".to_owned()),
+                (62, "/lxc.monitor.web".to_owned()),
+            ] {
+                host.process(pid, 1, "init", "/init");
+                host.cgroup_file(pid, &format!("4:memory:{group}\n1:name=systemd:{group}\n0::{group}\n"));
+            }
+            let found = |container: &str| {
+                let matcher = Matcher { container: Some(container.to_owned()), ..Matcher::default() };
+                host.reader().find_main(&matcher).map(|key| key.pid)
+            };
+            assert_eq!(found("0123456789ab"), Some(50));
+            assert_eq!(found(id), Some(50));
+            assert_eq!(found("web"), Some(61), "not the one whose name begins like that");
+            assert_eq!(found("we"), None);
+            assert_eq!(found("fedcba987654"), None);
+        }
+    }
 }

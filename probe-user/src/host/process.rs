@@ -21,6 +21,9 @@ use crate::{
 /// How much of a command line is kept, in bytes.
 const COMMAND_LINE_MAX: u64 = 4096;
 
+/// As many children as there can be processes are a few hundred kilobytes of pids.
+const CHILDREN_MAX: u64 = 4 << 20;
+
 /// `status` and `stat` are one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
 
@@ -101,6 +104,26 @@ impl ProcReader {
             }
         }
         Families { children }
+    }
+
+    /// The processes that descend from one, as far as their parents live. It reads of these processes only, where the
+    /// kernel lists children (`CONFIG_PROC_CHILDREN`), else of all there are.
+    pub fn descendants(&self, pid: u32) -> Vec<ProcessKey> {
+        let listed = fs::exists(self.folder(pid).join(format!("task/{pid}/children"))).unwrap_or(false);
+        if !listed {
+            return self.families().of(pid).into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect();
+        }
+        let mut family = vec![pid];
+        let mut next = 0;
+        while let Some(&elder) = family.get(next) {
+            let threads = fs::read_dir(self.folder(elder).join("task")).into_iter().flatten().flatten();
+            for thread in threads {
+                let children = read_text(&thread.path().join("children"), CHILDREN_MAX).unwrap_or_default();
+                family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            }
+            next += 1;
+        }
+        family.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
     }
 
     /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.

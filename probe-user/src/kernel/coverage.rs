@@ -9,6 +9,10 @@ pub enum Hook {
     Oom,
     /// A deadly signal was sent, which adds the sender to exits; or one that stops a process.
     Signal,
+    /// A process was born, and is known as its parent's from then on.
+    Fork,
+    /// A cgroup was made, whose path is known by its id from then on.
+    Cgroup,
     /// A process executed a program.
     Exec,
     /// A TCP socket changed its state: listeners, connections, and how they fail.
@@ -21,8 +25,17 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook. The ones that add to the records of others come first, so that these are complete from the start.
-    pub const ALL: [Self; 7] =
-        [Self::Signal, Self::Exec, Self::Oom, Self::Socket, Self::SocketReport, Self::Retransmit, Self::Exit];
+    pub const ALL: [Self; 9] = [
+        Self::Signal,
+        Self::Fork,
+        Self::Cgroup,
+        Self::Exec,
+        Self::Oom,
+        Self::Socket,
+        Self::SocketReport,
+        Self::Retransmit,
+        Self::Exit,
+    ];
 
     /// The kernel's name for the place, which is also the name of our program there.
     pub const fn tracepoint(self) -> &'static str {
@@ -30,6 +43,8 @@ impl Hook {
             Self::Exit => "sched_process_exit",
             Self::Oom => "mark_victim",
             Self::Signal => "signal_generate",
+            Self::Fork => "sched_process_fork",
+            Self::Cgroup => "cgroup_mkdir",
             Self::Exec => "sched_process_exec",
             Self::Socket => "inet_sock_set_state",
             Self::SocketReport => "inet_sk_error_report",
@@ -48,6 +63,8 @@ impl Hook {
             Self::Exit => "ends of processes, and how they ended",
             Self::Oom => "OOM kills",
             Self::Signal => "who sends deadly signals, and who is stopped",
+            Self::Fork => "whose process each is, when its parents are gone",
+            Self::Cgroup => "the paths of cgroups that are gone",
             Self::Exec => "programs that are executed",
             Self::Socket => "listeners, connections and their errors",
             Self::SocketReport => "errors of UDP sockets",
@@ -61,6 +78,8 @@ impl Hook {
             Self::Exit => "exit",
             Self::Oom => "oom",
             Self::Signal => "signal",
+            Self::Fork => "fork",
+            Self::Cgroup => "cgroup",
             Self::Exec => "exec",
             Self::Socket => "socket",
             Self::SocketReport => "socket report",

@@ -14,8 +14,8 @@ mod socket;
 mod tests;
 
 pub use record::{
-    AcceptQueue, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal, SocketError,
-    Status, Stop,
+    AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
+    SocketError, Status, Stop,
 };
 pub use socket::address;
 
@@ -93,6 +93,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             check(size_of::<abi::AcceptQueue>()).and_then(|()| socket::queue(&bytes)).map(Record::AcceptQueue)
         }
         abi::KIND_STOP => check(size_of::<abi::Stop>()).and_then(|()| stop(&bytes)).map(Record::Stop),
+        abi::KIND_CGROUP => {
+            check(size_of::<abi::CgroupMade>()).and_then(|()| cgroup(&bytes)).map(Record::Cgroup)
+        }
         other => Err(DecodeError::Kind(other)),
     }
 }
@@ -105,6 +108,7 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
         pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
         namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
+        family: known(bytes.u32(offset_of!(abi::Exit, family))?),
         uid: bytes.u32(offset_of!(abi::Exit, uid))?,
         status: Status(bytes.u32(offset_of!(abi::Exit, status))?),
         oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,
@@ -200,6 +204,17 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
         return Vec::new();
     }
     bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
+}
+
+fn cgroup(bytes: &Bytes<'_>) -> Result<CgroupMade, DecodeError> {
+    let length = bytes.u32(offset_of!(abi::CgroupMade, path_len))?;
+    let path = bytes.buffer(offset_of!(abi::CgroupMade, path), abi::CGROUP_PATH_LEN, length)?;
+    Ok(CgroupMade {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        id: bytes.u64(offset_of!(abi::CgroupMade, id))?,
+        hierarchy: bytes.u32(offset_of!(abi::CgroupMade, hierarchy))?,
+        path: String::from_utf8_lossy(path).into_owned(),
+    })
 }
 
 fn stop(bytes: &Bytes<'_>) -> Result<Stop, DecodeError> {

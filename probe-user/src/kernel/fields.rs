@@ -32,14 +32,14 @@ enum Need {
     Should,
 }
 
-use Hook::{Exec, Exit, Oom, Retransmit, Signal, Socket, SocketReport};
+use Hook::{Cgroup, Exec, Exit, Fork, Oom, Retransmit, Signal, Socket, SocketReport};
 use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
-const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Socket];
+const ALL: &[Hook] = &[Exit, Oom, Signal, Fork, Exec, Socket];
 const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
 const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket];
-const CGROUP_ID: &[Hook] = &[Exit, Oom, Exec, Socket, SocketReport];
+const CGROUP_ID: &[Hook] = &[Exit, Oom, Cgroup, Exec, Socket, SocketReport];
 const SOCKETS: &[Hook] = &[Socket, SocketReport];
 const PEERS: &[Hook] = &[Socket, SocketReport, Retransmit];
 
@@ -62,6 +62,8 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_PID_NUMBERS", Member("pid", &["numbers"]), &[Exit], Should),
     ("OFF_UPID_NR", Member("upid", &["nr"]), &[Exit], Should),
     ("SIZE_UPID", Size("upid"), &[Exit], Should),
+    ("OFF_UPID_NS", Member("upid", &["ns"]), &[], Should),
+    ("OFF_PIDNS_INUM", Member("pid_namespace", &["ns.inum"]), &[], Should),
     ("OFF_CSS_SET_DFL_CGRP", Member("css_set", &["dfl_cgrp"]), PLACED, Should),
     ("OFF_CSS_SET_MEMORY", MemoryController, PLACED, Should),
     ("OFF_CSS_CGROUP", Member("cgroup_subsys_state", &["cgroup"]), PLACED, Should),
@@ -69,6 +71,7 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_MEM_CGROUP_MAX", Member("mem_cgroup", &["memory.max"]), &[Oom], Should),
     ("OFF_CGROUP_KN", Member("cgroup", &["kn"]), CGROUP_ID, Should),
     ("OFF_CGROUP_ROOT", Member("cgroup", &["root"]), PLACED, Should),
+    ("OFF_ROOT_HIERARCHY_ID", Member("cgroup_root", &["hierarchy_id"]), &[Cgroup], Must),
     ("OFF_KERNFS_NODE_ID", Member("kernfs_node", &["id"]), CGROUP_ID, Should),
     ("OFF_SIGNAL_LIVE", Member("signal_struct", &["live"]), &[Exit], Must),
     ("OFF_SIGNAL_FLAGS", Member("signal_struct", &["flags"]), &[Exit], Must),
@@ -161,6 +164,8 @@ fn prototype(
             task(0) || arguments.first() == Some(&Argument::Scalar)
         }
         Signal => task(2) && arguments.len() >= 5,
+        Fork => task(0) && task(1),
+        Cgroup => arguments.first() == Some(&Argument::Pointer("cgroup".to_owned())) && arguments.len() >= 2,
         Exec => task(0) && arguments.get(2) == Some(&Argument::Pointer("linux_binprm".to_owned())),
         Socket => socket && arguments.len() >= 3,
         SocketReport | Retransmit => socket,

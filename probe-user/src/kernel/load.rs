@@ -14,12 +14,13 @@ use super::{
     coverage::{Hook, HookCoverage},
     fields::{self, Resolved},
     loss::Tally,
+    namespace,
     repeated::Repeated,
     retransmits::Counted,
     rights,
     ring::Rings,
     stack::{self, Symbols},
-    watch::Watched,
+    watch::{Families, Watched},
 };
 
 /// The compiled programs. `cargo xtask build-ebpf` makes them from `probe-ebpf`.
@@ -48,6 +49,11 @@ pub enum KernelError {
         /// What is wrong with it.
         source: MapError,
     },
+    /// The daemon's pid namespace is not the initial one, and the kernel does not say how its ids are translated.
+    #[error(
+        "process ids of this pid namespace cannot be translated: {0}; run hostprobe in the host's (--pid=host)"
+    )]
+    Namespace(String),
     /// The object was refused by every hook.
     #[error("no hook could be attached: {}", reasons(.0))]
     NoHook(Vec<HookCoverage>),
@@ -67,6 +73,8 @@ pub struct Paths {
     pub kallsyms: PathBuf,
     /// This process's own status, for its capabilities.
     pub status: PathBuf,
+    /// The link that names this process's pid namespace.
+    pub pid_namespace: PathBuf,
 }
 
 impl Default for Paths {
@@ -75,6 +83,7 @@ impl Default for Paths {
             btf: "/sys/kernel/btf/vmlinux".into(),
             kallsyms: "/proc/kallsyms".into(),
             status: "/proc/self/status".into(),
+            pid_namespace: "/proc/self/ns/pid".into(),
         }
     }
 }
@@ -85,7 +94,11 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     if !missing.is_empty() {
         return Err(KernelError::NotPermitted { missing });
     }
-    let resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
+    let mut resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
+    if let Some(inode) = namespace::beside_the_initial(&paths.pid_namespace) {
+        let level = namespace::level(create(options, &resolved).map_err(permission_or_object)?, &resolved)?;
+        resolved.globals.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
+    }
     let symbols = Symbols::read(&paths.kallsyms).or_of(stack::COPY.as_ref());
     let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
 
@@ -93,6 +106,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
     let watched = Watched::new(
         map(&mut ebpf, "WATCHED_TGID")?,
+        Families::new(map(&mut ebpf, "FAMILIES")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
     );

@@ -1,7 +1,7 @@
 //! What the kernel side counted: records that were lost, and exits that nobody asked for.
 
 use aya::maps::{MapData, PerCpuArray};
-use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_SEEN};
+use probe_abi::{DROP_CLASSES, DropClass, EXITS_ELSEWHERE, EXITS_FILTERED, EXITS_SEEN};
 
 /// Where records are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct Counters {
     pub exits_seen: u64,
     /// Those no record was wanted for.
     pub exits_filtered: u64,
+    /// Those of processes that the daemon's pid namespace does not have.
+    pub exits_elsewhere: u64,
 }
 
 const CLASSES: [DropClass; DROP_CLASSES as usize] = [
@@ -45,6 +47,7 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Connect,
     DropClass::AcceptQueue,
     DropClass::Stop,
+    DropClass::Cgroup,
 ];
 
 const fn describe(class: DropClass) -> (&'static str, Ring) {
@@ -61,6 +64,7 @@ const fn describe(class: DropClass) -> (&'static str, Ring) {
         DropClass::Connect => ("connect", Ring::Bulk),
         DropClass::AcceptQueue => ("accept_queue", Ring::Urgent),
         DropClass::Stop => ("stop", Ring::Urgent),
+        DropClass::Cgroup => ("cgroup", Ring::Bulk),
     }
 }
 
@@ -97,6 +101,7 @@ impl Tally {
         Counters {
             exits_seen: sum(&self.exits, EXITS_SEEN),
             exits_filtered: sum(&self.exits, EXITS_FILTERED),
+            exits_elsewhere: sum(&self.exits, EXITS_ELSEWHERE),
         }
     }
 }

@@ -89,8 +89,10 @@ fn every_hook_attaches_and_lacks_nothing() {
 fn the_verifier_is_done_quickly() {
     let Some(Lab { kernel, .. }) = lab("the_verifier_is_done_quickly") else { return };
     for (name, program) in kernel.ebpf.programs() {
+        // The one that tells the level of a pid namespace is not asked here.
+        let Ok(info) = program.info() else { continue };
         // `None` before 5.16. Older verifiers find fewer shortcuts and give up at a million.
-        let count = program.info().unwrap().verified_instruction_count();
+        let count = info.verified_instruction_count();
         println!("{name}: {count:?} instructions verified");
         assert!(count.is_none_or(|it| it < 20_000), "{name}: {count:?} instructions verified");
     }
@@ -105,7 +107,7 @@ fn a_waiting_daemon_is_woken_once_and_can_be_cancelled() {
     runtime.block_on(async {
         for _ in 0..3 {
             let mut child = shell("exit 9");
-            kernel.watch_process(child.id()).unwrap();
+            kernel.watch_process(child.id(), 1).unwrap();
             // A wait given up half way must not cost the next one anything.
             let _ = tokio::time::timeout(Duration::from_millis(1), kernel.readable()).await;
             let mut records = Vec::new();

@@ -1,9 +1,14 @@
 //! Tells the kernel side which processes, cgroups and ports matter.
 
-use std::io::ErrorKind::PermissionDenied;
+use std::{
+    io::ErrorKind::PermissionDenied,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use aya::maps::{HashMap, MapData, MapError};
-use probe_abi::{HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED};
+use probe_abi::{FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
+
+use crate::fact::ProcessKey;
 
 /// A cgroup: the inode of its directory, and whose numbering that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,9 +36,42 @@ pub struct WatchedPort {
     pub port: u16,
 }
 
+/// Who was born into which family, as far as they live: the kernel side notes it at every fork.
+#[derive(Clone, Debug)]
+pub struct Families(
+    // The layout of `probe_abi::Kin`: start, family.
+    Arc<Mutex<HashMap<MapData, u32, [u64; 2]>>>,
+);
+
+impl Families {
+    pub(super) fn new(map: HashMap<MapData, u32, [u64; 2]>) -> Self {
+        Self(Arc::new(Mutex::new(map)))
+    }
+
+    /// How many processes there are of all families: a look at every entry.
+    pub fn count(&self) -> usize {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.keys().filter(Result::is_ok).count()
+    }
+
+    /// The most processes that can be known.
+    pub const fn limit() -> usize {
+        FAMILIES_MAX as usize
+    }
+
+    /// The family that a living process was born into.
+    pub fn of(&self, process: ProcessKey) -> Option<u32> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let [start, family] = map.get(&process.pid, 0).ok()?;
+        let same = start == process.start.as_nanos() / START_UNIT_NS;
+        u32::try_from(family).ok().filter(|family| same && *family != 0)
+    }
+}
+
 /// The maps the kernel side looks into.
 pub struct Watched {
     processes: HashMap<MapData, u32, u32>,
+    families: Families,
     // The layout of `probe_abi::CgroupKey`: hierarchy, id.
     cgroups: HashMap<MapData, [u64; 2], u32>,
     // The layout of `probe_abi::PortKey`: namespace, port.
@@ -43,10 +81,11 @@ pub struct Watched {
 impl Watched {
     pub fn new(
         processes: HashMap<MapData, u32, u32>,
+        families: Families,
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
     ) -> Self {
-        Self { processes, cgroups, ports }
+        Self { processes, families, cgroups, ports }
     }
 
     /// Whether even a look is not permitted.
@@ -55,8 +94,18 @@ impl Watched {
         matches!(looked, Err(MapError::SyscallError(error)) if error.io_error.kind() == PermissionDenied)
     }
 
-    pub fn add_process(&mut self, pid: u32) -> Result<(), WatchError> {
-        self.processes.insert(pid, 1, 0).map_err(|it| failed(&pid, it))
+    pub fn add_process(&mut self, pid: u32, family: u32) -> Result<(), WatchError> {
+        self.processes.insert(pid, family, 0).map_err(|it| failed(&pid, it))
+    }
+
+    pub fn add_kin(&mut self, process: ProcessKey, family: u32) -> Result<(), WatchError> {
+        let kin = [process.start.as_nanos() / START_UNIT_NS, family.into()];
+        let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
+        families.insert(process.pid, kin, 0).map_err(|it| failed(&process.pid, it))
+    }
+
+    pub fn families(&self) -> Families {
+        self.families.clone()
     }
 
     pub fn remove_process(&mut self, pid: u32) -> Result<(), WatchError> {

@@ -15,7 +15,7 @@ use crate::emit::{
 pub const INCIDENTS: usize = 256;
 
 /// The latest events that can become evidence of an incident that opens after them.
-const RECENT: usize = 2000;
+pub const RECENT: usize = 2000;
 
 /// The most events of an incident that are kept as evidence, and the most others.
 const EVENTS: usize = 64;
@@ -132,6 +132,16 @@ impl History {
     /// An empty history with room for so many incidents.
     pub fn new(room: usize) -> Self {
         Self { room, recent: VecDeque::new(), stories: VecDeque::new() }
+    }
+
+    /// How many incidents it knows.
+    pub fn incident_count(&self) -> usize {
+        self.stories.len()
+    }
+
+    /// How many events it keeps that may become evidence.
+    pub fn recent_count(&self) -> usize {
+        self.recent.len()
     }
 
     /// Takes in the next event of the stream.

@@ -15,7 +15,7 @@ use prometheus_client::{
 
 use self::labels::{
     AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, RestartLabels,
-    ServiceLabels, SocketErrorLabels, StateLabels,
+    ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
     emit::Names,
@@ -61,6 +61,9 @@ pub struct Metrics {
     alerts: Family<AlertLabels, Counter>,
     hooks: Family<HookLabels, Gauge>,
     socket_errors: Family<SocketErrorLabels, Counter>,
+    table_entries: Family<TableLabels, Gauge>,
+    table_limit: Family<TableLabels, Gauge>,
+    elsewhere: Counter,
 }
 
 impl Metrics {
@@ -106,6 +109,20 @@ impl Metrics {
             "Errors of services' sockets, by name and by who asked for the connection",
             socket_errors.clone(),
         );
+        let table_entries = Family::default();
+        own.register("table_entries", "Entries of the daemon's tables", table_entries.clone());
+        let table_limit = Family::default();
+        own.register(
+            "table_limit",
+            "The most entries that the daemon's tables can have now",
+            table_limit.clone(),
+        );
+        let elsewhere = Counter::default();
+        own.register(
+            "process_exits_elsewhere",
+            "Processes that ended outside of the daemon's pid namespace, and were not looked at",
+            elsewhere.clone(),
+        );
         let metrics = Self {
             registry,
             names: Mutex::default(),
@@ -121,6 +138,9 @@ impl Metrics {
             alerts,
             hooks,
             socket_errors,
+            table_entries,
+            table_limit,
+            elsewhere,
         };
         metrics.rename(names);
         metrics
@@ -228,6 +248,18 @@ impl Metrics {
         let success = matches!(report.outcome, ProbeOutcome::Ok);
         self.probe_success.get_or_create(&labels).set(i64::from(success));
         self.probe_duration.get_or_create(&labels).set(report.duration.as_secs_f64());
+    }
+
+    /// Notes how full a table of the daemon's is, and how full it can be.
+    pub fn table(&self, table: &'static str, entries: usize, limit: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.table_entries.get_or_create(&TableLabels { table }).set(number(entries));
+        self.table_limit.get_or_create(&TableLabels { table }).set(number(limit));
+    }
+
+    /// Notes how many processes have ended since the daemon's start that its pid namespace does not have.
+    pub fn exits_elsewhere(&self, total: u64) {
+        self.elsewhere.inner().store(total, Ordering::Relaxed);
     }
 
     /// Notes how many events the stream's own sinks have lost since the daemon's start; the stream reports these

@@ -13,11 +13,14 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::insist;
 
 /// Every package a test starts something of.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 13] = [
+    "busybox-static",
+    "crun",
     "dbus",
     "iproute2",
     "mariadb-server",
     "nginx-light",
+    "podman",
     "polkitd",
     "postgresql",
     "prometheus-alertmanager",

@@ -138,9 +138,12 @@ fn matcher(written: &Spanned<Table<file::Matcher>>, found: &mut Findings) -> Mat
     let port = whole(&written.port, "port", 1..=65535, found);
     if let Some(container) = &written.container {
         let id = container.get_ref();
-        if !(12..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let message =
-                format!("found {}; expected 12 to 64 hexadecimal digits of a container's id", quote(id));
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if id.is_empty() || id.len() > 64 || !id.bytes().all(named) {
+            let message = format!(
+                "found {}; expected 12 to 64 hexadecimal digits of a container's id, or the name of an LXC container",
+                quote(id)
+            );
             found.error(container.span(), message);
         }
     }
@@ -158,8 +161,14 @@ fn matcher(written: &Spanned<Table<file::Matcher>>, found: &mut Findings) -> Mat
         pidfile,
         port,
         cgroup: cgroup.map(|path| path.to_string_lossy().into_owned()),
-        container: written.container.as_ref().map(|id| id.get_ref().to_ascii_lowercase()),
+        container: written.container.as_ref().map(|id| container(id.get_ref())),
     }
+}
+
+/// Ids are written in either case; names are as they are.
+fn container(id: &str) -> String {
+    let is_id = id.len() >= 12 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { id.to_ascii_lowercase() } else { id.to_owned() }
 }
 
 fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Findings) -> RestartPolicy {

@@ -118,7 +118,7 @@ fn the_kernel_is_heard_and_told_after_the_rights_are_given_up() {
         let mut kernel = narrow_for(false);
         let mut stranger = Stranger::of(None);
         let pid = stranger.process.id();
-        kernel.watch_process(pid).unwrap();
+        kernel.watch_process(pid, 1).unwrap();
         kernel.unwatch_process(pid).unwrap();
         stranger.end();
         let heard = async {

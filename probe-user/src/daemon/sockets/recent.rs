@@ -35,6 +35,14 @@ struct Told {
 }
 
 impl Recent {
+    /// The most kinds that are kept in mind.
+    pub const LIMIT: usize = KINDS;
+
+    /// How many kinds are kept in mind.
+    pub fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
     /// The error as it is to be told now; None if it is to be summed up later.
     pub fn admit(&mut self, service: ServiceId, error: SocketError, now: Timestamp) -> Option<SocketError> {
         let full = self.kinds.len() >= KINDS;

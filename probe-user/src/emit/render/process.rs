@@ -5,7 +5,8 @@ use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
         ExitStatus, Listener, Membership, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
-        ServiceId, process::signal_name,
+        ServiceId,
+        process::{signal_name, whereabouts},
     },
 };
 
@@ -170,7 +171,11 @@ impl Renderer<'_> {
             (ExitStatus::Code(code), _) => {
                 let asked = match (exit.sent_signal, &exit.sender) {
                     (Some(number), Some(Sender::Process { pid, name, .. })) => {
-                        format!(", having been sent {} by {name} (pid {pid}),", signal_name(number))
+                        format!(
+                            ", having been sent {} by {name} ({}),",
+                            signal_name(number),
+                            whereabouts(*pid)
+                        )
                     }
                     (_, _) => String::new(),
                 };
@@ -182,7 +187,8 @@ impl Renderer<'_> {
             }
             (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit })) => {
                 let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
-                (false, format!("was killed by {status} from {name} (pid {pid}, uid {user_id}{unit})"))
+                let place = whereabouts(*pid);
+                (false, format!("was killed by {status} from {name} ({place}, uid {user_id}{unit})"))
             }
             (status @ ExitStatus::Signal { .. }, Some(Sender::Itself)) => {
                 (false, format!("ended itself with {status}"))

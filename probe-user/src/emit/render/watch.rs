@@ -7,6 +7,7 @@ use crate::{
         AgentReady, AgentStart, Holder, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage, ServiceId,
         ServiceState, Share, UnitState,
     },
+    host::Place,
 };
 
 impl Renderer<'_> {
@@ -35,11 +36,16 @@ impl Renderer<'_> {
         };
         let stood_in = ready.coverage.iter().filter(|hook| hook.stand_in.is_some()).count();
         let stood_in = if stood_in > 0 { format!(", {stood_in} stood in for") } else { String::new() };
+        let place = match &ready.place {
+            place if place.sees_the_host() && place.container.is_none() => String::new(),
+            place => format!("; it runs {place}"),
+        };
         record.message = format!(
-            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks{stood_in}; {test}",
+            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks{stood_in}; {test}{place}",
             counted(ready.services.into(), "service"),
             ready.restartable
         );
+        record.place = Some(self.place(&ready.place));
         let whole = attached == hooks && ready.self_test.is_ok();
         record.event.outcome = if whole { Outcome::Success } else { Outcome::Failure };
         record.log.level = if whole { Level::Info } else { Level::Warn };
@@ -61,6 +67,20 @@ impl Renderer<'_> {
             reason: ready.self_test.as_ref().err().map(|why| self.text(why, room::DETAIL)),
         });
         record.watching = Some(wire::Watching { services: ready.services, restartable: ready.restartable });
+    }
+
+    fn place(&self, place: &Place) -> wire::Place {
+        wire::Place {
+            pid_namespace: wire::PidNamespace { inode: place.pid_namespace, initial: place.sees_the_host() },
+            container: place.container.as_ref().map(|container| wire::OwnContainer {
+                runtime: (!container.runtime.is_empty()).then(|| self.name(&container.runtime)),
+                id: container.id.as_ref().map(|id| self.name(id)),
+            }),
+            cgroup: wire::OwnCgroup {
+                mode: place.cgroups.as_str().to_owned(),
+                part: place.cgroups_are_a_part,
+            },
+        }
     }
 
     pub(super) fn agent_reload(&self, record: &mut Record, refused: Option<&str>) {

@@ -17,6 +17,7 @@ use crate::{
         ServiceState, Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState,
         Verdict,
     },
+    host::{Place, cgroup::Mode, place::Container},
 };
 
 const API: ServiceId = ServiceId(0);
@@ -288,7 +289,15 @@ pub fn facts() -> Vec<Fact> {
     let mut oom_death = exit(KILL, Some(9), Some(Sender::Kernel));
     oom_death.oom = true;
     let segv = ExitStatus::Signal { number: 11, core_dumped: true };
+    let place = Place {
+        pid_namespace: Some(4_026_532_777),
+        foreign_proc: None,
+        container: Some(Container { runtime: "docker".to_owned(), id: Some("f".repeat(64)) }),
+        cgroups: Mode::V2,
+        cgroups_are_a_part: true,
+    };
     let ready = AgentReady {
+        place,
         coverage: vec![
             HookCoverage {
                 hook: "sched_process_exit",

@@ -132,7 +132,7 @@ pub struct Cgroup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Container {
-    /// Its id, 64 hexadecimal digits.
+    /// Its id, 64 hexadecimal digits; the name of an LXC or systemd-nspawn container.
     pub id: String,
 }
 

@@ -167,6 +167,52 @@ pub struct SelfTest {
     pub reason: Option<String>,
 }
 
+/// Where the daemon runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// Its pid namespace.
+    pub pid_namespace: PidNamespace,
+    /// The container it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<OwnContainer>,
+    /// The cgroups it sees.
+    pub cgroup: OwnCgroup,
+}
+
+/// The daemon's pid namespace. All pids of the stream are of this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PidNamespace {
+    /// Its inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u32>,
+    /// Whether it is the initial one, the host's; in another one only its own processes are seen.
+    pub initial: bool,
+}
+
+/// The container that the daemon is in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnContainer {
+    /// What runs it, such as docker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// The cgroups that the daemon sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnCgroup {
+    /// Which hierarchies there are: v1, hybrid, v2 or none.
+    pub mode: String,
+    /// Whether they are only a part of the host's.
+    pub part: bool,
+}
+
 /// How much the daemon watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

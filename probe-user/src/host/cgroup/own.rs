@@ -9,7 +9,17 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{Cgroups, Hierarchy, TEXT_MAX};
-use crate::{clock::Timestamp, fact::ProcessKey, host::read_text};
+use crate::{
+    clock::Timestamp,
+    fact::ProcessKey,
+    host::{
+        place::{self, INITIAL_PID_NAMESPACE},
+        read_text,
+    },
+};
+
+/// How the name of a daemon's folder begins.
+const FOLDER: &str = "hostprobe-";
 
 /// A v2 cgroup that hostprobe made for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +38,7 @@ impl Cgroups {
     /// The owner is part of its path, so that two daemons on a host never mistake each other's services for
     /// their own.
     pub fn create_for(&self, owner: ProcessKey, service: &str) -> io::Result<OwnCgroup> {
-        let path = self.own_folder()?.join(owner_name(owner)).join(folder_name(service));
+        let path = self.own_folder()?.join(self.owner_name(owner)).join(folder_name(service));
         let failed = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot create {}: {error}", path.display()))
         };
@@ -41,9 +51,29 @@ impl Cgroups {
     /// nobody who still looks after it. `lives` says whether a daemon does.
     pub fn left_behind(&self, service: &str, lives: impl Fn(ProcessKey) -> bool) -> Vec<OwnCgroup> {
         let folders = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
-        let dead = folders.into_iter().filter(|folder| owner_of(folder).is_some_and(|owner| !lives(owner)));
+        let dead =
+            folders.into_iter().filter(|folder| self.owner_of(folder).is_some_and(|owner| !lives(owner)));
         let groups = dead.map(|folder| folder.join(folder_name(service))).filter(|path| path.is_dir());
         groups.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+    }
+
+    /// The folder's name for the groups of a daemon.
+    fn owner_name(&self, owner: ProcessKey) -> String {
+        format!("{FOLDER}{}{}-{}", self.namespace(), owner.pid, owner.start.as_nanos())
+    }
+
+    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s. Of a daemon in another pid
+    /// namespace cannot be said here whether it lives, so its folders are nobody's.
+    fn owner_of(&self, folder: &Path) -> Option<ProcessKey> {
+        let name = folder.file_name()?.to_str()?.strip_prefix(FOLDER)?.strip_prefix(&self.namespace())?;
+        let (pid, start) = name.split_once('-')?;
+        Some(ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) })
+    }
+
+    /// The pid namespace as a part of a folder's name; empty for the initial one.
+    fn namespace(&self) -> String {
+        let inode = place::namespace(&self.proc, "pid").filter(|inode| *inode != INITIAL_PID_NAMESPACE);
+        inode.map(|inode| format!("ns{inode}-")).unwrap_or_default()
     }
 
     fn own_folder(&self) -> io::Result<PathBuf> {
@@ -96,22 +126,14 @@ impl OwnCgroup {
             done => done?,
         }
         // The last of a daemon's groups takes the daemon's folder along; another one keeps it.
-        if let Some(folder) = self.path.parent().filter(|folder| owner_of(folder).is_some()) {
+        let is_daemons = |folder: &&Path| {
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDER))
+        };
+        if let Some(folder) = self.path.parent().filter(is_daemons) {
             let _ = fs::remove_dir(folder);
         }
         Ok(())
     }
-}
-
-/// The folder's name for the groups of a daemon.
-fn owner_name(owner: ProcessKey) -> String {
-    format!("hostprobe-{}-{}", owner.pid, owner.start.as_nanos())
-}
-
-/// The daemon that a folder belongs to, if it is one of [`owner_name`]'s.
-fn owner_of(folder: &Path) -> Option<ProcessKey> {
-    let (pid, start) = folder.file_name()?.to_str()?.strip_prefix("hostprobe-")?.split_once('-')?;
-    Some(ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) })
 }
 
 /// The folder's name for a service: the kernel's own files have no such prefix, and two services never share one.
@@ -172,6 +194,22 @@ mod tests {
         host.folder("sys/fs/cgroup/hostprobe-x");
         let found = host.cgroups().left_behind("api", |owner| owner == living);
         assert_eq!(found.iter().map(|group| &group.path).collect::<Vec<_>>(), [&left.path]);
+    }
+
+    #[test]
+    fn a_daemon_of_another_pid_namespace_is_left_alone() {
+        let host = FakeHost::v2();
+        host.write("proc/self/cgroup", b"0::/\n");
+        host.link("proc/self/ns/pid", "pid:[4026532777]");
+        let inside = host.cgroups().create_for(OWNER, "api").unwrap();
+        assert!(inside.path.ends_with("hostprobe-ns4026532777-7-90000000/service-api"), "{inside:?}");
+        assert_eq!(host.cgroups().left_behind("api", |_| false).len(), 1);
+        host.remove("proc/self/ns/pid");
+        host.link("proc/self/ns/pid", "pid:[4026531836]");
+        assert_eq!(host.cgroups().left_behind("api", |_| false), []);
+        host.remove("proc/self/ns/pid");
+        host.link("proc/self/ns/pid", "pid:[4026532778]");
+        assert_eq!(host.cgroups().left_behind("api", |_| false), []);
     }
 
     #[test]

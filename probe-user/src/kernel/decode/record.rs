@@ -1,6 +1,7 @@
 //! The records as the rest of the daemon sees them: owned, and with absence spelled out.
 //!
-//! Times are nanoseconds of `CLOCK_BOOTTIME`; ids are those of the initial namespaces.
+//! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that is
+//! not in it; user ids are those of the initial namespace.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +26,8 @@ pub enum Record {
     AcceptQueue(AcceptQueue),
     /// A watched process was sent a signal that stops it.
     Stop(Stop),
+    /// A cgroup was made.
+    Cgroup(CgroupMade),
 }
 
 impl Record {
@@ -39,6 +42,7 @@ impl Record {
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
             Self::Stop(it) => it.at_ns,
+            Self::Cgroup(it) => it.at_ns,
         }
     }
 }
@@ -50,6 +54,19 @@ pub struct Cgroups {
     pub v2: Option<u64>,
     /// Id in the v1 memory hierarchy; `None` where memory is on the unified one.
     pub memory_v1: Option<u64>,
+}
+
+/// A cgroup was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupMade {
+    /// When.
+    pub at_ns: u64,
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it; 0 is the unified one.
+    pub hierarchy: u32,
+    /// Its path from the root of its hierarchy.
+    pub path: String,
 }
 
 /// A wait status, as `waitpid` would report it for the whole process.
@@ -90,13 +107,15 @@ pub struct Exit {
     pub parent_pid: u32,
     /// Its process id in its own pid namespace.
     pub namespaced_pid: Option<u32>,
+    /// The family that it was born into, or headed, if it or an ancestor of it was watched.
+    pub family: Option<u32>,
     /// Real user id.
     pub uid: u32,
     /// How it ended.
     pub status: Status,
     /// The OOM killer chose it.
     pub oom_victim: bool,
-    /// It, its parent or one of its cgroups is watched.
+    /// It, its family, its parent or one of its cgroups is watched.
     pub watched: bool,
     /// Its parent is the init of a pid namespace.
     pub child_of_init: bool,

@@ -43,7 +43,7 @@ impl Wire {
 fn exit_bytes() -> Vec<u8> {
     Wire::default()
         .u32(1) // header.kind
-        .u32(152) // header.size
+        .u32(160) // header.size
         .u64(9_000) // header.at_ns
         .u64(1_000) // start_ns
         .u64(77) // cgroup_v2
@@ -55,6 +55,8 @@ fn exit_bytes() -> Vec<u8> {
         .u32(0x8b) // status: SIGSEGV with a core
         .u32(1 | 2 | 4 | 8) // flags
         .u32(7) // ns_pid
+        .u32(3) // family
+        .u32(0) // pad
         .text("nginx", 16) // comm
         .u64(8_500) // signal.at_ns
         .u64(500) // signal.sender_start_ns
@@ -236,8 +238,21 @@ fn stop_bytes() -> Vec<u8> {
         .0
 }
 
-fn all() -> [Vec<u8>; 8] {
+fn cgroup_bytes() -> Vec<u8> {
+    Wire::default()
+        .u32(9) // header.kind
+        .u32(544) // header.size
+        .u64(9_000) // header.at_ns
+        .u64(77) // id
+        .u32(4) // hierarchy
+        .u32(12) // path_len
+        .text("/docker/0123", 512) // path
+        .0
+}
+
+fn all() -> [Vec<u8>; 9] {
     [
+        cgroup_bytes(),
         exit_bytes(),
         oom_bytes(),
         exec_bytes(),
@@ -312,6 +327,16 @@ fn accept_queue() {
 }
 
 #[test]
+fn cgroup() {
+    let path = "/docker/0123".to_owned();
+    let made = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path };
+    assert_eq!(decode(&cgroup_bytes()), Ok(Record::Cgroup(made)));
+    let mut bytes = cgroup_bytes();
+    bytes[28..32].copy_from_slice(&513_u32.to_ne_bytes()); // path_len
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 513, room: 512 }));
+}
+
+#[test]
 fn stop() {
     let Ok(Record::Stop(stop)) = decode(&stop_bytes()) else { panic!("not a stop") };
     let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
@@ -334,6 +359,7 @@ fn exit() {
             pid: 4242,
             parent_pid: 1,
             namespaced_pid: Some(7),
+            family: Some(3),
             uid: 33,
             status: Status(0x8b),
             oom_victim: true,
@@ -354,10 +380,10 @@ fn exit() {
 #[test]
 fn a_signal_from_the_kernel_has_no_sender() {
     let mut bytes = exit_bytes();
-    bytes[128] = 2; // signal.origin
+    bytes[136] = 2; // signal.origin
     let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
     assert_eq!(exit.signal.unwrap().sender, None);
-    bytes[112] = 0; // signal.signal
+    bytes[120] = 0; // signal.signal
     let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
     assert_eq!(exit.signal, None);
 }

@@ -9,7 +9,7 @@ fn a_watched_process_is_heard_of_whatever_its_code() {
     let Some(mut lab) = lab("a_watched_process_is_heard_of_whatever_its_code") else { return };
     for code in [7, 0] {
         let mut child = shell(&format!("exit {code}"));
-        lab.kernel.watch_process(child.id()).unwrap();
+        lab.kernel.watch_process(child.id(), 1).unwrap();
         drop(child.stdin.take());
         let exit = lab.wait_for("exit", exit_of(child.id()));
         assert_eq!(child.wait().unwrap().code(), Some(code));
@@ -28,7 +28,7 @@ fn a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of() {
     let Some(mut lab) = lab("a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of") else {
         return;
     };
-    lab.kernel.watch_process(std::process::id()).unwrap();
+    lab.kernel.watch_process(std::process::id(), 1).unwrap();
     let mut child = shell("exit 3");
     drop(child.stdin.take());
     let exit = lab.wait_for("exit of a child", exit_of(child.id()));
@@ -98,7 +98,7 @@ fn the_status_is_the_groups_not_the_leaders() {
         eprintln!("skipped the_status_is_the_groups_not_the_leaders: needs python3");
         return;
     };
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     let exit = lab.wait_for("exit", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert_eq!(exit.status.code(), Some(9));
@@ -112,7 +112,7 @@ fn an_orderly_exit_names_who_asked_for_it() {
     let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let exit = lab.wait_for("orderly exit", exit_of(child.id()));

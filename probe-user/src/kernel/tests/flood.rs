@@ -24,7 +24,7 @@ fn a_flood_of_strangers_is_cut_off_and_counted() {
     assert!(seen <= 20 && lost >= 20, "{seen} seen, {lost} lost");
     // A watched process is not subject to any of that.
     let mut child = shell("exit 0");
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     child.kill().unwrap();
     lab.wait_for("exit of the watched", exit_of(child.id()));
     child.wait().unwrap();
@@ -40,7 +40,7 @@ fn strangers_never_fill_the_ring() {
         child.wait().unwrap();
     }
     let mut child = shell("exit 6");
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     drop(child.stdin.take());
     child.wait().unwrap();
     let losses = lab.kernel.losses();

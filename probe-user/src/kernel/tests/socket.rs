@@ -20,7 +20,7 @@ mod namespace;
 /// With this very process watched, which is the one that connects.
 fn watching(test: &str) -> Option<Lab> {
     let mut lab = lab(test)?;
-    lab.kernel.watch_process(std::process::id()).unwrap();
+    lab.kernel.watch_process(std::process::id(), 1).unwrap();
     Some(lab)
 }
 
@@ -120,7 +120,7 @@ fn an_orderly_end_and_a_strangers_failure_are_not_told() {
     let stranger = ClosedPort::new(V4);
     TcpStream::connect(stranger.address).unwrap_err();
 
-    lab.kernel.watch_process(std::process::id()).unwrap();
+    lab.kernel.watch_process(std::process::id(), 1).unwrap();
     let mut client = TcpStream::connect(server).unwrap();
     let (accepted, _) = listener.accept().unwrap();
     drop(accepted);
@@ -177,7 +177,7 @@ fn the_probers_connections_are_not_told_at_either_end() {
         eprintln!("skipped {test}: needs python3");
         return;
     };
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line)
         .unwrap();

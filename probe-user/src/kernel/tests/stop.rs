@@ -7,7 +7,7 @@ fn a_stopped_process_names_who_stopped_it() {
     let Some(mut lab) = lab("a_stopped_process_names_who_stopped_it") else { return };
     let mut child = shell("exit 0");
     let pid = rustix::process::Pid::from_child(&child);
-    lab.kernel.watch_process(child.id()).unwrap();
+    lab.kernel.watch_process(child.id(), 1).unwrap();
     for signal in [rustix::process::Signal::STOP, rustix::process::Signal::TSTP] {
         rustix::process::kill_process(pid, signal).unwrap();
         let stop = lab.wait_for("stop", |record| {
@@ -29,7 +29,7 @@ fn a_stopped_process_names_who_stopped_it() {
 fn the_stop_of_a_stranger_is_not_told() {
     let Some(mut lab) = lab("the_stop_of_a_stranger_is_not_told") else { return };
     let (mut stranger, mut watched) = (shell("exit 0"), shell("exit 0"));
-    lab.kernel.watch_process(watched.id()).unwrap();
+    lab.kernel.watch_process(watched.id(), 1).unwrap();
     for child in [&stranger, &watched] {
         let pid = rustix::process::Pid::from_child(child);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();

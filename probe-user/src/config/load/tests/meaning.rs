@@ -54,11 +54,11 @@ fn a_match_says_something() {
         ],
     );
     refused(
-        &matched("{ exe = \"nginx\", port = 0, container = \"web\" }"),
+        &matched("{ exe = \"nginx\", port = 0, container = \"we/b\" }"),
         &[
             "3:17: found \"nginx\"; expected an absolute path",
             "3:33: `port` is 0; expected a whole number from 1 to 65535",
-            "3:48: found \"web\"; expected 12 to 64 hexadecimal digits of a container's id",
+            "3:48: found \"we/b\"; expected 12 to 64 hexadecimal digits of a container's id, or the name of an LXC container",
         ],
     );
 }

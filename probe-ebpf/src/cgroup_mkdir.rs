@@ -1,0 +1,45 @@
+//! `cgroup_mkdir`: a cgroup was made, and has this path.
+//!
+//! The other records name cgroups by their ids. When a container has ended, its cgroup is gone in a moment, and with it the
+//! only place that says what the id stood for.
+
+use aya_ebpf::{helpers::generated, macros::raw_tracepoint, programs::RawTracePointContext};
+use aya_log_ebpf::debug;
+use probe_abi::{CGROUP_PATH_LEN, CgroupMade, DropClass, KIND_CGROUP};
+
+use crate::{
+    cgroup,
+    ring::{self, BULK},
+};
+
+/// Program for the raw tracepoint `cgroup_mkdir(cgroup, path)`.
+#[raw_tracepoint(tracepoint = "cgroup_mkdir")]
+pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
+    let made = ctx.arg::<u64>(0);
+    let path = ctx.arg::<u64>(1);
+    let id = cgroup::id(made);
+    debug!(&ctx, "cgroup {} is made", id);
+    if !ring::half_free(&BULK) {
+        ring::count_drop(DropClass::Cgroup);
+        return 0;
+    }
+    let Some(mut entry) = BULK.reserve::<CgroupMade>(0) else {
+        ring::count_drop(DropClass::Cgroup);
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reservation is the size of a `CgroupMade`; every field but the unused end of its path is written.
+    unsafe {
+        ring::write_header(record, KIND_CGROUP);
+        (*record).id = id;
+        (*record).hierarchy = cgroup::hierarchy(made);
+        let written = generated::bpf_probe_read_kernel_str(
+            (&raw mut (*record).path).cast(),
+            CGROUP_PATH_LEN as u32,
+            path as *const _,
+        );
+        (*record).path_len = if written > 0 { (written - 1) as u32 } else { 0 };
+    }
+    entry.submit(ring::SILENT);
+    0
+}

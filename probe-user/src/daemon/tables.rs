@@ -1,0 +1,31 @@
+//! How full the daemon's tables are, for the metrics: what is kept of a host's processes must not grow with their coming
+//! and going.
+
+use std::time::Duration;
+
+use super::Daemon;
+use crate::{
+    clock::Timestamp,
+    kernel::{Counters, Kernel},
+};
+
+/// The tables are measured this often: to count what the kernel side keeps is to look at all of it.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+impl Daemon {
+    /// Notes how full the tables are, now and then.
+    pub(super) fn measure_tables(&mut self) {
+        let now = Timestamp::now();
+        if now.since(self.measured) < INTERVAL {
+            return;
+        }
+        self.measured = now;
+        let metrics = self.desk.metrics();
+        let sizes = self.enricher.sizes().into_iter().chain(self.desk.sizes());
+        for (table, entries, limit) in sizes.chain([self.sockets.size()]) {
+            metrics.table(table, entries, limit);
+        }
+        let Counters { exits_elsewhere, .. } = self.kernel.as_ref().map(Kernel::counters).unwrap_or_default();
+        metrics.exits_elsewhere(exits_elsewhere);
+    }
+}

@@ -1,0 +1,252 @@
+//! Where the daemon itself runs: on a host or in a container, and what it can see from there.
+
+use std::{fmt, fs, path::Path};
+
+use super::{
+    Cgroups,
+    cgroup::{Mode, container_id},
+    read_text,
+};
+
+/// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in `linux/proc_ns.h`).
+pub const INITIAL_PID_NAMESPACE: u32 = 4_026_531_836;
+
+/// The inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
+const INITIAL_CGROUP_NAMESPACE: u32 = 4_026_531_835;
+
+/// More than an environment or a file that marks a container is long.
+const TEXT_MAX: u64 = 64 * 1024;
+
+/// Where this process runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The inode of its pid namespace, if the kernel tells.
+    pub pid_namespace: Option<u32>,
+    /// What it is called in the pid namespace that `/proc` shows, if that is another one than its own, or none.
+    pub foreign_proc: Option<String>,
+    /// The container it is in.
+    pub container: Option<Container>,
+    /// Which cgroup hierarchies there are.
+    pub cgroups: Mode,
+    /// It sees only a part of the cgroups: it is in a cgroup namespace, or only a part is mounted.
+    pub cgroups_are_a_part: bool,
+}
+
+/// A container that this process is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// What runs it, such as `docker`; empty if nothing says.
+    pub runtime: String,
+    /// Its id, as far as its cgroup or its runtime tells.
+    pub id: Option<String>,
+}
+
+impl Place {
+    /// Where the process with this pid runs, which is this one; `root` is `/`, or a copy of what matters of it.
+    pub fn find(root: &Path, pid: u32) -> Self {
+        let proc = root.join("proc");
+        let cgroups = Cgroups::discover(root).ok();
+        let own = fs::read_link(proc.join("self")).ok();
+        let foreign = match own.as_deref().and_then(Path::to_str) {
+            Some(name) if name == pid.to_string() => None,
+            Some(name) => Some(format!("it is process {name} there")),
+            None => Some("it is not there".to_owned()),
+        };
+        let in_namespace = namespace(&proc, "cgroup").is_some_and(|inode| inode != INITIAL_CGROUP_NAMESPACE);
+        Self {
+            pid_namespace: namespace(&proc, "pid"),
+            foreign_proc: foreign,
+            container: container(root, cgroups.as_ref(), is_apart(&proc)),
+            cgroups: cgroups.as_ref().map_or(Mode::None, Cgroups::mode),
+            cgroups_are_a_part: in_namespace || cgroups.as_ref().is_some_and(Cgroups::show_a_part),
+        }
+    }
+
+    /// Whether its pid namespace is the host's; one that the kernel does not name is taken for it.
+    pub fn sees_the_host(&self) -> bool {
+        self.pid_namespace.is_none_or(|inode| inode == INITIAL_PID_NAMESPACE)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.container {
+            None if self.sees_the_host() => f.write_str("on the host itself")?,
+            None => f.write_str("outside of the host's pid namespace")?,
+            Some(container) => write!(f, "in {container}")?,
+        }
+        if !self.sees_the_host() {
+            f.write_str(", where only processes of its own pid namespace are seen")?;
+        } else if self.container.is_some() {
+            f.write_str(", in the host's pid namespace")?;
+        }
+        let part = if self.cgroups_are_a_part { ", a part of it" } else { "" };
+        write!(f, "; {}{part}", self.cgroups)
+    }
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.runtime.as_str() {
+            "" => f.write_str("a container")?,
+            runtime => write!(f, "a {runtime} container")?,
+        }
+        // As Docker shortens it.
+        self.id.as_ref().map_or(Ok(()), |id| write!(f, " ({})", id.get(..12).unwrap_or(id)))
+    }
+}
+
+/// The inode of a namespace of this process, such as its `pid` namespace.
+pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
+    let link = fs::read_link(proc.join("self/ns").join(kind)).ok()?;
+    link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
+}
+
+/// Whether this process is not among the host's: in another pid namespace, or with other mounts than process 1.
+fn is_apart(proc: &Path) -> bool {
+    let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    let own = namespace(proc, "pid").is_some_and(|inode| inode != INITIAL_PID_NAMESPACE);
+    own || mounts("1").is_some_and(|first| mounts("self").is_some_and(|own| own != first))
+}
+
+/// The container, by what its runtime has left for its processes to see, and by this process's cgroup. The files are left
+/// behind where a container's image was made a host's, so they say something only of who is `apart`.
+fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Container> {
+    let groups = cgroups.map(Cgroups::of_self).unwrap_or_default();
+    let path = groups.paths().find(|path| container_id(path).is_some());
+    let by_cgroup = path.and_then(container_id);
+    // Podman's file says more than its being there, if the container is privileged.
+    let podman = read_text(&root.join("run/.containerenv"), TEXT_MAX).ok().filter(|_| apart);
+    let podman_id = podman.as_ref().and_then(|text| {
+        let id = text.lines().find_map(|line| line.strip_prefix("id="))?;
+        Some(id.trim_matches('"').to_owned()).filter(|id| !id.is_empty())
+    });
+    // What systemd-nspawn, LXC and others tell the first process (systemd's "Container Interface").
+    let environment = read_text(&root.join("proc/1/environ"), TEXT_MAX).unwrap_or_default();
+    let told = environment.split('\0').find_map(|entry| entry.strip_prefix("container="));
+    let runtime = if podman.is_some() {
+        "podman".to_owned()
+    } else if apart && root.join(".dockerenv").exists() {
+        "docker".to_owned()
+    } else if let Some(told) = told.filter(|told| !told.is_empty()) {
+        told.to_owned()
+    } else {
+        path.and_then(runtime_of).unwrap_or_default().to_owned()
+    };
+    let id = by_cgroup.or(podman_id);
+    (id.is_some() || !runtime.is_empty()).then_some(Container { runtime, id })
+}
+
+/// What names its containers' cgroups like this.
+fn runtime_of(path: &str) -> Option<&'static str> {
+    const MARKS: [(&str, &str); 7] = [
+        ("/libpod-", "podman"),
+        ("/crio-", "cri-o"),
+        ("containerd", "containerd"),
+        ("/docker", "docker"),
+        ("/lxc", "lxc"),
+        ("systemd-nspawn@", "systemd-nspawn"),
+        ("/kubepods", "kubernetes"),
+    ];
+    MARKS.into_iter().find(|(mark, _)| path.contains(mark)).map(|(_, runtime)| runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    const ME: u32 = 42;
+
+    /// A place with these namespaces, and this process in this cgroup.
+    fn at(host: &FakeHost, pid: u32, cgroup: u32, group: &str) -> Place {
+        host.write(&format!("proc/{ME}/cgroup"), format!("0::{group}\n").as_bytes());
+        host.link(&format!("proc/{ME}/ns/pid"), &format!("pid:[{pid}]"));
+        host.link(&format!("proc/{ME}/ns/cgroup"), &format!("cgroup:[{cgroup}]"));
+        host.become_process(ME);
+        Place::find(host.root(), ME)
+    }
+
+    /// Gives process 1 and this one these mount namespaces.
+    fn mounts(host: &FakeHost, first: u32, own: u32) {
+        host.link("proc/1/ns/mnt", &format!("mnt:[{first}]"));
+        host.link(&format!("proc/{ME}/ns/mnt"), &format!("mnt:[{own}]"));
+    }
+
+    #[test]
+    fn a_host_is_no_container() {
+        for (host, mode, said) in [
+            (FakeHost::v2(), Mode::V2, "on the host itself; cgroup v2"),
+            (FakeHost::v1(), Mode::V1, "on the host itself; cgroup v1"),
+            (FakeHost::hybrid(), Mode::Hybrid, "on the host itself; cgroup v1 and v2 (hybrid)"),
+        ] {
+            let place = at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/a.service");
+            assert_eq!((place.container.clone(), place.cgroups), (None, mode));
+            assert!(place.sees_the_host() && !place.cgroups_are_a_part && place.foreign_proc.is_none());
+            assert_eq!(place.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_container_is_known_by_what_its_runtime_leaves() {
+        let docker = FakeHost::v2();
+        docker.write(".dockerenv", b"");
+        let place = at(&docker, 4_026_532_777, 4_026_532_778, "/");
+        assert_eq!(
+            place.to_string(),
+            "in a docker container, where only processes of its own pid namespace are seen; cgroup v2, a part of it"
+        );
+        assert!(!place.sees_the_host());
+
+        let podman = FakeHost::v2();
+        mounts(&podman, 1, 2);
+        podman.write("run/.containerenv", format!("engine=\"podman-4.3.1\"\nid=\"{ID}\"\n").as_bytes());
+        let place = at(&podman, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/");
+        assert_eq!(
+            place.to_string(),
+            "in a podman container (0123456789ab), in the host's pid namespace; cgroup v2"
+        );
+
+        // A host whose files were a container's image once.
+        let host = FakeHost::v2();
+        mounts(&host, 1, 1);
+        host.write(".dockerenv", b"");
+        assert_eq!(at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/").container, None);
+
+        let nspawn = FakeHost::v2();
+        nspawn.write("proc/1/environ", b"TERM=vt220\0container=systemd-nspawn\0");
+        let place = at(&nspawn, 4_026_532_777, INITIAL_CGROUP_NAMESPACE, "/init.scope");
+        assert_eq!(place.container, Some(Container { runtime: "systemd-nspawn".to_owned(), id: None }));
+
+        for (path, runtime) in [
+            (format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"), "containerd"),
+            (format!("/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope"), "cri-o"),
+            (format!("/kubepods/pod1/{ID}"), "kubernetes"),
+            (format!("/system.slice/docker-{ID}.scope"), "docker"),
+            (format!("/machine.slice/libpod-{ID}.scope"), "podman"),
+        ] {
+            let place = at(&FakeHost::v2(), 4_026_532_777, INITIAL_CGROUP_NAMESPACE, &path);
+            let container = Container { runtime: runtime.to_owned(), id: Some(ID.to_owned()) };
+            assert_eq!(place.container, Some(container), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_proc_of_another_namespace_is_noticed() {
+        let host = FakeHost::v2();
+        host.become_process(977);
+        let place = Place::find(host.root(), ME);
+        assert_eq!(place.foreign_proc.as_deref(), Some("it is process 977 there"));
+        assert_eq!(place.pid_namespace, None);
+        let place = Place::find(FakeHost::v2().root(), ME);
+        assert_eq!(place.foreign_proc.as_deref(), Some("it is not there"));
+    }
+
+    #[test]
+    fn this_very_process_is_somewhere() {
+        let place = Place::find(Path::new("/"), std::process::id());
+        assert_eq!(place.foreign_proc, None);
+        assert!(place.pid_namespace.is_some() && place.cgroups != Mode::None, "{place:?}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Real containers, by Podman and crun, with an image of nothing but busybox.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+use crate::{
+    cgroup::hierarchies,
+    parts::{require, require_root},
+};
+
+const PODMAN: &str = "/usr/bin/podman";
+const CRUN: &str = "/usr/bin/crun";
+const BUSYBOX: &str = "/bin/busybox";
+
+const IMAGE: &str = "localhost/hostprobe-test:latest";
+
+/// Podman with a store of its own. Its containers are removed with it.
+#[derive(Debug)]
+pub struct Podman {
+    folder: TempDir,
+    /// Where cgroup v2 is mounted beside the controllers of v1, if it is.
+    beside_v1: Option<String>,
+}
+
+impl Podman {
+    /// Podman and its image; None where it is not installed.
+    ///
+    /// # Panics
+    /// If the image cannot be made.
+    pub fn new() -> Option<Self> {
+        let there = require_root()
+            && require("podman", PODMAN)
+            && require("crun", CRUN)
+            && require("busybox-static", BUSYBOX);
+        if !there {
+            return None;
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        let podman = Self { folder, beside_v1: beside_v1() };
+        let root = podman.folder().join("image");
+        fs::create_dir_all(root.join("bin")).expect("a folder is made");
+        fs::copy(BUSYBOX, root.join("bin/busybox")).expect("it is copied");
+        for name in ["sh", "sleep"] {
+            std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).expect("a link is made");
+        }
+        let tar = podman.folder().join("image.tar").display().to_string();
+        let made = Command::new("tar").args(["-C", &root.display().to_string(), "-cf", &tar, "."]).status();
+        assert!(made.is_ok_and(|made| made.success()), "the image is packed");
+        podman.run(&["import", &tar, IMAGE]);
+        Some(podman)
+    }
+
+    /// A folder that containers may be given parts of.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts a container in the background; its id.
+    #[track_caller]
+    pub fn start(&self, options: &[&str], command: &[&str]) -> String {
+        self.container(&["--detach"], options, command)
+    }
+
+    /// Runs a container to its end, and removes it; its id.
+    #[track_caller]
+    pub fn run_to_its_end(&self, options: &[&str], command: &[&str]) -> String {
+        let file = self.folder().join("id");
+        let _ = fs::remove_file(&file);
+        let id_file = format!("--cidfile={}", file.display());
+        let output = self.podman(&Self::words(&["--rm", &id_file], options, command));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        fs::read_to_string(file)
+            .unwrap_or_else(|error| panic!("no container: {error}: {said}"))
+            .trim()
+            .to_owned()
+    }
+
+    /// The pid here of a container's first process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[track_caller]
+    pub fn pid(&self, id: &str) -> u32 {
+        self.run(&["inspect", "--format={{.State.Pid}}", id]).parse().expect("a pid")
+    }
+
+    #[track_caller]
+    fn container(&self, first: &[&str], options: &[&str], command: &[&str]) -> String {
+        self.run(&Self::words(first, options, command))
+    }
+
+    fn words<'a>(first: &[&'a str], options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
+        // Limits that whoever runs the tests may set; none of the network is needed.
+        let always = ["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+        let parts: [&[&str]; 6] = [&["run"], first, &always, options, &[IMAGE], command];
+        parts.concat()
+    }
+
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.podman(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "podman {arguments:?}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn podman(&self, arguments: &[&str]) -> Output {
+        let (store, run) = (self.folder().join("store"), self.folder().join("run"));
+        // crun refuses a v2 beside v1 that has controllers of its own. What it does not see does not disturb it.
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--mount", "--propagation=private", "/bin/sh", "-c"]);
+        command.arg(r#"[ -z "$0" ] || umount "$0"; exec "$@""#);
+        command.arg(self.beside_v1.as_deref().unwrap_or_default()).arg(PODMAN);
+        command.arg("--root").arg(store).arg("--runroot").arg(run);
+        command.args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=crun"]);
+        command.args(["--events-backend=file", "--log-level=error"]).args(arguments);
+        command.output().expect("podman can be started")
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.podman(&["rm", "--force", "--all", "--time=0"]);
+        // The parent of its containers' groups, unless somebody else's are in there.
+        for parent in hierarchies().into_iter().map(|hierarchy| hierarchy.mount.join("libpod_parent")) {
+            let _ = fs::remove_dir(parent.join("conmon"));
+            let _ = fs::remove_dir(parent);
+        }
+    }
+}
+
+/// Where cgroup v2 is mounted, on a host whose controllers are on v1.
+fn beside_v1() -> Option<String> {
+    let hierarchies = hierarchies();
+    let v1 = hierarchies.iter().any(|hierarchy| !hierarchy.v2);
+    let v2 = hierarchies.iter().find(|hierarchy| hierarchy.v2 && v1);
+    v2.map(|hierarchy| hierarchy.mount.display().to_string())
+}
