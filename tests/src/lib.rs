@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod daemon;
 pub mod deaths;
 pub mod demo;
+pub mod fault;
 pub mod gate;
 pub mod http;
 pub mod installed;

@@ -1,11 +1,11 @@
 //! Which kernel field fills which global of the eBPF programs, and which hook cannot do without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use probe_abi::ABSENT;
 
 use super::{
-    btf::{Argument, BtfError, KernelTypes},
+    btf::{self, Argument, BtfError, KernelTypes},
     coverage::Hook,
 };
 
@@ -36,6 +36,12 @@ use Hook::{Exec, Exit, Oom, Retransmit, Signal, Socket, SocketReport};
 use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
+const CSS_SET: &str = "css_set";
+const SLOTS: &str = "subsys";
+const SUBSYSTEMS: &str = "cgroup_subsys_id";
+const MEMORY: &str = "memory_cgrp_id";
+const MM: &str = "mm_struct";
+const RESIDENT: &str = "rss_stat";
 const ALL: &[Hook] = &[Exit, Oom, Signal, Exec, Socket];
 const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
 const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket];
@@ -102,6 +108,7 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
 ];
 
 /// What the programs are told, and what that means for each hook.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Value of every global, by name.
     pub globals: BTreeMap<&'static str, u32>,
@@ -138,6 +145,39 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
         resolved.globals.insert(global, value);
     }
     resolved
+}
+
+/// The names of all that [`resolve`] looks at.
+pub struct Names {
+    /// Of structures, enums and prototypes.
+    pub types: BTreeSet<String>,
+    /// Of fields and constants.
+    pub members: BTreeSet<&'static str>,
+}
+
+/// What has to be kept of a kernel's type information for [`resolve`] to find the same in it.
+pub fn names() -> Names {
+    let mut types: BTreeSet<_> =
+        Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
+    let mut members = BTreeSet::new();
+    for (_, source, ..) in FIELDS {
+        match source {
+            Member(structure, names) => {
+                types.insert((*structure).to_owned());
+                members.extend(names.iter().flat_map(|it| it.split('.')));
+            }
+            Size(structure) => _ = types.insert((*structure).to_owned()),
+            MemoryController => {
+                types.extend([SUBSYSTEMS, CSS_SET].map(str::to_owned));
+                members.extend([MEMORY, SLOTS]);
+            }
+            Resident(constant) => {
+                types.insert(MM.to_owned());
+                members.extend([constant, RESIDENT, btf::COUNT]);
+            }
+        }
+    }
+    Names { types, members }
 }
 
 /// Checks that a tracepoint passes what the program reads, and settles which of two known forms it has.
@@ -182,12 +222,14 @@ fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {
         }
         Size(structure) => types.size_of(structure),
         MemoryController => {
-            let index = types.constant("cgroup_subsys_id", "memory_cgrp_id")?;
-            Ok(types.offset("css_set", "subsys")? + index * 8)
+            let index = types.constant(SUBSYSTEMS, MEMORY)?;
+            let slots = types.offset(CSS_SET, SLOTS)?;
+            let slot = index.checked_mul(8).and_then(|it| it.checked_add(slots));
+            slot.ok_or_else(|| BtfError::Unexpected { what: format!("{SUBSYSTEMS}::{MEMORY}") })
         }
         Resident(constant) => {
             let index = types.anonymous_constant(constant)?;
-            types.counter_offset("mm_struct", "rss_stat", index)
+            types.counter_offset(MM, RESIDENT, index)
         }
     }
 }
