@@ -6,6 +6,7 @@ mod demo;
 mod ebpf;
 mod run;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,12 @@ enum Command {
     /// `cargo xtask test` installs. Exit status: 0 if every verdict and action came as expected, 1 if one did not,
     /// 3 if a part is missing.
     Demo,
+    /// Hold what the kernel side promises against real kernels, in virtual machines and on this host
+    ///
+    /// Debian's kernels 5.10, 6.1, 6.12 and 7.2, emulated, and this host's own (`host`). They are fetched by apt once and
+    /// kept in `$XDG_CACHE_HOME/hostprobe`. If none is named all are run, and the table is written to docs/kernels.md.
+    /// Exit status: 0 if all is as promised.
+    Vm(vm::Arguments),
     /// Check format, lints, documentation, and the links of the Markdown pages
     Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo => demo::demo(),
+        Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),
