@@ -189,23 +189,25 @@ fn prototype(
     let arguments = types
         .tracepoint(hook.tracepoint())
         .map_err(|_| format!("this kernel has no tracepoint {}", hook.tracepoint()))?;
-    let task = |index: usize| arguments.get(index) == Some(&Argument::Pointer(TASK.to_owned()));
-    let socket = arguments.first() == Some(&Argument::Pointer("sock".to_owned()));
-    let fits = match hook {
+    let passes = |index: usize, structure: &str| {
+        arguments.get(index) == Some(&Argument::Pointer(structure.to_owned()))
+    };
+    let (fits, form) = match hook {
         Exit => {
             globals.insert("EXIT_HAS_GROUP_DEAD", u32::from(arguments.len() >= 2));
-            task(0)
+            (passes(0, TASK), "task_struct")
         }
         Oom => {
-            globals.insert("MARK_VICTIM_HAS_TASK", u32::from(task(0)));
-            task(0) || arguments.first() == Some(&Argument::Scalar)
+            globals.insert("MARK_VICTIM_HAS_TASK", u32::from(passes(0, TASK)));
+            (passes(0, TASK) || arguments.first() == Some(&Argument::Scalar), "task_struct or number")
         }
-        Signal => task(2) && arguments.len() >= 5,
-        Exec => task(0) && arguments.get(2) == Some(&Argument::Pointer("linux_binprm".to_owned())),
-        Socket => socket && arguments.len() >= 3,
-        SocketReport | Retransmit => socket,
+        Signal => (passes(2, TASK) && arguments.len() >= 5, "number, kernel_siginfo, task_struct, and two more"),
+        Exec => (passes(0, TASK) && passes(2, "linux_binprm"), "task_struct, number, linux_binprm"),
+        Socket => (passes(0, "sock") && arguments.len() >= 3, "sock, two numbers"),
+        SocketReport | Retransmit => (passes(0, "sock"), "sock"),
     };
-    if fits { Ok(()) } else { Err(format!("tracepoint {} has an unknown form", hook.tracepoint())) }
+    let unknown = || format!("tracepoint {} has an unknown form, it does not begin: {form}", hook.tracepoint());
+    if fits { Ok(()) } else { Err(unknown()) }
 }
 
 fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {

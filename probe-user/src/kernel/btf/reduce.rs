@@ -94,8 +94,8 @@ pub struct Kind<'a> {
     pub place: Range<usize>,
     kind: u32,
     info: u32,
-    /// Its size, or the type it refers to.
-    of: u32,
+    /// Its size, or the id of the type it refers to.
+    pub of: u32,
     /// What follows: members, constants, parameters.
     rest: &'a [u8],
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hostprobe::kernel::{Exit, Kernel, Options, Record};
+use hostprobe::kernel::{Exit, Kernel, Options, Record, load};
 use tokio::runtime::{Builder, Runtime};
 
 /// Longest wait for a record. An emulated machine is slow.
@@ -26,8 +26,13 @@ impl Bench {
 
     /// Likewise, with rings of another size.
     pub fn with(options: Options) -> Result<Self> {
+        Self::at(options, &load::Paths::default())
+    }
+
+    /// Likewise, with type information from elsewhere.
+    pub fn at(options: Options, paths: &load::Paths) -> Result<Self> {
         let options = Options { unwatched_per_second: u32::MAX, prober: 0, ..options };
-        let kernel = Kernel::load(&options).context("cannot load the kernel side")?;
+        let kernel = load::load(&options, paths).context("cannot load the kernel side")?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         Ok(Self { kernel, runtime, pending: Vec::new() })
     }

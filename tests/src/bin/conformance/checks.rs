@@ -3,6 +3,7 @@
 mod hooks;
 mod listeners;
 mod loss;
+mod number;
 mod oom;
 mod origin;
 mod signals;
@@ -48,6 +49,7 @@ pub fn run(alone: bool) -> Result<()> {
     };
     report::tell("OOM kill of the whole machine", &whole);
     drop(bench);
+    report::tell("OOM victim known by its number alone", &number::check());
     for (name, check) in loss::CHECKS {
         report::tell(name, &check());
     }

@@ -15,10 +15,10 @@ use crate::{bench::Bench, process::Doer, report::Outcome};
 pub const CHECKS: &[Check] = &[("OOM kill of a memory cgroup", of_a_cgroup)];
 
 /// The victim's `oom_score_adj`. It makes sure that of a whole machine no other is chosen.
-const SCORE: i32 = 600;
+pub const SCORE: i32 = 600;
 
 /// The limit of the cgroup, in bytes.
-const LIMIT: u64 = 32 << 20;
+pub const LIMIT: u64 = 32 << 20;
 
 /// The victim has almost all of what there was. Its counters are the kernel's estimates, some dozen pages off for every
 /// CPU, and page tables count as well.
@@ -55,7 +55,8 @@ pub fn of_the_machine(bench: &mut Bench) -> Result<Outcome> {
     Ok(Outcome::Kept(format!("scope global, victim, no limit, score {}", oom.score_adj)))
 }
 
-fn hog() -> Result<Doer> {
+/// A process that takes all it can get.
+pub fn hog() -> Result<Doer> {
     let hog = Doer::start(&["allocate"])?;
     fs::write(format!("/proc/{}/oom_score_adj", hog.pid()), SCORE.to_string())?;
     Ok(hog)
