@@ -201,12 +201,15 @@ fn prototype(
             globals.insert("MARK_VICTIM_HAS_TASK", u32::from(passes(0, TASK)));
             (passes(0, TASK) || arguments.first() == Some(&Argument::Scalar), "task_struct or number")
         }
-        Signal => (passes(2, TASK) && arguments.len() >= 5, "number, kernel_siginfo, task_struct, and two more"),
+        Signal => {
+            (passes(2, TASK) && arguments.len() >= 5, "number, kernel_siginfo, task_struct, and two more")
+        }
         Exec => (passes(0, TASK) && passes(2, "linux_binprm"), "task_struct, number, linux_binprm"),
         Socket => (passes(0, "sock") && arguments.len() >= 3, "sock, two numbers"),
         SocketReport | Retransmit => (passes(0, "sock"), "sock"),
     };
-    let unknown = || format!("tracepoint {} has an unknown form, it does not begin: {form}", hook.tracepoint());
+    let unknown =
+        || format!("tracepoint {} has an unknown form, it does not begin: {form}", hook.tracepoint());
     if fits { Ok(()) } else { Err(unknown()) }
 }
 

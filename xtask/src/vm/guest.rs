@@ -23,11 +23,11 @@ pub fn build() -> Result<PathBuf> {
     let output = build.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the checks could not be built");
     let messages = String::from_utf8_lossy(&output.stdout);
-    let programs = messages.lines().filter_map(|line| {
+    let mut programs = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         message.get("executable")?.as_str().map(PathBuf::from)
     });
-    programs.last().context("cargo names no program")
+    programs.next_back().context("cargo names no program")
 }
 
 /// Writes the initial file system; `program` is its first process. What this run needs is copied, as the next build

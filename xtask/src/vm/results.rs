@@ -54,7 +54,8 @@ pub struct Results {
 impl Results {
     /// Reads what was said.
     pub fn of(kernel: &str, run: Result<Run>) -> Self {
-        let run = run.unwrap_or_else(|error| Run { lines: Vec::new(), complaints: vec![format!("{error:#}")] });
+        let run =
+            run.unwrap_or_else(|error| Run { lines: Vec::new(), complaints: vec![format!("{error:#}")] });
         let mut results = Self {
             kernel: kernel.to_owned(),
             release: None,

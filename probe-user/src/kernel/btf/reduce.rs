@@ -107,7 +107,9 @@ impl Kind<'_> {
 
     /// Rows of so many words.
     fn rows<const N: usize>(&self) -> impl Iterator<Item = [u32; N]> {
-        self.rest.chunks_exact(4 * N).map(|row| std::array::from_fn(|at| word(row, 4 * at).unwrap_or_default()))
+        self.rest
+            .chunks_exact(4 * N)
+            .map(|row| std::array::from_fn(|at| word(row, 4 * at).unwrap_or_default()))
     }
 }
 
@@ -130,7 +132,8 @@ pub fn reduce(bytes: &[u8]) -> Result<Vec<u8>, String> {
         string_places: HashMap::new(),
     };
     for (place, record) in records.iter().enumerate() {
-        let named = names.types.contains(record.name) && (record.kind != TYPEDEF || copy.is_prototype(record));
+        let named =
+            names.types.contains(record.name) && (record.kind != TYPEDEF || copy.is_prototype(record));
         if (named && record.kind != FORWARD) || copy.is_nameless_enum_of_interest(record) {
             copy.keep(u32::try_from(place + 1).map_err(|_| "too many types")?, false);
         }

@@ -31,7 +31,8 @@ const GROUPS: &[&[Check]] =
 pub fn run(alone: bool) -> Result<()> {
     // A namespace of its own: no connection of others is in the way, and none of these can leave.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.
-    ensure!(unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0, "root may have a network namespace");
+    let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
+    ensure!(left, "only root may do this: no network namespace: {}", std::io::Error::last_os_error());
     sockets::loopback_up().context("the loopback interface")?;
 
     report::say(&serde_json::json!({ "kernel": release() }));

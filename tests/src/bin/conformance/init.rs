@@ -15,7 +15,6 @@ use rustix::{
 };
 use serde_json::json;
 
-
 /// Where the results go; the first serial line has the kernel's own messages.
 const RESULTS: &str = "/dev/ttyS1";
 

@@ -18,7 +18,8 @@ const WHOLE: &str = "/sys/kernel/btf/vmlinux";
 pub fn both() -> Result<(Resolved, Vec<u8>, Resolved)> {
     let whole = fs::read(WHOLE).context(WHOLE)?;
     let reduced = reduce(&whole).map_err(Error::msg)?;
-    let resolved = |bytes: &[u8]| KernelTypes::parse(bytes).map(|it| fields::resolve(&it)).map_err(Error::msg);
+    let resolved =
+        |bytes: &[u8]| KernelTypes::parse(bytes).map(|it| fields::resolve(&it)).map_err(Error::msg);
     let (by_whole, by_reduced) = (resolved(&whole)?, resolved(&reduced)?);
     Ok((by_whole, reduced, by_reduced))
 }

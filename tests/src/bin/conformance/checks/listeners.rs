@@ -44,7 +44,11 @@ fn full(bench: &mut Bench) -> Result<Outcome> {
         waiting.push(TcpStream::connect(address)?);
     }
     let queue = bench.wait_for("full queue", |record| {
-        if let Record::AcceptQueue(it) = record { Some(it.clone()).filter(|it| it.local == address) } else { None }
+        if let Record::AcceptQueue(it) = record {
+            Some(it.clone()).filter(|it| it.local == address)
+        } else {
+            None
+        }
     })?;
     ours(&queue.owner)?;
     ensure!((queue.waiting, queue.backlog) == (3, 2), "{queue:?}");

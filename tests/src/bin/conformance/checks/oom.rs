@@ -35,7 +35,11 @@ fn of_a_cgroup(bench: &mut Bench) -> Result<Outcome> {
     let limit = LIMIT / page_size();
     ensure!(oom.scope == OomScope::Memcg, "scope {:?}; stack {:x?}", oom.scope, oom.stack);
     ensure!(oom.limit_pages == Some(limit), "limit {:?} pages, not {limit}", oom.limit_pages);
-    ensure!((limit * MOST / OF..limit * OF / MOST).contains(&oom.anon_pages), "{} pages of {limit}", oom.anon_pages);
+    ensure!(
+        (limit * MOST / OF..limit * OF / MOST).contains(&oom.anon_pages),
+        "{} pages of {limit}",
+        oom.anon_pages
+    );
     ensure!(oom.trigger_pid == hog.pid() && oom.trigger_comm == "allocate", "{oom:?}");
     let id = fs::metadata(cgroup.directory())?.ino();
     ensure!(oom.cgroups.memory_v1.or(oom.cgroups.v2) == Some(id), "{:?}, not {id}", oom.cgroups);

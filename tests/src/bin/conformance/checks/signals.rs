@@ -22,7 +22,10 @@ fn deadly(bench: &mut Bench) -> Result<Outcome> {
     let signal = exit.signal.context("no signal")?;
     ensure!(signal.number == 15 && signal.at_ns <= exit.at_ns, "{signal:?}");
     by(&signal, sender.pid(), UID, "kill")?;
-    Ok(Outcome::Kept(format!("signal {}, code {}, its pid, uid {UID}, comm kill", signal.number, signal.code)))
+    Ok(Outcome::Kept(format!(
+        "signal {}, code {}, its pid, uid {UID}, comm kill",
+        signal.number, signal.code
+    )))
 }
 
 fn stop(bench: &mut Bench) -> Result<Outcome> {
@@ -32,7 +35,11 @@ fn stop(bench: &mut Bench) -> Result<Outcome> {
     sender.go();
     ensure!(sender.wait()? == 0, "the signal could not be sent");
     let stop = bench.wait_for("stop", |record| {
-        if let Record::Stop(it) = record { Some(it.clone()).filter(|it| it.pid == victim.pid()) } else { None }
+        if let Record::Stop(it) = record {
+            Some(it.clone()).filter(|it| it.pid == victim.pid())
+        } else {
+            None
+        }
     })?;
     ensure!(stop.signal.number == 19, "{stop:?}");
     by(&stop.signal, sender.pid(), 0, "kill")?;
@@ -40,7 +47,10 @@ fn stop(bench: &mut Bench) -> Result<Outcome> {
     victim.go();
     // The stop was not its end, nor what it ended of.
     let exit = bench.wait_for_exit(victim.pid())?;
-    ensure!(exit.status.code() == Some(3) && exit.start_ns == stop.start_ns && exit.signal.is_none(), "{exit:?}");
+    ensure!(
+        exit.status.code() == Some(3) && exit.start_ns == stop.start_ns && exit.signal.is_none(),
+        "{exit:?}"
+    );
     Ok(Outcome::Kept(format!("signal {}, code {}, its pid, uid 0, comm kill", 19, stop.signal.code)))
 }
 

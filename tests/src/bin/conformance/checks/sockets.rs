@@ -72,10 +72,10 @@ fn error_at(bench: &mut Bench, what: &str, remote: SocketAddr) -> Result<SocketE
     })
 }
 
-/// How a record tells its story, without what differs between two runs.
-fn story(error: &SocketError) -> String {
+/// What a record tells, without what differs between two runs.
+fn told(error: &SocketError) -> String {
     let states = error.transition.map_or_else(String::new, |(from, to)| format!(", {from:?} to {to:?}"));
-    format!("error {}, {:?}{states}, its owner", error.errno, error.direction)
+    format!("error {}{states}, its owner", error.errno)
 }
 
 fn refused(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
@@ -85,12 +85,15 @@ fn refused(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
     let failed = TcpStream::connect(address).err().and_then(|it| it.raw_os_error());
     ensure!(failed == Some(libc::ECONNREFUSED), "connect: {failed:?}");
     let error = error_at(bench, "refusal", address)?;
-    ensure!(error.errno == 111 && error.transition == Some((TcpState::SynSent, TcpState::Close)), "{error:?}");
+    ensure!(
+        error.errno == 111 && error.transition == Some((TcpState::SynSent, TcpState::Close)),
+        "{error:?}"
+    );
     ensure!((error.protocol, error.direction) == (Protocol::Tcp, Direction::Outbound), "{error:?}");
     ensure!(error.local.ip() == ip && error.local.port() != 0 && error.netns.is_some(), "{error:?}");
     ensure!(error.since_ns.is_some_and(|since| since <= error.at_ns) && error.count == 1, "{error:?}");
     ours(&error.owner.context("no owner")?)?;
-    Ok(Outcome::Kept(story(&error)))
+    Ok(Outcome::Kept(told(&error)))
 }
 
 fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
@@ -121,7 +124,7 @@ fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
         ensure!(error.errno == 104 && error.transition == how, "{error:?}");
         ours(&error.owner.context("no owner")?)?;
     }
-    Ok(Outcome::Kept(format!("{}; {}", story(&at_client), story(&at_server))))
+    Ok(Outcome::Kept(format!("{}, at both ends", told(&at_client))))
 }
 
 /// Closes a connection so that the other side is told of a failure.
@@ -150,16 +153,25 @@ fn timeout(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
     ensure!(failed == Some(libc::ETIMEDOUT), "connect: {failed:?}");
     let again = asked_again()? - before;
     let error = error_at(bench, "timeout", address)?;
-    ensure!(error.errno == 110 && error.transition == Some((TcpState::SynSent, TcpState::Close)), "{error:?}");
+    ensure!(
+        error.errno == 110 && error.transition == Some((TcpState::SynSent, TcpState::Close)),
+        "{error:?}"
+    );
+    ensure!((error.protocol, error.direction) == (Protocol::Tcp, Direction::Outbound), "{error:?}");
     ours(&error.owner.context("no owner")?)?;
     let since = error.since_ns.context("since when is not told")?;
     ensure!(error.at_ns - since > 500_000_000, "after {} ns", error.at_ns - since);
 
     let counted = bench.kernel.retransmits(error.at_ns + 1_000_000_000);
-    let counted = counted.into_iter().find(|it| it.remote == address).context("no retransmits were counted")?;
+    let counted =
+        counted.into_iter().find(|it| it.remote == address).context("no retransmits were counted")?;
     ours(&counted.owner)?;
-    ensure!(counted.count == again, "{} retransmits counted, the kernel's own count is {again}", counted.count);
-    Ok(Outcome::Kept(format!("{}; {} retransmits", story(&error), counted.count)))
+    ensure!(
+        counted.count == again,
+        "{} retransmits counted, the kernel's own count is {again}",
+        counted.count
+    );
+    Ok(Outcome::Kept(format!("{}, segments sent again: {}", told(&error), counted.count)))
 }
 
 /// Has a listener never see a packet: a filter that keeps none of any.
@@ -208,5 +220,5 @@ fn udp(bench: &mut Bench) -> Result<Outcome> {
     ensure!((error.errno, error.protocol, error.transition) == (111, Protocol::Udp, None), "{error:?}");
     ensure!(error.direction == Direction::Outbound && error.owner.is_none(), "{error:?}");
     ensure!(error.cgroups.v2 == Some(id) && error.local == socket.local_addr()?, "{error:?}");
-    Ok(Outcome::Kept("error 111, Outbound, its cgroup".to_owned()))
+    Ok(Outcome::Kept("error 111, its cgroup".to_owned()))
 }
