@@ -72,7 +72,10 @@ impl Kernel {
         let found = places(&unpacked)?;
         let found = found.with_context(|| format!("{package} has no vmlinuz"))?;
         fs::rename(&found, image).with_context(|| format!("cannot write {}", image.display()))?;
-        fs::remove_dir_all(&scratch)?;
+        // The lists are larger than the images, and soon out of date.
+        for left in [scratch, folder.join("apt")] {
+            fs::remove_dir_all(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+        }
         Ok(())
     }
 
