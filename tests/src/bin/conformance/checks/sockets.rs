@@ -106,8 +106,9 @@ fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
     let (accepted, _) = listener.accept()?;
     abort(accepted)?;
     let at_client = error_at(bench, "reset of a client", server)?;
-    ensure!(at_client.local == client.local_addr()?, "{at_client:?}");
-    ensure!(at_client.direction == Direction::Outbound, "{at_client:?}");
+    let local = client.local_addr()?;
+    ensure!(at_client.local == local, "of the client at {local}: {at_client:?}");
+    ensure!(at_client.direction == Direction::Outbound, "not outbound: {at_client:?}");
 
     // The client gives up: the server is who listens.
     let client = TcpStream::connect(server)?;
@@ -115,7 +116,8 @@ fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
     let (mut accepted, _) = listener.accept()?;
     abort(client)?;
     let at_server = error_at(bench, "reset of a server", there)?;
-    ensure!(at_server.local == server && at_server.direction == Direction::Inbound, "{at_server:?}");
+    ensure!(at_server.local == server, "of the server at {server}: {at_server:?}");
+    ensure!(at_server.direction == Direction::Inbound, "not inbound: {at_server:?}");
     let read = accepted.read(&mut [0]).err().and_then(|it| it.raw_os_error());
     ensure!(read == Some(libc::ECONNRESET), "read: {read:?}");
 
