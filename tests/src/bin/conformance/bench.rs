@@ -19,9 +19,10 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// Loads the programs without a limit on what strangers may cause, and with this process being none that probes.
+    /// Loads the programs without a limit on what strangers may cause, but with room for it, and with this process being
+    /// none that probes.
     pub fn new() -> Result<Self> {
-        Self::with(Options::default())
+        Self::with(Options { urgent_ring_bytes: 4 << 20, bulk_ring_bytes: 8 << 20, ..Options::default() })
     }
 
     /// Likewise, with rings of another size.

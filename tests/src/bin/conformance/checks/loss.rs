@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use hostprobe::kernel::{Options, Record};
 use rustix::process::Signal;
 
@@ -29,11 +29,23 @@ fn urgent() -> Result<Outcome> {
         victim.signal(Signal::STOP)?;
         victim.signal(Signal::CONT)?;
     }
-    account(&mut bench, "stop", |record| matches!(record, Record::Stop(stop) if stop.pid == victim.pid()))
+    account(&mut bench, "stop", |record| matches!(record, Record::Stop(stop) if stop.pid == victim.pid()))?
+        .context("nothing was written")
 }
 
 /// Connections of this process, the only one that is watched: each to another place, as each place is told once.
+///
+/// Others may have filled the ring with what they execute, and leave no room at all: then once more.
 fn bulk() -> Result<Outcome> {
+    for _ in 0..5 {
+        if let Some(outcome) = bulk_once()? {
+            return Ok(outcome);
+        }
+    }
+    bail!("nothing was written, five times")
+}
+
+fn bulk_once() -> Result<Option<Outcome>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let port = listener.local_addr()?.port();
     let mut bench = tiny()?;
@@ -46,12 +58,13 @@ fn bulk() -> Result<Outcome> {
     account(&mut bench, "connect", |record| matches!(record, Record::Connect(it) if it.remote.port() == port))
 }
 
-fn account(bench: &mut Bench, class: &str, ours: impl Fn(&Record) -> bool) -> Result<Outcome> {
+/// Holds what was written and what was counted as lost against what there was; none if nothing was written.
+fn account(bench: &mut Bench, class: &str, ours: impl Fn(&Record) -> bool) -> Result<Option<Outcome>> {
     let mut records = Vec::new();
     bench.kernel.drain(&mut records);
     let written = records.iter().filter(|it| ours(it)).count() as u64;
     let lost: u64 = bench.kernel.losses().iter().filter(|it| it.class == class).map(|it| it.count).sum();
-    ensure!(written > 0 && lost > 0, "{written} written, {lost} lost: one of them is nothing");
+    ensure!(lost > 0, "{written} written, nothing lost");
     ensure!(written + lost == u64::from(MADE), "{written} written and {lost} lost are not {MADE}");
-    Ok(Outcome::Kept(format!("written + lost = {MADE}")))
+    Ok((written > 0).then(|| Outcome::Kept(format!("written + lost = {MADE}"))))
 }
