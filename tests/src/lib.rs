@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod deaths;
 pub mod demo;
 pub mod family;
+pub mod fault;
 pub mod gate;
 pub mod http;
 pub mod installed;

@@ -7,6 +7,7 @@ mod ebpf;
 mod run;
 mod soak;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -40,6 +41,12 @@ enum Command {
     /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if all
     /// stayed flat, 1 if not, 3 if a part is missing.
     Soak(soak::Arguments),
+    /// Hold what the kernel side promises against real kernels, in virtual machines and on this host
+    ///
+    /// Debian's kernels 5.10, 6.1, 6.12 and 7.2, emulated, and this host's own (`host`). They are fetched by apt once and
+    /// kept in `$XDG_CACHE_HOME/hostprobe`. If none is named all are run, and the table is written to docs/kernels.md.
+    /// Exit status: 0 if all is as promised.
+    Vm(vm::Arguments),
     /// Check format, lints, documentation, and the links of the Markdown pages
     Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
@@ -56,6 +63,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo => demo::demo(),
         Command::Soak(arguments) => soak::soak(&arguments),
+        Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the parts the tests need, then the tests, then one summary.
 
-mod packages;
+pub mod packages;
 
 use std::{
     io::{BufRead, BufReader},

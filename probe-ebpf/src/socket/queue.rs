@@ -28,6 +28,11 @@ pub fn accepted(socket: u64) {
     let port = super::local_port(socket);
     let key = port_key(socket, port);
     let Some(listener) = owner::listener(&key) else { return };
+    // Nobody has asked for it. One who had the same memory before was not seen to go: a program that is interrupted is
+    // not run again for what happens meanwhile.
+    if owner::of(socket).is_some() {
+        owner::forget(socket);
+    }
     // SAFETY: the lookup returned a valid entry; eviction may hand it to another listener, never unmap it.
     let (owner, listening) = unsafe { ((*listener).owner, (*listener).socket) };
     let waiting: u32 = read(listening, &OFF_SOCK_ACK_BACKLOG);

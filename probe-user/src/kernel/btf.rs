@@ -7,8 +7,19 @@ use std::path::{Path, PathBuf};
 
 use btf_rs::{Btf, BtfType, Struct, Type};
 
+pub mod reduce;
 #[cfg(test)]
 mod tests;
+
+/// Where a counter's value is, in each of the structures that hold some.
+pub(super) const COUNT: &str = "count";
+
+/// Types that refer to one another are followed this far, so that type information that refers to itself cannot hang
+/// the daemon.
+const DEPTH: usize = 32;
+
+/// For the same reason, no more members without a name are looked into for one field. Kernels have a dozen.
+const NAMELESS: u32 = 256;
 
 /// Why something could not be looked up.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +68,18 @@ pub struct Located {
     ty: Type,
 }
 
+impl Located {
+    /// The same field, seen from what holds its structure at this offset; none where no structure can be as long.
+    fn within(self, offset: u32) -> Option<Self> {
+        Some(Self { offset: offset.checked_add(self.offset)?, ty: self.ty })
+    }
+}
+
+/// Offset of the `index`th of the counters from `start`; none where no structure can be as long.
+fn place(start: u32, index: u32, stride: u32, within: u32) -> Option<u32> {
+    index.checked_mul(stride)?.checked_add(start)?.checked_add(within)
+}
+
 /// The type information of one kernel.
 pub struct KernelTypes {
     btf: Btf,
@@ -70,8 +93,10 @@ impl KernelTypes {
         Self::parse(&bytes).map_err(unreadable)
     }
 
-    /// Reads BTF from memory; the error is the reader's own message.
+    /// Reads BTF from memory; the error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        // The reader makes room for as much as the header promises.
+        reduce::Sections::find(bytes)?;
         Ok(Self { btf: Btf::from_bytes(bytes).map_err(|error| error.to_string())? })
     }
 
@@ -91,7 +116,7 @@ impl KernelTypes {
             for step in steps {
                 found = found.and_then(|outer| {
                     let inner = self.member(&self.as_struct(&outer.ty)?, step)?;
-                    Some(Located { offset: outer.offset + inner.offset, ty: inner.ty })
+                    inner.within(outer.offset)
                 });
             }
             if found.is_some() {
@@ -136,26 +161,31 @@ impl KernelTypes {
         if let Type::Array(array) = &field.ty {
             let element = self.btf.resolve_chained_type(array).map_err(|_| unexpected())?;
             let element = self.as_struct(&element).ok_or_else(unexpected)?;
-            let count = self.member(&element, "count").ok_or_else(unexpected)?;
+            let count = self.member(&element, COUNT).ok_or_else(unexpected)?;
             let stride = u32::try_from(element.size()).map_err(|_| unexpected())?;
-            return Ok(field.offset + index * stride + count.offset);
+            return place(field.offset, index, stride, count.offset).ok_or_else(unexpected);
         }
         let holder = self.as_struct(&field.ty).ok_or_else(unexpected)?;
-        let count = self.member(&holder, "count").ok_or_else(unexpected)?;
+        let count = self.member(&holder, COUNT).ok_or_else(unexpected)?;
         if !matches!(count.ty, Type::Array(_)) {
             return Err(unexpected());
         }
-        Ok(field.offset + count.offset + index * 8)
+        place(field.offset, index, 8, count.offset).ok_or_else(unexpected)
+    }
+
+    /// Name of the type that describes a raw tracepoint's arguments.
+    pub fn prototype(tracepoint: &str) -> String {
+        format!("btf_trace_{tracepoint}")
     }
 
     /// The arguments of a raw tracepoint, in order.
     pub fn tracepoint(&self, name: &str) -> Result<Vec<Argument>, BtfError> {
-        let prototype = format!("btf_trace_{name}");
+        let prototype = Self::prototype(name);
         let missing = || BtfError::NoType(prototype.clone());
         for ty in self.types(&prototype)? {
             let Type::Typedef(alias) = &ty else { continue };
             let Some(Type::FuncProto(proto)) =
-                self.btf.chained_type_iter(alias).find(|it| matches!(it, Type::FuncProto(_)))
+                self.btf.chained_type_iter(alias).take(DEPTH).find(|it| matches!(it, Type::FuncProto(_)))
             else {
                 continue;
             };
@@ -169,9 +199,7 @@ impl KernelTypes {
         let mut pointer = false;
         let first = self.btf.resolve_chained_type(parameter).ok();
         let rest = first.iter().filter_map(Type::as_btf_type).flat_map(|it| self.btf.chained_type_iter(it));
-        // Bounded, for types that refer to themselves.
-        let rest = rest.take(32);
-        for ty in first.clone().into_iter().chain(rest) {
+        for ty in first.clone().into_iter().chain(rest.take(DEPTH)) {
             pointer |= matches!(ty, Type::Ptr(_));
             if let Type::Struct(it) = &ty
                 && pointer
@@ -193,6 +221,11 @@ impl KernelTypes {
 
     /// Looks a field up, also in members without a name, whose fields belong to the structure around them.
     fn member(&self, structure: &Struct, name: &str) -> Option<Located> {
+        self.member_within(structure, name, &mut { NAMELESS })
+    }
+
+    /// Likewise, in as many members without a name as are `left`.
+    fn member_within(&self, structure: &Struct, name: &str, left: &mut u32) -> Option<Located> {
         for member in &structure.members {
             let own = self.name(member);
             let offset = member.bit_offset() / 8;
@@ -202,9 +235,11 @@ impl KernelTypes {
             if own.is_empty()
                 && let Ok(ty) = self.btf.resolve_chained_type(member)
                 && let Some(inner) = self.as_struct(&ty)
-                && let Some(found) = self.member(&inner, name)
             {
-                return Some(Located { offset: offset + found.offset, ty: found.ty });
+                *left = left.checked_sub(1)?;
+                if let Some(found) = self.member_within(&inner, name, left) {
+                    return found.within(offset);
+                }
             }
         }
         None
@@ -216,8 +251,7 @@ impl KernelTypes {
 
     /// Strips typedefs and qualifiers.
     fn plain(&self, mut ty: Type) -> Type {
-        // Bounded, so that type information that refers to itself cannot hang the daemon.
-        for _ in 0..32 {
+        for _ in 0..DEPTH {
             let inner = if let Type::Typedef(it) = &ty {
                 self.btf.resolve_chained_type(it)
             } else if let Type::Const(it) | Type::Volatile(it) | Type::Restrict(it) = &ty {

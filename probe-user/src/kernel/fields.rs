@@ -1,11 +1,11 @@
 //! Which kernel field fills which global of the eBPF programs, and which hook cannot do without it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use probe_abi::ABSENT;
 
 use super::{
-    btf::{Argument, BtfError, KernelTypes},
+    btf::{self, Argument, BtfError, KernelTypes},
     coverage::Hook,
 };
 
@@ -36,6 +36,12 @@ use Hook::{Cgroup, Exec, Exit, Fork, Oom, Retransmit, Signal, Socket, SocketRepo
 use Need::{Must, Should};
 
 const TASK: &str = "task_struct";
+const CSS_SET: &str = "css_set";
+const SLOTS: &str = "subsys";
+const SUBSYSTEMS: &str = "cgroup_subsys_id";
+const MEMORY: &str = "memory_cgrp_id";
+const MM: &str = "mm_struct";
+const RESIDENT: &str = "rss_stat";
 const ALL: &[Hook] = &[Exit, Oom, Signal, Fork, Exec, Socket];
 const PROCESS: &[Hook] = &[Exit, Oom, Signal, Exec];
 const PLACED: &[Hook] = &[Exit, Oom, Exec, Socket];
@@ -105,6 +111,7 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
 ];
 
 /// What the programs are told, and what that means for each hook.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Value of every global, by name.
     pub globals: BTreeMap<&'static str, u32>,
@@ -143,6 +150,39 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
     resolved
 }
 
+/// The names of all that [`resolve`] looks at.
+pub struct Names {
+    /// Of structures, enums and prototypes.
+    pub types: BTreeSet<String>,
+    /// Of fields and constants.
+    pub members: BTreeSet<&'static str>,
+}
+
+/// What has to be kept of a kernel's type information for [`resolve`] to find the same in it.
+pub fn names() -> Names {
+    let mut types: BTreeSet<_> =
+        Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
+    let mut members = BTreeSet::new();
+    for (_, source, ..) in FIELDS {
+        match source {
+            Member(structure, names) => {
+                types.insert((*structure).to_owned());
+                members.extend(names.iter().flat_map(|it| it.split('.')));
+            }
+            Size(structure) => _ = types.insert((*structure).to_owned()),
+            MemoryController => {
+                types.extend([SUBSYSTEMS, CSS_SET].map(str::to_owned));
+                members.extend([MEMORY, SLOTS]);
+            }
+            Resident(constant) => {
+                types.insert(MM.to_owned());
+                members.extend([constant, RESIDENT, btf::COUNT]);
+            }
+        }
+    }
+    Names { types, members }
+}
+
 /// Checks that a tracepoint passes what the program reads, and settles which of two known forms it has.
 fn prototype(
     types: &KernelTypes,
@@ -152,25 +192,30 @@ fn prototype(
     let arguments = types
         .tracepoint(hook.tracepoint())
         .map_err(|_| format!("this kernel has no tracepoint {}", hook.tracepoint()))?;
-    let task = |index: usize| arguments.get(index) == Some(&Argument::Pointer(TASK.to_owned()));
-    let socket = arguments.first() == Some(&Argument::Pointer("sock".to_owned()));
-    let fits = match hook {
+    let passes = |index: usize, structure: &str| {
+        arguments.get(index) == Some(&Argument::Pointer(structure.to_owned()))
+    };
+    let (fits, form) = match hook {
         Exit => {
             globals.insert("EXIT_HAS_GROUP_DEAD", u32::from(arguments.len() >= 2));
-            task(0)
+            (passes(0, TASK), "task_struct")
         }
         Oom => {
-            globals.insert("MARK_VICTIM_HAS_TASK", u32::from(task(0)));
-            task(0) || arguments.first() == Some(&Argument::Scalar)
+            globals.insert("MARK_VICTIM_HAS_TASK", u32::from(passes(0, TASK)));
+            (passes(0, TASK) || arguments.first() == Some(&Argument::Scalar), "task_struct or number")
         }
-        Signal => task(2) && arguments.len() >= 5,
-        Fork => task(0) && task(1),
-        Cgroup => arguments.first() == Some(&Argument::Pointer("cgroup".to_owned())) && arguments.len() >= 2,
-        Exec => task(0) && arguments.get(2) == Some(&Argument::Pointer("linux_binprm".to_owned())),
-        Socket => socket && arguments.len() >= 3,
-        SocketReport | Retransmit => socket,
+        Signal => {
+            (passes(2, TASK) && arguments.len() >= 5, "number, kernel_siginfo, task_struct, and two more")
+        }
+        Fork => (passes(0, TASK) && passes(1, TASK), "task_struct, task_struct"),
+        Cgroup => (passes(0, "cgroup") && arguments.len() >= 2, "cgroup, path"),
+        Exec => (passes(0, TASK) && passes(2, "linux_binprm"), "task_struct, number, linux_binprm"),
+        Socket => (passes(0, "sock") && arguments.len() >= 3, "sock, two numbers"),
+        SocketReport | Retransmit => (passes(0, "sock"), "sock"),
     };
-    if fits { Ok(()) } else { Err(format!("tracepoint {} has an unknown form", hook.tracepoint())) }
+    let unknown =
+        || format!("tracepoint {} has an unknown form, it does not begin: {form}", hook.tracepoint());
+    if fits { Ok(()) } else { Err(unknown()) }
 }
 
 fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {
@@ -187,12 +232,14 @@ fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {
         }
         Size(structure) => types.size_of(structure),
         MemoryController => {
-            let index = types.constant("cgroup_subsys_id", "memory_cgrp_id")?;
-            Ok(types.offset("css_set", "subsys")? + index * 8)
+            let index = types.constant(SUBSYSTEMS, MEMORY)?;
+            let slots = types.offset(CSS_SET, SLOTS)?;
+            let slot = index.checked_mul(8).and_then(|it| it.checked_add(slots));
+            slot.ok_or_else(|| BtfError::Unexpected { what: format!("{SUBSYSTEMS}::{MEMORY}") })
         }
         Resident(constant) => {
             let index = types.anonymous_constant(constant)?;
-            types.counter_offset("mm_struct", "rss_stat", index)
+            types.counter_offset(MM, RESIDENT, index)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The Debian packages the tests use: installed where that is possible, else named.
+//! The Debian packages that tests use: installed where that is possible, else named.
 
 use std::{
     fs,
@@ -32,24 +32,34 @@ const PACKAGES: [&str; 13] = [
 /// Debian's scripts ask this program whether a service may be started.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs what is missing, or says what is and what that means.
+/// Installs what the tests need and is missing, or says what is and what that means.
 pub fn prepare() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES.into_iter().filter(|package| !installed(package)).collect();
     if !rustix::process::geteuid().is_root() {
         eprintln!("not root: the tests that need to be are skipped");
     }
+    let missing = provide(&PACKAGES)?;
+    if !missing.is_empty() {
+        eprintln!("missing packages: {}; what needs them is skipped", missing.join(" "));
+    }
+    Ok(())
+}
+
+/// Installs what is missing of these packages where that is possible. Those that still are missing, which under CI is
+/// an error.
+pub fn provide<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     let list = missing.join(" ");
     if rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists() {
-        return install(&missing).with_context(|| format!("cannot install {list}"));
+        install(&missing).with_context(|| format!("cannot install {list}"))?;
+        return Ok(Vec::new());
     }
     if std::env::var("CI").as_deref() == Ok("true") {
         bail!("missing packages: {list}; they can only be installed as root on Debian");
     }
-    eprintln!("missing packages: {list}; what needs them is skipped");
-    Ok(())
+    Ok(missing)
 }
 
 fn installed(package: &str) -> bool {

@@ -3,6 +3,8 @@
 use super::*;
 use crate::kernel::{coverage::Hook, fields};
 
+mod recorded;
+
 const INT: u32 = 1;
 const PTR: u32 = 2;
 const ARRAY: u32 = 3;
@@ -175,14 +177,17 @@ fn broken_files_are_errors() {
     writer.aggregate(STRUCT, "outer", 16, &[("held", inner, 8)]);
     let whole = writer.bytes();
     for length in 0..whole.len() {
-        if let Ok(types) = KernelTypes::parse(&whole[..length]) {
-            let _ = types.offset("outer", "held.x");
-        }
+        assert!(KernelTypes::parse(&whole[..length]).is_err(), "{length} bytes");
     }
-    assert!(KernelTypes::parse(&whole[..40]).is_err());
     let mut magic = whole.clone();
     magic[0] = 0;
     assert!(KernelTypes::parse(&magic).is_err());
+    // Room for as much as is promised here there is none.
+    for at in [4, 8, 12, 16, 20] {
+        let mut promise = whole.clone();
+        promise[at..at + 4].fill(0xff);
+        assert!(KernelTypes::parse(&promise).is_err());
+    }
     assert!(KernelTypes::parse(b"not type information at all, but long enough").is_err());
     let error = KernelTypes::read(Path::new("/nonexistent/vmlinux")).err().unwrap().to_string();
     assert!(error.contains("/nonexistent/vmlinux"), "{error}");
@@ -194,7 +199,32 @@ fn types_that_refer_to_themselves_or_to_nothing_do_not_hang() {
     let own = writer.count + 1;
     writer.add("loop_t", TYPEDEF, 0, own, &[]);
     writer.aggregate(STRUCT, "holder", 16, &[("loop", own, 0), ("gone", 99, 8)]);
+    writer.add("btf_trace_loop", TYPEDEF, 0, writer.count + 1, &[]);
+    // Two ways down at each of endless levels.
+    let own = writer.count + 1;
+    writer.aggregate(STRUCT, "", 16, &[("", own, 0), ("", own, 8)]);
+    writer.aggregate(STRUCT, "deep", 16, &[("", own, 0), ("beyond", 1, 8)]);
     let types = writer.types();
     assert!(types.offset("holder", "loop.x").is_err());
     assert!(types.offset("holder", "gone.x").is_err());
+    assert!(types.tracepoint("loop").is_err());
+    assert!(types.offset("deep", "x").is_err());
+    reduce::reduce(&writer.bytes()).unwrap();
+}
+
+#[test]
+fn offsets_that_no_structure_has_are_errors() {
+    let mut writer = Writer::new();
+    let far = u32::MAX / 8;
+    let inner = writer.add("inner", STRUCT, 1, u32::MAX, &[0, 1, u32::MAX]);
+    let name = writer.name("x");
+    let x = writer.add("", STRUCT, 1, u32::MAX, &[name, 1, u32::MAX]);
+    let (a, count) = (writer.name("a"), writer.name("count"));
+    writer.add("outer", STRUCT, 2, 8, &[0, x, u32::MAX, a, inner, 0]);
+    let counter = writer.add("counter", STRUCT, 1, u32::MAX, &[count, 1, u32::MAX]);
+    let counters = writer.array(counter, 4);
+    writer.aggregate(STRUCT, "mm_struct", 8, &[("rss_stat", counters, 0)]);
+    let types = writer.types();
+    assert_eq!(types.offset("outer", "x").unwrap(), 2 * far, "bits are counted, so two of them fit");
+    assert!(matches!(types.counter_offset("mm_struct", "rss_stat", 9), Err(BtfError::Unexpected { .. })));
 }

@@ -23,7 +23,6 @@
 //! | `/threads?n=N` | has N idle threads beyond its own |
 //! | `/fds?n=N` | has N open files beyond its own |
 
-mod fault;
 mod store;
 
 use std::{
@@ -42,7 +41,7 @@ use std::{
     time::Duration,
 };
 
-use fault::{
+use hostprobe_tests::fault::{
     allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
     write_to_nothing,
 };

@@ -3,7 +3,7 @@
 use std::thread;
 
 /// Waits for ever.
-pub(crate) fn hang() -> ! {
+pub fn hang() -> ! {
     loop {
         thread::park();
     }
@@ -11,13 +11,14 @@ pub(crate) fn hang() -> ! {
 
 /// Dies of SIGSEGV. The address is that of a field in a structure at null, because Rust's own checks would
 /// turn a write to null itself into an abort.
-pub(crate) fn write_to_nothing() {
+pub fn write_to_nothing() {
     let nothing = std::ptr::without_provenance_mut::<u8>(std::hint::black_box(8));
     // SAFETY: the page at null is never mapped, so the write changes no memory: it ends the process.
     unsafe { nothing.write_volatile(1) }
 }
 
-pub(crate) fn allocate(megabytes: i32) {
+/// Takes and touches so many megabytes, and keeps them.
+pub fn allocate(megabytes: i32) {
     for _ in 0..megabytes {
         let mut block = vec![0_u8; 1 << 20];
         // A page that is never written costs no memory.
@@ -27,7 +28,7 @@ pub(crate) fn allocate(megabytes: i32) {
 }
 
 /// Ends the calling thread alone: the process lives on while another thread does.
-pub(crate) fn exit_this_thread(code: i32) -> ! {
+pub fn exit_this_thread(code: i32) -> ! {
     // SAFETY: nothing on this thread's stack is borrowed by another one, and nobody joins it.
     unsafe { libc::syscall(libc::SYS_exit, code) };
     unreachable!("the thread has ended")
@@ -38,7 +39,7 @@ extern "C" fn end_on_signal(_: libc::c_int) {
 }
 
 /// Ends every thread but this one, each by itself, and returns when they are gone.
-pub(crate) fn end_the_others() {
+pub fn end_the_others() {
     let handler = end_on_signal as extern "C" fn(libc::c_int);
     // SAFETY: the handler makes one system call, which is allowed in a signal handler. The threads wait in
     // system calls, so none of them holds a lock that this one needs.
@@ -61,7 +62,7 @@ fn threads() -> Vec<i32> {
 }
 
 /// Waits until the main thread is a zombie.
-pub(crate) fn wait_for_main_thread() {
+pub fn wait_for_main_thread() {
     let stat = format!("/proc/self/task/{}/stat", std::process::id());
     let state = |stat: String| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
     while !std::fs::read_to_string(&stat).is_ok_and(state) {
@@ -69,7 +70,8 @@ pub(crate) fn wait_for_main_thread() {
     }
 }
 
-pub(crate) fn crash_in_a_child() {
+/// Has a forked child die of SIGSEGV, and waits for its end.
+pub fn crash_in_a_child() {
     // SAFETY: the child only writes to memory that is not there, which ends it; it takes no lock.
     match unsafe { libc::fork() } {
         0 => write_to_nothing(),

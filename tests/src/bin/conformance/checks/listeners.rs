@@ -1,0 +1,56 @@
+//! Listeners come and go, and fill up.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::{Result, ensure};
+use hostprobe::kernel::{Listen, Record};
+use rustix::net::{AddressFamily, SocketType};
+
+use super::{
+    Check,
+    sockets::{V4, V6, ours},
+};
+use crate::{bench::Bench, report::Outcome};
+
+pub const CHECKS: &[Check] = &[
+    ("listener up and down, IPv4", |bench| up_and_down(bench, V4)),
+    ("listener up and down, IPv6", |bench| up_and_down(bench, V6)),
+    ("full accept queue", full),
+];
+
+fn up_and_down(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
+    let listener = TcpListener::bind((ip, 0))?;
+    let port = listener.local_addr()?.port();
+    let of_port = |record: &Record| {
+        if let Record::Listen(it) = record { Some(it.clone()).filter(|it| it.port == port) } else { None }
+    };
+    let right = |it: &Listen| it.address == ip && it.pid == std::process::id() && it.start_ns > 0;
+    let up = bench.wait_for("listener up", of_port)?;
+    ensure!(up.up && right(&up), "{up:?}");
+    drop(listener);
+    let down = bench.wait_for("listener down", of_port)?;
+    ensure!(!down.up && right(&down) && down.start_ns == up.start_ns, "{down:?}");
+    Ok(Outcome::Kept("address, port, pid".to_owned()))
+}
+
+fn full(bench: &mut Bench) -> Result<Outcome> {
+    bench.kernel.watch_process(std::process::id(), 1)?;
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::new(V4, 0))?;
+    rustix::net::listen(&socket, 2)?;
+    let address: SocketAddr = rustix::net::getsockname(&socket)?.try_into()?;
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        waiting.push(TcpStream::connect(address)?);
+    }
+    let queue = bench.wait_for("full queue", |record| {
+        if let Record::AcceptQueue(it) = record {
+            Some(it.clone()).filter(|it| it.local == address)
+        } else {
+            None
+        }
+    })?;
+    ours(&queue.owner)?;
+    ensure!((queue.waiting, queue.backlog) == (3, 2), "{queue:?}");
+    Ok(Outcome::Kept("3 wait, backlog 2".to_owned()))
+}

@@ -1,0 +1,74 @@
+//! The first process of a virtual machine: the file systems, the checks, the end.
+
+use std::{
+    ffi::CStr,
+    fs::{self, File, OpenOptions},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::{
+    fs::Mode,
+    mount::{MountFlags, mount},
+    system::{RebootCommand, reboot},
+    termios::{OptionalActions, tcgetattr, tcsetattr},
+};
+use serde_json::json;
+
+/// Where the results go; the first serial line has the kernel's own messages.
+const RESULTS: &str = "/dev/ttyS1";
+
+/// Asks for the type information as well, on the kernel's command line.
+const RECORD: &str = "hostprobe.record";
+
+/// Runs the checks and turns the machine off.
+pub fn run() -> ! {
+    if let Err(error) = user_space() {
+        eprintln!("conformance: {error:#}");
+    }
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        eprintln!("conformance: cannot turn the machine off: {error}");
+    }
+    // The end of process 1 is the end of the machine as well.
+    std::process::exit(1)
+}
+
+fn user_space() -> Result<()> {
+    for (what, place, kind) in [
+        (c"proc", c"/proc", c"proc"),
+        (c"sysfs", c"/sys", c"sysfs"),
+        (c"devtmpfs", c"/dev", c"devtmpfs"),
+        (c"cgroup2", c"/sys/fs/cgroup", c"cgroup2"),
+        (c"tmpfs", c"/tmp", c"tmpfs"),
+    ] {
+        mount_at(what, place, kind)?;
+    }
+    let results = OpenOptions::new().write(true).open(RESULTS).context(RESULTS)?;
+    let mut line = tcgetattr(&results)?;
+    line.make_raw();
+    tcsetattr(&results, OptionalActions::Now, &line)?;
+    run_self(&["checks", "--alone"], &results)?;
+    if fs::read_to_string("/proc/cmdline")?.split_whitespace().any(|word| word == RECORD) {
+        run_self(&["types"], &results)?;
+    }
+    Ok(())
+}
+
+fn mount_at(what: &CStr, place: &CStr, kind: &CStr) -> Result<()> {
+    // The folder may be there; if not and it cannot be made, the mount says so.
+    let _ = rustix::fs::mkdir(place, Mode::from_raw_mode(0o755));
+    mount(what, place, kind, MountFlags::empty(), None).with_context(|| format!("cannot mount {place:?}"))
+}
+
+/// Runs this program once more, and says how it ended if not well. Not as process 1, whose children are special to the
+/// programs.
+fn run_self(arguments: &[&str], results: &File) -> Result<()> {
+    let status = Command::new("/init").args(arguments).stdout(results.try_clone()?).status()?;
+    if !status.success() {
+        let line = json!({ "ended": format!("{arguments:?}: {status}") });
+        let mut results = results;
+        std::io::Write::write_all(&mut results, format!("{line}\n").as_bytes())?;
+    }
+    ensure!(status.success(), "{arguments:?}: {status}");
+    Ok(())
+}
