@@ -407,11 +407,8 @@ impl Daemon {
     /// Tells what the kernel had to throw away since the last time.
     fn tell_losses(&mut self) {
         let now = Timestamp::now();
-        for loss in self.kernel.as_mut().map(Kernel::losses).unwrap_or_default() {
-            let place = format!("{:?} ring", loss.ring).to_lowercase();
-            self.desk.say(Fact::Loss { class: loss.class.to_owned(), count: loss.count, place }, now);
-        }
-        for loss in self.stand_ins.losses() {
+        let losses = self.kernel.as_mut().map(Kernel::losses).unwrap_or_default();
+        for loss in losses.into_iter().chain(self.stand_ins.losses()) {
             let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
             self.desk.say(Fact::Loss { class, count: loss.count, place }, now);
         }

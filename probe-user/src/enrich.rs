@@ -186,7 +186,7 @@ impl Enricher {
         let newest = || self.table.newest(death.pid).map(|process| process.key);
         let key = death.key.or_else(newest).filter(|key| death.key.is_some() || !self.lives(*key))?;
         let remains = death.remains.as_ref();
-        let parent = death.parent_pid.or(remains.map(|remains| remains.parent_pid));
+        let parent = death.parent_pid;
         let mut process = self.known(key, parent.unwrap_or_default());
         if let Some(remains) = remains {
             process.name.clone_from(&remains.name);

@@ -15,6 +15,7 @@ pub mod fields;
 pub mod load;
 mod log;
 mod loss;
+mod missed;
 mod namespace;
 mod repeated;
 mod retransmits;
@@ -35,7 +36,7 @@ pub use decode::{
     SocketError, Status, Stop,
 };
 pub use load::KernelError;
-pub use loss::{Counters, Loss, Ring};
+pub use loss::{Counters, Loss};
 pub use retransmits::Retransmits;
 pub use watch::{CgroupId, Families, WatchError, WatchedPort};
 
@@ -81,6 +82,7 @@ pub struct Kernel {
     errors: repeated::Repeated,
     retransmits: retransmits::Counted,
     tally: loss::Tally,
+    missed: missed::Missed,
     symbols: stack::Symbols,
     log: bool,
     log_task: Option<JoinHandle<()>>,
@@ -191,7 +193,9 @@ impl Kernel {
     /// What was lost since the last call, by class; classes without a loss are left out.
     pub fn losses(&mut self) -> Vec<Loss> {
         let undecodable = self.rings.take_undecodable();
-        self.tally.losses(undecodable)
+        let mut losses = self.tally.losses(undecodable);
+        losses.extend(self.missed.losses());
+        losses
     }
 
     /// Process ends counted in the kernel since the load.

@@ -30,7 +30,7 @@ use crate::{
     clock::Timestamp,
     fact::{ExitStatus, ProcessKey, Source},
     host::{ProcReader, Remains, sockdiag},
-    kernel::Hook,
+    kernel::{Hook, Loss},
 };
 
 /// What the events of the descriptors that are no processes' carry instead of a pid.
@@ -76,17 +76,6 @@ pub struct Death {
     pub remains: Option<Remains>,
     /// It was killed, and the counter of OOM kills of its cgroup has risen.
     pub oom: bool,
-}
-
-/// Losses of one class since they were last asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// Stable name.
-    pub class: &'static str,
-    /// How many, or, where the kernel does not say how many, how often.
-    pub count: u64,
-    /// Where.
-    pub place: &'static str,
 }
 
 /// What stands in for one hook.

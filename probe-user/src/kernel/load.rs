@@ -14,6 +14,7 @@ use super::{
     coverage::{Hook, HookCoverage},
     fields::{self, Resolved},
     loss::Tally,
+    missed::Missed,
     namespace,
     repeated::Repeated,
     retransmits::Counted,
@@ -122,6 +123,8 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     if !coverage.iter().any(|it| it.attached) {
         return Err(KernelError::NoHook(coverage));
     }
+    let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
+    let missed = Missed::of(&ebpf, attached);
     Ok(Kernel {
         ebpf,
         coverage,
@@ -129,6 +132,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         watched,
         errors,
         retransmits,
+        missed,
         tally: Tally::new(drops, exits),
         symbols,
         log: options.log,

@@ -3,23 +3,18 @@
 use aya::maps::{MapData, PerCpuArray};
 use probe_abi::{DROP_CLASSES, DropClass, EXITS_ELSEWHERE, EXITS_FILTERED, EXITS_SEEN};
 
-/// Where records are lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ring {
-    /// The ring that wakes the daemon.
-    Urgent,
-    /// The ring that is collected now and then.
-    Bulk,
-}
+/// The ring that wakes the daemon, and the one that is collected now and then.
+const URGENT: &str = "urgent ring";
+const BULK: &str = "bulk ring";
 
 /// Records of one class that never arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// Stable name: `exit_watched`, `exit_throttled`, …
     pub class: &'static str,
-    /// The ring they were meant for.
-    pub ring: Ring,
-    /// How many since the last call.
+    /// Where they were lost: the ring they were meant for, or the hook.
+    pub place: &'static str,
+    /// How many since the last call, or, where the kernel does not say how many, how often.
     pub count: u64,
 }
 
@@ -50,21 +45,21 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Cgroup,
 ];
 
-const fn describe(class: DropClass) -> (&'static str, Ring) {
+const fn describe(class: DropClass) -> (&'static str, &'static str) {
     match class {
-        DropClass::ExitWatched => ("exit_watched", Ring::Urgent),
-        DropClass::ExitUnwatched => ("exit_unwatched", Ring::Urgent),
-        DropClass::ExitThrottled => ("exit_throttled", Ring::Urgent),
-        DropClass::Oom => ("oom", Ring::Urgent),
-        DropClass::Exec => ("exec", Ring::Bulk),
-        DropClass::Listen => ("listen", Ring::Urgent),
-        DropClass::ListenThrottled => ("listen_throttled", Ring::Urgent),
-        DropClass::SocketError => ("socket_error", Ring::Urgent),
-        DropClass::SocketErrorThrottled => ("socket_error_throttled", Ring::Urgent),
-        DropClass::Connect => ("connect", Ring::Bulk),
-        DropClass::AcceptQueue => ("accept_queue", Ring::Urgent),
-        DropClass::Stop => ("stop", Ring::Urgent),
-        DropClass::Cgroup => ("cgroup", Ring::Bulk),
+        DropClass::ExitWatched => ("exit_watched", URGENT),
+        DropClass::ExitUnwatched => ("exit_unwatched", URGENT),
+        DropClass::ExitThrottled => ("exit_throttled", URGENT),
+        DropClass::Oom => ("oom", URGENT),
+        DropClass::Exec => ("exec", BULK),
+        DropClass::Listen => ("listen", URGENT),
+        DropClass::ListenThrottled => ("listen_throttled", URGENT),
+        DropClass::SocketError => ("socket_error", URGENT),
+        DropClass::SocketErrorThrottled => ("socket_error_throttled", URGENT),
+        DropClass::Connect => ("connect", BULK),
+        DropClass::AcceptQueue => ("accept_queue", URGENT),
+        DropClass::Stop => ("stop", URGENT),
+        DropClass::Cgroup => ("cgroup", BULK),
     }
 }
 
@@ -86,13 +81,13 @@ impl Tally {
         for class in CLASSES {
             let total = sum(&self.drops, class as u32);
             let before = std::mem::replace(&mut self.reported[class as usize], total);
-            let (name, ring) = describe(class);
+            let (name, place) = describe(class);
             if total > before {
-                losses.push(Loss { class: name, ring, count: total - before });
+                losses.push(Loss { class: name, place, count: total - before });
             }
         }
         if undecodable > 0 {
-            losses.push(Loss { class: "undecodable", ring: Ring::Urgent, count: undecodable });
+            losses.push(Loss { class: "undecodable", place: URGENT, count: undecodable });
         }
         losses
     }

@@ -180,7 +180,10 @@ impl Deaths {
             }
         }
         let known = self.known.entry(pid).or_default();
-        known.end = Some(End { status: together(known.end, end.status), ..end });
+        let status = together(known.end, end.status);
+        // Of a thread that has left its process already, the kernel does not say whose child that is.
+        let parent = known.end.filter(|_| end.parent == 0).map_or(end.parent, |before| before.parent);
+        known.end = Some(End { status, parent, ..end });
         if known.pidfd.is_none() {
             match pidfd::open(pid) {
                 Ok(process) if wait(pid, process.as_fd()) => known.pidfd = Some(process),
@@ -214,7 +217,10 @@ impl Deaths {
             pid,
             key,
             status: exit,
-            parent_pid: end.map(|end| end.parent).filter(|parent| *parent != 0),
+            parent_pid: end
+                .map(|end| end.parent)
+                .filter(|parent| *parent != 0)
+                .or_else(|| remains.as_ref().map(|remains| remains.parent_pid)),
             remains,
             oom,
         })

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hostprobe::kernel::{Exit, Kernel, Options, Record, load};
+use hostprobe::kernel::{Exit, Kernel, Loss, Options, Record, load};
 use tokio::runtime::{Builder, Runtime};
 
 /// Longest wait for a record. An emulated machine is slow.
@@ -16,6 +16,8 @@ pub struct Bench {
     runtime: Runtime,
     /// Records that came with one that was waited for, and may be the next to be waited for.
     pending: Vec<Record>,
+    /// Runs of the programs that the kernel has left out.
+    missed: u64,
 }
 
 impl Bench {
@@ -35,7 +37,7 @@ impl Bench {
         let options = Options { unwatched_per_second: u32::MAX, prober: 0, ..options };
         let kernel = load::load(&options, paths).context("cannot load the kernel side")?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { kernel, runtime, pending: Vec::new() })
+        Ok(Self { kernel, runtime, pending: Vec::new(), missed: 0 })
     }
 
     /// Forgets what one check has watched and what it has left over.
@@ -44,12 +46,26 @@ impl Bench {
         let _ = self.kernel.unwatch_process(std::process::id());
         self.kernel.drain(&mut self.pending);
         self.pending.clear();
-        self.kernel.losses();
+        self.losses();
+    }
+
+    /// What was lost since the last call.
+    fn losses(&mut self) -> Vec<Loss> {
+        let losses = self.kernel.losses();
+        self.missed += losses.iter().filter(|it| it.class == "missed").map(|it| it.count).sum::<u64>();
+        losses
+    }
+
+    /// Whether the kernel has left out a run of a program since the last call: what it would have told is lost, and
+    /// that is counted.
+    pub fn has_missed(&mut self) -> bool {
+        self.losses();
+        std::mem::take(&mut self.missed) > 0
     }
 
     /// The first record that `pick` accepts. Those that came before it are dropped.
     pub fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(&Record) -> Option<T>) -> Result<T> {
-        let Self { kernel, runtime, pending } = self;
+        let Self { kernel, runtime, pending, .. } = self;
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             kernel.drain(pending);
@@ -63,7 +79,7 @@ impl Bench {
             let limit = Duration::from_millis(20);
             let _ = runtime.block_on(async { tokio::time::timeout(limit, kernel.readable()).await });
         }
-        bail!("no record: {what}; losses: {:?}", kernel.losses())
+        bail!("no record: {what}; losses: {:?}", self.losses())
     }
 
     /// The end of a process.

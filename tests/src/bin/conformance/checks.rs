@@ -8,6 +8,7 @@ mod oom;
 mod origin;
 mod signals;
 mod sockets;
+mod stand_ins;
 mod statuses;
 mod typeinfo;
 
@@ -21,6 +22,9 @@ use crate::{
 /// A check: its name, and what is done.
 type Check = (&'static str, fn(&mut Bench) -> Result<Outcome>);
 
+/// How often a check is tried where something that it needs was lost, which was said.
+const TRIES: u32 = 5;
+
 /// Those that share the loaded programs.
 const GROUPS: &[&[Check]] =
     &[statuses::CHECKS, signals::CHECKS, origin::CHECKS, listeners::CHECKS, sockets::CHECKS, oom::CHECKS];
@@ -29,18 +33,30 @@ const GROUPS: &[&[Check]] =
 ///
 /// Fails only where there is nothing to say.
 pub fn run(alone: bool) -> Result<()> {
+    report::say(&serde_json::json!({ "kernel": release() }));
+    // Before this process leaves the network namespace that all can be seen from.
+    stand_ins::tell();
     // A namespace of its own: no connection of others is in the way, and none of these can leave.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.
     let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
     ensure!(left, "only root may do this: no network namespace: {}", std::io::Error::last_os_error());
     sockets::loopback_up().context("the loopback interface")?;
 
-    report::say(&serde_json::json!({ "kernel": release() }));
     report::tell("type information", &typeinfo::check());
     let mut bench = Bench::new()?;
     hooks::tell(&bench.kernel);
     for (name, check) in GROUPS.iter().copied().flatten() {
-        report::tell(name, &check(&mut bench));
+        bench.has_missed();
+        let mut outcome = check(&mut bench);
+        for _ in 1..TRIES {
+            // A program is not run on a processor that runs it already; that is counted, and happens seldom.
+            if outcome.is_ok() || !bench.has_missed() {
+                break;
+            }
+            bench.clear();
+            outcome = check(&mut bench);
+        }
+        report::tell(name, &outcome);
         bench.clear();
     }
     let whole = if alone {

@@ -41,6 +41,7 @@ pub fn act(words: &[&str]) -> Result<()> {
             });
             fault::exit_this_thread(first)
         }
+        "orphan" => orphan(number(0)?)?,
         "allocate" => loop {
             fault::allocate(1);
         },
@@ -51,6 +52,33 @@ pub fn act(words: &[&str]) -> Result<()> {
         }
         _ => bail!("unknown deed {deed}"),
     }
+    Ok(())
+}
+
+/// Has a grandchild end with a code after its parent has ended, and waits for that.
+fn orphan(code: i32) -> Result<()> {
+    let (mut waiting, held) = std::io::pipe()?;
+    // SAFETY: this process has one thread, and what it forks makes system calls only.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let parent = std::process::id().cast_signed();
+        // SAFETY: as above.
+        if unsafe { libc::fork() } == 0 {
+            // SAFETY: takes nothing.
+            while unsafe { libc::getppid() } == parent {
+                thread::yield_now();
+            }
+            // SAFETY: ends the process at once.
+            unsafe { libc::_exit(code) }
+        }
+        // SAFETY: as above.
+        unsafe { libc::_exit(0) }
+    }
+    drop(held);
+    // SAFETY: waits for a child of this process, whose status nobody wants.
+    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+    // The grandchild's end closes the pipe.
+    waiting.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 

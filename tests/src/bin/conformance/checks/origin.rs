@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     host::cgroup::{Cgroups, Hierarchy},
-    kernel::{CgroupId, Record},
+    kernel::{CgroupId, Exit, Record},
 };
 
 use super::Check;
@@ -19,7 +19,11 @@ use crate::{
     report::Outcome,
 };
 
-pub const CHECKS: &[Check] = &[("exec: program and arguments", exec), ("cgroup: from id to path", cgroup)];
+pub const CHECKS: &[Check] = &[
+    ("exec: program and arguments", exec),
+    ("cgroup: from id to path", cgroup),
+    ("birth: of a family, orphaned", birth),
+];
 
 fn exec(bench: &mut Bench) -> Result<Outcome> {
     let (program, long) = (program()?, "x".repeat(1000));
@@ -70,11 +74,15 @@ impl Drop for Group {
 fn cgroup(bench: &mut Bench) -> Result<Outcome> {
     let cgroups = Cgroups::discover("/".as_ref())?;
     let group = Group::new(&cgroups)?;
+    let made = bench.wait_for("making of a cgroup", |record| {
+        if let Record::Cgroup(it) = record { Some(it.id).filter(|_| it.path == group.path) } else { None }
+    })?;
     let mut doer = Doer::start(&["exit", "4"])?;
     fs::write(group.folder.join("cgroup.procs"), doer.pid().to_string())?;
     let path = cgroups.of(doer.pid()).v2.context("no group")?;
     ensure!(path == group.path, "in {path}, not in {}", group.path);
     let id = cgroups.id(Hierarchy::V2, &path).context("the group has no id")?;
+    ensure!(made == id, "made with the id {made}, not {id}");
     // Its failure is told because the group is watched.
     bench.kernel.watch_cgroup(CgroupId::Unified(id))?;
     doer.go();
@@ -82,4 +90,20 @@ fn cgroup(bench: &mut Bench) -> Result<Outcome> {
     doer.wait()?;
     ensure!(exit.cgroups.v2 == Some(id) && exit.watched, "{:?}, not {id}", exit.cgroups);
     Ok(Outcome::Kept("the id of its folder".to_owned()))
+}
+
+/// A process that has lost its parent is told of as the family's that it was born into.
+fn birth(bench: &mut Bench) -> Result<Outcome> {
+    const FAMILY: u32 = 77;
+    let mut doer = Doer::start(&["orphan", "6"])?;
+    bench.kernel.watch_process(doer.pid(), FAMILY)?;
+    doer.go();
+    let exit = bench.wait_for("end of an orphan", |record| {
+        let coded = |it: &Exit| it.status.code() == Some(6);
+        if let Record::Exit(it) = record { Some(it.clone()).filter(coded) } else { None }
+    })?;
+    doer.wait()?;
+    ensure!(exit.pid != doer.pid() && exit.parent_pid != doer.pid(), "{exit:?}");
+    ensure!(exit.family == Some(FAMILY) && exit.watched, "{exit:?}");
+    Ok(Outcome::Kept("the family, whoever its parent is by then".to_owned()))
 }
