@@ -55,6 +55,8 @@ pub enum Event {
         child: u32,
         /// Its parent.
         parent: u32,
+        /// When.
+        at: Timestamp,
     },
     /// A process executed a program.
     Exec {
@@ -178,7 +180,8 @@ fn event(message: &[u8]) -> Option<Event> {
     match number(message, HEADERS)? {
         FORK => {
             let (parent, thread, child) = (field(1)?, field(2)?, field(3)?);
-            (thread == child).then_some(Event::Fork { child, parent })
+            let at = at()?;
+            (thread == child).then_some(Event::Fork { child, parent, at })
         }
         EXEC => Some(Event::Exec { pid: field(1)?, at: at()? }),
         EXIT => Some(Event::Exit {
@@ -211,7 +214,7 @@ mod tests {
     #[test]
     fn events_are_read_and_threads_that_start_are_passed_over() {
         let fork = message(FORK, &[10, 10, 11, 11]);
-        assert_eq!(event(&fork), Some(Event::Fork { child: 11, parent: 10 }));
+        assert!(matches!(event(&fork), Some(Event::Fork { child: 11, parent: 10, .. })));
         assert_eq!(event(&message(FORK, &[10, 10, 12, 10])), None);
         let Some(Event::Exit { pid, status, parent, at }) = event(&message(EXIT, &[13, 10, 139, 17, 9, 8]))
         else {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     fact::{ExitStatus, ProcessKey, Source},
-    host::ProcReader,
+    host::{ProcReader, process::Families},
 };
 
 /// More processes than this are not kept in mind; the ends of further ones are counted as lost.
@@ -70,9 +70,8 @@ impl Deaths {
         // Only then is it certain whose descriptor it is.
         let process = pidfd::open(main.pid).ok().filter(|_| self.reader.key_of(main.pid) == Some(main));
         if self.connector.is_some() {
-            for pid in self.reader.families().of(main.pid).into_iter().skip(1) {
-                self.descends(pid, main.pid);
-            }
+            let families = self.reader.families();
+            self.take_over(main.pid, &families);
         }
         let known = self.known.entry(main.pid).or_default();
         // The number may have been another's until now.
@@ -108,9 +107,11 @@ impl Deaths {
         self.connector = Some(connector);
         for event in events {
             match event {
-                Event::Fork { child, parent } => {
+                Event::Fork { child, parent, at } => {
                     if let Some(main) = self.known.get(&parent).and_then(|parent| parent.main) {
-                        self.descends(child, main);
+                        // One that has ended already started then, give or take a tick.
+                        let key = self.reader.key_of(child).unwrap_or(ProcessKey::new(child, at));
+                        self.descends(key, main);
                     }
                 }
                 Event::Exec { pid, at } => out.push(Sighting::Exec { pid, at }),
@@ -138,24 +139,26 @@ impl Deaths {
         let mains: Vec<u32> =
             self.known.iter().filter(|(pid, known)| known.main == Some(**pid)).map(|(pid, _)| *pid).collect();
         for main in mains {
-            for pid in families.of(main).into_iter().skip(1) {
-                if !self.known.contains_key(&pid) {
-                    self.descends(pid, main);
-                }
-            }
+            self.take_over(main, &families);
         }
     }
 
-    fn descends(&mut self, pid: u32, main: u32) {
+    fn descends(&mut self, key: ProcessKey, main: u32) {
         if self.known.len() >= KNOWN_MAX {
             self.lost += 1;
             return;
         }
-        // One that has ended already has left nothing to be known by.
-        if let Some(key) = self.reader.key_of(pid) {
-            let known = self.known.entry(pid).or_default();
-            if known.main != Some(pid) {
-                *known = Known { key: Some(key), main: Some(main), pidfd: None, end: None };
+        let known = self.known.entry(key.pid).or_default();
+        if known.main != Some(key.pid) {
+            *known = Known { key: Some(key), main: Some(main), pidfd: None, end: None };
+        }
+    }
+
+    /// Takes note of the descendants that a main process has already.
+    fn take_over(&mut self, main: u32, families: &Families) {
+        for pid in families.of(main).into_iter().skip(1) {
+            if let Some(key) = self.reader.key_of(pid).filter(|_| !self.known.contains_key(&pid)) {
+                self.descends(key, main);
             }
         }
     }
