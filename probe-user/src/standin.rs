@@ -1,7 +1,7 @@
 //! What stands in for the hooks that could not be attached.
 //!
 //! Less than the eBPF programs tell, and later: ends of processes come from pidfds and the kernel's process connector
-//! ([`deaths`]), OOM kills from its log and its counters ([`kmsg`], [`oom_count`]), listeners and connections from its list
+//! (`deaths`), OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list
 //! of sockets ([`sockets`]). Only what is missing is stood in for; with every hook attached nothing here is even opened.
 
 mod connector;
