@@ -35,8 +35,8 @@ use crate::{
     engine::{Engine, Observation},
     enrich::Enricher,
     fact::{
-        AlertOutcome, Fact, Holder, Listener, Membership, OomKill, PortHolder, ProbeReport, ProcessExit,
-        ProcessKey, ServiceId, UnitState,
+        AlertOutcome, ExitStatus, Fact, Holder, Listener, Membership, OomKill, PortHolder, ProbeReport,
+        ProcessExit, ProcessKey, ServiceId, UnitState,
     },
     kernel::{CgroupId, Kernel, Record},
     standin::{Sighting, StandIns, sockets::Look as SocketLook},
@@ -146,6 +146,10 @@ impl Daemon {
                 let (kill, member) = self.enricher.oom_line(&line);
                 self.take_oom(kill, member);
             }
+            // The supervisor reads how its own commands ended, and tells it in a moment.
+            Sighting::Death(death)
+                if death.status == ExitStatus::Unknown
+                    && death.key.is_some_and(|key| self.is_supervised(key)) => {}
             Sighting::Death(death) => match self.enricher.death(&death) {
                 Some((exit, member)) => self.take_exit(exit, member),
                 None => self.stand_ins.count_unidentified(),
@@ -223,6 +227,13 @@ impl Daemon {
         }
         // A graceful replacement, or a sibling under the same name, may be there already.
         self.look_for(services);
+    }
+
+    /// Whether a process is the main one of a service that the supervisor starts.
+    fn is_supervised(&self, key: ProcessKey) -> bool {
+        let services = self.enricher.members.services_of(key);
+        let exec = |id: &ServiceId| matches!(self.config.services[id.0 as usize].identity, Identity::Exec(_));
+        services.iter().any(exec)
     }
 
     /// Whether this is the end of a supervised command that died before its start was told: our own child, in

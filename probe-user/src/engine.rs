@@ -296,7 +296,9 @@ impl Engine {
                 next.push((cause, Work::Holds(id)));
             }
             let dependents = if self.connections_unseen {
-                self.services.iter().map(Service::id).filter(|other| *other != id).collect()
+                // Whoever has no incident has nothing to look at again.
+                let unwell = self.services.iter().filter(|other| other.standing() != Standing::Well);
+                unwell.map(Service::id).filter(|other| *other != id).collect()
             } else {
                 self.dependencies.dependents(id)
             };

@@ -19,7 +19,10 @@ use std::{
 };
 
 use rustix::event::epoll;
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::timeout,
+};
 
 use connector::Connector;
 use deaths::Deaths;
@@ -97,10 +100,8 @@ pub struct StandIns {
     kmsg: Option<Kmsg>,
     /// Programs that are executed are told.
     execs: bool,
-    /// Sockets are to be looked at.
-    sockets: bool,
-    /// Processes whose end is known and not told yet.
-    gone: Vec<u32>,
+    /// What of sockets is to be looked at.
+    sockets: sockets::Wanted,
     lost_log: u64,
     unidentified: u64,
     told: Vec<StandIn>,
@@ -109,12 +110,15 @@ pub struct StandIns {
 impl StandIns {
     /// Opens what is needed where these hooks are missing. What cannot be opened is said by
     /// [`StandIns::told`]. Fails only if the process has no descriptors left.
-    pub fn open(missing: &[Hook], reader: &ProcReader) -> io::Result<Self> {
+    ///
+    /// Of strangers, at most so many ends a second are told.
+    pub fn open(missing: &[Hook], reader: &ProcReader, strangers_per_second: u32) -> io::Result<Self> {
         let lacks = |hook| missing.contains(&hook);
         let connector = (lacks(Hook::Exit) || lacks(Hook::Exec)).then(Connector::open);
-        let kmsg = lacks(Hook::Oom).then(Kmsg::open);
-        let sockets = lacks(Hook::Socket) || lacks(Hook::Retransmit);
-        let diag = sockets.then(sockdiag::listeners);
+        let kmsg = lacks(Hook::Oom).then(|| open_log(reader));
+        let sockets =
+            sockets::Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
+        let diag = sockets.any().then(sockdiag::listeners);
         let tell = |hook: &Hook| {
             StandIn {
             hook: *hook,
@@ -145,7 +149,9 @@ impl StandIns {
         let told = missing.iter().map(tell).collect();
         let connector = connector.and_then(Result::ok);
         let execs = lacks(Hook::Exec) && connector.is_some();
-        let deaths = (lacks(Hook::Exit) || execs).then(|| Deaths::new(reader.clone(), connector));
+        let ends = lacks(Hook::Exit);
+        let deaths =
+            (ends || execs).then(|| Deaths::new(reader.clone(), connector, ends, strangers_per_second));
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         if let Some(connector) = deaths.as_ref().and_then(Deaths::connector) {
             wait_for(&poll, connector.as_fd(), CONNECTOR)?;
@@ -154,8 +160,7 @@ impl StandIns {
         if let Some(kmsg) = &kmsg {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
-        let (wake, gone) = (None, Vec::new());
-        Ok(Self { poll, wake, deaths, kmsg, execs, sockets, gone, lost_log: 0, unidentified: 0, told })
+        Ok(Self { poll, wake: None, deaths, kmsg, execs, sockets, lost_log: 0, unidentified: 0, told })
     }
 
     /// Hook by hook, what stands in for those that are missing.
@@ -163,8 +168,8 @@ impl StandIns {
         &self.told
     }
 
-    /// Whether sockets have to be looked at, with [`sockets::Look`].
-    pub fn look_at_sockets(&self) -> bool {
+    /// What of sockets has to be looked at, with [`sockets::Look`].
+    pub fn wanted_of_sockets(&self) -> sockets::Wanted {
         self.sockets
     }
 
@@ -175,9 +180,6 @@ impl StandIns {
         if self.deaths.is_none() && self.kmsg.is_none() {
             std::future::pending::<()>().await;
         }
-        if !self.gone.is_empty() {
-            return Ok(());
-        }
         let wake = match self.wake.take() {
             Some(wake) => wake,
             None => {
@@ -186,30 +188,42 @@ impl StandIns {
                 unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?
             }
         };
+        let due = self.deaths.as_ref().and_then(Deaths::due);
+        let ready = self.wake.insert(wake).readable();
+        let Some(due) = due else { return ready.await.map(|mut guard| guard.retain_ready()) };
         // Readiness stays set until a drain has found nothing ready.
-        self.wake.insert(wake).readable().await.map(|mut guard| guard.retain_ready())
+        match timeout(due.since(Timestamp::now()), ready).await {
+            Ok(ready) => ready.map(|mut guard| guard.retain_ready()),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Appends what was seen to `out`; never waits. An OOM kill comes before the death that follows it.
     pub fn drain(&mut self, out: &mut Vec<Sighting>) {
-        let mut ready = Vec::new();
-        // What is left after so many is still ready, and keeps the daemon from nothing else.
+        // What is left after so many rounds is still ready, and keeps the daemon from nothing else.
         for _ in 0..ROUNDS {
-            if !self.ready(&mut ready) {
-                break;
-            }
-            // The connector has told how a process ended before its descriptor says that it has.
+            let ready = self.ready();
             let whole = self.hear(out);
             self.read_log(out);
-            if whole {
-                self.gone.append(&mut ready);
+            let Some(deaths) = &mut self.deaths else { break };
+            for pid in ready.iter().flatten() {
+                if let Some(process) = deaths.descriptor(*pid) {
+                    // It stays readable for as long as it is open.
+                    let _ = epoll::delete(&self.poll, process);
+                }
+                deaths.has_ended(*pid);
             }
-            self.tell_deaths(out);
+            if whole {
+                out.extend(deaths.told_by(Timestamp::now()).into_iter().map(Sighting::Death));
+            }
+            if ready.is_none() {
+                break;
+            }
         }
     }
 
-    /// What is ready; false if nothing is.
-    fn ready(&mut self, pids: &mut Vec<u32>) -> bool {
+    /// The main processes whose descriptors are readable; None if nothing is.
+    fn ready(&mut self) -> Option<Vec<u32>> {
         let mut events = Vec::with_capacity(BATCH);
         let mut look = || {
             events.clear();
@@ -221,29 +235,22 @@ impl StandIns {
             );
             if events.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         };
-        match &self.wake {
-            // Looking inside `try_io` clears the readiness seen before, never one that arrives meanwhile.
-            Some(wake) => {
-                if wake.try_io(Interest::READABLE, |_| look()).is_err() {
-                    // Without a readiness it has not looked.
-                    let _ = look();
-                }
-            }
-            None => {
-                let _ = look();
-            }
+        // Looking inside `try_io` clears the readiness seen before, never one that arrives meanwhile. Without a readiness
+        // it has not looked.
+        let looked =
+            self.wake.as_ref().is_some_and(|wake| wake.try_io(Interest::READABLE, |_| look()).is_ok());
+        if !looked {
+            let _ = look();
         }
-        pids.clear();
-        pids.extend(events.iter().filter_map(|event| u32::try_from(event.data.u64()).ok()));
-        !events.is_empty() || !self.gone.is_empty()
+        let pids = events.iter().filter_map(|event| u32::try_from(event.data.u64()).ok());
+        (!events.is_empty()).then(|| pids.collect())
     }
 
     fn hear(&mut self, out: &mut Vec<Sighting>) -> bool {
-        let Self { deaths, gone, poll, execs, .. } = self;
-        let Some(deaths) = deaths else { return true };
+        let Some(deaths) = &mut self.deaths else { return true };
         let from = out.len();
-        let whole = deaths.hear(out, gone, |pid, process| wait_for(poll, process, u64::from(pid)).is_ok());
-        if !*execs {
+        let whole = deaths.hear(out);
+        if !self.execs {
             out.truncate(from);
         }
         whole
@@ -260,21 +267,10 @@ impl StandIns {
         }
     }
 
-    fn tell_deaths(&mut self, out: &mut Vec<Sighting>) {
-        let gone = std::mem::take(&mut self.gone);
-        let Some(deaths) = &mut self.deaths else { return };
-        let mut ended: Vec<Death> = gone.into_iter().filter_map(|pid| deaths.ended(pid)).collect();
-        ended.sort_by_key(|death| death.at);
-        out.extend(ended.into_iter().map(Sighting::Death));
-    }
-
     /// Asks for the end of this process and, where the connector tells of them, for the failures of its descendants.
     pub fn watch_process(&mut self, main: ProcessKey) {
-        let Some(deaths) = &mut self.deaths else { return };
-        let waited =
-            deaths.watch(main).is_some_and(|process| wait_for(&self.poll, process, main.pid.into()).is_ok());
-        if !waited {
-            self.gone.push(main.pid);
+        if let Some(deaths) = &mut self.deaths {
+            deaths.watch(main, |pid, process| wait_for(&self.poll, process, pid.into()).is_ok());
         }
     }
 
@@ -283,7 +279,6 @@ impl StandIns {
         if let Some(deaths) = &mut self.deaths {
             deaths.unwatch(pid);
         }
-        self.gone.retain(|gone| *gone != pid);
     }
 
     /// Counts the end of a process that nobody could tell the identity of.
@@ -295,18 +290,19 @@ impl StandIns {
     /// [`StandIns::drain`].
     pub fn every_second(&mut self) {
         if let Some(deaths) = &mut self.deaths {
-            deaths.note_counts();
+            deaths.every_second();
         }
     }
 
     /// What was lost since the last call; classes without a loss are left out.
     pub fn losses(&mut self) -> Vec<Loss> {
-        let exits = self.deaths.as_mut().map_or(0, Deaths::take_lost);
+        let (exits, strangers) = self.deaths.as_mut().map_or((0, 0), Deaths::take_lost);
         let log = std::mem::take(&mut self.lost_log);
         let unidentified = std::mem::take(&mut self.unidentified);
         let all = [
             Loss { class: "exit_unidentified", count: unidentified, place: "process connector" },
             Loss { class: "exit_connector", count: exits, place: "process connector" },
+            Loss { class: "exit_throttled", count: strangers, place: "process connector" },
             Loss { class: "kmsg", count: log, place: "kernel log" },
         ];
         all.into_iter().filter(|loss| loss.count > 0).collect()
@@ -315,6 +311,16 @@ impl StandIns {
     /// How many processes are kept in mind.
     pub fn known_processes(&self) -> usize {
         self.deaths.as_ref().map_or(0, Deaths::known)
+    }
+}
+
+/// The kernel's log, where its pids are the daemon's own.
+fn open_log(reader: &ProcReader) -> io::Result<Kmsg> {
+    match reader.is_in_initial_pid_namespace() {
+        Some(false) => {
+            Err(io::Error::other("it names processes as the host does, and this is another pid namespace"))
+        }
+        Some(true) | None => Kmsg::open(),
     }
 }
 

@@ -30,7 +30,7 @@ impl Sight {
             Err(error) => (None, nothing(&error)),
         };
         let missing: Vec<Hook> = hooks.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
-        let stand_ins = StandIns::open(&missing, reader)?;
+        let stand_ins = StandIns::open(&missing, reader, options.unwatched_per_second)?;
         let stands_in = |hook: Hook| stand_ins.told().iter().find(|it| it.hook == hook)?.what.clone();
         let coverage = hooks.into_iter().map(|it| HookCoverage {
             hook: it.hook.tracepoint(),

@@ -48,7 +48,7 @@ use crate::{
     probe::{Clients, Prober},
     replay,
     serve::{self, Shown},
-    standin::sockets::Look,
+    standin::sockets::{Look, Wanted},
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -203,7 +203,9 @@ impl Daemon {
             kernel,
             records: seen.records,
             sightings: seen.sightings,
-            socket_look: stand_ins.look_at_sockets().then(|| Look::new(reader.clone(), began)),
+            socket_look: Some(stand_ins.wanted_of_sockets())
+                .filter(Wanted::any)
+                .map(|wanted| Look::new(reader.clone(), began, wanted)),
             stand_ins,
             early: Default::default(),
             enricher,

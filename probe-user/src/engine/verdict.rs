@@ -115,6 +115,11 @@ pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
             format!("its process {name} (pid {pid}) was killed by {status} from {}", sender_words(sender))
         }
+        (status @ ExitStatus::Signal { number, core_dumped }, None)
+            if !core_dumped && !raised_by_fault(number) =>
+        {
+            format!("its process {name} (pid {pid}) was killed by {status}; its sender is not known")
+        }
         (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel) | None) => {
             format!("its process {name} (pid {pid}) crashed with {status}")
         }
@@ -171,6 +176,6 @@ fn sender_words(sender: &Sender) -> String {
 }
 
 /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: what a fault or an abort raises (`signal(7)`).
-const fn raised_by_fault(number: u8) -> bool {
+pub const fn raised_by_fault(number: u8) -> bool {
     matches!(number, 4 | 5 | 6 | 7 | 8 | 11 | 31)
 }

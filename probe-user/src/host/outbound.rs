@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{ProcReader, connection::Connection, sockdiag};
+use super::{ProcReader, ReadError, connection::Connection, sockdiag};
 use crate::fact::TcpState;
 
 /// Where a service's processes are connected to.
@@ -20,28 +20,26 @@ pub struct Outbound {
 
 impl ProcReader {
     /// What listens in the network namespace of a process, by inode number, and the connections for which something was
-    /// sent again; if `established`, those that are connected as well. Nothing if the process is gone.
+    /// sent again; if `established`, those that are connected as well. Fails if the process is gone.
     pub fn sockets_around(
         &self,
         pid: u32,
         established: bool,
-    ) -> (HashMap<u64, SocketAddr>, Vec<sockdiag::Connection>) {
+    ) -> Result<(HashMap<u64, SocketAddr>, Vec<sockdiag::Connection>), ReadError> {
         let wanted = |it: &Connection| {
             it.state == TcpState::Listen
                 || it.retransmits > 0
                 || established && it.state == TcpState::Established
         };
-        let all = self.connections(&self.folder(pid).join("net"), wanted).unwrap_or_default();
+        let all = self.connections(&self.folder(pid).join("net"), wanted)?;
         let (listeners, others): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|it| it.state == TcpState::Listen);
         let connection = |it: Connection| {
             let Connection { inode, local, remote, retransmits, .. } = it;
             sockdiag::Connection { inode, local, remote, retransmits }
         };
-        (
-            listeners.into_iter().map(|it| (it.inode, it.local)).collect(),
-            others.into_iter().map(connection).collect(),
-        )
+        let listeners = listeners.into_iter().map(|it| (it.inode, it.local)).collect();
+        Ok((listeners, others.into_iter().map(connection).collect()))
     }
 
     /// Where these processes are connected to, in the network namespace of the first: what they have asked for

@@ -11,7 +11,7 @@ use procfs::process::Stat;
 use super::{
     ReadError,
     cgroup::{self, Cgroups},
-    read_text,
+    place, read_text,
 };
 use crate::{
     clock::Timestamp,
@@ -136,6 +136,11 @@ impl ProcReader {
     pub fn descent(&self, pid: u32) -> Option<(ProcessKey, u32)> {
         let stat = self.stat(pid)?;
         Some((self.key(pid, &stat), u32::try_from(stat.ppid).unwrap_or_default()))
+    }
+
+    /// Whether the daemon's pids are the host's; None if that cannot be read.
+    pub fn is_in_initial_pid_namespace(&self) -> Option<bool> {
+        Some(place::namespace(&self.proc, "pid")? == place::INITIAL_PID_NAMESPACE)
     }
 
     /// Whether this very process has not ended yet; one whose first thread has left still runs. Needs no right over it.

@@ -42,6 +42,9 @@ const LAST_ACK: u32 = 9;
 const CLOSING: u32 = 11;
 const LISTEN: u32 = 10;
 
+/// What `idiag_timer` says while segments are sent again (`inet_csk_diag_fill` and its callers).
+const RETRANSMIT_TIMER: u8 = 1;
+
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
 const UNIX_SHOW: u32 = 0x1 | 0x4;
 /// `UNIX_DIAG_NAME` and `UNIX_DIAG_PEER` (`linux/unix_diag.h`).
@@ -220,7 +223,11 @@ fn connection(message: &[u8]) -> Option<Connection> {
         inode: u64::from(u32_at(message, 68)?),
         local: end(4, 8)?,
         remote: end(6, 24)?,
-        retransmits: u32::from(*message.get(3)?),
+        // The count is of other things where the timer is another: probes of a closed window, signs of life.
+        retransmits: match *message.get(2)? {
+            RETRANSMIT_TIMER => u32::from(*message.get(3)?),
+            _ => 0,
+        },
     })
 }
 

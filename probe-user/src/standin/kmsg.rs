@@ -64,7 +64,7 @@ impl Kmsg {
         Ok(Self { log, reader: Lines::default() })
     }
 
-    /// Hands over the OOM kills that were logged since; how many records the kernel threw away before they were read.
+    /// Hands over the OOM kills that were logged since; how often the kernel threw records away before they were read.
     pub fn read(&mut self, mut each: impl FnMut(OomLine)) -> io::Result<u64> {
         let mut lost = 0;
         let mut buffer = [0; RECORD_MAX];
@@ -72,7 +72,8 @@ impl Kmsg {
             match self.log.read(&mut buffer) {
                 Ok(length) => {
                     let record = String::from_utf8_lossy(&buffer[..length]);
-                    let line = record.split_once(';').map_or("", |(_, text)| text);
+                    let line = record.split_once(';').filter(|(head, _)| is_the_kernel_s(head));
+                    let line = line.map_or("", |(_, text)| text);
                     // What follows the first line are properties of the record.
                     if let Some(found) = self.reader.line(line.lines().next().unwrap_or_default()) {
                         each(found);
@@ -93,6 +94,13 @@ impl AsFd for Kmsg {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.log.as_fd()
     }
+}
+
+/// Whether a record is the kernel's own, by what stands before its text: programs may write to the log as well
+/// (`Documentation/ABI/testing/dev-kmsg`).
+fn is_the_kernel_s(head: &str) -> bool {
+    let priority = head.split(',').next().and_then(|priority| priority.parse::<u32>().ok());
+    priority.is_some_and(|priority| priority >> 3 == 0)
 }
 
 /// What the lines before the one that names the victim have said.
@@ -168,6 +176,12 @@ mod tests {
         assert_eq!((found.scope, found.limited.as_deref()), (OomScope::Memcg, Some("/limited")));
         assert_eq!(found.resident, [29848 << 10, 2196 << 10, 4 << 10]);
         assert_eq!((found.score_adj, found.trigger), (-500, (4243, "victim".to_owned())));
+    }
+
+    #[test]
+    fn a_program_s_record_is_not_the_kernel_s() {
+        assert!(is_the_kernel_s("6,339,5140900,-"));
+        assert!(!is_the_kernel_s("14,340,5140901,-") && !is_the_kernel_s("") && !is_the_kernel_s("x,1"));
     }
 
     #[test]

@@ -1,11 +1,17 @@
 //! OOM kills by the kernel's counters: how many there were in a process's memory cgroup.
 //!
 //! A counter says that there was a kill, not whose. It is compared with what it was when it was last looked at, so that an
-//! old kill explains no later death.
+//! old kill explains no much later death.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
 
-use crate::host::{ProcReader, cgroup::Hierarchy};
+use crate::{
+    clock::Timestamp,
+    host::{ProcReader, cgroup::Hierarchy},
+};
+
+/// A kill explains a death that comes no later than this.
+const EXPLAINS: Duration = Duration::from_secs(10);
 
 /// The counters of the processes that matter.
 #[derive(Debug)]
@@ -20,6 +26,8 @@ struct Count {
     kills: u64,
     /// Those of the whole host.
     of_host: u64,
+    /// When it was found to have risen, for the last time.
+    risen: Option<Timestamp>,
 }
 
 impl OomCounts {
@@ -29,12 +37,27 @@ impl OomCounts {
 
     /// Notes where the counter of a living process is, and how it stands.
     pub fn note(&mut self, pid: u32) {
+        self.note_all(std::iter::once(pid));
+    }
+
+    /// The same of several.
+    pub fn note_all(&mut self, pids: impl Iterator<Item = u32>) {
+        let mut pids = pids.peekable();
+        if pids.peek().is_none() {
+            return;
+        }
         let of_host = kills(&self.reader.vmstat()).unwrap_or_default();
-        let found = self.reader.oom_counter(pid);
-        let found = found.and_then(|file| Some(Count { kills: kills(&file)?, file, of_host }));
-        // A process that is gone or dying shows no cgroup: what was known of it still holds.
-        if let Some(count) = found {
-            self.counts.insert(pid, count);
+        for pid in pids {
+            let before = self.counts.get(&pid);
+            // The kill is counted before its victim has ended, which may take long.
+            let risen = before.filter(|before| kills(&before.file).is_some_and(|now| now > before.kills));
+            let risen = risen.map(|_| Timestamp::now()).or(before.and_then(|before| before.risen));
+            let found = self.reader.oom_counter(pid);
+            let found = found.and_then(|file| Some(Count { kills: kills(&file)?, file, of_host, risen }));
+            // A process that is gone or dying shows no cgroup: what was known of it still holds.
+            if let Some(count) = found {
+                self.counts.insert(pid, count);
+            }
         }
     }
 
@@ -48,7 +71,8 @@ impl OomCounts {
     pub fn has_risen(&self, pid: u32) -> bool {
         let Some(count) = self.counts.get(&pid) else { return false };
         let above = |file: &PathBuf, before: u64| kills(file).is_some_and(|now| now > before);
-        above(&count.file, count.kills)
+        count.risen.is_some_and(|risen| Timestamp::now().since(risen) < EXPLAINS)
+            || above(&count.file, count.kills)
             || self.reader.oom_counter(pid).as_ref() != Some(&count.file)
                 && above(&self.reader.vmstat(), count.of_host)
     }

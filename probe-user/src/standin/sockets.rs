@@ -20,6 +20,22 @@ const SELDOM: u64 = 5;
 /// …but each time as long as a main process is younger than this, which is when it connects to what it needs.
 const YOUNG: Duration = Duration::from_secs(15);
 
+/// What is to be looked at: what no hook tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Listeners and connections.
+    pub listeners: bool,
+    /// Segments sent again.
+    pub retransmits: bool,
+}
+
+impl Wanted {
+    /// Whether anything is.
+    pub fn any(&self) -> bool {
+        self.listeners || self.retransmits
+    }
+}
+
 /// What has changed since the look before.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -34,11 +50,24 @@ pub struct Changes {
 /// The sockets there are.
 #[derive(Debug, Default)]
 struct Sockets {
-    /// Those that listen, by inode number: where.
-    listeners: HashMap<u64, SocketAddr>,
+    /// Those that listen, by inode number: where. None if they could not be read whole.
+    listeners: Option<HashMap<u64, SocketAddr>>,
     /// The others, as far as they were asked for.
     connections: Vec<sockdiag::Connection>,
 }
+
+/// A listener that was found.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    address: SocketAddr,
+    /// The main process of the service that has it open.
+    main: Option<ProcessKey>,
+    /// The look before did not find it any more: it may be opened anew, or have been missed.
+    doubtful: bool,
+}
+
+/// Whose each open socket of a service is, by inode number.
+type Owners = HashMap<u64, (ServiceId, ProcessKey)>;
 
 /// Both ends of a connection, which stay when nobody has it open any more.
 type Ends = (SocketAddr, SocketAddr);
@@ -53,18 +82,19 @@ pub struct Look {
     own: Option<u32>,
     /// Processes older than this are taken stock of by others.
     began: Timestamp,
+    wanted: Wanted,
     mains: Vec<(ServiceId, ProcessKey)>,
-    listeners: HashMap<u64, (SocketAddr, Option<ProcessKey>)>,
+    listeners: HashMap<u64, Listening>,
     /// The services' connections: whose, and how often something was sent again.
     connections: HashMap<Ends, (ProcessKey, u32)>,
 }
 
 impl Look {
     /// Nothing was looked at yet; `began` is when the daemon began to take stock.
-    pub fn new(reader: ProcReader, began: Timestamp) -> Self {
+    pub fn new(reader: ProcReader, began: Timestamp, wanted: Wanted) -> Self {
         let own = reader.netns(std::process::id());
         let (mains, listeners, connections) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { reader, looks: 0, own, began, mains, listeners, connections }
+        Self { reader, looks: 0, own, began, wanted, mains, listeners, connections }
     }
 
     /// Looks at the sockets of these services' main processes and their descendants.
@@ -74,18 +104,24 @@ impl Look {
         let whole = young || self.looks.is_multiple_of(SELDOM);
         self.looks += 1;
         let sockets = self.read(&mains, whole);
-        let news =
-            mains != self.mains || sockets.listeners.keys().any(|inode| !self.listeners.contains_key(inode));
+        let is_new = |inode: &u64| !self.listeners.contains_key(inode);
+        let news = mains != self.mains || sockets.listeners.iter().flat_map(HashMap::keys).any(is_new);
         // Who has a socket open is only searched for when there is a question to answer.
         let search = whole || news || !sockets.connections.is_empty();
-        let owners = if search { self.owners(&mains) } else { HashMap::new() };
-        let mut changes = Changes {
-            listeners: self.compare_listeners(&mains, &sockets, &owners, now),
-            retransmits: self.compare_connections(&sockets, &owners, whole),
-            connections: Vec::new(),
-        };
-        if whole {
-            changes.connections = self.outbound(&sockets, &owners);
+        let owners = if search { self.owners(&mains) } else { Owners::new() };
+        let mut changes = Changes::default();
+        if self.wanted.listeners {
+            // What could not be read whole says nothing of what is gone.
+            if let Some(listeners) = &sockets.listeners {
+                changes.listeners = self.compare_listeners(&mains, listeners, &owners, now);
+            }
+            if whole {
+                changes.connections = self.outbound(&sockets, &owners);
+            }
+        }
+        let again = self.compare_connections(&sockets, &owners, whole);
+        if self.wanted.retransmits {
+            changes.retransmits = again;
         }
         self.mains = mains;
         changes
@@ -94,36 +130,35 @@ impl Look {
     fn compare_listeners(
         &mut self,
         mains: &[(ServiceId, ProcessKey)],
-        sockets: &Sockets,
-        owners: &HashMap<u64, (ServiceId, ProcessKey)>,
+        found: &HashMap<u64, SocketAddr>,
+        owners: &Owners,
         now: Timestamp,
     ) -> Vec<Listen> {
         let before = std::mem::take(&mut self.listeners);
         let mut changed = Vec::new();
-        for (inode, (address, owner)) in &before {
-            let gone = owner.filter(|_| !sockets.listeners.contains_key(inode));
-            changed.extend(gone.map(|owner| listen(now, false, *address, owner)));
+        for (inode, listening) in before.iter().filter(|(inode, _)| !found.contains_key(inode)) {
+            if listening.doubtful {
+                changed.extend(listening.main.map(|main| listen(now, false, listening.address, main)));
+            } else {
+                self.listeners.insert(*inode, Listening { doubtful: true, ..*listening });
+            }
         }
-        for (inode, address) in &sockets.listeners {
+        for (inode, address) in found {
             let runs = |main: &ProcessKey| mains.iter().any(|(_, it)| it == main);
-            let known = before.get(inode).and_then(|(_, owner)| owner.filter(runs));
-            let found = owners.get(inode).map(|(_, main)| *main).filter(|_| known.is_none());
+            let known = before.get(inode).and_then(|listening| listening.main.filter(runs));
+            let new = owners.get(inode).map(|(_, main)| *main).filter(|_| known.is_none());
             // What a process older than the daemon listened on when it was found is counted then.
             let counted =
                 |main: &ProcessKey| main.start < self.began && !self.mains.iter().any(|(_, it)| it == main);
-            let up = found.filter(|main| !counted(main));
+            let up = new.filter(|main| !counted(main));
             changed.extend(up.map(|main| listen(now, true, *address, main)));
-            self.listeners.insert(*inode, (*address, known.or(found)));
+            let listening = Listening { address: *address, main: known.or(new), doubtful: false };
+            self.listeners.insert(*inode, listening);
         }
         changed
     }
 
-    fn compare_connections(
-        &mut self,
-        sockets: &Sockets,
-        owners: &HashMap<u64, (ServiceId, ProcessKey)>,
-        whole: bool,
-    ) -> Vec<Retransmits> {
+    fn compare_connections(&mut self, sockets: &Sockets, owners: &Owners, whole: bool) -> Vec<Retransmits> {
         // What is not there any more is forgotten when all there is was looked at.
         let mut before = self.connections.clone();
         if whole {
@@ -146,12 +181,9 @@ impl Look {
     }
 
     /// To where each service is connected: what it asked for itself, not what it accepted.
-    fn outbound(
-        &self,
-        sockets: &Sockets,
-        owners: &HashMap<u64, (ServiceId, ProcessKey)>,
-    ) -> Vec<(ServiceId, Outbound)> {
-        let listening: HashSet<u16> = sockets.listeners.values().map(SocketAddr::port).collect();
+    fn outbound(&self, sockets: &Sockets, owners: &Owners) -> Vec<(ServiceId, Outbound)> {
+        let listening: HashSet<u16> =
+            sockets.listeners.iter().flat_map(HashMap::values).map(SocketAddr::port).collect();
         let mut remotes: BTreeMap<(ServiceId, u32), BTreeSet<SocketAddr>> = BTreeMap::new();
         for socket in sockets.connections.iter().filter(|it| !listening.contains(&it.local.port())) {
             if let Some((service, main)) = owners.get(&socket.inode) {
@@ -170,7 +202,10 @@ impl Look {
         for (_, main) in mains {
             if seen.insert(self.reader.netns(main.pid)) {
                 let theirs = self.around(main.pid, whole);
-                sockets.listeners.extend(theirs.listeners);
+                sockets.listeners = sockets.listeners.zip(theirs.listeners).map(|(mut all, more)| {
+                    all.extend(more);
+                    all
+                });
                 sockets.connections.extend(theirs.connections);
             }
         }
@@ -179,14 +214,16 @@ impl Look {
 
     /// The sockets of the network namespace of a process, as `/proc` shows them.
     fn around(&self, pid: u32, whole: bool) -> Sockets {
-        let (listeners, connections) = self.reader.sockets_around(pid, whole);
-        Sockets { listeners, connections }
+        match self.reader.sockets_around(pid, whole) {
+            Ok((listeners, connections)) => Sockets { listeners: Some(listeners), connections },
+            Err(_) => Sockets::default(),
+        }
     }
 
     /// Whose each open socket of a service is, by inode number.
-    fn owners(&self, mains: &[(ServiceId, ProcessKey)]) -> HashMap<u64, (ServiceId, ProcessKey)> {
+    fn owners(&self, mains: &[(ServiceId, ProcessKey)]) -> Owners {
         let families = self.reader.families();
-        let mut owners = HashMap::new();
+        let mut owners = Owners::new();
         for (service, main) in mains {
             for pid in families.of(main.pid) {
                 for inode in self.reader.socket_inodes(pid) {
@@ -202,7 +239,7 @@ impl Look {
 fn asked(whole: bool) -> std::io::Result<Sockets> {
     let listeners = sockdiag::listeners()?;
     let listeners = listeners.into_iter().map(|it| (it.inode, SocketAddr::new(it.address, it.port)));
-    Ok(Sockets { listeners: listeners.collect(), connections: sockdiag::connections(whole)? })
+    Ok(Sockets { listeners: Some(listeners.collect()), connections: sockdiag::connections(whole)? })
 }
 
 fn sent_again(main: ProcessKey, remote: SocketAddr, times: u32) -> Retransmits {

@@ -29,7 +29,7 @@ fn lab(test: &str) -> Option<Lab> {
         return None;
     }
     let reader = ProcReader::new("/").unwrap();
-    let stand_ins = StandIns::open(&Hook::ALL, &reader).unwrap();
+    let stand_ins = StandIns::open(&Hook::ALL, &reader, u32::MAX).unwrap();
     Some(Lab { stand_ins, runtime: Builder::new_current_thread().enable_all().build().unwrap(), reader })
 }
 
@@ -135,20 +135,68 @@ fn threads_are_not_processes_and_the_leader_s_end_is_not_the_process_s() {
 #[test]
 fn without_the_connector_a_process_that_is_gone_is_still_missed() {
     let reader = ProcReader::new("/").unwrap();
-    let mut deaths = Deaths::new(reader.clone(), None);
+    let mut deaths = Deaths::new(reader.clone(), None, true, u32::MAX);
     let mut child = shell("exit 7");
     let key = reader.key_of(child.id()).unwrap();
-    let process = deaths.watch(key).unwrap().try_clone_to_owned().unwrap();
+    let mut waited = None;
+    deaths.watch(key, |_, process| {
+        waited = process.try_clone_to_owned().ok();
+        true
+    });
+    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives");
+    deaths.has_ended(key.pid);
+    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives all the same");
     go(&mut child);
+    let process = waited.unwrap();
     let mut waiting = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut waiting, None).unwrap(), 1);
-    let death = deaths.ended(child.id()).unwrap();
+    deaths.has_ended(key.pid);
+    let [death] = deaths.told_by(Timestamp::now()).try_into().unwrap();
     assert_eq!((death.source, death.key), (Source::Proc, Some(key)));
     // Its status is shown only to who may trace it.
     assert!(matches!(death.status, ExitStatus::Code(7) | ExitStatus::Unknown), "{:?}", death.status);
     child.wait().unwrap();
-    assert!(deaths.watch(key).is_none(), "it is gone already");
-    assert_eq!(deaths.ended(key.pid).map(|death| death.status), Some(ExitStatus::Unknown));
+    deaths.watch(key, |_, _| true);
+    let [death] = deaths.told_by(Timestamp::now()).try_into().unwrap();
+    assert_eq!((death.key, death.status), (Some(key), ExitStatus::Unknown), "it is gone already");
+}
+
+#[test]
+fn a_process_without_a_descriptor_is_looked_at_now_and_then() {
+    let reader = ProcReader::new("/").unwrap();
+    let mut deaths = Deaths::new(reader.clone(), None, true, u32::MAX);
+    let mut child = shell("exit 7");
+    let key = reader.key_of(child.id()).unwrap();
+    // As when there are no descriptors left.
+    deaths.watch(key, |_, _| false);
+    deaths.every_second();
+    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives");
+    go(&mut child);
+    child.wait().unwrap();
+    deaths.every_second();
+    assert_eq!(deaths.told_by(Timestamp::now()).len(), 1);
+}
+
+#[test]
+fn only_what_is_missing_is_told() {
+    let Some(_) = lab("only_what_is_missing_is_told") else { return };
+    let reader = ProcReader::new("/").unwrap();
+    let connector = Connector::open().unwrap();
+    let mut deaths = Deaths::new(reader.clone(), Some(connector), false, u32::MAX);
+    let mut child = shell("exec /bin/false");
+    let key = reader.key_of(child.id()).unwrap();
+    deaths.watch(key, |_, _| true);
+    go(&mut child);
+    child.wait().unwrap();
+    let mut seen = Vec::new();
+    let deadline = Instant::now() + LONG;
+    let executed = |it: &Sighting| matches!(it, Sighting::Exec { pid, .. } if *pid == key.pid);
+    while !seen.iter().any(executed) {
+        assert!(Instant::now() < deadline, "its execution is told");
+        deaths.hear(&mut seen);
+    }
+    deaths.every_second();
+    assert_eq!((deaths.known(), deaths.told_by(Timestamp::now()).len()), (0, 0));
 }
 
 #[test]
@@ -166,11 +214,11 @@ fn an_execution_is_told() {
 #[test]
 fn nothing_is_opened_where_nothing_is_missing() {
     let reader = ProcReader::new("/").unwrap();
-    let stand_ins = StandIns::open(&[], &reader).unwrap();
-    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.look_at_sockets());
+    let stand_ins = StandIns::open(&[], &reader, 0).unwrap();
+    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.wanted_of_sockets().any());
     assert_eq!(stand_ins.told(), []);
-    let stand_ins = StandIns::open(&[Hook::Signal, Hook::SocketReport], &reader).unwrap();
-    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.look_at_sockets());
+    let stand_ins = StandIns::open(&[Hook::Signal, Hook::SocketReport], &reader, 0).unwrap();
+    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.wanted_of_sockets().any());
     assert!(stand_ins.told()[0].what.is_some() && stand_ins.told()[1].what.is_none());
 }
 
@@ -182,7 +230,7 @@ fn listeners_and_connections_of_a_service_are_found_by_looking() {
     // This process is older than the look: what it has already is counted by others.
     let began = Timestamp::now();
     let before = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut look = sockets::Look::new(reader, began);
+    let mut look = sockets::Look::new(reader, began, sockets::Wanted { listeners: true, retransmits: true });
     let told = |changes: &sockets::Changes, port: u16| {
         let its = changes.listeners.iter().filter(|it| it.port == port);
         its.map(|it| (it.up, it.pid, it.source)).collect::<Vec<_>>()
@@ -198,6 +246,7 @@ fn listeners_and_connections_of_a_service_are_found_by_looking() {
     let second = look.look(mains());
     assert_eq!(told(&second, address.port()), [(true, me.pid, Source::Netlink)]);
     drop(listener);
+    assert_eq!(told(&look.look(mains()), address.port()), [], "it may be opened anew at once");
     assert_eq!(told(&look.look(mains()), address.port()), [(false, me.pid, Source::Netlink)]);
     // Once in so many looks, connections are looked at.
     let mut connected = (0..5).flat_map(|_| look.look(mains()).connections);

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     config::Response,
     engine::{Effect, Outbox, Turn, verdict},
-    fact::{EventId, Fact, Phase, ProcessExit, Sender, Verdict},
+    fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender, Verdict},
 };
 
 /// How long the main process may outlive a worker that it dies with.
@@ -55,7 +55,14 @@ impl Service {
         let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
-        let by_itself = !by_sender;
+        // Where senders are not seen, a kill is no fault of its own; a signal that a fault raises is.
+        let by_itself = match (exit.status, &exit.sender) {
+            (_, _) if exit.oom || evidence.len() > 1 => true,
+            (ExitStatus::Signal { number, core_dumped }, None) => {
+                core_dumped || verdict::raised_by_fault(number)
+            }
+            (_, _) => !by_sender,
+        };
         let remedy = match self.response.worker_died {
             Response::Restart => Remedy::Restart,
             Response::Alert | Response::Ignore => {

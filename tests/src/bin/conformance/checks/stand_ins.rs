@@ -91,7 +91,7 @@ fn watched(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     for _ in 0..TRIES {
         let mut doer = start()?;
-        let mut stand_ins = StandIns::open(&Hook::ALL, &reader)?;
+        let mut stand_ins = StandIns::open(&Hook::ALL, &reader, u32::MAX)?;
         stand_ins.watch_process(reader.key_of(doer.pid()).context("it lives")?);
         act(&mut doer);
         let (mut seen, deadline) = (Vec::new(), Instant::now() + PATIENCE);
