@@ -58,10 +58,14 @@ fn each_hook_that_is_refused_costs_its_coverage_and_nothing_else() {
         assert_eq!(stands_in, refused != Hook::SocketReport, "{name}: nothing else tells of errors of UDP");
         assert_eq!(text(&ready, "event.outcome"), "failure", "the coverage is not whole");
 
-        let mark = daemon.mark();
+        let (mark, pid) = (daemon.mark(), i64::from(service.pid(&daemon)));
         service.kill(&daemon);
         let story = Story::of(&daemon, mark, &service.name);
         assert_eq!(story.verdict(), "killed", "without {name}");
+        let told = |event: &Value| {
+            event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid)
+        };
+        assert_eq!(daemon.count(told), 1, "without {name}");
         story.one("restart.done");
         let source = if refused == Hook::Exit { "netlink" } else { "ebpf" };
         assert_eq!(text(story.one("process.exit"), "source"), source, "without {name}");

@@ -291,6 +291,9 @@ impl Daemon {
     /// Takes in what became of a supervised command.
     pub fn take_supervisor(&mut self, report: Report) {
         // The kernel's word on a death comes before the supervisor's, and says more.
+        if let Report::Ended(_, key, _) = &report {
+            self.stand_ins.settle(key.pid);
+        }
         self.take_records();
         match report {
             Report::Started(service, key) => {

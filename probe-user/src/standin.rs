@@ -274,6 +274,13 @@ impl StandIns {
         }
     }
 
+    /// A watched process has ended for certain: the next [`StandIns::drain`] tells of it.
+    pub fn settle(&mut self, pid: u32) {
+        if let Some(deaths) = &mut self.deaths {
+            deaths.settle(pid);
+        }
+    }
+
     /// Takes [`StandIns::watch_process`] back.
     pub fn unwatch_process(&mut self, pid: u32) {
         if let Some(deaths) = &mut self.deaths {

@@ -27,7 +27,7 @@ pub struct RunReport {
     pub from: String,
     /// When its last one did.
     pub to: String,
-    /// Observations that were replayed.
+    /// Observations of services that were replayed.
     pub observations: u64,
     /// Whether the configuration decides as the recorded one did; absent if the recording does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         let placed = portable::placed(seen, &recorded.services, |name| Some(find(name)?.0));
         // One about a service that this configuration does not have; the report names it.
         let Ok(seen) = placed else { return };
-        self.report.observations += 1;
+        self.report.observations += u64::from(portable::service_of(&seen).is_some());
         let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.config, now);
         engine.observe(now, seen, &mut self.ledger);
     }

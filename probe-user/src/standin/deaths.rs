@@ -174,6 +174,15 @@ impl Deaths {
         }
     }
 
+    /// The end of a process is certain: it is told at once, with what was heard so far.
+    pub fn settle(&mut self, pid: u32) {
+        self.has_ended(pid);
+        if let Some(at) = self.settling.iter().position(|(settling, _)| *settling == pid) {
+            self.settling.remove(at);
+            self.settling.push_front((pid, Timestamp::default()));
+        }
+    }
+
     /// When the next end is to be told.
     pub fn due(&self) -> Option<Timestamp> {
         self.settling.front().map(|(_, due)| *due)
