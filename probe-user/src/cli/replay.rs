@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> ExitCode {
                 return ExitCode::from(BAD_CONFIG);
             }
         };
-    if report.runs.iter().all(|run| run.observations == 0) {
+    if report.runs.iter().all(|run| run.of_services == 0) {
         eprintln!("hostprobe: {}", nothing(&report, &args.events));
         return ExitCode::from(BAD_CONFIG);
     }

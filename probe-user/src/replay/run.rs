@@ -27,8 +27,11 @@ pub struct RunReport {
     pub from: String,
     /// When its last one did.
     pub to: String,
-    /// Observations of services that were replayed.
+    /// Observations that were replayed.
     pub observations: u64,
+    /// Those among them that are about a service, not about the host.
+    #[serde(skip)]
+    pub of_services: u64,
     /// Whether the configuration decides as the recorded one did; absent if the recording does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_configuration: Option<bool>,
@@ -77,6 +80,7 @@ impl<'a> Run<'a> {
                 from: String::new(),
                 to: String::new(),
                 observations: 0,
+                of_services: 0,
                 same_configuration: None,
                 rows: Vec::new(),
                 only_recorded: BTreeSet::new(),
@@ -144,7 +148,8 @@ impl<'a> Run<'a> {
         let placed = portable::placed(seen, &recorded.services, |name| Some(find(name)?.0));
         // One about a service that this configuration does not have; the report names it.
         let Ok(seen) = placed else { return };
-        self.report.observations += u64::from(portable::service_of(&seen).is_some());
+        self.report.observations += 1;
+        self.report.of_services += u64::from(portable::service_of(&seen).is_some());
         let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.config, now);
         engine.observe(now, seen, &mut self.ledger);
     }
