@@ -64,6 +64,9 @@ impl Service {
             (_, _) => !by_sender,
         };
         let remedy = match self.response.worker_died {
+            Response::Restart if exit.sender.is_none() && !by_itself => {
+                Remedy::Hold("who killed it could not be seen: its own main process may have".to_owned())
+            }
             Response::Restart => Remedy::Restart,
             Response::Alert | Response::Ignore => {
                 Remedy::Hold("its main process lives, and it is its own to replace its workers".to_owned())

@@ -47,6 +47,23 @@ fn a_worker_that_somebody_kills_and_its_master_replaces_is_for_the_record() {
 }
 
 #[test]
+fn a_worker_that_was_killed_by_nobody_knows_whom_may_be_its_master_s_doing() {
+    for policy in [Response::Alert, Response::Restart] {
+        let mut lab = with(policy);
+        worker_dies(&mut lab, 105, KILL, None, None);
+        lab.wait(Duration::from_millis(60));
+        lab.answer(ProbeOutcome::Ok);
+        assert_eq!(lab.restarts_asked(), 0);
+        assert!(lab.alerts().iter().all(|(_, severity, _)| *severity == Severity::Info));
+    }
+    // A fault is its own, whoever could be seen to send the signal.
+    let mut lab = with(Response::Restart);
+    worker_dies(&mut lab, 105, SEGV, None, None);
+    lab.wait(Duration::from_millis(60));
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
 fn workers_that_end_as_they_should_are_nobodys_business() {
     let mut lab = with(Response::Alert);
     worker_dies(&mut lab, 105, ExitStatus::Code(1), None, None);
