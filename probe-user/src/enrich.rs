@@ -8,6 +8,8 @@ mod membership;
 mod resolve;
 mod socket;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use groups::{Groups, Home};
 pub use membership::Members;
