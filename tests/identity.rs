@@ -296,6 +296,33 @@ fn a_worker_whose_parents_are_gone_is_still_the_service_s() {
 }
 
 #[test]
+fn what_is_started_in_another_unit_is_no_longer_of_the_family() {
+    if !require_root() {
+        return;
+    }
+    let Some(mount) = cgroup::v2() else { return };
+    let (family, session) = (Family::new(), Family::new());
+    let _running = family.start(&[]);
+    let daemon = watch(&family, &by_port(&family));
+    found(&daemon, "family");
+    // As a login service does it.
+    let scope = Group::new(&mount, &format!("session-hostprobe-{}.scope", std::process::id()));
+    let command = format!("session {} {}", scope.folder().display(), session.command(&[]).join(" "));
+    let login = family.make(&command);
+    // The end of what it starts is told after what it has executed itself.
+    let first = session.make("orphan");
+    signal(first, Signal::ABORT);
+    assert_eq!(owner(&exit_of(&daemon, first)), ("", None));
+    let second = session.make("orphan");
+    // By its cgroup it could be anybody's.
+    fs::write(mount.join("cgroup.procs"), second.to_string()).expect("it is moved");
+    signal(second, Signal::ABORT);
+    assert_eq!(owner(&exit_of(&daemon, second)), ("", None), "born after that");
+    signal(login, Signal::KILL);
+    assert_eq!(owner(&exit_of(&daemon, login)), ("", None));
+}
+
+#[test]
 fn a_worker_that_leaves_its_family_stays_in_its_cgroup() {
     if !require_root() {
         return;

@@ -83,9 +83,9 @@ pub const HIERARCHY_MEMORY_V1: u64 = 1;
 pub enum DropClass {
     /// The urgent ring was full for the exit of a watched process.
     ExitWatched = 0,
-    /// The urgent ring was half full for the exit of an unwatched process.
+    /// The urgent ring was half full for the exit of an unwatched process, or of one that only its family is watched for.
     ExitUnwatched = 1,
-    /// A cgroup's budget of unwatched exits for this second was spent.
+    /// A cgroup's budget of such exits for this second was spent.
     ExitThrottled = 2,
     /// The urgent ring was full for an OOM kill.
     Oom = 3,

@@ -2,8 +2,9 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_NOEXIST,
     macros::{map, raw_tracepoint},
-    maps::PerCpuArray,
+    maps::{LruHashMap, PerCpuArray},
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
@@ -41,12 +42,31 @@ static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 #[map]
 static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(EXITS_COUNTERS, 0);
 
+/// A process that has ended.
+#[repr(C)]
+struct Ended {
+    /// Start of its thread group.
+    start_ns: u64,
+    /// Its thread group id in the initial pid namespace, which every process has.
+    tgid: u64,
+}
+
+/// The last ends, where the tracepoint does not say which thread is the last one. The value is unused.
+#[map]
+static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(8192, 0);
+
 /// Room for [`Flags`].
 #[map]
 static EXIT_FLAGS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// The kernel's `SIGNAL_GROUP_EXIT`.
 const SIGNAL_GROUP_EXIT: u32 = 4;
+
+/// In [`Flags`] alone: watched for more than its family.
+const NEAR: u32 = 1 << 31;
+
+/// `EEXIST`, as helpers return it.
+const EXISTS: i32 = -17;
 
 /// Flags that make an exit code worth a record.
 const OF_INTEREST: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
@@ -66,9 +86,12 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if !dead {
         return 0;
     }
+    let leader = task::leader(this);
+    if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(this, leader) {
+        return 0;
+    }
     ring::increment(&EXITS, EXITS_SEEN);
 
-    let leader = task::leader(this);
     // An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is the group's.
     let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
     let status: u32 = if group_exit {
@@ -83,17 +106,20 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         ring::increment(&EXITS, EXITS_ELSEWHERE);
         return 0;
     }
-    let own = watch::process(tgid);
-    let start_ns = task::start_ns(leader);
-    let family = watch::family(tgid, start_ns);
-    // Its id may be somebody else's in a moment.
-    watch::forget(tgid);
+    let headed = watch::headed(tgid);
+    let own = headed != 0;
+    let family = if own { headed } else { watch::born(tgid, || task::start_ns(leader)) };
+    if family != 0 {
+        // Its id may be somebody else's in a moment.
+        watch::forget(tgid);
+    }
     // Most processes end well and are nobody's concern. For them the work stops here.
     if status == 0 && oom_mm == 0 && !own {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
 
+    let start_ns = task::start_ns(leader);
     let parent = task::parent(leader);
     let ppid = task::tgid(parent);
     let cgroups = cgroup::of(this);
@@ -101,7 +127,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let (parent_ns_pid, _) = task::namespaced_pid(parent);
     let Some(flags) = Flags::new() else { return 0 };
     if own {
-        flags.set(WATCHED);
+        flags.set(WATCHED | NEAR);
     }
     if oom_mm != 0 {
         flags.set(EXIT_OOM_VICTIM);
@@ -112,18 +138,21 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if ppid == 1 || parent_ns_pid == 1 {
         flags.set(EXIT_CHILD_OF_INIT);
     }
-    if family != 0 || watch::process(ppid) || watch::cgroup(&cgroups) {
+    if family != 0 {
         flags.set(WATCHED);
     }
+    if watch::process(ppid) || watch::cgroup(&cgroups) {
+        flags.set(WATCHED | NEAR);
+    }
     let flags = flags.get();
-    let watched = flags & WATCHED != 0;
+    let near = flags & NEAR != 0;
 
     // A death by signal always counts, any other failure only if somebody looks after the process.
     if status & 0x7f == 0 && flags & OF_INTEREST == 0 {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
-    if !watched {
+    if !near {
         if !budget::take(Spender::Exit, &cgroups) {
             ring::count_drop(DropClass::ExitThrottled);
             return 0;
@@ -136,7 +165,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 
     let note = signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
-        ring::count_drop(if watched { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
+        ring::count_drop(if near { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
         return 0;
     };
     let record = entry.as_mut_ptr();
@@ -151,7 +180,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
         (*record).status = status;
-        (*record).flags = flags;
+        (*record).flags = flags & !NEAR;
         (*record).ns_pid = ns_pid;
         (*record).family = family;
         (*record).pad = 0;
@@ -160,6 +189,17 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     }
     entry.submit(ring::WAKE);
     0
+}
+
+/// Whether no other thread of the process was taken for its last one.
+///
+/// `signal->live` is counted down before the tracepoint, so several threads that end at once may all find it at 0. An
+/// insertion that must find nothing is atomic. One that fails for another reason counts: twice told is better than lost.
+#[inline(always)]
+fn is_first(this: u64, leader: u64) -> bool {
+    let tgid = u64::from(read::<u32>(this, &task::OFF_TASK_TGID));
+    let ended = Ended { start_ns: task::start_ns(leader), tgid };
+    ENDED.insert(&ended, &0, u64::from(BPF_NOEXIST)) != Err(EXISTS)
 }
 
 /// Flags in memory that the verifier does not track.

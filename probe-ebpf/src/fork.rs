@@ -18,7 +18,10 @@ pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     if tgid == parent_tgid || task::is_elsewhere(parent_tgid) {
         return 0;
     }
-    let family = watch::family(parent_tgid, task::start_ns(task::leader(parent)));
+    let family = match watch::headed(parent_tgid) {
+        0 => watch::born(parent_tgid, || task::start_ns(task::leader(parent))),
+        headed => headed,
+    };
     if family != 0 {
         debug!(&ctx, "{} is born into family {}", tgid, family);
         watch::add(tgid, task::start_ns(child), family);

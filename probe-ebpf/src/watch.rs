@@ -35,16 +35,22 @@ pub fn process(tgid: u32) -> bool {
     WATCHED_TGID.get_ptr(tgid).is_some()
 }
 
-/// The family that a process heads or was born into; 0 for none.
+/// The family that a watched process heads; 0 for one that is not watched itself.
 #[inline(always)]
-pub fn family(tgid: u32, start_ns: u64) -> u32 {
-    if let Some(family) = WATCHED_TGID.get_ptr(tgid) {
+pub fn headed(tgid: u32) -> u32 {
+    match WATCHED_TGID.get_ptr(tgid) {
         // SAFETY: the lookup returned a valid entry.
-        return unsafe { *family };
+        Some(family) => unsafe { *family },
+        None => 0,
     }
+}
+
+/// The family that a process was born into; 0 for none. Its start is asked for only if one with its id was.
+#[inline(always)]
+pub fn born(tgid: u32, start_ns: impl FnOnce() -> u64) -> u32 {
     let Some(kin) = FAMILIES.get_ptr(tgid) else { return 0 };
-    // SAFETY: as above.
-    unsafe { if (*kin).start == start_ns / START_UNIT_NS { (*kin).family } else { 0 } }
+    // SAFETY: the lookup returned a valid entry.
+    unsafe { if (*kin).start == start_ns() / START_UNIT_NS { (*kin).family } else { 0 } }
 }
 
 /// A process was born into a family.
@@ -54,7 +60,7 @@ pub fn add(tgid: u32, start_ns: u64, family: u32) {
     let _ = FAMILIES.insert(&tgid, &kin, 0);
 }
 
-/// A process has ended.
+/// A process of a family has ended.
 #[inline(always)]
 pub fn forget(tgid: u32) {
     let _ = WATCHED_TGID.remove(tgid);
@@ -68,10 +74,19 @@ pub fn cgroup(cgroups: &Cgroups) -> bool {
         || WATCHED_CGROUP.get_ptr(CgroupKey { hierarchy: HIERARCHY_MEMORY_V1, id: cgroups.mem_v1 }).is_some()
 }
 
+/// Whether the process, its parent or one of its cgroups is watched.
+///
+/// Who is not near, but of a family, may be anybody's: below a login service, all that people run. So it is told of, but
+/// has no more room than strangers have.
+#[inline(always)]
+pub fn near(tgid: u32, ppid: u32, cgroups: &Cgroups) -> bool {
+    process(tgid) || process(ppid) || cgroup(cgroups)
+}
+
 /// Whether the process, its family, its parent or one of its cgroups is watched.
 #[inline(always)]
 pub fn any(tgid: u32, start_ns: u64, ppid: u32, cgroups: &Cgroups) -> bool {
-    family(tgid, start_ns) != 0 || process(ppid) || cgroup(cgroups)
+    near(tgid, ppid, cgroups) || born(tgid, || start_ns) != 0
 }
 
 /// Whether a local port is watched.

@@ -2,6 +2,7 @@
 
 mod control_probe;
 mod desk;
+mod ends;
 mod hands;
 mod holders;
 mod lookout;
@@ -21,6 +22,7 @@ mod usage;
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use desk::Desk;
+use ends::Ends;
 use hands::{Hands, Outcome};
 use notify::Notifier;
 use search::Search;
@@ -38,7 +40,7 @@ use crate::{
         AlertOutcome, ExitStatus, Fact, Holder, Listener, Membership, OomKill, PortHolder, ProbeReport,
         ProcessExit, ProcessKey, ServiceId, UnitState,
     },
-    kernel::{CgroupId, Kernel, Record},
+    kernel::{CgroupId, Exec, Kernel, Record},
     standin::{Sighting, StandIns, sockets::Look as SocketLook},
 };
 
@@ -65,6 +67,7 @@ pub struct Daemon {
     hands: Hands,
     search: Search,
     sockets: Sockets,
+    ends: Ends,
     /// When the kernel began to be listened to.
     began: Timestamp,
     /// When the tables were measured the last time.
@@ -166,6 +169,7 @@ impl Daemon {
             match record {
                 Record::Exec(record) => {
                     self.enricher.exec(&record);
+                    self.let_go(&record);
                     self.look_for_executable(&record.filename);
                 }
                 Record::Exit(record) => {
@@ -188,6 +192,17 @@ impl Daemon {
             }
         }
         self.records = records;
+    }
+
+    /// Has the kernel side forget of a process that it is of a family, if it is away from the service: it may be a login,
+    /// and all that is started there would be of the family.
+    fn let_go(&mut self, record: &Exec) {
+        if let Some(kernel) = &mut self.kernel
+            && self.enricher.has_left(record)
+            && let Err(error) = kernel.remove_kin(record.pid)
+        {
+            tracing::warn!(%error, "a process that has left a service is still taken for one of it");
+        }
     }
 
     /// Looks for the services whose executable was executed.
@@ -270,13 +285,20 @@ impl Daemon {
                 // What the kernel has told meanwhile came first.
                 self.take_records();
                 let known = self.enricher.members.main_of(service);
-                // One that has ended since systemd named it is not taken for running.
-                state.main = state.main.filter(|main| known == Some(*main) || self.enricher.lives(*main));
-                if state.main.is_some() && state.active != "deactivating" {
-                    self.set_main(service, state.main);
-                }
+                // First the cgroup: where there is one, it says whose the processes are.
                 if let Some(id) = state.cgroup_id {
                     self.set_cgroup(service, id);
+                }
+                // One that has ended since systemd named it is not taken for running; of one that was known already the
+                // kernel tells.
+                if let Some(main) = state.main {
+                    let (is_known, ends) = (known == Some(main), state.active == "deactivating");
+                    if is_known && !ends {
+                        self.set_main(service, known);
+                    }
+                    let runs = is_known
+                        || if ends { self.enricher.lives(main) } else { self.take_for_main(service, main) };
+                    state.main = Some(main).filter(|_| runs);
                 }
                 let main = state.main.filter(|main| known != Some(*main));
                 self.observe(Observation::Unit(service, state));
@@ -311,7 +333,8 @@ impl Daemon {
             }
             Report::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
-                    let exit = self.enricher.child_exit(key, status, Timestamp::now());
+                    let status = ExitStatus::from_wait_status(status);
+                    let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
                     self.take_exit(exit, Some(Membership { service, main: true }));
                 }
             }
@@ -406,6 +429,7 @@ impl Daemon {
         self.look_at_sockets();
         self.sum_up_sockets();
         self.tell_losses();
+        self.take_lost_ends();
         self.look_for(self.search.due(Timestamp::now()));
         self.hands.sample_usage(&self.config, &self.enricher);
         self.hands.queues.look(self.enricher.members.mains());
@@ -423,6 +447,7 @@ impl Daemon {
         let now = Timestamp::now();
         let losses = self.kernel.as_mut().map(Kernel::losses).unwrap_or_default();
         for loss in losses.into_iter().chain(self.stand_ins.losses()) {
+            self.ends.lost(&loss);
             let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
             self.desk.say(Fact::Loss { class, count: loss.count, place }, now);
         }
@@ -453,7 +478,7 @@ impl Daemon {
 
     /// Makes known to the kernel side and to the enricher which process is a service's main one.
     fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
-        let before = self.enricher.members.main_of(service).map(|main| main.pid);
+        let before = self.enricher.members.main_of(service);
         let gone = self.enricher.set_main(service, main);
         if let Some(pid) = gone {
             self.stand_ins.unwatch_process(pid);
@@ -462,8 +487,12 @@ impl Daemon {
             self.stand_ins.watch_process(main);
         }
         let Some(kernel) = &mut self.kernel else { return };
+        // It is watched already; its home was looked at anew.
+        if main.is_some() && main == before {
+            return;
+        }
         // A process that is still another service's main one heads that one's family from now on.
-        let heads = before.into_iter().chain(main.map(|main| main.pid));
+        let heads = before.into_iter().chain(main).map(|main| main.pid);
         let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));
         let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
         let mut done: Vec<_> =
@@ -471,8 +500,10 @@ impl Daemon {
         if let Some((main, family)) = main.and_then(|main| Some((main, self.enricher.family(main.pid)?)))
             && !self.enricher.members.has_cgroup(service)
         {
-            // Those who were born before the watch. Where the service has a cgroup, that says whose they are.
-            let kin = self.enricher.reader().descendants(main.pid);
+            // Those who were born before the watch. Where the service has a cgroup, that says whose they are. Another
+            // service's main process has a family of its own.
+            let members = &self.enricher.members;
+            let kin = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
             done.extend(kin.into_iter().map(|kin| kernel.add_kin(kin, family)));
         }
         for error in done.into_iter().filter_map(Result::err) {
@@ -513,12 +544,13 @@ impl Daemon {
     }
 
     /// Makes a process the main one of a service, if it lives. It is watched before that is asked: what ends in between
-    /// is told by the kernel, or was gone before.
+    /// is told by the kernel, or was gone before. If it does not, the one before stays.
     fn take_for_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
+        let before = self.enricher.members.main_of(service);
         self.set_main(service, Some(main));
         let lives = self.enricher.lives(main);
         if !lives {
-            self.set_main(service, None);
+            self.set_main(service, before);
         }
         lives
     }

@@ -8,8 +8,10 @@ mod membership;
 mod resolve;
 mod socket;
 mod table;
+#[cfg(test)]
+mod tests;
 
-use groups::Groups;
+use groups::{Groups, Home};
 pub use membership::Members;
 use socket::Place;
 use table::Table;
@@ -238,15 +240,15 @@ impl Enricher {
         (kill, member)
     }
 
-    /// A child of ours ended, by its wait status, and the kernel side did not tell.
-    pub fn child_exit(&mut self, key: ProcessKey, wait_status: u32, at: Timestamp) -> ProcessExit {
-        let process = self.known(key, std::process::id());
+    /// A process ended, and the kernel side did not tell. `parent` is its parent's pid, 0 if nobody knows.
+    pub fn ended(&mut self, key: ProcessKey, parent: u32, status: ExitStatus, at: Timestamp) -> ProcessExit {
+        let process = self.known(key, parent);
         self.table.remove(key);
         ProcessExit {
             at,
             source: Source::Proc,
             process,
-            status: ExitStatus::from_wait_status(wait_status),
+            status,
             sender: None,
             sent_signal: None,
             sender_service: None,
@@ -302,7 +304,7 @@ impl Enricher {
     /// The service that a process belongs to. `family` is the one it was born into, where its record tells.
     ///
     /// Who descends from a service and was moved to another unit or container, as a login session or what a container
-    /// engine starts, belongs there.
+    /// engine starts, belongs there: to the service whose main process is nearer to it, if there is one.
     fn member(
         &self,
         key: ProcessKey,
@@ -313,13 +315,50 @@ impl Enricher {
         if let Some(member) = self.members.certainly_of(key, cgroups) {
             return Some(member);
         }
-        let known = || self.families.as_ref().and_then(|families| families.of(key));
-        let service = family.or_else(known).and_then(service_of).or_else(|| {
-            // Only what is older than the kernel side's knowledge is known by who its parents are now.
-            self.members.by_descent(key, parent, &self.table)
-        })?;
-        let away = self.members.is_away(service, &self.groups.home(cgroups));
-        (!away).then_some(Membership { service, main: false })
+        let by_descent = || self.members.by_descent(key, parent, &self.table);
+        // Only what is older than the kernel side's knowledge is known by who its parents are now.
+        let service = family.and_then(service_of).or_else(|| self.born_to(key)).or_else(by_descent)?;
+        let home = self.home(key, cgroups);
+        let service = if self.is_away(service, &home) {
+            by_descent().filter(|nearer| *nearer != service && !self.is_away(*nearer, &home))?
+        } else {
+            service
+        };
+        Some(Membership { service, main: false })
+    }
+
+    /// The service into whose family a living process was born.
+    fn born_to(&self, key: ProcessKey) -> Option<ServiceId> {
+        self.families.as_ref()?.of(key).and_then(service_of)
+    }
+
+    /// Whether the process that executed a file is of a service's family, but in another unit or container: what descends
+    /// from it is not the service's.
+    pub fn has_left(&self, record: &kernel::Exec) -> bool {
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        record.watched
+            && self
+                .born_to(key)
+                .is_some_and(|service| self.is_away(service, &self.home(key, &record.cgroups)))
+    }
+
+    /// What the groups of a process say. On cgroup v1 the kernel's ids say nothing of systemd's own hierarchy, but
+    /// `/proc` does, while the process is there.
+    fn home(&self, key: ProcessKey, cgroups: &kernel::Cgroups) -> Home {
+        let home = self.groups.home(cgroups);
+        if home.unit.is_some() || self.reader.key_of(key.pid) != Some(key) {
+            return home;
+        }
+        let now = self.groups.home_of(key.pid);
+        Home { container: home.container.or(now.container), unit: now.unit }
+    }
+
+    /// Whether a process with this home belongs to another unit or container than a service, whose main process may have
+    /// been moved since it was found.
+    fn is_away(&self, service: ServiceId, home: &Home) -> bool {
+        let main = || self.members.main_of(service).filter(|main| self.lives(*main));
+        self.members.is_away(service, home)
+            && main().is_none_or(|main| home.is_away_from(&self.groups.home_of(main.pid)))
     }
 
     /// Fills in where the kernel says that a process is, which it may have been moved to since it was looked at.

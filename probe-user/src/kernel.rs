@@ -152,6 +152,12 @@ impl Kernel {
         self.watched.add_kin(process, family)
     }
 
+    /// Takes a process out of the family that it was born into: what it starts from now on is not born into that. One that
+    /// is of no family is no error.
+    pub fn remove_kin(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.watched.remove_kin(pid)
+    }
+
     /// The families of the processes that live.
     pub fn families(&self) -> Families {
         self.watched.families()

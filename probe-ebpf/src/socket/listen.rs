@@ -28,11 +28,11 @@ pub fn changed(ctx: &RawTracePointContext, socket: u64, up: u32) {
         owner::ceases(&key, socket);
     }
 
-    let watched = owner.is_watched();
-    if task::is_elsewhere(owner.tgid) && !watched {
+    let near = owner.is_near();
+    if task::is_elsewhere(owner.tgid) && !near {
         return;
     }
-    if !watched {
+    if !near {
         if !budget::take(Spender::Listen, &owner.cgroups()) {
             ring::count_drop(DropClass::ListenThrottled);
             return;

@@ -79,6 +79,12 @@ impl Owner {
         Cgroups { v2: self.cgroup_v2, mem_v1: self.cgroup_mem_v1 }
     }
 
+    /// Whether it, its parent or one of its cgroups is watched.
+    #[inline(always)]
+    pub fn is_near(&self) -> bool {
+        watch::near(self.tgid, self.ppid, &self.cgroups())
+    }
+
     /// Whether it, its family, its parent or one of its cgroups is watched.
     #[inline(always)]
     pub fn is_watched(&self) -> bool {

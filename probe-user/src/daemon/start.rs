@@ -214,6 +214,7 @@ impl Daemon {
             hands,
             search,
             sockets: Sockets::default(),
+            ends: Default::default(),
             began,
             measured: Timestamp::default(),
             stopping: false,

@@ -67,6 +67,10 @@ impl Members {
     /// States a service's main process, and takes back the one before; returns that one's pid, if it is no
     /// service's main process any more.
     pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
+        // Who comes first of several services stays the first.
+        if main.is_some() && main == self.main_of(service) {
+            return None;
+        }
         let before = self.mains.remove(&service).map(|key| key.pid);
         if let Some(services) = before.and_then(|pid| self.by_pid.get_mut(&pid)) {
             services.retain(|other| *other != service);
@@ -237,6 +241,7 @@ mod tests {
         let (http, https) = (ServiceId(1), ServiceId(2));
         assert_eq!(members.set_main(http, Some(key(10))), None);
         assert_eq!(members.set_main(https, Some(key(10))), None);
+        assert_eq!(members.set_main(http, Some(key(10))), None, "it is already");
         assert_eq!(members.services_of(key(10)), [http, https]);
         assert_eq!(members.set_main(http, None), None, "it is still the other's");
         assert_eq!(members.set_main(https, Some(key(11))), Some(10));

@@ -1,6 +1,6 @@
 //! From any pid to the service it belongs to, for processes that no kernel record tells of.
 
-use super::{Enricher, membership::MAX_GENERATIONS, service_of};
+use super::{Enricher, membership::MAX_GENERATIONS};
 use crate::{fact::ServiceId, host::cgroup::Hierarchy, kernel};
 
 impl Enricher {
@@ -14,12 +14,11 @@ impl Enricher {
             let v2 = path.and_then(|path| self.reader.cgroups().id(Hierarchy::V2, &path));
             let cgroups = kernel::Cgroups { v2, memory_v1: None };
             if let Some(member) = self.members.certainly_of(key, &cgroups) {
-                let away = !member.main && self.members.is_away(member.service, &home);
+                let away = !member.main && self.is_away(member.service, &home);
                 return (!away).then_some(member.service);
             }
-            let family = self.families.as_ref().and_then(|families| families.of(key));
-            if let Some(service) = family.and_then(service_of) {
-                return (!self.members.is_away(service, &home)).then_some(service);
+            if let Some(service) = self.born_to(key) {
+                return (!self.is_away(service, &home)).then_some(service);
             }
             // The climb is done here: a process that was forked and executed nothing is not in the table.
             pid = Some(parent_pid).filter(|parent| *parent > 1)?;

@@ -102,11 +102,13 @@ pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
     link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether this process is not among the host's: in another pid namespace, or with other mounts than process 1.
+/// Whether this process is not among the host's: in another pid namespace, or with other mounts and in another cgroup
+/// namespace than process 1. Other mounts alone are what a service's sandbox has.
 fn is_apart(proc: &Path) -> bool {
-    let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    let link = |process: &str, kind: &str| fs::read_link(proc.join(process).join("ns").join(kind)).ok();
+    let differs = |kind| link("1", kind).zip(link("self", kind)).is_some_and(|(first, own)| own != first);
     let own = namespace(proc, "pid").is_some_and(|inode| inode != INITIAL_PID_NAMESPACE);
-    own || mounts("1").is_some_and(|first| mounts("self").is_some_and(|own| own != first))
+    own || (differs("mnt") && differs("cgroup"))
 }
 
 /// The container, by what its runtime has left for its processes to see, and by this process's cgroup. The files are left
@@ -168,10 +170,11 @@ mod tests {
         Place::find(host.root(), ME)
     }
 
-    /// Gives process 1 and this one these mount namespaces.
+    /// Gives process 1 and this one these mount namespaces, and process 1 the host's cgroup namespace.
     fn mounts(host: &FakeHost, first: u32, own: u32) {
         host.link("proc/1/ns/mnt", &format!("mnt:[{first}]"));
         host.link(&format!("proc/{ME}/ns/mnt"), &format!("mnt:[{own}]"));
+        host.link("proc/1/ns/cgroup", &format!("cgroup:[{INITIAL_CGROUP_NAMESPACE}]"));
     }
 
     #[test]
@@ -202,17 +205,19 @@ mod tests {
         let podman = FakeHost::v2();
         mounts(&podman, 1, 2);
         podman.write("run/.containerenv", format!("engine=\"podman-4.3.1\"\nid=\"{ID}\"\n").as_bytes());
-        let place = at(&podman, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/");
+        let place = at(&podman, INITIAL_PID_NAMESPACE, 4_026_532_778, "/");
         assert_eq!(
             place.to_string(),
-            "in a podman container (0123456789ab), in the host's pid namespace; cgroup v2"
+            "in a podman container (0123456789ab), in the host's pid namespace; cgroup v2, a part of it"
         );
 
-        // A host whose files were a container's image once.
-        let host = FakeHost::v2();
-        mounts(&host, 1, 1);
-        host.write(".dockerenv", b"");
-        assert_eq!(at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/").container, None);
+        // A host whose files were a container's image once; in a sandbox of its service manager's as well.
+        for own in [1, 2] {
+            let host = FakeHost::v2();
+            mounts(&host, 1, own);
+            host.write(".dockerenv", b"");
+            assert_eq!(at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/").container, None);
+        }
 
         let nspawn = FakeHost::v2();
         nspawn.write("proc/1/environ", b"TERM=vt220\0container=systemd-nspawn\0");

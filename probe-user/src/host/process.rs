@@ -36,13 +36,11 @@ pub struct Families {
 impl Families {
     /// A process and all its descendants.
     pub fn of(&self, pid: u32) -> Vec<u32> {
-        let mut family = vec![pid];
-        let mut next = 0;
-        while let Some(elder) = family.get(next) {
-            family.extend(self.children.get(elder).into_iter().flatten());
-            next += 1;
-        }
-        family
+        descent(pid, |elder| self.children_of(elder))
+    }
+
+    fn children_of(&self, pid: u32) -> Vec<u32> {
+        self.children.get(&pid).cloned().unwrap_or_default()
     }
 }
 
@@ -106,24 +104,32 @@ impl ProcReader {
         Families { children }
     }
 
-    /// The processes that descend from one, as far as their parents live. It reads of these processes only, where the
-    /// kernel lists children (`CONFIG_PROC_CHILDREN`), else of all there are.
-    pub fn descendants(&self, pid: u32) -> Vec<ProcessKey> {
+    /// The processes that descend from one, as far as their parents live; those that `is_apart` says are a family of their
+    /// own are left out, with all below them. It reads of these processes only, where the kernel lists children
+    /// (`CONFIG_PROC_CHILDREN`), else of all there are.
+    pub fn descendants(&self, pid: u32, is_apart: impl Fn(u32) -> bool) -> Vec<ProcessKey> {
         let listed = fs::exists(self.folder(pid).join(format!("task/{pid}/children"))).unwrap_or(false);
-        if !listed {
-            return self.families().of(pid).into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect();
-        }
-        let mut family = vec![pid];
-        let mut next = 0;
-        while let Some(&elder) = family.get(next) {
-            let threads = fs::read_dir(self.folder(elder).join("task")).into_iter().flatten().flatten();
-            for thread in threads {
-                let children = read_text(&thread.path().join("children"), CHILDREN_MAX).unwrap_or_default();
-                family.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            }
-            next += 1;
-        }
+        let all = (!listed).then(|| self.families());
+        let family = descent(pid, |elder| {
+            let mut children = match &all {
+                Some(all) => all.children_of(elder),
+                None => self.children_of(elder),
+            };
+            children.retain(|child| !is_apart(*child));
+            children
+        });
         family.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
+    }
+
+    /// The children of all threads of a process, where the kernel lists them.
+    fn children_of(&self, pid: u32) -> Vec<u32> {
+        let threads = fs::read_dir(self.folder(pid).join("task")).into_iter().flatten().flatten();
+        let listed = |thread: fs::DirEntry| {
+            read_text(&thread.path().join("children"), CHILDREN_MAX).unwrap_or_default()
+        };
+        let parse =
+            |text: String| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>();
+        threads.map(listed).flat_map(parse).collect()
     }
 
     /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.
@@ -224,6 +230,17 @@ pub(super) fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Ite
     line.unwrap_or_default().split_whitespace().map_while(|number| number.parse().ok())
 }
 
+/// A process and all its descendants, elders first.
+fn descent(pid: u32, children: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&elder) = family.get(next) {
+        family.extend(children(elder));
+        next += 1;
+    }
+    family
+}
+
 /// Whether a process could not be read because it is gone.
 pub(super) fn vanished(error: &io::Error) -> bool {
     // ESRCH is what files of a process opened before its death answer.
@@ -290,6 +307,27 @@ mod tests {
         assert_eq!((found[1].user_id, found[1].executable.as_deref()), (33, Some("/odd")));
         assert_eq!(found[1].command_line.as_deref(), Some("\u{fffd} -x"));
         assert!(host.reader().read(999).is_none());
+    }
+
+    #[test]
+    fn a_family_within_a_family_is_apart() {
+        let host = FakeHost::v2();
+        for (pid, parent) in [(10, 1), (11, 10), (12, 10), (13, 12), (14, 11)] {
+            host.process(pid, parent, "app", "/app");
+        }
+        let below = |is_apart: &dyn Fn(u32) -> bool| {
+            let mut pids: Vec<_> =
+                host.reader().descendants(10, is_apart).into_iter().map(|key| key.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(below(&|_| false), [11, 12, 13, 14]);
+        assert_eq!(below(&|pid| pid == 12), [11, 14]);
+        // Where the kernel lists children.
+        host.write("proc/10/task/10/children", b"11 12 ");
+        host.write("proc/12/task/12/children", b"13 ");
+        assert_eq!(below(&|_| false), [11, 12, 13]);
+        assert_eq!(below(&|pid| pid == 12), [11]);
     }
 
     #[test]

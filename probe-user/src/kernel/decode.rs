@@ -206,14 +206,16 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
     bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
 }
 
+/// A path that fills its buffer was cut, and names another group or none: then it is empty.
 fn cgroup(bytes: &Bytes<'_>) -> Result<CgroupMade, DecodeError> {
     let length = bytes.u32(offset_of!(abi::CgroupMade, path_len))?;
     let path = bytes.buffer(offset_of!(abi::CgroupMade, path), abi::CGROUP_PATH_LEN, length)?;
+    let cut = path.len() >= abi::CGROUP_PATH_LEN - 1;
     Ok(CgroupMade {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
         id: bytes.u64(offset_of!(abi::CgroupMade, id))?,
         hierarchy: bytes.u32(offset_of!(abi::CgroupMade, hierarchy))?,
-        path: String::from_utf8_lossy(path).into_owned(),
+        path: if cut { String::new() } else { String::from_utf8_lossy(path).into_owned() },
     })
 }
 

@@ -51,7 +51,8 @@ impl Families {
     /// How many processes there are of all families: a look at every entry.
     pub fn count(&self) -> usize {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.keys().filter(Result::is_ok).count()
+        // Where the entry that was looked at last is gone, the kernel begins anew.
+        map.keys().take(Self::limit()).filter(Result::is_ok).count()
     }
 
     /// The most processes that can be known.
@@ -102,6 +103,11 @@ impl Watched {
         let kin = [process.start.as_nanos() / START_UNIT_NS, family.into()];
         let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
         families.insert(process.pid, kin, 0).map_err(|it| failed(&process.pid, it))
+    }
+
+    pub fn remove_kin(&mut self, pid: u32) -> Result<(), WatchError> {
+        let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
+        absent_is_fine(families.remove(&pid)).map_err(|it| failed(&pid, it))
     }
 
     pub fn families(&self) -> Families {

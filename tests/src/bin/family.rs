@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `child` | forks a child that waits for ever | its pid |
 //! | `orphan` | forks a child that forks a worker in a session of its own and exits; the worker waits for ever | the worker's pid |
+//! | `session FOLDER PROGRAM [ARGUMENT…]` | forks a child that moves to this cgroup and becomes another program | its pid |
 //! | `rename NAME` | calls itself so, in `comm` and in its arguments | `ok` |
 //! | `exec PROGRAM [ARGUMENT…]` | becomes another program | `ok` |
 //! | `sockets N` | is refused by N ports, and listens and ceases to on as many | `ok` |
@@ -58,6 +59,7 @@ fn serve(mut stream: TcpStream) {
     let answer = match words.next() {
         Some("child") => wait_for_ever_in(fork()).to_string(),
         Some("orphan") => orphan().to_string(),
+        Some("session") => session(&words.collect::<Vec<_>>()).to_string(),
         Some("rename") => rename(words.next().unwrap_or("nobody")),
         Some("many") => many(words.next().and_then(|number| number.parse().ok()).unwrap_or(0)),
         Some("sockets") => sockets(words.next().and_then(|number| number.parse().ok()).unwrap_or(0)),
@@ -71,6 +73,18 @@ fn serve(mut stream: TcpStream) {
         let error = Command::new(program[0]).args(&program[1..]).exec();
         panic!("cannot execute {program:?}: {error}");
     }
+}
+
+/// The child's pid in the parent.
+fn session(words: &[&str]) -> i32 {
+    let pid = fork();
+    if pid != 0 {
+        return pid;
+    }
+    // The kernel takes 0 for who writes it.
+    fs::write(format!("{}/cgroup.procs", words[0]), "0").expect("it is moved");
+    let error = Command::new(words[1]).args(&words[2..]).exec();
+    panic!("cannot execute {words:?}: {error}");
 }
 
 /// 0 in the child, its pid in the parent.

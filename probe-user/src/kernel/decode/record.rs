@@ -65,7 +65,7 @@ pub struct CgroupMade {
     pub id: u64,
     /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it; 0 is the unified one.
     pub hierarchy: u32,
-    /// Its path from the root of its hierarchy.
+    /// Its path from the root of its hierarchy; empty if that is longer than the 510 bytes that are kept.
     pub path: String,
 }
 
@@ -213,7 +213,7 @@ pub struct Exec {
     pub parent_pid: u32,
     /// Real user id.
     pub uid: u32,
-    /// It, its parent or one of its cgroups is watched.
+    /// It, its family, its parent or one of its cgroups is watched.
     pub watched: bool,
     /// Where it runs.
     pub cgroups: Cgroups,

@@ -332,6 +332,9 @@ fn cgroup() {
     let made = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path };
     assert_eq!(decode(&cgroup_bytes()), Ok(Record::Cgroup(made)));
     let mut bytes = cgroup_bytes();
+    bytes[28..32].copy_from_slice(&511_u32.to_ne_bytes()); // path_len
+    let cut = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path: String::new() };
+    assert_eq!(decode(&bytes), Ok(Record::Cgroup(cut)));
     bytes[28..32].copy_from_slice(&513_u32.to_ne_bytes()); // path_len
     assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 513, room: 512 }));
 }

@@ -41,6 +41,12 @@ pub fn act(words: &[&str]) -> Result<()> {
             });
             fault::exit_this_thread(first)
         }
+        "crowd" => {
+            for _ in 1..number(0)? {
+                thread::spawn(wait);
+            }
+            wait()
+        }
         "orphan" => orphan(number(0)?)?,
         "allocate" => loop {
             fault::allocate(1);
@@ -53,6 +59,13 @@ pub fn act(words: &[&str]) -> Result<()> {
         _ => bail!("unknown deed {deed}"),
     }
     Ok(())
+}
+
+/// Waits to be killed.
+fn wait() {
+    loop {
+        thread::park();
+    }
 }
 
 /// Has a grandchild end with a code after its parent has ended, and waits for that.

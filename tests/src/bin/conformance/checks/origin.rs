@@ -99,11 +99,11 @@ fn birth(bench: &mut Bench) -> Result<Outcome> {
     bench.kernel.watch_process(doer.pid(), FAMILY)?;
     doer.go();
     let exit = bench.wait_for("end of an orphan", |record| {
-        let coded = |it: &Exit| it.status.code() == Some(6);
+        let coded = |it: &Exit| it.status.code() == Some(6) && it.family == Some(FAMILY);
         if let Record::Exit(it) = record { Some(it.clone()).filter(coded) } else { None }
     })?;
     doer.wait()?;
     ensure!(exit.pid != doer.pid() && exit.parent_pid != doer.pid(), "{exit:?}");
-    ensure!(exit.family == Some(FAMILY) && exit.watched, "{exit:?}");
+    ensure!(exit.watched, "{exit:?}");
     Ok(Outcome::Kept("the family, whoever its parent is by then".to_owned()))
 }

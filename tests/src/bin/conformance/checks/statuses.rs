@@ -1,6 +1,9 @@
 //! How processes end: what the kernel side says is what wait(2) says, to the bit.
 
+use std::{fs, thread};
+
 use anyhow::{Result, ensure};
+use hostprobe::kernel::Record;
 use rustix::process::Signal;
 
 use super::Check;
@@ -13,6 +16,7 @@ pub const CHECKS: &[Check] = &[
     ("SIGABRT, core dumped", |bench| ends(bench, &["abort"], &[0x86])),
     ("SIGSEGV in a thread, core dumped", |bench| ends(bench, &["thread-segv"], &[0x8b])),
     ("SIGKILL", killed),
+    ("SIGKILL of 32 threads: told once", crowd),
     ("first thread gone, another exits 9", |bench| ends(bench, &["leader-exits", "9"], &[0x0900])),
     // Which thread's code is the process's differs between kernels, and wait(2) with it.
     ("every thread ends by itself", |bench| ends(bench, &["threads-exit", "5", "8"], &[0x0500, 0x0800])),
@@ -36,6 +40,35 @@ fn killed(bench: &mut Bench) -> Result<Outcome> {
     let status = told(bench, &mut doer, "")?;
     ensure!(status == 9, "status 0x{status:04x}");
     Ok(Outcome::Kept(format!("status 0x{status:04x}, as wait(2) says")))
+}
+
+/// All threads of a process end at once, and each of them may look like the last one. Whether they do is chance, so there
+/// are several goes.
+fn crowd(bench: &mut Bench) -> Result<Outcome> {
+    const THREADS: usize = 32;
+    for _ in 0..8 {
+        let mut doer = Doer::start(&["crowd", &THREADS.to_string()])?;
+        bench.kernel.watch_process(doer.pid(), 1)?;
+        doer.go();
+        while fs::read_dir(format!("/proc/{}/task", doer.pid()))?.count() < THREADS {
+            thread::yield_now();
+        }
+        doer.signal(Signal::KILL)?;
+        let first = bench.wait_for_exit(doer.pid())?;
+        ensure!(first.status.0 == 9 && doer.wait()? == 9, "{first:?}");
+        // All that is told of it comes before the end of one that is started after it.
+        let mut marker = Doer::start(&["exit", "1"])?;
+        bench.kernel.watch_process(marker.pid(), 1)?;
+        marker.go();
+        let mut again = 0;
+        bench.wait_for("end of the marker", |record| {
+            let Record::Exit(it) = record else { return None };
+            again += u32::from((it.pid, it.start_ns) == (first.pid, first.start_ns));
+            (it.pid == marker.pid()).then_some(())
+        })?;
+        ensure!(again == 0, "told {again} times more");
+    }
+    Ok(Outcome::Kept("one record, status 0x0009".to_owned()))
 }
 
 /// The status that was told, which is the one of wait(2), and with it who ended.

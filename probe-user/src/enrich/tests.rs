@@ -1,0 +1,70 @@
+//! Whose a process is that was born to a service, and is elsewhere now.
+
+use super::*;
+use crate::host::fake::FakeHost;
+
+const LOGIN: ServiceId = ServiceId(0);
+const WEB: ServiceId = ServiceId(1);
+const SERVICE: &str = "/system.slice/ssh.service";
+const SESSION: &str = "/user.slice/session-3.scope";
+
+/// A host with process 10 in [`SERVICE`], its child 20 in [`SESSION`], and that one's child 21 there.
+fn host() -> FakeHost {
+    let host = FakeHost::v2();
+    for (pid, parent, path) in [(10, 1, SERVICE), (20, 10, SESSION), (21, 20, SESSION)] {
+        host.process(pid, parent, "app", "/app");
+        host.folder(&format!("sys/fs/cgroup{path}"));
+        host.cgroup_file(pid, &format!("0::{path}\n"));
+    }
+    host
+}
+
+/// What is known of the processes of a host of which 10 is the main one of [`LOGIN`].
+fn enricher(host: &FakeHost) -> Enricher {
+    let mut enricher = Enricher::new(host.reader(), Members::default()).unwrap();
+    enricher.set_main(LOGIN, host.reader().key_of(10));
+    enricher
+}
+
+/// The service of a child of 20 that was born into the family of [`LOGIN`] and ends in this cgroup.
+fn service_of_child(enricher: &Enricher, host: &FakeHost, pid: u32, path: &str) -> Option<ServiceId> {
+    let key = host.reader().key_of(pid).unwrap();
+    let id = host.cgroups().id(cgroup::Hierarchy::V2, path);
+    let cgroups = kernel::Cgroups { v2: id, memory_v1: None };
+    enricher.member(key, 20, &cgroups, Some(family_of(LOGIN))).map(|member| member.service)
+}
+
+#[test]
+fn who_is_away_is_the_nearer_service_s_or_nobody_s() {
+    let host = host();
+    let mut enricher = enricher(&host);
+    assert_eq!(service_of_child(&enricher, &host, 21, SESSION), None);
+    enricher.set_main(WEB, host.reader().key_of(20));
+    assert_eq!(service_of_child(&enricher, &host, 21, SESSION), Some(WEB));
+    assert_eq!(service_of_child(&enricher, &host, 21, SERVICE), Some(LOGIN), "it has not left");
+}
+
+#[test]
+fn a_home_is_where_the_main_process_is_now() {
+    let host = host();
+    let enricher = enricher(&host);
+    assert_eq!(service_of_child(&enricher, &host, 21, SESSION), None);
+    host.cgroup_file(10, &format!("0::{SESSION}\n"));
+    assert_eq!(service_of_child(&enricher, &host, 21, SESSION), Some(LOGIN));
+}
+
+#[test]
+fn where_ids_name_no_unit_the_process_is_asked() {
+    let host = FakeHost::hybrid();
+    for (pid, parent, path) in [(10, 1, SERVICE), (20, 10, SERVICE), (21, 20, SESSION)] {
+        host.process(pid, parent, "app", "/app");
+        host.cgroup_file(pid, &format!("4:memory:/\n1:name=systemd:{path}\n0::/\n"));
+    }
+    let enricher = enricher(&host);
+    let service = |pid| {
+        let key = host.reader().key_of(pid).unwrap();
+        let member = enricher.member(key, 10, &kernel::Cgroups::default(), Some(family_of(LOGIN)));
+        member.map(|member| member.service)
+    };
+    assert_eq!((service(20), service(21)), (Some(LOGIN), None));
+}
