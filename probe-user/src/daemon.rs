@@ -11,6 +11,7 @@ pub mod notify;
 mod pressure;
 pub mod privileges;
 mod queues;
+mod records;
 mod search;
 pub mod self_test;
 pub mod sight;
@@ -18,6 +19,7 @@ mod sockets;
 mod start;
 mod tables;
 mod usage;
+mod watching;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
@@ -33,14 +35,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     act::supervisor::Report,
     clock::Timestamp,
-    config::{Config, Identity},
+    config::Config,
     engine::{Engine, Observation},
     enrich::Enricher,
     fact::{
-        AlertOutcome, ExitStatus, Fact, Holder, Listener, Membership, OomKill, PortHolder, ProbeReport,
-        ProcessExit, ProcessKey, ServiceId, UnitState,
+        AlertOutcome, ExitStatus, Fact, Holder, Membership, PortHolder, ProbeReport, ProcessExit, ServiceId,
+        UnitState,
     },
-    kernel::{CgroupId, Exec, Kernel, Record},
+    kernel::{Kernel, Record},
     standin::{Sighting, StandIns, sockets::Look as SocketLook},
 };
 
@@ -124,158 +126,6 @@ impl Daemon {
     /// Tells the service manager that the loop goes round.
     pub fn alive(&mut self) {
         self.notifier.alive(Timestamp::now());
-    }
-
-    /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
-    pub fn take_records(&mut self) {
-        let mut sightings = std::mem::take(&mut self.sightings);
-        self.stand_ins.drain(&mut sightings);
-        // An end is told after what the hooks tell of the same process.
-        let (ends, notices): (Vec<_>, Vec<_>) =
-            sightings.into_iter().partition(|it| matches!(it, Sighting::Death(_)));
-        notices.into_iter().for_each(|it| self.take_sighting(it));
-        self.drain_hooks();
-        ends.into_iter().for_each(|it| self.take_sighting(it));
-    }
-
-    fn take_sighting(&mut self, sighting: Sighting) {
-        match sighting {
-            Sighting::Exec { pid, .. } => {
-                if let Some(executable) = self.enricher.executed(pid) {
-                    self.look_for_executable(&executable);
-                }
-            }
-            Sighting::Oom(line) => {
-                let (kill, member) = self.enricher.oom_line(&line);
-                self.take_oom(kill, member);
-            }
-            // The supervisor reads how its own commands ended, and tells it in a moment.
-            Sighting::Death(death)
-                if death.status == ExitStatus::Unknown
-                    && death.key.is_some_and(|key| self.is_supervised(key)) => {}
-            Sighting::Death(death) => match self.enricher.death(&death) {
-                Some((exit, member)) => self.take_exit(exit, member),
-                None => self.stand_ins.count_unidentified(),
-            },
-        }
-    }
-
-    fn drain_hooks(&mut self) {
-        let mut records = std::mem::take(&mut self.records);
-        if let Some(kernel) = &mut self.kernel {
-            kernel.drain(&mut records);
-        }
-        for record in records.drain(..) {
-            match record {
-                Record::Exec(record) => {
-                    self.enricher.exec(&record);
-                    self.let_go(&record);
-                    self.look_for_executable(&record.filename);
-                }
-                Record::Exit(record) => {
-                    let (exit, member) = self.enricher.exit(&record);
-                    self.take_exit(exit, member);
-                }
-                Record::Oom(record) => {
-                    let (kill, member) = self.enricher.oom(&record);
-                    self.take_oom(kill, member);
-                }
-                Record::Listen(record) => {
-                    let (listener, service) = self.enricher.listener(&record);
-                    self.take_listener(listener, service);
-                }
-                Record::SocketError(record) => self.take_socket_error(&record),
-                Record::Connect(record) => self.take_connect(&record),
-                Record::AcceptQueue(record) => self.take_accept_queue(&record),
-                Record::Stop(record) => self.take_stop(&record),
-                Record::Cgroup(record) => self.enricher.cgroup_made(record),
-            }
-        }
-        self.records = records;
-    }
-
-    /// Has the kernel side forget of a process that it is of a family, if it is away from the service: it may be a login,
-    /// and all that is started there would be of the family.
-    fn let_go(&mut self, record: &Exec) {
-        if let Some(kernel) = &mut self.kernel
-            && self.enricher.has_left(record)
-            && let Err(error) = kernel.remove_kin(record.pid)
-        {
-            tracing::warn!(%error, "a process that has left a service is still taken for one of it");
-        }
-    }
-
-    /// Looks for the services whose executable was executed.
-    fn look_for_executable(&mut self, executable: &str) {
-        let executed = |exe: &PathBuf| exe.as_os_str() == executable;
-        self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
-    }
-
-    fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
-        let at = kill.at;
-        let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
-        if let Some(member) = member {
-            self.observe(Observation::OomKill(kill, member, event));
-        }
-    }
-
-    fn take_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
-        if let Some(member) = member.filter(|member| self.is_unheard_of(&exit, *member)) {
-            self.early.insert(member.service, exit);
-            return;
-        }
-        let at = exit.at;
-        let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
-        let Some(member) = member else { return };
-        self.hands.looks.exited(member.service, &exit);
-        if !member.main {
-            return self.observe(Observation::Exit(exit, member, event));
-        }
-        let mut services = self.enricher.members.services_of(exit.process.key);
-        if !services.contains(&member.service) {
-            services.push(member.service);
-        }
-        for service in &services {
-            self.set_main(*service, None);
-            let member = Membership { service: *service, main: true };
-            self.observe(Observation::Exit(exit.clone(), member, event));
-        }
-        // A graceful replacement, or a sibling under the same name, may be there already.
-        self.look_for(services);
-    }
-
-    /// Whether a process is the main one of a service that the supervisor starts.
-    fn is_supervised(&self, key: ProcessKey) -> bool {
-        let services = self.enricher.members.services_of(key);
-        let exec = |id: &ServiceId| matches!(self.config.services[id.0 as usize].identity, Identity::Exec(_));
-        services.iter().any(exec)
-    }
-
-    /// Whether this is the end of a supervised command that died before its start was told: our own child, in
-    /// the service's cgroup.
-    fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
-        !member.main
-            && exit.process.parent_pid == std::process::id()
-            && matches!(self.config.services[member.service.0 as usize].identity, Identity::Exec(_))
-            && self.enricher.members.main_of(member.service).is_none()
-    }
-
-    fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
-        if listener.up {
-            self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
-        }
-        let Some(service) = service else { return };
-        self.enricher.members.serves(service, listener.port);
-        let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
-        // One process may be the main one of several services, each with a port of its own.
-        let main = self.enricher.members.main_of(service);
-        let mut services = main.map(|main| self.enricher.members.services_of(main)).unwrap_or_default();
-        if !services.contains(&service) {
-            services.push(service);
-        }
-        for service in services {
-            self.observe(Observation::Listener(listener.clone(), service, event));
-        }
     }
 
     /// Takes in systemd's word on a unit, or why there is none.
@@ -473,95 +323,6 @@ impl Daemon {
             let now = Timestamp::now();
             self.desk.record(&observation, now);
             self.engine.observe(now, observation, &mut self.desk);
-        }
-    }
-
-    /// Makes known to the kernel side and to the enricher which process is a service's main one.
-    fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
-        let before = self.enricher.members.main_of(service);
-        let gone = self.enricher.set_main(service, main);
-        if let Some(pid) = gone {
-            self.stand_ins.unwatch_process(pid);
-        }
-        if let Some(main) = main {
-            self.stand_ins.watch_process(main);
-        }
-        let Some(kernel) = &mut self.kernel else { return };
-        // It is watched already; its home was looked at anew.
-        if main.is_some() && main == before {
-            return;
-        }
-        // A process that is still another service's main one heads that one's family from now on.
-        let heads = before.into_iter().chain(main).map(|main| main.pid);
-        let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));
-        let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
-        let mut done: Vec<_> =
-            done.chain(heads.map(|(pid, family)| kernel.watch_process(pid, family))).collect();
-        if let Some((main, family)) = main.and_then(|main| Some((main, self.enricher.family(main.pid)?)))
-            && !self.enricher.members.has_cgroup(service)
-        {
-            // Those who were born before the watch. Where the service has a cgroup, that says whose they are. Another
-            // service's main process has a family of its own.
-            let members = &self.enricher.members;
-            let kin = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
-            done.extend(kin.into_iter().map(|kin| kernel.add_kin(kin, family)));
-        }
-        for error in done.into_iter().filter_map(Result::err) {
-            tracing::error!(%error, "a service's main process is not watched by the kernel side");
-        }
-    }
-
-    /// Makes known which cgroup of the v2 hierarchy is a service's own.
-    fn set_cgroup(&mut self, service: ServiceId, id: u64) {
-        let gone = self.enricher.members.remove_cgroups(service);
-        self.enricher.members.add_cgroup(service, id);
-        let Some(kernel) = &mut self.kernel else { return };
-        let unwatched = gone.into_iter().filter(|&old| old != id);
-        let done: Vec<_> = unwatched.map(|old| kernel.unwatch_cgroup(CgroupId::Unified(old))).collect();
-        for error in
-            done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
-        {
-            tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
-        }
-    }
-
-    /// Looks for the main processes of those of these services that have none.
-    fn look_for(&mut self, services: Vec<ServiceId>) {
-        let now = Timestamp::now();
-        for service in services {
-            if self.enricher.members.main_of(service).is_none() {
-                self.search.look(service, now);
-            }
-        }
-    }
-
-    /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
-    fn found(&mut self, service: ServiceId, main: ProcessKey) {
-        if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
-            self.observe(Observation::Running(service, main));
-            self.take_stock(service, main);
-        }
-    }
-
-    /// Makes a process the main one of a service, if it lives. It is watched before that is asked: what ends in between
-    /// is told by the kernel, or was gone before. If it does not, the one before stays.
-    fn take_for_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
-        let before = self.enricher.members.main_of(service);
-        self.set_main(service, Some(main));
-        let lives = self.enricher.lives(main);
-        if !lives {
-            self.set_main(service, before);
-        }
-        lives
-    }
-
-    /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
-    /// the kernel has told of.
-    fn take_stock(&mut self, service: ServiceId, main: ProcessKey) {
-        if main.start < self.began {
-            let ports = self.enricher.ports_of(main);
-            self.take_stock_of_sockets(service, main, &ports);
-            self.observe(Observation::Listening(service, ports));
         }
     }
 

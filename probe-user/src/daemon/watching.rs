@@ -1,0 +1,100 @@
+//! Which processes and cgroups are the services', made known to all who have to know.
+
+use super::Daemon;
+use crate::{
+    clock::Timestamp,
+    engine::Observation,
+    fact::{ProcessKey, ServiceId},
+    kernel::CgroupId,
+};
+
+impl Daemon {
+    /// Makes known to the kernel side and to the enricher which process is a service's main one.
+    pub(super) fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
+        let before = self.enricher.members.main_of(service);
+        let gone = self.enricher.set_main(service, main);
+        if let Some(pid) = gone {
+            self.stand_ins.unwatch_process(pid);
+        }
+        if let Some(main) = main {
+            self.stand_ins.watch_process(main);
+        }
+        let Some(kernel) = &mut self.kernel else { return };
+        // It is watched already; its home was looked at anew.
+        if main.is_some() && main == before {
+            return;
+        }
+        // A process that is still another service's main one heads that one's family from now on.
+        let heads = before.into_iter().chain(main).map(|main| main.pid);
+        let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));
+        let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
+        let mut done: Vec<_> =
+            done.chain(heads.map(|(pid, family)| kernel.watch_process(pid, family))).collect();
+        if let Some((main, family)) = main.and_then(|main| Some((main, self.enricher.family(main.pid)?)))
+            && !self.enricher.members.has_cgroup(service)
+        {
+            // Those who were born before the watch. Where the service has a cgroup, that says whose they are. Another
+            // service's main process has a family of its own.
+            let members = &self.enricher.members;
+            let kin = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
+            done.extend(kin.into_iter().map(|kin| kernel.add_kin(kin, family)));
+        }
+        for error in done.into_iter().filter_map(Result::err) {
+            tracing::error!(%error, "a service's main process is not watched by the kernel side");
+        }
+    }
+
+    /// Makes known which cgroup of the v2 hierarchy is a service's own.
+    pub(super) fn set_cgroup(&mut self, service: ServiceId, id: u64) {
+        let gone = self.enricher.members.remove_cgroups(service);
+        self.enricher.members.add_cgroup(service, id);
+        let Some(kernel) = &mut self.kernel else { return };
+        let unwatched = gone.into_iter().filter(|&old| old != id);
+        let done: Vec<_> = unwatched.map(|old| kernel.unwatch_cgroup(CgroupId::Unified(old))).collect();
+        for error in
+            done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
+        {
+            tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
+        }
+    }
+
+    /// Looks for the main processes of those of these services that have none.
+    pub(super) fn look_for(&mut self, services: Vec<ServiceId>) {
+        let now = Timestamp::now();
+        for service in services {
+            if self.enricher.members.main_of(service).is_none() {
+                self.search.look(service, now);
+            }
+        }
+    }
+
+    /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
+    pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey) {
+        if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
+            self.observe(Observation::Running(service, main));
+            self.take_stock(service, main);
+        }
+    }
+
+    /// Makes a process the main one of a service, if it lives. It is watched before that is asked: what ends in between
+    /// is told by the kernel, or was gone before. If it does not, the one before stays.
+    pub(super) fn take_for_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
+        let before = self.enricher.members.main_of(service);
+        self.set_main(service, Some(main));
+        let lives = self.enricher.lives(main);
+        if !lives {
+            self.set_main(service, before);
+        }
+        lives
+    }
+
+    /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
+    /// the kernel has told of.
+    pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey) {
+        if main.start < self.began {
+            let ports = self.enricher.ports_of(main);
+            self.take_stock_of_sockets(service, main, &ports);
+            self.observe(Observation::Listening(service, ports));
+        }
+    }
+}
