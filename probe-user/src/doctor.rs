@@ -4,6 +4,8 @@
 
 mod checks;
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::{
@@ -55,6 +57,21 @@ impl Check {
         Self { remedy: Some(remedy.into()), ..Self::new(name, State::Degraded, detail) }
     }
 
+    fn write(&self, width: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.state {
+            State::Full => "ok",
+            State::Degraded => "LESS",
+            State::Absent => "-",
+        };
+        writeln!(f, "  {mark:<4}  {:<width$}  {}", self.name, self.detail)?;
+        for (what, words) in [("instead", &self.stand_in), ("to do", &self.remedy)] {
+            if let Some(words) = words {
+                writeln!(f, "        {:<width$}  {what}: {words}", "")?;
+            }
+        }
+        Ok(())
+    }
+
     fn new(name: &str, state: State, detail: impl Into<String>) -> Self {
         Self { name: name.to_owned(), state, detail: detail.into(), stand_in: None, remedy: None }
     }
@@ -75,6 +92,29 @@ pub struct Report {
     pub hooks: Vec<Check>,
     /// Everything else.
     pub host_checks: Vec<Check>,
+}
+
+impl fmt::Display for Report {
+    /// For a person with ten seconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let attached = self.hooks.iter().filter(|hook| hook.state == State::Full).count();
+        let coverage = match self.coverage {
+            State::Full | State::Absent => "full coverage",
+            State::Degraded => "degraded",
+        };
+        let Self { version, host, kernel, hooks, .. } = self;
+        writeln!(
+            f,
+            "hostprobe {version} on {host}, Linux {kernel}: {coverage}, {attached} of {} hooks",
+            hooks.len()
+        )?;
+        for (title, checks) in [("hooks", hooks), ("host", &self.host_checks)] {
+            let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
+            writeln!(f, "\n{title}")?;
+            checks.iter().try_for_each(|check| check.write(width, f))?;
+        }
+        Ok(())
+    }
 }
 
 /// Looks at everything, and does without some hooks if told to. Needs a Tokio runtime with I/O and time enabled.

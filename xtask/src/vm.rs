@@ -85,6 +85,11 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
 
     let table = table::Table::of(&columns);
     println!("{table}");
+    for column in &columns {
+        if let Some(doctor) = &column.doctor {
+            println!("What `hostprobe doctor` says in {}:\n\n{doctor}", column.release());
+        }
+    }
     // What is not as promised is not documented as if it were.
     if all && table.is_good() {
         let page = root().join("docs/kernels.md");

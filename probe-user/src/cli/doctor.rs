@@ -1,9 +1,9 @@
 //! `hostprobe doctor`.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
-use hostprobe::doctor::{Check, Report, State, examine};
+use hostprobe::doctor::{State, examine};
 
 use super::{Hooks, hooks, print, print_json};
 
@@ -38,48 +38,9 @@ pub fn run(args: Args) -> ExitCode {
             return ExitCode::from(CANNOT);
         }
     };
-    let printed = if args.json { print_json(&report) } else { print(&in_words(&report)) };
+    let printed = if args.json { print_json(&report) } else { print(&report.to_string()) };
     match report.coverage {
         State::Full | State::Absent => printed,
         State::Degraded => ExitCode::from(DEGRADED),
     }
-}
-
-fn in_words(report: &Report) -> String {
-    let attached = report.hooks.iter().filter(|hook| hook.state == State::Full).count();
-    let coverage = match report.coverage {
-        State::Full | State::Absent => "full coverage",
-        State::Degraded => "degraded",
-    };
-    let mut text = format!(
-        "hostprobe {} on {}, Linux {}: {coverage}, {attached} of {} hooks\n",
-        report.version,
-        report.host,
-        report.kernel,
-        report.hooks.len()
-    );
-    for (title, checks) in [("hooks", &report.hooks), ("host", &report.host_checks)] {
-        let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "\n{title}");
-        for check in checks {
-            let _ = write(check, width, &mut text);
-        }
-    }
-    text
-}
-
-fn write(check: &Check, width: usize, text: &mut String) -> std::fmt::Result {
-    let mark = match check.state {
-        State::Full => "ok",
-        State::Degraded => "LESS",
-        State::Absent => "-",
-    };
-    writeln!(text, "  {mark:<4}  {:<width$}  {}", check.name, check.detail)?;
-    for (what, words) in [("instead", &check.stand_in), ("to do", &check.remedy)] {
-        if let Some(words) = words {
-            writeln!(text, "        {:<width$}  {what}: {words}", "")?;
-        }
-    }
-    Ok(())
 }

@@ -24,7 +24,7 @@ impl Daemon {
         ends.into_iter().for_each(|it| self.take_sighting(it));
     }
 
-    pub(super) fn take_sighting(&mut self, sighting: Sighting) {
+    fn take_sighting(&mut self, sighting: Sighting) {
         match sighting {
             Sighting::Exec { pid, .. } => {
                 if let Some(executable) = self.enricher.executed(pid) {
@@ -46,7 +46,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn drain_hooks(&mut self) {
+    fn drain_hooks(&mut self) {
         let mut records = std::mem::take(&mut self.records);
         if let Some(kernel) = &mut self.kernel {
             kernel.drain(&mut records);
@@ -82,7 +82,7 @@ impl Daemon {
 
     /// Has the kernel side forget of a process that it is of a family, if it is away from the service: it may be a login,
     /// and all that is started there would be of the family.
-    pub(super) fn let_go(&mut self, record: &Exec) {
+    fn let_go(&mut self, record: &Exec) {
         if let Some(kernel) = &mut self.kernel
             && self.enricher.has_left(record)
             && let Err(error) = kernel.remove_kin(record.pid)
@@ -92,12 +92,12 @@ impl Daemon {
     }
 
     /// Looks for the services whose executable was executed.
-    pub(super) fn look_for_executable(&mut self, executable: &str) {
+    fn look_for_executable(&mut self, executable: &str) {
         let executed = |exe: &PathBuf| exe.as_os_str() == executable;
         self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
     }
 
-    pub(super) fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
+    fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
         let at = kill.at;
         let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
@@ -139,7 +139,7 @@ impl Daemon {
 
     /// Whether this is the end of a supervised command that died before its start was told: our own child, in
     /// the service's cgroup.
-    pub(super) fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
+    fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
         !member.main
             && exit.process.parent_pid == std::process::id()
             && matches!(self.config.services[member.service.0 as usize].identity, Identity::Exec(_))

@@ -45,6 +45,8 @@ pub struct Results {
     pub release: Option<String>,
     /// The checks in their order.
     pub checks: Vec<Check>,
+    /// What `hostprobe doctor` says there.
+    pub doctor: Option<String>,
     /// What went wrong beside them.
     pub complaints: Vec<String>,
     /// Its recorded type information, if that was asked for.
@@ -60,6 +62,7 @@ impl Results {
             kernel: kernel.to_owned(),
             release: None,
             checks: Vec::new(),
+            doctor: None,
             complaints: run.complaints,
             types: None,
         };
@@ -88,6 +91,8 @@ impl Results {
                 Some(_) | None => Outcome::Broken,
             };
             self.checks.push(Check { name, outcome, detail: text("detail").unwrap_or_default() });
+        } else if let Some(doctor) = text("doctor") {
+            self.doctor = Some(doctor);
         } else if let Some(release) = text("kernel") {
             self.release = Some(release);
         } else {

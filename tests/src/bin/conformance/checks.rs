@@ -13,6 +13,8 @@ mod statuses;
 mod typeinfo;
 
 use anyhow::{Context, Result, ensure};
+use hostprobe::doctor;
+use tokio::runtime::Builder;
 
 use crate::{
     bench::Bench,
@@ -36,6 +38,8 @@ pub fn run(alone: bool) -> Result<()> {
     report::say(&serde_json::json!({ "kernel": release() }));
     // Before this process leaves the network namespace that all can be seen from.
     stand_ins::tell();
+    let doctor = Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new()))?;
+    report::say(&serde_json::json!({ "doctor": doctor.to_string() }));
     // A namespace of its own: no connection of others is in the way, and none of these can leave.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.
     let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;

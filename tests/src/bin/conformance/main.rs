@@ -20,6 +20,8 @@ mod types;
 
 use std::process::ExitCode;
 
+use hostprobe::daemon::self_test;
+
 fn main() -> ExitCode {
     if std::process::id() == 1 {
         init::run();
@@ -31,6 +33,8 @@ fn main() -> ExitCode {
         ["checks", "--alone"] => checks::run(true),
         ["types"] => types::print(),
         ["do", ref deed @ ..] => deed::act(deed),
+        // The doctor's own child.
+        [self_test::SUBCOMMAND] => return ExitCode::from(self_test::EXIT_CODE),
         _ => {
             eprintln!("usage: conformance checks [--alone] | types | do DEED…");
             return ExitCode::from(2);
