@@ -19,6 +19,7 @@ pub mod probe;
 pub mod replay;
 pub mod serve;
 pub mod standin;
+mod wake;
 
 use std::future::Future;
 

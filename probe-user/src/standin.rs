@@ -19,10 +19,7 @@ use std::{
 };
 
 use rustix::event::epoll;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    time::timeout,
-};
+use tokio::time::timeout;
 
 use connector::Connector;
 use deaths::Deaths;
@@ -34,6 +31,7 @@ use crate::{
     fact::{ExitStatus, ProcessKey, Source},
     host::{ProcReader, Remains, sockdiag},
     kernel::{Hook, Loss},
+    wake::Wake,
 };
 
 /// What the events of the descriptors that are no processes' carry instead of a pid.
@@ -43,6 +41,14 @@ const KMSG: u64 = u64::MAX - 1;
 /// Most descriptors handled in one round, and most rounds in one go.
 const BATCH: usize = 256;
 const ROUNDS: usize = 8;
+
+/// What stands in where nothing has to be opened for it.
+const SIGNALS: &str = "/proc: a process that is stopped is found when its probe times out, and who sent a signal is not \
+                       known";
+const BIRTHS: &str = "cgroups and parents: a process that has lost its parent and has no cgroup of its service is \
+                      nobody's";
+const CGROUPS: &str = "a look at a cgroup when a process in it is first told of, if it is still there";
+const RETRANSMITS: &str = "the counts of segments sent again of each open socket, read every few seconds";
 
 /// Something that was seen without an eBPF program.
 #[derive(Clone, Debug)]
@@ -94,12 +100,9 @@ pub struct StandIn {
 #[derive(Debug)]
 pub struct StandIns {
     poll: OwnedFd,
-    // A second descriptor of the same, registered with the runtime by the first wait.
-    wake: Option<AsyncFd<OwnedFd>>,
+    wake: Wake,
     deaths: Option<Deaths>,
     kmsg: Option<Kmsg>,
-    /// Programs that are executed are told.
-    execs: bool,
     /// What of sockets is to be looked at.
     sockets: sockets::Wanted,
     lost_log: u64,
@@ -119,39 +122,23 @@ impl StandIns {
         let sockets =
             sockets::Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
         let diag = sockets.any().then(sockdiag::listeners);
-        let tell = |hook: &Hook| {
-            StandIn {
-            hook: *hook,
-            what: match hook {
-                Hook::Exit => Some(exits(connector.as_ref())),
-                Hook::Exec => Some(execs(connector.as_ref())),
-                Hook::Oom => Some(ooms(kmsg.as_ref())),
-                Hook::Signal => Some(
-                    "/proc: a process that is stopped is found when its probe times out, and who sent a signal is not \
-                     known"
-                        .to_owned(),
-                ),
-                Hook::Fork => Some(
-                    "cgroups and parents: a process that has lost its parent and has no cgroup of its service is nobody's"
-                        .to_owned(),
-                ),
-                Hook::Cgroup => Some(
-                    "a look at a cgroup when a process in it is first told of, if it is still there".to_owned(),
-                ),
-                Hook::Socket => Some(listeners(diag.as_ref())),
-                Hook::Retransmit => Some(
-                    "the counts of segments sent again of each open socket, read every few seconds".to_owned(),
-                ),
-                Hook::SocketReport => None,
-            },
-        }
+        let what = |hook: Hook| match hook {
+            Hook::Exit => Some(exits(connector.as_ref())),
+            Hook::Exec => Some(execs(connector.as_ref())),
+            Hook::Oom => Some(ooms(kmsg.as_ref())),
+            Hook::Socket => Some(listeners(diag.as_ref())),
+            Hook::Signal => Some(SIGNALS.to_owned()),
+            Hook::Fork => Some(BIRTHS.to_owned()),
+            Hook::Cgroup => Some(CGROUPS.to_owned()),
+            Hook::Retransmit => Some(RETRANSMITS.to_owned()),
+            Hook::SocketReport => None,
         };
-        let told = missing.iter().map(tell).collect();
+        let told = missing.iter().map(|hook| StandIn { hook: *hook, what: what(*hook) }).collect();
         let connector = connector.and_then(Result::ok);
         let execs = lacks(Hook::Exec) && connector.is_some();
         let ends = lacks(Hook::Exit);
-        let deaths =
-            (ends || execs).then(|| Deaths::new(reader.clone(), connector, ends, strangers_per_second));
+        let deaths = (ends || execs)
+            .then(|| Deaths::new(reader.clone(), connector, (ends, execs), strangers_per_second));
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         if let Some(connector) = deaths.as_ref().and_then(Deaths::connector) {
             wait_for(&poll, connector.as_fd(), CONNECTOR)?;
@@ -160,7 +147,7 @@ impl StandIns {
         if let Some(kmsg) = &kmsg {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
-        Ok(Self { poll, wake: None, deaths, kmsg, execs, sockets, lost_log: 0, unidentified: 0, told })
+        Ok(Self { poll, wake: Wake::default(), deaths, kmsg, sockets, lost_log: 0, unidentified: 0, told })
     }
 
     /// Hook by hook, what stands in for those that are missing.
@@ -180,21 +167,12 @@ impl StandIns {
         if self.deaths.is_none() && self.kmsg.is_none() {
             std::future::pending::<()>().await;
         }
-        let wake = match self.wake.take() {
-            Some(wake) => wake,
-            None => {
-                let descriptor = self.poll.try_clone()?;
-                // SAFETY: an `OwnedFd` is an open descriptor, always the same one, until it is dropped.
-                unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?
-            }
-        };
         let due = self.deaths.as_ref().and_then(Deaths::due);
-        let ready = self.wake.insert(wake).readable();
-        let Some(due) = due else { return ready.await.map(|mut guard| guard.retain_ready()) };
-        // Readiness stays set until a drain has found nothing ready.
-        match timeout(due.since(Timestamp::now()), ready).await {
-            Ok(ready) => ready.map(|mut guard| guard.retain_ready()),
-            Err(_) => Ok(()),
+        let ready = self.wake.readable(&self.poll);
+        match due {
+            None => ready.await,
+            // An end is to be told by then, whether anything else happens or not.
+            Some(due) => timeout(due.since(Timestamp::now()), ready).await.unwrap_or(Ok(())),
         }
     }
 
@@ -203,7 +181,7 @@ impl StandIns {
         // What is left after so many rounds is still ready, and keeps the daemon from nothing else.
         for _ in 0..ROUNDS {
             let ready = self.ready();
-            let whole = self.hear(out);
+            let whole = self.deaths.as_mut().is_none_or(|deaths| deaths.hear(out));
             self.read_log(out);
             let Some(deaths) = &mut self.deaths else { break };
             for pid in ready.iter().flatten() {
@@ -223,9 +201,9 @@ impl StandIns {
     }
 
     /// The main processes whose descriptors are readable; None if nothing is.
-    fn ready(&mut self) -> Option<Vec<u32>> {
+    fn ready(&self) -> Option<Vec<u32>> {
         let mut events = Vec::with_capacity(BATCH);
-        let mut look = || {
+        let nothing = self.wake.empty(|| {
             events.clear();
             // A wait for no time at all cannot be interrupted.
             let _ = epoll::wait(
@@ -233,27 +211,10 @@ impl StandIns {
                 rustix::buffer::spare_capacity(&mut events),
                 Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
             );
-            if events.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        };
-        // Looking inside `try_io` clears the readiness seen before, never one that arrives meanwhile. Without a readiness
-        // it has not looked.
-        let looked =
-            self.wake.as_ref().is_some_and(|wake| wake.try_io(Interest::READABLE, |_| look()).is_ok());
-        if !looked {
-            let _ = look();
-        }
+            events.is_empty()
+        });
         let pids = events.iter().filter_map(|event| u32::try_from(event.data.u64()).ok());
-        (!events.is_empty()).then(|| pids.collect())
-    }
-
-    fn hear(&mut self, out: &mut Vec<Sighting>) -> bool {
-        let Some(deaths) = &mut self.deaths else { return true };
-        let from = out.len();
-        let whole = deaths.hear(out);
-        if !self.execs {
-            out.truncate(from);
-        }
-        whole
+        (!nothing).then(|| pids.collect())
     }
 
     fn read_log(&mut self, out: &mut Vec<Sighting>) {
@@ -313,11 +274,6 @@ impl StandIns {
             Loss { class: "kmsg", count: log, place: "kernel log" },
         ];
         all.into_iter().filter(|loss| loss.count > 0).collect()
-    }
-
-    /// How many processes are kept in mind.
-    pub fn known_processes(&self) -> usize {
-        self.deaths.as_ref().map_or(0, Deaths::known)
     }
 }
 

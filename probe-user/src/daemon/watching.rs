@@ -13,6 +13,10 @@ impl Daemon {
     pub(super) fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let before = self.enricher.members.main_of(service);
         let gone = self.enricher.set_main(service, main);
+        // It is watched already; its home was looked at anew.
+        if main.is_some() && main == before {
+            return;
+        }
         if let Some(pid) = gone {
             self.stand_ins.unwatch_process(pid);
         }
@@ -20,10 +24,6 @@ impl Daemon {
             self.stand_ins.watch_process(main);
         }
         let Some(kernel) = &mut self.kernel else { return };
-        // It is watched already; its home was looked at anew.
-        if main.is_some() && main == before {
-            return;
-        }
         // A process that is still another service's main one heads that one's family from now on.
         let heads = before.into_iter().chain(main).map(|main| main.pid);
         let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));

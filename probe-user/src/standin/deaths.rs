@@ -42,8 +42,9 @@ const SIGKILL: u8 = 9;
 pub struct Deaths {
     reader: ProcReader,
     connector: Option<Connector>,
-    /// Ends are told; else only what is executed.
+    /// Ends are told, and programs that are executed.
     ends: bool,
+    execs: bool,
     known: HashMap<u32, Known>,
     /// Those whose end was seen, in the order in which it is to be told.
     settling: VecDeque<(u32, Timestamp)>,
@@ -96,11 +97,11 @@ impl Budget {
 }
 
 impl Deaths {
-    /// With `ends`, ends of processes are told, of strangers at most so many a second; else only what is executed.
+    /// What is told: ends of processes, of strangers at most so many a second, and programs that are executed.
     pub fn new(
         reader: ProcReader,
         connector: Option<Connector>,
-        ends: bool,
+        (ends, execs): (bool, bool),
         strangers_per_second: u32,
     ) -> Self {
         Self {
@@ -108,6 +109,7 @@ impl Deaths {
             reader,
             connector,
             ends,
+            execs,
             known: HashMap::new(),
             settling: VecDeque::new(),
             told: VecDeque::new(),
@@ -201,8 +203,9 @@ impl Deaths {
         self.connector = Some(connector);
         for event in events {
             match event {
-                Event::Exec { pid, at } => out.push(Sighting::Exec { pid, at }),
+                Event::Exec { .. } if !self.execs => {}
                 Event::Fork { .. } | Event::Exit { .. } if !self.ends => {}
+                Event::Exec { pid, at } => out.push(Sighting::Exec { pid, at }),
                 Event::Fork { child, parent, at } => {
                     if let Some(main) = self.known.get(&parent).and_then(|parent| parent.main) {
                         // One that has ended already started then, give or take a tick.
@@ -351,6 +354,7 @@ impl Deaths {
     }
 
     /// How many processes are kept in mind.
+    #[cfg(test)]
     pub fn known(&self) -> usize {
         self.known.len()
     }

@@ -109,7 +109,7 @@ fn a_descendant_s_failure_is_told_and_its_good_end_is_not() {
     lab.death_of(main.pid);
     lab.stand_ins.unwatch_process(main.pid);
     let deadline = Instant::now() + LONG;
-    while lab.stand_ins.known_processes() > 0 {
+    while lab.stand_ins.deaths.as_ref().is_some_and(|deaths| deaths.known() > 0) {
         assert!(Instant::now() < deadline, "nobody who has ended is kept in mind");
         lab.stand_ins.drain(&mut Vec::new());
     }
@@ -140,7 +140,7 @@ fn threads_are_not_processes_and_the_leader_s_end_is_not_the_process_s() {
 #[test]
 fn without_the_connector_a_process_that_is_gone_is_still_missed() {
     let reader = ProcReader::new("/").unwrap();
-    let mut deaths = Deaths::new(reader.clone(), None, true, u32::MAX);
+    let mut deaths = Deaths::new(reader.clone(), None, (true, true), u32::MAX);
     let mut child = shell("exit 7");
     let key = reader.key_of(child.id()).unwrap();
     let mut waited = None;
@@ -169,7 +169,7 @@ fn without_the_connector_a_process_that_is_gone_is_still_missed() {
 #[test]
 fn a_process_without_a_descriptor_is_looked_at_now_and_then() {
     let reader = ProcReader::new("/").unwrap();
-    let mut deaths = Deaths::new(reader.clone(), None, true, u32::MAX);
+    let mut deaths = Deaths::new(reader.clone(), None, (true, true), u32::MAX);
     let mut child = shell("exit 7");
     let key = reader.key_of(child.id()).unwrap();
     // As when there are no descriptors left.
@@ -187,7 +187,7 @@ fn only_what_is_missing_is_told() {
     let Some(_) = lab("only_what_is_missing_is_told") else { return };
     let reader = ProcReader::new("/").unwrap();
     let connector = Connector::open().unwrap();
-    let mut deaths = Deaths::new(reader.clone(), Some(connector), false, u32::MAX);
+    let mut deaths = Deaths::new(reader.clone(), Some(connector), (false, true), u32::MAX);
     let mut child = shell("exec /bin/false");
     let key = reader.key_of(child.id()).unwrap();
     deaths.watch(key, |_, _| true);
