@@ -9,11 +9,11 @@ use std::{
 };
 
 use hostprobe_tests::{
-    bench::{Bench, NOBODY},
     daemon::{Daemon, event_action},
     http::{self, free_port},
     parts::require_root,
     process::with_argument,
+    program::{NOBODY, ProgramCopy},
     schema,
     story::{Story, is, text},
     supervised::Supervised,
@@ -40,7 +40,7 @@ fn refused(output: &Output, words: &str) {
 
 #[test]
 fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
-    let bench = Bench::new();
+    let copy = ProgramCopy::new();
     let cases: [(&[u8], &str); 6] = [
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
@@ -63,32 +63,32 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
         (b"[http\n", ":1:6: unclosed table; expected `]`"),
     ];
     for (content, complaint) in cases {
-        let file = bench.file("bad.toml", content);
+        let file = copy.file("bad.toml", content);
         for verb in ["check", "run"] {
-            refused(&run(&mut bench.command(verb, &file)), &format!("{}{complaint}", file.display()));
+            refused(&run(&mut copy.command(verb, &file)), &format!("{}{complaint}", file.display()));
         }
     }
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_refused() {
-    let bench = Bench::new();
-    let missing = bench.folder.path().join("missing.toml");
-    let folder = bench.folder.path().to_owned();
+    let copy = ProgramCopy::new();
+    let missing = copy.folder.path().join("missing.toml");
+    let folder = copy.folder.path().to_owned();
     for verb in ["check", "run"] {
         let complaint = "no such file; create it, or name another with --config";
-        refused(&run(&mut bench.command(verb, &missing)), &format!("{}: {complaint}", missing.display()));
+        refused(&run(&mut copy.command(verb, &missing)), &format!("{}: {complaint}", missing.display()));
         let complaint = "is a directory; expected a TOML file";
-        refused(&run(&mut bench.command(verb, &folder)), &format!("{}: {complaint}", folder.display()));
+        refused(&run(&mut copy.command(verb, &folder)), &format!("{}: {complaint}", folder.display()));
     }
     if !require_root() {
         return;
     }
-    let closed = bench.file("closed.toml", WELL.as_bytes());
+    let closed = copy.file("closed.toml", WELL.as_bytes());
     fs::set_permissions(&closed, Permissions::from_mode(0o600)).expect("it is ours");
     for verb in ["check", "run"] {
         // With the rights to watch, but not to read whatever there is.
-        let command = bench.command(verb, &closed);
+        let command = copy.command(verb, &closed);
         let mut unprivileged = Command::new("/usr/bin/setpriv");
         unprivileged
             .args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"])
@@ -102,9 +102,9 @@ fn a_file_that_cannot_be_read_is_refused() {
 
 #[test]
 fn a_good_configuration_is_accepted() {
-    let bench = Bench::new();
-    let file = bench.file("good.toml", WELL.as_bytes());
-    let output = run(&mut bench.command("check", &file));
+    let copy = ProgramCopy::new();
+    let file = copy.file("good.toml", WELL.as_bytes());
+    let output = run(&mut copy.command("check", &file));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 1 services\n", file.display()));
     assert!(output.stderr.is_empty(), "{output:?}");

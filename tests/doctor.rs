@@ -7,8 +7,8 @@ use std::{
 
 use hostprobe::kernel::Hook;
 use hostprobe_tests::{
-    bench::{Bench, NOBODY},
     parts::{built, require_root},
+    program::{NOBODY, ProgramCopy},
 };
 use serde_json::Value;
 
@@ -91,8 +91,8 @@ fn without_rights_it_says_which_are_missing() {
     if !require_root() {
         return;
     }
-    let bench = Bench::new();
-    let (output, said) = run(bench.program("doctor").uid(NOBODY).gid(NOBODY));
+    let copy = ProgramCopy::new();
+    let (output, said) = run(copy.program("doctor").uid(NOBODY).gid(NOBODY));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(said.contains("CAP_BPF and CAP_PERFMON missing"), "{said}");
     assert!(said.contains("to do: run it as root"), "{said}");

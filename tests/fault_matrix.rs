@@ -8,6 +8,11 @@ use hostprobe_tests::matrix::{
 /// The rows to be run, such as `6,7` or `9b`; all if it is not set.
 const SELECTED: &str = "HOSTPROBE_MATRIX_ROWS";
 
+/// Whether somebody watches. Otherwise only what went wrong is printed: it alone is to be seen of a failed test.
+fn watched() -> bool {
+    std::env::args().any(|argument| argument == "--nocapture" || argument == "--no-capture")
+}
+
 /// Runs the matrix once and prints it as it goes.
 fn once(pass: &str, sight: Sight) -> Report {
     let selected = std::env::var(SELECTED).ok();
@@ -18,7 +23,9 @@ fn once(pass: &str, sight: Sight) -> Report {
             continue;
         }
         let outcome = row.outcome(sight);
-        println!("{}", line(&row, Some(&outcome)));
+        if watched() || !outcome.wrong().is_empty() {
+            println!("{}", line(&row, Some(&outcome)));
+        }
         for wrong in outcome.wrong() {
             println!("     {wrong}");
         }
@@ -53,7 +60,9 @@ fn every_fault_gets_its_verdict_and_its_action_twice_in_a_row_and_without_any_ho
         println!("not run: {}", not_run.join(", "));
     }
     let both = SideBySide { hooks: &second, stand_ins: &blind }.to_string();
-    println!("{both}");
+    if watched() {
+        println!("{both}");
+    }
     if let Some(page) = std::env::var_os(PAGE) {
         std::fs::write(page, format!("{INTRODUCTION}{both}")).expect("the page is written");
     }

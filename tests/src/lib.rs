@@ -19,6 +19,7 @@ pub mod network;
 pub mod parts;
 pub mod podman;
 pub mod process;
+pub mod program;
 pub mod rights;
 pub mod schema;
 pub mod soak;

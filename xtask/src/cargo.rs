@@ -1,11 +1,12 @@
 //! Calls of the cargo that runs this program, in the workspace.
 
 use std::{
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, Stdio},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 
 /// The workspace's folder.
 pub fn root() -> PathBuf {
@@ -28,6 +29,13 @@ pub fn insist(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     ensure!(status.success(), "failed ({status}): {}", words(command));
     Ok(())
+}
+
+/// Builds the daemon and the programs beside it as they are shipped, and becomes one of those; returns only if that fails.
+pub fn become_program(name: &str, arguments: &[&str]) -> Result<std::convert::Infallible> {
+    insist(&mut command(&["build", "--release", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
+    let mut run = command(&["run", "--quiet", "--release", "-p", "hostprobe-tests", "--bin", name, "--"]);
+    Err(Error::from(run.args(arguments).exec()).context("cannot run cargo"))
 }
 
 /// Says which command is run next.

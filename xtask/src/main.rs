@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask --help` lists them.
 
+mod bench;
 mod cargo;
 mod check;
 mod demo;
@@ -41,6 +42,12 @@ enum Command {
     /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if all
     /// stayed flat, 1 if not, 3 if a part is missing.
     Soak(soak::Arguments),
+    /// Measure what hostprobe costs and how fast it is, beside what a user would run instead
+    ///
+    /// Needs root; as root on Debian, missing peers are installed and not started. Writes docs/numbers.md, its plots and
+    /// numbers.json, and the table in the README. Exit status: 0 if all was measured, whether or not the targets were
+    /// met, 1 if something could not be, 3 if a part is missing.
+    Bench(bench::Arguments),
     /// Hold what the kernel side promises against real kernels, in virtual machines and on this host
     ///
     /// Debian's kernels 5.10, 6.1, 6.12 and 7.2, emulated, and this host's own (`host`). They are fetched by apt once and
@@ -61,8 +68,9 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Test(arguments) => test::test(&arguments),
-        Command::Demo => demo::demo(),
-        Command::Soak(arguments) => soak::soak(&arguments),
+        Command::Demo => demo::demo().map(|never| match never {}),
+        Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
+        Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),

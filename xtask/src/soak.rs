@@ -1,10 +1,10 @@
 //! `cargo xtask soak`: a daemon under processes that come and go, for a quarter of an hour.
 
-use std::{os::unix::process::CommandExt, process::ExitCode};
+use std::convert::Infallible;
 
-use anyhow::{Error, Result};
+use anyhow::Result;
 
-use crate::cargo::{self, insist};
+use crate::cargo::become_program;
 
 /// What follows `cargo xtask soak`.
 #[derive(clap::Args)]
@@ -15,21 +15,6 @@ pub struct Arguments {
 }
 
 /// Builds everything as it is shipped, and becomes the soak.
-pub fn soak(arguments: &Arguments) -> Result<ExitCode> {
-    let build = ["build", "--release", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"];
-    insist(&mut cargo::command(&build))?;
-    let minutes = arguments.minutes.to_string();
-    let run = [
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "hostprobe-tests",
-        "--bin",
-        "soak",
-        "--",
-        "--minutes",
-        &minutes,
-    ];
-    Err(Error::from(cargo::command(&run).exec()).context("cannot run cargo"))
+pub fn soak(arguments: &Arguments) -> Result<Infallible> {
+    become_program("soak", &["--minutes", &arguments.minutes.to_string()])
 }

@@ -1,6 +1,10 @@
 //! MariaDB: a data folder, a server of it, and its clients.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
@@ -31,11 +35,13 @@ impl MariadbFolder {
         give_to_its_user(folder.path());
         let this = Self { folder };
         this.write("init.sql", sql);
+        fs::create_dir(this.temporary()).expect("the folder can be written");
+        give_to_its_user(&this.temporary());
         let mut command = Command::new("/usr/bin/mariadb-install-db");
         command.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-        command.arg(format!("--datadir={}", this.data())).args(run_as()).current_dir("/");
+        command.args(this.folders()).args(run_as()).current_dir("/");
         let output = command.output().expect("mariadb-install-db can be run");
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "mariadb-install-db failed: {said}");
         Some(this)
     }
@@ -43,16 +49,15 @@ impl MariadbFolder {
     /// The command that serves this folder on a port; its process is the server itself.
     pub fn command(&self, port: u16) -> Vec<String> {
         let file = |name: &str| self.folder.path().join(name).display().to_string();
-        let mut command = vec![
-            Self::PROGRAM.to_owned(),
-            "--no-defaults".to_owned(),
-            format!("--datadir={}", self.data()),
+        let mut command = vec![Self::PROGRAM.to_owned(), "--no-defaults".to_owned()];
+        command.extend(self.folders());
+        command.extend([
             format!("--port={port}"),
             "--bind-address=127.0.0.1".to_owned(),
             format!("--socket={}", file("socket")),
             format!("--pid-file={}", file("pid")),
             format!("--init-file={}", file("init.sql")),
-        ];
+        ]);
         command.extend(run_as().map(str::to_owned));
         command
     }
@@ -65,8 +70,15 @@ impl MariadbFolder {
         Running::start(&mut words(&command), Signal::KILL)
     }
 
-    fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
+    /// Where it keeps its data and its temporary tables. A server that starts removes temporary tables it did not make,
+    /// so in the one folder of the system it would take those of the server next to it.
+    fn folders(&self) -> [String; 2] {
+        let data = self.folder.path().join("data");
+        [format!("--datadir={}", data.display()), format!("--tmpdir={}", self.temporary().display())]
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join("tmp")
     }
 
     fn write(&self, name: &str, text: &str) {
