@@ -86,11 +86,11 @@ pub struct KernelTypes {
 }
 
 impl KernelTypes {
-    /// Reads a BTF file. Takes about 10 ms for a distribution's kernel.
+    /// Reads of a BTF file what the resolver looks at, and no more.
     pub fn read(path: &Path) -> Result<Self, BtfError> {
         let unreadable = |reason: String| BtfError::Unreadable { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        Self::parse(&bytes).map_err(unreadable)
+        reduce::reduce(&bytes).and_then(|reduced| Self::parse(&reduced)).map_err(unreadable)
     }
 
     /// Reads BTF from memory; the error says what is wrong with it.

@@ -95,12 +95,13 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     if !missing.is_empty() {
         return Err(KernelError::NotPermitted { missing });
     }
+    // The kernel takes its time to print its symbols, and needs nobody's attention for it.
+    let symbols = stack::Reading::start(paths.kallsyms.clone());
     let mut resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
     if let Some(inode) = namespace::beside_the_initial(&paths.pid_namespace) {
         let level = namespace::level(create(options, &resolved).map_err(permission_or_object)?, &resolved)?;
         resolved.globals.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
     }
-    let symbols = Symbols::read(&paths.kallsyms).or_of(stack::COPY.as_ref());
     let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
@@ -116,6 +117,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
+    let symbols = symbols.finish().or_of(stack::COPY.as_ref());
     let mut coverage: Vec<_> =
         Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved, &symbols)).collect();
     spread_loss_of_signals(&mut coverage);

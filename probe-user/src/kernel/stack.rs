@@ -7,7 +7,8 @@ use std::{
     io::{self, BufRead, BufReader, Write as _},
     ops::Range,
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
+    thread::{self, JoinHandle},
 };
 
 use crate::fact::OomScope;
@@ -89,6 +90,28 @@ impl Symbols {
             }
         }
         OomScope::Unknown
+    }
+}
+
+/// A symbol table that is being read.
+pub struct Reading {
+    path: PathBuf,
+    /// None where no thread could be had.
+    thread: Option<JoinHandle<Symbols>>,
+}
+
+impl Reading {
+    /// Begins to read one on a thread of its own.
+    pub fn start(path: PathBuf) -> Self {
+        let table = path.clone();
+        let thread = thread::Builder::new().name("kallsyms".to_owned()).spawn(move || Symbols::read(&table));
+        Self { path, thread: thread.ok() }
+    }
+
+    /// Waits until it is read.
+    pub fn finish(self) -> Symbols {
+        let read = self.thread.and_then(|thread| thread.join().ok());
+        read.unwrap_or_else(|| Symbols::read(&self.path))
     }
 }
 

@@ -131,12 +131,13 @@ fn a_constant_that_is_missing_is_named() {
 /// Takes the name from all types that have it.
 fn without(bytes: &[u8], name: &str) -> Vec<u8> {
     let mut lessened = bytes.to_vec();
-    let records = reduce::Sections::find(bytes).unwrap().records().unwrap();
-    let places: Vec<_> = records.iter().filter(|it| it.name == name).map(|it| it.place.start).collect();
+    let sections = reduce::Sections::find(bytes).unwrap();
+    let mut places = sections.places().unwrap();
+    places.retain(|place| sections.kind_at(*place as usize).unwrap().name == name);
     assert!(!places.is_empty(), "{name} is not recorded");
     for place in places {
         // The section of types follows the header.
-        lessened[24 + place..][..4].fill(0);
+        lessened[24 + place as usize..][..4].fill(0);
     }
     lessened
 }
