@@ -7,6 +7,7 @@ mod hands;
 mod holders;
 mod lookout;
 mod looks;
+mod memory;
 pub mod notify;
 mod pressure;
 pub mod privileges;

@@ -101,6 +101,11 @@ impl Emitter {
         self.sinks.iter().map(Sink::lost).sum()
     }
 
+    /// How many lines wait to be written, in the sink where there are most.
+    pub fn waiting(&self) -> usize {
+        self.sinks.iter().map(Sink::waiting).max().unwrap_or_default()
+    }
+
     /// How many events were said so far.
     pub fn said(&self) -> u64 {
         self.last

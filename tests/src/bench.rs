@@ -6,6 +6,7 @@
 pub mod page;
 pub mod plot;
 pub mod stats;
+mod stream;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -41,7 +42,7 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[];
+pub const TASKS: &[Task] = &[Task { name: "stream", measure: stream::measure }];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -183,6 +184,16 @@ impl Row {
         let reached = reached(&first.summary);
         let wanted = format!("{what}≤ {}", self.unit.show(limit));
         self.targets.push(Target { wanted, reached: self.unit.show(reached), met: reached <= limit });
+        self
+    }
+
+    /// Adds a target that hostprobe's own figure is to reach: such as its median, in the row's unit.
+    #[must_use]
+    pub fn at_least(mut self, what: &str, limit: f64, reached: impl Fn(&Summary) -> f64) -> Self {
+        let Some(first) = self.series.first() else { return self };
+        let reached = reached(&first.summary);
+        let wanted = format!("{what}≥ {}", self.unit.show(limit));
+        self.targets.push(Target { wanted, reached: self.unit.show(reached), met: reached >= limit });
         self
     }
 

@@ -21,6 +21,7 @@ use super::{
     hands::{Hands, Outcome, units},
     holders::Holders,
     looks::Looks,
+    memory,
     notify::Notifier,
     pressure::Gauge,
     privileges,
@@ -251,6 +252,7 @@ impl Daemon {
         daemon.carry_out();
         daemon.notifier.status(|| daemon.desk.in_a_line());
         daemon.notifier.ready();
+        memory::give_back();
         Ok((daemon, inbox))
     }
 

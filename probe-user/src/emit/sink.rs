@@ -131,10 +131,14 @@ impl Sink {
             queue.lose(1);
             return;
         }
+        // A writer that has something to take does not wait for more: only the first line has to wake it.
+        let wakes = queue.waiting.is_empty();
         queue.waiting.extend_from_slice(line);
         queue.waiting_lines += 1;
         drop(queue);
-        self.shared.work.notify_one();
+        if wakes {
+            self.shared.work.notify_one();
+        }
     }
 
     /// The lines lost since this was last asked, once there is room again to tell; else 0. Room is a half-empty
@@ -145,6 +149,12 @@ impl Sink {
         let room = (queue.waiting_lines + queue.taken_lines) * 2 <= lines
             && (queue.waiting.len() + queue.taken_bytes) * 2 <= bytes.saturating_sub(MAX_LINE).max(1);
         if room && !queue.broken { std::mem::take(&mut queue.untold) } else { 0 }
+    }
+
+    /// How many lines are not written yet.
+    pub fn waiting(&self) -> usize {
+        let queue = self.shared.lock();
+        queue.waiting_lines + queue.taken_lines
     }
 
     /// How many lines were ever lost.

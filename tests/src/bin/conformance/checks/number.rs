@@ -72,7 +72,10 @@ fn on_one_cpu(bench: &mut Bench, program: &OwnedFd) -> Result<Outcome> {
 fn types_with_a_number() -> Result<Vec<u8>> {
     let whole = fs::read(Paths::default().btf)?;
     let mut types = reduce(&whole).map_err(Error::msg)?;
-    let records = Sections::find(&types).and_then(|it| it.records()).map_err(Error::msg)?;
+    let sections = Sections::find(&types).map_err(Error::msg)?;
+    let places = sections.places().map_err(Error::msg)?;
+    let records: Result<Vec<_>, _> = places.iter().map(|&place| sections.kind_at(place as usize)).collect();
+    let records = records.map_err(Error::msg)?;
     let by_id = |id: u32| usize::try_from(id).ok().and_then(|id| records.get(id.checked_sub(1)?));
     let name = KernelTypes::prototype("mark_victim");
     let alias = records.iter().find(|it| it.name == name).context("no prototype")?;
