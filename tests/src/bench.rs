@@ -3,6 +3,8 @@
 //! Each section is a file: it starts the real parts, measures hostprobe and its peers in turn, round after round, so that
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
+mod bounds;
+mod build;
 pub mod page;
 pub mod plot;
 pub mod stats;
@@ -42,7 +44,11 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[Task { name: "stream", measure: stream::measure }];
+pub const TASKS: &[Task] = &[
+    Task { name: "stream", measure: stream::measure },
+    Task { name: "build", measure: build::measure },
+    Task { name: "bounds", measure: bounds::measure },
+];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,6 +61,8 @@ pub struct Section {
     pub method: String,
     /// The figures.
     pub rows: Vec<Row>,
+    /// What there is to say beyond figures, in Markdown; empty if nothing.
+    pub further: String,
     /// What could not be measured here, and why; each a sentence.
     pub unmeasured: Vec<String>,
 }

@@ -106,17 +106,20 @@ impl Record {
             self.table()
         );
         for section in &self.sections {
-            let Section { name, title, method, rows, unmeasured } = section;
+            let Section { name, title, method, rows, further, unmeasured } = section;
             let _ = write!(page, "\n## {title}\n\n{method}\n\n");
             if plot::shows(section) {
                 let _ = write!(page, "![{title}](numbers/{name}.svg)\n\n");
             }
-            page.push_str("| figure | of | median | quartiles | p99 | least – most | samples |\n");
-            page.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+            if !rows.is_empty() {
+                page.push_str("| figure | of | median | quartiles | p99 | least – most | samples |\n");
+                page.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+            }
             rows.iter().for_each(|row| details(&mut page, row));
             for row in rows.iter().filter(|row| !row.note.is_empty()) {
                 let _ = write!(page, "\n*{}*: {}\n", row.figure, row.note);
             }
+            page.push_str(further);
             for reason in unmeasured {
                 let _ = write!(page, "\nNot measured: {reason}\n");
             }

@@ -57,6 +57,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
              The clock stops when the last line is written; a round in which a line was lost does not count as one."
         ),
         rows,
+        further: String::new(),
         unmeasured: Vec::new(),
     })
 }

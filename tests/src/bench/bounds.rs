@@ -1,0 +1,163 @@
+//! What every table and eBPF map can hold, and what happens when it is full.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use super::{Effort, Section};
+use crate::{
+    daemon::Daemon,
+    http::free_port,
+    process::until,
+    soak::{Mib, maps, sample::Sample},
+};
+
+/// A table or map: its name, what it grows with, and what happens at its bound.
+struct Known(&'static str, &'static str, &'static str);
+
+/// The daemon's own tables, as its metrics call them.
+const TABLES: [Known; 6] = [
+    Known(
+        "processes",
+        "processes of services, and those that were met on the way to them",
+        "the dead are thrown out; then the bound is twice what lives, at least 8,192",
+    ),
+    Known(
+        "cgroups",
+        "cgroups",
+        "half of them go, those that were asked for longest ago; read again when needed",
+    ),
+    Known("families", "living processes of services", "the eBPF map FAMILIES, counted"),
+    Known("recent_events", "nothing", "the oldest goes"),
+    Known("incidents", "nothing", "the oldest goes, with its story"),
+    Known(
+        "socket_errors",
+        "kinds of errors of services",
+        "a further kind is told each time instead of summed up",
+    ),
+];
+
+/// The eBPF maps, as far as the kernel keeps their names.
+const MAPS: [Known; 18] = [
+    Known(
+        "URGENT",
+        "deaths, OOM kills, errors not yet read",
+        "the record is lost and counted: `stream.loss`",
+    ),
+    Known("BULK", "connects, listeners, execs not yet read", "the record is lost and counted: `stream.loss`"),
+    Known(
+        "WATCHED_TGID",
+        "main processes of services",
+        "the service is watched by its cgroup and by `/proc`; a warning in the log",
+    ),
+    Known(
+        "WATCHED_CGROUP",
+        "cgroups of services",
+        "the service is watched by its processes; a warning in the log",
+    ),
+    Known(
+        "WATCHED_PORT",
+        "ports of services",
+        "errors on further ports are told of known owners alone; a warning in the log",
+    ),
+    Known(
+        "FAMILIES",
+        "living processes of services",
+        "those heard of longest ago are known by parent and cgroup alone",
+    ),
+    Known("SIGNALS", "signals sent lately", "the oldest goes: a death that late lacks its sender"),
+    Known(
+        "ENDED",
+        "processes that ended lately, on kernels that do not say which thread is the last",
+        "the oldest goes",
+    ),
+    Known(
+        "OWNERS",
+        "connections",
+        "the one heard of longest ago is nobody's: an error of it is not a service's",
+    ),
+    Known(
+        "LISTENERS",
+        "listening ports",
+        "the port heard of longest ago has no owner until it is looked up in `/proc`",
+    ),
+    Known("CONNECTED", "pairs of client and server", "the pair is told once more"),
+    Known(
+        "PROBE_PORTS",
+        "connections of the daemon's probes",
+        "the oldest goes: a late error of it counts as a client's",
+    ),
+    Known(
+        "ERRORS",
+        "kinds of socket errors in a second",
+        "the oldest goes: its next error is told as a first",
+    ),
+    Known("RETRANSMITS", "pairs with retransmits in a second", "the oldest goes uncounted"),
+    Known("BUDGETS", "cgroups with unwatched deaths", "the quietest begins its second anew"),
+    Known("DROPS", "nothing", "counters"),
+    Known("EXITS", "nothing", "counters"),
+    Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),
+];
+
+/// Room for one value a CPU each, which needs no words.
+const SCRATCH: [&str; 5] = ["EXIT_FLAGS", "OOM_CANDIDATE", ".rodata", ".data", ".bss"];
+
+/// Lists them with the bounds that a running daemon has.
+pub fn measure(_: Effort) -> Result<Section> {
+    let page = free_port();
+    let mut daemon = Daemon::start(&format!("[http]\nlisten = \"127.0.0.1:{page}\"\n"), &[]);
+    daemon.ready();
+    let sample = until("the daemon shows its tables", Duration::from_secs(20), || {
+        Sample::take(daemon.pid(), page).filter(|sample| !sample.tables.is_empty())
+    });
+    let maps = maps::of(daemon.pid()).context("the eBPF maps cannot be read")?;
+    daemon.stop();
+
+    let mut further = String::from(
+        "| table | of | bound | kernel memory | grows with | at its bound |\n|---|---|---:|---:|---|---|\n",
+    );
+    for table in &sample.tables {
+        let Known(name, grows, full) = find(&TABLES, &table.name)?;
+        let _ = writeln!(further, "| {name} | daemon | {} | | {grows} | {full} |", table.limit);
+    }
+    let mut memory = 0;
+    for map in &maps {
+        memory += map.memory;
+        if SCRATCH.iter().any(|scratch| map.name.ends_with(scratch)) {
+            continue;
+        }
+        let Known(name, grows, full) = find(&MAPS, &map.name)?;
+        let bound = if map.entries.is_none() && map.limit >= 4096 {
+            Mib(map.limit).to_string()
+        } else {
+            map.limit.to_string()
+        };
+        let _ = writeln!(further, "| {name} | kernel | {bound} | {} | {grows} | {full} |", Mib(map.memory));
+    }
+    let _ =
+        writeln!(further, "\nAll eBPF maps together take {} of kernel memory, from the start.", Mib(memory));
+    further.push_str(
+        "\nQueues between the daemon's own tasks hold 1,024 messages each, and who sends more waits, but for the event \
+         stream, where nobody may: 16,384 lines or 8 MiB a destination, then lines are lost and counted (`stream.loss`, \
+         class `events`).\n",
+    );
+    Ok(Section {
+        name: "bounds".to_owned(),
+        title: "What grows, and how far".to_owned(),
+        method: "Nothing grows with uptime (`cargo xtask soak` watches that). What grows with processes, cgroups or \
+                 connections has a bound; these are the bounds a daemon without a configuration has here, as its metrics \
+                 and the kernel tell them."
+            .to_owned(),
+        rows: Vec::new(),
+        further,
+        unmeasured: Vec::new(),
+    })
+}
+
+/// What is known of one. A new table or map has to be described here before it can be shown.
+fn find<'a>(known: &'a [Known], name: &str) -> Result<&'a Known> {
+    match known.iter().find(|known| known.0 == name) {
+        Some(known) => Ok(known),
+        None => bail!("{name} is not described in tests/src/bench/bounds.rs"),
+    }
+}
