@@ -99,8 +99,8 @@ const MAPS: [Known; 18] = [
     Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),
 ];
 
-/// Room for one value a CPU each, which needs no words.
-const SCRATCH: [&str; 5] = ["EXIT_FLAGS", "OOM_CANDIDATE", ".rodata", ".data", ".bss"];
+/// Room for one value a CPU each, which needs no words; as little as the programs' constants, whose names begin with a dot.
+const SCRATCH: [&str; 2] = ["EXIT_FLAGS", "OOM_CANDIDATE"];
 
 /// Lists them with the bounds that a running daemon has.
 pub fn measure(_: Effort) -> Result<Section> {
@@ -123,7 +123,7 @@ pub fn measure(_: Effort) -> Result<Section> {
     let mut memory = 0;
     for map in &maps {
         memory += map.memory;
-        if SCRATCH.iter().any(|scratch| map.name.ends_with(scratch)) {
+        if SCRATCH.contains(&map.name.as_str()) || map.name.starts_with('.') {
             continue;
         }
         let Known(name, grows, full) = find(&MAPS, &map.name)?;

@@ -157,14 +157,16 @@ fn line(table: &mut String, row: &Row) {
 
 fn details(page: &mut String, row: &Row) {
     for (at, series) in row.series.iter().enumerate() {
-        let show = |value| row.unit.show(value);
         let it = &series.summary;
+        // One sample has no spread.
+        let show = |value| if it.count > 1 { row.unit.show(value) } else { String::new() };
+        let dash = if it.count > 1 { " – " } else { "" };
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} – {} | {} | {} – {} | {} |",
+            "| {} | {} | {} | {}{dash}{} | {} | {}{dash}{} | {} |",
             if at == 0 { &row.figure } else { "" },
             series.subject,
-            show(it.median),
+            row.unit.show(it.median),
             show(it.p25),
             show(it.p75),
             show(it.p99),

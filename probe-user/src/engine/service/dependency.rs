@@ -237,7 +237,9 @@ impl Service {
         if self.cause(turn).is_some() {
             self.step = Step::Idle;
         } else if busy || !turn.around.suspects.is_empty() {
-            self.healing_until = Some(turn.now.plus(self.policy.grace.max(Duration::from_secs(1))));
+            // What fails meanwhile is the same failure still, and no new one of its own.
+            self.grace_until = turn.now.plus(self.policy.grace.max(Duration::from_secs(1)));
+            self.healing_until = Some(self.grace_until);
         } else {
             let finding = self.unhealed("and its probes still fail", turn);
             self.step = Step::Idle;

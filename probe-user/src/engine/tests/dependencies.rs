@@ -1,6 +1,7 @@
 //! Services that cannot work without others.
 
 use super::*;
+use crate::fact::Pressure;
 
 /// The application under test, and the cache it uses.
 const APP: ServiceId = ServiceId(0);
@@ -106,6 +107,23 @@ fn what_does_not_heal_after_its_dependency_did_is_restarted_once() {
     lab.comes_back(101);
     lab.wait(LATER);
     assert_eq!(requests(&lab), [CACHE, APP]);
+}
+
+#[test]
+fn on_a_busy_host_it_has_longer_to_heal_and_is_then_restarted_as_one_that_has_not() {
+    let mut lab = town(true);
+    cache_dies(&mut lab, 200);
+    app_fails(&mut lab, 3);
+    cache_is_back(&mut lab, 201);
+    lab.wait(Duration::from_secs(29));
+    lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
+    lab.wait(Duration::from_secs(2));
+    lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.0), ..Pressure::default() }));
+    app_fails(&mut lab, 5);
+    assert_eq!(requests(&lab), [CACHE], "its grace is longer");
+    lab.wait(Duration::from_secs(30));
+    assert_eq!(requests(&lab), [CACHE, APP]);
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealed);
 }
 
 #[test]
