@@ -56,10 +56,19 @@ impl ReadError {
     }
 }
 
+/// Most files of `/proc` are shorter, so that one read gets all of them.
+const USUAL: usize = 4096;
+
+/// A file's bytes, at most `limit` of them.
+fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(USUAL);
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// A file's text, at most `limit` bytes of it; what is not UTF-8 is replaced.
 fn read_text(path: &Path, limit: u64) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    let bytes = read_bytes(path, limit)?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),

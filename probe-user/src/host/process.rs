@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use procfs::process::Stat;
+use procfs::{FromRead, process::Stat};
 
 use super::{
     ReadError,
     cgroup::{self, Cgroups},
-    place, read_text,
+    place, read_bytes, read_text,
 };
 use crate::{
     clock::Timestamp,
@@ -187,7 +187,8 @@ impl ProcReader {
     }
 
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
-        procfs::process::Process::new_with_root(self.folder(pid)).ok()?.stat().ok()
+        let bytes = read_bytes(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
+        Stat::from_read(&bytes[..]).ok()
     }
 
     pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {
