@@ -9,12 +9,33 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{command, insist, root};
 
-/// Checks format, lints, documentation and links.
+/// Checks format, lints, documentation, links and quoted figures.
 pub fn check() -> Result<()> {
     insist(&mut command(&["fmt", "--all", "--check"]))?;
     insist(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     insist(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
-    links()
+    links()?;
+    figures()
+}
+
+/// Insists that the README quotes the figures that were measured last.
+fn figures() -> Result<()> {
+    let read = |page: &str| {
+        let path = root().join(page);
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    let (readme, page) = (read("README.md")?, read("docs/numbers.md")?);
+    let table =
+        between(&readme, "<!-- numbers: written by `cargo xtask bench` -->", "<!-- end of numbers -->");
+    let table = table.context("the README has no table of figures; see tests/src/bench/page.rs")?;
+    let same = !table.trim().is_empty() && page.contains(table.trim());
+    ensure!(same, "the figures in the README are not those of docs/numbers.md; run `cargo xtask bench`");
+    Ok(())
+}
+
+/// What stands between two texts, if both are there.
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
+    Some(text.split_once(begin)?.1.split_once(end)?.0)
 }
 
 /// Insists that every relative link of the Markdown pages leads somewhere.
@@ -47,6 +68,12 @@ fn leads_somewhere(page: &Path, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_of_a_text_is_found_by_what_surrounds_it() {
+        assert_eq!(between("a <b> c </b> d", "<b>", "</b>"), Some(" c "));
+        assert_eq!(between("a <b> c", "<b>", "</b>"), None);
+    }
 
     #[test]
     fn links_are_found_and_followed() {

@@ -54,7 +54,7 @@ enum Command {
     /// kept in `$XDG_CACHE_HOME/hostprobe`. If none is named all are run, and the table is written to docs/kernels.md.
     /// Exit status: 0 if all is as promised.
     Vm(vm::Arguments),
-    /// Check format, lints, documentation, and the links of the Markdown pages
+    /// Check format, lints, documentation, and the links and figures of the Markdown pages
     Check,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
     BuildEbpf,
