@@ -1,0 +1,3 @@
+//! What a user would run instead of hostprobe, from the distribution's packages.
+
+pub mod bcc;
