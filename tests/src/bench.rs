@@ -5,10 +5,13 @@
 
 pub mod bpf_stats;
 pub mod kernel;
+pub mod latency;
 pub mod page;
 pub mod peers;
 pub mod plot;
+pub mod slowdown;
 pub mod stats;
+pub mod storm;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -44,7 +47,12 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[Task { name: "kernel", measure: kernel::measure }];
+pub const TASKS: &[Task] = &[
+    Task { name: "kernel", measure: kernel::measure },
+    Task { name: "slowdown", measure: slowdown::measure },
+    Task { name: "latency", measure: latency::measure },
+    Task { name: "storm", measure: storm::measure },
+];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
