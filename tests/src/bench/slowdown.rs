@@ -36,7 +36,7 @@ const PROGRAMS: u64 = 1000;
 const SUBJECTS: [&str; 5] = ["nothing", "nothing again", "hostprobe", "exitsnoop and tcpstates", "Netdata"];
 
 const METHOD: &str = "The host does three things: an unprivileged process forks, executes `/bin/true` and waits, 1,000 times; wrk asks \
-nginx over 16 connections that stay open; and wrk asks nginx with a connection for each request. In each round it does so with \
+nginx over 16 connections that stay open; and wrk asks nginx with a connection for each request; wrk and nginx each have a CPU, which the subjects share with them. In each round it does so with \
 nothing on, twice, and with each subject on, in an order that rotates. A sample is how much longer the work took, or how much \
 less was answered, than in the mean of the two times with nothing on of the same round. The second time with nothing on, \
 held against the first, shows the noise. hostprobe watches this nginx, a Redis, and the processes of the whole \
@@ -190,6 +190,15 @@ impl Drop for Frozen {
     }
 }
 
+/// A command on a CPU of its own, if there are so many: where the scheduler puts the two makes more of a difference than all
+/// that is measured here.
+fn pinned(cpu: usize, program: &str) -> Command {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = Command::new("/usr/bin/taskset");
+    command.args(["-c", &(cpu % cpus).to_string(), program]);
+    command
+}
+
 /// nginx with one worker and one short answer.
 struct Nginx {
     port: u16,
@@ -209,7 +218,7 @@ impl Nginx {
             path("pid")
         );
         fs::write(path("nginx.conf"), config).context("cannot write nginx's configuration")?;
-        let mut command = Command::new(program);
+        let mut command = pinned(0, program);
         command.args(["-c", &path("nginx.conf"), "-e", "stderr"]);
         let process = Running::start(&mut command, Signal::TERM);
         until("nginx answers", START, || http::get(port, "/").ok());
@@ -218,7 +227,7 @@ impl Nginx {
 
     /// How long it takes for an answer, in the mean, when it has all it can do.
     fn seconds_per_request(&self, keep: bool) -> Result<f64> {
-        let mut command = Command::new("/usr/bin/wrk");
+        let mut command = pinned(1, "/usr/bin/wrk");
         command.args(["-t1", "-c16", "-d1s"]).stdin(Stdio::null());
         if !keep {
             command.args(["-H", "Connection: close"]);
