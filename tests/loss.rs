@@ -1,7 +1,6 @@
 //! Nothing is lost silently, and no flood of strangers costs the death of a watched process.
 
 use std::{
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -11,9 +10,9 @@ use hostprobe_tests::{
     deaths::{Account, Deaths, told_death},
     http,
     memcg::MemoryCgroup,
-    parts::{available, built, require_root},
-    process::Running,
+    parts::{available, require_root},
     schema,
+    storm::{Manner, Storm},
     story::{Story, is, number, text},
     supervised::Supervised,
 };
@@ -37,7 +36,7 @@ struct Lab {
     deaths: Deaths,
     daemon: Daemon,
     service: Supervised,
-    storm: Running,
+    storm: Storm,
     _cgroup: MemoryCgroup,
     _alone: MutexGuard<'static, ()>,
 }
@@ -45,7 +44,7 @@ struct Lab {
 impl Lab {
     /// Starts all of it, with the strangers waiting for the word; None, and a line that says why, where that
     /// cannot be.
-    fn start(kernel_options: &str, strangers: &[&str]) -> Option<Self> {
+    fn start(kernel_options: &str, strangers: impl FnOnce() -> Storm) -> Option<Self> {
         static ALONE: Mutex<()> = Mutex::new(());
         if !require_root() {
             return None;
@@ -63,16 +62,15 @@ impl Lab {
         let config = service.config(&format!("{restart}[kernel]\n{kernel_options}"));
         let daemon = Daemon::start(&config, &[]);
         service.until_healthy(&daemon);
-        let storm = Running::start(Command::new(built("storm")).args(strangers), Signal::TERM);
-        storm.wait_until_it_says("ready", &storm.stdout, LONG);
-        cgroup.add(storm.pid()).expect("it can be moved");
+        let storm = strangers();
+        cgroup.add(storm.process.pid()).expect("it can be moved");
         Some(Self { deaths, daemon, service, storm, _cgroup: cgroup, _alone: alone })
     }
 
     /// Lets the strangers loose and kills the service again and again: each time that is seen, explained and
     /// healed. Returns how many children the strangers had.
     fn kill_and_heal(&mut self) -> usize {
-        self.storm.signal(Signal::USR1);
+        self.storm.begin();
         let (began, mut kills) = (Instant::now(), 0);
         while kills < KILLS || began.elapsed() < STORM {
             kills += 1;
@@ -82,8 +80,7 @@ impl Lab {
             self.healed(mark, pid);
             self.deaths.read();
         }
-        assert_eq!(self.storm.stop().code(), Some(0));
-        self.made()
+        self.storm.stop() as usize
     }
 
     #[track_caller]
@@ -97,12 +94,6 @@ impl Lab {
         assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
         story.one("restart.request");
         story.one("restart.done");
-    }
-
-    fn made(&self) -> usize {
-        let said = self.storm.stdout.all();
-        let made = said.last().and_then(|line| line.strip_prefix("made ")?.parse().ok());
-        made.unwrap_or_else(|| panic!("it does not say how many: {said:?}"))
     }
 
     /// Ends the daemon, after it has told a last death; checks its stream and accounts for all of it.
@@ -126,7 +117,7 @@ impl Lab {
 
     /// How many of the strangers' deaths were told; each of them was seen by the count beside the daemon.
     fn told_of(&mut self, events: &[Value], made: usize) -> usize {
-        let died = self.deaths.of_children(self.storm.pid());
+        let died = self.deaths.of_children(self.storm.process.pid());
         assert_eq!(died.len(), made);
         events.iter().filter_map(told_death).filter(|key| died.contains(key)).count()
     }
@@ -134,19 +125,19 @@ impl Lab {
 
 #[test]
 fn a_storm_of_failing_strangers_is_neither_told_nor_in_the_way() {
-    let Some(mut lab) = Lab::start("", &["exit"]) else { return };
+    let Some(mut lab) = Lab::start("", || Storm::endless(Manner::Exit)) else { return };
     let made = lab.kill_and_heal();
     assert!(made > 1000, "{made} children are no storm");
     let (events, _) = lab.account();
-    let storm = i64::from(lab.storm.pid());
+    let storm = i64::from(lab.storm.process.pid());
     let told = events.iter().filter(|event| number(event, "process.parent.pid") == Some(storm)).count();
     assert_eq!(told, 0, "a stranger's failure is its parent's business");
-    assert_eq!(lab.deaths.of_children(lab.storm.pid()).len(), 0);
+    assert_eq!(lab.deaths.of_children(lab.storm.process.pid()).len(), 0);
 }
 
 #[test]
 fn a_storm_of_killed_strangers_is_cut_off_counted_and_not_in_the_way() {
-    let Some(mut lab) = Lab::start("", &["signals"]) else { return };
+    let Some(mut lab) = Lab::start("", || Storm::endless(Manner::Signals)) else { return };
     let made = lab.kill_and_heal();
     assert!(made > 1000, "{made} children are no storm");
     let (events, account) = lab.account();
@@ -160,14 +151,13 @@ fn a_storm_of_killed_strangers_is_cut_off_counted_and_not_in_the_way() {
 #[test]
 fn while_the_daemon_stands_still_the_watched_are_kept_and_the_rest_is_counted() {
     let options = "urgent_ring = \"64KiB\"\nunwatched_exits_per_second = 1000000\n";
-    let number_of_strangers = STRANGERS.to_string();
-    let Some(mut lab) = Lab::start(options, &["signals", &number_of_strangers]) else { return };
+    let Some(mut lab) = Lab::start(options, || Storm::of(Manner::Signals, STRANGERS as u64)) else { return };
     let (mark, main) = (lab.daemon.mark(), lab.service.pid(&lab.daemon));
     lab.daemon.signal(Signal::STOP);
     until_stopped(lab.daemon.pid());
-    lab.storm.signal(Signal::USR1);
-    assert_eq!(lab.storm.wait(LONG).code(), Some(0));
-    assert_eq!(lab.made(), STRANGERS);
+    lab.storm.begin();
+    assert_eq!(lab.storm.process.wait(LONG).code(), Some(0));
+    assert_eq!(lab.storm.made(), STRANGERS as u64);
     for _ in 0..KILLS {
         assert_eq!(http::get(lab.service.port, "/fork-child-crash").expect("an answer").0, 200);
     }

@@ -4,10 +4,16 @@
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
 mod bounds;
+mod bpf_stats;
 mod build;
+mod kernel;
+mod latency;
 pub mod page;
+mod peers;
 pub mod plot;
+mod slowdown;
 pub mod stats;
+mod storm;
 mod stream;
 
 use anyhow::Result;
@@ -45,6 +51,10 @@ pub struct Task {
 
 /// Every section, in the order of the page.
 pub const TASKS: &[Task] = &[
+    Task { name: "kernel", measure: kernel::measure },
+    Task { name: "slowdown", measure: slowdown::measure },
+    Task { name: "latency", measure: latency::measure },
+    Task { name: "storm", measure: storm::measure },
     Task { name: "stream", measure: stream::measure },
     Task { name: "build", measure: build::measure },
     Task { name: "bounds", measure: bounds::measure },

@@ -11,7 +11,11 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::{NamedTempFile, TempDir};
 
-use crate::{parts::built, process::Running, schema};
+use crate::{
+    parts::built,
+    process::{Lines, Running},
+    schema,
+};
 
 /// Longest wait for the daemon to watch, on a busy machine.
 const READY: Duration = Duration::from_secs(30);
@@ -180,6 +184,11 @@ impl Daemon {
             skip = skip.saturating_sub(lines.len());
             parse(fresh).into_iter().find(|event| such(event))
         })
+    }
+
+    /// Its event stream as lines, with when each was read.
+    pub fn stream(&self) -> &Lines {
+        &self.process.stdout
     }
 
     /// What it wrote to its own log so far.

@@ -23,6 +23,7 @@ pub mod program;
 pub mod rights;
 pub mod schema;
 pub mod soak;
+pub mod storm;
 pub mod story;
 pub mod supervised;
 pub mod systemd;

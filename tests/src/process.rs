@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use rustix::io::Errno;
@@ -29,6 +29,8 @@ pub struct Lines {
 #[derive(Debug, Default)]
 struct State {
     lines: Vec<String>,
+    /// When each was read.
+    read: Vec<SystemTime>,
     /// No more lines will come.
     closed: bool,
 }
@@ -40,7 +42,11 @@ impl Lines {
         let filled = lines.clone();
         thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-                filled.state().lines.push(String::from_utf8_lossy(&line).into_owned());
+                let read = SystemTime::now();
+                let mut state = filled.state();
+                state.lines.push(String::from_utf8_lossy(&line).into_owned());
+                state.read.push(read);
+                drop(state);
                 filled.shared.1.notify_all();
             }
             filled.close();
@@ -76,6 +82,24 @@ impl Lines {
             }
             state = self.shared.1.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// When a line was read, by its place in the stream; None if it has not been.
+    pub fn read_at(&self, line: usize) -> Option<SystemTime> {
+        self.state().read.get(line).copied()
+    }
+
+    /// Waits for the first line after so many that is such: its place in the stream. None when the time is over or the
+    /// stream has ended first.
+    pub fn position(&self, after: usize, within: Duration, such: impl Fn(&str) -> bool) -> Option<usize> {
+        let mut passed = 0;
+        self.wait_for(within, |fresh| {
+            let skipped = after.saturating_sub(passed).min(fresh.len());
+            let found = fresh[skipped..].iter().position(|line| such(line));
+            let at = found.map(|at| passed + skipped + at);
+            passed += fresh.len();
+            at
+        })
     }
 
     /// Waits for the end of the stream; false when the time is over.

@@ -1,13 +1,17 @@
-//! Somebody who forks as fast as he can, with children that die at once.
+//! Somebody who forks as fast as he can, or so many times a second, with children that die at once.
 //!
-//! `storm exit|signals [N]` drops its rights, says `ready`, waits for SIGUSR1, and makes children until it has made N or
-//! is told to end by SIGTERM; then it says how many it made. The children exit with 1, or kill themselves by SIGKILL and
-//! SIGABRT in turn.
+//! `storm exit|well|signals|exec [N [PER_SECOND]]` drops its rights, says `ready`, waits for SIGUSR1, and makes children
+//! until it has made N or is told to end by SIGTERM; then it says how many it made. The children exit with 1, exit with 0,
+//! kill themselves by SIGKILL and SIGABRT in turn, or become `/bin/true`.
 
 use std::{
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
+
+use hostprobe_tests::storm::{Manner, wait_for_the_word};
 
 /// The user `nobody`, on every distribution.
 const NOBODY: libc::uid_t = 65534;
@@ -23,15 +27,12 @@ extern "C" fn end(_: libc::c_int) {
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let by_signal = match arguments.first().map(String::as_str) {
-        Some("exit") => false,
-        Some("signals") => true,
-        Some(_) | None => {
-            eprintln!("usage: storm exit|signals [N]");
-            return ExitCode::from(2);
-        }
+    let Some(manner) = arguments.first().and_then(|word| Manner::named(word)) else {
+        eprintln!("usage: storm exit|well|signals|exec [N [PER_SECOND]]");
+        return ExitCode::from(2);
     };
-    let most = arguments.get(1).and_then(|most| most.parse().ok()).unwrap_or(u64::MAX);
+    let number = |at: usize| arguments.get(at).and_then(|number| number.parse::<u64>().ok());
+    let (most, pace) = (number(1).unwrap_or(u64::MAX), number(2));
     // SAFETY: plain system calls; the handler stores to an atomic, which is allowed in one.
     unsafe {
         if libc::setgid(NOBODY) != 0 || libc::setuid(NOBODY) != 0 {
@@ -41,51 +42,45 @@ fn main() -> ExitCode {
         libc::signal(libc::SIGTERM, end as extern "C" fn(libc::c_int) as libc::sighandler_t);
     }
     wait_for_the_word();
-    let mut made = 0;
+    let (began, mut made) = (Instant::now(), 0);
     while made < most && !END.load(Ordering::SeqCst) {
-        let flock =
-            (made..most).take(FLOCK as usize).filter(|&number| fork(by_signal, number)).count() as u64;
+        let flock = (made..most).take(FLOCK as usize).filter(|&number| fork(manner, number)).count() as u64;
         for _ in 0..flock {
             // SAFETY: waits for any child; its status is not asked for.
             unsafe { libc::wait(std::ptr::null_mut()) };
         }
         made += flock;
+        if let Some(pace) = pace {
+            let due = Duration::from_secs_f64(made as f64 / pace.max(1) as f64);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+        }
     }
     println!("made {made}");
     ExitCode::SUCCESS
 }
 
-/// Says that it is ready, and waits for SIGUSR1.
-fn wait_for_the_word() {
-    // SAFETY: the set is initialised before it is used, and outlives the calls.
-    unsafe {
-        let mut begin = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut begin);
-        libc::sigaddset(&raw mut begin, libc::SIGUSR1);
-        libc::sigprocmask(libc::SIG_BLOCK, &raw const begin, std::ptr::null_mut());
-        println!("ready");
-        let mut came = 0;
-        libc::sigwait(&raw const begin, &raw mut came);
-    }
-}
-
 /// Makes a child that ends at once; false if there can be none at the moment.
-fn fork(by_signal: bool, number: u64) -> bool {
-    // SAFETY: the child makes one system call that ends it.
+fn fork(manner: Manner, number: u64) -> bool {
+    // SAFETY: the child makes one system call that ends it, or its program.
     match unsafe { libc::fork() } {
         -1 => false,
-        0 => die(by_signal, number),
+        0 => die(manner, number),
         _ => true,
     }
 }
 
-fn die(by_signal: bool, number: u64) -> ! {
-    // SAFETY: each of these ends the calling process.
+fn die(manner: Manner, number: u64) -> ! {
+    // SAFETY: each of these ends the calling process, or its program; the arguments are C strings and a null.
     unsafe {
-        match (by_signal, number % 2) {
-            (false, _) => libc::_exit(1),
-            (true, 0) => libc::kill(libc::getpid(), libc::SIGKILL),
-            (true, _) => libc::abort(),
+        match (manner, number % 2) {
+            (Manner::Exit, _) => libc::_exit(1),
+            (Manner::Well, _) => libc::_exit(0),
+            (Manner::Signals, 0) => libc::kill(libc::getpid(), libc::SIGKILL),
+            (Manner::Signals, _) => libc::abort(),
+            (Manner::Exec, _) => {
+                let program = c"/bin/true".as_ptr();
+                libc::execl(program, program, std::ptr::null::<libc::c_char>())
+            }
         };
         libc::_exit(2)
     }

@@ -98,7 +98,7 @@ fn number(map: &OwnedFd) -> u64 {
 }
 
 /// `bpf(2)` with an attribute of these words.
-fn bpf(command: c_long, attribute: &mut [u64]) -> io::Result<i32> {
+pub(crate) fn bpf(command: c_long, attribute: &mut [u64]) -> io::Result<i32> {
     // SAFETY: the words are what the command expects, and point to buffers that outlive the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, attribute.as_mut_ptr(), size_of_val(attribute)) };
