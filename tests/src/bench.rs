@@ -3,9 +3,15 @@
 //! Each section is a file: it starts the real parts, measures hostprobe and its peers in turn, round after round, so that
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
+pub mod idle;
 pub mod page;
+pub mod peers;
 pub mod plot;
+pub mod probed;
+pub mod scale;
+pub mod start;
 pub mod stats;
+pub mod usage;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -41,7 +47,11 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[];
+pub const TASKS: &[Task] = &[
+    Task { name: "idle", measure: idle::measure },
+    Task { name: "scale", measure: scale::measure },
+    Task { name: "start", measure: start::measure },
+];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,0 +1,5 @@
+//! What a user would run instead of hostprobe, from the distribution's packages.
+
+pub mod blackbox;
+pub mod monit;
+pub mod netdata;
