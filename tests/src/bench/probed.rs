@@ -19,29 +19,38 @@ const FIRST: Duration = Duration::from_secs(30);
 /// Time between two probes of a service.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// A configuration with a service for each of these loopback ports, known by it and probed over HTTP every second.
-pub fn config(ports: &[u16]) -> String {
+/// How hostprobe knows a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// As a process of this host, by the port it listens on.
+    ByPort,
+    /// By its probe alone, as one of another host.
+    ByProbe,
+}
+
+/// A configuration with a service for each of these loopback ports, probed over HTTP every second.
+pub fn config(ports: &[u16], known: Known) -> String {
     let mut config = format!("[http]\nlisten = \"127.0.0.1:{}\"\n", free_port());
     for port in ports {
+        let matcher = match known {
+            Known::ByPort => format!("match = {{ port = {port} }}\n"),
+            Known::ByProbe => String::new(),
+        };
         // Writing into a string cannot fail.
         let _ = write!(
             config,
-            "[[service]]\nname = \"service-{port}\"\nmatch = {{ port = {port} }}\n\
-             [[service.probe]]\nhttp = \"http://127.0.0.1:{port}/\"\ninterval = \"1s\"\n"
+            "[[service]]\nname = \"service-{port}\"\n{matcher}[[service.probe]]\n\
+             http = \"http://127.0.0.1:{port}/\"\ninterval = \"1s\"\ntimeout = \"1s\"\n"
         );
     }
     config
 }
 
-/// Starts hostprobe for these servers and waits until it watches.
-pub fn start(servers: &Servers) -> Daemon {
-    start_timed(servers).0
-}
-
-/// The same, with how long it took from just before the process was made until it was heard to watch.
-pub fn start_timed(servers: &Servers) -> (Daemon, Duration) {
+/// Starts hostprobe for these servers and waits until it watches; also how long that took, from just before the process was
+/// made until it was heard to watch.
+pub fn start(servers: &Servers, known: Known) -> (Daemon, Duration) {
     let mut began = Instant::now();
-    let daemon = Daemon::start_with(&config(&servers.ports), &[], |command| {
+    let daemon = Daemon::start_with(&config(&servers.ports, known), &[], |command| {
         began = Instant::now();
         command
     });
