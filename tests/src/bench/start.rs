@@ -32,7 +32,10 @@ pub fn measure(effort: Effort) -> Result<Section> {
     let row = Row::new(&format!("start to agent.ready, {PROCESSES} processes"), Unit::Nanoseconds)
         .of("hostprobe", &took)
         .at_most("", LIMIT, |summary| summary.median)
-        .note("All hooks are attached by then, tried on a process of its own, and all processes of the host are known.");
+        .note(
+            "All hooks are attached by then and tried on a process of its own, and the services' processes are found by \
+             their ports; the more connections the host has or had a moment ago, the longer that takes.",
+        );
     Ok(Section {
         name: "start".to_owned(),
         title: "Start".to_owned(),
