@@ -56,7 +56,7 @@ struct Times {
 pub fn measure(effort: Effort) -> Result<Section> {
     let second = Duration::from_secs(1);
     let times = effort.pick(
-        Times { rounds: 2, warm_up: 4 * second, parts: 2, part: 5 * second },
+        Times { rounds: 2, warm_up: 3 * second, parts: 2, part: 4 * second },
         Times { rounds: 1, warm_up: second, parts: 1, part: 2 * second },
     );
     let [mut own, mut peer]: [[Figures; 3]; 2] = Default::default();
