@@ -6,15 +6,20 @@
 mod bounds;
 mod bpf_stats;
 mod build;
+mod idle;
 mod kernel;
 mod latency;
 pub mod page;
 mod peers;
 pub mod plot;
+mod probed;
+mod scale;
 mod slowdown;
+mod start;
 pub mod stats;
 mod storm;
 mod stream;
+mod usage;
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -55,6 +60,9 @@ pub const TASKS: &[Task] = &[
     Task { name: "slowdown", measure: slowdown::measure },
     Task { name: "latency", measure: latency::measure },
     Task { name: "storm", measure: storm::measure },
+    Task { name: "idle", measure: idle::measure },
+    Task { name: "scale", measure: scale::measure },
+    Task { name: "start", measure: start::measure },
     Task { name: "stream", measure: stream::measure },
     Task { name: "build", measure: build::measure },
     Task { name: "bounds", measure: bounds::measure },

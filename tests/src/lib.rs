@@ -10,6 +10,7 @@ pub mod demo;
 pub mod family;
 pub mod fault;
 pub mod gate;
+pub mod hive;
 pub mod http;
 pub mod installed;
 pub mod lab;

@@ -1,4 +1,6 @@
 //! What a user would run instead of hostprobe, from the distribution's packages.
 
 pub mod bcc;
+pub mod blackbox;
+pub mod monit;
 pub mod netdata;

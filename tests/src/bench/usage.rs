@@ -1,0 +1,160 @@
+//! What processes use: CPU time to the nanosecond, memory, and how often they wake up.
+
+use std::{
+    collections::BTreeSet,
+    fs, io, thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+/// What some processes used during a window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Used {
+    /// How long the window was, ns.
+    pub took_ns: f64,
+    /// CPU time, user and system, ns.
+    pub cpu_ns: f64,
+    /// How often their threads went to sleep to be woken later.
+    pub sleeps: f64,
+}
+
+impl Used {
+    /// CPU time in percent of one core.
+    pub fn percent(&self) -> f64 {
+        self.cpu_ns / self.took_ns * 100.0
+    }
+
+    /// Wake-ups a second.
+    pub fn wakeups(&self) -> f64 {
+        self.sleeps / self.took_ns * 1e9
+    }
+}
+
+/// The resident memory of some processes, bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// All of it, as `ps` shows it (VmRSS).
+    pub resident: f64,
+    /// The same, with what several processes share divided among them (PSS).
+    pub proportional: f64,
+    /// What no file holds: heap, stacks, relocated data (RssAnon).
+    pub anonymous: f64,
+}
+
+/// Lets some time pass and says what each of these families used of it: processes, with all that descend from them.
+pub fn window(families: &[Vec<u32>], length: Duration) -> Result<Vec<Used>> {
+    let read = || -> Result<Vec<(u64, u64)>> { families.iter().map(|roots| so_far(roots)).collect() };
+    let (began, before) = (Instant::now(), read()?);
+    thread::sleep(length);
+    let (took_ns, after) = (began.elapsed().as_nanos() as f64, read()?);
+    let used = before.iter().zip(&after).map(|(before, after)| Used {
+        took_ns,
+        cpu_ns: after.0.saturating_sub(before.0) as f64,
+        sleeps: after.1.saturating_sub(before.1) as f64,
+    });
+    Ok(used.collect())
+}
+
+/// The memory of these processes and of all that descend from them.
+pub fn memory(roots: &[u32]) -> Result<Memory> {
+    let mut all = Memory::default();
+    for pid in family(roots)? {
+        // One that has ended meanwhile has none.
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
+        let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
+        all.resident += kib(&status, "VmRSS:") * 1024.0;
+        all.anonymous += kib(&status, "RssAnon:") * 1024.0;
+        all.proportional += kib(&rollup, "Pss:") * 1024.0;
+    }
+    Ok(all)
+}
+
+fn kib(text: &str, key: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or_default()
+}
+
+/// CPU time in ns and voluntary context switches since they were started, of these processes and what descends from them.
+fn so_far(roots: &[u32]) -> Result<(u64, u64)> {
+    let (mut cpu, mut sleeps) = (0, 0);
+    for pid in family(roots)? {
+        let Ok(own) = cpu_time(pid) else { continue };
+        cpu += own + of_ended_children(pid);
+        let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
+        for thread in threads.flatten() {
+            let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            sleeps += kib(&status, "voluntary_ctxt_switches:") as u64;
+        }
+    }
+    let root_lives = roots.iter().all(|root| fs::exists(format!("/proc/{root}/stat")).unwrap_or(false));
+    root_lives.then_some((cpu, sleeps)).context("what was to be measured has ended")
+}
+
+/// The CPU time of a process with all its threads, also of those that have ended, ns.
+fn cpu_time(pid: u32) -> io::Result<u64> {
+    let mut clock = 0;
+    // SAFETY: the clock outlives the call.
+    let error = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time outlives the call.
+    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// The CPU time of children that have ended and been waited for, ns; the kernel keeps it in ticks.
+fn of_ended_children(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the last parenthesis may hold anything. `cutime` and `cstime` are the 16th and 17th field.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u64 =
+        fields.split_whitespace().skip(13).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    // USER_HZ, which is 100 on all architectures of today.
+    ticks * 10_000_000
+}
+
+/// These processes and all that descend from them.
+fn family(roots: &[u32]) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        parents.extend(parent.map(|parent: u32| (pid, parent)));
+    }
+    let mut found: BTreeSet<u32> = roots.iter().copied().collect();
+    loop {
+        let before = found.len();
+        let children = parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
+        let children: Vec<u32> = children.collect();
+        found.extend(children);
+        if found.len() == before {
+            return Ok(found.into_iter().collect());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_works_is_seen_to() -> Result<()> {
+        let before = so_far(&[std::process::id()])?.0;
+        let end = Instant::now() + Duration::from_millis(30);
+        while Instant::now() < end {}
+        let after = so_far(&[std::process::id()])?.0;
+        assert!(after - before >= 10_000_000, "{before} {after}");
+        let memory = memory(&[std::process::id()])?;
+        assert!(memory.anonymous > 0.0 && memory.resident >= memory.proportional, "{memory:?}");
+        assert!(so_far(&[u32::MAX / 4]).is_err());
+        Ok(())
+    }
+}
