@@ -3,8 +3,11 @@
 //! Each section is a file: it starts the real parts, measures hostprobe and its peers in turn, round after round, so that
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
+pub mod outage;
 pub mod page;
+pub mod peers;
 pub mod plot;
+pub mod recovery;
 pub mod stats;
 
 use anyhow::Result;
@@ -41,7 +44,7 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[];
+pub const TASKS: &[Task] = &[Task { name: "recovery", measure: recovery::measure }];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

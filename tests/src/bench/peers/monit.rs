@@ -1,0 +1,118 @@
+//! Monit.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::{bench::outage::until_well, process::Running, victim::Victim};
+
+/// Its program, of the Debian package of the same name.
+pub const PROGRAM: &str = "/usr/bin/monit";
+
+/// The longest it may take to begin.
+const START: Duration = Duration::from_secs(30);
+
+/// Between two looks at its log.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A Monit in a pid namespace of its own, which ends with all that Monit started.
+#[derive(Debug)]
+pub struct Monit {
+    /// The process. What it logs comes on its standard output or error.
+    pub process: Running,
+    _folder: TempDir,
+}
+
+impl Monit {
+    /// Starts one that looks every `cycle` seconds; `checks` is the rest of its configuration, such as `check process …`.
+    pub fn start(cycle: u32, checks: &str) -> Result<Self> {
+        ensure!(fs::exists(PROGRAM)?, "{PROGRAM} is missing: apt-get install monit");
+        let folder = tempfile::Builder::new().prefix("hostprobe-bench-monit-").tempdir()?;
+        let own = folder.path().display();
+        let config = folder.path().join("monitrc");
+        let text = format!(
+            "set daemon {cycle}\nset pidfile {own}/pid\nset idfile {own}/id\nset statefile {own}/state\n{checks}\n"
+        );
+        fs::write(&config, text)?;
+        // It reads no configuration that others may read.
+        fs::set_permissions(&config, fs::Permissions::from_mode(0o600))?;
+        // What it starts becomes an orphan, and a zombie until its adopter collects it: for Monit still a process. Not every
+        // machine's first process collects at once as init does, so there is one that does, and takes all along.
+        let mut command = Command::new("/usr/bin/unshare");
+        command.args(["--pid", "--fork", "--kill-child=KILL", "--mount-proc", "/bin/sh", "-c"]);
+        command.args(["\"$0\" -I -c \"$1\" & wait $!", PROGRAM]).arg(&config);
+        let process = Running::start(&mut command, Signal::KILL);
+        Ok(Self { process, _folder: folder })
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> Vec<String> {
+        [self.process.stdout.all(), self.process.stderr.all()].concat()
+    }
+}
+
+/// A victim that a Monit keeps running, restarted when its process is gone, or at the first answer that is missing.
+#[derive(Debug)]
+pub struct Kept {
+    /// The Monit.
+    pub monit: Monit,
+    /// The loopback port the victim serves.
+    pub port: u16,
+    _folder: TempDir,
+}
+
+impl Kept {
+    /// Starts both, with a cycle of one second, which is the shortest there is. With `probed` it asks for `/health` in
+    /// every cycle as well and allows a second for the answer.
+    pub fn start(port: u16, probed: bool) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("hostprobe-bench-kept-").tempdir()?;
+        let pidfile = folder.path().join("pid");
+        let (pidfile, program) = (pidfile.display(), Victim::program());
+        let program = program.display();
+        let probe = if probed {
+            format!(
+                "  if failed port {port} protocol http request \"/health\" with timeout 1 seconds then restart\n"
+            )
+        } else {
+            String::new()
+        };
+        // Monit waits for the end of what it starts, as of an init script; and a stopped process hears no polite signal.
+        let checks = format!(
+            "check process victim with pidfile {pidfile}\n  \
+             start program = \"/bin/sh -c '{program} --port {port} >/dev/null 2>&1 & echo $! >{pidfile}'\"\n  \
+             stop program = \"/bin/sh -c 'kill -KILL `cat {pidfile}`'\"\n{probe}"
+        );
+        let monit = Monit::start(1, &checks)?;
+        let kept = Self { monit, port, _folder: folder };
+        until_well(port, None, START)
+            .with_context(|| format!("Monit does not start the victim: {}", kept.monit.log().join("; ")))?;
+        Ok(kept)
+    }
+
+    /// Waits until it has noticed more than so many starts of the victim; how many it has by then.
+    pub fn until_noticed(&self, seen: usize) -> Result<usize> {
+        let noticed = |line: &&String| line.contains("process is running with pid");
+        let begun = Instant::now();
+        loop {
+            let log = self.monit.log();
+            let count = log.iter().filter(noticed).count();
+            if count > seen {
+                return Ok(count);
+            }
+            ensure!(
+                begun.elapsed() < START,
+                "Monit does not notice that the victim runs: {}",
+                log.join("; ")
+            );
+            thread::park_timeout(LOOK);
+        }
+    }
+}
