@@ -3,6 +3,7 @@
 //! Each section is a file: it starts the real parts, measures hostprobe and its peers in turn, round after round, so that
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
+pub mod hang;
 pub mod outage;
 pub mod page;
 pub mod peers;
@@ -44,7 +45,8 @@ pub struct Task {
 }
 
 /// Every section, in the order of the page.
-pub const TASKS: &[Task] = &[Task { name: "recovery", measure: recovery::measure }];
+pub const TASKS: &[Task] =
+    &[Task { name: "recovery", measure: recovery::measure }, Task { name: "hang", measure: hang::measure }];
 
 /// Figures that were measured together, in one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -42,6 +42,8 @@ pub enum Blow {
 
 /// Deals a blow to the victim that serves a port; how long it is until another process answers there.
 pub fn outage(port: u16, blow: Blow) -> Result<Duration> {
+    // Its keeper may have restarted it once more than it had to.
+    until_well(port, None, PATIENCE)?;
     let old = process(serving(port)?)?;
     let begun = Instant::now();
     match blow {

@@ -182,9 +182,9 @@ fn by_monit() -> Result<Kept> {
     let port = free_port();
     let kept = monit::Kept::start(port, false)?;
     // It notices its own first start as well.
-    let mut seen = kept.until_noticed(0)?;
+    let mut seen = kept.until_noticed(0);
     let settle = move || {
-        seen = kept.until_noticed(seen)?;
+        seen = kept.until_noticed(seen);
         Ok(())
     };
     Ok(Kept { cycle: Duration::from_secs(1), settle: Box::new(settle), ..Kept::new(MONIT, port) })
