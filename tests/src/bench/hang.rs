@@ -205,6 +205,11 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
             );
         }
     }
+    silent = silent.note(
+        "A process that is silent is found by its probe alone, and probe-only evidence waits for three failures in a row \
+         (the default), each a time-out: the phase of the interval, then three time-outs, then the snapshot and the \
+         start. Monit acts on the first.",
+    );
     let stopped = row("SIGSTOP → healthy again", stopped, [51.0, 56.0, 61.0])
         .at_most("", nanoseconds(SECOND), |summary| summary.max)
         .note(
