@@ -269,8 +269,8 @@ fn rows(samples: &mut Samples, steps: &[(&'static str, Vec<f64>)]) -> Vec<Row> {
             row.of(step, times)
         })
         .note(
-            "Since the kernel's time of the death. Between decided and acted systemd is asked what it knows of the \
-             death, and given RestartUnit; from there to listening it runs its own job.",
+            "Since the kernel's time of the death. Before it decides, systemd is asked what it knows of the death; from \
+             acted to listening are the calls to systemd over D-Bus, its own job, and the start of the process.",
         );
     vec![all, to_cold, to_systemd, taken]
 }
