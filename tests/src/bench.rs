@@ -6,13 +6,16 @@
 mod bounds;
 mod bpf_stats;
 mod build;
+mod hang;
 mod idle;
 mod kernel;
 mod latency;
+mod outage;
 pub mod page;
 mod peers;
 pub mod plot;
 mod probed;
+mod recovery;
 mod scale;
 mod slowdown;
 mod start;
@@ -60,6 +63,8 @@ pub const TASKS: &[Task] = &[
     Task { name: "slowdown", measure: slowdown::measure },
     Task { name: "latency", measure: latency::measure },
     Task { name: "storm", measure: storm::measure },
+    Task { name: "recovery", measure: recovery::measure },
+    Task { name: "hang", measure: hang::measure },
     Task { name: "idle", measure: idle::measure },
     Task { name: "scale", measure: scale::measure },
     Task { name: "start", measure: start::measure },

@@ -4,3 +4,5 @@ pub mod bcc;
 pub mod blackbox;
 pub mod monit;
 pub mod netdata;
+pub mod polling_script;
+pub mod supervisord;

@@ -21,8 +21,6 @@ const START: Duration = Duration::from_secs(30);
 pub struct Netdata {
     /// Its main process, the parent of its plugins.
     pub process: Running,
-    /// The loopback port of its API.
-    pub port: u16,
     _folder: TempDir,
 }
 
@@ -47,6 +45,6 @@ impl Netdata {
         let mut command = Command::new(PROGRAM);
         let process = Running::start(command.args(["-D", "-c", &file, "-P", &path("pid")]), Signal::TERM);
         until("Netdata answers", START, || http::get(port, "/api/v1/info").ok());
-        Ok(Self { process, port, _folder: folder })
+        Ok(Self { process, _folder: folder })
     }
 }
