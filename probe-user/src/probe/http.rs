@@ -1,6 +1,7 @@
 //! HTTP and HTTPS: is the status right, and does the body say what it should?
 
 mod connected;
+mod plain;
 
 use std::{
     sync::{Arc, Once},
@@ -15,6 +16,9 @@ use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
 };
+
+/// What the probes call themselves.
+const AGENT: &str = concat!("hostprobe/", env!("CARGO_PKG_VERSION"));
 
 /// How much of a body is read, in bytes.
 const BODY_MAX: usize = 1 << 20;
@@ -42,7 +46,7 @@ pub(super) fn client() -> Result<Client, reqwest::Error> {
             .pool_max_idle_per_host(0)
             .no_proxy()
             .connector_layer(NoteConnected)
-            .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
+            .user_agent(AGENT)
     };
     builder().build().or_else(|error| {
         // A host without CA certificates must still probe plain HTTP.
@@ -58,22 +62,35 @@ pub(super) async fn run(
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    let request = client.get(probe.target.expose()).header(header::CONNECTION, "close");
-    if let Some(address) = tls_address(probe.target.expose()) {
+    let request = client.get(probe.target.expose()).header(header::CONNECTION, "close").build();
+    let request = request.map_err(|_| {
+        Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"))
+    })?;
+    let judge = async |response| judge(probe, response, waiting, &target).await;
+    if plain::suits(&request) {
+        return plain::ask(request, waiting, judge).await;
+    }
+    if let Some(address) = address(request.url()) {
         // What the client notes is the end of the TLS handshake, not the connection below it.
         waiting.connection(Connection::Hidden(address));
     }
-    let response = noting(waiting, request.send()).await.map_err(|error| {
-        if error.is_builder() {
-            return Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"));
-        }
+    let response = noting(waiting, client.execute(request)).await.map_err(|error| {
         let failure = Failure::chain(&error, &peer(&target));
         if failure.kind == ProbeFailure::Timeout && error.is_connect() {
             return Failure::new(ProbeFailure::ConnectTimeout, failure.text);
         }
         failure
     })?;
+    judge(response).await
+}
 
+/// Whether a response is what the probe expects.
+async fn judge(
+    probe: &Probe,
+    response: Response,
+    waiting: &Waiting,
+    target: &str,
+) -> Result<ProbeOutcome, Failure> {
     let status = response.status();
     waiting.set("the end of the body");
     if !expected(status, &probe.expect_status) {
@@ -81,7 +98,7 @@ pub(super) async fn run(
         let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
         return Err(Failure::new(ProbeFailure::Status, text));
     }
-    let body = read(response).await.map_err(|error| Failure::chain(&error, &peer(&target)))?;
+    let body = read(response).await.map_err(|error| Failure::chain(&error, &peer(target)))?;
     match &probe.expect_body {
         Some(text) if !contains(&body, text.as_bytes()) => Err(Failure::new(
             ProbeFailure::Body,
@@ -116,9 +133,8 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-/// `host:port` of an HTTPS URL; None for any other.
-fn tls_address(url: &str) -> Option<String> {
-    let url = reqwest::Url::parse(url).ok().filter(|url| url.scheme() == "https")?;
+/// `host:port` of a URL, if it has both.
+fn address(url: &reqwest::Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
