@@ -5,14 +5,19 @@
 //! descriptor of it.
 
 use std::{
-    fs,
-    os::fd::{AsFd, AsRawFd},
-    path::PathBuf,
+    fs::File,
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::FileExt,
+    },
 };
 
 use aya::Ebpf;
 
 use super::{coverage::Hook, loss::Loss};
+
+/// Room for what the kernel says of a descriptor: a dozen short lines.
+const INFO: usize = 1024;
 
 /// The counts of the attached programs.
 #[derive(Debug, Default)]
@@ -21,8 +26,8 @@ pub struct Missed(Vec<Count>);
 #[derive(Debug)]
 struct Count {
     hook: Hook,
-    /// What the kernel says of the descriptor of the program.
-    file: PathBuf,
+    /// What the kernel says of the descriptor of the program; it is read once a second, and so stays open.
+    file: File,
     told: u64,
 }
 
@@ -31,7 +36,7 @@ impl Missed {
     pub fn of(ebpf: &Ebpf, hooks: impl Iterator<Item = Hook>) -> Self {
         let count = |hook: Hook| {
             let descriptor = ebpf.program(hook.tracepoint())?.fd().ok()?;
-            let file = PathBuf::from(format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd()));
+            let file = File::open(format!("/proc/self/fdinfo/{}", descriptor.as_fd().as_raw_fd())).ok()?;
             Some(Count { hook, file, told: 0 })
         };
         Self(hooks.filter_map(count).collect())
@@ -40,8 +45,9 @@ impl Missed {
     /// The runs that were left out since the last call, by hook.
     pub fn losses(&mut self) -> impl Iterator<Item = Loss> {
         self.0.iter_mut().filter_map(|count| {
-            let info = fs::read_to_string(&count.file).ok()?;
-            let total = misses(&info)?;
+            let mut info = [0; INFO];
+            let length = count.file.read_at(&mut info, 0).ok()?;
+            let total = misses(&String::from_utf8_lossy(&info[..length]))?;
             let before = std::mem::replace(&mut count.told, total);
             let place = count.hook.tracepoint();
             (total > before).then_some(Loss { class: "missed", place, count: total - before })
