@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use crate::{cargo::become_program, test::packages};
 
 /// The Debian packages of the peers, beyond those the tests need.
-const PEERS: [&str; 7] = [
+const PEERS: [&str; 8] = [
     "libbpf-tools",
     "monit",
     "netdata-core",
