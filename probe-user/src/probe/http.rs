@@ -3,11 +3,11 @@
 mod connected;
 
 use std::{
-    sync::{Arc, Once},
+    sync::{Arc, Once, OnceLock},
     time::Duration,
 };
 
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, header, redirect};
 
 use self::connected::{NoteConnected, noting};
 use super::{Connection, Waiting, failure::Failure};
@@ -25,40 +25,62 @@ const BODY_MAX: usize = 1 << 20;
 /// kernel side would report as an error of the service.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// Sets up the client that all HTTP probes share.
+/// The clients that all HTTP probes share.
 ///
-/// It keeps no connection and follows no redirect: a redirect is an answer of the service, and where it
-/// leads may be another one. It takes no proxy from the environment, since a proxy's health is not the
+/// They keep no connection and follow no redirect: a redirect is an answer of the service, and where it
+/// leads may be another one. They take no proxy from the environment, since a proxy's health is not the
 /// service's.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // It fails only where the process already has one, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let builder = || {
-        Client::builder()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .connector_layer(NoteConnected)
-            .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
-    };
-    builder().build().or_else(|error| {
-        // A host without CA certificates must still probe plain HTTP.
-        tracing::warn!(%error, "no CA certificates: https probes will fail");
-        builder().tls_certs_only([]).build()
-    })
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    /// It has no CA certificates: a host has more than a hundred of them, and most probes need none.
+    plain: Client,
+    /// Made for the first https probe.
+    tls: Arc<OnceLock<Client>>,
+}
+
+impl Clients {
+    pub(super) fn new() -> Result<Self, reqwest::Error> {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| {
+            // It fails only where the process already has one, which serves as well.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        Ok(Self { plain: builder().tls_certs_only([]).build()?, tls: Arc::default() })
+    }
+
+    /// The client for a URL.
+    pub(super) fn of(&self, url: &str) -> &Client {
+        if tls_address(url).is_none() {
+            return &self.plain;
+        }
+        self.tls.get_or_init(|| {
+            builder().build().unwrap_or_else(|error| {
+                // A host without CA certificates must still probe plain HTTP.
+                tracing::warn!(%error, "no CA certificates: https probes will fail");
+                self.plain.clone()
+            })
+        })
+    }
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .connector_layer(NoteConnected)
+        .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
 }
 
 /// Requests the target once.
 pub(super) async fn run(
     probe: &Probe,
-    client: &Client,
+    clients: &Clients,
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    let request = client.get(probe.target.expose()).header(header::CONNECTION, "close");
+    let request =
+        clients.of(probe.target.expose()).get(probe.target.expose()).header(header::CONNECTION, "close");
     if let Some(address) = tls_address(probe.target.expose()) {
         // What the client notes is the end of the TLS handshake, not the connection below it.
         waiting.connection(Connection::Hidden(address));
@@ -141,6 +163,17 @@ mod tests {
         fact::ProbeKind,
         probe::{Clients, run_once, tests::probe},
     };
+
+    #[test]
+    fn ca_certificates_are_read_for_https_alone() {
+        let clients = super::Clients::new().unwrap();
+        for plain in ["http://127.0.0.1/", "not a url", "HTTP://host:443/"] {
+            clients.of(plain);
+            assert!(clients.tls.get().is_none(), "{plain}");
+        }
+        clients.of("https://127.0.0.1/");
+        assert!(clients.tls.get().is_some());
+    }
 
     /// Probes a listener that sends `response` once it has read the request, and closes.
     async fn fake_server(response: &[u8], change: impl FnOnce(&mut Probe)) -> ProbeOutcome {
