@@ -121,6 +121,7 @@ impl Daemon {
         while let Some(effect) = self.desk.next_effect() {
             self.hands.carry_out(effect, &self.config, &self.enricher);
         }
+        self.look_at_connections();
         self.desk.publish_changes(&self.engine, &self.config);
     }
 
@@ -154,7 +155,7 @@ impl Daemon {
                 let main = state.main.filter(|main| known != Some(*main));
                 self.observe(Observation::Unit(service, state));
                 if let Some(main) = main {
-                    self.take_stock(service, main);
+                    self.take_stock(service, main, &self.survey());
                 }
             }
             Err(error) => self.observe(Observation::UnitUnknown(service, error)),
@@ -203,7 +204,7 @@ impl Daemon {
             Outcome::Found(service, main) => {
                 self.search.ended(service, main.is_some(), Timestamp::now());
                 if let Some(main) = main {
-                    self.found(service, main);
+                    self.found(service, main, &self.survey());
                 }
             }
             Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),

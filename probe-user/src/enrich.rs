@@ -11,6 +11,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
+
 use groups::{Groups, Home};
 pub use membership::Members;
 use socket::Place;
@@ -46,9 +48,13 @@ impl Enricher {
     pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
         let mut table = Table::default();
         let groups = Groups::new(reader.cgroups().clone());
-        for process in reader.scan()? {
-            groups.learn(&reader.cgroups().of(process.key.pid));
+        let mut learned = HashSet::new();
+        for (process, home) in reader.scan()? {
             table.insert(process);
+            if !learned.contains(&home) {
+                groups.learn(&home);
+                learned.insert(home);
+            }
         }
         let place = Place::new(&reader);
         Ok(Self { reader, table, groups, families: None, page_bytes: procfs::page_size(), place, members })
@@ -86,15 +92,6 @@ impl Enricher {
     /// The reader of the host's `/proc`.
     pub fn reader(&self) -> &ProcReader {
         &self.reader
-    }
-
-    /// The ports that a process and its descendants listen on, one for each socket.
-    pub fn ports_of(&self, main: ProcessKey) -> Vec<u16> {
-        let mut sockets = self.reader.listeners_of(&self.reader.families().of(main.pid));
-        // A socket that several processes share is one.
-        sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
-        sockets.dedup_by_key(|socket| (socket.port, socket.address));
-        sockets.into_iter().map(|socket| socket.port).collect()
     }
 
     /// Whether a process lives, and is not a zombie.

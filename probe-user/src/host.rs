@@ -17,8 +17,10 @@ pub mod pressure;
 pub mod process;
 pub mod queue;
 mod remains;
+mod scan;
 pub mod snapshot;
 pub mod sockdiag;
+pub mod survey;
 pub mod thread;
 pub mod usage;
 
@@ -36,6 +38,7 @@ pub use self::{
     place::Place,
     process::ProcReader,
     remains::Remains,
+    survey::Survey,
     usage::Usage,
 };
 
@@ -63,6 +66,24 @@ const USUAL: usize = 4096;
 fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(USUAL);
     File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same of a file that the kernel makes as a whole when it is read, as `stat`, `status`, `cgroup` and `cmdline` of a
+/// process: a read that does not fill its buffer got all of it, and none is made to find the end.
+fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let mut bytes = vec![0; USUAL];
+    let length = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    bytes.truncate(length);
+    if length == USUAL {
+        file.take(limit.saturating_sub(USUAL as u64)).read_to_end(&mut bytes)?;
+    }
     Ok(bytes)
 }
 

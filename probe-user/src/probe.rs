@@ -38,7 +38,7 @@ const TRIAL: Duration = Duration::from_millis(250);
 /// What probes share: clients that are costly to set up.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    http: reqwest::Client,
+    http: http::Clients,
 }
 
 /// The clients could not be set up.
@@ -49,7 +49,14 @@ pub struct ClientError(#[from] reqwest::Error);
 impl Clients {
     /// Sets up the clients.
     pub fn new() -> Result<Self, ClientError> {
-        Ok(Self { http: http::client()? })
+        Ok(Self { http: http::Clients::new()? })
+    }
+
+    /// Sets up what a probe needs, so that its first run does not have to.
+    fn prepare(&self, probe: &Probe) {
+        if probe.kind == ProbeKind::Http {
+            self.http.prepare(probe.target.expose());
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Identity, Matcher},
     fact::{ProcessKey, ServiceId},
-    host::{Named, ProcReader},
+    host::{Named, ProcReader, Survey},
 };
 
 /// A search without a reason is repeated after this long…
@@ -75,8 +75,16 @@ impl Search {
         self.services.iter().filter(|(_, looked)| looked.due <= now).map(|(id, _)| *id).collect()
     }
 
-    /// Looks for a service's main process; the answer comes as [`Outcome::Found`].
-    pub(super) fn look(&mut self, service: ServiceId, now: Timestamp) {
+    /// Looks for the main processes of services, all in one look at the host; the answers come as [`Outcome::Found`].
+    pub(super) fn look(&mut self, services: &[ServiceId], now: Timestamp) {
+        let survey = Arc::new(Survey::new(self.reader.clone()));
+        for service in services {
+            self.look_for(*service, &survey, now);
+        }
+    }
+
+    /// Each on a thread of its own: a process that hangs may hold up who looks for it, and nobody else.
+    fn look_for(&mut self, service: ServiceId, survey: &Arc<Survey>, now: Timestamp) {
         let Some(looked) = self.services.get_mut(&service) else { return };
         if looked.under_way {
             looked.again = true;
@@ -85,19 +93,19 @@ impl Search {
         looked.under_way = true;
         looked.due = now.plus(looked.wait);
         looked.wait = (looked.wait * 2).min(LONGEST_WAIT);
-        let (reader, outcomes) = (self.reader.clone(), self.outcomes.clone());
+        let (survey, outcomes) = (Arc::clone(survey), self.outcomes.clone());
         let (matcher, named) = (looked.matcher.clone(), Arc::clone(&looked.named));
         spawn_blocking(move || {
-            let found = find(&reader, &matcher, &named);
+            let found = find(&survey, &matcher, &named);
             // Nobody listens any more once the daemon is ending.
             let _ = outcomes.blocking_send(Outcome::Found(service, found));
         });
     }
 
     /// Looks for a service's main process here and now, as the daemon starts.
-    pub(super) fn look_at_once(&self, service: ServiceId) -> Option<ProcessKey> {
+    pub(super) fn look_at_once(&self, service: ServiceId, survey: &Survey) -> Option<ProcessKey> {
         let looked = self.services.get(&service)?;
-        find(&self.reader, &looked.matcher, &looked.named)
+        find(survey, &looked.matcher, &looked.named)
     }
 
     /// A search has ended; looks again if it may have missed something. True if it `found` what it looked for.
@@ -108,11 +116,11 @@ impl Search {
         if found {
             looked.wait = FIRST_WAIT;
         } else if again {
-            self.look(service, now);
+            self.look(&[service], now);
         }
     }
 }
 
-fn find(reader: &ProcReader, matcher: &Matcher, named: &Mutex<Option<Named>>) -> Option<ProcessKey> {
-    reader.find_main_anew(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
+fn find(survey: &Survey, matcher: &Matcher, named: &Mutex<Option<Named>>) -> Option<ProcessKey> {
+    survey.find_main_anew(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
 }

@@ -40,6 +40,8 @@ type Connection = (ServiceId, SocketAddr, Option<u32>, Source);
 pub struct Sockets {
     learned: HashSet<(ServiceId, ServiceId)>,
     unplaced: VecDeque<Connection>,
+    /// Main processes that are older than the daemon and whose connections were not looked at yet.
+    unseen: Vec<(ServiceId, ProcessKey)>,
     recent: Recent,
     /// Full listeners that were told of a short while ago, by service and port: when, and as what.
     full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,
@@ -172,19 +174,29 @@ impl Daemon {
         }
     }
 
-    /// Looks at the sockets of a process that is older than the daemon: at its listeners now, at its connections on a
-    /// thread of their own.
+    /// Takes note of the listeners of a process that is older than the daemon, and that its connections are to be looked at.
     pub(super) fn take_stock_of_sockets(&mut self, service: ServiceId, main: ProcessKey, ports: &[u16]) {
         for &port in ports {
             self.enricher.members.serves(service, port);
         }
-        let reader = self.enricher.reader().clone();
-        self.watch_ports(reader.netns(main.pid), ports);
-        let outcomes = self.hands.outcomes.clone();
+        self.watch_ports(self.enricher.reader().netns(main.pid), ports);
+        self.sockets.unseen.push((service, main));
+    }
+
+    /// Looks at the connections of the processes that are older than the daemon, all at once and on another thread: the
+    /// kernel goes through all that the host has.
+    pub(super) fn look_at_connections(&mut self) {
+        let unseen = std::mem::take(&mut self.sockets.unseen);
+        if unseen.is_empty() {
+            return;
+        }
+        let (survey, outcomes) = (self.survey(), self.hands.outcomes.clone());
         spawn_blocking(move || {
-            let connections = reader.outbound_of(&reader.families().of(main.pid));
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.blocking_send(Outcome::Connections(service, connections));
+            for (service, main) in unseen {
+                let connections = survey.outbound_of(main.pid);
+                // Nobody listens any more once the daemon is ending.
+                let _ = outcomes.blocking_send(Outcome::Connections(service, connections));
+            }
         });
     }
 

@@ -259,6 +259,7 @@ impl Daemon {
     /// Finds what runs already, starts what is to be started, and probes it all.
     fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &Prober) {
         let config = Arc::clone(&self.config);
+        let survey = self.survey();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             match &service.identity {
                 Identity::Exec(exec) => {
@@ -286,8 +287,8 @@ impl Daemon {
                     self.hands.keepers.insert(id, keeper);
                 }
                 Identity::Match(_) => {
-                    if let Some(main) = self.search.look_at_once(id) {
-                        self.found(id, main);
+                    if let Some(main) = self.search.look_at_once(id, &survey) {
+                        self.found(id, main, &survey);
                     }
                 }
                 Identity::Unit(_) | Identity::Remote => {}

@@ -5,6 +5,7 @@ use crate::{
     clock::Timestamp,
     engine::Observation,
     fact::{ProcessKey, ServiceId},
+    host::Survey,
     kernel::CgroupId,
 };
 
@@ -60,19 +61,16 @@ impl Daemon {
 
     /// Looks for the main processes of those of these services that have none.
     pub(super) fn look_for(&mut self, services: Vec<ServiceId>) {
-        let now = Timestamp::now();
-        for service in services {
-            if self.enricher.members.main_of(service).is_none() {
-                self.search.look(service, now);
-            }
-        }
+        let lacks = |service: &ServiceId| self.enricher.members.main_of(*service).is_none();
+        let services: Vec<ServiceId> = services.into_iter().filter(lacks).collect();
+        self.search.look(&services, Timestamp::now());
     }
 
     /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
-    pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey) {
+    pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
             self.observe(Observation::Running(service, main));
-            self.take_stock(service, main);
+            self.take_stock(service, main, survey);
         }
     }
 
@@ -89,12 +87,17 @@ impl Daemon {
     }
 
     /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
-    /// the kernel has told of.
-    pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey) {
+    /// the kernel has told of. Its connections are looked at with the next [`Daemon::carry_out`].
+    pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if main.start < self.began {
-            let ports = self.enricher.ports_of(main);
+            let ports = survey.ports_of(main.pid);
             self.take_stock_of_sockets(service, main, &ports);
             self.observe(Observation::Listening(service, ports));
         }
+    }
+
+    /// A look at the host as it is now.
+    pub(super) fn survey(&self) -> Survey {
+        Survey::new(self.enricher.reader().clone())
     }
 }

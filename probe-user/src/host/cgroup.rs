@@ -16,7 +16,7 @@ pub use self::{
     name::{container_id, is_hexadecimal_id, unit_name},
     own::OwnCgroup,
 };
-use super::{ReadError, read_text};
+use super::{ReadError, read_record, read_text};
 use crate::fact::Cgroup;
 
 /// `mountinfo` and `cgroup` files are far smaller, except on hosts with thousands of mounts.
@@ -93,7 +93,7 @@ pub struct Cgroups {
 }
 
 /// The groups a process is in, by their paths from the hierarchies' roots.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Groups {
     /// Its group in the v2 hierarchy.
     pub v2: Option<String>,
@@ -199,7 +199,8 @@ impl Cgroups {
     }
 
     fn groups(&self, process: &Path) -> Groups {
-        let text = read_text(&process.join("cgroup"), TEXT_MAX).unwrap_or_default();
+        let text = read_record(&process.join("cgroup"), TEXT_MAX).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let mut groups = Groups::default();
         for line in text.lines() {
             let mut parts = line.splitn(3, ':');

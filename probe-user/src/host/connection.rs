@@ -2,17 +2,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
+    fs::File,
     io::{BufRead, BufReader},
+    mem::MaybeUninit,
     net::SocketAddr,
     path::Path,
 };
+
+use rustix::fs::{Mode, OFlags, RawDir};
 
 use super::{ProcReader, ReadError, listener::ip, process::vanished};
 use crate::fact::TcpState;
 
 /// No more sockets than this are kept of one namespace.
 const CONNECTIONS_MAX: usize = 65_536;
+
+/// Room for the names of some hundred descriptors, in bytes.
+const NAMES: usize = 8192;
 
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +68,22 @@ impl ProcReader {
 
     /// The inode numbers of the sockets that a process has open, one for each descriptor.
     pub(crate) fn socket_inodes(&self, pid: u32) -> Vec<u64> {
-        // A process that vanished, or whose files we may not see, has none to show.
-        let Ok(entries) = fs::read_dir(self.folder(pid).join("fd")) else { return Vec::new() };
-        let inode = |entry: fs::DirEntry| {
-            let target = fs::read_link(entry.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        };
-        entries.filter_map(Result::ok).filter_map(inode).collect()
+        let mut inodes = Vec::new();
+        // A process that vanished, or whose files we may not see, has none to show. The links are read below the open
+        // folder: on a host with many descriptors their paths are most of the work.
+        let folder = self.folder(pid).join("fd");
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(folder) = rustix::fs::open(&folder, flags, Mode::empty()) else { return inodes };
+        let mut names = [MaybeUninit::uninit(); NAMES];
+        let mut names = RawDir::new(&folder, &mut names);
+        while let Some(Ok(name)) = names.next() {
+            let target = rustix::fs::readlinkat(&folder, name.file_name(), Vec::new());
+            let target = target.ok().and_then(|target| target.into_string().ok());
+            let inode =
+                |target: &str| target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();
+            inodes.extend(target.as_deref().and_then(inode));
+        }
+        inodes
     }
 
     /// Which process has each of these sockets open; of several, the one with the lowest pid, which mostly is

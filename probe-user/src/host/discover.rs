@@ -33,7 +33,7 @@ pub struct Found {
 /// left out: `own_pid` and what runs the same file below it.
 pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadError> {
     let processes: HashMap<u32, Process> =
-        reader.scan()?.into_iter().map(|process| (process.key.pid, process)).collect();
+        reader.scan()?.into_iter().map(|(process, _)| (process.key.pid, process)).collect();
     let own = topmost(own_pid, &processes);
     let mut groups: BTreeMap<u32, BTreeSet<SocketAddr>> = BTreeMap::new();
     for socket in reader.listeners()? {

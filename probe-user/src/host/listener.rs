@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use super::{ProcReader, ReadError, process::vanished};
+use super::{ProcReader, ReadError, process::vanished, sockdiag};
 
 /// The socket state `TCP_LISTEN`, as `/proc/net/tcp` prints it.
 const LISTEN: &str = "0A";
@@ -24,12 +24,12 @@ pub struct ListeningSocket {
 }
 
 /// A socket's local end, by its inode number.
-type Sockets = HashMap<u64, (IpAddr, u16)>;
+pub(super) type Sockets = HashMap<u64, (IpAddr, u16)>;
 
 impl ProcReader {
     /// All sockets that listen in the daemon's own network namespace, with their processes, in order.
     pub fn listeners(&self) -> Result<Vec<ListeningSocket>, ReadError> {
-        let sockets = self.listening(&self.proc().join("net"))?;
+        let sockets = self.own_listening()?;
         if sockets.is_empty() {
             return Ok(Vec::new());
         }
@@ -41,28 +41,19 @@ impl ProcReader {
         Ok(found)
     }
 
-    /// The sockets that these processes listen on, each in its own network namespace, in order.
-    pub fn listeners_of(&self, pids: &[u32]) -> Vec<ListeningSocket> {
-        // Most processes share one namespace: its table is read once.
-        let mut tables: HashMap<Option<std::path::PathBuf>, Sockets> = HashMap::new();
-        let mut found = Vec::new();
-        for pid in pids {
-            let folder = self.folder(*pid);
-            let namespace = fs::read_link(folder.join("ns/net")).ok();
-            let known = namespace.is_some() && tables.contains_key(&namespace);
-            if !known {
-                // A process that vanishes meanwhile listens no more.
-                tables.insert(namespace.clone(), self.listening(&folder.join("net")).unwrap_or_default());
-            }
-            if let Some(sockets) = tables.get(&namespace) {
-                self.join(*pid, sockets, &mut found);
-            }
+    /// What listens in the daemon's own network namespace.
+    ///
+    /// The kernel is asked over netlink. Where it does not answer, and in a tree that is not this host's, the tables of
+    /// `/proc` are read, for which the kernel goes through all connections there are.
+    pub(super) fn own_listening(&self) -> Result<Sockets, ReadError> {
+        match self.own_namespace().and_then(|_| sockdiag::listeners().ok()) {
+            Some(told) => Ok(told.into_iter().map(|it| (it.inode, (it.address, it.port))).collect()),
+            None => self.listening(&self.proc().join("net")),
         }
-        found.sort_unstable();
-        found
     }
 
-    fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
+    /// What the tables in this folder say that listens.
+    pub(super) fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
         let mut sockets = Sockets::new();
         for name in ["tcp", "tcp6"] {
             let path = net.join(name);
@@ -76,7 +67,8 @@ impl ProcReader {
         Ok(sockets)
     }
 
-    fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
+    /// Adds those of these sockets that a process holds.
+    pub(super) fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
         let begin = found.len();
         for inode in self.socket_inodes(pid) {
             if let Some(&(address, port)) = sockets.get(&inode) {
@@ -123,7 +115,7 @@ pub(super) fn ip(hex: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::FakeHost;
+    use crate::host::{Survey, fake::FakeHost};
 
     const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n";
 
@@ -181,7 +173,7 @@ mod tests {
         host.process(10, 1, "web", "/web");
         host.fd(10, 3, "socket:[7]");
         host.write("proc/10/net/tcp", line("00000000:1F90", "0A", 7).as_bytes());
-        let found = host.reader().listeners_of(&[10, 999]);
+        let found = Survey::new(host.reader()).listeners_of(&[10, 999]);
         assert_eq!(found, [ListeningSocket { address: [0, 0, 0, 0].into(), port: 8080, pid: 10 }]);
     }
 
@@ -198,6 +190,6 @@ mod tests {
         let reader = ProcReader::new("/").unwrap();
         let expected = ListeningSocket { address: [127, 0, 0, 1].into(), port, pid: std::process::id() };
         assert!(reader.listeners().unwrap().contains(&expected));
-        assert!(reader.listeners_of(&[std::process::id()]).contains(&expected));
+        assert!(Survey::new(reader).listeners_of(&[std::process::id()]).contains(&expected));
     }
 }

@@ -1,52 +1,85 @@
 //! Finds the main process of a service that something else started.
 
-use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path, sync::OnceLock};
 
-use super::{ProcReader, cgroup};
-use crate::{
-    config::Matcher,
-    fact::{Process, ProcessKey},
-};
+use super::{ProcReader, Survey, cgroup, process::executable};
+use crate::{config::Matcher, fact::ProcessKey};
 
-impl ProcReader {
+/// A process that may be meant, and what of it was looked at. Nothing is read from its memory, which a process that hangs
+/// may have locked.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    key: ProcessKey,
+    parent: u32,
+    executable: OnceLock<Option<String>>,
+    groups: OnceLock<cgroup::Groups>,
+}
+
+impl Candidate {
+    pub(super) fn read(reader: &ProcReader, pid: u32) -> Option<Self> {
+        let (key, parent) = reader.descent(pid)?;
+        Some(Self { key, parent, executable: OnceLock::new(), groups: OnceLock::new() })
+    }
+
+    fn executes(&self, exe: &Path, reader: &ProcReader) -> bool {
+        let executable = self.executable.get_or_init(|| executable(&reader.folder(self.key.pid).join("exe")));
+        executable.as_ref().is_some_and(|executable| Path::new(executable) == exe)
+    }
+
+    /// Whether it is in the cgroup with this path or in one below it, in any hierarchy.
+    fn is_in(&self, cgroup: &str, reader: &ProcReader) -> bool {
+        self.groups(reader).paths().any(|path| Path::new(path).starts_with(cgroup))
+    }
+
+    fn is_in_container(&self, id: &str, reader: &ProcReader) -> bool {
+        let container = self.groups(reader).paths().find_map(cgroup::container_id);
+        container.is_some_and(|container| match cgroup::is_hexadecimal_id(&container) {
+            true => container.starts_with(id),
+            // The beginning of a name may be another one's name.
+            false => container == id,
+        })
+    }
+
+    fn groups(&self, reader: &ProcReader) -> &cgroup::Groups {
+        self.groups.get_or_init(|| reader.cgroups().of(self.key.pid))
+    }
+}
+
+impl Survey {
     /// The main process that a matcher means: of all processes for which every part holds, the oldest whose
     /// parent is not one of them. None if there is none.
     ///
-    /// It looks through all processes, and with a port through all their descriptors: milliseconds on a small
-    /// host, much more on a large one.
+    /// The first time, it looks through all processes, and with a port through all their descriptors: milliseconds on a
+    /// small host, much more on a large one.
     pub fn find_main(&self, matcher: &Matcher) -> Option<ProcessKey> {
-        let by_port = matcher.port.map(|port| self.listening_on(port));
         let by_pidfile = matcher.pidfile.as_deref().map(pid_in);
-        let candidates = match (&by_port, &by_pidfile) {
-            (Some(pids), _) => self.read_all(pids.iter().copied()),
-            (None, Some(pid)) => self.read_all(pid.iter().copied()),
-            (None, None) => self.scan().unwrap_or_default(),
+        let read: Vec<Candidate>;
+        let candidates = match (matcher.port, by_pidfile) {
+            (Some(port), _) => {
+                read = self.read_all(self.listening_on(port));
+                &read
+            }
+            (None, Some(pid)) => {
+                read = self.read_all(pid.as_slice());
+                &read
+            }
+            (None, None) => self.candidates(),
         };
-        let holds = |process: &Process| {
-            by_pidfile.is_none_or(|pid| pid == Some(process.key.pid))
-                && matcher.exe.as_ref().is_none_or(|exe| executes(process, exe))
-                && matcher.cgroup.as_ref().is_none_or(|cgroup| self.is_in(process, cgroup))
-                && matcher.container.as_ref().is_none_or(|id| is_in_container(process, id))
+        let reader = self.reader();
+        let holds = |it: &&Candidate| {
+            by_pidfile.is_none_or(|pid| pid == Some(it.key.pid))
+                && matcher.exe.as_ref().is_none_or(|exe| it.executes(exe, reader))
+                && matcher.cgroup.as_ref().is_none_or(|cgroup| it.is_in(cgroup, reader))
+                && matcher.container.as_ref().is_none_or(|id| it.is_in_container(id, reader))
         };
-        let found: Vec<Process> = candidates.into_iter().filter(holds).collect();
-        let pids: HashSet<u32> = found.iter().map(|process| process.key.pid).collect();
-        let topmost = found.iter().filter(|process| !pids.contains(&process.parent_pid));
-        topmost.map(|process| process.key).min_by_key(|key| (key.start, key.pid))
+        let found: Vec<&Candidate> = candidates.iter().filter(holds).collect();
+        let pids: HashSet<u32> = found.iter().map(|it| it.key.pid).collect();
+        let topmost = found.iter().filter(|it| !pids.contains(&it.parent));
+        topmost.map(|it| it.key).min_by_key(|key| (key.start, key.pid))
     }
 
-    fn listening_on(&self, port: u16) -> HashSet<u32> {
-        let sockets = self.listeners().unwrap_or_default();
-        sockets.into_iter().filter(|socket| socket.port == port).map(|socket| socket.pid).collect()
-    }
-
-    fn read_all(&self, pids: impl Iterator<Item = u32>) -> Vec<Process> {
-        pids.filter_map(|pid| self.read(pid)).collect()
-    }
-
-    /// Whether a process is in the cgroup with this path or in one below it, in any hierarchy.
-    fn is_in(&self, process: &Process, cgroup: &str) -> bool {
-        let groups = self.cgroups().of(process.key.pid);
-        groups.paths().any(|path| Path::new(path).starts_with(cgroup))
+    fn read_all(&self, pids: &[u32]) -> Vec<Candidate> {
+        pids.iter().filter_map(|&pid| Candidate::read(self.reader(), pid)).collect()
     }
 }
 
@@ -75,8 +108,8 @@ impl FileState {
     }
 }
 
-impl ProcReader {
-    /// As [`ProcReader::find_main`], for a matcher that has found `before` the last time; it becomes what is found now.
+impl Survey {
+    /// As [`Survey::find_main`], for a matcher that has found `before` the last time; it becomes what is found now.
     pub fn find_main_anew(&self, matcher: &Matcher, before: &mut Option<Named>) -> Option<ProcessKey> {
         let file = matcher.pidfile.as_deref().and_then(FileState::of);
         let found = self.find_main(matcher)?;
@@ -96,23 +129,14 @@ fn pid_in(pidfile: &Path) -> Option<u32> {
     fs::read_to_string(pidfile).ok()?.trim().parse().ok()
 }
 
-fn executes(process: &Process, exe: &Path) -> bool {
-    process.executable.as_ref().is_some_and(|executable| Path::new(executable) == exe)
-}
-
-fn is_in_container(process: &Process, id: &str) -> bool {
-    let is = |container: &String| match cgroup::is_hexadecimal_id(container) {
-        true => container.starts_with(id),
-        // The beginning of a name may be another one's name.
-        false => container == id,
-    };
-    process.container_id.as_ref().is_some_and(is)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{clock::Timestamp, host::fake::FakeHost};
+
+    fn survey(host: &FakeHost) -> Survey {
+        Survey::new(host.reader())
+    }
 
     fn key(pid: u32) -> ProcessKey {
         ProcessKey::new(pid, Timestamp::from_nanos(u64::from(pid) * 1_000_000_000))
@@ -125,19 +149,22 @@ mod tests {
         host.process(42, 1, "web", "/usr/bin/web");
         let matcher = Matcher { pidfile: Some(host.root().join("run/web.pid")), ..Matcher::default() };
         let mut named = None;
-        let reader = host.reader();
-        assert_eq!(reader.find_main_anew(&matcher, &mut named), Some(key(42)));
-        assert_eq!(reader.find_main_anew(&matcher, &mut named), Some(key(42)), "the same one is found again");
+        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), Some(key(42)));
+        assert_eq!(
+            survey(&host).find_main_anew(&matcher, &mut named),
+            Some(key(42)),
+            "the same one is found again"
+        );
 
         // The same pid, started later: a stranger's.
         host.remove("proc/42");
-        assert_eq!(reader.find_main_anew(&matcher, &mut named), None);
+        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), None);
         host.process_started_at(42, 1, "stranger", "/usr/bin/stranger", 9999);
-        assert_eq!(reader.find_main_anew(&matcher, &mut named), None);
+        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), None);
         // The file is written anew: it means this one.
         host.remove("run/web.pid");
         host.write("run/web.pid", b"42\n");
-        assert_eq!(reader.find_main_anew(&matcher, &mut named).map(|key| key.pid), Some(42));
+        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named).map(|key| key.pid), Some(42));
     }
 
     #[test]
@@ -156,7 +183,7 @@ mod tests {
             }
             let found = |container: &str| {
                 let matcher = Matcher { container: Some(container.to_owned()), ..Matcher::default() };
-                host.reader().find_main(&matcher).map(|key| key.pid)
+                survey(&host).find_main(&matcher).map(|key| key.pid)
             };
             assert_eq!(found("0123456789ab"), Some(50));
             assert_eq!(found(id), Some(50));

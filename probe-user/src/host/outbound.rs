@@ -42,22 +42,18 @@ impl ProcReader {
         Ok((listeners, others.into_iter().map(connection).collect()))
     }
 
-    /// Where these processes are connected to, in the network namespace of the first: what they have asked for
-    /// themselves, not what they have accepted.
-    pub fn outbound_of(&self, pids: &[u32]) -> Outbound {
-        let Some(&main) = pids.first() else { return Outbound::default() };
-        let sockets = self.outbound(&self.folder(main).join("net"));
-        let mut remotes = BTreeSet::new();
-        for &pid in pids {
-            remotes
-                .extend(self.socket_inodes(pid).into_iter().filter_map(|inode| sockets.get(&inode).copied()));
+    /// The other ends of those of these sockets that the processes have open.
+    pub(super) fn remotes(&self, pids: &[u32], sockets: &HashMap<u64, SocketAddr>) -> BTreeSet<SocketAddr> {
+        if sockets.is_empty() {
+            return BTreeSet::new();
         }
-        Outbound { netns: self.netns(main), remotes }
+        let inodes = pids.iter().flat_map(|&pid| self.socket_inodes(pid));
+        inodes.filter_map(|inode| sockets.get(&inode).copied()).collect()
     }
 
     /// The other ends of established sockets, by inode number; of those on a port that somebody listens on, the
     /// other end has asked.
-    fn outbound(&self, net: &Path) -> HashMap<u64, SocketAddr> {
+    pub(super) fn outbound(&self, net: &Path) -> HashMap<u64, SocketAddr> {
         let of_interest = [TcpState::Listen, TcpState::Established];
         // A process that vanishes meanwhile has no connections.
         let sockets = self.connections(net, |it| of_interest.contains(&it.state)).unwrap_or_default();
@@ -72,7 +68,7 @@ impl ProcReader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::fake::FakeHost;
+    use crate::host::{Survey, fake::FakeHost};
 
     fn table(local: &str, remote: &str, state: &str, inode: u64) -> String {
         format!(
@@ -97,9 +93,9 @@ mod tests {
             "garbage\n".to_owned(),
         ];
         host.write("proc/10/net/tcp", v4.concat().as_bytes());
-        let found = host.reader().outbound_of(&[10, 11, 999]);
+        let found = Survey::new(host.reader()).outbound_of(10);
         assert_eq!(found.remotes, BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));
-        assert_eq!(host.reader().outbound_of(&[]), Outbound::default());
+        assert_eq!(Survey::new(host.reader()).outbound_of(999), Outbound::default());
     }
 
     #[test]
@@ -111,7 +107,7 @@ mod tests {
             table("0000000000000000FFFF00000100007F:C351", "0000000000000000FFFF00000100007F:18EB", "01", 3);
         host.write("proc/10/net/tcp", b"");
         host.write("proc/10/net/tcp6", mapped.as_bytes());
-        let found = host.reader().outbound_of(&[10]);
+        let found = Survey::new(host.reader()).outbound_of(10);
         assert_eq!(found.remotes, BTreeSet::from(["127.0.0.1:6379".parse().unwrap()]));
     }
 }

@@ -10,12 +10,12 @@ use procfs::{FromRead, process::Stat};
 
 use super::{
     ReadError,
-    cgroup::{self, Cgroups},
-    place, read_bytes, read_text,
+    cgroup::{self, Cgroups, Hierarchy},
+    place, read_record, read_text,
 };
 use crate::{
     clock::Timestamp,
-    fact::{Process, ProcessKey},
+    fact::{Cgroup, Process, ProcessKey},
 };
 
 /// How much of a command line is kept, in bytes.
@@ -72,24 +72,32 @@ impl ProcReader {
 
     /// The process with this pid, or None if there is none (any more).
     pub fn read(&self, pid: u32) -> Option<Process> {
+        Some(self.read_with(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
+    }
+
+    /// The same with the cgroups it is in; `group` looks up the one that stands for it.
+    pub(super) fn read_with(
+        &self,
+        pid: u32,
+        group: impl FnOnce(Hierarchy, &str) -> Cgroup,
+    ) -> Option<(Process, cgroup::Groups)> {
         let folder = self.folder(pid);
         let stat = self.stat(pid)?;
-        let status = read_text(&folder.join("status"), STATUS_MAX).ok()?;
+        let status = read_record(&folder.join("status"), STATUS_MAX).ok()?;
+        let status = String::from_utf8_lossy(&status);
         let groups = self.cgroups.of(pid);
-        let cgroup = groups.main();
-        let container_id = groups.paths().find_map(cgroup::container_id);
-        let cgroup = cgroup.map(|(hierarchy, path)| self.cgroups.group(hierarchy, path));
-        Some(Process {
+        let process = Process {
             key: self.key(pid, &stat),
             parent_pid: u32::try_from(stat.ppid).unwrap_or_default(),
             name: stat.comm,
             executable: executable(&folder.join("exe")),
             command_line: command_line(&folder.join("cmdline")),
             user_id: status_field(&status, "Uid").next().unwrap_or_default(),
-            cgroup,
-            container_id,
+            cgroup: groups.main().map(|(hierarchy, path)| group(hierarchy, path)),
+            container_id: groups.paths().find_map(cgroup::container_id),
             namespace_pid: status_field(&status, "NSpid").skip(1).last(),
-        })
+        };
+        Some((process, groups))
     }
 
     /// Who is whose child, at this moment.
@@ -108,8 +116,7 @@ impl ProcReader {
     /// own are left out, with all below them. It reads of these processes only, where the kernel lists children
     /// (`CONFIG_PROC_CHILDREN`), else of all there are.
     pub fn descendants(&self, pid: u32, is_apart: impl Fn(u32) -> bool) -> Vec<ProcessKey> {
-        let listed = fs::exists(self.folder(pid).join(format!("task/{pid}/children"))).unwrap_or(false);
-        let all = (!listed).then(|| self.families());
+        let all = (!self.lists_children(pid)).then(|| self.families());
         let family = descent(pid, |elder| {
             let mut children = match &all {
                 Some(all) => all.children_of(elder),
@@ -119,6 +126,15 @@ impl ProcReader {
             children
         });
         family.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
+    }
+
+    /// A process and all its descendants, from what is read of these alone; None where the kernel does not list children.
+    pub(super) fn listed_family(&self, pid: u32) -> Option<Vec<u32>> {
+        self.lists_children(pid).then(|| descent(pid, |elder| self.children_of(elder)))
+    }
+
+    fn lists_children(&self, pid: u32) -> bool {
+        fs::exists(self.folder(pid).join(format!("task/{pid}/children"))).unwrap_or(false)
     }
 
     /// The children of all threads of a process, where the kernel lists them.
@@ -160,11 +176,6 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
     }
 
-    /// Every process there is; zombies are among them.
-    pub fn scan(&self) -> Result<Vec<Process>, ReadError> {
-        Ok(self.pids()?.into_iter().filter_map(|pid| self.read(pid)).collect())
-    }
-
     /// Every pid there is.
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
@@ -187,7 +198,7 @@ impl ProcReader {
     }
 
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
-        let bytes = read_bytes(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
+        let bytes = read_record(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
         Stat::from_read(&bytes[..]).ok()
     }
 
@@ -209,7 +220,7 @@ fn tick_nanos() -> u64 {
 }
 
 /// The file a process executes, by the kernel's word; a kernel thread has none.
-fn executable(link: &Path) -> Option<String> {
+pub(super) fn executable(link: &Path) -> Option<String> {
     let path = fs::read_link(link).ok()?;
     let path = path.to_string_lossy();
     // An upgraded package replaces the file under the running process, which is still what it was.
@@ -218,7 +229,8 @@ fn executable(link: &Path) -> Option<String> {
 }
 
 fn command_line(path: &Path) -> Option<String> {
-    let arguments = read_text(path, COMMAND_LINE_MAX).ok()?;
+    let arguments = read_record(path, COMMAND_LINE_MAX).ok()?;
+    let arguments = String::from_utf8_lossy(&arguments);
     let line = arguments.trim_end_matches('\0').replace('\0', " ");
     (!line.is_empty()).then_some(line)
 }
@@ -302,7 +314,8 @@ mod tests {
         host.write("proc/14/status", b"Name:\t\xff\xfe\nUid:\t33\t33\t33\t33\n");
         host.write("proc/14/cmdline", b"\xff\0-x\0");
 
-        let mut found = host.reader().scan().unwrap();
+        let found = host.reader().scan().unwrap();
+        let mut found: Vec<Process> = found.into_iter().map(|(process, _)| process).collect();
         found.sort_by_key(|process| process.key.pid);
         assert_eq!(found.iter().map(|process| process.key.pid).collect::<Vec<_>>(), [10, 14]);
         assert_eq!((found[1].user_id, found[1].executable.as_deref()), (33, Some("/odd")));

@@ -1,6 +1,6 @@
 //! Loads the eBPF object into the kernel and attaches each program on its own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, thread};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
@@ -97,12 +97,25 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     }
     // The kernel takes its time to print its symbols, and needs nobody's attention for it.
     let symbols = stack::Reading::start(paths.kallsyms.clone());
-    let mut resolved = fields::resolve(&KernelTypes::read(&paths.btf)?);
-    if let Some(inode) = namespace::beside_the_initial(&paths.pid_namespace) {
-        let level = namespace::level(create(options, &resolved).map_err(permission_or_object)?, &resolved)?;
-        resolved.globals.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
+    // The loader reads all of the kernel's type information as well, for relocations that this object has none of; both
+    // take some ten milliseconds.
+    let (resolved, mut loader) = thread::scope(|scope| {
+        let resolve = || Ok(fields::resolve(&KernelTypes::read(&paths.btf)?));
+        let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
+        let loader = EbpfLoader::new();
+        let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
+        (resolved, loader)
+    });
+    let resolved = resolved.map_err(KernelError::Btf)?;
+    let log_level = if options.log { u8::MAX } else { 0 };
+    set_up(&mut loader, options, &log_level, &resolved);
+    let (level, inode);
+    if let Some(it) = namespace::beside_the_initial(&paths.pid_namespace) {
+        let ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        (level, inode) = (namespace::level(ebpf, &resolved)?, it);
+        loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
     }
-    let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
+    let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
@@ -117,9 +130,10 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
-    let symbols = symbols.finish().or_of(stack::COPY.as_ref());
     let mut coverage: Vec<_> =
-        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved, &symbols)).collect();
+        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved)).collect();
+    let symbols = symbols.finish().or_of(stack::COPY.as_ref());
+    tell_loss_of_symbols(&mut coverage, &symbols);
     spread_loss_of_signals(&mut coverage);
     spread_loss_of_owners(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
@@ -142,10 +156,8 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     })
 }
 
-/// Creates the maps and readies the programs, with the globals in place.
-fn create(options: &Options, resolved: &Resolved) -> Result<Ebpf, EbpfError> {
-    let log_level = if options.log { u8::MAX } else { 0 };
-    let mut loader = EbpfLoader::new();
+/// Tells the loader how large the maps are and what the globals hold.
+fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a u8, resolved: &'a Resolved) {
     loader
         // Nothing in the object is relocated by type: the globals do that work.
         .btf(None)
@@ -154,11 +166,10 @@ fn create(options: &Options, resolved: &Resolved) -> Result<Ebpf, EbpfError> {
         .map_max_entries("BULK", ring_size(options.bulk_ring_bytes))
         .override_global("UNWATCHED_PER_SECOND", &options.unwatched_per_second, true)
         .override_global("PROBER", &options.prober, true)
-        .override_global(aya_log::LEVEL, &log_level, true);
+        .override_global(aya_log::LEVEL, log_level, true);
     for (name, value) in &resolved.globals {
         loader.override_global(name, value, true);
     }
-    loader.load(OBJECT)
 }
 
 /// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
@@ -190,25 +201,22 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelE
 }
 
 /// Tries one hook and says what became of it.
-fn cover(
-    ebpf: &mut Ebpf,
-    hook: Hook,
-    options: &Options,
-    resolved: &Resolved,
-    symbols: &Symbols,
-) -> HookCoverage {
+fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> HookCoverage {
     let reason = match resolved.unusable.get(&hook) {
         _ if options.without.contains(&hook) => Some("hostprobe was told to do without it".to_owned()),
         Some(reason) => Some(reason.clone()),
         None => attach(ebpf, hook).err().map(|error| explain(&error)),
     };
-    let mut lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
-    if hook == Hook::Oom
-        && let Some(reason) = symbols.unavailable()
-    {
-        lacking.push(format!("scope of OOM kills: {reason}"));
-    }
+    let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
     HookCoverage { hook, attached: reason.is_none(), reason, lacking }
+}
+
+/// The scope of OOM kills is told by the kernel's symbols.
+fn tell_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
+    let Some(reason) = symbols.unavailable() else { return };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
+        hook.lacking.push(format!("scope of OOM kills: {reason}"));
+    }
 }
 
 /// Exits get their senders from another hook, which may be missing.

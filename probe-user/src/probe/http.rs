@@ -4,11 +4,11 @@ mod connected;
 mod plain;
 
 use std::{
-    sync::{Arc, Once},
+    sync::{Arc, Once, OnceLock},
     time::Duration,
 };
 
-use reqwest::{Client, Response, StatusCode, header, redirect};
+use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, header, redirect};
 
 use self::connected::{NoteConnected, noting};
 use super::{Connection, Waiting, failure::Failure};
@@ -29,40 +29,68 @@ const BODY_MAX: usize = 1 << 20;
 /// kernel side would report as an error of the service.
 const DRAIN: Duration = Duration::from_millis(100);
 
-/// Sets up the client that all HTTP probes share.
+/// The clients that all HTTP probes share.
 ///
-/// It keeps no connection and follows no redirect: a redirect is an answer of the service, and where it
-/// leads may be another one. It takes no proxy from the environment, since a proxy's health is not the
+/// They keep no connection and follow no redirect: a redirect is an answer of the service, and where it
+/// leads may be another one. They take no proxy from the environment, since a proxy's health is not the
 /// service's.
-pub(super) fn client() -> Result<Client, reqwest::Error> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // It fails only where the process already has one, which serves as well.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
-    let builder = || {
-        Client::builder()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .no_proxy()
-            .connector_layer(NoteConnected)
-            .user_agent(AGENT)
-    };
-    builder().build().or_else(|error| {
-        // A host without CA certificates must still probe plain HTTP.
-        tracing::warn!(%error, "no CA certificates: https probes will fail");
-        builder().tls_certs_only([]).build()
-    })
+#[derive(Clone, Debug)]
+pub(super) struct Clients {
+    /// It has no CA certificates: a host has more than a hundred of them, and most probes need none.
+    plain: Client,
+    /// Made for the first https probe.
+    tls: Arc<OnceLock<Client>>,
+}
+
+impl Clients {
+    pub(super) fn new() -> Result<Self, reqwest::Error> {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| {
+            // It fails only where the process already has one, which serves as well.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        Ok(Self { plain: builder().tls_certs_only([]).build()?, tls: Arc::default() })
+    }
+
+    /// Makes the client that a URL needs.
+    pub(super) fn prepare(&self, url: &str) {
+        if let Ok(url) = Url::parse(url) {
+            self.of(&url);
+        }
+    }
+
+    /// The client for a URL.
+    fn of(&self, url: &Url) -> &Client {
+        if tls_address(url).is_none() {
+            return &self.plain;
+        }
+        self.tls.get_or_init(|| {
+            builder().build().unwrap_or_else(|error| {
+                // A host without CA certificates must still probe plain HTTP.
+                tracing::warn!(%error, "no CA certificates: https probes will fail");
+                self.plain.clone()
+            })
+        })
+    }
+}
+
+fn builder() -> ClientBuilder {
+    Client::builder()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .no_proxy()
+        .connector_layer(NoteConnected)
+        .user_agent(AGENT)
 }
 
 /// Requests the target once.
 pub(super) async fn run(
     probe: &Probe,
-    client: &Client,
+    clients: &Clients,
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    let request = client.get(probe.target.expose()).header(header::CONNECTION, "close").build();
+    let request = clients.plain.get(probe.target.expose()).header(header::CONNECTION, "close").build();
     let request = request.map_err(|_| {
         Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"))
     })?;
@@ -70,11 +98,12 @@ pub(super) async fn run(
     if plain::suits(&request) {
         return plain::ask(request, waiting, judge).await;
     }
-    if let Some(address) = address(request.url()) {
+    if let Some(address) = tls_address(request.url()) {
         // What the client notes is the end of the TLS handshake, not the connection below it.
         waiting.connection(Connection::Hidden(address));
     }
-    let response = noting(waiting, client.execute(request)).await.map_err(|error| {
+    let url = request.url().clone();
+    let response = noting(waiting, clients.of(&url).execute(request)).await.map_err(|error| {
         let failure = Failure::chain(&error, &peer(&target));
         if failure.kind == ProbeFailure::Timeout && error.is_connect() {
             return Failure::new(ProbeFailure::ConnectTimeout, failure.text);
@@ -133,8 +162,9 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-/// `host:port` of a URL, if it has both.
-fn address(url: &reqwest::Url) -> Option<String> {
+/// `host:port` of an HTTPS URL; None for any other.
+fn tls_address(url: &Url) -> Option<String> {
+    (url.scheme() == "https").then_some(())?;
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
@@ -157,6 +187,17 @@ mod tests {
         fact::ProbeKind,
         probe::{Clients, run_once, tests::probe},
     };
+
+    #[test]
+    fn ca_certificates_are_read_for_https_alone() {
+        let clients = super::Clients::new().unwrap();
+        for plain in ["http://127.0.0.1/", "not a url", "HTTP://host:443/"] {
+            clients.prepare(plain);
+            assert!(clients.tls.get().is_none(), "{plain}");
+        }
+        clients.prepare("https://127.0.0.1/");
+        assert!(clients.tls.get().is_some());
+    }
 
     /// Probes a listener that sends `response` once it has read the request, and closes.
     async fn fake_server(response: &[u8], change: impl FnOnce(&mut Probe)) -> ProbeOutcome {

@@ -43,6 +43,7 @@ impl Prober {
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
     pub fn spawn(&self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
+        self.clients.prepare(&probe);
         let orders = Arc::new(Orders::default());
         let task = Task {
             service,

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     Effort, Row, Section, Unit,
     peers::{blackbox::Blackbox, monit::Monit, netdata::Netdata},
-    probed::{self, Known},
+    probed,
     usage::{Used, memory, window},
 };
 use crate::{daemon::Daemon, hive::Servers};
@@ -35,7 +35,7 @@ const SUBJECTS: [&str; 4] = ["hostprobe", "Monit", "Netdata", "blackbox_exporter
 impl Subject {
     fn start(name: &str, servers: &Servers) -> Result<Self> {
         Ok(match name {
-            "hostprobe" => Self::Hostprobe(probed::start(servers, Known::ByPort).0),
+            "hostprobe" => Self::Hostprobe(probed::start(servers).0),
             "Monit" => Self::Monit(Monit::start(1, &Monit::http_checks(&servers.ports))?),
             "Netdata" => Self::Netdata(Netdata::start()?),
             _ => Self::Blackbox(Blackbox::start(&servers.ports)?),

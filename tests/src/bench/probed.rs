@@ -19,27 +19,14 @@ const FIRST: Duration = Duration::from_secs(30);
 /// Time between two probes of a service.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// How hostprobe knows a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    /// As a process of this host, by the port it listens on.
-    ByPort,
-    /// By its probe alone, as one of another host.
-    ByProbe,
-}
-
-/// A configuration with a service for each of these loopback ports, probed over HTTP every second.
-pub fn config(ports: &[u16], known: Known) -> String {
+/// A configuration with a service for each of these loopback ports, known by it and probed over HTTP every second.
+pub fn config(ports: &[u16]) -> String {
     let mut config = format!("[http]\nlisten = \"127.0.0.1:{}\"\n", free_port());
     for port in ports {
-        let matcher = match known {
-            Known::ByPort => format!("match = {{ port = {port} }}\n"),
-            Known::ByProbe => String::new(),
-        };
         // Writing into a string cannot fail.
         let _ = write!(
             config,
-            "[[service]]\nname = \"service-{port}\"\n{matcher}[[service.probe]]\n\
+            "[[service]]\nname = \"service-{port}\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
              http = \"http://127.0.0.1:{port}/\"\ninterval = \"1s\"\ntimeout = \"1s\"\n"
         );
     }
@@ -48,9 +35,9 @@ pub fn config(ports: &[u16], known: Known) -> String {
 
 /// Starts hostprobe for these servers and waits until it watches; also how long that took, from just before the process was
 /// made until it was heard to watch.
-pub fn start(servers: &Servers, known: Known) -> (Daemon, Duration) {
+pub fn start(servers: &Servers) -> (Daemon, Duration) {
     let mut began = Instant::now();
-    let daemon = Daemon::start_with(&config(&servers.ports, known), &[], |command| {
+    let daemon = Daemon::start_with(&config(&servers.ports), &[], |command| {
         began = Instant::now();
         command
     });

@@ -4,10 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::{
-    Effort, Row, Section, Unit,
-    probed::{self, Known},
-};
+use super::{Effort, Row, Section, Unit, probed};
 use crate::hive::{Servers, Sleepers};
 
 /// Processes on the host.
@@ -26,8 +23,8 @@ pub fn measure(effort: Effort) -> Result<Section> {
     let _crowd = Sleepers::start(PROCESSES.saturating_sub(processes()?));
     let there = processes()?;
     // The first reads the program from the disk and is not counted.
-    probed::start(&servers, Known::ByPort);
-    let took = (0..starts).map(|_| probed::start(&servers, Known::ByPort).1.as_nanos() as f64);
+    probed::start(&servers);
+    let took = (0..starts).map(|_| probed::start(&servers).1.as_nanos() as f64);
     let took: Vec<f64> = took.collect();
     let row = Row::new(&format!("start to agent.ready, {PROCESSES} processes"), Unit::Nanoseconds)
         .of("hostprobe", &took)

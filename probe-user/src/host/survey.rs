@@ -1,0 +1,143 @@
+//! One look at the host for many services: what all of them need is read once, when the first of them needs it.
+//!
+//! Who listens on a port is known only by looking through the descriptors of all processes. A thousand services that each
+//! did so would take minutes, and would all be told the same.
+
+use std::{
+    collections::HashMap,
+    fs,
+    hash::Hash,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use super::{
+    ListeningSocket, Outbound, ProcReader, listener::Sockets, matcher::Candidate, process::Families,
+};
+
+/// The host at one moment, as far as it was asked for. It grows old: one that was made before something happened does
+/// not show it.
+#[derive(Debug)]
+pub struct Survey {
+    reader: ProcReader,
+    /// Who listens on each port of the daemon's own network namespace.
+    listening: OnceLock<HashMap<u16, Vec<u32>>>,
+    candidates: OnceLock<Vec<Candidate>>,
+    /// Where the kernel does not list children.
+    families: OnceLock<Families>,
+    /// What listens in each network namespace.
+    listeners: Tables<Sockets>,
+    /// The other ends of the connections in each network namespace.
+    outbound: Tables<HashMap<u64, SocketAddr>>,
+}
+
+/// Tables of network namespaces, by the links that name these.
+type Tables<T> = Mutex<HashMap<PathBuf, Arc<T>>>;
+
+impl Survey {
+    /// Nothing is read yet.
+    pub fn new(reader: ProcReader) -> Self {
+        Self {
+            reader,
+            listening: OnceLock::new(),
+            candidates: OnceLock::new(),
+            families: OnceLock::new(),
+            listeners: Tables::default(),
+            outbound: Tables::default(),
+        }
+    }
+
+    pub(super) fn reader(&self) -> &ProcReader {
+        &self.reader
+    }
+
+    /// The processes that listen on a port in the daemon's own network namespace.
+    pub(super) fn listening_on(&self, port: u16) -> &[u32] {
+        let listening = self.listening.get_or_init(|| {
+            let mut by_port: HashMap<u16, Vec<u32>> = HashMap::new();
+            for socket in self.reader.listeners().unwrap_or_default() {
+                by_port.entry(socket.port).or_default().push(socket.pid);
+            }
+            for pids in by_port.values_mut() {
+                // It may listen on several addresses.
+                pids.sort_unstable();
+                pids.dedup();
+            }
+            by_port
+        });
+        listening.get(&port).map_or(&[], Vec::as_slice)
+    }
+
+    /// All processes there are.
+    pub(super) fn candidates(&self) -> &[Candidate] {
+        self.candidates.get_or_init(|| {
+            let pids = self.reader.pids().unwrap_or_default();
+            pids.into_iter().filter_map(|pid| Candidate::read(&self.reader, pid)).collect()
+        })
+    }
+
+    /// A process and all its descendants.
+    pub(super) fn family(&self, pid: u32) -> Vec<u32> {
+        let listed = self.reader.listed_family(pid);
+        listed.unwrap_or_else(|| self.families.get_or_init(|| self.reader.families()).of(pid))
+    }
+
+    /// The sockets that these processes listen on, each in its own network namespace, in order.
+    pub fn listeners_of(&self, pids: &[u32]) -> Vec<ListeningSocket> {
+        let own = self.reader.own_namespace();
+        let mut found = Vec::new();
+        for &pid in pids {
+            let namespace = self.namespace(pid);
+            // A process that vanishes meanwhile listens no more.
+            let read = || match namespace.is_some() && namespace == own {
+                true => self.reader.own_listening(),
+                false => self.reader.listening(&self.reader.folder(pid).join("net")),
+            };
+            let sockets = once(&self.listeners, namespace.clone(), || read().unwrap_or_default());
+            self.reader.join(pid, &sockets, &mut found);
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// The ports that a process and its descendants listen on, one for each socket.
+    pub fn ports_of(&self, main: u32) -> Vec<u16> {
+        let mut sockets = self.listeners_of(&self.family(main));
+        // A socket that several processes share is one.
+        sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
+        sockets.dedup_by_key(|socket| (socket.port, socket.address));
+        sockets.into_iter().map(|socket| socket.port).collect()
+    }
+
+    /// Where a process and its descendants are connected to, in the network namespace of the process: what they have asked
+    /// for themselves, not what they have accepted.
+    pub fn outbound_of(&self, main: u32) -> Outbound {
+        let sockets = once(&self.outbound, self.namespace(main), || {
+            self.reader.outbound(&self.reader.folder(main).join("net"))
+        });
+        Outbound {
+            netns: self.reader.netns(main),
+            remotes: self.reader.remotes(&self.family(main), &sockets),
+        }
+    }
+
+    /// The link that names the network namespace of a process.
+    fn namespace(&self, pid: u32) -> Option<PathBuf> {
+        fs::read_link(self.reader.folder(pid).join("ns/net")).ok()
+    }
+}
+
+/// What is read for this key, the first time; without a key each time.
+fn once<K: Eq + Hash, T>(
+    tables: &Mutex<HashMap<K, Arc<T>>>,
+    key: Option<K>,
+    read: impl FnOnce() -> T,
+) -> Arc<T> {
+    let Some(key) = key else { return Arc::new(read()) };
+    let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(tables.entry(key).or_insert_with(|| Arc::new(read())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! One look for many services has to tell what a look for each would.
+
+use super::*;
+use crate::{config::Matcher, host::fake::FakeHost};
+
+const ANY: &str = "00000000000000000000000000000000";
+
+/// A line of `/proc/net/tcp` of a listener.
+fn line(local: &str, inode: u64) -> String {
+    format!(
+        "   0: {local} 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 {inode} 1\n"
+    )
+}
+
+/// A process that holds these sockets, in the network namespace of the daemon.
+fn process(host: &FakeHost, pid: u32, parent: u32, sockets: &[u64]) {
+    host.process(pid, parent, "app", "/app");
+    host.link(&format!("proc/{pid}/ns/net"), "net:[1]");
+    for (number, inode) in (3..).zip(sockets) {
+        host.fd(pid, number, &format!("socket:[{inode}]"));
+    }
+}
+
+fn main_at(survey: &Survey, port: u16) -> Option<u32> {
+    survey.find_main(&Matcher { port: Some(port), ..Matcher::default() }).map(|key| key.pid)
+}
+
+#[test]
+fn a_shared_listener_is_the_topmost_s_and_one_port() {
+    let host = FakeHost::v2();
+    let listener = line("0100007F:1F90", 7);
+    host.write("proc/net/tcp", listener.as_bytes());
+    // A master and its workers, of which one has a lower pid, and somebody else.
+    for (pid, parent) in [(20, 1), (15, 20), (21, 20)] {
+        process(&host, pid, parent, &[7]);
+        host.write(&format!("proc/{pid}/net/tcp"), listener.as_bytes());
+    }
+    process(&host, 10, 1, &[9]);
+    let survey = Survey::new(host.reader());
+    assert_eq!(main_at(&survey, 8080), Some(20));
+    assert_eq!(survey.ports_of(20), [8080]);
+    assert_eq!((main_at(&survey, 8081), survey.ports_of(10)), (None, vec![]));
+}
+
+#[test]
+fn of_several_sockets_on_one_port_the_oldest_process_counts() {
+    let host = FakeHost::v2();
+    // With SO_REUSEPORT each has a socket of its own.
+    let table = [line("00000000:1F90", 7), line("00000000:1F90", 8)].concat();
+    host.write("proc/net/tcp", table.as_bytes());
+    process(&host, 31, 1, &[7]);
+    process(&host, 30, 1, &[8]);
+    host.write("proc/30/net/tcp", table.as_bytes());
+    let survey = Survey::new(host.reader());
+    assert_eq!(main_at(&survey, 8080), Some(30));
+    assert_eq!(survey.ports_of(30), [8080]);
+}
+
+#[test]
+fn a_dual_stack_listener_and_one_of_each_family_are_found() {
+    let host = FakeHost::v2();
+    let (v4, v6) =
+        (line("0100007F:0051", 7), [line(&format!("{ANY}:0050"), 8), line(&format!("{ANY}:0051"), 9)]);
+    host.write("proc/net/tcp", v4.as_bytes());
+    host.write("proc/net/tcp6", v6.concat().as_bytes());
+    process(&host, 10, 1, &[8]);
+    process(&host, 11, 1, &[7, 9]);
+    for pid in [10, 11] {
+        host.write(&format!("proc/{pid}/net/tcp"), v4.as_bytes());
+        host.write(&format!("proc/{pid}/net/tcp6"), v6.concat().as_bytes());
+    }
+    let survey = Survey::new(host.reader());
+    assert_eq!((main_at(&survey, 80), main_at(&survey, 81)), (Some(10), Some(11)));
+    assert_eq!(survey.ports_of(10), [80]);
+    assert_eq!(survey.ports_of(11), [81, 81], "two sockets");
+}
+
+#[test]
+fn a_port_in_another_network_namespace_is_nobody_s_here_but_is_its_process_s() {
+    let host = FakeHost::v2();
+    host.write("proc/net/tcp", line("00000000:0050", 7).as_bytes());
+    process(&host, 10, 1, &[7]);
+    host.write("proc/10/net/tcp", line("00000000:0050", 7).as_bytes());
+    host.process(20, 1, "container", "/app");
+    host.link("proc/20/ns/net", "net:[2]");
+    host.fd(20, 3, "socket:[8]");
+    host.write("proc/20/net/tcp", line("00000000:0051", 8).as_bytes());
+    let survey = Survey::new(host.reader());
+    assert_eq!((main_at(&survey, 80), main_at(&survey, 81)), (Some(10), None));
+    assert_eq!((survey.ports_of(10), survey.ports_of(20)), (vec![80], vec![81]));
+}
+
+#[test]
+fn a_survey_reads_once_and_the_next_one_anew() {
+    let host = FakeHost::v2();
+    host.write("proc/net/tcp", line("00000000:0050", 7).as_bytes());
+    process(&host, 10, 1, &[7]);
+    let before = Survey::new(host.reader());
+    assert_eq!(main_at(&before, 80), Some(10));
+    host.write("proc/net/tcp", line("00000000:0051", 8).as_bytes());
+    process(&host, 11, 1, &[8]);
+    assert_eq!((main_at(&before, 80), main_at(&before, 81)), (Some(10), None));
+    let after = Survey::new(host.reader());
+    assert_eq!((main_at(&after, 80), main_at(&after, 81)), (None, Some(11)));
+}
+
+#[test]
+fn the_kernel_and_the_tables_tell_the_same_of_the_real_host() {
+    let listener = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let survey = Survey::new(ProcReader::new("/").unwrap());
+    let at = |sockets: Sockets| sockets.into_values().filter(|it| it.1 == port).collect::<Vec<_>>();
+    let told = at(survey.reader.own_listening().unwrap());
+    assert_eq!(told, at(survey.reader.listening("/proc/net".as_ref()).unwrap()));
+    assert_eq!(told.len(), 1);
+    assert_eq!(survey.listening_on(port), [std::process::id()]);
+    assert!(survey.ports_of(std::process::id()).contains(&port));
+}
