@@ -331,6 +331,10 @@ impl Engine {
             let doubtful = |it: &Service| it.is_suspect(now) || it.standing() != Standing::Well;
             self.dependencies.of(id).any(|(on, _)| self.service(on).is_some_and(doubtful))
         };
+        around.alone = around.dependencies.is_empty()
+            && around.pressed.is_none()
+            && !self.connections_unseen
+            && self.overload.is_explained(|other| other == id || self.dependencies.reaches(other, id));
         around.together = self.overload.together(now, self.probed, blames);
         around
     }
@@ -376,6 +380,8 @@ struct Around {
     pressed: Option<String>,
     /// Many services time out together, in words.
     together: Option<String>,
+    /// Nothing but the service itself could be why it is silent, for all that is known so far.
+    alone: bool,
 }
 
 /// A service that has failed and that others depend on.

@@ -73,6 +73,11 @@ impl Overload {
         }
     }
 
+    /// Whether every service whose latest probe timed out is `explained`.
+    pub(super) fn is_explained(&self, explained: impl Fn(ServiceId) -> bool) -> bool {
+        self.timing_out.iter().all(|&service| explained(service))
+    }
+
     /// Whether so many of `probed` services time out together that one of them is hardly the cause. `blames`
     /// says whether something else is known to be the cause for a service.
     pub(super) fn together(

@@ -115,6 +115,13 @@ pub enum ProbeOutcome {
     Failed(ProbeFailure, String),
 }
 
+impl ProbeOutcome {
+    /// Whether no answer came in time.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Failed(failure, _) if failure.is_timeout())
+    }
+}
+
 /// One run of one probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeReport {
@@ -134,4 +141,12 @@ pub struct ProbeReport {
     pub outcome: ProbeOutcome,
     /// What the server said of its own resources, where it was asked.
     pub server: Option<ServerUsage>,
+}
+
+impl ProbeReport {
+    /// When it began.
+    pub fn begun(&self) -> Timestamp {
+        let took = u64::try_from(self.duration.as_nanos()).unwrap_or(u64::MAX);
+        Timestamp::from_nanos(self.at.as_nanos().saturating_sub(took))
+    }
 }

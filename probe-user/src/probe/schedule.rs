@@ -1,4 +1,7 @@
-//! When probes run: by absolute ticks, at once on request, and in quick succession after a restart.
+//! When probes run: by absolute ticks, at once on request, in quick succession after a restart, and side by side
+//! while one hangs.
+
+mod attempts;
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -12,7 +15,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{Clients, Kept, run};
+use self::attempts::Attempts;
+use super::{Clients, Kept};
 use crate::{
     clock::Timestamp,
     config::Probe,
@@ -49,7 +53,7 @@ impl Prober {
             service,
             index,
             target: probe.target.to_string(),
-            probe,
+            probe: Arc::new(probe),
             clients: self.clients.clone(),
             reports: self.reports.clone(),
             orders: Arc::clone(&orders),
@@ -66,8 +70,8 @@ pub struct ProbeHandle {
 }
 
 impl ProbeHandle {
-    /// Runs now, or once more as soon as the run under way has ended. During recovery the quick succession
-    /// starts over.
+    /// Runs now, or once more as soon as a run under way has ended. During recovery the quick succession starts
+    /// over.
     pub fn now(&self) {
         self.orders.give(|pending| pending.now = true);
     }
@@ -79,7 +83,7 @@ impl ProbeHandle {
         self.orders.give(|pending| pending.recover = true);
     }
 
-    /// Stops running until [`ProbeHandle::resume`]; the run under way still reports.
+    /// Stops running until [`ProbeHandle::resume`]; the next of the runs under way to end still reports.
     pub fn pause(&self) {
         self.orders.give(|pending| pending.paused = true);
     }
@@ -134,7 +138,7 @@ struct Task {
     service: ServiceId,
     index: usize,
     target: String,
-    probe: Probe,
+    probe: Arc<Probe>,
     clients: Clients,
     reports: mpsc::Sender<ProbeReport>,
     orders: Arc<Orders>,
@@ -147,31 +151,43 @@ impl Task {
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();
+        let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone());
+        let mut begun = first;
         loop {
             let orders = self.orders.take();
             if orders.paused {
                 kept.let_go();
+                attempts.give_up();
                 self.orders.changed.notified().await;
                 continue;
             }
             if orders.recover || (orders.now && recovery.is_some()) {
                 recovery = Some(Recovery::begin());
-            } else if !orders.now {
+                attempts.begin_anew();
+            } else if orders.now {
+                attempts.ask_again();
+            } else if !attempts.any_under_way() {
                 tokio::select! {
                     () = self.orders.changed.notified() => continue,
                     () = sleep_until(due) => {}
                 }
             }
 
-            let run = run(&self.probe, &self.clients, &mut kept).await;
-            let at = Timestamp::now();
+            if !attempts.any_under_way() {
+                begun = Instant::now();
+            }
+            let run = attempts.next(&mut kept).await;
+            let (at, ended) = (Timestamp::now(), Instant::now());
             due = match &mut recovery {
                 Some(recovery) if run.outcome != ProbeOutcome::Ok => {
-                    Instant::now() + recovery.wait(&run.outcome, interval)
+                    ended + recovery.wait(&run.outcome, interval)
                 }
+                // The tick that a silent run has kept waiting: with an interval as long as the time-out, every
+                // second one would be left out.
+                None if run.outcome.is_timeout() && next_tick(first, interval, begun) <= ended => ended,
                 Some(_) | None => {
                     recovery = None;
-                    next_tick(first, interval, Instant::now())
+                    next_tick(first, interval, ended)
                 }
             };
             let report = ProbeReport {

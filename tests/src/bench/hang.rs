@@ -207,9 +207,11 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
         }
     }
     silent = silent.note(
-        "A process that is silent is found by its probe alone, and probe-only evidence waits for three failures in a row \
-         (the default), each a time-out: the phase of the interval, then three time-outs, then the snapshot and the \
-         start. Monit acts on the first.",
+        "A process that is silent is found by its probe alone: the phase of the interval, then the time-outs, then the \
+         snapshot and the start. The victim does nothing at all while it is looked at, so that two time-outs count, and \
+         the second attempt begins a quarter of a time-out after the first. The look takes 200 ms after the first \
+         time-out, longer than the second one with 200 ms needs. On a pressed host (PSI) \
+         attempts side by side count as one, and it takes as long as with one after another. Monit acts on the first.",
     );
     let stopped = row("SIGSTOP → healthy again", stopped, [51.0, 56.0, 61.0])
         .at_most("", nanoseconds(SECOND), |summary| summary.max)

@@ -42,6 +42,7 @@ pub(super) struct ProbeState {
     /// The row of failures that count: how many, since when, and their events.
     pub(super) in_a_row: u32,
     pub(super) first_failed: Timestamp,
+    last_failed: Timestamp,
     pub(super) evidence: Vec<EventId>,
     /// Failures told of since it last succeeded, restarts or not.
     told: u32,
@@ -64,6 +65,7 @@ impl ProbeState {
             timed_out: false,
             in_a_row: 0,
             first_failed: Timestamp::default(),
+            last_failed: Timestamp::default(),
             evidence: Vec::new(),
             told: 0,
         }
@@ -149,15 +151,15 @@ impl Service {
     pub(in crate::engine) fn probed<O: Outbox>(&mut self, report: ProbeReport, turn: &mut Turn<'_, O>) {
         let counts = turn.now >= self.grace_until && matches!(self.step, Step::Idle | Step::Verify);
         let Some(probe) = self.probes.get_mut(report.index) else { return };
-        let begun = report.at.as_nanos().saturating_sub(report.duration.as_nanos() as u64);
-        if begun < probe.since.as_nanos() {
+        let begun = report.begun();
+        if begun < probe.since {
             return;
         }
         probe.took = Some(report.duration);
         match &report.outcome {
             ProbeOutcome::Ok => {
                 // Another socket serves the same port, if it was asked after the listener went.
-                self.lost_listener = self.lost_listener.filter(|(since, ..)| begun <= since.as_nanos());
+                self.lost_listener = self.lost_listener.filter(|(since, ..)| begun <= *since);
                 let change = probe.succeeded(&report);
                 let slow = probe.slow.clone().filter(|_| probe.counts_as_slow());
                 let since = probe.first_slow;
@@ -226,7 +228,11 @@ impl Service {
         let first = probe.in_a_row == 0;
         if first {
             probe.first_failed = at;
+        } else if !turn.around.alone && report.begun() < probe.last_failed {
+            // What else is silent is asked as well, and takes its time to be known: attempts side by side are one.
+            return;
         }
+        probe.last_failed = at;
         probe.in_a_row = probe.in_a_row.saturating_add(1);
         probe.told = probe.told.saturating_add(1);
         probe.timed_out = failure.is_timeout();

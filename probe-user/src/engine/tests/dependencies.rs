@@ -380,3 +380,23 @@ fn where_connections_are_not_seen_a_death_is_still_its_own() {
     assert_eq!(requests(&lab), [CACHE, APP]);
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Exited);
 }
+
+#[test]
+fn attempts_side_by_side_do_not_outrun_a_dependency_and_find_it_as_fast() {
+    let mut lab = town(true);
+    let start = lab.now;
+    let millis = Duration::from_millis;
+    for begun in [0, 250, 500] {
+        hangs::unanswered(&mut lab, APP, start, millis(begun));
+        lab.see(Observation::Examined(APP, Some(at_work())));
+    }
+    assert_eq!(requests(&lab), [], "what the cache answers is to be known first");
+    // It was asked when the first attempt ended.
+    for begun in [1000, 1250, 1500] {
+        hangs::unanswered(&mut lab, CACHE, start, millis(begun));
+        lab.see(Observation::Examined(CACHE, Some(at_work())));
+    }
+    assert_eq!(incident_of(&lab, CACHE).unwrap().verdict, Verdict::Hung);
+    lab.see(Observation::Snapshot(CACHE, Err("none".into())));
+    assert_eq!(requests(&lab), [CACHE]);
+}

@@ -243,3 +243,82 @@ fn connections_to_another_host_that_fail_are_the_networks_fault() {
     time_out(&mut lab, 3);
     assert_eq!(lab.incidents()[0].1, Verdict::Hung, "it did without that host for long");
 }
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A probe that began at `begun` after `start` and got no answer within a second.
+pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, begun: Duration) {
+    lab.now = start.plus(begun + SECOND);
+    lab.see(Observation::Probe(ProbeReport {
+        service,
+        index: 0,
+        at: lab.now,
+        kind: ProbeKind::Http,
+        target: "http://127.0.0.1:8080/".into(),
+        duration: SECOND,
+        outcome: timeout(),
+        server: None,
+    }));
+}
+
+#[test]
+fn attempts_side_by_side_find_a_hang_after_one_and_a_half_time_outs() {
+    let mut lab = grown_up();
+    let start = lab.now;
+    for begun in [0, 250] {
+        unanswered(&mut lab, API, start, Duration::from_millis(begun));
+        lab.see(Observation::Examined(API, Some(at_work())));
+    }
+    assert_eq!(lab.incidents(), []);
+    unanswered(&mut lab, API, start, Duration::from_millis(500));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
+    assert_eq!(lab.now.since(start), Duration::from_millis(1500));
+
+    let mut lab = grown_up();
+    let start = lab.now;
+    for begun in [0, 250] {
+        unanswered(&mut lab, API, start, Duration::from_millis(begun));
+        lab.see(Observation::Examined(API, Some(idle(0))));
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "a process that does nothing at all needs two");
+}
+
+#[test]
+fn a_pause_of_more_than_a_time_out_is_no_hang_when_a_later_attempt_is_answered() {
+    let mut lab = grown_up();
+    let start = lab.now;
+    for _ in 0..5 {
+        unanswered(&mut lab, API, start, Duration::ZERO);
+        lab.see(Observation::Examined(API, Some(idle(0))));
+        lab.now = start.plus(SECOND);
+        lab.answer_after(API, Duration::from_millis(190), ProbeOutcome::Ok);
+    }
+    assert_eq!(lab.incidents(), []);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
+fn attempts_side_by_side_are_one_where_something_else_may_be_the_cause() {
+    let row = |lab: &mut Lab, start: Timestamp, seen: &Examination| {
+        for begun in [0, 250, 500] {
+            unanswered(lab, API, start, Duration::from_millis(begun));
+            lab.see(Observation::Examined(API, Some(seen.clone())));
+        }
+    };
+    let mut lab = grown_up();
+    let mut start = lab.now;
+    for _ in 0..3 {
+        assert_eq!(lab.incidents(), [], "the host is pressed: three rows are needed");
+        lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
+        row(&mut lab, start, &at_work());
+        start = lab.now;
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "its own threads had what they need");
+
+    let mut lab = grown_up();
+    let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
+    let start = lab.now;
+    row(&mut lab, start, &starved);
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
+    assert_eq!(lab.restarts_asked(), 0, "starved, not dead");
+}

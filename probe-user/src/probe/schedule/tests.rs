@@ -127,3 +127,148 @@ fn first_runs_are_spread() {
     }
     assert!(spread(ServiceId(7), 0, Duration::from_millis(5)) < Duration::from_millis(5));
 }
+
+/// An HTTP server that answers every request with this status while `answers` is true, and keeps silent else.
+struct Server {
+    target: String,
+    answers: tokio::sync::watch::Sender<Option<u16>>,
+    accepted: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = format!("http://{}/health", listener.local_addr().unwrap());
+        let (answers, told) = tokio::sync::watch::channel(Some(200));
+        let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                let mut told = told.clone();
+                tokio::spawn(async move {
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    let Ok(status) = told.wait_for(Option::is_some).await.map(|status| status.unwrap())
+                    else {
+                        return;
+                    };
+                    let answer =
+                        format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                });
+            }
+        });
+        Self { target, answers, accepted }
+    }
+
+    /// A probe of it that has been answered before, and runs on request only.
+    async fn probed(&self, failures: u32, timeout: Duration) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
+        let (reports, mut receiver) = mpsc::channel(64);
+        let mut probe = probe(ProbeKind::Http, &self.target);
+        (probe.interval, probe.timeout, probe.failures) = (3600 * SECOND, timeout, failures);
+        let handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+        // Its own first tick is over after this, so that no other run comes into a test.
+        assert_eq!(receiver.recv().await.unwrap().outcome, ProbeOutcome::Ok);
+        (handle, receiver)
+    }
+
+    fn accepted(&self) -> usize {
+        self.accepted.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn while_a_probe_hangs_further_ones_are_begun_as_many_as_failures_are_wanted() {
+    let server = Server::start().await;
+    let (handle, mut reports) = server.probed(3, SECOND).await;
+    server.answers.send_replace(None);
+    let begun = Instant::now();
+    handle.now();
+    for (number, ended) in [1000, 1250, 1500].into_iter().enumerate() {
+        let report = reports.recv().await.unwrap();
+        assert!(report.outcome.is_timeout(), "{report:?}");
+        assert!(report.duration >= SECOND, "each has its whole time-out: {report:?}");
+        let after = begun.elapsed();
+        let ended = Duration::from_millis(ended);
+        assert!(after >= ended, "number {number} after {after:?}");
+        assert!(
+            after < ended + SECOND / 4,
+            "number {number} after {after:?}, so the load of the host is high"
+        );
+    }
+    assert_eq!(server.accepted(), 1 + 3, "one answered, and three in a row");
+    // From now on it is asked as any other is: one at a time.
+    handle.now();
+    reports.recv().await.unwrap();
+    assert_eq!(server.accepted(), 1 + 3 + 1);
+}
+
+#[tokio::test]
+async fn a_pause_of_more_than_a_time_out_is_over_with_the_first_answer() {
+    let server = Server::start().await;
+    let (handle, mut reports) = server.probed(3, SECOND).await;
+    server.answers.send_replace(None);
+    handle.now();
+    let first = reports.recv().await.unwrap();
+    assert!(first.outcome.is_timeout(), "{first:?}");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    server.answers.send_replace(Some(200));
+    let second = reports.recv().await.unwrap();
+    assert_eq!(second.outcome, ProbeOutcome::Ok);
+    assert!(second.duration > SECOND / 2 && second.duration < SECOND, "it says how long it took: {second:?}");
+    // The third one is not told of: it was asked before the answer that counts.
+    let more = tokio::time::timeout(SECOND, reports.recv());
+    assert!(more.await.is_err());
+}
+
+#[tokio::test]
+async fn a_late_wrong_status_is_one_failure() {
+    let server = Server::start().await;
+    let (handle, mut reports) = server.probed(3, SECOND).await;
+    server.answers.send_replace(None);
+    handle.now();
+    while server.accepted() < 1 + 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.answers.send_replace(Some(503));
+    let report = reports.recv().await.unwrap();
+    assert!(matches!(report.outcome, ProbeOutcome::Failed(ProbeFailure::Status, _)), "{report:?}");
+    let more = tokio::time::timeout(SECOND + SECOND / 2, reports.recv());
+    assert!(more.await.is_err(), "the next one is asked at its own time");
+}
+
+#[tokio::test]
+async fn what_was_never_answered_or_wants_one_failure_is_asked_one_by_one() {
+    let server = Server::start().await;
+    let (handle, mut reports) = server.probed(1, SECOND / 4).await;
+    server.answers.send_replace(None);
+    handle.now();
+    assert!(reports.recv().await.unwrap().outcome.is_timeout());
+    assert_eq!(server.accepted(), 1 + 1);
+
+    let (reports, mut receiver) = mpsc::channel(64);
+    let mut probe = probe(ProbeKind::Http, &server.target);
+    (probe.interval, probe.timeout) = (3600 * SECOND, SECOND / 4);
+    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    assert!(receiver.recv().await.unwrap().outcome.is_timeout());
+    assert_eq!(server.accepted(), 2 + 1);
+}
+
+#[tokio::test]
+async fn a_silent_run_that_takes_its_whole_interval_costs_no_second_one() {
+    let server = Server::start().await;
+    server.answers.send_replace(None);
+    let (reports, mut receiver) = mpsc::channel(64);
+    let mut probe = probe(ProbeKind::Http, &server.target);
+    (probe.interval, probe.timeout) = (SECOND / 4, SECOND / 4);
+    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    receiver.recv().await.unwrap();
+    let first = Instant::now();
+    for _ in 0..3 {
+        receiver.recv().await.unwrap();
+    }
+    assert!(first.elapsed() < SECOND / 4 * 5, "three time-outs and not six: {:?}", first.elapsed());
+}

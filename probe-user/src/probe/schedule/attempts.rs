@@ -1,0 +1,150 @@
+//! The attempts of one probe: while one is unanswered for unusually long, further ones are begun beside it.
+//!
+//! A probe that hangs would otherwise keep the next one waiting for its whole time-out, and a service that is
+//! silent would be found after as many time-outs as failures are wanted. Each attempt has its own connection and
+//! its own whole time-out. The first that is answered ends the others: late is not silent.
+
+use std::{
+    future::{Future, pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    config::Probe,
+    fact::{ProbeKind, ProbeOutcome},
+    probe::{Clients, Kept, Run, run},
+};
+
+/// An attempt that takes so many times longer than usual may hang…
+const UNUSUAL: u32 = 10;
+
+/// …if it takes this part of its time-out as well. It also bounds how many attempts are under way together.
+const PART: u32 = 4;
+
+/// One of how many answers the usual response time follows.
+const MEMORY: u32 = 8;
+
+type Attempt = Pin<Box<dyn Future<Output = Run> + Send>>;
+
+/// The attempts of a probe that are under way, and what is known of earlier ones.
+pub(super) struct Attempts {
+    probe: Arc<Probe>,
+    clients: Clients,
+    under_way: Vec<Attempt>,
+    latest: Instant,
+    /// How many were begun since one was last answered: those that are begun ahead of time are not more than
+    /// failures are wanted, since a service that stays silent need not be asked more often than others.
+    unanswered: u32,
+    /// How long an answer usually takes. Without one so far, nothing is unusual.
+    usual: Option<Duration>,
+}
+
+impl Attempts {
+    pub(super) fn new(probe: Arc<Probe>, clients: Clients) -> Self {
+        Self { probe, clients, under_way: Vec::new(), latest: Instant::now(), unanswered: 0, usual: None }
+    }
+
+    pub(super) fn any_under_way(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    /// Ends those under way; they are not reported.
+    pub(super) fn give_up(&mut self) {
+        self.under_way.clear();
+        self.unanswered = 0;
+    }
+
+    /// Gives up, and knows nothing more of how long the service takes: it is another one now.
+    pub(super) fn begin_anew(&mut self) {
+        self.give_up();
+        self.usual = None;
+    }
+
+    /// Begins another one beside those that hang, unless there are many.
+    pub(super) fn ask_again(&mut self) {
+        if self.any_under_way() && self.under_way.len() < PART as usize {
+            self.begin();
+        }
+    }
+
+    /// How the next attempt ends. Begins one if none is under way.
+    pub(super) async fn next(&mut self, kept: &mut Kept) -> Run {
+        if !may_overlap(self.probe.kind) {
+            return run(&self.probe, &self.clients, kept).await;
+        }
+        if self.under_way.is_empty() {
+            self.begin();
+        }
+        let run = loop {
+            let further = self.further();
+            tokio::select! {
+                run = first_to_end(&mut self.under_way) => break run,
+                () = until(further) => self.begin(),
+            }
+        };
+        if !run.outcome.is_timeout() {
+            // Also a refusal or a wrong status: a process that ends resets all its connections, which is one
+            // failure and not several.
+            self.give_up();
+        }
+        if run.outcome == ProbeOutcome::Ok {
+            let took = run.took;
+            self.usual = Some(self.usual.map_or(took, |usual| (usual * (MEMORY - 1) + took) / MEMORY));
+        }
+        run
+    }
+
+    fn begin(&mut self) {
+        let (probe, clients) = (Arc::clone(&self.probe), self.clients.clone());
+        self.under_way.push(Box::pin(async move { run(&probe, &clients, &mut Kept::default()).await }));
+        self.latest = Instant::now();
+        self.unanswered = self.unanswered.saturating_add(1);
+    }
+
+    /// When a further attempt is due if those under way stay unanswered.
+    fn further(&self) -> Option<Instant> {
+        let patience = (self.usual? * UNUSUAL).max(self.probe.timeout / PART);
+        let wanted = self.unanswered < self.probe.failures && patience < self.probe.timeout;
+        wanted.then(|| self.latest + patience)
+    }
+}
+
+/// Whether several attempts may be under way together: not where a connection is something that there are few of,
+/// as in a database.
+const fn may_overlap(kind: ProbeKind) -> bool {
+    match kind {
+        ProbeKind::Http | ProbeKind::Tcp => true,
+        ProbeKind::Redis | ProbeKind::Postgres | ProbeKind::Mysql => false,
+    }
+}
+
+async fn first_to_end(under_way: &mut Vec<Attempt>) -> Run {
+    poll_fn(|context| {
+        let ended = under_way.iter_mut().enumerate().find_map(|(index, attempt)| {
+            match attempt.as_mut().poll(context) {
+                Poll::Ready(run) => Some((index, run)),
+                Poll::Pending => None,
+            }
+        });
+        match ended {
+            Some((index, run)) => {
+                drop(under_way.remove(index));
+                Poll::Ready(run)
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
