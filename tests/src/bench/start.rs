@@ -31,7 +31,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         .at_most("", LIMIT, |summary| summary.median)
         .note(
             "All hooks are attached by then and tried on a process of its own, and the services' processes are found by \
-             their ports; the more connections the host has or had a moment ago, the longer that takes.",
+             their ports: all processes' descriptors are looked through once for that.",
         );
     Ok(Section {
         name: "start".to_owned(),
