@@ -29,6 +29,9 @@ use crate::{
     standin::{Death, OomLine},
 };
 
+/// Whose children the orphans are.
+const INIT: u32 = 1;
+
 /// Knows the processes of this host and whose they are.
 #[derive(Debug)]
 pub struct Enricher {
@@ -103,8 +106,7 @@ impl Enricher {
     pub fn exec(&mut self, record: &kernel::Exec) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let arguments = record.arguments.join(" ");
-        let group = self.reader.cgroups().of(record.pid);
-        self.groups.learn(&group);
+        let group = self.groups.of(record.pid, &record.cgroups);
         let known = self.table.get(key);
         let process = Process {
             key,
@@ -120,11 +122,12 @@ impl Enricher {
                 .paths()
                 .find_map(cgroup::container_id)
                 .or_else(|| self.groups.home(&record.cgroups).container),
-            cgroup: group
-                .main()
-                .map(|(hierarchy, path)| self.reader.cgroups().group(hierarchy, path))
-                .or_else(|| self.groups.main(&record.cgroups))
-                .or_else(|| known.and_then(|known| known.cgroup.clone())),
+            cgroup: match (group.main(), self.groups.main(&record.cgroups)) {
+                (Some((_, path)), Some(told)) if told.path == path => Some(told),
+                (Some((hierarchy, path)), _) => Some(self.reader.cgroups().group(hierarchy, path)),
+                (None, Some(told)) => Some(told),
+                (None, None) => known.and_then(|known| known.cgroup.clone()),
+            },
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
         self.learn(process);
@@ -147,7 +150,7 @@ impl Enricher {
     pub fn exit(&mut self, record: &kernel::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let service = self.member(key, record.parent_pid, &record.cgroups, record.family);
-        let mut process = self.known(key, record.parent_pid);
+        let mut process = self.known_at_its_end(key, record.parent_pid);
         self.place_in(&mut process, &record.cgroups);
         process.parent_pid = record.parent_pid;
         process.user_id = record.uid;
@@ -343,7 +346,7 @@ impl Enricher {
     /// `/proc` does, while the process is there.
     fn home(&self, key: ProcessKey, cgroups: &kernel::Cgroups) -> Home {
         let home = self.groups.home(cgroups);
-        if home.unit.is_some() || self.reader.key_of(key.pid) != Some(key) {
+        if home.unit.is_some() || self.groups.say_all(cgroups) || self.reader.key_of(key.pid) != Some(key) {
             return home;
         }
         let now = self.groups.home_of(key.pid);
@@ -368,6 +371,16 @@ impl Enricher {
         }
     }
 
+    /// What is known of a process that has ended, whose record tells its name, user and groups. `/proc` is not asked where
+    /// its parent is known: a process that has given its memory back has no command line there any more.
+    fn known_at_its_end(&self, key: ProcessKey, parent: u32) -> Process {
+        let parents = self.table.newest(parent).filter(|known| known.key.start <= key.start);
+        if self.table.get(key).is_none() && parents.is_some() && parent != INIT {
+            return self.with_image_of(parents, Process::unknown(key, parent));
+        }
+        self.known(key, parent)
+    }
+
     /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a
     /// fork shares until it executes another.
     fn known(&self, key: ProcessKey, parent: u32) -> Process {
@@ -375,8 +388,13 @@ impl Enricher {
             return known.clone();
         }
         let found = self.reader.read(key.pid).filter(|found| found.key == key);
-        let mut process = found.unwrap_or_else(|| Process::unknown(key, parent));
-        if let Some(parent) = self.table.newest(parent) {
+        let process = found.unwrap_or_else(|| Process::unknown(key, parent));
+        self.with_image_of(self.table.newest(parent), process)
+    }
+
+    /// Fills in what is not known of a process and is its parent's as well.
+    fn with_image_of(&self, parent: Option<&Process>, mut process: Process) -> Process {
+        if let Some(parent) = parent {
             process.executable = process.executable.or_else(|| parent.executable.clone());
             process.command_line = process.command_line.or_else(|| parent.command_line.clone());
             process.cgroup = process.cgroup.or_else(|| parent.cgroup.clone());
@@ -402,7 +420,12 @@ impl Enricher {
                 let known =
                     self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
-                let unit = path.and_then(cgroup::unit_name).or_else(|| self.reader.unit(sender.pid));
+                let ids = kernel::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+                let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
+                // It may have been moved, on a host whose units the id says nothing of.
+                let read =
+                    || (path.is_none() || !self.groups.say_all(&ids)).then(|| self.reader.unit(sender.pid));
+                let unit = unit.or_else(|| read().flatten());
                 Sender::Process { pid: sender.pid, name: sender.comm.clone(), user_id: sender.uid, unit }
             }
         }

@@ -185,10 +185,14 @@ impl Work {
     fn output(&self) -> Result<std::fs::File, SupervisorError> {
         let path = &self.exec.output;
         let failed = |source| SupervisorError::Output { path: path.display().to_string(), source };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(failed)?;
+        let open = || OpenOptions::new().create(true).append(true).mode(0o640).open(path);
+        match (open(), path.parent()) {
+            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(folder).map_err(failed)?;
+                open().map_err(failed)
+            }
+            (opened, _) => opened.map_err(failed),
         }
-        OpenOptions::new().create(true).append(true).mode(0o640).open(path).map_err(failed)
     }
 
     /// Ends the command, if it runs, and whatever it left behind, in this life of the daemon or an earlier one.

@@ -21,6 +21,8 @@ const GENERATION: usize = 2048;
 pub struct Groups {
     cgroups: Cgroups,
     known: RefCell<Known>,
+    /// What `/proc` said of a process in these, of as many as a generation holds.
+    shown: RefCell<HashMap<kernel::Cgroups, cgroup::Groups>>,
 }
 
 /// What is asked for moves to the younger generation; when that is full, the older one is forgotten.
@@ -59,7 +61,7 @@ impl Home {
 
 impl Groups {
     pub fn new(cgroups: Cgroups) -> Self {
-        Self { cgroups, known: RefCell::default() }
+        Self { cgroups, known: RefCell::default(), shown: RefCell::default() }
     }
 
     /// The groups that are known.
@@ -82,6 +84,44 @@ impl Groups {
                 self.known.borrow_mut().insert((hierarchy, id), path.clone());
             }
         }
+    }
+
+    /// The groups of a process that was in these a moment ago. `/proc` is asked for one process of all that are in the same.
+    pub fn of(&self, pid: u32, ids: &kernel::Cgroups) -> cgroup::Groups {
+        if let Some(groups) = self.shown.borrow().get(ids) {
+            return groups.clone();
+        }
+        let groups = self.cgroups.of(pid);
+        self.learn(&groups);
+        if self.is_told_by(ids, &groups) {
+            let mut shown = self.shown.borrow_mut();
+            if shown.len() >= GENERATION {
+                shown.clear();
+            }
+            shown.insert(*ids, groups.clone());
+        }
+        groups
+    }
+
+    /// Whether whoever is in these is in such groups. It is not so of a process that was moved meanwhile, nor of the roots,
+    /// where everybody is who is told apart by another hierarchy.
+    fn is_told_by(&self, ids: &kernel::Cgroups, groups: &cgroup::Groups) -> bool {
+        let same = |id: Option<u64>, hierarchy, path: &Option<String>| {
+            id == path.as_ref().and_then(|path| self.cgroups.id(hierarchy, path))
+        };
+        groups.main().is_some_and(|(_, path)| path != "/")
+            && same(ids.v2, Hierarchy::V2, &groups.v2)
+            && same(ids.memory_v1, Hierarchy::Memory, &groups.memory)
+    }
+
+    /// Whether the ids say all that there is to say of a process: their paths are known, and systemd has no groups in a
+    /// hierarchy of its own.
+    pub fn say_all(&self, ids: &kernel::Cgroups) -> bool {
+        let told = |id: Option<u64>, hierarchy| id.is_none_or(|id| self.path(hierarchy, id).is_some());
+        (ids.v2.is_some() || ids.memory_v1.is_some())
+            && told(ids.v2, Hierarchy::V2)
+            && told(ids.memory_v1, Hierarchy::Memory)
+            && !self.cgroups.has_groups(Hierarchy::Systemd)
     }
 
     /// Learns a group that was just made.
@@ -176,6 +216,39 @@ mod tests {
             assert_eq!(home.unit, Some(format!("docker-{ID}.scope")), "{mount}");
             assert_eq!(groups.main(&ids(Some(u64::MAX), None)), None);
         }
+    }
+
+    #[test]
+    fn proc_is_asked_for_one_process_of_all_in_the_same_group() {
+        let host = FakeHost::hybrid();
+        let unified = host.folder("sys/fs/cgroup/unified");
+        let jobs = host.folder("sys/fs/cgroup/memory/jobs");
+        host.cgroup_file(5, "4:memory:/jobs\n1:name=systemd:/\n0::/\n");
+        let groups = Groups::new(host.cgroups());
+        let memory = |pid, id| groups.of(pid, &ids(Some(unified), Some(id))).memory;
+        assert_eq!(memory(5, jobs).as_deref(), Some("/jobs"));
+        assert_eq!(memory(6, jobs).as_deref(), Some("/jobs"), "it is gone already");
+        // One that was moved while it was looked at says nothing of where it was.
+        assert_eq!(memory(5, jobs + 1).as_deref(), Some("/jobs"));
+        assert_eq!(memory(6, jobs + 1), None);
+    }
+
+    #[test]
+    fn the_roots_say_nothing_of_whom_another_hierarchy_tells_apart() {
+        let host = FakeHost::hybrid();
+        let unified = host.folder("sys/fs/cgroup/unified");
+        let memory = host.folder("sys/fs/cgroup/memory");
+        host.folder("sys/fs/cgroup/systemd");
+        let root = ids(Some(unified), Some(memory));
+        let groups = Groups::new(host.cgroups());
+        for unit in ["/system.slice/a.service", "/system.slice/b.service"] {
+            host.cgroup_file(5, &format!("4:memory:/\n1:name=systemd:{unit}\n0::/\n"));
+            assert_eq!(groups.of(5, &root).systemd.as_deref(), Some(unit));
+        }
+        assert!(groups.say_all(&root), "systemd has no groups there");
+        host.folder("sys/fs/cgroup/systemd/system.slice");
+        assert!(!groups.say_all(&root));
+        assert!(!groups.say_all(&ids(None, None)), "nothing is known");
     }
 
     #[test]

@@ -68,3 +68,39 @@ fn where_ids_name_no_unit_the_process_is_asked() {
     };
     assert_eq!((service(20), service(21)), (Some(LOGIN), None));
 }
+
+#[test]
+fn a_fork_that_has_ended_has_its_parent_s_image_without_a_look_at_proc() {
+    let host = host();
+    let mut enricher = enricher(&host);
+    let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
+    // Born after the stock was taken; what is there now is another process.
+    host.process_started_at(30, 20, "other", "/other", 50_000);
+    let record = kernel::Exit {
+        at_ns: 9_000_000_000,
+        start_ns: host.reader().key_of(30).unwrap().start.as_nanos(),
+        pid: 30,
+        parent_pid: 20,
+        namespaced_pid: None,
+        family: Some(family_of(LOGIN)),
+        uid: 33,
+        status: kernel::Status(9),
+        oom_victim: false,
+        watched: false,
+        child_of_init: false,
+        namespace_init: false,
+        max_rss_pages: 1,
+        cgroups: kernel::Cgroups { v2: cgroup, memory_v1: None },
+        comm: "worker".to_owned(),
+        signal: None,
+    };
+    let (exit, member) = enricher.exit(&record);
+    assert_eq!(exit.process.executable.as_deref(), Some("/app"));
+    assert_eq!((exit.process.name.as_str(), exit.process.user_id), ("worker", 33));
+    assert_eq!(
+        exit.process.cgroup.map(|group| group.path).as_deref(),
+        Some(SERVICE),
+        "it has left its parent's"
+    );
+    assert_eq!(member, Some(Membership { service: LOGIN, main: false }));
+}

@@ -151,6 +151,13 @@ impl Cgroups {
         self.mount(hierarchy).is_some()
     }
 
+    /// Whether a hierarchy has groups below its root; one that is not mounted has none.
+    pub fn has_groups(&self, hierarchy: Hierarchy) -> bool {
+        // A folder has a link from itself, one from its parent, and one from each folder in it.
+        let links = |mount: &Mount| fs::metadata(&mount.point).map(|folder| folder.nlink());
+        self.mount(hierarchy).is_some_and(|mount| !links(mount).is_ok_and(|links| links == 2))
+    }
+
     /// Which hierarchies there are.
     pub fn mode(&self) -> Mode {
         let v1 = self.memory.is_some() || self.systemd.is_some();

@@ -4,8 +4,10 @@
 //! 15 ms; `cgroup_threadgroup_rwsem` in the kernel's `cgroup_attach_lock`), which would be most of a recovery. A
 //! process made by clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7) starts out inside.
 
+mod fork;
+
 use std::{
-    ffi::{CString, OsStr},
+    ffi::{CString, OsStr, c_void},
     fs::File,
     io::{self, Read as _},
     os::{
@@ -24,12 +26,6 @@ use rustix::{
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::config::Exec;
-
-/// Signals that have a handler get their default action back (`linux/sched.h`, Linux 5.5).
-const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
-
-/// The child starts in the cgroup of `clone_args.cgroup` (`linux/sched.h`, Linux 5.7).
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// A child process.
 #[derive(Debug)]
@@ -63,12 +59,9 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     let cgroup = cgroup.transpose()?;
     let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
 
-    // SAFETY: the child calls nothing but `Plan::carry_out`, which keeps to what is allowed between fork and exec.
-    let pid = unsafe { clone_into(cgroup.as_ref()) }?;
-    if pid == 0 {
-        // SAFETY: this is the child of a fork.
-        unsafe { plan.carry_out(report.as_raw_fd()) }
-    }
+    let order = Order { plan: &plan, report: report.as_raw_fd() };
+    // SAFETY: `carry_out` keeps to what is allowed between fork and exec, and the order outlives the call.
+    let pid = unsafe { fork::fork(cgroup.as_ref(), carry_out, (&raw const order).cast()) }?;
     drop(report);
     let raw = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a child without a pid"))?;
     let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
@@ -84,25 +77,6 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
             Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
         }
     }
-}
-
-/// Forks into a cgroup; 0 in the child, its pid in the parent.
-///
-/// # Safety
-/// The child may only call what is async-signal-safe (`signal-safety(7)`), and must end by exec or `_exit`.
-unsafe fn clone_into(cgroup: Option<&OwnedFd>) -> io::Result<i32> {
-    // SAFETY: all zeros are valid for this structure of integers.
-    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
-    arguments.exit_signal = libc::SIGCHLD as u64;
-    // Handlers of the daemon must not run in the child.
-    arguments.flags = CLONE_CLEAR_SIGHAND;
-    if let Some(cgroup) = cgroup {
-        arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
-    }
-    // SAFETY: the arguments are valid and as large as is said; without CLONE_VM the child has its own memory.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
-    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid as i32) }
 }
 
 /// Everything the child needs, made before the fork: it must not allocate.
@@ -149,35 +123,44 @@ impl Plan {
             output: output.as_raw_fd(),
         })
     }
+}
 
-    /// Becomes the command. Where a call fails, its errno is written to `report`.
-    ///
-    /// # Safety
-    /// Only in the child of a fork.
-    unsafe fn carry_out(&self, report: i32) -> ! {
-        // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. The signal mask was
-        // inherited, and is emptied so that the command can be asked to end.
-        unsafe {
-            let mut none: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&raw mut none);
-            let ready = libc::setpgid(0, 0) == 0
-                && libc::dup2(self.input.as_raw_fd(), 0) == 0
-                && libc::dup2(self.output, 1) == 1
-                && libc::dup2(self.output, 2) == 2
-                && libc::chdir(self.directory.as_ptr()) == 0
-                && libc::signal(libc::SIGPIPE, libc::SIG_DFL) != libc::SIG_ERR
-                && libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0;
-            if ready {
-                libc::execve(
-                    self.program.as_ptr(),
-                    self.arguments.pointers.as_ptr(),
-                    self.environment.pointers.as_ptr(),
-                );
-            }
-            let errno = (*libc::__errno_location()).to_ne_bytes();
-            libc::write(report, errno.as_ptr().cast(), errno.len());
-            libc::_exit(127)
+/// What the child is to do.
+struct Order<'p> {
+    plan: &'p Plan,
+    /// Where the errno of a call that failed is written to.
+    report: i32,
+}
+
+/// Becomes the command.
+///
+/// # Safety
+/// Only in the child of a [`fork::fork`], with an [`Order`].
+unsafe extern "C" fn carry_out(order: *const c_void) -> ! {
+    // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. They change what is the
+    // child's own, and `errno`, which is the waiting thread's. The signal mask was inherited, and is emptied so that
+    // the command can be asked to end.
+    unsafe {
+        let Order { plan, report } = &*order.cast::<Order<'_>>();
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        let ready = libc::setpgid(0, 0) == 0
+            && libc::dup2(plan.input.as_raw_fd(), 0) == 0
+            && libc::dup2(plan.output, 1) == 1
+            && libc::dup2(plan.output, 2) == 2
+            && libc::chdir(plan.directory.as_ptr()) == 0
+            && libc::signal(libc::SIGPIPE, libc::SIG_DFL) != libc::SIG_ERR
+            && libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0;
+        if ready {
+            libc::execve(
+                plan.program.as_ptr(),
+                plan.arguments.pointers.as_ptr(),
+                plan.environment.pointers.as_ptr(),
+            );
         }
+        let errno = (*libc::__errno_location()).to_ne_bytes();
+        libc::write(*report, errno.as_ptr().cast(), errno.len());
+        libc::_exit(127)
     }
 }
 
@@ -211,6 +194,51 @@ mod tests {
     async fn a_signal_and_its_absence_are_told_as_wait_tells_them() {
         assert_eq!(run(&["/bin/sh", "-c", "kill -9 $$"], "/").await.unwrap().0, 9);
         assert_eq!(run(&["/bin/true"], "/").await.unwrap().0, 0);
+    }
+
+    /// The action and mask of SIGPIPE, the current folder and what is standard input.
+    fn own_state() -> (usize, i32, PathBuf, PathBuf) {
+        // SAFETY: zeros are valid for both, and nothing is changed.
+        let (action, blocked) = unsafe {
+            let (mut action, mut mask): (libc::sigaction, libc::sigset_t) = std::mem::zeroed();
+            libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut action);
+            libc::sigprocmask(libc::SIG_BLOCK, ptr::null(), &raw mut mask);
+            (action.sa_sigaction, libc::sigismember(&raw const mask, libc::SIGPIPE))
+        };
+        let input = fs::read_link("/proc/self/fd/0").unwrap_or_default();
+        (action, blocked, std::env::current_dir().unwrap(), input)
+    }
+
+    #[tokio::test]
+    async fn what_the_child_sets_is_its_own_though_the_memory_is_shared() {
+        let before = own_state();
+        run(&["/bin/true"], "/usr").await.unwrap();
+        run(&["/nonexistent"], "/usr").await.unwrap_err();
+        assert_eq!(own_state(), before);
+    }
+
+    #[test]
+    fn many_commands_start_at_once_while_others_use_the_memory() {
+        let starter = |number: usize| {
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    for round in 0..20 {
+                        let (word, code) = (format!("{number}-{round}"), round % 7);
+                        let script = format!("echo {word}; exit {code}");
+                        let (status, output) = run(&["/bin/sh", "-c", &script], "/").await.unwrap();
+                        assert_eq!((status, output), (code << 8, format!("{word}\n")));
+                    }
+                });
+            }
+        };
+        let starters: Vec<_> = (0..4).map(|number| std::thread::spawn(starter(number))).collect();
+        let mut texts = Vec::new();
+        while starters.iter().any(|starter| !starter.is_finished()) {
+            texts = (0..1000).map(|number: usize| number.to_string()).collect();
+        }
+        starters.into_iter().for_each(|starter| starter.join().unwrap());
+        assert!(texts.iter().enumerate().all(|(at, text)| *text == at.to_string()));
     }
 
     #[tokio::test]

@@ -7,12 +7,13 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::{sync::OnceCell, time::timeout};
 use zbus::{Connection, DynamicType, Message, connection::Builder, fdo};
 
 use super::{
     PATIENCE, SystemdError,
     cgroup::Hierarchy,
+    job::Hearing,
     namespace::Manager,
     state::{self, Properties},
 };
@@ -33,6 +34,8 @@ pub(super) struct Link {
     hierarchy: Arc<Option<Hierarchy>>,
     /// The units that systemd keeps in memory for this connection.
     kept: Arc<Mutex<HashSet<String>>>,
+    /// Whether the bus passes on the ends of jobs.
+    pub(super) hearing: Arc<OnceCell<Hearing>>,
 }
 
 impl Link {
@@ -55,7 +58,7 @@ impl Link {
         let manager = Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
         let hierarchy = Hierarchy::of(manager.pid, proc);
         let (manager, hierarchy) = (Arc::new(manager), Arc::new(hierarchy));
-        let link = Self { connection, manager, hierarchy, kept: Arc::default() };
+        let link = Self { connection, manager, hierarchy, kept: Arc::default(), hearing: Arc::default() };
         // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
         let owned: bool =
             link.ask(BUS, BUS_PATH, BUS, "NameHasOwner", &SYSTEMD, || "NameHasOwner".into()).await?;
@@ -115,6 +118,10 @@ impl Link {
         let call = || format!("RefUnit({unit})");
         if let Err(error) = self.call(SYSTEMD, MANAGER_PATH, MANAGER, "RefUnit", &unit, call).await {
             tracing::debug!(%error, "systemd may forget how this unit ended");
+        }
+        // Who is asked about may be restarted.
+        if let Err(error) = self.hear_of_jobs().await {
+            tracing::debug!(%error, "the bus is asked for the ends of jobs when a unit is restarted");
         }
     }
 

@@ -48,7 +48,7 @@ impl Record {
 }
 
 /// A process's place in the cgroup hierarchies; `None` where there is none or the kernel does not tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cgroups {
     /// Id in the unified hierarchy.
     pub v2: Option<u64>,
