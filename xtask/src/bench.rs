@@ -8,6 +8,7 @@ use crate::{cargo::become_program, test::packages};
 
 /// The Debian packages of the peers, beyond those the tests need.
 const PEERS: [&str; 8] = [
+    "curl",
     "libbpf-tools",
     "monit",
     "netdata-core",

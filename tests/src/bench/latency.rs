@@ -139,13 +139,11 @@ fn restarts(number: usize) -> Result<Vec<Row>> {
         decided.push(nanoseconds(time_of(exit)?, time_of(request)?));
         let successor = lab.main_pid();
         kernel.drain(&mut records);
-        let died = records.iter().find_map(|record| match record {
-            Record::Exit(it) if it.pid == main => Some(it.at_ns),
-            _ => None,
+        let died = records.iter().find_map(|record| {
+            if let Record::Exit(it) = record { (it.pid == main).then_some(it.at_ns) } else { None }
         });
-        let started = records.iter().find_map(|record| match record {
-            Record::Exec(it) if it.pid == successor => Some(it.at_ns),
-            _ => None,
+        let started = records.iter().find_map(|record| {
+            if let Record::Exec(it) = record { (it.pid == successor).then_some(it.at_ns) } else { None }
         });
         let (died, started) =
             died.zip(started).context("the kernel told no death or no exec of the service")?;

@@ -92,8 +92,8 @@ fn row(figure: &str, rounds: &[[f64; 5]]) -> Row {
         rounds.iter().map(|took| percent(took[at], f64::midpoint(took[0], took[1]))).collect()
     };
     let mut row = Row::new(figure, Unit::Percent);
-    for at in 2..SUBJECTS.len() {
-        row = row.of(SUBJECTS[at], &slower(at));
+    for (at, subject) in SUBJECTS.into_iter().enumerate().skip(2) {
+        row = row.of(subject, &slower(at));
     }
     row = row.of("nothing, against itself", &noise);
     let spread = Summary::of(&noise).map_or(0.0, |noise| noise.p25.abs().max(noise.p75.abs()));
