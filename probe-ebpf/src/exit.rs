@@ -10,15 +10,17 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use probe_abi::{
     DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_ELSEWHERE,
-    EXITS_FILTERED, EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
+    EXITS_FILTERED, EXITS_WANTED, Exit, KIND_EXIT, SignalNote, WATCHED,
 };
 
 use crate::{
     budget::{self, Spender},
     cgroup,
     field::{self, offsets, pointer, read},
+    known,
     ring::{self, URGENT},
-    signal, task, watch,
+    signal, task,
+    watch::{self, Ties},
 };
 
 offsets! {
@@ -86,32 +88,24 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if !dead {
         return 0;
     }
-    let leader = task::leader(this);
+    // The task is the current one: it ends by itself.
+    let leader = task::current_leader(this);
     if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(this, leader) {
         return 0;
     }
-    ring::increment(&EXITS, EXITS_SEEN);
-
-    // An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is the group's.
-    let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
-    let status: u32 = if group_exit {
-        read(shared, &OFF_SIGNAL_GROUP_EXIT_CODE)
-    } else {
-        read(leader, &task::OFF_TASK_EXIT_CODE)
-    };
-    let tgid = task::tgid(this);
+    let status = status(shared, leader);
+    let tgid = task::current_tgid(this);
     let oom_mm = pointer(shared, &OFF_SIGNAL_OOM_MM);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
     if task::is_elsewhere(tgid) {
         ring::increment(&EXITS, EXITS_ELSEWHERE);
         return 0;
     }
-    let headed = watch::headed(tgid);
+    let Ties { headed, family } = watch::ties(tgid, || task::start_ns(leader));
     let own = headed != 0;
-    let family = if own { headed } else { watch::born(tgid, || task::start_ns(leader)) };
     if family != 0 {
         // Its id may be somebody else's in a moment.
-        watch::forget(tgid);
+        watch::forget(tgid, own);
     }
     // Most processes end well and are nobody's concern. For them the work stops here.
     if status == 0 && oom_mm == 0 && !own {
@@ -119,12 +113,30 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
 
-    let start_ns = task::start_ns(leader);
     let parent = task::parent(leader);
     let ppid = task::tgid(parent);
-    let cgroups = cgroup::of(this);
-    let (ns_pid, level) = task::namespaced_pid(leader);
-    let (parent_ns_pid, _) = task::namespaced_pid(parent);
+    let level = task::namespace_level(leader);
+    // Most of those that fail are nobody's concern either, as a few looks tell. Who is in a namespace of its own may be
+    // its init, or a child of that.
+    if status & 0x7f == 0
+        && oom_mm == 0
+        && family == 0
+        && level == 0
+        && ppid != 1
+        && !known::process(ppid)
+        && !cgroup::current_may_be_watched(this)
+    {
+        ring::increment(&EXITS, EXITS_FILTERED);
+        return 0;
+    }
+
+    let start_ns = task::start_ns(leader);
+    let cgroups = cgroup::of_current(this);
+    // A parent is never nested deeper than its child.
+    let (ns_pid, parent_ns_pid) = match level {
+        0 => (tgid, ppid),
+        _ => (task::namespaced_pid(leader), task::namespaced_pid(parent)),
+    };
     let Some(flags) = Flags::new() else { return 0 };
     if own {
         flags.set(WATCHED | NEAR);
@@ -152,6 +164,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
+    ring::increment(&EXITS, EXITS_WANTED);
     if !near {
         if !budget::take(Spender::Exit, &cgroups) {
             ring::count_drop(DropClass::ExitThrottled);
@@ -189,6 +202,15 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     }
     entry.submit(ring::WAKE);
     0
+}
+
+/// The wait status of the process. An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is
+/// the group's. Mostly the two are the same, and which of them counts need not be asked.
+#[inline(always)]
+fn status(shared: u64, leader: u64) -> u32 {
+    let of_group: u32 = read(shared, &OFF_SIGNAL_GROUP_EXIT_CODE);
+    let own: u32 = read(leader, &task::OFF_TASK_EXIT_CODE);
+    if of_group != own && read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { own }
 }
 
 /// Whether no other thread of the process was taken for its last one.

@@ -4,7 +4,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_task, generated},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated},
 };
 use probe_abi::COMM_LEN;
 
@@ -81,6 +81,19 @@ pub fn tgid(task: u64) -> u32 {
     if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_TGID) } else { translated(leader(task)) }
 }
 
+/// [`tgid`] of the current task, which the kernel tells without a read where the daemon is in the initial namespace.
+#[inline(always)]
+pub fn current_tgid(current: u64) -> u32 {
+    if PIDNS_LEVEL.load() == 0 { (bpf_get_current_pid_tgid() >> 32) as u32 } else { tgid(current) }
+}
+
+/// [`leader`] of the current task, which mostly is the leader itself.
+#[inline(always)]
+pub fn current_leader(current: u64) -> u64 {
+    let ids = bpf_get_current_pid_tgid();
+    if ids >> 32 == ids & 0xffff_ffff { current } else { leader(current) }
+}
+
 /// Thread id as the daemon sees it; 0 like [`tgid`].
 #[inline(always)]
 pub fn tid(task: u64) -> u32 {
@@ -140,12 +153,17 @@ pub fn uid(task: u64) -> u32 {
     read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID)
 }
 
-/// The task's id in its own, innermost pid namespace, and how deep that is nested (0: the initial one).
+/// How deep the task's innermost pid namespace is nested (0: the initial one).
 #[inline(always)]
-pub fn namespaced_pid(task: u64) -> (u32, u32) {
+pub fn namespace_level(task: u64) -> u32 {
+    level_of(pointer(task, &OFF_TASK_THREAD_PID))
+}
+
+/// The task's id in its own, innermost pid namespace.
+#[inline(always)]
+pub fn namespaced_pid(task: u64) -> u32 {
     let pid = pointer(task, &OFF_TASK_THREAD_PID);
-    let level = level_of(pid);
-    (read(number_at(pid, level), &OFF_UPID_NR), level)
+    read(number_at(pid, level_of(pid)), &OFF_UPID_NR)
 }
 
 /// Writes the current thread's `comm`.

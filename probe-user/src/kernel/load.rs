@@ -13,6 +13,7 @@ use super::{
     btf::{BtfError, KernelTypes},
     coverage::{Hook, HookCoverage},
     fields::{self, Resolved},
+    known::Known,
     loss::Tally,
     missed::Missed,
     namespace,
@@ -111,6 +112,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         Families::new(map(&mut ebpf, "FAMILIES")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
+        Known::new(map(&mut ebpf, "KNOWN")?).map_err(|source| KernelError::Map { name: "KNOWN", source })?,
     );
     let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
