@@ -137,10 +137,12 @@ pub const KNOWN_CGROUPS: usize = 4096;
 pub struct Known {
     /// The current epoch, never 0: 255 is followed by 1.
     pub epoch: u8,
+    /// Whether any cgroup of the unified hierarchy is watched: 1 or 0.
+    pub any_v2: u8,
     /// Whether any cgroup of the v1 memory hierarchy is watched: 1 or 0.
     pub any_mem_v1: u8,
     /// Always 0.
-    pub pad: [u8; 6],
+    pub pad: [u8; 5],
     /// Watched processes and their families: bit `id % KNOWN_PROCESSES`, the lowest of a byte first.
     pub processes: [u8; KNOWN_PROCESSES / 8],
     /// Watched cgroups of the unified hierarchy: bit `id % KNOWN_CGROUPS`.

@@ -32,10 +32,11 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     debug!(&ctx, "exec in {}", tgid);
-    let leader = task::current_leader(this);
-    let ppid = task::tgid(task::parent(leader));
-    let cgroups = cgroup::of_current(this);
-    let start_ns = task::start_ns(leader);
+    let current = task::current_typed();
+    let leader = task::current_leader(current);
+    let ppid = task::typed_tgid(task::typed_parent(leader));
+    let cgroups = cgroup::of_current(current);
+    let start_ns = task::typed_start_ns(leader);
     let near = watch::near(tgid, ppid, &cgroups);
     if !near && !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Exec);

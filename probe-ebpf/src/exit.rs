@@ -16,7 +16,7 @@ use probe_abi::{
 use crate::{
     budget::{self, Spender},
     cgroup,
-    field::{self, offsets, pointer, read},
+    field::{self, offsets, pointer, read, typed},
     known,
     ring::{self, URGENT},
     signal, task,
@@ -76,32 +76,33 @@ const OF_INTEREST: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_N
 /// Program for the raw tracepoint `sched_process_exit(task [, group_dead])`, which fires for every thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
-    let this = ctx.arg::<u64>(0);
-    let shared = pointer(this, &task::OFF_TASK_SIGNAL);
+    // The task of the tracepoint, which ends by itself.
+    let this = task::current_typed();
     // Older kernels have no second argument, and reading it would fail the attach. The global is frozen, so to the
     // verifier the branch not taken is no code at all.
     let dead = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         ctx.arg::<u64>(1) & 0xff != 0
     } else {
+        let shared = pointer(ctx.arg::<u64>(0), &task::OFF_TASK_SIGNAL);
         read::<u32>(shared, &OFF_SIGNAL_LIVE) == 0
     };
     if !dead {
         return 0;
     }
-    // The task is the current one: it ends by itself.
+    let shared: u64 = typed(this, &task::OFF_TASK_SIGNAL);
     let leader = task::current_leader(this);
-    if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(this, leader) {
+    if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(ctx.arg::<u64>(0), leader) {
         return 0;
     }
     let status = status(shared, leader);
     let tgid = task::current_tgid(this);
-    let oom_mm = pointer(shared, &OFF_SIGNAL_OOM_MM);
+    let oom_mm: u64 = typed(shared, &OFF_SIGNAL_OOM_MM);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
     if task::is_elsewhere(tgid) {
         ring::increment(&EXITS, EXITS_ELSEWHERE);
         return 0;
     }
-    let Ties { headed, family } = watch::ties(tgid, || task::start_ns(leader));
+    let Ties { headed, family } = watch::ties(tgid, || task::typed_start_ns(leader));
     let own = headed != 0;
     if family != 0 {
         // Its id may be somebody else's in a moment.
@@ -113,8 +114,8 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
 
-    let parent = task::parent(leader);
-    let ppid = task::tgid(parent);
+    let parent = task::typed_parent(leader);
+    let ppid = task::typed_tgid(parent);
     let level = task::namespace_level(leader);
     // Most of those that fail are nobody's concern either, as a few looks tell. Who is in a namespace of its own may be
     // its init, or a child of that.
@@ -130,7 +131,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
 
-    let start_ns = task::start_ns(leader);
+    let start_ns = task::typed_start_ns(leader);
     let cgroups = cgroup::of_current(this);
     // A parent is never nested deeper than its child.
     let (ns_pid, parent_ns_pid) = match level {
@@ -188,7 +189,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).start_ns = start_ns;
         (*record).cgroup_v2 = cgroups.v2;
         (*record).cgroup_mem_v1 = cgroups.mem_v1;
-        (*record).max_rss_pages = read(shared, &OFF_SIGNAL_MAXRSS);
+        (*record).max_rss_pages = typed(shared, &OFF_SIGNAL_MAXRSS);
         (*record).tgid = tgid;
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
@@ -208,9 +209,13 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
 /// the group's. Mostly the two are the same, and which of them counts need not be asked.
 #[inline(always)]
 fn status(shared: u64, leader: u64) -> u32 {
-    let of_group: u32 = read(shared, &OFF_SIGNAL_GROUP_EXIT_CODE);
-    let own: u32 = read(leader, &task::OFF_TASK_EXIT_CODE);
-    if of_group != own && read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 { of_group } else { own }
+    let of_group: u32 = typed(shared, &OFF_SIGNAL_GROUP_EXIT_CODE);
+    let own: u32 = typed(leader, &task::OFF_TASK_EXIT_CODE);
+    if of_group != own && typed::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+        of_group
+    } else {
+        own
+    }
 }
 
 /// Whether no other thread of the process was taken for its last one.

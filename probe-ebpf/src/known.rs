@@ -58,6 +58,14 @@ pub fn cgroup_mem_v1(id: u64) -> bool {
     unsafe { is_set((&raw const (*known).cgroups_mem_v1).cast(), id as usize & (KNOWN_CGROUPS - 1)) }
 }
 
+/// Whether any cgroup of the unified hierarchy is watched.
+#[inline(always)]
+pub fn any_v2() -> bool {
+    let Some(known) = KNOWN.get_ptr(0) else { return true };
+    // SAFETY: as above.
+    unsafe { (*known).any_v2 != 0 }
+}
+
 /// Whether any cgroup of the v1 memory hierarchy is watched. On most hosts there is no such hierarchy.
 #[inline(always)]
 pub fn any_mem_v1() -> bool {

@@ -4,11 +4,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, generated, generated::bpf_get_current_task_btf,
+    },
 };
 use probe_abi::COMM_LEN;
 
-use crate::field::{offsets, pointer, read};
+use crate::field::{is_typed, offsets, pointer, read, typed};
 
 offsets! {
     /// `task_struct.tgid`
@@ -87,11 +89,39 @@ pub fn current_tgid(current: u64) -> u32 {
     if PIDNS_LEVEL.load() == 0 { (bpf_get_current_pid_tgid() >> 32) as u32 } else { tgid(current) }
 }
 
-/// [`leader`] of the current task, which mostly is the leader itself.
+/// Address of the current task, for [`typed`] reads.
+#[inline(always)]
+pub fn current_typed() -> u64 {
+    if !is_typed() {
+        return current();
+    }
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() as u64 }
+}
+
+/// [`leader`] of the current task, which mostly is the leader itself; for typed reads.
 #[inline(always)]
 pub fn current_leader(current: u64) -> u64 {
     let ids = bpf_get_current_pid_tgid();
-    if ids >> 32 == ids & 0xffff_ffff { current } else { leader(current) }
+    if ids >> 32 == ids & 0xffff_ffff { current } else { typed(current, &OFF_TASK_GROUP_LEADER) }
+}
+
+/// The parent by birth or adoption, by typed reads; a debugger does not count.
+#[inline(always)]
+pub fn typed_parent(task: u64) -> u64 {
+    typed(task, &OFF_TASK_REAL_PARENT)
+}
+
+/// [`tgid`], by typed reads.
+#[inline(always)]
+pub fn typed_tgid(task: u64) -> u32 {
+    if PIDNS_LEVEL.load() == 0 { typed(task, &OFF_TASK_TGID) } else { tgid(task) }
+}
+
+/// [`start_ns`], by typed reads.
+#[inline(always)]
+pub fn typed_start_ns(task: u64) -> u64 {
+    typed(task, &OFF_TASK_START_BOOTTIME)
 }
 
 /// Thread id as the daemon sees it; 0 like [`tgid`].
@@ -135,12 +165,6 @@ pub fn leader(task: u64) -> u64 {
     pointer(task, &OFF_TASK_GROUP_LEADER)
 }
 
-/// The parent by birth or adoption; a debugger does not count.
-#[inline(always)]
-pub fn parent(task: u64) -> u64 {
-    pointer(task, &OFF_TASK_REAL_PARENT)
-}
-
 /// Start of the task, `CLOCK_BOOTTIME` nanoseconds.
 #[inline(always)]
 pub fn start_ns(task: u64) -> u64 {
@@ -153,10 +177,10 @@ pub fn uid(task: u64) -> u32 {
     read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID)
 }
 
-/// How deep the task's innermost pid namespace is nested (0: the initial one).
+/// How deep the task's innermost pid namespace is nested (0: the initial one), by typed reads.
 #[inline(always)]
 pub fn namespace_level(task: u64) -> u32 {
-    level_of(pointer(task, &OFF_TASK_THREAD_PID))
+    typed(typed(task, &OFF_TASK_THREAD_PID), &OFF_PID_LEVEL)
 }
 
 /// The task's id in its own, innermost pid namespace.

@@ -14,6 +14,7 @@ use super::watch::CgroupId;
 type Bytes = [u8; size_of::<probe_abi::Known>()];
 
 const EPOCH: usize = offset_of!(probe_abi::Known, epoch);
+const ANY_V2: usize = offset_of!(probe_abi::Known, any_v2);
 const ANY_MEM_V1: usize = offset_of!(probe_abi::Known, any_mem_v1);
 const PROCESSES: usize = offset_of!(probe_abi::Known, processes);
 const CGROUPS_V2: usize = offset_of!(probe_abi::Known, cgroups_v2);
@@ -36,7 +37,10 @@ impl Marks {
 
     fn cgroup(&mut self, cgroup: CgroupId) {
         match cgroup {
-            CgroupId::Unified(id) => self.set(CGROUPS_V2, id as usize % KNOWN_CGROUPS),
+            CgroupId::Unified(id) => {
+                self.set(CGROUPS_V2, id as usize % KNOWN_CGROUPS);
+                self.0[ANY_V2] = 1;
+            }
             CgroupId::MemoryV1(id) => {
                 self.set(CGROUPS_MEM_V1, id as usize % KNOWN_CGROUPS);
                 self.0[ANY_MEM_V1] = 1;
@@ -135,7 +139,9 @@ mod tests {
         let marks = swept(&[7, 8], &BTreeSet::from([CgroupId::Unified(3)]));
         let ones: u32 = marks.0[PROCESSES..].iter().map(|it| it.count_ones()).sum();
         assert_eq!(ones, 3);
-        assert!(is_set(&marks, PROCESSES, 7) && is_set(&marks, PROCESSES, 8) && is_set(&marks, CGROUPS_V2, 3));
+        assert!(
+            is_set(&marks, PROCESSES, 7) && is_set(&marks, PROCESSES, 8) && is_set(&marks, CGROUPS_V2, 3)
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     Kernel, Options,
     btf::{BtfError, KernelTypes},
     coverage::{Hook, HookCoverage},
-    fields::{self, Resolved},
+    fields::{self, IS_TYPED, Resolved},
     known::Known,
     loss::Tally,
     missed::Missed,
@@ -104,6 +104,10 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         resolved.globals.extend([("PIDNS_LEVEL", level), ("PIDNS_INODE", inode)]);
     }
     let mut ebpf = create(options, &resolved).map_err(permission_or_object)?;
+    if !takes_types(&mut ebpf, &resolved) {
+        resolved.globals.insert(IS_TYPED, 0);
+        ebpf = create(options, &resolved).map_err(permission_or_object)?;
+    }
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
@@ -161,6 +165,13 @@ fn create(options: &Options, resolved: &Resolved) -> Result<Ebpf, EbpfError> {
         loader.override_global(name, value, true);
     }
     loader.load(OBJECT)
+}
+
+/// Whether the kernel goes along where the programs follow pointers by their types. One that refuses will do with what
+/// every kernel takes. Of all programs, the exit's follows the most.
+fn takes_types(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
+    let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
+    !is_typed || program(ebpf, Hook::Exit).and_then(RawTracePoint::load).is_ok()
 }
 
 /// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
@@ -236,14 +247,17 @@ fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
 }
 
 fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
-    let name = hook.tracepoint();
-    let program: &mut RawTracePoint = ebpf
-        .program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-        .try_into()?;
-    program.load()?;
-    program.attach(name)?;
+    let program = program(ebpf, hook)?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    program.attach(hook.tracepoint())?;
     Ok(())
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramError> {
+    let name = hook.tracepoint();
+    ebpf.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?.try_into()
 }
 
 /// One line for a person. Of a verifier's log only the end counts, where it says what it refused.
