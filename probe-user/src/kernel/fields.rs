@@ -111,7 +111,7 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
 ];
 
 /// The kernel's list of what programs may call, and what hands out the current task with its type.
-const HELPERS: &str = "bpf_func_id";
+pub const HELPERS: &str = "bpf_func_id";
 const TASK_HELPER: &str = "BPF_FUNC_get_current_task_btf";
 
 /// The global that says whether programs may use it.
