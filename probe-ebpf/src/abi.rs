@@ -112,14 +112,44 @@ pub enum DropClass {
 /// Number of [`DropClass`] classes.
 pub const DROP_CLASSES: u32 = 13;
 
-/// Index into `EXITS`: thread groups seen to end.
-pub const EXITS_SEEN: u32 = 0;
-/// Index into `EXITS`: of those, the ones no record was wanted for.
+/// Index into `EXITS`: thread groups seen to end that a record was wanted for. Each end is counted once.
+pub const EXITS_WANTED: u32 = 0;
+/// Index into `EXITS`: the ends no record was wanted for.
 pub const EXITS_FILTERED: u32 = 1;
 /// Index into `EXITS`: the ends of processes that the daemon's pid namespace does not have.
 pub const EXITS_ELSEWHERE: u32 = 2;
 /// Number of counters in `EXITS`.
 pub const EXITS_COUNTERS: u32 = 3;
+
+/// Places for processes in [`Known`] and beside it: a power of two. Ids are given in a row, so the last so many do not share.
+pub const KNOWN_PROCESSES: usize = 32768;
+/// Places for cgroups in [`Known`], for each hierarchy: a power of two.
+pub const KNOWN_CGROUPS: usize = 4096;
+
+/// The one value of `KNOWN`: where in the maps of what is watched a look may find something. Most of what happens on a
+/// host is nobody's concern, and two bits tell so for a fraction of what the maps take.
+///
+/// A bit that is set means no more than that somebody is, or was, there. Only the daemon writes it. Who is born into a
+/// family in the meantime leaves the epoch of the birth in a table of the kernel side's own, where it counts until two
+/// epochs later. So every epoch, the daemon sets the bits of all who are in the maps, then begins the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Known {
+    /// The current epoch, never 0: 255 is followed by 1.
+    pub epoch: u8,
+    /// Whether any cgroup of the unified hierarchy is watched: 1 or 0.
+    pub any_v2: u8,
+    /// Whether any cgroup of the v1 memory hierarchy is watched: 1 or 0.
+    pub any_mem_v1: u8,
+    /// Always 0.
+    pub pad: [u8; 5],
+    /// Watched processes and their families: bit `id % KNOWN_PROCESSES`, the lowest of a byte first.
+    pub processes: [u8; KNOWN_PROCESSES / 8],
+    /// Watched cgroups of the unified hierarchy: bit `id % KNOWN_CGROUPS`.
+    pub cgroups_v2: [u8; KNOWN_CGROUPS / 8],
+    /// Watched cgroups of the v1 memory hierarchy, likewise.
+    pub cgroups_mem_v1: [u8; KNOWN_CGROUPS / 8],
+}
 
 /// Key of `WATCHED_CGROUP`. Each hierarchy numbers its cgroups for itself, so an id alone is ambiguous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

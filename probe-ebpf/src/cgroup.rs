@@ -1,8 +1,12 @@
 //! Which cgroups a task is in.
 
+use aya_ebpf::helpers::bpf_get_current_cgroup_id;
 use probe_abi::LIMIT_LEVELS;
 
-use crate::field::{offsets, pointer, read};
+use crate::{
+    field::{offsets, pointer, read, typed},
+    known,
+};
 
 offsets! {
     /// `task_struct.cgroups`
@@ -46,6 +50,39 @@ pub fn of(task: u64) -> Cgroups {
     // Where the memory controller is on the unified hierarchy, the second id would only name an ancestor of the first.
     let same_root = pointer(unified, &OFF_CGROUP_ROOT) == pointer(memory, &OFF_CGROUP_ROOT);
     Cgroups { v2, mem_v1: if same_root { 0 } else { id(memory) } }
+}
+
+/// [`of`] the current task, by typed reads. The first the kernel tells without one.
+#[inline(always)]
+pub fn of_current(current: u64) -> Cgroups {
+    let set = typed(current, &OFF_TASK_CGROUPS);
+    let memory = typed_memory(set);
+    let unified: u64 = typed(set, &OFF_CSS_SET_DFL_CGRP);
+    let same_root = typed::<u64>(unified, &OFF_CGROUP_ROOT) == typed::<u64>(memory, &OFF_CGROUP_ROOT);
+    // SAFETY: the helper has no preconditions.
+    let v2 = unsafe { bpf_get_current_cgroup_id() };
+    Cgroups { v2, mem_v1: if same_root { 0 } else { typed_id(memory) } }
+}
+
+/// Whether one of the current task's cgroups may be watched: less than [`of_current`], for a less certain answer.
+#[inline(always)]
+pub fn current_may_be_watched(current: u64) -> bool {
+    // SAFETY: the helper has no preconditions.
+    (known::any_v2() && known::cgroup_v2(unsafe { bpf_get_current_cgroup_id() }))
+        || (known::any_mem_v1()
+            && known::cgroup_mem_v1(typed_id(typed_memory(typed(current, &OFF_TASK_CGROUPS)))))
+}
+
+/// The cgroup of the memory controller, by typed reads.
+#[inline(always)]
+fn typed_memory(set: u64) -> u64 {
+    typed(typed(set, &OFF_CSS_SET_MEMORY), &OFF_CSS_CGROUP)
+}
+
+/// [`id`], by typed reads.
+#[inline(always)]
+fn typed_id(cgroup: u64) -> u64 {
+    typed(typed(cgroup, &OFF_CGROUP_KN), &OFF_KERNFS_NODE_ID)
 }
 
 /// Writes the limits of a task's memory cgroup and of those above it, in pages; 0 past the root.

@@ -26,15 +26,17 @@ offsets! {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let this = ctx.arg::<u64>(0);
-    let tgid = task::tgid(this);
+    // It is the current one.
+    let tgid = task::current_tgid(this);
     if task::is_elsewhere(tgid) {
         return 0;
     }
     debug!(&ctx, "exec in {}", tgid);
-    let leader = task::leader(this);
-    let ppid = task::tgid(task::parent(leader));
-    let cgroups = cgroup::of(this);
-    let start_ns = task::start_ns(leader);
+    let current = task::current_typed();
+    let leader = task::current_leader(current);
+    let ppid = task::typed_tgid(task::typed_parent(leader));
+    let cgroups = cgroup::of_current(current);
+    let start_ns = task::typed_start_ns(leader);
     let near = watch::near(tgid, ppid, &cgroups);
     if !near && !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Exec);
@@ -48,7 +50,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let memory = pointer(this, &task::OFF_TASK_MM);
     let start = pointer(memory, &OFF_MM_ARG_START);
     let size = pointer(memory, &OFF_MM_ARG_END).wrapping_sub(start);
-    let mut flags = if near || watch::born(tgid, || start_ns) != 0 { WATCHED } else { 0 };
+    let mut flags = if near || watch::ties(tgid, || start_ns).family != 0 { WATCHED } else { 0 };
     // SAFETY: the reservation is the size of an `Exec`; every field but the unused ends of its buffers is written.
     unsafe {
         ring::write_header(record, KIND_EXEC);

@@ -10,15 +10,17 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use probe_abi::{
     DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_ELSEWHERE,
-    EXITS_FILTERED, EXITS_SEEN, Exit, KIND_EXIT, SignalNote, WATCHED,
+    EXITS_FILTERED, EXITS_WANTED, Exit, KIND_EXIT, SignalNote, WATCHED,
 };
 
 use crate::{
     budget::{self, Spender},
     cgroup,
-    field::{self, offsets, pointer, read},
+    field::{self, offsets, pointer, read, typed},
+    known,
     ring::{self, URGENT},
-    signal, task, watch,
+    signal, task,
+    watch::{self, Ties},
 };
 
 offsets! {
@@ -74,44 +76,37 @@ const OF_INTEREST: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_N
 /// Program for the raw tracepoint `sched_process_exit(task [, group_dead])`, which fires for every thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
-    let this = ctx.arg::<u64>(0);
-    let shared = pointer(this, &task::OFF_TASK_SIGNAL);
+    // The task of the tracepoint, which ends by itself.
+    let this = task::current_typed();
     // Older kernels have no second argument, and reading it would fail the attach. The global is frozen, so to the
     // verifier the branch not taken is no code at all.
     let dead = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         ctx.arg::<u64>(1) & 0xff != 0
     } else {
+        let shared = pointer(ctx.arg::<u64>(0), &task::OFF_TASK_SIGNAL);
         read::<u32>(shared, &OFF_SIGNAL_LIVE) == 0
     };
     if !dead {
         return 0;
     }
-    let leader = task::leader(this);
-    if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(this, leader) {
+    let shared: u64 = typed(this, &task::OFF_TASK_SIGNAL);
+    let leader = task::current_leader(this);
+    if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(ctx.arg::<u64>(0), leader) {
         return 0;
     }
-    ring::increment(&EXITS, EXITS_SEEN);
-
-    // An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is the group's.
-    let group_exit = read::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0;
-    let status: u32 = if group_exit {
-        read(shared, &OFF_SIGNAL_GROUP_EXIT_CODE)
-    } else {
-        read(leader, &task::OFF_TASK_EXIT_CODE)
-    };
-    let tgid = task::tgid(this);
-    let oom_mm = pointer(shared, &OFF_SIGNAL_OOM_MM);
+    let status = status(shared, leader);
+    let tgid = task::current_tgid(this);
+    let oom_mm: u64 = typed(shared, &OFF_SIGNAL_OOM_MM);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
     if task::is_elsewhere(tgid) {
         ring::increment(&EXITS, EXITS_ELSEWHERE);
         return 0;
     }
-    let headed = watch::headed(tgid);
+    let Ties { headed, family } = watch::ties(tgid, || task::typed_start_ns(leader));
     let own = headed != 0;
-    let family = if own { headed } else { watch::born(tgid, || task::start_ns(leader)) };
     if family != 0 {
         // Its id may be somebody else's in a moment.
-        watch::forget(tgid);
+        watch::forget(tgid, own);
     }
     // Most processes end well and are nobody's concern. For them the work stops here.
     if status == 0 && oom_mm == 0 && !own {
@@ -119,12 +114,30 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
 
-    let start_ns = task::start_ns(leader);
-    let parent = task::parent(leader);
-    let ppid = task::tgid(parent);
-    let cgroups = cgroup::of(this);
-    let (ns_pid, level) = task::namespaced_pid(leader);
-    let (parent_ns_pid, _) = task::namespaced_pid(parent);
+    let parent = task::typed_parent(leader);
+    let ppid = task::typed_tgid(parent);
+    let level = task::namespace_level(leader);
+    // Most of those that fail are nobody's concern either, as a few looks tell. Who is in a namespace of its own may be
+    // its init, or a child of that.
+    if status & 0x7f == 0
+        && oom_mm == 0
+        && family == 0
+        && level == 0
+        && ppid != 1
+        && !known::process(ppid)
+        && !cgroup::current_may_be_watched(this)
+    {
+        ring::increment(&EXITS, EXITS_FILTERED);
+        return 0;
+    }
+
+    let start_ns = task::typed_start_ns(leader);
+    let cgroups = cgroup::of_current(this);
+    // A parent is never nested deeper than its child.
+    let (ns_pid, parent_ns_pid) = match level {
+        0 => (tgid, ppid),
+        _ => (task::namespaced_pid(leader), task::namespaced_pid(parent)),
+    };
     let Some(flags) = Flags::new() else { return 0 };
     if own {
         flags.set(WATCHED | NEAR);
@@ -152,6 +165,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
+    ring::increment(&EXITS, EXITS_WANTED);
     if !near {
         if !budget::take(Spender::Exit, &cgroups) {
             ring::count_drop(DropClass::ExitThrottled);
@@ -175,7 +189,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).start_ns = start_ns;
         (*record).cgroup_v2 = cgroups.v2;
         (*record).cgroup_mem_v1 = cgroups.mem_v1;
-        (*record).max_rss_pages = read(shared, &OFF_SIGNAL_MAXRSS);
+        (*record).max_rss_pages = typed(shared, &OFF_SIGNAL_MAXRSS);
         (*record).tgid = tgid;
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
@@ -189,6 +203,19 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     }
     entry.submit(ring::WAKE);
     0
+}
+
+/// The wait status of the process. An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is
+/// the group's. Mostly the two are the same, and which of them counts need not be asked.
+#[inline(always)]
+fn status(shared: u64, leader: u64) -> u32 {
+    let of_group: u32 = typed(shared, &OFF_SIGNAL_GROUP_EXIT_CODE);
+    let own: u32 = typed(leader, &task::OFF_TASK_EXIT_CODE);
+    if of_group != own && typed::<u32>(shared, &OFF_SIGNAL_FLAGS) & SIGNAL_GROUP_EXIT != 0 {
+        of_group
+    } else {
+        own
+    }
 }
 
 /// Whether no other thread of the process was taken for its last one.

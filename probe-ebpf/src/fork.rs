@@ -13,15 +13,13 @@ use crate::{task, watch};
 pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let parent = ctx.arg::<u64>(0);
     let child = ctx.arg::<u64>(1);
-    let (tgid, parent_tgid) = (task::tgid(child), task::tgid(parent));
+    // The parent is the current task: it is the one that forks.
+    let (tgid, parent_tgid) = (task::tgid(child), task::current_tgid(parent));
     // A new thread; or nobody whom the daemon could see.
     if tgid == parent_tgid || task::is_elsewhere(parent_tgid) {
         return 0;
     }
-    let family = match watch::headed(parent_tgid) {
-        0 => watch::born(parent_tgid, || task::start_ns(task::leader(parent))),
-        headed => headed,
-    };
+    let family = watch::ties(parent_tgid, || task::start_ns(task::leader(parent))).family;
     if family != 0 {
         debug!(&ctx, "{} is born into family {}", tgid, family);
         watch::add(tgid, task::start_ns(child), family);

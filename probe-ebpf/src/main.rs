@@ -12,6 +12,7 @@ mod exec;
 mod exit;
 mod field;
 mod fork;
+mod known;
 mod oom;
 mod ring;
 mod signal;

@@ -75,11 +75,16 @@ fn remote_port(socket: u64) -> u16 {
     u16::from_be(read(socket, &OFF_SOCK_DPORT))
 }
 
+/// Inode of the network namespace; 0 where the kernel has none.
+#[inline(always)]
+fn netns(socket: u64) -> u32 {
+    read(pointer(socket, &OFF_SOCK_NET), &OFF_NET_INUM)
+}
+
 /// A local port where it means something: in its network namespace.
 #[inline(always)]
 fn port_key(socket: u64, port: u16) -> PortKey {
-    let netns = read(pointer(socket, &OFF_SOCK_NET), &OFF_NET_INUM);
-    PortKey { netns, port: u32::from(port) }
+    PortKey { netns: netns(socket), port: u32::from(port) }
 }
 
 /// Writes the local address.

@@ -4,11 +4,13 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_task, generated},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_get_current_task, generated, generated::bpf_get_current_task_btf,
+    },
 };
 use probe_abi::COMM_LEN;
 
-use crate::field::{offsets, pointer, read};
+use crate::field::{is_typed, offsets, pointer, read, typed};
 
 offsets! {
     /// `task_struct.tgid`
@@ -81,6 +83,47 @@ pub fn tgid(task: u64) -> u32 {
     if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_TGID) } else { translated(leader(task)) }
 }
 
+/// [`tgid`] of the current task, which the kernel tells without a read where the daemon is in the initial namespace.
+#[inline(always)]
+pub fn current_tgid(current: u64) -> u32 {
+    if PIDNS_LEVEL.load() == 0 { (bpf_get_current_pid_tgid() >> 32) as u32 } else { tgid(current) }
+}
+
+/// Address of the current task, for [`typed`] reads.
+#[inline(always)]
+pub fn current_typed() -> u64 {
+    if !is_typed() {
+        return current();
+    }
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task_btf() as u64 }
+}
+
+/// [`leader`] of the current task, which mostly is the leader itself; for typed reads.
+#[inline(always)]
+pub fn current_leader(current: u64) -> u64 {
+    let ids = bpf_get_current_pid_tgid();
+    if ids >> 32 == ids & 0xffff_ffff { current } else { typed(current, &OFF_TASK_GROUP_LEADER) }
+}
+
+/// The parent by birth or adoption, by typed reads; a debugger does not count.
+#[inline(always)]
+pub fn typed_parent(task: u64) -> u64 {
+    typed(task, &OFF_TASK_REAL_PARENT)
+}
+
+/// [`tgid`], by typed reads.
+#[inline(always)]
+pub fn typed_tgid(task: u64) -> u32 {
+    if PIDNS_LEVEL.load() == 0 { typed(task, &OFF_TASK_TGID) } else { tgid(task) }
+}
+
+/// [`start_ns`], by typed reads.
+#[inline(always)]
+pub fn typed_start_ns(task: u64) -> u64 {
+    typed(task, &OFF_TASK_START_BOOTTIME)
+}
+
 /// Thread id as the daemon sees it; 0 like [`tgid`].
 #[inline(always)]
 pub fn tid(task: u64) -> u32 {
@@ -122,12 +165,6 @@ pub fn leader(task: u64) -> u64 {
     pointer(task, &OFF_TASK_GROUP_LEADER)
 }
 
-/// The parent by birth or adoption; a debugger does not count.
-#[inline(always)]
-pub fn parent(task: u64) -> u64 {
-    pointer(task, &OFF_TASK_REAL_PARENT)
-}
-
 /// Start of the task, `CLOCK_BOOTTIME` nanoseconds.
 #[inline(always)]
 pub fn start_ns(task: u64) -> u64 {
@@ -140,12 +177,17 @@ pub fn uid(task: u64) -> u32 {
     read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID)
 }
 
-/// The task's id in its own, innermost pid namespace, and how deep that is nested (0: the initial one).
+/// How deep the task's innermost pid namespace is nested (0: the initial one), by typed reads.
 #[inline(always)]
-pub fn namespaced_pid(task: u64) -> (u32, u32) {
+pub fn namespace_level(task: u64) -> u32 {
+    typed(typed(task, &OFF_TASK_THREAD_PID), &OFF_PID_LEVEL)
+}
+
+/// The task's id in its own, innermost pid namespace.
+#[inline(always)]
+pub fn namespaced_pid(task: u64) -> u32 {
     let pid = pointer(task, &OFF_TASK_THREAD_PID);
-    let level = level_of(pid);
-    (read(number_at(pid, level), &OFF_UPID_NR), level)
+    read(number_at(pid, level_of(pid)), &OFF_UPID_NR)
 }
 
 /// Writes the current thread's `comm`.

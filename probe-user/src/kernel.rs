@@ -12,6 +12,7 @@ pub mod btf;
 pub mod coverage;
 pub mod decode;
 pub mod fields;
+mod known;
 pub mod load;
 mod log;
 mod loss;
@@ -181,6 +182,12 @@ impl Kernel {
     /// Asks for the errors of connections to this local port, where nobody saw who began to listen there.
     pub fn watch_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
         self.watched.add_port(port)
+    }
+
+    /// Has the kernel side forget where it need not look any more. Meant to be called every ten seconds or so: what is
+    /// nobody's concern costs more, the longer it is since.
+    pub fn sweep(&mut self) -> Result<(), WatchError> {
+        self.watched.sweep()
     }
 
     /// Errors that were counted after the first of their kind, each kind at most every ten seconds; `at_ns` is that of

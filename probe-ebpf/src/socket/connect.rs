@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::map, maps::LruHashMap};
 use probe_abi::{Connect, DropClass, KIND_CONNECT, PeerKey};
 
-use super::{owner, port_key, probes};
+use super::{netns, owner, port_key, probes};
 use crate::ring::{self, BULK};
 
 /// The connections that were told, with the start of their process, as its id may be another one's later.
@@ -16,9 +16,8 @@ pub fn connected(socket: u64) {
     let Some(owner) = owner::of(socket) else { return };
     // SAFETY: the lookup returned a valid entry.
     let owner = unsafe { *owner };
-    let local = port_key(socket, super::local_port(socket));
     if probes::by(owner.tgid) {
-        probes::opened(&local);
+        probes::opened(&port_key(socket, super::local_port(socket)));
         return;
     }
     if !owner.is_watched() {
@@ -47,7 +46,7 @@ pub fn connected(socket: u64) {
         (*record).start_ns = owner.start_ns;
         (*record).cgroup_v2 = owner.cgroup_v2;
         (*record).cgroup_mem_v1 = owner.cgroup_mem_v1;
-        (*record).netns = local.netns;
+        (*record).netns = netns(socket);
         (*record).ppid = owner.ppid;
     }
     entry.submit(ring::SILENT);

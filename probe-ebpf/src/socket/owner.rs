@@ -59,17 +59,17 @@ impl Owner {
     /// The current process. Only where it is the one that acts on the socket.
     #[inline(always)]
     pub fn current() -> Self {
-        let this = task::current();
-        let leader = task::leader(this);
-        let cgroups = cgroup::of(this);
+        let this = task::current_typed();
+        let leader = task::current_leader(this);
+        let cgroups = cgroup::of_current(this);
         Self {
-            start_ns: task::start_ns(leader),
+            start_ns: task::typed_start_ns(leader),
             cgroup_v2: cgroups.v2,
             cgroup_mem_v1: cgroups.mem_v1,
             // SAFETY: the helper has no preconditions.
             since_ns: unsafe { bpf_ktime_get_boot_ns() },
-            tgid: task::tgid(this),
-            ppid: task::tgid(task::parent(leader)),
+            tgid: task::current_tgid(this),
+            ppid: task::typed_tgid(task::typed_parent(leader)),
         }
     }
 

@@ -13,7 +13,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Daemon {
-    /// Notes how full the tables are, now and then.
+    /// Notes how full the tables are, now and then, and has the kernel side tidy up its own.
     pub(super) fn measure_tables(&mut self) {
         let now = Timestamp::now();
         if now.since(self.measured) < INTERVAL {
@@ -24,6 +24,9 @@ impl Daemon {
         let sizes = self.enricher.sizes().into_iter().chain(self.desk.sizes());
         for (table, entries, limit) in sizes.chain([self.sockets.size()]) {
             metrics.table(table, entries, limit);
+        }
+        if let Some(Err(error)) = self.kernel.as_mut().map(Kernel::sweep) {
+            tracing::error!(%error, "the kernel side looks where nobody is watched any more");
         }
         let Counters { exits_elsewhere, .. } = self.kernel.as_ref().map(Kernel::counters).unwrap_or_default();
         metrics.exits_elsewhere(exits_elsewhere);

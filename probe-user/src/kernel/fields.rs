@@ -110,6 +110,36 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), SOCKETS, Must),
 ];
 
+/// The kernel's list of what programs may call, and what hands out the current task with its type.
+pub const HELPERS: &str = "bpf_func_id";
+const TASK_HELPER: &str = "BPF_FUNC_get_current_task_btf";
+
+/// The global that says whether programs may use it.
+pub const IS_TYPED: &str = "CURRENT_IS_TYPED";
+
+/// What programs follow from the current task by its type. That only works as a whole.
+const TYPED: &[&str] = &[
+    "OFF_TASK_TGID",
+    "OFF_TASK_GROUP_LEADER",
+    "OFF_TASK_REAL_PARENT",
+    "OFF_TASK_START_BOOTTIME",
+    "OFF_TASK_SIGNAL",
+    "OFF_TASK_THREAD_PID",
+    "OFF_TASK_EXIT_CODE",
+    "OFF_TASK_CGROUPS",
+    "OFF_PID_LEVEL",
+    "OFF_CSS_SET_DFL_CGRP",
+    "OFF_CSS_SET_MEMORY",
+    "OFF_CSS_CGROUP",
+    "OFF_CGROUP_KN",
+    "OFF_CGROUP_ROOT",
+    "OFF_KERNFS_NODE_ID",
+    "OFF_SIGNAL_FLAGS",
+    "OFF_SIGNAL_GROUP_EXIT_CODE",
+    "OFF_SIGNAL_MAXRSS",
+    "OFF_SIGNAL_OOM_MM",
+];
+
 /// What the programs are told, and what that means for each hook.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
@@ -147,6 +177,9 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
         };
         resolved.globals.insert(global, value);
     }
+    let all = TYPED.iter().all(|global| resolved.globals.get(global).is_some_and(|it| *it != ABSENT));
+    let is_typed = all && types.constant(HELPERS, TASK_HELPER).is_ok();
+    resolved.globals.insert(IS_TYPED, is_typed.into());
     resolved
 }
 
@@ -162,7 +195,8 @@ pub struct Names {
 pub fn names() -> Names {
     let mut types: BTreeSet<_> =
         Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
-    let mut members = BTreeSet::new();
+    types.insert(HELPERS.to_owned());
+    let mut members = BTreeSet::from([TASK_HELPER]);
     for (_, source, ..) in FIELDS {
         match source {
             Member(structure, names) => {

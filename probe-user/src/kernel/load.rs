@@ -12,7 +12,8 @@ use super::{
     Kernel, Options,
     btf::{BtfError, KernelTypes},
     coverage::{Hook, HookCoverage},
-    fields::{self, Resolved},
+    fields::{self, IS_TYPED, Resolved},
+    known::Known,
     loss::Tally,
     missed::Missed,
     namespace,
@@ -116,6 +117,10 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
     }
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    if !takes_types(&mut ebpf, &resolved) {
+        loader.override_global(IS_TYPED, &0_u32, true);
+        ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    }
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
@@ -124,6 +129,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         Families::new(map(&mut ebpf, "FAMILIES")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
+        Known::new(map(&mut ebpf, "KNOWN")?).map_err(|source| KernelError::Map { name: "KNOWN", source })?,
     );
     let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
@@ -170,6 +176,13 @@ fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a 
     for (name, value) in &resolved.globals {
         loader.override_global(name, value, true);
     }
+}
+
+/// Whether the kernel goes along where the programs follow pointers by their types. One that refuses will do with what
+/// every kernel takes. Of all programs, the exit's follows the most.
+fn takes_types(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
+    let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
+    !is_typed || program(ebpf, Hook::Exit).and_then(RawTracePoint::load).is_ok()
 }
 
 /// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
@@ -242,14 +255,17 @@ fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
 }
 
 fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
-    let name = hook.tracepoint();
-    let program: &mut RawTracePoint = ebpf
-        .program_mut(name)
-        .ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?
-        .try_into()?;
-    program.load()?;
-    program.attach(name)?;
+    let program = program(ebpf, hook)?;
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    program.attach(hook.tracepoint())?;
     Ok(())
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramError> {
+    let name = hook.tracepoint();
+    ebpf.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?.try_into()
 }
 
 /// One line for a person. Of a verifier's log only the end counts, where it says what it refused.

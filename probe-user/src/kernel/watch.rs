@@ -8,7 +8,11 @@ use std::{
 use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
 
+use super::known::Known;
 use crate::fact::ProcessKey;
+
+/// The most processes that can be watched.
+const PROCESSES_MAX: usize = 4096;
 
 /// A cgroup: the inode of its directory, and whose numbering that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +59,12 @@ impl Families {
         map.keys().take(Self::limit()).filter(Result::is_ok).count()
     }
 
+    /// Their ids; `None` if the map changes faster than it can be looked at.
+    fn ids(&self) -> Option<Vec<u32>> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all(map.keys(), Self::limit())
+    }
+
     /// The most processes that can be known.
     pub const fn limit() -> usize {
         FAMILIES_MAX as usize
@@ -77,6 +87,7 @@ pub struct Watched {
     cgroups: HashMap<MapData, [u64; 2], u32>,
     // The layout of `probe_abi::PortKey`: namespace, port.
     ports: HashMap<MapData, [u32; 2], u32>,
+    known: Known,
 }
 
 impl Watched {
@@ -85,8 +96,9 @@ impl Watched {
         families: Families,
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
+        known: Known,
     ) -> Self {
-        Self { processes, families, cgroups, ports }
+        Self { processes, families, cgroups, ports, known }
     }
 
     /// Whether even a look is not permitted.
@@ -96,13 +108,19 @@ impl Watched {
     }
 
     pub fn add_process(&mut self, pid: u32, family: u32) -> Result<(), WatchError> {
-        self.processes.insert(pid, family, 0).map_err(|it| failed(&pid, it))
+        self.processes
+            .insert(pid, family, 0)
+            .and_then(|()| self.known.process(pid))
+            .map_err(|it| failed(&pid, it))
     }
 
     pub fn add_kin(&mut self, process: ProcessKey, family: u32) -> Result<(), WatchError> {
         let kin = [process.start.as_nanos() / START_UNIT_NS, family.into()];
         let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
-        families.insert(process.pid, kin, 0).map_err(|it| failed(&process.pid, it))
+        families
+            .insert(process.pid, kin, 0)
+            .and_then(|()| self.known.process(process.pid))
+            .map_err(|it| failed(&process.pid, it))
     }
 
     pub fn remove_kin(&mut self, pid: u32) -> Result<(), WatchError> {
@@ -119,16 +137,39 @@ impl Watched {
     }
 
     pub fn add_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
-        self.cgroups.insert(key(cgroup), 1, 0).map_err(|it| failed(&cgroup, it))
+        self.cgroups
+            .insert(key(cgroup), 1, 0)
+            .and_then(|()| self.known.cgroup(cgroup))
+            .map_err(|it| failed(&cgroup, it))
     }
 
     pub fn remove_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
-        absent_is_fine(self.cgroups.remove(&key(cgroup))).map_err(|it| failed(&cgroup, it))
+        absent_is_fine(self.cgroups.remove(&key(cgroup))).map_err(|it| failed(&cgroup, it))?;
+        self.known.not_cgroup(cgroup);
+        Ok(())
+    }
+
+    /// Has the kernel side look for those alone who are in the maps now, or are born from now on. Where that cannot be
+    /// said, all stays as it is.
+    pub fn sweep(&mut self) -> Result<(), WatchError> {
+        let watched = all(self.processes.keys(), PROCESSES_MAX);
+        let (Some(mut ids), Some(kin)) = (watched, self.families.ids()) else { return Ok(()) };
+        ids.extend(kin);
+        self.known.sweep(&ids).map_err(|it| failed(&"what is known", it))
     }
 
     pub fn add_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
         self.ports.insert([port.netns, u32::from(port.port)], 1, 0).map_err(|it| failed(&port, it))
     }
+}
+
+/// All keys of a map of at most `limit`; `None` if somebody changes it so fast that the look begins anew all the time.
+fn all(mut keys: impl Iterator<Item = Result<u32, MapError>>, limit: usize) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    for key in keys.by_ref().take(2 * limit) {
+        found.push(key.ok()?);
+    }
+    keys.next().is_none().then_some(found)
 }
 
 fn key(cgroup: CgroupId) -> [u64; 2] {

@@ -1,6 +1,6 @@
 //! How processes end, and who ended them.
 
-use std::{os::unix::process::ExitStatusExt, process::Command};
+use std::{io::Write as _, os::unix::process::ExitStatusExt, process::Command};
 
 use super::*;
 
@@ -49,6 +49,36 @@ fn a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of() {
     assert!(exit.watched && exit.status.code() == Some(4));
     lab.kernel.unwatch_cgroup(cgroup).unwrap();
     lab.kernel.unwatch_cgroup(cgroup).unwrap();
+}
+
+#[test]
+fn who_was_born_into_a_family_is_known_however_often_is_swept() {
+    let Some(mut lab) = lab("who_was_born_into_a_family_is_known_however_often_is_swept") else { return };
+    // A shell whose own child starts one in turn, which waits; whoever is not watched is of the family alone.
+    let mut head = Command::new("/bin/sh")
+        .args(["-c", "read line; (sh -c 'read line; exit 6' <&3; :) 3<&0; :"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    lab.kernel.watch_process(head.id(), 7).unwrap();
+    let mut stdin = head.stdin.take().unwrap();
+    stdin.write_all(b"begin\n").unwrap();
+    let born = |lab: &Lab| lab.kernel.families().count() >= 2;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !born(&lab) && Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    assert!(born(&lab), "both are noted");
+    for _ in 0..5 {
+        lab.kernel.sweep().unwrap();
+    }
+    drop(stdin);
+    let coded = |record| {
+        let Record::Exit(exit) = record else { return None };
+        Some(exit).filter(|it| it.family == Some(7) && it.status.code() == Some(6))
+    };
+    assert!(lab.wait_for("exit of the family", coded).watched);
+    head.wait().unwrap();
 }
 
 #[test]

@@ -98,6 +98,10 @@ fn a_type_that_is_missing_is_named() {
     for Recorded(series, bytes, _) in KERNELS {
         let whole = resolve(bytes).unwrap();
         for name in fields::names().types {
+            // What lacks without it is time alone, as the next test says.
+            if name == fields::HELPERS {
+                continue;
+            }
             let wanted = name.strip_prefix("btf_trace_").unwrap_or(&name);
             if whole.unusable.keys().any(|hook| hook.tracepoint() == wanted) {
                 continue;
@@ -114,6 +118,17 @@ fn a_type_that_is_missing_is_named() {
                 assert!([whole.globals[global], 0, probe_abi::ABSENT].contains(value), "{series}: {global}");
             }
         }
+    }
+}
+
+#[test]
+fn without_the_list_of_helpers_nothing_is_lost() {
+    for Recorded(series, bytes, _) in &KERNELS[1..] {
+        let whole = resolve(bytes).unwrap();
+        let mut lessened = resolve(&without(bytes, fields::HELPERS)).unwrap();
+        assert_eq!(whole.globals[fields::IS_TYPED], 1, "{series}");
+        assert_eq!(lessened.globals.insert(fields::IS_TYPED, 1), Some(0), "{series}");
+        assert_eq!(lessened, whole, "{series}");
     }
 }
 
