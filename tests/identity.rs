@@ -43,6 +43,11 @@ fn reborn(pid: u32, program: &[&str]) -> Running {
     let mut command = Command::new(built("reborn"));
     let running = Running::start(command.arg(pid.to_string()).args(program), Signal::KILL);
     running.wait_until_it_says("reborn as", &running.stdout, LONG);
+    let executes = || {
+        let file = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        (file != built("reborn")).then_some(())
+    };
+    until("the stranger executes its program", LONG, executes);
     running
 }
 

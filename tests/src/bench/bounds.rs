@@ -38,7 +38,7 @@ const TABLES: [Known; 6] = [
 ];
 
 /// The eBPF maps, as far as the kernel keeps their names.
-const MAPS: [Known; 18] = [
+const MAPS: [Known; 19] = [
     Known(
         "URGENT",
         "deaths, OOM kills, errors not yet read",
@@ -65,6 +65,7 @@ const MAPS: [Known; 18] = [
         "living processes of services",
         "those heard of longest ago are known by parent and cgroup alone",
     ),
+    Known("KNOWN", "nothing", "marks of who may be in the maps above: more of them cost a look each"),
     Known("SIGNALS", "signals sent lately", "the oldest goes: a death that late lacks its sender"),
     Known(
         "ENDED",

@@ -78,7 +78,8 @@ pub fn measure(effort: Effort) -> Result<Vec<Row>> {
         filtered(
             "kernel time per exit with code 1, filtered",
             |it| &it.failed,
-            "A failure may matter to somebody, so hostprobe looks up its parent and its cgroups before it lets it go.",
+            "A failure may matter to whoever looks after the process, so hostprobe asks who its parent is, and whether its cgroup \
+             may be watched, before it lets it go.",
         ),
         emitted("kernel time per exit, emitted, without the wake-up", |it| &it.held)
             .at_most("", 1500.0, |summary| summary.median)
