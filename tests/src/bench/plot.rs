@@ -15,10 +15,10 @@ use super::{Row, Section};
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Pixels.
-const WIDTH: u32 = 900;
+const WIDTH: u32 = 1000;
 const LINE: u32 = 26;
 const HEAD: u32 = 74;
-const LABELS: u32 = 210;
+const LABELS: u32 = 340;
 
 /// hostprobe's own, and the others'.
 const OWN: RGBColor = RGBColor(0xD9, 0x5F, 0x02);
