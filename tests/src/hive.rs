@@ -47,7 +47,7 @@ impl Servers {
         Self { ports, stamps, _process: process }
     }
 
-    /// How much was noted so far, for [`Self::since`].
+    /// How much was noted so far, for [`Self::between`].
     pub fn mark(&self) -> io::Result<u64> {
         // Only whole stamps: they are appended one by one.
         Ok(fs::metadata(self.stamps.path())?.len() / 16 * 16)
