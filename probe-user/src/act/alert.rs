@@ -176,7 +176,7 @@ impl Alerter {
     pub async fn shutdown(mut self, patience: Duration) -> usize {
         let _ = self.closing.send(true);
         let done = async { while self.tasks.join_next().await.is_some() {} };
-        // On a time-out the tasks end with the set they are in.
+        // On a timeout the tasks end with the set they are in.
         let _ = tokio::time::timeout(patience, done).await;
         self.waiting()
     }

@@ -88,7 +88,7 @@ impl Notifier {
         }
     }
 
-    /// It is alive, said as often as the manager wants: four times in its time-out. Meant to be called whenever the
+    /// It is alive, said as often as the manager wants: four times in its timeout. Meant to be called whenever the
     /// daemon's loop goes round, and from nowhere else.
     pub(super) fn alive(&mut self, now: Timestamp) {
         let Some(every) = self.every else { return };

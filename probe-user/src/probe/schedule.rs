@@ -182,7 +182,7 @@ impl Task {
                 Some(recovery) if run.outcome != ProbeOutcome::Ok => {
                     ended + recovery.wait(&run.outcome, interval)
                 }
-                // The tick that a silent run has kept waiting: with an interval as long as the time-out, every
+                // The tick that a silent run has kept waiting: with an interval as long as the timeout, every
                 // second one would be left out.
                 None if run.outcome.is_timeout() && next_tick(first, interval, begun) <= ended => ended,
                 Some(_) | None => {

@@ -23,21 +23,16 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// The probes of hostprobe's two services.
 const TIMES: [Times; 2] = [
-    Times {
-        subject: "hostprobe, probe every 1 s, time-out 1 s",
-        service: "second",
-        each: SECOND,
-        mark: "1s",
-    },
+    Times { subject: "hostprobe, probe every 1 s, timeout 1 s", service: "second", each: SECOND, mark: "1s" },
     Times { subject: "hostprobe, both 200 ms", service: "quick", each: FIFTH, mark: "200ms" },
 ];
 const SECOND: Duration = Duration::from_secs(1);
 const FIFTH: Duration = Duration::from_millis(200);
 
-const MONIT: &str = "Monit, every 1 s, time-out 1 s";
+const MONIT: &str = "Monit, every 1 s, timeout 1 s";
 const KUBELET: &str = "kubelet (by its defaults)";
 
-/// A probe's interval, which is its time-out as well.
+/// A probe's interval, which is its timeout as well.
 struct Times {
     subject: &'static str,
     service: &'static str,
@@ -114,7 +109,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
                  or gets SIGSTOP. Taken is the time until another process of it answers /health with 200, asked for \
                  without pause. Each round meets each keeper's service with both, at another point of its probes' \
                  interval every time. One daemon keeps two services in its own supervisor, probed every second with \
-                 a time-out of one second, and with 200 ms for both; all else as by default but grace = \"1s\", so \
+                 a timeout of one second, and with 200 ms for both; all else as by default but grace = \"1s\", so \
                  that rounds can follow one another. It writes a snapshot of the process before it restarts it. Monit \
                  looks every second and restarts at the first answer that takes more than a second; its stop \
                  command is SIGKILL, its grace after a start 2 s. kubelet's figures are arithmetic from its defaults, the best case, the middle \
@@ -200,17 +195,17 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
         if let Some(reached) = silent.summary(times.subject).map(|summary| summary.median) {
             let (wanted, shown) = (Unit::Nanoseconds.show(limit), Unit::Nanoseconds.show(reached));
             silent = silent.target(
-                &format!("with {}: median ≤ 2 time-outs + cold start, {wanted}", times.mark),
+                &format!("with {}: median ≤ 2 timeouts + cold start, {wanted}", times.mark),
                 shown,
                 reached <= limit,
             );
         }
     }
     silent = silent.note(
-        "A process that is silent is found by its probe alone: the phase of the interval, then the time-outs, then the \
-         snapshot and the start. The victim does nothing at all while it is looked at, so that two time-outs count, and \
-         the second attempt begins a quarter of a time-out after the first. The look takes 200 ms after the first \
-         time-out, longer than the second one with 200 ms needs. On a pressed host (PSI) \
+        "A process that is silent is found by its probe alone: the phase of the interval, then the timeouts, then the \
+         snapshot and the start. The victim does nothing at all while it is looked at, so that two timeouts count, and \
+         the second attempt begins a quarter of a timeout after the first. The look takes 200 ms after the first \
+         timeout, longer than the second one with 200 ms needs. On a pressed host (PSI) \
          attempts side by side count as one, and it takes as long as with one after another. Monit acts on the first.",
     );
     let stopped = row("SIGSTOP → healthy again", stopped, [51.0, 56.0, 61.0])

@@ -37,7 +37,7 @@ pub(super) struct ProbeState {
     slow_in_a_row: u32,
     first_slow: Timestamp,
     quick_in_a_row: u32,
-    /// The latest failure was a time-out.
+    /// The latest failure was a timeout.
     pub(super) timed_out: bool,
     /// The row of failures that count: how many, since when, and their events.
     pub(super) in_a_row: u32,

@@ -148,7 +148,7 @@ const fn blames_others(failure: ProbeFailure) -> bool {
     }
 }
 
-/// Why a time-out says nothing against the service itself, if so.
+/// Why a timeout says nothing against the service itself, if so.
 ///
 /// What the service's own threads went through counts more than what the host did: on a busy host one that
 /// sleeps is not kept from answering.

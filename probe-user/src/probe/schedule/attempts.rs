@@ -1,8 +1,8 @@
 //! The attempts of one probe: while one is unanswered for unusually long, further ones are begun beside it.
 //!
-//! A probe that hangs would otherwise keep the next one waiting for its whole time-out, and a service that is
-//! silent would be found after as many time-outs as failures are wanted. Each attempt has its own connection and
-//! its own whole time-out. The first that is answered ends the others: late is not silent.
+//! A probe that hangs would otherwise keep the next one waiting for its whole timeout, and a service that is
+//! silent would be found after as many timeouts as failures are wanted. Each attempt has its own connection and
+//! its own whole timeout. The first that is answered ends the others: late is not silent.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -23,7 +23,7 @@ use crate::{
 /// An attempt that takes so many times longer than usual may hang…
 const UNUSUAL: u32 = 10;
 
-/// …if it takes this part of its time-out as well. It also bounds how many attempts are under way together.
+/// …if it takes this part of its timeout as well. It also bounds how many attempts are under way together.
 const PART: u32 = 4;
 
 /// One of how many answers the usual response time follows.

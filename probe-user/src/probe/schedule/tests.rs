@@ -190,7 +190,7 @@ async fn while_a_probe_hangs_further_ones_are_begun_as_many_as_failures_are_want
     for (number, ended) in [1000, 1250, 1500].into_iter().enumerate() {
         let report = reports.recv().await.unwrap();
         assert!(report.outcome.is_timeout(), "{report:?}");
-        assert!(report.duration >= SECOND, "each has its whole time-out: {report:?}");
+        assert!(report.duration >= SECOND, "each has its whole timeout: {report:?}");
         let after = begun.elapsed();
         let ended = Duration::from_millis(ended);
         assert!(after >= ended, "number {number} after {after:?}");
@@ -270,5 +270,5 @@ async fn a_silent_run_that_takes_its_whole_interval_costs_no_second_one() {
     for _ in 0..3 {
         receiver.recv().await.unwrap();
     }
-    assert!(first.elapsed() < SECOND / 4 * 5, "three time-outs and not six: {:?}", first.elapsed());
+    assert!(first.elapsed() < SECOND / 4 * 5, "three timeouts and not six: {:?}", first.elapsed());
 }
