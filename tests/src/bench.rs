@@ -210,22 +210,18 @@ impl Row {
 
     /// Adds a target that hostprobe's own figure is to stay at or below: such as its median, in the row's unit.
     #[must_use]
-    pub fn at_most(mut self, what: &str, limit: f64, reached: impl Fn(&Summary) -> f64) -> Self {
+    pub fn at_most(self, what: &str, limit: f64, reached: impl Fn(&Summary) -> f64) -> Self {
         let Some(first) = self.series.first() else { return self };
-        let reached = reached(&first.summary);
-        let wanted = format!("{what}≤ {}", self.unit.show(limit));
-        self.targets.push(Target { wanted, reached: self.unit.show(reached), met: reached <= limit });
-        self
+        let (unit, reached) = (self.unit, reached(&first.summary));
+        self.target(&format!("{what}≤ {}", unit.show(limit)), unit.show(reached), reached <= limit)
     }
 
     /// Adds a target that hostprobe's own figure is to reach: such as its median, in the row's unit.
     #[must_use]
-    pub fn at_least(mut self, what: &str, limit: f64, reached: impl Fn(&Summary) -> f64) -> Self {
+    pub fn at_least(self, what: &str, limit: f64, reached: impl Fn(&Summary) -> f64) -> Self {
         let Some(first) = self.series.first() else { return self };
-        let reached = reached(&first.summary);
-        let wanted = format!("{what}≥ {}", self.unit.show(limit));
-        self.targets.push(Target { wanted, reached: self.unit.show(reached), met: reached >= limit });
-        self
+        let (unit, reached) = (self.unit, reached(&first.summary));
+        self.target(&format!("{what}≥ {}", unit.show(limit)), unit.show(reached), reached >= limit)
     }
 
     /// Adds a target of another kind.
@@ -237,16 +233,11 @@ impl Row {
 
     /// Adds the target that the median of a peer is at least so many times hostprobe's.
     #[must_use]
-    pub fn times_less(mut self, peer: &str, times: f64) -> Self {
-        if let (Some(own), Some(other)) = (self.series.first(), self.summary(peer)) {
-            let reached = other.median / own.summary.median;
-            self.targets.push(Target {
-                wanted: format!("≥ {} less than {peer}", Unit::Times.show(times)),
-                reached: Unit::Times.show(reached),
-                met: reached >= times,
-            });
-        }
-        self
+    pub fn times_less(self, peer: &str, times: f64) -> Self {
+        let (Some(own), Some(other)) = (self.series.first(), self.summary(peer)) else { return self };
+        let reached = other.median / own.summary.median;
+        let wanted = format!("≥ {} less than {peer}", Unit::Times.show(times));
+        self.target(&wanted, Unit::Times.show(reached), reached >= times)
     }
 
     /// Adds what a reader has to know.

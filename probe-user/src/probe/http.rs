@@ -61,7 +61,7 @@ impl Clients {
 
     /// The client for a URL.
     fn of(&self, url: &Url) -> &Client {
-        if tls_address(url).is_none() {
+        if !is_tls(url) {
             return &self.plain;
         }
         self.tls.get_or_init(|| {
@@ -98,7 +98,7 @@ pub(super) async fn run(
     if plain::suits(&request) {
         return plain::ask(request, waiting, judge).await;
     }
-    if let Some(address) = tls_address(request.url()) {
+    if let Some(address) = address(request.url()).filter(|_| is_tls(request.url())) {
         // What the client notes is the end of the TLS handshake, not the connection below it.
         waiting.connection(Connection::Hidden(address));
     }
@@ -162,9 +162,12 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-/// `host:port` of an HTTPS URL; None for any other.
-fn tls_address(url: &Url) -> Option<String> {
-    (url.scheme() == "https").then_some(())?;
+fn is_tls(url: &Url) -> bool {
+    url.scheme() == "https"
+}
+
+/// `host:port` of a URL, if it has both.
+fn address(url: &Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 

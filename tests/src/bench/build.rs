@@ -11,16 +11,19 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use super::{Effort, Row, Section, Unit};
+use super::{
+    Effort, Row, Section, Unit,
+    peers::{blackbox, monit, netdata},
+};
 use crate::parts::built;
 
 /// What a user would install instead.
 const PEERS: [(&str, &str); 5] = [
     ("exitsnoop", "/usr/sbin/exitsnoop"),
-    ("Monit", "/usr/bin/monit"),
-    ("Netdata", "/usr/sbin/netdata"),
-    ("blackbox_exporter", "/usr/bin/prometheus-blackbox-exporter"),
-    ("Prometheus", "/usr/bin/prometheus"),
+    ("Monit", monit::PROGRAM),
+    ("Netdata", netdata::PROGRAM),
+    ("blackbox_exporter", blackbox::EXPORTER),
+    ("Prometheus", blackbox::PROMETHEUS),
 ];
 
 /// Measures it.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use hostprobe::host::ProcReader;
 
 /// What some processes used during a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,26 +120,9 @@ fn of_ended_children(pid: u32) -> u64 {
 }
 
 /// These processes and all that descend from them.
-fn family(roots: &[u32]) -> Result<Vec<u32>> {
-    let mut parents = Vec::new();
-    for entry in fs::read_dir("/proc").context("cannot read /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
-        parents.extend(parent.map(|parent: u32| (pid, parent)));
-    }
-    let mut found: BTreeSet<u32> = roots.iter().copied().collect();
-    loop {
-        let before = found.len();
-        let children = parents.iter().filter(|(_, parent)| found.contains(parent)).map(|(pid, _)| *pid);
-        let children: Vec<u32> = children.collect();
-        found.extend(children);
-        if found.len() == before {
-            return Ok(found.into_iter().collect());
-        }
-    }
+fn family(roots: &[u32]) -> Result<BTreeSet<u32>> {
+    let families = ProcReader::new("/").context("cannot read /proc")?.families();
+    Ok(roots.iter().flat_map(|root| families.of(*root)).collect())
 }
 
 #[cfg(test)]

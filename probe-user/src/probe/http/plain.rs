@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use reqwest::{Body, Request, Response};
 
-use super::{AGENT, peer};
+use super::{AGENT, address, peer};
 use crate::{
     fact::ProbeFailure,
     probe::{Waiting, failure::Failure, tcp},
@@ -35,9 +35,7 @@ pub(super) async fn ask<T>(
     judge: impl AsyncFnOnce(Response) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let url = request.url();
-    let host = url.host_str().unwrap_or_default().to_owned();
-    let port = url.port_or_known_default().unwrap_or(80);
-    let authority = url.port().map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let address = address(url).unwrap_or_default();
     let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let peer = peer(url.as_str());
     let unusable = |error: &dyn std::fmt::Display| {
@@ -47,11 +45,11 @@ pub(super) async fn ask<T>(
     let mut request = hyper::Request::<Body>::try_from(request).map_err(|error| unusable(&error))?;
     *request.uri_mut() = path.parse().map_err(|error| unusable(&error))?;
     let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::try_from(authority).map_err(|error| unusable(&error))?);
+    headers.insert(HOST, HeaderValue::try_from(&peer).map_err(|error| unusable(&error))?);
     headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
 
-    let stream = tcp::connect(&format!("{host}:{port}"), waiting).await?;
+    let stream = tcp::connect(&address, waiting).await?;
     waiting.set("the response on an open connection");
     let chain = |error: hyper::Error| Failure::chain(&error, &peer);
     let (mut sender, connection) = Builder::new().handshake(TokioIo::new(stream)).await.map_err(chain)?;

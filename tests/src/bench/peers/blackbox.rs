@@ -8,8 +8,10 @@ use tempfile::TempDir;
 
 use crate::{http::free_port, process::Running};
 
-const EXPORTER: &str = "/usr/bin/prometheus-blackbox-exporter";
-const PROMETHEUS: &str = "/usr/bin/prometheus";
+/// The exporter's program.
+pub const EXPORTER: &str = "/usr/bin/prometheus-blackbox-exporter";
+/// The program of the Prometheus that asks it.
+pub const PROMETHEUS: &str = "/usr/bin/prometheus";
 
 /// Longest wait until one serves.
 const START: Duration = Duration::from_secs(30);

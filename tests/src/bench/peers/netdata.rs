@@ -11,7 +11,8 @@ use crate::{
     process::{Running, until},
 };
 
-const PROGRAM: &str = "/usr/sbin/netdata";
+/// Its program.
+pub const PROGRAM: &str = "/usr/sbin/netdata";
 
 /// Longest wait until it answers.
 const START: Duration = Duration::from_secs(30);
