@@ -164,7 +164,10 @@ impl Service {
             Response::Restart => Remedy::Restart,
         };
         let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(turn.now, finding) };
-        if !own {
+        // What the host does to them all is no guess, and explains it.
+        let explained =
+            fault.finding.verdict == Verdict::Overloaded && self.cause(turn).is_some_and(|it| it.guessed);
+        if !own && !explained {
             fault = self.blamed(fault, turn);
         }
         let cause = fault.cause.unwrap_or(self.id);

@@ -23,17 +23,19 @@ fn town(declared: bool) -> Lab {
     settled(lab, (!declared).then_some(learned))
 }
 
-/// Both services well for a minute, after one more observation.
+/// All services well for a minute, after one more observation.
 fn settled(mut lab: Lab, first: Option<Observation>) -> Lab {
     if let Some(first) = first {
         lab.see(first);
     }
-    for (service, pid) in [(APP, 100), (CACHE, 200)] {
+    let count = lab.engine.view().count();
+    let all = || (0..).map(ServiceId).take(count);
+    for (service, pid) in all().zip((1..).map(|nth| 100 * nth)) {
         lab.see(Observation::Running(service, process(pid)));
         lab.answer_of(service, ProbeOutcome::Ok);
     }
     lab.wait(LATER);
-    for service in [APP, CACHE] {
+    for service in all() {
         lab.answer_of(service, ProbeOutcome::Ok);
     }
     lab.said.clear();
@@ -352,8 +354,14 @@ fn of_two_that_need_each_other_the_second_is_restarted_if_the_first_was_in_vain(
 
 /// An application and a cache whose connections nobody can see.
 fn dark_town() -> Lab {
-    let both = ["app", "cache"].map(|name| service(name, exec_identity(), vec![http_probe()], policy()));
-    settled(Lab::of(false, &both), Some(Observation::ConnectionsUnseen))
+    dark(&["app", "cache"])
+}
+
+/// Services whose connections nobody can see.
+fn dark(names: &[&str]) -> Lab {
+    let spec = |name: &&str| service(name, exec_identity(), vec![http_probe()], policy());
+    let services: Vec<_> = names.iter().map(spec).collect();
+    settled(Lab::of(false, &services), Some(Observation::ConnectionsUnseen))
 }
 
 #[test]
@@ -370,6 +378,22 @@ fn where_connections_are_not_seen_another_s_failure_is_waited_for_but_not_for_ev
     app_fails(&mut lab, 1);
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealthy);
     assert!(requests(&lab).contains(&APP));
+}
+
+#[test]
+fn where_connections_are_not_seen_those_that_starve_together_do_not_blame_each_other() {
+    let mut lab = dark(&["app", "cache", "mail"]);
+    let all = [APP, CACHE, ServiceId(2)];
+    for _ in 0..4 {
+        for id in all {
+            lab.answer_of(id, ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
+            lab.see(Observation::Examined(id, Some(at_work())));
+        }
+    }
+    for id in all {
+        assert_eq!(incident_of(&lab, id).unwrap().verdict, Verdict::Overloaded, "{id:?}");
+    }
+    assert_eq!(requests(&lab), []);
 }
 
 #[test]
