@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{self, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::FileTypeExt,
+    },
 };
 
 use super::sink::Destination;
@@ -34,6 +37,11 @@ impl Destination for Descriptor {
 
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         self.file.write(lines)
+    }
+
+    fn stream(&self) -> Option<OwnedFd> {
+        let kind = self.file.metadata().ok()?.file_type();
+        (kind.is_fifo() || kind.is_socket()).then(|| self.file.try_clone().ok().map(OwnedFd::from))?
     }
 }
 
