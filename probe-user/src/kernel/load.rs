@@ -5,7 +5,7 @@ use std::{path::PathBuf, thread};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{ProgramError, RawTracePoint},
+    programs::{Program, ProgramError, RawTracePoint},
 };
 
 use super::{
@@ -116,10 +116,13 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
     }
+    let wanted = |hook| !options.without.contains(&hook) && !resolved.unusable.contains_key(&hook);
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    verify(&mut ebpf, wanted);
     if !takes_types(&mut ebpf, &resolved) {
         loader.override_global(IS_TYPED, &0_u32, true);
         ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        verify(&mut ebpf, wanted);
     }
 
     // The maps are opened before anything is attached, so that a failure leaves no program running.
@@ -178,11 +181,25 @@ fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a 
     }
 }
 
+/// Has the kernel verify the programs of such hooks side by side, which is most of what a start takes. One that it refuses
+/// is left to [`attach`], which tells why.
+fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
+    thread::scope(|scope| {
+        for (name, program) in ebpf.programs_mut() {
+            let hook = Hook::ALL.into_iter().find(|hook| hook.tracepoint() == name);
+            if let (true, Program::RawTracePoint(program)) = (hook.is_some_and(&wanted), program) {
+                let _ =
+                    thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, || program.load());
+            }
+        }
+    });
+}
+
 /// Whether the kernel goes along where the programs follow pointers by their types. One that refuses will do with what
 /// every kernel takes. Of all programs, the exit's follows the most.
 fn takes_types(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
     let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
-    !is_typed || program(ebpf, Hook::Exit).and_then(RawTracePoint::load).is_ok()
+    !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()
 }
 
 /// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
@@ -255,12 +272,16 @@ fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
 }
 
 fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
-    let program = program(ebpf, hook)?;
+    program(ebpf, hook).and_then(loaded)?.attach(hook.tracepoint())?;
+    Ok(())
+}
+
+/// A program that the kernel has taken.
+fn loaded(program: &mut RawTracePoint) -> Result<&mut RawTracePoint, ProgramError> {
     if program.fd().is_err() {
         program.load()?;
     }
-    program.attach(hook.tracepoint())?;
-    Ok(())
+    Ok(program)
 }
 
 fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramError> {
