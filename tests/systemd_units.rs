@@ -46,9 +46,7 @@ impl Lab {
             enabled = true
             "#
         );
-        let bus = systemd.bus_address();
-        let daemon = Daemon::start_with(&config, &[], |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
-        daemon.ready();
+        let daemon = systemd.start_daemon(&config);
         let lab = Self { daemon, systemd };
         lab.wait_for_state(Mark::default(), "healthy");
         Some(lab)

@@ -15,6 +15,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use self::container::{Cgroups, Container};
+use crate::daemon::Daemon;
 
 /// A running systemd with its bus. Dropping it ends every process of it.
 #[derive(Debug)]
@@ -83,6 +84,14 @@ impl SystemdLab {
         let error = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "systemd does not come to its bus: {}", error.trim());
         Ok(())
+    }
+
+    /// Starts a daemon that is a client of its bus, and waits until that is ready.
+    pub fn start_daemon(&self, config: &str) -> Daemon {
+        let bus = self.bus_address();
+        let daemon = Daemon::start_with(config, &[], |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
+        daemon.ready();
+        daemon
     }
 
     /// The address of its bus, as in `DBUS_SYSTEM_BUS_ADDRESS`.

@@ -171,9 +171,7 @@ fn watch(ports: &Ports, systemd: &SystemdLab) -> Result<Rc<Daemon>> {
         "#,
         program = program.display(),
     );
-    let bus = systemd.bus_address();
-    let daemon = Daemon::start_with(&config, &[], |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
-    daemon.ready();
+    let daemon = systemd.start_daemon(&config);
     wait_until_healthy(&daemon, "api");
     wait_until_healthy(&daemon, "unit");
     Ok(Rc::new(daemon))
