@@ -52,7 +52,7 @@ const PEERS: &[Hook] = &[Socket, SocketReport, Retransmit];
 /// Name of the global, where its value comes from, who uses it, and how badly.
 const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_TASK_TGID", Member(TASK, &["tgid"]), ALL, Must),
-    ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Exit, Oom, Exec, Socket], Must),
+    ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom], Must),
     ("OFF_TASK_GROUP_LEADER", Member(TASK, &["group_leader"]), ALL, Must),
     ("OFF_TASK_REAL_PARENT", Member(TASK, &["real_parent"]), &[Exit, Exec, Socket], Must),
     ("OFF_TASK_START_BOOTTIME", Member(TASK, &["start_boottime", "real_start_time"]), ALL, Must),
