@@ -95,8 +95,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let status = status(shared, leader);
-    let tgid = task::current_tgid(this);
-    let oom_mm: u64 = typed(shared, &OFF_SIGNAL_OOM_MM);
+    let tgid = task::typed_tgid(this);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
     if task::is_elsewhere(tgid) {
         ring::increment(&EXITS, EXITS_ELSEWHERE);
@@ -108,8 +107,10 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         // Its id may be somebody else's in a moment.
         watch::forget(tgid, own);
     }
-    // Most processes end well and are nobody's concern. For them the work stops here.
-    if status == 0 && oom_mm == 0 && !own {
+    // Most processes end well and are nobody's concern. For them the work stops here. An OOM victim that still ends by
+    // itself was on its way out when it was chosen, and `mark_victim` tells of it. To ask for `oom_mm` here would be to
+    // fetch a line of memory that nobody has touched since the fork.
+    if status == 0 && !own {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
@@ -120,7 +121,6 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     // Most of those that fail are nobody's concern either, as a few looks tell. Who is in a namespace of its own may be
     // its init, or a child of that.
     if status & 0x7f == 0
-        && oom_mm == 0
         && family == 0
         && level == 0
         && ppid != 1
@@ -131,6 +131,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
 
+    let oom_mm: u64 = typed(shared, &OFF_SIGNAL_OOM_MM);
     let start_ns = task::typed_start_ns(leader);
     let cgroups = cgroup::of_current(this);
     // A parent is never nested deeper than its child.

@@ -68,7 +68,7 @@ impl Owner {
             cgroup_mem_v1: cgroups.mem_v1,
             // SAFETY: the helper has no preconditions.
             since_ns: unsafe { bpf_ktime_get_boot_ns() },
-            tgid: task::current_tgid(this),
+            tgid: task::typed_tgid(this),
             ppid: task::typed_tgid(task::typed_parent(leader)),
         }
     }
