@@ -33,7 +33,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     }
     debug!(&ctx, "exec in {}", tgid);
     let current = task::current_typed();
-    let leader = task::current_leader(current);
+    let leader = task::typed_leader(current);
     let ppid = task::typed_tgid(task::typed_parent(leader));
     let cgroups = cgroup::of_current(current);
     let start_ns = task::typed_start_ns(leader);

@@ -90,7 +90,7 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     let shared: u64 = typed(this, &task::OFF_TASK_SIGNAL);
-    let leader = task::current_leader(this);
+    let leader = task::typed_leader(this);
     if EXIT_HAS_GROUP_DEAD.load() == 0 && !is_first(ctx.arg::<u64>(0), leader) {
         return 0;
     }

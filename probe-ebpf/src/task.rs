@@ -99,17 +99,11 @@ pub fn current_typed() -> u64 {
     unsafe { bpf_get_current_task_btf() as u64 }
 }
 
-/// [`leader`] of the current task, which mostly is the leader itself; for typed reads. Where those are plain loads, they
-/// take less than the helper.
+/// [`leader`], by typed reads. Without a look whether the task is the leader itself: the verifier would have to follow both
+/// ways to the end.
 #[inline(always)]
-pub fn current_leader(current: u64) -> u64 {
-    let same = if is_typed() {
-        typed::<u32>(current, &OFF_TASK_PID) == typed::<u32>(current, &OFF_TASK_TGID)
-    } else {
-        let ids = bpf_get_current_pid_tgid();
-        ids >> 32 == ids & 0xffff_ffff
-    };
-    if same { current } else { typed(current, &OFF_TASK_GROUP_LEADER) }
+pub fn typed_leader(task: u64) -> u64 {
+    typed(task, &OFF_TASK_GROUP_LEADER)
 }
 
 /// The parent by birth or adoption, by typed reads; a debugger does not count.

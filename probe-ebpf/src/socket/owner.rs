@@ -60,7 +60,7 @@ impl Owner {
     #[inline(always)]
     pub fn current() -> Self {
         let this = task::current_typed();
-        let leader = task::current_leader(this);
+        let leader = task::typed_leader(this);
         let cgroups = cgroup::of_current(this);
         Self {
             start_ns: task::typed_start_ns(leader),

@@ -120,7 +120,6 @@ pub const IS_TYPED: &str = "CURRENT_IS_TYPED";
 /// What programs follow from the current task by its type. That only works as a whole.
 const TYPED: &[&str] = &[
     "OFF_TASK_TGID",
-    "OFF_TASK_PID",
     "OFF_TASK_GROUP_LEADER",
     "OFF_TASK_REAL_PARENT",
     "OFF_TASK_START_BOOTTIME",
