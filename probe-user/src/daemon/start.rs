@@ -183,7 +183,7 @@ impl Daemon {
         let page = page.map(|listener| show(listener, shown));
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
-        let prober = Prober::new(Clients::new()?, probes);
+        let mut prober = Prober::new(Clients::new()?, probes);
         let looks = Looks::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
         let hands = Hands {
             holders: Holders::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
@@ -235,7 +235,7 @@ impl Daemon {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);
-        daemon.take_over(&reader, &supervisor, &prober);
+        daemon.take_over(&reader, &supervisor, &mut prober);
         daemon.meet_systemd(&mut inbox).await;
 
         let services = &daemon.config.services;
@@ -257,7 +257,7 @@ impl Daemon {
     }
 
     /// Finds what runs already, starts what is to be started, and probes it all.
-    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &Prober) {
+    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &mut Prober) {
         let config = Arc::clone(&self.config);
         let survey = self.survey();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {

@@ -13,7 +13,7 @@ fn hourly(target: std::net::SocketAddr) -> (ProbeHandle, mpsc::Receiver<ProbeRep
     let (reports, receiver) = mpsc::channel(64);
     let mut probe = probe(ProbeKind::Tcp, &target.to_string());
     probe.interval = 3600 * SECOND;
-    let prober = Prober::new(Clients::new().unwrap(), reports);
+    let mut prober = Prober::new(Clients::new().unwrap(), reports);
     (prober.spawn(ServiceId(0), 0, probe), receiver)
 }
 
@@ -114,18 +114,6 @@ async fn waits_double_up_to_the_interval_and_follow_a_start() {
     let mut recovery = Recovery { began: Instant::now() - 8 * SECOND, wait: 64 * SECOND };
     let wait = recovery.wait(&ProbeOutcome::Starting(String::new()), 3600 * SECOND);
     assert!(wait >= SECOND && wait < 2 * SECOND, "an eighth of the time so far, got {wait:?}");
-}
-
-#[test]
-fn first_runs_are_spread() {
-    let spreads: Vec<Duration> = (0..1000).map(|id| spread(ServiceId(id), 0, 10 * SECOND)).collect();
-    assert!(spreads.iter().all(|spread| *spread < SECOND));
-    for tenth in 0..10 {
-        let from = SECOND / 10 * tenth;
-        let within = spreads.iter().filter(|at| **at >= from && **at < from + SECOND / 10).count();
-        assert!((50..150).contains(&within), "{within} of 1,000 in tenth {tenth}");
-    }
-    assert!(spread(ServiceId(7), 0, Duration::from_millis(5)) < Duration::from_millis(5));
 }
 
 /// An HTTP server that answers every request with this status while `answers` is true, and keeps silent else.
