@@ -120,8 +120,10 @@ pub enum Effect {
     Examine {
         /// The service.
         service: ServiceId,
-        /// Time between the two looks.
+        /// Time between the two looks, at least.
         over: Duration,
+        /// A first look that was taken since then serves as well.
+        from: Option<Timestamp>,
     },
     /// Write down what can be seen of a service's processes, with its probes paused meanwhile; answered by
     /// [`Observation::Snapshot`].

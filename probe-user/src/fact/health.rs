@@ -42,6 +42,9 @@ pub struct Examination {
 }
 
 impl Examination {
+    /// How long the two looks are apart, as a rule.
+    pub const OVER: Duration = Duration::from_millis(200);
+
     /// Whether its processes did anything at all.
     pub fn progressed(&self) -> bool {
         self.switches > 0 || !self.cpu.is_zero()

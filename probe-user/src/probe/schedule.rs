@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::{attempts::Attempts, phases::Phases};
+use self::{
+    attempts::{Attempts, Silence},
+    phases::Phases,
+};
 use super::{Clients, Kept};
 use crate::{
     clock::Timestamp,
@@ -35,12 +38,18 @@ pub struct Prober {
     clients: Clients,
     phases: Phases,
     reports: mpsc::Sender<ProbeReport>,
+    silences: mpsc::Sender<ServiceId>,
 }
 
 impl Prober {
-    /// Where `reports` is full, a probe waits with its next run until its report is taken.
-    pub fn new(clients: Clients, reports: mpsc::Sender<ProbeReport>) -> Self {
-        Self { clients, phases: Phases::new(Instant::now()), reports }
+    /// Where `reports` is full, a probe waits with its next run until its report is taken. `silences` hears of
+    /// services that are silent while runs with a short timeout still wait for them.
+    pub fn new(
+        clients: Clients,
+        reports: mpsc::Sender<ProbeReport>,
+        silences: mpsc::Sender<ServiceId>,
+    ) -> Self {
+        Self { clients, phases: Phases::new(Instant::now()), reports, silences }
     }
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
@@ -57,6 +66,7 @@ impl Prober {
             probe: Arc::new(probe),
             clients: self.clients.clone(),
             reports: self.reports.clone(),
+            silences: self.silences.clone(),
             orders: Arc::clone(&orders),
         };
         ProbeHandle { orders, task: tokio::spawn(task.keep_probing()).abort_handle() }
@@ -145,6 +155,7 @@ struct Task {
     probe: Arc<Probe>,
     clients: Clients,
     reports: mpsc::Sender<ProbeReport>,
+    silences: mpsc::Sender<ServiceId>,
     orders: Arc<Orders>,
 }
 
@@ -154,7 +165,8 @@ impl Task {
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();
-        let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone());
+        let silence = Silence { service: self.service, told: self.silences.clone() };
+        let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;
         loop {
             let orders = self.orders.take();

@@ -48,11 +48,16 @@ pub(super) struct Pending {
 }
 
 impl Service {
-    /// A probe got no answer: what does it do?
-    pub(super) fn examine<O: Outbox>(&mut self, over: Duration, turn: &mut Turn<'_, O>) {
+    /// What do its processes do? A first look that was taken since `from` will do.
+    pub(super) fn examine<O: Outbox>(
+        &mut self,
+        over: Duration,
+        from: Option<Timestamp>,
+        turn: &mut Turn<'_, O>,
+    ) {
         if self.main.is_some() && self.examined_at.is_none_or(|asked| turn.now >= asked.plus(EXAMINATION)) {
             self.examined_at = Some(turn.now);
-            turn.act(Effect::Examine { service: self.id, over });
+            turn.act(Effect::Examine { service: self.id, over, from });
         }
     }
 
@@ -96,7 +101,7 @@ impl Service {
         let watched = self.suspended.replace((stop, event)).is_some() && (asked || self.look_at.is_some());
         if !watched {
             self.examined_at = None;
-            self.examine(STOPPED_FOR, turn);
+            self.examine(STOPPED_FOR, None, turn);
         }
     }
 
@@ -243,6 +248,6 @@ impl Service {
             return;
         }
         turn.act(Effect::ProbeNow(self.id));
-        self.examine(verdict::LOOK, turn);
+        self.examine(Examination::OVER, None, turn);
     }
 }

@@ -20,6 +20,8 @@ const MAX_FAILURES_KEPT: usize = 16;
 #[derive(Debug)]
 pub(super) struct ProbeState {
     failures: u32,
+    /// How long it is looked at what the service does, if it does not answer.
+    look: Duration,
     slow_above: Option<Duration>,
     /// Results of runs that began before are of the process that was.
     since: Timestamp,
@@ -52,6 +54,7 @@ impl ProbeState {
     pub(super) fn new(spec: &config::Probe) -> Self {
         Self {
             failures: spec.failures.max(1),
+            look: verdict::look_for(spec.timeout),
             slow_above: spec.slow,
             since: Timestamp::default(),
             ok: false,
@@ -223,12 +226,12 @@ impl Service {
         detail: String,
         turn: &mut Turn<'_, O>,
     ) {
-        let (at, index, stopped) = (report.at, report.index, self.unit_is_stopped());
+        let (at, begun, index, stopped) = (report.at, report.begun(), report.index, self.unit_is_stopped());
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = probe.in_a_row == 0;
         if first {
             probe.first_failed = at;
-        } else if !turn.around.alone && report.begun() < probe.last_failed {
+        } else if !turn.around.alone && begun < probe.last_failed {
             // What else is silent is asked as well, and takes its time to be known: attempts side by side are one.
             return;
         }
@@ -240,7 +243,8 @@ impl Service {
         if probe.evidence.len() < MAX_FAILURES_KEPT {
             probe.evidence.push(event);
         }
-        let (in_a_row, failures, timed_out) = (probe.in_a_row, probe.failures, probe.timed_out);
+        let (in_a_row, failures, timed_out, look) =
+            (probe.in_a_row, probe.failures, probe.timed_out, probe.look);
         if first {
             // By the time that its failures count, it is to be known whether they are its own.
             self.examination = None;
@@ -249,7 +253,7 @@ impl Service {
             }
         }
         if timed_out {
-            self.examine(verdict::LOOK, turn);
+            self.examine(look, Some(begun), turn);
         }
         // A process that does nothing at all need not be asked so often.
         let idle = timed_out && self.examination.as_ref().is_some_and(Examination::idled);

@@ -52,6 +52,23 @@ fn silence_with_nothing_to_show_for_it_is_hung_after_the_usual_count() {
 }
 
 #[test]
+fn what_a_silent_service_does_is_looked_at_from_its_silence_on_and_a_stopped_one_from_its_stop_on() {
+    let probe = Probe { timeout: Duration::from_millis(200), ..http_probe() };
+    let mut lab = Lab::new(exec_identity(), vec![probe], policy());
+    lab.wait(LATER);
+    let begun = lab.now.plus(Duration::from_millis(4));
+    lab.answer_after(API, Duration::from_millis(200), timeout());
+    let half = Duration::from_millis(100);
+    assert_eq!(lab.asked, [Effect::Examine { service: API, over: half, from: Some(begun) }]);
+
+    let mut lab = grown_up();
+    lab.asked.clear();
+    lab.see(stop_signal(&lab));
+    let whole = Duration::from_millis(400);
+    assert_eq!(lab.asked, [Effect::Examine { service: API, over: whole, from: None }]);
+}
+
+#[test]
 fn a_growing_queue_that_nobody_serves_is_hung_at_the_first_silence() {
     let mut lab = grown_up();
     lab.answer(timeout());
