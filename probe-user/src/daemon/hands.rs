@@ -110,8 +110,8 @@ impl Hands {
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
-            Effect::Examine { service, over, from } => {
-                self.looks.examine(service, enricher.members.main_of(service), over, from)
+            Effect::Examine { service, over, ahead } => {
+                self.looks.examine(service, enricher.members.main_of(service), over, ahead)
             }
             Effect::Snapshot(service) => {
                 self.probes_of(service).for_each(ProbeHandle::pause);

@@ -16,6 +16,7 @@ use super::{hands::Outcome, lookout::Lookout};
 use crate::{
     clock::Timestamp,
     config::SnapshotOptions,
+    engine::Ahead,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{
         ProcReader,
@@ -93,18 +94,18 @@ impl Looks {
         });
     }
 
-    /// Looks twice at a service's processes, unless the first look was taken since `from`; the answer comes as
+    /// Looks twice at a service's processes, or once more if there is a look `ahead` that serves; the answer comes as
     /// [`Outcome::Examined`].
     pub(super) fn examine(
         &mut self,
         service: ServiceId,
         main: Option<ProcessKey>,
         over: Duration,
-        from: Option<Timestamp>,
+        ahead: Option<Ahead>,
     ) {
         let (reader, lookout) = (self.reader.clone(), self.lookout.clone());
-        let fits = |early: &Early| Some(early.main) == main && from.is_some_and(|from| early.asked >= from);
-        let early = self.early.remove(&service).filter(fits);
+        let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
+        let early = early.filter(|(early, ahead)| early.asked >= ahead.since);
         self.answer(async move {
             let seen = match main {
                 Some(main) => examine(&reader, &lookout, main, over, early).await,
@@ -174,19 +175,27 @@ async fn examine(
     lookout: &Lookout,
     main: ProcessKey,
     over: Duration,
-    early: Option<Early>,
+    early: Option<(Early, Ahead)>,
 ) -> Option<Examination> {
     let early = match early {
-        Some(early) => early.look.await.ok().flatten(),
+        Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),
         None => None,
     };
+    let ahead = early.is_some();
     let first = match early {
-        Some(look) => look,
-        None => first_look(reader, lookout, main).await?,
+        Some((look, over)) => {
+            sleep(over.saturating_sub(Timestamp::now().since(look.at()))).await;
+            look
+        }
+        None => {
+            let look = first_look(reader, lookout, main).await?;
+            sleep(over).await;
+            look
+        }
     };
-    sleep(over.saturating_sub(Timestamp::now().since(first.at()))).await;
     let eyes = reader.clone();
-    told(lookout.read(LOOK, move || eyes.examine(&first)).await)?
+    let seen = told(lookout.read(LOOK, move || eyes.examine(&first)).await)??;
+    Some(Examination { ahead, ..seen })
 }
 
 /// The path of the snapshot, or what to do so that there is one the next time.

@@ -14,6 +14,9 @@ pub struct Examination {
     pub at: Timestamp,
     /// Time between the two looks.
     pub over: Duration,
+    /// The first look was taken ahead, before anything had timed out.
+    #[serde(default)]
+    pub ahead: bool,
     /// Threads of all its processes.
     pub threads: u32,
     /// The main process is stopped by a signal (state `T`).

@@ -62,7 +62,7 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     // Of a service without a process there is nothing to see, which is an answer, too.
     let questions = || {
         [
-            Effect::Examine { service: WEB, over: Duration::from_millis(1), from: None },
+            Effect::Examine { service: WEB, over: Duration::from_millis(1), ahead: None },
             Effect::Snapshot(WEB),
             Effect::FindPortHolder { service: WEB, ports: ports.clone() },
             Effect::FindHolders { service: WEB, ports: ports.clone() },

@@ -85,11 +85,12 @@ async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
         early.look = taken;
 
         let asked = Timestamp::now();
-        it.looks.examine(WEB, Some(me), over, Some(if recent { before } else { asked }));
+        let ahead = Ahead { since: if recent { before } else { asked }, over };
+        it.looks.examine(WEB, Some(me), over, Some(ahead));
         let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
         assert!(seen.over >= over, "{seen:?}");
         let begun = seen.at.as_nanos() - seen.over.as_nanos() as u64;
-        assert_eq!(begun < asked.as_nanos(), recent, "{seen:?}");
+        assert_eq!((begun < asked.as_nanos(), seen.ahead), (recent, recent), "{seen:?}");
         assert!(it.looks.early.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use super::{Fault, Pending, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     config,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{Ahead, Effect, Outbox, Turn, verdict},
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
 
@@ -20,8 +20,7 @@ const MAX_FAILURES_KEPT: usize = 16;
 #[derive(Debug)]
 pub(super) struct ProbeState {
     failures: u32,
-    /// How long it is looked at what the service does, if it does not answer.
-    look: Duration,
+    timeout: Duration,
     slow_above: Option<Duration>,
     /// Results of runs that began before are of the process that was.
     since: Timestamp,
@@ -54,7 +53,7 @@ impl ProbeState {
     pub(super) fn new(spec: &config::Probe) -> Self {
         Self {
             failures: spec.failures.max(1),
-            look: verdict::look_for(spec.timeout),
+            timeout: spec.timeout,
             slow_above: spec.slow,
             since: Timestamp::default(),
             ok: false,
@@ -243,8 +242,8 @@ impl Service {
         if probe.evidence.len() < MAX_FAILURES_KEPT {
             probe.evidence.push(event);
         }
-        let (in_a_row, failures, timed_out, look) =
-            (probe.in_a_row, probe.failures, probe.timed_out, probe.look);
+        let (in_a_row, failures, timed_out) = (probe.in_a_row, probe.failures, probe.timed_out);
+        let ahead = Ahead { since: begun, over: verdict::look_ahead(probe.timeout) };
         if first {
             // By the time that its failures count, it is to be known whether they are its own.
             self.examination = None;
@@ -253,7 +252,7 @@ impl Service {
             }
         }
         if timed_out {
-            self.examine(look, Some(begun), turn);
+            self.examine(Examination::OVER, Some(ahead), turn);
         }
         // A process that does nothing at all need not be asked so often.
         let idle = timed_out && self.examination.as_ref().is_some_and(Examination::idled);

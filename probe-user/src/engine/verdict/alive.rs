@@ -226,11 +226,11 @@ fn is_held_by_tracer(examination: &Examination) -> bool {
     examination.traced && !examination.progressed()
 }
 
-/// How long the two looks are apart of an examination that says what the silence to a probe means.
+/// How long the two looks of an examination are apart if the first is taken while a probe with this timeout waits.
 ///
-/// Half of its timeout, so that it is at hand when the next attempt times out; not less than the period in which a
-/// cgroup has its quota of CPU time, so that one which is kept waiting for it is seen to be.
-pub fn look_for(timeout: Duration) -> Duration {
+/// Half of that, so that it is at hand when the next attempt times out; not less than the period in which a cgroup
+/// has its quota of CPU time, so that one which is kept waiting for it is seen to be.
+pub fn look_ahead(timeout: Duration) -> Duration {
     (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER)
 }
 
@@ -300,7 +300,7 @@ mod tests {
     #[test]
     fn a_look_is_shorter_where_a_time_out_is_and_long_enough_to_see_what_waits_for_a_cpu() {
         let looks =
-            [50, 200, 300, 400, 5000].map(|timeout| look_for(Duration::from_millis(timeout)).as_millis());
+            [50, 200, 300, 400, 5000].map(|timeout| look_ahead(Duration::from_millis(timeout)).as_millis());
         assert_eq!(looks, [100, 100, 150, 200, 200]);
     }
 
