@@ -45,7 +45,7 @@ impl Phases {
 /// Where in a span the group of this number has its place: 0, 1/2, 1/4, 3/4, 1/8 … of it, so that the first so many are
 /// spread evenly, however many there are to be.
 fn part(group: u32, span: Duration) -> Duration {
-    let nanos = span.as_nanos() * u128::from(group.reverse_bits()) >> u32::BITS;
+    let nanos = (span.as_nanos() * u128::from(group.reverse_bits())) >> u32::BITS;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
 }
 
