@@ -239,6 +239,11 @@ impl Daemon {
         }
     }
 
+    /// Takes note that a service is silent while probes still wait for it.
+    pub fn take_silence(&mut self, service: ServiceId) {
+        self.hands.looks.look_ahead(service, self.enricher.members.main_of(service));
+    }
+
     /// Takes in a probe's result.
     pub fn take_probe(&mut self, report: ProbeReport) {
         self.desk.probed(&report);

@@ -122,6 +122,8 @@ pub enum Effect {
         service: ServiceId,
         /// Time between the two looks.
         over: Duration,
+        /// A first look that may have been taken already.
+        ahead: Option<Ahead>,
     },
     /// Write down what can be seen of a service's processes, with its probes paused meanwhile; answered by
     /// [`Observation::Snapshot`].
@@ -147,6 +149,15 @@ pub enum Effect {
         /// True if it is over.
         resolved: bool,
     },
+}
+
+/// A first look that serves although it was taken before it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// One that is older says nothing.
+    pub since: Timestamp,
+    /// Time between it and the second look, at least.
+    pub over: Duration,
 }
 
 /// Where the engine's words and wishes go.

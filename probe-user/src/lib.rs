@@ -49,6 +49,7 @@ pub async fn run(
             Some(report) = inbox.supervisor.recv() => daemon.take_supervisor(report),
             Some(outcome) = inbox.outcomes.recv() => daemon.take_outcome(outcome),
             Some(report) = inbox.probes.recv() => daemon.take_probe(report),
+            Some(service) = inbox.silences.recv() => daemon.take_silence(service),
             Some(outcome) = inbox.alerts.recv() => daemon.take_alert(outcome),
             _ = inbox.every_second.tick() => daemon.every_second(),
             Some(()) = inbox.hangups.recv() => daemon.reload(),

@@ -86,7 +86,7 @@ pub struct Hands {
 
 impl Hands {
     /// Sets one wish going.
-    pub(super) fn carry_out(&self, effect: Effect, config: &Config, enricher: &Enricher) {
+    pub(super) fn carry_out(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
                 self.restart(service, method, reset_failed, config)
@@ -110,8 +110,8 @@ impl Hands {
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
-            Effect::Examine { service, over } => {
-                self.looks.examine(service, enricher.members.main_of(service), over)
+            Effect::Examine { service, over, ahead } => {
+                self.looks.examine(service, enricher.members.main_of(service), over, ahead)
             }
             Effect::Snapshot(service) => {
                 self.probes_of(service).for_each(ProbeHandle::pause);

@@ -7,15 +7,20 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, time::sleep};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 
 use super::{hands::Outcome, lookout::Lookout};
 use crate::{
     clock::Timestamp,
     config::SnapshotOptions,
+    engine::Ahead,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{
         ProcReader,
+        examine::Look,
         holder::Client,
         snapshot::{Draft, Folder, Subject},
     },
@@ -41,6 +46,15 @@ pub struct Looks {
     outcomes: mpsc::Sender<Outcome>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
+    /// The latest first look at each service that was silent.
+    early: HashMap<ServiceId, Early>,
+}
+
+/// A first look, before it is known whether a second one will be wanted.
+struct Early {
+    main: ProcessKey,
+    asked: Timestamp,
+    look: oneshot::Receiver<Option<Look>>,
 }
 
 impl Looks {
@@ -49,7 +63,14 @@ impl Looks {
         outcomes: mpsc::Sender<Outcome>,
         snapshots: SnapshotOptions,
     ) -> Self {
-        Self { reader, lookout: Lookout::new(), outcomes, snapshots, exits: HashMap::new() }
+        Self {
+            reader,
+            lookout: Lookout::new(),
+            outcomes,
+            snapshots,
+            exits: HashMap::new(),
+            early: HashMap::new(),
+        }
     }
 
     /// Remembers how a process of a service ended, for its next snapshot.
@@ -61,12 +82,33 @@ impl Looks {
         exits.push_back(sentence(exit));
     }
 
-    /// Looks twice at a service's processes; the answer comes as [`Outcome::Examined`].
-    pub(super) fn examine(&self, service: ServiceId, main: Option<ProcessKey>, over: Duration) {
+    /// Looks at a service's processes, which may have to be examined in a moment.
+    pub(super) fn look_ahead(&mut self, service: ServiceId, main: Option<ProcessKey>) {
+        let Some(main) = main else { return };
         let (reader, lookout) = (self.reader.clone(), self.lookout.clone());
+        let (done, look) = oneshot::channel();
+        self.early.insert(service, Early { main, asked: Timestamp::now(), look });
+        tokio::spawn(async move {
+            // Nobody may want it after all.
+            let _ = done.send(first_look(&reader, &lookout, main).await);
+        });
+    }
+
+    /// Looks twice at a service's processes, or once more if there is a look `ahead` that serves; the answer comes as
+    /// [`Outcome::Examined`].
+    pub(super) fn examine(
+        &mut self,
+        service: ServiceId,
+        main: Option<ProcessKey>,
+        over: Duration,
+        ahead: Option<Ahead>,
+    ) {
+        let (reader, lookout) = (self.reader.clone(), self.lookout.clone());
+        let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
+        let early = early.filter(|(early, ahead)| early.asked >= ahead.since);
         self.answer(async move {
             let seen = match main {
-                Some(main) => examine(&reader, &lookout, main, over).await,
+                Some(main) => examine(&reader, &lookout, main, over, early).await,
                 None => None,
             };
             Outcome::Examined(service, seen.map(Box::new))
@@ -123,17 +165,37 @@ impl Looks {
     }
 }
 
+async fn first_look(reader: &ProcReader, lookout: &Lookout, main: ProcessKey) -> Option<Look> {
+    let eyes = reader.clone();
+    told(lookout.read(LOOK, move || eyes.look(main)).await)?
+}
+
 async fn examine(
     reader: &ProcReader,
     lookout: &Lookout,
     main: ProcessKey,
     over: Duration,
+    early: Option<(Early, Ahead)>,
 ) -> Option<Examination> {
+    let early = match early {
+        Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),
+        None => None,
+    };
+    let ahead = early.is_some();
+    let first = match early {
+        Some((look, over)) => {
+            sleep(over.saturating_sub(Timestamp::now().since(look.at()))).await;
+            look
+        }
+        None => {
+            let look = first_look(reader, lookout, main).await?;
+            sleep(over).await;
+            look
+        }
+    };
     let eyes = reader.clone();
-    let first = told(lookout.read(LOOK, move || eyes.look(main)).await)??;
-    sleep(over).await;
-    let eyes = reader.clone();
-    told(lookout.read(LOOK, move || eyes.examine(&first)).await)?
+    let seen = told(lookout.read(LOOK, move || eyes.examine(&first)).await)??;
+    Some(Examination { ahead, ..seen })
 }
 
 /// The path of the snapshot, or what to do so that there is one the next time.

@@ -115,6 +115,8 @@ pub struct Inbox {
     pub outcomes: mpsc::Receiver<Outcome>,
     /// Results of probes.
     pub probes: mpsc::Receiver<ProbeReport>,
+    /// Services that are silent while probes still wait for them.
+    pub silences: mpsc::Receiver<ServiceId>,
     /// Deliveries of alerts.
     pub alerts: mpsc::Receiver<AlertOutcome>,
     /// SIGHUP.
@@ -169,6 +171,7 @@ impl Daemon {
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);
         let (outcomes, outcomes_inbox) = mpsc::channel(QUEUE);
         let (probes, probes_inbox) = mpsc::channel(QUEUE);
+        let (silences, silences_inbox) = mpsc::channel(QUEUE);
         let (alert_outcomes, alerts_inbox) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -183,7 +186,7 @@ impl Daemon {
         let page = page.map(|listener| show(listener, shown));
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
-        let prober = Prober::new(Clients::new()?, probes);
+        let mut prober = Prober::new(Clients::new()?, probes, silences);
         let looks = Looks::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
         let hands = Hands {
             holders: Holders::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
@@ -227,6 +230,7 @@ impl Daemon {
             supervisor: supervisor_inbox,
             outcomes: outcomes_inbox,
             probes: probes_inbox,
+            silences: silences_inbox,
             alerts: alerts_inbox,
             hangups: signal(SignalKind::hangup()).map_err(RunError::Signals)?,
             every_second,
@@ -235,7 +239,7 @@ impl Daemon {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);
-        daemon.take_over(&reader, &supervisor, &prober);
+        daemon.take_over(&reader, &supervisor, &mut prober);
         daemon.meet_systemd(&mut inbox).await;
 
         let services = &daemon.config.services;
@@ -257,7 +261,7 @@ impl Daemon {
     }
 
     /// Finds what runs already, starts what is to be started, and probes it all.
-    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &Prober) {
+    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &mut Prober) {
         let config = Arc::clone(&self.config);
         let survey = self.survey();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {

@@ -32,7 +32,7 @@ use worker::DeadWorker;
 use super::{
     Effect, Observation, Outbox, Turn, Work,
     budget::Budget,
-    verdict::{self, Finding, Remedy},
+    verdict::{Finding, Remedy},
 };
 use crate::{
     clock::Timestamp,
@@ -351,7 +351,7 @@ impl Service {
         }
         if is_due(self.look_at) {
             self.look_at = None;
-            return self.examine(verdict::LOOK, turn);
+            return self.examine(Examination::OVER, None, turn);
         }
         match &self.step {
             Step::Inspect(inspection) if inspection.again_at.is_some_and(|at| at <= turn.now) => {

@@ -2,7 +2,7 @@
 
 mod alive;
 
-pub use alive::{Circumstances, LOOK, Remedy, of_failures, of_suspension, shows_hang};
+pub use alive::{Circumstances, Remedy, look_ahead, of_failures, of_suspension, shows_hang};
 
 use crate::fact::{
     ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,

@@ -14,6 +14,9 @@ pub struct Examination {
     pub at: Timestamp,
     /// Time between the two looks.
     pub over: Duration,
+    /// The first look was taken ahead, before anything had timed out.
+    #[serde(default)]
+    pub ahead: bool,
     /// Threads of all its processes.
     pub threads: u32,
     /// The main process is stopped by a signal (state `T`).
@@ -42,6 +45,9 @@ pub struct Examination {
 }
 
 impl Examination {
+    /// How long the two looks are apart, as a rule.
+    pub const OVER: Duration = Duration::from_millis(200);
+
     /// Whether its processes did anything at all.
     pub fn progressed(&self) -> bool {
         self.switches > 0 || !self.cpu.is_zero()

@@ -25,6 +25,13 @@ pub struct Look {
     starved_micros: Option<u64>,
 }
 
+impl Look {
+    /// When it began.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
 impl ProcReader {
     /// Looks at a service's main process and its descendants; None if that process is gone.
     pub fn look(&self, main: ProcessKey) -> Option<Look> {

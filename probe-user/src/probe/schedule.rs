@@ -2,9 +2,9 @@
 //! while one hangs.
 
 mod attempts;
+mod phases;
 
 use std::{
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,16 +15,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use self::attempts::Attempts;
+use self::{
+    attempts::{Attempts, Silence},
+    phases::Phases,
+};
 use super::{Clients, Kept};
 use crate::{
     clock::Timestamp,
     config::Probe,
     fact::{ProbeOutcome, ProbeReport, ServiceId},
 };
-
-/// The first runs of all probes are spread over this long, so that they do not all fire at once.
-const SPREAD: Duration = Duration::from_secs(1);
 
 /// The first wait after a failed run during recovery, and the shortest of all.
 ///
@@ -33,29 +33,40 @@ const SPREAD: Duration = Duration::from_secs(1);
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 
 /// Starts probes; each runs in a task of its own, so that a slow one delays no other.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Prober {
     clients: Clients,
+    phases: Phases,
     reports: mpsc::Sender<ProbeReport>,
+    silences: mpsc::Sender<ServiceId>,
 }
 
 impl Prober {
-    /// Where `reports` is full, a probe waits with its next run until its report is taken.
-    pub fn new(clients: Clients, reports: mpsc::Sender<ProbeReport>) -> Self {
-        Self { clients, reports }
+    /// Where `reports` is full, a probe waits with its next run until its report is taken. `silences` hears of
+    /// services that are silent while runs with a short timeout still wait for them.
+    pub fn new(
+        clients: Clients,
+        reports: mpsc::Sender<ProbeReport>,
+        silences: mpsc::Sender<ServiceId>,
+    ) -> Self {
+        Self { clients, phases: Phases::new(Instant::now()), reports, silences }
     }
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
-    pub fn spawn(&self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
+    pub fn spawn(&mut self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
         self.clients.prepare(&probe);
+        let interval = probe.interval.max(FIRST_WAIT);
         let orders = Arc::new(Orders::default());
         let task = Task {
             service,
             index,
+            interval,
+            first: self.phases.next(interval),
             target: probe.target.to_string(),
             probe: Arc::new(probe),
             clients: self.clients.clone(),
             reports: self.reports.clone(),
+            silences: self.silences.clone(),
             orders: Arc::clone(&orders),
         };
         ProbeHandle { orders, task: tokio::spawn(task.keep_probing()).abort_handle() }
@@ -137,21 +148,25 @@ impl Orders {
 struct Task {
     service: ServiceId,
     index: usize,
+    interval: Duration,
+    /// Its ticks are counted from this one.
+    first: Instant,
     target: String,
     probe: Arc<Probe>,
     clients: Clients,
     reports: mpsc::Sender<ProbeReport>,
+    silences: mpsc::Sender<ServiceId>,
     orders: Arc<Orders>,
 }
 
 impl Task {
     async fn keep_probing(self) {
-        let interval = self.probe.interval.max(FIRST_WAIT);
-        let first = Instant::now() + spread(self.service, self.index, interval);
+        let (first, interval) = (self.first, self.interval);
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();
-        let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone());
+        let silence = Silence { service: self.service, told: self.silences.clone() };
+        let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;
         loop {
             let orders = self.orders.take();
@@ -227,14 +242,6 @@ impl Recovery {
             ProbeOutcome::Ok | ProbeOutcome::Failed(..) => wait,
         }
     }
-}
-
-/// When a probe first runs: the same for the same probe, spread evenly over all.
-fn spread(service: ServiceId, index: usize, interval: Duration) -> Duration {
-    let mut hasher = DefaultHasher::new();
-    (service, index).hash(&mut hasher);
-    let range = interval.min(SPREAD).as_micros().max(1);
-    Duration::from_micros((u128::from(hasher.finish()) % range) as u64)
 }
 
 /// The first tick after `now`; ticks that passed meanwhile are left out, never made up for.

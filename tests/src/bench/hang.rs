@@ -204,8 +204,8 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
     silent = silent.note(
         "A process that is silent is found by its probe alone: the phase of the interval, then the timeouts, then the \
          snapshot and the start. The victim does nothing at all while it is looked at, so that two timeouts count, and \
-         the second attempt begins a quarter of a timeout after the first. The look takes 200 ms after the first \
-         timeout, longer than the second one with 200 ms needs. On a pressed host (PSI) \
+         the second attempt begins a quarter of a timeout after the first. With a timeout of 200 ms the first look is \
+         taken while the attempts still wait, and the second one 100 ms later. On a pressed host (PSI) \
          attempts side by side count as one, and it takes as long as with one after another. Monit acts on the first.",
     );
     let stopped = row("SIGSTOP → healthy again", stopped, [51.0, 56.0, 61.0])

@@ -55,14 +55,14 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     let (reports, mut probed) = mpsc::channel(16);
     let hourly = Duration::from_secs(3600);
     let probe = Probe { interval: hourly, ..Probe::new(ProbeKind::Tcp, Secret::new(address.to_string())) };
-    let prober = Prober::new(Clients::new().unwrap(), reports);
+    let mut prober = Prober::new(Clients::new().unwrap(), reports, mpsc::channel(1).0);
     hands.probes.insert(WEB, vec![prober.spawn(WEB, 0, probe)]);
     probed.recv().await.unwrap();
 
     // Of a service without a process there is nothing to see, which is an answer, too.
     let questions = || {
         [
-            Effect::Examine { service: WEB, over: Duration::from_millis(1) },
+            Effect::Examine { service: WEB, over: Duration::from_millis(1), ahead: None },
             Effect::Snapshot(WEB),
             Effect::FindPortHolder { service: WEB, ports: ports.clone() },
             Effect::FindHolders { service: WEB, ports: ports.clone() },

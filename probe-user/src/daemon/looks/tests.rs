@@ -59,12 +59,39 @@ fn exit(code: u8) -> ProcessExit {
 async fn an_examination_is_answered_also_for_a_process_that_is_gone() {
     let mut it = Fixture::new();
     let over = Duration::from_millis(20);
-    it.looks.examine(WEB, Some(it.me()), over);
+    let me = it.me();
+    it.looks.examine(WEB, Some(me), over, None);
     let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
     assert!(seen.over >= over && seen.progressed() && seen.threads > 0, "{seen:?}");
     for gone in [None, Some(ProcessKey { start: Timestamp::from_nanos(1), ..it.me() })] {
-        it.looks.examine(WEB, gone, over);
+        it.looks.examine(WEB, gone, over, None);
         assert!(matches!(it.answer().await, Outcome::Examined(WEB, None)));
+    }
+}
+
+#[tokio::test]
+async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
+    let mut it = Fixture::new();
+    let over = Duration::from_millis(20);
+    let me = it.me();
+    for recent in [true, false] {
+        let before = Timestamp::now();
+        it.looks.look_ahead(WEB, Some(me));
+        // It is taken, and as good as untouched.
+        let early = it.looks.early.get_mut(&WEB).unwrap();
+        let look = (&mut early.look).await.unwrap();
+        let (again, taken) = oneshot::channel();
+        let _ = again.send(look);
+        early.look = taken;
+
+        let asked = Timestamp::now();
+        let ahead = Ahead { since: if recent { before } else { asked }, over };
+        it.looks.examine(WEB, Some(me), over, Some(ahead));
+        let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
+        assert!(seen.over >= over, "{seen:?}");
+        let begun = seen.at.as_nanos() - seen.over.as_nanos() as u64;
+        assert_eq!((begun < asked.as_nanos(), seen.ahead), (recent, recent), "{seen:?}");
+        assert!(it.looks.early.is_empty());
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Fault, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     config::Response,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{Ahead, Effect, Outbox, Turn, verdict},
     fact::{
         AcceptQueue, Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError,
         Suspension, Verdict, socket::errno_name,
@@ -48,11 +48,16 @@ pub(super) struct Pending {
 }
 
 impl Service {
-    /// A probe got no answer: what does it do?
-    pub(super) fn examine<O: Outbox>(&mut self, over: Duration, turn: &mut Turn<'_, O>) {
+    /// What do its processes do?
+    pub(super) fn examine<O: Outbox>(
+        &mut self,
+        over: Duration,
+        ahead: Option<Ahead>,
+        turn: &mut Turn<'_, O>,
+    ) {
         if self.main.is_some() && self.examined_at.is_none_or(|asked| turn.now >= asked.plus(EXAMINATION)) {
             self.examined_at = Some(turn.now);
-            turn.act(Effect::Examine { service: self.id, over });
+            turn.act(Effect::Examine { service: self.id, over, ahead });
         }
     }
 
@@ -61,11 +66,12 @@ impl Service {
         self.examined_at = None;
         let stopped = found.as_ref().is_some_and(|found| found.stopped) && self.main.is_some();
         let at_work = found.as_ref().is_some_and(Examination::progressed);
+        let ahead = found.as_ref().is_some_and(|found| found.ahead);
         self.examination = found;
-        if stopped && !at_work {
+        if stopped && !at_work && !ahead {
             return self.is_stopped(turn);
         }
-        if stopped && self.suspended.is_some() {
+        if stopped && (ahead || self.suspended.is_some()) {
             // It was only now stopped, or is stopped and continued in turns by whoever limits its CPU.
             self.look_at = Some(turn.now.plus(STOPPED_FOR));
         } else {
@@ -77,9 +83,11 @@ impl Service {
             self.step = Step::Idle;
             return self.judge(pending, turn);
         }
-        // One that waits for another service looks the same: what that one answers is to be known first.
+        // One that waits for another service looks the same: what that one answers is to be known first. Nor is one
+        // timeout enough where nothing was seen beyond it.
         let alone = turn.around.dependencies.is_empty();
-        let shows_hang = alone && self.examination.as_ref().is_some_and(verdict::shows_hang);
+        let shows_hang = |it: &Examination| !it.ahead && verdict::shows_hang(it);
+        let shows_hang = alone && self.examination.as_ref().is_some_and(shows_hang);
         let failing = self.probes.iter().position(|probe| probe.failing() && probe.timed_out);
         if let (true, Some(index)) = (shows_hang && matches!(self.step, Step::Idle), failing) {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
@@ -96,7 +104,7 @@ impl Service {
         let watched = self.suspended.replace((stop, event)).is_some() && (asked || self.look_at.is_some());
         if !watched {
             self.examined_at = None;
-            self.examine(STOPPED_FOR, turn);
+            self.examine(STOPPED_FOR, None, turn);
         }
     }
 
@@ -243,6 +251,6 @@ impl Service {
             return;
         }
         turn.act(Effect::ProbeNow(self.id));
-        self.examine(verdict::LOOK, turn);
+        self.examine(Examination::OVER, None, turn);
     }
 }

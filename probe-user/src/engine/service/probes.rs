@@ -6,7 +6,7 @@ use super::{Fault, Pending, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     config,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{Ahead, Effect, Outbox, Turn, verdict},
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
 
@@ -20,6 +20,7 @@ const MAX_FAILURES_KEPT: usize = 16;
 #[derive(Debug)]
 pub(super) struct ProbeState {
     failures: u32,
+    timeout: Duration,
     slow_above: Option<Duration>,
     /// Results of runs that began before are of the process that was.
     since: Timestamp,
@@ -52,6 +53,7 @@ impl ProbeState {
     pub(super) fn new(spec: &config::Probe) -> Self {
         Self {
             failures: spec.failures.max(1),
+            timeout: spec.timeout,
             slow_above: spec.slow,
             since: Timestamp::default(),
             ok: false,
@@ -223,12 +225,12 @@ impl Service {
         detail: String,
         turn: &mut Turn<'_, O>,
     ) {
-        let (at, index, stopped) = (report.at, report.index, self.unit_is_stopped());
+        let (at, begun, index, stopped) = (report.at, report.begun(), report.index, self.unit_is_stopped());
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = probe.in_a_row == 0;
         if first {
             probe.first_failed = at;
-        } else if !turn.around.alone && report.begun() < probe.last_failed {
+        } else if !turn.around.alone && begun < probe.last_failed {
             // What else is silent is asked as well, and takes its time to be known: attempts side by side are one.
             return;
         }
@@ -241,6 +243,7 @@ impl Service {
             probe.evidence.push(event);
         }
         let (in_a_row, failures, timed_out) = (probe.in_a_row, probe.failures, probe.timed_out);
+        let ahead = Ahead { since: begun, over: verdict::look_ahead(probe.timeout) };
         if first {
             // By the time that its failures count, it is to be known whether they are its own.
             self.examination = None;
@@ -249,7 +252,7 @@ impl Service {
             }
         }
         if timed_out {
-            self.examine(verdict::LOOK, turn);
+            self.examine(Examination::OVER, Some(ahead), turn);
         }
         // A process that does nothing at all need not be asked so often.
         let idle = timed_out && self.examination.as_ref().is_some_and(Examination::idled);

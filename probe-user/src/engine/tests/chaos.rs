@@ -125,7 +125,7 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
         17 => Observation::Usage(service, Usage { threads: dice.roll(20), ..Usage::default() }),
         18 => {
             let look =
-                Examination { stopped: dice.roll(3) == 0, over: verdict::LOOK, ..Examination::default() };
+                Examination { stopped: dice.roll(3) == 0, over: Examination::OVER, ..Examination::default() };
             Observation::Examined(service, (dice.roll(4) > 0).then_some(look))
         }
         19 => Observation::Snapshot(service, Ok("/snapshot".into())),

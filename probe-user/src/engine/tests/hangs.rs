@@ -52,10 +52,51 @@ fn silence_with_nothing_to_show_for_it_is_hung_after_the_usual_count() {
 }
 
 #[test]
+fn what_a_silent_service_does_is_looked_at_from_its_silence_on_and_a_stopped_one_from_its_stop_on() {
+    let probe = Probe { timeout: Duration::from_millis(200), ..http_probe() };
+    let mut lab = Lab::new(exec_identity(), vec![probe], policy());
+    lab.wait(LATER);
+    let begun = lab.now.plus(Duration::from_millis(4));
+    lab.answer_after(API, Duration::from_millis(200), timeout());
+    let (half, over) = (Duration::from_millis(100), Duration::from_millis(200));
+    let ahead = Some(Ahead { since: begun, over: half });
+    assert_eq!(lab.asked, [Effect::Examine { service: API, over, ahead }]);
+
+    let mut lab = grown_up();
+    lab.asked.clear();
+    lab.see(stop_signal(&lab));
+    let whole = Duration::from_millis(400);
+    assert_eq!(lab.asked, [Effect::Examine { service: API, over: whole, ahead: None }]);
+}
+
+#[test]
 fn a_growing_queue_that_nobody_serves_is_hung_at_the_first_silence() {
     let mut lab = grown_up();
     lab.answer(timeout());
     lab.see(Observation::Examined(API, Some(idle(3))));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn a_look_that_was_taken_ahead_leaves_it_at_two_time_outs() {
+    let mut lab = grown_up();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(Examination { ahead: true, ..idle(3) })));
+    assert_eq!(lab.incidents(), []);
+    lab.answer(timeout());
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn one_that_is_stopped_when_it_was_looked_at_ahead_is_looked_at_again() {
+    let mut lab = grown_up();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(Examination { ahead: true, ..stopped() })));
+    assert_eq!(lab.incidents(), [], "a debugger stops it for as long");
+    lab.asked.clear();
+    lab.wait(Duration::from_millis(400));
+    assert!(matches!(lab.asked[..], [Effect::Examine { service: API, ahead: None, .. }]));
+    lab.see(Observation::Examined(API, Some(stopped())));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 

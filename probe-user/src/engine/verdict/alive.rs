@@ -226,8 +226,16 @@ fn is_held_by_tracer(examination: &Examination) -> bool {
     examination.traced && !examination.progressed()
 }
 
-/// How long the two looks of an examination are apart.
-pub const LOOK: Duration = Duration::from_millis(200);
+/// How long the two looks of an examination are apart if the first is taken while a probe with this timeout waits.
+///
+/// Half of that, so that it is at hand when the next attempt times out; not less than the period in which a cgroup
+/// has its quota of CPU time, so that one which is kept waiting for it is seen to be.
+pub fn look_ahead(timeout: Duration) -> Duration {
+    (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER)
+}
+
+/// As the kernel has it by default: `cpu.max` in Documentation/admin-guide/cgroup-v2.rst.
+const QUOTA_PERIOD: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -287,6 +295,13 @@ mod tests {
         assert_eq!(verdict(&answered), Verdict::Unhealthy, "it answered in time");
         let together = Circumstances { together: Some("3 of 4"), ..seen(&asleep) };
         assert_eq!(verdict(&together), Verdict::Overloaded);
+    }
+
+    #[test]
+    fn a_look_is_shorter_where_a_time_out_is_and_long_enough_to_see_what_waits_for_a_cpu() {
+        let looks =
+            [50, 200, 300, 400, 5000].map(|timeout| look_ahead(Duration::from_millis(timeout)).as_millis());
+        assert_eq!(looks, [100, 100, 150, 200, 200]);
     }
 
     #[test]

@@ -12,11 +12,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     config::Probe,
-    fact::{ProbeKind, ProbeOutcome},
+    fact::{Examination, ProbeKind, ProbeOutcome, ServiceId},
     probe::{Clients, Kept, Run, run},
 };
 
@@ -25,6 +28,9 @@ const UNUSUAL: u32 = 10;
 
 /// …if it takes this part of its timeout as well. It also bounds how many attempts are under way together.
 const PART: u32 = 4;
+
+/// Within this long a service has taken note of an attempt, and sleeps again if it has nothing else to do.
+const NOTED: Duration = Duration::from_millis(10);
 
 /// One of how many answers the usual response time follows.
 const MEMORY: u32 = 8;
@@ -42,11 +48,31 @@ pub(super) struct Attempts {
     unanswered: u32,
     /// How long an answer usually takes. Without one so far, nothing is unusual.
     usual: Option<Duration>,
+    silence: Silence,
+    /// When it is to be told of.
+    tell_at: Option<Instant>,
+}
+
+/// Where it is told that a service is silent to as many attempts as failures are wanted, while all of them still
+/// wait: what its processes do meanwhile is to be known when the first of them time out.
+#[derive(Debug)]
+pub(super) struct Silence {
+    pub(super) service: ServiceId,
+    pub(super) told: mpsc::Sender<ServiceId>,
 }
 
 impl Attempts {
-    pub(super) fn new(probe: Arc<Probe>, clients: Clients) -> Self {
-        Self { probe, clients, under_way: Vec::new(), latest: Instant::now(), unanswered: 0, usual: None }
+    pub(super) fn new(probe: Arc<Probe>, clients: Clients, silence: Silence) -> Self {
+        Self {
+            probe,
+            clients,
+            under_way: Vec::new(),
+            latest: Instant::now(),
+            unanswered: 0,
+            usual: None,
+            silence,
+            tell_at: None,
+        }
     }
 
     pub(super) fn any_under_way(&self) -> bool {
@@ -57,6 +83,7 @@ impl Attempts {
     pub(super) fn give_up(&mut self) {
         self.under_way.clear();
         self.unanswered = 0;
+        self.tell_at = None;
     }
 
     /// Gives up, and knows nothing more of how long the service takes: it is another one now.
@@ -81,10 +108,11 @@ impl Attempts {
             self.begin();
         }
         let run = loop {
-            let further = self.further();
+            let (further, tell_at) = (self.further(), self.tell_at);
             tokio::select! {
                 run = first_to_end(&mut self.under_way) => break run,
-                () = until(further) => self.begin(),
+                () = until(further) => self.begin_further(),
+                () = until(tell_at) => self.tell(),
             }
         };
         if !run.outcome.is_timeout() {
@@ -106,11 +134,31 @@ impl Attempts {
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
+    fn begin_further(&mut self) {
+        self.begin();
+        // Where attempts end further apart, there is time for both looks after the first has ended.
+        let hurry = self.patience().is_some_and(|patience| patience < Examination::OVER);
+        if hurry && self.unanswered == self.probe.failures {
+            self.tell_at = Some(self.latest + NOTED);
+        }
+    }
+
+    fn tell(&mut self) {
+        self.tell_at = None;
+        // Nobody has to hear of it: the examination only ends later then.
+        let _ = self.silence.told.try_send(self.silence.service);
+    }
+
     /// When a further attempt is due if those under way stay unanswered.
     fn further(&self) -> Option<Instant> {
-        let patience = (self.usual? * UNUSUAL).max(self.probe.timeout / PART);
+        let patience = self.patience()?;
         let wanted = self.unanswered < self.probe.failures && patience < self.probe.timeout;
         wanted.then(|| self.latest + patience)
+    }
+
+    /// How long the latest attempt may be unanswered before a further one is begun.
+    fn patience(&self) -> Option<Duration> {
+        Some((self.usual? * UNUSUAL).max(self.probe.timeout / PART))
     }
 }
 

@@ -8,12 +8,17 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Nobody wants to hear of services that are silent.
+fn prober(reports: mpsc::Sender<ProbeReport>) -> Prober {
+    Prober::new(Clients::new().unwrap(), reports, mpsc::channel(1).0)
+}
+
 /// A TCP probe that by itself would run only once in this test's lifetime, if at all.
 fn hourly(target: std::net::SocketAddr) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
     let (reports, receiver) = mpsc::channel(64);
     let mut probe = probe(ProbeKind::Tcp, &target.to_string());
     probe.interval = 3600 * SECOND;
-    let prober = Prober::new(Clients::new().unwrap(), reports);
+    let mut prober = prober(reports);
     (prober.spawn(ServiceId(0), 0, probe), receiver)
 }
 
@@ -53,7 +58,7 @@ async fn now_during_a_run_leads_to_one_more_run() {
     let (reports, mut receiver) = mpsc::channel(64);
     let mut probe = probe(ProbeKind::Mysql, &listener.local_addr().unwrap().to_string());
     probe.interval = 3600 * SECOND;
-    let handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    let handle = prober(reports).spawn(ServiceId(0), 0, probe);
     handle.now();
     // The run is under way and waits for a greeting that does not come.
     let (stream, _) = listener.accept().await.unwrap();
@@ -85,7 +90,7 @@ async fn a_full_channel_makes_the_probe_wait() {
     let (reports, mut receiver) = mpsc::channel(1);
     let mut probe = probe(ProbeKind::Tcp, &address.to_string());
     probe.interval = Duration::from_millis(1);
-    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 3, probe);
+    let _handle = prober(reports).spawn(ServiceId(0), 3, probe);
     for _ in 0..20 {
         let report = receiver.recv().await.unwrap();
         assert_eq!((report.service, report.index), (ServiceId(0), 3));
@@ -114,18 +119,6 @@ async fn waits_double_up_to_the_interval_and_follow_a_start() {
     let mut recovery = Recovery { began: Instant::now() - 8 * SECOND, wait: 64 * SECOND };
     let wait = recovery.wait(&ProbeOutcome::Starting(String::new()), 3600 * SECOND);
     assert!(wait >= SECOND && wait < 2 * SECOND, "an eighth of the time so far, got {wait:?}");
-}
-
-#[test]
-fn first_runs_are_spread() {
-    let spreads: Vec<Duration> = (0..1000).map(|id| spread(ServiceId(id), 0, 10 * SECOND)).collect();
-    assert!(spreads.iter().all(|spread| *spread < SECOND));
-    for tenth in 0..10 {
-        let from = SECOND / 10 * tenth;
-        let within = spreads.iter().filter(|at| **at >= from && **at < from + SECOND / 10).count();
-        assert!((50..150).contains(&within), "{within} of 1,000 in tenth {tenth}");
-    }
-    assert!(spread(ServiceId(7), 0, Duration::from_millis(5)) < Duration::from_millis(5));
 }
 
 /// An HTTP server that answers every request with this status while `answers` is true, and keeps silent else.
@@ -166,10 +159,21 @@ impl Server {
 
     /// A probe of it that has been answered before, and runs on request only.
     async fn probed(&self, failures: u32, timeout: Duration) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
+        self.probed_and_watched(failures, timeout, mpsc::channel(1).0).await
+    }
+
+    /// The same, and `silences` hears of it while it is silent.
+    async fn probed_and_watched(
+        &self,
+        failures: u32,
+        timeout: Duration,
+        silences: mpsc::Sender<ServiceId>,
+    ) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
         let (reports, mut receiver) = mpsc::channel(64);
         let mut probe = probe(ProbeKind::Http, &self.target);
         (probe.interval, probe.timeout, probe.failures) = (3600 * SECOND, timeout, failures);
-        let handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+        let mut prober = Prober::new(Clients::new().unwrap(), reports, silences);
+        let handle = prober.spawn(ServiceId(7), 0, probe);
         // Its own first tick is over after this, so that no other run comes into a test.
         assert_eq!(receiver.recv().await.unwrap().outcome, ProbeOutcome::Ok);
         (handle, receiver)
@@ -204,6 +208,33 @@ async fn while_a_probe_hangs_further_ones_are_begun_as_many_as_failures_are_want
     handle.now();
     reports.recv().await.unwrap();
     assert_eq!(server.accepted(), 1 + 3 + 1);
+}
+
+#[tokio::test]
+async fn silence_to_all_attempts_of_a_short_time_out_is_told_of_once_and_answers_and_long_ones_are_not() {
+    let server = Server::start().await;
+    let (silences, mut told) = mpsc::channel(8);
+    let (handle, mut reports) = server.probed_and_watched(3, SECOND / 4, silences.clone()).await;
+    handle.now();
+    assert_eq!(reports.recv().await.unwrap().outcome, ProbeOutcome::Ok);
+    assert!(told.try_recv().is_err(), "it answers");
+    server.answers.send_replace(None);
+    handle.now();
+    assert_eq!(told.recv().await, Some(ServiceId(7)));
+    for _ in 0..3 {
+        assert!(reports.recv().await.unwrap().outcome.is_timeout());
+    }
+    assert!(told.try_recv().is_err(), "once");
+    assert_eq!(server.accepted(), 2 + 3);
+
+    let server = Server::start().await;
+    let (handle, mut reports) = server.probed_and_watched(3, SECOND, silences).await;
+    server.answers.send_replace(None);
+    handle.now();
+    for _ in 0..3 {
+        assert!(reports.recv().await.unwrap().outcome.is_timeout());
+    }
+    assert!(told.try_recv().is_err(), "there is time enough when the first has timed out");
 }
 
 #[tokio::test]
@@ -252,7 +283,7 @@ async fn what_was_never_answered_or_wants_one_failure_is_asked_one_by_one() {
     let (reports, mut receiver) = mpsc::channel(64);
     let mut probe = probe(ProbeKind::Http, &server.target);
     (probe.interval, probe.timeout) = (3600 * SECOND, SECOND / 4);
-    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    let _handle = prober(reports).spawn(ServiceId(0), 0, probe);
     assert!(receiver.recv().await.unwrap().outcome.is_timeout());
     assert_eq!(server.accepted(), 2 + 1);
 }
@@ -264,7 +295,7 @@ async fn a_silent_run_that_takes_its_whole_interval_costs_no_second_one() {
     let (reports, mut receiver) = mpsc::channel(64);
     let mut probe = probe(ProbeKind::Http, &server.target);
     (probe.interval, probe.timeout) = (SECOND / 4, SECOND / 4);
-    let _handle = Prober::new(Clients::new().unwrap(), reports).spawn(ServiceId(0), 0, probe);
+    let _handle = prober(reports).spawn(ServiceId(0), 0, probe);
     receiver.recv().await.unwrap();
     let first = Instant::now();
     for _ in 0..3 {
