@@ -43,6 +43,10 @@ held against the first, shows the noise. hostprobe watches this nginx, a Redis, 
 host; exitsnoop and tcpstates write to pipes; Netdata is as its package configures it, collects each second, and is \
 stopped by SIGSTOP while others are measured.";
 
+const CONNECTING: &str = "Both ends are on this host: each request is ten changes of a TCP state, at each of which a program is \
+entered, and one entry in the map of who asked for a connection, made and taken out again. An error comes when nobody can be \
+asked any more whose the connection is, and a stranger may be a service by then: so everybody's is in it.";
+
 /// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let nginx = Nginx::start()?;
@@ -67,11 +71,11 @@ pub fn measure(effort: Effort) -> Result<Section> {
         }
     }
     let figures = [
-        "slowdown of fork, exec and exit",
-        "slowdown of HTTP over connections that stay open",
-        "slowdown of HTTP with a connection for each request",
+        ("slowdown of fork, exec and exit", ""),
+        ("slowdown of HTTP over connections that stay open", ""),
+        ("slowdown of HTTP with a connection for each request", CONNECTING),
     ];
-    let rows = figures.iter().zip(&works).map(|(figure, work)| row(figure, work));
+    let rows = figures.iter().zip(&works).map(|((figure, note), work)| row(figure, work).note(note));
     Ok(Section {
         name: "slowdown".to_owned(),
         title: "Slowdown of the host".to_owned(),
