@@ -66,11 +66,15 @@ pub fn command(name: &str) -> Result<Command> {
             let slave = libc::MS_REC | libc::MS_SLAVE;
             if libc::unshare(libc::CLONE_NEWNS) != 0
                 || libc::mount(none, root.as_ptr(), none, slave, none.cast()) != 0
-                || libc::mount(tracefs.as_ptr(), tracing.as_ptr(), tracefs.as_ptr(), 0, none.cast()) != 0
             {
                 return Err(io::Error::last_os_error());
             }
-            Ok(())
+            let mounted = libc::mount(tracefs.as_ptr(), tracing.as_ptr(), tracefs.as_ptr(), 0, none.cast());
+            match io::Error::last_os_error() {
+                // It is there already.
+                error if mounted != 0 && error.raw_os_error() != Some(libc::EBUSY) => Err(error),
+                _ => Ok(()),
+            }
         });
     }
     Ok(command)
