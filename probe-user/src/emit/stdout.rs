@@ -49,6 +49,7 @@ impl Destination for Descriptor {
 mod tests {
     use std::{
         io::{BufRead, BufReader},
+        thread,
         time::Duration,
     };
 
@@ -63,6 +64,19 @@ mod tests {
         let mut line = String::new();
         BufReader::new(reader).read_line(&mut line).unwrap();
         assert_eq!(line, "{}\n");
+    }
+
+    #[test]
+    fn a_reader_that_comes_late_gets_every_line_whole_and_in_order() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let sink = Sink::spawn(Descriptor::new(writer.into(), "pipe"), QueueLimits::default()).unwrap();
+        // Together more than a pipe holds, and each more than it is sure to take in one piece.
+        let lines: Vec<_> = (0..100).map(|number| format!("{number}{}\n", "x".repeat(5000))).collect();
+        lines.iter().for_each(|line| sink.push(line.as_bytes()));
+        assert!(sink.waiting() > 0, "all has gone into the pipe");
+        let reading = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
+        assert_eq!(sink.shutdown(Duration::from_secs(20)), 0);
+        assert_eq!(reading.join().unwrap(), lines.concat());
     }
 
     #[test]
