@@ -25,6 +25,11 @@ impl Lookout {
         Self { turns: Arc::new(Semaphore::new(READINGS_MAX)) }
     }
 
+    /// Whether another reading would have to wait for its turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.turns.available_permits() == 0
+    }
+
     /// What `read` returns, or why there is nothing, in words that follow a colon. A reading that takes longer
     /// than `patience` goes on, and nobody hears of it; as long may be waited for its turn.
     pub(super) async fn read<T: Send + 'static>(

@@ -46,7 +46,7 @@ pub struct Looks {
     outcomes: mpsc::Sender<Outcome>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
-    /// The latest first look at each service that was silent.
+    /// A look at each service that was silent, until an examination uses it.
     early: HashMap<ServiceId, Early>,
 }
 
@@ -82,9 +82,9 @@ impl Looks {
         exits.push_back(sentence(exit));
     }
 
-    /// Looks at a service's processes, which may have to be examined in a moment.
+    /// Looks at a service's processes, which may have to be examined in a moment; not at the cost of those that have to.
     pub(super) fn look_ahead(&mut self, service: ServiceId, main: Option<ProcessKey>) {
-        let Some(main) = main else { return };
+        let Some(main) = main.filter(|_| !self.lookout.is_busy()) else { return };
         let (reader, lookout) = (self.reader.clone(), self.lookout.clone());
         let (done, look) = oneshot::channel();
         self.early.insert(service, Early { main, asked: Timestamp::now(), look });

@@ -1,8 +1,8 @@
 //! A bounded queue of lines and the thread that writes them, so that a slow reader never stalls detection.
 //!
 //! The queue is one buffer of whole lines. The writer takes all of it at once: a line that comes alone is written
-//! at once, lines that come faster than they can be written go out together. A pipe or a socket that has room takes a
-//! line directly, which saves the reader the time it takes to wake the writer.
+//! at once, lines that come faster than they can be written go out together. A pipe or a socket that has room takes
+//! each line directly, which saves its reader the time it takes to wake the writer.
 
 mod direct;
 mod writer;

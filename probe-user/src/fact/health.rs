@@ -14,7 +14,7 @@ pub struct Examination {
     pub at: Timestamp,
     /// Time between the two looks.
     pub over: Duration,
-    /// The first look was taken ahead, before anything had timed out.
+    /// The first look was taken ahead, while probes still waited.
     #[serde(default)]
     pub ahead: bool,
     /// Threads of all its processes.

@@ -272,14 +272,16 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use std::{
-        net::{TcpListener, TcpStream},
+        net::{SocketAddr, TcpListener, TcpStream},
         os::unix::net::{UnixListener, UnixStream},
     };
 
     use super::*;
 
-    fn queue_at(port: u16) -> ListenQueue {
-        listeners().unwrap().into_iter().find(|queue| queue.port == port).unwrap()
+    /// Others may have the same port at another address.
+    fn queue_at(address: SocketAddr) -> ListenQueue {
+        let all = listeners().unwrap();
+        all.into_iter().find(|queue| (queue.address, queue.port) == (address.ip(), address.port())).unwrap()
     }
 
     #[test]
@@ -288,14 +290,14 @@ mod tests {
         // Listening again changes the backlog.
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
-        let before = queue_at(address.port());
-        assert_eq!((before.address, before.waiting, before.backlog), (address.ip(), 0, 1));
+        let before = queue_at(address);
+        assert_eq!((before.waiting, before.backlog), (0, 1));
         let _client = TcpStream::connect(address).unwrap();
-        assert_eq!(queue_at(address.port()).waiting, 1);
+        assert_eq!(queue_at(address).waiting, 1);
 
         let six = TcpListener::bind("[::1]:0").unwrap();
-        let address = six.local_addr().unwrap();
-        assert_eq!(queue_at(address.port()).address, address.ip());
+        let before = queue_at(six.local_addr().unwrap());
+        assert_eq!(before.waiting, 0);
     }
 
     #[test]

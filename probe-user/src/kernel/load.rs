@@ -185,12 +185,17 @@ fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a 
 /// is left to [`attach`], which tells why.
 fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
     thread::scope(|scope| {
+        let mut threads = Vec::new();
         for (name, program) in ebpf.programs_mut() {
             let hook = Hook::ALL.into_iter().find(|hook| hook.tracepoint() == name);
             if let (true, Program::RawTracePoint(program)) = (hook.is_some_and(&wanted), program) {
-                let _ =
-                    thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, || program.load());
+                let verify = || program.load();
+                threads.extend(thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, verify));
             }
+        }
+        // The scope alone would wait for what they do, not for their ends.
+        for thread in threads {
+            let _ = thread.join();
         }
     });
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use self::{
     attempts::{Attempts, Silence},
-    phases::Phases,
+    phases::{Phase, Phases},
 };
 use super::{Clients, Kept};
 use crate::{
@@ -49,7 +49,7 @@ impl Prober {
         reports: mpsc::Sender<ProbeReport>,
         silences: mpsc::Sender<ServiceId>,
     ) -> Self {
-        Self { clients, phases: Phases::new(Instant::now()), reports, silences }
+        Self { clients, phases: Phases::default(), reports, silences }
     }
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
@@ -61,7 +61,7 @@ impl Prober {
             service,
             index,
             interval,
-            first: self.phases.next(interval),
+            phase: self.phases.next(interval),
             target: probe.target.to_string(),
             probe: Arc::new(probe),
             clients: self.clients.clone(),
@@ -149,8 +149,7 @@ struct Task {
     service: ServiceId,
     index: usize,
     interval: Duration,
-    /// Its ticks are counted from this one.
-    first: Instant,
+    phase: Phase,
     target: String,
     probe: Arc<Probe>,
     clients: Clients,
@@ -161,7 +160,8 @@ struct Task {
 
 impl Task {
     async fn keep_probing(self) {
-        let (first, interval) = (self.first, self.interval);
+        // Ticks are counted from this one.
+        let (first, interval) = (self.phase.first(), self.interval);
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();

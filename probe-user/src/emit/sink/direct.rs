@@ -1,18 +1,25 @@
 //! Lines that go to a pipe or a socket without a wait.
 
-use std::{io::IoSlice, os::fd::OwnedFd};
+use std::{
+    io::IoSlice,
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// In place of an offset: the descriptor's own position, which pipes and sockets do not have.
 const NO_OFFSET: u64 = u64::MAX;
 
+/// Who waits longer than this was kept waiting by the other end: a reader that splices holds the pipe meanwhile.
+const LONG: Duration = Duration::from_millis(10);
+
 /// A pipe or a socket.
 #[derive(Debug)]
 pub(super) struct Direct {
     stream: OwnedFd,
-    /// The kernel can say that there is no room instead of waiting for it: pipes and sockets can since Linux 6.4
-    /// (`FMODE_NOWAIT`).
+    /// The kernel says that there is no room instead of waiting for it. Older ones cannot (`EOPNOTSUPP` where a file
+    /// has no `FMODE_NOWAIT`), and some readers do not let it.
     able: bool,
 }
 
@@ -27,8 +34,9 @@ impl Direct {
         if !self.able {
             return 0;
         }
+        let began = Instant::now();
         let written = pwritev2(&self.stream, &[IoSlice::new(line)], NO_OFFSET, ReadWriteFlags::NOWAIT);
-        self.able = written != Err(Errno::OPNOTSUPP);
+        self.able = written != Err(Errno::OPNOTSUPP) && began.elapsed() < LONG;
         written.unwrap_or(0)
     }
 }

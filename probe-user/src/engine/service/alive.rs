@@ -141,8 +141,8 @@ impl Service {
         }
         let Some(probe) = self.probes.get(*index).filter(|probe| probe.failing()) else { return };
         let first_failed = probe.first_failed;
-        let caused = self.cause(turn).is_some();
-        if !caused && !turn.around.suspects.is_empty() {
+        let cause = self.cause(turn).map(|cause| cause.guessed);
+        if cause.is_none() && !turn.around.suspects.is_empty() {
             // Something it depends on may be the cause; the next failure is judged when that is known.
             for suspect in std::mem::take(&mut turn.around.suspects) {
                 turn.act(Effect::ProbeNow(suspect));
@@ -172,9 +172,8 @@ impl Service {
             Response::Restart => Remedy::Restart,
         };
         let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(turn.now, finding) };
-        // What the host does to them all is no guess, and explains it.
-        let explained =
-            fault.finding.verdict == Verdict::Overloaded && self.cause(turn).is_some_and(|it| it.guessed);
+        // That it lacks the CPU is no guess, and explains more than one.
+        let explained = fault.finding.verdict == Verdict::Overloaded && cause == Some(true);
         if !own && !explained {
             fault = self.blamed(fault, turn);
         }

@@ -6,7 +6,7 @@ use super::{Fault, Pending, Remedy, Service, Step};
 use crate::{
     clock::Timestamp,
     config,
-    engine::{Ahead, Effect, Outbox, Turn, verdict},
+    engine::{Effect, Outbox, Turn, verdict},
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
 
@@ -243,7 +243,7 @@ impl Service {
             probe.evidence.push(event);
         }
         let (in_a_row, failures, timed_out) = (probe.in_a_row, probe.failures, probe.timed_out);
-        let ahead = Ahead { since: begun, over: verdict::look_ahead(probe.timeout) };
+        let ahead = verdict::look_ahead(probe.timeout, begun, at);
         if first {
             // By the time that its failures count, it is to be known whether they are its own.
             self.examination = None;

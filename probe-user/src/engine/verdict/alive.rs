@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::Finding;
-use crate::fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name};
+use crate::{
+    clock::Timestamp,
+    engine::Ahead,
+    fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name},
+};
 
 /// What could mend a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,12 +230,16 @@ fn is_held_by_tracer(examination: &Examination) -> bool {
     examination.traced && !examination.progressed()
 }
 
-/// How long the two looks of an examination are apart if the first is taken while a probe with this timeout waits.
+/// Which look serves as the first of an examination if it was taken while a probe with this timeout waited, from
+/// `begun` to `ended`.
 ///
-/// Half of that, so that it is at hand when the next attempt times out; not less than the period in which a cgroup
-/// has its quota of CPU time, so that one which is kept waiting for it is seen to be.
-pub fn look_ahead(timeout: Duration) -> Duration {
-    (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER)
+/// The two are half a timeout apart, so that the examination is at hand when the next attempt times out; not less than
+/// the period in which a cgroup has its quota of CPU time, so that one which is kept waiting for it is seen to be. A look
+/// that is much older is of another probe's silence, and spans what came after that.
+pub fn look_ahead(timeout: Duration, begun: Timestamp, ended: Timestamp) -> Ahead {
+    let over = (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER);
+    let oldest = ended.as_nanos().saturating_sub(2 * over.as_nanos() as u64);
+    Ahead { since: begun.max(Timestamp::from_nanos(oldest)), over }
 }
 
 /// As the kernel has it by default: `cpu.max` in Documentation/admin-guide/cgroup-v2.rst.
@@ -299,9 +307,14 @@ mod tests {
 
     #[test]
     fn a_look_is_shorter_where_a_time_out_is_and_long_enough_to_see_what_waits_for_a_cpu() {
-        let looks =
-            [50, 200, 300, 400, 5000].map(|timeout| look_ahead(Duration::from_millis(timeout)).as_millis());
-        assert_eq!(looks, [100, 100, 150, 200, 200]);
+        let (begun, millis) = (Timestamp::from_nanos(1_000_000_000), Duration::from_millis);
+        let look = |timeout| look_ahead(millis(timeout), begun, begun.plus(millis(timeout)));
+        assert_eq!(
+            [50, 200, 300, 400, 5000].map(|timeout| look(timeout).over.as_millis()),
+            [100, 100, 150, 200, 200]
+        );
+        assert_eq!(look(200).since, begun);
+        assert_eq!(look(5000).since, begun.plus(millis(4600)), "what is older is of another probe's silence");
     }
 
     #[test]

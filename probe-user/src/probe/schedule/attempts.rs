@@ -138,7 +138,7 @@ impl Attempts {
         self.begin();
         // Where attempts end further apart, there is time for both looks after the first has ended.
         let hurry = self.patience().is_some_and(|patience| patience < Examination::OVER);
-        if hurry && self.unanswered == self.probe.failures {
+        if hurry && self.unanswered == self.probe.failures.min(PART - 1) {
             self.tell_at = Some(self.latest + NOTED);
         }
     }

@@ -4,7 +4,11 @@
 //! a few of one interval begin together, and it is such groups that are spread: the load is as even with many
 //! services as if each had a time of its own.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -15,37 +19,52 @@ const TOGETHER: u32 = 5;
 /// The first runs of all probes are spread over this long, so that they do not all fire at once.
 const SPREAD: Duration = Duration::from_secs(1);
 
+/// The golden section of 2³²: so far apart are the places of the first groups of two intervals.
+const GOLDEN: u32 = 0x9E37_79B9;
+
 /// Gives probes their times.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Phases {
-    /// All ticks are counted from here: those of a group are the same instant, for which the runtime wakes once.
-    epoch: Instant,
-    groups: u32,
-    /// The group of each interval that still takes members, and how many it has.
-    open: HashMap<Duration, (u32, u32)>,
+    epoch: Epoch,
+    /// How many probes there are of each interval, and which of the intervals it is.
+    known: HashMap<Duration, (u32, u32)>,
+}
+
+/// All ticks are counted from one instant, that of the first probe to run: those of a group are the same, for which the
+/// runtime wakes once.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Epoch(Arc<OnceLock<Instant>>);
+
+/// When a probe first runs.
+#[derive(Debug)]
+pub(super) struct Phase {
+    epoch: Epoch,
+    after: Duration,
 }
 
 impl Phases {
-    pub(super) fn new(epoch: Instant) -> Self {
-        Self { epoch, groups: 0, open: HashMap::new() }
+    /// The phase of another probe of this interval.
+    pub(super) fn next(&mut self, interval: Duration) -> Phase {
+        let nth = self.known.len() as u32;
+        let (members, nth) = self.known.entry(interval).or_insert((0, nth));
+        let group = *members / TOGETHER;
+        *members = members.wrapping_add(1);
+        Phase { epoch: self.epoch.clone(), after: part(group, *nth, interval.min(SPREAD)) }
     }
+}
 
-    /// When another probe of this interval first runs.
-    pub(super) fn next(&mut self, interval: Duration) -> Instant {
-        let (group, members) = self.open.entry(interval).or_insert((0, TOGETHER));
-        if *members >= TOGETHER {
-            (*group, *members) = (self.groups, 0);
-            self.groups = self.groups.wrapping_add(1);
-        }
-        *members += 1;
-        self.epoch + part(*group, interval.min(SPREAD))
+impl Phase {
+    /// The instant of it, by the epoch that begins now if it has not begun.
+    pub(super) fn first(&self) -> Instant {
+        *self.epoch.0.get_or_init(Instant::now) + self.after
     }
 }
 
 /// Where in a span the group of this number has its place: 0, 1/2, 1/4, 3/4, 1/8 … of it, so that the first so many are
-/// spread evenly, however many there are to be.
-fn part(group: u32, span: Duration) -> Duration {
-    let nanos = (span.as_nanos() * u128::from(group.reverse_bits())) >> u32::BITS;
+/// spread evenly, however many there are to be; and all that the further on, the later its interval came.
+fn part(group: u32, nth: u32, span: Duration) -> Duration {
+    let part = group.reverse_bits().wrapping_add(nth.wrapping_mul(GOLDEN));
+    let nanos = (span.as_nanos() * u128::from(part)) >> u32::BITS;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or_default())
 }
 
@@ -57,9 +76,8 @@ mod tests {
 
     /// How long after the epoch each of so many probes of one interval first runs.
     fn times(count: usize, interval: Duration) -> Vec<Duration> {
-        let epoch = Instant::now();
-        let mut phases = Phases::new(epoch);
-        (0..count).map(|_| phases.next(interval) - epoch).collect()
+        let mut phases = Phases::default();
+        (0..count).map(|_| phases.next(interval).after).collect()
     }
 
     #[test]
@@ -68,25 +86,43 @@ mod tests {
         assert_eq!(times(12, SECOND), [[zero; 5].as_slice(), &[half; 5], &[quarter; 2]].concat());
     }
 
-    #[test]
-    fn many_are_spread_evenly_and_never_more_at_once() {
-        let times = times(1000, 10 * SECOND);
+    /// Whether so many are spread evenly over a second, each hundredth of it.
+    fn are_spread(times: &[Duration]) {
         assert!(times.iter().all(|at| *at < SECOND));
         for part in 0..100 {
             let from = SECOND / 100 * part;
             let within = times.iter().filter(|at| **at >= from && **at < from + SECOND / 100).count();
-            assert!((5..=20).contains(&within), "{within} of 1,000 in part {part} of 100");
+            let even = times.len() / 100;
+            assert!((even / 2..=even * 2).contains(&within), "{within} in part {part} of 100");
         }
         let most = times.iter().map(|at| times.iter().filter(|other| *other == at).count()).max();
-        assert_eq!(most, Some(5));
+        assert_eq!(most, Some(TOGETHER as usize));
     }
 
     #[test]
-    fn probes_of_another_interval_have_a_time_of_their_own() {
-        let epoch = Instant::now();
-        let mut phases = Phases::new(epoch);
-        let mut at = |interval| phases.next(interval) - epoch;
-        assert_eq!([at(SECOND), at(10 * SECOND), at(SECOND)], [Duration::ZERO, SECOND / 2, Duration::ZERO]);
-        assert_eq!(at(SECOND / 5), SECOND / 20, "a quarter of a short one");
+    fn many_are_spread_evenly_and_never_more_at_once() {
+        are_spread(&times(1000, 10 * SECOND));
+    }
+
+    #[test]
+    fn each_interval_is_spread_and_begins_at_a_time_of_its_own() {
+        let mut phases = Phases::default();
+        let both: Vec<_> =
+            (0..1000).map(|_| [SECOND, 10 * SECOND].map(|interval| phases.next(interval).after)).collect();
+        let [short, long] = [0, 1].map(|of| both.iter().map(|both| both[of]).collect::<Vec<_>>());
+        are_spread(&short);
+        are_spread(&long);
+        are_spread(&[short, long].concat());
+        let fifth = phases.next(SECOND / 5).after;
+        assert!(fifth > Duration::ZERO && fifth < SECOND / 5, "within a short one, got {fifth:?}");
+    }
+
+    #[test]
+    fn all_are_counted_from_when_the_first_runs() {
+        let mut phases = Phases::default();
+        let (one, other) = (phases.next(SECOND), phases.next(10 * SECOND));
+        let began = Instant::now();
+        let first = other.first() - other.after;
+        assert!(first >= began && one.first() == first);
     }
 }
