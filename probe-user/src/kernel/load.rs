@@ -116,7 +116,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
     }
-    let wanted = |hook| !options.without.contains(&hook) && !resolved.unusable.contains_key(&hook);
+    let wanted = |hook| ruled_out(hook, options, &resolved).is_none();
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
     verify(&mut ebpf, wanted);
     if !takes_types(&mut ebpf, &resolved) {
@@ -235,13 +235,18 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelE
     map(ebpf, name)
 }
 
+/// Why a hook is not even tried, if so.
+fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<String> {
+    if options.without.contains(&hook) {
+        return Some("hostprobe was told to do without it".to_owned());
+    }
+    resolved.unusable.get(&hook).cloned()
+}
+
 /// Tries one hook and says what became of it.
 fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> HookCoverage {
-    let reason = match resolved.unusable.get(&hook) {
-        _ if options.without.contains(&hook) => Some("hostprobe was told to do without it".to_owned()),
-        Some(reason) => Some(reason.clone()),
-        None => attach(ebpf, hook).err().map(|error| explain(&error)),
-    };
+    let reason =
+        ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
     let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
     HookCoverage { hook, attached: reason.is_none(), reason, lacking }
 }

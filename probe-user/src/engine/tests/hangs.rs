@@ -77,14 +77,20 @@ fn a_growing_queue_that_nobody_serves_is_hung_at_the_first_silence() {
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 
-#[test]
-fn a_look_that_was_taken_ahead_leaves_it_at_two_time_outs() {
+/// Such an examination makes a service hung at the second timeout, and not before.
+#[track_caller]
+fn is_hung_at_the_second(seen: Examination) {
     let mut lab = grown_up();
     lab.answer(timeout());
-    lab.see(Observation::Examined(API, Some(Examination { ahead: true, ..idle(3) })));
+    lab.see(Observation::Examined(API, Some(seen)));
     assert_eq!(lab.incidents(), []);
     lab.answer(timeout());
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn a_look_that_was_taken_ahead_leaves_it_at_two_timeouts() {
+    is_hung_at_the_second(Examination { ahead: true, ..idle(3) });
 }
 
 #[test]
@@ -102,12 +108,7 @@ fn one_that_is_stopped_when_it_was_looked_at_ahead_is_looked_at_again() {
 
 #[test]
 fn no_progress_shortens_the_wait() {
-    let mut lab = grown_up();
-    lab.answer(timeout());
-    lab.see(Observation::Examined(API, Some(idle(0))));
-    assert_eq!(lab.incidents(), []);
-    lab.answer(timeout());
-    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+    is_hung_at_the_second(idle(0));
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) struct Phases {
 /// All ticks are counted from one instant, that of the first probe to run: those of a group are the same, for which the
 /// runtime wakes once.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Epoch(Arc<OnceLock<Instant>>);
+struct Epoch(Arc<OnceLock<Instant>>);
 
 /// When a probe first runs.
 #[derive(Debug)]
