@@ -5,6 +5,7 @@ mod cargo;
 mod check;
 mod demo;
 mod ebpf;
+mod layers;
 mod run;
 mod soak;
 mod test;
@@ -56,6 +57,10 @@ enum Command {
     Vm(vm::Arguments),
     /// Check format, lints, documentation, and the links and figures of the Markdown pages
     Check,
+    /// Show the layers of the daemon's modules, imports that go upwards, and files that depend on each other in a circle
+    ///
+    /// Exit status: 0 if there is nothing to undo.
+    Layers,
     /// Compile the eBPF programs and put object and digest where the daemon includes them from
     BuildEbpf,
     /// Rebuild the eBPF programs elsewhere and compare with the checked-in object
@@ -73,6 +78,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),
+        Command::Layers => layers::layers(),
         Command::BuildEbpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::VerifyEbpf => ebpf::verify(),
     };

@@ -17,11 +17,11 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::{debian::DEBIAN, results::Results};
+use self::{
+    debian::DEBIAN,
+    results::{HOST, Results},
+};
 use crate::{cargo::root, test::packages};
-
-/// The name that stands for the kernel which runs already.
-const HOST: &str = "host";
 
 /// Machines that run at a time. Each has two processors, and most of the time waits for something.
 const AT_A_TIME: usize = 2;

@@ -5,6 +5,9 @@ use std::fmt;
 use anyhow::Result;
 use serde_json::Value;
 
+/// The name of the kernel that this host runs.
+pub const HOST: &str = "host";
+
 /// The lines of a run, and what went wrong beside them.
 #[derive(Default)]
 pub struct Run {

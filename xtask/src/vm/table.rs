@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::results::{Outcome, Results};
+use super::results::{HOST, Outcome, Results};
 
 /// What stands above the table in the documentation.
 const PREAMBLE: &str = "\
@@ -30,7 +30,7 @@ impl Table {
         let mut table = Self { rows: Vec::new(), notes: Vec::new(), faults: Vec::new() };
         let mut head = vec!["what happens".to_owned(), "what is told".to_owned()];
         for column in columns {
-            let here = if column.kernel == super::HOST { " (host)" } else { "" };
+            let here = if column.kernel == HOST { " (host)" } else { "" };
             head.push(format!("{}{here}", column.release()));
             let complaints = column.complaints.iter();
             table.faults.extend(complaints.map(|complaint| format!("{}: {complaint}", column.release())));
