@@ -1,4 +1,4 @@
-//! `cargo xtask vm`: the checks of `tests/src/bin/conformance` in several kernels, and one table of what they say.
+//! `cargo xtask vm`: runs the checks of `tests/src/bin/conformance` in several kernels and prints one table of the results.
 
 mod debian;
 mod guest;
@@ -23,32 +23,31 @@ use self::{
 };
 use crate::{cargo::root, test::packages};
 
-/// Machines that run at a time. Each has two processors, and most of the time waits for something.
-const AT_A_TIME: usize = 2;
+/// Machines that run at a time. Each has two processors and mostly waits.
+const PARALLEL: usize = 2;
 
-/// What follows `cargo xtask vm`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Which of 5.10, 6.1, 6.12, 7.2 and host; all, if none is named
+    /// 5.10, 6.1, 6.12, 7.2 or host; all, if none is named
     #[arg(value_name = "KERNEL")]
     kernels: Vec<String>,
-    /// Look for newer packages of the kernels, instead of using those that were fetched before
+    /// Fetch the newest packages of the kernels, even if earlier ones are in the cache
     #[arg(long)]
     refresh: bool,
-    /// Keep the type information of each kernel for the unit tests, reduced to what is looked up in it
+    /// Record the type information of each kernel for the unit tests, reduced to what the daemon looks up
     #[arg(long)]
     record: bool,
 }
 
-/// Runs the checks and prints the table. One of all kernels that is good becomes the page of the documentation.
+/// Runs the checks and prints the table. A table of all kernels without a failure becomes `docs/kernels.md`.
 pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
-    let known = || DEBIAN.iter().map(|it| it.name).chain([HOST]);
-    if let Some(unknown) = arguments.kernels.iter().find(|it| !known().any(|known| known == *it)) {
-        bail!("no kernel {unknown}; there are {}", known().collect::<Vec<_>>().join(", "));
+    let available = || DEBIAN.iter().map(|it| it.name).chain([HOST]);
+    if let Some(unknown) = arguments.kernels.iter().find(|it| !available().any(|name| name == *it)) {
+        bail!("unknown kernel {unknown}; name one of {}", available().collect::<Vec<_>>().join(", "));
     }
     let all = arguments.kernels.is_empty();
     let wanted: Vec<_> =
-        known().filter(|known| all || arguments.kernels.iter().any(|it| it == known)).collect();
+        available().filter(|name| all || arguments.kernels.iter().any(|it| it == name)).collect();
 
     let missing = packages::provide(&["qemu-system-x86"])?;
     ensure!(missing.is_empty(), "missing packages: {}; install them", missing.join(" "));
@@ -64,14 +63,14 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     let (jobs, done) = (Mutex::new(jobs), Mutex::new(Vec::new()));
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
+        for _ in 0..PARALLEL {
             scope.spawn(|| {
                 while let Some((kernel, image)) = next() {
                     let run = match image {
                         Some(image) => {
                             machine::run(&image, &initramfs, &scratch.join(kernel), arguments.record)
                         }
-                        None => guest::run_here(&program, arguments.record),
+                        None => guest::run_on_host(&program, arguments.record),
                     };
                     let results = Results::of(kernel, run);
                     eprintln!("{results}");
@@ -87,18 +86,18 @@ pub fn vm(arguments: &Arguments) -> Result<ExitCode> {
     println!("{table}");
     for column in &columns {
         if let Some(doctor) = &column.doctor {
-            println!("What `hostprobe doctor` says in {}:\n\n{doctor}", column.release());
+            println!("`hostprobe doctor` in {}:\n\n{doctor}", column.release());
         }
     }
-    // What is not as promised is not documented as if it were.
-    if all && table.is_good() {
+    // A failed run must not replace the page.
+    if all && table.passed() {
         let page = root().join("docs/kernels.md");
         fs::write(&page, table.page()).with_context(|| format!("cannot write {}", page.display()))?;
     }
     if arguments.record {
         for column in &columns {
-            recording::keep(column)?;
+            recording::write(column)?;
         }
     }
-    Ok(if table.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if table.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -1,4 +1,4 @@
-//! Debian's kernels, by apt: with a configuration of their own, so that nothing of the host's is touched.
+//! Fetches Debian's kernels with apt, in folders of its own, so that the host's apt stays as it is.
 
 use std::{
     env, fs,
@@ -10,24 +10,23 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo::announce;
 
-/// A kernel that Debian has.
 pub struct Kernel {
-    /// What it is called here: its series.
+    /// Its series.
     pub name: &'static str,
-    /// Where it is, as apt's source lines have it: place, suite.
+    /// Mirror and suite, as in apt's source lines.
     sources: &'static [(&'static str, &'static str)],
-    /// What the name of its package begins with; it ends with [`FLAVOUR`].
+    /// The name of its package begins with this and ends with [`FLAVOUR`].
     package: &'static str,
 }
 
-/// The smallest images there are, for virtual machines.
+/// The smallest images, made for virtual machines.
 const FLAVOUR: &str = "-cloud-amd64";
 
 const MAIN: &str = "http://deb.debian.org/debian";
 const SECURITY: &str = "http://deb.debian.org/debian-security";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// All of them, the oldest first.
+/// The oldest first.
 pub const DEBIAN: &[Kernel] = &[
     Kernel {
         name: "5.10",
@@ -44,13 +43,13 @@ pub const DEBIAN: &[Kernel] = &[
 ];
 
 impl Kernel {
-    /// Its image, fetched now unless it was before.
+    /// Its image, fetched now or from the cache.
     pub fn image(&self, refresh: bool) -> Result<PathBuf> {
         let folder = cache()?.join("kernels").join(self.name);
         let image = folder.join("vmlinuz");
         if !image.exists() || refresh {
             self.fetch(&folder, &image).with_context(|| {
-                format!("cannot get kernel {}; any image of it will do as {}", self.name, image.display())
+                format!("kernel {}: cannot fetch it; copy an image of it to {}", self.name, image.display())
             })?;
         }
         Ok(image)
@@ -60,7 +59,7 @@ impl Kernel {
         let apt = Apt::new(folder, self.sources)?;
         apt.run("apt-get", &["--quiet", "update"])?;
         let package = self.newest(&apt.run("apt-cache", &["pkgnames", self.package])?)?;
-        // What an interrupted run left is not taken for what comes now.
+        // An interrupted run may have left an older package.
         let scratch = folder.join("package");
         let _ = fs::remove_dir_all(&scratch);
         fs::create_dir_all(&scratch)?;
@@ -69,17 +68,17 @@ impl Kernel {
         let unpacked = scratch.join("unpacked");
         let mut unpack = Command::new("dpkg-deb");
         output(unpack.arg("--extract").arg(&archive).arg(&unpacked))?;
-        let found = places(&unpacked)?;
+        let found = find_image(&unpacked)?;
         let found = found.with_context(|| format!("{package} has no vmlinuz"))?;
         fs::rename(&found, image).with_context(|| format!("cannot write {}", image.display()))?;
-        // The lists are larger than the images, and soon out of date.
-        for left in [scratch, folder.join("apt")] {
-            fs::remove_dir_all(&left).with_context(|| format!("cannot remove {}", left.display()))?;
+        // The lists are larger than the images and soon out of date.
+        for leftover in [scratch, folder.join("apt")] {
+            fs::remove_dir_all(&leftover).with_context(|| format!("cannot remove {}", leftover.display()))?;
         }
         Ok(())
     }
 
-    /// The newest of the packages that `apt-cache` names.
+    /// The newest of the packages that `apt-cache` lists.
     fn newest(&self, names: &str) -> Result<String> {
         let images = names.lines().filter(|name| name.starts_with(self.package) && name.ends_with(FLAVOUR));
         let newest = images.max_by_key(|name| order(name));
@@ -90,20 +89,20 @@ impl Kernel {
     }
 }
 
-/// Sorts versions: the numbers in a text, in their order.
+/// Sort key of a version: its numbers, in their order.
 pub fn order(version: &str) -> Vec<u64> {
     version.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Where what was fetched is kept, beyond `cargo clean` and for every checkout.
+/// Shared by all checkouts, and kept over `cargo clean`.
 fn cache() -> Result<PathBuf> {
     let folder = env::var_os("XDG_CACHE_HOME").filter(|it| !it.is_empty()).map(PathBuf::from);
     let folder = folder.or_else(|| env::home_dir().map(|home| home.join(".cache")));
     Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set")?.join("hostprobe"))
 }
 
-/// The kernel's image in an unpacked package, which has been in two places over the years.
-fn places(unpacked: &Path) -> Result<Option<PathBuf>> {
+/// The kernel's image in an unpacked package. Older packages have it in `boot`, newer ones beside the modules.
+fn find_image(unpacked: &Path) -> Result<Option<PathBuf>> {
     let mut folders = vec![unpacked.join("boot")];
     for modules in [unpacked.join("usr/lib/modules"), unpacked.join("lib/modules")] {
         if modules.is_dir() {
@@ -126,7 +125,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(entries.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path()).collect())
 }
 
-/// apt with sources, lists and archives of its own. How it reaches the network is the host's configuration.
+/// apt with sources, lists and archives of its own. It uses the host's network configuration.
 struct Apt {
     options: Vec<String>,
 }
@@ -134,13 +133,13 @@ struct Apt {
 impl Apt {
     fn new(folder: &Path, sources: &[(&str, &str)]) -> Result<Self> {
         if !Path::new("/usr/bin/apt-get").exists() || !Path::new(KEYS).exists() {
-            bail!("this needs apt and Debian's keys ({KEYS}, package debian-archive-keyring)");
+            bail!("apt or Debian's keys are missing; install apt and debian-archive-keyring ({KEYS})");
         }
         let apt = folder.join("apt");
         fs::create_dir_all(apt.join("lists/partial"))?;
         fs::create_dir_all(apt.join("archives/partial"))?;
-        let lines = sources.iter().map(|(place, suite)| {
-            format!("deb [arch=amd64 target=Packages lang=none signed-by={KEYS}] {place} {suite} main\n")
+        let lines = sources.iter().map(|(mirror, suite)| {
+            format!("deb [arch=amd64 target=Packages lang=none signed-by={KEYS}] {mirror} {suite} main\n")
         });
         fs::write(apt.join("sources.list"), lines.collect::<String>())?;
         fs::write(apt.join("status"), "")?;
@@ -153,7 +152,7 @@ impl Apt {
         ];
         let mut options: Vec<_> =
             options.iter().map(|(name, file)| format!("{name}={}", apt.join(file).display())).collect();
-        // The folders are this user's, whoever that is.
+        // The folders belong to this user: apt must not drop to its own.
         options.extend(["Dir::Etc::SourceParts=-", "APT::Sandbox::User="].map(str::to_owned));
         Ok(Self { options })
     }
@@ -173,10 +172,9 @@ impl Apt {
 
 fn output(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {command:?}"))?;
-    let (said, complaints) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{command:?} failed ({}): {}", output.status, complaints.trim());
-    Ok(said.into_owned())
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{command:?} failed ({}): {}", output.status, stderr.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]
@@ -184,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_image_is_taken_and_a_missing_one_is_named() {
+    fn picks_the_newest_image_and_names_a_missing_one() {
         let names = "linux-image-6.1.0-9-cloud-amd64\nlinux-image-6.1.0-50-cloud-amd64\n\
                      linux-image-6.1.0-60-cloud-amd64-dbg\nlinux-image-6.1.0-70-amd64\n";
         let kernel = &DEBIAN[1];
@@ -194,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_in_the_order_of_their_numbers() {
+    fn versions_sort_by_their_numbers() {
         assert!(order("6.12.90+deb12.1-cloud") > order("6.12.90+deb12-cloud"));
         assert!(order("6.12.95") > order("6.2.1") && order("5.10.0-46") < order("6.1.0-9"));
     }

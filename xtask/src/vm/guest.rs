@@ -1,4 +1,4 @@
-//! The program that runs in the machines and on the host, and the initial file system that has nothing else in it.
+//! Builds the program that runs in the machines and on the host, and the initial file system that holds it alone.
 
 use std::{
     fs,
@@ -11,9 +11,9 @@ use anyhow::{Context, Result, ensure};
 use super::results::Run;
 use crate::cargo::{announce, command};
 
-/// Builds the checks as a program that needs no library, which the machines do not have.
+/// Builds the checks as a static program, because the machines have no libraries.
 ///
-/// Only the program itself is built for this; all it depends on is what `cargo xtask test` builds as well.
+/// Only the program itself is built for this: it shares its dependencies with `cargo xtask test`.
 pub fn build() -> Result<PathBuf> {
     let build = ["rustc", "-p", "hostprobe-tests", "--bin", "conformance"];
     let mut build = command(&build);
@@ -30,15 +30,14 @@ pub fn build() -> Result<PathBuf> {
     programs.next_back().context("cargo names no program")
 }
 
-/// Writes the initial file system; `program` is its first process. What this run needs is copied, as the next build
-/// may replace it.
+/// Writes the initial file system, whose init is a copy of `program`: the next build may replace the original.
 pub fn initramfs(program: &Path, scratch: &Path) -> Result<PathBuf> {
     let program = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
     let mut archive = Archive::default();
     for folder in ["dev", "proc", "sys", "tmp"] {
         archive.add(folder, 0o040_755, (0, 0), &[]);
     }
-    // Where the kernel has the first process's messages go.
+    // The kernel opens it as standard output of the first process.
     archive.add("dev/console", 0o020_600, (5, 1), &[]);
     archive.add("init", 0o100_755, (0, 0), &program);
     archive.add("TRAILER!!!", 0, (0, 0), &[]);
@@ -49,22 +48,22 @@ pub fn initramfs(program: &Path, scratch: &Path) -> Result<PathBuf> {
 }
 
 /// Runs the checks on this host.
-pub fn run_here(program: &Path, record: bool) -> Result<Run> {
+pub fn run_on_host(program: &Path, record: bool) -> Result<Run> {
     let mut lines = Vec::new();
-    let mut complaints = Vec::new();
+    let mut faults = Vec::new();
     for arguments in [&["checks"][..], &["types"]].into_iter().take(1 + usize::from(record)) {
         let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
         let output = output.with_context(|| format!("cannot run {}", program.display()))?;
         lines.extend(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned));
         if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            complaints.push(format!("{arguments:?} failed ({}): {}", output.status, said.trim()));
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            faults.push(format!("{arguments:?} failed ({}): {}", output.status, stderr.trim()));
         }
     }
-    Ok(Run { lines, complaints })
+    Ok(Run { lines, faults })
 }
 
-/// An archive in the format that kernels unpack: `cpio`'s "new ASCII", see the kernel's
+/// An archive in the format that the kernel unpacks: `cpio`'s "new ASCII", see the kernel's
 /// `Documentation/driver-api/early-userspace/buffer-format.rst`.
 #[derive(Default)]
 struct Archive {
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_archive_is_laid_out_as_the_kernel_reads_it() {
+    fn an_archive_has_the_kernels_layout() {
         let mut archive = Archive::default();
         archive.add("init", 0o100_755, (0, 0), b"hello");
         let text = String::from_utf8(archive.bytes).unwrap();

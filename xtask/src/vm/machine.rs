@@ -1,4 +1,4 @@
-//! A virtual machine: a kernel, the checks, and the line they talk over.
+//! Runs the checks in an emulated machine and reads their results over a serial line.
 
 use std::{
     fs,
@@ -14,18 +14,18 @@ use anyhow::{Context, Result};
 
 use super::results::Run;
 
-/// Emulated, a machine takes half a minute, on a busy host twice as long.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// An emulated machine takes half a minute, on a busy host twice as long.
+const TIMEOUT: Duration = Duration::from_secs(240);
 
-/// Memory in MiB: enough for the checks, and soon used up.
+/// Memory in MiB: enough for the checks, and little enough that a process uses it up soon.
 const MEMORY: &str = "256";
 
-/// All that the emulator can do but one instruction, `cmpxchg16b`: QEMU 7.2 spoils the processor's flags with it, and kernels
-/// of the series 6.12 come to a fault after the next interrupt.
+/// All features of the emulator but the instruction `cmpxchg16b`: QEMU 7.2 corrupts the processor's flags with it, and
+/// kernels of the series 6.12 fault after the next interrupt.
 const PROCESSOR: &str = "max,cx16=off";
 
-/// Boots a kernel with the initial file system, and reads what it says until it is off. The kernel's own messages are left
-/// in the folder.
+/// Boots a kernel with the initial file system, and reads the results until the machine is off. The kernel's own messages
+/// stay in `console.log` in the folder.
 pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, record: bool) -> Result<Run> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let console = folder.join("console.log");
@@ -34,7 +34,7 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, record: bool) -> Resu
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", PROCESSOR, "-smp", "2", "-m", MEMORY]);
     qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
-    // One hierarchy; and a kernel that fails ends at once.
+    // The unified cgroup hierarchy only. A kernel that oopses reboots at once, which ends the emulator.
     qemu.args(["-append", &format!("console=ttyS0 cgroup_no_v1=all oops=panic panic=-1 {record}")]);
     qemu.args(["-serial", &format!("file:{}", console.display()), "-serial", "stdio"]);
     let mut machine = qemu
@@ -43,35 +43,35 @@ pub fn run(kernel: &Path, initramfs: &Path, folder: &Path, record: bool) -> Resu
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot run {:?}", qemu.get_program()))?;
-    let (said, heard) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     if let Some(output) = machine.stdout.take() {
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                let _ = said.send(String::from_utf8_lossy(&line).trim_end().to_owned());
+                let _ = sender.send(String::from_utf8_lossy(&line).trim_end().to_owned());
             }
         });
     }
     let mut run = Run::default();
-    let until = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        match heard.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => run.lines.push(line),
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                run.complaints.push(format!("not off after {} s", PATIENCE.as_secs()));
+                run.faults.push(format!("the machine did not turn off within {} s", TIMEOUT.as_secs()));
                 machine.kill().context("cannot end the emulator")?;
                 break;
             }
         }
     }
     let output = machine.wait_with_output().context("cannot wait for the emulator")?;
-    if !output.status.success() && run.complaints.is_empty() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        run.complaints.push(format!("the emulator failed ({}): {}", output.status, said.trim()));
+    if !output.status.success() && run.faults.is_empty() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        run.faults.push(format!("the emulator failed ({}): {}", output.status, stderr.trim()));
     }
     let text = fs::read(&console).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let failures = text.lines().filter(|line| line.contains("Kernel panic") || line.contains("conformance:"));
-    run.complaints.extend(failures.map(|line| format!("{}: {}", console.display(), line.trim())));
+    run.faults.extend(failures.map(|line| format!("{}: {}", console.display(), line.trim())));
     Ok(run)
 }

@@ -1,4 +1,4 @@
-//! Keeps a kernel's type information for the unit tests.
+//! Records a kernel's type information for the unit tests.
 
 use std::{fmt::Write, fs};
 
@@ -8,19 +8,25 @@ use serde_json::Value;
 use super::results::Results;
 use crate::cargo::root;
 
-/// Where the unit tests look for it.
 const FOLDER: &str = "probe-user/src/kernel/btf/recorded";
 
-/// Writes the reduced type information, and beside it what the whole of it resolves to.
-pub fn keep(results: &Results) -> Result<()> {
-    let types = results.types.as_ref().with_context(|| format!("{} told no types", results.kernel))?;
-    let bytes = types.get("types").and_then(Value::as_str).and_then(bytes).context("not type information")?;
+/// Writes the reduced type information, and beside it what the complete one resolves to.
+pub fn write(results: &Results) -> Result<()> {
+    let types = results
+        .types
+        .as_ref()
+        .with_context(|| format!("kernel {}: no type information in the results", results.kernel))?;
+    let bytes = types
+        .get("types")
+        .and_then(Value::as_str)
+        .and_then(bytes)
+        .context("no hexadecimal type information")?;
     let mut text = format!("# Linux {}\n", results.release());
-    let globals = types.get("globals").and_then(Value::as_object).context("no globals")?;
+    let globals = types.get("globals").and_then(Value::as_object).context("no globals in the results")?;
     for (name, value) in globals {
         writeln!(text, "{name} {value}")?;
     }
-    for reason in types.get("unusable").and_then(Value::as_array).context("no hooks")? {
+    for reason in types.get("unusable").and_then(Value::as_array).context("no hooks in the results")? {
         writeln!(text, "unusable {}", reason.as_str().unwrap_or_default())?;
     }
     let series: Vec<_> = results.release().split('.').take(2).collect();
