@@ -45,7 +45,7 @@ Each fault was done to real processes twice: under a daemon with all its hooks, 
 hook (`--without-hook all`). *sure* is the confidence of the first verdict; the times count from the fault until the
 incident is opened, and until all probes are well again. Printed and written by
 
-    HOSTPROBE_MATRIX_PAGE=$PWD/docs/faults.md cargo test -p hostprobe-tests --test fault_matrix
+    HOSTPROBE_MATRIX_PAGE=$PWD/docs/faults.md cargo test -p integration-tests --test fault_matrix
 
 ";
 

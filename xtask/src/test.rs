@@ -14,7 +14,7 @@ use crate::cargo::{announce, command, insist};
 /// What follows `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to `cargo test` instead of `--workspace`, such as `-p hostprobe-tests --test harness`
+    /// Handed to `cargo test` instead of `--workspace`, such as `-p integration-tests --test harness`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
