@@ -41,7 +41,7 @@ pub fn telling() -> Vec<PathBuf> {
     telling.map(|hierarchy| hierarchy.mount).collect()
 }
 
-/// Where cgroup v2 is mounted; says what is skipped without it.
+/// Where cgroup v2 is mounted. Without it the test is skipped.
 pub fn v2() -> Option<PathBuf> {
     let mount = hierarchies().into_iter().find(|hierarchy| hierarchy.v2).map(|hierarchy| hierarchy.mount);
     available(mount.is_some(), "a mounted cgroup v2").then_some(mount).flatten()

@@ -23,7 +23,7 @@ pub struct ExecLab {
 }
 
 impl ExecLab {
-    /// Starts both; None, and a line that says why, where that cannot be.
+    /// Starts both. None where that takes rights that this user lacks: the test is skipped.
     pub fn start() -> Option<Self> {
         if !require_root() {
             return None;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Runs `test` on a thread in a fresh network namespace that has nothing but a loopback interface; what the test
-/// starts is in it as well. Says what is skipped where there can be none.
+/// starts is in it as well. Where there can be none, the test is skipped.
 ///
 /// # Panics
 /// If the test does.
@@ -28,7 +28,7 @@ pub fn in_its_own(test: impl FnOnce() + Send + 'static) {
 }
 
 /// Moves the calling thread, and all that it starts from now on, to a fresh network namespace with a loopback
-/// interface. False, and a line that says why, where there can be none.
+/// interface. False where there can be none: the test is skipped.
 ///
 /// # Panics
 /// If its loopback interface does not come up.

@@ -41,7 +41,7 @@ pub fn built(name: &str) -> PathBuf {
     program
 }
 
-/// Whether a Debian package's file is there; says what is skipped without it.
+/// Whether a Debian package's file is there. Without it the test is skipped.
 ///
 /// # Panics
 /// If it is missing where nothing may be skipped (`CI=true`).
@@ -49,7 +49,7 @@ pub fn require(package: &str, path: &str) -> bool {
     available(Path::new(path).exists(), &format!("the package {package} ({path})"))
 }
 
-/// Whether the test runs as root; says what is skipped without it.
+/// Whether the test runs as root. Otherwise it is skipped.
 ///
 /// # Panics
 /// If it does not where nothing may be skipped (`CI=true`).
@@ -57,16 +57,24 @@ pub fn require_root() -> bool {
     available(geteuid().is_root(), "root")
 }
 
-/// Whether a part is there; says what is skipped without it.
+/// Whether a part is there. Without it the test is skipped.
 ///
 /// # Panics
 /// If it is missing where nothing may be skipped (`CI=true`).
 pub fn available(there: bool, part: &str) -> bool {
     if !there {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "this test needs {part}");
-        eprintln!("skipped: needs {part}");
+        skip(&format!("needs {part}"));
     }
     there
+}
+
+/// Has the running test count as skipped, by the line that `cargo xtask test` looks for. The test is to return then.
+///
+/// # Panics
+/// If nothing may be skipped (`CI=true`).
+pub fn skip(reason: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "skipped: {reason}");
+    eprintln!("skipped: {reason}");
 }
 
 /// A Redis server.

@@ -29,8 +29,9 @@ enum Command {
     Run(run::Arguments),
     /// Get the real servers the tests need, then run every test of the workspace
     ///
-    /// As root on Debian, missing packages are installed and their services are not started. Elsewhere they
-    /// are named, and what needs them is skipped, or fails with CI=true.
+    /// As root on Debian, missing packages are installed and their services are not started. Elsewhere the tests that
+    /// need them are skipped. The summary names each skipped test with the reason; with CI=true a skipped test is a
+    /// failure.
     Test(test::Arguments),
     /// Break a small real stack in turn, and show what hostprobe makes of it
     ///
