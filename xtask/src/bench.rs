@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what hostprobe costs and how fast it is, beside its peers.
+//! `cargo xtask bench`: measures what hostprobe costs and how fast it is, beside its peers.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::{cargo::become_program, test::packages};
 
-/// The Debian packages of the peers, beyond those the tests need.
+/// The peers' Debian packages that no test needs.
 const PEERS: [&str; 8] = [
     "curl",
     "libbpf-tools",
@@ -18,24 +18,23 @@ const PEERS: [&str; 8] = [
     "wrk",
 ];
 
-/// What follows `cargo xtask bench`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Measure only as much as shows that everything works, and write no file
+    /// Measure once and briefly, to see that every section works; write no file
     #[arg(long)]
     quick: bool,
-    /// The sections to measure; all if none is named
+    /// The sections to measure; all, if none is named
     sections: Vec<String>,
 }
 
-/// Gets the peers, builds everything as it is shipped, and becomes the benchmark.
+/// Installs the peers, builds in release mode, and becomes the benchmark.
 pub fn bench(arguments: &Arguments) -> Result<Infallible> {
     packages::prepare()?;
     let missing = packages::provide(&PEERS)?;
     ensure!(
         missing.is_empty(),
-        "missing packages: {}; they can only be installed as root on Debian",
-        missing.join(" ")
+        "packages {}: missing; run this as root on Debian, or install the programs",
+        missing.join(", ")
     );
     let quick = arguments.quick.then_some("--quick");
     let words: Vec<&str> = quick.into_iter().chain(arguments.sections.iter().map(String::as_str)).collect();

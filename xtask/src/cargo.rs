@@ -1,4 +1,4 @@
-//! Calls of the cargo that runs this program, in the workspace.
+//! Runs cargo in the workspace: the same one that runs this program.
 
 use std::{
     os::unix::process::CommandExt,
@@ -8,14 +8,12 @@ use std::{
 
 use anyhow::{Context, Error, Result, ensure};
 
-/// The workspace's folder.
 pub fn root() -> PathBuf {
     let mut root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     root.pop();
     root
 }
 
-/// A cargo command to be run in the workspace.
 pub fn command(arguments: &[&str]) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -23,22 +21,23 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command, having said which, and insists on its success.
-pub fn insist(command: &mut Command) -> Result<()> {
+/// Announces a command, runs it, and fails if the command does.
+pub fn run(command: &mut Command) -> Result<()> {
     announce(command);
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    ensure!(status.success(), "failed ({status}): {}", words(command));
+    ensure!(status.success(), "`{}` failed ({status})", words(command));
     Ok(())
 }
 
-/// Builds the daemon and the programs beside it as they are shipped, and becomes one of those; returns only if that fails.
+/// Builds the daemon and the harness's programs in release mode, and becomes one of the programs. Returns only if that
+/// fails.
 pub fn become_program(name: &str, arguments: &[&str]) -> Result<std::convert::Infallible> {
-    insist(&mut command(&["build", "--release", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
-    let mut run = command(&["run", "--quiet", "--release", "-p", "hostprobe-tests", "--bin", name, "--"]);
-    Err(Error::from(run.args(arguments).exec()).context("cannot run cargo"))
+    run(&mut command(&["build", "--release", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
+    let mut program = command(&["run", "--quiet", "--release", "-p", "hostprobe-tests", "--bin", name, "--"]);
+    Err(Error::from(program.args(arguments).exec()).context("cannot run cargo"))
 }
 
-/// Says which command is run next.
+/// Prints the command that runs next.
 pub fn announce(command: &Command) {
     eprintln!("+ {}", words(command));
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything that can be said without running the product.
+//! `cargo xtask check`: every check that does not run the product.
 
 use std::{
     fs,
@@ -7,18 +7,17 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{command, insist, root};
+use crate::cargo::{command, root, run};
 
-/// Checks format, lints, documentation, links and quoted figures.
 pub fn check() -> Result<()> {
-    insist(&mut command(&["fmt", "--all", "--check"]))?;
-    insist(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    insist(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    run(&mut command(&["fmt", "--all", "--check"]))?;
+    run(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    run(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     links()?;
     figures()
 }
 
-/// Insists that the README quotes the figures that were measured last.
+/// Fails unless the README quotes the figures that were measured last.
 fn figures() -> Result<()> {
     let read = |page: &str| {
         let path = root().join(page);
@@ -27,18 +26,19 @@ fn figures() -> Result<()> {
     let (readme, page) = (read("README.md")?, read("docs/numbers.md")?);
     let table =
         between(&readme, "<!-- numbers: written by `cargo xtask bench` -->", "<!-- end of numbers -->");
-    let table = table.context("the README has no table of figures; see tests/src/bench/page.rs")?;
+    let table =
+        table.context("README.md: the table of figures is missing; tests/src/bench/page.rs has its marks")?;
     let same = !table.trim().is_empty() && page.contains(table.trim());
-    ensure!(same, "the figures in the README are not those of docs/numbers.md; run `cargo xtask bench`");
+    ensure!(same, "README.md: the figures differ from docs/numbers.md; run `cargo xtask bench`");
     Ok(())
 }
 
-/// What stands between two texts, if both are there.
+/// The part of a text between two marks.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     Some(text.split_once(begin)?.1.split_once(end)?.0)
 }
 
-/// Insists that every relative link of the Markdown pages leads somewhere.
+/// Fails unless every relative link of the Markdown pages leads to a file.
 fn links() -> Result<()> {
     let mut pages = vec![root().join("README.md")];
     if let Ok(entries) = fs::read_dir(root().join("docs")) {
@@ -48,9 +48,9 @@ fn links() -> Result<()> {
     for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md") && page.exists()) {
         let text = fs::read_to_string(page).with_context(|| format!("cannot read {}", page.display()))?;
         let lost = targets(&text).filter(|target| !leads_somewhere(page, target));
-        broken.extend(lost.map(|target| format!("{}: {target}", page.display())));
+        broken.extend(lost.map(|target| format!("{}: no such file: {target}", page.display())));
     }
-    ensure!(broken.is_empty(), "links to files that do not exist:\n{}", broken.join("\n"));
+    ensure!(broken.is_empty(), "broken links:\n{}", broken.join("\n"));
     Ok(())
 }
 
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_of_a_text_is_found_by_what_surrounds_it() {
+    fn a_part_of_a_text_is_found_between_its_marks() {
         assert_eq!(between("a <b> c </b> d", "<b>", "</b>"), Some(" c "));
         assert_eq!(between("a <b> c", "<b>", "</b>"), None);
     }

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: real faults, and what hostprobe makes of them, for a person.
+//! `cargo xtask demo`: shows a person how hostprobe finds and mends real faults.
 
 use std::convert::Infallible;
 
@@ -6,7 +6,6 @@ use anyhow::Result;
 
 use crate::cargo::become_program;
 
-/// Builds everything as it is shipped, and becomes the demonstration.
 pub fn demo() -> Result<Infallible> {
     become_program("demo", &[])
 }

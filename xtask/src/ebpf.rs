@@ -1,8 +1,11 @@
-//! Builds the eBPF object, and proves that the one checked in is what the sources give.
+//! Builds the eBPF object, and verifies that the checked-in one matches its sources.
 //!
-//! The daemon includes a compiled object, so that building it takes stable Rust alone. The price is that sources and
-//! object can part. Two things guard against that: a digest of the sources beside the object, which a unit test
-//! compares, and `verify-ebpf`, which builds again and compares bytes.
+//! The daemon includes a compiled object, so that stable Rust alone builds it. The price is that object and sources can
+//! differ. Two checks guard against that: a unit test compares a digest of the sources, which lies beside the object, and
+//! `verify-ebpf` builds the object again and compares its bytes.
+
+mod digest;
+mod toolchain;
 
 use std::{
     env, fs,
@@ -12,21 +15,20 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-mod digest;
-mod toolchain;
+use crate::cargo;
 
-/// Exit status of `verify-ebpf` when it could not verify: neither "the same" nor "different".
+/// Exit status of `verify-ebpf` without the toolchain: it can say neither "the same" nor "different".
 const NOT_VERIFIED: u8 = 4;
 
-/// Where the daemon takes the object from, from the workspace root.
+/// The daemon includes this file. The path counts from the workspace's folder.
 const OBJECT: &str = "probe-user/ebpf/hostprobe.bpf.o";
 
-/// Digest of what the object was built from.
+/// The digest of the sources that the object was built from.
 const DIGEST: &str = "probe-user/ebpf/hostprobe.bpf.o.sources.sha256";
 
-/// Builds the object and checks it in.
+/// Builds the object and writes it and its digest where they are checked in.
 pub fn build() -> Result<()> {
-    let root = root()?;
+    let root = cargo::root();
     toolchain::ensure()?;
     let built = compile(&root, &root.join("target/ebpf"))?;
     let object = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
@@ -39,16 +41,16 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// Builds the object in a folder of its own and compares it with the one checked in.
+/// Builds the object in a scratch folder and compares it with the checked-in one.
 pub fn verify() -> Result<ExitCode> {
-    let root = root()?;
+    let root = cargo::root();
     if let Err(error) = toolchain::ensure() {
-        eprintln!("NOT verified: the eBPF toolchain is not there: {error:#}");
+        eprintln!("{OBJECT}: NOT verified, as the eBPF toolchain is missing: {error:#}");
         return Ok(ExitCode::from(NOT_VERIFIED));
     }
     let expected = fs::read(root.join(OBJECT)).with_context(|| format!("cannot read {OBJECT}"))?;
     let scratch = root.join("target/verify-ebpf");
-    // A build left over from an earlier run would only be compared with itself.
+    // A build of an earlier run would prove nothing about these sources.
     match fs::remove_dir_all(&scratch) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("cannot empty {}", scratch.display()));
@@ -57,26 +59,26 @@ pub fn verify() -> Result<ExitCode> {
     }
     let built = fs::read(compile(&root, &scratch)?)?;
     if built == expected {
-        println!("verified: {OBJECT} is what its sources give ({} bytes)", built.len());
+        println!("{OBJECT}: verified, {} bytes", built.len());
         return Ok(ExitCode::SUCCESS);
     }
     let place =
         built.iter().zip(&expected).position(|(a, b)| a != b).unwrap_or(built.len().min(expected.len()));
     eprintln!(
-        "DIFFERENT: {OBJECT} has {} bytes, a new build {}; they part at byte {place}. \
-         If the sources are right, run `cargo xtask build-ebpf`.",
+        "{OBJECT}: DIFFERENT from byte {place} on: it has {} bytes, a new build has {}; if the sources are right, run \
+         `cargo xtask build-ebpf`",
         expected.len(),
         built.len()
     );
     Ok(ExitCode::FAILURE)
 }
 
-/// Compiles the programs into `target` and returns the object's path.
+/// Compiles the eBPF programs into `target` and returns the object's path.
 fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
     let home = |variable: &str, default: &str| {
         env::var_os(variable).map(PathBuf::from).or_else(|| env::home_dir().map(|it| it.join(default)))
     };
-    // No byte of the object may depend on where it was built.
+    // The object must have the same bytes wherever it is built.
     let mut flags =
         vec!["-Clinker=bpf-linker".to_owned(), format!("--remap-path-prefix={}=.", root.display())];
     for (folder, name) in
@@ -94,30 +96,24 @@ fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
         .arg(target)
         .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
-        // The workspace's release profile is made for the daemon. This is for the one crate that bpf-linker optimizes
-        // as a whole; without debug information, which no loader here reads.
+        // The workspace's release profile is for the daemon. bpf-linker optimizes this crate as a whole, and the loader
+        // reads no debug information.
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-        // Set by the cargo that runs this program, and about another toolchain.
+        // The cargo that runs this program sets them for its own toolchain.
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTC")
         .env_remove("CARGO")
         .status()
         .context("cannot run rustup")?;
-    ensure!(status.success(), "the build of the eBPF programs failed");
+    ensure!(status.success(), "probe-ebpf: the build failed");
     let object = target.join("bpfel-unknown-none/release/hostprobe-bpf");
     if !object.is_file() {
-        bail!("the build left no {}", object.display());
+        bail!("{}: the build did not write it", object.display());
     }
     Ok(object)
-}
-
-/// The workspace's folder.
-fn root() -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().map(Path::to_owned).context("xtask is a folder of the workspace")
 }
 
 #[cfg(test)]
@@ -126,12 +122,12 @@ mod tests {
 
     #[test]
     fn the_object_was_built_from_these_sources() {
-        let root = root().unwrap();
+        let root = cargo::root();
         let recorded = fs::read_to_string(root.join(DIGEST)).unwrap();
         assert_eq!(
             recorded,
             digest::of_sources(&root).unwrap(),
-            "the eBPF sources have changed: run `cargo xtask build-ebpf`"
+            "probe-ebpf/src: differs from what the object was built from; run `cargo xtask build-ebpf`"
         );
     }
 }

@@ -22,39 +22,39 @@ struct Arguments {
     command: Command,
 }
 
-/// One variant a command; each command is a module of its own.
+/// One variant a command. Each command has a module.
 #[derive(Subcommand)]
 enum Command {
     /// Build the daemon in release mode and run it: `cargo xtask run -- --config FILE`
     Run(run::Arguments),
-    /// Get the real servers the tests need, then run every test of the workspace
+    /// Install the servers that the tests need, then run every test of the workspace
     ///
     /// As root on Debian, missing packages are installed and their services are not started. Elsewhere the tests that
     /// need them are skipped. The summary names each skipped test with the reason; with CI=true a skipped test is a
     /// failure.
     Test(test::Arguments),
-    /// Break a small real stack in turn, and show what hostprobe makes of it
+    /// Break a small real stack in several ways, and show what hostprobe does about each
     ///
-    /// A web application, Redis and PostgreSQL under one daemon, for less than a minute. Needs root, and the packages
-    /// `cargo xtask test` installs. Exit status: 0 if every verdict and action came as expected, 1 if one did not,
+    /// One daemon watches a web application, Redis and PostgreSQL for less than a minute. Needs root, and the packages
+    /// that `cargo xtask test` installs. Exit status: 0 if every verdict and action is as expected, 1 if one is not,
     /// 3 if a part is missing.
     Demo,
-    /// Keep a daemon under processes that come and go, and see whether its memory stays what it was
+    /// Run a daemon while processes come and go, and fail if its memory grows
     ///
-    /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if all
-    /// stayed flat, 1 if not, 3 if a part is missing.
+    /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if
+    /// none of them grew, 1 if one did, 3 if a part is missing.
     Soak(soak::Arguments),
     /// Measure what hostprobe costs and how fast it is, beside what a user would run instead
     ///
-    /// Needs root; as root on Debian, missing peers are installed and not started. Writes docs/numbers.md, its plots and
-    /// numbers.json, and the table in the README. Exit status: 0 if all was measured, whether or not the targets were
-    /// met, 1 if something could not be, 3 if a part is missing.
+    /// Needs root. On Debian, installs missing peers and does not start them. Writes docs/numbers.md, its plots and
+    /// numbers.json, and the table in the README. Exit status: 0 if everything was measured, also if a target was
+    /// missed; 1 if a measurement failed, 3 if a part is missing.
     Bench(bench::Arguments),
-    /// Hold what the kernel side promises against real kernels, in virtual machines and on this host
+    /// Check the kernel side in real kernels, in virtual machines and on this host
     ///
-    /// Debian's kernels 5.10, 6.1, 6.12 and 7.2, emulated, and this host's own (`host`). They are fetched by apt once and
-    /// kept in `$XDG_CACHE_HOME/hostprobe`. If none is named all are run, and the table is written to docs/kernels.md.
-    /// Exit status: 0 if all is as promised.
+    /// The kernels are Debian's 5.10, 6.1, 6.12 and 7.2, emulated, and this host's own (`host`). apt fetches them once into
+    /// `$XDG_CACHE_HOME/hostprobe`. Without a name, the checks run in all of them, and the table is written to
+    /// docs/kernels.md. Exit status: 0 if every check passes.
     Vm(vm::Arguments),
     /// Check format, lints, documentation, and the links and figures of the Markdown pages
     Check,
@@ -62,11 +62,11 @@ enum Command {
     ///
     /// Exit status: 0 if there is nothing to undo.
     Layers,
-    /// Compile the eBPF programs and put object and digest where the daemon includes them from
+    /// Compile the eBPF programs and write the object that the daemon includes, and its digest
     BuildEbpf,
-    /// Rebuild the eBPF programs elsewhere and compare with the checked-in object
+    /// Compile the eBPF programs again and compare the bytes with the checked-in object
     ///
-    /// Exit status: 0 the same, 1 different, 4 the toolchain cannot be had, so nothing was verified.
+    /// Exit status: 0 the same, 1 different, 4 not verified, because the toolchain is missing.
     VerifyEbpf,
 }
 

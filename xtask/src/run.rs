@@ -1,4 +1,4 @@
-//! `cargo xtask run`: the daemon as it is shipped.
+//! `cargo xtask run`: builds the daemon in release mode and runs it.
 
 use std::{
     ffi::OsString,
@@ -10,19 +10,18 @@ use anyhow::{Error, Result};
 
 use crate::cargo;
 
-/// What follows `cargo xtask run`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to `hostprobe run`
+    /// Arguments of `hostprobe run`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
 
-/// Builds the daemon and becomes it, so that signals and exit status are its own.
+/// Becomes the daemon, so that signals reach it and its exit status is this command's.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let manifest = cargo::root().join("Cargo.toml");
     let mut command = Command::new(cargo::command(&[]).get_program());
-    // The current folder is kept, because a configuration file is named from there.
+    // The current folder stays, because the path of a configuration file may be relative to it.
     command.args(["run", "--quiet", "--release", "-p", "hostprobe", "--bin", "hostprobe", "--manifest-path"]);
     command.arg(manifest).args(["--", "run"]).args(&arguments.arguments);
     Err(Error::from(command.exec()).context("cannot run cargo"))

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: a daemon under processes that come and go, for a quarter of an hour.
+//! `cargo xtask soak`: runs a daemon under load and fails if its memory grows.
 
 use std::convert::Infallible;
 
@@ -6,15 +6,13 @@ use anyhow::Result;
 
 use crate::cargo::become_program;
 
-/// What follows `cargo xtask soak`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How long
+    /// How long to run
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     minutes: u32,
 }
 
-/// Builds everything as it is shipped, and becomes the soak.
 pub fn soak(arguments: &Arguments) -> Result<Infallible> {
     become_program("soak", &["--minutes", &arguments.minutes.to_string()])
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the parts the tests need, then the tests, then one summary.
+//! `cargo xtask test`: installs what the tests need, runs them, and prints one summary.
 
 pub mod packages;
 mod summary;
@@ -11,12 +11,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use self::summary::Summary;
-use crate::cargo::{announce, command, insist};
+use crate::cargo::{announce, command, run};
 
-/// What follows `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Handed to `cargo test` instead of `--workspace`, such as `-p integration-tests --test harness`
+    /// Arguments of `cargo test` in place of `--workspace`, such as `-p integration-tests --test harness`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -24,14 +23,14 @@ pub struct Arguments {
 /// Asks libtest to print what passed tests have printed.
 const SHOW_OUTPUT: &str = "--show-output";
 
-/// Prepares and runs the tests. Fails if one of them does, or with CI=true if one of them is skipped.
+/// Runs the tests. Fails if one of them does, or with CI=true if one of them is skipped.
 pub fn test(arguments: &Arguments) -> Result<ExitCode> {
     let arguments = &arguments.arguments;
     let captures = !arguments.iter().any(|it| it == "--nocapture" || it == "--no-capture");
     ensure!(captures, "--nocapture hides which tests are skipped; use {SHOW_OUTPUT}, or `cargo test` itself");
     packages::prepare()?;
     // The tests start these programs, which `cargo test` alone would not build.
-    insist(&mut command(&["build", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
+    run(&mut command(&["build", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
 
     let mut tests = cargo_test(arguments);
     announce(&tests);
@@ -52,7 +51,7 @@ pub fn test(arguments: &Arguments) -> Result<ExitCode> {
         eprintln!("CI=true: no test may be skipped");
     }
     println!("\n{summary}");
-    // A test program that does not compile fails without a failed test.
+    // If a test does not compile, cargo fails without a failed test.
     let passed = status.success() && summary.failed() == 0 && !too_few;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

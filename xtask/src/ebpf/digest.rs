@@ -1,4 +1,4 @@
-//! One digest over everything that decides what is in the object.
+//! One digest of everything that decides the object's bytes.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::toolchain;
 
-/// Crates that are compiled into the object. Their versions come from the lock file.
+/// These crates are compiled into the object. The lock file has their versions.
 const CRATES: &[&str] = &[
     "aya-ebpf",
     "aya-ebpf-bindings",
@@ -18,16 +18,20 @@ const CRATES: &[&str] = &[
     "aya-log-ebpf-macros",
 ];
 
-/// The digest, in the format of `sha256sum` over one virtual file: sources by name, then versions.
+/// The digest, in the format of `sha256sum`: of the sources by name, then of versions.
 ///
-/// Line endings and the order of the file system do not change it.
+/// It depends neither on line endings nor on the order of the file system.
 pub fn of_sources(root: &Path) -> Result<String> {
     let mut files = vec!["probe-ebpf/Cargo.toml".to_owned()];
     let mut folders = vec!["probe-ebpf/src".to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root.join(&folder)).with_context(|| format!("cannot list {folder}"))? {
             let entry = entry?;
-            let name = entry.file_name().into_string().ok().context("a source file's name is not UTF-8")?;
+            let name = entry
+                .file_name()
+                .into_string()
+                .ok()
+                .context("probe-ebpf: the name of a source file is not UTF-8")?;
             let path = format!("{folder}/{name}");
             if entry.file_type()?.is_dir() { folders.push(path) } else { files.push(path) }
         }
@@ -53,7 +57,6 @@ pub fn of_sources(root: &Path) -> Result<String> {
     Ok(format!("{hex}  probe-ebpf\n"))
 }
 
-/// A package's version in a lock file.
 fn version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     let start = lock.find(&format!("name = \"{package}\"\n"))?;
     lock[start..].lines().nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')

@@ -1,28 +1,30 @@
-//! What it takes to compile for BPF, and how to get it.
+//! The toolchain that compiles for BPF.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The Rust toolchain: core is built from source, which takes a nightly. One particular nightly, as another may give
-/// other bytes.
+/// The compiler. To build `core` from source takes a nightly. The version is fixed, because another one may write other
+/// bytes.
 pub const RUST: &str = "nightly-2026-05-20";
 
-/// The linker's version. Its LLVM must be of the same major version as the compiler's.
+/// The linker's version. Its LLVM must have the major version of the compiler's.
 pub const BPF_LINKER: &str = "0.13.0";
 
 const LLVM: &str = "22";
 
-/// Installs what is missing, or says how.
+/// Installs the parts that are missing, or fails with the commands that do.
 pub fn ensure() -> Result<()> {
     if !succeeds(Command::new("rustup").args(["run", RUST, "rustc", "--version"])) {
         run(Command::new("rustup").args(["toolchain", "install", RUST, "--profile", "minimal"]))
-            .with_context(|| format!("install it: rustup toolchain install {RUST}"))?;
+            .with_context(|| format!("{RUST}: missing; run `rustup toolchain install {RUST}`"))?;
     }
     let sysroot = output(Command::new("rustup").args(["run", RUST, "rustc", "--print", "sysroot"]))?;
     if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file() {
         run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", RUST]))
-            .with_context(|| format!("install it: rustup component add rust-src --toolchain {RUST}"))?;
+            .with_context(|| {
+                format!("rust-src: missing; run `rustup component add rust-src --toolchain {RUST}`")
+            })?;
     }
     let version = output(Command::new("bpf-linker").arg("--version")).unwrap_or_default();
     if !version.split_whitespace().any(|it| it == BPF_LINKER) {
@@ -41,7 +43,7 @@ fn install_linker() -> Result<()> {
         let package = format!("llvm-{LLVM}-dev");
         let root = output(Command::new("id").arg("-u"))? == "0";
         if !root || !succeeds(Command::new("apt-get").arg("--version")) {
-            bail!("bpf-linker {BPF_LINKER} is missing: {how}");
+            bail!("bpf-linker {BPF_LINKER}: missing; {how}");
         }
         run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", &package]))
             .with_context(|| how.clone())?;
@@ -70,6 +72,6 @@ fn output(command: &mut Command) -> Result<String> {
 fn run(command: &mut Command) -> Result<()> {
     eprintln!("running {command:?}");
     let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    ensure!(status.success(), "{command:?} failed");
+    ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The Debian packages that tests use: installed where that is possible, else named.
+//! Installs the Debian packages that tests use, or names those that are missing.
 
 use std::{
     fs,
@@ -10,9 +10,9 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::insist;
+use crate::cargo::run;
 
-/// Every package a test starts something of.
+/// Tests start programs of these packages.
 const PACKAGES: [&str; 13] = [
     "busybox-static",
     "crun",
@@ -29,40 +29,39 @@ const PACKAGES: [&str; 13] = [
     "util-linux",
 ];
 
-/// Debian's scripts ask this program whether a service may be started.
+/// Debian's package scripts ask this program whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs what the tests need and is missing, or says what is and what that means.
+/// Installs the packages that the tests need, or prints which of them are missing.
 pub fn prepare() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: the tests that need to be are skipped");
+        eprintln!("this user is not root: the tests that need root are skipped");
     }
     let missing = provide(&PACKAGES)?;
     if !missing.is_empty() {
-        eprintln!("missing packages: {}; what needs them is skipped", missing.join(" "));
+        eprintln!("packages {}: missing; the tests that need them are skipped", missing.join(", "));
     }
     Ok(())
 }
 
-/// Installs what is missing of these packages where that is possible. Those that still are missing, which under CI is
-/// an error.
+/// Installs those of some packages that are missing, as root on Debian. Elsewhere returns them, or fails in CI.
 pub fn provide<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
     let missing: Vec<&str> = packages.iter().copied().filter(|package| !installed(package)).collect();
     if missing.is_empty() {
         return Ok(missing);
     }
-    let list = missing.join(" ");
+    let list = missing.join(", ");
     if rustix::process::geteuid().is_root() && Path::new("/usr/bin/apt-get").exists() {
-        install(&missing).with_context(|| format!("cannot install {list}"))?;
+        install(&missing).with_context(|| format!("packages {list}: cannot install them"))?;
         return Ok(Vec::new());
     }
     if in_ci() {
-        bail!("missing packages: {list}; they can only be installed as root on Debian");
+        bail!("packages {list}: missing; run this as root on Debian, or install the programs");
     }
     Ok(missing)
 }
 
-/// Whether nothing may be left out, because this is a run that decides about a change.
+/// Whether this run decides about a change, so that it must not leave out a test.
 pub fn in_ci() -> bool {
     std::env::var("CI").as_deref() == Ok("true")
 }
@@ -75,8 +74,8 @@ fn installed(package: &str) -> bool {
 
 fn install(packages: &[&str]) -> Result<()> {
     let _policy = NoServices::new()?;
-    insist(apt_get().arg("update"))?;
-    insist(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
+    run(apt_get().arg("update"))?;
+    run(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))
 }
 
 fn apt_get() -> Command {
@@ -85,9 +84,10 @@ fn apt_get() -> Command {
     command
 }
 
-/// As long as this lives, installing a package starts none of its services: the tests start their own, and
-/// the host is to stay as it is.
+/// While this exists, installing a package starts none of its services: the tests start their own, and the host stays as
+/// it is.
 struct NoServices {
+    /// Whether this process wrote the policy.
     ours: bool,
 }
 
@@ -95,7 +95,7 @@ impl NoServices {
     fn new() -> Result<Self> {
         match fs::File::create_new(POLICY) {
             Ok(_) => {}
-            // The host has a policy of its own, which is its owner's decision.
+            // The host's owner has decided on a policy.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(Self { ours: false }),
             Err(error) => return Err(error).with_context(|| format!("cannot write {POLICY}")),
         }
