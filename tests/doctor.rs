@@ -5,7 +5,7 @@ use std::{
     process::{Command, Output},
 };
 
-use hostprobe::kernel::Hook;
+use hostprobe::sensor::ebpf::Hook;
 use hostprobe_tests::{
     parts::{built, require_root},
     program::{NOBODY, ProgramCopy},

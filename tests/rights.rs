@@ -165,7 +165,7 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     let (daemon, _folder) = unprivileged(&UNPRIVILEGED, "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
     let ready = daemon.ready();
     let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
-    assert_eq!(coverage.len(), hostprobe::kernel::Hook::ALL.len());
+    assert_eq!(coverage.len(), hostprobe::sensor::ebpf::Hook::ALL.len());
     assert!(coverage.iter().all(|hook| hook["attached"] == true), "{ready:#}");
     assert_eq!(ready["self_test"]["passed"], true, "{ready:#}");
     let rights = all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);

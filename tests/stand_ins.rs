@@ -3,7 +3,7 @@
 
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
 
-use hostprobe::kernel::Hook;
+use hostprobe::sensor::ebpf::Hook;
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
     http,

@@ -130,7 +130,7 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
     let status = until("a status", PATIENCE, || {
         Some(systemd.show(UNIT, "StatusText").ok()?).filter(|status| status.starts_with("1 of 1"))
     });
-    let hooks = hostprobe::kernel::Hook::ALL.len();
+    let hooks = hostprobe::sensor::ebpf::Hook::ALL.len();
     assert_eq!(status, format!("1 of 1 services healthy, {hooks} of {hooks} hooks attached"));
     let asked = systemd.command("/usr/local/bin/hostprobe").arg("status").output().expect("it runs");
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));

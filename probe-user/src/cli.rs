@@ -12,9 +12,9 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use hostprobe::{
     config::Config,
-    daemon::self_test,
     emit, host,
-    kernel::{self, Hook},
+    process::self_test,
+    sensor::ebpf::{self, Hook},
 };
 
 /// Where the configuration is looked for when none is named.
@@ -104,7 +104,7 @@ fn check(file: &std::path::Path) -> ExitCode {
 
 fn kernel_symbols(file: &std::path::Path) -> ExitCode {
     let table = std::path::Path::new("/proc/kallsyms");
-    match kernel::stack::Symbols::read(table).write_to(file) {
+    match ebpf::stack::Symbols::read(table).write_to(file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("hostprobe: the kernel's symbols cannot be copied to {}: {error}", file.display());
@@ -114,10 +114,10 @@ fn kernel_symbols(file: &std::path::Path) -> ExitCode {
 }
 
 fn discover() -> ExitCode {
-    let found =
-        host::ProcReader::new("/").and_then(|reader| host::discover::discover(&reader, std::process::id()));
+    let found = host::ProcReader::new("/")
+        .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
     match found {
-        Ok(found) => print(&host::discover::to_toml(&found)),
+        Ok(found) => print(&hostprobe::discover::to_toml(&found)),
         Err(error) => {
             eprintln!("hostprobe: {error}");
             ExitCode::from(NOT_POSSIBLE)

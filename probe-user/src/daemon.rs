@@ -1,33 +1,21 @@
 //! The daemon: every layer, and the way from one to the next.
 
-mod control_probe;
-mod desk;
 mod ends;
-mod hands;
-mod holders;
-mod lookout;
-mod looks;
-mod memory;
-pub mod notify;
-mod pressure;
-pub mod privileges;
-mod queues;
+pub(crate) mod executor;
+mod publisher;
 mod records;
 mod search;
-pub mod self_test;
-pub mod sight;
 mod sockets;
 mod start;
 mod tables;
-mod usage;
 mod watching;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use desk::Desk;
+use crate::process::notify::Notifier;
 use ends::Ends;
-use hands::{Hands, Outcome};
-use notify::Notifier;
+use executor::{Executor, Outcome};
+use publisher::Publisher;
 use search::Search;
 use sockets::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
@@ -37,14 +25,16 @@ use crate::{
     act::supervisor::Report,
     clock::Timestamp,
     config::Config,
-    engine::{Engine, Observation},
+    engine::Engine,
     enrich::Enricher,
     fact::{
-        AlertOutcome, ExitStatus, Fact, Holder, Membership, PortHolder, ProbeReport, ProcessExit, ServiceId,
-        UnitState,
+        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
+        ProcessExit, ServiceId, UnitState,
     },
-    kernel::{Kernel, Record},
-    standin::{Sighting, StandIns, sockets::Look as SocketLook},
+    sensor::{
+        ebpf::{Kernel, Record},
+        fallback::{Sighting, StandIns, sockets::Look as SocketLook},
+    },
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -66,8 +56,8 @@ pub struct Daemon {
     early: HashMap<ServiceId, ProcessExit>,
     enricher: Enricher,
     engine: Engine,
-    desk: Desk,
-    hands: Hands,
+    publisher: Publisher,
+    executor: Executor,
     search: Search,
     sockets: Sockets,
     ends: Ends,
@@ -111,18 +101,18 @@ impl Daemon {
     pub fn tick(&mut self) {
         let now = Timestamp::now();
         if self.engine.deadline().is_some_and(|due| due <= now) {
-            self.desk.say(Fact::Observed(None), now);
-            self.engine.tick(now, &mut self.desk);
+            self.publisher.say(Fact::Observed(None), now);
+            self.engine.tick(now, &mut self.publisher);
         }
     }
 
     /// Does what the engine asked for, and shows onlookers what changed.
     pub fn carry_out(&mut self) {
-        while let Some(effect) = self.desk.next_effect() {
-            self.hands.carry_out(effect, &self.config, &self.enricher);
+        while let Some(effect) = self.publisher.next_effect() {
+            self.executor.carry_out(effect, &self.config, &self.enricher);
         }
         self.look_at_connections();
-        self.desk.publish_changes(&self.engine, &self.config);
+        self.publisher.publish_changes(&self.engine, &self.config);
     }
 
     /// Tells the service manager that the loop goes round.
@@ -212,7 +202,7 @@ impl Daemon {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
             }
             Outcome::Snapshot(service, written) => {
-                self.hands.resume_probes(service);
+                self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
             }
             Outcome::PortHolder(service, holder) => {
@@ -225,29 +215,29 @@ impl Daemon {
                 self.observe(Observation::Holders(service, holders));
             }
             Outcome::Probed(report) => {
-                for report in self.hands.holders.ended(*report) {
+                for report in self.executor.holders.ended(*report) {
                     self.observe_probe(report);
                 }
             }
             Outcome::QueueOwners(owners) => {
-                self.hands.queues.searched(owners);
+                self.executor.queues.searched(owners);
                 self.tell_full_queues();
             }
             Outcome::Connections(service, connections) => self.take_connections(service, connections),
             Outcome::Looked(look, changes) => self.take_look(*look, changes),
-            Outcome::Systemd(systemd) => self.hands.set_systemd(systemd, &self.config),
+            Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
 
     /// Takes note that a service is silent while probes still wait for it.
     pub fn take_silence(&mut self, service: ServiceId) {
-        self.hands.looks.look_ahead(service, self.enricher.members.main_of(service));
+        self.executor.inspector.look_ahead(service, self.enricher.members.main_of(service));
     }
 
     /// Takes in a probe's result.
     pub fn take_probe(&mut self, report: ProbeReport) {
-        self.desk.probed(&report);
-        if let Some(report) = self.hands.holders.take(report) {
+        self.publisher.probed(&report);
+        if let Some(report) = self.executor.holders.take(report) {
             self.observe_probe(report);
         }
     }
@@ -269,14 +259,14 @@ impl Daemon {
 
     /// Says which listeners of services are full, and lets the engine know of each.
     fn tell_full_queues(&mut self) {
-        for (queue, service) in self.hands.queues.found() {
+        for (queue, service) in self.executor.queues.found() {
             self.take_full_queue(queue, service);
         }
     }
 
     /// Takes in how an alert's delivery went.
     pub fn take_alert(&mut self, outcome: AlertOutcome) {
-        self.desk.say(Fact::Alert(outcome), Timestamp::now());
+        self.publisher.say(Fact::Alert(outcome), Timestamp::now());
     }
 
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
@@ -288,14 +278,19 @@ impl Daemon {
         self.tell_losses();
         self.take_lost_ends();
         self.look_for(self.search.due(Timestamp::now()));
-        self.hands.sample_usage(&self.config, &self.enricher);
-        self.hands.queues.look(self.enricher.members.mains());
+        self.executor.sample_usage(&self.config, &self.enricher);
+        self.executor.queues.look(self.enricher.members.mains());
         self.tell_full_queues();
-        if let Some(pressure) = self.hands.gauge.read() {
+        if let Some(pressure) = self.executor.gauge.read() {
             self.observe(Observation::Pressure(pressure));
         }
-        self.desk.every_second(Timestamp::now(), &self.engine, &self.config, self.hands.alerts_waiting());
-        self.notifier.status(|| self.desk.in_a_line());
+        self.publisher.every_second(
+            Timestamp::now(),
+            &self.engine,
+            &self.config,
+            self.executor.alerts_waiting(),
+        );
+        self.notifier.status(|| self.publisher.in_a_line());
         self.measure_tables();
     }
 
@@ -306,7 +301,7 @@ impl Daemon {
         for loss in losses.into_iter().chain(self.stand_ins.losses()) {
             self.ends.lost(&loss);
             let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
-            self.desk.say(Fact::Loss { class, count: loss.count, place }, now);
+            self.publisher.say(Fact::Loss { class, count: loss.count, place }, now);
         }
     }
 
@@ -314,22 +309,22 @@ impl Daemon {
     /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
     pub fn reload(&mut self) {
         self.notifier.reloading();
-        self.desk.reopen();
+        self.publisher.reopen();
         let refused = match self.config_file.as_deref().map(Config::load) {
             None => "there is no configuration file to read".to_owned(),
             Some(Err(errors)) => errors.to_string(),
             Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
         };
         tracing::warn!("the running configuration stays: {refused}");
-        self.desk.say(Fact::AgentReload(Some(refused)), Timestamp::now());
+        self.publisher.say(Fact::AgentReload(Some(refused)), Timestamp::now());
         self.notifier.ready();
     }
 
     fn observe(&mut self, observation: Observation) {
         if !self.stopping {
             let now = Timestamp::now();
-            self.desk.record(&observation, now);
-            self.engine.observe(now, observation, &mut self.desk);
+            self.publisher.record(&observation, now);
+            self.engine.observe(now, observation, &mut self.publisher);
         }
     }
 
@@ -339,10 +334,10 @@ impl Daemon {
     pub async fn stop(mut self, why: String) {
         self.notifier.stopping();
         self.stopping = true;
-        self.hands.stop().await;
+        self.executor.stop().await;
         self.take_records();
         self.tell_losses();
-        self.desk.say(Fact::AgentStop(why), Timestamp::now());
-        self.desk.flush(FLUSH);
+        self.publisher.say(Fact::AgentStop(why), Timestamp::now());
+        self.publisher.flush(FLUSH);
     }
 }

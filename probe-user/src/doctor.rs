@@ -9,10 +9,12 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
-    daemon::sight::Sight,
     emit::Origin,
     host::{ProcReader, ReadError},
-    kernel::{Hook, Options},
+    sensor::{
+        Sensors,
+        ebpf::{Hook, Options},
+    },
 };
 
 /// How well one thing is.
@@ -124,13 +126,13 @@ pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
     let reader = ProcReader::new("/")?;
     reader.scan()?;
     let options = Options { without, ..Options::default() };
-    let mut sight = Sight::open(&options, &reader)
+    let mut sensors = Sensors::open(&options, &reader)
         .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
-    let hooks: Vec<Check> = sight.coverage.iter().map(checks::hook).collect();
+    let hooks: Vec<Check> = sensors.coverage.iter().map(checks::hook).collect();
     let host_checks = vec![
         checks::rights(),
         checks::types(),
-        checks::self_test(&mut sight, &reader).await,
+        checks::self_test(&mut sensors, &reader).await,
         checks::place(),
         checks::cgroups(&reader),
         checks::systemd().await,

@@ -7,7 +7,6 @@ pub mod action;
 mod clip;
 mod file;
 mod origin;
-mod redact;
 mod render;
 mod schema;
 mod sink;
@@ -18,7 +17,6 @@ use std::{io, path::PathBuf, time::Duration};
 
 pub use file::{EventFile, Rotation};
 pub use origin::{Name, Names, Origin};
-pub use redact::redact;
 pub use render::{MAX_LINE, MAX_SERVICES};
 pub(crate) use render::{detail, wall};
 pub use schema::schema;

@@ -18,83 +18,15 @@ use std::time::Duration;
 
 use dependency::Dependencies;
 use overload::Overload;
-use serde::{Deserialize, Serialize};
 use service::{Service, Standing};
 
 use crate::{
     clock::Timestamp,
     config,
     fact::{
-        AcceptQueue, EventId, Examination, Fact, Holder, Incident, IncidentId, Listener, Membership, OomKill,
-        PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, RestartMethod, Retransmits, ServiceId,
-        ServiceState, SocketError, Suspension, UnitState, Verdict,
+        EventId, Fact, Incident, IncidentId, Observation, RestartMethod, ServiceId, ServiceState, Verdict,
     },
 };
-
-/// Everything that can change a decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Observation {
-    /// A service's main process runs.
-    Running(ServiceId, ProcessKey),
-    /// The ports a service's processes listened on before anybody watched, one for each socket.
-    Listening(ServiceId, Vec<u16>),
-    /// A process of a service ended.
-    Exit(ProcessExit, Membership, EventId),
-    /// The OOM killer chose a process of a service; its exit follows.
-    OomKill(OomKill, Membership, EventId),
-    /// A service's listener came or went.
-    Listener(Listener, ServiceId, EventId),
-    /// A probe ended.
-    Probe(ProbeReport),
-    /// systemd's word on a service's unit, asked for or not.
-    Unit(ServiceId, UnitState),
-    /// systemd could not be asked, and why.
-    UnitUnknown(ServiceId, String),
-    /// A restart was carried out, or could not be.
-    Restarted(ServiceId, Result<(), String>),
-    /// What a service's processes use.
-    Usage(ServiceId, Usage),
-    /// A socket of a service had an error.
-    SocketError(SocketError, ServiceId, EventId),
-    /// Segments of a service had to be sent again.
-    Retransmits(Retransmits, ServiceId, EventId),
-    /// A listener of a service has no room for more connections.
-    AcceptQueue(AcceptQueue, ServiceId, EventId),
-    /// A service's main process was stopped by a signal.
-    Suspended(Suspension, ServiceId, EventId),
-    /// A service connects to another one.
-    Connected {
-        /// The one that connects.
-        client: ServiceId,
-        /// The one that it connects to.
-        server: ServiceId,
-    },
-    /// What a service's processes did while they were looked at; None if there were none to look at.
-    Examined(ServiceId, Option<Examination>),
-    /// What was seen of a service's processes was written to this file, or could not be, and why.
-    Snapshot(ServiceId, Result<String, String>),
-    /// Who listens on one of the ports a service wants; None if nobody does.
-    PortHolder(ServiceId, Option<PortHolder>),
-    /// Who holds the connections to a service, most first, as this host's sockets tell.
-    Holders(ServiceId, Vec<Holder>),
-    /// How hard the host is pressed.
-    Pressure(Pressure),
-    /// Who connects to whom cannot be seen whole: a short connection is missed.
-    ConnectionsUnseen,
-}
-
-/// What a service's processes use together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Percent of one core since the last sample.
-    pub cpu_percent: f64,
-    /// Percent of the memory limit that applies, or of the host's memory.
-    pub memory_percent: f64,
-    /// Threads.
-    pub threads: u64,
-    /// Open file descriptors.
-    pub fds: u64,
-}
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
@@ -216,37 +148,20 @@ impl Engine {
 
     /// Takes in one observation made at `now`.
     pub fn observe(&mut self, now: Timestamp, observation: Observation, out: &mut impl Outbox) {
-        let id = match &observation {
-            Observation::Exit(_, member, _) | Observation::OomKill(_, member, _) => member.service,
-            Observation::Probe(report) => report.service,
-            Observation::Running(id, _)
-            | Observation::Listening(id, _)
-            | Observation::Listener(_, id, _)
-            | Observation::Unit(id, _)
-            | Observation::UnitUnknown(id, _)
-            | Observation::Restarted(id, _)
-            | Observation::Usage(id, _)
-            | Observation::SocketError(_, id, _)
-            | Observation::Retransmits(_, id, _)
-            | Observation::AcceptQueue(_, id, _)
-            | Observation::Suspended(_, id, _)
-            | Observation::Examined(id, _)
-            | Observation::Snapshot(id, _)
-            | Observation::PortHolder(id, _)
-            | Observation::Holders(id, _) => *id,
+        match observation {
             Observation::Connected { client, server } => {
-                if self.service(*client).is_some() && self.service(*server).is_some() {
-                    self.dependencies.learn(*client, *server);
+                if self.service(client).is_some() && self.service(server).is_some() {
+                    self.dependencies.learn(client, server);
                 }
-                return;
             }
-            Observation::Pressure(pressure) => return self.overload.pressure(pressure),
-            Observation::ConnectionsUnseen => {
-                self.connections_unseen = true;
-                return;
+            Observation::Pressure(pressure) => self.overload.pressure(&pressure),
+            Observation::ConnectionsUnseen => self.connections_unseen = true,
+            of_a_service => {
+                if let Some(id) = of_a_service.service() {
+                    self.work(id, Work::Observe(Box::new(of_a_service)), now, out);
+                }
             }
-        };
-        self.work(id, Work::Observe(Box::new(observation)), now, out);
+        }
     }
 
     /// Does what is due at `now`.

@@ -25,8 +25,10 @@ use crate::{
         Source,
     },
     host::{ProcReader, ReadError, cgroup},
-    kernel,
-    standin::{Death, OomLine},
+    sensor::{
+        ebpf,
+        fallback::{Death, OomLine},
+    },
 };
 
 /// Whose children the orphans are.
@@ -39,7 +41,7 @@ pub struct Enricher {
     table: Table,
     groups: Groups,
     /// What the kernel side knows of births; None where it sees nothing.
-    families: Option<kernel::Families>,
+    families: Option<ebpf::Families>,
     page_bytes: u64,
     place: Place,
     /// Which processes belong to which service.
@@ -64,7 +66,7 @@ impl Enricher {
     }
 
     /// From now on, the births that the kernel side sees count.
-    pub fn learn_from(&mut self, families: kernel::Families) {
+    pub fn learn_from(&mut self, families: ebpf::Families) {
         self.families = Some(families);
     }
 
@@ -84,11 +86,11 @@ impl Enricher {
 
     /// How much is kept, by what it is: entries, and the most there can be.
     pub fn sizes(&self) -> [(&'static str, usize, usize); 3] {
-        let families = self.families.as_ref().map_or(0, kernel::Families::count);
+        let families = self.families.as_ref().map_or(0, ebpf::Families::count);
         [
             ("processes", self.table.len(), self.table.limit()),
             ("cgroups", self.groups.len(), Groups::limit()),
-            ("families", families, kernel::Families::limit()),
+            ("families", families, ebpf::Families::limit()),
         ]
     }
 
@@ -103,7 +105,7 @@ impl Enricher {
     }
 
     /// A process executed a file: it is known from now on.
-    pub fn exec(&mut self, record: &kernel::Exec) {
+    pub fn exec(&mut self, record: &ebpf::Exec) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let arguments = record.arguments.join(" ");
         let group = self.groups.of(record.pid, &record.cgroups);
@@ -142,12 +144,12 @@ impl Enricher {
     }
 
     /// A cgroup was made: its path is known from now on.
-    pub fn cgroup_made(&mut self, record: kernel::CgroupMade) {
+    pub fn cgroup_made(&mut self, record: ebpf::CgroupMade) {
         self.groups.made(record);
     }
 
     /// A process ended.
-    pub fn exit(&mut self, record: &kernel::Exit) -> (ProcessExit, Option<Membership>) {
+    pub fn exit(&mut self, record: &ebpf::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let service = self.member(key, record.parent_pid, &record.cgroups, record.family);
         let mut process = self.known_at_its_end(key, record.parent_pid);
@@ -195,7 +197,7 @@ impl Enricher {
             process.user_id = remains.user_id;
         }
         process.parent_pid = parent.unwrap_or(process.parent_pid);
-        let cgroups = kernel::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
+        let cgroups = ebpf::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
         let member = self.member(key, process.parent_pid, &cgroups, None);
         self.table.remove(key);
         let exit = ProcessExit {
@@ -220,7 +222,7 @@ impl Enricher {
         let mut victim = self.known(key.unwrap_or_else(unknown), 0);
         victim.name.clone_from(&line.name);
         victim.user_id = line.user_id;
-        let member = self.member(victim.key, victim.parent_pid, &kernel::Cgroups::default(), None);
+        let member = self.member(victim.key, victim.parent_pid, &ebpf::Cgroups::default(), None);
         let cgroups = self.reader.cgroups();
         let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
         let [anon_bytes, file_bytes, shmem_bytes] = line.resident;
@@ -258,7 +260,7 @@ impl Enricher {
     }
 
     /// The OOM killer chose a process.
-    pub fn oom(&mut self, record: &kernel::Oom) -> (OomKill, Option<Membership>) {
+    pub fn oom(&mut self, record: &ebpf::Oom) -> (OomKill, Option<Membership>) {
         let pid = record.pid.unwrap_or(record.tid);
         let key = match record.start_ns {
             0 => self.reader.key_of(pid).unwrap_or(ProcessKey::new(pid, Timestamp::default())),
@@ -289,7 +291,7 @@ impl Enricher {
     }
 
     /// A listener came or went; the service it belongs to, if any.
-    pub fn listener(&self, record: &kernel::Listen) -> (Listener, Option<ServiceId>) {
+    pub fn listener(&self, record: &ebpf::Listen) -> (Listener, Option<ServiceId>) {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let parent = self.table.get(process).map_or(0, |known| known.parent_pid);
         let service = self
@@ -309,7 +311,7 @@ impl Enricher {
         &self,
         key: ProcessKey,
         parent: u32,
-        cgroups: &kernel::Cgroups,
+        cgroups: &ebpf::Cgroups,
         family: Option<u32>,
     ) -> Option<Membership> {
         if let Some(member) = self.members.certainly_of(key, cgroups) {
@@ -334,7 +336,7 @@ impl Enricher {
 
     /// Whether the process that executed a file is of a service's family, but in another unit or container: what descends
     /// from it is not the service's.
-    pub fn has_left(&self, record: &kernel::Exec) -> bool {
+    pub fn has_left(&self, record: &ebpf::Exec) -> bool {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         record.watched
             && self
@@ -344,7 +346,7 @@ impl Enricher {
 
     /// What the groups of a process say. On cgroup v1 the kernel's ids say nothing of systemd's own hierarchy, but
     /// `/proc` does, while the process is there.
-    fn home(&self, key: ProcessKey, cgroups: &kernel::Cgroups) -> Home {
+    fn home(&self, key: ProcessKey, cgroups: &ebpf::Cgroups) -> Home {
         let home = self.groups.home(cgroups);
         if home.unit.is_some() || self.groups.say_all(cgroups) || self.reader.key_of(key.pid) != Some(key) {
             return home;
@@ -362,7 +364,7 @@ impl Enricher {
     }
 
     /// Fills in where the kernel says that a process is, which it may have been moved to since it was looked at.
-    fn place_in(&self, process: &mut Process, cgroups: &kernel::Cgroups) {
+    fn place_in(&self, process: &mut Process, cgroups: &ebpf::Cgroups) {
         if let Some(group) = self.groups.main(cgroups)
             && process.cgroup.as_ref().is_none_or(|known| known.id != group.id)
         {
@@ -404,15 +406,15 @@ impl Enricher {
     }
 
     /// The service that the sender of a signal belongs to.
-    fn sender_service(&self, signal: &kernel::Signal) -> Option<ServiceId> {
+    fn sender_service(&self, signal: &ebpf::Signal) -> Option<ServiceId> {
         let sender = signal.sender.as_ref()?;
         let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
         let parent = self.table.get(key).map_or(0, |known| known.parent_pid);
-        let cgroups = kernel::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+        let cgroups = ebpf::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
         self.member(key, parent, &cgroups, None).map(|member| member.service)
     }
 
-    fn sender(&self, signal: &kernel::Signal, target: u32) -> Sender {
+    fn sender(&self, signal: &ebpf::Signal, target: u32) -> Sender {
         match &signal.sender {
             None => Sender::Kernel,
             Some(sender) if sender.pid == target => Sender::Itself,
@@ -420,7 +422,7 @@ impl Enricher {
                 let known =
                     self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
-                let ids = kernel::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+                let ids = ebpf::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
                 let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
                 // It may have been moved, on a host whose units the id says nothing of.
                 let read =

@@ -5,16 +5,20 @@
 
 pub mod health;
 pub mod incident;
+pub mod observation;
+pub mod place;
 pub mod probe;
 pub mod process;
 pub mod socket;
 pub mod unit;
 
-pub use health::{Examination, Pressure, ServerUsage, Share};
+pub use health::{Examination, Pressure, ResourceUsage, ServerUsage, Share};
 pub use incident::{
     Action, AlertOutcome, Incident, IncidentId, Phase, Restart, RestartMethod, ServiceState, Severity,
     Timing, Verdict,
 };
+pub use observation::Observation;
+pub use place::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
 pub use probe::{ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport};
 pub use process::{
     Cgroup, ExitStatus, Listener, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
@@ -26,7 +30,7 @@ pub use socket::{
 };
 pub use unit::{UnitJob, UnitState};
 
-use crate::{clock::Timestamp, engine::Observation, host::Place};
+use crate::clock::Timestamp;
 
 /// An event's place in the stream, from 1 at the daemon's start; evidence refers to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,8 +6,6 @@
 pub mod address;
 pub mod cgroup;
 pub mod connection;
-pub mod discover;
-pub mod examine;
 pub mod holder;
 pub mod listener;
 mod matcher;
@@ -18,7 +16,6 @@ pub mod process;
 pub mod queue;
 mod remains;
 mod scan;
-pub mod snapshot;
 pub mod sockdiag;
 pub mod survey;
 pub mod thread;
@@ -35,7 +32,6 @@ pub use self::{
     listener::ListeningSocket,
     matcher::Named,
     outbound::Outbound,
-    place::Place,
     process::ProcReader,
     remains::Remains,
     survey::Survey,
@@ -88,7 +84,7 @@ fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// A file's text, at most `limit` bytes of it; what is not UTF-8 is replaced.
-fn read_text(path: &Path, limit: u64) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = read_bytes(path, limit)?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => text,

@@ -8,18 +8,20 @@ pub mod act;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod discover;
 pub mod doctor;
 pub mod emit;
 pub mod engine;
 pub mod enrich;
 pub mod fact;
 pub mod host;
-pub mod kernel;
+pub mod inspect;
 pub mod probe;
+pub mod process;
+pub mod redact;
 pub mod replay;
+pub mod sensor;
 pub mod serve;
-pub mod standin;
-mod wake;
 
 use std::future::Future;
 

@@ -80,7 +80,7 @@ impl<'a> Replay<'a> {
     }
 }
 
-/// Hands over each line of a stream with its number from 1: the event it is, or None for one that is not an event.
+/// Executor over each line of a stream with its number from 1: the event it is, or None for one that is not an event.
 /// Empty lines are passed over; of a line longer than any event, no more is kept than shows that.
 pub fn for_each_event(
     mut stream: impl BufRead,

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use hostprobe::{
     clock::Timestamp,
     fact::ProcessKey,
-    kernel::{Exit, Kernel, Options, Record},
+    sensor::ebpf::{Exit, Kernel, Options, Record},
 };
 use serde_json::Value;
 

@@ -9,8 +9,9 @@ use std::{
 use clap::Args as ClapArgs;
 use hostprobe::{
     config::{Config, EventOutput, Identity},
-    daemon::{RunError, RunOptions, notify::Notifier},
+    daemon::{RunError, RunOptions},
     host,
+    process::notify::Notifier,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -123,8 +124,8 @@ pub fn run(args: Args) -> ExitCode {
 /// A configuration that watches what listens on this host and restarts nothing, with a few lines for the
 /// person who started it.
 fn discovered() -> Config {
-    let found =
-        host::ProcReader::new("/").and_then(|reader| host::discover::discover(&reader, std::process::id()));
+    let found = host::ProcReader::new("/")
+        .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
     let mut found = found.unwrap_or_else(|error| {
         tracing::error!(%error, "this host's listeners cannot be read");
         Vec::new()

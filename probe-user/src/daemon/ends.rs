@@ -10,7 +10,7 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     fact::{ExitStatus, Membership, ProcessKey},
-    kernel::{Hook, Loss},
+    sensor::ebpf::{Hook, Loss},
 };
 
 /// Without a loss, the main processes are looked at this often.

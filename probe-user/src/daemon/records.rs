@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use super::Daemon;
 use crate::{
     config::Identity,
-    engine::Observation,
-    fact::{ExitStatus, Fact, Listener, Membership, OomKill, ProcessExit, ProcessKey, ServiceId},
-    kernel::{Exec, Record},
-    standin::Sighting,
+    fact::{
+        ExitStatus, Fact, Listener, Membership, Observation, OomKill, ProcessExit, ProcessKey, ServiceId,
+    },
+    sensor::{
+        ebpf::{Exec, Record},
+        fallback::Sighting,
+    },
 };
 
 impl Daemon {
@@ -99,7 +102,7 @@ impl Daemon {
 
     fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
         let at = kill.at;
-        let event = self.desk.say(Fact::OomKill(kill.clone(), member), at);
+        let event = self.publisher.say(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
             self.observe(Observation::OomKill(kill, member, event));
         }
@@ -111,9 +114,9 @@ impl Daemon {
             return;
         }
         let at = exit.at;
-        let event = self.desk.say(Fact::ProcessExit(exit.clone(), member), at);
+        let event = self.publisher.say(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
-        self.hands.looks.exited(member.service, &exit);
+        self.executor.inspector.exited(member.service, &exit);
         if !member.main {
             return self.observe(Observation::Exit(exit, member, event));
         }
@@ -152,7 +155,7 @@ impl Daemon {
         }
         let Some(service) = service else { return };
         self.enricher.members.serves(service, listener.port);
-        let event = self.desk.say(Fact::Listener(listener.clone(), service), listener.at);
+        let event = self.publisher.say(Fact::Listener(listener.clone(), service), listener.at);
         // One process may be the main one of several services, each with a port of its own.
         let main = self.enricher.members.main_of(service);
         let mut services = main.map(|main| self.enricher.members.services_of(main)).unwrap_or_default();

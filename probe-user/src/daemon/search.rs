@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::hands::Outcome;
+use super::executor::Outcome;
 use crate::{
     clock::Timestamp,
     config::{Config, Identity, Matcher},

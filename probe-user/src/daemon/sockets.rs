@@ -12,17 +12,20 @@ use recent::Recent;
 
 use tokio::task::spawn_blocking;
 
-use super::{Daemon, hands::Outcome};
+use super::{Daemon, executor::Outcome};
 use crate::{
     clock::Timestamp,
-    engine::Observation,
-    fact::{AcceptQueue, Direction, EventId, Fact, Peer, ProcessKey, ServiceId, SocketError, Source},
-    host::{Outbound, ProcReader},
-    kernel::{
-        AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord,
-        SocketError as SocketErrorRecord, Stop, WatchedPort,
+    fact::{
+        AcceptQueue, Direction, EventId, Fact, Observation, Peer, ProcessKey, ServiceId, SocketError, Source,
     },
-    standin::sockets::{Changes, Look},
+    host::{Outbound, ProcReader},
+    sensor::{
+        ebpf::{
+            AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord,
+            SocketError as SocketErrorRecord, Stop, WatchedPort,
+        },
+        fallback::sockets::{Changes, Look},
+    },
 };
 
 /// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its
@@ -96,7 +99,7 @@ impl Daemon {
         told.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
         let (_, event) = *told
             .entry((service, queue.port))
-            .or_insert_with(|| (queue.at, self.desk.say(Fact::AcceptQueue(queue, service), queue.at)));
+            .or_insert_with(|| (queue.at, self.publisher.say(Fact::AcceptQueue(queue, service), queue.at)));
         self.observe(Observation::AcceptQueue(queue, service, event));
     }
 
@@ -104,7 +107,7 @@ impl Daemon {
     pub(super) fn take_stop(&mut self, record: &Stop) {
         let (stop, services) = self.enricher.stop(record);
         for service in services {
-            let event = self.desk.say(Fact::Suspension(stop.clone(), service), stop.at);
+            let event = self.publisher.say(Fact::Suspension(stop.clone(), service), stop.at);
             self.observe(Observation::Suspended(stop.clone(), service, event));
         }
     }
@@ -121,7 +124,7 @@ impl Daemon {
     pub(super) fn look_at_sockets(&mut self) {
         // The look before may still be under way.
         let Some(mut look) = self.socket_look.take() else { return };
-        let (mains, outcomes) = (self.enricher.members.mains(), self.hands.outcomes.clone());
+        let (mains, outcomes) = (self.enricher.members.mains(), self.executor.outcomes.clone());
         spawn_blocking(move || {
             let changes = look.look(mains);
             // Nobody listens any more once the daemon is ending.
@@ -169,7 +172,7 @@ impl Daemon {
     pub(super) fn take_retransmits(&mut self, record: &RetransmitsRecord) {
         let now = Timestamp::now();
         if let Some((again, service)) = self.enricher.retransmits(record, now) {
-            let event = self.desk.say(Fact::Retransmits(again.clone(), service), now);
+            let event = self.publisher.say(Fact::Retransmits(again.clone(), service), now);
             self.observe(Observation::Retransmits(again, service, event));
         }
     }
@@ -190,7 +193,7 @@ impl Daemon {
         if unseen.is_empty() {
             return;
         }
-        let (survey, outcomes) = (self.survey(), self.hands.outcomes.clone());
+        let (survey, outcomes) = (self.survey(), self.executor.outcomes.clone());
         spawn_blocking(move || {
             for (service, main) in unseen {
                 let connections = survey.outbound_of(main.pid);
@@ -211,7 +214,7 @@ impl Daemon {
     }
 
     fn say_socket_error(&mut self, error: SocketError, service: ServiceId) {
-        let event = self.desk.say(Fact::SocketError(error.clone(), service), error.at);
+        let event = self.publisher.say(Fact::SocketError(error.clone(), service), error.at);
         self.observe(Observation::SocketError(error, service, event));
     }
 
@@ -229,7 +232,7 @@ impl Daemon {
             Peer::Service(server) if server != client => {
                 if self.sockets.learned.insert((client, server)) {
                     let fact = Fact::Dependency(client, server, remote.port(), source);
-                    self.desk.say(fact, Timestamp::now());
+                    self.publisher.say(fact, Timestamp::now());
                     self.observe(Observation::Connected { client, server });
                 }
             }

@@ -17,20 +17,10 @@ use tokio::{
 
 use super::{
     Daemon,
-    desk::Desk,
-    hands::{Hands, Outcome, units},
-    holders::Holders,
-    looks::Looks,
-    memory,
-    notify::Notifier,
-    pressure::Gauge,
-    privileges,
-    queues::Queues,
+    executor::{Executor, Outcome, units},
+    publisher::Publisher,
     search::Search,
-    self_test::{self, Seen},
-    sight::Sight,
     sockets::Sockets,
-    usage::Sampler,
 };
 use crate::{
     act::{
@@ -41,15 +31,30 @@ use crate::{
     clock::Timestamp,
     config::{Config, Identity, KernelOptions, Probe, Service},
     emit::{Emitter, Names, Origin, Sink, SinkError},
-    engine::{Engine, Observation},
+    engine::Engine,
     enrich::{Enricher, Members},
-    fact::{AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, ProbeReport, ProcessKey, ServiceId},
-    host::{Place, ProcReader, ReadError},
-    kernel::{Hook, Options},
+    fact::{
+        AgentReady, AgentStart, AlertOutcome, Fact, HookCoverage, Observation, Place, ProbeReport,
+        ProcessKey, ServiceId,
+    },
+    host::{ProcReader, ReadError},
     probe::{Clients, Prober},
     replay,
+    sensor::{
+        ebpf::{Hook, Options},
+        fallback::sockets::{Look, Wanted},
+    },
     serve::{self, Shown},
-    standin::sockets::{Look, Wanted},
+};
+use crate::{
+    inspect::{holders::Holders, inspector::Inspector, pressure::Gauge, queues::Queues, usage::Sampler},
+    process::{
+        memory,
+        notify::Notifier,
+        privileges,
+        self_test::{self, Seen},
+    },
+    sensor::Sensors,
 };
 
 /// How many messages of a kind may wait for the daemon; who sends more waits.
@@ -134,21 +139,21 @@ impl Daemon {
         let began = Timestamp::now();
         let place = locate()?;
         let reader = ProcReader::new("/")?;
-        let mut sight =
-            Sight::open(&kernel_options(&config.kernel, &options), &reader).map_err(RunError::Descriptors)?;
-        if let Some(kernel) = &mut sight.kernel {
+        let mut sensors = Sensors::open(&kernel_options(&config.kernel, &options), &reader)
+            .map_err(RunError::Descriptors)?;
+        if let Some(kernel) = &mut sensors.kernel {
             kernel.spawn_log();
         }
-        sight.coverage.iter().for_each(warn_of);
+        sensors.coverage.iter().for_each(warn_of);
         // A port below 1024 takes a right as well.
         let page = listen(config.http).await;
-        privileges::give_up(&config, sight.kernel.as_ref());
+        privileges::give_up(&config, sensors.kernel.as_ref());
         let config = Arc::new(config);
         let origin = Origin::read("/proc".as_ref());
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut desk = Desk::new(&config, emitter, sight.coverage.clone(), views);
+        let mut publisher = Publisher::new(&config, emitter, sensors.coverage.clone(), views);
         let start = AgentStart {
             config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
             start: Timestamp::now(),
@@ -158,10 +163,10 @@ impl Daemon {
         };
         let engine = Engine::new(&config.services, options.observe, start.start);
         let at = start.start;
-        desk.say(Fact::AgentStart(start), at);
+        publisher.say(Fact::AgentStart(start), at);
         let mut seen = Seen::default();
-        let self_test = self_test::run(&mut sight, &reader, &mut seen).await;
-        let Sight { kernel, stand_ins, coverage } = sight;
+        let self_test = self_test::run(&mut sensors, &reader, &mut seen).await;
+        let Sensors { kernel, stand_ins, coverage } = sensors;
 
         let mut enricher = Enricher::new(reader.clone(), members(&config))?;
         if let Some(kernel) = &kernel {
@@ -179,20 +184,20 @@ impl Daemon {
         let shown = Shown {
             origin: Arc::new(origin.clone()),
             view,
-            metrics: desk.metrics(),
-            history: desk.history(),
+            metrics: publisher.metrics(),
+            history: publisher.history(),
         };
         control(config.control.as_deref(), &shown).await;
         let page = page.map(|listener| show(listener, shown));
         let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), alert_outcomes)?;
         let search = Search::new(&config, reader.clone(), outcomes.clone());
         let mut prober = Prober::new(Clients::new()?, probes, silences);
-        let looks = Looks::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
-        let hands = Hands {
-            holders: Holders::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
-            queues: Queues::new(reader.clone(), looks.lookout.clone(), outcomes.clone()),
+        let inspector = Inspector::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
+        let executor = Executor {
+            holders: Holders::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+            queues: Queues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
             gauge: Gauge::new(reader.clone(), &config),
-            looks,
+            inspector,
             outcomes,
             unit_changes,
             systemd: Err("its bus is not connected yet".to_owned()),
@@ -214,8 +219,8 @@ impl Daemon {
             early: Default::default(),
             enricher,
             engine,
-            desk,
-            hands,
+            publisher,
+            executor,
             search,
             sockets: Sockets::default(),
             ends: Default::default(),
@@ -252,9 +257,9 @@ impl Daemon {
             services: services.len() as u32,
             restartable: restartable as u32,
         };
-        daemon.desk.say(Fact::AgentReady(ready), Timestamp::now());
+        daemon.publisher.say(Fact::AgentReady(ready), Timestamp::now());
         daemon.carry_out();
-        daemon.notifier.status(|| daemon.desk.in_a_line());
+        daemon.notifier.status(|| daemon.publisher.in_a_line());
         daemon.notifier.ready();
         memory::give_back();
         Ok((daemon, inbox))
@@ -288,7 +293,7 @@ impl Daemon {
                         supervisor.clone(),
                     );
                     keeper.restart();
-                    self.hands.keepers.insert(id, keeper);
+                    self.executor.keepers.insert(id, keeper);
                 }
                 Identity::Match(_) => {
                     if let Some(main) = self.search.look_at_once(id, &survey) {
@@ -299,7 +304,7 @@ impl Daemon {
             }
             let start =
                 |(index, probe): (usize, &crate::config::Probe)| prober.spawn(id, index, probe.clone());
-            self.hands.probes.insert(id, service.probes.iter().enumerate().map(start).collect());
+            self.executor.probes.insert(id, service.probes.iter().enumerate().map(start).collect());
         }
     }
 
@@ -310,11 +315,11 @@ impl Daemon {
             return;
         }
         match Systemd::connect().await {
-            Ok(systemd) => self.hands.set_systemd(Arc::new(systemd), &self.config),
+            Ok(systemd) => self.executor.set_systemd(Arc::new(systemd), &self.config),
             Err(error) => {
                 tracing::error!(%error, "units are not watched until systemd's bus can be reached");
-                self.hands.systemd = Err(error.to_string());
-                tokio::spawn(keep_connecting(self.hands.outcomes.clone()));
+                self.executor.systemd = Err(error.to_string());
+                tokio::spawn(keep_connecting(self.executor.outcomes.clone()));
                 return;
             }
         }
@@ -334,7 +339,7 @@ impl Daemon {
 
 /// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
 fn locate() -> Result<Place, RunError> {
-    let place = Place::find("/".as_ref(), std::process::id());
+    let place = crate::host::place::find("/".as_ref(), std::process::id());
     if let Some(why) = place.foreign_proc {
         return Err(RunError::ForeignProc(why));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Daemon;
 use crate::{
     clock::Timestamp,
-    kernel::{Counters, Kernel},
+    sensor::ebpf::{Counters, Kernel},
 };
 
 /// The tables are measured this often: to count what the kernel side keeps is to look at all of it.
@@ -20,8 +20,8 @@ impl Daemon {
             return;
         }
         self.measured = now;
-        let metrics = self.desk.metrics();
-        let sizes = self.enricher.sizes().into_iter().chain(self.desk.sizes());
+        let metrics = self.publisher.metrics();
+        let sizes = self.enricher.sizes().into_iter().chain(self.publisher.sizes());
         for (table, entries, limit) in sizes.chain([self.sockets.size()]) {
             metrics.table(table, entries, limit);
         }

@@ -3,10 +3,9 @@
 use super::Daemon;
 use crate::{
     clock::Timestamp,
-    engine::Observation,
-    fact::{ProcessKey, ServiceId},
+    fact::{Observation, ProcessKey, ServiceId},
     host::Survey,
-    kernel::CgroupId,
+    sensor::ebpf::CgroupId,
 };
 
 impl Daemon {

@@ -5,14 +5,16 @@ use std::path::Path;
 use super::{Check, State};
 use crate::{
     act::systemd::Systemd,
-    daemon::{
+    fact::HookCoverage,
+    host::{ProcReader, cgroup::Hierarchy},
+    process::{
         privileges,
         self_test::{self, Seen},
-        sight::Sight,
     },
-    fact::HookCoverage,
-    host::{Place, ProcReader, cgroup::Hierarchy},
-    kernel::{Hook, btf::KernelTypes, rights},
+    sensor::{
+        Sensors,
+        ebpf::{Hook, btf::KernelTypes, rights},
+    },
 };
 
 /// The kernel's description of its own types.
@@ -56,8 +58,8 @@ pub(super) fn types() -> Check {
     }
 }
 
-pub(super) async fn self_test(sight: &mut Sight, reader: &ProcReader) -> Check {
-    match self_test::run(sight, reader, &mut Seen::default()).await {
+pub(super) async fn self_test(sensors: &mut Sensors, reader: &ProcReader) -> Check {
+    match self_test::run(sensors, reader, &mut Seen::default()).await {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
         Err(why) => {
             Check::degraded("self-test", why, "look for what else happens on this host, and try again")
@@ -66,7 +68,7 @@ pub(super) async fn self_test(sight: &mut Sight, reader: &ProcReader) -> Check {
 }
 
 pub(super) fn place() -> Check {
-    let place = Place::find("/".as_ref(), std::process::id());
+    let place = crate::host::place::find("/".as_ref(), std::process::id());
     match &place.foreign_proc {
         Some(why) => {
             let detail = format!("/proc shows another pid namespace than hostprobe's own: {why}");

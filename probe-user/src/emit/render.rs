@@ -12,9 +12,9 @@ use super::{
     action::Action,
     clip::clipped,
     origin::{Names, Origin},
-    redact::redact,
     wire::{self, Level, Outcome, Record},
 };
+use crate::redact::redact;
 use crate::{
     clock::Timestamp,
     fact::{EventId, Fact, IncidentId, ServiceId, ServiceState},

@@ -30,10 +30,11 @@ use systemd::Inspection;
 use worker::DeadWorker;
 
 use super::{
-    Effect, Observation, Outbox, Turn, Work,
+    Effect, Outbox, Turn, Work,
     budget::Budget,
     verdict::{Finding, Remedy},
 };
+use crate::fact::Observation;
 use crate::{
     clock::Timestamp,
     config::{self, Identity, Limits, Policy, RestartPolicy},

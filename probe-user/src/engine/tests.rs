@@ -15,8 +15,9 @@ use super::*;
 use crate::{
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
-        Action, ExitStatus, Phase, ProbeFailure, ProbeKind, ProbeOutcome, Process, Restart, Sender, Severity,
-        Source, UnitJob, Verdict,
+        AcceptQueue, Action, Examination, ExitStatus, Listener, Membership, Phase, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Restart, Sender,
+        Severity, SocketError, Source, Suspension, UnitJob, UnitState, Verdict,
     },
 };
 

@@ -108,3 +108,16 @@ impl Share {
         if self.most == 0 { 0.0 } else { self.used as f64 * 100.0 / self.most as f64 }
     }
 }
+
+/// What a service's processes use together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ResourceUsage {
+    /// Percent of one core since the last sample.
+    pub cpu_percent: f64,
+    /// Percent of the memory limit that applies, or of the host's memory.
+    pub memory_percent: f64,
+    /// Threads.
+    pub threads: u64,
+    /// Open file descriptors.
+    pub fds: u64,
+}

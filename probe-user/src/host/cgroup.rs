@@ -5,7 +5,7 @@ mod name;
 mod own;
 
 use std::{
-    fmt, fs,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
 };
@@ -17,7 +17,7 @@ pub use self::{
     own::OwnCgroup,
 };
 use super::{ReadError, read_record, read_text};
-use crate::fact::Cgroup;
+use crate::fact::{Cgroup, CgroupMode};
 
 /// `mountinfo` and `cgroup` files are far smaller, except on hosts with thousands of mounts.
 const TEXT_MAX: u64 = 16 << 20;
@@ -34,42 +34,6 @@ pub enum Hierarchy {
     Memory,
     /// systemd's own named hierarchy of cgroup v1.
     Systemd,
-}
-
-/// Which hierarchies a host has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Cgroup v1 alone.
-    V1,
-    /// The controllers on v1, and v2 beside them.
-    Hybrid,
-    /// Cgroup v2 alone.
-    V2,
-    /// None that matters here.
-    None,
-}
-
-impl Mode {
-    /// The word for it in the event stream.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::V1 => "v1",
-            Self::Hybrid => "hybrid",
-            Self::V2 => "v2",
-            Self::None => "none",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V1 => "cgroup v1",
-            Self::Hybrid => "cgroup v1 and v2 (hybrid)",
-            Self::V2 => "cgroup v2",
-            Self::None => "no cgroups are mounted",
-        })
-    }
 }
 
 /// A mounted hierarchy.
@@ -159,13 +123,13 @@ impl Cgroups {
     }
 
     /// Which hierarchies there are.
-    pub fn mode(&self) -> Mode {
+    pub fn mode(&self) -> CgroupMode {
         let v1 = self.memory.is_some() || self.systemd.is_some();
         match (self.v2.is_some(), v1) {
-            (true, true) => Mode::Hybrid,
-            (true, false) => Mode::V2,
-            (false, true) => Mode::V1,
-            (false, false) => Mode::None,
+            (true, true) => CgroupMode::Hybrid,
+            (true, false) => CgroupMode::V2,
+            (false, true) => CgroupMode::V1,
+            (false, false) => CgroupMode::None,
         }
     }
 

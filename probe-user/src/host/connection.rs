@@ -41,7 +41,7 @@ pub struct Connection {
 
 impl ProcReader {
     /// The sockets below a `net` folder of `/proc` that are of interest, at most 65,536 of them.
-    pub(super) fn connections(
+    pub(crate) fn connections(
         &self,
         net: &Path,
         of_interest: impl Fn(&Connection) -> bool,

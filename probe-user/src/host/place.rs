@@ -1,15 +1,9 @@
 //! Where the daemon itself runs: on a host or in a container, and what it can see from there.
 
-use std::{fmt, fs, path::Path};
+use std::{fs, path::Path};
 
-use super::{
-    Cgroups,
-    cgroup::{Mode, container_id},
-    read_text,
-};
-
-/// The inode of the initial pid namespace (`PROC_PID_INIT_INO` in `linux/proc_ns.h`).
-pub const INITIAL_PID_NAMESPACE: u32 = 4_026_531_836;
+use super::{Cgroups, cgroup::container_id, read_text};
+use crate::fact::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
 
 /// The inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
 const INITIAL_CGROUP_NAMESPACE: u32 = 4_026_531_835;
@@ -17,82 +11,23 @@ const INITIAL_CGROUP_NAMESPACE: u32 = 4_026_531_835;
 /// More than an environment or a file that marks a container is long.
 const TEXT_MAX: u64 = 64 * 1024;
 
-/// Where this process runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The inode of its pid namespace, if the kernel tells.
-    pub pid_namespace: Option<u32>,
-    /// What it is called in the pid namespace that `/proc` shows, if that is another one than its own, or none.
-    pub foreign_proc: Option<String>,
-    /// The container it is in.
-    pub container: Option<Container>,
-    /// Which cgroup hierarchies there are.
-    pub cgroups: Mode,
-    /// It sees only a part of the cgroups: it is in a cgroup namespace, or only a part is mounted.
-    pub cgroups_are_a_part: bool,
-}
-
-/// A container that this process is in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Container {
-    /// What runs it, such as `docker`; empty if nothing says.
-    pub runtime: String,
-    /// Its id, as far as its cgroup or its runtime tells.
-    pub id: Option<String>,
-}
-
-impl Place {
-    /// Where the process with this pid runs, which is this one; `root` is `/`, or a copy of what matters of it.
-    pub fn find(root: &Path, pid: u32) -> Self {
-        let proc = root.join("proc");
-        let cgroups = Cgroups::discover(root).ok();
-        let own = fs::read_link(proc.join("self")).ok();
-        let foreign = match own.as_deref().and_then(Path::to_str) {
-            Some(name) if name == pid.to_string() => None,
-            Some(name) => Some(format!("it is process {name} there")),
-            None => Some("it is not there".to_owned()),
-        };
-        let in_namespace = namespace(&proc, "cgroup").is_some_and(|inode| inode != INITIAL_CGROUP_NAMESPACE);
-        Self {
-            pid_namespace: namespace(&proc, "pid"),
-            foreign_proc: foreign,
-            container: container(root, cgroups.as_ref(), is_apart(&proc)),
-            cgroups: cgroups.as_ref().map_or(Mode::None, Cgroups::mode),
-            cgroups_are_a_part: in_namespace || cgroups.as_ref().is_some_and(Cgroups::show_a_part),
-        }
-    }
-
-    /// Whether its pid namespace is the host's; one that the kernel does not name is taken for it.
-    pub fn sees_the_host(&self) -> bool {
-        self.pid_namespace.is_none_or(|inode| inode == INITIAL_PID_NAMESPACE)
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.container {
-            None if self.sees_the_host() => f.write_str("on the host itself")?,
-            None => f.write_str("outside of the host's pid namespace")?,
-            Some(container) => write!(f, "in {container}")?,
-        }
-        if !self.sees_the_host() {
-            f.write_str(", where only processes of its own pid namespace are seen")?;
-        } else if self.container.is_some() {
-            f.write_str(", in the host's pid namespace")?;
-        }
-        let part = if self.cgroups_are_a_part { ", a part of it" } else { "" };
-        write!(f, "; {}{part}", self.cgroups)
-    }
-}
-
-impl fmt::Display for Container {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.runtime.as_str() {
-            "" => f.write_str("a container")?,
-            runtime => write!(f, "a {runtime} container")?,
-        }
-        // As Docker shortens it.
-        self.id.as_ref().map_or(Ok(()), |id| write!(f, " ({})", id.get(..12).unwrap_or(id)))
+/// Where the process with this pid runs, which is this one; `root` is `/`, or a copy of what matters of it.
+pub fn find(root: &Path, pid: u32) -> Place {
+    let proc = root.join("proc");
+    let cgroups = Cgroups::discover(root).ok();
+    let own = fs::read_link(proc.join("self")).ok();
+    let foreign = match own.as_deref().and_then(Path::to_str) {
+        Some(name) if name == pid.to_string() => None,
+        Some(name) => Some(format!("it is process {name} there")),
+        None => Some("it is not there".to_owned()),
+    };
+    let in_namespace = namespace(&proc, "cgroup").is_some_and(|inode| inode != INITIAL_CGROUP_NAMESPACE);
+    Place {
+        pid_namespace: namespace(&proc, "pid"),
+        foreign_proc: foreign,
+        container: container(root, cgroups.as_ref(), is_apart(&proc)),
+        cgroups: cgroups.as_ref().map_or(CgroupMode::None, Cgroups::mode),
+        cgroups_are_a_part: in_namespace || cgroups.as_ref().is_some_and(Cgroups::show_a_part),
     }
 }
 
@@ -167,7 +102,7 @@ mod tests {
         host.link(&format!("proc/{ME}/ns/pid"), &format!("pid:[{pid}]"));
         host.link(&format!("proc/{ME}/ns/cgroup"), &format!("cgroup:[{cgroup}]"));
         host.become_process(ME);
-        Place::find(host.root(), ME)
+        find(host.root(), ME)
     }
 
     /// Gives process 1 and this one these mount namespaces, and process 1 the host's cgroup namespace.
@@ -180,9 +115,9 @@ mod tests {
     #[test]
     fn a_host_is_no_container() {
         for (host, mode, said) in [
-            (FakeHost::v2(), Mode::V2, "on the host itself; cgroup v2"),
-            (FakeHost::v1(), Mode::V1, "on the host itself; cgroup v1"),
-            (FakeHost::hybrid(), Mode::Hybrid, "on the host itself; cgroup v1 and v2 (hybrid)"),
+            (FakeHost::v2(), CgroupMode::V2, "on the host itself; cgroup v2"),
+            (FakeHost::v1(), CgroupMode::V1, "on the host itself; cgroup v1"),
+            (FakeHost::hybrid(), CgroupMode::Hybrid, "on the host itself; cgroup v1 and v2 (hybrid)"),
         ] {
             let place = at(&host, INITIAL_PID_NAMESPACE, INITIAL_CGROUP_NAMESPACE, "/a.service");
             assert_eq!((place.container.clone(), place.cgroups), (None, mode));
@@ -241,17 +176,17 @@ mod tests {
     fn a_proc_of_another_namespace_is_noticed() {
         let host = FakeHost::v2();
         host.become_process(977);
-        let place = Place::find(host.root(), ME);
+        let place = find(host.root(), ME);
         assert_eq!(place.foreign_proc.as_deref(), Some("it is process 977 there"));
         assert_eq!(place.pid_namespace, None);
-        let place = Place::find(FakeHost::v2().root(), ME);
+        let place = find(FakeHost::v2().root(), ME);
         assert_eq!(place.foreign_proc.as_deref(), Some("it is not there"));
     }
 
     #[test]
     fn this_very_process_is_somewhere() {
-        let place = Place::find(Path::new("/"), std::process::id());
+        let place = find(Path::new("/"), std::process::id());
         assert_eq!(place.foreign_proc, None);
-        assert!(place.pid_namespace.is_some() && place.cgroups != Mode::None, "{place:?}");
+        assert!(place.pid_namespace.is_some() && place.cgroups != CgroupMode::None, "{place:?}");
     }
 }

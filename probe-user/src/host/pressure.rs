@@ -42,7 +42,7 @@ impl ProcReader {
         }
     }
 
-    pub(super) fn pressure_folder(&self) -> PathBuf {
+    pub(crate) fn pressure_folder(&self) -> PathBuf {
         self.proc().join("pressure")
     }
 }
@@ -64,7 +64,7 @@ impl Stalls {
 }
 
 /// The total of a line of a pressure file, in microseconds: `some avg10=0.00 … total=1234`.
-pub(super) fn total_micros(text: &str, line: &str) -> Option<u64> {
+pub(crate) fn total_micros(text: &str, line: &str) -> Option<u64> {
     let line = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' '))?;
     line.split_ascii_whitespace().find_map(|field| field.strip_prefix("total=")?.parse().ok())
 }

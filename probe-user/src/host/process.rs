@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    fact::{Cgroup, Process, ProcessKey},
+    fact::{Cgroup, INITIAL_PID_NAMESPACE, Process, ProcessKey},
 };
 
 /// How much of a command line is kept, in bytes.
@@ -162,7 +162,7 @@ impl ProcReader {
 
     /// Whether the daemon's pids are the host's; None if that cannot be read.
     pub fn is_in_initial_pid_namespace(&self) -> Option<bool> {
-        Some(place::namespace(&self.proc, "pid")? == place::INITIAL_PID_NAMESPACE)
+        Some(place::namespace(&self.proc, "pid")? == INITIAL_PID_NAMESPACE)
     }
 
     /// Whether this very process has not ended yet; one whose first thread has left still runs. Needs no right over it.
@@ -183,7 +183,7 @@ impl ProcReader {
     }
 
     /// The folder of `/proc` itself.
-    pub(super) fn proc(&self) -> &Path {
+    pub(crate) fn proc(&self) -> &Path {
         &self.proc
     }
 
@@ -193,7 +193,7 @@ impl ProcReader {
     }
 
     /// The folder of a process.
-    pub(super) fn folder(&self, pid: u32) -> PathBuf {
+    pub(crate) fn folder(&self, pid: u32) -> PathBuf {
         self.proc.join(pid.to_string())
     }
 
@@ -206,7 +206,7 @@ impl ProcReader {
         ProcessKey { pid, start: Timestamp::from_nanos(stat.starttime.saturating_mul(self.tick_nanos)) }
     }
 
-    pub(super) fn tick_nanos(&self) -> u64 {
+    pub(crate) fn tick_nanos(&self) -> u64 {
         self.tick_nanos
     }
 

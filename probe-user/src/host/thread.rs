@@ -58,7 +58,7 @@ impl ProcReader {
     }
 
     /// A file of a thread, without the space at its end.
-    pub(super) fn task_text(&self, pid: u32, tid: u32, file: &str) -> Option<String> {
+    pub(crate) fn task_text(&self, pid: u32, tid: u32, file: &str) -> Option<String> {
         read_text(&self.task(pid, tid).join(file), TEXT_MAX).ok().map(|text| text.trim_end().to_owned())
     }
 

@@ -2,34 +2,8 @@
 
 use crate::{
     config::{self, Identity},
-    engine::Observation,
-    fact::{Holder, Membership, Peer, ProbeOutcome, Process, ServiceId},
+    fact::{Holder, Membership, Observation, Peer, ProbeOutcome, Process, ServiceId},
 };
-
-/// The service that an observation is about; None for one that is about the host.
-pub fn service_of(observation: &Observation) -> Option<ServiceId> {
-    match observation {
-        Observation::Exit(_, member, _) | Observation::OomKill(_, member, _) => Some(member.service),
-        Observation::Probe(report) => Some(report.service),
-        Observation::Running(id, _)
-        | Observation::Listening(id, _)
-        | Observation::Listener(_, id, _)
-        | Observation::Unit(id, _)
-        | Observation::UnitUnknown(id, _)
-        | Observation::Restarted(id, _)
-        | Observation::Usage(id, _)
-        | Observation::SocketError(_, id, _)
-        | Observation::Retransmits(_, id, _)
-        | Observation::AcceptQueue(_, id, _)
-        | Observation::Suspended(_, id, _)
-        | Observation::Connected { client: id, .. }
-        | Observation::Examined(id, _)
-        | Observation::Snapshot(id, _)
-        | Observation::PortHolder(id, _)
-        | Observation::Holders(id, _) => Some(*id),
-        Observation::Pressure(_) | Observation::ConnectionsUnseen => None,
-    }
-}
 
 /// What an observation is, in a few words.
 pub const fn words(observation: &Observation) -> &'static str {
@@ -82,7 +56,7 @@ pub fn placed(
     find: impl Fn(&str) -> Option<ServiceId>,
 ) -> Result<Observation, String> {
     let name = |id: ServiceId| usize::try_from(id.0).ok().and_then(|at| names.get(at));
-    let about = service_of(&observation).and_then(name).cloned().unwrap_or_default();
+    let about = observation.service().and_then(name).cloned().unwrap_or_default();
     map(observation, &mut |id| find(name(id)?)).ok_or(about)
 }
 

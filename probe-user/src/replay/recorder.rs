@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::portable::service_of;
 use crate::{
     clock::Timestamp,
     config::{self, Limits},
-    engine::{Observation, Usage},
-    fact::{Fact, Phase, Pressure, ProbeOutcome, ProbeReport, ServiceId, ServiceState, Share},
+    fact::{
+        Fact, Observation, Phase, Pressure, ProbeOutcome, ProbeReport, ResourceUsage, ServiceId,
+        ServiceState, Share,
+    },
 };
 
 /// So many good answers in a row are recorded before further ones are not: the first makes the engine forget what
@@ -123,7 +124,7 @@ impl Recorder {
             | Observation::Snapshot(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..) => {
-                self.stir(service_of(observation), now);
+                self.stir(observation.service(), now);
                 true
             }
         }
@@ -209,7 +210,7 @@ impl Recorded {
         more
     }
 
-    fn used(&mut self, usage: &Usage) -> bool {
+    fn used(&mut self, usage: &ResourceUsage) -> bool {
         let whole = |limit: Option<u64>| limit.map(|limit| limit as f64);
         let near = [
             (usage.cpu_percent, self.limits.cpu_percent),

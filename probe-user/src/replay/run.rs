@@ -14,8 +14,8 @@ use crate::{
     clock::Timestamp,
     config::Config,
     emit::{self, wire},
-    engine::{Engine, Observation},
-    fact::ServiceId,
+    engine::Engine,
+    fact::{Observation, ServiceId},
 };
 
 /// What became of one run.
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         // One about a service that this configuration does not have; the report names it.
         let Ok(seen) = placed else { return };
         self.report.observations += 1;
-        self.report.of_services += u64::from(portable::service_of(&seen).is_some());
+        self.report.of_services += u64::from(seen.service().is_some());
         let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.config, now);
         engine.observe(now, seen, &mut self.ledger);
     }

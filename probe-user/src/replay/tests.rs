@@ -7,10 +7,11 @@ use crate::{
     clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret, Service},
     emit::{Destination, Emitter, Names, QueueLimits, Sink, tests::samples},
-    engine::{Effect, Engine, Observation, Outbox, Usage},
+    engine::{Effect, Engine, Outbox},
     fact::{
-        AgentStart, EventId, ExitStatus, Fact, Membership, Pressure, ProbeFailure, ProbeKind, ProbeOutcome,
-        ProbeReport, Process, ProcessExit, ProcessKey, Sender, ServerUsage, ServiceId, Share, Source,
+        AgentStart, EventId, ExitStatus, Fact, Membership, Observation, Pressure, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerUsage,
+        ServiceId, Share, Source,
     },
 };
 use recorder::Recorder;
@@ -42,7 +43,7 @@ fn config() -> Config {
     Config { services: vec![web, service("cache"), service("db")], ..Config::default() }
 }
 
-/// Hands on what is written.
+/// Executor on what is written.
 struct Channel(mpsc::Sender<Vec<u8>>);
 
 impl Destination for Channel {
@@ -62,7 +63,7 @@ struct Daemon {
     written: mpsc::Receiver<Vec<u8>>,
     recorder: Recorder,
     engine: Engine,
-    desk: Said,
+    publisher: Said,
     seen: u64,
     recorded: u64,
 }
@@ -103,7 +104,7 @@ impl Daemon {
         emitter.emit(&Fact::AgentStart(start), now);
         let engine = Engine::new(&config.services, false, now);
         let recorder = Recorder::new(&config.services);
-        Self { emitter, written, recorder, engine, desk: Said::default(), seen: 0, recorded: 0 }
+        Self { emitter, written, recorder, engine, publisher: Said::default(), seen: 0, recorded: 0 }
     }
 
     fn see(&mut self, now: Timestamp, observation: Observation) {
@@ -111,7 +112,7 @@ impl Daemon {
             // The daemon wakes a little late.
             let woken = due.plus(Duration::from_micros(70)).min(now);
             self.emitter.emit(&Fact::Observed(None), woken);
-            self.engine.tick(woken, &mut self.desk);
+            self.engine.tick(woken, &mut self.publisher);
             self.say();
         }
         self.seen += 1;
@@ -119,12 +120,12 @@ impl Daemon {
             self.recorded += 1;
             self.emitter.emit(&Fact::Observed(Some(Box::new(observation.clone()))), now);
         }
-        self.engine.observe(now, observation, &mut self.desk);
+        self.engine.observe(now, observation, &mut self.publisher);
         self.say();
     }
 
     fn say(&mut self) {
-        for (fact, at) in self.desk.facts.drain(..) {
+        for (fact, at) in self.publisher.facts.drain(..) {
             self.recorder.said(&fact, at);
             self.emitter.emit(&fact, at);
         }
@@ -212,8 +213,11 @@ fn life(daemon: &mut Daemon, seed: u64) {
             4 => daemon.see(now, answer(service, 0, now, 150 + dice.below(100), ProbeOutcome::Ok, 0)),
             5 => daemon.see(now, answer(service, 1, now, ms, ProbeOutcome::Ok, 60 + dice.below(40))),
             6 => {
-                let usage =
-                    Usage { cpu_percent: dice.below(120) as f64 / 1.1, threads: 20, ..Usage::default() };
+                let usage = ResourceUsage {
+                    cpu_percent: dice.below(120) as f64 / 1.1,
+                    threads: 20,
+                    ..ResourceUsage::default()
+                };
                 daemon.see(now, Observation::Usage(ServiceId(service), usage));
             }
             7 => {
@@ -230,7 +234,7 @@ fn life(daemon: &mut Daemon, seed: u64) {
             }
             _ => daemon.see(now, answer(service, dice.below(2) as usize, now, ms, ProbeOutcome::Ok, 10)),
         }
-        let restarts: Vec<ServiceId> = daemon.desk.restarts.drain(..).collect();
+        let restarts: Vec<ServiceId> = daemon.publisher.restarts.drain(..).collect();
         let missing: Vec<ServiceId> = (0..SERVICES).map(ServiceId).filter(|_| round == 0).collect();
         for id in restarts.into_iter().chain(missing) {
             now = now.plus(Duration::from_millis(3));

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::kernel::{Kernel, Options, Record};
+use hostprobe::sensor::ebpf::{Kernel, Options, Record};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::results::Results;
 use crate::cargo::root;
 
-const FOLDER: &str = "probe-user/src/kernel/btf/recorded";
+const FOLDER: &str = "probe-user/src/sensor/ebpf/btf/recorded";
 
 /// Writes the reduced type information, and beside it what the complete one resolves to.
 pub fn write(results: &Results) -> Result<()> {

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::outbox::{Message, Told};
 use crate::{
     config::AlertFormat,
-    emit::{self, Origin, redact, wire},
+    emit::{self, Origin, wire},
+    redact::redact,
 };
 
 /// How long Alertmanager believes that an incident is on without hearing of it again.

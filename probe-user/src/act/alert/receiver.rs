@@ -15,7 +15,7 @@ use super::{
     format::Look,
     outbox::{Message, Next, back_off},
 };
-use crate::{config::Secret, emit::redact, fact::AlertOutcome};
+use crate::{config::Secret, fact::AlertOutcome, redact::redact};
 
 /// As much of a refusal as is quoted, in bytes.
 const QUOTED: usize = 300;

@@ -4,7 +4,7 @@ use super::{Renderer, clipped, redact, room};
 use crate::{
     clock::Timestamp,
     emit::wire::{self, Record},
-    engine::Observation,
+    fact::Observation,
     replay::portable,
 };
 
@@ -16,7 +16,7 @@ impl Renderer<'_> {
         match seen {
             None => record.message = "the engine does what is due".to_owned(),
             Some(seen) => {
-                let about = portable::service_of(seen);
+                let about = seen.service();
                 let whose = about.map_or("the host", |id| self.names.service(id));
                 record.message = format!("the engine takes in of {whose}: {}", portable::words(seen));
                 record.service = about.map(|id| self.service(id));

@@ -4,10 +4,9 @@ use super::{MAX_SERVICES, Renderer, counted, millis, room, spoken};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AgentReady, AgentStart, Holder, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage, ServiceId,
-        ServiceState, Share, UnitState,
+        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage,
+        ServiceId, ServiceState, Share, UnitState,
     },
-    host::Place,
 };
 
 impl Renderer<'_> {

@@ -8,16 +8,14 @@ use std::{
 use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
-    engine::Observation,
     fact::{
-        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, Direction, EventId, ExitStatus,
-        Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Peer,
-        Phase, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
-        ProcessKey, Protocol, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId,
-        ServiceState, Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob, UnitState,
-        Verdict,
+        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, Container, Direction,
+        EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership,
+        Observation, OomKill, OomScope, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Restart, RestartMethod,
+        Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source,
+        Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
     },
-    host::{Place, cgroup::Mode, place::Container},
 };
 
 const API: ServiceId = ServiceId(0);
@@ -293,7 +291,7 @@ pub fn facts() -> Vec<Fact> {
         pid_namespace: Some(4_026_532_777),
         foreign_proc: None,
         container: Some(Container { runtime: "docker".to_owned(), id: Some("f".repeat(64)) }),
-        cgroups: Mode::V2,
+        cgroups: CgroupMode::V2,
         cgroups_are_a_part: true,
     };
     let ready = AgentReady {

@@ -3,8 +3,8 @@
 use super::{Fault, Finding, Remedy, Service};
 use crate::{
     config::Limits,
-    engine::{Outbox, Turn, Usage},
-    fact::Verdict,
+    engine::{Outbox, Turn},
+    fact::{ResourceUsage, Verdict},
 };
 
 /// So many samples in a row above a limit, or well below it again, count: one alone is noise.
@@ -26,7 +26,7 @@ struct Breach {
 }
 
 impl Breaches {
-    fn take_in(&mut self, usage: Usage, limits: &Limits) {
+    fn take_in(&mut self, usage: ResourceUsage, limits: &Limits) {
         let whole = |limit: Option<u64>| limit.map(|limit| limit as f64);
         let measured = [
             ("cpu", "%", usage.cpu_percent, limits.cpu_percent),
@@ -65,7 +65,7 @@ impl Breach {
 
 impl Service {
     /// What its processes use together.
-    pub(super) fn used<O: Outbox>(&mut self, usage: Usage, turn: &mut Turn<'_, O>) {
+    pub(super) fn used<O: Outbox>(&mut self, usage: ResourceUsage, turn: &mut Turn<'_, O>) {
         self.breaches.take_in(usage, &self.limits);
         if self.incident.is_some() || self.main.is_none() {
             return;

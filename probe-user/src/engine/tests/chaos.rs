@@ -122,7 +122,9 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
         }
         15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
         16 => Observation::Restarted(service, if dice.roll(3) == 0 { Err("no".into()) } else { Ok(()) }),
-        17 => Observation::Usage(service, Usage { threads: dice.roll(20), ..Usage::default() }),
+        17 => {
+            Observation::Usage(service, ResourceUsage { threads: dice.roll(20), ..ResourceUsage::default() })
+        }
         18 => {
             let look =
                 Examination { stopped: dice.roll(3) == 0, over: Examination::OVER, ..Examination::default() };

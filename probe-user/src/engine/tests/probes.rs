@@ -168,7 +168,7 @@ fn an_answer_to_a_question_from_before_the_listener_went_proves_nothing() {
 fn a_limit_exceeded_is_degraded() {
     let mut lab = Lab::exec();
     let use_threads = |lab: &mut Lab, threads| {
-        lab.see(Observation::Usage(API, Usage { threads, ..Usage::default() }));
+        lab.see(Observation::Usage(API, ResourceUsage { threads, ..ResourceUsage::default() }));
     };
     use_threads(&mut lab, 11);
     assert_eq!(lab.state(), ServiceState::Healthy, "one sample is noise");
@@ -187,7 +187,7 @@ fn a_limit_exceeded_is_degraded() {
 #[test]
 fn what_grows_worse_is_told_again_if_it_lasts_and_timed_from_then() {
     let mut lab = Lab::exec();
-    let usage = |threads| Observation::Usage(API, Usage { threads, ..Usage::default() });
+    let usage = |threads| Observation::Usage(API, ResourceUsage { threads, ..ResourceUsage::default() });
     lab.see(usage(11));
     lab.see(usage(12));
     lab.wait(LATER);
@@ -203,7 +203,7 @@ fn what_grows_worse_is_told_again_if_it_lasts_and_timed_from_then() {
 #[test]
 fn what_a_process_used_is_not_held_against_the_next_one() {
     let mut lab = Lab::exec();
-    let usage = |threads| Observation::Usage(API, Usage { threads, ..Usage::default() });
+    let usage = |threads| Observation::Usage(API, ResourceUsage { threads, ..ResourceUsage::default() });
     lab.see(usage(11));
     lab.see(usage(12));
     lab.killed(100);

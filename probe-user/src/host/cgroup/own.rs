@@ -11,11 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Cgroups, Hierarchy, TEXT_MAX};
 use crate::{
     clock::Timestamp,
-    fact::ProcessKey,
-    host::{
-        place::{self, INITIAL_PID_NAMESPACE},
-        read_text,
-    },
+    fact::{INITIAL_PID_NAMESPACE, ProcessKey},
+    host::{place, read_text},
 };
 
 /// How the name of a daemon's folder begins.

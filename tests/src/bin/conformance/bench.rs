@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hostprobe::kernel::{Exit, Kernel, Loss, Options, Record, load};
+use hostprobe::sensor::ebpf::{Exit, Kernel, Loss, Options, Record, load};
 use tokio::runtime::{Builder, Runtime};
 
 /// Longest wait for a record. An emulated machine is slow.

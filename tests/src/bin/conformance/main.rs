@@ -20,7 +20,7 @@ mod types;
 
 use std::process::ExitCode;
 
-use hostprobe::daemon::self_test;
+use hostprobe::process::self_test;
 
 fn main() -> ExitCode {
     if std::process::id() == 1 {

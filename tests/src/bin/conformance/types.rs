@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Error, Result};
-use hostprobe::kernel::{
+use hostprobe::sensor::ebpf::{
     btf::{KernelTypes, reduce::reduce},
     fields::{self, Resolved},
 };

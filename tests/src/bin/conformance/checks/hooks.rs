@@ -1,7 +1,7 @@
 //! Every hook attaches, and lacks nothing.
 
 use anyhow::{Result, bail, ensure};
-use hostprobe::kernel::{
+use hostprobe::sensor::ebpf::{
     HookCoverage, Kernel,
     btf::{BtfError, KernelTypes},
 };

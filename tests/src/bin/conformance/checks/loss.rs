@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
-use hostprobe::kernel::{Options, Record};
+use hostprobe::sensor::ebpf::{Options, Record};
 use rustix::process::Signal;
 
 use crate::{bench::Bench, process::Doer, report::Outcome};

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Error, Result, ensure};
 use aya::programs::loaded_programs;
-use hostprobe::kernel::{
+use hostprobe::sensor::ebpf::{
     Hook, Oom, Options, Record,
     btf::{
         KernelTypes,

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt};
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     fact::OomScope,
-    kernel::{Oom, Record},
+    sensor::ebpf::{Oom, Record},
 };
 use hostprobe_tests::memcg::MemoryCgroup;
 

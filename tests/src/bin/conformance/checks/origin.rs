@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     host::cgroup::{Cgroups, Hierarchy},
-    kernel::{CgroupId, Exit, Record},
+    sensor::ebpf::{CgroupId, Exit, Record},
 };
 
 use super::Check;

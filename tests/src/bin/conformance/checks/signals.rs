@@ -1,7 +1,7 @@
 //! Who sent the signal.
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::kernel::{Record, Signal as Told};
+use hostprobe::sensor::ebpf::{Record, Signal as Told};
 use rustix::process::Signal;
 
 use super::Check;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hostprobe::{
     fact::{Direction, Protocol, TcpState},
     host::cgroup::{Cgroups, Hierarchy},
-    kernel::{CgroupId, Hook, Owner, Record, SocketError},
+    sensor::ebpf::{CgroupId, Hook, Owner, Record, SocketError},
 };
 use rustix::net::{AddressFamily, SocketType, sockopt};
 

@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use hostprobe::{
     fact::{ExitStatus, OomScope, Source},
     host::ProcReader,
-    kernel::Hook,
-    standin::{Death, Sighting, StandIns},
+    sensor::{
+        ebpf::Hook,
+        fallback::{Death, Sighting, StandIns},
+    },
 };
 use hostprobe_tests::memcg::MemoryCgroup;
 use rustix::process::Signal;

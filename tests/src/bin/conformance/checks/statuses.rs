@@ -3,7 +3,7 @@
 use std::{fs, thread};
 
 use anyhow::{Result, ensure};
-use hostprobe::kernel::Record;
+use hostprobe::sensor::ebpf::Record;
 use rustix::process::Signal;
 
 use super::Check;

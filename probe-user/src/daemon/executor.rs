@@ -1,0 +1,249 @@
+//! Carries out what the engine asks for, without ever waiting for it: each wish is a task of its own whose
+//! outcome comes back through a channel.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    act::{
+        alert::{Alert, Alerter},
+        command,
+        supervisor::Keeper,
+        systemd::{JobOutcome, Systemd, UnitChange},
+    },
+    config::{Config, Identity},
+    emit::Names,
+    engine::Effect,
+    enrich::Enricher,
+    fact::{
+        Examination, Holder, PortHolder, ProbeReport, ProcessKey, ResourceUsage, RestartMethod, ServiceId,
+        UnitState,
+    },
+    host::Outbound,
+    probe::ProbeHandle,
+    sensor::fallback::sockets,
+};
+
+use crate::inspect::{
+    holders::Holders,
+    inspector::Inspector,
+    pressure::Gauge,
+    queues::{Owners, Queues},
+    usage::Sampler,
+};
+
+/// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
+const UNIT_START: Duration = Duration::from_secs(95);
+
+/// How long the last alerts may take to be delivered at the end.
+const LAST_ALERTS: Duration = Duration::from_secs(2);
+
+/// How something that was asked for went.
+pub enum Outcome {
+    /// A restart.
+    Restarted(ServiceId, Result<(), String>),
+    /// A look at a unit.
+    Unit(ServiceId, Result<Box<UnitState>, String>),
+    /// A look at what a service's processes use.
+    Usage(ServiceId, ResourceUsage),
+    /// A search for a matched service's main process.
+    Found(ServiceId, Option<ProcessKey>),
+    /// The connections that a service's processes had asked for before anybody watched.
+    Connections(ServiceId, Outbound),
+    /// A look at the sockets of services, and what has changed.
+    Looked(Box<sockets::Look>, sockets::Changes),
+    /// systemd's bus could be reached after all.
+    Systemd(Arc<Systemd>),
+    /// An examination; None if there was no process to look at.
+    Examined(ServiceId, Option<Box<Examination>>),
+    /// A snapshot: its path.
+    Snapshot(ServiceId, Result<String, String>),
+    /// A search for who has a port; the service is not known yet.
+    PortHolder(ServiceId, Option<PortHolder>),
+    /// A search for who has connections; the services are not known yet.
+    Holders(ServiceId, Vec<Holder>),
+    /// A probe's report, with the processes behind its holders.
+    Probed(Box<ProbeReport>),
+    /// A search for the services of listeners that are full.
+    QueueOwners(Owners),
+}
+
+/// The means to act.
+pub struct Executor {
+    pub(super) outcomes: mpsc::Sender<Outcome>,
+    pub(super) unit_changes: mpsc::Sender<UnitChange>,
+    /// systemd, or why it cannot be reached.
+    pub(super) systemd: Result<Arc<Systemd>, String>,
+    pub(super) keepers: HashMap<ServiceId, Keeper>,
+    pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
+    /// None once the daemon is ending.
+    pub(super) alerter: Option<Alerter>,
+    pub(super) names: Names,
+    pub(super) sampler: Sampler,
+    pub(super) inspector: Inspector,
+    pub(super) holders: Holders,
+    pub(super) queues: Queues,
+    pub(super) gauge: Gauge,
+}
+
+impl Executor {
+    /// Sets one wish going.
+    pub(super) fn carry_out(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
+        match effect {
+            Effect::Restart { service, method, reset_failed } => {
+                self.restart(service, method, reset_failed, config)
+            }
+            Effect::ResetFailed(service) => {
+                self.with_systemd(service, config, |systemd, unit, _| async move {
+                    if let Err(error) = systemd.reset_failed(&unit).await {
+                        tracing::warn!(%error, unit, "its failed state could not be reset");
+                    }
+                });
+            }
+            Effect::InspectUnit(service) => {
+                if let Err(error) = &self.systemd {
+                    self.send(Outcome::Unit(service, Err(error.clone())));
+                }
+                self.with_systemd(service, config, move |systemd, unit, outcomes| async move {
+                    let state =
+                        systemd.unit_state(&unit).await.map(Box::new).map_err(|error| error.to_string());
+                    let _ = outcomes.send(Outcome::Unit(service, state)).await;
+                });
+            }
+            Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
+            Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
+            Effect::Examine { service, over, ahead } => {
+                self.inspector.examine(service, enricher.members.main_of(service), over, ahead)
+            }
+            Effect::Snapshot(service) => {
+                self.probes_of(service).for_each(ProbeHandle::pause);
+                let name = &config.services[service.0 as usize].name;
+                self.inspector.snapshot(service, name, enricher.members.main_of(service));
+            }
+            Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
+            Effect::FindHolders { service, ports } => {
+                self.inspector.find_holders(service, enricher.members.main_of(service), ports)
+            }
+            Effect::Alert { incident, resolved } => {
+                if let Some(alerter) = &self.alerter {
+                    alerter.notify(Alert { incident, names: self.names.clone(), resolved });
+                }
+            }
+        }
+    }
+
+    fn restart(&self, service: ServiceId, method: RestartMethod, reset_failed: bool, config: &Config) {
+        match method {
+            RestartMethod::Supervisor => {
+                if let Some(keeper) = self.keepers.get(&service) {
+                    keeper.restart();
+                }
+            }
+            RestartMethod::Systemd => {
+                if let Err(error) = &self.systemd {
+                    self.send(Outcome::Restarted(service, Err(error.clone())));
+                }
+                self.with_systemd(service, config, move |systemd, unit, outcomes| async move {
+                    let outcome = restart_unit(&systemd, &unit, reset_failed).await;
+                    let _ = outcomes.send(Outcome::Restarted(service, outcome)).await;
+                });
+            }
+            RestartMethod::Command => {
+                let argv = config.services[service.0 as usize].restart.command.clone().unwrap_or_default();
+                let outcomes = self.outcomes.clone();
+                tokio::spawn(async move {
+                    let outcome = command::run(&argv).await.map_err(|error| error.to_string());
+                    let _ = outcomes.send(Outcome::Restarted(service, outcome)).await;
+                });
+            }
+            RestartMethod::None => {}
+        }
+    }
+
+    fn probes_of(&self, service: ServiceId) -> impl Iterator<Item = &ProbeHandle> {
+        self.probes.get(&service).into_iter().flatten()
+    }
+
+    /// Lets a service's probes go on after a snapshot.
+    pub(super) fn resume_probes(&self, service: ServiceId) {
+        self.probes_of(service).for_each(ProbeHandle::resume);
+    }
+
+    fn send(&self, outcome: Outcome) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move { outcomes.send(outcome).await });
+    }
+
+    fn with_systemd<F>(
+        &self,
+        service: ServiceId,
+        config: &Config,
+        task: impl FnOnce(Arc<Systemd>, String, mpsc::Sender<Outcome>) -> F,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        if let (Ok(systemd), Identity::Unit(unit)) =
+            (&self.systemd, &config.services[service.0 as usize].identity)
+        {
+            tokio::spawn(task(Arc::clone(systemd), unit.clone(), self.outcomes.clone()));
+        }
+    }
+
+    /// Begins to use systemd, and to hear of the units' changes.
+    pub(super) fn set_systemd(&mut self, systemd: Arc<Systemd>, config: &Config) {
+        let units = units(config);
+        let changes = self.unit_changes.clone();
+        self.systemd = Ok(Arc::clone(&systemd));
+        tokio::spawn(async move { systemd.watch(units, changes).await });
+    }
+
+    /// Reads what the processes of limited services use, now and then.
+    pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
+        self.sampler.sample(config, enricher, &self.outcomes);
+    }
+
+    /// How many alerts wait to be delivered.
+    pub(super) fn alerts_waiting(&self) -> u64 {
+        self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
+    }
+
+    /// Ends what the supervisor started, and delivers the last alerts.
+    pub(super) async fn stop(&mut self) {
+        self.probes.clear();
+        let mut stops = tokio::task::JoinSet::new();
+        for (_, keeper) in self.keepers.drain() {
+            stops.spawn(async move { keeper.stop().await });
+        }
+        stops.join_all().await;
+        if let Some(alerter) = self.alerter.take() {
+            let waiting = alerter.shutdown(LAST_ALERTS).await;
+            if waiting > 0 {
+                tracing::warn!(waiting, "alerts were not delivered");
+            }
+        }
+    }
+}
+
+/// The units among the services.
+pub(super) fn units(config: &Config) -> Vec<(ServiceId, String)> {
+    let unit = |(at, service): (u32, &crate::config::Service)| match &service.identity {
+        Identity::Unit(unit) => Some((ServiceId(at), unit.clone())),
+        Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
+    };
+    (0..).zip(&config.services).filter_map(unit).collect()
+}
+
+async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Result<(), String> {
+    if reset_failed {
+        systemd.reset_failed(unit).await.map_err(|error| error.to_string())?;
+    }
+    match systemd.restart_and_wait(unit, UNIT_START).await {
+        Ok(JobOutcome::Done) => Ok(()),
+        Ok(outcome) => Err(format!("systemd's restart job for {unit} ended as {outcome:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! What the engine asks about processes is carried out, and answered once.
+
+use std::net::TcpListener;
+
+use super::*;
+use crate::{
+    config::{Probe, Secret, SnapshotOptions},
+    enrich::Members,
+    fact::ProbeKind,
+    host::ProcReader,
+    probe::{Clients, Prober},
+};
+
+const WEB: ServiceId = ServiceId(0);
+
+fn config(folder: &std::path::Path) -> Config {
+    let text = "[http]\nlisten = \"\"\n[[service]]\nname = \"web\"\nunit = \"web.service\"\n";
+    let file = folder.join("h.toml");
+    std::fs::write(&file, text).unwrap();
+    let directory = folder.join("snapshots");
+    Config { snapshots: SnapshotOptions { directory, keep: 2 }, ..Config::load(&file).unwrap() }
+}
+
+fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<Outcome>) {
+    let (outcomes, inbox) = mpsc::channel(16);
+    let inspector = Inspector::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
+    let executor = Executor {
+        holders: Holders::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+        queues: Queues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+        gauge: Gauge::new(reader.clone(), config),
+        inspector,
+        outcomes,
+        unit_changes: mpsc::channel(1).0,
+        systemd: Err("there is none in this test".to_owned()),
+        keepers: HashMap::new(),
+        probes: HashMap::new(),
+        alerter: None,
+        names: Names::of(config),
+        sampler: Sampler::new(reader.clone()),
+    };
+    (executor, inbox)
+}
+
+#[tokio::test]
+async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let reader = ProcReader::new("/").unwrap();
+    let mut enricher = Enricher::new(reader.clone(), Members::default()).unwrap();
+    let (mut executor, mut inbox) = executor(&config, &reader);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ports = vec![address.port()];
+
+    let (reports, mut probed) = mpsc::channel(16);
+    let hourly = Duration::from_secs(3600);
+    let probe = Probe { interval: hourly, ..Probe::new(ProbeKind::Tcp, Secret::new(address.to_string())) };
+    let mut prober = Prober::new(Clients::new().unwrap(), reports, mpsc::channel(1).0);
+    executor.probes.insert(WEB, vec![prober.spawn(WEB, 0, probe)]);
+    probed.recv().await.unwrap();
+
+    // Of a service without a process there is nothing to see, which is an answer, too.
+    let questions = || {
+        [
+            Effect::Examine { service: WEB, over: Duration::from_millis(1), ahead: None },
+            Effect::Snapshot(WEB),
+            Effect::FindPortHolder { service: WEB, ports: ports.clone() },
+            Effect::FindHolders { service: WEB, ports: ports.clone() },
+        ]
+    };
+    let me = std::process::id();
+    for effect in questions() {
+        executor.carry_out(effect, &config, &enricher);
+        let answer = inbox.recv().await.unwrap();
+        if matches!(answer, Outcome::Snapshot(WEB, Err(_))) {
+            executor.resume_probes(WEB);
+            continue;
+        }
+        assert!(
+            matches!(&answer, Outcome::PortHolder(WEB, Some(holder)) if holder.pid == me)
+                || matches!(answer, Outcome::Examined(WEB, None) | Outcome::Holders(WEB, _))
+        );
+    }
+    probed.recv().await.unwrap();
+
+    enricher.members.set_main(WEB, reader.key_of(std::process::id()));
+    for effect in questions() {
+        executor.carry_out(effect, &config, &enricher);
+        let answer = inbox.recv().await.unwrap();
+        if matches!(&answer, Outcome::Snapshot(WEB, Ok(path)) if std::path::Path::new(path).exists()) {
+            executor.resume_probes(WEB);
+            continue;
+        }
+        assert!(
+            matches!(&answer, Outcome::Examined(WEB, Some(seen)) if seen.threads > 0)
+                || matches!(answer, Outcome::PortHolder(WEB, Some(_)) | Outcome::Holders(WEB, _))
+        );
+    }
+    let report = probed.recv().await.unwrap();
+    assert_eq!(report.service, WEB, "an hour was not waited for");
+    assert!(inbox.try_recv().is_err(), "nothing is answered twice");
+}

@@ -1,0 +1,250 @@
+//! The desk where everything that is said passes: to the event stream, the metrics and the onlookers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    clock::Timestamp,
+    config::{Config, Service},
+    emit::{Emitter, Names},
+    engine::{Effect, Engine, Outbox},
+    fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
+    redact::redact,
+    replay::recorder::Recorder,
+    serve::{
+        Counters, Dependency, Metrics, ServiceView, View,
+        history::{self, History},
+    },
+};
+
+/// The way out for facts, and the engine's in-tray of wishes.
+pub struct Publisher {
+    emitter: Emitter,
+    metrics: Arc<Metrics>,
+    views: watch::Sender<Arc<View>>,
+    coverage: Vec<HookCoverage>,
+    effects: VecDeque<Effect>,
+    recorder: Recorder,
+    history: Arc<Mutex<History>>,
+    /// When each service came into its state.
+    since: Vec<Option<Timestamp>>,
+    counters: Counters,
+    ready: bool,
+    /// Something that onlookers see has changed.
+    changed: bool,
+}
+
+impl Outbox for Publisher {
+    fn emit(&mut self, fact: Fact, at: Timestamp) -> EventId {
+        self.say(fact, at)
+    }
+
+    fn act(&mut self, effect: Effect) {
+        self.effects.push_back(effect);
+    }
+}
+
+impl Publisher {
+    /// An empty desk; `views` is where onlookers look.
+    pub(super) fn new(
+        config: &Config,
+        emitter: Emitter,
+        coverage: Vec<HookCoverage>,
+        views: watch::Sender<Arc<View>>,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new(emitter.names().clone()));
+        let (effects, counters) = (VecDeque::new(), Counters::default());
+        let recorder = Recorder::new(&config.services);
+        let since = vec![None; config.services.len()];
+        Self {
+            emitter,
+            metrics,
+            views,
+            coverage,
+            effects,
+            recorder,
+            history: Arc::default(),
+            since,
+            counters,
+            ready: false,
+            changed: true,
+        }
+    }
+
+    /// Says a fact.
+    pub(super) fn say(&mut self, fact: Fact, at: Timestamp) -> EventId {
+        match &fact {
+            Fact::ServiceState(id, ..) => {
+                self.changed = true;
+                if let Some(since) = self.since.get_mut(id.0 as usize) {
+                    *since = Some(at);
+                }
+            }
+            Fact::Incident(phase, _) => {
+                self.changed = true;
+                self.counters.incidents += u64::from(*phase == Phase::Open);
+            }
+            Fact::Restart(restart) => self.counters.restarts += u64::from(restart.action == Action::Done),
+            Fact::AgentReady(_) => {
+                self.ready = true;
+                self.changed = true;
+            }
+            Fact::AgentStart(_)
+            | Fact::AgentReload(_)
+            | Fact::AgentStop(_)
+            | Fact::ProcessExit(..)
+            | Fact::OomKill(..)
+            | Fact::Listener(..)
+            | Fact::SocketError(..)
+            | Fact::Retransmits(..)
+            | Fact::AcceptQueue(..)
+            | Fact::Suspension(..)
+            | Fact::Dependency(..)
+            | Fact::Unit(..)
+            | Fact::Probe(..)
+            | Fact::Alert(_)
+            | Fact::Observed(_)
+            | Fact::Loss { .. } => {}
+        }
+        self.metrics.observe(&fact);
+        self.recorder.said(&fact, at);
+        let id = self.emitter.emit(&fact, at);
+        if let Some(record) = self.emitter.take_told() {
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
+        }
+        id
+    }
+
+    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
+        if self.recorder.wants(now, observation) {
+            self.say(Fact::Observed(Some(Box::new(observation.clone()))), now);
+        }
+    }
+
+    /// Counts a probe's result, told or not.
+    pub(super) fn probed(&mut self, report: &ProbeReport) {
+        self.metrics.probe(report);
+    }
+
+    /// The next wish of the engine.
+    pub(super) fn next_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// What `/metrics` shows.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// How much is kept of what was said, by what it is: entries, and the most there can be.
+    pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 2] {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        [
+            ("recent_events", history.recent_count(), history::RECENT),
+            ("incidents", history.incident_count(), history::INCIDENTS),
+        ]
+    }
+
+    /// What was said of the latest incidents.
+    pub(super) fn history(&self) -> Arc<Mutex<History>> {
+        Arc::clone(&self.history)
+    }
+
+    /// Shows onlookers the services, if anything but their response times has changed.
+    pub(super) fn publish_changes(&mut self, engine: &Engine, config: &Config) {
+        if std::mem::take(&mut self.changed) {
+            self.publish(engine, config);
+        }
+    }
+
+    /// Shows onlookers the services as they stand, and reports what was lost on the way to the sinks.
+    pub(super) fn every_second(
+        &mut self,
+        now: Timestamp,
+        engine: &Engine,
+        config: &Config,
+        alerts_waiting: u64,
+    ) {
+        self.emitter.report_losses(now);
+        self.metrics.stream_lost(self.emitter.lost());
+        self.counters.alerts_waiting = alerts_waiting;
+        self.publish(engine, config);
+    }
+
+    fn publish(&mut self, engine: &Engine, config: &Config) {
+        self.counters.events = self.emitter.said();
+        self.counters.events_lost = self.emitter.lost();
+        let names = self.emitter.names();
+        let services =
+            config.services.iter().zip(engine.view()).zip(0..).map(|((spec, view), at)| ServiceView {
+                name: spec.name.clone(),
+                unit: self.emitter.names().unit(crate::fact::ServiceId(at)).map(str::to_owned),
+                critical: spec.critical,
+                state: view.state,
+                response_time: view.response_time,
+                error: view.error.map(|error| redact(&error).into_owned()),
+                verdict: view.incident.as_ref().map(|incident| incident.verdict),
+                summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
+                held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
+                    incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
+                }),
+                incident: view.incident.map(|incident| incident.id),
+                since: self.since.get(at as usize).copied().flatten(),
+                depends_on: depends_on(spec, &view.depends_on, names),
+            });
+        let services: Vec<ServiceView> = services.collect();
+        self.views.send_replace(Arc::new(View {
+            ready: self.ready,
+            services,
+            coverage: self.coverage.clone(),
+            counters: self.counters,
+        }));
+    }
+
+    /// The services as onlookers see them, in a line for people: how many are well, and the first that are not.
+    pub(super) fn in_a_line(&self) -> String {
+        const NAMED: usize = 5;
+        let view = self.views.borrow();
+        let attached = view.coverage.iter().filter(|hook| hook.missing.is_none()).count();
+        let others = || view.services.iter().filter(|service| service.state != ServiceState::Healthy);
+        let (all, unwell) = (view.services.len(), others().count());
+        let mut line = format!(
+            "{} of {all} services healthy, {attached} of {} hooks attached",
+            all - unwell,
+            view.coverage.len()
+        );
+        for service in others().take(NAMED) {
+            line.push_str(&format!("; {} {}", service.name, service.state.as_str()));
+        }
+        if unwell > NAMED {
+            line.push_str(&format!("; and {} more", unwell - NAMED));
+        }
+        line
+    }
+
+    /// Has event files opened anew, after something else moved them away.
+    pub(super) fn reopen(&self) {
+        self.emitter.reopen();
+    }
+
+    /// Writes out what is queued.
+    pub(super) fn flush(self, patience: Duration) {
+        let lost = self.emitter.shutdown(patience);
+        if lost > 0 {
+            tracing::warn!(lost, "events were lost on their way out");
+        }
+    }
+}
+
+/// What a service depends on: first what is declared, then what the engine has learned.
+fn depends_on(spec: &Service, known: &[ServiceId], names: &Names) -> Vec<Dependency> {
+    let learned = known.iter().filter(|id| !spec.depends_on.contains(id));
+    let all = spec.depends_on.iter().map(|id| (id, false)).chain(learned.map(|id| (id, true)));
+    all.map(|(id, learned)| Dependency { service: names.service(*id).to_owned(), learned }).collect()
+}

@@ -1,0 +1,171 @@
+//! What runs on this host and could be watched: for a start without configuration, and to write one.
+
+mod name;
+mod toml;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+pub use self::toml::to_toml;
+use super::host::{ProcReader, ReadError};
+use crate::{
+    config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Secret, Service},
+    fact::{ProbeKind, Process},
+};
+
+/// A service found on this host.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// It, ready to be watched: never restarted, known by its port and the file it executes.
+    pub service: Service,
+    /// The systemd unit it runs in. Nobody else may restart it, so a configuration should name it.
+    pub unit: Option<String>,
+    /// All ports it listens on, in order.
+    pub ports: Vec<u16>,
+}
+
+/// Finds the services of this host: one for each group of processes that listens on TCP.
+///
+/// A group is a topmost process and all below it that execute the same file. hostprobe's own processes are
+/// left out: `own_pid` and what runs the same file below it.
+pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadError> {
+    let processes: HashMap<u32, Process> =
+        reader.scan()?.into_iter().map(|(process, _)| (process.key.pid, process)).collect();
+    let own = topmost(own_pid, &processes);
+    let mut groups: BTreeMap<u32, BTreeSet<SocketAddr>> = BTreeMap::new();
+    for socket in reader.listeners()? {
+        // One that vanished since the scan is none to watch.
+        if !processes.contains_key(&socket.pid) {
+            continue;
+        }
+        let leader = topmost(socket.pid, &processes);
+        if socket.pid != own_pid && leader != own {
+            groups.entry(leader).or_default().insert(SocketAddr::new(socket.address, socket.port));
+        }
+    }
+
+    let mut found: Vec<Found> = groups
+        .iter()
+        .filter_map(|(leader, sockets)| {
+            let process = processes.get(leader)?;
+            // systemd only holds sockets for services, which hold them as well once they run.
+            if file_name(process) == Some("systemd") {
+                return None;
+            }
+            Some(service(process, reader.unit(*leader).filter(|unit| unit.ends_with(".service")), sockets))
+        })
+        .collect();
+    found.sort_by_key(|found| found.ports.first().copied());
+    // A matcher cannot tell two groups apart that execute one file and listen on one port.
+    let mut found = merge(found, |one, other| one.service.identity == other.service.identity);
+    name::make_unique(&mut found);
+    Ok(found)
+}
+
+/// Makes one service of those that are the `same`, in the place of the first.
+fn merge(found: Vec<Found>, same: impl Fn(&Found, &Found) -> bool) -> Vec<Found> {
+    let mut merged: Vec<Found> = Vec::new();
+    for more in found {
+        match merged.iter_mut().find(|one| same(one, &more)) {
+            None => merged.push(more),
+            Some(one) => {
+                one.service.probes.extend(more.service.probes);
+                one.ports.extend(more.ports);
+                one.ports.sort_unstable();
+                one.ports.dedup();
+            }
+        }
+    }
+    merged
+}
+
+fn file_name(process: &Process) -> Option<&str> {
+    Path::new(process.executable.as_deref()?).file_name()?.to_str()
+}
+
+/// The name a server is known by, where one file goes by several: in Debian's packages `redis-server` is a link
+/// to a tool that is the same program.
+fn server_name(file: &str) -> &str {
+    match file {
+        "redis-check-rdb" | "redis-check-aof" => "redis-server",
+        "valkey-check-rdb" | "valkey-check-aof" => "valkey-server",
+        _ => file,
+    }
+}
+
+/// The topmost ancestor of a process, through those that execute the same file.
+fn topmost(pid: u32, processes: &HashMap<u32, Process>) -> u32 {
+    let mut top = pid;
+    // Parents cannot form a ring, but a scan is not taken at one moment: it could look like one.
+    for _ in 0..processes.len() {
+        let Some(process) = processes.get(&top) else { break };
+        let Some(parent) = processes.get(&process.parent_pid) else { break };
+        if process.executable.is_none() || parent.executable != process.executable {
+            break;
+        }
+        top = parent.key.pid;
+    }
+    top
+}
+
+fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAddr>) -> Found {
+    let ports: BTreeSet<u16> = sockets.iter().map(SocketAddr::port).collect();
+    let ports: Vec<u16> = ports.into_iter().collect();
+    let file = file_name(process).map(server_name);
+    let name = name::of(unit.as_deref(), file.unwrap_or(&process.name));
+    let service = Service {
+        name,
+        identity: Identity::Match(Matcher {
+            exe: process.executable.as_deref().map(PathBuf::from),
+            port: ports.first().copied(),
+            ..Matcher::default()
+        }),
+        depends_on: Vec::new(),
+        critical: true,
+        probes: file.and_then(|file| probe(file, &ports, sockets)).into_iter().collect(),
+        restart: RestartPolicy::default(),
+        limits: Limits::default(),
+        policy: Policy::default(),
+    };
+    Found { service, unit, ports }
+}
+
+/// The probe for a server that is known by the name of its file.
+fn probe(file: &str, ports: &[u16], sockets: &BTreeSet<SocketAddr>) -> Option<Probe> {
+    let (kind, usual) = match file {
+        "redis-server" | "valkey-server" => (ProbeKind::Redis, 6379),
+        "postgres" | "postmaster" => (ProbeKind::Postgres, 5432),
+        "mysqld" | "mariadbd" => (ProbeKind::Mysql, 3306),
+        _ => return None,
+    };
+    // Servers have further ports, such as MySQL's X protocol and the Redis cluster bus, which are higher.
+    let port = if ports.contains(&usual) { usual } else { *ports.first()? };
+    let at = SocketAddr::new(reachable(sockets, port)?, port);
+    let target = Secret::new(match kind {
+        ProbeKind::Redis => format!("redis://{at}"),
+        ProbeKind::Postgres => format!("postgres://postgres@{at}/postgres"),
+        ProbeKind::Mysql => format!("mysql://{at}"),
+        ProbeKind::Http | ProbeKind::Tcp => at.to_string(),
+    });
+    Some(Probe { auth_is_alive: true, ..Probe::new(kind, target) })
+}
+
+/// The address to reach a port at: the loopback address wherever it is served there.
+fn reachable(sockets: &BTreeSet<SocketAddr>, port: u16) -> Option<IpAddr> {
+    let bound: Vec<IpAddr> = sockets.iter().filter(|at| at.port() == port).map(SocketAddr::ip).collect();
+    let v4 = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    if bound.iter().any(|address| v4.contains(address)) {
+        return Some(v4[0]);
+    }
+    let v6 = [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    if bound.iter().any(|address| v6.contains(address)) {
+        return Some(v6[0]);
+    }
+    bound.first().copied()
+}
+
+#[cfg(test)]
+mod tests;

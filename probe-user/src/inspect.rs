@@ -1,0 +1,11 @@
+//! Answers to questions about processes, found off the daemon's loop: threads, accept queues, connection holders,
+//! resource usage, pressure and snapshots.
+
+pub mod blocking_reads;
+pub mod examine;
+pub mod holders;
+pub mod inspector;
+pub mod pressure;
+pub mod queues;
+pub mod snapshot;
+pub mod usage;

@@ -1,0 +1,292 @@
+//! Whether a service's processes do anything: two looks at them, and what happened in between.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use crate::host::{ProcReader, cgroup::Hierarchy, pressure::total_micros, read_text, thread::Thread};
+use crate::{
+    clock::Timestamp,
+    fact::{AcceptQueue, Examination, ProcessKey},
+};
+
+/// No more threads than this are looked at: enough for any service, and read in well under a second.
+const THREADS_MAX: usize = 4096;
+
+/// What was seen of a service's processes at one moment.
+#[derive(Debug)]
+pub struct Look {
+    at: Timestamp,
+    main: ProcessKey,
+    /// Threads there were, also those that were not looked at.
+    count: usize,
+    threads: Vec<Thread>,
+    /// Its listeners' accept queues, by inode number.
+    queues: Vec<(u64, AcceptQueue)>,
+    /// Time that some task of its cgroup waited for a CPU so far, in microseconds.
+    starved_micros: Option<u64>,
+}
+
+impl Look {
+    /// When it began.
+    pub fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+impl ProcReader {
+    /// Looks at a service's main process and its descendants; None if that process is gone.
+    pub fn look(&self, main: ProcessKey) -> Option<Look> {
+        if self.key_of(main.pid) != Some(main) {
+            return None;
+        }
+        let at = Timestamp::now();
+        let pids = self.families().of(main.pid);
+        let (mut threads, mut count) = (Vec::new(), 0);
+        for &pid in &pids {
+            let (some, all) = self.threads(pid, THREADS_MAX - threads.len());
+            threads.extend(some);
+            count += all;
+        }
+        let queues = self.accept_queues(&pids);
+        Some(Look { at, main, count, threads, queues, starved_micros: self.starved_micros(main.pid) })
+    }
+
+    /// What happened between an earlier look and this moment; None if the main process is gone.
+    pub fn examine(&self, earlier: &Look) -> Option<Examination> {
+        let now = self.look(earlier.main)?;
+        let over = now.at.since(earlier.at);
+        let key = |thread: &Thread| (thread.tid, thread.start_nanos);
+        let before: HashMap<_, _> = earlier.threads.iter().map(|thread| (key(thread), thread)).collect();
+        let main = now.threads.iter().find(|thread| thread.tid == now.main.pid);
+        let mut seen = Examination {
+            at: now.at,
+            over,
+            threads: u32::try_from(now.count).unwrap_or(u32::MAX),
+            stopped: main.is_some_and(|main| main.state == 'T'),
+            traced: main.is_some_and(|main| main.state == 't'),
+            ..Examination::default()
+        };
+        for thread in &now.threads {
+            let then = before.get(&key(thread)).copied();
+            // One that was passed over at the first look would count for all its life.
+            if then.is_none() && thread.start_nanos.saturating_add(self.tick_nanos()) < earlier.at.as_nanos()
+            {
+                continue;
+            }
+            let cpu = thread.cpu_since(then);
+            if thread.state == 'R'
+                && cpu.is_zero()
+                && then.is_some_and(|then| then.switches == thread.switches)
+            {
+                seen.starving += 1;
+            }
+            seen.cpu += cpu;
+            seen.run_delay +=
+                thread.run_delay.saturating_sub(then.map_or(Duration::ZERO, |then| then.run_delay));
+            seen.switches += thread.switches.saturating_sub(then.map_or(0, |then| then.switches));
+            if thread.state == 'D' && then.is_some_and(|then| then.state == 'D') {
+                seen.uninterruptible += 1;
+                if seen.wait_channel.is_none() {
+                    seen.wait_channel = self.wait_channel(thread.pid, thread.tid);
+                }
+            }
+        }
+        (seen.queue_before, seen.queue) = fullest(&earlier.queues, &now.queues);
+        let starved = earlier.starved_micros.zip(now.starved_micros);
+        seen.cgroup_pressure = starved
+            .filter(|_| !over.is_zero())
+            .map(|(then, now)| (now.saturating_sub(then) as f64 / over.as_micros().max(1) as f64).min(1.0));
+        Some(seen)
+    }
+
+    /// Time that some task of a process's own v2 cgroup waited for a CPU so far, in microseconds. None where
+    /// there is no PSI, and for the root, whose tasks are the whole host's.
+    fn starved_micros(&self, pid: u32) -> Option<u64> {
+        let group = self.cgroups().of(pid).v2.filter(|path| path != "/")?;
+        let folder: PathBuf = self.cgroups().folder(Hierarchy::V2, &group)?;
+        total_micros(&read_text(&folder.join("cpu.pressure"), 4096).ok()?, "some")
+    }
+}
+
+/// The queue that was fullest at the first look, at both looks; of equally full ones, the one that is fullest
+/// now.
+fn fullest(
+    before: &[(u64, AcceptQueue)],
+    now: &[(u64, AcceptQueue)],
+) -> (Option<AcceptQueue>, Option<AcceptQueue>) {
+    let then = |inode: &u64| before.iter().find(|(other, _)| other == inode).map(|(_, queue)| *queue);
+    let both = now.iter().filter_map(|(inode, queue)| Some((then(inode)?, *queue)));
+    let fullest = both.max_by_key(|(then, now)| (then.waiting, now.waiting));
+    match fullest {
+        Some((then, now)) => (Some(then), Some(now)),
+        // A listener that came meanwhile has no queue to compare with.
+        None => (None, now.iter().map(|(_, queue)| *queue).max_by_key(|queue| queue.waiting)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        process::{Child, Command, Stdio},
+    };
+
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+
+    use super::*;
+    use crate::{fact::Source, host::fake::FakeHost};
+
+    struct Running(Child);
+
+    impl Running {
+        fn shell(script: &str) -> Self {
+            let mut shell = Command::new("/bin/sh");
+            Self(shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap())
+        }
+
+        fn pid(&self) -> u32 {
+            self.0.id()
+        }
+    }
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn real() -> ProcReader {
+        ProcReader::new("/").unwrap()
+    }
+
+    #[test]
+    fn a_stopped_process_does_nothing() {
+        let reader = real();
+        let child = Running::shell("while :; do :; done");
+        let pid = Pid::from_child(&child.0);
+        kill_process(pid, Signal::STOP).unwrap();
+        waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT).unwrap();
+        let key = reader.key_of(child.pid()).unwrap();
+        // Its parent hears that it stops a moment before it gives up the CPU.
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            let first = reader.look(key).unwrap();
+            let seen = reader.examine(&first).unwrap();
+            if !seen.progressed() || std::time::Instant::now() > deadline {
+                break seen;
+            }
+        };
+        assert!(seen.stopped && !seen.traced && !seen.progressed(), "{seen:?}");
+        assert_eq!((seen.threads, seen.uninterruptible), (1, 0));
+    }
+
+    #[test]
+    fn a_process_that_spins_uses_its_cpu() {
+        let reader = real();
+        let child = Running::shell("while :; do :; done");
+        let first = reader.look(reader.key_of(child.pid()).unwrap()).unwrap();
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            let seen = reader.examine(&first).unwrap();
+            if seen.cpu > Duration::from_millis(20) || std::time::Instant::now() > deadline {
+                break seen;
+            }
+        };
+        assert!(seen.cpu > Duration::from_millis(20) && seen.cpu <= seen.over * 2, "{seen:?}");
+        assert!(seen.progressed() && !seen.stopped);
+    }
+
+    #[test]
+    fn the_queue_of_a_listener_that_nobody_accepts_from_grows() {
+        let reader = real();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = vec![TcpStream::connect(address).unwrap()];
+        // The child inherits nothing: this process itself is looked at, which holds the listener.
+        let first = reader.look(reader.key_of(std::process::id()).unwrap()).unwrap();
+        clients.push(TcpStream::connect(address).unwrap());
+        let now = reader.accept_queues(&[std::process::id()]);
+        let of_ours = |queues: &[(u64, AcceptQueue)]| -> Vec<(u64, AcceptQueue)> {
+            queues.iter().copied().filter(|(_, queue)| queue.port == address.port()).collect()
+        };
+        let (before, after) = fullest(&of_ours(&first.queues), &of_ours(&now));
+        let seen = Examination { queue_before: before, queue: after, ..Examination::default() };
+        assert_eq!((before.unwrap().waiting, after.unwrap().waiting), (1, 2));
+        assert!(seen.queue_grows() && seen.queue.unwrap().is_full());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_is_none() {
+        let reader = real();
+        let child = Running::shell("read line");
+        let key = reader.key_of(child.pid()).unwrap();
+        let first = reader.look(key).unwrap();
+        let reused = ProcessKey { pid: key.pid, start: Timestamp::from_nanos(1) };
+        assert!(reader.look(reused).is_none());
+        drop(child);
+        assert!(reader.examine(&first).is_none() && reader.look(key).is_none());
+    }
+
+    #[test]
+    fn threads_are_compared_with_themselves() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "db", "/db");
+        host.process(11, 10, "worker", "/db");
+        host.cgroup_file(10, "0::/db.service\n");
+        host.write("sys/fs/cgroup/db.service/cpu.pressure", b"some avg10=0.00 total=1000\nfull total=0\n");
+        host.thread(10, 10, "db", 't', (10, 0));
+        host.thread(10, 12, "io", 'D', (0, 0));
+        host.thread(11, 11, "worker", 'D', (0, 0));
+        host.write("proc/10/task/12/wchan", b"folio_wait_bit");
+        host.write("proc/11/task/11/status", b"voluntary_ctxt_switches:\t5\n");
+        let reader = host.reader();
+        let first = reader.look(reader.key_of(10).unwrap()).unwrap();
+        host.thread(10, 10, "db", 't', (12, 1));
+        host.thread(11, 11, "worker", 'S', (0, 0));
+        host.write("proc/11/task/11/status", b"voluntary_ctxt_switches:\t9\n");
+        // This one is as old as the others, and was not seen before.
+        host.thread(11, 13, "late", 'S', (500, 0));
+        host.write(
+            "sys/fs/cgroup/db.service/cpu.pressure",
+            b"some avg10=0.00 total=900001000\nfull total=0\n",
+        );
+        let seen = reader.examine(&first).unwrap();
+        assert_eq!((seen.threads, seen.uninterruptible, seen.switches), (4, 1, 4));
+        assert_eq!(seen.wait_channel.as_deref(), Some("folio_wait_bit"));
+        assert_eq!(seen.cpu, Duration::from_millis(30));
+        assert!(seen.traced && !seen.stopped);
+        assert_eq!(seen.cgroup_pressure, Some(1.0));
+        assert_eq!((seen.queue_before, seen.queue), (None, None));
+    }
+
+    #[test]
+    fn a_thread_that_is_ready_and_never_runs_starves() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "web", "/web");
+        host.thread(10, 10, "web", 'S', (7, 3));
+        host.thread(10, 11, "accept", 'R', (5, 0));
+        host.thread(10, 12, "work", 'R', (5, 0));
+        let reader = host.reader();
+        let first = reader.look(reader.key_of(10).unwrap()).unwrap();
+        host.thread(10, 12, "work", 'R', (6, 0));
+        let seen = reader.examine(&first).unwrap();
+        assert_eq!((seen.starving, seen.progressed(), seen.idled()), (1, true, false));
+    }
+
+    #[test]
+    fn a_listener_that_came_meanwhile_has_nothing_to_be_compared_with() {
+        let queue = |port, waiting| AcceptQueue {
+            at: Timestamp::default(),
+            source: Source::Proc,
+            address: [127, 0, 0, 1].into(),
+            port,
+            waiting,
+            backlog: 10,
+        };
+        assert_eq!(fullest(&[], &[(1, queue(1, 3)), (2, queue(2, 5))]), (None, Some(queue(2, 5))));
+        let before = [(1, queue(1, 3)), (2, queue(2, 5))];
+        let now = [(1, queue(1, 9)), (2, queue(2, 4))];
+        assert_eq!(fullest(&before, &now), (Some(queue(2, 5)), Some(queue(2, 4))));
+    }
+}

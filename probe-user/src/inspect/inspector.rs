@@ -1,0 +1,274 @@
+//! The engine's questions about processes: each is answered exactly once, also where nothing can be found out.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    path::PathBuf,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
+
+use super::blocking_reads::BlockingReads;
+use crate::daemon::executor::Outcome;
+use crate::{
+    clock::Timestamp,
+    config::SnapshotOptions,
+    engine::Ahead,
+    fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
+    host::{ProcReader, holder::Client},
+    inspect::{
+        examine::Look,
+        snapshot::{Draft, Folder, Subject},
+    },
+};
+
+/// How long one look may take; on a host that is pressed hard it takes that long.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a snapshot may take to be made, and how long to be written.
+const SNAPSHOT: Duration = Duration::from_secs(2);
+const WRITING: Duration = Duration::from_secs(1);
+
+/// How many ends of processes are kept for each service.
+const EXITS_MAX: usize = 16;
+
+/// No more holders of connections are named than this.
+const HOLDERS_MAX: usize = 8;
+
+/// Finds out about processes what the engine asks.
+pub struct Inspector {
+    reader: ProcReader,
+    pub(crate) blocking_reads: BlockingReads,
+    outcomes: mpsc::Sender<Outcome>,
+    snapshots: SnapshotOptions,
+    exits: HashMap<ServiceId, VecDeque<String>>,
+    /// A look at each service that was silent, until an examination uses it.
+    early: HashMap<ServiceId, Early>,
+}
+
+/// A first look, before it is known whether a second one will be wanted.
+struct Early {
+    main: ProcessKey,
+    asked: Timestamp,
+    look: oneshot::Receiver<Option<Look>>,
+}
+
+impl Inspector {
+    pub(crate) fn new(
+        reader: ProcReader,
+        outcomes: mpsc::Sender<Outcome>,
+        snapshots: SnapshotOptions,
+    ) -> Self {
+        Self {
+            reader,
+            blocking_reads: BlockingReads::new(),
+            outcomes,
+            snapshots,
+            exits: HashMap::new(),
+            early: HashMap::new(),
+        }
+    }
+
+    /// Remembers how a process of a service ended, for its next snapshot.
+    pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit) {
+        let exits = self.exits.entry(service).or_default();
+        if exits.len() == EXITS_MAX {
+            exits.pop_front();
+        }
+        exits.push_back(sentence(exit));
+    }
+
+    /// Looks at a service's processes, which may have to be examined in a moment; not at the cost of those that have to.
+    pub(crate) fn look_ahead(&mut self, service: ServiceId, main: Option<ProcessKey>) {
+        let Some(main) = main.filter(|_| !self.blocking_reads.is_busy()) else { return };
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        let (done, look) = oneshot::channel();
+        self.early.insert(service, Early { main, asked: Timestamp::now(), look });
+        tokio::spawn(async move {
+            // Nobody may want it after all.
+            let _ = done.send(first_look(&reader, &blocking_reads, main).await);
+        });
+    }
+
+    /// Looks twice at a service's processes, or once more if there is a look `ahead` that serves; the answer comes as
+    /// [`Outcome::Examined`].
+    pub(crate) fn examine(
+        &mut self,
+        service: ServiceId,
+        main: Option<ProcessKey>,
+        over: Duration,
+        ahead: Option<Ahead>,
+    ) {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
+        let early = early.filter(|(early, ahead)| early.asked >= ahead.since);
+        self.answer(async move {
+            let seen = match main {
+                Some(main) => examine(&reader, &blocking_reads, main, over, early).await,
+                None => None,
+            };
+            Outcome::Examined(service, seen.map(Box::new))
+        });
+    }
+
+    /// Writes down what can be seen of a service's processes; the answer comes as [`Outcome::Snapshot`].
+    pub(crate) fn snapshot(&self, service: ServiceId, name: &str, main: Option<ProcessKey>) {
+        let (reader, blocking_reads, options) =
+            (self.reader.clone(), self.blocking_reads.clone(), self.snapshots.clone());
+        let last_exits = self.exits.get(&service).into_iter().flatten().cloned().collect();
+        let name = name.to_owned();
+        self.answer(async move {
+            let written = match main {
+                Some(main) => {
+                    let subject = Subject { service: name, main, last_exits };
+                    snapshot(&reader, &blocking_reads, subject, options).await
+                }
+                None => Err(format!("no main process of {name} is known, so there is nothing to look at")),
+            };
+            Outcome::Snapshot(service, written.map(|path| path.display().to_string()))
+        });
+    }
+
+    /// Finds who has one of these ports; the answer comes as [`Outcome::PortHolder`].
+    pub(crate) fn find_port_holder(&self, service: ServiceId, ports: Vec<u16>) {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.answer(async move {
+            let found = blocking_reads.read(LOOK, move || reader.port_holder(&ports)).await;
+            Outcome::PortHolder(service, told(found).flatten())
+        });
+    }
+
+    /// Finds who has connections to these ports, or to the Unix sockets of the service's processes; the answer
+    /// comes as [`Outcome::Holders`].
+    pub(crate) fn find_holders(&self, service: ServiceId, main: Option<ProcessKey>, ports: Vec<u16>) {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.answer(async move {
+            let find = move || {
+                let mut clients = reader.connections_to(&ports);
+                let pids = main.map(|main| reader.families().of(main.pid)).unwrap_or_default();
+                clients.extend(reader.unix_clients_of(&pids));
+                most(clients)
+            };
+            Outcome::Holders(service, told(blocking_reads.read(LOOK, find).await).unwrap_or_default())
+        });
+    }
+
+    fn answer(&self, work: impl Future<Output = Outcome> + Send + 'static) {
+        let outcomes = self.outcomes.clone();
+        tokio::spawn(async move {
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.send(work.await).await;
+        });
+    }
+}
+
+async fn first_look(reader: &ProcReader, blocking_reads: &BlockingReads, main: ProcessKey) -> Option<Look> {
+    let eyes = reader.clone();
+    told(blocking_reads.read(LOOK, move || eyes.look(main)).await)?
+}
+
+async fn examine(
+    reader: &ProcReader,
+    blocking_reads: &BlockingReads,
+    main: ProcessKey,
+    over: Duration,
+    early: Option<(Early, Ahead)>,
+) -> Option<Examination> {
+    let early = match early {
+        Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),
+        None => None,
+    };
+    let ahead = early.is_some();
+    let first = match early {
+        Some((look, over)) => {
+            sleep(over.saturating_sub(Timestamp::now().since(look.at()))).await;
+            look
+        }
+        None => {
+            let look = first_look(reader, blocking_reads, main).await?;
+            sleep(over).await;
+            look
+        }
+    };
+    let eyes = reader.clone();
+    let seen = told(blocking_reads.read(LOOK, move || eyes.examine(&first)).await)??;
+    Some(Examination { ahead, ..seen })
+}
+
+/// The path of the snapshot, or what to do so that there is one the next time.
+async fn snapshot(
+    reader: &ProcReader,
+    blocking_reads: &BlockingReads,
+    subject: Subject,
+    options: SnapshotOptions,
+) -> Result<PathBuf, String> {
+    let at = Timestamp::now().to_wall();
+    let service = subject.service.clone();
+    let draft = Draft::default();
+    let (eyes, page) = (reader.clone(), draft.clone());
+    // Whether it was finished in time is written in it.
+    told(blocking_reads.read(SNAPSHOT, move || eyes.snapshot(&subject, &page)).await);
+    let text = draft.take();
+    let directory = options.directory.clone();
+    let write = move || {
+        let folder = Folder::open(&options.directory)?;
+        folder.write(&service, at, &text, options.keep as usize)
+    };
+    match blocking_reads.read(WRITING, write).await {
+        Ok(written) => written.map_err(|error| error.to_string()),
+        Err(why) => {
+            let place = directory.display();
+            Err(format!("the snapshot was not written to {place} in time, look at that disk: {why}"))
+        }
+    }
+}
+
+/// What was found; why there is nothing goes to the log.
+fn told<T>(found: Result<T, String>) -> Option<T> {
+    found.inspect_err(|why| tracing::warn!("a service's processes could not be looked at: {why}")).ok()
+}
+
+/// The clients with most connections as holders; a client by TCP and by Unix sockets is one.
+fn most(clients: Vec<Client>) -> Vec<Holder> {
+    let mut holders: Vec<Holder> = Vec::new();
+    for client in clients {
+        let process = Some((client.pid, client.name));
+        match holders.iter_mut().find(|holder| holder.process == process) {
+            Some(holder) => holder.connections += client.connections,
+            None => holders.push(Holder { process, connections: client.connections, ..Holder::default() }),
+        }
+    }
+    holders.sort_by_key(|holder| std::cmp::Reverse(holder.connections));
+    holders.truncate(HOLDERS_MAX);
+    holders
+}
+
+/// How a process ended, for a person.
+fn sentence(exit: &ProcessExit) -> String {
+    let process = &exit.process;
+    let by = match exit.killer() {
+        None => String::new(),
+        Some(Sender::Kernel) => ", sent by the kernel".to_owned(),
+        Some(Sender::Itself) => ", sent by itself".to_owned(),
+        Some(Sender::Process { pid, name, user_id, unit }) => {
+            let unit = unit.as_deref().map(|unit| format!(", {unit}")).unwrap_or_default();
+            format!(", sent by {name} ({}, uid {user_id}{unit})", whereabouts(*pid))
+        }
+    };
+    let oom = if exit.oom { ", chosen by the OOM killer" } else { "" };
+    format!(
+        "{:.3} process {} ({}) ended with {}{by}{oom} after {:.3} s",
+        exit.at.to_wall(),
+        process.key.pid,
+        process.name,
+        exit.status,
+        exit.uptime().as_secs_f64()
+    )
+}
+
+#[cfg(test)]
+mod tests;

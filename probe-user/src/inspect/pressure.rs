@@ -1,0 +1,86 @@
+//! How hard the host is pressed, once a second, as long as it matters to somebody.
+
+use std::time::Duration;
+
+use crate::process::control_probe::ControlProbe;
+use crate::{
+    config::Config,
+    fact::Pressure,
+    host::{
+        ProcReader,
+        pressure::{Shares, Stalls},
+    },
+};
+
+/// Below all of these the host is at ease, and there is nothing to tell: the engine decides from more.
+const CPU_LOW: f64 = 0.2;
+const MEMORY_LOW: f64 = 0.1;
+const IO_LOW: f64 = 0.1;
+const LATE_LOW: Duration = Duration::from_millis(100);
+
+/// Reads the host's pressure.
+pub struct Gauge {
+    reader: ProcReader,
+    last: Stalls,
+    /// The last reading was told: so is the next, be it that all is well again.
+    told: bool,
+    /// None where no service has a probe, and so nothing would be held.
+    control: Option<ControlProbe>,
+}
+
+impl Gauge {
+    /// Begins to watch, if a service has probes. Needs a Tokio runtime.
+    pub(crate) fn new(reader: ProcReader, config: &Config) -> Self {
+        let probes = config.services.iter().any(|service| !service.probes.is_empty());
+        let last = if probes { reader.stalls() } else { Stalls::default() };
+        Self { reader, last, told: false, control: probes.then(ControlProbe::start) }
+    }
+
+    /// The pressure since the last time, if it is worth telling. Called once a second; costs three small files.
+    pub(crate) fn read(&mut self) -> Option<Pressure> {
+        let late = self.control.as_ref()?.take();
+        let stalls = self.reader.stalls();
+        let shares = stalls.since(&self.last);
+        self.last = stalls;
+        let Shares { cpu, memory, io } = shares;
+        self.worth_telling(Pressure { at: stalls.at, cpu, memory, io, late })
+    }
+
+    fn worth_telling(&mut self, pressure: Pressure) -> Option<Pressure> {
+        let above = is_above_low(&pressure);
+        let before = std::mem::replace(&mut self.told, above);
+        (above || before).then_some(pressure)
+    }
+}
+
+fn is_above_low(pressure: &Pressure) -> bool {
+    let above = |share: Option<f64>, low: f64| share.is_some_and(|share| share >= low);
+    above(pressure.cpu, CPU_LOW)
+        || above(pressure.memory, MEMORY_LOW)
+        || above(pressure.io, IO_LOW)
+        || pressure.late >= LATE_LOW
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_a_low_mark_is_told_and_that_it_no_longer_is() {
+        let reader = ProcReader::new("/").unwrap();
+        let mut gauge = Gauge::new(reader, &Config::default());
+        assert!(gauge.read().is_none(), "no service has a probe");
+        let calm = Pressure { cpu: Some(0.19), memory: Some(0.0), ..Pressure::default() };
+        assert_eq!(gauge.worth_telling(calm), None);
+        for pressed in [
+            Pressure { cpu: Some(0.2), ..calm },
+            Pressure { memory: Some(0.1), ..calm },
+            Pressure { io: Some(0.5), ..calm },
+            Pressure { late: Duration::from_millis(100), ..calm },
+        ] {
+            assert_eq!(gauge.worth_telling(pressed), Some(pressed));
+            assert_eq!(gauge.worth_telling(calm), Some(calm));
+            assert_eq!(gauge.worth_telling(calm), None);
+        }
+    }
+}

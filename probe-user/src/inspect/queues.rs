@@ -1,0 +1,226 @@
+//! Listeners of services that have no room for more connections, looked for once a second.
+//!
+//! One dump of all listeners shows their queues; the few that are full are then matched with the services. The
+//! kernel's own count of connections turned away (`ListenOverflows`) names no listener, and grows only while
+//! somebody still tries: it is in the snapshots, but nothing can be concluded from it about a service. Listeners in
+//! another network namespace than the daemon's are not seen: their backlog cannot be read.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use super::blocking_reads::BlockingReads;
+use crate::daemon::executor::Outcome;
+use crate::{
+    clock::Timestamp,
+    fact::{AcceptQueue, ProcessKey, ServiceId},
+    host::{ProcReader, queue, sockdiag},
+};
+
+/// How long the search for the services that full listeners belong to may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A kernel that could not be asked is not asked again for this long.
+const BLINDNESS: Duration = Duration::from_secs(600);
+
+/// What was found out about listeners: their inode numbers, and whose they are.
+pub type Owners = Vec<(u64, Option<ServiceId>)>;
+
+/// Watches the accept queues.
+pub struct Queues {
+    reader: ProcReader,
+    blocking_reads: BlockingReads,
+    outcomes: mpsc::Sender<Outcome>,
+    /// The listeners that are full at the moment, by inode number.
+    full: HashMap<u64, Full>,
+    searching: bool,
+    /// The kernel could not be asked, which was said; when it is tried again.
+    blind_until: Timestamp,
+}
+
+struct Full {
+    queue: AcceptQueue,
+    owner: Owner,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Unknown,
+    Nobody,
+    Service(ServiceId),
+}
+
+impl Queues {
+    pub(crate) fn new(
+        reader: ProcReader,
+        blocking_reads: BlockingReads,
+        outcomes: mpsc::Sender<Outcome>,
+    ) -> Self {
+        Self {
+            reader,
+            blocking_reads,
+            outcomes,
+            full: HashMap::new(),
+            searching: false,
+            blind_until: Timestamp::default(),
+        }
+    }
+
+    /// Looks at all queues; the full ones whose services are known are then [`Queues::found`]. Those of the
+    /// others are searched for among these main processes and their descendants, and come as
+    /// [`Outcome::QueueOwners`].
+    pub(crate) fn look(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
+        let now = Timestamp::now();
+        if mains.is_empty() || now < self.blind_until {
+            return;
+        }
+        match sockdiag::listeners() {
+            Ok(listeners) => self.take(&listeners, now),
+            Err(error) => {
+                self.blind_until = now.plus(BLINDNESS);
+                tracing::warn!(
+                    %error,
+                    "full accept queues are not seen: the kernel does not list its sockets over netlink; load its \
+                     module tcp_diag, it is tried again in ten minutes"
+                );
+                return;
+            }
+        }
+        let unknown: HashSet<u64> = self
+            .full
+            .iter()
+            .filter(|(_, full)| full.owner == Owner::Unknown)
+            .map(|(inode, _)| *inode)
+            .collect();
+        if unknown.is_empty() || self.searching {
+            return;
+        }
+        self.searching = true;
+        let (reader, blocking_reads, outcomes) =
+            (self.reader.clone(), self.blocking_reads.clone(), self.outcomes.clone());
+        tokio::spawn(async move {
+            let search = blocking_reads.read(PATIENCE, move || owners(&reader, &mains, &unknown));
+            let owners = search.await.inspect_err(|why| {
+                tracing::warn!("the service of a listener that is full was not found: {why}");
+            });
+            // Nobody listens any more once the daemon is ending.
+            let _ = outcomes.send(Outcome::QueueOwners(owners.unwrap_or_default())).await;
+        });
+    }
+
+    /// The search for owners has ended. What it did not find belongs to nobody who is watched.
+    pub(crate) fn searched(&mut self, owners: Owners) {
+        self.searching = false;
+        for (inode, owner) in owners {
+            if let Some(full) = self.full.get_mut(&inode) {
+                full.owner = owner.map_or(Owner::Nobody, Owner::Service);
+            }
+        }
+    }
+
+    /// The full queues of services.
+    pub(crate) fn found(&self) -> Vec<(AcceptQueue, ServiceId)> {
+        let of_service = |full: &Full| match full.owner {
+            Owner::Service(service) => Some((full.queue, service)),
+            Owner::Unknown | Owner::Nobody => None,
+        };
+        let mut found: Vec<_> = self.full.values().filter_map(of_service).collect();
+        found.sort_by_key(|(queue, service)| (*service, queue.port, queue.address));
+        found
+    }
+
+    fn take(&mut self, listeners: &[sockdiag::ListenQueue], at: Timestamp) {
+        let mut full = HashMap::new();
+        for it in listeners {
+            let queue = queue::queue(it, at);
+            let known = self.full.remove(&it.inode);
+            // A listener that never takes more than it has may be as full as it is empty: nobody waits there.
+            if queue.waiting > 0 && queue.is_full() {
+                let owner = known.map_or(Owner::Unknown, |known| known.owner);
+                full.insert(it.inode, Full { queue, owner });
+            }
+        }
+        self.full = full;
+    }
+}
+
+/// Which service has each of these listeners open.
+fn owners(reader: &ProcReader, mains: &[(ServiceId, ProcessKey)], listeners: &HashSet<u64>) -> Owners {
+    let families = reader.families();
+    let mut owners: HashMap<u64, Option<ServiceId>> = listeners.iter().map(|inode| (*inode, None)).collect();
+    for (service, main) in mains {
+        for (inode, _) in reader.accept_queues(&families.of(main.pid)) {
+            if let Some(owner) = owners.get_mut(&inode) {
+                owner.get_or_insert(*service);
+            }
+        }
+    }
+    owners.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const WEB: ServiceId = ServiceId(4);
+
+    #[tokio::test]
+    async fn a_full_listener_of_a_service_is_found_as_long_as_it_is() {
+        let (outcomes, mut inbox) = mpsc::channel(4);
+        let reader = ProcReader::new("/").unwrap();
+        let me = reader.key_of(std::process::id()).unwrap();
+        let mut queues = Queues::new(reader, BlockingReads::new(), outcomes);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = vec![TcpStream::connect(address).unwrap()];
+        clients.push(TcpStream::connect(address).unwrap());
+
+        queues.look(vec![(WEB, me)]);
+        assert_eq!(queues.found(), [], "its service is not known yet");
+        let Some(Outcome::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
+        queues.searched(owners);
+        let ours = |queues: &Queues| {
+            let mut found = queues.found();
+            found.retain(|(queue, _)| queue.port == address.port());
+            found
+        };
+        let first = ours(&queues);
+        assert_eq!(first.len(), 1);
+        assert_eq!((first[0].0.waiting, first[0].0.backlog, first[0].1), (2, 1, WEB));
+        queues.look(vec![(WEB, me)]);
+        assert_eq!(ours(&queues).len(), 1, "it still is");
+
+        listener.accept().unwrap();
+        listener.accept().unwrap();
+        queues.look(vec![(WEB, me)]);
+        assert_eq!(ours(&queues), []);
+    }
+
+    #[test]
+    fn nobody_is_asked_about_where_nobody_listens() {
+        let (outcomes, _inbox) = mpsc::channel(1);
+        let reader = ProcReader::new("/").unwrap();
+        let mut queues = Queues::new(reader, BlockingReads::new(), outcomes);
+        let listener = |inode, waiting, backlog| sockdiag::ListenQueue {
+            address: [127, 0, 0, 1].into(),
+            port: 80,
+            inode,
+            waiting,
+            backlog,
+        };
+        queues.take(&[listener(1, 0, 0), listener(2, 5, 10), listener(3, 10, 10)], Timestamp::default());
+        assert_eq!(queues.full.keys().collect::<Vec<_>>(), [&3]);
+        queues.searched(vec![(3, None), (9, Some(WEB))]);
+        assert_eq!(queues.found(), [], "it is nobody's");
+        queues.take(&[listener(3, 10, 10)], Timestamp::default());
+        assert!(queues.full[&3].owner == Owner::Nobody, "it is not searched for again");
+        queues.take(&[listener(3, 1, 10)], Timestamp::default());
+        assert!(queues.full.is_empty());
+    }
+}

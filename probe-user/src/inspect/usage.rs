@@ -1,0 +1,76 @@
+//! What the processes of limited services use, sampled off the detection path.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use crate::daemon::executor::Outcome;
+use crate::{
+    clock::Timestamp,
+    config::{Config, Limits},
+    enrich::Enricher,
+    fact::{ProcessKey, ResourceUsage, ServiceId},
+    host::{ProcReader, Usage},
+};
+
+/// Time between two samples of a service.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Takes samples, and remembers the last of each service.
+pub struct Sampler {
+    reader: ProcReader,
+    due: Timestamp,
+    under_way: Arc<AtomicBool>,
+    last: Arc<Mutex<HashMap<ServiceId, Usage>>>,
+}
+
+impl Sampler {
+    pub(crate) fn new(reader: ProcReader) -> Self {
+        Self { reader, due: Timestamp::default(), under_way: Arc::default(), last: Arc::default() }
+    }
+
+    /// Samples all services that have limits and run, if it is time. The work is done on a thread of its own:
+    /// reading `/proc` for a large service takes milliseconds.
+    pub(crate) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &mpsc::Sender<Outcome>) {
+        let now = Timestamp::now();
+        if now < self.due || self.under_way.load(Ordering::Relaxed) {
+            return;
+        }
+        self.due = now.plus(INTERVAL);
+        let limited = (0..).zip(&config.services).filter(|(_, service)| service.limits != Limits::default());
+        let mains =
+            limited.filter_map(|(at, _)| Some((ServiceId(at), enricher.members.main_of(ServiceId(at))?)));
+        let mains: Vec<(ServiceId, ProcessKey)> = mains.collect();
+        if mains.is_empty() {
+            return;
+        }
+        let (reader, last, outcomes) = (self.reader.clone(), Arc::clone(&self.last), outcomes.clone());
+        let under_way = Arc::clone(&self.under_way);
+        under_way.store(true, Ordering::Relaxed);
+        spawn_blocking(move || {
+            let families = reader.families();
+            for (service, main) in mains {
+                let pids = families.of(main.pid);
+                let sample = reader.usage(&pids);
+                let total = reader.memory_total().unwrap_or(u64::MAX);
+                let limit = reader.cgroups().memory_limit_of(main.pid);
+                let memory_percent = sample.memory_percent(limit, total);
+                let (threads, fds) = (sample.threads, sample.fds);
+                let earlier =
+                    last.lock().unwrap_or_else(PoisonError::into_inner).insert(service, sample.clone());
+                let cpu_percent = earlier.and_then(|earlier| sample.cpu_percent(&earlier)).unwrap_or(0.0);
+                let usage = ResourceUsage { cpu_percent, memory_percent, threads, fds };
+                // Nobody listens any more once the daemon is ending.
+                let _ = outcomes.blocking_send(Outcome::Usage(service, usage));
+            }
+            under_way.store(false, Ordering::Relaxed);
+        });
+    }
+}

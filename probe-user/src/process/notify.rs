@@ -1,0 +1,181 @@
+//! What the daemon tells the service manager that started it, if it wants to be told: `sd_notify(3)`.
+//!
+//! Messages go by a socket that is connected once, and never wait: a manager that does not read misses some. The
+//! variables it passed are taken out of the environment, so that no program that hostprobe starts speaks in its name.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
+
+use crate::clock::Timestamp;
+
+/// The variables of `sd_notify(3)` and `sd_watchdog_enabled(3)`.
+const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The socket that the service manager named cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the service manager cannot be told anything: NOTIFY_SOCKET={}: {source}", socket.display())]
+pub struct NotifyError {
+    socket: OsString,
+    source: io::Error,
+}
+
+/// The way to the service manager; the default one leads nowhere.
+#[derive(Debug, Default)]
+pub struct Notifier {
+    socket: Option<UnixDatagram>,
+    /// How often it wants a sign of life; None: never.
+    every: Option<Duration>,
+    last: Option<Timestamp>,
+    status: String,
+}
+
+impl Notifier {
+    /// The way that the environment names, which forgets it.
+    ///
+    /// # Safety
+    /// As long as this runs, no other thread may read or write the environment ([`std::env::remove_var`]).
+    pub unsafe fn take_from_environment() -> Result<Self, NotifyError> {
+        let [socket, every, pid] = VARIABLES.map(std::env::var_os);
+        for variable in VARIABLES {
+            // SAFETY: the caller sees to it.
+            unsafe { std::env::remove_var(variable) };
+        }
+        let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
+        let for_us = pid.is_none_or(|pid| number(pid) == Some(u64::from(std::process::id())));
+        let every = every.and_then(number).filter(|every| for_us && *every > 0).map(Duration::from_micros);
+        let Some(socket) = socket else { return Ok(Self::default()) };
+        match connect(&socket) {
+            Ok(to) => Ok(Self { socket: Some(to), every, ..Self::default() }),
+            Err(source) => Err(NotifyError { socket, source }),
+        }
+    }
+
+    /// The daemon watches.
+    pub(crate) fn ready(&self) {
+        self.send("READY=1");
+    }
+
+    /// It reads its configuration again; [`ready`](Self::ready) says that it has.
+    pub(crate) fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
+    }
+
+    /// It ends.
+    pub(crate) fn stopping(&self) {
+        self.send("STOPPING=1");
+    }
+
+    /// A line for people, if it is another one than before.
+    pub(crate) fn status(&mut self, status: impl FnOnce() -> String) {
+        if self.socket.is_none() {
+            return;
+        }
+        let status = status();
+        if status != self.status && self.send(&format!("STATUS={}", status.replace('\n', " "))) {
+            self.status = status;
+        }
+    }
+
+    /// It is alive, said as often as the manager wants: four times in its timeout. Meant to be called whenever the
+    /// daemon's loop goes round, and from nowhere else.
+    pub(crate) fn alive(&mut self, now: Timestamp) {
+        let Some(every) = self.every else { return };
+        if self.last.is_none_or(|last| now.since(last) >= every / 4) && self.send("WATCHDOG=1") {
+            self.last = Some(now);
+        }
+    }
+
+    /// Whether it was sent.
+    fn send(&self, message: &str) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let sent = socket.send(message.as_bytes());
+        sent.inspect_err(|error| tracing::debug!(%error, message, "the service manager was not told")).is_ok()
+    }
+}
+
+/// A path, or with an `@` an abstract name.
+fn connect(name: &OsString) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    match name.as_bytes() {
+        [b'@', name @ ..] => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        [b'/', ..] => socket.connect(name)?,
+        _ => return Err(io::Error::new(io::ErrorKind::Unsupported, "neither a path nor an abstract name")),
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(every: Option<Duration>) -> (Notifier, UnixDatagram) {
+        let (socket, manager) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        (Notifier { socket: Some(socket), every, ..Notifier::default() }, manager)
+    }
+
+    fn heard(manager: &UnixDatagram) -> Option<String> {
+        let mut buffer = [0; 256];
+        let length = manager.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+    }
+
+    #[test]
+    fn signs_of_life_are_as_frequent_as_wanted_and_no_more() {
+        let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
+        let (mut notifier, manager) = pair(Some(Duration::from_secs(4)));
+        for (now, told) in [(0, true), (999, false), (1000, true), (1500, false), (9000, true)] {
+            notifier.alive(at(now));
+            assert_eq!(heard(&manager).is_some_and(|it| it == "WATCHDOG=1"), told, "{now}");
+        }
+        let (mut unasked, manager) = pair(None);
+        unasked.alive(at(0));
+        assert_eq!(heard(&manager), None);
+    }
+
+    #[test]
+    fn a_status_is_one_line_and_told_once() {
+        let (mut notifier, manager) = pair(None);
+        for _ in 0..2 {
+            notifier.status(|| "a\nREADY=1".to_owned());
+        }
+        assert_eq!(heard(&manager).as_deref(), Some("STATUS=a READY=1"));
+        assert_eq!(heard(&manager), None);
+    }
+
+    #[test]
+    fn a_manager_that_does_not_read_is_not_waited_for() {
+        let (notifier, _manager) = pair(None);
+        let refused = (0..100_000).any(|_| !notifier.send("WATCHDOG=1"));
+        assert!(refused);
+    }
+
+    #[test]
+    fn both_kinds_of_names_lead_to_the_manager() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        connect(&path.into()).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(heard(&by_path).as_deref(), Some("READY=1"));
+
+        let name = format!("hostprobe-test-{}", std::process::id());
+        let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        connect(&format!("@{name}").into()).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(heard(&by_name).as_deref(), Some("READY=1"));
+        assert_eq!(connect(&"vsock:2:1".into()).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    }
+}

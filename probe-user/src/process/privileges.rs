@@ -1,0 +1,234 @@
+//! What the daemon may do once it is attached: it keeps the rights that it goes on using, and gives up the rest.
+//!
+//! Capabilities belong to threads and are passed on to the threads and programs that one starts
+//! (`capabilities(7)`). So [`narrow`] is called while the daemon has a single thread; all later ones are started by
+//! it, and have no more than it has.
+//!
+//! What takes a right once is opened before: the eBPF programs (`CAP_BPF`, `CAP_PERFMON`), the kernel's symbols and log
+//! (`CAP_SYSLOG`), its process connector (`CAP_NET_ADMIN`), a port below 1024 (`CAP_NET_BIND_SERVICE`). All of it goes on
+//! working without the right.
+//!
+//! | kept | what for |
+//! |---|---|
+//! | `CAP_SYS_PTRACE` | executable, descriptors, namespaces and system calls of other users' processes in `/proc` |
+//! | `CAP_DAC_READ_SEARCH` | folders of theirs, as `/proc/PID/fd`; pid files and password files |
+//! | `CAP_BPF` | only where the kernel wants it for every use of a map (before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set) |
+//! | `CAP_KILL`, `CAP_DAC_OVERRIDE` | only where hostprobe starts programs: to end those that run as another user, and to execute them and write their output where another user's folders are |
+//!
+//! Programs that hostprobe starts, the commands under `exec` and those that restart a service, are somebody else's, and
+//! may need any right. Where there are none, the process can never get a right back: `no_new_privs` is set and the
+//! bounding set is emptied. Where there are some, neither is touched: what root executes has all rights again, what is
+//! setuid works, and what was put into the ambient set for their sake stays there. Root's permitted set stays as well, so
+//! that those programs can dump core: there the daemon does not use its rights, but could take them up again.
+
+use std::{fs, io, path::Path};
+
+use rustix::{
+    io::Errno,
+    process::geteuid,
+    thread::{
+        CapabilitySet, CapabilitySets, capabilities, capability_is_in_ambient_set,
+        capability_is_in_bounding_set, configure_capability_in_ambient_set, no_new_privs,
+        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    },
+};
+
+use crate::{
+    config::{Config, Identity},
+    sensor::ebpf::Kernel,
+};
+
+/// What looking at this host takes.
+const LOOKING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// What starting, feeding and ending programs takes, beside what they have themselves.
+const STARTING: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_OVERRIDE);
+
+/// What the daemon may use at its start and gives up then: the programs' load and attachment, the kernel's symbols
+/// and log, and its process connector.
+const ATTACHING: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::SYSLOG)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::SYS_ADMIN);
+
+/// What is not seen without a right.
+const LOST: [(CapabilitySet, &str); 2] = [
+    (CapabilitySet::SYS_PTRACE, "the executables, listeners and namespaces of other users' processes"),
+    (CapabilitySet::DAC_READ_SEARCH, "the listeners, connections and open files of other users' processes"),
+];
+
+/// The rights could not be given up.
+#[derive(Debug, thiserror::Error)]
+#[error("the rights that are not needed cannot be given up: {call}: {source}")]
+pub struct PrivilegeError {
+    call: &'static str,
+    source: Errno,
+}
+
+/// What the daemon is to do with its rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The capabilities that it goes on using, as far as it has them.
+    pub keep: CapabilitySet,
+    /// Whether it will start programs of others.
+    pub starts_programs: bool,
+}
+
+impl Plan {
+    /// What this configuration takes.
+    pub fn of(config: &Config) -> Self {
+        let starts = |service: &crate::config::Service| {
+            matches!(service.identity, Identity::Exec(_)) || service.restart.command.is_some()
+        };
+        let starts_programs = config.services.iter().any(starts);
+        let starting = if starts_programs { STARTING } else { CapabilitySet::empty() };
+        Self { keep: LOOKING | starting, starts_programs }
+    }
+
+    /// The same, with what this kernel wants for the use of maps. Found out by trying, on the calling thread.
+    pub fn and_maps_of(mut self, kernel: &Kernel) -> Result<Self, PrivilegeError> {
+        let own = get()?;
+        let tried = own.effective & self.keep;
+        set(CapabilitySets { effective: tried, ..own })?;
+        let refused = kernel.maps_are_refused();
+        set(own)?;
+        if refused {
+            self.keep |= CapabilitySet::BPF;
+        }
+        Ok(self)
+    }
+}
+
+/// Narrows the rights of the daemon, if it has any, and says what it keeps. Meant for a process that has one thread.
+///
+/// Where that fails it is logged, and the daemon goes on: it watches with more rights than it needs.
+pub(crate) fn give_up(config: &Config, kernel: Option<&Kernel>) {
+    let plan = Plan::of(config);
+    warn_of_what_is_missing(plan.starts_programs);
+    let plan = kernel.map_or(Ok(plan), |kernel| plan.and_maps_of(kernel));
+    match plan.and_then(narrow) {
+        Ok(kept) => tracing::info!("of its capabilities hostprobe keeps {}", names(kept)),
+        Err(error) => tracing::error!("{error}"),
+    }
+    match others_with_more(Path::new("/proc/self/task")) {
+        Ok(others) if others.is_empty() => {}
+        Ok(others) => tracing::error!("threads have kept rights: {}", others.join(", ")),
+        Err(error) => tracing::warn!(%error, "whether all threads gave up their rights cannot be read"),
+    }
+}
+
+/// Says what the process was started without.
+fn warn_of_what_is_missing(starts_programs: bool) {
+    for lost in lost() {
+        tracing::warn!("{lost}");
+    }
+    if starts_programs && no_new_privs().unwrap_or(false) {
+        tracing::warn!(
+            "what hostprobe starts has no more rights than it has, and setuid programs do not work: no_new_privs is \
+             set; under systemd, exec.conf is for that"
+        );
+    }
+}
+
+/// What is not seen for want of rights, a sentence each.
+pub fn lost() -> Vec<String> {
+    let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
+    let missing = LOST.iter().filter(|(capability, _)| !own.contains(*capability));
+    missing.map(|(capability, lost)| format!("without {}, {lost} are not seen", names(*capability))).collect()
+}
+
+/// Narrows the rights of the calling thread, and so of the threads it will start; returns what it keeps.
+pub fn narrow(plan: Plan) -> Result<CapabilitySet, PrivilegeError> {
+    let own = get()?;
+    if !plan.starts_programs {
+        empty_bounding_set(own.effective)?;
+    }
+    // Before the others: the kernel takes out of this one what leaves the permitted or inheritable set.
+    let mut given = CapabilitySet::empty();
+    for capability in each() {
+        if ambient(capability)? {
+            if plan.starts_programs && !(LOOKING | STARTING | ATTACHING).contains(capability) {
+                given |= capability;
+            } else {
+                configure_capability_in_ambient_set(capability, false)
+                    .map_err(|source| PrivilegeError { call: "PR_CAP_AMBIENT_LOWER", source })?;
+            }
+        }
+    }
+    let kept = own.effective & plan.keep;
+    // A program that gains permitted capabilities, as any does that root executes, cannot dump core any more
+    // (`commit_creds` in the kernel). It gains none that root had already.
+    let lent = if plan.starts_programs && geteuid().is_root() { own.permitted } else { given };
+    let inheritable = own.inheritable & given;
+    set(CapabilitySets { effective: kept, permitted: kept | lent, inheritable })?;
+    if !plan.starts_programs {
+        set_no_new_privs(true).map_err(|source| PrivilegeError { call: "PR_SET_NO_NEW_PRIVS", source })?;
+    }
+    Ok(kept)
+}
+
+/// Who may not, does not need to: a thread with `no_new_privs` gets nothing out of this set.
+fn empty_bounding_set(effective: CapabilitySet) -> Result<(), PrivilegeError> {
+    if !effective.contains(CapabilitySet::SETPCAP) {
+        return Ok(());
+    }
+    let failed = |source| PrivilegeError { call: "PR_CAPBSET_DROP", source };
+    for capability in each() {
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) => remove_capability_from_bounding_set(capability).map_err(failed)?,
+            // Not a capability of this kernel.
+            Ok(false) | Err(Errno::INVAL) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(())
+}
+
+fn ambient(capability: CapabilitySet) -> Result<bool, PrivilegeError> {
+    match capability_is_in_ambient_set(capability) {
+        // Not a capability of this kernel.
+        Err(Errno::INVAL) => Ok(false),
+        answer => answer.map_err(|source| PrivilegeError { call: "PR_CAP_AMBIENT_IS_SET", source }),
+    }
+}
+
+fn get() -> Result<CapabilitySets, PrivilegeError> {
+    capabilities(None).map_err(|source| PrivilegeError { call: "capget", source })
+}
+
+fn set(sets: CapabilitySets) -> Result<(), PrivilegeError> {
+    set_capabilities(None, sets).map_err(|source| PrivilegeError { call: "capset", source })
+}
+
+/// Every capability that there can be, on its own.
+fn each() -> impl Iterator<Item = CapabilitySet> {
+    (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number))
+}
+
+/// Capabilities by name, for people.
+pub fn names(set: CapabilitySet) -> String {
+    let named = set.iter_names().map(|(name, _)| format!("CAP_{name}"));
+    let named: Vec<_> = named.collect();
+    if named.is_empty() { "none".to_owned() } else { named.join(", ") }
+}
+
+/// The threads in a `task` folder that may do something that the calling thread may not: their names and ids.
+fn others_with_more(tasks: &Path) -> io::Result<Vec<String>> {
+    let own = capabilities(None)?.effective;
+    let mut others = Vec::new();
+    for task in fs::read_dir(tasks)? {
+        // A thread that has ended meanwhile has no rights.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        let line =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
+        let effective = u64::from_str_radix(line("CapEff:"), 16).unwrap_or(u64::MAX);
+        if effective & !own.bits() != 0 {
+            others.push(format!("{} ({})", line("Name:"), line("Pid:")));
+        }
+    }
+    Ok(others)
+}
+
+#[cfg(test)]
+mod tests;

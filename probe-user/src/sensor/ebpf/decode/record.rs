@@ -1,0 +1,362 @@
+//! The records as the rest of the daemon sees them: owned, and with absence spelled out.
+//!
+//! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that is
+//! not in it; user ids are those of the initial namespace.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::fact::{Direction, OomScope, Protocol, Source, TcpState};
+
+/// Something the kernel saw happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A process ended.
+    Exit(Exit),
+    /// The OOM killer chose a victim.
+    Oom(Oom),
+    /// A process executed a program.
+    Exec(Exec),
+    /// A TCP listener came or went.
+    Listen(Listen),
+    /// A socket failed.
+    SocketError(SocketError),
+    /// A watched process has connected to a place it had not connected to before.
+    Connect(Connect),
+    /// A watched listener has no room for one more connection.
+    AcceptQueue(AcceptQueue),
+    /// A watched process was sent a signal that stops it.
+    Stop(Stop),
+    /// A cgroup was made.
+    Cgroup(CgroupMade),
+}
+
+impl Record {
+    /// When it happened, `CLOCK_BOOTTIME` nanoseconds.
+    pub fn at_ns(&self) -> u64 {
+        match self {
+            Self::Exit(it) => it.at_ns,
+            Self::Oom(it) => it.at_ns,
+            Self::Exec(it) => it.at_ns,
+            Self::Listen(it) => it.at_ns,
+            Self::SocketError(it) => it.at_ns,
+            Self::Connect(it) => it.at_ns,
+            Self::AcceptQueue(it) => it.at_ns,
+            Self::Stop(it) => it.at_ns,
+            Self::Cgroup(it) => it.at_ns,
+        }
+    }
+}
+
+/// A process's place in the cgroup hierarchies; `None` where there is none or the kernel does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cgroups {
+    /// Id in the unified hierarchy.
+    pub v2: Option<u64>,
+    /// Id in the v1 memory hierarchy; `None` where memory is on the unified one.
+    pub memory_v1: Option<u64>,
+}
+
+/// A cgroup was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CgroupMade {
+    /// When.
+    pub at_ns: u64,
+    /// Its id in its hierarchy.
+    pub id: u64,
+    /// Its hierarchy, by the number that `/proc/PID/cgroup` has for it; 0 is the unified one.
+    pub hierarchy: u32,
+    /// Its path from the root of its hierarchy; empty if that is longer than the 510 bytes that are kept.
+    pub path: String,
+}
+
+/// A wait status, as `waitpid` would report it for the whole process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(
+    /// Signal in bits 0–6, core dump in bit 7, exit code in bits 8–15.
+    pub u32,
+);
+
+impl Status {
+    /// The exit code, unless a signal ended it.
+    pub fn code(self) -> Option<u8> {
+        (self.0 & 0x7f == 0).then_some((self.0 >> 8 & 0xff) as u8)
+    }
+
+    /// The signal that ended it, if one did.
+    pub fn signal(self) -> Option<u32> {
+        Some(self.0 & 0x7f).filter(|it| *it != 0)
+    }
+
+    /// Whether a core dump was written.
+    pub fn core_dumped(self) -> bool {
+        self.signal().is_some() && self.0 & 0x80 != 0
+    }
+}
+
+/// A process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// When; after a core dump was written, if there was one.
+    pub at_ns: u64,
+    /// When the process started. With `pid` its identity. On kernels before 6.16 or so, two threads that end at once
+    /// may both report the process's end: drop the second of the same identity.
+    pub start_ns: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Process id of the real parent.
+    pub parent_pid: u32,
+    /// Its process id in its own pid namespace.
+    pub namespaced_pid: Option<u32>,
+    /// The family that it was born into, or headed, if it or an ancestor of it was watched.
+    pub family: Option<u32>,
+    /// Real user id.
+    pub uid: u32,
+    /// How it ended.
+    pub status: Status,
+    /// The OOM killer chose it.
+    pub oom_victim: bool,
+    /// It, its family, its parent or one of its cgroups is watched.
+    pub watched: bool,
+    /// Its parent is the init of a pid namespace.
+    pub child_of_init: bool,
+    /// It was the init of a pid namespace, as the first process of a container is.
+    pub namespace_init: bool,
+    /// Largest resident set over its life, pages.
+    pub max_rss_pages: u64,
+    /// Where it ran.
+    pub cgroups: Cgroups,
+    /// Name of its first thread. A process may choose it, so never an identity.
+    pub comm: String,
+    /// For a death by signal, that signal. For an exit by code, the last request to end (TERM, INT, QUIT or HUP) it
+    /// got in its life, be it long ago.
+    pub signal: Option<Signal>,
+}
+
+/// A signal that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signal {
+    /// When.
+    pub at_ns: u64,
+    /// Its number.
+    pub number: u32,
+    /// `si_code`.
+    pub code: i32,
+    /// Who sent it; `None` for the kernel itself.
+    pub sender: Option<Sender>,
+}
+
+/// A process that sent a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sender {
+    /// Process id.
+    pub pid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// When it started.
+    pub start_ns: u64,
+    /// Its id in the unified cgroup hierarchy.
+    pub cgroup_v2: Option<u64>,
+    /// Name of the sending thread.
+    pub comm: String,
+}
+
+/// The OOM killer chose a victim. Its [`Exit`] follows when it is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Oom {
+    /// When.
+    pub at_ns: u64,
+    /// When the victim started; 0 if `pid` is not known.
+    pub start_ns: u64,
+    /// Process id of the victim. `None` where an older kernel only names a thread that could not be found; then only
+    /// `tid`, the trigger and the stack mean something.
+    pub pid: Option<u32>,
+    /// Thread id of the victim.
+    pub tid: u32,
+    /// Real user id of the victim.
+    pub uid: u32,
+    /// Its `oom_score_adj`, -1000 to 1000.
+    pub score_adj: i32,
+    /// Resident anonymous memory, pages. All four counts are the kernel's own estimates.
+    pub anon_pages: u64,
+    /// Resident file mappings, pages.
+    pub file_pages: u64,
+    /// Resident shared memory, pages.
+    pub shmem_pages: u64,
+    /// Swapped out, pages.
+    pub swap_pages: u64,
+    /// The lowest limit of its memory cgroup and those above it, pages; None if none is limited.
+    pub limit_pages: Option<u64>,
+    /// Where the victim ran.
+    pub cgroups: Cgroups,
+    /// Name of the victim's first thread.
+    pub comm: String,
+    /// Process id of the one whose allocation called the OOM killer.
+    pub trigger_pid: u32,
+    /// Name of its thread.
+    pub trigger_comm: String,
+    /// What ran out of memory.
+    pub scope: OomScope,
+    /// Kernel stack, innermost frame first.
+    pub stack: Vec<u64>,
+}
+
+/// A process executed a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// When.
+    pub at_ns: u64,
+    /// When the process started; executing does not change it.
+    pub start_ns: u64,
+    /// Process id.
+    pub pid: u32,
+    /// Process id of the real parent.
+    pub parent_pid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// It, its family, its parent or one of its cgroups is watched.
+    pub watched: bool,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// Name of its thread.
+    pub comm: String,
+    /// Path as it was passed to `execve`: maybe relative, maybe a script. At most 255 bytes.
+    pub filename: String,
+    /// Command line. Empty if it could not be read.
+    pub arguments: Vec<String>,
+    /// The command line was longer than the 640 bytes kept.
+    pub arguments_truncated: bool,
+}
+
+/// A TCP listener came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// When.
+    pub at_ns: u64,
+    /// Who told.
+    pub source: Source,
+    /// It came.
+    pub up: bool,
+    /// Local address.
+    pub address: IpAddr,
+    /// Local port. 0 if a listener came whose port the kernel has yet to choose.
+    pub port: u16,
+    /// Process that listens, or that closed the listener.
+    pub pid: u32,
+    /// When that process started.
+    pub start_ns: u64,
+    /// Where that process runs.
+    pub cgroups: Cgroups,
+    /// Name of its thread.
+    pub comm: String,
+}
+
+/// The process that asked for a connection, or that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Process id.
+    pub pid: u32,
+    /// Process id of the real parent.
+    pub parent_pid: u32,
+    /// When it started.
+    pub start_ns: u64,
+}
+
+/// A socket failed: for the first time in this way, or several times after that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketError {
+    /// When; for several, when the last did.
+    pub at_ns: u64,
+    /// `sk_err`.
+    pub errno: u16,
+    /// For TCP, the change of state.
+    pub transition: Option<(TcpState, TcpState)>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// Who asked for the connection.
+    pub direction: Direction,
+    /// Local address; IPv4 also where an IPv6 socket speaks it.
+    pub local: SocketAddr,
+    /// Remote address, likewise.
+    pub remote: SocketAddr,
+    /// Whose it is, where that is known.
+    pub owner: Option<Owner>,
+    /// Where the owner runs.
+    pub cgroups: Cgroups,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+    /// When the connection was asked for, where that is known.
+    pub since_ns: Option<u64>,
+    /// How many: 1 for the first.
+    pub count: u64,
+    /// What makes others the same, as the kernel side counts them.
+    pub(in crate::sensor::ebpf) kind: [u64; 4],
+}
+
+/// A watched process has connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// When.
+    pub at_ns: u64,
+    /// Who.
+    pub owner: Owner,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// To where.
+    pub remote: SocketAddr,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+}
+
+/// A watched listener has no room for one more connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptQueue {
+    /// When.
+    pub at_ns: u64,
+    /// Who listens.
+    pub owner: Owner,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// Local address.
+    pub local: SocketAddr,
+    /// Connections that wait to be accepted.
+    pub waiting: u32,
+    /// The backlog, which the kernel lets grow to one more.
+    pub backlog: u32,
+    /// Inode of the network namespace.
+    pub netns: Option<u32>,
+}
+
+/// A watched process was sent a signal that stops it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stop {
+    /// When.
+    pub at_ns: u64,
+    /// Process id.
+    pub pid: u32,
+    /// When it started.
+    pub start_ns: u64,
+    /// The signal.
+    pub signal: Signal,
+}
+
+#[cfg(test)]
+impl SocketError {
+    /// A refused connection, asked for 50 µs before, for tests of what is made of it.
+    pub fn example() -> Self {
+        Self {
+            at_ns: 9_000_050_000,
+            errno: 111,
+            transition: Some((TcpState::SynSent, TcpState::Close)),
+            protocol: Protocol::Tcp,
+            direction: Direction::Outbound,
+            local: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+            remote: SocketAddr::from(([127, 0, 0, 1], 80)),
+            owner: None,
+            cgroups: Cgroups::default(),
+            netns: None,
+            since_ns: Some(9_000_000_000),
+            count: 1,
+            kind: [0; 4],
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! Loads the eBPF object into the kernel and attaches each program on its own.
+
+use std::{path::PathBuf, thread};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    programs::{Program, ProgramError, RawTracePoint},
+};
+
+use super::{
+    Kernel, Options,
+    btf::{BtfError, KernelTypes},
+    coverage::{Hook, HookCoverage},
+    fields::{self, IS_TYPED, Resolved},
+    known::Known,
+    loss::Tally,
+    missed::Missed,
+    namespace,
+    repeated::Repeated,
+    retransmits::Counted,
+    rights,
+    ring::Rings,
+    stack::{self, Symbols},
+    watch::{Families, Watched},
+};
+
+/// The compiled programs. `cargo xtask build-ebpf` makes them from `probe-ebpf`.
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
+
+/// Why nothing at all can be seen in the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// This process may not load programs.
+    #[error("not permitted to load eBPF programs: {} missing", missing.join(" and "))]
+    NotPermitted {
+        /// Names of capabilities, or what else stands in the way.
+        missing: Vec<&'static str>,
+    },
+    /// The kernel does not describe its types.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The object or its maps were refused.
+    #[error("cannot load the eBPF object: {0}")]
+    Object(#[source] EbpfError),
+    /// A map is missing from the object, or could not be opened.
+    #[error("cannot use the eBPF map {name}: {source}")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// What is wrong with it.
+        source: MapError,
+    },
+    /// The daemon's pid namespace is not the initial one, and the kernel does not say how its ids are translated.
+    #[error(
+        "process ids of this pid namespace cannot be translated: {0}; run hostprobe in the host's (--pid=host)"
+    )]
+    Namespace(String),
+    /// The object was refused by every hook.
+    #[error("no hook could be attached: {}", reasons(.0))]
+    NoHook(Vec<HookCoverage>),
+}
+
+fn reasons(coverage: &[HookCoverage]) -> String {
+    let one =
+        |it: &HookCoverage| format!("{}: {}", it.hook.name(), it.reason.as_deref().unwrap_or("unknown"));
+    coverage.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Files that are read on the way.
+pub struct Paths {
+    /// The kernel's type information.
+    pub btf: PathBuf,
+    /// The kernel's symbol table.
+    pub kallsyms: PathBuf,
+    /// This process's own status, for its capabilities.
+    pub status: PathBuf,
+    /// The link that names this process's pid namespace.
+    pub pid_namespace: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            btf: "/sys/kernel/btf/vmlinux".into(),
+            kallsyms: "/proc/kallsyms".into(),
+            status: "/proc/self/status".into(),
+            pid_namespace: "/proc/self/ns/pid".into(),
+        }
+    }
+}
+
+/// Loads everything. See [`Kernel::load`].
+pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
+    let missing = rights::missing(&paths.status);
+    if !missing.is_empty() {
+        return Err(KernelError::NotPermitted { missing });
+    }
+    // The kernel takes its time to print its symbols, and needs nobody's attention for it.
+    let symbols = stack::Reading::start(paths.kallsyms.clone());
+    // The loader reads all of the kernel's type information as well, for relocations that this object has none of; both
+    // take some ten milliseconds.
+    let (resolved, mut loader) = thread::scope(|scope| {
+        let resolve = || Ok(fields::resolve(&KernelTypes::read(&paths.btf)?));
+        let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
+        let loader = EbpfLoader::new();
+        let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
+        (resolved, loader)
+    });
+    let resolved = resolved.map_err(KernelError::Btf)?;
+    let log_level = if options.log { u8::MAX } else { 0 };
+    set_up(&mut loader, options, &log_level, &resolved);
+    let (level, inode);
+    if let Some(it) = namespace::beside_the_initial(&paths.pid_namespace) {
+        let ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        (level, inode) = (namespace::level(ebpf, &resolved)?, it);
+        loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
+    }
+    let wanted = |hook| ruled_out(hook, options, &resolved).is_none();
+    let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+    verify(&mut ebpf, wanted);
+    if !takes_types(&mut ebpf, &resolved) {
+        loader.override_global(IS_TYPED, &0_u32, true);
+        ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
+        verify(&mut ebpf, wanted);
+    }
+
+    // The maps are opened before anything is attached, so that a failure leaves no program running.
+    let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
+    let watched = Watched::new(
+        map(&mut ebpf, "WATCHED_TGID")?,
+        Families::new(map(&mut ebpf, "FAMILIES")?),
+        map(&mut ebpf, "WATCHED_CGROUP")?,
+        map(&mut ebpf, "WATCHED_PORT")?,
+        Known::new(map(&mut ebpf, "KNOWN")?).map_err(|source| KernelError::Map { name: "KNOWN", source })?,
+    );
+    let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
+    let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
+    let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
+    let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
+
+    let mut coverage: Vec<_> =
+        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved)).collect();
+    let symbols = symbols.finish().or_of(stack::COPY.as_ref());
+    tell_loss_of_symbols(&mut coverage, &symbols);
+    spread_loss_of_signals(&mut coverage);
+    spread_loss_of_owners(&mut coverage);
+    if !coverage.iter().any(|it| it.attached) {
+        return Err(KernelError::NoHook(coverage));
+    }
+    let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
+    let missed = Missed::of(&ebpf, attached);
+    Ok(Kernel {
+        ebpf,
+        coverage,
+        rings,
+        watched,
+        errors,
+        retransmits,
+        missed,
+        tally: Tally::new(drops, exits),
+        symbols,
+        log: options.log,
+        log_task: None,
+    })
+}
+
+/// Tells the loader how large the maps are and what the globals hold.
+fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a u8, resolved: &'a Resolved) {
+    loader
+        // Nothing in the object is relocated by type: the globals do that work.
+        .btf(None)
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .map_max_entries("URGENT", ring_size(options.urgent_ring_bytes))
+        .map_max_entries("BULK", ring_size(options.bulk_ring_bytes))
+        .override_global("UNWATCHED_PER_SECOND", &options.unwatched_per_second, true)
+        .override_global("PROBER", &options.prober, true)
+        .override_global(aya_log::LEVEL, log_level, true);
+    for (name, value) in &resolved.globals {
+        loader.override_global(name, value, true);
+    }
+}
+
+/// Has the kernel verify the programs of such hooks side by side, which is most of what a start takes. One that it refuses
+/// is left to [`attach`], which tells why.
+fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (name, program) in ebpf.programs_mut() {
+            let hook = Hook::ALL.into_iter().find(|hook| hook.tracepoint() == name);
+            if let (true, Program::RawTracePoint(program)) = (hook.is_some_and(&wanted), program) {
+                let verify = || program.load();
+                threads.extend(thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, verify));
+            }
+        }
+        // The scope alone would wait for what they do, not for their ends.
+        for thread in threads {
+            let _ = thread.join();
+        }
+    });
+}
+
+/// Whether the kernel goes along where the programs follow pointers by their types. One that refuses will do with what
+/// every kernel takes. Of all programs, the exit's follows the most.
+fn takes_types(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
+    let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
+    !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()
+}
+
+/// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
+fn ring_size(bytes: u32) -> u32 {
+    bytes.clamp(64 * 1024, 1 << 30).next_power_of_two()
+}
+
+fn permission_or_object(error: EbpfError) -> KernelError {
+    if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
+        && io_error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        let missing =
+            vec!["leave for the bpf system call (a seccomp filter, a user namespace or lockdown denies it)"];
+        return KernelError::NotPermitted { missing };
+    }
+    KernelError::Object(error)
+}
+
+fn map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+    let missing = || MapError::InvalidName { name: name.to_owned() };
+    ebpf.take_map(name)
+        .ok_or_else(missing)
+        .and_then(T::try_from)
+        .map_err(|source| KernelError::Map { name, source })
+}
+
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+    map(ebpf, name)
+}
+
+/// Why a hook is not even tried, if so.
+fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<String> {
+    if options.without.contains(&hook) {
+        return Some("hostprobe was told to do without it".to_owned());
+    }
+    resolved.unusable.get(&hook).cloned()
+}
+
+/// Tries one hook and says what became of it.
+fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> HookCoverage {
+    let reason =
+        ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
+    let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
+    HookCoverage { hook, attached: reason.is_none(), reason, lacking }
+}
+
+/// The scope of OOM kills is told by the kernel's symbols.
+fn tell_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
+    let Some(reason) = symbols.unavailable() else { return };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
+        hook.lacking.push(format!("scope of OOM kills: {reason}"));
+    }
+}
+
+/// Exits get their senders from another hook, which may be missing.
+fn spread_loss_of_signals(coverage: &mut [HookCoverage]) {
+    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Signal).and_then(|it| it.reason.clone())
+    else {
+        return;
+    };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Exit) {
+        hook.lacking.push(format!("senders of signals: {reason}"));
+    }
+}
+
+/// Retransmits get their owners from another hook; without it there are none to count for.
+fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
+    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Socket).and_then(|it| it.reason.clone())
+    else {
+        return;
+    };
+    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Retransmit) {
+        hook.lacking.push(format!("whose segments they are: {reason}"));
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
+    program(ebpf, hook).and_then(loaded)?.attach(hook.tracepoint())?;
+    Ok(())
+}
+
+/// A program that the kernel has taken.
+fn loaded(program: &mut RawTracePoint) -> Result<&mut RawTracePoint, ProgramError> {
+    if program.fd().is_err() {
+        program.load()?;
+    }
+    Ok(program)
+}
+
+fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramError> {
+    let name = hook.tracepoint();
+    ebpf.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?.try_into()
+}
+
+/// One line for a person. Of a verifier's log only the end counts, where it says what it refused.
+fn explain(error: &ProgramError) -> String {
+    const LINES: usize = 4;
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let lines: Vec<_> = log.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
+        let end = lines[lines.len().saturating_sub(LINES)..].join(" | ");
+        return format!("the kernel refused the program: {io_error}; {end}");
+    }
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        text.push_str(&format!(": {inner}"));
+        source = inner.source();
+    }
+    text
+}

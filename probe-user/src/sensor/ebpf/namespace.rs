@@ -1,0 +1,77 @@
+//! The pid namespace of this process, in whose numbers the programs have to speak.
+//!
+//! The kernel numbers a process in its own pid namespace and in all that lie above it. The programs pick the number at the
+//! level of the daemon's namespace, if the process is in there at all. How deep that is nested, a process inside is not
+//! told by any file, so the kernel is asked by a program that it runs once.
+
+use std::{fs, path::Path};
+
+use aya::{
+    Ebpf,
+    programs::{ProgramError, RawTracePoint, RawTracePointRunOptions, TestRun as _},
+};
+use probe_abi::ABSENT;
+
+use super::{KernelError, fields::Resolved};
+use crate::fact::INITIAL_PID_NAMESPACE;
+
+/// The program that tells the level.
+const PROGRAM: &str = "pid_namespace_level";
+
+/// What a translation reads.
+const FIELDS: [&str; 7] = [
+    "OFF_TASK_THREAD_PID",
+    "OFF_PID_LEVEL",
+    "OFF_PID_NUMBERS",
+    "OFF_UPID_NR",
+    "SIZE_UPID",
+    "OFF_UPID_NS",
+    "OFF_PIDNS_INUM",
+];
+
+/// The inode of this process's pid namespace, if that is not the initial one. `link` is its `/proc/self/ns/pid`.
+pub fn beside_the_initial(link: &Path) -> Option<u32> {
+    let name = fs::read_link(link).ok()?;
+    let inode = name.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()?;
+    (inode != INITIAL_PID_NAMESPACE).then_some(inode)
+}
+
+/// How deep the pid namespace of this process is nested; 1 for one right below the initial one.
+pub fn level(mut ebpf: Ebpf, resolved: &Resolved) -> Result<u32, KernelError> {
+    if let Some(field) = FIELDS.iter().find(|field| resolved.globals.get(*field) == Some(&ABSENT)) {
+        return Err(KernelError::Namespace(format!("this kernel has no field for {field}")));
+    }
+    match run(&mut ebpf) {
+        Ok(0) => Err(KernelError::Namespace("the kernel takes it for the initial one".to_owned())),
+        Ok(level) => Ok(level),
+        Err(error) => Err(KernelError::Namespace(format!("the kernel does not run {PROGRAM}: {error}"))),
+    }
+}
+
+fn run(ebpf: &mut Ebpf) -> Result<u32, ProgramError> {
+    let missing = || ProgramError::InvalidName { name: PROGRAM.to_owned() };
+    let program: &mut RawTracePoint = ebpf.program_mut(PROGRAM).ok_or_else(missing)?.try_into()?;
+    program.load()?;
+    Ok(program.test_run(RawTracePointRunOptions::default())?.return_value)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn only_another_namespace_than_the_initial_one_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |target: &str| {
+            let link = folder.path().join(target);
+            symlink(target, &link).unwrap();
+            beside_the_initial(&link)
+        };
+        assert_eq!(at("pid:[4026531836]"), None);
+        assert_eq!(at("pid:[4026532277]"), Some(4_026_532_277));
+        assert_eq!(at("pid:[x]"), None);
+        assert_eq!(beside_the_initial(&folder.path().join("none")), None);
+    }
+}
