@@ -150,3 +150,14 @@ impl ProbeReport {
         Timestamp::from_nanos(self.at.as_nanos().saturating_sub(took))
     }
 }
+
+/// Why a probe's result is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeChange {
+    /// It failed; how often in a row.
+    Fail(u32),
+    /// It succeeded after failures; how many there were.
+    Recover(u32),
+    /// It succeeded, above its limit.
+    Slow,
+}

@@ -259,6 +259,15 @@ pub struct OomKill {
     pub trigger_name: String,
 }
 
+/// That a process belongs to a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The service.
+    pub service: ServiceId,
+    /// True for the service's main process.
+    pub main: bool,
+}
+
 /// A TCP socket that began or ceased to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {

@@ -1,0 +1,50 @@
+//! The daemon itself: how it starts, and what it can see.
+
+use std::time::Duration;
+
+use super::Place;
+use crate::clock::Timestamp;
+
+/// How the daemon starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentStart {
+    /// The configuration file, if there is one.
+    pub config_file: Option<String>,
+    /// When the engine begins to count time.
+    pub start: Timestamp,
+    /// Restart nothing, whatever the configuration says.
+    pub observe: bool,
+    /// The fingerprint of what decides in the configuration.
+    pub digest: String,
+    /// The services' names in the order of their ids.
+    pub services: Vec<String>,
+}
+
+/// What the daemon can see, once it watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentReady {
+    /// Where the daemon runs.
+    pub place: Place,
+    /// Hook by hook.
+    pub coverage: Vec<HookCoverage>,
+    /// The result of the self-test: how long a child's death took to come back through the ring, or why
+    /// it did not.
+    pub self_test: Result<Duration, String>,
+    /// How many services are watched.
+    pub services: u32,
+    /// How many of them may be restarted.
+    pub restartable: u32,
+}
+
+/// One kernel hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookCoverage {
+    /// The tracepoint's name.
+    pub hook: &'static str,
+    /// None if it is attached; else why not.
+    pub missing: Option<String>,
+    /// What tells of the same instead, and what that cannot tell; None if it is attached, or nothing does.
+    pub stand_in: Option<String>,
+    /// What its records lack on this kernel, each with the reason.
+    pub lacking: Vec<String>,
+}

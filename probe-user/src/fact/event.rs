@@ -1,0 +1,59 @@
+//! What the daemon publishes.
+
+use super::{
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, Observation, OomKill,
+    Phase, ProbeChange, ProbeReport, ProcessExit, Restart, Retransmits, ServiceId, ServiceState, SocketError,
+    Source, Suspension, UnitState,
+};
+
+/// One thing to be said in the event stream.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// The daemon starts.
+    AgentStart(AgentStart),
+    /// The daemon watches: what it can see of the kernel.
+    AgentReady(AgentReady),
+    /// A reload was asked for: None if it took effect, else why it was refused.
+    AgentReload(Option<String>),
+    /// The daemon ends, and why.
+    AgentStop(String),
+    /// A process ended.
+    ProcessExit(ProcessExit, Option<Membership>),
+    /// The OOM killer chose a process.
+    OomKill(OomKill, Option<Membership>),
+    /// A service's listener came or went.
+    Listener(Listener, ServiceId),
+    /// A socket of a service had an error, or several of the same kind.
+    SocketError(SocketError, ServiceId),
+    /// Segments of a service had to be sent again.
+    Retransmits(Retransmits, ServiceId),
+    /// A listener of a service has no room for more connections.
+    AcceptQueue(AcceptQueue, ServiceId),
+    /// A service's main process was stopped by a signal.
+    Suspension(Suspension, ServiceId),
+    /// The first service was seen to connect to a port of the second, and by whom.
+    Dependency(ServiceId, ServiceId, u16, Source),
+    /// systemd's word on a unit, read to decide.
+    Unit(UnitState, ServiceId),
+    /// A probe's result worth telling.
+    Probe(ProbeReport, ProbeChange),
+    /// A service changed its state: the new one, the previous one, and why.
+    ServiceState(ServiceId, ServiceState, ServiceState, String),
+    /// An incident opened, changed or ended.
+    Incident(Phase, Incident),
+    /// A step of a restart.
+    Restart(Restart),
+    /// An alert was delivered, or was not.
+    Alert(AlertOutcome),
+    /// The engine takes in an observation, or, without one, does what is due.
+    Observed(Option<Box<Observation>>),
+    /// Something was lost on its way: its class, how many, and where.
+    Loss {
+        /// What was lost.
+        class: String,
+        /// How many.
+        count: u64,
+        /// Where.
+        place: String,
+    },
+}

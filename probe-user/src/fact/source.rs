@@ -1,0 +1,37 @@
+//! Where a fact was learned.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a fact was learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// An eBPF program saw it happen.
+    Ebpf,
+    /// `/proc`, a cgroup file, a pidfd, or the exit status of our own child.
+    Proc,
+    /// The kernel said so over netlink: its process connector, or its list of sockets.
+    Netlink,
+    /// The kernel's log said so.
+    Kmsg,
+    /// systemd said so over D-Bus.
+    Dbus,
+    /// A probe of ours found it.
+    Probe,
+    /// The engine concluded it.
+    Engine,
+}
+
+impl Source {
+    /// The word used for it in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ebpf => "ebpf",
+            Self::Proc => "proc",
+            Self::Netlink => "netlink",
+            Self::Kmsg => "kmsg",
+            Self::Dbus => "dbus",
+            Self::Probe => "probe",
+            Self::Engine => "engine",
+        }
+    }
+}
