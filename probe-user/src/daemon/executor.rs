@@ -112,7 +112,7 @@ impl Executor {
                 });
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
-            Effect::ProbeUntilWell(service) => self.probes_of(service).for_each(ProbeHandle::recover),
+            Effect::ProbeUntilHealthy(service) => self.probes_of(service).for_each(ProbeHandle::recover),
             Effect::Examine { service, over, ahead } => {
                 self.inspector.examine(service, enricher.members.main_of(service), over, ahead)
             }

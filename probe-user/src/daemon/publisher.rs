@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Service},
     emit::{Emitter, Names},
-    engine::{Effect, Engine, Outbox},
+    engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
     replay::recorder::Recorder,
@@ -39,12 +39,12 @@ pub struct Publisher {
     changed: bool,
 }
 
-impl Outbox for Publisher {
-    fn emit(&mut self, fact: Fact, at: Timestamp) -> EventId {
+impl Effects for Publisher {
+    fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         self.say(fact, at)
     }
 
-    fn act(&mut self, effect: Effect) {
+    fn request(&mut self, effect: Effect) {
         self.effects.push_back(effect);
     }
 }

@@ -20,7 +20,6 @@ use std::{
 };
 
 use alive::{Pending, Trouble};
-pub(super) use dependency::Standing;
 use fault::Fault;
 use incident::Open;
 use limits::Breaches;
@@ -30,8 +29,9 @@ use systemd::Inspection;
 use worker::DeadWorker;
 
 use super::{
-    Effect, Outbox, Turn, Work,
     budget::Budget,
+    ctx::{Ctx, Input},
+    effect::{Effect, Effects},
     verdict::{Finding, Remedy},
 };
 use crate::fact::Observation;
@@ -49,11 +49,11 @@ const YOUNG: Duration = Duration::from_secs(10);
 
 /// What the engine is waiting for.
 #[derive(Debug)]
-enum Step {
+enum RecoveryState {
     /// Nothing.
     Idle,
     /// systemd's word on what became of the unit.
-    Inspect(Box<Inspection>),
+    Inspecting(Box<Inspection>),
     /// The end of the back-off.
     Backoff { until: Timestamp },
     /// The restart that was asked for, and the main process that comes of it.
@@ -64,19 +64,19 @@ enum Step {
         confirmed: bool,
     },
     /// A process that takes the place of a main one that ended well.
-    Succession { until: Timestamp, fault: Box<Fault> },
+    AwaitingSuccessor { until: Timestamp, fault: Box<Fault> },
     /// systemd's own restart.
-    TheirRestart { until: Timestamp },
+    SystemdRestarting { until: Timestamp },
     /// What the service does while a row of failures counts.
-    Examine { until: Timestamp, pending: Pending },
+    Examining { until: Timestamp, pending: Pending },
     /// What can be seen of its processes before they are ended, to be written down.
-    Snapshot { until: Timestamp },
+    Snapshotting { until: Timestamp },
     /// The name of the process that has its port.
-    FindPortHolder { until: Timestamp, fault: Box<Fault> },
+    FindingPortHolder { until: Timestamp, fault: Box<Fault> },
     /// The service to prove well.
-    Verify,
+    Verifying,
     /// The end of the long back-off.
-    GivenUp { until: Timestamp },
+    CrashLoopBackoff { until: Timestamp },
 }
 
 /// A service as the engine knows it.
@@ -155,7 +155,7 @@ pub(super) struct Service {
     starts: VecDeque<Timestamp>,
     /// What is above its limit.
     breaches: Breaches,
-    step: Step,
+    recovery: RecoveryState,
     incident: Option<Open>,
 }
 
@@ -212,7 +212,7 @@ impl Service {
             port_taken: false,
             starts: VecDeque::new(),
             breaches: Breaches::default(),
-            step: Step::Idle,
+            recovery: RecoveryState::Idle,
             incident: None,
             policy,
         }
@@ -223,65 +223,68 @@ impl Service {
     }
 
     /// Does one piece of work.
-    pub(super) fn work<O: Outbox>(&mut self, work: Work, turn: &mut Turn<'_, O>) {
-        match work {
-            Work::Observe(observation) => self.observe(*observation, turn),
-            Work::Due => self.due(turn),
-            Work::DependencyChanged => self.dependency_changed(turn),
-            Work::Holds(held) => self.holds(held, turn),
-            Work::HoldsTooMuch(of, why) => self.holds_too_much(of, why, turn),
+    pub(super) fn handle<E: Effects>(&mut self, input: Input, ctx: &mut Ctx<'_, E>) {
+        match input {
+            Input::Observation(observation) => self.observe(*observation, ctx),
+            Input::Due => self.due(ctx),
+            Input::DependencyChanged => self.dependency_changed(ctx),
+            Input::DependentHeld(held) => self.holds(held, ctx),
+            Input::ExhaustsPool(of, why) => self.holds_too_much(of, why, ctx),
         }
-        self.settle(turn);
+        self.settle(ctx);
     }
 
-    fn observe<O: Outbox>(&mut self, observation: Observation, turn: &mut Turn<'_, O>) {
+    fn observe<E: Effects>(&mut self, observation: Observation, ctx: &mut Ctx<'_, E>) {
         match observation {
-            Observation::Running(_, main) => self.running(main, turn),
+            Observation::Running(_, main) => self.running(main, ctx),
             Observation::Listening(_, ports) => self.listening(ports),
-            Observation::Exit(exit, member, event) => self.exited(exit, member.main, event, turn),
+            Observation::Exit(exit, member, event) => self.exited(exit, member.main, event, ctx),
             Observation::OomKill(kill, _, event) => self.oom_killed(kill, event),
-            Observation::Listener(listener, _, event) => self.listener(&listener, event, turn),
-            Observation::Probe(report) => self.probed(report, turn),
-            Observation::Unit(_, state) => self.unit(state, turn),
-            Observation::UnitUnknown(_, error) => self.unit_unknown(&error, turn),
-            Observation::Restarted(_, outcome) => self.restarted(outcome, turn),
-            Observation::Usage(_, usage) => self.used(usage, turn),
+            Observation::Listener(listener, _, event) => self.listener(&listener, event, ctx),
+            Observation::Probe(report) => self.probed(report, ctx),
+            Observation::Unit(_, state) => self.unit(state, ctx),
+            Observation::UnitUnknown(_, error) => self.unit_unknown(&error, ctx),
+            Observation::Restarted(_, outcome) => self.restarted(outcome, ctx),
+            Observation::Usage(_, usage) => self.used(usage, ctx),
             Observation::SocketError(error, _, event) => self.socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.retransmits(&retransmits, event),
-            Observation::AcceptQueue(queue, ..) => self.queue_is_full(&queue, turn),
-            Observation::Suspended(stop, _, event) => self.suspended(stop, event, turn),
-            Observation::Examined(_, found) => self.examined(found, turn),
-            Observation::Snapshot(_, outcome) => self.snapshot_taken(outcome, turn),
-            Observation::PortHolder(_, holder) => self.port_holder(holder.as_ref(), turn),
-            Observation::Holders(_, holders) => self.found_holders(holders, turn),
+            Observation::AcceptQueue(queue, ..) => self.queue_is_full(&queue, ctx),
+            Observation::Suspended(stop, _, event) => self.suspended(stop, event, ctx),
+            Observation::Examined(_, found) => self.examined(found, ctx),
+            Observation::Snapshot(_, outcome) => self.snapshot_taken(outcome, ctx),
+            Observation::PortHolder(_, holder) => self.port_holder(holder.as_ref(), ctx),
+            Observation::Holders(_, holders) => self.found_holders(holders, ctx),
             // These concern all services, and the engine takes them in itself.
             Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }
     }
 
     /// A main process was found running.
-    pub(super) fn running<O: Outbox>(&mut self, main: ProcessKey, turn: &mut Turn<'_, O>) {
+    pub(super) fn running<E: Effects>(&mut self, main: ProcessKey, ctx: &mut Ctx<'_, E>) {
         if self.main == Some(main) {
             return;
         }
         let first = self.starts.is_empty() && self.incident.is_none();
         self.main = Some(main);
         self.is_another_process();
-        if !matches!(self.step, Step::Restarting { .. }) {
-            self.count_start(turn.now);
+        if !matches!(self.recovery, RecoveryState::Restarting { .. }) {
+            self.count_start(ctx.now);
         }
-        self.begin_anew(turn.now);
-        if first && main.start < turn.now && turn.now.since(main.start) > self.policy.grace {
+        self.begin_anew(ctx.now);
+        if first && main.start < ctx.now && ctx.now.since(main.start) > self.policy.grace {
             // It has been up since long before the daemon looked: no grace is due.
-            self.grace_until = turn.now;
+            self.grace_until = ctx.now;
         }
-        let theirs = !matches!(self.step, Step::Restarting { .. } | Step::Succession { .. });
+        let theirs = !matches!(
+            self.recovery,
+            RecoveryState::Restarting { .. } | RecoveryState::AwaitingSuccessor { .. }
+        );
         if theirs && self.is_unit && self.incident.is_some() {
-            self.budget.spend(turn.now);
+            self.budget.spend(ctx.now);
         }
         self.was_reset = false;
-        self.step = if self.incident.is_some() { Step::Verify } else { Step::Idle };
-        turn.act(Effect::ProbeUntilWell(self.id));
+        self.recovery = if self.incident.is_some() { RecoveryState::Verifying } else { RecoveryState::Idle };
+        ctx.request(Effect::ProbeUntilHealthy(self.id));
     }
 
     /// What was known of the process that was says nothing of another one.
@@ -308,18 +311,18 @@ impl Service {
 
     /// When something is due for it.
     pub(super) fn deadline(&self) -> Option<Timestamp> {
-        let step = match &self.step {
-            Step::Idle => None,
-            Step::Inspect(inspection) => inspection.again_at,
-            Step::Backoff { until }
-            | Step::Restarting { until, .. }
-            | Step::Succession { until, .. }
-            | Step::TheirRestart { until }
-            | Step::Examine { until, .. }
-            | Step::Snapshot { until }
-            | Step::FindPortHolder { until, .. }
-            | Step::GivenUp { until } => Some(*until),
-            Step::Verify => None,
+        let step = match &self.recovery {
+            RecoveryState::Idle => None,
+            RecoveryState::Inspecting(inspection) => inspection.again_at,
+            RecoveryState::Backoff { until }
+            | RecoveryState::Restarting { until, .. }
+            | RecoveryState::AwaitingSuccessor { until, .. }
+            | RecoveryState::SystemdRestarting { until }
+            | RecoveryState::Examining { until, .. }
+            | RecoveryState::Snapshotting { until }
+            | RecoveryState::FindingPortHolder { until, .. }
+            | RecoveryState::CrashLoopBackoff { until } => Some(*until),
+            RecoveryState::Verifying => None,
         };
         let open = self.incident.as_ref();
         let settles = open.and(self.settles_at);
@@ -332,12 +335,12 @@ impl Service {
     }
 
     /// Does what is due.
-    pub(super) fn due<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        self.alert_if_due(turn);
-        if self.lost_listener.is_some_and(|(since, ..)| since.plus(LISTENER_GONE) <= turn.now) {
-            return self.listener_is_lost(turn);
+    pub(super) fn due<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.alert_if_due(ctx);
+        if self.lost_listener.is_some_and(|(since, ..)| since.plus(LISTENER_GONE) <= ctx.now) {
+            return self.listener_is_lost(ctx);
         }
-        let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= turn.now);
+        let is_due = |at: Option<Timestamp>| at.is_some_and(|at| at <= ctx.now);
         if is_due(self.settles_at) {
             self.settles_at = None;
         }
@@ -345,49 +348,55 @@ impl Service {
             self.quiet_at = None;
         }
         if is_due(self.dead_worker.as_ref().map(|worker| worker.until)) {
-            return self.worker_is_dead(turn);
+            return self.worker_is_dead(ctx);
         }
         if is_due(self.healing_until) {
-            return self.has_not_healed(turn);
+            return self.has_not_healed(ctx);
         }
         if is_due(self.look_at) {
             self.look_at = None;
-            return self.examine(Examination::OVER, None, turn);
+            return self.examine(Examination::OVER, None, ctx);
         }
-        match &self.step {
-            Step::Inspect(inspection) if inspection.again_at.is_some_and(|at| at <= turn.now) => {
-                self.inspect_again(turn);
+        match &self.recovery {
+            RecoveryState::Inspecting(inspection) if inspection.again_at.is_some_and(|at| at <= ctx.now) => {
+                self.inspect_again(ctx);
             }
-            Step::Backoff { until } | Step::GivenUp { until } if *until <= turn.now => self.retry(turn),
-            Step::Succession { until, fault } if *until <= turn.now => {
+            RecoveryState::Backoff { until } | RecoveryState::CrashLoopBackoff { until }
+                if *until <= ctx.now =>
+            {
+                self.retry(ctx)
+            }
+            RecoveryState::AwaitingSuccessor { until, fault } if *until <= ctx.now => {
                 let fault = Fault::clone(fault);
-                self.step = Step::Idle;
-                self.fail(fault, turn);
+                self.recovery = RecoveryState::Idle;
+                self.fail(fault, ctx);
             }
-            Step::Restarting { until, .. } if *until <= turn.now => {
-                self.step = Step::Idle;
+            RecoveryState::Restarting { until, .. } if *until <= ctx.now => {
+                self.recovery = RecoveryState::Idle;
                 let summary = "no main process came of the restart".to_owned();
                 let finding = Finding { verdict: Verdict::Exited, confidence: 0.8, summary };
-                let fault = Fault::now(turn.now, finding);
-                self.fail(fault, turn);
+                let fault = Fault::now(ctx.now, finding);
+                self.fail(fault, ctx);
             }
-            Step::TheirRestart { until } if *until <= turn.now => self.their_restart_failed(turn),
-            Step::Examine { until, .. } if *until <= turn.now => self.examined(None, turn),
-            Step::FindPortHolder { until, .. } if *until <= turn.now => self.port_holder(None, turn),
-            Step::Snapshot { until } if *until <= turn.now => {
-                self.snapshot_taken(Err("it took too long".to_owned()), turn);
+            RecoveryState::SystemdRestarting { until } if *until <= ctx.now => self.their_restart_failed(ctx),
+            RecoveryState::Examining { until, .. } if *until <= ctx.now => self.examined(None, ctx),
+            RecoveryState::FindingPortHolder { until, .. } if *until <= ctx.now => {
+                self.port_holder(None, ctx)
             }
-            Step::Idle
-            | Step::Inspect(_)
-            | Step::Backoff { .. }
-            | Step::Restarting { .. }
-            | Step::Succession { .. }
-            | Step::TheirRestart { .. }
-            | Step::Examine { .. }
-            | Step::Snapshot { .. }
-            | Step::FindPortHolder { .. }
-            | Step::Verify
-            | Step::GivenUp { .. } => {}
+            RecoveryState::Snapshotting { until } if *until <= ctx.now => {
+                self.snapshot_taken(Err("it took too long".to_owned()), ctx);
+            }
+            RecoveryState::Idle
+            | RecoveryState::Inspecting(_)
+            | RecoveryState::Backoff { .. }
+            | RecoveryState::Restarting { .. }
+            | RecoveryState::AwaitingSuccessor { .. }
+            | RecoveryState::SystemdRestarting { .. }
+            | RecoveryState::Examining { .. }
+            | RecoveryState::Snapshotting { .. }
+            | RecoveryState::FindingPortHolder { .. }
+            | RecoveryState::Verifying
+            | RecoveryState::CrashLoopBackoff { .. } => {}
         }
     }
 }

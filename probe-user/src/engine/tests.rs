@@ -13,11 +13,13 @@ use std::{path::PathBuf, time::Duration};
 
 use super::*;
 use crate::{
+    clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
-        AcceptQueue, Action, Examination, ExitStatus, Listener, Membership, Phase, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Restart, Sender,
-        Severity, SocketError, Source, Suspension, UnitJob, UnitState, Verdict,
+        AcceptQueue, Action, EventId, Examination, ExitStatus, Fact, Incident, Listener, Membership, Phase,
+        ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage,
+        Restart, RestartMethod, Sender, ServiceState, Severity, SocketError, Source, Suspension, UnitJob,
+        UnitState, Verdict,
     },
 };
 
@@ -33,13 +35,13 @@ struct Lab {
     asked: Vec<Effect>,
 }
 
-impl Outbox for Lab {
-    fn emit(&mut self, fact: Fact, _at: Timestamp) -> EventId {
+impl Effects for Lab {
+    fn publish(&mut self, fact: Fact, _at: Timestamp) -> EventId {
         self.said.push(fact);
         EventId(self.said.len() as u64)
     }
 
-    fn act(&mut self, effect: Effect) {
+    fn request(&mut self, effect: Effect) {
         self.asked.push(effect);
     }
 }

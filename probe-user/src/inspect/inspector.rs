@@ -17,7 +17,7 @@ use crate::daemon::executor::Outcome;
 use crate::{
     clock::Timestamp,
     config::SnapshotOptions,
-    engine::Ahead,
+    engine::EarlySample,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{ProcReader, holder::Client},
     inspect::{
@@ -101,7 +101,7 @@ impl Inspector {
         service: ServiceId,
         main: Option<ProcessKey>,
         over: Duration,
-        ahead: Option<Ahead>,
+        ahead: Option<EarlySample>,
     ) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
@@ -176,7 +176,7 @@ async fn examine(
     blocking_reads: &BlockingReads,
     main: ProcessKey,
     over: Duration,
-    early: Option<(Early, Ahead)>,
+    early: Option<(Early, EarlySample)>,
 ) -> Option<Examination> {
     let early = match early {
         Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),

@@ -3,7 +3,7 @@
 use crate::{
     clock::Timestamp,
     emit::{self, action, wire},
-    engine::{Effect, Outbox},
+    engine::{Effect, Effects},
     fact::{Action, EventId, Fact, Phase},
 };
 
@@ -95,8 +95,8 @@ impl Ledger {
     }
 }
 
-impl Outbox for Ledger {
-    fn emit(&mut self, fact: Fact, at: Timestamp) -> EventId {
+impl Effects for Ledger {
+    fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         self.said += 1;
         let decision = match &fact {
             Fact::Incident(phase, incident) => {
@@ -136,5 +136,5 @@ impl Outbox for Ledger {
         EventId(self.said)
     }
 
-    fn act(&mut self, _effect: Effect) {}
+    fn request(&mut self, _effect: Effect) {}
 }

@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret, Service},
     emit::{Destination, Emitter, Names, QueueLimits, Sink, tests::samples},
-    engine::{Effect, Engine, Outbox},
+    engine::{Effect, Effects, Engine},
     fact::{
         AgentStart, EventId, ExitStatus, Fact, Membership, Observation, Pressure, ProbeFailure, ProbeKind,
         ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerUsage,
@@ -75,13 +75,13 @@ struct Said {
     restarts: Vec<ServiceId>,
 }
 
-impl Outbox for Said {
-    fn emit(&mut self, fact: Fact, at: Timestamp) -> EventId {
+impl Effects for Said {
+    fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         self.facts.push((fact, at));
         EventId(1)
     }
 
-    fn act(&mut self, effect: Effect) {
+    fn request(&mut self, effect: Effect) {
         if let Effect::Restart { service, .. } = effect {
             self.restarts.push(service);
         }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Fault, Remedy, Service, Step};
+use super::{Fault, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
     config::Response,
-    engine::{Ahead, Effect, Outbox, Turn, verdict},
+    engine::{
+        ctx::Ctx,
+        effect::{EarlySample, Effect, Effects},
+        verdict,
+    },
     fact::{
         AcceptQueue, Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError,
         Suspension, Verdict, socket::errno_name,
@@ -49,103 +53,106 @@ pub(super) struct Pending {
 
 impl Service {
     /// What do its processes do?
-    pub(super) fn examine<O: Outbox>(
+    pub(super) fn examine<E: Effects>(
         &mut self,
         over: Duration,
-        ahead: Option<Ahead>,
-        turn: &mut Turn<'_, O>,
+        ahead: Option<EarlySample>,
+        ctx: &mut Ctx<'_, E>,
     ) {
-        if self.main.is_some() && self.examined_at.is_none_or(|asked| turn.now >= asked.plus(EXAMINATION)) {
-            self.examined_at = Some(turn.now);
-            turn.act(Effect::Examine { service: self.id, over, ahead });
+        if self.main.is_some() && self.examined_at.is_none_or(|asked| ctx.now >= asked.plus(EXAMINATION)) {
+            self.examined_at = Some(ctx.now);
+            ctx.request(Effect::Examine { service: self.id, over, ahead });
         }
     }
 
     /// What it did while it was looked at.
-    pub(super) fn examined<O: Outbox>(&mut self, found: Option<Examination>, turn: &mut Turn<'_, O>) {
+    pub(super) fn examined<E: Effects>(&mut self, found: Option<Examination>, ctx: &mut Ctx<'_, E>) {
         self.examined_at = None;
         let stopped = found.as_ref().is_some_and(|found| found.stopped) && self.main.is_some();
         let at_work = found.as_ref().is_some_and(Examination::progressed);
         let ahead = found.as_ref().is_some_and(|found| found.ahead);
         self.examination = found;
         if stopped && !at_work && !ahead {
-            return self.is_stopped(turn);
+            return self.is_stopped(ctx);
         }
         if stopped && (ahead || self.suspended.is_some()) {
             // It was only now stopped, or is stopped and continued in turns by whoever limits its CPU.
-            self.look_at = Some(turn.now.plus(STOPPED_FOR));
+            self.look_at = Some(ctx.now.plus(STOPPED_FOR));
         } else {
             self.suspended = None;
             self.look_at = None;
         }
-        if let Step::Examine { pending, .. } = &self.step {
+        if let RecoveryState::Examining { pending, .. } = &self.recovery {
             let pending = pending.clone();
-            self.step = Step::Idle;
-            return self.judge(pending, turn);
+            self.recovery = RecoveryState::Idle;
+            return self.judge(pending, ctx);
         }
         // One that waits for another service looks the same: what that one answers is to be known first. Nor is one
         // timeout enough where nothing was seen beyond it.
-        let alone = turn.around.dependencies.is_empty();
+        let alone = ctx.surroundings.dependencies.is_empty();
         let shows_hang = |it: &Examination| !it.ahead && verdict::shows_hang(it);
         let shows_hang = alone && self.examination.as_ref().is_some_and(shows_hang);
         let failing = self.probes.iter().position(|probe| probe.failing() && probe.timed_out);
-        if let (true, Some(index)) = (shows_hang && matches!(self.step, Step::Idle), failing) {
+        if let (true, Some(index)) = (shows_hang && matches!(self.recovery, RecoveryState::Idle), failing) {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
-            self.judge(Pending { index, failure, detail }, turn);
+            self.judge(Pending { index, failure, detail }, ctx);
         }
     }
 
     /// Its main process was stopped by a signal: it is looked whether it stays so.
-    pub(super) fn suspended<O: Outbox>(&mut self, stop: Suspension, event: EventId, turn: &mut Turn<'_, O>) {
+    pub(super) fn suspended<E: Effects>(&mut self, stop: Suspension, event: EventId, ctx: &mut Ctx<'_, E>) {
         if self.main != Some(stop.process) {
             return;
         }
-        let asked = self.examined_at.is_some_and(|asked| turn.now < asked.plus(EXAMINATION));
+        let asked = self.examined_at.is_some_and(|asked| ctx.now < asked.plus(EXAMINATION));
         let watched = self.suspended.replace((stop, event)).is_some() && (asked || self.look_at.is_some());
         if !watched {
             self.examined_at = None;
-            self.examine(STOPPED_FOR, None, turn);
+            self.examine(STOPPED_FOR, None, ctx);
         }
     }
 
     /// Its main process is stopped.
-    fn is_stopped<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        self.look_at = Some(turn.now.plus(LOOK_AGAIN));
-        let free = matches!(self.step, Step::Idle | Step::Verify | Step::Examine { .. });
-        let proving = matches!(self.step, Step::Verify);
+    fn is_stopped<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.look_at = Some(ctx.now.plus(LOOK_AGAIN));
+        let free = matches!(
+            self.recovery,
+            RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::Examining { .. }
+        );
+        let proving = matches!(self.recovery, RecoveryState::Verifying);
         let known = !proving && self.incident.as_ref().is_some_and(|open| open.is_hang());
         let Some(main) = self.main.filter(|_| free && !known) else { return };
         let failed =
             self.probes.iter().filter_map(|probe| probe.failing().then_some(probe.first_failed)).min();
         let since = match (&self.suspended, failed) {
             (Some((stop, _)), _) => stop.at,
-            (None, failed) => failed.unwrap_or(turn.now),
+            (None, failed) => failed.unwrap_or(ctx.now),
         };
         let finding = verdict::of_suspension(main.pid, self.suspended.as_ref().map(|(stop, _)| stop));
         let mut evidence: Vec<_> = self.suspended.iter().map(|(_, event)| *event).collect();
         evidence.extend(self.probes.iter_mut().flat_map(|probe| std::mem::take(&mut probe.evidence)));
-        self.step = Step::Idle;
-        self.fail_alive(Fault { since, evidence, ..Fault::now(turn.now, finding) }, turn);
+        self.recovery = RecoveryState::Idle;
+        self.fail_alive(Fault { since, evidence, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
     /// A row of failures counts: what does it mean?
-    pub(super) fn judge<O: Outbox>(&mut self, pending: Pending, turn: &mut Turn<'_, O>) {
+    pub(super) fn judge<E: Effects>(&mut self, pending: Pending, ctx: &mut Ctx<'_, E>) {
         let Pending { index, failure, detail } = &pending;
         let timed_out = failure.is_timeout();
         if timed_out && self.main.is_some() && self.examination.is_none() && self.examined_at.is_some() {
-            let until = self.examined_at.unwrap_or(turn.now).plus(EXAMINATION);
-            if until > turn.now {
-                self.step = Step::Examine { until, pending };
+            let until = self.examined_at.unwrap_or(ctx.now).plus(EXAMINATION);
+            if until > ctx.now {
+                self.recovery = RecoveryState::Examining { until, pending };
                 return;
             }
         }
         let Some(probe) = self.probes.get(*index).filter(|probe| probe.failing()) else { return };
         let first_failed = probe.first_failed;
-        let cause = self.cause(turn).map(|cause| cause.guessed);
-        if cause.is_none() && !turn.around.suspects.is_empty() {
+        let cause = self.cause(ctx).map(|cause| cause.guessed);
+        if cause.is_none() && !ctx.surroundings.suspects.is_empty() {
             // Something it depends on may be the cause; the next failure is judged when that is known.
-            for suspect in std::mem::take(&mut turn.around.suspects) {
-                turn.act(Effect::ProbeNow(suspect));
+            for suspect in std::mem::take(&mut ctx.surroundings.suspects) {
+                ctx.request(Effect::ProbeNow(suspect));
             }
             return;
         }
@@ -156,9 +163,9 @@ impl Service {
             alive: self.main.is_some(),
             remote: self.is_remote,
             examination: self.examination.as_ref(),
-            network: self.network_trouble(first_failed, turn.now),
-            pressed: turn.around.pressed.as_deref(),
-            together: turn.around.together.as_deref(),
+            network: self.network_trouble(first_failed, ctx.now),
+            pressed: ctx.surroundings.pressed.as_deref(),
+            together: ctx.surroundings.together.as_deref(),
         });
         let trouble = self.trouble.as_ref().map(|trouble| trouble.event);
         let trouble = trouble.filter(|_| finding.verdict == Verdict::Network);
@@ -171,11 +178,11 @@ impl Service {
             Response::Alert => remedy,
             Response::Restart => Remedy::Restart,
         };
-        let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(turn.now, finding) };
+        let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(ctx.now, finding) };
         // That it lacks the CPU is no guess, and explains more than one.
         let explained = fault.finding.verdict == Verdict::Overloaded && cause == Some(true);
         if !own && !explained {
-            fault = self.blamed(fault, turn);
+            fault = self.blamed(fault, ctx);
         }
         let cause = fault.cause.unwrap_or(self.id);
         // The same verdict says something new if a restart could mend it by now.
@@ -183,13 +190,13 @@ impl Service {
         let known = self.incident.as_ref().is_some_and(|open| {
             open.incident.verdict == fault.finding.verdict && open.incident.cause == cause && !mendable
         });
-        if known && !matches!(self.step, Step::Verify) {
+        if known && !matches!(self.recovery, RecoveryState::Verifying) {
             return;
         }
         fault.evidence =
             self.probes.get_mut(*index).map(|it| std::mem::take(&mut it.evidence)).unwrap_or_default();
         fault.evidence.extend(trouble);
-        self.fail_alive(fault, turn);
+        self.fail_alive(fault, ctx);
     }
 
     /// What the policy says to do about such a verdict beside what follows from it.
@@ -245,11 +252,11 @@ impl Service {
     }
 
     /// A listener of its has no room for more connections: is it at work, or stuck?
-    pub(super) fn queue_is_full<O: Outbox>(&mut self, queue: &AcceptQueue, turn: &mut Turn<'_, O>) {
+    pub(super) fn queue_is_full<E: Effects>(&mut self, queue: &AcceptQueue, ctx: &mut Ctx<'_, E>) {
         if !self.ports.contains(&queue.port) || self.incident.is_some() {
             return;
         }
-        turn.act(Effect::ProbeNow(self.id));
-        self.examine(Examination::OVER, None, turn);
+        ctx.request(Effect::ProbeNow(self.id));
+        self.examine(Examination::OVER, None, ctx);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{DeadWorker, Fault, Service, Step, YOUNG};
+use super::{DeadWorker, Fault, RecoveryState, Service, YOUNG};
 use crate::{
-    engine::{Outbox, Turn, verdict},
+    engine::{ctx::Ctx, effect::Effects, verdict},
     fact::{EventId, ExitStatus, OomKill, ProcessExit},
 };
 
@@ -16,22 +16,22 @@ const MAX_OOMS: usize = 16;
 
 impl Service {
     /// A process of the service ended.
-    pub(super) fn exited<O: Outbox>(
+    pub(super) fn exited<E: Effects>(
         &mut self,
         exit: ProcessExit,
         main: bool,
         event: EventId,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         if !main || self.main != Some(exit.process.key) {
-            return self.worker_ended(&exit, event, turn);
+            return self.worker_ended(&exit, event, ctx);
         }
         let dead_worker = self.dead_worker.take();
         let had_ports = self.ports.iter().all(|port| self.listeners.contains_key(port));
         self.main = None;
         self.is_another_process();
         self.listeners.clear();
-        if matches!(self.step, Step::Restarting { .. }) {
+        if matches!(self.recovery, RecoveryState::Restarting { .. }) {
             // It ends because it is being restarted.
             return;
         }
@@ -42,15 +42,15 @@ impl Service {
         evidence.extend(dead_worker.map(DeadWorker::into_evidence).unwrap_or_default());
         let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
         let young = failed && exit.uptime() < YOUNG && !had_ports;
-        let fault = Fault { since: exit.at, evidence, young, ..Fault::now(turn.now, finding) };
+        let fault = Fault { since: exit.at, evidence, young, ..Fault::now(ctx.now, finding) };
         if self.is_unit {
-            self.inspect(fault, Some(exit), turn);
+            self.inspect(fault, Some(exit), ctx);
         } else if self.is_matched && exit.status == ExitStatus::Code(0) {
             // A daemon that forks itself away, or an upgrade in place: its successor is being looked for.
-            let until = turn.now.plus(SUCCESSION);
-            self.step = Step::Succession { until, fault: Box::new(fault) };
+            let until = ctx.now.plus(SUCCESSION);
+            self.recovery = RecoveryState::AwaitingSuccessor { until, fault: Box::new(fault) };
         } else {
-            self.fail(fault, turn);
+            self.fail(fault, ctx);
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Open, ProbeState, Remedy, Service, Step};
+use super::{Fault, Finding, Open, ProbeState, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
-    engine::{Cause, Effect, Outbox, Turn},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+        surroundings::{Cause, Standing},
+    },
     fact::{Action, Fact, Phase, ServiceId, Verdict},
 };
 
@@ -25,17 +29,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The most services that an incident names as held.
 const MAX_HELD: usize = 64;
-
-/// How a service stands, as far as it matters to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) enum Standing {
-    /// They can work with it.
-    Well,
-    /// It has failed.
-    Failed,
-    /// It fails because of that other one.
-    Held(ServiceId),
-}
 
 impl Service {
     /// How it stands, as far as it matters to others.
@@ -82,7 +75,7 @@ impl Service {
                 summary: "systemd says it is stopped".to_owned(),
                 since: self.unwell_since.unwrap_or(self.started),
                 declared,
-                told: false,
+                alerts: false,
                 attempts: 0,
                 circular: false,
                 guessed: false,
@@ -94,7 +87,7 @@ impl Service {
             summary: incident.summary.clone(),
             since: incident.since,
             declared,
-            told: incident.verdict != Verdict::Stopped,
+            alerts: incident.verdict != Verdict::Stopped,
             attempts: incident.attempts,
             circular: false,
             guessed: false,
@@ -104,8 +97,12 @@ impl Service {
     /// Whether it may be about to fail, or is not there yet: its failures have begun to count, it says that it is
     /// starting, or it has not answered in its grace so far.
     pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
-        let undecided =
-            matches!(self.step, Step::Examine { .. } | Step::Inspect(_) | Step::Succession { .. });
+        let undecided = matches!(
+            self.recovery,
+            RecoveryState::Examining { .. }
+                | RecoveryState::Inspecting(_)
+                | RecoveryState::AwaitingSuccessor { .. }
+        );
         let unproven = self.incident.is_none() && self.probes.iter().any(|probe| !probe.ok);
         undecided
             || unproven && now < self.grace_until
@@ -115,40 +112,40 @@ impl Service {
 
     /// What it depends on and what explains its failures, if something does. A dependency that was only learned
     /// does not, once the service has been well without it.
-    pub(super) fn cause<'t, O>(&self, turn: &'t Turn<'_, O>) -> Option<&'t Cause> {
-        let unwell = self.unwell_since.unwrap_or(turn.now);
-        turn.around.causes.iter().find(|cause| {
+    pub(super) fn cause<'t, E>(&self, ctx: &'t Ctx<'_, E>) -> Option<&'t Cause> {
+        let unwell = self.unwell_since.unwrap_or(ctx.now);
+        ctx.surroundings.causes.iter().find(|cause| {
             // Of two that need each other, the first to fail need not be the one to blame.
             let in_vain = cause.circular && cause.attempts > 0;
             // A guess excuses a process that lives, and not for ever: nobody else might ever mend it.
             let far_fetched = cause.guessed
-                && (self.main.is_none() && !self.is_remote || turn.now > unwell.plus(GUESS_LASTS));
+                && (self.main.is_none() && !self.is_remote || ctx.now > unwell.plus(GUESS_LASTS));
             !in_vain && !far_fetched && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
         })
     }
 
     /// Whether something that it depends on is not well yet, and no incident says so.
-    pub(super) fn awaits_another<O>(&self, turn: &Turn<'_, O>) -> bool {
-        self.policy.enabled && self.cause(turn).is_none() && !turn.around.suspects.is_empty()
+    pub(super) fn awaits_another<E>(&self, ctx: &Ctx<'_, E>) -> bool {
+        self.policy.enabled && self.cause(ctx).is_none() && !ctx.surroundings.suspects.is_empty()
     }
 
     /// It has ended, perhaps for want of something that is not well yet: it is started when that is clear.
-    pub(super) fn wait_for_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        let names: Vec<&str> = turn.around.suspects.iter().map(|suspect| turn.name(*suspect)).collect();
+    pub(super) fn wait_for_another<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let names: Vec<&str> = ctx.surroundings.suspects.iter().map(|suspect| ctx.name(*suspect)).collect();
         let why = format!("{}, which it depends on, is not well yet", names.join(", "));
-        for suspect in turn.around.suspects.clone() {
-            turn.act(Effect::ProbeNow(suspect));
+        for suspect in ctx.surroundings.suspects.clone() {
+            ctx.request(Effect::ProbeNow(suspect));
         }
-        if !matches!(self.step, Step::Backoff { .. }) {
-            self.say_restart(Action::Hold(why), turn);
+        if !matches!(self.recovery, RecoveryState::Backoff { .. }) {
+            self.say_restart(Action::Hold(why), ctx);
         }
-        self.step = Step::Backoff { until: turn.now.plus(LOOK_AGAIN) };
+        self.recovery = RecoveryState::Backoff { until: ctx.now.plus(LOOK_AGAIN) };
     }
 
     /// A fault that comes of a dependency that has failed.
-    pub(super) fn blamed<O>(&self, fault: Fault, turn: &Turn<'_, O>) -> Fault {
-        let Some(cause) = self.cause(turn) else { return fault };
-        let name = turn.name(cause.service);
+    pub(super) fn blamed<E>(&self, fault: Fault, ctx: &Ctx<'_, E>) -> Fault {
+        let Some(cause) = self.cause(ctx) else { return fault };
+        let name = ctx.name(cause.service);
         let (depends, confidence) = if cause.guessed { ("may depend", 0.5) } else { ("depends", 0.9) };
         let why = format!("{name}, which it {depends} on, has an incident ({})", cause.verdict.as_str());
         Fault {
@@ -159,19 +156,19 @@ impl Service {
             },
             remedy: Remedy::Hold(why),
             cause: Some(cause.service),
-            untold: cause.told,
+            untold: cause.alerts,
             ..fault
         }
     }
 
     /// Something has changed about what it depends on.
-    pub(super) fn dependency_changed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn dependency_changed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         if open.incident.verdict == Verdict::DependencyDown {
             let blamed = open.incident.cause;
-            match self.cause(turn).map(|cause| cause.service) {
-                None if self.healing_until.is_none() => self.released(turn),
-                Some(cause) if cause != blamed => self.blame_another(turn),
+            match self.cause(ctx).map(|cause| cause.service) {
+                None if self.healing_until.is_none() => self.released(ctx),
+                Some(cause) if cause != blamed => self.blame_another(ctx),
                 None | Some(_) => {}
             }
             return;
@@ -196,60 +193,65 @@ impl Service {
             | Verdict::MemoryFull
             | Verdict::LimitExceeded => false,
         };
-        let free =
-            matches!(self.step, Step::Idle | Step::Verify | Step::Backoff { .. } | Step::Snapshot { .. });
+        let free = matches!(
+            self.recovery,
+            RecoveryState::Idle
+                | RecoveryState::Verifying
+                | RecoveryState::Backoff { .. }
+                | RecoveryState::Snapshotting { .. }
+        );
         let since = open.incident.since;
-        let follows = self.cause(turn).is_some_and(|cause| since.plus(SOONER) >= cause.since);
+        let follows = self.cause(ctx).is_some_and(|cause| since.plus(SOONER) >= cause.since);
         if explained && free && follows && self.suspended.is_none() {
-            self.blame_another(turn);
+            self.blame_another(ctx);
         }
     }
 
     /// The open incident turns out to come of something that it depends on.
-    pub(super) fn blame_another<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn blame_another<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         let summary = open.incident.summary.rsplit("; here: ").next().unwrap_or_default().to_owned();
         let finding = Finding { verdict: open.incident.verdict, confidence: 0.9, summary };
-        let fault = self.blamed(Fault::now(turn.now, finding), turn);
-        self.step = Step::Idle;
-        self.fail(fault, turn);
+        let fault = self.blamed(Fault::now(ctx.now, finding), ctx);
+        self.recovery = RecoveryState::Idle;
+        self.fail(fault, ctx);
     }
 
     /// What it depends on is well again: it has its grace to heal by itself, if it runs at all.
-    fn released<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    fn released<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.main.is_none() && !self.is_remote && !self.starts.is_empty() {
-            let fault = Fault::now(turn.now, self.unhealed("and it does not run", turn));
-            return self.fail_alive(fault, turn);
+            let fault = Fault::now(ctx.now, self.unhealed("and it does not run", ctx));
+            return self.fail_alive(fault, ctx);
         }
-        self.begin_anew(turn.now);
+        self.begin_anew(ctx.now);
         self.healing_until = Some(self.grace_until);
-        self.step = Step::Verify;
-        turn.act(Effect::ProbeUntilWell(self.id));
+        self.recovery = RecoveryState::Verifying;
+        ctx.request(Effect::ProbeUntilHealthy(self.id));
     }
 
     /// Its grace after the dependency healed is over, and it has not.
-    pub(super) fn has_not_healed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn has_not_healed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.healing_until = None;
         if !self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::DependencyDown) {
             return;
         }
-        let busy = turn.around.pressed.is_some() || turn.around.together.is_some();
-        if self.cause(turn).is_some() {
-            self.step = Step::Idle;
-        } else if busy || !turn.around.suspects.is_empty() {
+        let busy = ctx.surroundings.pressed.is_some() || ctx.surroundings.together.is_some();
+        if self.cause(ctx).is_some() {
+            self.recovery = RecoveryState::Idle;
+        } else if busy || !ctx.surroundings.suspects.is_empty() {
             // What fails meanwhile is the same failure still, and no new one of its own.
-            self.grace_until = turn.now.plus(self.policy.grace.max(Duration::from_secs(1)));
+            self.grace_until = ctx.now.plus(self.policy.grace.max(Duration::from_secs(1)));
             self.healing_until = Some(self.grace_until);
         } else {
-            let finding = self.unhealed("and its probes still fail", turn);
-            self.step = Step::Idle;
-            self.fail_alive(Fault::now(turn.now, finding), turn);
+            let finding = self.unhealed("and its probes still fail", ctx);
+            self.recovery = RecoveryState::Idle;
+            self.fail_alive(Fault::now(ctx.now, finding), ctx);
         }
     }
 
-    fn unhealed<O>(&self, how: &str, turn: &Turn<'_, O>) -> Finding {
+    fn unhealed<E>(&self, how: &str, ctx: &Ctx<'_, E>) -> Finding {
         let cause = self.incident.as_ref().map_or(self.id, |open| open.incident.cause);
-        let name = turn.name(cause);
+        let name = ctx.name(cause);
         Finding {
             verdict: Verdict::Unhealed,
             confidence: 0.9,
@@ -258,13 +260,13 @@ impl Service {
     }
 
     /// Another service is held because of this one's incident.
-    pub(super) fn holds<O: Outbox>(&mut self, held: ServiceId, turn: &mut Turn<'_, O>) {
+    pub(super) fn holds<E: Effects>(&mut self, held: ServiceId, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &mut self.incident else { return };
         if open.incident.held.contains(&held) || open.incident.held.len() >= MAX_HELD {
             return;
         }
         open.incident.held.push(held);
-        turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+        ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
     }
 
     /// Takes note of since when it has not been well.

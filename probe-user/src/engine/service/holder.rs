@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fault, Service, Step};
+use super::{Fault, RecoveryState, Service};
 use crate::{
     config::Response,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+        verdict,
+    },
     fact::{Fact, Holder, Phase, PortHolder, ServiceId, Verdict},
 };
 
@@ -17,81 +21,84 @@ const NAMED: usize = 3;
 
 impl Service {
     /// It ended with an error soon after its start: is its port taken?
-    pub(super) fn find_port_holder<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
+    pub(super) fn find_port_holder<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         let ports = self.ports.iter().copied().collect();
-        turn.act(Effect::FindPortHolder { service: self.id, ports });
-        self.step = Step::FindPortHolder { until: turn.now.plus(SEARCH), fault: Box::new(fault) };
+        ctx.request(Effect::FindPortHolder { service: self.id, ports });
+        self.recovery =
+            RecoveryState::FindingPortHolder { until: ctx.now.plus(SEARCH), fault: Box::new(fault) };
     }
 
     /// Who listens on its port, if anybody does.
-    pub(super) fn port_holder<O: Outbox>(&mut self, holder: Option<&PortHolder>, turn: &mut Turn<'_, O>) {
-        if !matches!(self.step, Step::FindPortHolder { .. }) {
+    pub(super) fn port_holder<E: Effects>(&mut self, holder: Option<&PortHolder>, ctx: &mut Ctx<'_, E>) {
+        if !matches!(self.recovery, RecoveryState::FindingPortHolder { .. }) {
             return;
         }
-        let Step::FindPortHolder { mut fault, .. } = std::mem::replace(&mut self.step, Step::Idle) else {
+        let RecoveryState::FindingPortHolder { mut fault, .. } =
+            std::mem::replace(&mut self.recovery, RecoveryState::Idle)
+        else {
             return;
         };
         fault.young = false;
         self.port_taken = holder.is_some();
         if let Some(holder) = holder {
             let whose =
-                holder.service.map_or_else(String::new, |service| format!(" of {}", turn.name(service)));
+                holder.service.map_or_else(String::new, |service| format!(" of {}", ctx.name(service)));
             fault.finding.summary.push_str(&format!("; {}{whose}", verdict::port_words(holder)));
         }
-        self.fail(*fault, turn);
+        self.fail(*fault, ctx);
     }
 
     /// Its connections are exhausted: who has them?
-    pub(super) fn seek_holders<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn seek_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
             let ports = self.ports.iter().copied().collect();
-            turn.act(Effect::FindHolders { service: self.id, ports });
+            ctx.request(Effect::FindHolders { service: self.id, ports });
         } else {
-            self.name_holders(turn);
+            self.name_holders(ctx);
         }
     }
 
     /// Who has its connections, by the sockets of this host.
-    pub(super) fn found_holders<O: Outbox>(&mut self, holders: Vec<Holder>, turn: &mut Turn<'_, O>) {
+    pub(super) fn found_holders<E: Effects>(&mut self, holders: Vec<Holder>, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
             // Its own processes talk to each other, too.
             self.holders = holders.into_iter().filter(|holder| holder.service != Some(self.id)).collect();
-            self.name_holders(turn);
+            self.name_holders(ctx);
         }
     }
 
     /// Names them in the incident; if that is the policy, the service that holds most is to be restarted.
-    fn name_holders<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    fn name_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = self.incident.as_mut() else { return };
         if open.incident.verdict != Verdict::PoolExhausted || self.holders.is_empty() {
             return;
         }
         let words =
-            |holder: &Holder| verdict::holder_words(holder, holder.service.map(|service| turn.name(service)));
+            |holder: &Holder| verdict::holder_words(holder, holder.service.map(|service| ctx.name(service)));
         let named: Vec<_> = self.holders.iter().take(NAMED).map(words).collect();
         let summary = open.incident.summary.split("; most are held: ").next().unwrap_or_default();
         open.incident.summary = format!("{summary}; most are held: {}", named.join("; "));
-        turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+        ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
         if !open.alerted {
-            self.alert_now(turn);
+            self.alert_now(ctx);
         }
         let most = self.holders.first().and_then(|holder| Some((holder.service?, holder.connections)));
         if let (Response::Restart, Some((service, connections))) = (self.response.pool_exhausted, most)
             && service != self.id
         {
-            let name = turn.name(self.id);
-            turn.restart_other =
+            let name = ctx.name(self.id);
+            ctx.restart_other =
                 Some((service, format!("it holds {connections} connections of {name}, which has none left")));
         }
     }
 
     /// It holds more than its share of something that another service has.
-    pub(super) fn holds_too_much<O: Outbox>(&mut self, of: ServiceId, why: String, turn: &mut Turn<'_, O>) {
+    pub(super) fn holds_too_much<E: Effects>(&mut self, of: ServiceId, why: String, ctx: &mut Ctx<'_, E>) {
         if self.incident.is_none() {
             let finding = verdict::Finding { verdict: Verdict::PoolExhausted, confidence: 0.9, summary: why };
             // Somebody is told of the one that has none left.
-            let fault = Fault { cause: Some(of), untold: true, ..Fault::now(turn.now, finding) };
-            self.fail_alive(fault, turn);
+            let fault = Fault { cause: Some(of), untold: true, ..Fault::now(ctx.now, finding) };
+            self.fail_alive(fault, ctx);
         }
     }
 }

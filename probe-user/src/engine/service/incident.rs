@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Fault, Remedy, Service, Step};
+use super::{Fault, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
-    engine::{Effect, Outbox, Turn},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+    },
     fact::{EventId, Fact, Incident, Phase, Severity, Timing, Verdict},
 };
 
@@ -107,44 +110,44 @@ impl Open {
 
 impl Service {
     /// Opens an incident for a fault, or adds the fault to the one that is open, and decides what to do.
-    pub(super) fn fail<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
+    pub(super) fn fail<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         if fault.young {
-            return self.find_port_holder(fault, turn);
+            return self.find_port_holder(fault, ctx);
         }
         // One that cannot be started without its dependency is started when that is back.
-        let fault = if fault.finding.verdict == Verdict::Exited { self.blamed(fault, turn) } else { fault };
+        let fault = if fault.finding.verdict == Verdict::Exited { self.blamed(fault, ctx) } else { fault };
         let remedy = fault.remedy.clone();
-        let not_yet = fault.finding.verdict == Verdict::Exited && self.awaits_another(turn);
-        self.open_or_update(fault, turn);
+        let not_yet = fault.finding.verdict == Verdict::Exited && self.awaits_another(ctx);
+        self.open_or_update(fault, ctx);
         if let (Some(open), true) = (&mut self.incident, self.port_taken) {
             open.needs_listener = true;
         }
         if not_yet {
-            self.wait_for_another(turn);
+            self.wait_for_another(ctx);
         } else {
-            self.decide(remedy, turn);
+            self.decide(remedy, ctx);
         }
         self.port_taken = false;
         if self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::PoolExhausted) {
-            self.seek_holders(turn);
+            self.seek_holders(ctx);
         }
     }
 
     /// Opens an incident for a fault, or adds the fault to the one that is open.
-    pub(super) fn open_or_update<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
+    pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         let severity = self.severity(fault.finding.verdict);
         let cause = fault.cause.unwrap_or(self.id);
         let patience = patience(&fault);
         self.healing_until = None;
         self.lost_listener = None;
-        self.settles_at = self.probes.is_empty().then(|| turn.now.plus(self.settling()));
+        self.settles_at = self.probes.is_empty().then(|| ctx.now.plus(self.settling()));
         for probe in &mut self.probes {
             probe.doubt(fault.since);
         }
         match &mut self.incident {
             None => {
                 let incident = Incident {
-                    id: turn.next_incident(),
+                    id: ctx.next_incident(),
                     service: self.id,
                     verdict: fault.finding.verdict,
                     confidence: fault.finding.confidence,
@@ -158,7 +161,7 @@ impl Service {
                     attempts: 0,
                     snapshot: None,
                 };
-                let alert_at = patience.map(|patience| turn.now.plus(patience));
+                let alert_at = patience.map(|patience| ctx.now.plus(patience));
                 let mut open = Open {
                     incident,
                     alert_at,
@@ -167,8 +170,8 @@ impl Service {
                     needs_listener: false,
                 };
                 open.incident.timing.detected = open.step(fault.detected);
-                open.incident.timing.decided = open.step(turn.now);
-                turn.emit(Fact::Incident(Phase::Open, open.incident.clone()));
+                open.incident.timing.decided = open.step(ctx.now);
+                ctx.publish(Fact::Incident(Phase::Open, open.incident.clone()));
                 self.incident = Some(open);
             }
             Some(open) => {
@@ -178,12 +181,12 @@ impl Service {
                     open.incident.since = fault.since;
                     open.incident.timing = Timing::default();
                     open.incident.timing.detected = open.step(fault.detected);
-                    open.incident.timing.decided = open.step(turn.now);
+                    open.incident.timing.decided = open.step(ctx.now);
                 }
                 let worse = fails || severity > open.incident.severity;
                 if !open.alerted || worse || patience.is_none() {
                     // A stop is nobody's alarm; what fails after it is.
-                    let due = |patience| turn.now.plus(patience);
+                    let due = |patience| ctx.now.plus(patience);
                     open.alert_at = patience.map(|it| open.alert_at.unwrap_or(due(it)).min(due(it)));
                 }
                 open.incident.verdict = fault.finding.verdict;
@@ -194,14 +197,14 @@ impl Service {
                 open.incident.timing.listening = None;
                 open.degraded = fault.degraded;
                 open.add_evidence(fault.evidence);
-                turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+                ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
             }
         }
-        self.alert_if_due(turn);
+        self.alert_if_due(ctx);
     }
 
     /// The open incident has become a crash loop.
-    pub(super) fn loops<O: Outbox>(&mut self, why: &str, turn: &mut Turn<'_, O>) {
+    pub(super) fn loops<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
         let severity = self.severity(Verdict::CrashLoop);
         let Some(open) = &mut self.incident else { return };
         let last = std::mem::take(&mut open.incident.summary);
@@ -209,19 +212,19 @@ impl Service {
         open.incident.summary = format!("it fails again and again: {why}; last: {last}");
         open.incident.verdict = Verdict::CrashLoop;
         open.incident.severity = severity;
-        turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
-        self.alert_now(turn);
+        ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
+        self.alert_now(ctx);
     }
 
     /// The service has proved well: the incident is over.
-    pub(super) fn resolve<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn resolve<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(mut open) = self.incident.take() else { return };
-        self.step = Step::Idle;
+        self.recovery = RecoveryState::Idle;
         self.healing_until = None;
         self.dead_workers = 0;
         self.holders.clear();
         let answered = self.probes.iter().filter_map(|probe| probe.well_at).max();
-        let healthy = answered.filter(|_| open.ends_with_an_answer()).unwrap_or(turn.now);
+        let healthy = answered.filter(|_| open.ends_with_an_answer()).unwrap_or(ctx.now);
         open.incident.timing.healthy = open.step(healthy);
         // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
         let quiet = matches!(open.incident.verdict, Verdict::Stopped | Verdict::DependencyDown);
@@ -230,28 +233,28 @@ impl Service {
                 open.incident.severity = Severity::Info;
             }
             if !quiet {
-                turn.act(Effect::Alert { incident: open.incident.clone(), resolved: false });
+                ctx.request(Effect::Alert { incident: open.incident.clone(), resolved: false });
             }
         }
-        turn.emit(Fact::Incident(Phase::Resolve, open.incident.clone()));
+        ctx.publish(Fact::Incident(Phase::Resolve, open.incident.clone()));
         if open.alerted || !quiet {
-            turn.act(Effect::Alert { incident: open.incident, resolved: true });
+            ctx.request(Effect::Alert { incident: open.incident, resolved: true });
         }
     }
 
     /// Tells the receivers, if the incident has lasted long enough.
-    pub(super) fn alert_if_due<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        if self.incident.as_ref().and_then(|open| open.alert_at).is_some_and(|at| at <= turn.now) {
-            self.alert_now(turn);
+    pub(super) fn alert_if_due<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if self.incident.as_ref().and_then(|open| open.alert_at).is_some_and(|at| at <= ctx.now) {
+            self.alert_now(ctx);
         }
     }
 
     /// Tells the receivers of the incident as it stands.
-    pub(super) fn alert_now<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn alert_now<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &mut self.incident else { return };
         open.alert_at = None;
         open.alerted = true;
-        turn.act(Effect::Alert { incident: open.incident.clone(), resolved: false });
+        ctx.request(Effect::Alert { incident: open.incident.clone(), resolved: false });
     }
 
     fn severity(&self, verdict: Verdict) -> Severity {

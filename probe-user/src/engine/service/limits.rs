@@ -3,7 +3,7 @@
 use super::{Fault, Finding, Remedy, Service};
 use crate::{
     config::Limits,
-    engine::{Outbox, Turn},
+    engine::{ctx::Ctx, effect::Effects},
     fact::{ResourceUsage, Verdict},
 };
 
@@ -65,15 +65,15 @@ impl Breach {
 
 impl Service {
     /// What its processes use together.
-    pub(super) fn used<O: Outbox>(&mut self, usage: ResourceUsage, turn: &mut Turn<'_, O>) {
+    pub(super) fn used<E: Effects>(&mut self, usage: ResourceUsage, ctx: &mut Ctx<'_, E>) {
         self.breaches.take_in(usage, &self.limits);
         if self.incident.is_some() || self.main.is_none() {
             return;
         }
         if let Some(summary) = self.breaches.words() {
             let finding = Finding { verdict: Verdict::LimitExceeded, confidence: 1.0, summary };
-            let fault = Fault { remedy: Remedy::Nothing, degraded: true, ..Fault::now(turn.now, finding) };
-            self.fail(fault, turn);
+            let fault = Fault { remedy: Remedy::Nothing, degraded: true, ..Fault::now(ctx.now, finding) };
+            self.fail(fault, ctx);
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Service, Step};
+use super::{Fault, Finding, RecoveryState, Service};
 use crate::{
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+        verdict,
+    },
     fact::{EventId, Listener, Verdict},
 };
 
@@ -26,11 +30,11 @@ impl Service {
     }
 
     /// A listener came or went.
-    pub(in crate::engine) fn listener<O: Outbox>(
+    pub(in crate::engine) fn listener<E: Effects>(
         &mut self,
         listener: &Listener,
         event: EventId,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         if listener.up {
             self.has_listener(listener.port);
@@ -40,7 +44,7 @@ impl Service {
             if let Some(open) = &mut self.incident {
                 open.listening(listener.at);
             }
-            turn.act(Effect::ProbeNow(self.id));
+            ctx.request(Effect::ProbeNow(self.id));
             return;
         }
         // A socket nobody counted is none that was needed.
@@ -51,21 +55,25 @@ impl Service {
         }
         self.listeners.remove(&listener.port);
         let needed = self.ports.contains(&listener.port);
-        if needed && self.main.is_some() && self.incident.is_none() && matches!(self.step, Step::Idle) {
+        if needed
+            && self.main.is_some()
+            && self.incident.is_none()
+            && matches!(self.recovery, RecoveryState::Idle)
+        {
             self.lost_listener = Some((listener.at, event, listener.port, listener.source));
-            turn.act(Effect::ProbeNow(self.id));
+            ctx.request(Effect::ProbeNow(self.id));
         }
     }
 
     /// A listener it needs has stayed away although its process lives.
-    pub(super) fn listener_is_lost<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn listener_is_lost<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some((since, event, port, source)) = self.lost_listener.take() else { return };
         let finding = Finding {
             verdict: Verdict::NotListening,
             confidence: verdict::sure(source),
             summary: format!("its process lives, but it closed its listener on port {port}"),
         };
-        let fault = Fault { since, detected: since, evidence: vec![event], ..Fault::now(turn.now, finding) };
-        self.fail_alive(fault, turn);
+        let fault = Fault { since, detected: since, evidence: vec![event], ..Fault::now(ctx.now, finding) };
+        self.fail_alive(fault, ctx);
     }
 }

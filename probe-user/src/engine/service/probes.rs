@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Fault, Pending, Remedy, Service, Step};
+use super::{Fault, Pending, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
     config,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+        verdict,
+    },
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
 
@@ -150,8 +154,9 @@ impl ProbeState {
 
 impl Service {
     /// A probe ended.
-    pub(in crate::engine) fn probed<O: Outbox>(&mut self, report: ProbeReport, turn: &mut Turn<'_, O>) {
-        let counts = turn.now >= self.grace_until && matches!(self.step, Step::Idle | Step::Verify);
+    pub(in crate::engine) fn probed<E: Effects>(&mut self, report: ProbeReport, ctx: &mut Ctx<'_, E>) {
+        let counts = ctx.now >= self.grace_until
+            && matches!(self.recovery, RecoveryState::Idle | RecoveryState::Verifying);
         let Some(probe) = self.probes.get_mut(report.index) else { return };
         let begun = report.begun();
         if begun < probe.since {
@@ -166,10 +171,10 @@ impl Service {
                 let slow = probe.slow.clone().filter(|_| probe.counts_as_slow());
                 let since = probe.first_slow;
                 let event =
-                    change.map(|change| turn.out.emit(Fact::Probe(report.clone(), change), report.at));
+                    change.map(|change| ctx.effects.publish(Fact::Probe(report.clone(), change), report.at));
                 self.examination = None;
                 if let Some(slow) = slow.filter(|_| counts) {
-                    self.is_slow(slow, since, event, turn);
+                    self.is_slow(slow, since, event, ctx);
                 }
             }
             ProbeOutcome::Starting(detail) => {
@@ -184,21 +189,21 @@ impl Service {
                 }
                 if counts {
                     let (failure, detail) = (*failure, detail.clone());
-                    self.probe_failed(report, failure, detail, turn);
+                    self.probe_failed(report, failure, detail, ctx);
                 }
             }
         }
     }
 
     /// It answers, later than it should, for long enough.
-    fn is_slow<O: Outbox>(
+    fn is_slow<E: Effects>(
         &mut self,
         slow: String,
         since: Timestamp,
         event: Option<EventId>,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
-        let pressed = turn.around.pressed.clone().or_else(|| turn.around.together.clone());
+        let pressed = ctx.surroundings.pressed.clone().or_else(|| ctx.surroundings.together.clone());
         // What the host's pressure explained is the service's own once that is over.
         let open = self.incident.as_ref().map(|open| open.incident.verdict);
         if open.is_some_and(|verdict| verdict != Verdict::Overloaded || pressed.is_some()) {
@@ -213,24 +218,24 @@ impl Service {
         };
         let finding = verdict::Finding { verdict, confidence: 0.9, summary };
         let evidence = event.into_iter().collect();
-        let fault = Fault { since, evidence, remedy, degraded: true, ..Fault::now(turn.now, finding) };
-        self.fail(fault, turn);
+        let fault = Fault { since, evidence, remedy, degraded: true, ..Fault::now(ctx.now, finding) };
+        self.fail(fault, ctx);
     }
 
     /// A failure that counts.
-    fn probe_failed<O: Outbox>(
+    fn probe_failed<E: Effects>(
         &mut self,
         report: ProbeReport,
         failure: ProbeFailure,
         detail: String,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         let (at, begun, index, stopped) = (report.at, report.begun(), report.index, self.unit_is_stopped());
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = probe.in_a_row == 0;
         if first {
             probe.first_failed = at;
-        } else if !turn.around.alone && begun < probe.last_failed {
+        } else if !ctx.surroundings.alone && begun < probe.last_failed {
             // What else is silent is asked as well, and takes its time to be known: attempts side by side are one.
             return;
         }
@@ -238,7 +243,7 @@ impl Service {
         probe.in_a_row = probe.in_a_row.saturating_add(1);
         probe.told = probe.told.saturating_add(1);
         probe.timed_out = failure.is_timeout();
-        let event = turn.out.emit(Fact::Probe(report, ProbeChange::Fail(probe.in_a_row)), at);
+        let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(probe.in_a_row)), at);
         if probe.evidence.len() < MAX_FAILURES_KEPT {
             probe.evidence.push(event);
         }
@@ -247,18 +252,18 @@ impl Service {
         if first {
             // By the time that its failures count, it is to be known whether they are its own.
             self.examination = None;
-            for dependency in turn.around.dependencies.clone() {
-                turn.act(Effect::ProbeNow(dependency));
+            for dependency in ctx.surroundings.dependencies.clone() {
+                ctx.request(Effect::ProbeNow(dependency));
             }
         }
         if timed_out {
-            self.examine(Examination::OVER, Some(ahead), turn);
+            self.examine(Examination::OVER, Some(ahead), ctx);
         }
         // A process that does nothing at all need not be asked so often.
         let idle = timed_out && self.examination.as_ref().is_some_and(Examination::idled);
         let needed = if idle { failures.min(2) } else { failures };
         if in_a_row >= needed && self.is_to_be_judged() && !stopped {
-            self.judge(Pending { index, failure, detail }, turn);
+            self.judge(Pending { index, failure, detail }, ctx);
         }
     }
 
@@ -268,8 +273,9 @@ impl Service {
         match &self.incident {
             None => true,
             Some(open) => {
-                matches!(self.step, Step::Verify)
-                    || (self.beyond_restart || open.is_circumstantial()) && matches!(self.step, Step::Idle)
+                matches!(self.recovery, RecoveryState::Verifying)
+                    || (self.beyond_restart || open.is_circumstantial())
+                        && matches!(self.recovery, RecoveryState::Idle)
             }
         }
     }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Remedy, Service, Step};
+use super::{Fault, Finding, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
-    engine::{Effect, Outbox, Turn, budget::describe},
+    engine::{
+        budget::describe,
+        ctx::Ctx,
+        effect::{Effect, Effects},
+    },
     fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
 };
 
@@ -20,10 +24,10 @@ const SNAPSHOT: Duration = Duration::from_secs(4);
 
 impl Service {
     /// The restart that was asked for was carried out, or was not.
-    pub(in crate::engine) fn restarted<O: Outbox>(
+    pub(in crate::engine) fn restarted<E: Effects>(
         &mut self,
         outcome: Result<(), String>,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         let action = match &outcome {
             Ok(()) => Action::Done,
@@ -31,31 +35,31 @@ impl Service {
         };
         // A first start is no restart; what fails of it is told by the incident that it opens.
         if self.incident.is_some() {
-            self.say_restart(action, turn);
+            self.say_restart(action, ctx);
         }
         // One that comes late is about a restart that something else has overtaken.
         let first_start = self.incident.is_none() && outcome.is_err();
-        if !matches!(self.step, Step::Restarting { .. }) && !first_start {
+        if !matches!(self.recovery, RecoveryState::Restarting { .. }) && !first_start {
             return;
         }
         match outcome {
             Ok(()) if self.is_matched && (!self.probes.is_empty() || self.main.is_some()) => {
                 // The command may heal the process there is, or one that cannot be found: its probes will say.
-                self.step = Step::Verify;
-                turn.act(Effect::ProbeUntilWell(self.id));
+                self.recovery = RecoveryState::Verifying;
+                ctx.request(Effect::ProbeUntilHealthy(self.id));
             }
             Ok(()) => {
                 let patience = self.policy.grace.max(Duration::from_secs(5));
-                self.step = Step::Restarting { until: turn.now.plus(patience), confirmed: true };
+                self.recovery = RecoveryState::Restarting { until: ctx.now.plus(patience), confirmed: true };
                 if self.is_unit {
-                    turn.act(Effect::InspectUnit(self.id));
+                    ctx.request(Effect::InspectUnit(self.id));
                 }
             }
             Err(error) if self.is_unit => {
                 // systemd may have been told otherwise meanwhile.
                 let summary = format!("it could not be restarted: {error}");
                 let finding = Finding { verdict: Verdict::Exited, confidence: 1.0, summary };
-                self.inspect(Fault::now(turn.now, finding), None, turn);
+                self.inspect(Fault::now(ctx.now, finding), None, ctx);
             }
             Err(error) => {
                 let finding = Finding {
@@ -63,18 +67,18 @@ impl Service {
                     confidence: 1.0,
                     summary: format!("it could not be started: {error}"),
                 };
-                let fault = Fault::now(turn.now, finding);
-                self.step = Step::Idle;
-                self.fail(fault, turn);
+                let fault = Fault::now(ctx.now, finding);
+                self.recovery = RecoveryState::Idle;
+                self.fail(fault, ctx);
             }
         }
     }
 
     /// Decides what to do about the open incident.
-    pub(super) fn decide<O: Outbox>(&mut self, remedy: Remedy, turn: &mut Turn<'_, O>) {
+    pub(super) fn decide<E: Effects>(&mut self, remedy: Remedy, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         if open.incident.verdict == Verdict::Stopped || self.is_remote {
-            self.step = Step::Idle;
+            self.recovery = RecoveryState::Idle;
             return;
         }
         let attempt = open.incident.attempts + 1;
@@ -82,38 +86,38 @@ impl Service {
         self.beyond_restart = remedy != Remedy::Restart;
         match remedy {
             Remedy::Nothing => {
-                self.step = Step::Idle;
+                self.recovery = RecoveryState::Idle;
                 return;
             }
             Remedy::Hold(why) if self.policy.enabled || self.incident_has_other_cause() => {
-                return self.hold(&why, turn);
+                return self.hold(&why, ctx);
             }
             Remedy::Hold(_) | Remedy::Restart => {}
         }
         if wants_snapshot {
-            turn.act(Effect::Snapshot(self.id));
+            ctx.request(Effect::Snapshot(self.id));
         }
         if self.observed {
-            return self.hold("the daemon only observes (--observe)", turn);
+            return self.hold("the daemon only observes (--observe)", ctx);
         }
         if !self.policy.enabled || self.method == RestartMethod::None {
-            return self.hold("restarts are not enabled for this service", turn);
+            return self.hold("restarts are not enabled for this service", ctx);
         }
-        if self.budget.left(turn.now) == 0 {
-            return self.give_up(turn);
+        if self.budget.left(ctx.now) == 0 {
+            return self.give_up(ctx);
         }
         let mut wait = self.budget.backoff(attempt);
         if self.port_taken {
             wait = wait.max(self.policy.backoff_first);
         }
         if wait.is_zero() && wants_snapshot {
-            self.step = Step::Snapshot { until: turn.now.plus(SNAPSHOT) };
+            self.recovery = RecoveryState::Snapshotting { until: ctx.now.plus(SNAPSHOT) };
         } else if wait.is_zero() {
-            self.restart(turn);
+            self.restart(ctx);
         } else {
             let why = format!("back-off of {} before attempt {attempt}", describe(wait));
-            self.say_restart(Action::Hold(why), turn);
-            self.step = Step::Backoff { until: turn.now.plus(wait) };
+            self.say_restart(Action::Hold(why), ctx);
+            self.recovery = RecoveryState::Backoff { until: ctx.now.plus(wait) };
         }
     }
 
@@ -123,10 +127,10 @@ impl Service {
     }
 
     /// What could be seen of its processes is written down, or cannot be: now they may be ended.
-    pub(super) fn snapshot_taken<O: Outbox>(
+    pub(super) fn snapshot_taken<E: Effects>(
         &mut self,
         outcome: Result<String, String>,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         if let Some(open) = &mut self.incident {
             match outcome {
@@ -135,53 +139,53 @@ impl Service {
                     open.incident.summary.push_str(&format!("; no snapshot could be taken: {why}"));
                 }
             }
-            turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+            ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
         }
-        if matches!(self.step, Step::Snapshot { .. }) {
-            self.step = Step::Idle;
+        if matches!(self.recovery, RecoveryState::Snapshotting { .. }) {
+            self.recovery = RecoveryState::Idle;
             if self.incident.is_some() {
-                self.retry(turn);
+                self.retry(ctx);
             }
         }
     }
 
     /// Holds the restart on purpose; the incident stays open until the service is well again.
-    pub(super) fn hold<O: Outbox>(&mut self, why: &str, turn: &mut Turn<'_, O>) {
-        self.step = Step::Idle;
-        self.say_restart(Action::Hold(why.to_owned()), turn);
+    pub(super) fn hold<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
+        self.recovery = RecoveryState::Idle;
+        self.say_restart(Action::Hold(why.to_owned()), ctx);
     }
 
     /// The budget is spent: stop trying for long.
-    pub(super) fn give_up<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn give_up<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let wait = self.budget.long_backoff();
         let next = describe(wait);
         let why =
             format!("its budget of {} restarts is spent; the next try is in {next}", self.budget.describe());
-        self.loops(&why, turn);
-        self.say_restart(Action::Hold(why), turn);
+        self.loops(&why, ctx);
+        self.say_restart(Action::Hold(why), ctx);
         if self.unit.as_ref().is_some_and(|unit| unit.active == "failed") {
             self.was_reset = true;
-            turn.act(Effect::ResetFailed(self.id));
+            ctx.request(Effect::ResetFailed(self.id));
         }
-        self.step = Step::GivenUp { until: turn.now.plus(wait) };
+        self.recovery = RecoveryState::CrashLoopBackoff { until: ctx.now.plus(wait) };
     }
 
-    pub(super) fn restart<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        self.budget.spend(turn.now);
+    pub(super) fn restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.budget.spend(ctx.now);
         if let Some(open) = &mut self.incident {
-            open.acted(turn.now);
+            open.acted(ctx.now);
         }
-        let reset_failed = self.start_limit_is_near(turn.now);
+        let reset_failed = self.start_limit_is_near(ctx.now);
         self.needs_reset = false;
-        self.count_start(turn.now);
-        turn.act(Effect::Restart { service: self.id, method: self.method, reset_failed });
-        self.say_restart(Action::Request, turn);
+        self.count_start(ctx.now);
+        ctx.request(Effect::Restart { service: self.id, method: self.method, reset_failed });
+        self.say_restart(Action::Request, ctx);
         // Alive or not, what its probes found before is past.
-        self.begin_anew(turn.now);
-        self.step = Step::Restarting { until: turn.now.plus(ANSWER), confirmed: false };
+        self.begin_anew(ctx.now);
+        self.recovery = RecoveryState::Restarting { until: ctx.now.plus(ANSWER), confirmed: false };
     }
 
-    pub(super) fn say_restart<O: Outbox>(&mut self, action: Action, turn: &mut Turn<'_, O>) {
+    pub(super) fn say_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {
         let incident = self.incident.as_ref().map(|open| &open.incident);
         let restart = Restart {
             service: self.id,
@@ -192,10 +196,10 @@ impl Service {
                 Action::Request | Action::Done | Action::Fail(_) => incident.attempts,
             }),
             reason: incident.map_or_else(|| "first start".to_owned(), |incident| incident.summary.clone()),
-            budget_left: self.budget.left(turn.now),
+            budget_left: self.budget.left(ctx.now),
             action,
         };
-        turn.emit(Fact::Restart(restart));
+        ctx.publish(Fact::Restart(restart));
     }
 
     pub(super) fn count_start(&mut self, now: Timestamp) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{ProbeState, Service, Step, YOUNG};
+use super::{ProbeState, RecoveryState, Service, YOUNG};
 use crate::{
     clock::Timestamp,
-    engine::{Outbox, ServiceView, Turn},
+    engine::{ctx::Ctx, effect::Effects, view::ServiceView},
     fact::{Fact, ServiceState, Verdict},
 };
 
@@ -14,15 +14,15 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Draws the conclusions of what has changed: an incident that is over, a state that is another.
-    pub(in crate::engine) fn settle<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        if self.incident.is_some() && self.is_well(turn.now) {
-            self.resolve(turn);
+    pub(in crate::engine) fn settle<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if self.incident.is_some() && self.is_well(ctx.now) {
+            self.resolve(ctx);
         }
-        self.note_well(turn.now);
+        self.note_well(ctx.now);
         let (state, why) = self.conclude();
         if state != self.state {
             let previous = std::mem::replace(&mut self.state, state);
-            turn.emit(Fact::ServiceState(self.id, state, previous, why));
+            ctx.publish(Fact::ServiceState(self.id, state, previous, why));
         }
     }
 
@@ -35,12 +35,12 @@ impl Service {
     /// Whether it has proved well since its last start.
     fn is_well(&self, now: Timestamp) -> bool {
         if matches!(
-            self.step,
-            Step::Restarting { .. }
-                | Step::Succession { .. }
-                | Step::Inspect(_)
-                | Step::TheirRestart { .. }
-                | Step::FindPortHolder { .. }
+            self.recovery,
+            RecoveryState::Restarting { .. }
+                | RecoveryState::AwaitingSuccessor { .. }
+                | RecoveryState::Inspecting(_)
+                | RecoveryState::SystemdRestarting { .. }
+                | RecoveryState::FindingPortHolder { .. }
         ) {
             return false;
         }
@@ -57,7 +57,8 @@ impl Service {
         if self.lost_listener.is_some() || !self.listens_again() {
             return false;
         }
-        let waits = matches!(self.step, Step::Backoff { .. } | Step::GivenUp { .. });
+        let waits =
+            matches!(self.recovery, RecoveryState::Backoff { .. } | RecoveryState::CrashLoopBackoff { .. });
         if (waits || verdict == Verdict::DependencyDown)
             && self.main.is_none()
             && !self.starts.is_empty()
@@ -117,8 +118,12 @@ impl Service {
             return (ServiceState::Stopped, summary());
         }
         if self.incident.is_some() {
-            let starting =
-                matches!(self.step, Step::Verify | Step::Restarting { .. } | Step::TheirRestart { .. });
+            let starting = matches!(
+                self.recovery,
+                RecoveryState::Verifying
+                    | RecoveryState::Restarting { .. }
+                    | RecoveryState::SystemdRestarting { .. }
+            );
             return match (self.main.is_some() || self.is_remote, starting) {
                 (_, true) => {
                     let why =

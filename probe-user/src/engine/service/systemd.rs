@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use UnitJudgement::{AlreadyRestarted, NotLoaded, Ours, RestartsItself, Stale, StillRuns, StopRequested};
 
-use super::{Fault, Remedy, Service, Step};
+use super::{Fault, RecoveryState, Remedy, Service};
 use crate::{
     clock::Timestamp,
     engine::{
-        Effect, Outbox, Turn,
+        ctx::Ctx,
+        effect::{Effect, Effects},
         unit::{UnitJudgement, failed_by_systemd, judge},
         verdict,
     },
@@ -53,13 +54,13 @@ pub(super) struct Inspection {
 
 impl Service {
     /// Asks systemd about a fault before it is acted on.
-    pub(super) fn inspect<O: Outbox>(
+    pub(super) fn inspect<E: Effects>(
         &mut self,
         fault: Fault,
         exit: Option<ProcessExit>,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
-        self.step = Step::Inspect(Box::new(Inspection {
+        self.recovery = RecoveryState::Inspecting(Box::new(Inspection {
             fault,
             exit,
             tries: 0,
@@ -68,66 +69,67 @@ impl Service {
             hearsay: false,
             again_at: None,
         }));
-        turn.act(Effect::InspectUnit(self.id));
+        ctx.request(Effect::InspectUnit(self.id));
     }
 
     /// A fault that no death explains: of a unit, only after systemd was asked about it.
-    pub(super) fn fail_alive<O: Outbox>(&mut self, fault: Fault, turn: &mut Turn<'_, O>) {
+    pub(super) fn fail_alive<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         if self.is_unit {
-            self.inspect(fault, None, turn);
+            self.inspect(fault, None, ctx);
         } else {
-            self.fail(fault, turn);
+            self.fail(fault, ctx);
         }
     }
 
     /// Asks again.
-    pub(super) fn inspect_again<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        if let Step::Inspect(inspection) = &mut self.step {
+    pub(super) fn inspect_again<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
             inspection.again_at = None;
             inspection.tries += 1;
-            turn.act(Effect::InspectUnit(self.id));
+            ctx.request(Effect::InspectUnit(self.id));
         }
     }
 
     /// systemd's word on the unit.
-    pub(in crate::engine) fn unit<O: Outbox>(&mut self, state: UnitState, turn: &mut Turn<'_, O>) {
+    pub(in crate::engine) fn unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
         self.unit = Some(state.clone());
-        if matches!(self.step, Step::Inspect(_))
-            && let Step::Inspect(inspection) = std::mem::replace(&mut self.step, Step::Idle)
+        if matches!(self.recovery, RecoveryState::Inspecting(_))
+            && let RecoveryState::Inspecting(inspection) =
+                std::mem::replace(&mut self.recovery, RecoveryState::Idle)
         {
-            self.judged(inspection, state, turn);
+            self.judged(inspection, state, ctx);
         } else {
-            self.unit_changed(&state, turn);
+            self.unit_changed(&state, ctx);
         }
     }
 
     /// systemd could not be asked: without its word the unit is not touched, and it is asked again.
-    pub(in crate::engine) fn unit_unknown<O: Outbox>(&mut self, error: &str, turn: &mut Turn<'_, O>) {
-        let Step::Inspect(inspection) = &mut self.step else { return };
+    pub(in crate::engine) fn unit_unknown<E: Effects>(&mut self, error: &str, ctx: &mut Ctx<'_, E>) {
+        let RecoveryState::Inspecting(inspection) = &mut self.recovery else { return };
         inspection.unanswered += 1;
         let wait = FIRST_RETRY.saturating_mul(1 << inspection.unanswered.min(5)).min(LONGEST_RETRY);
-        inspection.again_at = Some(turn.now.plus(wait));
+        inspection.again_at = Some(ctx.now.plus(wait));
         if inspection.unanswered == 1 {
             let fault = inspection.fault.clone();
-            self.open_or_update(fault, turn);
-            self.say_restart(Action::Hold(format!("systemd does not say what the unit does: {error}")), turn);
-            self.alert_now(turn);
+            self.open_or_update(fault, ctx);
+            self.say_restart(Action::Hold(format!("systemd does not say what the unit does: {error}")), ctx);
+            self.alert_now(ctx);
         }
     }
 
-    fn judged<O: Outbox>(
+    fn judged<E: Effects>(
         &mut self,
         mut inspection: Box<Inspection>,
         state: UnitState,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         let judgement = match &inspection.exit {
             Some(exit) => judge(&state, &exit.process.key, exit.at, self.invocation.as_deref()),
             None => self.judge_without_exit(&state, &inspection),
         };
         if judgement == Stale && inspection.tries < STALE_TRIES {
-            inspection.again_at = Some(turn.now.plus(STALE_WAIT));
-            self.step = Step::Inspect(inspection);
+            inspection.again_at = Some(ctx.now.plus(STALE_WAIT));
+            self.recovery = RecoveryState::Inspecting(inspection);
             return;
         }
         let judgement = match (&judgement, &inspection.exit) {
@@ -136,7 +138,7 @@ impl Service {
             }
             (_, _) => judgement,
         };
-        let event = turn.emit(Fact::Unit(state.clone(), self.id));
+        let event = ctx.publish(Fact::Unit(state.clone(), self.id));
         self.judged_state = state.changed;
         if state.main.is_none() {
             self.main = None;
@@ -145,67 +147,69 @@ impl Service {
         fault.evidence.push(event);
         match judgement {
             StopRequested(why) => {
-                self.stopped(fault, why, turn);
-                self.unit_changed(&state, turn);
+                self.stopped(fault, why, ctx);
+                self.unit_changed(&state, ctx);
             }
             StillRuns => {
-                self.step = if self.incident.is_some() { Step::Verify } else { Step::Idle };
-                self.unit_changed(&state, turn);
+                self.recovery =
+                    if self.incident.is_some() { RecoveryState::Verifying } else { RecoveryState::Idle };
+                self.unit_changed(&state, ctx);
             }
             AlreadyRestarted { asked: true } => {
-                self.stopped(fault, "it was restarted on request", turn);
-                self.unit_changed(&state, turn);
+                self.stopped(fault, "it was restarted on request", ctx);
+                self.unit_changed(&state, ctx);
             }
             AlreadyRestarted { asked: false } => {
-                self.leave_to_systemd(fault, "systemd has restarted it already", turn);
-                self.step = Step::TheirRestart { until: turn.now.plus(RESTART_SLACK) };
-                self.unit_changed(&state, turn);
+                self.leave_to_systemd(fault, "systemd has restarted it already", ctx);
+                self.recovery = RecoveryState::SystemdRestarting { until: ctx.now.plus(RESTART_SLACK) };
+                self.unit_changed(&state, ctx);
             }
             RestartsItself(within) => {
-                self.leave_to_systemd(fault, "systemd restarts it itself at once", turn);
-                self.step = Step::TheirRestart { until: turn.now.plus(within).plus(RESTART_SLACK) };
+                self.leave_to_systemd(fault, "systemd restarts it itself at once", ctx);
+                self.recovery =
+                    RecoveryState::SystemdRestarting { until: ctx.now.plus(within).plus(RESTART_SLACK) };
             }
             NotLoaded(load) => {
                 let why = format!("systemd cannot start the unit: it is {load}");
                 fault.finding.summary.push_str(&format!("; {why}"));
                 fault.remedy = Remedy::Hold(why);
-                self.fail(fault, turn);
+                self.fail(fault, ctx);
             }
             Ours { gave_up, .. } => {
                 self.needs_reset = gave_up;
-                if retry { self.restart(turn) } else { self.fail(fault, turn) }
+                if retry { self.restart(ctx) } else { self.fail(fault, ctx) }
             }
-            Stale => self.fail(fault, turn),
+            Stale => self.fail(fault, ctx),
         }
     }
 
     /// Nothing failed: somebody asked for it.
-    fn stopped<O: Outbox>(&mut self, mut fault: Fault, why: &str, turn: &mut Turn<'_, O>) {
+    fn stopped<E: Effects>(&mut self, mut fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         fault.finding.verdict = Verdict::Stopped;
         fault.finding.summary = format!("{why}; {}", fault.finding.summary);
-        self.fail(fault, turn);
+        self.fail(fault, ctx);
     }
 
     /// Looks again before a restart that has waited: what was ours to do then may be somebody else's now.
-    pub(super) fn retry<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let exited = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Exited);
-        if exited && self.cause(turn).is_some() {
-            return self.blame_another(turn);
+        if exited && self.cause(ctx).is_some() {
+            return self.blame_another(ctx);
         }
-        if exited && self.awaits_another(turn) {
-            return self.wait_for_another(turn);
+        if exited && self.awaits_another(ctx) {
+            return self.wait_for_another(ctx);
         }
         if self.is_unit {
-            self.inspect_same(true, turn);
+            self.inspect_same(true, ctx);
         } else {
-            self.restart(turn);
+            self.restart(ctx);
         }
     }
 
     /// Asks systemd about the open incident.
-    fn inspect_same<O: Outbox>(&mut self, retry: bool, turn: &mut Turn<'_, O>) {
+    fn inspect_same<E: Effects>(&mut self, retry: bool, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else {
-            self.step = Step::Idle;
+            self.recovery = RecoveryState::Idle;
             return;
         };
         let finding = verdict::Finding {
@@ -213,8 +217,8 @@ impl Service {
             confidence: open.incident.confidence,
             summary: open.incident.summary.clone(),
         };
-        self.inspect(Fault::now(turn.now, finding), None, turn);
-        if let Step::Inspect(inspection) = &mut self.step {
+        self.inspect(Fault::now(ctx.now, finding), None, ctx);
+        if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
             inspection.retry = retry;
         }
     }
@@ -244,25 +248,25 @@ impl Service {
     }
 
     /// Opens or updates the incident, and leaves the restart to systemd, unless the budget is spent.
-    fn leave_to_systemd<O: Outbox>(&mut self, fault: Fault, why: &str, turn: &mut Turn<'_, O>) {
-        self.open_or_update(fault, turn);
-        self.say_restart(Action::Hold(why.to_owned()), turn);
-        if self.budget.left(turn.now) == 0 {
+    fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
+        self.open_or_update(fault, ctx);
+        self.say_restart(Action::Hold(why.to_owned()), ctx);
+        if self.budget.left(ctx.now) == 0 {
             let why = format!("systemd has spent its budget of {} restarts", self.budget.describe());
-            self.loops(&why, turn);
+            self.loops(&why, ctx);
         }
     }
 
     /// systemd's own restart has not led to a running main process in time.
-    pub(super) fn their_restart_failed<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
-        self.inspect_same(false, turn);
+    pub(super) fn their_restart_failed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.inspect_same(false, ctx);
     }
 
     /// A change nobody asked about: a new main process, or a unit that is down without a death seen.
-    fn unit_changed<O: Outbox>(&mut self, state: &UnitState, turn: &mut Turn<'_, O>) {
+    fn unit_changed<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
         if let Some(main) = state.main {
             if state.active != "deactivating" {
-                self.running(main, turn);
+                self.running(main, ctx);
                 self.invocation = Some(state.invocation_id.clone());
             }
             return;
@@ -274,46 +278,48 @@ impl Service {
         }
         let down = state.active != "active";
         let finding = || verdict::of_unit(state);
-        match self.step {
+        match self.recovery {
             // A unit without a main process can still be up, and its probes say whether it is well.
-            Step::Restarting { confirmed: true, .. } if !down => self.step = Step::Verify,
-            Step::Restarting { confirmed: true, .. } => {
-                self.step = Step::Idle;
-                self.fail(Fault::now(turn.now, finding()), turn);
+            RecoveryState::Restarting { confirmed: true, .. } if !down => {
+                self.recovery = RecoveryState::Verifying
+            }
+            RecoveryState::Restarting { confirmed: true, .. } => {
+                self.recovery = RecoveryState::Idle;
+                self.fail(Fault::now(ctx.now, finding()), ctx);
             }
             // The kernel's word on the death may still come, and says more.
-            Step::Idle | Step::Verify if down && self.main.is_some() => {
-                self.inspect(Fault::now(turn.now, finding()), None, turn);
-                if let Step::Inspect(inspection) = &mut self.step {
+            RecoveryState::Idle | RecoveryState::Verifying if down && self.main.is_some() => {
+                self.inspect(Fault::now(ctx.now, finding()), None, ctx);
+                if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
                     inspection.hearsay = true;
-                    inspection.again_at = Some(turn.now.plus(KERNEL_FIRST));
+                    inspection.again_at = Some(ctx.now.plus(KERNEL_FIRST));
                 }
             }
-            Step::Idle if state.active == "failed" && self.incident.is_none() => {
-                let event = turn.emit(Fact::Unit(state.clone(), self.id));
-                let since = state.active_exit.unwrap_or(turn.now);
+            RecoveryState::Idle if state.active == "failed" && self.incident.is_none() => {
+                let event = ctx.publish(Fact::Unit(state.clone(), self.id));
+                let since = state.active_exit.unwrap_or(ctx.now);
                 let evidence = vec![event];
                 self.judged_state = state.changed;
-                let fault = Fault { since, evidence, ..Fault::now(turn.now, finding()) };
-                self.fail(fault, turn);
+                let fault = Fault { since, evidence, ..Fault::now(ctx.now, finding()) };
+                self.fail(fault, ctx);
             }
             // Somebody stopped it while it waited for another restart.
-            Step::Backoff { .. } | Step::GivenUp { .. }
+            RecoveryState::Backoff { .. } | RecoveryState::CrashLoopBackoff { .. }
                 if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset =>
             {
-                self.stopped(Fault::now(turn.now, finding()), "it was stopped meanwhile", turn);
+                self.stopped(Fault::now(ctx.now, finding()), "it was stopped meanwhile", ctx);
             }
-            Step::Idle
-            | Step::Inspect(_)
-            | Step::Succession { .. }
-            | Step::Backoff { .. }
-            | Step::Restarting { .. }
-            | Step::TheirRestart { .. }
-            | Step::Examine { .. }
-            | Step::Snapshot { .. }
-            | Step::FindPortHolder { .. }
-            | Step::Verify
-            | Step::GivenUp { .. } => {}
+            RecoveryState::Idle
+            | RecoveryState::Inspecting(_)
+            | RecoveryState::AwaitingSuccessor { .. }
+            | RecoveryState::Backoff { .. }
+            | RecoveryState::Restarting { .. }
+            | RecoveryState::SystemdRestarting { .. }
+            | RecoveryState::Examining { .. }
+            | RecoveryState::Snapshotting { .. }
+            | RecoveryState::FindingPortHolder { .. }
+            | RecoveryState::Verifying
+            | RecoveryState::CrashLoopBackoff { .. } => {}
         }
     }
 

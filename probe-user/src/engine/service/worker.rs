@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Fault, Remedy, Service, Step, incident::MAX_EVIDENCE};
+use super::{Fault, RecoveryState, Remedy, Service, incident::MAX_EVIDENCE};
 use crate::{
     clock::Timestamp,
     config::Response,
-    engine::{Effect, Outbox, Turn, verdict},
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+        verdict,
+    },
     fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender, Verdict},
 };
 
@@ -37,18 +41,21 @@ impl DeadWorker {
 
 impl Service {
     /// A process of the service ended that is not its main one.
-    pub(super) fn worker_ended<O: Outbox>(
+    pub(super) fn worker_ended<E: Effects>(
         &mut self,
         exit: &ProcessExit,
         event: EventId,
-        turn: &mut Turn<'_, O>,
+        ctx: &mut Ctx<'_, E>,
     ) {
         let oom = self.take_oom(exit);
         // What one process of it does to another is its own affair; one that aborts has crashed.
         let by_sender = matches!(exit.killer(), Some(Sender::Process { .. }));
         let own = by_sender && exit.sender_service == Some(self.id) && !exit.oom && oom.is_none();
-        let leaving =
-            self.main.is_none() || matches!(self.step, Step::Restarting { .. } | Step::TheirRestart { .. });
+        let leaving = self.main.is_none()
+            || matches!(
+                self.recovery,
+                RecoveryState::Restarting { .. } | RecoveryState::SystemdRestarting { .. }
+            );
         if own || leaving || self.response.worker_died == Response::Ignore {
             return;
         }
@@ -79,9 +86,9 @@ impl Service {
             degraded: true,
             // One that was killed and replaced is nobody's alarm; one that fails by itself will fail again.
             urgent: by_itself,
-            ..Fault::now(turn.now, finding)
+            ..Fault::now(ctx.now, finding)
         };
-        let (mut until, mut count) = (turn.now.plus(TOGETHER), 1_u32);
+        let (mut until, mut count) = (ctx.now.plus(TOGETHER), 1_u32);
         if let Some(mut earlier) = self.dead_worker.take() {
             // However many follow, it is the first that is waited for.
             until = earlier.until;
@@ -97,21 +104,21 @@ impl Service {
     }
 
     /// The main process has outlived its worker.
-    pub(super) fn worker_is_dead<O: Outbox>(&mut self, turn: &mut Turn<'_, O>) {
+    pub(super) fn worker_is_dead<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(DeadWorker { fault, count, .. }) = self.dead_worker.take() else { return };
         let before = self.dead_workers;
         self.dead_workers = before.saturating_add(count);
-        let again = self.worker_died_at.replace(turn.now).is_some_and(|last| turn.now.since(last) < AGAIN);
+        let again = self.worker_died_at.replace(ctx.now).is_some_and(|last| ctx.now.since(last) < AGAIN);
         // Where a restart is to mend it, the next death has its restart.
-        self.quiet_at = (again && fault.remedy != Remedy::Restart).then(|| turn.now.plus(QUIET));
+        self.quiet_at = (again && fault.remedy != Remedy::Restart).then(|| ctx.now.plus(QUIET));
         match &mut self.incident {
             None => {
                 if fault.remedy == Remedy::Restart {
-                    self.fail_alive(fault, turn);
+                    self.fail_alive(fault, ctx);
                 } else {
-                    self.fail(fault, turn);
+                    self.fail(fault, ctx);
                 }
-                turn.act(Effect::ProbeNow(self.id));
+                ctx.request(Effect::ProbeNow(self.id));
             }
             // A worker that dies again and again is told of ever more seldom.
             Some(open) if open.incident.verdict == Verdict::WorkerDied => {
@@ -119,7 +126,7 @@ impl Service {
                 open.incident.summary =
                     format!("{} workers died; {}", self.dead_workers, fault.finding.summary);
                 if self.dead_workers.ilog2() > before.max(1).ilog2() {
-                    turn.emit(Fact::Incident(Phase::Update, open.incident.clone()));
+                    ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
                 }
             }
             Some(open) => open.add_evidence(fault.evidence),

@@ -59,7 +59,7 @@ fn what_a_silent_service_does_is_looked_at_from_its_silence_on_and_a_stopped_one
     let begun = lab.now.plus(Duration::from_millis(4));
     lab.answer_after(API, Duration::from_millis(200), timeout());
     let (half, over) = (Duration::from_millis(100), Duration::from_millis(200));
-    let ahead = Some(Ahead { since: begun, over: half });
+    let ahead = Some(EarlySample { since: begun, over: half });
     assert_eq!(lab.asked, [Effect::Examine { service: API, over, ahead }]);
 
     let mut lab = grown_up();

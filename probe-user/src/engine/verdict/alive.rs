@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Finding;
 use crate::{
     clock::Timestamp,
-    engine::Ahead,
+    engine::EarlySample,
     fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name},
 };
 
@@ -236,10 +236,10 @@ fn is_held_by_tracer(examination: &Examination) -> bool {
 /// The two are half a timeout apart, so that the examination is at hand when the next attempt times out; not less than
 /// the period in which a cgroup has its quota of CPU time, so that one which is kept waiting for it is seen to be. A look
 /// that is much older is of another probe's silence, and spans what came after that.
-pub fn look_ahead(timeout: Duration, begun: Timestamp, ended: Timestamp) -> Ahead {
+pub fn look_ahead(timeout: Duration, begun: Timestamp, ended: Timestamp) -> EarlySample {
     let over = (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER);
     let oldest = ended.as_nanos().saturating_sub(2 * over.as_nanos() as u64);
-    Ahead { since: begun.max(Timestamp::from_nanos(oldest)), over }
+    EarlySample { since: begun.max(Timestamp::from_nanos(oldest)), over }
 }
 
 /// As the kernel has it by default: `cpu.max` in Documentation/admin-guide/cgroup-v2.rst.

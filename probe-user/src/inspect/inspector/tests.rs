@@ -85,7 +85,7 @@ async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
         early.look = taken;
 
         let asked = Timestamp::now();
-        let ahead = Ahead { since: if recent { before } else { asked }, over };
+        let ahead = EarlySample { since: if recent { before } else { asked }, over };
         it.inspector.examine(WEB, Some(me), over, Some(ahead));
         let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
         assert!(seen.over >= over, "{seen:?}");

@@ -1,0 +1,66 @@
+//! What the engine publishes and asks for.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    fact::{EventId, Fact, Incident, RestartMethod, ServiceId},
+};
+
+/// Where the engine's facts and effects go.
+pub trait Effects {
+    /// Publishes a fact of the time `at`. The event's id can serve as evidence.
+    fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId;
+    /// Asks for something to be done. The outcome comes back as an observation.
+    fn request(&mut self, effect: Effect);
+}
+
+/// Something that the daemon does for the engine.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Restart a service. [`Observation::Restarted`](crate::fact::Observation::Restarted) and then
+    /// [`Observation::Running`](crate::fact::Observation::Running) answer.
+    Restart {
+        service: ServiceId,
+        method: RestartMethod,
+        /// Clear the unit's failed state and its count of starts first.
+        reset_failed: bool,
+    },
+    /// Clear a unit's failed state, so that systemd accepts an operator's start.
+    ResetFailed(ServiceId),
+    /// Read a unit's state. [`Observation::Unit`](crate::fact::Observation::Unit) answers.
+    InspectUnit(ServiceId),
+    /// Probe a service now.
+    ProbeNow(ServiceId),
+    /// Probe a service in quick succession until it answers.
+    ProbeUntilHealthy(ServiceId),
+    /// Sample a service's processes twice and compare the samples.
+    /// [`Observation::Examined`](crate::fact::Observation::Examined) answers.
+    Examine {
+        service: ServiceId,
+        /// Time between the two samples.
+        over: Duration,
+        /// The first sample may have been taken already.
+        ahead: Option<EarlySample>,
+    },
+    /// Write down what can be seen of a service's processes, and pause its probes meanwhile.
+    /// [`Observation::Snapshot`](crate::fact::Observation::Snapshot) answers.
+    Snapshot(ServiceId),
+    /// Find the process that listens on one of these ports.
+    /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.
+    FindPortHolder { service: ServiceId, ports: Vec<u16> },
+    /// Find the clients on this host that are connected to these ports.
+    /// [`Observation::Holders`](crate::fact::Observation::Holders) answers.
+    FindHolders { service: ServiceId, ports: Vec<u16> },
+    /// Alert the receivers.
+    Alert { incident: Incident, resolved: bool },
+}
+
+/// A first sample that serves although it was taken before the engine asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlySample {
+    /// An older sample says nothing about the present failure.
+    pub since: Timestamp,
+    /// Time between it and the second sample, at least.
+    pub over: Duration,
+}
