@@ -114,7 +114,10 @@ fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
     all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
     let died = end(stranger);
     let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
-    assert_eq!((text(&died, "source"), text(&died, "process.exit_signal.name")), ("netlink", "SIGSEGV"));
+    assert_eq!(
+        (text(&died, "event.provider"), text(&died, "process.exit_signal.name")),
+        ("netlink", "SIGSEGV")
+    );
 
     let victim = Victim::start();
     let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
@@ -124,7 +127,7 @@ fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
         event_action(event) == "process.oom_kill"
             && number(event, "process.pid") == Some(victim.process.pid().into())
     };
-    assert_eq!(text(&daemon.wait_for(killed, LONG), "source"), "kmsg");
+    assert_eq!(text(&daemon.wait_for(killed, LONG), "event.provider"), "kmsg");
 }
 
 /// A daemon of another user with these capabilities, in a folder of its own.

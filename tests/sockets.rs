@@ -53,7 +53,7 @@ fn a_refused_connection_names_the_client_the_server_and_the_error() {
     };
     let error = daemon.wait_for(ours, LONG);
     for (name, value) in [
-        ("source", "ebpf"),
+        ("event.provider", "ebpf"),
         ("socket.error", "ECONNREFUSED"),
         ("socket.transition", "syn_sent>close"),
         ("socket.protocol", "tcp"),

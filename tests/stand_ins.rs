@@ -68,7 +68,7 @@ fn each_hook_that_is_refused_costs_its_coverage_and_nothing_else() {
         assert_eq!(daemon.count(told), 1, "without {name}");
         story.one("restart.done");
         let source = if refused == Hook::Exit { "netlink" } else { "ebpf" };
-        assert_eq!(text(story.one("process.exit"), "source"), source, "without {name}");
+        assert_eq!(text(story.one("process.exit"), "event.provider"), source, "without {name}");
         let certain = !matches!(refused, Hook::Exit | Hook::Signal);
         assert_eq!(confidence(&story) >= 1.0, certain, "without {name}: {}", confidence(&story));
     }
@@ -90,7 +90,7 @@ fn an_oom_kill_is_told_by_the_kernel_s_log_with_its_numbers() {
         let story = Story::of(&daemon, mark, &service.name);
         assert_eq!(story.verdict(), "oom_killed");
         let kill = story.one("process.oom_kill");
-        assert_eq!((text(kill, "source"), text(kill, "oom.scope")), ("kmsg", "memcg"));
+        assert_eq!((text(kill, "event.provider"), text(kill, "oom.scope")), ("kmsg", "memcg"));
         assert_eq!(number(kill, "process.pid"), Some(i64::from(pid)));
         assert_eq!(number(kill, "oom.limit_bytes"), Some(limit.cast_signed()));
         let anon = number(kill, "oom.anon_bytes").expect("anonymous bytes");
@@ -116,7 +116,10 @@ fn a_stranger_s_death_is_told_without_a_hook() {
         |event| event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into()),
         LONG,
     );
-    assert_eq!((text(&exit, "source"), text(&exit, "process.exit_signal.name")), ("netlink", "SIGSEGV"));
+    assert_eq!(
+        (text(&exit, "event.provider"), text(&exit, "process.exit_signal.name")),
+        ("netlink", "SIGSEGV")
+    );
     assert!(text(&exit, "process.executable").ends_with("/victim"), "{exit:#}");
     assert_eq!(field(&exit, "service"), None);
     assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
@@ -194,7 +197,7 @@ fn without_any_right_the_end_of_somebody_else_s_child_is_seen() {
     victim.hit("/exit?code=3");
     let exit = daemon.wait_for(|event| is(event, "process.exit", "victim"), LONG);
     // Newer kernels have the process connector for everybody.
-    assert!(matches!(text(&exit, "source"), "netlink" | "proc"), "{exit:#}");
+    assert!(matches!(text(&exit, "event.provider"), "netlink" | "proc"), "{exit:#}");
     let opened = daemon.wait_for(|event| is(event, "incident.open", "victim"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "exited");
     victim.wait();

@@ -181,7 +181,10 @@ fn crash_loop(critical: bool) -> (u16, Value) {
     let deaths: Vec<Value> = daemon.events().into_iter().filter(deaths(&service)).collect();
     assert_eq!(deaths.len(), 5);
     for death in &deaths {
-        assert_eq!((text(death, "source"), text(death, "process.exit_signal.name")), ("ebpf", "SIGSEGV"));
+        assert_eq!(
+            (text(death, "event.provider"), text(death, "process.exit_signal.name")),
+            ("ebpf", "SIGSEGV")
+        );
         assert_eq!(text(death, "process.exit_signal.sender.origin"), "kernel", "{death}");
     }
     let events = daemon.events();

@@ -112,7 +112,7 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
     let stranger = installed.wait_for_after(mark, "exit of a stranger", |event| {
         event_action(event) == "process.exit" && text(event, "process.exit_signal.name") == "SIGSEGV"
     });
-    assert_eq!((text(&stranger, "process.name"), text(&stranger, "source")), ("sh", "ebpf"));
+    assert_eq!((text(&stranger, "process.name"), text(&stranger, "event.provider")), ("sh", "ebpf"));
 
     // Why the OOM killer ran is told by the kernel's symbols, which the unit itself may not see.
     let hog_port = free_port();

@@ -29,7 +29,7 @@ use crate::{
     enrich::Enricher,
     fact::{
         AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
-        ProcessExit, ServiceId, UnitState,
+        ProcessExit, ServiceId, Source, UnitState,
     },
     sensor::{
         ebpf::{Kernel, Record},
@@ -177,6 +177,7 @@ impl Daemon {
                 if self.enricher.members.main_of(service) == Some(key) {
                     let status = ExitStatus::from_wait_status(status);
                     let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
+                    let exit = ProcessExit { source: Source::Supervisor, ..exit };
                     self.take_exit(exit, Some(Membership { service, main: true }));
                 }
             }

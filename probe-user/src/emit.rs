@@ -1,7 +1,7 @@
 //! The event stream: one JSON object a line. This module alone knows its format.
 //!
-//! [`Emitter::emit`] numbers a fact, renders it and hands the line to each sink's bounded queue; it never waits.
-//! Writing is the business of the sinks' own threads.
+//! [`Emitter::publish`] numbers a fact, renders it and hands the line to each sink's bounded queue; it never waits.
+//! Each sink has a thread that writes.
 
 pub mod action;
 mod clip;
@@ -64,32 +64,32 @@ pub struct Emitter {
     last: u64,
     line: Vec<u8>,
     /// The last event as it was rendered.
-    told: Option<wire::Record>,
+    last_record: Option<wire::Record>,
 }
 
 impl Emitter {
     /// A stream that begins with event 1.
     pub fn new(origin: Origin, names: Names, sinks: Vec<Sink>) -> Self {
         let states = vec![None; names.len()];
-        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096), told: None }
+        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096), last_record: None }
     }
 
-    /// Says a fact that became known at `at`, and returns its place in the stream. A fact that knows its own time
-    /// is stamped with that. Never waits: what a sink has no room for is lost, counted, and reported in the
-    /// stream as soon as there is room.
-    pub fn emit(&mut self, fact: &Fact, at: Timestamp) -> EventId {
+    /// Publishes a fact that became known at `at`, and returns its place in the stream. A fact that knows its own
+    /// time carries that. Never waits: an event that a sink has no room for is lost and counted, and the stream
+    /// reports the loss as soon as there is room.
+    pub fn publish(&mut self, fact: &Fact, at: Timestamp) -> EventId {
         self.report_losses(at);
-        self.say(fact, at)
+        self.number(fact, at)
     }
 
-    /// Reports what sinks have lost and have room again to tell. [`Self::emit`] does this by itself; a regular
-    /// call is for the time when nothing else is to be said.
+    /// Reports the losses of sinks that have room again. [`Self::publish`] does the same; a regular call is for the
+    /// time when no fact is published.
     pub fn report_losses(&mut self, at: Timestamp) {
         for sink in 0..self.sinks.len() {
             let count = self.sinks[sink].take_loss();
             if count > 0 {
                 let place = self.sinks[sink].name().to_owned();
-                self.say(&Fact::Loss { class: "events".to_owned(), count, place }, at);
+                self.number(&Fact::Loss { class: "events".to_owned(), count, place }, at);
             }
         }
     }
@@ -104,22 +104,22 @@ impl Emitter {
         self.sinks.iter().map(Sink::waiting).max().unwrap_or_default()
     }
 
-    /// How many events were said so far.
-    pub fn said(&self) -> u64 {
+    /// How many events were published so far.
+    pub fn published(&self) -> u64 {
         self.last
     }
 
-    /// The event that was said last, for those who show it elsewhere; the second time there is none.
-    pub fn take_told(&mut self) -> Option<wire::Record> {
-        self.told.take()
+    /// The event that was published last, for the history; None the second time.
+    pub fn take_last(&mut self) -> Option<wire::Record> {
+        self.last_record.take()
     }
 
-    /// Who speaks.
+    /// The host and this run.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// What the services are called.
+    /// The services' names.
     pub fn names(&self) -> &Names {
         &self.names
     }
@@ -130,7 +130,7 @@ impl Emitter {
         self.names = names;
     }
 
-    /// Has files opened anew, after something else moved them away.
+    /// Reopens files that something else has moved away.
     pub fn reopen(&self) {
         self.sinks.iter().for_each(Sink::reopen);
     }
@@ -140,7 +140,7 @@ impl Emitter {
         self.sinks.into_iter().map(|sink| sink.shutdown(patience)).sum()
     }
 
-    fn say(&mut self, fact: &Fact, at: Timestamp) -> EventId {
+    fn number(&mut self, fact: &Fact, at: Timestamp) -> EventId {
         self.last += 1;
         let id = EventId(self.last);
         if let Fact::ServiceState(service, state, _, _) = fact
@@ -167,7 +167,7 @@ impl Emitter {
                 // Only a map with keys that are no strings could fail, and there is none.
                 tracing::error!("event {} could not be rendered: {error}", id.0);
             }
-            self.told = Some(record);
+            self.last_record = Some(record);
             self.line.push(b'\n');
             if self.line.len() <= MAX_LINE {
                 return;
@@ -176,7 +176,7 @@ impl Emitter {
     }
 }
 
-/// An incident as the stream shows it, for those who tell of it elsewhere.
+/// An incident as the stream shows it, for alerts.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
     render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
 }

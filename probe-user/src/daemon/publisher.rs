@@ -113,8 +113,8 @@ impl Publisher {
         }
         self.metrics.observe(&fact);
         self.recorder.said(&fact, at);
-        let id = self.emitter.emit(&fact, at);
-        if let Some(record) = self.emitter.take_told() {
+        let id = self.emitter.publish(&fact, at);
+        if let Some(record) = self.emitter.take_last() {
             self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
         }
         id
@@ -178,7 +178,7 @@ impl Publisher {
     }
 
     fn publish(&mut self, engine: &Engine, config: &Config) {
-        self.counters.events = self.emitter.said();
+        self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
         let services =

@@ -142,11 +142,11 @@ const INCIDENT: &[&str] = &[
     "incident.attempts",
     "incident.timing",
 ];
-const PROCESS: &[&str] = &["source", "process.name", "process.uptime_ms", "process.user", "process.oom"];
+const PROCESS: &[&str] = &["process.name", "process.uptime_ms", "process.user", "process.oom"];
 const SOCKET: &[&str] =
-    &["source", "service.name", "socket.error", "socket.protocol", "socket.count", "client", "server"];
-const RETRANSMIT: &[&str] = &["source", "service.name", "retransmit"];
-const LISTENER: &[&str] = &["source", "service.name", "process", "server"];
+    &["service.name", "socket.error", "socket.protocol", "socket.count", "client", "server"];
+const RETRANSMIT: &[&str] = &["service.name", "retransmit"];
+const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
@@ -229,18 +229,18 @@ impl Action {
             Self::AgentReload     => (Event, "configuration", "change", &[]),
             Self::AgentStop       => (Event, "process", "end", &["event.reason"]),
             Self::ProcessExit     => (Event, "process", "end", PROCESS),
-            Self::ProcessOomKill  => (Event, "process", "info", &["source", "process.name", "oom"]),
+            Self::ProcessOomKill  => (Event, "process", "info", &["process.name", "oom"]),
             Self::ListenerUp      => (Event, "network", "start", LISTENER),
             Self::ListenerDown    => (Event, "network", "end", LISTENER),
-            Self::SocketError     => (Event, "network", "error", SOCKET),
+            Self::SocketError     => (Event, "network", "connection", SOCKET),
             Self::SocketRetransmit => (Event, "network", "info", RETRANSMIT),
-            Self::SocketBacklog   => (Event, "network", "info", &["source", "service.name", "server", "accept_queue"]),
-            Self::ProcessSuspend  => (Event, "process", "change", &["source", "service.name", "process.received_signal"]),
-            Self::ServiceDependency => (Event, "network", "connection", &["source", "service.name", "dependency"]),
-            Self::UnitState       => (State, "host", "info", &["source", "service.name", "unit"]),
-            Self::ProbeFail       => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
-            Self::ProbeRecover    => (Event, "network", "info", &["source", "service.name", "probe.consecutive"]),
-            Self::ProbeSlow       => (Event, "network", "info", &["source", "service.name", "probe"]),
+            Self::SocketBacklog   => (Event, "network", "info", &["service.name", "server", "accept_queue"]),
+            Self::ProcessSuspend  => (Event, "process", "change", &["service.name", "process.received_signal"]),
+            Self::ServiceDependency => (Event, "network", "connection", &["service.name", "dependency"]),
+            Self::UnitState       => (State, "host", "info", &["service.name", "unit"]),
+            Self::ProbeFail       => (Event, "network", "info", &["service.name", "probe.consecutive"]),
+            Self::ProbeRecover    => (Event, "network", "info", &["service.name", "probe.consecutive"]),
+            Self::ProbeSlow       => (Event, "network", "info", &["service.name", "probe"]),
             Self::ServiceState    => (State, "host", "change", &["service.state", "service.previous", "event.reason"]),
             Self::IncidentOpen    => (Event, "host", "start", INCIDENT),
             Self::IncidentUpdate  => (Event, "host", "change", INCIDENT),

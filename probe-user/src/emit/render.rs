@@ -12,7 +12,7 @@ use super::{
     action::Action,
     clip::clipped,
     origin::{Names, Origin},
-    wire::{self, Level, Outcome, Record},
+    wire::{self, Level, Outcome, Provider, Record},
 };
 use crate::redact::redact;
 use crate::{
@@ -90,6 +90,7 @@ impl Renderer<'_> {
         let shape = action.shape();
         Record {
             timestamp: wall(at),
+            ecs: wire::Ecs { version: wire::ECS_VERSION.to_owned() },
             schema_version: wire::SCHEMA_VERSION.to_owned(),
             event: wire::Event {
                 id: self.origin.event_id(id),
@@ -99,13 +100,13 @@ impl Renderer<'_> {
                 types: vec![shape.types.to_owned()],
                 action,
                 outcome: Outcome::Unknown,
+                provider: Provider::Engine,
                 reason: None,
             },
             log: wire::Log { level: Level::Info },
             message: String::new(),
             host: self.origin.host(),
             agent: self.origin.agent(),
-            source: None,
             service: None,
             incident: None,
             process: None,

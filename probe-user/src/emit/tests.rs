@@ -39,7 +39,7 @@ fn lines(facts: &[Fact]) -> Vec<String> {
     let (mut emitter, sight, open) = watched(QueueLimits::default());
     drop(open);
     for fact in facts {
-        emitter.emit(fact, Timestamp::now());
+        emitter.publish(fact, Timestamp::now());
     }
     assert_eq!(emitter.shutdown(Duration::from_secs(20)), 0);
     let text: Vec<u8> = sight.into_iter().flatten().collect();
@@ -92,7 +92,7 @@ fn a_kill_names_its_killer() {
     );
     assert_eq!(event["event"]["id"], "c0ffee00-1");
     assert_eq!(event["log"]["level"], "error");
-    assert_eq!(event["source"], "ebpf");
+    assert_eq!(event["event"]["provider"], "ebpf");
     assert_eq!(event["process"]["exit_signal"]["sender"]["user"]["id"], "0");
     assert_eq!(event["process"]["uptime_ms"], 125_000.25);
     assert_eq!(event["process"]["command_line"], "/usr/bin/api --token *** --port 80");
@@ -167,13 +167,13 @@ fn the_longest_event_fits_a_line() {
 #[test]
 fn a_loss_is_told_as_soon_as_there_is_room() {
     let (mut emitter, sight, open) = watched(QueueLimits { lines: 1, bytes: 1 << 20 });
-    emitter.emit(&samples::down(), Timestamp::now());
+    emitter.publish(&samples::down(), Timestamp::now());
     sight.recv().unwrap();
-    let lost = emitter.emit(&samples::down(), Timestamp::now());
+    let lost = emitter.publish(&samples::down(), Timestamp::now());
     assert_eq!((lost, emitter.lost()), (EventId(2), 1), "what is lost leaves a gap in the numbers");
     drop(open);
     // The write that was held is over once the next line is seen; until then there is no room.
-    while emitter.said() == 2 {
+    while emitter.published() == 2 {
         emitter.report_losses(Timestamp::now());
         std::thread::yield_now();
     }

@@ -21,7 +21,7 @@ pub use watch::{
     PidNamespace, Place, Probe, SelfTest, Server, Share, Unit, UnitJob, Watching,
 };
 pub use word::{
-    Direction, OomScope, ProbeError, ProbeKind, Protocol, RestartMethod, ServiceState, Severity, Source,
+    Direction, OomScope, ProbeError, ProbeKind, Protocol, Provider, RestartMethod, ServiceState, Severity,
     Verdict,
 };
 
@@ -31,7 +31,10 @@ use serde::{Deserialize, Serialize};
 use super::action::{Action, Kind};
 
 /// The version of the stream's format that every event names.
-pub const SCHEMA_VERSION: &str = "1";
+pub const SCHEMA_VERSION: &str = "2";
+
+/// The version of the Elastic Common Schema that the fields follow.
+pub const ECS_VERSION: &str = "9.0";
 
 /// One event: one line of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +44,8 @@ pub struct Record {
     #[serde(rename = "@timestamp")]
     #[schemars(extend("format" = "date-time"))]
     pub timestamp: String,
+    /// The version of the Elastic Common Schema.
+    pub ecs: Ecs,
     /// The version of this format.
     #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: String,
@@ -54,9 +59,6 @@ pub struct Record {
     pub host: Host,
     /// The daemon that says it.
     pub agent: Agent,
-    /// Where it was learned.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Source>,
     /// The service it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
@@ -134,6 +136,15 @@ pub struct Record {
     pub error: Option<ErrorText>,
 }
 
+/// The Elastic Common Schema.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ecs {
+    /// Its version.
+    #[schemars(extend("const" = ECS_VERSION))]
+    pub version: String,
+}
+
 /// What kind of event it is, and its place in the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -154,6 +165,8 @@ pub struct Event {
     pub action: Action,
     /// Whether it is good or bad news.
     pub outcome: Outcome,
+    /// What saw it.
+    pub provider: Provider,
     /// Why it happened, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

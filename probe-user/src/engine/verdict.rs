@@ -82,7 +82,9 @@ pub const fn sure(source: Source) -> f32 {
     match source {
         Source::Ebpf => 1.0,
         Source::Netlink => 0.9,
-        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Engine => 0.8,
+        Source::Proc | Source::Kmsg | Source::Dbus | Source::Probe | Source::Supervisor | Source::Engine => {
+            0.8
+        }
     }
 }
 

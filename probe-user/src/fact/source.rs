@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Source {
     /// An eBPF program saw it happen.
     Ebpf,
-    /// `/proc`, a cgroup file, a pidfd, or the exit status of our own child.
+    /// `/proc`, a cgroup file or a pidfd.
     Proc,
     /// The kernel said so over netlink: its process connector, or its list of sockets.
     Netlink,
@@ -15,8 +15,10 @@ pub enum Source {
     Kmsg,
     /// systemd said so over D-Bus.
     Dbus,
-    /// A probe of ours found it.
+    /// A probe found it.
     Probe,
+    /// The supervisor started the process, and read its exit status.
+    Supervisor,
     /// The engine concluded it.
     Engine,
 }
@@ -31,6 +33,7 @@ impl Source {
             Self::Kmsg => "kmsg",
             Self::Dbus => "dbus",
             Self::Probe => "probe",
+            Self::Supervisor => "supervisor",
             Self::Engine => "engine",
         }
     }

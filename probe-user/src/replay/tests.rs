@@ -101,7 +101,7 @@ impl Daemon {
             digest: portable::digest(&config.services),
             services: config.services.iter().map(|service| service.name.clone()).collect(),
         };
-        emitter.emit(&Fact::AgentStart(start), now);
+        emitter.publish(&Fact::AgentStart(start), now);
         let engine = Engine::new(&config.services, false, now);
         let recorder = Recorder::new(&config.services);
         Self { emitter, written, recorder, engine, publisher: Said::default(), seen: 0, recorded: 0 }
@@ -111,14 +111,14 @@ impl Daemon {
         while let Some(due) = self.engine.deadline().filter(|&due| due <= now) {
             // The daemon wakes a little late.
             let woken = due.plus(Duration::from_micros(70)).min(now);
-            self.emitter.emit(&Fact::Observed(None), woken);
+            self.emitter.publish(&Fact::Observed(None), woken);
             self.engine.tick(woken, &mut self.publisher);
             self.say();
         }
         self.seen += 1;
         if self.recorder.wants(now, &observation) {
             self.recorded += 1;
-            self.emitter.emit(&Fact::Observed(Some(Box::new(observation.clone()))), now);
+            self.emitter.publish(&Fact::Observed(Some(Box::new(observation.clone()))), now);
         }
         self.engine.observe(now, observation, &mut self.publisher);
         self.say();
@@ -127,7 +127,7 @@ impl Daemon {
     fn say(&mut self) {
         for (fact, at) in self.publisher.facts.drain(..) {
             self.recorder.said(&fact, at);
-            self.emitter.emit(&fact, at);
+            self.emitter.publish(&fact, at);
         }
     }
 

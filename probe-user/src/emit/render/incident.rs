@@ -59,7 +59,6 @@ impl Renderer<'_> {
                 )
             }
         };
-        record.source = Some(wire::Source::Engine);
         record.service = Some(self.service(incident.service));
         record.incident = Some(self.incident(incident));
     }
@@ -88,7 +87,6 @@ impl Renderer<'_> {
                 format!("{service} is not restarted: {why}")
             }
         };
-        record.source = Some(wire::Source::Engine);
         record.service = Some(self.service(restart.service));
         record.incident = restart.incident.map(|id| self.incident_id(id));
         record.restart = Some(wire::Restart {

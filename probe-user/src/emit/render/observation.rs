@@ -10,7 +10,6 @@ use crate::{
 
 impl Renderer<'_> {
     pub(super) fn observed(&self, record: &mut Record, seen: Option<&Observation>, at: Timestamp) {
-        record.source = Some(wire::Source::Engine);
         let mut observation =
             wire::Observation { at_ns: at.as_nanos(), services: Vec::new(), seen: None, clipped: false };
         match seen {

@@ -20,7 +20,7 @@ impl Renderer<'_> {
             Some(Membership { main: false, .. }) if !well => Level::Warn,
             Some(_) | None => Level::Info,
         };
-        record.source = Some(exit.source.into());
+        record.event.provider = exit.source.into();
         let mut process = self.process_parts(record, &exit.process, of);
         process.uptime_ms = Some(millis(exit.uptime()));
         process.max_rss_bytes = Some(exit.max_rss_bytes).filter(|bytes| *bytes > 0);
@@ -61,7 +61,7 @@ impl Renderer<'_> {
         );
         record.event.outcome = Outcome::Failure;
         record.log.level = if of.is_some() { Level::Error } else { Level::Warn };
-        record.source = Some(kill.source.into());
+        record.event.provider = kill.source.into();
         record.process = Some(self.process_parts(record, &kill.victim, of));
         record.oom = Some(wire::Oom {
             scope: kill.scope.into(),
@@ -85,7 +85,7 @@ impl Renderer<'_> {
         } else {
             record.log.level = Level::Warn;
         }
-        record.source = Some(listener.source.into());
+        record.event.provider = listener.source.into();
         record.service = Some(self.service(service));
         record.process = Some(self.bare_process(listener.process));
         record.server = Some(wire::Endpoint { ip: listener.address.to_string(), port: listener.port });

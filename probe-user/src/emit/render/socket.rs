@@ -32,7 +32,7 @@ impl Renderer<'_> {
         };
         record.event.outcome = Outcome::Failure;
         record.log.level = Level::Warn;
-        record.source = Some(error.source.into());
+        record.event.provider = error.source.into();
         record.service = Some(self.service(service));
         record.process = error.process.map(|key| self.bare_process(key));
         record.client = Some(endpoint(client));
@@ -57,7 +57,7 @@ impl Renderer<'_> {
             retransmits.remote
         );
         record.event.outcome = Outcome::Failure;
-        record.source = Some(retransmits.source.into());
+        record.event.provider = retransmits.source.into();
         record.service = Some(self.service(service));
         record.retransmit = Some(wire::Retransmit {
             count: retransmits.count,
@@ -76,7 +76,7 @@ impl Renderer<'_> {
         );
         record.event.outcome = Outcome::Failure;
         record.log.level = Level::Warn;
-        record.source = Some(queue.source.into());
+        record.event.provider = queue.source.into();
         record.service = Some(self.service(service));
         record.server = Some(endpoint(SocketAddr::new(queue.address, queue.port)));
         record.accept_queue = Some(wire::AcceptQueue { waiting: queue.waiting, backlog: queue.backlog });
@@ -96,7 +96,7 @@ impl Renderer<'_> {
         );
         record.event.outcome = Outcome::Failure;
         record.log.level = Level::Warn;
-        record.source = Some(wire::Source::Ebpf);
+        record.event.provider = wire::Provider::Ebpf;
         record.service = Some(self.service(service));
         process.received_signal = Some(signal);
         record.process = Some(process);
@@ -112,7 +112,7 @@ impl Renderer<'_> {
         let of = self.names.service(server);
         record.message =
             format!("{} depends on {of}: it connects to port {port}", self.names.service(client));
-        record.source = Some(source.into());
+        record.event.provider = source.into();
         record.service = Some(self.service(client));
         record.dependency = Some(wire::Dependency { service: self.name(of), port });
     }

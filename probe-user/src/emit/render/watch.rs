@@ -110,7 +110,7 @@ impl Renderer<'_> {
         let well = unit.result == "success" && unit.active != "failed";
         record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
         record.log.level = if well { Level::Info } else { Level::Warn };
-        record.source = Some(wire::Source::Dbus);
+        record.event.provider = wire::Provider::Dbus;
         record.service = Some(self.service(service));
         record.unit = Some(wire::Unit {
             active_state: self.name(&unit.active),
@@ -153,7 +153,7 @@ impl Renderer<'_> {
                 None
             }
         };
-        record.source = Some(wire::Source::Probe);
+        record.event.provider = wire::Provider::Probe;
         record.service = Some(self.service(report.service));
         record.probe = Some(wire::Probe {
             kind: report.kind.into(),
@@ -214,7 +214,6 @@ impl Renderer<'_> {
             previous.as_str()
         );
         record.event.reason = Some(self.text(why, room::DETAIL));
-        record.source = Some(wire::Source::Engine);
         record.service = Some(wire::Service {
             state: Some(state.into()),
             previous: Some(previous.into()),

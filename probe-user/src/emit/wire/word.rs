@@ -31,11 +31,11 @@ macro_rules! words {
 }
 
 words! {
-    /// Where a fact was learned.
-    Source from fact::Source {
+    /// What saw an event.
+    Provider from fact::Source {
         /// An eBPF program saw it happen.
         Ebpf,
-        /// `/proc`, a cgroup file, a pidfd, or the exit status of a child of the daemon's own.
+        /// `/proc`, a cgroup file or a pidfd.
         Proc,
         /// The kernel said so over netlink: its process connector, or its list of sockets.
         Netlink,
@@ -45,7 +45,9 @@ words! {
         Dbus,
         /// A probe found it.
         Probe,
-        /// The engine concluded it.
+        /// The supervisor of `exec` services: it started the process, and read its exit status.
+        Supervisor,
+        /// The engine decided it, or the daemon says it of itself.
         Engine,
     }
 }
@@ -244,7 +246,7 @@ mod tests {
 
     #[test]
     fn the_stream_uses_the_engines_words() {
-        check(Source::pairs());
+        check(Provider::pairs());
         check(Verdict::pairs());
         check(Severity::pairs());
         check(ServiceState::pairs());

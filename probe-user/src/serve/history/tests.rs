@@ -19,9 +19,9 @@ impl Stream {
     }
 
     fn say(&mut self, fact: &Fact) -> EventId {
-        let id = self.emitter.emit(fact, Timestamp::now());
-        let record = self.emitter.take_told().unwrap();
-        assert_eq!(self.emitter.take_told(), None);
+        let id = self.emitter.publish(fact, Timestamp::now());
+        let record = self.emitter.take_last().unwrap();
+        assert_eq!(self.emitter.take_last(), None);
         self.history.take(record);
         id
     }
@@ -78,8 +78,8 @@ fn an_id_that_none_or_several_have_is_refused() {
 
 impl Stream {
     fn emitter_record(&mut self) -> Record {
-        self.emitter.emit(&samples::incident(), Timestamp::now());
-        self.emitter.take_told().unwrap()
+        self.emitter.publish(&samples::incident(), Timestamp::now());
+        self.emitter.take_last().unwrap()
     }
 }
 
