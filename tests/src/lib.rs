@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod daemon;
 pub mod deaths;
 pub mod demo;
+pub mod ecs;
 pub mod family;
 pub mod fault;
 pub mod gate;

@@ -83,7 +83,7 @@ fn round_to_file(events: usize) -> Result<Written> {
             std::thread::yield_now();
         }
         for _ in told..events.min(told + BATCH) {
-            emitter.emit(&fact, Timestamp::now());
+            emitter.publish(&fact, Timestamp::now());
         }
     }
     let lost = emitter.shutdown(PATIENCE);
@@ -106,7 +106,7 @@ fn round_to_nobody(events: usize) -> f64 {
     let (mut emitter, fact) = (emitter(Vec::new()), death());
     let began = Instant::now();
     for _ in 0..events {
-        emitter.emit(&fact, Timestamp::now());
+        emitter.publish(&fact, Timestamp::now());
     }
     events as f64 / began.elapsed().as_secs_f64()
 }
