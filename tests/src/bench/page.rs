@@ -1,4 +1,4 @@
-//! All sections as a record in JSON, a page in Markdown, and the table that the README quotes.
+//! All sections as a record in JSON, a page in Markdown, and the few figures that the README quotes.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -10,6 +10,15 @@ use super::{Row, Section, TASKS, Target, plot};
 /// The lines in the README that the table stands between.
 const BEGIN: &str = "<!-- numbers: written by `cargo xtask bench` -->";
 const END: &str = "<!-- end of numbers -->";
+
+/// The figures that the README quotes, each with its section. Names alone repeat: two sections measure memory.
+const HEADLINES: [(&str, &str); 5] = [
+    ("kernel", "kernel time per exit with code 0, filtered"),
+    ("latency", "death → line read, from the kernel's record of the death"),
+    ("recovery", "SIGKILL → healthy again"),
+    ("hang", "accepts, never answers → healthy again"),
+    ("idle", "CPU of one core, 10 services probed every second"),
+];
 
 /// What was measured, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +97,7 @@ impl Record {
             plot::section(section, &plots.join(format!("{}.svg", section.name)))?;
         }
         let text = fs::read_to_string(readme).with_context(|| format!("cannot read {}", readme.display()))?;
-        let quoted = quote(&text, &self.table());
+        let quoted = quote(&text, &self.headlines());
         write(
             readme,
             &quoted.with_context(|| format!("{} has no lines {BEGIN} and {END}", readme.display()))?,
@@ -102,7 +111,9 @@ impl Record {
             "# Numbers\n\nWhat hostprobe costs and how fast it is, beside what a user would run instead. Measured and \
              written by `cargo xtask bench`, on {distribution}, Linux {kernel}, {cpus} × {cpu}, {memory_gib} GiB, in \
              release builds and with peers from the distribution's packages. What is compared was measured in one run, \
-             in turn. The same figures for programs are in [numbers.json](numbers.json).\n\n{}",
+             in turn. The same figures for programs are in [numbers.json](numbers.json).\n\n## In short\n\n{}\n## All \
+             figures\n\n{}",
+            self.headlines(),
             self.table()
         );
         for section in &self.sections {
@@ -127,15 +138,25 @@ impl Record {
         page
     }
 
-    /// The table in short: a line for each figure.
+    /// A line for each figure.
     pub fn table(&self) -> String {
-        let mut table =
-            String::from("| figure | hostprobe | beside it | target | reached |\n|---|---:|---|---|---|\n");
-        for row in self.sections.iter().flat_map(|section| &section.rows) {
-            line(&mut table, row);
-        }
-        table
+        table(self.sections.iter().flat_map(|section| &section.rows))
     }
+
+    /// A line for each figure that the README quotes.
+    pub fn headlines(&self) -> String {
+        table(HEADLINES.iter().filter_map(|(section, figure)| {
+            let section = self.sections.iter().find(|it| it.name == *section)?;
+            section.rows.iter().find(|row| row.figure == *figure)
+        }))
+    }
+}
+
+fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let mut table =
+        String::from("| figure | hostprobe | beside it | target | reached |\n|---|---:|---|---|---|\n");
+    rows.for_each(|row| line(&mut table, row));
+    table
 }
 
 /// The medians of a figure, and its targets.
@@ -204,5 +225,14 @@ mod tests {
         let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
         assert_eq!(quote(&readme, &table), Some(format!("before\n{BEGIN}\n{table}{END}\nafter\n")));
         assert_eq!(quote("no such lines", &table), None);
+    }
+
+    #[test]
+    fn the_recorded_figures_have_all_that_the_readme_quotes() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let record: Record = serde_json::from_slice(&fs::read(docs.join("numbers.json")).unwrap()).unwrap();
+        let headlines = record.headlines();
+        assert_eq!(headlines.lines().count(), 2 + HEADLINES.len(), "{headlines}");
+        assert!(record.page().contains(&headlines));
     }
 }
