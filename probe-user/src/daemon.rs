@@ -2,6 +2,7 @@
 
 mod ends;
 pub(crate) mod executor;
+mod operator_log;
 mod publisher;
 mod records;
 mod search;
@@ -316,7 +317,6 @@ impl Daemon {
             Some(Err(errors)) => errors.to_string(),
             Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
         };
-        tracing::warn!("the running configuration stays: {refused}");
         self.publisher.say(Fact::AgentReload(Some(refused)), Timestamp::now());
         self.notifier.ready();
     }

@@ -1,7 +1,6 @@
 //! `hostprobe run`.
 
 use std::{
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +10,7 @@ use hostprobe::{
     config::{Config, EventOutput, Identity},
     daemon::{RunError, RunOptions},
     host,
-    process::notify::Notifier,
+    process::{log, notify::Notifier},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -43,12 +42,7 @@ pub struct Args {
 /// Runs the daemon to its end.
 pub fn run(args: Args) -> ExitCode {
     let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(level)
-        .with_target(false)
-        .init();
+    log::init(level);
     // SAFETY: the process has no other thread yet.
     let notifier = unsafe { Notifier::take_from_environment() };
     let notifier = notifier.unwrap_or_else(|error| {

@@ -8,10 +8,11 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::operator_log::OperatorLog;
 use crate::{
     clock::Timestamp,
     config::{Config, Service},
-    emit::{Emitter, Names},
+    emit::{Emitter, Names, Origin},
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
@@ -24,6 +25,7 @@ use crate::{
 
 /// The way out for facts, and the engine's in-tray of wishes.
 pub struct Publisher {
+    log: OperatorLog,
     emitter: Emitter,
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<View>>,
@@ -54,6 +56,7 @@ impl Publisher {
     pub(super) fn new(
         config: &Config,
         emitter: Emitter,
+        origin: Origin,
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
@@ -62,6 +65,7 @@ impl Publisher {
         let recorder = Recorder::new(&config.services);
         let since = vec![None; config.services.len()];
         Self {
+            log: OperatorLog::new(origin, emitter.names().clone()),
             emitter,
             metrics,
             views,
@@ -111,6 +115,7 @@ impl Publisher {
             | Fact::Observed(_)
             | Fact::Loss { .. } => {}
         }
+        self.log.on_fact(&fact);
         self.metrics.observe(&fact);
         self.recorder.said(&fact, at);
         let id = self.emitter.publish(&fact, at);

@@ -153,7 +153,7 @@ impl Daemon {
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut publisher = Publisher::new(&config, emitter, sensors.coverage.clone(), views);
+        let mut publisher = Publisher::new(&config, emitter, origin.clone(), sensors.coverage.clone(), views);
         let start = AgentStart {
             config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
             start: Timestamp::now(),
