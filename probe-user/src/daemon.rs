@@ -23,7 +23,7 @@ pub use start::{Inbox, RunError, RunOptions};
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    act::supervisor::Report,
+    act::supervisor::SupervisorReport,
     clock::Timestamp,
     config::Config,
     engine::Engine,
@@ -73,7 +73,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Waits until the kernel has something urgent to tell, by its hooks or by what stands in for them.
-    pub async fn kernel_speaks(&mut self) {
+    pub async fn sensors_readable(&mut self) {
         let (kernel, stand_ins) = (&mut self.kernel, &mut self.stand_ins);
         let hooks = async {
             match kernel {
@@ -102,31 +102,31 @@ impl Daemon {
     pub fn tick(&mut self) {
         let now = Timestamp::now();
         if self.engine.deadline().is_some_and(|due| due <= now) {
-            self.publisher.say(Fact::Observed(None), now);
+            self.publisher.publish(Fact::Observed(None), now);
             self.engine.tick(now, &mut self.publisher);
         }
     }
 
     /// Does what the engine asked for, and shows onlookers what changed.
-    pub fn carry_out(&mut self) {
+    pub fn execute_effects(&mut self) {
         while let Some(effect) = self.publisher.next_effect() {
-            self.executor.carry_out(effect, &self.config, &self.enricher);
+            self.executor.execute(effect, &self.config, &self.enricher);
         }
         self.look_at_connections();
-        self.publisher.publish_changes(&self.engine, &self.config);
+        self.publisher.update_changed_views(&self.engine, &self.config);
     }
 
     /// Tells the service manager that the loop goes round.
-    pub fn alive(&mut self) {
-        self.notifier.alive(Timestamp::now());
+    pub fn notify_watchdog(&mut self) {
+        self.notifier.notify_watchdog(Timestamp::now());
     }
 
     /// Takes in systemd's word on a unit, or why there is none.
-    pub fn take_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
+    pub fn on_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
         match state {
             Ok(mut state) => {
                 // What the kernel has told meanwhile came first.
-                self.take_records();
+                self.drain_sensors();
                 let known = self.enricher.members.main_of(service);
                 // First the cgroup: where there is one, it says whose the processes are.
                 if let Some(id) = state.cgroup_id {
@@ -154,14 +154,14 @@ impl Daemon {
     }
 
     /// Takes in what became of a supervised command.
-    pub fn take_supervisor(&mut self, report: Report) {
+    pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
         // The kernel's word on a death comes before the supervisor's, and says more.
-        if let Report::Ended(_, key, _) = &report {
+        if let SupervisorReport::Ended(_, key, _) = &report {
             self.stand_ins.settle(key.pid);
         }
-        self.take_records();
+        self.drain_sensors();
         match report {
-            Report::Started(service, key) => {
+            SupervisorReport::Started(service, key) => {
                 self.set_main(service, Some(key));
                 self.observe(Observation::Restarted(service, Ok(())));
                 self.observe(Observation::Running(service, key));
@@ -169,12 +169,12 @@ impl Daemon {
                     self.take_exit(exit, Some(Membership { service, main: true }));
                 }
             }
-            Report::Failed(service, error) => {
+            SupervisorReport::Failed(service, error) => {
                 // A fork that could not execute the command says nothing more than the error does.
                 self.early.remove(&service);
                 self.observe(Observation::Restarted(service, Err(error.to_string())));
             }
-            Report::Ended(service, key, status) => {
+            SupervisorReport::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
                     let status = ExitStatus::from_wait_status(status);
                     let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
@@ -186,13 +186,13 @@ impl Daemon {
     }
 
     /// Takes in how something that was asked for went.
-    pub fn take_outcome(&mut self, outcome: Outcome) {
+    pub fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Restarted(service, outcome) => {
                 self.observe(Observation::Restarted(service, outcome));
                 self.look_for(vec![service]);
             }
-            Outcome::Unit(service, state) => self.take_unit(service, state.map(|state| *state)),
+            Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
             Outcome::Found(service, main) => {
                 self.search.ended(service, main.is_some(), Timestamp::now());
                 if let Some(main) = main {
@@ -223,7 +223,7 @@ impl Daemon {
             }
             Outcome::QueueOwners(owners) => {
                 self.executor.queues.searched(owners);
-                self.tell_full_queues();
+                self.publish_full_queues();
             }
             Outcome::Connections(service, connections) => self.take_connections(service, connections),
             Outcome::Looked(look, changes) => self.take_look(*look, changes),
@@ -232,12 +232,12 @@ impl Daemon {
     }
 
     /// Takes note that a service is silent while probes still wait for it.
-    pub fn take_silence(&mut self, service: ServiceId) {
-        self.executor.inspector.look_ahead(service, self.enricher.members.main_of(service));
+    pub fn on_silence(&mut self, service: ServiceId) {
+        self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
     }
 
     /// Takes in a probe's result.
-    pub fn take_probe(&mut self, report: ProbeReport) {
+    pub fn on_probe(&mut self, report: ProbeReport) {
         self.publisher.probed(&report);
         if let Some(report) = self.executor.holders.take(report) {
             self.observe_probe(report);
@@ -260,30 +260,30 @@ impl Daemon {
     }
 
     /// Says which listeners of services are full, and lets the engine know of each.
-    fn tell_full_queues(&mut self) {
+    fn publish_full_queues(&mut self) {
         for (queue, service) in self.executor.queues.found() {
             self.take_full_queue(queue, service);
         }
     }
 
     /// Takes in how an alert's delivery went.
-    pub fn take_alert(&mut self, outcome: AlertOutcome) {
-        self.publisher.say(Fact::Alert(outcome), Timestamp::now());
+    pub fn on_alert(&mut self, outcome: AlertOutcome) {
+        self.publisher.publish(Fact::Alert(outcome), Timestamp::now());
     }
 
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
-        self.take_records();
+        self.drain_sensors();
         self.stand_ins.every_second();
         self.look_at_sockets();
         self.sum_up_sockets();
-        self.tell_losses();
+        self.publish_losses();
         self.take_lost_ends();
         self.look_for(self.search.due(Timestamp::now()));
         self.executor.sample_usage(&self.config, &self.enricher);
-        self.executor.queues.look(self.enricher.members.mains());
-        self.tell_full_queues();
-        if let Some(pressure) = self.executor.gauge.read() {
+        self.executor.queues.sample(self.enricher.members.mains());
+        self.publish_full_queues();
+        if let Some(pressure) = self.executor.pressure.read() {
             self.observe(Observation::Pressure(pressure));
         }
         self.publisher.every_second(
@@ -292,18 +292,18 @@ impl Daemon {
             &self.config,
             self.executor.alerts_waiting(),
         );
-        self.notifier.status(|| self.publisher.in_a_line());
+        self.notifier.status(|| self.publisher.status_line());
         self.measure_tables();
     }
 
     /// Tells what the kernel had to throw away since the last time.
-    fn tell_losses(&mut self) {
+    fn publish_losses(&mut self) {
         let now = Timestamp::now();
         let losses = self.kernel.as_mut().map(Kernel::losses).unwrap_or_default();
         for loss in losses.into_iter().chain(self.stand_ins.losses()) {
             self.ends.lost(&loss);
             let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
-            self.publisher.say(Fact::Loss { class, count: loss.count, place }, now);
+            self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
         }
     }
 
@@ -317,7 +317,7 @@ impl Daemon {
             Some(Err(errors)) => errors.to_string(),
             Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
         };
-        self.publisher.say(Fact::AgentReload(Some(refused)), Timestamp::now());
+        self.publisher.publish(Fact::AgentReload(Some(refused)), Timestamp::now());
         self.notifier.ready();
     }
 
@@ -336,9 +336,9 @@ impl Daemon {
         self.notifier.stopping();
         self.stopping = true;
         self.executor.stop().await;
-        self.take_records();
-        self.tell_losses();
-        self.publisher.say(Fact::AgentStop(why), Timestamp::now());
+        self.drain_sensors();
+        self.publish_losses();
+        self.publisher.publish(Fact::AgentStop(why), Timestamp::now());
         self.publisher.flush(FLUSH);
     }
 }

@@ -40,19 +40,19 @@ pub async fn run(
     let (mut daemon, mut inbox) = Daemon::start(config, options).await?;
     tokio::pin!(shutdown);
     let why = loop {
-        daemon.carry_out();
-        daemon.alive();
+        daemon.execute_effects();
+        daemon.notify_watchdog();
         let due = daemon.due();
         tokio::select! {
             biased;
             why = &mut shutdown => break why,
-            () = daemon.kernel_speaks() => daemon.take_records(),
-            Some(change) = inbox.units.recv() => daemon.take_unit(change.service, Ok(change.state)),
-            Some(report) = inbox.supervisor.recv() => daemon.take_supervisor(report),
-            Some(outcome) = inbox.outcomes.recv() => daemon.take_outcome(outcome),
-            Some(report) = inbox.probes.recv() => daemon.take_probe(report),
-            Some(service) = inbox.silences.recv() => daemon.take_silence(service),
-            Some(outcome) = inbox.alerts.recv() => daemon.take_alert(outcome),
+            () = daemon.sensors_readable() => daemon.drain_sensors(),
+            Some(change) = inbox.units.recv() => daemon.on_unit(change.service, Ok(change.state)),
+            Some(report) = inbox.supervisor.recv() => daemon.on_supervisor_report(report),
+            Some(outcome) = inbox.outcomes.recv() => daemon.on_outcome(outcome),
+            Some(report) = inbox.probes.recv() => daemon.on_probe(report),
+            Some(service) = inbox.silences.recv() => daemon.on_silence(service),
+            Some(outcome) = inbox.alerts.recv() => daemon.on_alert(outcome),
             _ = inbox.every_second.tick() => daemon.every_second(),
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             () = due => daemon.tick(),

@@ -27,12 +27,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the rest of its group may take to vanish once killed.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many orders may wait while one is carried out.
-const ORDERS: usize = 4;
+/// How many requests may wait while one is carried out.
+const REQUESTS_MAX: usize = 4;
 
 /// What became of a command.
 #[derive(Debug)]
-pub enum Report {
+pub enum SupervisorReport {
     /// It runs, after a start or restart that was asked for.
     Started(ServiceId, ProcessKey),
     /// It could not be started.
@@ -70,18 +70,18 @@ pub enum SupervisorError {
     },
 }
 
-enum Order {
+enum Request {
     Restart,
     Stop(oneshot::Sender<()>),
 }
 
-/// One supervised command. Dropping it leaves the command running; [`Keeper::stop`] ends it.
+/// One supervised command. Dropping it leaves the command running; [`SupervisedProcess::stop`] ends it.
 #[derive(Debug)]
-pub struct Keeper {
-    orders: mpsc::Sender<Order>,
+pub struct SupervisedProcess {
+    requests: mpsc::Sender<Request>,
 }
 
-impl Keeper {
+impl SupervisedProcess {
     /// Takes charge of a command, without starting it yet; `reports` hears what becomes of it. It runs in the
     /// first cgroup; those that an earlier daemon left behind are emptied before its first start.
     pub fn new(
@@ -89,52 +89,60 @@ impl Keeper {
         exec: Exec,
         (cgroup, left_behind): (Option<OwnCgroup>, Vec<OwnCgroup>),
         processes: ProcReader,
-        reports: mpsc::Sender<Report>,
+        reports: mpsc::Sender<SupervisorReport>,
     ) -> Self {
-        let (orders, inbox) = mpsc::channel(ORDERS);
-        let work =
-            Work { service, exec, cgroup, left_behind, processes, reports, running: None, left_group: None };
+        let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let work = SupervisorTask {
+            service,
+            exec,
+            cgroup,
+            left_behind,
+            processes,
+            reports,
+            running: None,
+            left_group: None,
+        };
         tokio::spawn(work.run(inbox));
-        Self { orders }
+        Self { requests }
     }
 
     /// Starts the command; one that runs is ended first.
     pub fn restart(&self) {
         // Where there is no room, a restart is waiting to be carried out already.
-        let _ = self.orders.try_send(Order::Restart);
+        let _ = self.requests.try_send(Request::Restart);
     }
 
     /// Ends the command and everything it started; returns once it is gone.
     pub async fn stop(&self) {
         let (done, gone) = oneshot::channel();
-        if self.orders.send(Order::Stop(done)).await.is_ok() {
+        if self.requests.send(Request::Stop(done)).await.is_ok() {
             let _ = gone.await;
         }
     }
 }
 
-struct Work {
+struct SupervisorTask {
     service: ServiceId,
     exec: Exec,
     cgroup: Option<OwnCgroup>,
     left_behind: Vec<OwnCgroup>,
     processes: ProcReader,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<SupervisorReport>,
     running: Option<(Child, ProcessKey)>,
     /// The process group of a command that ended by itself; others may be left in it, which keeps its number
     /// from being used again.
     left_group: Option<u32>,
 }
 
-impl Work {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Order>) {
+impl SupervisorTask {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         loop {
-            let order = match &mut self.running {
+            let request = match &mut self.running {
                 None => inbox.recv().await,
                 Some((child, key)) => tokio::select! {
-                    order = inbox.recv() => order,
+                    request = inbox.recv() => request,
                     status = child.wait() => {
-                        let ended = Report::Ended(self.service, *key, status.unwrap_or_default());
+                        let ended = SupervisorReport::Ended(self.service, *key, status.unwrap_or_default());
                         self.left_group = Some(key.pid);
                         self.running = None;
                         self.report(ended).await;
@@ -142,19 +150,19 @@ impl Work {
                     }
                 },
             };
-            match order {
-                Some(Order::Restart) => {
-                    self.end().await;
+            match request {
+                Some(Request::Restart) => {
+                    self.terminate().await;
                     let report = match self.start() {
-                        Ok(key) => Report::Started(self.service, key),
-                        Err(error) => Report::Failed(self.service, error),
+                        Ok(key) => SupervisorReport::Started(self.service, key),
+                        Err(error) => SupervisorReport::Failed(self.service, error),
                     };
                     self.report(report).await;
                 }
-                Some(Order::Stop(done)) => {
-                    self.end().await;
+                Some(Request::Stop(done)) => {
+                    self.terminate().await;
                     if let Some(cgroup) = &self.cgroup {
-                        empty(cgroup, OwnCgroup::kill_for_good).await;
+                        kill_members(cgroup, OwnCgroup::kill_for_good).await;
                         remove(cgroup).await;
                     }
                     let _ = done.send(());
@@ -164,7 +172,7 @@ impl Work {
         }
     }
 
-    async fn report(&self, report: Report) {
+    async fn report(&self, report: SupervisorReport) {
         // Nobody listens any more once the daemon is ending.
         let _ = self.reports.send(report).await;
     }
@@ -196,7 +204,7 @@ impl Work {
     }
 
     /// Ends the command, if it runs, and whatever it left behind, in this life of the daemon or an earlier one.
-    async fn end(&mut self) {
+    async fn terminate(&mut self) {
         if let Some((mut child, key)) = self.running.take() {
             signal_group(key.pid, Signal::TERM);
             // One that is stopped takes no signal but this.
@@ -211,17 +219,17 @@ impl Work {
             signal_group(group, Signal::KILL);
         }
         if let Some(cgroup) = &self.cgroup {
-            empty(cgroup, OwnCgroup::kill_members).await;
+            kill_members(cgroup, OwnCgroup::kill_members).await;
         }
         for cgroup in std::mem::take(&mut self.left_behind) {
-            empty(&cgroup, OwnCgroup::kill_for_good).await;
+            kill_members(&cgroup, OwnCgroup::kill_for_good).await;
             remove(&cgroup).await;
         }
     }
 }
 
 /// Kills what is left in a cgroup until nothing is.
-async fn empty(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>) {
+async fn kill_members(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>) {
     let emptied = async {
         while !cgroup.members()?.is_empty() {
             kill(cgroup)?;

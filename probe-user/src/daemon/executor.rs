@@ -9,7 +9,7 @@ use crate::{
     act::{
         alert::{Alert, Alerter},
         command,
-        supervisor::Keeper,
+        supervisor::SupervisedProcess,
         systemd::{JobOutcome, Systemd, UnitChange},
     },
     config::{Config, Identity},
@@ -26,11 +26,11 @@ use crate::{
 };
 
 use crate::inspect::{
-    holders::Holders,
+    holders::HolderSearch,
     inspector::Inspector,
-    pressure::Gauge,
-    queues::{Owners, Queues},
-    usage::Sampler,
+    pressure::PressureMonitor,
+    queues::{AcceptQueues, Owners},
+    usage::UsageSampler,
 };
 
 /// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
@@ -75,21 +75,21 @@ pub struct Executor {
     pub(super) unit_changes: mpsc::Sender<UnitChange>,
     /// systemd, or why it cannot be reached.
     pub(super) systemd: Result<Arc<Systemd>, String>,
-    pub(super) keepers: HashMap<ServiceId, Keeper>,
+    pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon is ending.
     pub(super) alerter: Option<Alerter>,
     pub(super) names: Names,
-    pub(super) sampler: Sampler,
+    pub(super) usage: UsageSampler,
     pub(super) inspector: Inspector,
-    pub(super) holders: Holders,
-    pub(super) queues: Queues,
-    pub(super) gauge: Gauge,
+    pub(super) holders: HolderSearch,
+    pub(super) queues: AcceptQueues,
+    pub(super) pressure: PressureMonitor,
 }
 
 impl Executor {
     /// Sets one wish going.
-    pub(super) fn carry_out(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
+    pub(super) fn execute(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
                 self.restart(service, method, reset_failed, config)
@@ -136,8 +136,8 @@ impl Executor {
     fn restart(&self, service: ServiceId, method: RestartMethod, reset_failed: bool, config: &Config) {
         match method {
             RestartMethod::Supervisor => {
-                if let Some(keeper) = self.keepers.get(&service) {
-                    keeper.restart();
+                if let Some(process) = self.supervised.get(&service) {
+                    process.restart();
                 }
             }
             RestartMethod::Systemd => {
@@ -200,7 +200,7 @@ impl Executor {
 
     /// Reads what the processes of limited services use, now and then.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
-        self.sampler.sample(config, enricher, &self.outcomes);
+        self.usage.sample(config, enricher, &self.outcomes);
     }
 
     /// How many alerts wait to be delivered.
@@ -212,8 +212,8 @@ impl Executor {
     pub(super) async fn stop(&mut self) {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
-        for (_, keeper) in self.keepers.drain() {
-            stops.spawn(async move { keeper.stop().await });
+        for (_, process) in self.supervised.drain() {
+            stops.spawn(async move { process.stop().await });
         }
         stops.join_all().await;
         if let Some(alerter) = self.alerter.take() {

@@ -43,7 +43,7 @@ pub struct Publisher {
 
 impl Effects for Publisher {
     fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
-        self.say(fact, at)
+        self.publish(fact, at)
     }
 
     fn request(&mut self, effect: Effect) {
@@ -81,7 +81,7 @@ impl Publisher {
     }
 
     /// Says a fact.
-    pub(super) fn say(&mut self, fact: Fact, at: Timestamp) -> EventId {
+    pub(super) fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         match &fact {
             Fact::ServiceState(id, ..) => {
                 self.changed = true;
@@ -128,7 +128,7 @@ impl Publisher {
     /// Records an observation before the engine takes it in at `now`, if a replay needs it.
     pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
         if self.recorder.wants(now, observation) {
-            self.say(Fact::Observed(Some(Box::new(observation.clone()))), now);
+            self.publish(Fact::Observed(Some(Box::new(observation.clone()))), now);
         }
     }
 
@@ -162,9 +162,9 @@ impl Publisher {
     }
 
     /// Shows onlookers the services, if anything but their response times has changed.
-    pub(super) fn publish_changes(&mut self, engine: &Engine, config: &Config) {
+    pub(super) fn update_changed_views(&mut self, engine: &Engine, config: &Config) {
         if std::mem::take(&mut self.changed) {
-            self.publish(engine, config);
+            self.update_views(engine, config);
         }
     }
 
@@ -179,10 +179,10 @@ impl Publisher {
         self.emitter.report_losses(now);
         self.metrics.stream_lost(self.emitter.lost());
         self.counters.alerts_waiting = alerts_waiting;
-        self.publish(engine, config);
+        self.update_views(engine, config);
     }
 
-    fn publish(&mut self, engine: &Engine, config: &Config) {
+    fn update_views(&mut self, engine: &Engine, config: &Config) {
         self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
@@ -213,7 +213,7 @@ impl Publisher {
     }
 
     /// The services as onlookers see them, in a line for people: how many are well, and the first that are not.
-    pub(super) fn in_a_line(&self) -> String {
+    pub(super) fn status_line(&self) -> String {
         const NAMED: usize = 5;
         let view = self.views.borrow();
         let attached = view.coverage.iter().filter(|hook| hook.missing.is_none()).count();

@@ -16,7 +16,7 @@ use crate::{
 
 impl Daemon {
     /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
-    pub fn take_records(&mut self) {
+    pub fn drain_sensors(&mut self) {
         let mut sightings = std::mem::take(&mut self.sightings);
         self.stand_ins.drain(&mut sightings);
         // An end is told after what the hooks tell of the same process.
@@ -97,12 +97,12 @@ impl Daemon {
     /// Looks for the services whose executable was executed.
     fn look_for_executable(&mut self, executable: &str) {
         let executed = |exe: &PathBuf| exe.as_os_str() == executable;
-        self.look_for(self.search.whose(|matcher| matcher.exe.as_ref().is_some_and(executed)));
+        self.look_for(self.search.interested(|matcher| matcher.exe.as_ref().is_some_and(executed)));
     }
 
     fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
         let at = kill.at;
-        let event = self.publisher.say(Fact::OomKill(kill.clone(), member), at);
+        let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
             self.observe(Observation::OomKill(kill, member, event));
         }
@@ -114,7 +114,7 @@ impl Daemon {
             return;
         }
         let at = exit.at;
-        let event = self.publisher.say(Fact::ProcessExit(exit.clone(), member), at);
+        let event = self.publisher.publish(Fact::ProcessExit(exit.clone(), member), at);
         let Some(member) = member else { return };
         self.executor.inspector.exited(member.service, &exit);
         if !member.main {
@@ -151,11 +151,11 @@ impl Daemon {
 
     pub(super) fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
         if listener.up {
-            self.look_for(self.search.whose(|matcher| matcher.port == Some(listener.port)));
+            self.look_for(self.search.interested(|matcher| matcher.port == Some(listener.port)));
         }
         let Some(service) = service else { return };
         self.enricher.members.serves(service, listener.port);
-        let event = self.publisher.say(Fact::Listener(listener.clone(), service), listener.at);
+        let event = self.publisher.publish(Fact::Listener(listener.clone(), service), listener.at);
         // One process may be the main one of several services, each with a port of its own.
         let main = self.enricher.members.main_of(service);
         let mut services = main.map(|main| self.enricher.members.services_of(main)).unwrap_or_default();

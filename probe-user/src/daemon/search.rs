@@ -28,11 +28,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 pub struct Search {
     reader: ProcReader,
     outcomes: mpsc::Sender<Outcome>,
-    services: HashMap<ServiceId, Looked>,
+    services: HashMap<ServiceId, Target>,
 }
 
 /// How the search for one service stands.
-struct Looked {
+struct Target {
     matcher: Matcher,
     /// What its pidfile has named the last time.
     named: Arc<Mutex<Option<Named>>>,
@@ -44,14 +44,14 @@ struct Looked {
 }
 
 impl Search {
-    /// Nothing is looked for yet.
+    /// Nothing is target for yet.
     pub(super) fn new(config: &Config, reader: ProcReader, outcomes: mpsc::Sender<Outcome>) -> Self {
         let due = Timestamp::default();
         let mut services = HashMap::new();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             if let Identity::Match(matcher) = &service.identity {
                 let matcher = matcher.clone();
-                let looked = Looked {
+                let target = Target {
                     matcher,
                     named: Arc::default(),
                     under_way: false,
@@ -59,42 +59,42 @@ impl Search {
                     due,
                     wait: FIRST_WAIT,
                 };
-                services.insert(id, looked);
+                services.insert(id, target);
             }
         }
         Self { reader, outcomes, services }
     }
 
     /// The services whose matcher is of `interest`.
-    pub(super) fn whose(&self, interest: impl Fn(&Matcher) -> bool) -> Vec<ServiceId> {
-        self.services.iter().filter(|(_, looked)| interest(&looked.matcher)).map(|(id, _)| *id).collect()
+    pub(super) fn interested(&self, interest: impl Fn(&Matcher) -> bool) -> Vec<ServiceId> {
+        self.services.iter().filter(|(_, target)| interest(&target.matcher)).map(|(id, _)| *id).collect()
     }
 
-    /// The services that are due to be looked for again.
+    /// The services that are due to be target for again.
     pub(super) fn due(&self, now: Timestamp) -> Vec<ServiceId> {
-        self.services.iter().filter(|(_, looked)| looked.due <= now).map(|(id, _)| *id).collect()
+        self.services.iter().filter(|(_, target)| target.due <= now).map(|(id, _)| *id).collect()
     }
 
     /// Looks for the main processes of services, all in one look at the host; the answers come as [`Outcome::Found`].
-    pub(super) fn look(&mut self, services: &[ServiceId], now: Timestamp) {
+    pub(super) fn start(&mut self, services: &[ServiceId], now: Timestamp) {
         let survey = Arc::new(Survey::new(self.reader.clone()));
         for service in services {
-            self.look_for(*service, &survey, now);
+            self.start_one(*service, &survey, now);
         }
     }
 
     /// Each on a thread of its own: a process that hangs may hold up who looks for it, and nobody else.
-    fn look_for(&mut self, service: ServiceId, survey: &Arc<Survey>, now: Timestamp) {
-        let Some(looked) = self.services.get_mut(&service) else { return };
-        if looked.under_way {
-            looked.again = true;
+    fn start_one(&mut self, service: ServiceId, survey: &Arc<Survey>, now: Timestamp) {
+        let Some(target) = self.services.get_mut(&service) else { return };
+        if target.under_way {
+            target.again = true;
             return;
         }
-        looked.under_way = true;
-        looked.due = now.plus(looked.wait);
-        looked.wait = (looked.wait * 2).min(LONGEST_WAIT);
+        target.under_way = true;
+        target.due = now.plus(target.wait);
+        target.wait = (target.wait * 2).min(LONGEST_WAIT);
         let (survey, outcomes) = (Arc::clone(survey), self.outcomes.clone());
-        let (matcher, named) = (looked.matcher.clone(), Arc::clone(&looked.named));
+        let (matcher, named) = (target.matcher.clone(), Arc::clone(&target.named));
         spawn_blocking(move || {
             let found = find(&survey, &matcher, &named);
             // Nobody listens any more once the daemon is ending.
@@ -103,20 +103,20 @@ impl Search {
     }
 
     /// Looks for a service's main process here and now, as the daemon starts.
-    pub(super) fn look_at_once(&self, service: ServiceId, survey: &Survey) -> Option<ProcessKey> {
-        let looked = self.services.get(&service)?;
-        find(survey, &looked.matcher, &looked.named)
+    pub(super) fn find_now(&self, service: ServiceId, survey: &Survey) -> Option<ProcessKey> {
+        let target = self.services.get(&service)?;
+        find(survey, &target.matcher, &target.named)
     }
 
-    /// A search has ended; looks again if it may have missed something. True if it `found` what it looked for.
+    /// A search has ended; looks again if it may have missed something. True if it `found` what it target for.
     pub(super) fn ended(&mut self, service: ServiceId, found: bool, now: Timestamp) {
-        let Some(looked) = self.services.get_mut(&service) else { return };
-        looked.under_way = false;
-        let again = std::mem::take(&mut looked.again);
+        let Some(target) = self.services.get_mut(&service) else { return };
+        target.under_way = false;
+        let again = std::mem::take(&mut target.again);
         if found {
-            looked.wait = FIRST_WAIT;
+            target.wait = FIRST_WAIT;
         } else if again {
-            self.look(&[service], now);
+            self.start(&[service], now);
         }
     }
 }

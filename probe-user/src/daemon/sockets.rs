@@ -97,9 +97,9 @@ impl Daemon {
     pub(super) fn take_full_queue(&mut self, queue: AcceptQueue, service: ServiceId) {
         let told = &mut self.sockets.full;
         told.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
-        let (_, event) = *told
-            .entry((service, queue.port))
-            .or_insert_with(|| (queue.at, self.publisher.say(Fact::AcceptQueue(queue, service), queue.at)));
+        let (_, event) = *told.entry((service, queue.port)).or_insert_with(|| {
+            (queue.at, self.publisher.publish(Fact::AcceptQueue(queue, service), queue.at))
+        });
         self.observe(Observation::AcceptQueue(queue, service, event));
     }
 
@@ -107,7 +107,7 @@ impl Daemon {
     pub(super) fn take_stop(&mut self, record: &Stop) {
         let (stop, services) = self.enricher.stop(record);
         for service in services {
-            let event = self.publisher.say(Fact::Suspension(stop.clone(), service), stop.at);
+            let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
             self.observe(Observation::Suspended(stop.clone(), service, event));
         }
     }
@@ -136,7 +136,7 @@ impl Daemon {
     pub(super) fn take_look(&mut self, look: Look, changes: Changes) {
         self.socket_look = Some(look);
         // A listener of a process that has ended went with it.
-        self.take_records();
+        self.drain_sensors();
         for record in changes.listeners {
             let (listener, service) = self.enricher.listener(&record);
             self.take_listener(listener, service);
@@ -172,7 +172,7 @@ impl Daemon {
     pub(super) fn take_retransmits(&mut self, record: &RetransmitsRecord) {
         let now = Timestamp::now();
         if let Some((again, service)) = self.enricher.retransmits(record, now) {
-            let event = self.publisher.say(Fact::Retransmits(again.clone(), service), now);
+            let event = self.publisher.publish(Fact::Retransmits(again.clone(), service), now);
             self.observe(Observation::Retransmits(again, service, event));
         }
     }
@@ -214,7 +214,7 @@ impl Daemon {
     }
 
     fn say_socket_error(&mut self, error: SocketError, service: ServiceId) {
-        let event = self.publisher.say(Fact::SocketError(error.clone(), service), error.at);
+        let event = self.publisher.publish(Fact::SocketError(error.clone(), service), error.at);
         self.observe(Observation::SocketError(error, service, event));
     }
 
@@ -232,7 +232,7 @@ impl Daemon {
             Peer::Service(server) if server != client => {
                 if self.sockets.learned.insert((client, server)) {
                     let fact = Fact::Dependency(client, server, remote.port(), source);
-                    self.publisher.say(fact, Timestamp::now());
+                    self.publisher.publish(fact, Timestamp::now());
                     self.observe(Observation::Connected { client, server });
                 }
             }

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     act::{
         alert::{AlertError, Alerter},
-        supervisor::{Keeper, Report},
+        supervisor::{SupervisedProcess, SupervisorReport},
         systemd::{Systemd, UnitChange},
     },
     clock::Timestamp,
@@ -47,7 +47,10 @@ use crate::{
     serve::{self, Shown},
 };
 use crate::{
-    inspect::{holders::Holders, inspector::Inspector, pressure::Gauge, queues::Queues, usage::Sampler},
+    inspect::{
+        holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
+        usage::UsageSampler,
+    },
     process::{
         memory,
         notify::Notifier,
@@ -115,7 +118,7 @@ pub struct Inbox {
     /// Changes of units.
     pub units: mpsc::Receiver<UnitChange>,
     /// What became of supervised commands.
-    pub supervisor: mpsc::Receiver<Report>,
+    pub supervisor: mpsc::Receiver<SupervisorReport>,
     /// How what was asked for went.
     pub outcomes: mpsc::Receiver<Outcome>,
     /// Results of probes.
@@ -163,7 +166,7 @@ impl Daemon {
         };
         let engine = Engine::new(&config.services, options.observe, start.start);
         let at = start.start;
-        publisher.say(Fact::AgentStart(start), at);
+        publisher.publish(Fact::AgentStart(start), at);
         let mut seen = Seen::default();
         let self_test = self_test::run(&mut sensors, &reader, &mut seen).await;
         let Sensors { kernel, stand_ins, coverage } = sensors;
@@ -194,18 +197,18 @@ impl Daemon {
         let mut prober = Prober::new(Clients::new()?, probes, silences);
         let inspector = Inspector::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
         let executor = Executor {
-            holders: Holders::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
-            queues: Queues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
-            gauge: Gauge::new(reader.clone(), &config),
+            holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+            queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+            pressure: PressureMonitor::new(reader.clone(), &config),
             inspector,
             outcomes,
             unit_changes,
             systemd: Err("its bus is not connected yet".to_owned()),
-            keepers: Default::default(),
+            supervised: Default::default(),
             probes: Default::default(),
             alerter: Some(alerter),
             names,
-            sampler: Sampler::new(reader.clone()),
+            usage: UsageSampler::new(reader.clone()),
         };
         let mut daemon = Self {
             config,
@@ -245,7 +248,7 @@ impl Daemon {
         }
         daemon.watch_expected_ports(&reader);
         daemon.take_over(&reader, &supervisor, &mut prober);
-        daemon.meet_systemd(&mut inbox).await;
+        daemon.connect_to_systemd(&mut inbox).await;
 
         let services = &daemon.config.services;
         let restartable =
@@ -257,16 +260,21 @@ impl Daemon {
             services: services.len() as u32,
             restartable: restartable as u32,
         };
-        daemon.publisher.say(Fact::AgentReady(ready), Timestamp::now());
-        daemon.carry_out();
-        daemon.notifier.status(|| daemon.publisher.in_a_line());
+        daemon.publisher.publish(Fact::AgentReady(ready), Timestamp::now());
+        daemon.execute_effects();
+        daemon.notifier.status(|| daemon.publisher.status_line());
         daemon.notifier.ready();
         memory::give_back();
         Ok((daemon, inbox))
     }
 
     /// Finds what runs already, starts what is to be started, and probes it all.
-    fn take_over(&mut self, reader: &ProcReader, supervisor: &mpsc::Sender<Report>, prober: &mut Prober) {
+    fn take_over(
+        &mut self,
+        reader: &ProcReader,
+        supervisor: &mpsc::Sender<SupervisorReport>,
+        prober: &mut Prober,
+    ) {
         let config = Arc::clone(&self.config);
         let survey = self.survey();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
@@ -285,18 +293,18 @@ impl Daemon {
                     if let Some(cgroup) = &cgroup {
                         self.set_cgroup(id, cgroup.id);
                     }
-                    let keeper = Keeper::new(
+                    let process = SupervisedProcess::new(
                         id,
                         exec.clone(),
                         (cgroup, left_behind),
                         reader.clone(),
                         supervisor.clone(),
                     );
-                    keeper.restart();
-                    self.executor.keepers.insert(id, keeper);
+                    process.restart();
+                    self.executor.supervised.insert(id, process);
                 }
                 Identity::Match(_) => {
-                    if let Some(main) = self.search.look_at_once(id, &survey) {
+                    if let Some(main) = self.search.find_now(id, &survey) {
                         self.found(id, main, &survey);
                     }
                 }
@@ -309,7 +317,7 @@ impl Daemon {
     }
 
     /// Connects to systemd, if a service is a unit of it, and waits for what it has to say of the units.
-    async fn meet_systemd(&mut self, inbox: &mut Inbox) {
+    async fn connect_to_systemd(&mut self, inbox: &mut Inbox) {
         let units = units(&self.config);
         if units.is_empty() {
             return;
@@ -326,7 +334,7 @@ impl Daemon {
         let described = async {
             for _ in units {
                 match inbox.units.recv().await {
-                    Some(change) => self.take_unit(change.service, Ok(change.state)),
+                    Some(change) => self.on_unit(change.service, Ok(change.state)),
                     None => return,
                 }
             }

@@ -62,7 +62,7 @@ impl Daemon {
     pub(super) fn look_for(&mut self, services: Vec<ServiceId>) {
         let lacks = |service: &ServiceId| self.enricher.members.main_of(*service).is_none();
         let services: Vec<ServiceId> = services.into_iter().filter(lacks).collect();
-        self.search.look(&services, Timestamp::now());
+        self.search.start(&services, Timestamp::now());
     }
 
     /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
@@ -86,7 +86,7 @@ impl Daemon {
     }
 
     /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
-    /// the kernel has told of. Its connections are looked at with the next [`Daemon::carry_out`].
+    /// the kernel has told of. Its connections are looked at with the next [`Daemon::execute_effects`].
     pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if main.start < self.began {
             let ports = survey.ports_of(main.pid);

@@ -11,46 +11,46 @@ use tokio::{
     time::timeout,
 };
 
-/// More readings than this are not under way at once; the others wait for their turn.
-const READINGS_MAX: usize = 8;
+/// More readings than this are not under way at once; the others wait for their permit.
+const READS_MAX: usize = 8;
 
 /// Starts readings.
 #[derive(Clone, Debug)]
 pub struct BlockingReads {
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl BlockingReads {
     pub(crate) fn new() -> Self {
-        Self { turns: Arc::new(Semaphore::new(READINGS_MAX)) }
+        Self { permits: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
-    /// Whether another reading would have to wait for its turn.
+    /// Whether another reading would have to wait for its permit.
     pub(crate) fn is_busy(&self) -> bool {
-        self.turns.available_permits() == 0
+        self.permits.available_permits() == 0
     }
 
     /// What `read` returns, or why there is nothing, in words that follow a colon. A reading that takes longer
-    /// than `patience` goes on, and nobody hears of it; as long may be waited for its turn.
+    /// than `patience` goes on, and nobody hears of it; as long may be waited for its permit.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         patience: Duration,
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, String> {
-        let Ok(Ok(turn)) = timeout(patience, Arc::clone(&self.turns).acquire_owned()).await else {
+        let Ok(Ok(permit)) = timeout(patience, Arc::clone(&self.permits).acquire_owned()).await else {
             return Err(format!(
-                "{READINGS_MAX} earlier readings of /proc have not ended; look for processes in state D, or \
+                "{READS_MAX} earlier readings of /proc have not ended; look for processes in state D, or \
                  whether hostprobe gets CPU time"
             ));
         };
         let (done, outcome) = oneshot::channel();
         let run = move || {
             let found = read();
-            drop(turn);
+            drop(permit);
             // Nobody may wait any more.
             let _ = done.send(found);
         };
-        let started = thread::Builder::new().name("look".to_owned()).spawn(run);
+        let started = thread::Builder::new().name("proc-read".to_owned()).spawn(run);
         started.map_err(|error| {
             format!("no thread can be started to read /proc: {error}; raise pids.max or RLIMIT_NPROC")
         })?;
@@ -74,7 +74,7 @@ mod tests {
     async fn a_reading_that_blocks_ends_the_wait_and_others_wait_for_their_turn() {
         let blocking_reads = BlockingReads::new();
         assert_eq!(blocking_reads.read(LONG, || 5).await, Ok(5));
-        let (senders, blocks): (Vec<_>, Vec<_>) = (0..READINGS_MAX).map(|_| mpsc::channel::<()>()).unzip();
+        let (senders, blocks): (Vec<_>, Vec<_>) = (0..READS_MAX).map(|_| mpsc::channel::<()>()).unzip();
         for block in blocks {
             let error = blocking_reads
                 .read(Duration::from_millis(1), move || block.recv().is_ok())
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn a_reading_that_panics_is_an_error_and_gives_its_turn_back() {
         let blocking_reads = BlockingReads::new();
-        for _ in 0..2 * READINGS_MAX {
+        for _ in 0..2 * READS_MAX {
             let panics = || std::panic::resume_unwind(Box::new(()));
             let outcome: Result<(), String> = blocking_reads.read(LONG, panics).await;
             assert!(outcome.unwrap_err().contains("ended early"));

@@ -13,7 +13,7 @@ const THREADS_MAX: usize = 4096;
 
 /// What was seen of a service's processes at one moment.
 #[derive(Debug)]
-pub struct Look {
+pub struct Sample {
     at: Timestamp,
     main: ProcessKey,
     /// Threads there were, also those that were not looked at.
@@ -25,7 +25,7 @@ pub struct Look {
     starved_micros: Option<u64>,
 }
 
-impl Look {
+impl Sample {
     /// When it began.
     pub fn at(&self) -> Timestamp {
         self.at
@@ -34,7 +34,7 @@ impl Look {
 
 impl ProcReader {
     /// Looks at a service's main process and its descendants; None if that process is gone.
-    pub fn look(&self, main: ProcessKey) -> Option<Look> {
+    pub fn sample(&self, main: ProcessKey) -> Option<Sample> {
         if self.key_of(main.pid) != Some(main) {
             return None;
         }
@@ -47,12 +47,12 @@ impl ProcReader {
             count += all;
         }
         let queues = self.accept_queues(&pids);
-        Some(Look { at, main, count, threads, queues, starved_micros: self.starved_micros(main.pid) })
+        Some(Sample { at, main, count, threads, queues, starved_micros: self.starved_micros(main.pid) })
     }
 
     /// What happened between an earlier look and this moment; None if the main process is gone.
-    pub fn examine(&self, earlier: &Look) -> Option<Examination> {
-        let now = self.look(earlier.main)?;
+    pub fn examine(&self, earlier: &Sample) -> Option<Examination> {
+        let now = self.sample(earlier.main)?;
         let over = now.at.since(earlier.at);
         let key = |thread: &Thread| (thread.tid, thread.start_nanos);
         let before: HashMap<_, _> = earlier.threads.iter().map(|thread| (key(thread), thread)).collect();
@@ -170,7 +170,7 @@ mod tests {
         // Its parent hears that it stops a moment before it gives up the CPU.
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         let seen = loop {
-            let first = reader.look(key).unwrap();
+            let first = reader.sample(key).unwrap();
             let seen = reader.examine(&first).unwrap();
             if !seen.progressed() || std::time::Instant::now() > deadline {
                 break seen;
@@ -184,7 +184,7 @@ mod tests {
     fn a_process_that_spins_uses_its_cpu() {
         let reader = real();
         let child = Running::shell("while :; do :; done");
-        let first = reader.look(reader.key_of(child.pid()).unwrap()).unwrap();
+        let first = reader.sample(reader.key_of(child.pid()).unwrap()).unwrap();
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         let seen = loop {
             let seen = reader.examine(&first).unwrap();
@@ -204,7 +204,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let mut clients = vec![TcpStream::connect(address).unwrap()];
         // The child inherits nothing: this process itself is looked at, which holds the listener.
-        let first = reader.look(reader.key_of(std::process::id()).unwrap()).unwrap();
+        let first = reader.sample(reader.key_of(std::process::id()).unwrap()).unwrap();
         clients.push(TcpStream::connect(address).unwrap());
         let now = reader.accept_queues(&[std::process::id()]);
         let of_ours = |queues: &[(u64, AcceptQueue)]| -> Vec<(u64, AcceptQueue)> {
@@ -221,11 +221,11 @@ mod tests {
         let reader = real();
         let child = Running::shell("read line");
         let key = reader.key_of(child.pid()).unwrap();
-        let first = reader.look(key).unwrap();
+        let first = reader.sample(key).unwrap();
         let reused = ProcessKey { pid: key.pid, start: Timestamp::from_nanos(1) };
-        assert!(reader.look(reused).is_none());
+        assert!(reader.sample(reused).is_none());
         drop(child);
-        assert!(reader.examine(&first).is_none() && reader.look(key).is_none());
+        assert!(reader.examine(&first).is_none() && reader.sample(key).is_none());
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
         host.write("proc/10/task/12/wchan", b"folio_wait_bit");
         host.write("proc/11/task/11/status", b"voluntary_ctxt_switches:\t5\n");
         let reader = host.reader();
-        let first = reader.look(reader.key_of(10).unwrap()).unwrap();
+        let first = reader.sample(reader.key_of(10).unwrap()).unwrap();
         host.thread(10, 10, "db", 't', (12, 1));
         host.thread(11, 11, "worker", 'S', (0, 0));
         host.write("proc/11/task/11/status", b"voluntary_ctxt_switches:\t9\n");
@@ -268,7 +268,7 @@ mod tests {
         host.thread(10, 11, "accept", 'R', (5, 0));
         host.thread(10, 12, "work", 'R', (5, 0));
         let reader = host.reader();
-        let first = reader.look(reader.key_of(10).unwrap()).unwrap();
+        let first = reader.sample(reader.key_of(10).unwrap()).unwrap();
         host.thread(10, 12, "work", 'R', (6, 0));
         let seen = reader.examine(&first).unwrap();
         assert_eq!((seen.starving, seen.progressed(), seen.idled()), (1, true, false));

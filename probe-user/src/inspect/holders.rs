@@ -25,7 +25,7 @@ const WAITING_MAX: usize = 256;
 const PORTS_MAX: usize = 64;
 
 /// The reports whose holders are searched for.
-pub struct Holders {
+pub struct HolderSearch {
     reader: ProcReader,
     blocking_reads: BlockingReads,
     outcomes: mpsc::Sender<Outcome>,
@@ -34,7 +34,7 @@ pub struct Holders {
     waiting: HashMap<ServiceId, VecDeque<ProbeReport>>,
 }
 
-impl Holders {
+impl HolderSearch {
     pub(crate) fn new(
         reader: ProcReader,
         blocking_reads: BlockingReads,
@@ -130,7 +130,7 @@ mod tests {
     async fn the_process_behind_a_session_is_named_and_later_reports_wait_for_it() {
         let (outcomes, mut inbox) = mpsc::channel(4);
         let reader = ProcReader::new("/").unwrap();
-        let mut holders = Holders::new(reader.clone(), BlockingReads::new(), outcomes);
+        let mut holders = HolderSearch::new(reader.clone(), BlockingReads::new(), outcomes);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let end = client.local_addr().unwrap();

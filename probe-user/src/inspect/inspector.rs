@@ -21,17 +21,17 @@ use crate::{
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{ProcReader, holder::Client},
     inspect::{
-        examine::Look,
+        examine::Sample,
         snapshot::{Draft, Folder, Subject},
     },
 };
 
 /// How long one look may take; on a host that is pressed hard it takes that long.
-const LOOK: Duration = Duration::from_secs(2);
+const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a snapshot may take to be made, and how long to be written.
-const SNAPSHOT: Duration = Duration::from_secs(2);
-const WRITING: Duration = Duration::from_secs(1);
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How many ends of processes are kept for each service.
 const EXITS_MAX: usize = 16;
@@ -47,14 +47,14 @@ pub struct Inspector {
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
     /// A look at each service that was silent, until an examination uses it.
-    early: HashMap<ServiceId, Early>,
+    early: HashMap<ServiceId, PendingSample>,
 }
 
 /// A first look, before it is known whether a second one will be wanted.
-struct Early {
+struct PendingSample {
     main: ProcessKey,
     asked: Timestamp,
-    look: oneshot::Receiver<Option<Look>>,
+    look: oneshot::Receiver<Option<Sample>>,
 }
 
 impl Inspector {
@@ -83,14 +83,14 @@ impl Inspector {
     }
 
     /// Looks at a service's processes, which may have to be examined in a moment; not at the cost of those that have to.
-    pub(crate) fn look_ahead(&mut self, service: ServiceId, main: Option<ProcessKey>) {
+    pub(crate) fn sample_early(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let Some(main) = main.filter(|_| !self.blocking_reads.is_busy()) else { return };
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         let (done, look) = oneshot::channel();
-        self.early.insert(service, Early { main, asked: Timestamp::now(), look });
+        self.early.insert(service, PendingSample { main, asked: Timestamp::now(), look });
         tokio::spawn(async move {
             // Nobody may want it after all.
-            let _ = done.send(first_look(&reader, &blocking_reads, main).await);
+            let _ = done.send(first_sample(&reader, &blocking_reads, main).await);
         });
     }
 
@@ -137,8 +137,8 @@ impl Inspector {
     pub(crate) fn find_port_holder(&self, service: ServiceId, ports: Vec<u16>) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         self.answer(async move {
-            let found = blocking_reads.read(LOOK, move || reader.port_holder(&ports)).await;
-            Outcome::PortHolder(service, told(found).flatten())
+            let found = blocking_reads.read(SAMPLE_TIMEOUT, move || reader.port_holder(&ports)).await;
+            Outcome::PortHolder(service, logged(found).flatten())
         });
     }
 
@@ -153,7 +153,10 @@ impl Inspector {
                 clients.extend(reader.unix_clients_of(&pids));
                 most(clients)
             };
-            Outcome::Holders(service, told(blocking_reads.read(LOOK, find).await).unwrap_or_default())
+            Outcome::Holders(
+                service,
+                logged(blocking_reads.read(SAMPLE_TIMEOUT, find).await).unwrap_or_default(),
+            )
         });
     }
 
@@ -166,9 +169,13 @@ impl Inspector {
     }
 }
 
-async fn first_look(reader: &ProcReader, blocking_reads: &BlockingReads, main: ProcessKey) -> Option<Look> {
-    let eyes = reader.clone();
-    told(blocking_reads.read(LOOK, move || eyes.look(main)).await)?
+async fn first_sample(
+    reader: &ProcReader,
+    blocking_reads: &BlockingReads,
+    main: ProcessKey,
+) -> Option<Sample> {
+    let reader = reader.clone();
+    logged(blocking_reads.read(SAMPLE_TIMEOUT, move || reader.sample(main)).await)?
 }
 
 async fn examine(
@@ -176,7 +183,7 @@ async fn examine(
     blocking_reads: &BlockingReads,
     main: ProcessKey,
     over: Duration,
-    early: Option<(Early, EarlySample)>,
+    early: Option<(PendingSample, EarlySample)>,
 ) -> Option<Examination> {
     let early = match early {
         Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),
@@ -189,13 +196,13 @@ async fn examine(
             look
         }
         None => {
-            let look = first_look(reader, blocking_reads, main).await?;
+            let look = first_sample(reader, blocking_reads, main).await?;
             sleep(over).await;
             look
         }
     };
-    let eyes = reader.clone();
-    let seen = told(blocking_reads.read(LOOK, move || eyes.examine(&first)).await)??;
+    let reader = reader.clone();
+    let seen = logged(blocking_reads.read(SAMPLE_TIMEOUT, move || reader.examine(&first)).await)??;
     Some(Examination { ahead, ..seen })
 }
 
@@ -209,16 +216,16 @@ async fn snapshot(
     let at = Timestamp::now().to_wall();
     let service = subject.service.clone();
     let draft = Draft::default();
-    let (eyes, page) = (reader.clone(), draft.clone());
+    let (reader, page) = (reader.clone(), draft.clone());
     // Whether it was finished in time is written in it.
-    told(blocking_reads.read(SNAPSHOT, move || eyes.snapshot(&subject, &page)).await);
+    logged(blocking_reads.read(SNAPSHOT_TIMEOUT, move || reader.snapshot(&subject, &page)).await);
     let text = draft.take();
     let directory = options.directory.clone();
     let write = move || {
         let folder = Folder::open(&options.directory)?;
         folder.write(&service, at, &text, options.keep as usize)
     };
-    match blocking_reads.read(WRITING, write).await {
+    match blocking_reads.read(WRITE_TIMEOUT, write).await {
         Ok(written) => written.map_err(|error| error.to_string()),
         Err(why) => {
             let place = directory.display();
@@ -228,7 +235,7 @@ async fn snapshot(
 }
 
 /// What was found; why there is nothing goes to the log.
-fn told<T>(found: Result<T, String>) -> Option<T> {
+fn logged<T>(found: Result<T, String>) -> Option<T> {
     found.inspect_err(|why| tracing::warn!("a service's processes could not be looked at: {why}")).ok()
 }
 

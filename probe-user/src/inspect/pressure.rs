@@ -19,7 +19,7 @@ const IO_LOW: f64 = 0.1;
 const LATE_LOW: Duration = Duration::from_millis(100);
 
 /// Reads the host's pressure.
-pub struct Gauge {
+pub struct PressureMonitor {
     reader: ProcReader,
     last: Stalls,
     /// The last reading was told: so is the next, be it that all is well again.
@@ -28,7 +28,7 @@ pub struct Gauge {
     control: Option<ControlProbe>,
 }
 
-impl Gauge {
+impl PressureMonitor {
     /// Begins to watch, if a service has probes. Needs a Tokio runtime.
     pub(crate) fn new(reader: ProcReader, config: &Config) -> Self {
         let probes = config.services.iter().any(|service| !service.probes.is_empty());
@@ -43,10 +43,10 @@ impl Gauge {
         let shares = stalls.since(&self.last);
         self.last = stalls;
         let Shares { cpu, memory, io } = shares;
-        self.worth_telling(Pressure { at: stalls.at, cpu, memory, io, late })
+        self.report_if_changed(Pressure { at: stalls.at, cpu, memory, io, late })
     }
 
-    fn worth_telling(&mut self, pressure: Pressure) -> Option<Pressure> {
+    fn report_if_changed(&mut self, pressure: Pressure) -> Option<Pressure> {
         let above = is_above_low(&pressure);
         let before = std::mem::replace(&mut self.told, above);
         (above || before).then_some(pressure)
@@ -68,19 +68,19 @@ mod tests {
     #[test]
     fn what_is_above_a_low_mark_is_told_and_that_it_no_longer_is() {
         let reader = ProcReader::new("/").unwrap();
-        let mut gauge = Gauge::new(reader, &Config::default());
-        assert!(gauge.read().is_none(), "no service has a probe");
+        let mut monitor = PressureMonitor::new(reader, &Config::default());
+        assert!(monitor.read().is_none(), "no service has a probe");
         let calm = Pressure { cpu: Some(0.19), memory: Some(0.0), ..Pressure::default() };
-        assert_eq!(gauge.worth_telling(calm), None);
+        assert_eq!(monitor.report_if_changed(calm), None);
         for pressed in [
             Pressure { cpu: Some(0.2), ..calm },
             Pressure { memory: Some(0.1), ..calm },
             Pressure { io: Some(0.5), ..calm },
             Pressure { late: Duration::from_millis(100), ..calm },
         ] {
-            assert_eq!(gauge.worth_telling(pressed), Some(pressed));
-            assert_eq!(gauge.worth_telling(calm), Some(calm));
-            assert_eq!(gauge.worth_telling(calm), None);
+            assert_eq!(monitor.report_if_changed(pressed), Some(pressed));
+            assert_eq!(monitor.report_if_changed(calm), Some(calm));
+            assert_eq!(monitor.report_if_changed(calm), None);
         }
     }
 }

@@ -24,13 +24,13 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A kernel that could not be asked is not asked again for this long.
-const BLINDNESS: Duration = Duration::from_secs(600);
+const RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// What was found out about listeners: their inode numbers, and whose they are.
 pub type Owners = Vec<(u64, Option<ServiceId>)>;
 
 /// Watches the accept queues.
-pub struct Queues {
+pub struct AcceptQueues {
     reader: ProcReader,
     blocking_reads: BlockingReads,
     outcomes: mpsc::Sender<Outcome>,
@@ -38,7 +38,7 @@ pub struct Queues {
     full: HashMap<u64, Full>,
     searching: bool,
     /// The kernel could not be asked, which was said; when it is tried again.
-    blind_until: Timestamp,
+    retry_at: Timestamp,
 }
 
 struct Full {
@@ -53,7 +53,7 @@ enum Owner {
     Service(ServiceId),
 }
 
-impl Queues {
+impl AcceptQueues {
     pub(crate) fn new(
         reader: ProcReader,
         blocking_reads: BlockingReads,
@@ -65,22 +65,22 @@ impl Queues {
             outcomes,
             full: HashMap::new(),
             searching: false,
-            blind_until: Timestamp::default(),
+            retry_at: Timestamp::default(),
         }
     }
 
-    /// Looks at all queues; the full ones whose services are known are then [`Queues::found`]. Those of the
+    /// Looks at all queues; the full ones whose services are known are then [`AcceptQueues::found`]. Those of the
     /// others are searched for among these main processes and their descendants, and come as
     /// [`Outcome::QueueOwners`].
-    pub(crate) fn look(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
+    pub(crate) fn sample(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
         let now = Timestamp::now();
-        if mains.is_empty() || now < self.blind_until {
+        if mains.is_empty() || now < self.retry_at {
             return;
         }
         match sockdiag::listeners() {
             Ok(listeners) => self.take(&listeners, now),
             Err(error) => {
-                self.blind_until = now.plus(BLINDNESS);
+                self.retry_at = now.plus(RETRY_AFTER);
                 tracing::warn!(
                     %error,
                     "full accept queues are not seen: the kernel does not list its sockets over netlink; load its \
@@ -174,18 +174,18 @@ mod tests {
         let (outcomes, mut inbox) = mpsc::channel(4);
         let reader = ProcReader::new("/").unwrap();
         let me = reader.key_of(std::process::id()).unwrap();
-        let mut queues = Queues::new(reader, BlockingReads::new(), outcomes);
+        let mut queues = AcceptQueues::new(reader, BlockingReads::new(), outcomes);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
         let mut clients = vec![TcpStream::connect(address).unwrap()];
         clients.push(TcpStream::connect(address).unwrap());
 
-        queues.look(vec![(WEB, me)]);
+        queues.sample(vec![(WEB, me)]);
         assert_eq!(queues.found(), [], "its service is not known yet");
         let Some(Outcome::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
         queues.searched(owners);
-        let ours = |queues: &Queues| {
+        let ours = |queues: &AcceptQueues| {
             let mut found = queues.found();
             found.retain(|(queue, _)| queue.port == address.port());
             found
@@ -193,12 +193,12 @@ mod tests {
         let first = ours(&queues);
         assert_eq!(first.len(), 1);
         assert_eq!((first[0].0.waiting, first[0].0.backlog, first[0].1), (2, 1, WEB));
-        queues.look(vec![(WEB, me)]);
+        queues.sample(vec![(WEB, me)]);
         assert_eq!(ours(&queues).len(), 1, "it still is");
 
         listener.accept().unwrap();
         listener.accept().unwrap();
-        queues.look(vec![(WEB, me)]);
+        queues.sample(vec![(WEB, me)]);
         assert_eq!(ours(&queues), []);
     }
 
@@ -206,7 +206,7 @@ mod tests {
     fn nobody_is_asked_about_where_nobody_listens() {
         let (outcomes, _inbox) = mpsc::channel(1);
         let reader = ProcReader::new("/").unwrap();
-        let mut queues = Queues::new(reader, BlockingReads::new(), outcomes);
+        let mut queues = AcceptQueues::new(reader, BlockingReads::new(), outcomes);
         let listener = |inode, waiting, backlog| sockdiag::ListenQueue {
             address: [127, 0, 0, 1].into(),
             port: 80,

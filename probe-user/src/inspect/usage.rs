@@ -24,14 +24,14 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes samples, and remembers the last of each service.
-pub struct Sampler {
+pub struct UsageSampler {
     reader: ProcReader,
     due: Timestamp,
     under_way: Arc<AtomicBool>,
     last: Arc<Mutex<HashMap<ServiceId, Usage>>>,
 }
 
-impl Sampler {
+impl UsageSampler {
     pub(crate) fn new(reader: ProcReader) -> Self {
         Self { reader, due: Timestamp::default(), under_way: Arc::default(), last: Arc::default() }
     }

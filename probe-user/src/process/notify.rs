@@ -90,7 +90,7 @@ impl Notifier {
 
     /// It is alive, said as often as the manager wants: four times in its timeout. Meant to be called whenever the
     /// daemon's loop goes round, and from nowhere else.
-    pub(crate) fn alive(&mut self, now: Timestamp) {
+    pub(crate) fn notify_watchdog(&mut self, now: Timestamp) {
         let Some(every) = self.every else { return };
         if self.last.is_none_or(|last| now.since(last) >= every / 4) && self.send("WATCHDOG=1") {
             self.last = Some(now);
@@ -139,11 +139,11 @@ mod tests {
         let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
         let (mut notifier, manager) = pair(Some(Duration::from_secs(4)));
         for (now, told) in [(0, true), (999, false), (1000, true), (1500, false), (9000, true)] {
-            notifier.alive(at(now));
+            notifier.notify_watchdog(at(now));
             assert_eq!(heard(&manager).is_some_and(|it| it == "WATCHDOG=1"), told, "{now}");
         }
         let (mut unasked, manager) = pair(None);
-        unasked.alive(at(0));
+        unasked.notify_watchdog(at(0));
         assert_eq!(heard(&manager), None);
     }
 

@@ -59,9 +59,9 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     let cgroup = cgroup.transpose()?;
     let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
 
-    let order = Order { plan: &plan, report: report.as_raw_fd() };
-    // SAFETY: `carry_out` keeps to what is allowed between fork and exec, and the order outlives the call.
-    let pid = unsafe { fork::fork(cgroup.as_ref(), carry_out, (&raw const order).cast()) }?;
+    let request = Request { plan: &plan, report: report.as_raw_fd() };
+    // SAFETY: `carry_out` keeps to what is allowed between fork and exec, and the request outlives the call.
+    let pid = unsafe { fork::fork(cgroup.as_ref(), carry_out, (&raw const request).cast()) }?;
     drop(report);
     let raw = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a child without a pid"))?;
     let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
@@ -126,7 +126,7 @@ impl Plan {
 }
 
 /// What the child is to do.
-struct Order<'p> {
+struct Request<'p> {
     plan: &'p Plan,
     /// Where the errno of a call that failed is written to.
     report: i32,
@@ -135,13 +135,13 @@ struct Order<'p> {
 /// Becomes the command.
 ///
 /// # Safety
-/// Only in the child of a [`fork::fork`], with an [`Order`].
-unsafe extern "C" fn carry_out(order: *const c_void) -> ! {
+/// Only in the child of a [`fork::fork`], with an [`Request`].
+unsafe extern "C" fn carry_out(request: *const c_void) -> ! {
     // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. They change what is the
     // child's own, and `errno`, which is the waiting thread's. The signal mask was inherited, and is emptied so that
     // the command can be asked to end.
     unsafe {
-        let Order { plan, report } = &*order.cast::<Order<'_>>();
+        let Request { plan, report } = &*request.cast::<Request<'_>>();
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         let ready = libc::setpgid(0, 0) == 0

@@ -25,18 +25,18 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<O
     let (outcomes, inbox) = mpsc::channel(16);
     let inspector = Inspector::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
     let executor = Executor {
-        holders: Holders::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
-        queues: Queues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
-        gauge: Gauge::new(reader.clone(), config),
+        holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+        queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+        pressure: PressureMonitor::new(reader.clone(), config),
         inspector,
         outcomes,
         unit_changes: mpsc::channel(1).0,
         systemd: Err("there is none in this test".to_owned()),
-        keepers: HashMap::new(),
+        supervised: HashMap::new(),
         probes: HashMap::new(),
         alerter: None,
         names: Names::of(config),
-        sampler: Sampler::new(reader.clone()),
+        usage: UsageSampler::new(reader.clone()),
     };
     (executor, inbox)
 }
@@ -70,7 +70,7 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     };
     let me = std::process::id();
     for effect in questions() {
-        executor.carry_out(effect, &config, &enricher);
+        executor.execute(effect, &config, &enricher);
         let answer = inbox.recv().await.unwrap();
         if matches!(answer, Outcome::Snapshot(WEB, Err(_))) {
             executor.resume_probes(WEB);
@@ -85,7 +85,7 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
 
     enricher.members.set_main(WEB, reader.key_of(std::process::id()));
     for effect in questions() {
-        executor.carry_out(effect, &config, &enricher);
+        executor.execute(effect, &config, &enricher);
         let answer = inbox.recv().await.unwrap();
         if matches!(&answer, Outcome::Snapshot(WEB, Ok(path)) if std::path::Path::new(path).exists()) {
             executor.resume_probes(WEB);

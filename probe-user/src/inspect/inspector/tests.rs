@@ -76,7 +76,7 @@ async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
     let me = it.me();
     for recent in [true, false] {
         let before = Timestamp::now();
-        it.inspector.look_ahead(WEB, Some(me));
+        it.inspector.sample_early(WEB, Some(me));
         // It is taken, and as good as untouched.
         let early = it.inspector.early.get_mut(&WEB).unwrap();
         let look = (&mut early.look).await.unwrap();
