@@ -37,7 +37,7 @@ pub fn shipped(path: &str) -> std::path::PathBuf {
 }
 
 impl Installed {
-    /// Installs it as the README says, and does not start it yet. `services` are those of its configuration.
+    /// Installs it as docs/rights.md says, and does not start it yet. `services` are those of its configuration.
     pub fn new(systemd: SystemdLab, services: &str) -> Result<Self> {
         let config = format!("[events]\noutput = \"{EVENTS}\"\n[http]\nlisten = \"\"\n{services}");
         let put = |from: &str, to: &str| {

@@ -3,7 +3,7 @@
 use std::fs;
 
 /// What hostprobe needs to see everything as another user than root, by the names that util-linux knows. The unit and
-/// the README name the same.
+/// docs/rights.md name the same.
 pub const UNPRIVILEGED: [&str; 4] = ["bpf", "perfmon", "sys_ptrace", "dac_read_search"];
 
 /// The capability sets of a thread (`capabilities(7)`), a bit each.

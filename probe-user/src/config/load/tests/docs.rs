@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 const PAGE: &str = include_str!("../../../../../docs/configuration.md");
+const README: &str = include_str!("../../../../../README.md");
 
 /// A key that no table has.
 const NO_KEY: &str = "no_such_key_anywhere";
@@ -71,12 +72,15 @@ fn the_page_has_every_key_in_the_section_of_its_table() {
     }
 }
 
+/// The TOML examples of a page.
+fn examples(page: &str) -> impl Iterator<Item = &str> {
+    page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
+}
+
 #[test]
-fn every_example_of_the_page_is_valid() {
-    let examples: Vec<&str> =
-        PAGE.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert!(examples.len() >= 13);
-    for example in examples {
+fn every_example_is_valid() {
+    assert!(examples(PAGE).count() >= 13 && examples(README).count() >= 2);
+    for example in examples(PAGE).chain(examples(README)) {
         let config = parse(example).unwrap_or_else(|errors| panic!("{errors}\n{example}"));
         assert_eq!(config.warnings, [""; 0], "{example}");
     }
