@@ -437,7 +437,7 @@ fn hundreds_of_children_come_and_go_and_each_end_is_told_right() {
         let metrics = http::get(page, "/metrics").ok()?.1;
         let line = metrics
             .lines()
-            .find_map(|line| line.strip_prefix("hostprobe_table_entries{table=\"families\"} "))?;
+            .find_map(|line| line.strip_prefix("hostprobe_table_entries{table=\"descendants\"} "))?;
         line.parse::<u32>().ok().filter(|entries| *entries < 50)
     });
     signal(running.pid(), Signal::KILL);

@@ -1,11 +1,11 @@
-//! Which cgroups a task is in.
+//! The cgroups of a task.
 
 use aya_ebpf::helpers::bpf_get_current_cgroup_id;
 use probe_abi::LIMIT_LEVELS;
 
 use crate::{
     field::{offsets, pointer, read, typed},
-    known,
+    prefilter,
 };
 
 offsets! {
@@ -31,12 +31,11 @@ offsets! {
     OFF_KERNFS_NODE_ID;
 }
 
-/// A task's place in the two hierarchies that matter here.
+/// The ids of a task's cgroups in the two hierarchies that the daemon watches.
 #[derive(Clone, Copy)]
 pub struct Cgroups {
-    /// Id in the unified hierarchy.
     pub v2: u64,
-    /// Id in the v1 memory hierarchy, 0 where there is none.
+    /// 0 where there is no v1 memory hierarchy.
     pub mem_v1: u64,
 }
 
@@ -47,12 +46,12 @@ pub fn of(task: u64) -> Cgroups {
     let unified = pointer(set, &OFF_CSS_SET_DFL_CGRP);
     let memory = pointer(pointer(set, &OFF_CSS_SET_MEMORY), &OFF_CSS_CGROUP);
     let v2 = id(unified);
-    // Where the memory controller is on the unified hierarchy, the second id would only name an ancestor of the first.
+    // Where the memory controller is on the unified hierarchy, the second id would name an ancestor of the first.
     let same_root = pointer(unified, &OFF_CGROUP_ROOT) == pointer(memory, &OFF_CGROUP_ROOT);
     Cgroups { v2, mem_v1: if same_root { 0 } else { id(memory) } }
 }
 
-/// [`of`] the current task, by typed reads. The first the kernel tells without one.
+/// [`of`] the current task, by typed reads. A helper returns the first id without a read.
 #[inline(always)]
 pub fn of_current(current: u64) -> Cgroups {
     let set = typed(current, &OFF_TASK_CGROUPS);
@@ -64,13 +63,17 @@ pub fn of_current(current: u64) -> Cgroups {
     Cgroups { v2, mem_v1: if same_root { 0 } else { typed_id(memory) } }
 }
 
-/// Whether one of the current task's cgroups may be watched: less than [`of_current`], for a less certain answer.
+/// Whether one of the current task's cgroups may be watched. Cheaper than [`of_current`] and a lookup, but it may say
+/// yes where no cgroup is watched.
 #[inline(always)]
 pub fn current_may_be_watched(current: u64) -> bool {
     // SAFETY: the helper has no preconditions.
-    (known::any_v2() && known::cgroup_v2(unsafe { bpf_get_current_cgroup_id() }))
-        || (known::any_mem_v1()
-            && known::cgroup_mem_v1(typed_id(typed_memory(typed(current, &OFF_TASK_CGROUPS)))))
+    (prefilter::any_v2() && prefilter::may_contain_cgroup_v2(unsafe { bpf_get_current_cgroup_id() }))
+        || (prefilter::any_mem_v1()
+            && prefilter::may_contain_cgroup_mem_v1(typed_id(typed_memory(typed(
+                current,
+                &OFF_TASK_CGROUPS,
+            )))))
 }
 
 /// The cgroup of the memory controller, by typed reads.
@@ -87,21 +90,21 @@ fn typed_id(cgroup: u64) -> u64 {
 
 /// Writes the limits of a task's memory cgroup and of those above it, in pages; 0 past the root.
 ///
-/// Which of them is the lowest is for the daemon to say: each comparison here would double the verifier's work.
+/// The daemon finds the lowest of them: each comparison here would double the verifier's work.
 ///
 /// # Safety
-/// `to` must be memory of this program's.
+/// `to` must be memory of this program.
 #[inline(always)]
 pub unsafe fn write_limits(task: u64, to: *mut [u64; LIMIT_LEVELS]) {
     let mut group = pointer(pointer(task, &OFF_TASK_CGROUPS), &OFF_CSS_SET_MEMORY);
     for level in 0..LIMIT_LEVELS {
-        // SAFETY: the caller vouches for `to`, and `level` is within it.
+        // SAFETY: the caller guarantees `to`, and `level` is within it.
         unsafe { (*to)[level] = read(group, &OFF_MEM_CGROUP_MAX) };
         group = pointer(group, &OFF_CSS_PARENT);
     }
 }
 
-/// The number of a cgroup's hierarchy; 0 for the unified one.
+/// The number of a cgroup's hierarchy; 0 is the unified one.
 #[inline(always)]
 pub fn hierarchy(cgroup: u64) -> u32 {
     read(pointer(cgroup, &OFF_CGROUP_ROOT), &OFF_ROOT_HIERARCHY_ID)

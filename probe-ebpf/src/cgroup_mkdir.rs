@@ -1,7 +1,7 @@
-//! `cgroup_mkdir`: a cgroup was made, and has this path.
+//! `cgroup_mkdir`: a cgroup was made at this path.
 //!
-//! The other records name cgroups by their ids. When a container has ended, its cgroup is gone in a moment, and with it the
-//! only place that says what the id stood for.
+//! The other records name cgroups by id. When a container ends, its runtime removes the cgroup at once, and then no file
+//! says which path the id had. So the daemon keeps the path from here.
 
 use aya_ebpf::{helpers::generated, macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
@@ -18,7 +18,7 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
     let made = ctx.arg::<u64>(0);
     let path = ctx.arg::<u64>(1);
     let id = cgroup::id(made);
-    debug!(&ctx, "cgroup {} is made", id);
+    debug!(&ctx, "cgroup {} was made", id);
     if !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Cgroup);
         return 0;
@@ -28,7 +28,7 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
         return 0;
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the reservation is the size of a `CgroupMade`; every field but the unused end of its path is written.
+    // SAFETY: the reservation is the size of a `CgroupMade`; every field is written but the unused end of its path.
     unsafe {
         ring::write_header(record, KIND_CGROUP);
         (*record).id = id;
@@ -40,6 +40,6 @@ pub fn cgroup_mkdir(ctx: RawTracePointContext) -> i32 {
         );
         (*record).path_len = if written > 0 { (written - 1) as u32 } else { 0 };
     }
-    entry.submit(ring::SILENT);
+    entry.submit(ring::NO_WAKEUP);
     0
 }

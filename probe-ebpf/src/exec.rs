@@ -1,6 +1,7 @@
-//! `sched_process_exec`: a process became another program.
+//! `sched_process_exec`: a process replaced its program.
 //!
-//! When a process has died its command line is gone from /proc, so it is taken down here, while it lives.
+//! At exit, the command line in /proc is already empty (0 of 202 exits had one). So it is recorded here, while the process
+//! lives.
 
 use aya_ebpf::{helpers::generated, macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
@@ -26,19 +27,19 @@ offsets! {
 #[raw_tracepoint(tracepoint = "sched_process_exec")]
 pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let this = ctx.arg::<u64>(0);
-    // It is the current one.
+    // The task that execs is the current one.
     let tgid = task::current_tgid(this);
-    if task::is_elsewhere(tgid) {
+    if task::is_outside_namespace(tgid) {
         return 0;
     }
-    debug!(&ctx, "exec in {}", tgid);
+    debug!(&ctx, "exec of {}", tgid);
     let current = task::current_typed();
     let leader = task::typed_leader(current);
     let ppid = task::typed_tgid(task::typed_parent(leader));
     let cgroups = cgroup::of_current(current);
     let start_ns = task::typed_start_ns(leader);
-    let near = watch::near(tgid, ppid, &cgroups);
-    if !near && !ring::half_free(&BULK) {
+    let direct = watch::is_watched_directly(tgid, ppid, &cgroups);
+    if !direct && !ring::half_free(&BULK) {
         ring::count_drop(DropClass::Exec);
         return 0;
     }
@@ -50,8 +51,8 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
     let memory = pointer(this, &task::OFF_TASK_MM);
     let start = pointer(memory, &OFF_MM_ARG_START);
     let size = pointer(memory, &OFF_MM_ARG_END).wrapping_sub(start);
-    let mut flags = if near || watch::ties(tgid, || start_ns).family != 0 { WATCHED } else { 0 };
-    // SAFETY: the reservation is the size of an `Exec`; every field but the unused ends of its buffers is written.
+    let mut flags = if direct || watch::membership(tgid, || start_ns).lineage != 0 { WATCHED } else { 0 };
+    // SAFETY: the reservation is the size of an `Exec`; every field is written but the unused ends of its buffers.
     unsafe {
         ring::write_header(record, KIND_EXEC);
         (*record).start_ns = start_ns;
@@ -70,7 +71,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         );
         (*record).filename_len = if written > 0 { (written - 1) as u32 } else { 0 };
 
-        // What follows the arguments in memory is the environment, with its secrets: never read past their end.
+        // The environment, with its secrets, follows the arguments in memory: never read past their end.
         let length = if size > ARGV_LEN as u64 {
             flags |= EXEC_ARGV_TRUNCATED;
             ARGV_LEN as u64
@@ -83,7 +84,7 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
         };
         (*record).flags = flags;
     }
-    entry.submit(ring::SILENT);
+    entry.submit(ring::NO_WAKEUP);
     0
 }
 
@@ -93,6 +94,6 @@ pub fn sched_process_exec(ctx: RawTracePointContext) -> i32 {
 /// `to` must be in a ring reservation, `length` at most `ARGV_LEN`.
 #[inline(always)]
 unsafe fn read_user(to: *mut [u8; ARGV_LEN], length: u64, from: u64) -> i64 {
-    // SAFETY: the caller vouches for the destination; the helper checks the source.
+    // SAFETY: the caller guarantees the destination; the helper checks the source.
     unsafe { generated::bpf_probe_read_user(to.cast(), length as u32, from as *const _) as i64 }
 }

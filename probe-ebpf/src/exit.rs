@@ -1,4 +1,4 @@
-//! `sched_process_exit`: a process ended, what of, and who did it.
+//! `sched_process_exit`: a process ended, how, and by whose signal.
 
 use aya_ebpf::{
     Global,
@@ -9,18 +9,18 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use probe_abi::{
-    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_ELSEWHERE,
-    EXITS_FILTERED, EXITS_WANTED, Exit, KIND_EXIT, SignalNote, WATCHED,
+    DropClass, EXIT_CHILD_OF_INIT, EXIT_NAMESPACE_INIT, EXIT_OOM_VICTIM, EXITS_COUNTERS, EXITS_FILTERED,
+    EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED, Exit, KIND_EXIT, WATCHED,
 };
 
 use crate::{
-    budget::{self, Spender},
+    budget::{self, Budget},
     cgroup,
     field::{self, offsets, pointer, read, typed},
-    known,
+    prefilter,
     ring::{self, URGENT},
-    signal, task,
-    watch::{self, Ties},
+    sent_signal, task,
+    watch::{self, Membership},
 };
 
 offsets! {
@@ -36,50 +36,48 @@ offsets! {
     OFF_SIGNAL_OOM_MM;
 }
 
-/// 1 where the tracepoint says itself whether the whole thread group is gone.
+/// 1 where the tracepoint says whether the whole thread group is dead.
 #[unsafe(no_mangle)]
 static EXIT_HAS_GROUP_DEAD: Global<u32> = Global::new(0);
 
-/// Exits seen and filtered out, by `EXITS_` index.
+/// Counts of exits, by `EXITS_` index.
 #[map]
 static EXITS: PerCpuArray<u64> = PerCpuArray::with_max_entries(EXITS_COUNTERS, 0);
 
-/// A process that has ended.
 #[repr(C)]
 struct Ended {
-    /// Start of its thread group.
     start_ns: u64,
-    /// Its thread group id in the initial pid namespace, which every process has.
+    /// In the initial pid namespace, where every process has an id.
     tgid: u64,
 }
 
-/// The last ends, where the tracepoint does not say which thread is the last one. The value is unused.
+/// The last processes that ended, where the tracepoint does not say which thread is the last. The value is unused.
 #[map]
 static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(8192, 0);
 
-/// Room for [`Flags`].
+/// Memory of [`Flags`].
 #[map]
 static EXIT_FLAGS: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 
 /// The kernel's `SIGNAL_GROUP_EXIT`.
 const SIGNAL_GROUP_EXIT: u32 = 4;
 
-/// In [`Flags`] alone: watched for more than its family.
-const NEAR: u32 = 1 << 31;
+/// In [`Flags`] only: watched, and for more than its lineage.
+const DIRECT: u32 = 1 << 31;
 
 /// `EEXIST`, as helpers return it.
 const EXISTS: i32 = -17;
 
 /// Flags that make an exit code worth a record.
-const OF_INTEREST: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
+const INTERESTING: u32 = EXIT_OOM_VICTIM | WATCHED | EXIT_CHILD_OF_INIT | EXIT_NAMESPACE_INIT;
 
 /// Program for the raw tracepoint `sched_process_exit(task [, group_dead])`, which fires for every thread.
 #[raw_tracepoint(tracepoint = "sched_process_exit")]
 pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
-    // The task of the tracepoint, which ends by itself.
+    // The task that exits is the current one.
     let this = task::current_typed();
-    // Older kernels have no second argument, and reading it would fail the attach. The global is frozen, so to the
-    // verifier the branch not taken is no code at all.
+    // Older kernels have no second argument, and a read of it fails the attach. The global is frozen, so the branch not
+    // taken is dead code to the verifier.
     let dead = if EXIT_HAS_GROUP_DEAD.load() != 0 {
         ctx.arg::<u64>(1) & 0xff != 0
     } else {
@@ -97,20 +95,20 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let status = status(shared, leader);
     let tgid = task::typed_tgid(this);
     debug!(&ctx, "exit of {} with status {}", tgid, status);
-    if task::is_elsewhere(tgid) {
-        ring::increment(&EXITS, EXITS_ELSEWHERE);
+    if task::is_outside_namespace(tgid) {
+        ring::increment(&EXITS, EXITS_OUTSIDE_NAMESPACE);
         return 0;
     }
-    let Ties { headed, family } = watch::ties(tgid, || task::typed_start_ns(leader));
-    let own = headed != 0;
-    if family != 0 {
-        // Its id may be somebody else's in a moment.
-        watch::forget(tgid, own);
+    let Membership { headed, lineage } = watch::membership(tgid, || task::typed_start_ns(leader));
+    let heads_lineage = headed != 0;
+    if lineage != 0 {
+        // The kernel may give the id to another process at once.
+        watch::remove(tgid, heads_lineage);
     }
-    // Most processes end well and are nobody's concern. For them the work stops here. An OOM victim that still ends by
-    // itself was on its way out when it was chosen, and `mark_victim` tells of it. To ask for `oom_mm` here would be to
-    // fetch a line of memory that nobody has touched since the fork.
-    if status == 0 && !own {
+    // Most exits are clean and of unwatched processes. The program stops here for them. A clean exit of an OOM victim was
+    // under way before the choice, and `mark_victim` reports it. A read of `oom_mm` here would fetch a cache line that was
+    // last used at the fork.
+    if status == 0 && !heads_lineage {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
@@ -118,13 +116,13 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     let parent = task::typed_parent(leader);
     let ppid = task::typed_tgid(parent);
     let level = task::namespace_level(leader);
-    // Most of those that fail are nobody's concern either, as a few looks tell. Who is in a namespace of its own may be
-    // its init, or a child of that.
+    // Most failures are of unwatched processes too, and the prefilter rules those out. A process in a nested pid namespace
+    // goes on: it may be the init of its namespace, or a child of that init.
     if status & 0x7f == 0
-        && family == 0
+        && lineage == 0
         && level == 0
         && ppid != 1
-        && !known::process(ppid)
+        && !prefilter::may_contain_process(ppid)
         && !cgroup::current_may_be_watched(this)
     {
         ring::increment(&EXITS, EXITS_FILTERED);
@@ -140,8 +138,8 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         _ => (task::namespaced_pid(leader), task::namespaced_pid(parent)),
     };
     let Some(flags) = Flags::new() else { return 0 };
-    if own {
-        flags.set(WATCHED | NEAR);
+    if heads_lineage {
+        flags.set(WATCHED | DIRECT);
     }
     if oom_mm != 0 {
         flags.set(EXIT_OOM_VICTIM);
@@ -152,23 +150,23 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
     if ppid == 1 || parent_ns_pid == 1 {
         flags.set(EXIT_CHILD_OF_INIT);
     }
-    if family != 0 {
+    if lineage != 0 {
         flags.set(WATCHED);
     }
     if watch::process(ppid) || watch::cgroup(&cgroups) {
-        flags.set(WATCHED | NEAR);
+        flags.set(WATCHED | DIRECT);
     }
     let flags = flags.get();
-    let near = flags & NEAR != 0;
+    let direct = flags & DIRECT != 0;
 
-    // A death by signal always counts, any other failure only if somebody looks after the process.
-    if status & 0x7f == 0 && flags & OF_INTEREST == 0 {
+    // A death by signal is always reported, any other failure only of an interesting process.
+    if status & 0x7f == 0 && flags & INTERESTING == 0 {
         ring::increment(&EXITS, EXITS_FILTERED);
         return 0;
     }
     ring::increment(&EXITS, EXITS_WANTED);
-    if !near {
-        if !budget::take(Spender::Exit, &cgroups) {
+    if !direct {
+        if !budget::take(Budget::Exit, &cgroups) {
             ring::count_drop(DropClass::ExitThrottled);
             return 0;
         }
@@ -178,9 +176,9 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         }
     }
 
-    let note = signal::last(tgid, status & 0x7f, start_ns);
+    let signal = sent_signal::last(tgid, status & 0x7f, start_ns);
     let Some(mut entry) = URGENT.reserve::<Exit>(0) else {
-        ring::count_drop(if near { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
+        ring::count_drop(if direct { DropClass::ExitWatched } else { DropClass::ExitUnwatched });
         return 0;
     };
     let record = entry.as_mut_ptr();
@@ -195,19 +193,19 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         (*record).ppid = ppid;
         (*record).uid = task::uid(leader);
         (*record).status = status;
-        (*record).flags = flags & !NEAR;
+        (*record).flags = flags & !DIRECT;
         (*record).ns_pid = ns_pid;
-        (*record).family = family;
+        (*record).lineage = lineage;
         (*record).pad = 0;
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
-        write_note(&raw mut (*record).signal, note);
+        sent_signal::write(&raw mut (*record).signal, signal);
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
     0
 }
 
-/// The wait status of the process. An exit_group() or a fatal signal sets the group's code; otherwise the leader's own is
-/// the group's. Mostly the two are the same, and which of them counts need not be asked.
+/// The wait status of the process. exit_group() and a fatal signal set the group's code; otherwise the leader's code is
+/// the group's. Mostly the two are equal, which saves the read of the flags.
 #[inline(always)]
 fn status(shared: u64, leader: u64) -> u32 {
     let of_group: u32 = typed(shared, &OFF_SIGNAL_GROUP_EXIT_CODE);
@@ -219,10 +217,11 @@ fn status(shared: u64, leader: u64) -> u32 {
     }
 }
 
-/// Whether no other thread of the process was taken for its last one.
+/// Whether this is the first thread of the process that looks like the last one.
 ///
-/// `signal->live` is counted down before the tracepoint, so several threads that end at once may all find it at 0. An
-/// insertion that must find nothing is atomic. One that fails for another reason counts: twice told is better than lost.
+/// The kernel counts `signal->live` down before the tracepoint, so several threads that end at once may all read 0. An
+/// insertion with `BPF_NOEXIST` is atomic. If it fails for another reason, the exit is reported: a duplicate is better than
+/// a loss.
 #[inline(always)]
 fn is_first(this: u64, leader: u64) -> bool {
     let tgid = u64::from(read::<u32>(this, &task::OFF_TASK_TGID));
@@ -232,8 +231,8 @@ fn is_first(this: u64, leader: u64) -> bool {
 
 /// Flags in memory that the verifier does not track.
 ///
-/// In a register, each flag would double the states it has to tell apart from here to the end, and older kernels give
-/// up on that. Volatile, or the compiler would move them into a register again.
+/// In a register, each flag would double the states that the verifier follows to the end of the program; older kernels
+/// refuse that. The accesses are volatile, because the compiler would otherwise move the flags into a register.
 struct Flags(*mut u32);
 
 impl Flags {
@@ -255,42 +254,5 @@ impl Flags {
     fn get(&self) -> u32 {
         // SAFETY: as in `new`.
         unsafe { self.0.read_volatile() }
-    }
-}
-
-/// Copies a note, or zeros for none.
-///
-/// # Safety
-/// `to` must be in a ring reservation, `from` a map value or on the stack.
-#[inline(always)]
-pub unsafe fn write_note(to: *mut SignalNote, from: Option<*const SignalNote>) {
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        match from {
-            Some(from) => {
-                (*to).at_ns = (*from).at_ns;
-                (*to).sender_start_ns = (*from).sender_start_ns;
-                (*to).sender_cgroup_v2 = (*from).sender_cgroup_v2;
-                (*to).signal = (*from).signal;
-                (*to).code = (*from).code;
-                (*to).sender_tgid = (*from).sender_tgid;
-                (*to).sender_uid = (*from).sender_uid;
-                (*to).origin = (*from).origin;
-                (*to).pad = 0;
-                (*to).sender_comm = (*from).sender_comm;
-            }
-            None => {
-                (*to).at_ns = 0;
-                (*to).sender_start_ns = 0;
-                (*to).sender_cgroup_v2 = 0;
-                (*to).signal = 0;
-                (*to).code = 0;
-                (*to).sender_tgid = 0;
-                (*to).sender_uid = 0;
-                (*to).origin = 0;
-                (*to).pad = 0;
-                (*to).sender_comm = [0; 16];
-            }
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! Reading a field of a kernel structure, where the field's offset is only known at load time.
+//! Reads fields of kernel structures, whose offsets are known at load time only.
 
 use aya_ebpf::{Global, helpers::generated};
 use probe_abi::ABSENT;
 
 /// Declares offsets, one frozen global each.
 ///
-/// One structure of offsets would be tidier, but loading it copies the whole of it to the 512-byte stack.
+/// A single structure of all offsets does not work: loading it copies the whole of it to the 512-byte stack.
 macro_rules! offsets {
     ($($(#[doc = $doc:literal])* $name:ident;)*) => {$(
         $(#[doc = $doc])*
@@ -17,12 +17,12 @@ pub(crate) use offsets;
 
 /// Reads a scalar at `base + offset`; 0 for an absent field or memory that cannot be read, such as beyond a null base.
 ///
-/// There is deliberately no branch on the outcome, or on the base. The verifier follows both sides of each, so a
-/// program of many reads would double its work with every one, and older kernels would refuse it as too large.
+/// It deliberately does not branch on the outcome or on the base. The verifier follows both sides of a branch, so each
+/// read would double its work, and kernel 6.1 refused the exit program as too large.
 #[inline(always)]
 pub fn read<T: Scalar>(base: u64, offset: &Global<u32>) -> T {
     let offset = offset.load();
-    // No branch for the verifier: the global is frozen, so it knows the answer.
+    // No branch to the verifier: the global is frozen, so it knows the answer.
     if offset == ABSENT {
         return T::ZERO;
     }
@@ -35,39 +35,39 @@ pub fn read<T: Scalar>(base: u64, offset: &Global<u32>) -> T {
     value
 }
 
-/// Follows a pointer field; 0 stands for null and for everything that cannot be read.
+/// Reads a pointer field; 0 stands for null and for a field that cannot be read.
 #[inline(always)]
 pub fn pointer(base: u64, offset: &Global<u32>) -> u64 {
     read(base, offset)
 }
 
-/// 1 where the kernel hands out the current task as a pointer whose type it knows.
+/// 1 where the kernel returns the current task as a typed pointer (`bpf_get_current_task_btf`, since 5.11).
 #[unsafe(no_mangle)]
 static CURRENT_IS_TYPED: Global<u32> = Global::new(0);
 
-/// Whether [`typed`] pointers are to be had.
+/// Whether [`typed`] reads by plain loads.
 #[inline(always)]
 pub fn is_typed() -> bool {
     CURRENT_IS_TYPED.load() != 0
 }
 
-/// Like [`read`], for a base that is the address of [`task::current_typed`](crate::task::current_typed) or was got from it
-/// by this very function. Where the kernel knows the types, it lets a program read by a plain load, which takes a small
-/// part of the time. Memory that cannot be read is 0 here too.
+/// Like [`read`], for a base that comes from `task::current_typed`, directly or through this function. Where the kernel
+/// knows the types, it lets a program read by a plain load, which is much faster than the helper call. Memory that cannot
+/// be read gives 0 here too.
 #[inline(always)]
 pub fn typed<T: Scalar>(base: u64, offset: &Global<u32>) -> T {
     if !is_typed() {
         return read(base, offset);
     }
     let address = base.wrapping_add(u64::from(offset.load()));
-    // SAFETY: the verifier knows the type that `base` points to and that `offset` is a field of it; the kernel makes a
-    // load that faults one of 0.
+    // SAFETY: the verifier knows the type that `base` points to, and that `offset` is a field of it. A load that faults
+    // gives 0.
     unsafe { (address as *const T).read_volatile() }
 }
 
-/// What [`read`] can read: any bytes will do for it.
+/// What [`read`] can read: types for which all bytes are valid.
 pub trait Scalar: Copy {
-    /// What stands for "could not be read".
+    /// The value of a field that could not be read.
     const ZERO: Self;
 }
 
@@ -76,15 +76,15 @@ macro_rules! scalars {
 }
 scalars!(i16 u16 i32 u32 i64 u64);
 
-/// Copies a byte array field into `to`, which is all zeros if the field cannot be read.
+/// Copies a byte array field into `to`. If the field cannot be read, `to` is all zeros.
 ///
 /// # Safety
-/// `to` must be memory of this program's: a ring reservation, a map value or the stack.
+/// `to` must be memory of this program: a ring reservation, a map value or the stack.
 #[inline(always)]
 pub unsafe fn copy<const N: usize>(to: *mut [u8; N], base: u64, offset: &Global<u32>) {
     let offset = offset.load();
     // Address 0 fails in the helper, which then clears the destination.
     let address = if offset == ABSENT { 0 } else { base.wrapping_add(u64::from(offset)) };
-    // SAFETY: the caller vouches for `to`, which is N bytes long; the helper checks the source.
+    // SAFETY: the caller guarantees `to`, which is N bytes long; the helper checks the source.
     unsafe { generated::bpf_probe_read_kernel(to.cast(), N as u32, address as *const _) };
 }

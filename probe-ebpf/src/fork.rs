@@ -1,28 +1,28 @@
-//! `sched_process_fork`: a process is born, into the family of its parent.
+//! `sched_process_fork`: a child joins the lineage of its parent.
 //!
-//! Who outlives its parent is given another one, and then nothing tells any more where it came from. So the descendants of
-//! watched processes are noted as they are born.
+//! The kernel gives an orphan another parent, and from then on no field says which process it descends from. So this
+//! program notes the descendants of watched processes at their birth.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use aya_log_ebpf::debug;
 
 use crate::{task, watch};
 
-/// Program for the raw tracepoint `sched_process_fork(parent, child)`, which fires for every thread too.
+/// Program for the raw tracepoint `sched_process_fork(parent, child)`, which fires for threads too.
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
 pub fn sched_process_fork(ctx: RawTracePointContext) -> i32 {
     let parent = ctx.arg::<u64>(0);
     let child = ctx.arg::<u64>(1);
-    // The parent is the current task: it is the one that forks.
+    // The parent is the current task.
     let (tgid, parent_tgid) = (task::tgid(child), task::current_tgid(parent));
-    // A new thread; or nobody whom the daemon could see.
-    if tgid == parent_tgid || task::is_elsewhere(parent_tgid) {
+    // A new thread, or a process outside the daemon's pid namespace.
+    if tgid == parent_tgid || task::is_outside_namespace(parent_tgid) {
         return 0;
     }
-    let family = watch::ties(parent_tgid, || task::start_ns(task::leader(parent))).family;
-    if family != 0 {
-        debug!(&ctx, "{} is born into family {}", tgid, family);
-        watch::add(tgid, task::start_ns(child), family);
+    let lineage = watch::membership(parent_tgid, || task::start_ns(task::leader(parent))).lineage;
+    if lineage != 0 {
+        debug!(&ctx, "{} joins lineage {}", tgid, lineage);
+        watch::add_descendant(tgid, task::start_ns(child), lineage);
     }
     0
 }

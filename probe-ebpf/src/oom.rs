@@ -1,4 +1,4 @@
-//! `mark_victim`: the OOM killer has chosen.
+//! `mark_victim`: the OOM killer chose a victim.
 
 use aya_ebpf::{
     EbpfContext, Global,
@@ -30,16 +30,16 @@ offsets! {
     OFF_MM_RSS_SWAP;
 }
 
-/// 1 where the tracepoint passes the victim's task, 0 where only its thread id.
+/// 1 where the tracepoint passes the victim's task, 0 where it passes the thread id only.
 #[unsafe(no_mangle)]
 static MARK_VICTIM_HAS_TASK: Global<u32> = Global::new(0);
 
-/// The task last sent a SIGKILL by the kernel on this CPU. Where `mark_victim` only passes a thread id, this is how
-/// the victim's task is found: the OOM killer signals it first, just before, under a spin lock.
+/// The last task on this CPU to which the kernel sent a SIGKILL. Where `mark_victim` passes a thread id only, the program
+/// finds the victim's task here: the OOM killer signals it just before, under a spin lock.
 #[map]
 static OOM_CANDIDATE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Notes a task the kernel has just sent a SIGKILL.
+/// Notes the task to which the kernel sends a SIGKILL.
 #[inline(always)]
 pub fn remember_candidate(task: u64) {
     if let Some(slot) = OOM_CANDIDATE.get_ptr_mut(0) {
@@ -56,12 +56,12 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         (argument, task::tid(argument))
     } else {
         let victim = find_victim(argument as u32);
-        // Without its task, what the tracepoint says is all there is.
+        // Without the task, only the tracepoint's argument is known.
         (victim, if victim == 0 { argument as u32 } else { task::tid(victim) })
     };
     let tgid = task::tgid(victim);
     debug!(&ctx, "oom victim {} of group {}", tid, tgid);
-    if task::is_elsewhere(tgid) {
+    if task::is_outside_namespace(tgid) {
         return 0;
     }
 
@@ -101,12 +101,12 @@ pub fn mark_victim(ctx: RawTracePointContext) -> i32 {
         field::copy(&raw mut (*record).comm, leader, &task::OFF_TASK_COMM);
         field::copy(&raw mut (*record).trigger_comm, task::leader(task::current()), &task::OFF_TASK_COMM);
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
     0
 }
 
-/// The victim's task from its thread id: the one just signalled, or the current one, which an allocation in an
-/// already dying process marks without a signal. 0 if neither fits.
+/// The victim's task by its thread id. It is the task that the kernel just signalled, or the current one: an allocation in
+/// a process that is already dying marks it without a signal. 0 if neither matches.
 #[inline(always)]
 fn find_victim(tid: u32) -> u64 {
     if let Some(slot) = OOM_CANDIDATE.get_ptr(0) {
@@ -119,7 +119,7 @@ fn find_victim(tid: u32) -> u64 {
     if bpf_get_current_pid_tgid() as u32 == tid { task::current() } else { 0 }
 }
 
-/// One resident set counter. It is approximate, and may dip below 0 for a moment.
+/// One resident set counter. It is approximate and may be below 0 for a moment.
 #[inline(always)]
 fn pages(memory: u64, offset: &Global<u32>) -> u64 {
     let count = read::<i64>(memory, offset);

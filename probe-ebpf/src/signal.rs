@@ -1,24 +1,22 @@
-//! `signal_generate`: who sent the signal that a process is about to die of.
+//! `signal_generate`: a process was sent a signal that may end or stop it.
 //!
-//! The last signal of each number is remembered per process, and its exit takes the one that fits. Signals that do
-//! nothing or only stop a process by default are not worth the map entry. A stop of a watched process has a record of its
-//! own: the process lives, and nothing else would tell.
+//! The exit record names the sender of the signal that the process died of, so this program stores deadly signals
+//! ([`sent_signal`]). A stop of a watched process is a record of its own, because the process lives on and no other hook
+//! reports it.
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns},
-    macros::{map, raw_tracepoint},
-    maps::LruHashMap,
+    macros::raw_tracepoint,
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{COMM_LEN, DropClass, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, SignalNote, Stop};
+use probe_abi::{COMM_LEN, DropClass, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, SentSignal, Stop};
 
 use crate::{
-    exit,
     field::{self, offsets, read},
     oom,
     ring::{self, URGENT},
+    sent_signal::{self, Target},
     task, watch,
 };
 
@@ -27,7 +25,7 @@ offsets! {
     OFF_SIGINFO_CODE;
 }
 
-/// `TRACE_SIGNAL_DELIVERED`: the signal was queued, not ignored or already pending.
+/// `TRACE_SIGNAL_DELIVERED`: the signal is queued, neither ignored nor already pending.
 const DELIVERED: u64 = 0;
 /// `SEND_SIG_NOINFO`: from a process, without a `siginfo`.
 const SEND_SIG_NOINFO: u64 = 0;
@@ -39,33 +37,14 @@ const SI_USER: i32 = 0;
 const SI_QUEUE: i32 = -1;
 /// `tgkill(2)`.
 const SI_TKILL: i32 = -6;
-/// Raised by the kernel.
+/// A signal that the kernel raised.
 const SI_KERNEL: i32 = 0x80;
 
 const SIGKILL: u32 = 9;
-/// Signals that ask a process to end in order: HUP, INT, QUIT, TERM.
-const REQUESTS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 15;
-/// In place of a signal number: the last of [`REQUESTS`], whichever it was.
-const ANY_REQUEST: u32 = 0;
-/// Signals that do not end a process by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
+/// Signals that do not end a process by default, so they take no map entry: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
-
 /// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
 const STOPS: u64 = 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
-
-/// A process and the number of a signal it was sent.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct Target {
-    /// Thread group id of the receiver.
-    pub tgid: u32,
-    /// Signal number, or [`ANY_REQUEST`].
-    pub signal: u32,
-}
-
-/// The last signal by receiver and number, so that one the process handles does not hide the one it dies of.
-#[map]
-static SIGNALS: LruHashMap<Target, SignalNote> = LruHashMap::with_max_entries(8192, 0);
 
 /// Program for the raw tracepoint `signal_generate(int sig, siginfo *info, task *task, int group, int result)`.
 #[raw_tracepoint(tracepoint = "signal_generate")]
@@ -75,14 +54,14 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     if ctx.arg::<u64>(4) as u32 as u64 != DELIVERED || signal > 64 {
         return 0;
     }
-    // The shift is masked, so 64 stands for bit 0, which is free.
+    // The mask turns signal 64 into bit 0, which no signal uses.
     let stop = STOPS >> (signal & 63) & 1 == 1;
     if HARMLESS >> (signal & 63) & 1 == 1 && !stop {
         return 0;
     }
     let receiver = ctx.arg::<u64>(2);
     let target = Target { tgid: task::tgid(receiver), signal };
-    if task::is_elsewhere(target.tgid) || (stop && !watch::process(target.tgid)) {
+    if task::is_outside_namespace(target.tgid) || (stop && !watch::process(target.tgid)) {
         return 0;
     }
     let (origin, code) = origin(info);
@@ -95,7 +74,7 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     debug!(&ctx, "signal {} to {} from {}", signal, target.tgid, sender_tgid);
     // SAFETY: the helpers have no preconditions.
     let (at_ns, sender_cgroup_v2) = unsafe { (bpf_ktime_get_boot_ns(), bpf_get_current_cgroup_id()) };
-    let mut note = SignalNote {
+    let mut sent = SentSignal {
         at_ns,
         sender_start_ns: task::start_ns(sender),
         sender_cgroup_v2,
@@ -107,22 +86,18 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
         pad: 0,
         sender_comm: [0; COMM_LEN],
     };
-    // SAFETY: the note is on this program's stack.
-    unsafe { field::copy(&raw mut note.sender_comm, sender, &task::OFF_TASK_COMM) };
+    // SAFETY: the value is on this program's stack.
+    unsafe { field::copy(&raw mut sent.sender_comm, sender, &task::OFF_TASK_COMM) };
     if stop {
-        tell_stop(receiver, target.tgid, &note);
+        submit_stop(receiver, target.tgid, &sent);
         return 0;
     }
-    let _ = SIGNALS.insert(&target, &note, u64::from(BPF_ANY));
-    if REQUESTS >> (signal & 63) & 1 == 1 {
-        let any = Target { tgid: target.tgid, signal: ANY_REQUEST };
-        let _ = SIGNALS.insert(&any, &note, u64::from(BPF_ANY));
-    }
+    sent_signal::store(&target, &sent);
     0
 }
 
 #[inline(always)]
-fn tell_stop(receiver: u64, tgid: u32, note: &SignalNote) {
+fn submit_stop(receiver: u64, tgid: u32, sent: &SentSignal) {
     let Some(mut entry) = URGENT.reserve::<Stop>(0) else {
         ring::count_drop(DropClass::Stop);
         return;
@@ -134,12 +109,12 @@ fn tell_stop(receiver: u64, tgid: u32, note: &SignalNote) {
         (*record).start_ns = task::start_ns(task::leader(receiver));
         (*record).tgid = tgid;
         (*record).pad = 0;
-        exit::write_note(&raw mut (*record).signal, Some(note));
+        sent_signal::write(&raw mut (*record).signal, Some(sent));
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
 }
 
-/// Who is behind a signal, from the way it was sent. What a process says about itself in `si_pid` is not asked.
+/// Origin and `si_code` of a signal, from the way it was sent. The program ignores `si_pid`, which a process can choose.
 #[inline(always)]
 fn origin(info: u64) -> (u32, i32) {
     if info == SEND_SIG_NOINFO {
@@ -154,13 +129,4 @@ fn origin(info: u64) -> (u32, i32) {
     } else {
         (ORIGIN_KERNEL, code)
     }
-}
-
-/// The signal a process ended by, or for a `signal` of 0 the last request to end that it got: what an exit by code may
-/// be the answer to. One sent before `start_ns` was for somebody else who had the same process id.
-#[inline(always)]
-pub fn last(tgid: u32, signal: u32, start_ns: u64) -> Option<*const SignalNote> {
-    let note = SIGNALS.get_ptr(Target { tgid, signal })?;
-    // SAFETY: the lookup returned a valid entry.
-    if unsafe { (*note).at_ns } < start_ns { None } else { Some(note) }
 }

@@ -1,4 +1,4 @@
-//! What is read from a `task_struct`, wherever a hook gets one from.
+//! Reads from a `task_struct`.
 
 use core::ffi::c_void;
 
@@ -51,39 +51,38 @@ offsets! {
     SIZE_UPID;
 }
 
-/// How deep the daemon's pid namespace is nested; 0 for the initial one, whose ids need no translation.
+/// Nesting depth of the daemon's pid namespace; 0 for the initial one, whose ids need no translation.
 #[unsafe(no_mangle)]
 static PIDNS_LEVEL: Global<u32> = Global::new(0);
 
-/// Inode of the daemon's pid namespace, if that is not the initial one.
+/// Inode of the daemon's pid namespace; 0 for the initial one.
 #[unsafe(no_mangle)]
 static PIDNS_INODE: Global<u32> = Global::new(0);
 
-/// Tells how deep the pid namespace of whoever runs it is nested. It is never attached: the daemon has the kernel run
-/// it once (`BPF_PROG_TEST_RUN`), as nothing else tells a process in a namespace how many there are above.
+/// Returns the nesting depth of the caller's pid namespace. The daemon never attaches it. It runs it once
+/// (`BPF_PROG_TEST_RUN`), because no file tells a process in a namespace how many namespaces are above.
 ///
-/// The macro for raw tracepoints would throw the answer away.
+/// The macro for raw tracepoints would discard the returned value.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "raw_tp")]
 pub extern "C" fn pid_namespace_level(_: *mut c_void) -> u32 {
     level_of(pointer(current(), &OFF_TASK_THREAD_PID))
 }
 
-/// Address of the task this program runs in.
 #[inline(always)]
 pub fn current() -> u64 {
     // SAFETY: the helper has no preconditions.
     unsafe { bpf_get_current_task() }
 }
 
-/// Thread group id as the daemon sees it; 0 for a process that its pid namespace does not have.
+/// Thread group id in the daemon's pid namespace; 0 for a process outside it.
 #[inline(always)]
 pub fn tgid(task: u64) -> u32 {
     // No branch for the verifier: the global is frozen.
     if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_TGID) } else { translated(leader(task)) }
 }
 
-/// [`tgid`] of the current task, which the kernel tells without a read where the daemon is in the initial namespace.
+/// [`tgid`] of the current task. In the initial namespace a helper returns it without a read.
 #[inline(always)]
 pub fn current_tgid(current: u64) -> u32 {
     if PIDNS_LEVEL.load() == 0 { (bpf_get_current_pid_tgid() >> 32) as u32 } else { tgid(current) }
@@ -99,14 +98,14 @@ pub fn current_typed() -> u64 {
     unsafe { bpf_get_current_task_btf() as u64 }
 }
 
-/// [`leader`], by typed reads. Without a look whether the task is the leader itself: the verifier would have to follow both
-/// ways to the end.
+/// [`leader`], by typed reads. It does not test whether the task is the leader itself: the verifier would follow both
+/// branches to the end of the program.
 #[inline(always)]
 pub fn typed_leader(task: u64) -> u64 {
     typed(task, &OFF_TASK_GROUP_LEADER)
 }
 
-/// The parent by birth or adoption, by typed reads; a debugger does not count.
+/// The real parent, by typed reads: not a debugger.
 #[inline(always)]
 pub fn typed_parent(task: u64) -> u64 {
     typed(task, &OFF_TASK_REAL_PARENT)
@@ -124,26 +123,26 @@ pub fn typed_start_ns(task: u64) -> u64 {
     typed(task, &OFF_TASK_START_BOOTTIME)
 }
 
-/// Thread id as the daemon sees it; 0 like [`tgid`].
+/// Thread id in the daemon's pid namespace; 0 like [`tgid`].
 #[inline(always)]
 pub fn tid(task: u64) -> u32 {
     if PIDNS_LEVEL.load() == 0 { read(task, &OFF_TASK_PID) } else { translated(task) }
 }
 
-/// Whether the daemon's pid namespace has no such process.
+/// Whether a [`tgid`] stands for a process outside the daemon's pid namespace.
 #[inline(always)]
-pub fn is_elsewhere(tgid: u32) -> bool {
+pub fn is_outside_namespace(tgid: u32) -> bool {
     PIDNS_LEVEL.load() != 0 && tgid == 0
 }
 
-/// A task's id in the daemon's pid namespace; 0 if it has none there.
+/// A task's id in the daemon's pid namespace; 0 outside it.
 #[inline(always)]
 fn translated(task: u64) -> u32 {
     let level = PIDNS_LEVEL.load();
     let pid = pointer(task, &OFF_TASK_THREAD_PID);
     let entry = number_at(pid, level);
     let inode: u32 = read(pointer(entry, &OFF_UPID_NS), &OFF_PIDNS_INUM);
-    // What lies past the end of a shorter list could be anything, even this inode.
+    // Past the end of a shorter list, memory may hold anything, this inode included.
     if level_of(pid) >= level && inode == PIDNS_INODE.load() { read(entry, &OFF_UPID_NR) } else { 0 }
 }
 
@@ -159,7 +158,7 @@ fn number_at(pid: u64, level: u32) -> u64 {
         .wrapping_add(u64::from(level).wrapping_mul(u64::from(SIZE_UPID.load())))
 }
 
-/// First thread of the group, which carries the identity of the process.
+/// First thread of the group, whose start and id identify the process.
 #[inline(always)]
 pub fn leader(task: u64) -> u64 {
     pointer(task, &OFF_TASK_GROUP_LEADER)
@@ -171,13 +170,13 @@ pub fn start_ns(task: u64) -> u64 {
     read(task, &OFF_TASK_START_BOOTTIME)
 }
 
-/// Real user id in the initial user namespace.
+/// Real user id, in the initial user namespace.
 #[inline(always)]
 pub fn uid(task: u64) -> u32 {
     read(pointer(task, &OFF_TASK_REAL_CRED), &OFF_CRED_UID)
 }
 
-/// How deep the task's innermost pid namespace is nested (0: the initial one), by typed reads.
+/// Nesting depth of the task's innermost pid namespace (0: the initial one), by typed reads.
 #[inline(always)]
 pub fn namespace_level(task: u64) -> u32 {
     typed(typed(task, &OFF_TASK_THREAD_PID), &OFF_PID_LEVEL)
@@ -190,12 +189,10 @@ pub fn namespaced_pid(task: u64) -> u32 {
     read(number_at(pid, level_of(pid)), &OFF_UPID_NR)
 }
 
-/// Writes the current thread's `comm`.
-///
 /// # Safety
-/// `to` must be memory of this program's.
+/// `to` must be memory of this program.
 #[inline(always)]
 pub unsafe fn copy_current_comm(to: *mut [u8; COMM_LEN]) {
-    // SAFETY: the caller vouches for `to`, which is COMM_LEN bytes long.
+    // SAFETY: the caller guarantees `to`, which is COMM_LEN bytes long.
     unsafe { generated::bpf_get_current_comm(to.cast(), COMM_LEN as u32) };
 }

@@ -1,57 +1,57 @@
-//! What the daemon asked to hear about.
+//! What the daemon watches: processes, their lineages, cgroups and ports.
 
 use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap},
 };
 use probe_abi::{
-    CgroupKey, FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, Kin, PortKey, START_UNIT_NS,
+    CgroupKey, DESCENDANTS_MAX, Descendant, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey, START_UNIT_NS,
 };
 
-use crate::{cgroup::Cgroups, known};
+use crate::{cgroup::Cgroups, prefilter};
 
-/// Watched thread group ids, each with the number of the family it heads.
+/// Watched thread group ids, each with the number of the lineage that it heads.
 ///
-/// The exit takes a process out, so that who gets its id next is not taken for it.
+/// The exit program removes a process, so that the next process with its id is not mistaken for it.
 #[map]
 static WATCHED_TGID: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
 
-/// The living descendants of watched processes, whoever their parents are by now. Should there be more than fit, those
-/// that were heard of least recently are known by their parents and cgroups alone.
+/// The living descendants of watched processes, orphans too. If more live than fit, the map evicts the least recently used
+/// ones: those count as watched only by their parents and cgroups.
 #[map]
-static FAMILIES: LruHashMap<u32, Kin> = LruHashMap::with_max_entries(FAMILIES_MAX, 0);
+static DESCENDANTS: LruHashMap<u32, Descendant> = LruHashMap::with_max_entries(DESCENDANTS_MAX, 0);
 
 /// Watched cgroups of both hierarchies. The value is unused.
 #[map]
 static WATCHED_CGROUP: HashMap<CgroupKey, u32> = HashMap::with_max_entries(4096, 0);
 
-/// Local ports that count as watched where nobody saw who listens. The value is unused.
+/// Watched local ports. They count where the listener's owner is unknown or another process. The value is unused.
 #[map]
 static WATCHED_PORT: HashMap<PortKey, u32> = HashMap::with_max_entries(1024, 0);
 
-/// Whether this very process is watched.
+/// Whether the process itself is watched.
 #[inline(always)]
 pub fn process(tgid: u32) -> bool {
-    known::process(tgid) && WATCHED_TGID.get_ptr(tgid).is_some()
+    prefilter::may_contain_process(tgid) && WATCHED_TGID.get_ptr(tgid).is_some()
 }
 
-/// What a process has to do with families.
-pub struct Ties {
-    /// The number of the family that it heads, as it is watched itself; else 0.
+/// How a process belongs to a lineage.
+pub struct Membership {
+    /// The lineage that it heads, because it is watched itself; else 0.
     pub headed: u32,
-    /// The family that it belongs to: the one it heads, else the one that it was born into; 0 for none.
-    pub family: u32,
+    /// The lineage that it belongs to: the one it heads, else the one it was born into; 0 for none.
+    pub lineage: u32,
 }
 
-/// The families of a process. Its start is asked for only if one with its id was born into one.
+/// The membership of a process. The closure reads its start, which is needed for a descendant only.
 #[inline(always)]
-pub fn ties(tgid: u32, start_ns: impl FnOnce() -> u64) -> Ties {
-    if !known::process(tgid) {
-        return Ties { headed: 0, family: 0 };
+pub fn membership(tgid: u32, start_ns: impl FnOnce() -> u64) -> Membership {
+    if !prefilter::may_contain_process(tgid) {
+        return Membership { headed: 0, lineage: 0 };
     }
     match headed(tgid) {
-        0 => Ties { headed: 0, family: born(tgid, start_ns) },
-        headed => Ties { headed, family: headed },
+        0 => Membership { headed: 0, lineage: inherited(tgid, start_ns) },
+        headed => Membership { headed, lineage: headed },
     }
 }
 
@@ -59,41 +59,40 @@ pub fn ties(tgid: u32, start_ns: impl FnOnce() -> u64) -> Ties {
 fn headed(tgid: u32) -> u32 {
     match WATCHED_TGID.get_ptr(tgid) {
         // SAFETY: the lookup returned a valid entry.
-        Some(family) => unsafe { *family },
+        Some(lineage) => unsafe { *lineage },
         None => 0,
     }
 }
 
 #[inline(always)]
-fn born(tgid: u32, start_ns: impl FnOnce() -> u64) -> u32 {
-    let Some(kin) = FAMILIES.get_ptr(tgid) else { return 0 };
+fn inherited(tgid: u32, start_ns: impl FnOnce() -> u64) -> u32 {
+    let Some(entry) = DESCENDANTS.get_ptr(tgid) else { return 0 };
     // SAFETY: the lookup returned a valid entry.
-    unsafe { if (*kin).start == start_ns() / START_UNIT_NS { (*kin).family } else { 0 } }
+    unsafe { if (*entry).start == start_ns() / START_UNIT_NS { (*entry).lineage } else { 0 } }
 }
 
-/// A process was born into a family.
 #[inline(always)]
-pub fn add(tgid: u32, start_ns: u64, family: u32) {
-    let kin = Kin { start: start_ns / START_UNIT_NS, family, pad: 0 };
-    known::born(tgid);
-    let _ = FAMILIES.insert(&tgid, &kin, 0);
+pub fn add_descendant(tgid: u32, start_ns: u64, lineage: u32) {
+    let descendant = Descendant { start: start_ns / START_UNIT_NS, lineage, pad: 0 };
+    prefilter::note_birth(tgid);
+    let _ = DESCENDANTS.insert(&tgid, &descendant, 0);
 }
 
-/// A process of a family has ended, maybe one that `heads` a family.
+/// Removes a process that ended and belonged to a lineage.
 #[inline(always)]
-pub fn forget(tgid: u32, heads: bool) {
-    if heads {
+pub fn remove(tgid: u32, heads_lineage: bool) {
+    if heads_lineage {
         let _ = WATCHED_TGID.remove(tgid);
     }
-    let _ = FAMILIES.remove(tgid);
+    let _ = DESCENDANTS.remove(tgid);
 }
 
-/// Whether one of its cgroups is watched.
+/// Whether one of the cgroups is watched.
 #[inline(always)]
 pub fn cgroup(cgroups: &Cgroups) -> bool {
-    (known::cgroup_v2(cgroups.v2)
+    (prefilter::may_contain_cgroup_v2(cgroups.v2)
         && WATCHED_CGROUP.get_ptr(CgroupKey { hierarchy: HIERARCHY_UNIFIED, id: cgroups.v2 }).is_some())
-        || (known::cgroup_mem_v1(cgroups.mem_v1)
+        || (prefilter::may_contain_cgroup_mem_v1(cgroups.mem_v1)
             && WATCHED_CGROUP
                 .get_ptr(CgroupKey { hierarchy: HIERARCHY_MEMORY_V1, id: cgroups.mem_v1 })
                 .is_some())
@@ -101,20 +100,19 @@ pub fn cgroup(cgroups: &Cgroups) -> bool {
 
 /// Whether the process, its parent or one of its cgroups is watched.
 ///
-/// Who is not near, but of a family, may be anybody's: below a login service, all that people run. So it is told of, but
-/// has no more room than strangers have.
+/// A process that only its lineage makes watched is not: below a login service, that is everything its users run. The
+/// programs report such a process, but within the limits for unwatched ones.
 #[inline(always)]
-pub fn near(tgid: u32, ppid: u32, cgroups: &Cgroups) -> bool {
+pub fn is_watched_directly(tgid: u32, ppid: u32, cgroups: &Cgroups) -> bool {
     process(tgid) || process(ppid) || cgroup(cgroups)
 }
 
-/// Whether the process, its family, its parent or one of its cgroups is watched.
+/// Whether the process, its lineage, its parent or one of its cgroups is watched.
 #[inline(always)]
-pub fn any(tgid: u32, start_ns: u64, ppid: u32, cgroups: &Cgroups) -> bool {
-    ties(tgid, || start_ns).family != 0 || process(ppid) || cgroup(cgroups)
+pub fn is_watched(tgid: u32, start_ns: u64, ppid: u32, cgroups: &Cgroups) -> bool {
+    membership(tgid, || start_ns).lineage != 0 || process(ppid) || cgroup(cgroups)
 }
 
-/// Whether a local port is watched.
 #[inline(always)]
 pub fn port(port: &PortKey) -> bool {
     WATCHED_PORT.get_ptr(port).is_some()

@@ -40,8 +40,8 @@ pub struct Enricher {
     reader: ProcReader,
     table: Table,
     groups: Groups,
-    /// What the kernel side knows of births; None where it sees nothing.
-    families: Option<ebpf::Families>,
+    /// The lineages that the eBPF programs keep; None without them.
+    lineages: Option<ebpf::Lineages>,
     page_bytes: u64,
     place: Place,
     /// Which processes belong to which service.
@@ -62,12 +62,12 @@ impl Enricher {
             }
         }
         let place = Place::new(&reader);
-        Ok(Self { reader, table, groups, families: None, page_bytes: procfs::page_size(), place, members })
+        Ok(Self { reader, table, groups, lineages: None, page_bytes: procfs::page_size(), place, members })
     }
 
-    /// From now on, the births that the kernel side sees count.
-    pub fn learn_from(&mut self, families: ebpf::Families) {
-        self.families = Some(families);
+    /// Uses the lineages that the eBPF programs keep from now on.
+    pub fn learn_from(&mut self, lineages: ebpf::Lineages) {
+        self.lineages = Some(lineages);
     }
 
     /// States a service's main process, and takes back the one before; returns that one's pid, if it is no service's
@@ -79,18 +79,18 @@ impl Enricher {
         self.members.set_main(service, main)
     }
 
-    /// The number of the family of a main process's descendants; None if it is no service's main process.
-    pub fn family(&self, main: u32) -> Option<u32> {
-        self.members.head(main).map(family_of)
+    /// The lineage that a main process heads; None if it is no service's main process.
+    pub fn lineage(&self, main: u32) -> Option<u32> {
+        self.members.head(main).map(lineage_of)
     }
 
     /// How much is kept, by what it is: entries, and the most there can be.
     pub fn sizes(&self) -> [(&'static str, usize, usize); 3] {
-        let families = self.families.as_ref().map_or(0, ebpf::Families::count);
+        let descendants = self.lineages.as_ref().map_or(0, ebpf::Lineages::count);
         [
             ("processes", self.table.len(), self.table.limit()),
             ("cgroups", self.groups.len(), Groups::limit()),
-            ("families", families, ebpf::Families::limit()),
+            ("descendants", descendants, ebpf::Lineages::limit()),
         ]
     }
 
@@ -151,7 +151,7 @@ impl Enricher {
     /// A process ended.
     pub fn exit(&mut self, record: &ebpf::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        let service = self.member(key, record.parent_pid, &record.cgroups, record.family);
+        let service = self.member(key, record.parent_pid, &record.cgroups, record.lineage);
         let mut process = self.known_at_its_end(key, record.parent_pid);
         self.place_in(&mut process, &record.cgroups);
         process.parent_pid = record.parent_pid;
@@ -303,7 +303,7 @@ impl Enricher {
         (Listener { at, up, address, port, source: record.source, process }, service)
     }
 
-    /// The service that a process belongs to. `family` is the one it was born into, where its record tells.
+    /// The service that a process belongs to. `lineage` is the one it was born into, if its record has it.
     ///
     /// Who descends from a service and was moved to another unit or container, as a login session or what a container
     /// engine starts, belongs there: to the service whose main process is nearer to it, if there is one.
@@ -312,14 +312,14 @@ impl Enricher {
         key: ProcessKey,
         parent: u32,
         cgroups: &ebpf::Cgroups,
-        family: Option<u32>,
+        lineage: Option<u32>,
     ) -> Option<Membership> {
         if let Some(member) = self.members.certainly_of(key, cgroups) {
             return Some(member);
         }
         let by_descent = || self.members.by_descent(key, parent, &self.table);
         // Only what is older than the kernel side's knowledge is known by who its parents are now.
-        let service = family.and_then(service_of).or_else(|| self.born_to(key)).or_else(by_descent)?;
+        let service = lineage.and_then(service_of).or_else(|| self.born_to(key)).or_else(by_descent)?;
         let home = self.home(key, cgroups);
         let service = if self.is_away(service, &home) {
             by_descent().filter(|nearer| *nearer != service && !self.is_away(*nearer, &home))?
@@ -329,13 +329,13 @@ impl Enricher {
         Some(Membership { service, main: false })
     }
 
-    /// The service into whose family a living process was born.
+    /// The service into whose lineage a living process was born.
     fn born_to(&self, key: ProcessKey) -> Option<ServiceId> {
-        self.families.as_ref()?.of(key).and_then(service_of)
+        self.lineages.as_ref()?.of(key).and_then(service_of)
     }
 
-    /// Whether the process that executed a file is of a service's family, but in another unit or container: what descends
-    /// from it is not the service's.
+    /// Whether a process of a service's lineage executed a file in another unit or container. Then its descendants do not
+    /// belong to the service.
     pub fn has_left(&self, record: &ebpf::Exec) -> bool {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         record.watched
@@ -434,12 +434,11 @@ impl Enricher {
     }
 }
 
-/// The number of a service's family. 0 would be none.
-fn family_of(service: ServiceId) -> u32 {
+/// The lineage of a service's main process. 0 would be none.
+fn lineage_of(service: ServiceId) -> u32 {
     service.0 + 1
 }
 
-/// The service whose family has this number.
-fn service_of(family: u32) -> Option<ServiceId> {
-    family.checked_sub(1).map(ServiceId)
+fn service_of(lineage: u32) -> Option<ServiceId> {
+    lineage.checked_sub(1).map(ServiceId)
 }

@@ -1,16 +1,18 @@
-//! Sockets that fail. The first failure of a kind is a record; others of the same kind are only counted.
+//! Socket errors. The first error of a kind is a record; the program only counts the repeats.
 
 use aya_ebpf::{bindings::BPF_NOEXIST, helpers::bpf_ktime_get_boot_ns, macros::map, maps::LruPerCpuHashMap};
 use probe_abi::{DropClass, ErrorKey, INBOUND, KIND_SOCKET_ERROR, OUTBOUND, PortKey, Repeats, SocketError};
 
 use super::{
-    AF_INET, AF_INET6, OFF_SOCK_ERR, TCP_CLOSE, TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK,
-    TCP_TIME_WAIT,
     owner::{self, Owner},
-    port_key, probes,
+    probes,
+    sock::{
+        self, AF_INET, AF_INET6, OFF_SOCK_ERR, TCP_CLOSE, TCP_CLOSING, TCP_FIN_WAIT1, TCP_FIN_WAIT2,
+        TCP_LAST_ACK, TCP_TIME_WAIT,
+    },
 };
 use crate::{
-    budget::{self, Spender},
+    budget::{self, Budget},
     field::read,
     ring::{self, URGENT},
     watch,
@@ -19,18 +21,19 @@ use crate::{
 const ECONNRESET: u32 = 104;
 const IPPROTO_TCP: u16 = 6;
 
-/// States in which this side has said all it had to say. A reset is then a common way of saying goodbye.
+/// States in which this side has sent its FIN. A reset is then a common way to close.
 const FINISHED: u64 =
     1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_TIME_WAIT | 1 << TCP_LAST_ACK | 1 << TCP_CLOSING;
 
-/// First errors a second and cgroup.
+/// First errors per second and cgroup.
 const PER_SECOND: u64 = 50;
 
-/// Errors after the first of their kind. The daemon takes out what has been quiet, so that the next one is a first.
+/// Errors after the first of their kind. The daemon removes a kind that was quiet for a while, so that its next error is a
+/// record again.
 #[map]
 static ERRORS: LruPerCpuHashMap<ErrorKey, Repeats> = LruPerCpuHashMap::with_max_entries(2048, 0);
 
-/// What is told of a failure beside the socket itself.
+/// What a record of an error holds besides the socket and its owner.
 pub struct Failure {
     /// `sk_err`.
     pub errno: u32,
@@ -44,55 +47,55 @@ pub struct Failure {
     pub direction: u8,
 }
 
-/// A TCP socket is closed, in order or not.
+/// A TCP socket closed, with or without an error.
 #[inline(always)]
-pub fn closed(socket: u64, from: u32) {
+pub fn on_close(socket: u64, from: u32) {
     let errno: u32 = read(socket, &OFF_SOCK_ERR);
     if errno != 0 && !(errno == ECONNRESET && FINISHED >> (from & 63) & 1 == 1) {
-        failed(socket, from, errno);
+        on_failure(socket, from, errno);
     }
     if let Some(owner) = owner::of(socket) {
         // SAFETY: the lookup returned a valid entry.
-        if probes::by(unsafe { (*owner).tgid }) {
-            probes::closed(&port_key(socket, super::local_port(socket)));
+        if probes::is_prober(unsafe { (*owner).tgid }) {
+            probes::on_close(&sock::port_key(socket, sock::local_port(socket)));
         }
         owner::forget(socket);
     }
 }
 
 #[inline(always)]
-fn failed(socket: u64, from: u32, errno: u32) {
-    let local = port_key(socket, super::local_port(socket));
+fn on_failure(socket: u64, from: u32, errno: u32) {
+    let local = sock::port_key(socket, sock::local_port(socket));
     let (owner, direction) = match owner::of(socket) {
         // SAFETY: the lookup returned a valid entry.
         Some(owner) => (unsafe { *owner }, OUTBOUND),
         None => match owner::listener(&local) {
-            // SAFETY: as above. Since when it listens says nothing of the connection.
+            // SAFETY: as above. The time since which it listens says nothing about the connection.
             Some(listener) => (Owner { since_ns: 0, ..unsafe { (*listener).owner } }, INBOUND),
-            None => (Owner::NOBODY, INBOUND),
+            None => (Owner::UNKNOWN, INBOUND),
         },
     };
-    // Who listens need not be who serves: the init process listens for services that are started on demand.
+    // The listening process may not be the serving one: systemd listens for services that it starts on demand.
     let watched = owner.is_watched() || (direction == INBOUND && watch::port(&local));
-    if !watched || probes::by(owner.tgid) {
+    if !watched || probes::is_prober(owner.tgid) {
         return;
     }
-    let remote = PortKey { netns: local.netns, port: u32::from(super::remote_port(socket)) };
-    if direction == INBOUND && probes::is_behind(&remote) {
+    let remote = PortKey { netns: local.netns, port: u32::from(sock::remote_port(socket)) };
+    if direction == INBOUND && probes::is_probe(&remote) {
         return;
     }
     let failure = Failure { errno, protocol: IPPROTO_TCP, from: from as u8, to: TCP_CLOSE as u8, direction };
-    tell(socket, &owner, &local, &failure);
+    submit_or_count(socket, &owner, &local, &failure);
 }
 
-/// Tells a failure if it is the first of its kind, else counts it.
+/// Submits a record of the first error of a kind, and counts a repeat.
 #[inline(always)]
-pub fn tell(socket: u64, owner: &Owner, local: &PortKey, failure: &Failure) {
-    let family = super::family(socket);
+pub fn submit_or_count(socket: u64, owner: &Owner, local: &PortKey, failure: &Failure) {
+    let family = sock::family(socket);
     if family != AF_INET && family != AF_INET6 {
         return;
     }
-    let remote_port = super::remote_port(socket);
+    let remote_port = sock::remote_port(socket);
     let mut key = ErrorKey {
         addr: [0; 16],
         owner: if owner.tgid == 0 { owner.cgroup_v2 as u32 } else { owner.tgid },
@@ -106,22 +109,22 @@ pub fn tell(socket: u64, owner: &Owner, local: &PortKey, failure: &Failure) {
         pad: 0,
     };
     // SAFETY: the key is on this program's stack.
-    unsafe { super::write_remote(&raw mut key.addr, socket, family) };
-    if repeated(&key) {
+    unsafe { sock::write_remote(&raw mut key.addr, socket, family) };
+    if count_repeat(&key) {
         return;
     }
-    if !budget::take_of(Spender::SocketError, &owner.cgroups(), PER_SECOND) {
+    if !budget::take_of(Budget::SocketError, &owner.cgroups(), PER_SECOND) {
         ring::count_drop(DropClass::SocketErrorThrottled);
         return;
     }
-    // Deaths go before.
+    // Exits have precedence.
     if !ring::half_free(&URGENT) {
         ring::count_drop(DropClass::SocketError);
         return;
     }
     let none = Repeats { count: 0, last_ns: 0 };
-    // Another CPU may have been faster.
-    if ERRORS.insert(&key, &none, u64::from(BPF_NOEXIST)).is_err() && repeated(&key) {
+    // Another CPU may have inserted the kind meanwhile.
+    if ERRORS.insert(&key, &none, u64::from(BPF_NOEXIST)).is_err() && count_repeat(&key) {
         return;
     }
     let Some(mut entry) = URGENT.reserve::<SocketError>(0) else {
@@ -138,19 +141,19 @@ pub fn tell(socket: u64, owner: &Owner, local: &PortKey, failure: &Failure) {
         (*record).cgroup_v2 = owner.cgroup_v2;
         (*record).cgroup_mem_v1 = owner.cgroup_mem_v1;
         (*record).since_ns = owner.since_ns;
-        super::write_local(&raw mut (*record).local_addr, socket, family);
+        sock::write_local(&raw mut (*record).local_addr, socket, family);
         (*record).tgid = owner.tgid;
         (*record).netns = local.netns;
         (*record).local_port = local.port as u16;
         (*record).remote_port = remote_port;
         (*record).ppid = owner.ppid;
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
 }
 
-/// Counts one more of a kind that was told already.
+/// Counts an error whose kind was reported before; false if it is the first.
 #[inline(always)]
-fn repeated(key: &ErrorKey) -> bool {
+fn count_repeat(key: &ErrorKey) -> bool {
     let Some(repeats) = ERRORS.get_ptr_mut(key) else { return false };
     // SAFETY: the lookup returned a valid slot of this CPU; the helper has no preconditions.
     unsafe {

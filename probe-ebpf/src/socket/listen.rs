@@ -1,4 +1,4 @@
-//! A service started to listen, or its listener went.
+//! TCP listeners that appear and close.
 
 use aya_ebpf::programs::RawTracePointContext;
 use aya_log_ebpf::debug;
@@ -6,34 +6,34 @@ use probe_abi::{DropClass, KIND_LISTEN, Listen};
 
 use super::{
     owner::{self, Owner},
-    port_key,
+    sock,
 };
 use crate::{
-    budget::{self, Spender},
+    budget::{self, Budget},
     ring::{self, URGENT},
     task,
 };
 
-/// Notes and tells that the current process listens (`up` is 1) or ceases to.
+/// The current process begins to listen (`up` is 1), or stops.
 #[inline(always)]
-pub fn changed(ctx: &RawTracePointContext, socket: u64, up: u32) {
-    let family = super::family(socket);
-    let port = super::local_port(socket);
+pub fn on_change(ctx: &RawTracePointContext, socket: u64, up: u32) {
+    let family = sock::family(socket);
+    let port = sock::local_port(socket);
     let owner = Owner::current();
     debug!(ctx, "listener on port {} up {} by {}", port, up, owner.tgid);
-    let key = port_key(socket, port);
+    let key = sock::port_key(socket, port);
     if up == 1 {
-        owner::listens(&key, socket, &owner);
+        owner::add_listener(&key, socket, &owner);
     } else {
-        owner::ceases(&key, socket);
+        owner::remove_listener(&key, socket);
     }
 
-    let near = owner.is_near();
-    if task::is_elsewhere(owner.tgid) && !near {
+    let direct = owner.is_watched_directly();
+    if task::is_outside_namespace(owner.tgid) && !direct {
         return;
     }
-    if !near {
-        if !budget::take(Spender::Listen, &owner.cgroups()) {
+    if !direct {
+        if !budget::take(Budget::Listen, &owner.cgroups()) {
             ring::count_drop(DropClass::ListenThrottled);
             return;
         }
@@ -58,8 +58,8 @@ pub fn changed(ctx: &RawTracePointContext, socket: u64, up: u32) {
         (*record).family = family;
         (*record).port = port;
         (*record).pad = 0;
-        super::write_local(&raw mut (*record).addr, socket, family);
+        sock::write_local(&raw mut (*record).addr, socket, family);
         task::copy_current_comm(&raw mut (*record).comm);
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
 }

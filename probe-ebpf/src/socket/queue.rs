@@ -1,11 +1,12 @@
-//! A listener whose accept queue is full: its process does not keep up, or does nothing at all.
+//! Full accept queues: the process of the listener does not keep up, or hangs.
 //!
-//! The kernel drops what comes next without a dependable trace. But it does tell when a connection takes the last place.
+//! No dependable tracepoint shows that the kernel drops the next connection. So the program reads the queue's length whenever
+//! a connection joins it.
 
 use aya_ebpf::{Global, helpers::bpf_ktime_get_boot_ns};
 use probe_abi::{AcceptQueue, DropClass, KIND_ACCEPT_QUEUE};
 
-use super::{owner, port_key};
+use super::{owner, sock};
 use crate::{
     field::{offsets, read},
     ring::{self, URGENT},
@@ -19,24 +20,24 @@ offsets! {
     OFF_SOCK_MAX_ACK_BACKLOG;
 }
 
-/// A full queue is told at most this often, in nanoseconds.
+/// A full queue is reported at most this often.
 const INTERVAL_NS: u64 = 1_000_000_000;
 
-/// A connection from elsewhere is there, and waits to be accepted.
+/// An inbound connection is established and waits for `accept`.
 #[inline(always)]
-pub fn accepted(socket: u64) {
-    let port = super::local_port(socket);
-    let key = port_key(socket, port);
+pub fn on_established(socket: u64) {
+    let port = sock::local_port(socket);
+    let key = sock::port_key(socket, port);
     let Some(listener) = owner::listener(&key) else { return };
-    // Nobody has asked for it. One who had the same memory before was not seen to go: a program that is interrupted is
-    // not run again for what happens meanwhile.
+    // An inbound socket has no owner of its own. An entry here is of an earlier socket at the same address, whose close was
+    // missed: the kernel does not run a program on a CPU that is already running it.
     if owner::of(socket).is_some() {
         owner::forget(socket);
     }
-    // SAFETY: the lookup returned a valid entry; eviction may hand it to another listener, never unmap it.
+    // SAFETY: the lookup returned a valid entry; an eviction may give it to another listener, never unmap it.
     let (owner, listening) = unsafe { ((*listener).owner, (*listener).socket) };
     let (waiting, backlog) = pair(listening, &OFF_SOCK_ACK_BACKLOG, &OFF_SOCK_MAX_ACK_BACKLOG);
-    // As the kernel counts: one more than the backlog fits in.
+    // The kernel lets one more than the backlog wait.
     if waiting <= backlog || !(owner.is_watched() || watch::port(&key)) {
         return;
     }
@@ -57,14 +58,14 @@ pub fn accepted(socket: u64) {
         return;
     };
     let record = entry.as_mut_ptr();
-    let family = super::family(listening);
+    let family = sock::family(listening);
     // SAFETY: the reservation is the size of an `AcceptQueue`; every field is written.
     unsafe {
         ring::write_header(record, KIND_ACCEPT_QUEUE);
         (*record).start_ns = owner.start_ns;
         (*record).cgroup_v2 = owner.cgroup_v2;
         (*record).cgroup_mem_v1 = owner.cgroup_mem_v1;
-        super::write_local(&raw mut (*record).addr, listening, family);
+        sock::write_local(&raw mut (*record).addr, listening, family);
         (*record).tgid = owner.tgid;
         (*record).waiting = waiting;
         (*record).backlog = backlog;
@@ -73,10 +74,10 @@ pub fn accepted(socket: u64) {
         (*record).port = port;
         (*record).ppid = owner.ppid;
     }
-    entry.submit(ring::WAKE);
+    entry.submit(ring::WAKEUP);
 }
 
-/// Two numbers, in one read where they are neighbours.
+/// Two fields, in one read where they are adjacent.
 #[inline(always)]
 fn pair(socket: u64, first: &Global<u32>, second: &Global<u32>) -> (u32, u32) {
     // No branch for the verifier: the globals are frozen.

@@ -1,4 +1,4 @@
-//! `tcp_retransmit_skb`: a segment has to be sent again. Never a record: a bad line means thousands.
+//! `tcp_retransmit_skb`: the kernel sends a segment again. The program only counts: a bad link causes thousands.
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
@@ -7,9 +7,9 @@ use aya_ebpf::{
 };
 use probe_abi::{PeerKey, Retransmits};
 
-use super::{connect, owner, probes};
+use super::{owner, probes, sock};
 
-/// Segments sent again by watched processes, which the daemon collects.
+/// Retransmitted segments of watched processes. The daemon reads the counts.
 #[map]
 static RETRANSMITS: LruPerCpuHashMap<PeerKey, Retransmits> = LruPerCpuHashMap::with_max_entries(2048, 0);
 
@@ -20,10 +20,10 @@ pub fn tcp_retransmit_skb(ctx: RawTracePointContext) -> i32 {
     let Some(owner) = owner::of(socket) else { return 0 };
     // SAFETY: the lookup returned a valid entry.
     let owner = unsafe { *owner };
-    if probes::by(owner.tgid) || !owner.is_watched() {
+    if probes::is_prober(owner.tgid) || !owner.is_watched() {
         return 0;
     }
-    let key = connect::peer(socket, owner.tgid);
+    let key = sock::peer(socket, owner.tgid);
     if let Some(counted) = RETRANSMITS.get_ptr_mut(&key) {
         // SAFETY: the lookup returned a valid slot of this CPU.
         unsafe {

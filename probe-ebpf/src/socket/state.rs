@@ -1,9 +1,10 @@
-//! `inet_sock_set_state`: a TCP socket changes its state.
+//! `inet_sock_set_state`: a TCP socket changed its state.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 
 use super::{
-    TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT, connect, error, listen, owner, queue,
+    connect, error, listen, owner, queue,
+    sock::{TCP_CLOSE, TCP_ESTABLISHED, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT},
 };
 
 /// Program for the raw tracepoint `inet_sock_set_state(sock, int oldstate, int newstate)`.
@@ -13,12 +14,12 @@ pub fn inet_sock_set_state(ctx: RawTracePointContext) -> i32 {
     let to = ctx.arg::<u64>(2) as u32;
     let socket = ctx.arg::<u64>(0);
     match (from, to) {
-        (TCP_CLOSE, TCP_SYN_SENT) => owner::asks(socket),
-        (TCP_SYN_SENT, TCP_ESTABLISHED) => connect::connected(socket),
-        (TCP_SYN_RECV, TCP_ESTABLISHED) => queue::accepted(socket),
-        (TCP_CLOSE, TCP_LISTEN) => listen::changed(&ctx, socket, 1),
-        (TCP_LISTEN, TCP_CLOSE) => listen::changed(&ctx, socket, 0),
-        (_, TCP_CLOSE) => error::closed(socket, from),
+        (TCP_CLOSE, TCP_SYN_SENT) => owner::on_connecting(socket),
+        (TCP_SYN_SENT, TCP_ESTABLISHED) => connect::on_connected(socket),
+        (TCP_SYN_RECV, TCP_ESTABLISHED) => queue::on_established(socket),
+        (TCP_CLOSE, TCP_LISTEN) => listen::on_change(&ctx, socket, 1),
+        (TCP_LISTEN, TCP_CLOSE) => listen::on_change(&ctx, socket, 0),
+        (_, TCP_CLOSE) => error::on_close(socket, from),
         _ => {}
     }
     0

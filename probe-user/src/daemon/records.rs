@@ -83,12 +83,12 @@ impl Daemon {
         self.records = records;
     }
 
-    /// Has the kernel side forget of a process that it is of a family, if it is away from the service: it may be a login,
-    /// and all that is started there would be of the family.
+    /// Removes a process from its lineage if it execs outside the service: it may be a login session, whose later processes do
+    /// not belong to the service.
     fn let_go(&mut self, record: &Exec) {
         if let Some(kernel) = &mut self.kernel
             && self.enricher.has_left(record)
-            && let Err(error) = kernel.remove_kin(record.pid)
+            && let Err(error) = kernel.remove_descendant(record.pid)
         {
             tracing::warn!(%error, "a process that has left a service is still taken for one of it");
         }

@@ -173,7 +173,7 @@ impl Daemon {
 
         let mut enricher = Enricher::new(reader.clone(), members(&config))?;
         if let Some(kernel) = &kernel {
-            enricher.learn_from(kernel.families());
+            enricher.learn_from(kernel.lineages());
         }
         let (unit_changes, units_inbox) = mpsc::channel(QUEUE);
         let (supervisor, supervisor_inbox) = mpsc::channel(QUEUE);

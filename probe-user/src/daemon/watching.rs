@@ -24,20 +24,20 @@ impl Daemon {
             self.stand_ins.watch_process(main);
         }
         let Some(kernel) = &mut self.kernel else { return };
-        // A process that is still another service's main one heads that one's family from now on.
+        // A process that is still another service's main one heads that one's lineage from now on.
         let heads = before.into_iter().chain(main).map(|main| main.pid);
-        let heads = heads.filter_map(|pid| Some((pid, self.enricher.family(pid)?)));
+        let heads = heads.filter_map(|pid| Some((pid, self.enricher.lineage(pid)?)));
         let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
         let mut done: Vec<_> =
-            done.chain(heads.map(|(pid, family)| kernel.watch_process(pid, family))).collect();
-        if let Some((main, family)) = main.and_then(|main| Some((main, self.enricher.family(main.pid)?)))
+            done.chain(heads.map(|(pid, lineage)| kernel.watch_process(pid, lineage))).collect();
+        if let Some((main, lineage)) = main.and_then(|main| Some((main, self.enricher.lineage(main.pid)?)))
             && !self.enricher.members.has_cgroup(service)
         {
-            // Those who were born before the watch. Where the service has a cgroup, that says whose they are. Another
-            // service's main process has a family of its own.
+            // Descendants from before the watch. Where the service has a cgroup, that tells its processes. Another service's main
+            // process has a lineage of its own.
             let members = &self.enricher.members;
-            let kin = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
-            done.extend(kin.into_iter().map(|kin| kernel.add_kin(kin, family)));
+            let descendants = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
+            done.extend(descendants.into_iter().map(|process| kernel.add_descendant(process, lineage)));
         }
         for error in done.into_iter().filter_map(Result::err) {
             tracing::error!(%error, "a service's main process is not watched by the kernel side");

@@ -26,12 +26,12 @@ fn enricher(host: &FakeHost) -> Enricher {
     enricher
 }
 
-/// The service of a child of 20 that was born into the family of [`LOGIN`] and ends in this cgroup.
+/// The service of a child of 20 that was born into the lineage of [`LOGIN`] and ends in this cgroup.
 fn service_of_child(enricher: &Enricher, host: &FakeHost, pid: u32, path: &str) -> Option<ServiceId> {
     let key = host.reader().key_of(pid).unwrap();
     let id = host.cgroups().id(cgroup::Hierarchy::V2, path);
     let cgroups = ebpf::Cgroups { v2: id, memory_v1: None };
-    enricher.member(key, 20, &cgroups, Some(family_of(LOGIN))).map(|member| member.service)
+    enricher.member(key, 20, &cgroups, Some(lineage_of(LOGIN))).map(|member| member.service)
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn where_ids_name_no_unit_the_process_is_asked() {
     let enricher = enricher(&host);
     let service = |pid| {
         let key = host.reader().key_of(pid).unwrap();
-        let member = enricher.member(key, 10, &ebpf::Cgroups::default(), Some(family_of(LOGIN)));
+        let member = enricher.member(key, 10, &ebpf::Cgroups::default(), Some(lineage_of(LOGIN)));
         member.map(|member| member.service)
     };
     assert_eq!((service(20), service(21)), (Some(LOGIN), None));
@@ -82,7 +82,7 @@ fn a_fork_that_has_ended_has_its_parent_s_image_without_a_look_at_proc() {
         pid: 30,
         parent_pid: 20,
         namespaced_pid: None,
-        family: Some(family_of(LOGIN)),
+        lineage: Some(lineage_of(LOGIN)),
         uid: 33,
         status: ebpf::Status(9),
         oom_victim: false,

@@ -12,12 +12,12 @@ pub mod btf;
 pub mod coverage;
 pub mod decode;
 pub mod fields;
-mod known;
 pub mod load;
 mod log;
 mod loss;
 mod missed;
 mod namespace;
+mod prefilter;
 mod repeated;
 mod retransmits;
 pub mod rights;
@@ -39,7 +39,7 @@ pub use decode::{
 pub use load::KernelError;
 pub use loss::{Counters, Loss};
 pub use retransmits::Retransmits;
-pub use watch::{CgroupId, Families, WatchError, WatchedPort};
+pub use watch::{CgroupId, Lineages, WatchError, WatchedPort};
 
 use crate::fact::ProcessKey;
 
@@ -143,25 +143,25 @@ impl Kernel {
     }
 
     /// Asks for every end of this process, a clean one too, and for the failures of all that descend from it from now
-    /// on: the `family`, whose number is not 0. The watch ends with the process.
-    pub fn watch_process(&mut self, pid: u32, family: u32) -> Result<(), WatchError> {
-        self.watched.add_process(pid, family)
+    /// on: the `lineage`, whose number is not 0. The watch ends with the process.
+    pub fn watch_process(&mut self, pid: u32, lineage: u32) -> Result<(), WatchError> {
+        self.watched.add_process(pid, lineage)
     }
 
-    /// Counts a process that was there before among a family.
-    pub fn add_kin(&mut self, process: ProcessKey, family: u32) -> Result<(), WatchError> {
-        self.watched.add_kin(process, family)
+    /// Adds a process that was born before the watch to a lineage.
+    pub fn add_descendant(&mut self, process: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        self.watched.add_descendant(process, lineage)
     }
 
-    /// Takes a process out of the family that it was born into: what it starts from now on is not born into that. One that
-    /// is of no family is no error.
-    pub fn remove_kin(&mut self, pid: u32) -> Result<(), WatchError> {
-        self.watched.remove_kin(pid)
+    /// Removes a process from the lineage that it was born into. Its later children do not belong to the lineage. A process
+    /// without a lineage is no error.
+    pub fn remove_descendant(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.watched.remove_descendant(pid)
     }
 
-    /// The families of the processes that live.
-    pub fn families(&self) -> Families {
-        self.watched.families()
+    /// The lineages of the living descendants.
+    pub fn lineages(&self) -> Lineages {
+        self.watched.lineages()
     }
 
     /// Takes [`watch_process`](Self::watch_process) back. A process that is not watched is no error.

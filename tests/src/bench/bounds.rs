@@ -27,7 +27,7 @@ const TABLES: [Known; 6] = [
         "cgroups",
         "half of them go, those that were asked for longest ago; read again when needed",
     ),
-    Known("families", "living processes of services", "the eBPF map FAMILIES, counted"),
+    Known("descendants", "living processes of services", "the eBPF map DESCENDANTS, counted"),
     Known("recent_events", "nothing", "the oldest goes"),
     Known("incidents", "nothing", "the oldest goes, with its story"),
     Known(
@@ -61,11 +61,11 @@ const MAPS: [Known; 19] = [
         "errors on further ports are told of known owners alone; a warning in the log",
     ),
     Known(
-        "FAMILIES",
+        "DESCENDANTS",
         "living processes of services",
         "those heard of longest ago are known by parent and cgroup alone",
     ),
-    Known("KNOWN", "nothing", "marks of who may be in the maps above: more of them cost a look each"),
+    Known("PREFILTER", "nothing", "bits of what the maps above may contain: more of them cost a lookup each"),
     Known("SIGNALS", "signals sent lately", "the oldest goes: a death that late lacks its sender"),
     Known(
         "ENDED",

@@ -139,7 +139,7 @@ fn a_death_names_the_service_of_who_caused_it() {
         pid: 5_000_009,
         parent_pid: 1,
         namespaced_pid: None,
-        family: None,
+        lineage: None,
         uid: 0,
         status: ebpf::Status(9),
         oom_victim: false,

@@ -108,7 +108,7 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
         pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
         namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
-        family: known(bytes.u32(offset_of!(abi::Exit, family))?),
+        lineage: known(bytes.u32(offset_of!(abi::Exit, lineage))?),
         uid: bytes.u32(offset_of!(abi::Exit, uid))?,
         status: Status(bytes.u32(offset_of!(abi::Exit, status))?),
         oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,
@@ -123,22 +123,22 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
 }
 
 fn signal(bytes: &Bytes<'_>, at: usize) -> Result<Option<Signal>, DecodeError> {
-    let number = bytes.u32(at + offset_of!(abi::SignalNote, signal))?;
+    let number = bytes.u32(at + offset_of!(abi::SentSignal, signal))?;
     if number == 0 {
         return Ok(None);
     }
-    let from_process = bytes.u32(at + offset_of!(abi::SignalNote, origin))? == abi::ORIGIN_USER;
+    let from_process = bytes.u32(at + offset_of!(abi::SentSignal, origin))? == abi::ORIGIN_USER;
     let sender = Sender {
-        pid: bytes.u32(at + offset_of!(abi::SignalNote, sender_tgid))?,
-        uid: bytes.u32(at + offset_of!(abi::SignalNote, sender_uid))?,
-        start_ns: bytes.u64(at + offset_of!(abi::SignalNote, sender_start_ns))?,
-        cgroup_v2: known(bytes.u64(at + offset_of!(abi::SignalNote, sender_cgroup_v2))?),
-        comm: bytes.comm(at + offset_of!(abi::SignalNote, sender_comm))?,
+        pid: bytes.u32(at + offset_of!(abi::SentSignal, sender_tgid))?,
+        uid: bytes.u32(at + offset_of!(abi::SentSignal, sender_uid))?,
+        start_ns: bytes.u64(at + offset_of!(abi::SentSignal, sender_start_ns))?,
+        cgroup_v2: known(bytes.u64(at + offset_of!(abi::SentSignal, sender_cgroup_v2))?),
+        comm: bytes.comm(at + offset_of!(abi::SentSignal, sender_comm))?,
     };
     Ok(Some(Signal {
-        at_ns: bytes.u64(at + offset_of!(abi::SignalNote, at_ns))?,
+        at_ns: bytes.u64(at + offset_of!(abi::SentSignal, at_ns))?,
         number,
-        code: bytes.i32(at + offset_of!(abi::SignalNote, code))?,
+        code: bytes.i32(at + offset_of!(abi::SentSignal, code))?,
         sender: from_process.then_some(sender),
     }))
 }

@@ -13,16 +13,16 @@ use super::{
     btf::{BtfError, KernelTypes},
     coverage::{Hook, HookCoverage},
     fields::{self, IS_TYPED, Resolved},
-    known::Known,
     loss::Tally,
     missed::Missed,
     namespace,
+    prefilter::Prefilter,
     repeated::Repeated,
     retransmits::Counted,
     rights,
     ring::Rings,
     stack::{self, Symbols},
-    watch::{Families, Watched},
+    watch::{Lineages, Watched},
 };
 
 /// The compiled programs. `cargo xtask build-ebpf` makes them from `probe-ebpf`.
@@ -129,10 +129,11 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
     let watched = Watched::new(
         map(&mut ebpf, "WATCHED_TGID")?,
-        Families::new(map(&mut ebpf, "FAMILIES")?),
+        Lineages::new(map(&mut ebpf, "DESCENDANTS")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
-        Known::new(map(&mut ebpf, "KNOWN")?).map_err(|source| KernelError::Map { name: "KNOWN", source })?,
+        Prefilter::new(map(&mut ebpf, "PREFILTER")?)
+            .map_err(|source| KernelError::Map { name: "PREFILTER", source })?,
     );
     let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);

@@ -1,7 +1,7 @@
 //! What the kernel side counted: records that were lost, and exits that nobody asked for.
 
 use aya::maps::{MapData, PerCpuArray};
-use probe_abi::{DROP_CLASSES, DropClass, EXITS_ELSEWHERE, EXITS_FILTERED, EXITS_WANTED};
+use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED};
 
 /// The ring that wakes the daemon, and the one that is collected now and then.
 const URGENT: &str = "urgent ring";
@@ -94,7 +94,7 @@ impl Tally {
 
     pub fn counters(&self) -> Counters {
         let [wanted, exits_filtered, exits_elsewhere] =
-            [EXITS_WANTED, EXITS_FILTERED, EXITS_ELSEWHERE].map(|index| sum(&self.exits, index));
+            [EXITS_WANTED, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE].map(|index| sum(&self.exits, index));
         Counters { exits_seen: wanted + exits_filtered + exits_elsewhere, exits_filtered, exits_elsewhere }
     }
 }

@@ -1,4 +1,4 @@
-//! Tells the kernel side which processes, cgroups and ports matter.
+//! The maps through which the daemon says what the eBPF programs watch.
 
 use std::{
     io::ErrorKind::PermissionDenied,
@@ -6,130 +6,126 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, MapError};
-use probe_abi::{FAMILIES_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
+use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
 
-use super::known::Known;
+use super::prefilter::Prefilter;
 use crate::fact::ProcessKey;
 
-/// The most processes that can be watched.
+/// Size of the map `WATCHED_TGID`.
 const PROCESSES_MAX: usize = 4096;
 
-/// A cgroup: the inode of its directory, and whose numbering that is.
+/// A cgroup: the inode of its directory, in the hierarchy that numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CgroupId {
-    /// In the unified (v2) hierarchy.
     Unified(u64),
-    /// In the v1 memory hierarchy.
     MemoryV1(u64),
 }
 
-/// A watch could not be set or taken back: the map is full (4096 entries; of ports 1024), or the kernel refused.
+/// The map is full (4096 entries; ports 1024), or the kernel refused the change.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot change what is watched ({what}): {source}")]
+#[error("{what}: cannot change its watch: {source}")]
 pub struct WatchError {
     what: String,
     source: MapError,
 }
 
-/// A local TCP port, where it means something.
+/// A local TCP port in its network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WatchedPort {
     /// Inode of the network namespace (`/proc/PID/ns/net`).
     pub netns: u32,
-    /// The port.
     pub port: u16,
 }
 
-/// Who was born into which family, as far as they live: the kernel side notes it at every fork.
+/// The living descendants of watched processes, with their lineages. The eBPF programs add them at fork.
 #[derive(Clone, Debug)]
-pub struct Families(
-    // The layout of `probe_abi::Kin`: start, family.
+pub struct Lineages(
+    // The layout of `probe_abi::Descendant`: start, lineage.
     Arc<Mutex<HashMap<MapData, u32, [u64; 2]>>>,
 );
 
-impl Families {
+impl Lineages {
     pub(super) fn new(map: HashMap<MapData, u32, [u64; 2]>) -> Self {
         Self(Arc::new(Mutex::new(map)))
     }
 
-    /// How many processes there are of all families: a look at every entry.
+    /// Number of descendants in all lineages. It reads every entry.
     pub fn count(&self) -> usize {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where the entry that was looked at last is gone, the kernel begins anew.
+        // If the last key was removed meanwhile, the kernel starts again at the first one.
         map.keys().take(Self::limit()).filter(Result::is_ok).count()
     }
 
-    /// Their ids; `None` if the map changes faster than it can be looked at.
+    /// Ids of all descendants; `None` if the map changes faster than it can be read.
     fn ids(&self) -> Option<Vec<u32>> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all(map.keys(), Self::limit())
+        all_keys(map.keys(), Self::limit())
     }
 
-    /// The most processes that can be known.
+    /// Size of the map.
     pub const fn limit() -> usize {
-        FAMILIES_MAX as usize
+        DESCENDANTS_MAX as usize
     }
 
-    /// The family that a living process was born into.
+    /// The lineage that a living process was born into.
     pub fn of(&self, process: ProcessKey) -> Option<u32> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let [start, family] = map.get(&process.pid, 0).ok()?;
+        let [start, lineage] = map.get(&process.pid, 0).ok()?;
         let same = start == process.start.as_nanos() / START_UNIT_NS;
-        u32::try_from(family).ok().filter(|family| same && *family != 0)
+        u32::try_from(lineage).ok().filter(|lineage| same && *lineage != 0)
     }
 }
 
-/// The maps the kernel side looks into.
 pub struct Watched {
     processes: HashMap<MapData, u32, u32>,
-    families: Families,
+    lineages: Lineages,
     // The layout of `probe_abi::CgroupKey`: hierarchy, id.
     cgroups: HashMap<MapData, [u64; 2], u32>,
     // The layout of `probe_abi::PortKey`: namespace, port.
     ports: HashMap<MapData, [u32; 2], u32>,
-    known: Known,
+    prefilter: Prefilter,
 }
 
 impl Watched {
     pub fn new(
         processes: HashMap<MapData, u32, u32>,
-        families: Families,
+        lineages: Lineages,
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
-        known: Known,
+        prefilter: Prefilter,
     ) -> Self {
-        Self { processes, families, cgroups, ports, known }
+        Self { processes, lineages, cgroups, ports, prefilter }
     }
 
-    /// Whether even a look is not permitted.
+    /// Whether the kernel denies even a lookup.
     pub fn is_refused(&self) -> bool {
-        let looked = self.processes.get(&0, 0);
-        matches!(looked, Err(MapError::SyscallError(error)) if error.io_error.kind() == PermissionDenied)
+        let lookup = self.processes.get(&0, 0);
+        matches!(lookup, Err(MapError::SyscallError(error)) if error.io_error.kind() == PermissionDenied)
     }
 
-    pub fn add_process(&mut self, pid: u32, family: u32) -> Result<(), WatchError> {
+    pub fn add_process(&mut self, pid: u32, lineage: u32) -> Result<(), WatchError> {
         self.processes
-            .insert(pid, family, 0)
-            .and_then(|()| self.known.process(pid))
+            .insert(pid, lineage, 0)
+            .and_then(|()| self.prefilter.add_process(pid))
             .map_err(|it| failed(&pid, it))
     }
 
-    pub fn add_kin(&mut self, process: ProcessKey, family: u32) -> Result<(), WatchError> {
-        let kin = [process.start.as_nanos() / START_UNIT_NS, family.into()];
-        let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
-        families
-            .insert(process.pid, kin, 0)
-            .and_then(|()| self.known.process(process.pid))
+    pub fn add_descendant(&mut self, process: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        let descendant = [process.start.as_nanos() / START_UNIT_NS, lineage.into()];
+        let mut descendants = self.lineages.0.lock().unwrap_or_else(PoisonError::into_inner);
+        descendants
+            .insert(process.pid, descendant, 0)
+            .and_then(|()| self.prefilter.add_process(process.pid))
             .map_err(|it| failed(&process.pid, it))
     }
 
-    pub fn remove_kin(&mut self, pid: u32) -> Result<(), WatchError> {
-        let mut families = self.families.0.lock().unwrap_or_else(PoisonError::into_inner);
-        absent_is_fine(families.remove(&pid)).map_err(|it| failed(&pid, it))
+    pub fn remove_descendant(&mut self, pid: u32) -> Result<(), WatchError> {
+        let mut descendants = self.lineages.0.lock().unwrap_or_else(PoisonError::into_inner);
+        absent_is_fine(descendants.remove(&pid)).map_err(|it| failed(&pid, it))
     }
 
-    pub fn families(&self) -> Families {
-        self.families.clone()
+    pub fn lineages(&self) -> Lineages {
+        self.lineages.clone()
     }
 
     pub fn remove_process(&mut self, pid: u32) -> Result<(), WatchError> {
@@ -139,23 +135,22 @@ impl Watched {
     pub fn add_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         self.cgroups
             .insert(key(cgroup), 1, 0)
-            .and_then(|()| self.known.cgroup(cgroup))
+            .and_then(|()| self.prefilter.add_cgroup(cgroup))
             .map_err(|it| failed(&cgroup, it))
     }
 
     pub fn remove_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         absent_is_fine(self.cgroups.remove(&key(cgroup))).map_err(|it| failed(&cgroup, it))?;
-        self.known.not_cgroup(cgroup);
+        self.prefilter.remove_cgroup(cgroup);
         Ok(())
     }
 
-    /// Has the kernel side look for those alone who are in the maps now, or are born from now on. Where that cannot be
-    /// said, all stays as it is.
+    /// Reduces the prefilter to the ids that are in the maps now. If a map cannot be read, the prefilter stays as it is.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
-        let watched = all(self.processes.keys(), PROCESSES_MAX);
-        let (Some(mut ids), Some(kin)) = (watched, self.families.ids()) else { return Ok(()) };
-        ids.extend(kin);
-        self.known.sweep(&ids).map_err(|it| failed(&"what is known", it))
+        let watched = all_keys(self.processes.keys(), PROCESSES_MAX);
+        let (Some(mut ids), Some(descendants)) = (watched, self.lineages.ids()) else { return Ok(()) };
+        ids.extend(descendants);
+        self.prefilter.sweep(&ids).map_err(|it| failed(&"prefilter", it))
     }
 
     pub fn add_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
@@ -163,8 +158,8 @@ impl Watched {
     }
 }
 
-/// All keys of a map of at most `limit`; `None` if somebody changes it so fast that the look begins anew all the time.
-fn all(mut keys: impl Iterator<Item = Result<u32, MapError>>, limit: usize) -> Option<Vec<u32>> {
+/// All keys of a map of at most `limit` entries; `None` if the map changes so fast that the kernel keeps starting again.
+fn all_keys(mut keys: impl Iterator<Item = Result<u32, MapError>>, limit: usize) -> Option<Vec<u32>> {
     let mut found = Vec::new();
     for key in keys.by_ref().take(2 * limit) {
         found.push(key.ok()?);

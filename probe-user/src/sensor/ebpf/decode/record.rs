@@ -107,15 +107,15 @@ pub struct Exit {
     pub parent_pid: u32,
     /// Its process id in its own pid namespace.
     pub namespaced_pid: Option<u32>,
-    /// The family that it was born into, or headed, if it or an ancestor of it was watched.
-    pub family: Option<u32>,
+    /// The lineage that it was born into, or headed, if it or an ancestor was watched.
+    pub lineage: Option<u32>,
     /// Real user id.
     pub uid: u32,
     /// How it ended.
     pub status: Status,
     /// The OOM killer chose it.
     pub oom_victim: bool,
-    /// It, its family, its parent or one of its cgroups is watched.
+    /// It, its lineage, its parent or one of its cgroups is watched.
     pub watched: bool,
     /// Its parent is the init of a pid namespace.
     pub child_of_init: bool,
@@ -213,7 +213,7 @@ pub struct Exec {
     pub parent_pid: u32,
     /// Real user id.
     pub uid: u32,
-    /// It, its family, its parent or one of its cgroups is watched.
+    /// It, its lineage, its parent or one of its cgroups is watched.
     pub watched: bool,
     /// Where it runs.
     pub cgroups: Cgroups,

@@ -55,7 +55,7 @@ fn exit_bytes() -> Vec<u8> {
         .u32(0x8b) // status: SIGSEGV with a core
         .u32(1 | 2 | 4 | 8) // flags
         .u32(7) // ns_pid
-        .u32(3) // family
+        .u32(3) // lineage
         .u32(0) // pad
         .text("nginx", 16) // comm
         .u64(8_500) // signal.at_ns
@@ -362,7 +362,7 @@ fn exit() {
             pid: 4242,
             parent_pid: 1,
             namespaced_pid: Some(7),
-            family: Some(3),
+            lineage: Some(3),
             uid: 33,
             status: Status(0x8b),
             oom_victim: true,

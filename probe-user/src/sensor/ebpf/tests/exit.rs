@@ -63,7 +63,7 @@ fn who_was_born_into_a_family_is_known_however_often_is_swept() {
     lab.kernel.watch_process(head.id(), 7).unwrap();
     let mut stdin = head.stdin.take().unwrap();
     stdin.write_all(b"begin\n").unwrap();
-    let born = |lab: &Lab| lab.kernel.families().count() >= 2;
+    let born = |lab: &Lab| lab.kernel.lineages().count() >= 2;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !born(&lab) && Instant::now() < deadline {
         std::thread::yield_now();
@@ -75,7 +75,7 @@ fn who_was_born_into_a_family_is_known_however_often_is_swept() {
     drop(stdin);
     let coded = |record| {
         let Record::Exit(exit) = record else { return None };
-        Some(exit).filter(|it| it.family == Some(7) && it.status.code() == Some(6))
+        Some(exit).filter(|it| it.lineage == Some(7) && it.status.code() == Some(6))
     };
     assert!(lab.wait_for("exit of the family", coded).watched);
     head.wait().unwrap();

@@ -99,7 +99,7 @@ fn birth(bench: &mut Bench) -> Result<Outcome> {
     bench.kernel.watch_process(doer.pid(), FAMILY)?;
     doer.go();
     let exit = bench.wait_for("end of an orphan", |record| {
-        let coded = |it: &Exit| it.status.code() == Some(6) && it.family == Some(FAMILY);
+        let coded = |it: &Exit| it.status.code() == Some(6) && it.lineage == Some(FAMILY);
         if let Record::Exit(it) = record { Some(it.clone()).filter(coded) } else { None }
     })?;
     doer.wait()?;

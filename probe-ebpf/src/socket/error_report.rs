@@ -1,16 +1,15 @@
-//! `inet_sk_error_report`: errors of sockets that have no states, such as UDP's.
+//! `inet_sk_error_report`: errors of sockets without states, such as UDP.
 //!
-//! For TCP it would only repeat what the change of state says, and report local aborts as resets of the other side. There is
-//! no moment at which such a socket's process can be noted, so its cgroup must do.
+//! For TCP it would repeat what the state change says, and report local aborts as resets by the remote side. No hook sees
+//! the process of such a socket, so the program reports the cgroup only.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
 use probe_abi::OUTBOUND;
 
 use super::{
-    OFF_SOCK_ERR,
     error::{self, Failure},
     owner::Owner,
-    port_key,
+    sock::{self, OFF_SOCK_ERR},
 };
 use crate::{
     cgroup,
@@ -38,11 +37,12 @@ pub fn inet_sk_error_report(ctx: RawTracePointContext) -> i32 {
     }
     let errno: u32 = read(socket, &OFF_SOCK_ERR);
     let cgroup_v2 = cgroup::id(pointer(socket, &OFF_SOCK_CGROUP));
-    let owner = Owner { cgroup_v2, ..Owner::NOBODY };
+    let owner = Owner { cgroup_v2, ..Owner::UNKNOWN };
     if errno == 0 || !watch::cgroup(&owner.cgroups()) {
         return 0;
     }
-    let local = port_key(socket, super::local_port(socket));
-    error::tell(socket, &owner, &local, &Failure { errno, protocol, from: 0, to: 0, direction: OUTBOUND });
+    let local = sock::port_key(socket, sock::local_port(socket));
+    let failure = Failure { errno, protocol, from: 0, to: 0, direction: OUTBOUND };
+    error::submit_or_count(socket, &owner, &local, &failure);
     0
 }

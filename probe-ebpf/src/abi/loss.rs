@@ -1,0 +1,45 @@
+//! What the kernel side counts: records it could not deliver, and process exits.
+
+/// Why a record was not delivered: the index into the map `DROPS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum DropClass {
+    /// The urgent ring was full for the exit of a watched process.
+    ExitWatched = 0,
+    /// The urgent ring was half full for the exit of a process that is unwatched, or watched only for its lineage.
+    ExitUnwatched = 1,
+    /// A cgroup's budget of such exits for this second was spent.
+    ExitThrottled = 2,
+    /// The urgent ring was full for an OOM kill.
+    Oom = 3,
+    /// The bulk ring was full for an exec, or half full for that of an unwatched process.
+    Exec = 4,
+    /// The urgent ring was full for a listener, or half full for that of an unwatched process.
+    Listen = 5,
+    /// A cgroup's budget of unwatched listener changes for this second was spent.
+    ListenThrottled = 6,
+    /// The urgent ring was half full for the first error of its kind.
+    SocketError = 7,
+    /// A cgroup's budget of socket errors for this second was spent.
+    SocketErrorThrottled = 8,
+    /// The bulk ring was half full for a connection.
+    Connect = 9,
+    /// The urgent ring was half full for a full accept queue.
+    AcceptQueue = 10,
+    /// The urgent ring was full for the stop of a watched process.
+    Stop = 11,
+    /// The bulk ring was half full for a new cgroup.
+    Cgroup = 12,
+}
+
+/// Number of [`DropClass`] classes.
+pub const DROP_CLASSES: u32 = 13;
+
+/// Index into the map `EXITS`: exits of thread groups that a record was wanted for. Each exit is counted once.
+pub const EXITS_WANTED: u32 = 0;
+/// Index into `EXITS`: exits that no record was wanted for.
+pub const EXITS_FILTERED: u32 = 1;
+/// Index into `EXITS`: exits of processes outside the daemon's pid namespace.
+pub const EXITS_OUTSIDE_NAMESPACE: u32 = 2;
+/// Number of counters in `EXITS`.
+pub const EXITS_COUNTERS: u32 = 3;

@@ -1,0 +1,84 @@
+//! A prefilter in front of the maps of watched processes and cgroups.
+//!
+//! A map lookup costs as much as the rest of a program that finds nothing to do. So a program looks an id up only where the
+//! prefilter says that the map may contain it. [`Prefilter`] says how the daemon and the programs maintain it.
+
+use aya_ebpf::{macros::map, maps::Array};
+use probe_abi::{PREFILTER_CGROUPS, PREFILTER_PROCESSES, Prefilter};
+
+/// Written by the daemon.
+#[map]
+static PREFILTER: Array<Prefilter> = Array::with_max_entries(1, 0);
+
+/// By process id: the epoch in which the last process with this id was born into a lineage, 0 for none. Each is a whole
+/// byte, because two CPUs that set two bits of one byte would lose one of them.
+static mut BIRTH_EPOCHS: [u8; PREFILTER_PROCESSES] = [0; PREFILTER_PROCESSES];
+
+/// A birth counts in its own epoch and the two that follow. The daemon needs one of them to see it. The other is needed
+/// because no epoch is 0: from 255 to 1 the difference is two.
+const EPOCHS: u8 = 2;
+
+/// Whether a process may be watched, or belong to a lineage.
+#[inline(always)]
+pub fn may_contain_process(id: u32) -> bool {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return true };
+    let index = id as usize & (PREFILTER_PROCESSES - 1);
+    // SAFETY: the lookup returned a valid entry, and the index is within both tables. The reads are volatile, because the
+    // daemon and other CPUs write the tables.
+    unsafe {
+        let birth = (&raw const BIRTH_EPOCHS).cast::<u8>().add(index).read_volatile();
+        if birth != 0 && (*prefilter).epoch.wrapping_sub(birth) <= EPOCHS {
+            return true;
+        }
+        is_set((&raw const (*prefilter).processes).cast(), index)
+    }
+}
+
+/// Notes a process that is born into a lineage.
+#[inline(always)]
+pub fn note_birth(id: u32) {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return };
+    let index = id as usize & (PREFILTER_PROCESSES - 1);
+    // SAFETY: as above.
+    unsafe { (&raw mut BIRTH_EPOCHS).cast::<u8>().add(index).write_volatile((*prefilter).epoch) };
+}
+
+/// Whether a cgroup of the unified hierarchy may be watched.
+#[inline(always)]
+pub fn may_contain_cgroup_v2(id: u64) -> bool {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return true };
+    // SAFETY: the lookup returned a valid entry, and the index is within the table.
+    unsafe { is_set((&raw const (*prefilter).cgroups_v2).cast(), id as usize & (PREFILTER_CGROUPS - 1)) }
+}
+
+/// Whether a cgroup of the v1 memory hierarchy may be watched.
+#[inline(always)]
+pub fn may_contain_cgroup_mem_v1(id: u64) -> bool {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return true };
+    // SAFETY: as above.
+    unsafe { is_set((&raw const (*prefilter).cgroups_mem_v1).cast(), id as usize & (PREFILTER_CGROUPS - 1)) }
+}
+
+/// Whether any cgroup of the unified hierarchy is watched.
+#[inline(always)]
+pub fn any_v2() -> bool {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return true };
+    // SAFETY: as above.
+    unsafe { (*prefilter).any_v2 != 0 }
+}
+
+/// Whether any cgroup of the v1 memory hierarchy is watched. On most hosts there is no such hierarchy.
+#[inline(always)]
+pub fn any_mem_v1() -> bool {
+    let Some(prefilter) = PREFILTER.get_ptr(0) else { return true };
+    // SAFETY: as above.
+    unsafe { (*prefilter).any_mem_v1 != 0 }
+}
+
+/// # Safety
+/// `index` must be that of a bit in `bits`.
+#[inline(always)]
+unsafe fn is_set(bits: *const u8, index: usize) -> bool {
+    // SAFETY: the caller guarantees it.
+    unsafe { bits.add(index >> 3).read_volatile() >> (index & 7) & 1 == 1 }
+}
