@@ -1,15 +1,15 @@
-//! The checks, in the order of the table that is made of them.
+//! The checks, in the order of the result table.
 
+mod fallbacks;
 mod hooks;
+mod identity;
 mod listeners;
 mod loss;
-mod number;
 mod oom;
-mod origin;
 mod signals;
 mod sockets;
-mod stand_ins;
 mod statuses;
+mod thread_id;
 mod typeinfo;
 
 use anyhow::{Context, Result, ensure};
@@ -17,67 +17,66 @@ use hostprobe::doctor;
 use tokio::runtime::Builder;
 
 use crate::{
-    bench::Bench,
+    fixture::Fixture,
     report::{self, Outcome},
 };
 
-/// A check: its name, and what is done.
-type Check = (&'static str, fn(&mut Bench) -> Result<Outcome>);
+/// Name and function of a check.
+type Check = (&'static str, fn(&mut Fixture) -> Result<Outcome>);
 
-/// How often a check is tried where something that it needs was lost, which was said.
+/// Attempts at a check while the programs report the loss of a record that it needs.
 const TRIES: u32 = 5;
 
-/// Those that share the loaded programs.
+/// The checks that share the loaded programs.
 const GROUPS: &[&[Check]] =
-    &[statuses::CHECKS, signals::CHECKS, origin::CHECKS, listeners::CHECKS, sockets::CHECKS, oom::CHECKS];
+    &[statuses::CHECKS, signals::CHECKS, identity::CHECKS, listeners::CHECKS, sockets::CHECKS, oom::CHECKS];
 
-/// Runs them all and tells of each; `alone` if nobody else is on this machine.
+/// Runs all checks and prints their results. `exclusive` adds those that need the machine to themselves.
 ///
-/// Fails only where there is nothing to say.
-pub fn run(alone: bool) -> Result<()> {
-    report::say(&serde_json::json!({ "kernel": release() }));
-    // Before this process leaves the network namespace that all can be seen from.
-    stand_ins::tell();
+/// An error means that the checks could not run. A failed check is a result.
+pub fn run(exclusive: bool) -> Result<()> {
+    report::line(&serde_json::json!({ "kernel": release() }));
+    // Before this process leaves the initial network namespace: the process connector serves no other.
+    fallbacks::run();
     let doctor = Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new()))?;
-    report::say(&serde_json::json!({ "doctor": doctor.to_string() }));
-    // A namespace of its own: no connection of others is in the way, and none of these can leave.
+    report::line(&serde_json::json!({ "doctor": doctor.to_string() }));
+    // A network namespace of its own keeps connections of other processes away.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.
     let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;
-    ensure!(left, "only root may do this: no network namespace: {}", std::io::Error::last_os_error());
+    ensure!(left, "cannot make a network namespace (run as root): {}", std::io::Error::last_os_error());
     sockets::loopback_up().context("the loopback interface")?;
 
-    report::tell("type information", &typeinfo::check());
-    let mut bench = Bench::new()?;
-    hooks::tell(&bench.kernel);
+    report::check("type information", &typeinfo::check());
+    let mut fixture = Fixture::new()?;
+    hooks::run(&fixture.kernel);
     for (name, check) in GROUPS.iter().copied().flatten() {
-        bench.has_missed();
-        let mut outcome = check(&mut bench);
+        fixture.has_missed();
+        let mut outcome = check(&mut fixture);
         for _ in 1..TRIES {
-            // A program is not run on a processor that runs it already; that is counted, and happens seldom.
-            if outcome.is_ok() || !bench.has_missed() {
+            // The kernel does not run a program on a CPU that is already running it. It counts that, and it is rare.
+            if outcome.is_ok() || !fixture.has_missed() {
                 break;
             }
-            bench.clear();
-            outcome = check(&mut bench);
+            fixture.clear();
+            outcome = check(&mut fixture);
         }
-        report::tell(name, &outcome);
-        bench.clear();
+        report::check(name, &outcome);
+        fixture.clear();
     }
-    let whole = if alone {
-        oom::of_the_machine(&mut bench)
+    let whole = if exclusive {
+        oom::of_the_machine(&mut fixture)
     } else {
-        Ok(Outcome::NotTried("it would take the memory of others as well".to_owned()))
+        Ok(Outcome::NotTried("it needs the machine to itself".to_owned()))
     };
-    report::tell("OOM kill of the whole machine", &whole);
-    drop(bench);
-    report::tell("OOM victim known by its number alone", &number::check());
+    report::check("OOM kill of the whole machine", &whole);
+    drop(fixture);
+    report::check("OOM victim by thread id only", &thread_id::check());
     for (name, check) in loss::CHECKS {
-        report::tell(name, &check());
+        report::check(name, &check());
     }
     Ok(())
 }
 
-/// The running kernel's release.
 pub fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }

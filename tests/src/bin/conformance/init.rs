@@ -1,4 +1,4 @@
-//! The first process of a virtual machine: the file systems, the checks, the end.
+//! The first process of a virtual machine: mounts the file systems, runs the checks, and turns the machine off.
 
 use std::{
     ffi::CStr,
@@ -15,13 +15,12 @@ use rustix::{
 };
 use serde_json::json;
 
-/// Where the results go; the first serial line has the kernel's own messages.
+/// The second serial line. The first one carries the kernel's messages.
 const RESULTS: &str = "/dev/ttyS1";
 
-/// Asks for the type information as well, on the kernel's command line.
+/// On the kernel's command line: print the type information too.
 const RECORD: &str = "hostprobe.record";
 
-/// Runs the checks and turns the machine off.
 pub fn run() -> ! {
     if let Err(error) = user_space() {
         eprintln!("conformance: {error:#}");
@@ -29,7 +28,7 @@ pub fn run() -> ! {
     if let Err(error) = reboot(RebootCommand::PowerOff) {
         eprintln!("conformance: cannot turn the machine off: {error}");
     }
-    // The end of process 1 is the end of the machine as well.
+    // The kernel panics when process 1 exits, which ends the machine too.
     std::process::exit(1)
 }
 
@@ -47,7 +46,7 @@ fn user_space() -> Result<()> {
     let mut line = tcgetattr(&results)?;
     line.make_raw();
     tcsetattr(&results, OptionalActions::Now, &line)?;
-    run_self(&["checks", "--alone"], &results)?;
+    run_self(&["checks", "--exclusive"], &results)?;
     if fs::read_to_string("/proc/cmdline")?.split_whitespace().any(|word| word == RECORD) {
         run_self(&["types"], &results)?;
     }
@@ -55,13 +54,13 @@ fn user_space() -> Result<()> {
 }
 
 fn mount_at(what: &CStr, place: &CStr, kind: &CStr) -> Result<()> {
-    // The folder may be there; if not and it cannot be made, the mount says so.
+    // The folder may exist. If it cannot be made, the mount fails.
     let _ = rustix::fs::mkdir(place, Mode::from_raw_mode(0o755));
     mount(what, place, kind, MountFlags::empty(), None).with_context(|| format!("cannot mount {place:?}"))
 }
 
-/// Runs this program once more, and says how it ended if not well. Not as process 1, whose children are special to the
-/// programs.
+/// Runs this program as a child, and reports a failure in the results. The checks must not run as process 1, because the
+/// eBPF programs treat children of process 1 differently.
 fn run_self(arguments: &[&str], results: &File) -> Result<()> {
     let status = Command::new("/init").args(arguments).stdout(results.try_clone()?).status()?;
     if !status.success() {

@@ -1,22 +1,22 @@
-//! What the kernel side promises, held against the kernel that runs: each promise is caused for real, and what the
-//! loaded programs tell of it is compared with what the causing processes know for themselves.
+//! Checks the eBPF programs in the running kernel. Each check causes an event and compares the record of the programs with
+//! what the causing process knows.
 //!
 //! | command | does |
 //! |---|---|
-//! | `conformance checks [--alone]` | all checks; `--alone` also those that a host shared with others is spared |
-//! | `conformance types` | this kernel's type information, reduced, with what the resolver makes of it |
-//! | `conformance do DEED…` | one process that a check needs, see [`deed`] |
+//! | `conformance checks [--exclusive]` | all checks; `--exclusive` adds those that need the machine to themselves |
+//! | `conformance types` | this kernel's type information, reduced, with the offsets that the resolver finds in it |
+//! | `conformance act ACTION…` | a process that a check needs, see [`action`] |
 //!
-//! Each check is one line of JSON on standard output, see [`report`]. Started as process 1 it is the whole user space of
-//! a virtual machine, see [`init`]: `cargo xtask vm` runs it in several kernels and on the host.
+//! Each check prints one line of JSON, see [`report`]. As process 1, the program is the whole user space of a virtual
+//! machine, see [`init`]. `cargo xtask vm` runs it in several kernels and on the host.
 
-mod bench;
+mod action;
 mod checks;
-mod deed;
+mod fixture;
 mod init;
-mod process;
 mod report;
 mod types;
+mod workload;
 
 use std::process::ExitCode;
 
@@ -28,19 +28,19 @@ fn main() -> ExitCode {
     }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let done = match words[..] {
+    let result = match words[..] {
         ["checks"] => checks::run(false),
-        ["checks", "--alone"] => checks::run(true),
+        ["checks", "--exclusive"] => checks::run(true),
         ["types"] => types::print(),
-        ["do", ref deed @ ..] => deed::act(deed),
-        // The doctor's own child.
+        ["act", ref action @ ..] => action::run(action),
+        // The doctor runs its own program as a child.
         [self_test::SUBCOMMAND] => return ExitCode::from(self_test::EXIT_CODE),
         _ => {
-            eprintln!("usage: conformance checks [--alone] | types | do DEED…");
+            eprintln!("usage: conformance checks [--exclusive] | types | act ACTION…");
             return ExitCode::from(2);
         }
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("conformance: {error:#}");

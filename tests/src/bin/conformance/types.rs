@@ -1,4 +1,4 @@
-//! This kernel's type information, reduced to what the resolver looks at.
+//! This kernel's type information, reduced to what the resolver uses.
 
 use std::fs;
 
@@ -9,27 +9,28 @@ use hostprobe::sensor::ebpf::{
 };
 use serde_json::json;
 
-use crate::{checks::release, report::say};
+use crate::{checks::release, report};
 
-/// The running kernel's own.
-const WHOLE: &str = "/sys/kernel/btf/vmlinux";
+const COMPLETE: &str = "/sys/kernel/btf/vmlinux";
 
-/// The whole and the reduced type information, each with what the resolver makes of it.
+/// The offsets from the complete type information, the reduced type information, and the offsets from that.
 pub fn both() -> Result<(Resolved, Vec<u8>, Resolved)> {
-    let whole = fs::read(WHOLE).context(WHOLE)?;
-    let reduced = reduce(&whole).map_err(Error::msg)?;
+    let complete = fs::read(COMPLETE).context(COMPLETE)?;
+    let reduced = reduce(&complete).map_err(Error::msg)?;
     let resolved =
         |bytes: &[u8]| KernelTypes::parse(bytes).map(|it| fields::resolve(&it)).map_err(Error::msg);
-    let (by_whole, by_reduced) = (resolved(&whole)?, resolved(&reduced)?);
-    Ok((by_whole, reduced, by_reduced))
+    let (from_complete, from_reduced) = (resolved(&complete)?, resolved(&reduced)?);
+    Ok((from_complete, reduced, from_reduced))
 }
 
-/// Prints both as a line of JSON: the bytes in hexadecimal, and what the whole resolves to.
+/// Prints a line of JSON: the reduced bytes in hexadecimal, and the offsets from the complete ones.
 pub fn print() -> Result<()> {
     let (resolved, reduced, _) = both()?;
     let hex: String = reduced.iter().map(|byte| format!("{byte:02x}")).collect();
     let unusable: Vec<_> =
         resolved.unusable.iter().map(|(hook, reason)| format!("{}: {reason}", hook.tracepoint())).collect();
-    say(&json!({ "types": hex, "kernel": release(), "globals": resolved.globals, "unusable": unusable }));
+    report::line(
+        &json!({ "types": hex, "kernel": release(), "globals": resolved.globals, "unusable": unusable }),
+    );
     Ok(())
 }

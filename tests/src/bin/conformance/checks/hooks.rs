@@ -1,4 +1,4 @@
-//! Every hook attaches, and lacks nothing.
+//! Every hook is attached and complete.
 
 use anyhow::{Result, bail, ensure};
 use hostprobe::sensor::ebpf::{
@@ -8,17 +8,16 @@ use hostprobe::sensor::ebpf::{
 
 use crate::report::{self, Outcome};
 
-/// Tells of each hook.
-pub fn tell(kernel: &Kernel) {
+pub fn run(kernel: &Kernel) {
     for coverage in kernel.coverage() {
-        report::tell(&format!("hook {}", coverage.hook.tracepoint()), &whole(coverage));
+        report::check(&format!("hook {}", coverage.hook.tracepoint()), &check(coverage));
     }
 }
 
-fn whole(coverage: &HookCoverage) -> Result<Outcome> {
+fn check(coverage: &HookCoverage) -> Result<Outcome> {
     let name = coverage.hook.tracepoint();
     if let Some(reason) = &coverage.reason {
-        // The one excuse is that the kernel has no such place, by its own word.
+        // Only a kernel whose type information lacks the tracepoint may lack the hook.
         let types = KernelTypes::read("/sys/kernel/btf/vmlinux".as_ref())?;
         return match types.tracepoint(name) {
             Err(BtfError::NoType(_)) => Ok(Outcome::Absent(reason.clone())),
@@ -26,5 +25,5 @@ fn whole(coverage: &HookCoverage) -> Result<Outcome> {
         };
     }
     ensure!(coverage.lacking.is_empty(), "attached, but lacks {:?}", coverage.lacking);
-    Ok(Outcome::Kept("attached, lacks nothing".to_owned()))
+    Ok(Outcome::Passed("attached, lacks nothing".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Listeners come and go, and fill up.
+//! Listeners appear and close, and their accept queues fill up.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
@@ -10,31 +10,31 @@ use super::{
     Check,
     sockets::{V4, V6, ours},
 };
-use crate::{bench::Bench, report::Outcome};
+use crate::{fixture::Fixture, report::Outcome};
 
 pub const CHECKS: &[Check] = &[
-    ("listener up and down, IPv4", |bench| up_and_down(bench, V4)),
-    ("listener up and down, IPv6", |bench| up_and_down(bench, V6)),
+    ("listener up and down, IPv4", |fixture| up_and_down(fixture, V4)),
+    ("listener up and down, IPv6", |fixture| up_and_down(fixture, V6)),
     ("full accept queue", full),
 ];
 
-fn up_and_down(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
+fn up_and_down(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
     let listener = TcpListener::bind((ip, 0))?;
     let port = listener.local_addr()?.port();
     let of_port = |record: &Record| {
         if let Record::Listen(it) = record { Some(it.clone()).filter(|it| it.port == port) } else { None }
     };
     let right = |it: &Listen| it.address == ip && it.pid == std::process::id() && it.start_ns > 0;
-    let up = bench.wait_for("listener up", of_port)?;
+    let up = fixture.wait_for("listener up", of_port)?;
     ensure!(up.up && right(&up), "{up:?}");
     drop(listener);
-    let down = bench.wait_for("listener down", of_port)?;
+    let down = fixture.wait_for("listener down", of_port)?;
     ensure!(!down.up && right(&down) && down.start_ns == up.start_ns, "{down:?}");
-    Ok(Outcome::Kept("address, port, pid".to_owned()))
+    Ok(Outcome::Passed("address, port, pid".to_owned()))
 }
 
-fn full(bench: &mut Bench) -> Result<Outcome> {
-    bench.kernel.watch_process(std::process::id(), 1)?;
+fn full(fixture: &mut Fixture) -> Result<Outcome> {
+    fixture.kernel.watch_process(std::process::id(), 1)?;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddr::new(V4, 0))?;
     rustix::net::listen(&socket, 2)?;
@@ -43,7 +43,7 @@ fn full(bench: &mut Bench) -> Result<Outcome> {
     for _ in 0..3 {
         waiting.push(TcpStream::connect(address)?);
     }
-    let queue = bench.wait_for("full queue", |record| {
+    let queue = fixture.wait_for("full queue", |record| {
         if let Record::AcceptQueue(it) = record {
             Some(it.clone()).filter(|it| it.local == address)
         } else {
@@ -52,5 +52,5 @@ fn full(bench: &mut Bench) -> Result<Outcome> {
     })?;
     ours(&queue.owner)?;
     ensure!((queue.waiting, queue.backlog) == (3, 2), "{queue:?}");
-    Ok(Outcome::Kept("3 wait, backlog 2".to_owned()))
+    Ok(Outcome::Passed("3 wait, backlog 2".to_owned()))
 }

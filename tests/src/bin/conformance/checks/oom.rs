@@ -1,4 +1,4 @@
-//! The OOM killer: whom it chose, for whose sake, and the numbers.
+//! OOM kills: victim, trigger, scope and sizes.
 
 use std::{fs, os::unix::fs::MetadataExt};
 
@@ -10,28 +10,28 @@ use hostprobe::{
 use hostprobe_tests::memcg::MemoryCgroup;
 
 use super::Check;
-use crate::{bench::Bench, process::Doer, report::Outcome};
+use crate::{fixture::Fixture, report::Outcome, workload::Workload};
 
 pub const CHECKS: &[Check] = &[("OOM kill of a memory cgroup", of_a_cgroup)];
 
-/// The victim's `oom_score_adj`. It makes sure that of a whole machine no other is chosen.
+/// The victim's `oom_score_adj`: high enough that the OOM killer chooses no other process of the machine.
 pub const SCORE: i32 = 600;
 
-/// The limit of the cgroup, in bytes.
+/// Memory limit of the cgroup, in bytes.
 pub const LIMIT: u64 = 32 << 20;
 
-/// The victim has almost all of what there was. Its counters are the kernel's estimates, some dozen pages off for every
-/// CPU, and page tables count as well.
+/// The victim holds at least this part of the memory, `MOST / OF`. Its counters are estimates of the kernel, some dozen
+/// pages off for every CPU, and page tables count too.
 const MOST: u64 = 3;
 const OF: u64 = 4;
 
-/// A process takes more than its memory cgroup may have.
-fn of_a_cgroup(bench: &mut Bench) -> Result<Outcome> {
+/// A process allocates more than its memory cgroup allows.
+fn of_a_cgroup(fixture: &mut Fixture) -> Result<Outcome> {
     let cgroup = MemoryCgroup::new(LIMIT)?;
     let mut hog = hog()?;
     cgroup.add(hog.pid())?;
-    hog.go();
-    let oom = killed(bench, &mut hog)?;
+    hog.release();
+    let oom = killed(fixture, &mut hog)?;
     let limit = LIMIT / page_size();
     ensure!(oom.scope == OomScope::Memcg, "scope {:?}; stack {:x?}", oom.scope, oom.stack);
     ensure!(oom.limit_pages == Some(limit), "limit {:?} pages, not {limit}", oom.limit_pages);
@@ -43,38 +43,38 @@ fn of_a_cgroup(bench: &mut Bench) -> Result<Outcome> {
     ensure!(oom.trigger_pid == hog.pid() && oom.trigger_comm == "allocate", "{oom:?}");
     let id = fs::metadata(cgroup.directory())?.ino();
     ensure!(oom.cgroups.memory_v1.or(oom.cgroups.v2) == Some(id), "{:?}, not {id}", oom.cgroups);
-    Ok(Outcome::Kept(format!("scope memcg, victim, trigger, limit {limit} pages, score {}", oom.score_adj)))
+    Ok(Outcome::Passed(format!("scope memcg, victim, trigger, limit {limit} pages, score {}", oom.score_adj)))
 }
 
-/// A process takes more than the machine has.
-pub fn of_the_machine(bench: &mut Bench) -> Result<Outcome> {
+/// A process allocates more than the machine has.
+pub fn of_the_machine(fixture: &mut Fixture) -> Result<Outcome> {
     let free = available_pages()?;
     let mut hog = hog()?;
-    hog.go();
-    let oom = killed(bench, &mut hog)?;
+    hog.release();
+    let oom = killed(fixture, &mut hog)?;
     ensure!(oom.scope == OomScope::Global, "scope {:?}; stack {:x?}", oom.scope, oom.stack);
     ensure!(oom.limit_pages.is_none(), "limit {:?} pages", oom.limit_pages);
     ensure!(oom.anon_pages > free * MOST / OF, "{} pages of {free}", oom.anon_pages);
     ensure!(oom.trigger_pid > 0 && !oom.trigger_comm.is_empty(), "{oom:?}");
-    Ok(Outcome::Kept(format!("scope global, victim, no limit, score {}", oom.score_adj)))
+    Ok(Outcome::Passed(format!("scope global, victim, no limit, score {}", oom.score_adj)))
 }
 
-/// A process that takes all it can get.
-pub fn hog() -> Result<Doer> {
-    let hog = Doer::start(&["allocate"])?;
+/// A process that allocates until it is killed.
+pub fn hog() -> Result<Workload> {
+    let hog = Workload::start(&["allocate"])?;
     fs::write(format!("/proc/{}/oom_score_adj", hog.pid()), SCORE.to_string())?;
     Ok(hog)
 }
 
-/// The kill, and what is right of it whoever was out of memory.
-fn killed(bench: &mut Bench, hog: &mut Doer) -> Result<Oom> {
+/// Waits for the kill and checks what both scopes have in common.
+fn killed(fixture: &mut Fixture, hog: &mut Workload) -> Result<Oom> {
     let pid = hog.pid();
-    let oom = bench.wait_for("OOM kill", |record| {
+    let oom = fixture.wait_for("OOM kill", |record| {
         if let Record::Oom(it) = record { Some(it.clone()).filter(|it| it.tid == pid) } else { None }
     })?;
-    let exit = bench.wait_for_exit(pid)?;
+    let exit = fixture.wait_for_exit(pid)?;
     ensure!(exit.status.0 == hog.wait()? && exit.status.signal() == Some(9), "{exit:?}");
-    // On older kernels the tracepoint has only a number: who it is must have been found all the same.
+    // On older kernels the tracepoint passes a thread id only, and the program has to find the task.
     ensure!(oom.pid == Some(pid) && oom.comm == "allocate" && oom.uid == 0, "victim {oom:?}");
     ensure!(oom.start_ns == exit.start_ns && oom.at_ns <= exit.at_ns, "{oom:?} {exit:?}");
     ensure!(oom.score_adj == SCORE, "score {}", oom.score_adj);

@@ -1,4 +1,4 @@
-//! Sockets fail: how, whose, and what is only counted.
+//! Socket errors: kind, owner, and the counted retransmits.
 
 use std::{
     io::Read,
@@ -16,22 +16,22 @@ use hostprobe::{
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::Check;
-use crate::{bench::Bench, report::Outcome};
+use crate::{fixture::Fixture, report::Outcome};
 
 pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 pub const CHECKS: &[Check] = &[
-    ("TCP refused, IPv4", |bench| refused(bench, V4)),
-    ("TCP refused, IPv6", |bench| refused(bench, V6)),
-    ("TCP reset, IPv4", |bench| reset(bench, V4)),
-    ("TCP reset, IPv6", |bench| reset(bench, V6)),
-    ("TCP timeout, retransmits, IPv4", |bench| timeout(bench, V4)),
-    ("TCP timeout, retransmits, IPv6", |bench| timeout(bench, V6)),
+    ("TCP refused, IPv4", |fixture| refused(fixture, V4)),
+    ("TCP refused, IPv6", |fixture| refused(fixture, V6)),
+    ("TCP reset, IPv4", |fixture| reset(fixture, V4)),
+    ("TCP reset, IPv6", |fixture| reset(fixture, V6)),
+    ("TCP timeout, retransmits, IPv4", |fixture| timeout(fixture, V4)),
+    ("TCP timeout, retransmits, IPv6", |fixture| timeout(fixture, V6)),
     ("UDP refused", udp),
 ];
 
-/// Whether a socket is this process's.
+/// Checks that the owner is this process.
 pub fn ours(owner: &Owner) -> Result<()> {
     let parent = rustix::process::getppid().map_or(0, |it| it.as_raw_nonzero().get().cast_unsigned());
     let right = owner.pid == std::process::id() && owner.parent_pid == parent && owner.start_ns > 0;
@@ -53,7 +53,7 @@ pub fn loopback_up() -> Result<()> {
     Ok(())
 }
 
-/// A socket of this family that is bound to a port of its own.
+/// A socket bound to a free port of this address.
 fn bound(ip: IpAddr) -> Result<(OwnedFd, SocketAddr)> {
     let family = if ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
@@ -62,8 +62,8 @@ fn bound(ip: IpAddr) -> Result<(OwnedFd, SocketAddr)> {
     Ok((socket, address))
 }
 
-fn error_at(bench: &mut Bench, what: &str, remote: SocketAddr) -> Result<SocketError> {
-    bench.wait_for(what, |record| {
+fn error_at(fixture: &mut Fixture, what: &str, remote: SocketAddr) -> Result<SocketError> {
+    fixture.wait_for(what, |record| {
         if let Record::SocketError(it) = record {
             Some(it.clone()).filter(|it| it.remote == remote)
         } else {
@@ -72,19 +72,19 @@ fn error_at(bench: &mut Bench, what: &str, remote: SocketAddr) -> Result<SocketE
     })
 }
 
-/// What a record tells, without what differs between two runs.
-fn told(error: &SocketError) -> String {
+/// A record without the parts that differ between two runs.
+fn describe(error: &SocketError) -> String {
     let states = error.transition.map_or_else(String::new, |(from, to)| format!(", {from:?} to {to:?}"));
     format!("error {}{states}, its owner", error.errno)
 }
 
-fn refused(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
-    bench.kernel.watch_process(std::process::id(), 1)?;
-    // Bound and not listening: the port is closed, and nobody else's.
+fn refused(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
+    fixture.kernel.watch_process(std::process::id(), 1)?;
+    // Bound but not listening: the port is closed, and no other process can get it.
     let (_closed, address) = bound(ip)?;
     let failed = TcpStream::connect(address).err().and_then(|it| it.raw_os_error());
     ensure!(failed == Some(libc::ECONNREFUSED), "connect: {failed:?}");
-    let error = error_at(bench, "refusal", address)?;
+    let error = error_at(fixture, "refusal", address)?;
     ensure!(
         error.errno == 111 && error.transition == Some((TcpState::SynSent, TcpState::Close)),
         "{error:?}"
@@ -93,29 +93,29 @@ fn refused(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
     ensure!(error.local.ip() == ip && error.local.port() != 0 && error.netns.is_some(), "{error:?}");
     ensure!(error.since_ns.is_some_and(|since| since <= error.at_ns) && error.count == 1, "{error:?}");
     ours(&error.owner.context("no owner")?)?;
-    Ok(Outcome::Kept(told(&error)))
+    Ok(Outcome::Passed(describe(&error)))
 }
 
-fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
-    bench.kernel.watch_process(std::process::id(), 1)?;
+fn reset(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
+    fixture.kernel.watch_process(std::process::id(), 1)?;
     let listener = TcpListener::bind((ip, 0))?;
     let server = listener.local_addr()?;
 
-    // The server gives up: its client is told of.
+    // The server aborts: the record is of its client.
     let client = TcpStream::connect(server)?;
     let (accepted, _) = listener.accept()?;
     abort(accepted)?;
-    let at_client = error_at(bench, "reset of a client", server)?;
+    let at_client = error_at(fixture, "reset of a client", server)?;
     let local = client.local_addr()?;
     ensure!(at_client.local == local, "of the client at {local}: {at_client:?}");
     ensure!(at_client.direction == Direction::Outbound, "not outbound: {at_client:?}");
 
-    // The client gives up: the server is who listens.
+    // The client aborts: the record is of the server, which is the listening process.
     let client = TcpStream::connect(server)?;
     let there = client.local_addr()?;
     let (mut accepted, _) = listener.accept()?;
     abort(client)?;
-    let at_server = error_at(bench, "reset of a server", there)?;
+    let at_server = error_at(fixture, "reset of a server", there)?;
     ensure!(at_server.local == server, "of the server at {server}: {at_server:?}");
     ensure!(at_server.direction == Direction::Inbound, "not inbound: {at_server:?}");
     let read = accepted.read(&mut [0]).err().and_then(|it| it.raw_os_error());
@@ -126,45 +126,45 @@ fn reset(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
         ensure!(error.errno == 104 && error.transition == how, "{error:?}");
         ours(&error.owner.context("no owner")?)?;
     }
-    Ok(Outcome::Kept(format!("{}, at both ends", told(&at_client))))
+    Ok(Outcome::Passed(format!("{}, at both ends", describe(&at_client))))
 }
 
-/// Closes a connection so that the other side is told of a failure.
+/// Closes a connection with a reset.
 fn abort(stream: TcpStream) -> Result<()> {
     Ok(sockopt::set_socket_linger(stream.as_fd(), Some(Duration::ZERO))?)
 }
 
-/// Newer kernels ask some times more at an even pace before they double it. Without that all do the same.
+/// Newer kernels send some SYNs at an even pace before they double the interval. With 0 all kernels do the same.
 const LINEAR: &str = "/proc/sys/net/ipv4/tcp_syn_linear_timeouts";
 
-fn timeout(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
+fn timeout(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
     match std::fs::write(LINEAR, "0") {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        done => done.context(LINEAR)?,
+        result => result.context(LINEAR)?,
     }
-    bench.kernel.watch_process(std::process::id(), 1)?;
+    fixture.kernel.watch_process(std::process::id(), 1)?;
     let (listener, address) = bound(ip)?;
     rustix::net::listen(&listener, 1)?;
-    swallow_everything(&listener)?;
+    drop_all_packets(&listener)?;
 
     let (client, _) = bound(ip)?;
-    // Two questions, and the answer after three seconds instead of two minutes.
+    // Two SYNs: the timeout comes after three seconds instead of two minutes.
     set_option(&client, libc::IPPROTO_TCP, libc::TCP_SYNCNT, &1_i32)?;
-    let before = asked_again()?;
+    let before = syn_retransmits()?;
     let failed = rustix::net::connect(&client, &address).err().map(rustix::io::Errno::raw_os_error);
     ensure!(failed == Some(libc::ETIMEDOUT), "connect: {failed:?}");
-    let again = asked_again()? - before;
-    let error = error_at(bench, "timeout", address)?;
+    let again = syn_retransmits()? - before;
+    let error = error_at(fixture, "timeout", address)?;
     ensure!(
         error.errno == 110 && error.transition == Some((TcpState::SynSent, TcpState::Close)),
         "{error:?}"
     );
     ensure!((error.protocol, error.direction) == (Protocol::Tcp, Direction::Outbound), "{error:?}");
     ours(&error.owner.context("no owner")?)?;
-    let since = error.since_ns.context("since when is not told")?;
+    let since = error.since_ns.context("no time of the request")?;
     ensure!(error.at_ns - since > 500_000_000, "after {} ns", error.at_ns - since);
 
-    let counted = bench.kernel.retransmits(error.at_ns + 1_000_000_000);
+    let counted = fixture.kernel.retransmits(error.at_ns + 1_000_000_000);
     let counted =
         counted.into_iter().find(|it| it.remote == address).context("no retransmits were counted")?;
     ours(&counted.owner)?;
@@ -173,11 +173,11 @@ fn timeout(bench: &mut Bench, ip: IpAddr) -> Result<Outcome> {
         "{} retransmits counted, the kernel's own count is {again}",
         counted.count
     );
-    Ok(Outcome::Kept(format!("{}, segments sent again: {}", told(&error), counted.count)))
+    Ok(Outcome::Passed(format!("{}, retransmits: {}", describe(&error), counted.count)))
 }
 
-/// Has a listener never see a packet: a filter that keeps none of any.
-fn swallow_everything(listener: &OwnedFd) -> Result<()> {
+/// Attaches a filter to a listener that drops every packet.
+fn drop_all_packets(listener: &OwnedFd) -> Result<()> {
     let mut keep_nothing = [libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 }];
     let program = libc::sock_fprog { len: 1, filter: keep_nothing.as_mut_ptr() };
     set_option(listener, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
@@ -193,8 +193,8 @@ fn set_option<T>(socket: &OwnedFd, level: i32, option: i32, value: &T) -> Result
     Ok(())
 }
 
-/// How often the kernel asked for a connection again, by its own count in this namespace.
-fn asked_again() -> Result<u64> {
+/// The kernel's own count of retransmitted SYNs in this network namespace.
+fn syn_retransmits() -> Result<u64> {
     let table = std::fs::read_to_string("/proc/self/net/netstat")?;
     let mut lines = table.lines().filter(|line| line.starts_with("TcpExt:"));
     let (Some(names), Some(values)) = (lines.next(), lines.next()) else { bail!("no TcpExt: {table}") };
@@ -202,25 +202,25 @@ fn asked_again() -> Result<u64> {
     Ok(found.context("no TCPSynRetrans")?.1.parse()?)
 }
 
-fn udp(bench: &mut Bench) -> Result<Outcome> {
-    let coverage = bench.kernel.coverage().iter().find(|it| it.hook == Hook::SocketReport);
+fn udp(fixture: &mut Fixture) -> Result<Outcome> {
+    let coverage = fixture.kernel.coverage().iter().find(|it| it.hook == Hook::SocketReport);
     if let Some(reason) = coverage.and_then(|it| it.reason.clone()) {
         return Ok(Outcome::Absent(reason));
     }
-    // Such a socket is told by its cgroup, which on a host that runs on cgroup v1 is the root for all.
+    // The record of a UDP socket has a cgroup only. On a host with cgroup v1 that is the root for all processes.
     let cgroups = Cgroups::discover("/".as_ref())?;
     let own = cgroups.of_self().v2.context("no unified hierarchy is mounted")?;
     let id = cgroups.id(Hierarchy::V2, &own).context("the group has no id")?;
-    bench.kernel.watch_cgroup(CgroupId::Unified(id))?;
+    fixture.kernel.watch_cgroup(CgroupId::Unified(id))?;
     let closed = UdpSocket::bind((V4, 0))?;
     let remote = closed.local_addr()?;
     drop(closed);
     let socket = UdpSocket::bind((V4, 0))?;
     socket.connect(remote)?;
     socket.send(b"x")?;
-    let error = error_at(bench, "refusal", remote)?;
+    let error = error_at(fixture, "refusal", remote)?;
     ensure!((error.errno, error.protocol, error.transition) == (111, Protocol::Udp, None), "{error:?}");
     ensure!(error.direction == Direction::Outbound && error.owner.is_none(), "{error:?}");
     ensure!(error.cgroups.v2 == Some(id) && error.local == socket.local_addr()?, "{error:?}");
-    Ok(Outcome::Kept("error 111, its cgroup".to_owned()))
+    Ok(Outcome::Passed("error 111, its cgroup".to_owned()))
 }

@@ -1,4 +1,4 @@
-//! Processes of this program's own making, at a gate until a check is ready for what they do.
+//! A process that acts when the check is ready.
 
 use std::{
     os::unix::process::{CommandExt, ExitStatusExt},
@@ -10,58 +10,53 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A process with a deed before it. Killed when it is dropped.
-pub struct Doer {
+/// A process that waits for [`release`](Self::release). Dropping it kills the process.
+pub struct Workload {
     child: Child,
-    // Its core dump goes there.
+    /// Holds its core dump.
     _folder: TempDir,
 }
 
-/// This program's file.
 pub fn program() -> Result<PathBuf> {
     std::env::current_exe().context("a running program has a path")
 }
 
-impl Doer {
-    /// Starts one that waits at its gate.
-    pub fn start(deed: &[&str]) -> Result<Self> {
-        Self::start_as(0, deed)
+impl Workload {
+    pub fn start(action: &[&str]) -> Result<Self> {
+        Self::start_as(0, action)
     }
 
-    /// Starts one of another user.
-    pub fn start_as(uid: u32, deed: &[&str]) -> Result<Self> {
+    pub fn start_as(uid: u32, action: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(program()?);
-        command.arg("do").args(deed).current_dir(folder.path());
+        command.arg("act").args(action).current_dir(folder.path());
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).uid(uid);
-        let child = command.spawn().with_context(|| format!("cannot start {deed:?}"))?;
+        let child = command.spawn().with_context(|| format!("cannot start {action:?}"))?;
         Ok(Self { child, _folder: folder })
     }
 
-    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Opens the gate.
-    pub fn go(&mut self) {
+    /// Lets it act.
+    pub fn release(&mut self) {
         drop(self.child.stdin.take());
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill_process(Pid::from_child(&self.child), signal)?)
     }
 
-    /// Waits for its end: the status of wait(2).
+    /// Waits for its exit and returns the status of wait(2).
     pub fn wait(&mut self) -> Result<u32> {
         Ok(self.child.wait()?.into_raw().cast_unsigned())
     }
 }
 
-impl Drop for Doer {
+impl Drop for Workload {
     fn drop(&mut self) {
-        // It has ended, in most cases.
+        // In most cases it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

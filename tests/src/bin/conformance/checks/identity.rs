@@ -1,4 +1,4 @@
-//! Where a process comes from: its program, its arguments, its cgroup.
+//! The identity of a process: program, arguments, cgroup, lineage.
 
 use std::{
     fs,
@@ -14,23 +14,23 @@ use hostprobe::{
 
 use super::Check;
 use crate::{
-    bench::Bench,
-    process::{Doer, program},
+    fixture::Fixture,
     report::Outcome,
+    workload::{Workload, program},
 };
 
 pub const CHECKS: &[Check] = &[
     ("exec: program and arguments", exec),
-    ("cgroup: from id to path", cgroup),
-    ("birth: of a family, orphaned", birth),
+    ("cgroup: path and id", cgroup),
+    ("fork: lineage of an orphan", orphan),
 ];
 
-fn exec(bench: &mut Bench) -> Result<Outcome> {
+fn exec(fixture: &mut Fixture) -> Result<Outcome> {
     let (program, long) = (program()?, "x".repeat(1000));
-    let given = ["do", "", "two words", &long];
+    let given = ["act", "", "two words", &long];
     let mut command = Command::new(&program);
     let mut child = command.args(given).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let exec = bench.wait_for("exec", |record| {
+    let exec = fixture.wait_for("exec", |record| {
         if let Record::Exec(it) = record { Some(it.clone()).filter(|it| it.pid == child.id()) } else { None }
     });
     child.wait()?;
@@ -43,7 +43,7 @@ fn exec(bench: &mut Bench) -> Result<Outcome> {
     let cut = last.len() == 1 && last[0].starts_with("xxx") && long.starts_with(&last[0]);
     ensure!(cut && exec.arguments_truncated, "{last:?}");
     ensure!(exec.parent_pid == std::process::id() && exec.uid == 0, "{exec:?}");
-    Ok(Outcome::Kept("filename, 4 arguments whole, the fifth cut".to_owned()))
+    Ok(Outcome::Passed("filename, 4 arguments whole, the fifth cut".to_owned()))
 }
 
 /// A cgroup of the unified hierarchy, removed when it is dropped.
@@ -64,46 +64,46 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // Its processes have ended, and were waited for.
+        // Its processes have ended: the checks waited for them.
         if let Err(error) = fs::remove_dir(&self.folder) {
             eprintln!("cannot remove {}: {error}", self.folder.display());
         }
     }
 }
 
-fn cgroup(bench: &mut Bench) -> Result<Outcome> {
+fn cgroup(fixture: &mut Fixture) -> Result<Outcome> {
     let cgroups = Cgroups::discover("/".as_ref())?;
     let group = Group::new(&cgroups)?;
-    let made = bench.wait_for("making of a cgroup", |record| {
+    let made = fixture.wait_for("new cgroup", |record| {
         if let Record::Cgroup(it) = record { Some(it.id).filter(|_| it.path == group.path) } else { None }
     })?;
-    let mut doer = Doer::start(&["exit", "4"])?;
-    fs::write(group.folder.join("cgroup.procs"), doer.pid().to_string())?;
-    let path = cgroups.of(doer.pid()).v2.context("no group")?;
+    let mut workload = Workload::start(&["exit", "4"])?;
+    fs::write(group.folder.join("cgroup.procs"), workload.pid().to_string())?;
+    let path = cgroups.of(workload.pid()).v2.context("no cgroup")?;
     ensure!(path == group.path, "in {path}, not in {}", group.path);
-    let id = cgroups.id(Hierarchy::V2, &path).context("the group has no id")?;
+    let id = cgroups.id(Hierarchy::V2, &path).context("the cgroup has no id")?;
     ensure!(made == id, "made with the id {made}, not {id}");
-    // Its failure is told because the group is watched.
-    bench.kernel.watch_cgroup(CgroupId::Unified(id))?;
-    doer.go();
-    let exit = bench.wait_for_exit(doer.pid())?;
-    doer.wait()?;
+    // The programs report its failure because the group is watched.
+    fixture.kernel.watch_cgroup(CgroupId::Unified(id))?;
+    workload.release();
+    let exit = fixture.wait_for_exit(workload.pid())?;
+    workload.wait()?;
     ensure!(exit.cgroups.v2 == Some(id) && exit.watched, "{:?}, not {id}", exit.cgroups);
-    Ok(Outcome::Kept("the id of its folder".to_owned()))
+    Ok(Outcome::Passed("the inode of its directory".to_owned()))
 }
 
-/// A process that has lost its parent is told of as the family's that it was born into.
-fn birth(bench: &mut Bench) -> Result<Outcome> {
-    const FAMILY: u32 = 77;
-    let mut doer = Doer::start(&["orphan", "6"])?;
-    bench.kernel.watch_process(doer.pid(), FAMILY)?;
-    doer.go();
-    let exit = bench.wait_for("end of an orphan", |record| {
-        let coded = |it: &Exit| it.status.code() == Some(6) && it.lineage == Some(FAMILY);
+/// A process whose parent ended keeps the lineage that it was born into.
+fn orphan(fixture: &mut Fixture) -> Result<Outcome> {
+    const LINEAGE: u32 = 77;
+    let mut workload = Workload::start(&["orphan", "6"])?;
+    fixture.kernel.watch_process(workload.pid(), LINEAGE)?;
+    workload.release();
+    let exit = fixture.wait_for("exit of an orphan", |record| {
+        let coded = |it: &Exit| it.status.code() == Some(6) && it.lineage == Some(LINEAGE);
         if let Record::Exit(it) = record { Some(it.clone()).filter(coded) } else { None }
     })?;
-    doer.wait()?;
-    ensure!(exit.pid != doer.pid() && exit.parent_pid != doer.pid(), "{exit:?}");
+    workload.wait()?;
+    ensure!(exit.pid != workload.pid() && exit.parent_pid != workload.pid(), "{exit:?}");
     ensure!(exit.watched, "{exit:?}");
-    Ok(Outcome::Kept("the family, whoever its parent is by then".to_owned()))
+    Ok(Outcome::Passed("its lineage, whatever its parent is by then".to_owned()))
 }

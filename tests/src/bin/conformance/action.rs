@@ -1,4 +1,4 @@
-//! The processes that the checks need: each waits until its standard input says so, and then does one thing.
+//! The actions of a workload process. It waits until its standard input is closed, then acts.
 
 use std::{io::Read, thread};
 
@@ -6,20 +6,20 @@ use anyhow::{Context, Result, bail};
 use hostprobe_tests::fault;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 
-/// Does what the words say. Most deeds end the process.
-pub fn act(words: &[&str]) -> Result<()> {
-    // A core dump is part of some deeds.
+/// Most actions end the process.
+pub fn run(words: &[&str]) -> Result<()> {
+    // Some actions dump core.
     let unlimited = Rlimit { current: None, maximum: None };
-    // Who is not root keeps the limit it has.
+    // Fails unless root; then the limit stays.
     let _ = setrlimit(Resource::Core, unlimited);
-    let [deed, rest @ ..] = words else { bail!("no deed") };
-    name(deed)?;
+    let [action, rest @ ..] = words else { bail!("no action is named") };
+    name(action)?;
     let number = |at: usize| -> Result<i32> {
         rest.get(at).context("a number is missing")?.parse().context("not a number")
     };
-    // The gate: the check closes it when it is ready.
+    // The check closes the pipe when it is ready.
     std::io::stdin().read_to_end(&mut Vec::new())?;
-    match *deed {
+    match *action {
         "exit" => std::process::exit(number(0)?),
         "segv" => fault::write_to_nothing(),
         "abort" => std::process::abort(),
@@ -28,7 +28,7 @@ pub fn act(words: &[&str]) -> Result<()> {
             let code = number(0)?;
             thread::spawn(move || {
                 fault::wait_for_main_thread();
-                // SAFETY: ends the process at once; nothing of it is used afterwards.
+                // SAFETY: ends the process at once, so no state is used afterwards.
                 unsafe { libc::_exit(code) }
             });
             fault::exit_this_thread(0)
@@ -56,22 +56,22 @@ pub fn act(words: &[&str]) -> Result<()> {
             let signal = Signal::from_named_raw(number(1)?).context("not a signal")?;
             kill_process(target, signal)?;
         }
-        _ => bail!("unknown deed {deed}"),
+        _ => bail!("unknown action {action}"),
     }
     Ok(())
 }
 
-/// Waits to be killed.
+/// Waits for a fatal signal.
 fn wait() {
     loop {
         thread::park();
     }
 }
 
-/// Has a grandchild end with a code after its parent has ended, and waits for that.
+/// Forks a grandchild that exits with `code` after its parent, and waits for its exit.
 fn orphan(code: i32) -> Result<()> {
     let (mut waiting, held) = std::io::pipe()?;
-    // SAFETY: this process has one thread, and what it forks makes system calls only.
+    // SAFETY: this process has one thread, and its children make system calls only.
     let child = unsafe { libc::fork() };
     if child == 0 {
         let parent = std::process::id().cast_signed();
@@ -88,16 +88,16 @@ fn orphan(code: i32) -> Result<()> {
         unsafe { libc::_exit(0) }
     }
     drop(held);
-    // SAFETY: waits for a child of this process, whose status nobody wants.
+    // SAFETY: waits for a child of this process, whose status is not needed.
     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
-    // The grandchild's end closes the pipe.
+    // The grandchild's exit closes the pipe.
     waiting.read_to_end(&mut Vec::new())?;
     Ok(())
 }
 
-/// Names the process after its deed.
-fn name(deed: &str) -> Result<()> {
-    let name = std::ffi::CString::new(deed)?;
+/// Names the process after its action, so that a check can tell its records.
+fn name(action: &str) -> Result<()> {
+    let name = std::ffi::CString::new(action)?;
     rustix::thread::set_name(&name)?;
     Ok(())
 }
