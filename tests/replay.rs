@@ -1,5 +1,5 @@
-//! A daemon's recording leads to the same decisions again, another configuration to others; and a running daemon
-//! tells what it knows.
+//! A replay of a daemon's recording decides the same again, with another configuration it decides otherwise; and a
+//! running daemon answers questions.
 
 use std::{
     fs,
@@ -66,9 +66,24 @@ impl Recording {
             Story::of(&daemon, mark, &service.name);
         }
         daemon.stop();
-        let lines: Vec<String> = daemon.events().iter().map(Value::to_string).collect();
+        let events = daemon.events();
+        let observed = events.iter().filter(|event| event_action(event) == "engine.observe").count();
+        assert_eq!(observed, 0, "observations are no part of the stream");
+        let lines: Vec<String> = events.iter().map(Value::to_string).collect();
         fs::write(folder.path().join("events.ndjson"), lines.join("\n")).expect("it is written");
+        fs::rename(daemon.state(), folder.path().join("state")).expect("the state directory is kept");
         Self { folder, service, config }
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The one segment of the recording.
+    fn segment(&self) -> PathBuf {
+        let segments: Vec<_> = fs::read_dir(self.state().join("recording")).expect("the recording").collect();
+        let [Ok(segment)] = segments.as_slice() else { panic!("one segment: {segments:?}") };
+        segment.path()
     }
 
     fn events(&self) -> PathBuf {
@@ -76,11 +91,15 @@ impl Recording {
     }
 
     fn replay(&self, config: &str, more: &[&str]) -> Output {
+        self.replay_from(&self.state(), config, more)
+    }
+
+    fn replay_from(&self, recording: &Path, config: &str, more: &[&str]) -> Output {
         let file = self.folder.path().join("config.toml");
         fs::write(&file, config).expect("it is written");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("it is ours");
-        let (events, file) = (self.events(), file.display().to_string());
-        let mut args = vec!["replay", path(&events), "--config", &file];
+        let file = file.display().to_string();
+        let mut args = vec!["replay", path(recording), "--config", &file];
         args.extend(more);
         hostprobe(&args)
     }
@@ -106,7 +125,28 @@ fn a_recording_decides_alike_and_shows_what_another_configuration_would_change()
     );
     assert!(same.contains(name) && !same.contains("DIFFERS") && !same.contains("note:"), "{same}");
 
-    // Nobody restarts it.
+    // A segment alone is a recording as well, and so is the state directory that the configuration names.
+    assert_eq!(ends_with(&recording.replay_from(&recording.segment(), &recording.config, &[]), 0), same);
+    let named = format!("{}\n[state]\ndirectory = {:?}\n", recording.config, path(&recording.state()));
+    let file = recording.folder.path().join("named.toml");
+    fs::write(&file, named).expect("it is written");
+    assert_eq!(ends_with(&hostprobe(&["replay", "--config", path(&file)]), 0), same);
+
+    // One incident, and what happened since a moment.
+    let incident = ends_with(&recording.replay(&recording.config, &["--incident", "1"]), 0);
+    assert!(
+        incident.contains("incident opened: killed")
+            && !incident.contains("unhealthy")
+            && incident.len() < same.len(),
+        "{incident}"
+    );
+    assert_eq!(ends_with(&recording.replay(&recording.config, &["--since", "1h"]), 0), same);
+    ends_with(&recording.replay(&recording.config, &["--since", "2999-01-01T00:00:00Z"]), 2);
+    let unknown = recording.replay(&recording.config, &["--incident", "99"]);
+    ends_with(&unknown, 2);
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("no decision on incident 99"), "{unknown:?}");
+
+    // The service's restart is disabled.
     let disabled = recording.config.replace("[service.restart]", "[service.restart]\nenabled = false");
     let report = ends_with(&recording.replay(&disabled, &["--json"]), 1);
     let report: Value = serde_json::from_str(&report).expect("JSON");
@@ -117,7 +157,7 @@ fn a_recording_decides_alike_and_shows_what_another_configuration_would_change()
     assert!(rows.iter().all(|row| row["replayed"] != "restart"), "{report:#}");
     assert!(run["notes"].to_string().contains("what-if"), "{report:#}");
 
-    // More failures would have had to come in a row.
+    // More failures in a row would have been needed.
     let patient = recording.config.replace("failures = 2", "failures = 500");
     let text = ends_with(&recording.replay(&patient, &[]), 1);
     let unhealthy = text.lines().find(|line| line.contains("incident opened: unhealthy")).expect("the row");
@@ -131,7 +171,7 @@ fn a_recording_decides_alike_and_shows_what_another_configuration_would_change()
     ends_with(&nothing, 2);
     assert!(String::from_utf8_lossy(&nothing.stderr).contains(name), "{nothing:?}");
 
-    // A story can be told from the file as well.
+    // The stream of events tells the story of an incident as well.
     let events = recording.events();
     let story = ends_with(&hostprobe(&["explain", "1", "--events", path(&events)]), 0);
     assert!(story.contains("killed") && story.contains("was killed by SIGKILL from"), "{story}");
@@ -143,10 +183,10 @@ fn damaged_and_missing_files_are_said_to_be() {
     let folder = TempDir::new().expect("a temporary folder");
     let config = folder.path().join("config.toml");
     fs::write(&config, "").expect("it is written");
-    let events = folder.path().join("events");
-    let replay = || hostprobe(&["replay", path(&events), "--config", path(&config)]);
+    let recording = folder.path().join("recording");
+    let replay = || hostprobe(&["replay", path(&recording), "--config", path(&config)]);
     assert!(String::from_utf8_lossy(&replay().stderr).contains("cannot be read"));
-    fs::write(&events, b"\n{\"a\":1}\n\xff\xfe\n").expect("it is written");
+    fs::write(&recording, b"\n{\"a\":1}\n\xff\xfe\n").expect("it is written");
     let output = replay();
     ends_with(&output, 2);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -250,4 +290,28 @@ fn a_second_daemon_leaves_the_socket_of_the_first() {
     let third = Daemon::start(&config, &[]);
     third.ready();
     ends_with(&hostprobe(&["status", "--socket", path(&socket)]), 0);
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_reported_and_costs_nothing_else() {
+    if !require_root() {
+        return;
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("it is ours");
+    let config = format!("[http]\nlisten = \"\"\n[state]\ndirectory = {:?}\n", path(folder.path()));
+    let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
+    let log = daemon.log();
+    assert!(log.contains("cannot record to this folder: others may write to it"), "{log}");
+    assert!(log.contains("[state] directory"), "{log}");
+    assert!(fs::read_dir(folder.path()).expect("it is there").next().is_none());
+
+    // Without a recording, the folder is not even created.
+    let nothing = folder.path().join("nothing");
+    let config =
+        format!("[http]\nlisten = \"\"\n[state]\ndirectory = {:?}\nrecording = \"\"\n", path(&nothing));
+    let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
+    assert!(!nothing.exists() && !daemon.log().contains("record"), "{}", daemon.log());
 }

@@ -54,7 +54,7 @@ fn each_hook_that_is_refused_costs_its_coverage_and_nothing_else() {
             assert_eq!(said["attached"], hook != refused, "{said}");
             assert_eq!(said.get("reason").is_some(), hook == refused, "{said}");
         }
-        let stands_in = coverage(&ready, name).get("stand_in").is_some();
+        let stands_in = coverage(&ready, name).get("fallback").is_some();
         assert_eq!(stands_in, refused != Hook::SocketReport, "{name}: nothing else tells of errors of UDP");
         assert_eq!(text(&ready, "event.outcome"), "failure", "the coverage is not whole");
 

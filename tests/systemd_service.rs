@@ -176,7 +176,7 @@ fn without_any_hook_a_unit_is_restarted_under_the_shipped_unit_as_well() {
     let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
     assert!(coverage.iter().all(|hook| hook["attached"] == false), "{ready:#}");
     for hook in coverage {
-        println!("{}: {}", hook["hook"], hook["stand_in"]);
+        println!("{}: {}", hook["hook"], hook["fallback"]);
     }
     let over = kill_and_heal(&installed, "api", || systemd.host_main_pid("api.service").expect("it runs"));
     println!("{}", text(&over, "message"));

@@ -53,7 +53,7 @@ enum Command {
     Incidents(incidents::ListArgs),
     /// Tell the story of one incident: evidence, verdict, decisions, outcome, timings
     Explain(incidents::ExplainArgs),
-    /// Decide anew on what a recorded event stream shows, and say what would differ
+    /// Decide again on what a daemon recorded, and show what differs
     Replay(replay::Args),
     /// Print a configuration for what listens on this host
     Discover,

@@ -42,6 +42,8 @@ pub struct Config {
     pub kernel: KernelOptions,
     /// Where snapshots of services that hang are kept, and how many.
     pub snapshots: SnapshotOptions,
+    /// Where the daemon keeps its state.
+    pub state: StateOptions,
     /// What a person should know of this configuration, though it is valid: one sentence each.
     pub warnings: Vec<String>,
 }
@@ -73,6 +75,15 @@ pub struct SnapshotOptions {
     pub directory: PathBuf,
     /// How many are kept, the newest; older ones are deleted.
     pub keep: u32,
+}
+
+/// Where the daemon keeps its state, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// The folder.
+    pub directory: PathBuf,
+    /// The size of the recording, in bytes; 0 turns it off.
+    pub recording_bytes: u64,
 }
 
 /// A receiver of alerts.

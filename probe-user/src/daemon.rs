@@ -102,7 +102,7 @@ impl Daemon {
     pub fn tick(&mut self) {
         let now = Timestamp::now();
         if self.engine.deadline().is_some_and(|due| due <= now) {
-            self.publisher.publish(Fact::Observed(None), now);
+            self.publisher.record_tick(now);
             self.engine.tick(now, &mut self.publisher);
         }
     }

@@ -6,6 +6,7 @@
 pub mod action;
 mod clip;
 mod file;
+mod lines;
 mod origin;
 mod render;
 mod schema;
@@ -15,9 +16,11 @@ pub mod wire;
 
 use std::{io, path::PathBuf, time::Duration};
 
+pub(crate) use clip::clipped;
 pub use file::{EventFile, Rotation};
+pub use lines::{for_each_event, for_each_line};
 pub use origin::{Name, Names, Origin};
-pub use render::{MAX_LINE, MAX_SERVICES};
+pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
 pub use schema::schema;
 pub use sink::{Destination, QueueLimits, Sink};

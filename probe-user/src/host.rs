@@ -12,6 +12,7 @@ mod matcher;
 pub mod outbound;
 pub mod place;
 pub mod pressure;
+pub mod private_folder;
 pub mod process;
 pub mod queue;
 mod remains;

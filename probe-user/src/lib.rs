@@ -22,6 +22,7 @@ pub mod redact;
 pub mod replay;
 pub mod sensor;
 pub mod serve;
+pub mod store;
 
 use std::future::Future;
 

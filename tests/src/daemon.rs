@@ -26,7 +26,7 @@ pub struct Daemon {
     process: Running,
     /// None for one that was started without.
     config: Option<NamedTempFile>,
-    /// Holds its control socket.
+    /// Holds its control socket and its state.
     folder: Option<TempDir>,
 }
 
@@ -86,6 +86,11 @@ impl Daemon {
             write!(config, "\n[control]\nsocket = {:?}\n", socket.display().to_string())
                 .expect("the configuration is written");
         }
+        if !config_toml.contains("[state]") {
+            let state = folder.path().join("state");
+            write!(config, "\n[state]\ndirectory = {:?}\n", state.display().to_string())
+                .expect("the configuration is written");
+        }
         let mut command = match under.split_first() {
             None => Command::new(built("hostprobe")),
             Some((program, arguments)) => {
@@ -125,6 +130,14 @@ impl Daemon {
     /// If it was started without a configuration.
     pub fn socket(&self) -> PathBuf {
         self.folder.as_ref().expect("a folder").path().join("control.sock")
+    }
+
+    /// Its state directory.
+    ///
+    /// # Panics
+    /// If it was started without a configuration.
+    pub fn state(&self) -> PathBuf {
+        self.folder.as_ref().expect("a folder").path().join("state")
     }
 
     /// Its pid.
@@ -237,13 +250,23 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Whatever a daemon said has to be as its schema says.
+    /// Every event of a daemon has to be as its schema says.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.process.end();
-            schema::validate(&self.process.stdout.all());
+            let events = self.process.stdout.all();
+            schema::validate(&events);
+            keep(&events);
         }
     }
+}
+
+/// Keeps a daemon's stream for the check of all streams together, if the environment names a folder for that.
+fn keep(events: &[String]) {
+    let Some(folder) = std::env::var_os("HOSTPROBE_STREAMS").filter(|_| !events.is_empty()) else { return };
+    let file = tempfile::Builder::new().suffix(".ndjson").tempfile_in(folder).expect("the folder of streams");
+    let (mut file, _) = file.keep().expect("the stream is kept");
+    file.write_all((events.join("\n") + "\n").as_bytes()).expect("the stream is written");
 }
 
 /// An event's `event.action`, however deep its keys are nested; empty if it has none.

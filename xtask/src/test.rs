@@ -1,6 +1,7 @@
 //! `cargo xtask test`: installs what the tests need, runs them, and prints one summary.
 
 pub mod packages;
+mod streams;
 mod summary;
 
 use std::{
@@ -10,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use self::summary::Summary;
+use self::{streams::Streams, summary::Summary};
 use crate::cargo::{announce, command, run};
 
 #[derive(clap::Args)]
@@ -32,7 +33,9 @@ pub fn test(arguments: &Arguments) -> Result<ExitCode> {
     // The tests start these programs, which `cargo test` alone would not build.
     run(&mut command(&["build", "-p", "hostprobe", "-p", "hostprobe-tests", "--bins"]))?;
 
+    let streams = Streams::prepare()?;
     let mut tests = cargo_test(arguments);
+    tests.env(Streams::VARIABLE, &streams.folder);
     announce(&tests);
     let mut running = tests.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
     let show_all = arguments.iter().any(|it| it == SHOW_OUTPUT);
@@ -50,9 +53,10 @@ pub fn test(arguments: &Arguments) -> Result<ExitCode> {
     if too_few {
         eprintln!("CI=true: no test may be skipped");
     }
+    let streams_are_good = streams.check()?;
     println!("\n{summary}");
     // If a test does not compile, cargo fails without a failed test.
-    let passed = status.success() && summary.failed() == 0 && !too_few;
+    let passed = status.success() && summary.failed() == 0 && !too_few && streams_are_good;
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

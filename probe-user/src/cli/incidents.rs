@@ -4,8 +4,7 @@ use std::{fmt::Write as _, fs::File, io::BufReader, path::PathBuf, process::Exit
 
 use clap::Args as ClapArgs;
 use hostprobe::{
-    emit::word,
-    replay::for_each_event,
+    emit::{for_each_event, word},
     serve::{
         control::{Answer, Request},
         history::{Entry, Explanation, History, Listed},

@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     fs::File,
-    io::BufReader,
+    io::{self, BufReader},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +11,8 @@ use std::{
 use clap::Args as ClapArgs;
 use hostprobe::{
     config::Config,
-    replay::{Replay, Report, RunReport},
+    replay::{Replay, Report, RunReport, Scope},
+    store::recording::segment,
 };
 
 use super::{BAD_CONFIG, print};
@@ -24,18 +25,24 @@ const DIFFERS: u8 = 1;
     after_help = "Exit status: 0 if all is decided as it was, 1 if something differs, 2 for a bad file or configuration."
 )]
 pub struct Args {
-    /// A file with events, as `hostprobe run --events FILE` writes it
-    #[arg(value_name = "EVENTS")]
-    events: PathBuf,
+    /// The recording: a segment, or a state directory [default: the state directory of the configuration]
+    #[arg(value_name = "RECORDING")]
+    recording: Option<PathBuf>,
     /// The configuration to decide with: the one of then, or another to see what it would change
     #[arg(long)]
     config: PathBuf,
+    /// Compare the decisions since then only: a time such as 2026-01-31T12:00:00Z, or a time ago such as 24h
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<jiff::Timestamp>,
+    /// Compare the decisions about one incident only: its id, or the number at the end of it
+    #[arg(long, value_name = "ID")]
+    incident: Option<String>,
     /// Answer in JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Replays a file.
+/// Replays a recording.
 pub fn run(args: &Args) -> ExitCode {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
@@ -44,16 +51,17 @@ pub fn run(args: &Args) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    let report =
-        match File::open(&args.events).and_then(|file| Replay::new(&config).read(BufReader::new(file))) {
-            Ok(report) => report,
-            Err(error) => {
-                eprintln!("hostprobe: {} cannot be read: {error}", args.events.display());
-                return ExitCode::from(BAD_CONFIG);
-            }
-        };
+    let place = args.recording.as_deref().unwrap_or(&config.state.directory);
+    let scope = Scope { since: args.since, incident: args.incident.clone() };
+    let report = match replay(place, &config, scope) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("hostprobe: {error}");
+            return ExitCode::from(BAD_CONFIG);
+        }
+    };
     if report.runs.iter().all(|run| run.of_services == 0) {
-        eprintln!("hostprobe: {}", nothing(&report, &args.events));
+        eprintln!("hostprobe: {}", nothing(&report, place, args));
         return ExitCode::from(BAD_CONFIG);
     }
     let text = if args.json {
@@ -65,23 +73,57 @@ pub fn run(args: &Args) -> ExitCode {
     if report.same { printed } else { ExitCode::from(DIFFERS) }
 }
 
+fn replay(place: &Path, config: &Config, scope: Scope) -> Result<Report, String> {
+    let unreadable = |path: &Path, error: io::Error| format!("{}: cannot be read: {error}", path.display());
+    let files = segment::files(place).map_err(|error| unreadable(place, error))?;
+    let mut replay = Replay::new(config, scope);
+    for path in files {
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            // A running daemon has deleted its oldest segment meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path != place => continue,
+            Err(error) => return Err(unreadable(&path, error)),
+        };
+        replay
+            .read(&path.display().to_string(), BufReader::new(file))
+            .map_err(|error| unreadable(&path, error))?;
+    }
+    Ok(replay.finish())
+}
+
+/// Reads a time, or how long ago it is.
+fn moment(text: &str) -> Result<jiff::Timestamp, String> {
+    let expected =
+        || format!("{text}: expected a time such as 2026-01-31T12:00:00Z, or a time ago such as 24h");
+    if let Ok(timestamp) = text.parse() {
+        return Ok(timestamp);
+    }
+    let ago: jiff::SignedDuration = text.parse().map_err(|_| expected())?;
+    jiff::Timestamp::now().checked_sub(ago).map_err(|_| expected())
+}
+
 /// Why there was nothing to replay.
-fn nothing(report: &Report, file: &Path) -> String {
+fn nothing(report: &Report, place: &Path, args: &Args) -> String {
     let malformed = malformed(report).map(|words| format!("; {words}")).unwrap_or_default();
-    let file = file.display();
-    let unknown = report.runs.iter().flat_map(|run| &run.only_recorded).collect::<Vec<_>>();
-    if unknown.is_empty() {
-        format!(
-            "{file} holds no recorded observations; expected the whole event stream of a daemon{malformed}"
-        )
-    } else {
-        format!("{file} holds observations of other services only, such as {}{malformed}", unknown[0])
+    let place = place.display();
+    let unknown = report.runs.iter().flat_map(|run| &run.only_recorded).next();
+    match (unknown, &args.incident) {
+        (Some(service), _) => {
+            format!("{place}: holds observations of other services only, such as {service}{malformed}")
+        }
+        (None, Some(incident)) => {
+            format!("{place}: the recording has no decision on incident {incident}{malformed}")
+        }
+        (None, None) => format!(
+            "{place}: holds no recorded observations; expected a segment of a daemon's recording, or its state \
+             directory{malformed}"
+        ),
     }
 }
 
 fn malformed(report: &Report) -> Option<String> {
-    let first = report.first_malformed?;
-    Some(format!("{} lines are no events of this version, the first is line {first}", report.malformed))
+    let first = report.first_malformed.as_ref()?;
+    Some(format!("{} lines are no recording of this version, the first is {first}", report.malformed))
 }
 
 fn in_words(report: &Report) -> String {

@@ -10,11 +10,11 @@ use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
 use toml::Spanned;
 
 use super::{
-    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions,
+    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions,
     error::Findings,
-    file::{Alert, At, Control, Events, File, Http, Kernel, Snapshots},
+    file::{Alert, At, Control, Events, File, Http, Kernel, Snapshots, State},
     unsupported::Unsupported,
-    values::{Format, Size, Text, Whole, quote},
+    values::{Format, Size, Text, Whole, Written, quote},
 };
 use crate::fact::Severity;
 
@@ -42,6 +42,10 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .snapshots
             .as_ref()
             .map_or_else(SnapshotOptions::default, |snapshots| snapshot_options(&snapshots.0, &mut found)),
+        state: file
+            .state
+            .as_ref()
+            .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
         services: service::services(&file.service, outside, &mut found),
         warnings: Vec::new(),
@@ -141,6 +145,35 @@ fn snapshot_options(snapshots: &Snapshots, found: &mut Findings) -> SnapshotOpti
         directory: directory.unwrap_or(defaults.directory),
         keep: keep.unwrap_or(defaults.keep),
     }
+}
+
+fn state_options(state: &State, found: &mut Findings) -> StateOptions {
+    let defaults = StateOptions::default();
+    let path = state.directory.as_ref();
+    let directory = path.and_then(|path| absolute(path, "the absolute path of a folder", found));
+    let recording = state.recording.as_ref().and_then(|size| recording_bytes(size, found));
+    StateOptions {
+        directory: directory.unwrap_or(defaults.directory),
+        recording_bytes: recording.unwrap_or(defaults.recording_bytes),
+    }
+}
+
+fn recording_bytes(size: &Spanned<String>, found: &mut Findings) -> Option<u64> {
+    // A segment, an eighth of it, has to hold some of the longest lines.
+    const SMALLEST: u64 = 1 << 20;
+    let text = size.get_ref().as_str();
+    if matches!(text, "" | "0") {
+        return Some(0);
+    }
+    let bytes = Size::read(text).map(|Size(bytes)| bytes).filter(|&bytes| bytes >= SMALLEST);
+    if bytes.is_none() {
+        let message = format!(
+            "found {}; expected a size from 1MiB on, such as \"64MiB\", or \"\" for no recording",
+            quote(text)
+        );
+        found.error(size.span(), message);
+    }
+    bytes
 }
 
 fn receiver(

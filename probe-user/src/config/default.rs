@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     Config, DEFAULT_CONTROL, EventOutput, KernelOptions, Probe, RestartPolicy, Secret, SnapshotOptions,
+    StateOptions,
 };
 use crate::fact::ProbeKind;
 
@@ -23,6 +24,7 @@ impl Default for Config {
             services: Vec::new(),
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),
+            state: StateOptions::default(),
             warnings: Vec::new(),
         }
     }
@@ -38,6 +40,13 @@ impl Default for SnapshotOptions {
     /// The newest 32, where a daemon keeps its state.
     fn default() -> Self {
         Self { directory: "/var/lib/hostprobe/snapshots".into(), keep: 32 }
+    }
+}
+
+impl Default for StateOptions {
+    /// 64 MiB hold weeks of a calm host, and some days of a busy one.
+    fn default() -> Self {
+        Self { directory: "/var/lib/hostprobe".into(), recording_bytes: 64 << 20 }
     }
 }
 

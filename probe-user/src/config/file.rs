@@ -24,6 +24,7 @@ pub(super) struct File {
     pub(super) control: Option<Table<Control>>,
     pub(super) kernel: Option<Table<Kernel>>,
     pub(super) snapshots: Option<Table<Snapshots>>,
+    pub(super) state: Option<Table<State>>,
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<Alert>>>,
     #[serde(default)]
@@ -66,6 +67,15 @@ pub(super) struct Snapshots {
     pub(super) directory: At<String>,
     /// How many are kept; 32 if not given.
     pub(super) keep: At<Whole>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct State {
+    /// The folder; `/var/lib/hostprobe` if not given.
+    pub(super) directory: At<String>,
+    /// The size of the recording, "" or "0" for none; 64MiB if not given.
+    pub(super) recording: At<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

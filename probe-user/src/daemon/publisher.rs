@@ -16,11 +16,11 @@ use crate::{
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
-    replay::recorder::Recorder,
     serve::{
         Counters, Dependency, Metrics, ServiceView, View,
         history::{self, History},
     },
+    store::recording::Recording,
 };
 
 /// The way out for facts, and the engine's in-tray of wishes.
@@ -31,7 +31,8 @@ pub struct Publisher {
     views: watch::Sender<Arc<View>>,
     coverage: Vec<HookCoverage>,
     effects: VecDeque<Effect>,
-    recorder: Recorder,
+    /// None if there is none, or none could be started.
+    recording: Option<Recording>,
     history: Arc<Mutex<History>>,
     /// When each service came into its state.
     since: Vec<Option<Timestamp>>,
@@ -57,12 +58,12 @@ impl Publisher {
         config: &Config,
         emitter: Emitter,
         origin: Origin,
+        recording: Option<Recording>,
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new(emitter.names().clone()));
         let (effects, counters) = (VecDeque::new(), Counters::default());
-        let recorder = Recorder::new(&config.services);
         let since = vec![None; config.services.len()];
         Self {
             log: OperatorLog::new(origin, emitter.names().clone()),
@@ -71,7 +72,7 @@ impl Publisher {
             views,
             coverage,
             effects,
-            recorder,
+            recording,
             history: Arc::default(),
             since,
             counters,
@@ -112,12 +113,13 @@ impl Publisher {
             | Fact::Unit(..)
             | Fact::Probe(..)
             | Fact::Alert(_)
-            | Fact::Observed(_)
             | Fact::Loss { .. } => {}
         }
         self.log.on_fact(&fact);
         self.metrics.observe(&fact);
-        self.recorder.said(&fact, at);
+        if let Some(recording) = &mut self.recording {
+            recording.on_fact(&fact, at);
+        }
         let id = self.emitter.publish(&fact, at);
         if let Some(record) = self.emitter.take_last() {
             self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
@@ -127,8 +129,15 @@ impl Publisher {
 
     /// Records an observation before the engine takes it in at `now`, if a replay needs it.
     pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
-        if self.recorder.wants(now, observation) {
-            self.publish(Fact::Observed(Some(Box::new(observation.clone()))), now);
+        if let Some(recording) = &mut self.recording {
+            recording.on_observation(now, observation);
+        }
+    }
+
+    /// Records that the engine does what is due at `now`.
+    pub(super) fn record_tick(&mut self, now: Timestamp) {
+        if let Some(recording) = &mut self.recording {
+            recording.on_tick(now);
         }
     }
 
@@ -177,9 +186,19 @@ impl Publisher {
         alerts_waiting: u64,
     ) {
         self.emitter.report_losses(now);
+        self.report_recording_loss(now);
         self.metrics.stream_lost(self.emitter.lost());
         self.counters.alerts_waiting = alerts_waiting;
         self.update_views(engine, config);
+    }
+
+    fn report_recording_loss(&mut self, now: Timestamp) {
+        let Some(recording) = &self.recording else { return };
+        let count = recording.take_loss();
+        if count > 0 {
+            let place = recording.place().to_owned();
+            self.publish(Fact::Loss { class: "recording".to_owned(), count, place }, now);
+        }
     }
 
     fn update_views(&mut self, engine: &Engine, config: &Config) {
@@ -240,6 +259,13 @@ impl Publisher {
 
     /// Writes out what is queued.
     pub(super) fn flush(self, patience: Duration) {
+        if let Some(recording) = self.recording {
+            let place = recording.place().to_owned();
+            let lost = recording.shutdown(patience);
+            if lost > 0 {
+                tracing::warn!("{place}: {lost} lines of the recording were lost");
+            }
+        }
         let lost = self.emitter.shutdown(patience);
         if lost > 0 {
             tracing::warn!(lost, "events were lost on their way out");

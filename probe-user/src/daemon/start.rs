@@ -39,12 +39,12 @@ use crate::{
     },
     host::{ProcReader, ReadError},
     probe::{Clients, Prober},
-    replay,
     sensor::{
         ebpf::{Hook, Options},
         fallback::sockets::{Look, Wanted},
     },
     serve::{self, Shown},
+    store::recording::Recording,
 };
 use crate::{
     inspect::{
@@ -156,17 +156,13 @@ impl Daemon {
         let names = Names::of(&config);
         let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
         let (views, view) = watch::channel(Arc::default());
-        let mut publisher = Publisher::new(&config, emitter, origin.clone(), sensors.coverage.clone(), views);
-        let start = AgentStart {
-            config_file: options.config_file.as_ref().map(|file| file.display().to_string()),
-            start: Timestamp::now(),
-            observe: options.observe,
-            digest: replay::portable::digest(&config.services),
-            services: config.services.iter().map(|service| service.name.clone()).collect(),
-        };
-        let engine = Engine::new(&config.services, options.observe, start.start);
-        let at = start.start;
-        publisher.publish(Fact::AgentStart(start), at);
+        let start = Timestamp::now();
+        let recording = record(&config, options.observe, &origin, &names, start);
+        let mut publisher =
+            Publisher::new(&config, emitter, origin.clone(), recording, sensors.coverage.clone(), views);
+        let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
+        let engine = Engine::new(&config.services, options.observe, start);
+        publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
         let mut seen = Seen::default();
         let self_test = self_test::run(&mut sensors, &reader, &mut seen).await;
         let Sensors { kernel, stand_ins, coverage } = sensors;
@@ -359,6 +355,18 @@ fn locate() -> Result<Place, RunError> {
         );
     }
     Ok(place)
+}
+
+/// Starts the recording. Where it cannot be written, the daemon goes on without.
+fn record(
+    config: &Config,
+    observe: bool,
+    origin: &Origin,
+    names: &Names,
+    start: Timestamp,
+) -> Option<Recording> {
+    let opened = Recording::open(&config.state, &config.services, observe, origin, names, start);
+    opened.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
 }
 
 fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {

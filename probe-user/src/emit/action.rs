@@ -92,9 +92,6 @@ pub enum Action {
     /// An alert was not delivered, so far.
     #[serde(rename = "alert.fail")]
     AlertFail,
-    /// The engine took in an observation, or did what was due: with these events its decisions can be replayed.
-    #[serde(rename = "engine.observe")]
-    EngineObserve,
     /// Something was lost on its way.
     #[serde(rename = "stream.loss")]
     StreamLoss,
@@ -150,7 +147,7 @@ const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 28] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,
@@ -178,7 +175,6 @@ impl Action {
         Self::RestartHold,
         Self::AlertSend,
         Self::AlertFail,
-        Self::EngineObserve,
         Self::StreamLoss,
     ];
 
@@ -214,7 +210,6 @@ impl Action {
             },
             Fact::Alert(outcome) if outcome.error.is_none() => Self::AlertSend,
             Fact::Alert(_) => Self::AlertFail,
-            Fact::Observed(_) => Self::EngineObserve,
             Fact::Loss { .. } => Self::StreamLoss,
         }
     }
@@ -224,7 +219,7 @@ impl Action {
     pub const fn shape(self) -> Shape {
         use Kind::{Alert, Event, PipelineError, State};
         let (kind, category, types, requires): (_, _, _, &[&str]) = match self {
-            Self::AgentStart      => (Event, "process", "start", &["engine"]),
+            Self::AgentStart      => (Event, "process", "start", &[]),
             Self::AgentReady      => (Event, "process", "info", &["coverage", "place", "self_test", "watching"]),
             Self::AgentReload     => (Event, "configuration", "change", &[]),
             Self::AgentStop       => (Event, "process", "end", &["event.reason"]),
@@ -251,7 +246,6 @@ impl Action {
             Self::RestartHold     => (Event, "process", "info", &["service.name", "restart", "event.reason"]),
             Self::AlertSend       => (Alert, "host", "info", &["service.name", "incident.id", "alert"]),
             Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert", "error"]),
-            Self::EngineObserve   => (Event, "host", "info", &["observation"]),
             Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
         };
         let one_of: &[&str] = match self {
@@ -263,7 +257,7 @@ impl Action {
             | Self::ProbeFail | Self::ProbeRecover | Self::ProbeSlow | Self::ServiceState
             | Self::IncidentOpen | Self::IncidentUpdate | Self::IncidentResolve
             | Self::RestartRequest | Self::RestartDone | Self::RestartFail | Self::RestartHold
-            | Self::AlertSend | Self::AlertFail | Self::EngineObserve | Self::StreamLoss => &[],
+            | Self::AlertSend | Self::AlertFail | Self::StreamLoss => &[],
         };
         Shape { kind, category, types, requires, one_of }
     }

@@ -1,7 +1,6 @@
 //! Turns facts into the stream's objects.
 
 mod incident;
-mod observation;
 mod process;
 mod socket;
 mod watch;
@@ -22,9 +21,6 @@ use crate::{
 
 /// The longest line, newline included, in bytes.
 pub const MAX_LINE: usize = 32 * 1024;
-
-/// The most services that the daemon's start names.
-pub const MAX_SERVICES: usize = 256;
 
 /// The longest texts, in bytes.
 mod room {
@@ -78,7 +74,6 @@ impl Renderer<'_> {
             Fact::Incident(phase, incident) => self.incident_event(&mut record, *phase, incident),
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
-            Fact::Observed(seen) => self.observed(&mut record, seen.as_deref(), at),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
         record.message = self.text(&record.message, room::MESSAGE);
@@ -128,8 +123,6 @@ impl Renderer<'_> {
             place: None,
             self_test: None,
             watching: None,
-            engine: None,
-            observation: None,
             file: None,
             error: None,
         }
@@ -191,7 +184,6 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         | Fact::Incident(..)
         | Fact::Restart(_)
         | Fact::Alert(_)
-        | Fact::Observed(_)
         | Fact::Loss { .. } => None,
     }
 }

@@ -1,5 +1,8 @@
 //! Every fact, rendered, checked against the schema, and written.
 
+#[path = "../../../tests/src/ecs.rs"]
+mod ecs;
+mod reference;
 pub(crate) mod samples;
 
 use std::{collections::HashSet, io, sync::mpsc};
@@ -66,6 +69,16 @@ fn every_event_is_valid_and_reads_back() {
         actions.insert(record.event.action);
     }
     assert_eq!(actions.len(), Action::ALL.len(), "there is a sample of every action");
+}
+
+#[test]
+fn an_index_with_the_mappings_of_ecs_takes_every_event() {
+    let mut check = ecs::Check::default();
+    for line in lines(&samples::facts()) {
+        check.add("samples", &serde_json::from_str(&line).unwrap());
+    }
+    assert_eq!(check.findings(), [""; 0]);
+    assert_eq!(check.events(), samples::facts().len() as u64);
 }
 
 #[test]

@@ -4,14 +4,12 @@
 //! say about is left out; which parts an event always has is in [`super::action`].
 
 mod incident;
-mod observation;
 mod process;
 mod socket;
 mod watch;
 mod word;
 
 pub use incident::{Alert, AlertStatus, Cause, Incident, Restart, Timing};
-pub use observation::{Engine, Observation};
 pub use process::{
     Cgroup, Container, ExitSignal, Oom, OomTrigger, Parent, Process, Sender, SenderOrigin, User,
 };
@@ -122,12 +120,6 @@ pub struct Record {
     /// How much the daemon watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watching: Option<Watching>,
-    /// The engine as it starts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub engine: Option<Engine>,
-    /// What the engine took in, for a replay.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observation: Option<Observation>,
     /// The configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,

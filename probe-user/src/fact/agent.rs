@@ -3,21 +3,12 @@
 use std::time::Duration;
 
 use super::Place;
-use crate::clock::Timestamp;
 
 /// How the daemon starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentStart {
     /// The configuration file, if there is one.
     pub config_file: Option<String>,
-    /// When the engine begins to count time.
-    pub start: Timestamp,
-    /// Restart nothing, whatever the configuration says.
-    pub observe: bool,
-    /// The fingerprint of what decides in the configuration.
-    pub digest: String,
-    /// The services' names in the order of their ids.
-    pub services: Vec<String>,
 }
 
 /// What the daemon can see, once it watches.

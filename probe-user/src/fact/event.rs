@@ -1,8 +1,8 @@
 //! What the daemon publishes.
 
 use super::{
-    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, Observation, OomKill,
-    Phase, ProbeChange, ProbeReport, ProcessExit, Restart, Retransmits, ServiceId, ServiceState, SocketError,
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, OomKill, Phase,
+    ProbeChange, ProbeReport, ProcessExit, Restart, Retransmits, ServiceId, ServiceState, SocketError,
     Source, Suspension, UnitState,
 };
 
@@ -45,8 +45,6 @@ pub enum Fact {
     Restart(Restart),
     /// An alert was delivered, or was not.
     Alert(AlertOutcome),
-    /// The engine takes in an observation, or, without one, does what is due.
-    Observed(Option<Box<Observation>>),
     /// Something was lost on its way: its class, how many, and where.
     Loss {
         /// What was lost.

@@ -1,10 +1,10 @@
-//! What was decided then beside what is decided now.
+//! The recorded decisions and those of the replay, side by side.
 
 use serde::Serialize;
 
-use super::Decision;
+use super::ledger::TimedDecision;
 
-/// Tables of more cells than this are not filled: what comes after the first difference is compared row by row.
+/// A larger table is not filled: after the first difference, rows are compared one by one. This one takes 16 MB.
 const MOST_CELLS: usize = 4_000_000;
 
 /// One decision, then and now.
@@ -25,8 +25,8 @@ pub struct Row {
 }
 
 /// Lays one service's decisions side by side, both in the order of time.
-pub(super) fn side_by_side(recorded: &[Decision], replayed: &[Decision]) -> Vec<Row> {
-    let same = |(a, b): &(&Decision, &Decision)| a.what == b.what;
+pub(super) fn side_by_side(recorded: &[TimedDecision], replayed: &[TimedDecision]) -> Vec<Row> {
+    let same = |(a, b): &(&TimedDecision, &TimedDecision)| is_same(a, b);
     let head = recorded.iter().zip(replayed).take_while(same).count();
     let (a, b) = (&recorded[head..], &replayed[head..]);
     let mut rows: Vec<Row> = recorded[..head].iter().map(|both| row(Some(both), Some(both))).collect();
@@ -34,10 +34,10 @@ pub(super) fn side_by_side(recorded: &[Decision], replayed: &[Decision]) -> Vec<
     let lengths = common_lengths(a, b);
     while let (Some(then), Some(now)) = (a.get(at_a), b.get(at_b)) {
         let length = |x: usize, y: usize| lengths.as_ref().map_or(0, |table| table[x * (b.len() + 1) + y]);
-        let is_common = then.what == now.what && length(at_a, at_b) == length(at_a + 1, at_b + 1) + 1;
+        let is_common = is_same(then, now) && length(at_a, at_b) == length(at_a + 1, at_b + 1) + 1;
         let differ_only = length(at_a + 1, at_b + 1) == length(at_a, at_b);
-        let equal = then.what == now.what && (lengths.is_none() || is_common);
-        let (left, right) = if equal || (differ_only && then.kind() == now.kind()) {
+        let equal = is_same(then, now) && (lengths.is_none() || is_common);
+        let (left, right) = if equal || (differ_only && then.decision.is_like(&now.decision)) {
             (Some(then), Some(now))
         } else if length(at_a + 1, at_b) >= length(at_a, at_b + 1) {
             (Some(then), None)
@@ -54,13 +54,13 @@ pub(super) fn side_by_side(recorded: &[Decision], replayed: &[Decision]) -> Vec<
 }
 
 /// The lengths of the longest common subsequences of all tails; None if there were too many.
-fn common_lengths(a: &[Decision], b: &[Decision]) -> Option<Vec<u32>> {
+fn common_lengths(a: &[TimedDecision], b: &[TimedDecision]) -> Option<Vec<u32>> {
     let width = b.len() + 1;
     let cells = (a.len() + 1).checked_mul(width).filter(|&cells| cells <= MOST_CELLS)?;
     let mut table = vec![0_u32; cells];
     for x in (0..a.len()).rev() {
         for y in (0..b.len()).rev() {
-            table[x * width + y] = if a[x].what == b[y].what {
+            table[x * width + y] = if is_same(&a[x], &b[y]) {
                 table[(x + 1) * width + y + 1] + 1
             } else {
                 table[(x + 1) * width + y].max(table[x * width + y + 1])
@@ -70,13 +70,18 @@ fn common_lengths(a: &[Decision], b: &[Decision]) -> Option<Vec<u32>> {
     Some(table)
 }
 
-fn row(recorded: Option<&Decision>, replayed: Option<&Decision>) -> Row {
+/// Whether the engine decided the same; an incident's number may differ.
+fn is_same(then: &TimedDecision, now: &TimedDecision) -> bool {
+    then.decision.decided == now.decision.decided
+}
+
+fn row(recorded: Option<&TimedDecision>, replayed: Option<&TimedDecision>) -> Row {
     let any = recorded.or(replayed);
-    let what = |decision: Option<&Decision>| decision.map(|decision| decision.what.clone());
+    let what = |timed: Option<&TimedDecision>| timed.map(|timed| timed.decision.words());
     let (recorded, replayed) = (what(recorded), what(replayed));
     Row {
-        timestamp: any.map(|decision| decision.timestamp.clone()).unwrap_or_default(),
-        service: any.map(|decision| decision.service.clone()).unwrap_or_default(),
+        timestamp: any.map(|timed| timed.timestamp.clone()).unwrap_or_default(),
+        service: any.map(|timed| timed.decision.service.clone()).unwrap_or_default(),
         same: recorded == replayed,
         recorded,
         replayed,
@@ -86,33 +91,43 @@ fn row(recorded: Option<&Decision>, replayed: Option<&Decision>) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::recording::{Decided, Decision};
 
-    fn decisions(words: &str) -> Vec<Decision> {
-        let decision = |what: &str| Decision {
-            timestamp: String::new(),
-            service: "api".to_owned(),
-            what: what.replace('_', " "),
+    /// `restart`, `hold:WHY`; any other word is the verdict of an incident that opens.
+    fn decisions(words: &str) -> Vec<TimedDecision> {
+        let decision = |word: &str| {
+            let decided = match word.split_once(':') {
+                Some(("hold", why)) => Decided::Hold(why.to_owned()),
+                Some(_) | None if word == "restart" => Decided::Restart {},
+                Some(_) | None => Decided::Open(word.to_owned()),
+            };
+            let decision = Decision { service: "api".to_owned(), incident: None, decided };
+            TimedDecision { timestamp: String::new(), decision }
         };
         words.split_whitespace().map(decision).collect()
     }
 
     fn shown(recorded: &str, replayed: &str) -> Vec<String> {
         let rows = side_by_side(&decisions(recorded), &decisions(replayed));
-        let word = |word: &Option<String>| word.clone().unwrap_or_else(|| "-".to_owned());
+        let word = |words: &Option<String>| {
+            let words = words.as_deref().unwrap_or("-");
+            words.trim_start_matches("incident opened: ").trim_start_matches("no restart: ").to_owned()
+        };
         rows.iter().map(|row| format!("{}|{}", word(&row.recorded), word(&row.replayed))).collect()
     }
 
     #[test]
     fn what_is_missing_on_one_side_does_not_shift_the_rest() {
         assert_eq!(shown("a b c", "a b c"), ["a|a", "b|b", "c|c"]);
-        assert_eq!(shown("a b c", "a c"), ["a|a", "b|-", "c|c"]);
-        assert_eq!(shown("a c", "a b c"), ["a|a", "-|b", "c|c"]);
+        assert_eq!(shown("restart b c", "restart c"), ["restart|restart", "b|-", "c|c"]);
+        assert_eq!(shown("restart c", "restart b c"), ["restart|restart", "-|b", "c|c"]);
         assert_eq!(shown("", "a"), ["-|a"]);
     }
 
     #[test]
     fn decisions_of_one_kind_share_a_row() {
-        assert_eq!(shown("hold:_x c", "hold:_y c"), ["hold: x|hold: y", "c|c"]);
-        assert_eq!(shown("open:_killed restart", "open:_exited restart")[0], "open: killed|open: exited");
+        assert_eq!(shown("hold:x c", "hold:y c"), ["x|y", "c|c"]);
+        assert_eq!(shown("hold:x c", "restart c"), ["x|restart", "c|c"]);
+        assert_eq!(shown("killed restart", "exited restart")[0], "killed|exited");
     }
 }

@@ -5,29 +5,32 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{
-    Row,
+    Row, Scope,
     compare::side_by_side,
-    decision::{Decision, Ledger, decided},
-    portable::{self, digest},
+    ledger::{Ledger, TimedDecision},
 };
 use crate::{
     clock::Timestamp,
     config::Config,
-    emit::{self, wire},
+    emit::Names,
     engine::Engine,
     fact::{Observation, ServiceId},
+    store::recording::{
+        line::{Entry, Line, MOST_SERVICES, Seen, Start},
+        portable::{self, digest},
+    },
 };
 
-/// What became of one run.
+/// One run of the daemon, and what the replay found.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunReport {
     /// The run: `agent.ephemeral_id`.
     pub id: String,
-    /// When its first event happened.
+    /// When its first recorded line was written: RFC 3339, UTC.
     pub from: String,
-    /// When its last one did.
+    /// When its last one was.
     pub to: String,
-    /// Observations that were replayed.
+    /// How many observations were replayed.
     pub observations: u64,
     /// Those among them that are about a service, not about the host.
     #[serde(skip)]
@@ -35,7 +38,7 @@ pub struct RunReport {
     /// Whether the configuration decides as the recorded one did; absent if the recording does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_configuration: Option<bool>,
-    /// Each decision, then and now.
+    /// Each decision in the scope, then and now.
     pub rows: Vec<Row>,
     /// Services that only the recording knows.
     pub only_recorded: BTreeSet<String>,
@@ -52,17 +55,18 @@ impl RunReport {
     }
 }
 
-/// One run in the course of being replayed.
+/// A run that is being replayed.
 pub(super) struct Run<'a> {
     config: &'a Config,
     report: RunReport,
-    /// The engine's start, as the run tells it.
-    start: Option<wire::Engine>,
+    /// The engine's start, as it was recorded.
+    start: Option<Start>,
     engine: Option<Engine>,
     /// The services the run was about.
     known: BTreeSet<String>,
-    recorded: Vec<Decision>,
+    recorded: Vec<TimedDecision>,
     ledger: Ledger,
+    /// The numbers of the first line and of the last one.
     first: Option<u64>,
     last: u64,
     missing: u64,
@@ -72,7 +76,7 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(super) fn new(config: &'a Config, id: String) -> Self {
-        let names = config.services.iter().map(|service| service.name.clone()).collect();
+        let ledger = Ledger::new(Names::of(config), &id);
         Self {
             config,
             report: RunReport {
@@ -91,7 +95,7 @@ impl<'a> Run<'a> {
             engine: None,
             known: BTreeSet::new(),
             recorded: Vec::new(),
-            ledger: Ledger::new(names),
+            ledger,
             first: None,
             last: 0,
             missing: 0,
@@ -104,60 +108,68 @@ impl<'a> Run<'a> {
         &self.report.id
     }
 
-    /// Takes in the run's next event.
-    pub(super) fn take(&mut self, record: wire::Record) {
-        if self.first.is_none() {
-            self.first = Some(record.event.sequence);
-            self.report.from.clone_from(&record.timestamp);
-        } else {
-            let missing = record.event.sequence.saturating_sub(self.last.saturating_add(1));
-            self.missing = self.missing.saturating_add(missing);
+    /// Takes in the run's next line.
+    pub(super) fn take(&mut self, line: Line) {
+        if self.report.from.is_empty() {
+            self.report.from.clone_from(&line.timestamp);
         }
-        self.last = record.event.sequence;
-        self.report.to.clone_from(&record.timestamp);
-        self.known.extend(record.service.iter().map(|service| service.name.clone()));
-        if let Some(start) = &record.engine {
+        self.report.to.clone_from(&line.timestamp);
+        let now = Timestamp::from_nanos(line.at_ns);
+        if let Entry::Start(start) = line.entry {
+            // Each segment repeats it.
             self.known.extend(start.services.iter().cloned());
             self.report.same_configuration = Some(start.digest == digest(&self.config.services));
-            self.start = Some(start.clone());
+            self.start = Some(start);
+            return;
         }
-        if let Some(what) = decided(&record)
-            && let Some(service) = record.service
-        {
-            self.recorded.push(Decision { timestamp: record.timestamp, service: service.name, what });
-        } else if let Some(observation) = record.observation {
-            self.observe(observation, &record.timestamp);
+        match self.first {
+            None => {
+                self.first = Some(line.sequence);
+                self.report.from.clone_from(&line.timestamp);
+            }
+            Some(_) => {
+                let missing = line.sequence.saturating_sub(self.last.saturating_add(1));
+                self.missing = self.missing.saturating_add(missing);
+            }
+        }
+        self.last = line.sequence;
+        if let Ok(wall) = line.timestamp.parse::<jiff::Timestamp>() {
+            self.ledger.wall_ahead = wall.as_nanosecond() - i128::from(line.at_ns);
+        }
+        match line.entry {
+            Entry::Start(_) => {}
+            Entry::Tick {} => self.tick(now, true),
+            Entry::Observation(seen) => self.observe(now, seen),
+            Entry::Decision(decision) => {
+                self.known.insert(decision.service.clone());
+                self.recorded.push(TimedDecision { timestamp: line.timestamp, decision });
+            }
         }
     }
 
-    fn observe(&mut self, recorded: wire::Observation, timestamp: &str) {
-        let now = Timestamp::from_nanos(recorded.at_ns);
-        if let Ok(wall) = timestamp.parse::<jiff::Timestamp>() {
-            self.ledger.wall_ahead = wall.as_nanosecond() - i128::from(recorded.at_ns);
-        }
+    fn observe(&mut self, now: Timestamp, recorded: Seen) {
         self.clipped += u64::from(recorded.clipped);
         self.known.extend(recorded.services.iter().cloned());
-        self.tick(now, recorded.seen.is_none());
-        let Some(seen) = recorded.seen else { return };
-        let Ok(seen) = serde_json::from_value::<Observation>(seen) else {
+        self.tick(now, false);
+        let Ok(seen) = serde_json::from_value::<Observation>(recorded.seen) else {
             self.unreadable += 1;
             return;
         };
-        let names = &self.ledger.names;
-        let find = |name: &str| (0..).map(ServiceId).zip(names).find(|(_, known)| *known == name);
+        let services = &self.config.services;
+        let find = |name: &str| (0..).map(ServiceId).zip(services).find(|(_, known)| known.name == name);
         let placed = portable::placed(seen, &recorded.services, |name| Some(find(name)?.0));
-        // One about a service that this configuration does not have; the report names it.
+        // An observation about a service that this configuration does not have; the report names the service.
         let Ok(seen) = placed else { return };
         self.report.observations += 1;
         self.report.of_services += u64::from(seen.service().is_some());
-        let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.config, now);
+        let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.first, self.config, now);
         engine.observe(now, seen, &mut self.ledger);
     }
 
     /// Lets the engine do what is due by `now`. With the configuration of the run, that happens exactly when it
-    /// did then; with another, as soon as it is due.
+    /// happened then; with another, as soon as it is due.
     fn tick(&mut self, now: Timestamp, recorded: bool) {
-        let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.config, now);
+        let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.first, self.config, now);
         if self.report.same_configuration == Some(true) {
             if recorded {
                 engine.tick(now, &mut self.ledger);
@@ -174,36 +186,42 @@ impl<'a> Run<'a> {
 
     fn engine<'e>(
         engine: &'e mut Option<Engine>,
-        start: Option<&wire::Engine>,
+        start: Option<&Start>,
+        first: Option<u64>,
         config: &Config,
         now: Timestamp,
     ) -> &'e mut Engine {
         engine.get_or_insert_with(|| {
             let observe = start.is_some_and(|start| start.observe);
-            let at = start.map_or(now, |start| Timestamp::from_nanos(start.start_ns));
+            let begun = start.filter(|_| first == Some(1));
+            let at = begun.map_or(now, |start| Timestamp::from_nanos(start.start_ns));
             Engine::new(&config.services, observe, at)
         })
     }
 
-    /// Lays then and now side by side.
-    pub(super) fn finish(mut self) -> RunReport {
-        let configured: BTreeSet<String> = self.ledger.names.iter().cloned().collect();
+    /// Lays then and now side by side; None if the scope has nothing of this run.
+    pub(super) fn finish(mut self, scope: &Scope) -> Option<RunReport> {
+        if !scope.narrow([&mut self.recorded, &mut self.ledger.decisions], &self.report.to) {
+            return None;
+        }
+        let configured: BTreeSet<String> =
+            self.config.services.iter().map(|service| service.name.clone()).collect();
         self.report.only_recorded = self.known.difference(&configured).cloned().collect();
         // A start that names as many services as fit may leave some out.
-        if self.start.as_ref().is_some_and(|start| start.services.len() < emit::MAX_SERVICES) {
+        if self.start.as_ref().is_some_and(|start| start.services.len() < MOST_SERVICES) {
             self.report.only_configured = configured.difference(&self.known).cloned().collect();
         }
-        let mut services: BTreeMap<String, [Vec<Decision>; 2]> = BTreeMap::new();
+        let mut services: BTreeMap<String, [Vec<TimedDecision>; 2]> = BTreeMap::new();
         for (side, decisions) in
             [std::mem::take(&mut self.recorded), self.ledger.decisions.split_off(0)].into_iter().enumerate()
         {
             for decision in decisions {
-                services.entry(decision.service.clone()).or_default()[side].push(decision);
+                services.entry(decision.decision.service.clone()).or_default()[side].push(decision);
             }
         }
         let mut rows: Vec<(String, Row)> = Vec::new();
         for [recorded, replayed] in services.values() {
-            // Events of one moment are stamped a few microseconds apart: a service's decisions stay in their order.
+            // Decisions of one moment are stamped a few microseconds apart: a service's stay in their order.
             let mut latest = String::new();
             for row in side_by_side(recorded, replayed) {
                 latest = latest.max(row.timestamp.clone());
@@ -213,30 +231,35 @@ impl<'a> Run<'a> {
         rows.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.report.rows = rows.into_iter().map(|(_, row)| row).collect();
         self.report.notes = self.notes();
-        self.report
+        Some(self.report)
     }
 
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        if let (None, Some(first)) = (&self.start, self.first) {
+        if let Some(first) = self.first.filter(|&first| first > 1) {
             notes.push(format!(
-                "the recording begins in the middle of this run, at event {first}: what happened before is not known to \
-                 the replay; put the rotated file before it in front"
+                "the recording begins in the middle of this run, at its line {first}: the segments before it are gone, \
+                 and the replay does not know what happened until then"
             ));
         }
+        if self.start.is_none() {
+            notes.push("the recording lacks the start of this run; replay whole segments".to_owned());
+        }
         if self.report.same_configuration == Some(false) {
-            notes.push("the configuration decides otherwise than the one of this run".to_owned());
+            notes.push("this configuration decides otherwise than the one of the run".to_owned());
         }
         if self.missing > 0 {
-            notes.push(format!("events of this run that are missing in the recording: {}", self.missing));
+            notes.push(format!("lines of this run that are missing in the recording: {}", self.missing));
         }
         if self.clipped > 0 {
-            notes
-                .push(format!("observations that were recorded in part, for want of room: {}", self.clipped));
+            notes.push(format!(
+                "observations that were recorded in part, because a line has an end: {}",
+                self.clipped
+            ));
         }
         if self.unreadable > 0 {
             notes.push(format!(
-                "observations that could not be read, since another version of hostprobe recorded them: {}",
+                "observations that this version of hostprobe cannot read, because another one recorded them: {}",
                 self.unreadable
             ));
         }

@@ -6,15 +6,15 @@ use super::*;
 use crate::{
     clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret, Service},
-    emit::{Destination, Emitter, Names, QueueLimits, Sink, tests::samples},
+    emit::{Destination, MAX_LINE, Names, QueueLimits, Sink, tests::samples},
     engine::{Effect, Effects, Engine},
     fact::{
-        AgentStart, EventId, ExitStatus, Fact, Membership, Observation, Pressure, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerUsage,
-        ServiceId, Share, Source,
+        EventId, ExitStatus, Fact, Membership, Observation, Pressure, ProbeFailure, ProbeKind, ProbeOutcome,
+        ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerUsage, ServiceId, Share,
+        Source,
     },
+    store::recording::{Recording, header, portable},
 };
-use recorder::Recorder;
 
 const SERVICES: u32 = 3;
 
@@ -43,7 +43,7 @@ fn config() -> Config {
     Config { services: vec![web, service("cache"), service("db")], ..Config::default() }
 }
 
-/// Executor on what is written.
+/// Hands what is written to the test.
 struct Channel(mpsc::Sender<Vec<u8>>);
 
 impl Destination for Channel {
@@ -57,25 +57,24 @@ impl Destination for Channel {
     }
 }
 
-/// A daemon reduced to what records: the engine, the recorder and the stream.
+/// A daemon reduced to the engine and the recording.
 struct Daemon {
-    emitter: Emitter,
+    recording: Recording,
+    header: Vec<u8>,
     written: mpsc::Receiver<Vec<u8>>,
-    recorder: Recorder,
     engine: Engine,
-    publisher: Said,
+    publisher: Published,
     seen: u64,
-    recorded: u64,
 }
 
-/// What the engine said, with its place in the stream left to the emitter.
+/// What the engine published and requested.
 #[derive(Default)]
-struct Said {
+struct Published {
     facts: Vec<(Fact, Timestamp)>,
     restarts: Vec<ServiceId>,
 }
 
-impl Effects for Said {
+impl Effects for Published {
     fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         self.facts.push((fact, at));
         EventId(1)
@@ -93,47 +92,36 @@ impl Daemon {
         let (send, written) = mpsc::channel();
         let limits = QueueLimits { lines: usize::MAX, bytes: usize::MAX };
         let sink = Sink::spawn(Channel(send), limits).unwrap();
-        let mut emitter = Emitter::new(samples::origin(), Names::of(config), vec![sink]);
-        let start = AgentStart {
-            config_file: None,
-            start: now,
-            observe: false,
-            digest: portable::digest(&config.services),
-            services: config.services.iter().map(|service| service.name.clone()).collect(),
-        };
-        emitter.publish(&Fact::AgentStart(start), now);
+        let (origin, names) = (samples::origin(), Names::of(config));
+        let recording = Recording::new(sink, &config.services, &origin, &names);
+        let header = header(&config.services, false, &origin, now);
         let engine = Engine::new(&config.services, false, now);
-        let recorder = Recorder::new(&config.services);
-        Self { emitter, written, recorder, engine, publisher: Said::default(), seen: 0, recorded: 0 }
+        Self { recording, header, written, engine, publisher: Published::default(), seen: 0 }
     }
 
     fn see(&mut self, now: Timestamp, observation: Observation) {
         while let Some(due) = self.engine.deadline().filter(|&due| due <= now) {
             // The daemon wakes a little late.
             let woken = due.plus(Duration::from_micros(70)).min(now);
-            self.emitter.publish(&Fact::Observed(None), woken);
+            self.recording.on_tick(woken);
             self.engine.tick(woken, &mut self.publisher);
-            self.say();
+            self.record_facts();
         }
         self.seen += 1;
-        if self.recorder.wants(now, &observation) {
-            self.recorded += 1;
-            self.emitter.publish(&Fact::Observed(Some(Box::new(observation.clone()))), now);
-        }
+        self.recording.on_observation(now, &observation);
         self.engine.observe(now, observation, &mut self.publisher);
-        self.say();
+        self.record_facts();
     }
 
-    fn say(&mut self) {
+    fn record_facts(&mut self) {
         for (fact, at) in self.publisher.facts.drain(..) {
-            self.recorder.said(&fact, at);
-            self.emitter.publish(&fact, at);
+            self.recording.on_fact(&fact, at);
         }
     }
 
     fn stop(self) -> Vec<u8> {
-        assert_eq!(self.emitter.shutdown(Duration::from_secs(20)), 0);
-        self.written.into_iter().flatten().collect()
+        assert_eq!(self.recording.shutdown(Duration::from_secs(20)), 0);
+        self.header.into_iter().chain(self.written.into_iter().flatten()).collect()
     }
 }
 
@@ -247,7 +235,18 @@ fn life(daemon: &mut Daemon, seed: u64) {
 }
 
 fn replayed(config: &Config, stream: &[u8]) -> Report {
-    Replay::new(config).read(stream).unwrap()
+    replayed_within(config, stream, Scope::default())
+}
+
+fn replayed_within(config: &Config, recording: &[u8], scope: Scope) -> Report {
+    let mut replay = Replay::new(config, scope);
+    replay.read("a file", recording).unwrap();
+    replay.finish()
+}
+
+fn observations(recording: &[u8]) -> u64 {
+    let lines = recording.split(|&byte| byte == b'\n');
+    lines.filter(|line| line.windows(14).any(|part| part == b"\"observation\":")).count() as u64
 }
 
 #[test]
@@ -256,9 +255,11 @@ fn a_recording_without_the_routine_leads_to_the_same_decisions() {
         let config = config();
         let mut daemon = Daemon::start(&config, Timestamp::from_nanos(999_000_000_000));
         life(&mut daemon, seed);
-        let (seen, recorded) = (daemon.seen, daemon.recorded);
+        let seen = daemon.seen;
+        let recording = daemon.stop();
+        let recorded = observations(&recording);
         assert!(recorded * 3 < seen * 2, "{recorded} of {seen} observations: the routine is left out");
-        let report = replayed(&config, &daemon.stop());
+        let report = replayed(&config, &recording);
         let [run] = report.runs.as_slice() else { panic!("one run, {:?}", report.runs.len()) };
         assert_eq!(run.same_configuration, Some(true));
         assert_eq!(run.observations, recorded);
@@ -307,17 +308,18 @@ fn several_runs_and_damaged_lines_are_told() {
     assert!(report.same);
     assert_eq!((report.runs.len(), report.malformed), (2, 2));
     let bad = whole.lines().position(|line| line == "{\"event\":").unwrap() as u64 + 1;
-    assert_eq!(report.first_malformed, Some(bad));
+    assert_eq!(report.first_malformed, Some(format!("line {bad} of a file")));
 
     let middle = whole.find("\"sequence\":50,").unwrap();
     let report = replayed(&config, &whole.as_bytes()[middle..]);
     let notes = &report.runs[0].notes;
-    assert!(notes[0].contains("begins in the middle of this run, at event 51"), "{notes:?}");
+    assert!(notes[0].contains("begins in the middle of this run, at its line 51"), "{notes:?}");
 
     let gone: String =
         whole.lines().filter(|line| !line.contains("\"sequence\":50,")).collect::<Vec<_>>().join("\n");
     let report = replayed(&config, gone.as_bytes());
-    assert!(report.runs[0].notes[0].contains("missing in the recording: 1"), "{:?}", report.runs[0].notes);
+    let notes = &report.runs[0].notes;
+    assert!(notes.iter().any(|note| note.contains("missing in the recording: 1")), "{notes:?}");
 }
 
 #[test]
@@ -325,7 +327,10 @@ fn nothing_that_a_file_holds_is_too_much() {
     let config = config();
     let long = format!("{{\"a\":\"{}\"}}\n\n[]\n\u{0}\n", "x".repeat(200_000));
     let report = replayed(&config, long.as_bytes());
-    assert_eq!((report.malformed, report.first_malformed, report.runs.len()), (3, Some(1), 0));
+    assert_eq!(
+        (report.malformed, report.first_malformed.as_deref(), report.runs.len()),
+        (3, Some("line 1 of a file"), 0)
+    );
 }
 
 #[test]
@@ -354,9 +359,43 @@ fn an_observation_that_is_too_long_is_recorded_in_part_and_said_to_be() {
     let error = "\u{1}".repeat(20_000);
     daemon.see(now, Observation::Restarted(ServiceId(0), Err(error)));
     let stream = daemon.stop();
-    assert!(stream.split(|&byte| byte == b'\n').all(|line| line.len() < emit::MAX_LINE));
+    assert!(stream.split(|&byte| byte == b'\n').all(|line| line.len() < MAX_LINE));
     let report = replayed(&config, &stream);
     assert_eq!(report.runs[0].observations, 2);
-    let note = "observations that were recorded in part, for want of room: 1";
+    let note = "observations that were recorded in part, because a line has an end: 1";
     assert_eq!(report.runs[0].notes, [note], "a text that was cut changes no decision");
+}
+
+#[test]
+fn a_scope_compares_a_part_of_what_is_replayed() {
+    let mut config = config();
+    let mut daemon = Daemon::start(&config, Timestamp::from_nanos(999_000_000_000));
+    life(&mut daemon, 7);
+    let recording = daemon.stop();
+    let all = replayed(&config, &recording).runs.remove(0).rows;
+    let is_opened = |row: &&Row| row.recorded.as_deref().is_some_and(|words| words.contains("opened"));
+    let middle = all.iter().filter(is_opened).nth(3).unwrap();
+
+    let since = Scope { since: middle.timestamp.parse().ok(), incident: None };
+    let rows = replayed_within(&config, &recording, since).runs.remove(0).rows;
+    assert!(
+        rows.len() > 1 && rows.len() < all.len() && rows.iter().all(|row| row.timestamp >= middle.timestamp)
+    );
+
+    let text = String::from_utf8(recording.clone()).unwrap();
+    let opened = text.lines().filter(|line| line.contains("\"open\":")).nth(3).unwrap();
+    let id = opened.split('"').find(|part| part.starts_with("c0ffee00-i")).unwrap();
+    let incident = |id: &str| Scope { since: None, incident: Some(id.to_owned()) };
+    let rows = replayed_within(&config, &recording, incident(id)).runs.remove(0).rows;
+    assert!(
+        !rows.is_empty() && rows.iter().all(|row| row.same && row.service == rows[0].service),
+        "{rows:#?}"
+    );
+    assert!(rows.len() < all.len());
+    let number = id.rsplit_once("-i").unwrap().1;
+    assert_eq!(replayed_within(&config, &recording, incident(number)).runs[0].rows, rows);
+    assert!(replayed_within(&config, &recording, incident("9999")).runs.is_empty());
+
+    config.services[0].restart.enabled = false;
+    assert!(!replayed_within(&config, &recording, Scope::default()).same);
 }

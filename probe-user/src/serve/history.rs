@@ -190,11 +190,7 @@ impl History {
             }
             // Another run's evidence has other ids.
             Action::AgentStart => self.recent.clear(),
-            Action::AgentReady
-            | Action::AgentReload
-            | Action::AgentStop
-            | Action::EngineObserve
-            | Action::StreamLoss => {}
+            Action::AgentReady | Action::AgentReload | Action::AgentStop | Action::StreamLoss => {}
         }
     }
 

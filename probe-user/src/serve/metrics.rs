@@ -230,7 +230,6 @@ impl Metrics {
             | Fact::AcceptQueue(..)
             | Fact::Suspension(..)
             | Fact::Dependency(..)
-            | Fact::Observed(_)
             | Fact::Unit(..)
             | Fact::Incident(Phase::Update, _) => {}
         }

@@ -104,7 +104,7 @@ impl Status {
             hook: hook.hook.to_owned(),
             attached: hook.missing.is_none(),
             reason: hook.missing.clone(),
-            stand_in: hook.stand_in.clone(),
+            fallback: hook.stand_in.clone(),
             lacking: hook.lacking.clone(),
         });
         let open = view.services.iter().filter(|service| service.incident.is_some()).count();

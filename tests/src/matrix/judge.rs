@@ -66,7 +66,7 @@ impl Scene {
 
 /// Prints what the daemon said, for whoever has to find out why it is wrong.
 fn tell(events: &[Value]) {
-    for event in events.iter().filter(|event| event_action(event) != "engine.observe") {
+    for event in events {
         let time = text(event, "@timestamp").get(11..23).unwrap_or_default();
         println!("     {time} {} {}", event_action(event), text(event, "message"));
     }

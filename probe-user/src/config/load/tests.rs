@@ -41,6 +41,8 @@ fn an_empty_file_is_valid() {
     assert_eq!(config.kernel.bulk_ring_bytes, 1 << 20);
     assert_eq!(config.snapshots.directory, PathBuf::from("/var/lib/hostprobe/snapshots"));
     assert_eq!(config.snapshots.keep, 32);
+    assert_eq!(config.state, crate::config::StateOptions::default());
+    assert_eq!(config.state.recording_bytes, 64 << 20);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/control.sock")));
     assert_eq!(parse("[control]\nsocket = \"\"").unwrap().control, None);
     refused(

@@ -3,7 +3,7 @@
 use super::{Renderer, millis, room, spoken, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
-    fact::{Action, AlertOutcome, Incident, Phase, Restart, Severity, Timing},
+    fact::{Action, AlertOutcome, Incident, Phase, Restart, RestartMethod, Severity, Timing},
 };
 
 impl Renderer<'_> {
@@ -89,6 +89,14 @@ impl Renderer<'_> {
         };
         record.service = Some(self.service(restart.service));
         record.incident = restart.incident.map(|id| self.incident_id(id));
+        record.event.provider = match (&restart.action, restart.method) {
+            (Action::Request | Action::Hold(_), _) => wire::Provider::Engine,
+            (Action::Done | Action::Fail(_), RestartMethod::Supervisor) => wire::Provider::Supervisor,
+            (Action::Done | Action::Fail(_), RestartMethod::Systemd) => wire::Provider::Dbus,
+            (Action::Done | Action::Fail(_), RestartMethod::Command | RestartMethod::None) => {
+                wire::Provider::Engine
+            }
+        };
         record.restart = Some(wire::Restart {
             method: restart.method.into(),
             attempt,

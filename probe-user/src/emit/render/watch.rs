@@ -1,6 +1,6 @@
 //! Events about the daemon itself, and about what it finds by asking: probes, units, states, losses.
 
-use super::{MAX_SERVICES, Renderer, counted, millis, room, spoken};
+use super::{Renderer, counted, millis, room, spoken};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
@@ -13,12 +13,6 @@ impl Renderer<'_> {
     pub(super) fn agent_start(&self, record: &mut Record, start: &AgentStart) {
         let file = start.config_file.as_deref();
         record.event.outcome = Outcome::Success;
-        record.engine = Some(wire::Engine {
-            start_ns: start.start.as_nanos(),
-            observe: start.observe,
-            digest: start.digest.clone(),
-            services: start.services.iter().take(self.fit(MAX_SERVICES)).cloned().collect(),
-        });
         record.file = file.map(|path| wire::File { path: self.text(path, room::PATH) });
         record.message = match file {
             Some(path) => format!("hostprobe starts with {path}"),
@@ -55,7 +49,7 @@ impl Renderer<'_> {
                     hook: self.name(hook.hook),
                     attached: hook.missing.is_none(),
                     reason: hook.missing.as_ref().map(|why| self.text(why, room::MESSAGE)),
-                    stand_in: hook.stand_in.as_ref().map(|what| self.text(what, room::MESSAGE)),
+                    fallback: hook.stand_in.as_ref().map(|what| self.text(what, room::MESSAGE)),
                     lacking: hook.lacking.iter().map(|what| self.text(what, room::DETAIL)).collect(),
                 })
                 .collect(),

@@ -10,11 +10,11 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, Container, Direction,
-        EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership,
-        Observation, OomKill, OomScope, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Restart, RestartMethod,
-        Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source,
-        Suspension, TcpState, Timing, UnitJob, UnitState, Verdict,
+        EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership, OomKill,
+        OomScope, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport,
+        Process, ProcessExit, ProcessKey, Protocol, Restart, RestartMethod, Retransmits, Sender, ServerUsage,
+        ServiceId, ServiceState, Severity, Share, SocketError, Source, Suspension, TcpState, Timing, UnitJob,
+        UnitState, Verdict,
     },
 };
 
@@ -271,13 +271,7 @@ fn alert(resolved: bool, error: Option<&str>) -> Fact {
 }
 
 fn start(file: Option<&str>) -> AgentStart {
-    AgentStart {
-        config_file: file.map(str::to_owned),
-        start: Timestamp::from_nanos(1_000_000_000),
-        observe: false,
-        digest: "0123456789abcdef".to_owned(),
-        services: vec!["api".to_owned(), "web".to_owned()],
-    }
+    AgentStart { config_file: file.map(str::to_owned) }
 }
 
 pub fn facts() -> Vec<Fact> {
@@ -353,8 +347,6 @@ pub fn facts() -> Vec<Fact> {
         restart(Action::Hold("api depends on web, which is down".to_owned())),
         alert(false, None),
         alert(true, Some("connection refused")),
-        Fact::Observed(None),
-        Fact::Observed(Some(Box::new(Observation::Connected { client: API, server: WEB }))),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

@@ -145,9 +145,9 @@ pub struct Coverage {
     /// Why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What tells of the same instead, and what that cannot tell.
+    /// What reports the same in its place, and what that cannot report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stand_in: Option<String>,
+    pub fallback: Option<String>,
     /// What its events lack on this kernel, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacking: Vec<String>,

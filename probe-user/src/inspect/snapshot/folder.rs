@@ -1,16 +1,15 @@
 //! The folder of snapshots: private, and no fuller than it may be.
 
 use std::{
-    fs::{self, DirBuilder},
+    fs,
     io::{self, Write},
-    os::{
-        fd::OwnedFd,
-        unix::fs::{DirBuilderExt, MetadataExt},
-    },
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
+
+use crate::host::private_folder;
 
 /// The form of the time in a file's name, in UTC: it sorts as time passes.
 const TIME: &str = "%Y%m%dT%H%M%S.%3fZ";
@@ -50,25 +49,8 @@ impl Folder {
     /// Opens it, and makes it first where it is missing.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let refused = |why: String| FolderError { path: path.to_owned(), why };
-        let failed = |error: io::Error| refused(error.to_string());
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
-        if fs::symlink_metadata(path).map_err(failed)?.file_type().is_symlink() {
-            return Err(refused("it is a symbolic link".to_owned()));
-        }
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = openat(CWD, path, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-        let file = fs::File::from(folder);
-        let meta = file.metadata().map_err(failed)?;
-        if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err(refused(format!("it belongs to the user {}", meta.uid())));
-        }
-        if meta.mode() & 0o022 != 0 {
-            return Err(refused(format!(
-                "others may write to it, as its mode {:o} says",
-                meta.mode() & 0o7777
-            )));
-        }
-        Ok(Self { path: path.to_owned(), folder: file.into() })
+        let folder = private_folder::open(path).map_err(refused)?;
+        Ok(Self { path: path.to_owned(), folder: folder.into() })
     }
 
     /// Writes a snapshot of a service, readable by the daemon's user alone, and deletes the oldest ones so that

@@ -347,6 +347,22 @@ fn what_is_hardly_meant_gets_a_warning() {
 }
 
 #[test]
+fn state_has_a_place_and_the_recording_a_size() {
+    refused(
+        "[state]\ndirectory = \"state\"\nrecording = \"64KiB\"",
+        &[
+            "2:13: found \"state\"; expected the absolute path of a folder",
+            "3:13: found \"64KiB\"; expected a size from 1MiB on, such as \"64MiB\", or \"\" for no recording",
+        ],
+    );
+    let state = parse("[state]\ndirectory = \"/srv/state\"\nrecording = \"2MiB\"").unwrap().state;
+    assert_eq!((state.directory, state.recording_bytes), ("/srv/state".into(), 2 << 20));
+    for none in ["", "0"] {
+        assert_eq!(parse(&format!("[state]\nrecording = {none:?}")).unwrap().state.recording_bytes, 0);
+    }
+}
+
+#[test]
 fn snapshots_have_a_place_and_a_number() {
     refused(
         "[snapshots]\ndirectory = \"snapshots\"\nkeep = 0",

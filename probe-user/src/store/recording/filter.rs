@@ -1,5 +1,5 @@
-//! What of the engine's observations is recorded: all, but for those of which another one just like it says the
-//! same. A host that is well is probed all day long, and every answer is the same good news.
+//! Leaves out observations that could change nothing. Probes ask a healthy host all day long, and every answer is the
+//! same good news.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,23 +12,23 @@ use crate::{
     },
 };
 
-/// So many good answers in a row are recorded before further ones are not: the first makes the engine forget what
-/// came before, the second confirms it.
+/// After so many good answers in a row, further ones are not recorded: the first makes the engine forget what came
+/// before, the second confirms it.
 const RECORDED: u8 = 2;
 
-/// Percent of a server's resources from which on each answer is recorded.
+/// From this percentage of a server's resources on, each answer is recorded.
 const NEAR: f64 = 70.0;
 
-/// Shares of the time (PSI), and a delay of the control probe, from which on each look at the host is recorded.
+/// From these shares of the time (PSI), or this delay of the control probe on, each sample of the host is recorded.
 const PRESSED: f64 = 0.2;
 const LATE: Duration = Duration::from_millis(50);
 
-/// Remembers what was recorded, as far as the next observation can be like it.
+/// Remembers what was recorded, to compare the next observation with.
 #[derive(Debug)]
-pub struct Recorder {
+pub struct Filter {
     services: Vec<Recorded>,
     pressed: bool,
-    /// Who is known to connect to whom; there are at most as many as pairs of services.
+    /// Connections between services that are recorded; at most one for each pair.
     connected: BTreeSet<(ServiceId, ServiceId)>,
 }
 
@@ -37,7 +37,7 @@ struct Recorded {
     limits: Limits,
     healthy: bool,
     incident: bool,
-    /// When anything but good news was last seen or said of it.
+    /// When anything but good news was last observed or published about it.
     stirred: Timestamp,
     probes: Vec<Answers>,
     usage: Option<Level>,
@@ -69,8 +69,8 @@ struct Level {
     fds: u32,
 }
 
-impl Recorder {
-    /// A recorder for these services, of which nothing has been recorded yet.
+impl Filter {
+    /// A filter for these services; nothing about them is recorded yet.
     pub fn new(services: &[config::Service]) -> Self {
         let services = services.iter().map(|service| Recorded {
             limits: service.limits,
@@ -94,7 +94,7 @@ impl Recorder {
     /// - a good answer of a probe, fast and with room to spare, of a service that is healthy and has no incident,
     ///   if so were two recorded answers before it, whose runs began after the service was last stirred;
     /// - a use of resources below half of each limit, of such a service, if the one before was as low;
-    /// - a look at a host that is at ease, if the look before found that as well;
+    /// - a sample of a host that is not under pressure, if the one before was as low;
     /// - a connection between two services that are known to be connected.
     pub fn wants(&mut self, now: Timestamp, observation: &Observation) -> bool {
         match observation {
@@ -130,8 +130,8 @@ impl Recorder {
         }
     }
 
-    /// Takes note of what is said of a service at `now`: it shows in which state the engine has it.
-    pub fn said(&mut self, fact: &Fact, now: Timestamp) {
+    /// Takes note of a fact about a service, published at `now`: it shows in which state the engine has it.
+    pub fn on_fact(&mut self, fact: &Fact, now: Timestamp) {
         let id = match fact {
             Fact::ServiceState(id, state, ..) => {
                 if let Some(service) = self.service(*id) {
@@ -161,7 +161,6 @@ impl Recorder {
             | Fact::Dependency(..)
             | Fact::Unit(..)
             | Fact::Alert(_)
-            | Fact::Observed(_)
             | Fact::Loss { .. } => return,
         };
         self.stir(Some(id), now);
@@ -219,7 +218,7 @@ impl Recorded {
             (usage.fds as f64, whole(self.limits.fds)),
         ];
         let near = near.into_iter().any(|(used, limit)| limit.is_some_and(|limit| used * 2.0 > limit));
-        // In tenths, and in powers of two, for those who replay it with other limits.
+        // In tenths, and in powers of two, for a replay with other limits.
         let level = Level {
             cpu: (usage.cpu_percent / 10.0) as u64,
             memory: (usage.memory_percent / 10.0) as u64,

@@ -1,0 +1,3 @@
+//! What the daemon keeps in its state directory.
+
+pub mod recording;

@@ -1,0 +1,192 @@
+//! The recording: what the engine observed and what it decided, from which `hostprobe replay` decides again.
+//!
+//! The daemon records each observation before the engine takes it in, with services by name ([`portable`]), and each
+//! decision ([`Decision`]). It leaves out observations that could change nothing ([`filter`]). A thread of its own
+//! writes the lines to bounded files ([`segment`]).
+
+mod decision;
+pub mod filter;
+pub mod line;
+pub mod portable;
+pub mod segment;
+
+use std::{path::PathBuf, time::Duration};
+
+pub use decision::{Decided, Decision};
+use filter::Filter;
+use line::{Entry, Line, MOST_SERVICES, Seen, Start};
+use segment::{Limits, Segments};
+
+use crate::{
+    clock::Timestamp,
+    config::{self, StateOptions},
+    emit::{MAX_LINE, Names, Origin, QueueLimits, Sink, SinkError, clipped, wall},
+    fact::{Fact, Observation},
+    host::private_folder,
+    redact::redact,
+};
+
+/// The folder of the recording within the state directory.
+pub const FOLDER: &str = "recording";
+
+/// How much may wait to be written: a storm of some thousand observations, within a few MiB.
+const QUEUE: QueueLimits = QueueLimits { lines: 8192, bytes: 4 << 20 };
+
+/// The longest text of a process, such as its arguments, in bytes.
+const TEXT: usize = 4096;
+
+/// The most items of a list, such as that of a database's clients.
+const ITEMS: usize = 64;
+
+/// The daemon cannot record.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// The folder cannot be used.
+    #[error(
+        "{}: the daemon cannot record to this folder: {why}; let [state] directory name a folder that only the \
+         daemon's user may write to, or set [state] recording = \"\"",
+        path.display()
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The thread that writes cannot be started.
+    #[error(transparent)]
+    Thread(#[from] SinkError),
+}
+
+/// Records what the engine observes and decides.
+#[derive(Debug)]
+pub struct Recording {
+    sink: Sink,
+    filter: Filter,
+    names: Names,
+    origin: Origin,
+    /// Counts the lines of this run; a gap in a recording is loss.
+    sequence: u64,
+    line: Vec<u8>,
+}
+
+impl Recording {
+    /// Starts the recording of a run in the state directory; None if the configuration turns it off.
+    pub fn open(
+        state: &StateOptions,
+        services: &[config::Service],
+        observe: bool,
+        origin: &Origin,
+        names: &Names,
+        start: Timestamp,
+    ) -> Result<Option<Self>, RecordingError> {
+        let Some(limits) = Limits::of(state.recording_bytes) else { return Ok(None) };
+        let path = state.directory.join(FOLDER);
+        let header = header(services, observe, origin, start);
+        let segments = private_folder::open(&state.directory)
+            .and_then(|_| Segments::open(&path, &origin.ephemeral_id, header, limits))
+            .map_err(|why| RecordingError::Folder { path, why })?;
+        let sink = Sink::spawn(segments, QUEUE)?;
+        Ok(Some(Self::new(sink, services, origin, names)))
+    }
+
+    /// A recording that this sink takes to its file.
+    pub(crate) fn new(sink: Sink, services: &[config::Service], origin: &Origin, names: &Names) -> Self {
+        let (names, origin) = (names.clone(), origin.clone());
+        Self { sink, filter: Filter::new(services), names, origin, sequence: 0, line: Vec::new() }
+    }
+
+    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    pub fn on_observation(&mut self, now: Timestamp, observation: &Observation) {
+        if !self.filter.wants(now, observation) {
+            return;
+        }
+        // Escapes can make a text several times longer than it is.
+        for halvings in 0..usize::BITS {
+            let seen = self.seen(observation.clone(), halvings);
+            self.render(now, Entry::Observation(seen));
+            if self.line.len() <= MAX_LINE {
+                break;
+            }
+            self.sequence -= 1;
+        }
+        self.sink.push(&self.line);
+    }
+
+    /// Records that the engine does what is due at `now`.
+    pub fn on_tick(&mut self, now: Timestamp) {
+        self.render(now, Entry::Tick {});
+        self.sink.push(&self.line);
+    }
+
+    /// Records a fact that the daemon published at `at`, if it is a decision.
+    pub fn on_fact(&mut self, fact: &Fact, at: Timestamp) {
+        self.filter.on_fact(fact, at);
+        if let Some(decision) = Decision::of(fact, &self.names, &self.origin) {
+            self.render(at, Entry::Decision(decision));
+            self.sink.push(&self.line);
+        }
+    }
+
+    /// The lines that were lost since the last call, once there is room again.
+    pub fn take_loss(&self) -> u64 {
+        self.sink.take_loss()
+    }
+
+    /// Where the recording is written.
+    pub fn place(&self) -> &str {
+        self.sink.name()
+    }
+
+    /// Writes what is queued, for at most `patience`, and returns how many lines were lost in all.
+    pub fn shutdown(self, patience: Duration) -> u64 {
+        self.sink.shutdown(patience)
+    }
+
+    fn seen(&self, observation: Observation, halvings: u32) -> Seen {
+        let half = |room: usize| room.checked_shr(halvings).unwrap_or(0);
+        let (mut seen, services) = portable::named(observation, |id| self.names.service(id).to_owned());
+        let cut = portable::shorten(&mut seen, half(ITEMS), |text| {
+            *text = clipped(&redact(text), half(TEXT));
+        });
+        // An observation has no maps but those of its own fields, so this cannot fail; a replay would report it.
+        let seen = serde_json::to_value(seen).unwrap_or_default();
+        Seen { services, seen, clipped: cut || halvings > 0 }
+    }
+
+    /// Renders the next line into `self.line`.
+    fn render(&mut self, at: Timestamp, entry: Entry) {
+        self.sequence += 1;
+        self.line.clear();
+        write(&mut self.line, &self.origin, self.sequence, at, entry);
+    }
+}
+
+/// The start of a run, which each segment begins with.
+pub(crate) fn header(
+    services: &[config::Service],
+    observe: bool,
+    origin: &Origin,
+    start: Timestamp,
+) -> Vec<u8> {
+    let mut line = Vec::new();
+    let entry = Entry::Start(Start {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        start_ns: start.as_nanos(),
+        observe,
+        digest: portable::digest(services),
+        services: services.iter().take(MOST_SERVICES).map(|service| service.name.clone()).collect(),
+    });
+    write(&mut line, origin, 0, start, entry);
+    line
+}
+
+fn write(into: &mut Vec<u8>, origin: &Origin, sequence: u64, at: Timestamp, entry: Entry) {
+    let run = origin.ephemeral_id.clone();
+    let line = Line { run, sequence, timestamp: wall(at), at_ns: at.as_nanos(), entry };
+    if let Err(error) = serde_json::to_writer(&mut *into, &line) {
+        // Only a map with keys that are no strings could fail, and there is none.
+        tracing::error!("recording, line {sequence}: it could not be rendered: {error}");
+    }
+    into.push(b'\n');
+}
