@@ -9,6 +9,7 @@ mod ctx;
 mod dependency;
 mod effect;
 mod overload;
+pub mod rules;
 mod service;
 mod surroundings;
 pub mod unit;

@@ -47,6 +47,28 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict, in the order of the documentation.
+    pub const ALL: [Self; 18] = [
+        Self::Crashed,
+        Self::Exited,
+        Self::OomKilled,
+        Self::Killed,
+        Self::Stopped,
+        Self::NotListening,
+        Self::Hung,
+        Self::Unhealthy,
+        Self::WorkerDied,
+        Self::Slow,
+        Self::LimitExceeded,
+        Self::Overloaded,
+        Self::DependencyDown,
+        Self::Unhealed,
+        Self::PoolExhausted,
+        Self::MemoryFull,
+        Self::Network,
+        Self::CrashLoop,
+    ];
+
     /// The word used for it in events.
     pub const fn as_str(self) -> &'static str {
         match self {

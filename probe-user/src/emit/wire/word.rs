@@ -248,6 +248,7 @@ mod tests {
     fn the_stream_uses_the_engines_words() {
         check(Provider::pairs());
         check(Verdict::pairs());
+        assert_eq!(Verdict::pairs().len(), fact::Verdict::ALL.len());
         check(Severity::pairs());
         check(ServiceState::pairs());
         check(RestartMethod::pairs());

@@ -9,6 +9,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{EarlySample, Effect, Effects},
+        rules::{self, BlameRule, Extra},
         verdict,
     },
     fact::{
@@ -120,7 +121,8 @@ impl Service {
             RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::Examining { .. }
         );
         let proving = matches!(self.recovery, RecoveryState::Verifying);
-        let known = !proving && self.incident.as_ref().is_some_and(|open| open.is_hang());
+        let known =
+            !proving && self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Hung);
         let Some(main) = self.main.filter(|_| free && !known) else { return };
         let failed =
             self.probes.iter().filter_map(|probe| probe.failing().then_some(probe.first_failed)).min();
@@ -171,17 +173,19 @@ impl Service {
         let trouble = trouble.filter(|_| finding.verdict == Verdict::Network);
         let degraded =
             matches!(failure, ProbeFailure::Memory | ProbeFailure::MemoryFull | ProbeFailure::Connections);
-        let own =
-            matches!(finding.verdict, Verdict::PoolExhausted | Verdict::MemoryFull | Verdict::LimitExceeded);
         let remedy = match self.response_to(finding.verdict) {
             Response::Ignore => return,
             Response::Alert => remedy,
             Response::Restart => Remedy::Restart,
         };
         let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(ctx.now, finding) };
-        // That it lacks the CPU is no guess, and explains more than one.
-        let explained = fault.finding.verdict == Verdict::Overloaded && cause == Some(true);
-        if !own && !explained {
+        let blamed = match rules::of(fault.finding.verdict).blame {
+            BlameRule::Never => false,
+            // That it lacks the CPU is no guess, and explains more than a dependency that is one.
+            BlameRule::WhenFound => cause != Some(true),
+            BlameRule::Always => true,
+        };
+        if blamed {
             fault = self.blamed(fault, ctx);
         }
         let cause = fault.cause.unwrap_or(self.id);
@@ -201,11 +205,11 @@ impl Service {
 
     /// What the policy says to do about such a verdict beside what follows from it.
     fn response_to(&self, verdict: Verdict) -> Response {
-        match (verdict, self.response.pool_exhausted) {
-            (Verdict::MemoryFull, _) => self.response.memory_full,
-            // What is restarted then is the holder, not the database.
-            (Verdict::PoolExhausted, Response::Ignore) => Response::Ignore,
-            (_, _) => Response::Alert,
+        match rules::of(verdict).extra {
+            Extra::MemoryPolicy => self.response.memory_full,
+            // A restart is then that of the holder, not of the database.
+            Extra::Holders if self.response.pool_exhausted == Response::Ignore => Response::Ignore,
+            Extra::Holders | Extra::None | Extra::AwaitsDependencies | Extra::Snapshot => Response::Alert,
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::{self, AlertRule, BlameRule, BlockRule},
         surroundings::{Cause, Standing},
     },
     fact::{Action, Fact, Phase, ServiceId, Verdict},
@@ -36,26 +37,11 @@ impl Service {
         let Some(open) = &self.incident else {
             return if self.is_stopped_since_before() { Standing::Failed } else { Standing::Well };
         };
-        match open.incident.verdict {
-            Verdict::DependencyDown => Standing::Held(open.incident.cause),
-            Verdict::Crashed
-            | Verdict::Exited
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::Stopped
-            | Verdict::NotListening
-            | Verdict::Unhealthy
-            | Verdict::CrashLoop
-            | Verdict::Hung
-            | Verdict::Unhealed
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::Network => Standing::Failed,
-            // One that is only slow still answers; one that times out is of no use to others.
-            Verdict::Overloaded if !open.degraded => Standing::Failed,
-            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => {
-                Standing::Well
-            }
+        match open.rule().blocks {
+            BlockRule::Held => Standing::Held(open.incident.cause),
+            BlockRule::Always => Standing::Failed,
+            BlockRule::UnlessDegraded if !open.degraded => Standing::Failed,
+            BlockRule::UnlessDegraded | BlockRule::Never => Standing::Well,
         }
     }
 
@@ -87,7 +73,7 @@ impl Service {
             summary: incident.summary.clone(),
             since: incident.since,
             declared,
-            alerts: incident.verdict != Verdict::Stopped,
+            alerts: rules::of(incident.verdict).alert != AlertRule::Never,
             attempts: incident.attempts,
             circular: false,
             guessed: false,
@@ -164,7 +150,7 @@ impl Service {
     /// Something has changed about what it depends on.
     pub(super) fn dependency_changed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
-        if open.incident.verdict == Verdict::DependencyDown {
+        if open.rule().blocks == BlockRule::Held {
             let blamed = open.incident.cause;
             match self.cause(ctx).map(|cause| cause.service) {
                 None if self.healing_until.is_none() => self.released(ctx),
@@ -173,26 +159,7 @@ impl Service {
             }
             return;
         }
-        let explained = match open.incident.verdict {
-            Verdict::Exited
-            | Verdict::Unhealthy
-            | Verdict::Hung
-            | Verdict::NotListening
-            | Verdict::Network
-            | Verdict::Unhealed => true,
-            Verdict::Crashed
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::Stopped
-            | Verdict::CrashLoop
-            | Verdict::WorkerDied
-            | Verdict::Slow
-            | Verdict::Overloaded
-            | Verdict::DependencyDown
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::LimitExceeded => false,
-        };
+        let explained = open.rule().blame == BlameRule::Always;
         let free = matches!(
             self.recovery,
             RecoveryState::Idle
@@ -232,7 +199,7 @@ impl Service {
     /// Its grace after the dependency healed is over, and it has not.
     pub(super) fn has_not_healed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.healing_until = None;
-        if !self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::DependencyDown) {
+        if !self.incident.as_ref().is_some_and(|open| open.rule().blocks == BlockRule::Held) {
             return;
         }
         let busy = ctx.surroundings.pressed.is_some() || ctx.surroundings.together.is_some();

@@ -8,6 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::Extra,
         verdict,
     },
     fact::{Fact, Holder, Phase, PortHolder, ServiceId, Verdict},
@@ -70,7 +71,7 @@ impl Service {
     /// Names them in the incident; if that is the policy, the service that holds most is to be restarted.
     fn name_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = self.incident.as_mut() else { return };
-        if open.incident.verdict != Verdict::PoolExhausted || self.holders.is_empty() {
+        if open.rule().extra != Extra::Holders || self.holders.is_empty() {
             return;
         }
         let words =

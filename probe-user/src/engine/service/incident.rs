@@ -8,6 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::{self, AlertRule, Extra, Rule, SeverityRule},
     },
     fact::{EventId, Fact, Incident, Phase, Severity, Timing, Verdict},
 };
@@ -36,54 +37,9 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// Whether its process lives and does nothing.
-    pub(super) fn is_hang(&self) -> bool {
-        self.incident.verdict == Verdict::Hung
-    }
-
-    /// Whether it may turn into another one when the circumstances change.
-    pub(super) fn is_circumstantial(&self) -> bool {
-        match self.incident.verdict {
-            Verdict::WorkerDied
-            | Verdict::Slow
-            | Verdict::Overloaded
-            | Verdict::DependencyDown
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::Network
-            | Verdict::LimitExceeded => true,
-            Verdict::Crashed
-            | Verdict::Exited
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::Stopped
-            | Verdict::NotListening
-            | Verdict::Unhealthy
-            | Verdict::CrashLoop
-            | Verdict::Hung
-            | Verdict::Unhealed => false,
-        }
-    }
-
-    /// Whether a right answer of its probes is what ends it: others last while they are answered.
-    fn ends_with_an_answer(&self) -> bool {
-        match self.incident.verdict {
-            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => false,
-            Verdict::Crashed
-            | Verdict::Exited
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::Stopped
-            | Verdict::NotListening
-            | Verdict::Unhealthy
-            | Verdict::CrashLoop
-            | Verdict::Hung
-            | Verdict::DependencyDown
-            | Verdict::Unhealed
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::Network => true,
-        }
+    /// What follows from its verdict.
+    pub(super) fn rule(&self) -> Rule {
+        rules::of(self.incident.verdict)
     }
 
     /// Takes in more evidence, as far as there is room.
@@ -115,9 +71,11 @@ impl Service {
             return self.find_port_holder(fault, ctx);
         }
         // One that cannot be started without its dependency is started when that is back.
-        let fault = if fault.finding.verdict == Verdict::Exited { self.blamed(fault, ctx) } else { fault };
+        let awaits = rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies;
+        let fault = if awaits { self.blamed(fault, ctx) } else { fault };
         let remedy = fault.remedy.clone();
-        let not_yet = fault.finding.verdict == Verdict::Exited && self.awaits_another(ctx);
+        let not_yet =
+            rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies && self.awaits_another(ctx);
         self.open_or_update(fault, ctx);
         if let (Some(open), true) = (&mut self.incident, self.port_taken) {
             open.needs_listener = true;
@@ -128,7 +86,7 @@ impl Service {
             self.decide(remedy, ctx);
         }
         self.port_taken = false;
-        if self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::PoolExhausted) {
+        if self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::Holders) {
             self.seek_holders(ctx);
         }
     }
@@ -224,10 +182,10 @@ impl Service {
         self.dead_workers = 0;
         self.holders.clear();
         let answered = self.probes.iter().filter_map(|probe| probe.well_at).max();
-        let healthy = answered.filter(|_| open.ends_with_an_answer()).unwrap_or(ctx.now);
+        let healthy = answered.filter(|_| open.rule().ends.is_answer()).unwrap_or(ctx.now);
         open.incident.timing.healthy = open.step(healthy);
         // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
-        let quiet = matches!(open.incident.verdict, Verdict::Stopped | Verdict::DependencyDown);
+        let quiet = open.rule().alert.is_silent();
         if !open.alerted {
             if open.incident.held.is_empty() {
                 open.incident.severity = Severity::Info;
@@ -258,57 +216,27 @@ impl Service {
     }
 
     fn severity(&self, verdict: Verdict) -> Severity {
-        match verdict {
-            Verdict::Stopped => Severity::Info,
-            Verdict::CrashLoop => Severity::Critical,
-            Verdict::WorkerDied | Verdict::Slow | Verdict::Overloaded | Verdict::LimitExceeded => {
-                Severity::Warning
-            }
-            Verdict::Crashed
-            | Verdict::Exited
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::NotListening
-            | Verdict::Unhealthy
-            | Verdict::Hung
-            | Verdict::DependencyDown
-            | Verdict::Unhealed
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::Network => {
-                if self.critical {
-                    Severity::Critical
-                } else {
-                    Severity::Warning
-                }
-            }
+        match rules::of(verdict).severity {
+            SeverityRule::Info => Severity::Info,
+            SeverityRule::Warning => Severity::Warning,
+            SeverityRule::OfService if !self.critical => Severity::Warning,
+            SeverityRule::OfService | SeverityRule::Critical => Severity::Critical,
         }
     }
 }
 
-/// How long a fault may last before somebody is told; None: nobody is.
+/// How long a fault may last before the receivers are alerted. None: they are not.
 fn patience(fault: &Fault) -> Option<Duration> {
-    match fault.finding.verdict {
-        Verdict::Stopped => None,
-        Verdict::PoolExhausted => Some(if fault.untold { ALERT_PATIENCE } else { HOLDERS_PATIENCE }),
-        Verdict::DependencyDown => (!fault.untold).then_some(ALERT_PATIENCE),
-        // These have lasted already, and nothing that is done about them takes time.
-        Verdict::Slow | Verdict::MemoryFull | Verdict::Network => Some(Duration::ZERO),
-        Verdict::WorkerDied => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
-        Verdict::Crashed
-        | Verdict::Exited
-        | Verdict::OomKilled
-        | Verdict::Killed
-        | Verdict::NotListening
-        | Verdict::Unhealthy
-        | Verdict::CrashLoop
-        | Verdict::Hung
-        | Verdict::Overloaded
-        | Verdict::Unhealed
-        | Verdict::LimitExceeded => {
-            let hopeless = matches!(fault.remedy, Remedy::Hold(_)) && !fault.degraded;
-            let waits = fault.finding.verdict == Verdict::Overloaded;
-            Some(if hopeless && !waits { Duration::ZERO } else { ALERT_PATIENCE })
+    match rules::of(fault.finding.verdict).alert {
+        AlertRule::Never => None,
+        AlertRule::AtOnce => Some(Duration::ZERO),
+        AlertRule::Delayed => Some(ALERT_PATIENCE),
+        AlertRule::WithCause => (!fault.untold).then_some(ALERT_PATIENCE),
+        AlertRule::WithHolders => Some(if fault.untold { ALERT_PATIENCE } else { HOLDERS_PATIENCE }),
+        AlertRule::AtOnceIfOwnFault => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
+        AlertRule::DelayedIfRestarted | AlertRule::WhenBudgetIsSpent => {
+            let held = matches!(fault.remedy, Remedy::Hold(_)) && !fault.degraded;
+            Some(if held { Duration::ZERO } else { ALERT_PATIENCE })
         }
     }
 }

@@ -274,7 +274,7 @@ impl Service {
             None => true,
             Some(open) => {
                 matches!(self.recovery, RecoveryState::Verifying)
-                    || (self.beyond_restart || open.is_circumstantial())
+                    || (self.beyond_restart || open.rule().judged_again)
                         && matches!(self.recovery, RecoveryState::Idle)
             }
         }

@@ -9,6 +9,7 @@ use crate::{
         budget::describe,
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::{DefaultAction, Extra},
     },
     fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
 };
@@ -77,12 +78,13 @@ impl Service {
     /// Decides what to do about the open incident.
     pub(super) fn decide<E: Effects>(&mut self, remedy: Remedy, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
-        if open.incident.verdict == Verdict::Stopped || self.is_remote {
+        if open.rule().action == DefaultAction::Nothing || self.is_remote {
             self.recovery = RecoveryState::Idle;
             return;
         }
         let attempt = open.incident.attempts + 1;
-        let wants_snapshot = open.is_hang() && open.incident.snapshot.is_none() && self.main.is_some();
+        let wants_snapshot =
+            open.rule().extra == Extra::Snapshot && open.incident.snapshot.is_none() && self.main.is_some();
         self.beyond_restart = remedy != Remedy::Restart;
         match remedy {
             Remedy::Nothing => {

@@ -5,8 +5,13 @@ use std::time::Duration;
 use super::{ProbeState, RecoveryState, Service, YOUNG};
 use crate::{
     clock::Timestamp,
-    engine::{ctx::Ctx, effect::Effects, view::ServiceView},
-    fact::{Fact, ServiceState, Verdict},
+    engine::{
+        ctx::Ctx,
+        effect::Effects,
+        rules::{BlockRule, EndRule},
+        view::ServiceView,
+    },
+    fact::{Fact, ServiceState},
 };
 
 /// A service without probes counts as well again once it has run for this long.
@@ -45,8 +50,8 @@ impl Service {
             return false;
         }
         let Some(open) = &self.incident else { return true };
-        let (verdict, since) = (open.incident.verdict, open.incident.since);
-        let stopped = verdict == Verdict::Stopped;
+        let since = open.incident.since;
+        let stopped = open.rule().ends == EndRule::Running;
         if (stopped || !self.is_remote && self.probes.is_empty()) && self.main.is_none() {
             return false;
         }
@@ -59,7 +64,7 @@ impl Service {
         }
         let waits =
             matches!(self.recovery, RecoveryState::Backoff { .. } | RecoveryState::CrashLoopBackoff { .. });
-        if (waits || verdict == Verdict::DependencyDown)
+        if (waits || open.rule().blocks == BlockRule::Held)
             && self.main.is_none()
             && !self.starts.is_empty()
             && !self.is_remote
@@ -67,24 +72,12 @@ impl Service {
             // Something that it left behind answers in its place.
             return false;
         }
-        let still = match verdict {
-            Verdict::Slow | Verdict::Overloaded => self.probes.iter().any(|probe| probe.slow.is_some()),
-            Verdict::LimitExceeded => self.breaches.words().is_some(),
-            Verdict::Hung => self.look_at.is_some(),
-            Verdict::WorkerDied => self.quiet_at.is_some(),
-            Verdict::Crashed
-            | Verdict::Exited
-            | Verdict::OomKilled
-            | Verdict::Killed
-            | Verdict::Stopped
-            | Verdict::NotListening
-            | Verdict::Unhealthy
-            | Verdict::CrashLoop
-            | Verdict::DependencyDown
-            | Verdict::Unhealed
-            | Verdict::PoolExhausted
-            | Verdict::MemoryFull
-            | Verdict::Network => false,
+        let still = match open.rule().ends {
+            EndRule::InTime => self.probes.iter().any(|probe| probe.slow.is_some()),
+            EndRule::WithinLimits => self.breaches.words().is_some(),
+            EndRule::NotStopped => self.look_at.is_some(),
+            EndRule::WorkersLive => self.quiet_at.is_some(),
+            EndRule::Answer | EndRule::Running | EndRule::Listening => false,
         };
         if still {
             return false;
@@ -101,20 +94,20 @@ impl Service {
         self.probes.iter().any(|probe| probe.timed_out)
     }
 
-    /// After a verdict of [`Verdict::NotListening`], answers count only once it listens or was restarted.
+    /// After its listener was gone, answers count only once it listens or was restarted.
     fn listens_again(&self) -> bool {
         let Some(open) = &self.incident else { return true };
-        open.incident.verdict != Verdict::NotListening
+        open.rule().ends != EndRule::Listening
             || open.incident.attempts > 0
             || !self.probes.is_empty()
             || self.ports.iter().any(|port| self.listeners.contains_key(port))
     }
 
     fn conclude(&self) -> (ServiceState, String) {
-        let verdict = self.incident.as_ref().map(|open| open.incident.verdict);
         let summary =
             || self.incident.as_ref().map_or_else(String::new, |open| open.incident.summary.clone());
-        if verdict == Some(Verdict::Stopped) && self.main.is_none() {
+        let stopped = self.incident.as_ref().is_some_and(|open| open.rule().ends == EndRule::Running);
+        if stopped && self.main.is_none() {
             return (ServiceState::Stopped, summary());
         }
         if self.incident.is_some() {

@@ -13,6 +13,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::Extra,
         unit::{UnitJudgement, failed_by_systemd, judge},
         verdict,
     },
@@ -192,7 +193,8 @@ impl Service {
 
     /// Looks again before a restart that has waited: what was ours to do then may be somebody else's now.
     pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let exited = self.incident.as_ref().is_some_and(|open| open.incident.verdict == Verdict::Exited);
+        let exited =
+            self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::AwaitsDependencies);
         if exited && self.cause(ctx).is_some() {
             return self.blame_another(ctx);
         }

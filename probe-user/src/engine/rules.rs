@@ -1,0 +1,169 @@
+//! What follows from each verdict: one table for the handlers and for the README.
+//!
+//! A new verdict does not compile before it has a row here.
+
+mod markdown;
+
+pub use markdown::{END, START, markdown};
+
+use crate::fact::Verdict;
+
+/// What all incidents of one verdict have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    pub action: DefaultAction,
+    pub severity: SeverityRule,
+    pub alert: AlertRule,
+    pub ends: EndRule,
+    pub blocks: BlockRule,
+    pub blame: BlameRule,
+    /// Its probes are judged again while the incident is open: it can become another verdict.
+    pub judged_again: bool,
+    pub extra: Extra,
+}
+
+/// What the engine does unless the policy says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DefaultAction {
+    Restart,
+    /// No restart, because it would not help or would do harm.
+    Hold,
+    /// An alert is all.
+    Alert,
+    /// An event is all.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeverityRule {
+    Info,
+    Warning,
+    Critical,
+    /// Critical for a service that the configuration calls critical, else a warning.
+    OfService,
+}
+
+/// How long an incident lasts before its receivers are alerted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertRule {
+    Never,
+    /// It has lasted already, and nothing that is done about it takes time.
+    AtOnce,
+    Delayed,
+    /// Delayed while a restart may mend it, at once where none is done.
+    DelayedIfRestarted,
+    /// Delayed if the master has to replace the worker, at once if the worker failed by itself.
+    AtOnceIfOwnFault,
+    /// As soon as the holders of its connections are known.
+    WithHolders,
+    /// The incident of its cause alerts. Delayed if that one does not.
+    WithCause,
+    /// As soon as the budget is spent.
+    WhenBudgetIsSpent,
+}
+
+/// What ends an incident beside right answers of all probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndRule {
+    Answer,
+    /// It has a main process again.
+    Running,
+    /// It listens again, or was restarted.
+    Listening,
+    /// No answer is slow.
+    InTime,
+    WithinLimits,
+    /// Its main process is not stopped.
+    NotStopped,
+    /// No worker has died for a while, if several did in a row.
+    WorkersLive,
+}
+
+/// Whether the service's incident is a cause for those that depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockRule {
+    Never,
+    Always,
+    /// A slow service still answers. One that times out is of no use to others.
+    UnlessDegraded,
+    /// The cause is a third service.
+    Held,
+}
+
+/// Whether a failed dependency explains it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlameRule {
+    Never,
+    /// Only when it is found, and only by a dependency that is no guess.
+    WhenFound,
+    /// Also by a dependency whose failure is found later.
+    Always,
+}
+
+/// What only few verdicts need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extra {
+    None,
+    /// A start waits until its dependencies are well.
+    AwaitsDependencies,
+    /// A snapshot of its processes is taken before a restart.
+    Snapshot,
+    /// The incident names the holders of its connections. The policy `pool_exhausted` decides.
+    Holders,
+    /// The policy `memory_full` decides.
+    MemoryPolicy,
+}
+
+impl EndRule {
+    /// Whether the first right answer ends the incident. Others last while the service answers.
+    pub fn is_answer(self) -> bool {
+        match self {
+            Self::Answer | Self::Running | Self::Listening | Self::NotStopped => true,
+            Self::InTime | Self::WithinLimits | Self::WorkersLive => false,
+        }
+    }
+}
+
+impl AlertRule {
+    /// Whether an incident that is over in time is not alerted at all.
+    pub fn is_silent(self) -> bool {
+        matches!(self, Self::Never | Self::WithCause)
+    }
+}
+
+/// The rule of a verdict.
+#[rustfmt::skip] // A table reads best as one.
+pub const fn of(verdict: Verdict) -> Rule {
+    use AlertRule::{AtOnce, AtOnceIfOwnFault, Delayed, DelayedIfRestarted, WhenBudgetIsSpent, WithCause, WithHolders};
+    use BlameRule::WhenFound;
+    use BlockRule::{Held, UnlessDegraded};
+    use DefaultAction::{Alert, Hold, Nothing, Restart};
+    use EndRule::{Answer, InTime, Listening, NotStopped, Running, WithinLimits, WorkersLive};
+    use Extra::{AwaitsDependencies, Holders, MemoryPolicy, None, Snapshot};
+    use SeverityRule::{Critical, Info, OfService, Warning};
+    type Block = BlockRule;
+    type Blame = BlameRule;
+
+    //                            action   severity   alert               ends          blocks others   may be another's fault
+    let (action, severity, alert, ends, blocks, blame, judged_again, extra) = match verdict {
+        Verdict::Crashed        => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
+        Verdict::Exited         => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, AwaitsDependencies),
+        Verdict::OomKilled      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
+        Verdict::Killed         => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
+        Verdict::Stopped        => (Nothing, Info,      AlertRule::Never,   Running,      Block::Always,  Blame::Never,  false, None),
+        Verdict::NotListening   => (Restart, OfService, DelayedIfRestarted, Listening,    Block::Always,  Blame::Always, false, None),
+        Verdict::Hung           => (Restart, OfService, DelayedIfRestarted, NotStopped,   Block::Always,  Blame::Always, false, Snapshot),
+        Verdict::Unhealthy      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
+        Verdict::WorkerDied     => (Alert,   Warning,   AtOnceIfOwnFault,   WorkersLive,  Block::Never,   Blame::Never,  true,  None),
+        Verdict::Slow           => (Alert,   Warning,   AtOnce,             InTime,       Block::Never,   Blame::Never,  true,  None),
+        Verdict::LimitExceeded  => (Alert,   Warning,   DelayedIfRestarted, WithinLimits, Block::Never,   Blame::Never,  true,  None),
+        Verdict::Overloaded     => (Hold,    Warning,   Delayed,            InTime,       UnlessDegraded, WhenFound,     true,  None),
+        Verdict::DependencyDown => (Hold,    OfService, WithCause,          Answer,       Held,           Blame::Never,  true,  None),
+        Verdict::Unhealed       => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
+        Verdict::PoolExhausted  => (Alert,   OfService, WithHolders,        Answer,       Block::Always,  Blame::Never,  true,  Holders),
+        Verdict::MemoryFull     => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Never,  true,  MemoryPolicy),
+        Verdict::Network        => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Always, true,  None),
+        Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
+    };
+    Rule { action, severity, alert, ends, blocks, blame, judged_again, extra }
+}

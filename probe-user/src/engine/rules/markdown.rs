@@ -1,0 +1,111 @@
+//! The table of verdicts for the README.
+
+use std::fmt::Write;
+
+use super::{AlertRule, DefaultAction, EndRule, SeverityRule, of};
+use crate::fact::Verdict;
+
+/// The lines of the README between which the table stands.
+pub const START: &str = "<!-- verdicts -->\n";
+pub const END: &str = "<!-- end of verdicts -->\n";
+
+/// The table of verdicts as Markdown.
+pub fn markdown() -> String {
+    let mut table = "| verdict | evidence | default action | severity | alert | ends when |\n".to_owned();
+    table.push_str("|---|---|---|---|---|---|\n");
+    for verdict in Verdict::ALL {
+        let rule = of(verdict);
+        let (evidence, detail) = words(verdict);
+        let action = match rule.action {
+            DefaultAction::Restart => "restart",
+            DefaultAction::Hold => "hold",
+            DefaultAction::Alert => "alert",
+            DefaultAction::Nothing => "none",
+        };
+        let severity = match rule.severity {
+            SeverityRule::Info => "info",
+            SeverityRule::Warning => "warning",
+            SeverityRule::Critical => "critical",
+            SeverityRule::OfService => "warning¹",
+        };
+        let alert = match rule.alert {
+            AlertRule::Never => "never",
+            AlertRule::AtOnce | AlertRule::WhenBudgetIsSpent => "at once",
+            AlertRule::Delayed => "after 10 s",
+            AlertRule::DelayedIfRestarted => "after 10 s²",
+            AlertRule::AtOnceIfOwnFault => "at once; after 10 s if it was killed",
+            AlertRule::WithHolders => "within 1 s, with the holders",
+            AlertRule::WithCause => "with its cause",
+        };
+        let ends = match rule.ends {
+            EndRule::Answer => "its probes answer",
+            EndRule::Running => "it runs, and its probes answer",
+            EndRule::Listening => "it listens, and its probes answer",
+            EndRule::InTime => "its probes answer in time",
+            EndRule::WithinLimits => "usage is 10 % below the limit",
+            EndRule::NotStopped => "it is not stopped, and its probes answer",
+            EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
+        };
+        let name = verdict.as_str();
+        let _ =
+            writeln!(table, "| `{name}` | {evidence} | {action}{detail} | {severity} | {alert} | {ends} |");
+    }
+    table
+        .push_str("\n¹ critical for a service with `critical = true`. ² at once where no restart is done.\n");
+    table
+}
+
+/// The evidence for a verdict, and what has to be said of its default action.
+fn words(verdict: Verdict) -> (&'static str, &'static str) {
+    match verdict {
+        Verdict::Crashed => ("it ended itself by a signal: a fault, an abort", ""),
+        Verdict::Exited => ("it exited, with any code, though it should stay up", ""),
+        Verdict::OomKilled => ("the OOM killer chose its main process", ""),
+        Verdict::Killed => ("another process sent it a fatal signal", ""),
+        Verdict::Stopped => ("systemd was asked to stop or restart it", "; an event and a state"),
+        Verdict::NotListening => ("its process lives, and its listener is gone", ""),
+        Verdict::Hung => (
+            "its process lives and does not answer: stopped, no thread runs, connections pile up, or silence alone",
+            " after a snapshot",
+        ),
+        Verdict::Unhealthy => {
+            ("its probes fail, and nothing else says why", ", if it can help: not for a refused password")
+        }
+        Verdict::WorkerDied => (
+            "a process of it crashed, was killed or OOM-killed, and its main process lives",
+            "; `worker_died` can say restart",
+        ),
+        Verdict::Slow => ("its answers come later than `slow` allows", ""),
+        Verdict::LimitExceeded => ("CPU, memory, threads, files or a store's memory is above the limit", ""),
+        Verdict::Overloaded => {
+            ("its threads wait for a CPU, the host is pressed (PSI), or many services time out together", "")
+        }
+        Verdict::DependencyDown => ("a service that it depends on has an incident", "; act on the cause"),
+        Verdict::Unhealed => ("its dependency is well again, and it is not after its grace", ", once"),
+        Verdict::PoolExhausted => (
+            "a database refuses connections, or more are in use than `connections_percent`",
+            "; `pool_exhausted` can restart the largest holder, never the database",
+        ),
+        Verdict::MemoryFull => {
+            ("Redis is at `maxmemory` and refuses writes", "; `memory_full` can say restart")
+        }
+        Verdict::Network => {
+            ("connections to another host time out, find no way, or are not acknowledged", "")
+        }
+        Verdict::CrashLoop => ("its restart budget is spent", "; the next try is after the long back-off"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_the_table_of_verdicts() {
+        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let (_, rest) = readme.split_once(START).unwrap();
+        let (table, _) = rest.split_once(END).unwrap();
+        let expected = markdown();
+        assert_eq!(table, expected, "README.md: put this between the markers:\n{expected}");
+    }
+}
