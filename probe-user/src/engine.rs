@@ -11,6 +11,7 @@ mod effect;
 mod overload;
 pub mod rules;
 mod service;
+mod summary;
 mod surroundings;
 pub mod unit;
 pub mod verdict;

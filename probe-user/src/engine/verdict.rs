@@ -4,6 +4,7 @@ mod alive;
 
 pub use alive::{Circumstances, Remedy, look_ahead, of_failures, of_suspension, shows_hang};
 
+use super::summary::Summary;
 use crate::fact::{
     ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,
     process::whereabouts,
@@ -17,11 +18,11 @@ pub struct Finding {
     /// How sure, 0 to 1.
     pub confidence: f32,
     /// One sentence, without the service's name.
-    pub summary: String,
+    pub summary: Summary,
 }
 
 impl Finding {
-    fn new(verdict: Verdict, confidence: f32, summary: impl Into<String>) -> Self {
+    pub fn new(verdict: Verdict, confidence: f32, summary: impl Into<Summary>) -> Self {
         Self { verdict, confidence, summary: summary.into() }
     }
 }

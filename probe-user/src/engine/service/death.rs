@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use super::{DeadWorker, Fault, RecoveryState, Service, YOUNG};
+use super::model::{DeadWorkers, Fault, RecoveryState, Service, YOUNG};
 use crate::{
     engine::{ctx::Ctx, effect::Effects, verdict},
-    fact::{EventId, ExitStatus, OomKill, ProcessExit},
+    fact::{EventId, ExitStatus, ProcessExit},
 };
 
 /// How long a successor of a main process that ended well may take to be found.
 const SUCCESSION: Duration = Duration::from_millis(250);
 
-/// The most OOM kills that wait for the exits that follow them.
-const MAX_OOMS: usize = 16;
-
 impl Service {
     /// A process of the service ended.
-    pub(super) fn exited<E: Effects>(
+    pub(super) fn on_exit<E: Effects>(
         &mut self,
         exit: ProcessExit,
         main: bool,
@@ -24,48 +21,33 @@ impl Service {
         ctx: &mut Ctx<'_, E>,
     ) {
         if !main || self.main != Some(exit.process.key) {
-            return self.worker_ended(&exit, event, ctx);
+            return self.on_worker_exit(&exit, event, ctx);
         }
-        let dead_worker = self.dead_worker.take();
-        let had_ports = self.ports.iter().all(|port| self.listeners.contains_key(port));
+        let dead_worker = self.generation.dead_workers.take();
+        let had_ports = self.listeners.has_all_expected();
         self.main = None;
-        self.is_another_process();
+        self.reset_generation();
         self.listeners.clear();
-        if matches!(self.recovery, RecoveryState::Restarting { .. }) {
+        if matches!(self.recovery.state(), RecoveryState::Restarting { .. }) {
             // It ends because it is being restarted.
             return;
         }
-        let oom = self.take_oom(&exit);
+        let oom = self.oom_kills.take(&exit);
         let finding = verdict::of_exit(&exit, oom.as_ref().map(|(kill, _)| kill));
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
-        evidence.extend(dead_worker.map(DeadWorker::into_evidence).unwrap_or_default());
+        evidence.extend(dead_worker.map(DeadWorkers::into_evidence).unwrap_or_default());
         let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
         let young = failed && exit.uptime() < YOUNG && !had_ports;
         let fault = Fault { since: exit.at, evidence, young, ..Fault::now(ctx.now, finding) };
-        if self.is_unit {
+        if self.settings.is_unit {
             self.inspect(fault, Some(exit), ctx);
-        } else if self.is_matched && exit.status == ExitStatus::Code(0) {
+        } else if self.settings.is_matched && exit.status == ExitStatus::Code(0) {
             // A daemon that forks itself away, or an upgrade in place: its successor is being looked for.
             let until = ctx.now.plus(SUCCESSION);
-            self.recovery = RecoveryState::AwaitingSuccessor { until, fault: Box::new(fault) };
+            self.enter(RecoveryState::AwaitingSuccessor(Box::new(fault)), Some(until));
         } else {
             self.fail(fault, ctx);
         }
-    }
-
-    /// The OOM killer chose one of its processes; the exit that follows is explained by it.
-    pub(super) fn oom_killed(&mut self, kill: OomKill, event: EventId) {
-        if self.ooms.len() == MAX_OOMS {
-            self.ooms.pop_front();
-        }
-        self.ooms.push_back((kill, event));
-    }
-
-    /// The OOM kill that an exit follows.
-    pub(super) fn take_oom(&mut self, exit: &ProcessExit) -> Option<(OomKill, EventId)> {
-        let pid = exit.process.key.pid;
-        let at = self.ooms.iter().position(|(kill, _)| kill.victim.key.pid == pid)?;
-        self.ooms.remove(at)
     }
 }

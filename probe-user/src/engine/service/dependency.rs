@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use super::{Fault, Finding, Open, ProbeState, RecoveryState, Remedy, Service};
+use super::model::{Fault, ProbeState, RecoveryState, Service, Timer};
 use crate::{
     clock::Timestamp,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
-        rules::{self, AlertRule, BlameRule, BlockRule},
+        rules::{AlertRule, BlameRule, BlockRule},
         surroundings::{Cause, Standing},
+        verdict::{Finding, Remedy},
     },
     fact::{Action, Fact, Phase, ServiceId, Verdict},
 };
@@ -28,9 +29,6 @@ const SOONER: Duration = Duration::from_secs(30);
 /// How often it is looked whether something that is not well yet is well, or has failed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// The most services that an incident names as held.
-const MAX_HELD: usize = 64;
-
 impl Service {
     /// How it stands, as far as it matters to others.
     pub(in crate::engine) fn standing(&self) -> Standing {
@@ -38,9 +36,9 @@ impl Service {
             return if self.is_stopped_since_before() { Standing::Failed } else { Standing::Well };
         };
         match open.rule().blocks {
-            BlockRule::Held => Standing::Held(open.incident.cause),
+            BlockRule::Held => Standing::Held(open.cause()),
             BlockRule::Always => Standing::Failed,
-            BlockRule::UnlessDegraded if !open.degraded => Standing::Failed,
+            BlockRule::UnlessDegraded if !open.is_degraded() => Standing::Failed,
             BlockRule::UnlessDegraded | BlockRule::Never => Standing::Well,
         }
     }
@@ -49,17 +47,17 @@ impl Service {
     fn is_stopped_since_before(&self) -> bool {
         self.incident.is_none()
             && self.unit_is_stopped()
-            && (self.probes.is_empty() || self.probes.iter().any(ProbeState::failing))
+            && (self.probes.is_empty() || self.probes.iter().any(ProbeState::is_failing))
     }
 
     /// It as the cause of others' failures, if it has an incident.
     pub(in crate::engine) fn as_cause(&self, declared: bool) -> Option<Cause> {
-        let Some(Open { incident, .. }) = &self.incident else {
+        let Some(open) = &self.incident else {
             return self.is_stopped_since_before().then(|| Cause {
-                service: self.id,
+                service: self.settings.id,
                 verdict: Verdict::Stopped,
                 summary: "systemd says it is stopped".to_owned(),
-                since: self.unwell_since.unwrap_or(self.started),
+                since: self.unwell_since.unwrap_or(self.startup.at()),
                 declared,
                 alerts: false,
                 attempts: 0,
@@ -68,13 +66,13 @@ impl Service {
             });
         };
         Some(Cause {
-            service: self.id,
-            verdict: incident.verdict,
-            summary: incident.summary.clone(),
-            since: incident.since,
+            service: self.settings.id,
+            verdict: open.verdict(),
+            summary: open.summary().to_string(),
+            since: open.since(),
             declared,
-            alerts: rules::of(incident.verdict).alert != AlertRule::Never,
-            attempts: incident.attempts,
+            alerts: open.rule().alert != AlertRule::Never,
+            attempts: open.attempts(),
             circular: false,
             guessed: false,
         })
@@ -84,16 +82,14 @@ impl Service {
     /// starting, or it has not answered in its grace so far.
     pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
         let undecided = matches!(
-            self.recovery,
-            RecoveryState::Examining { .. }
-                | RecoveryState::Inspecting(_)
-                | RecoveryState::AwaitingSuccessor { .. }
+            self.recovery.state(),
+            RecoveryState::Examining(_) | RecoveryState::Inspecting(_) | RecoveryState::AwaitingSuccessor(_)
         );
-        let unproven = self.incident.is_none() && self.probes.iter().any(|probe| !probe.ok);
+        let unproven = self.incident.is_none() && self.probes.iter().any(|probe| !probe.is_ok());
         undecided
-            || unproven && now < self.grace_until
-            || self.lost_listener.is_some()
-            || self.probes.iter().any(|probe| probe.failing() || probe.starting.is_some())
+            || unproven && now < self.startup.grace_until()
+            || self.generation.lost_listener.is_some()
+            || self.probes.iter().any(|probe| probe.is_failing() || probe.starting().is_some())
     }
 
     /// What it depends on and what explains its failures, if something does. A dependency that was only learned
@@ -105,14 +101,14 @@ impl Service {
             let in_vain = cause.circular && cause.attempts > 0;
             // A guess excuses a process that lives, and not for ever: nobody else might ever mend it.
             let far_fetched = cause.guessed
-                && (self.main.is_none() && !self.is_remote || ctx.now > unwell.plus(GUESS_LASTS));
+                && (self.main.is_none() && !self.settings.is_remote || ctx.now > unwell.plus(GUESS_LASTS));
             !in_vain && !far_fetched && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
         })
     }
 
     /// Whether something that it depends on is not well yet, and no incident says so.
     pub(super) fn awaits_another<E>(&self, ctx: &Ctx<'_, E>) -> bool {
-        self.policy.enabled && self.cause(ctx).is_none() && !ctx.surroundings.suspects.is_empty()
+        self.settings.restart.enabled && self.cause(ctx).is_none() && !ctx.surroundings.suspects.is_empty()
     }
 
     /// It has ended, perhaps for want of something that is not well yet: it is started when that is clear.
@@ -122,10 +118,10 @@ impl Service {
         for suspect in ctx.surroundings.suspects.clone() {
             ctx.request(Effect::ProbeNow(suspect));
         }
-        if !matches!(self.recovery, RecoveryState::Backoff { .. }) {
+        if !matches!(self.recovery.state(), RecoveryState::Backoff) {
             self.say_restart(Action::Hold(why), ctx);
         }
-        self.recovery = RecoveryState::Backoff { until: ctx.now.plus(LOOK_AGAIN) };
+        self.enter(RecoveryState::Backoff, Some(ctx.now.plus(LOOK_AGAIN)));
     }
 
     /// A fault that comes of a dependency that has failed.
@@ -134,26 +130,23 @@ impl Service {
         let name = ctx.name(cause.service);
         let (depends, confidence) = if cause.guessed { ("may depend", 0.5) } else { ("depends", 0.9) };
         let why = format!("{name}, which it {depends} on, has an incident ({})", cause.verdict.as_str());
+        let summary = fault.finding.summary.caused_by(why.clone(), cause.summary.clone());
         Fault {
-            finding: Finding {
-                verdict: Verdict::DependencyDown,
-                confidence,
-                summary: format!("{why}: {}; here: {}", cause.summary, fault.finding.summary),
-            },
+            finding: Finding { verdict: Verdict::DependencyDown, confidence, summary },
             remedy: Remedy::Hold(why),
             cause: Some(cause.service),
-            untold: cause.alerts,
+            cause_alerts: cause.alerts,
             ..fault
         }
     }
 
     /// Something has changed about what it depends on.
-    pub(super) fn dependency_changed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn on_dependency_changed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         if open.rule().blocks == BlockRule::Held {
-            let blamed = open.incident.cause;
+            let blamed = open.cause();
             match self.cause(ctx).map(|cause| cause.service) {
-                None if self.healing_until.is_none() => self.released(ctx),
+                None if !self.timers.is_set(Timer::Healing) => self.released(ctx),
                 Some(cause) if cause != blamed => self.blame_another(ctx),
                 None | Some(_) => {}
             }
@@ -161,15 +154,15 @@ impl Service {
         }
         let explained = open.rule().blame == BlameRule::Always;
         let free = matches!(
-            self.recovery,
+            self.recovery.state(),
             RecoveryState::Idle
                 | RecoveryState::Verifying
-                | RecoveryState::Backoff { .. }
-                | RecoveryState::Snapshotting { .. }
+                | RecoveryState::Backoff
+                | RecoveryState::Snapshotting
         );
-        let since = open.incident.since;
+        let since = open.since();
         let follows = self.cause(ctx).is_some_and(|cause| since.plus(SOONER) >= cause.since);
-        if explained && free && follows && self.suspended.is_none() {
+        if explained && free && follows && self.generation.liveness.suspension().is_none() {
             self.blame_another(ctx);
         }
     }
@@ -177,68 +170,67 @@ impl Service {
     /// The open incident turns out to come of something that it depends on.
     pub(super) fn blame_another<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
-        let summary = open.incident.summary.rsplit("; here: ").next().unwrap_or_default().to_owned();
-        let finding = Finding { verdict: open.incident.verdict, confidence: 0.9, summary };
+        let finding =
+            Finding { verdict: open.verdict(), confidence: 0.9, summary: open.summary().of_itself() };
         let fault = self.blamed(Fault::now(ctx.now, finding), ctx);
-        self.recovery = RecoveryState::Idle;
+        self.enter(RecoveryState::Idle, None);
         self.fail(fault, ctx);
     }
 
     /// What it depends on is well again: it has its grace to heal by itself, if it runs at all.
     fn released<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        if self.main.is_none() && !self.is_remote && !self.starts.is_empty() {
+        if self.main.is_none() && !self.settings.is_remote && self.recovery.was_started() {
             let fault = Fault::now(ctx.now, self.unhealed("and it does not run", ctx));
             return self.fail_alive(fault, ctx);
         }
-        self.begin_anew(ctx.now);
-        self.healing_until = Some(self.grace_until);
-        self.recovery = RecoveryState::Verifying;
-        ctx.request(Effect::ProbeUntilHealthy(self.id));
+        self.reset_startup(ctx.now);
+        self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
+        self.enter(RecoveryState::Verifying, None);
+        ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
     }
 
     /// Its grace after the dependency healed is over, and it has not.
-    pub(super) fn has_not_healed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        self.healing_until = None;
+    pub(super) fn on_healing_over<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        self.timers.clear(Timer::Healing);
         if !self.incident.as_ref().is_some_and(|open| open.rule().blocks == BlockRule::Held) {
             return;
         }
         let busy = ctx.surroundings.pressed.is_some() || ctx.surroundings.together.is_some();
         if self.cause(ctx).is_some() {
-            self.recovery = RecoveryState::Idle;
+            self.enter(RecoveryState::Idle, None);
         } else if busy || !ctx.surroundings.suspects.is_empty() {
             // What fails meanwhile is the same failure still, and no new one of its own.
-            self.grace_until = ctx.now.plus(self.policy.grace.max(Duration::from_secs(1)));
-            self.healing_until = Some(self.grace_until);
+            self.startup
+                .set_grace_until(ctx.now.plus(self.settings.restart.grace.max(Duration::from_secs(1))));
+            self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
         } else {
             let finding = self.unhealed("and its probes still fail", ctx);
-            self.recovery = RecoveryState::Idle;
+            self.enter(RecoveryState::Idle, None);
             self.fail_alive(Fault::now(ctx.now, finding), ctx);
         }
     }
 
     fn unhealed<E>(&self, how: &str, ctx: &Ctx<'_, E>) -> Finding {
-        let cause = self.incident.as_ref().map_or(self.id, |open| open.incident.cause);
+        let cause = self.incident.as_ref().map_or(self.settings.id, |open| open.cause());
         let name = ctx.name(cause);
         Finding {
             verdict: Verdict::Unhealed,
             confidence: 0.9,
-            summary: format!("{name}, which it depends on, is well again, {how}"),
+            summary: format!("{name}, which it depends on, is well again, {how}").into(),
         }
     }
 
     /// Another service is held because of this one's incident.
-    pub(super) fn holds<E: Effects>(&mut self, held: ServiceId, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn on_dependent_held<E: Effects>(&mut self, held: ServiceId, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &mut self.incident else { return };
-        if open.incident.held.contains(&held) || open.incident.held.len() >= MAX_HELD {
-            return;
+        if open.hold(held) {
+            ctx.publish(Fact::Incident(Phase::Update, open.published()));
         }
-        open.incident.held.push(held);
-        ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
     }
 
     /// Takes note of since when it has not been well.
     pub(super) fn note_well(&mut self, now: Timestamp) {
-        if self.incident.is_none() && self.probes.iter().all(|probe| probe.ok) {
+        if self.incident.is_none() && self.probes.iter().all(|probe| probe.is_ok()) {
             self.unwell_since = None;
         } else {
             self.unwell_since.get_or_insert(now);

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Fault, RecoveryState, Service};
+use super::model::{Fault, RecoveryState, Service};
 use crate::{
     config::Response,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
         rules::Extra,
-        verdict,
+        verdict::{self, Finding},
     },
     fact::{Fact, Holder, Phase, PortHolder, ServiceId, Verdict},
 };
@@ -23,28 +23,25 @@ const NAMED: usize = 3;
 impl Service {
     /// It ended with an error soon after its start: is its port taken?
     pub(super) fn find_port_holder<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
-        let ports = self.ports.iter().copied().collect();
-        ctx.request(Effect::FindPortHolder { service: self.id, ports });
-        self.recovery =
-            RecoveryState::FindingPortHolder { until: ctx.now.plus(SEARCH), fault: Box::new(fault) };
+        let ports = self.listeners.expected();
+        ctx.request(Effect::FindPortHolder { service: self.settings.id, ports });
+        self.enter(RecoveryState::FindingPortHolder(Box::new(fault)), Some(ctx.now.plus(SEARCH)));
     }
 
     /// Who listens on its port, if anybody does.
-    pub(super) fn port_holder<E: Effects>(&mut self, holder: Option<&PortHolder>, ctx: &mut Ctx<'_, E>) {
-        if !matches!(self.recovery, RecoveryState::FindingPortHolder { .. }) {
+    pub(super) fn on_port_holder<E: Effects>(&mut self, holder: Option<&PortHolder>, ctx: &mut Ctx<'_, E>) {
+        if !matches!(self.recovery.state(), RecoveryState::FindingPortHolder(_)) {
             return;
         }
-        let RecoveryState::FindingPortHolder { mut fault, .. } =
-            std::mem::replace(&mut self.recovery, RecoveryState::Idle)
-        else {
+        let RecoveryState::FindingPortHolder(mut fault) = self.enter(RecoveryState::Idle, None) else {
             return;
         };
         fault.young = false;
-        self.port_taken = holder.is_some();
+        self.recovery.set_port_taken(holder.is_some());
         if let Some(holder) = holder {
             let whose =
                 holder.service.map_or_else(String::new, |service| format!(" of {}", ctx.name(service)));
-            fault.finding.summary.push_str(&format!("; {}{whose}", verdict::port_words(holder)));
+            fault.finding.summary.add(format!("{}{whose}", verdict::port_words(holder)));
         }
         self.fail(*fault, ctx);
     }
@@ -52,18 +49,19 @@ impl Service {
     /// Its connections are exhausted: who has them?
     pub(super) fn seek_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
-            let ports = self.ports.iter().copied().collect();
-            ctx.request(Effect::FindHolders { service: self.id, ports });
+            let ports = self.listeners.expected();
+            ctx.request(Effect::FindHolders { service: self.settings.id, ports });
         } else {
             self.name_holders(ctx);
         }
     }
 
     /// Who has its connections, by the sockets of this host.
-    pub(super) fn found_holders<E: Effects>(&mut self, holders: Vec<Holder>, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn on_holders<E: Effects>(&mut self, holders: Vec<Holder>, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
             // Its own processes talk to each other, too.
-            self.holders = holders.into_iter().filter(|holder| holder.service != Some(self.id)).collect();
+            self.holders =
+                holders.into_iter().filter(|holder| holder.service != Some(self.settings.id)).collect();
             self.name_holders(ctx);
         }
     }
@@ -77,28 +75,27 @@ impl Service {
         let words =
             |holder: &Holder| verdict::holder_words(holder, holder.service.map(|service| ctx.name(service)));
         let named: Vec<_> = self.holders.iter().take(NAMED).map(words).collect();
-        let summary = open.incident.summary.split("; most are held: ").next().unwrap_or_default();
-        open.incident.summary = format!("{summary}; most are held: {}", named.join("; "));
-        ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
-        if !open.alerted {
+        open.set_holders(named);
+        ctx.publish(Fact::Incident(Phase::Update, open.published()));
+        if !open.alerted() {
             self.alert_now(ctx);
         }
         let most = self.holders.first().and_then(|holder| Some((holder.service?, holder.connections)));
-        if let (Response::Restart, Some((service, connections))) = (self.response.pool_exhausted, most)
-            && service != self.id
+        if let (Response::Restart, Some((service, connections))) = (self.settings.policy.pool_exhausted, most)
+            && service != self.settings.id
         {
-            let name = ctx.name(self.id);
+            let name = ctx.name(self.settings.id);
             ctx.restart_other =
                 Some((service, format!("it holds {connections} connections of {name}, which has none left")));
         }
     }
 
     /// It holds more than its share of something that another service has.
-    pub(super) fn holds_too_much<E: Effects>(&mut self, of: ServiceId, why: String, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn on_exhausts_pool<E: Effects>(&mut self, of: ServiceId, why: String, ctx: &mut Ctx<'_, E>) {
         if self.incident.is_none() {
-            let finding = verdict::Finding { verdict: Verdict::PoolExhausted, confidence: 0.9, summary: why };
+            let finding = Finding { verdict: Verdict::PoolExhausted, confidence: 0.9, summary: why.into() };
             // Somebody is told of the one that has none left.
-            let fault = Fault { cause: Some(of), untold: true, ..Fault::now(ctx.now, finding) };
+            let fault = Fault { cause: Some(of), cause_alerts: true, ..Fault::now(ctx.now, finding) };
             self.fail_alive(fault, ctx);
         }
     }

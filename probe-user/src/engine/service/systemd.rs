@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use UnitJudgement::{AlreadyRestarted, NotLoaded, Ours, RestartsItself, Stale, StillRuns, StopRequested};
 
-use super::{Fault, RecoveryState, Remedy, Service};
+use super::model::{Fault, Inspection, RecoveryState, Service, Timer};
 use crate::{
-    clock::Timestamp,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
         rules::Extra,
         unit::{UnitJudgement, failed_by_systemd, judge},
-        verdict,
+        verdict::{self, Remedy},
     },
     fact::{Action, Fact, ProcessExit, Sender, UnitState, Verdict},
 };
@@ -37,22 +36,6 @@ const STILL_STARTING: Duration = Duration::from_secs(5);
 /// How long the kernel's word may come after systemd's.
 const KERNEL_FIRST: Duration = Duration::from_millis(100);
 
-/// A fault whose meaning depends on what systemd is doing.
-#[derive(Debug)]
-pub(super) struct Inspection {
-    fault: Fault,
-    exit: Option<ProcessExit>,
-    tries: u32,
-    /// How often systemd could not be asked.
-    unanswered: u32,
-    /// The decision is made; it is only looked again before it is carried out.
-    retry: bool,
-    /// The fault is known only from an earlier state of the unit.
-    hearsay: bool,
-    /// When to ask again; None while an answer is awaited.
-    pub(super) again_at: Option<Timestamp>,
-}
-
 impl Service {
     /// Asks systemd about a fault before it is acted on.
     pub(super) fn inspect<E: Effects>(
@@ -61,21 +44,14 @@ impl Service {
         exit: Option<ProcessExit>,
         ctx: &mut Ctx<'_, E>,
     ) {
-        self.recovery = RecoveryState::Inspecting(Box::new(Inspection {
-            fault,
-            exit,
-            tries: 0,
-            unanswered: 0,
-            retry: false,
-            hearsay: false,
-            again_at: None,
-        }));
-        ctx.request(Effect::InspectUnit(self.id));
+        let inspection = Inspection { fault, exit, tries: 0, unanswered: 0, retry: false, hearsay: false };
+        self.enter(RecoveryState::Inspecting(Box::new(inspection)), None);
+        ctx.request(Effect::InspectUnit(self.settings.id));
     }
 
     /// A fault that no death explains: of a unit, only after systemd was asked about it.
     pub(super) fn fail_alive<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
-        if self.is_unit {
+        if self.settings.is_unit {
             self.inspect(fault, None, ctx);
         } else {
             self.fail(fault, ctx);
@@ -84,19 +60,17 @@ impl Service {
 
     /// Asks again.
     pub(super) fn inspect_again<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
-            inspection.again_at = None;
+        if let Some(inspection) = self.recovery.inspection() {
             inspection.tries += 1;
-            ctx.request(Effect::InspectUnit(self.id));
+            ctx.request(Effect::InspectUnit(self.settings.id));
         }
     }
 
     /// systemd's word on the unit.
-    pub(in crate::engine) fn unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
-        self.unit = Some(state.clone());
-        if matches!(self.recovery, RecoveryState::Inspecting(_))
-            && let RecoveryState::Inspecting(inspection) =
-                std::mem::replace(&mut self.recovery, RecoveryState::Idle)
+    pub(super) fn on_unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
+        self.unit.update(state.clone());
+        if matches!(self.recovery.state(), RecoveryState::Inspecting(_))
+            && let RecoveryState::Inspecting(inspection) = self.enter(RecoveryState::Idle, None)
         {
             self.judged(inspection, state, ctx);
         } else {
@@ -105,32 +79,26 @@ impl Service {
     }
 
     /// systemd could not be asked: without its word the unit is not touched, and it is asked again.
-    pub(in crate::engine) fn unit_unknown<E: Effects>(&mut self, error: &str, ctx: &mut Ctx<'_, E>) {
-        let RecoveryState::Inspecting(inspection) = &mut self.recovery else { return };
+    pub(super) fn on_unit_unknown<E: Effects>(&mut self, error: &str, ctx: &mut Ctx<'_, E>) {
+        let Some(inspection) = self.recovery.inspection() else { return };
         inspection.unanswered += 1;
         let wait = FIRST_RETRY.saturating_mul(1 << inspection.unanswered.min(5)).min(LONGEST_RETRY);
-        inspection.again_at = Some(ctx.now.plus(wait));
-        if inspection.unanswered == 1 {
-            let fault = inspection.fault.clone();
+        let first = (inspection.unanswered == 1).then(|| inspection.fault.clone());
+        self.timers.set(Timer::Recovery, Some(ctx.now.plus(wait)));
+        if let Some(fault) = first {
             self.open_or_update(fault, ctx);
             self.say_restart(Action::Hold(format!("systemd does not say what the unit does: {error}")), ctx);
             self.alert_now(ctx);
         }
     }
 
-    fn judged<E: Effects>(
-        &mut self,
-        mut inspection: Box<Inspection>,
-        state: UnitState,
-        ctx: &mut Ctx<'_, E>,
-    ) {
+    fn judged<E: Effects>(&mut self, inspection: Box<Inspection>, state: UnitState, ctx: &mut Ctx<'_, E>) {
         let judgement = match &inspection.exit {
-            Some(exit) => judge(&state, &exit.process.key, exit.at, self.invocation.as_deref()),
+            Some(exit) => judge(&state, &exit.process.key, exit.at, self.unit.invocation()),
             None => self.judge_without_exit(&state, &inspection),
         };
         if judgement == Stale && inspection.tries < STALE_TRIES {
-            inspection.again_at = Some(ctx.now.plus(STALE_WAIT));
-            self.recovery = RecoveryState::Inspecting(inspection);
+            self.enter(RecoveryState::Inspecting(inspection), Some(ctx.now.plus(STALE_WAIT)));
             return;
         }
         let judgement = match (&judgement, &inspection.exit) {
@@ -139,8 +107,8 @@ impl Service {
             }
             (_, _) => judgement,
         };
-        let event = ctx.publish(Fact::Unit(state.clone(), self.id));
-        self.judged_state = state.changed;
+        let event = ctx.publish(Fact::Unit(state.clone(), self.settings.id));
+        self.unit.judge(&state);
         if state.main.is_none() {
             self.main = None;
         }
@@ -148,36 +116,35 @@ impl Service {
         fault.evidence.push(event);
         match judgement {
             StopRequested(why) => {
-                self.stopped(fault, why, ctx);
+                self.fail_as_stopped(fault, why, ctx);
                 self.unit_changed(&state, ctx);
             }
             StillRuns => {
-                self.recovery =
-                    if self.incident.is_some() { RecoveryState::Verifying } else { RecoveryState::Idle };
+                self.verify();
                 self.unit_changed(&state, ctx);
             }
             AlreadyRestarted { asked: true } => {
-                self.stopped(fault, "it was restarted on request", ctx);
+                self.fail_as_stopped(fault, "it was restarted on request", ctx);
                 self.unit_changed(&state, ctx);
             }
             AlreadyRestarted { asked: false } => {
                 self.leave_to_systemd(fault, "systemd has restarted it already", ctx);
-                self.recovery = RecoveryState::SystemdRestarting { until: ctx.now.plus(RESTART_SLACK) };
+                self.enter(RecoveryState::SystemdRestarting, Some(ctx.now.plus(RESTART_SLACK)));
                 self.unit_changed(&state, ctx);
             }
             RestartsItself(within) => {
                 self.leave_to_systemd(fault, "systemd restarts it itself at once", ctx);
-                self.recovery =
-                    RecoveryState::SystemdRestarting { until: ctx.now.plus(within).plus(RESTART_SLACK) };
+                let until = ctx.now.plus(within).plus(RESTART_SLACK);
+                self.enter(RecoveryState::SystemdRestarting, Some(until));
             }
             NotLoaded(load) => {
                 let why = format!("systemd cannot start the unit: it is {load}");
-                fault.finding.summary.push_str(&format!("; {why}"));
+                fault.finding.summary.add(why.clone());
                 fault.remedy = Remedy::Hold(why);
                 self.fail(fault, ctx);
             }
             Ours { gave_up, .. } => {
-                self.needs_reset = gave_up;
+                self.unit.set_needs_reset(gave_up);
                 if retry { self.restart(ctx) } else { self.fail(fault, ctx) }
             }
             Stale => self.fail(fault, ctx),
@@ -185,9 +152,9 @@ impl Service {
     }
 
     /// Nothing failed: somebody asked for it.
-    fn stopped<E: Effects>(&mut self, mut fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
+    fn fail_as_stopped<E: Effects>(&mut self, mut fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         fault.finding.verdict = Verdict::Stopped;
-        fault.finding.summary = format!("{why}; {}", fault.finding.summary);
+        fault.finding.summary.set_request(why);
         self.fail(fault, ctx);
     }
 
@@ -201,7 +168,7 @@ impl Service {
         if exited && self.awaits_another(ctx) {
             return self.wait_for_another(ctx);
         }
-        if self.is_unit {
+        if self.settings.is_unit {
             self.inspect_same(true, ctx);
         } else {
             self.restart(ctx);
@@ -211,16 +178,12 @@ impl Service {
     /// Asks systemd about the open incident.
     fn inspect_same<E: Effects>(&mut self, retry: bool, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else {
-            self.recovery = RecoveryState::Idle;
+            self.enter(RecoveryState::Idle, None);
             return;
         };
-        let finding = verdict::Finding {
-            verdict: open.incident.verdict,
-            confidence: open.incident.confidence,
-            summary: open.incident.summary.clone(),
-        };
+        let finding = open.finding();
         self.inspect(Fault::now(ctx.now, finding), None, ctx);
-        if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
+        if let Some(inspection) = self.recovery.inspection() {
             inspection.retry = retry;
         }
     }
@@ -242,7 +205,7 @@ impl Service {
         } else if job.is_some() || starting || state.active == "reloading" {
             // It is on its way, by somebody's order.
             if inspection.retry { RestartsItself(STILL_STARTING) } else { StillRuns }
-        } else if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset {
+        } else if self.unit.was_stopped_since(state) {
             StopRequested("it was stopped meanwhile")
         } else {
             Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
@@ -253,14 +216,15 @@ impl Service {
     fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         self.open_or_update(fault, ctx);
         self.say_restart(Action::Hold(why.to_owned()), ctx);
-        if self.budget.left(ctx.now) == 0 {
-            let why = format!("systemd has spent its budget of {} restarts", self.budget.describe());
-            self.loops(&why, ctx);
+        if self.recovery.budget().left(ctx.now) == 0 {
+            let why =
+                format!("systemd has spent its budget of {} restarts", self.recovery.budget().describe());
+            self.become_crash_loop(&why, ctx);
         }
     }
 
     /// systemd's own restart has not led to a running main process in time.
-    pub(super) fn their_restart_failed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn on_systemd_restart_overdue<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.inspect_same(false, ctx);
     }
 
@@ -268,8 +232,8 @@ impl Service {
     fn unit_changed<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
         if let Some(main) = state.main {
             if state.active != "deactivating" {
-                self.running(main, ctx);
-                self.invocation = Some(state.invocation_id.clone());
+                self.on_running(main, ctx);
+                self.unit.set_invocation(&state.invocation_id);
             }
             return;
         }
@@ -280,65 +244,54 @@ impl Service {
         }
         let down = state.active != "active";
         let finding = || verdict::of_unit(state);
-        match self.recovery {
+        match self.recovery.state() {
             // A unit without a main process can still be up, and its probes say whether it is well.
             RecoveryState::Restarting { confirmed: true, .. } if !down => {
-                self.recovery = RecoveryState::Verifying
+                self.enter(RecoveryState::Verifying, None);
             }
             RecoveryState::Restarting { confirmed: true, .. } => {
-                self.recovery = RecoveryState::Idle;
+                self.enter(RecoveryState::Idle, None);
                 self.fail(Fault::now(ctx.now, finding()), ctx);
             }
             // The kernel's word on the death may still come, and says more.
             RecoveryState::Idle | RecoveryState::Verifying if down && self.main.is_some() => {
                 self.inspect(Fault::now(ctx.now, finding()), None, ctx);
-                if let RecoveryState::Inspecting(inspection) = &mut self.recovery {
+                if let Some(inspection) = self.recovery.inspection() {
                     inspection.hearsay = true;
-                    inspection.again_at = Some(ctx.now.plus(KERNEL_FIRST));
                 }
+                self.timers.set(Timer::Recovery, Some(ctx.now.plus(KERNEL_FIRST)));
             }
             RecoveryState::Idle if state.active == "failed" && self.incident.is_none() => {
-                let event = ctx.publish(Fact::Unit(state.clone(), self.id));
+                let event = ctx.publish(Fact::Unit(state.clone(), self.settings.id));
                 let since = state.active_exit.unwrap_or(ctx.now);
                 let evidence = vec![event];
-                self.judged_state = state.changed;
+                self.unit.judge(&state);
                 let fault = Fault { since, evidence, ..Fault::now(ctx.now, finding()) };
                 self.fail(fault, ctx);
             }
             // Somebody stopped it while it waited for another restart.
-            RecoveryState::Backoff { .. } | RecoveryState::CrashLoopBackoff { .. }
-                if state.active == "inactive" && state.changed != self.judged_state && !self.was_reset =>
+            RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
+                if self.unit.was_stopped_since(state) =>
             {
-                self.stopped(Fault::now(ctx.now, finding()), "it was stopped meanwhile", ctx);
+                self.fail_as_stopped(Fault::now(ctx.now, finding()), "it was stopped meanwhile", ctx);
             }
             RecoveryState::Idle
             | RecoveryState::Inspecting(_)
-            | RecoveryState::AwaitingSuccessor { .. }
-            | RecoveryState::Backoff { .. }
+            | RecoveryState::AwaitingSuccessor(_)
+            | RecoveryState::Backoff
             | RecoveryState::Restarting { .. }
-            | RecoveryState::SystemdRestarting { .. }
-            | RecoveryState::Examining { .. }
-            | RecoveryState::Snapshotting { .. }
-            | RecoveryState::FindingPortHolder { .. }
+            | RecoveryState::SystemdRestarting
+            | RecoveryState::Examining(_)
+            | RecoveryState::Snapshotting
+            | RecoveryState::FindingPortHolder(_)
             | RecoveryState::Verifying
-            | RecoveryState::CrashLoopBackoff { .. } => {}
+            | RecoveryState::CrashLoopBackoff => {}
         }
     }
 
     /// Whether systemd says that the unit is down and nothing failed.
     pub(super) fn unit_is_stopped(&self) -> bool {
-        self.main.is_none() && self.unit.as_ref().is_some_and(|unit| unit.active == "inactive")
-    }
-
-    /// Whether one more start would be refused by the unit's own StartLimit, which counts ours too.
-    ///
-    /// The budget of this service decides how often it is restarted; without a reset the unit would be left
-    /// `start-limit-hit`, and refuse even an operator's start.
-    pub(super) fn start_limit_is_near(&self, now: Timestamp) -> bool {
-        let Some(unit) = &self.unit else { return false };
-        let (burst, interval) = unit.start_limit;
-        let recent = self.starts.iter().filter(|&&start| now.since(start) < interval).count();
-        self.needs_reset || recent + 1 >= burst as usize
+        self.main.is_none() && self.unit.is("inactive")
     }
 }
 

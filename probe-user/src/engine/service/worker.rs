@@ -2,61 +2,42 @@
 
 use std::time::Duration;
 
-use super::{Fault, RecoveryState, Remedy, Service, incident::MAX_EVIDENCE};
+use super::model::{DeadWorkers, Fault, RecoveryState, Service, Timer};
 use crate::{
-    clock::Timestamp,
     config::Response,
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
-        verdict,
+        verdict::{self, Remedy},
     },
-    fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender, Verdict},
+    fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender},
 };
 
 /// How long the main process may outlive a worker that it dies with.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// Workers that die again sooner than this do so again and again: the incident then lasts…
-const AGAIN: Duration = Duration::from_secs(60);
-
-/// …until none has died for this long, however well the service answers in between.
+/// Where workers die again and again, the incident lasts until none has died for this long, however well the service
+/// answers in between.
 const QUIET: Duration = Duration::from_secs(30);
-
-/// Workers that died, before it is clear whether their main process lives on.
-#[derive(Debug)]
-pub(super) struct DeadWorker {
-    pub(super) until: Timestamp,
-    /// How many.
-    count: u32,
-    fault: Fault,
-}
-
-impl DeadWorker {
-    /// The events that show it.
-    pub(super) fn into_evidence(self) -> Vec<EventId> {
-        self.fault.evidence
-    }
-}
 
 impl Service {
     /// A process of the service ended that is not its main one.
-    pub(super) fn worker_ended<E: Effects>(
+    pub(super) fn on_worker_exit<E: Effects>(
         &mut self,
         exit: &ProcessExit,
         event: EventId,
         ctx: &mut Ctx<'_, E>,
     ) {
-        let oom = self.take_oom(exit);
+        let oom = self.oom_kills.take(exit);
         // What one process of it does to another is its own affair; one that aborts has crashed.
         let by_sender = matches!(exit.killer(), Some(Sender::Process { .. }));
-        let own = by_sender && exit.sender_service == Some(self.id) && !exit.oom && oom.is_none();
+        let own = by_sender && exit.sender_service == Some(self.settings.id) && !exit.oom && oom.is_none();
         let leaving = self.main.is_none()
             || matches!(
-                self.recovery,
-                RecoveryState::Restarting { .. } | RecoveryState::SystemdRestarting { .. }
+                self.recovery.state(),
+                RecoveryState::Restarting { .. } | RecoveryState::SystemdRestarting
             );
-        if own || leaving || self.response.worker_died == Response::Ignore {
+        if own || leaving || self.settings.policy.worker_died == Response::Ignore {
             return;
         }
         let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
@@ -70,7 +51,7 @@ impl Service {
             }
             (_, _) => !by_sender,
         };
-        let remedy = match self.response.worker_died {
+        let remedy = match self.settings.policy.worker_died {
             Response::Restart if exit.sender.is_none() && !by_itself => {
                 Remedy::Hold("who killed it could not be seen: its own main process may have".to_owned())
             }
@@ -79,7 +60,7 @@ impl Service {
                 Remedy::Hold("its main process lives, and it is its own to replace its workers".to_owned())
             }
         };
-        let mut fault = Fault {
+        let fault = Fault {
             since: exit.at,
             evidence,
             remedy,
@@ -88,29 +69,27 @@ impl Service {
             urgent: by_itself,
             ..Fault::now(ctx.now, finding)
         };
-        let (mut until, mut count) = (ctx.now.plus(TOGETHER), 1_u32);
-        if let Some(mut earlier) = self.dead_worker.take() {
-            // However many follow, it is the first that is waited for.
-            until = earlier.until;
-            count = count.saturating_add(earlier.count);
-            fault.since = earlier.fault.since;
-            fault.urgent |= earlier.fault.urgent;
-            if earlier.fault.evidence.len() < MAX_EVIDENCE {
-                earlier.fault.evidence.append(&mut fault.evidence);
-            }
-            fault.evidence = earlier.fault.evidence;
+        // However many follow, the first one sets the timer.
+        if let Some(earlier) = self.generation.dead_workers.take() {
+            self.generation.dead_workers = Some(earlier.and(fault));
+        } else {
+            self.generation.dead_workers = Some(DeadWorkers::one(fault));
+            self.timers.set(Timer::WorkerDied, Some(ctx.now.plus(TOGETHER)));
         }
-        self.dead_worker = Some(DeadWorker { until, count, fault });
     }
 
     /// The main process has outlived its worker.
-    pub(super) fn worker_is_dead<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let Some(DeadWorker { fault, count, .. }) = self.dead_worker.take() else { return };
-        let before = self.dead_workers;
-        self.dead_workers = before.saturating_add(count);
-        let again = self.worker_died_at.replace(ctx.now).is_some_and(|last| ctx.now.since(last) < AGAIN);
+    pub(super) fn on_worker_died<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let Some(dead) = self.generation.dead_workers.take() else { return };
+        let (fault, count) = dead.into_parts();
+        let before = self.worker_deaths.count();
+        let again = self.worker_deaths.add(count, ctx.now);
+        let deaths = self.worker_deaths.count();
         // Where a restart is to mend it, the next death has its restart.
-        self.quiet_at = (again && fault.remedy != Remedy::Restart).then(|| ctx.now.plus(QUIET));
+        self.timers.set(
+            Timer::WorkersQuiet,
+            (again && fault.remedy != Remedy::Restart).then(|| ctx.now.plus(QUIET)),
+        );
         match &mut self.incident {
             None => {
                 if fault.remedy == Remedy::Restart {
@@ -118,15 +97,14 @@ impl Service {
                 } else {
                     self.fail(fault, ctx);
                 }
-                ctx.request(Effect::ProbeNow(self.id));
+                ctx.request(Effect::ProbeNow(self.settings.id));
             }
             // A worker that dies again and again is told of ever more seldom.
-            Some(open) if open.incident.verdict == Verdict::WorkerDied => {
+            Some(open) if open.verdict() == fault.finding.verdict => {
                 open.add_evidence(fault.evidence);
-                open.incident.summary =
-                    format!("{} workers died; {}", self.dead_workers, fault.finding.summary);
-                if self.dead_workers.ilog2() > before.max(1).ilog2() {
-                    ctx.publish(Fact::Incident(Phase::Update, open.incident.clone()));
+                open.set_summary(format!("{deaths} workers died; {}", fault.finding.summary).into());
+                if deaths.ilog2() > before.max(1).ilog2() {
+                    ctx.publish(Fact::Incident(Phase::Update, open.published()));
                 }
             }
             Some(open) => open.add_evidence(fault.evidence),

@@ -1,0 +1,147 @@
+//! A service as the engine knows it: groups of state, each replaced or changed as a whole.
+
+mod breaches;
+mod dead_workers;
+mod fault;
+mod generation;
+mod listeners;
+mod liveness;
+mod network;
+mod oom_kills;
+mod open_incident;
+mod probe_state;
+mod recovery;
+mod settings;
+mod startup;
+mod timers;
+mod unit_view;
+
+use std::time::Duration;
+
+pub use dead_workers::{DeadWorkers, WorkerDeaths};
+pub use fault::Fault;
+pub use generation::Generation;
+pub use listeners::{LISTENER_GONE, Listeners, LostListener};
+pub use network::NetworkTrouble;
+pub use oom_kills::OomKills;
+pub use open_incident::OpenIncident;
+pub use probe_state::ProbeState;
+pub use recovery::{Inspection, Pending, Recovery, RecoveryState};
+pub use settings::Settings;
+pub use startup::Startup;
+pub use timers::{Scope, Timer, Timers};
+pub use unit_view::UnitView;
+
+use crate::{
+    clock::Timestamp,
+    config,
+    fact::{Holder, ProcessKey, ServiceId, ServiceState},
+};
+
+/// A process that ends with an error sooner than this after its start may not have got its port.
+pub const YOUNG: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Service {
+    pub(super) settings: Settings,
+    pub(super) main: Option<ProcessKey>,
+    /// The latest start.
+    pub(super) startup: Startup,
+    /// What is known of the main process.
+    pub(super) generation: Generation,
+    pub(super) probes: Vec<ProbeState>,
+    pub(super) listeners: Listeners,
+    pub(super) unit: UnitView,
+    pub(super) oom_kills: OomKills,
+    pub(super) network: NetworkTrouble,
+    pub(super) worker_deaths: WorkerDeaths,
+    /// Who holds its connections, by its own word or by the host's sockets.
+    pub(super) holders: Vec<Holder>,
+    pub(super) incident: Option<OpenIncident>,
+    pub(super) recovery: Recovery,
+    pub(super) timers: Timers,
+    pub(super) state: ServiceState,
+    /// Since when it has not been well, if it is not.
+    pub(super) unwell_since: Option<Timestamp>,
+}
+
+impl Service {
+    pub fn new(id: ServiceId, spec: &config::Service, observe: bool, now: Timestamp) -> Self {
+        let settings = Settings::new(id, spec, observe);
+        Self {
+            main: None,
+            startup: Startup::new(now, Duration::ZERO),
+            generation: Generation::default(),
+            probes: spec.probes.iter().map(ProbeState::new).collect(),
+            listeners: Listeners::new(spec.local_ports()),
+            unit: UnitView::default(),
+            oom_kills: OomKills::default(),
+            network: NetworkTrouble::default(),
+            worker_deaths: WorkerDeaths::default(),
+            holders: Vec::new(),
+            incident: None,
+            recovery: Recovery::new(&settings.restart),
+            timers: Timers::default(),
+            state: ServiceState::Starting,
+            unwell_since: None,
+            settings,
+        }
+    }
+
+    pub fn id(&self) -> ServiceId {
+        self.settings.id
+    }
+
+    /// When something is due for it.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.timers.next()
+    }
+
+    /// Enters a state of its recovery, which ends at `until` at the latest. Returns the state before.
+    pub(super) fn enter(&mut self, state: RecoveryState, until: Option<Timestamp>) -> RecoveryState {
+        self.timers.set(Timer::Recovery, until);
+        self.recovery.enter(state)
+    }
+
+    /// Forgets what is known of its main process: it has ended, or another one has taken its place.
+    pub(super) fn reset_generation(&mut self) {
+        self.generation = Generation::default();
+        self.timers.end(Scope::Process);
+    }
+
+    /// Counters and grace begin again, as after every start.
+    pub(super) fn reset_startup(&mut self, now: Timestamp) {
+        self.startup = Startup::new(now, self.settings.restart.grace);
+        self.await_settling(now);
+        for probe in &mut self.probes {
+            probe.reset(now);
+        }
+    }
+
+    /// Without probes, its incident is over once it has run for long enough.
+    pub(super) fn await_settling(&mut self, now: Timestamp) {
+        let waits = self.incident.is_some() && self.probes.is_empty();
+        let settling = self.settling();
+        self.timers.set(Timer::Settled, waits.then(|| now.plus(settling)));
+    }
+
+    /// How long it must run to count as well without probes: longer once a restart was not enough.
+    pub(super) fn settling(&self) -> Duration {
+        const SETTLED: Duration = Duration::from_secs(1);
+        let attempts = self.incident.as_ref().map_or(0, OpenIncident::attempts);
+        if attempts < 2 { SETTLED } else { self.settings.restart.grace.max(SETTLED) }
+    }
+
+    pub(super) fn forget_lost_listener(&mut self) {
+        self.generation.lost_listener = None;
+        self.timers.clear(Timer::ListenerGone);
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.recovery.state(), RecoveryState::Idle)
+    }
+
+    pub(super) fn is_verifying(&self) -> bool {
+        matches!(self.recovery.state(), RecoveryState::Verifying)
+    }
+}

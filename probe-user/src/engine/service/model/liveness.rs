@@ -1,0 +1,66 @@
+//! Whether the main process does anything.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    fact::{EventId, Examination, Suspension},
+};
+
+/// How long the answer to an examination may take.
+const ANSWER: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub struct Liveness {
+    /// When the examination was requested that is not answered yet.
+    requested_at: Option<Timestamp>,
+    /// The latest examination since its probes began to fail.
+    examination: Option<Examination>,
+    /// The signal that stopped the main process.
+    suspension: Option<(Suspension, EventId)>,
+}
+
+impl Liveness {
+    pub fn request(&mut self, now: Timestamp) {
+        self.requested_at = Some(now);
+    }
+
+    pub fn forget_request(&mut self) {
+        self.requested_at = None;
+    }
+
+    /// When the examination that is under way is given up.
+    pub fn answer_until(&self) -> Option<Timestamp> {
+        self.requested_at.map(|at| at.plus(ANSWER))
+    }
+
+    pub fn awaits_answer(&self, now: Timestamp) -> bool {
+        self.answer_until().is_some_and(|until| now < until)
+    }
+
+    pub fn answer(&mut self, found: Option<Examination>) {
+        self.requested_at = None;
+        self.examination = found;
+    }
+
+    pub fn examination(&self) -> Option<&Examination> {
+        self.examination.as_ref()
+    }
+
+    pub fn forget_examination(&mut self) {
+        self.examination = None;
+    }
+
+    pub fn suspension(&self) -> Option<&(Suspension, EventId)> {
+        self.suspension.as_ref()
+    }
+
+    /// Notes a stop signal. Says whether one was known already.
+    pub fn suspend(&mut self, stop: Suspension, event: EventId) -> bool {
+        self.suspension.replace((stop, event)).is_some()
+    }
+
+    pub fn resume(&mut self) {
+        self.suspension = None;
+    }
+}

@@ -1,0 +1,206 @@
+//! An incident that is open.
+
+use std::time::Duration;
+
+use super::{dead_workers::MAX_EVIDENCE, fault::Fault};
+use crate::{
+    clock::Timestamp,
+    engine::{
+        rules::{self, Rule},
+        summary::Summary,
+        verdict::Finding,
+    },
+    fact::{EventId, Incident, IncidentId, ServiceId, Severity, Timing, Verdict},
+};
+
+/// The most services that an incident names as held.
+const MAX_HELD: usize = 64;
+
+#[derive(Debug)]
+pub struct OpenIncident {
+    /// All but the summary, which [`Self::published`] renders.
+    record: Incident,
+    summary: Summary,
+    alerted: bool,
+    degraded: bool,
+    /// Another process has had its port. Only its own listener shows that it has the port again.
+    needs_listener: bool,
+}
+
+impl OpenIncident {
+    pub fn new(id: IncidentId, service: ServiceId, fault: Fault, severity: Severity, now: Timestamp) -> Self {
+        let record = Incident {
+            id,
+            service,
+            verdict: fault.finding.verdict,
+            confidence: fault.finding.confidence,
+            summary: String::new(),
+            severity,
+            cause: fault.cause.unwrap_or(service),
+            evidence: fault.evidence,
+            held: Vec::new(),
+            since: fault.since,
+            timing: Timing::default(),
+            attempts: 0,
+            snapshot: None,
+        };
+        let summary = fault.finding.summary;
+        let mut open =
+            Self { record, summary, alerted: false, degraded: fault.degraded, needs_listener: false };
+        open.begin(fault.since, fault.detected, now);
+        open
+    }
+
+    /// Counts its times from a fault.
+    fn begin(&mut self, since: Timestamp, detected: Timestamp, now: Timestamp) {
+        self.record.since = since;
+        self.record.timing = Timing::default();
+        self.record.timing.detected = self.after(detected);
+        self.record.timing.decided = self.after(now);
+    }
+
+    /// Takes in another fault. Says whether the incident is worse than before.
+    pub fn update(&mut self, fault: Fault, severity: Severity, now: Timestamp) -> bool {
+        let fails = self.degraded && !fault.degraded;
+        if fails && self.record.attempts == 0 {
+            // However long it was degraded, the times are those of its failure.
+            self.begin(fault.since, fault.detected, now);
+        }
+        let is_worse = fails || severity > self.record.severity;
+        self.record.verdict = fault.finding.verdict;
+        self.record.confidence = fault.finding.confidence;
+        self.summary = fault.finding.summary;
+        self.record.severity = severity;
+        self.record.cause = fault.cause.unwrap_or(self.record.service);
+        self.record.timing.listening = None;
+        self.degraded = fault.degraded;
+        self.add_evidence(fault.evidence);
+        is_worse
+    }
+
+    pub fn become_crash_loop(&mut self, why: &str, severity: Severity) {
+        self.summary.set_crash_loop(why.to_owned());
+        self.record.verdict = Verdict::CrashLoop;
+        self.record.severity = severity;
+    }
+
+    /// The incident as events and alerts carry it.
+    pub fn published(&self) -> Incident {
+        Incident { summary: self.summary.to_string(), ..self.record.clone() }
+    }
+
+    pub fn id(&self) -> IncidentId {
+        self.record.id
+    }
+
+    pub fn rule(&self) -> Rule {
+        rules::of(self.record.verdict)
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.record.verdict
+    }
+
+    /// What was found last.
+    pub fn finding(&self) -> Finding {
+        let Incident { verdict, confidence, .. } = self.record;
+        Finding { verdict, confidence, summary: self.summary.clone() }
+    }
+
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    pub fn set_summary(&mut self, summary: Summary) {
+        self.summary = summary;
+    }
+
+    pub fn add_detail(&mut self, detail: String) {
+        self.summary.add(detail);
+    }
+
+    pub fn set_holders(&mut self, holders: Vec<String>) {
+        self.summary.set_holders(holders);
+    }
+
+    pub fn since(&self) -> Timestamp {
+        self.record.since
+    }
+
+    pub fn cause(&self) -> ServiceId {
+        self.record.cause
+    }
+
+    pub fn attempts(&self) -> u32 {
+        self.record.attempts
+    }
+
+    pub fn has_snapshot(&self) -> bool {
+        self.record.snapshot.is_some()
+    }
+
+    pub fn set_snapshot(&mut self, file: String) {
+        self.record.snapshot = Some(file);
+    }
+
+    /// Takes in more evidence, as far as there is room.
+    pub fn add_evidence(&mut self, events: Vec<EventId>) {
+        let room = MAX_EVIDENCE.saturating_sub(self.record.evidence.len());
+        self.record.evidence.extend(events.into_iter().take(room));
+    }
+
+    /// Names a service that is held because of this incident. Says whether it is a new one.
+    pub fn hold(&mut self, held: ServiceId) -> bool {
+        let is_new = !self.record.held.contains(&held) && self.record.held.len() < MAX_HELD;
+        if is_new {
+            self.record.held.push(held);
+        }
+        is_new
+    }
+
+    pub fn is_degraded(&self) -> bool {
+        self.degraded
+    }
+
+    pub fn alerted(&self) -> bool {
+        self.alerted
+    }
+
+    pub fn set_alerted(&mut self) {
+        self.alerted = true;
+    }
+
+    /// An incident that ended before an alert is for the record, unless others were held because of it.
+    pub fn calm_down(&mut self) {
+        if self.record.held.is_empty() {
+            self.record.severity = Severity::Info;
+        }
+    }
+
+    pub fn needs_listener(&self) -> bool {
+        self.needs_listener
+    }
+
+    pub fn set_needs_listener(&mut self) {
+        self.needs_listener = true;
+    }
+
+    /// A restart was issued.
+    pub fn acted(&mut self, at: Timestamp) {
+        self.record.attempts += 1;
+        self.record.timing.acted = self.record.timing.acted.or(self.after(at));
+    }
+
+    pub fn listening(&mut self, at: Timestamp) {
+        self.record.timing.listening = self.after(at);
+    }
+
+    pub fn healthy(&mut self, at: Timestamp) {
+        self.record.timing.healthy = self.after(at);
+    }
+
+    /// How long after the fault something happened.
+    fn after(&self, at: Timestamp) -> Option<Duration> {
+        Some(at.since(self.record.since))
+    }
+}

@@ -1,0 +1,232 @@
+//! What one probe has found.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    config,
+    fact::{EventId, ProbeChange, ProbeReport},
+};
+
+/// So many answers in a row within the limit end a slowness that counted.
+const QUICK_AGAIN: u32 = 2;
+
+/// The most failures of a row that are kept as evidence.
+const MAX_EVIDENCE: usize = 16;
+
+#[derive(Debug)]
+pub struct ProbeState {
+    /// So many failures, or slow answers, in a row count.
+    failures: u32,
+    timeout: Duration,
+    slow_above: Option<Duration>,
+    /// How long the latest answer took.
+    took: Option<Duration>,
+    /// Failures published since it last succeeded, restarts or not.
+    published: u32,
+    found: Found,
+}
+
+/// What it found of the service since the latest start.
+#[derive(Debug, Default)]
+struct Found {
+    /// Results of runs that began before are of an earlier process.
+    since: Timestamp,
+    /// The latest answer was right.
+    ok: bool,
+    /// When its answers became right.
+    well_at: Option<Timestamp>,
+    /// The service says itself that it is starting.
+    starting: Option<String>,
+    slowness: Slowness,
+    failing: FailureRow,
+}
+
+#[derive(Debug, Default)]
+struct Slowness {
+    /// The latest answer is right but slow, in words.
+    words: Option<String>,
+    /// Slow answers in a row.
+    slow_in_a_row: u32,
+    first: Timestamp,
+    /// Answers within the limit after the slow ones.
+    quick_in_a_row: u32,
+}
+
+/// A row of failures that count.
+#[derive(Debug, Default)]
+struct FailureRow {
+    count: u32,
+    first: Timestamp,
+    last: Timestamp,
+    timed_out: bool,
+    evidence: Vec<EventId>,
+}
+
+impl ProbeState {
+    pub fn new(spec: &config::Probe) -> Self {
+        Self {
+            failures: spec.failures.max(1),
+            timeout: spec.timeout,
+            slow_above: spec.slow,
+            took: None,
+            published: 0,
+            found: Found::default(),
+        }
+    }
+
+    /// Forgets what it found of an earlier process.
+    pub fn reset(&mut self, now: Timestamp) {
+        self.found = Found { since: now, ..Found::default() };
+    }
+
+    /// What it found before a fault proves nothing after it.
+    pub fn doubt(&mut self, since: Timestamp) {
+        self.found.since = since;
+        self.found.ok = false;
+        self.found.well_at = None;
+    }
+
+    /// Takes in a run. Says whether it is of the present process.
+    pub fn note_run(&mut self, report: &ProbeReport) -> bool {
+        let is_present = report.begun() >= self.found.since;
+        if is_present {
+            self.took = Some(report.duration);
+        }
+        is_present
+    }
+
+    pub fn succeed(&mut self, report: &ProbeReport) -> Option<ProbeChange> {
+        if !self.found.ok {
+            self.found.well_at = Some(report.at);
+        }
+        self.found.ok = true;
+        self.found.starting = None;
+        self.found.failing = FailureRow::default();
+        let recovered = std::mem::take(&mut self.published);
+        let was_slow = self.found.slowness.words.is_some();
+        self.note_duration(report);
+        if recovered > 0 {
+            Some(ProbeChange::Recover(recovered))
+        } else {
+            (self.found.slowness.words.is_some() && !was_slow).then_some(ProbeChange::Slow)
+        }
+    }
+
+    fn note_duration(&mut self, report: &ProbeReport) {
+        let counts = self.found.slowness.slow_in_a_row >= self.failures;
+        let slowness = &mut self.found.slowness;
+        let Some(limit) = self.slow_above.filter(|&limit| report.duration > limit) else {
+            slowness.quick_in_a_row = slowness.quick_in_a_row.saturating_add(1);
+            if !counts || slowness.quick_in_a_row >= QUICK_AGAIN {
+                *slowness = Slowness::default();
+            }
+            return;
+        };
+        if slowness.slow_in_a_row == 0 {
+            slowness.first = report.at;
+        }
+        slowness.quick_in_a_row = 0;
+        slowness.slow_in_a_row = slowness.slow_in_a_row.saturating_add(1);
+        slowness.words = Some(format!(
+            "{} answered in {} ms, above its limit of {} ms",
+            report.target,
+            report.duration.as_millis(),
+            limit.as_millis()
+        ));
+    }
+
+    /// The service says that it is starting: what was found before is of its last start.
+    pub fn start(&mut self, detail: String) {
+        self.reset(self.found.since);
+        self.found.starting = Some(detail);
+    }
+
+    /// Takes in a failure, whether or not it counts.
+    pub fn fail(&mut self) {
+        self.found.ok = false;
+        self.found.starting = None;
+    }
+
+    /// Counts a failure. Says how many there are in a row.
+    pub fn count_failure(&mut self, at: Timestamp, timed_out: bool) -> u32 {
+        let row = &mut self.found.failing;
+        if row.count == 0 {
+            row.first = at;
+        }
+        row.last = at;
+        row.count = row.count.saturating_add(1);
+        row.timed_out = timed_out;
+        self.published = self.published.saturating_add(1);
+        row.count
+    }
+
+    pub fn add_evidence(&mut self, event: EventId) {
+        if self.found.failing.evidence.len() < MAX_EVIDENCE {
+            self.found.failing.evidence.push(event);
+        }
+    }
+
+    pub fn take_evidence(&mut self) -> Vec<EventId> {
+        std::mem::take(&mut self.found.failing.evidence)
+    }
+
+    /// So many failures in a row count.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub fn took(&self) -> Option<Duration> {
+        self.took
+    }
+
+    pub fn is_ok(&self) -> bool {
+        self.found.ok
+    }
+
+    pub fn well_at(&self) -> Option<Timestamp> {
+        self.found.well_at
+    }
+
+    pub fn starting(&self) -> Option<&str> {
+        self.found.starting.as_deref()
+    }
+
+    /// Its latest answer is right but slow, in words.
+    pub fn slow(&self) -> Option<&str> {
+        self.found.slowness.words.as_deref()
+    }
+
+    /// Its answers have been slow for long enough: in words, and since when.
+    pub fn counts_as_slow(&self) -> Option<(String, Timestamp)> {
+        let slowness = &self.found.slowness;
+        let words = slowness.words.clone().filter(|_| slowness.slow_in_a_row >= self.failures)?;
+        Some((words, slowness.first))
+    }
+
+    /// Whether its failures have begun to count.
+    pub fn is_failing(&self) -> bool {
+        self.found.failing.count > 0
+    }
+
+    pub fn failed_in_a_row(&self) -> u32 {
+        self.found.failing.count
+    }
+
+    pub fn first_failed(&self) -> Timestamp {
+        self.found.failing.first
+    }
+
+    pub fn last_failed(&self) -> Timestamp {
+        self.found.failing.last
+    }
+
+    /// The latest failure of the row was a timeout.
+    pub fn timed_out(&self) -> bool {
+        self.found.failing.timed_out
+    }
+}

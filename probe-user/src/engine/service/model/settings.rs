@@ -1,0 +1,48 @@
+//! What the configuration says about a service. It never changes.
+
+use crate::{
+    config::{self, Identity, Limits, Policy, RestartPolicy},
+    fact::{RestartMethod, ServiceId},
+};
+
+#[derive(Debug)]
+pub struct Settings {
+    pub id: ServiceId,
+    pub method: RestartMethod,
+    pub is_unit: bool,
+    pub is_remote: bool,
+    /// Something else starts it, and hostprobe finds its process by a pattern.
+    pub is_matched: bool,
+    pub critical: bool,
+    pub restart: RestartPolicy,
+    /// It would be restarted without `--observe`.
+    pub only_observed: bool,
+    pub limits: Limits,
+    /// What to do about failures that a restart may not mend.
+    pub policy: Policy,
+}
+
+impl Settings {
+    pub fn new(id: ServiceId, spec: &config::Service, observe: bool) -> Self {
+        let method = match &spec.identity {
+            Identity::Unit(_) => RestartMethod::Systemd,
+            Identity::Exec(_) => RestartMethod::Supervisor,
+            Identity::Match(_) if spec.restart.command.is_some() => RestartMethod::Command,
+            Identity::Match(_) | Identity::Remote => RestartMethod::None,
+        };
+        let mut restart = spec.restart.clone();
+        restart.enabled &= !observe;
+        Self {
+            id,
+            method,
+            is_unit: matches!(spec.identity, Identity::Unit(_)),
+            is_remote: spec.identity == Identity::Remote,
+            is_matched: matches!(spec.identity, Identity::Match(_)),
+            critical: spec.critical,
+            restart,
+            only_observed: observe && spec.restart.enabled,
+            limits: spec.limits,
+            policy: spec.policy,
+        }
+    }
+}

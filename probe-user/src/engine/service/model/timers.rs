@@ -1,0 +1,107 @@
+//! When a service's timers are due.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+
+/// Everything that a service waits for by the clock. Of several that are due, the first one here goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timer {
+    /// The incident has lasted long enough for an alert.
+    Alert,
+    /// A listener that it needs has been gone for too long.
+    ListenerGone,
+    /// Without probes: it has run for long enough to count as well.
+    Settled,
+    /// No worker has died for long enough.
+    WorkersQuiet,
+    /// The main process has outlived its workers.
+    WorkerDied,
+    /// Its grace after its dependency healed is over.
+    Healing,
+    /// A stopped process is examined again.
+    Recheck,
+    /// The state of its recovery ends.
+    Recovery,
+}
+
+/// What a timer belongs to, and ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Process,
+    Incident,
+    Recovery,
+}
+
+impl Timer {
+    const fn scope(self) -> Scope {
+        match self {
+            Self::ListenerGone | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => Scope::Process,
+            Self::Alert | Self::Settled | Self::Healing => Scope::Incident,
+            Self::Recovery => Scope::Recovery,
+        }
+    }
+}
+
+/// The timers that are set.
+#[derive(Debug, Default)]
+pub struct Timers(BTreeMap<Timer, Timestamp>);
+
+impl Timers {
+    /// Sets a timer, or clears it.
+    pub fn set(&mut self, timer: Timer, at: Option<Timestamp>) {
+        match at {
+            Some(at) => self.0.insert(timer, at),
+            None => self.0.remove(&timer),
+        };
+    }
+
+    pub fn clear(&mut self, timer: Timer) {
+        self.0.remove(&timer);
+    }
+
+    /// Clears all timers of a scope.
+    pub fn end(&mut self, scope: Scope) {
+        self.0.retain(|timer, _| timer.scope() != scope);
+    }
+
+    pub fn get(&self, timer: Timer) -> Option<Timestamp> {
+        self.0.get(&timer).copied()
+    }
+
+    pub fn is_set(&self, timer: Timer) -> bool {
+        self.0.contains_key(&timer)
+    }
+
+    /// When the next one is due.
+    pub fn next(&self) -> Option<Timestamp> {
+        self.0.values().min().copied()
+    }
+
+    /// Takes the first one that is due at `now`.
+    pub fn take_due(&mut self, now: Timestamp) -> Option<Timer> {
+        let (&timer, _) = self.0.iter().find(|(_, at)| **at <= now)?;
+        self.0.remove(&timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_are_due_one_after_the_other() {
+        let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
+        let mut timers = Timers::default();
+        timers.set(Timer::Recovery, Some(at(1)));
+        timers.set(Timer::Alert, Some(at(2)));
+        timers.set(Timer::Recheck, Some(at(9)));
+        assert_eq!(timers.next(), Some(at(1)));
+        assert_eq!(timers.take_due(at(2)), Some(Timer::Alert), "the order is the one of the timers");
+        assert_eq!(timers.take_due(at(2)), Some(Timer::Recovery));
+        assert_eq!(timers.take_due(at(2)), None);
+        timers.end(Scope::Process);
+        assert_eq!(timers.next(), None);
+    }
+}

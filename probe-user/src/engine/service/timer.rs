@@ -1,0 +1,47 @@
+//! What is done when a timer is due.
+
+use super::model::{Fault, RecoveryState, Service, Timer};
+use crate::{
+    engine::{ctx::Ctx, effect::Effects, verdict::Finding},
+    fact::{Examination, Verdict},
+};
+
+impl Service {
+    /// Does what is due: all alerts, and of what else is due the first.
+    pub(super) fn on_due<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        while let Some(timer) = self.timers.take_due(ctx.now) {
+            match timer {
+                Timer::Alert => self.alert_now(ctx),
+                // That the time is over is all: the service is looked at again after each input.
+                Timer::Settled | Timer::WorkersQuiet => {}
+                Timer::ListenerGone => return self.on_listener_gone(ctx),
+                Timer::WorkerDied => return self.on_worker_died(ctx),
+                Timer::Healing => return self.on_healing_over(ctx),
+                Timer::Recheck => return self.examine(Examination::OVER, None, ctx),
+                Timer::Recovery => return self.on_recovery_timeout(ctx),
+            }
+        }
+    }
+
+    fn on_recovery_timeout<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        match self.recovery.state() {
+            RecoveryState::Inspecting(_) => self.inspect_again(ctx),
+            RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => self.retry(ctx),
+            RecoveryState::AwaitingSuccessor(fault) => {
+                let fault = Fault::clone(fault);
+                self.enter(RecoveryState::Idle, None);
+                self.fail(fault, ctx);
+            }
+            RecoveryState::Restarting { .. } => {
+                self.enter(RecoveryState::Idle, None);
+                let finding = Finding::new(Verdict::Exited, 0.8, "no main process came of the restart");
+                self.fail(Fault::now(ctx.now, finding), ctx);
+            }
+            RecoveryState::SystemdRestarting => self.on_systemd_restart_overdue(ctx),
+            RecoveryState::Examining(_) => self.on_examined(None, ctx),
+            RecoveryState::FindingPortHolder(_) => self.on_port_holder(None, ctx),
+            RecoveryState::Snapshotting => self.on_snapshot(Err("it took too long".to_owned()), ctx),
+            RecoveryState::Idle | RecoveryState::Verifying => {}
+        }
+    }
+}
