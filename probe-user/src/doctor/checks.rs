@@ -13,7 +13,7 @@ use crate::{
     },
     sensor::{
         Sensors,
-        ebpf::{Hook, btf::KernelTypes, rights},
+        ebpf::{Hook, fields, rights},
     },
 };
 
@@ -48,7 +48,7 @@ pub(super) fn rights() -> Check {
 }
 
 pub(super) fn types() -> Check {
-    match KernelTypes::read(Path::new(TYPES)) {
+    match fields::read(Path::new(TYPES)) {
         Ok(_) => Check::full("kernel types", format!("BTF in {TYPES}")),
         Err(error) => {
             let remedy =

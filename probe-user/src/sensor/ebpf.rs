@@ -80,7 +80,7 @@ pub struct Kernel {
     coverage: Vec<HookCoverage>,
     rings: ring::Rings,
     watched: watch::Watched,
-    errors: repeated::Repeated,
+    errors: repeated::RepeatCounts,
     retransmits: retransmits::Counted,
     tally: loss::Tally,
     missed: missed::Missed,
@@ -136,7 +136,7 @@ impl Kernel {
                 oom.scope = self.symbols.oom_scope(&oom.stack);
             }
             if let Record::SocketError(error) = record {
-                self.errors.first(error);
+                self.errors.add_first(error);
             }
         }
         out[from..].sort_by_key(Record::at_ns);

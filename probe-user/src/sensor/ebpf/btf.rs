@@ -1,54 +1,36 @@
-//! Where things are in this kernel: its own type information (BTF), usually `/sys/kernel/btf/vmlinux`.
+//! Offsets of fields and forms of tracepoints in the running kernel, from its type information (BTF).
 //!
-//! Kernel versions are never compared. Distributions backport fields and change tracepoint arguments in stable
-//! releases, so the only word that counts is what the running kernel says about itself.
+//! The daemon never compares kernel versions. Distributions backport fields and change tracepoint arguments in stable
+//! releases, so only the running kernel's own description is reliable.
 
 use std::path::{Path, PathBuf};
 
 use btf_rs::{Btf, BtfType, Struct, Type};
 
+use self::sections::{DEPTH, PROTOTYPE_PREFIX, Sections};
+
 pub mod reduce;
+pub mod sections;
 #[cfg(test)]
 mod tests;
 
-/// Where a counter's value is, in each of the structures that hold some.
+/// The field with the value, in each of the structures that hold counters.
 pub(super) const COUNT: &str = "count";
 
-/// Types that refer to one another are followed this far, so that type information that refers to itself cannot hang
-/// the daemon.
-const DEPTH: usize = 32;
-
-/// For the same reason, no more members without a name are looked into for one field. Kernels have a dozen.
+/// Most nameless members searched for one field, because types may refer to themselves. Kernels have a dozen.
 const NAMELESS: u32 = 256;
 
-/// Why something could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
-    /// The file is missing or is not BTF.
-    #[error("cannot read kernel type information from {path}: {reason}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the reader said.
-        reason: String,
-    },
-    /// No such structure, enum or tracepoint prototype.
+    #[error("{path}: cannot read kernel type information: {reason}")]
+    Unreadable { path: PathBuf, reason: String },
     #[error("this kernel has no type {0}")]
     NoType(String),
-    /// The structure is there, the field is not.
     #[error("this kernel has no field {structure}.{member}")]
-    NoMember {
-        /// The structure.
-        structure: String,
-        /// Path of the field in it.
-        member: String,
-    },
-    /// A field is there, but is not what it should be.
+    NoMember { structure: String, member: String },
+    /// The field exists, but its type is none that the lookup understands.
     #[error("this kernel's {what} is of an unknown kind")]
-    Unexpected {
-        /// What was looked at.
-        what: String,
-    },
+    Unexpected { what: String },
 }
 
 /// One argument of a tracepoint.
@@ -56,27 +38,25 @@ pub enum BtfError {
 pub enum Argument {
     /// A pointer to the named structure.
     Pointer(String),
-    /// Anything else.
     Scalar,
 }
 
-/// A field: how far it is from the start of the structure it was looked up in, and its type.
+/// A field: its type, and its offset in the structure where the lookup began.
 #[derive(Clone, Debug)]
 pub struct Located {
-    /// Bytes from the start.
     pub offset: u32,
     ty: Type,
 }
 
 impl Located {
-    /// The same field, seen from what holds its structure at this offset; none where no structure can be as long.
+    /// The same field in a structure that holds its own at `offset`; none if the sum overflows.
     fn within(self, offset: u32) -> Option<Self> {
         Some(Self { offset: offset.checked_add(self.offset)?, ty: self.ty })
     }
 }
 
-/// Offset of the `index`th of the counters from `start`; none where no structure can be as long.
-fn place(start: u32, index: u32, stride: u32, within: u32) -> Option<u32> {
+/// Offset of the `index`th of the counters from `start`; none if it overflows.
+fn counter_at(start: u32, index: u32, stride: u32, within: u32) -> Option<u32> {
     index.checked_mul(stride)?.checked_add(start)?.checked_add(within)
 }
 
@@ -86,29 +66,28 @@ pub struct KernelTypes {
 }
 
 impl KernelTypes {
-    /// Reads of a BTF file what the resolver looks at, and no more.
-    pub fn read(path: &Path) -> Result<Self, BtfError> {
+    /// Reads the named types of a BTF file.
+    pub fn read(path: &Path, names: &reduce::Names) -> Result<Self, BtfError> {
         let unreadable = |reason: String| BtfError::Unreadable { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-        reduce::reduce(&bytes).and_then(|reduced| Self::parse(&reduced)).map_err(unreadable)
+        reduce::reduce(&bytes, names).and_then(|reduced| Self::parse(&reduced)).map_err(unreadable)
     }
 
-    /// Reads BTF from memory; the error says what is wrong with it.
+    /// Reads BTF from memory.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        // The reader makes room for as much as the header promises.
-        reduce::Sections::find(bytes)?;
+        // The reader allocates as much as the header claims, so the header is checked before.
+        Sections::find(bytes)?;
         Ok(Self { btf: Btf::from_bytes(bytes).map_err(|error| error.to_string())? })
     }
 
-    /// Offset of a field in bytes. `member` may go down into structures held by value: `a.b`.
+    /// Offset of a field in bytes. `member` may be a path through structures held by value: `a.b`.
     pub fn offset(&self, structure: &str, member: &str) -> Result<u32, BtfError> {
         Ok(self.locate(structure, member)?.offset)
     }
 
-    /// A field's place and type.
     pub fn locate(&self, structure: &str, member: &str) -> Result<Located, BtfError> {
         let missing = || BtfError::NoMember { structure: structure.to_owned(), member: member.to_owned() };
-        // The same name may stand for several types; the field decides which is meant.
+        // Several types may have the same name. The one with the field is meant.
         let mut found = None;
         for start in self.structures(structure)? {
             let mut steps = member.split('.');
@@ -126,7 +105,7 @@ impl KernelTypes {
         found.ok_or_else(missing)
     }
 
-    /// Size of a structure in bytes.
+    /// In bytes.
     pub fn size_of(&self, structure: &str) -> Result<u32, BtfError> {
         let first = self.structures(structure)?.into_iter().next();
         let size = first.map(|it| it.size()).ok_or_else(|| BtfError::NoType(structure.to_owned()))?;
@@ -148,13 +127,13 @@ impl KernelTypes {
         Err(missing())
     }
 
-    /// Value of a constant of an enum without a name, found by one of its constants.
+    /// Value of a constant of an enum without a name.
     pub fn anonymous_constant(&self, name: &str) -> Result<u32, BtfError> {
         self.constant("", name).map_err(|_| BtfError::NoType(name.to_owned()))
     }
 
-    /// Offset of the `index`th 64-bit counter in an array field, whichever way this kernel keeps it: as an array of
-    /// structures with a `count`, or as a structure that holds an array `count`.
+    /// Offset of the `index`th 64-bit counter in a field. Kernels have two forms: an array of structures with a `count`, and
+    /// a structure with an array `count`.
     pub fn counter_offset(&self, structure: &str, member: &str, index: u32) -> Result<u32, BtfError> {
         let unexpected = || BtfError::Unexpected { what: format!("{structure}.{member}") };
         let field = self.locate(structure, member)?;
@@ -163,22 +142,22 @@ impl KernelTypes {
             let element = self.as_struct(&element).ok_or_else(unexpected)?;
             let count = self.member(&element, COUNT).ok_or_else(unexpected)?;
             let stride = u32::try_from(element.size()).map_err(|_| unexpected())?;
-            return place(field.offset, index, stride, count.offset).ok_or_else(unexpected);
+            return counter_at(field.offset, index, stride, count.offset).ok_or_else(unexpected);
         }
         let holder = self.as_struct(&field.ty).ok_or_else(unexpected)?;
         let count = self.member(&holder, COUNT).ok_or_else(unexpected)?;
         if !matches!(count.ty, Type::Array(_)) {
             return Err(unexpected());
         }
-        place(field.offset, index, 8, count.offset).ok_or_else(unexpected)
+        counter_at(field.offset, index, 8, count.offset).ok_or_else(unexpected)
     }
 
     /// Name of the type that describes a raw tracepoint's arguments.
     pub fn prototype(tracepoint: &str) -> String {
-        format!("btf_trace_{tracepoint}")
+        format!("{PROTOTYPE_PREFIX}{tracepoint}")
     }
 
-    /// The arguments of a raw tracepoint, in order.
+    /// The arguments of a raw tracepoint.
     pub fn tracepoint(&self, name: &str) -> Result<Vec<Argument>, BtfError> {
         let prototype = Self::prototype(name);
         let missing = || BtfError::NoType(prototype.clone());
@@ -219,20 +198,20 @@ impl KernelTypes {
         if found.is_empty() { Err(BtfError::NoType(name.to_owned())) } else { Ok(found) }
     }
 
-    /// Looks a field up, also in members without a name, whose fields belong to the structure around them.
+    /// Looks a field up, in nameless members too: their fields belong to the outer structure.
     fn member(&self, structure: &Struct, name: &str) -> Option<Located> {
         self.member_within(structure, name, &mut { NAMELESS })
     }
 
-    /// Likewise, in as many members without a name as are `left`.
+    /// [`Self::member`] in at most `left` nameless members.
     fn member_within(&self, structure: &Struct, name: &str, left: &mut u32) -> Option<Located> {
         for member in &structure.members {
-            let own = self.name(member);
+            let found = self.name(member);
             let offset = member.bit_offset() / 8;
-            if own == name {
+            if found == name {
                 return Some(Located { offset, ty: self.plain(self.btf.resolve_chained_type(member).ok()?) });
             }
-            if own.is_empty()
+            if found.is_empty()
                 && let Ok(ty) = self.btf.resolve_chained_type(member)
                 && let Some(inner) = self.as_struct(&ty)
             {

@@ -1,19 +1,21 @@
-//! Which kernel field fills which global of the eBPF programs, and which hook cannot do without it.
+//! The kernel fields that fill the globals of the eBPF programs, and the hooks that need them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use probe_abi::ABSENT;
 
 use super::{
-    btf::{self, Argument, BtfError, KernelTypes},
+    btf::{self, Argument, BtfError, KernelTypes, reduce::Names},
     coverage::Hook,
 };
 
-/// How a global's value is found.
-enum Source {
-    /// Offset of a field; the first of the names that exists, as fields get renamed.
+/// Where a global's value comes from.
+enum Lookup {
+    /// Offset of a field, by the first name that exists: kernels rename fields.
     Member(&'static str, &'static [&'static str]),
-    /// Size of a structure.
     Size(&'static str),
     /// Offset of the memory controller's slot in `css_set.subsys`.
     MemoryController,
@@ -21,12 +23,12 @@ enum Source {
     Resident(&'static str),
 }
 
-use Source::{Member, MemoryController, Resident, Size};
+use Lookup::{Member, MemoryController, Resident, Size};
 
 /// What a hook loses without a field.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Need {
-    /// The hook is of no use.
+    /// The hook is useless.
     Must,
     /// The records lack a detail.
     Should,
@@ -49,8 +51,8 @@ const CGROUP_ID: &[Hook] = &[Exit, Oom, Cgroup, Exec, Socket, SocketReport];
 const SOCKETS: &[Hook] = &[Socket, SocketReport];
 const PEERS: &[Hook] = &[Socket, SocketReport, Retransmit];
 
-/// Name of the global, where its value comes from, who uses it, and how badly.
-const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
+/// Name of the global, the lookup of its value, the hooks that use it, and how much they need it.
+const FIELDS: &[(&str, Lookup, &[Hook], Need)] = &[
     ("OFF_TASK_TGID", Member(TASK, &["tgid"]), ALL, Must),
     ("OFF_TASK_PID", Member(TASK, &["pid"]), &[Oom], Must),
     ("OFF_TASK_GROUP_LEADER", Member(TASK, &["group_leader"]), ALL, Must),
@@ -110,14 +112,14 @@ const FIELDS: &[(&str, Source, &[Hook], Need)] = &[
     ("OFF_INET_SPORT", Member("inet_sock", &["inet_sport"]), SOCKETS, Must),
 ];
 
-/// The kernel's list of what programs may call, and what hands out the current task with its type.
+/// The kernel's enum of helpers, and the helper that returns the current task as a typed pointer.
 pub const HELPERS: &str = "bpf_func_id";
 const TASK_HELPER: &str = "BPF_FUNC_get_current_task_btf";
 
-/// The global that says whether programs may use it.
+/// The global that says whether programs may use that helper.
 pub const IS_TYPED: &str = "CURRENT_IS_TYPED";
 
-/// What programs follow from the current task by its type. That only works as a whole.
+/// The fields that programs read by type from the current task. All of them must exist.
 const TYPED: &[&str] = &[
     "OFF_TASK_TGID",
     "OFF_TASK_GROUP_LEADER",
@@ -140,29 +142,29 @@ const TYPED: &[&str] = &[
     "OFF_SIGNAL_OOM_MM",
 ];
 
-/// What the programs are told, and what that means for each hook.
+/// The values of the globals, and what they mean for each hook.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// Value of every global, by name.
     pub globals: BTreeMap<&'static str, u32>,
-    /// Why a hook must not even be tried.
+    /// Hooks that must not be loaded, with the reason.
     pub unusable: BTreeMap<Hook, String>,
-    /// Details a hook's records will lack.
+    /// Details that a hook's records lack.
     pub lacking: BTreeMap<Hook, Vec<String>>,
 }
 
-/// Looks everything up. A field that is absent becomes [`ABSENT`] and a reason.
+/// Looks all globals up. An absent field becomes [`ABSENT`] and a reason.
 pub fn resolve(types: &KernelTypes) -> Resolved {
     let mut resolved =
         Resolved { globals: BTreeMap::new(), unusable: BTreeMap::new(), lacking: BTreeMap::new() };
-    // A tracepoint that is not there explains more than a field that came with it.
+    // Tracepoints first: a missing one explains more than a field that came with it.
     for hook in Hook::ALL {
         if let Err(reason) = prototype(types, hook, &mut resolved.globals) {
             resolved.unusable.entry(hook).or_insert(reason);
         }
     }
-    for (global, source, hooks, need) in FIELDS {
-        let value = match find(types, source) {
+    for (global, lookup, hooks, need) in FIELDS {
+        let value = match find(types, lookup) {
             Ok(value) => value,
             Err(error) => {
                 for hook in *hooks {
@@ -183,22 +185,19 @@ pub fn resolve(types: &KernelTypes) -> Resolved {
     resolved
 }
 
-/// The names of all that [`resolve`] looks at.
-pub struct Names {
-    /// Of structures, enums and prototypes.
-    pub types: BTreeSet<String>,
-    /// Of fields and constants.
-    pub members: BTreeSet<&'static str>,
+/// Reads from a BTF file the types that [`resolve`] needs.
+pub fn read(path: &Path) -> Result<KernelTypes, BtfError> {
+    KernelTypes::read(path, &names())
 }
 
-/// What has to be kept of a kernel's type information for [`resolve`] to find the same in it.
+/// The names that [`resolve`] looks up.
 pub fn names() -> Names {
     let mut types: BTreeSet<_> =
         Hook::ALL.into_iter().map(|hook| KernelTypes::prototype(hook.tracepoint())).collect();
     types.insert(HELPERS.to_owned());
     let mut members = BTreeSet::from([TASK_HELPER]);
-    for (_, source, ..) in FIELDS {
-        match source {
+    for (_, lookup, ..) in FIELDS {
+        match lookup {
             Member(structure, names) => {
                 types.insert((*structure).to_owned());
                 members.extend(names.iter().flat_map(|it| it.split('.')));
@@ -217,7 +216,7 @@ pub fn names() -> Names {
     Names { types, members }
 }
 
-/// Checks that a tracepoint passes what the program reads, and settles which of two known forms it has.
+/// Checks that a tracepoint passes the arguments that the program reads. Two tracepoints have two forms; globals say which.
 fn prototype(
     types: &KernelTypes,
     hook: Hook,
@@ -247,13 +246,17 @@ fn prototype(
         Socket => (passes(0, "sock") && arguments.len() >= 3, "sock, two numbers"),
         SocketReport | Retransmit => (passes(0, "sock"), "sock"),
     };
-    let unknown =
-        || format!("tracepoint {} has an unknown form, it does not begin: {form}", hook.tracepoint());
+    let unknown = || {
+        format!(
+            "tracepoint {} has an unknown form: its arguments do not begin with {form}",
+            hook.tracepoint()
+        )
+    };
     if fits { Ok(()) } else { Err(unknown()) }
 }
 
-fn find(types: &KernelTypes, source: &Source) -> Result<u32, BtfError> {
-    match source {
+fn find(types: &KernelTypes, lookup: &Lookup) -> Result<u32, BtfError> {
+    match lookup {
         Member(structure, names) => {
             let mut result = Err(BtfError::NoType((*structure).to_owned()));
             for name in *names {

@@ -1,4 +1,4 @@
-//! Loads the eBPF object into the kernel and attaches each program on its own.
+//! Loads the eBPF object into the kernel and attaches each program by itself.
 
 use std::{path::PathBuf, thread};
 
@@ -10,14 +10,14 @@ use aya::{
 
 use super::{
     Kernel, Options,
-    btf::{BtfError, KernelTypes},
+    btf::BtfError,
     coverage::{Hook, HookCoverage},
     fields::{self, IS_TYPED, Resolved},
     loss::Tally,
     missed::Missed,
     namespace,
     prefilter::Prefilter,
-    repeated::Repeated,
+    repeated::RepeatCounts,
     retransmits::Counted,
     rights,
     ring::Rings,
@@ -25,38 +25,28 @@ use super::{
     watch::{Lineages, Watched},
 };
 
-/// The compiled programs. `cargo xtask build-ebpf` makes them from `probe-ebpf`.
+/// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
 
-/// Why nothing at all can be seen in the kernel.
+/// Why no program could be attached.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// This process may not load programs.
     #[error("not permitted to load eBPF programs: {} missing", missing.join(" and "))]
     NotPermitted {
-        /// Names of capabilities, or what else stands in the way.
+        /// Capabilities, or the permission for the bpf system call.
         missing: Vec<&'static str>,
     },
-    /// The kernel does not describe its types.
     #[error(transparent)]
     Btf(#[from] BtfError),
-    /// The object or its maps were refused.
     #[error("cannot load the eBPF object: {0}")]
     Object(#[source] EbpfError),
-    /// A map is missing from the object, or could not be opened.
     #[error("cannot use the eBPF map {name}: {source}")]
-    Map {
-        /// Name of the map.
-        name: &'static str,
-        /// What is wrong with it.
-        source: MapError,
-    },
-    /// The daemon's pid namespace is not the initial one, and the kernel does not say how its ids are translated.
+    Map { name: &'static str, source: MapError },
+    /// The daemon's pid namespace is not the initial one, and the kernel lacks what a translation of its ids needs.
     #[error(
-        "process ids of this pid namespace cannot be translated: {0}; run hostprobe in the host's (--pid=host)"
+        "cannot translate the process ids of this pid namespace: {0}; run hostprobe in the host's (--pid=host)"
     )]
     Namespace(String),
-    /// The object was refused by every hook.
     #[error("no hook could be attached: {}", reasons(.0))]
     NoHook(Vec<HookCoverage>),
 }
@@ -67,13 +57,11 @@ fn reasons(coverage: &[HookCoverage]) -> String {
     coverage.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// Files that are read on the way.
+/// The files that a load reads.
 pub struct Paths {
-    /// The kernel's type information.
     pub btf: PathBuf,
-    /// The kernel's symbol table.
     pub kallsyms: PathBuf,
-    /// This process's own status, for its capabilities.
+    /// This process's status, with its capabilities.
     pub status: PathBuf,
     /// The link that names this process's pid namespace.
     pub pid_namespace: PathBuf,
@@ -96,12 +84,12 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     if !missing.is_empty() {
         return Err(KernelError::NotPermitted { missing });
     }
-    // The kernel takes its time to print its symbols, and needs nobody's attention for it.
+    // The kernel needs some time to print its symbols, so a thread reads them meanwhile.
     let symbols = stack::Reading::start(paths.kallsyms.clone());
-    // The loader reads all of the kernel's type information as well, for relocations that this object has none of; both
-    // take some ten milliseconds.
+    // The loader reads the complete type information, for relocations that this object does not have. That and the resolver
+    // take some ten milliseconds each, so they run side by side.
     let (resolved, mut loader) = thread::scope(|scope| {
-        let resolve = || Ok(fields::resolve(&KernelTypes::read(&paths.btf)?));
+        let resolve = || Ok(fields::resolve(&fields::read(&paths.btf)?));
         let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
         let loader = EbpfLoader::new();
         let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
@@ -109,9 +97,9 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     });
     let resolved = resolved.map_err(KernelError::Btf)?;
     let log_level = if options.log { u8::MAX } else { 0 };
-    set_up(&mut loader, options, &log_level, &resolved);
+    configure(&mut loader, options, &log_level, &resolved);
     let (level, inode);
-    if let Some(it) = namespace::beside_the_initial(&paths.pid_namespace) {
+    if let Some(it) = namespace::other_than_initial(&paths.pid_namespace) {
         let ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
@@ -119,13 +107,13 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     let wanted = |hook| ruled_out(hook, options, &resolved).is_none();
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
     verify(&mut ebpf, wanted);
-    if !takes_types(&mut ebpf, &resolved) {
+    if !accepts_typed_reads(&mut ebpf, &resolved) {
         loader.override_global(IS_TYPED, &0_u32, true);
         ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
         verify(&mut ebpf, wanted);
     }
 
-    // The maps are opened before anything is attached, so that a failure leaves no program running.
+    // All maps are opened before the first attach, so that a failure leaves no program running.
     let rings = Rings::new(ring(&mut ebpf, "URGENT")?, ring(&mut ebpf, "BULK")?);
     let watched = Watched::new(
         map(&mut ebpf, "WATCHED_TGID")?,
@@ -135,17 +123,17 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         Prefilter::new(map(&mut ebpf, "PREFILTER")?)
             .map_err(|source| KernelError::Map { name: "PREFILTER", source })?,
     );
-    let errors = Repeated::new(map(&mut ebpf, "ERRORS")?);
+    let errors = RepeatCounts::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
     let mut coverage: Vec<_> =
         Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved)).collect();
-    let symbols = symbols.finish().or_of(stack::COPY.as_ref());
-    tell_loss_of_symbols(&mut coverage, &symbols);
-    spread_loss_of_signals(&mut coverage);
-    spread_loss_of_owners(&mut coverage);
+    let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
+    add_loss_of_symbols(&mut coverage, &symbols);
+    add_loss_of_signals(&mut coverage);
+    add_loss_of_owners(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
         return Err(KernelError::NoHook(coverage));
     }
@@ -166,10 +154,15 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     })
 }
 
-/// Tells the loader how large the maps are and what the globals hold.
-fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a u8, resolved: &'a Resolved) {
+/// Sets the sizes of the maps and the values of the globals.
+fn configure<'a>(
+    loader: &mut EbpfLoader<'a>,
+    options: &'a Options,
+    log_level: &'a u8,
+    resolved: &'a Resolved,
+) {
     loader
-        // Nothing in the object is relocated by type: the globals do that work.
+        // The object has no type relocations: globals hold the offsets.
         .btf(None)
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .map_max_entries("URGENT", ring_size(options.urgent_ring_bytes))
@@ -182,8 +175,8 @@ fn set_up<'a>(loader: &mut EbpfLoader<'a>, options: &'a Options, log_level: &'a 
     }
 }
 
-/// Has the kernel verify the programs of such hooks side by side, which is most of what a start takes. One that it refuses
-/// is left to [`attach`], which tells why.
+/// Has the kernel verify the programs of the wanted hooks side by side: 102 ms instead of 160 for all. [`attach`] tries a
+/// refused program again and reports the reason.
 fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
     thread::scope(|scope| {
         let mut threads = Vec::new();
@@ -194,21 +187,21 @@ fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
                 threads.extend(thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, verify));
             }
         }
-        // The scope alone would wait for what they do, not for their ends.
+        // The end of the scope waits for the closures only, not for the exits of the threads.
         for thread in threads {
             let _ = thread.join();
         }
     });
 }
 
-/// Whether the kernel goes along where the programs follow pointers by their types. One that refuses will do with what
-/// every kernel takes. Of all programs, the exit's follows the most.
-fn takes_types(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
+/// Whether the verifier accepts the typed reads. If not, the programs read with the helper, which every kernel accepts. The
+/// exit program has the most typed reads, so it stands for all.
+fn accepts_typed_reads(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
     let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
     !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()
 }
 
-/// The kernel wants a power of two that is a multiple of the page size; pages of 64 KiB are the largest there are.
+/// The kernel wants a power of two that is a multiple of the page size. The largest pages have 64 KiB.
 fn ring_size(bytes: u32) -> u32 {
     bytes.clamp(64 * 1024, 1 << 30).next_power_of_two()
 }
@@ -217,8 +210,9 @@ fn permission_or_object(error: EbpfError) -> KernelError {
     if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
         && io_error.kind() == std::io::ErrorKind::PermissionDenied
     {
-        let missing =
-            vec!["leave for the bpf system call (a seccomp filter, a user namespace or lockdown denies it)"];
+        let missing = vec![
+            "permission for the bpf system call (a seccomp filter, a user namespace or lockdown denies it)",
+        ];
         return KernelError::NotPermitted { missing };
     }
     KernelError::Object(error)
@@ -236,7 +230,7 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelE
     map(ebpf, name)
 }
 
-/// Why a hook is not even tried, if so.
+/// Why a hook must not be tried, if so.
 fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<String> {
     if options.without.contains(&hook) {
         return Some("hostprobe was told to do without it".to_owned());
@@ -244,7 +238,7 @@ fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<Strin
     resolved.unusable.get(&hook).cloned()
 }
 
-/// Tries one hook and says what became of it.
+/// Attaches one hook and describes the result.
 fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> HookCoverage {
     let reason =
         ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
@@ -252,16 +246,16 @@ fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) ->
     HookCoverage { hook, attached: reason.is_none(), reason, lacking }
 }
 
-/// The scope of OOM kills is told by the kernel's symbols.
-fn tell_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
+/// The scope of an OOM kill needs the kernel's symbols.
+fn add_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
     let Some(reason) = symbols.unavailable() else { return };
     for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
         hook.lacking.push(format!("scope of OOM kills: {reason}"));
     }
 }
 
-/// Exits get their senders from another hook, which may be missing.
-fn spread_loss_of_signals(coverage: &mut [HookCoverage]) {
+/// Exit records get the senders of signals from another hook.
+fn add_loss_of_signals(coverage: &mut [HookCoverage]) {
     let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Signal).and_then(|it| it.reason.clone())
     else {
         return;
@@ -271,14 +265,14 @@ fn spread_loss_of_signals(coverage: &mut [HookCoverage]) {
     }
 }
 
-/// Retransmits get their owners from another hook; without it there are none to count for.
-fn spread_loss_of_owners(coverage: &mut [HookCoverage]) {
+/// Retransmits get the owners of sockets from another hook. Without it nothing is counted.
+fn add_loss_of_owners(coverage: &mut [HookCoverage]) {
     let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Socket).and_then(|it| it.reason.clone())
     else {
         return;
     };
     for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Retransmit) {
-        hook.lacking.push(format!("whose segments they are: {reason}"));
+        hook.lacking.push(format!("owners of the segments: {reason}"));
     }
 }
 
@@ -287,7 +281,7 @@ fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
     Ok(())
 }
 
-/// A program that the kernel has taken.
+/// Loads a program that is not loaded yet.
 fn loaded(program: &mut RawTracePoint) -> Result<&mut RawTracePoint, ProgramError> {
     if program.fd().is_err() {
         program.load()?;
@@ -300,7 +294,7 @@ fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramErr
     ebpf.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?.try_into()
 }
 
-/// One line for a person. Of a verifier's log only the end counts, where it says what it refused.
+/// One line. Of a verifier's log only the end counts, with the refused instruction.
 fn explain(error: &ProgramError) -> String {
     const LINES: usize = 4;
     if let ProgramError::LoadError { io_error, verifier_log } = error {

@@ -8,14 +8,14 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Starts a task that reads the programs' log ring. Says so and gives up if that is impossible.
+/// Starts a task that reads the programs' log ring. Logs a warning if that fails.
 pub fn spawn(ebpf: &mut Ebpf) -> Option<JoinHandle<()>> {
     let logger = EbpfLogger::init_with_logger(ebpf, ToTracing)
-        .map_err(|error| tracing::warn!(%error, "cannot read the log of the eBPF programs"))
+        .map_err(|error| tracing::warn!(%error, "log of the eBPF programs: cannot read it"))
         .ok()?;
     // SAFETY: the logger owns its ring's map, and with it one open descriptor, until it is dropped.
     let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }
-        .map_err(|error| tracing::warn!(%error, "cannot wait for the log of the eBPF programs"))
+        .map_err(|error| tracing::warn!(%error, "log of the eBPF programs: cannot wait for it"))
         .ok()?;
     Some(tokio::spawn(async move {
         while let Ok(mut guard) = logger.readable_mut().await {

@@ -1,8 +1,8 @@
-//! The pid namespace of this process, in whose numbers the programs have to speak.
+//! The pid namespace of this process, whose ids the eBPF programs report.
 //!
-//! The kernel numbers a process in its own pid namespace and in all that lie above it. The programs pick the number at the
-//! level of the daemon's namespace, if the process is in there at all. How deep that is nested, a process inside is not
-//! told by any file, so the kernel is asked by a program that it runs once.
+//! A process has an id in its own pid namespace and in every one above. The programs pick the id at the level of the
+//! daemon's namespace, if the process is in there. No file tells a process how deep its namespace is nested, so the daemon
+//! runs a program once that returns the level.
 
 use std::{fs, path::Path};
 
@@ -15,10 +15,10 @@ use probe_abi::ABSENT;
 use super::{KernelError, fields::Resolved};
 use crate::fact::INITIAL_PID_NAMESPACE;
 
-/// The program that tells the level.
+/// The program that returns the level.
 const PROGRAM: &str = "pid_namespace_level";
 
-/// What a translation reads.
+/// The globals that a translation of ids needs.
 const FIELDS: [&str; 7] = [
     "OFF_TASK_THREAD_PID",
     "OFF_PID_LEVEL",
@@ -29,22 +29,22 @@ const FIELDS: [&str; 7] = [
     "OFF_PIDNS_INUM",
 ];
 
-/// The inode of this process's pid namespace, if that is not the initial one. `link` is its `/proc/self/ns/pid`.
-pub fn beside_the_initial(link: &Path) -> Option<u32> {
+/// Inode of this process's pid namespace, if that is not the initial one. `link` is its `/proc/self/ns/pid`.
+pub fn other_than_initial(link: &Path) -> Option<u32> {
     let name = fs::read_link(link).ok()?;
     let inode = name.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()?;
     (inode != INITIAL_PID_NAMESPACE).then_some(inode)
 }
 
-/// How deep the pid namespace of this process is nested; 1 for one right below the initial one.
+/// Nesting depth of this process's pid namespace; 1 right below the initial one.
 pub fn level(mut ebpf: Ebpf, resolved: &Resolved) -> Result<u32, KernelError> {
     if let Some(field) = FIELDS.iter().find(|field| resolved.globals.get(*field) == Some(&ABSENT)) {
         return Err(KernelError::Namespace(format!("this kernel has no field for {field}")));
     }
     match run(&mut ebpf) {
-        Ok(0) => Err(KernelError::Namespace("the kernel takes it for the initial one".to_owned())),
+        Ok(0) => Err(KernelError::Namespace("the kernel reports it as the initial one".to_owned())),
         Ok(level) => Ok(level),
-        Err(error) => Err(KernelError::Namespace(format!("the kernel does not run {PROGRAM}: {error}"))),
+        Err(error) => Err(KernelError::Namespace(format!("cannot run the program {PROGRAM}: {error}"))),
     }
 }
 
@@ -62,16 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_another_namespace_than_the_initial_one_counts() {
+    fn the_initial_namespace_needs_no_translation() {
         let folder = tempfile::tempdir().unwrap();
         let at = |target: &str| {
             let link = folder.path().join(target);
             symlink(target, &link).unwrap();
-            beside_the_initial(&link)
+            other_than_initial(&link)
         };
         assert_eq!(at("pid:[4026531836]"), None);
         assert_eq!(at("pid:[4026532277]"), Some(4_026_532_277));
         assert_eq!(at("pid:[x]"), None);
-        assert_eq!(beside_the_initial(&folder.path().join("none")), None);
+        assert_eq!(other_than_initial(&folder.path().join("none")), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of sockets after the first of their kind, which the kernel side only counts.
+//! Socket errors after the first of their kind, which the eBPF programs only count.
 
 use std::collections::HashMap;
 
@@ -6,62 +6,60 @@ use aya::maps::{MapData, PerCpuHashMap};
 
 use super::SocketError;
 
-/// Repeats of one kind are told at most this often, and a kind without any for so long is new again, in nanoseconds.
+/// Repeats of one kind are reported at most once in this time. A kind without any for so long is new again.
 const WINDOW_NS: u64 = 10_000_000_000;
 
 /// The layout of `probe_abi::ErrorKey`.
 type Kind = [u64; 4];
 
-/// The counters in the kernel, and what is known of each.
-pub struct Repeated {
+/// The counters in the kernel, and the last report of each kind.
+pub struct RepeatCounts {
     // The value has the layout of `probe_abi::Repeats`: count, time of the last one.
     counters: PerCpuHashMap<MapData, Kind, [u64; 2]>,
-    known: HashMap<Kind, Known>,
+    reported: HashMap<Kind, Reported>,
 }
 
-/// One kind of error.
-struct Known {
+struct Reported {
     first: SocketError,
-    /// Repeats that were told.
-    told: u64,
-    /// When the last event of this kind was.
-    told_ns: u64,
+    /// Reported repeats.
+    count: u64,
+    /// Of the last report, or of the first error.
+    at_ns: u64,
 }
 
-impl Repeated {
+impl RepeatCounts {
     pub fn new(counters: PerCpuHashMap<MapData, Kind, [u64; 2]>) -> Self {
-        Self { counters, known: HashMap::new() }
+        Self { counters, reported: HashMap::new() }
     }
 
-    /// Notes the first error of a kind.
-    pub fn first(&mut self, error: &SocketError) {
-        let known = Known { first: error.clone(), told: 0, told_ns: error.at_ns };
-        self.known.insert(error.kind, known);
+    pub fn add_first(&mut self, error: &SocketError) {
+        let reported = Reported { first: error.clone(), count: 0, at_ns: error.at_ns };
+        self.reported.insert(error.kind, reported);
     }
 
-    /// What has been repeated, where it is time to tell.
+    /// The repeats that are due.
     pub fn take(&mut self, now_ns: u64) -> Vec<SocketError> {
-        let mut repeated = Vec::new();
-        let Self { counters, known } = self;
-        known.retain(|kind, known| {
-            if now_ns.saturating_sub(known.told_ns) < WINDOW_NS {
+        let mut repeats = Vec::new();
+        let Self { counters, reported } = self;
+        reported.retain(|kind, last| {
+            if now_ns.saturating_sub(last.at_ns) < WINDOW_NS {
                 return true;
             }
-            // One that was pushed out by others is new again when it comes back; so is one that has been quiet.
+            // An evicted kind is new again at its next error. So is one that was quiet, see below.
             let Ok(values) = counters.get(kind, 0) else { return false };
             let count: u64 = values.iter().map(|[count, _]| count).sum();
             let last_ns = values.iter().map(|[_, last_ns]| *last_ns).max().unwrap_or_default();
-            // It was pushed out, and came back: its counter began anew.
-            let before = if count < known.told { 0 } else { known.told };
+            // A counter that was evicted and inserted again starts from 0.
+            let before = if count < last.count { 0 } else { last.count };
             if count == before {
                 return counters.remove(kind).is_err();
             }
-            let error = SocketError { at_ns: last_ns, count: count - before, ..known.first.clone() };
-            repeated.push(error);
-            known.told = count;
-            known.told_ns = now_ns;
+            let error = SocketError { at_ns: last_ns, count: count - before, ..last.first.clone() };
+            repeats.push(error);
+            last.count = count;
+            last.at_ns = now_ns;
             true
         });
-        repeated
+        repeats
     }
 }

@@ -1,16 +1,15 @@
-//! Which rights loading needs, and which this process lacks.
+//! The capabilities that a load needs.
 
 use std::{fs, path::Path};
 
-/// `CAP_SYS_ADMIN`, which includes the other two.
+/// Includes the other two.
 const SYS_ADMIN: u32 = 21;
-/// `CAP_PERFMON`: programs that read kernel memory.
+/// For programs that read kernel memory.
 const PERFMON: u32 = 38;
-/// `CAP_BPF`: maps and programs.
+/// For maps and programs.
 const BPF: u32 = 39;
 
-/// The missing capabilities, by name; empty if all is well or if `/proc/self/status` cannot be read, in which case
-/// the kernel's own answer will tell.
+/// The missing capabilities, by name. Empty also if `/proc/self/status` cannot be read: then the kernel refuses the load.
 pub fn missing(status: &Path) -> Vec<&'static str> {
     fs::read_to_string(status).ok().and_then(|text| effective(&text)).map(lacking).unwrap_or_default()
 }
@@ -34,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_exactly_what_is_missing() {
+    fn names_exactly_the_missing_capabilities() {
         assert_eq!(lacking(0), ["CAP_BPF", "CAP_PERFMON"]);
         assert_eq!(lacking(1 << BPF), ["CAP_PERFMON"]);
         assert_eq!(lacking(1 << BPF | 1 << PERFMON), [""; 0]);

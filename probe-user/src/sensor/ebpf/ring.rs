@@ -7,16 +7,15 @@ use aya::maps::{MapData, RingBuf};
 use super::decode::{Record, decode};
 use crate::sensor::wake::Wake;
 
-/// Most records taken from one ring in one go, so that a flood cannot keep the daemon here.
+/// Most records of one ring in one drain, so that a flood cannot hold the daemon here.
 const BATCH: usize = 4096;
 
-/// Both rings, and the wake-up of the urgent one.
 pub struct Rings {
     urgent: RingBuf<MapData>,
     bulk: RingBuf<MapData>,
-    // Of the urgent ring.
+    /// Of the urgent ring.
     wake: Wake,
-    // The last batch was a full one. The kernel sends no wake-up while a reader is behind.
+    /// The last batch was full. The kernel sends no wake-up while the reader is behind.
     behind: bool,
     undecodable: u64,
 }
@@ -51,7 +50,7 @@ fn take(ring: &mut RingBuf<MapData>, out: &mut Vec<Record>, undecodable: &mut u6
         match decode(&item) {
             Ok(record) => out.push(record),
             Err(error) => {
-                tracing::warn!(%error, "the kernel side sent a record that makes no sense");
+                tracing::warn!(%error, "cannot decode a record of the eBPF programs; it is counted as lost");
                 *undecodable += 1;
             }
         }

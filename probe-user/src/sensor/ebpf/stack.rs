@@ -1,6 +1,6 @@
-//! Why the OOM killer ran: for a memory cgroup's limit, for the whole host, or because somebody asked.
+//! The scope of an OOM kill: a memory cgroup, the whole host, or a request by sysrq.
 //!
-//! The kernel says so in no field. But it got there through different functions, and the stack has them.
+//! No field holds the scope. But each scope reaches the OOM killer through another function, which the kernel stack shows.
 
 use std::{
     fs::{File, OpenOptions, remove_file},
@@ -13,25 +13,25 @@ use std::{
 
 use crate::fact::OomScope;
 
-/// Functions to look for. All stacks have `out_of_memory`, so the special ones are looked for first.
+/// The functions that tell the scope. Every stack has `out_of_memory`, so the special ones come first.
 const FUNCTIONS: [(&str, OomScope); 3] = [
     ("mem_cgroup_out_of_memory", OomScope::Memcg),
     ("moom_callback", OomScope::Sysrq),
     ("out_of_memory", OomScope::Global),
 ];
 
-/// Where a copy of these functions' symbols is looked for when the kernel hides its own from this process.
+/// A copy of these functions' symbols, for a process from which the kernel hides its own.
 pub const COPY: &str = "/run/hostprobe/kallsyms";
 
-/// Where these functions are in the running kernel.
+/// The address ranges of the functions in the running kernel.
 pub struct Symbols {
     ranges: Vec<(Range<u64>, OomScope)>,
     unavailable: Option<String>,
 }
 
 impl Symbols {
-    /// Reads a symbol table in the format of `/proc/kallsyms`. Done early: in the middle of an OOM kill is no time
-    /// for reading megabytes.
+    /// Reads a symbol table in the format of `/proc/kallsyms`. The daemon does so at start: during an OOM kill it should not
+    /// read megabytes.
     pub fn read(path: &Path) -> Self {
         let unavailable = |reason: String| Self { ranges: Vec::new(), unavailable: Some(reason) };
         let file = match File::open(path) {
@@ -48,16 +48,16 @@ impl Symbols {
         }
     }
 
-    /// These, or where the kernel hides them from this process, those in a copy.
-    pub fn or_of(self, copy: &Path) -> Self {
+    /// These symbols, or those of a copy if the kernel hides its own from this process.
+    pub fn or_copy(self, copy: &Path) -> Self {
         match self.unavailable {
             None => self,
             Some(_) => Some(Self::read(copy)).filter(|copy| copy.unavailable.is_none()).unwrap_or(self),
         }
     }
 
-    /// Writes a copy, in the same format: nothing but where these functions begin and end. It is a new file, that its
-    /// owner alone may read.
+    /// Writes a copy in the same format, with the ranges of these functions only. It is a new file that only its owner may
+    /// read.
     pub fn write_to(&self, copy: &Path) -> io::Result<()> {
         if let Some(reason) = &self.unavailable {
             return Err(io::Error::other(reason.clone()));
@@ -71,17 +71,16 @@ impl Symbols {
             let name = FUNCTIONS.iter().find(|it| it.1 == *scope).map_or("", |it| it.0);
             text.push_str(&format!("{:016x} T {name}\n{:016x} T end\n", range.start, range.end));
         }
-        // Not through a link, and not into what somebody else has made meanwhile.
+        // `create_new` follows no link and does not open a file that another process made meanwhile.
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(copy);
         file?.write_all(text.as_bytes())
     }
 
-    /// Why nothing can be told, if so.
+    /// Why the scope cannot be told, if so.
     pub fn unavailable(&self) -> Option<&str> {
         self.unavailable.as_deref()
     }
 
-    /// What a kernel stack says about an OOM kill.
     pub fn oom_scope(&self, stack: &[u64]) -> OomScope {
         for (_, scope) in FUNCTIONS {
             let mut of_scope = self.ranges.iter().filter(|it| it.1 == scope);
@@ -93,29 +92,27 @@ impl Symbols {
     }
 }
 
-/// A symbol table that is being read.
+/// A symbol table that a thread is reading.
 pub struct Reading {
     path: PathBuf,
-    /// None where no thread could be had.
+    /// None if the thread could not be started.
     thread: Option<JoinHandle<Symbols>>,
 }
 
 impl Reading {
-    /// Begins to read one on a thread of its own.
     pub fn start(path: PathBuf) -> Self {
         let table = path.clone();
         let thread = thread::Builder::new().name("kallsyms".to_owned()).spawn(move || Symbols::read(&table));
         Self { path, thread: thread.ok() }
     }
 
-    /// Waits until it is read.
     pub fn finish(self) -> Symbols {
         let read = self.thread.and_then(|thread| thread.join().ok());
         read.unwrap_or_else(|| Symbols::read(&self.path))
     }
 }
 
-/// Finds the functions. Each ends where the next symbol starts, wherever in the file that is.
+/// Finds the functions. Each ends at the next higher address in the file, which need not be on the next line.
 fn parse(mut table: impl BufRead) -> io::Result<Vec<(Range<u64>, OomScope)>> {
     let mut addresses = Vec::new();
     let mut found = Vec::new();
@@ -137,7 +134,7 @@ fn parse(mut table: impl BufRead) -> io::Result<Vec<(Range<u64>, OomScope)>> {
     Ok(found.into_iter().map(|(start, scope)| (start..end(start), scope)).collect())
 }
 
-/// Address and name of a function's line: `ffffffff81000000 T name [module]`.
+/// Address and name from a function's line: `ffffffff81000000 T name [module]`.
 fn symbol(line: &[u8]) -> Option<(u64, &[u8])> {
     let mut words = line.trim_ascii_end().split(|it| it.is_ascii_whitespace());
     let address = u64::from_str_radix(std::str::from_utf8(words.next()?).ok()?, 16).ok()?;
@@ -165,7 +162,7 @@ garbage
     }
 
     #[test]
-    fn special_paths_win_over_the_common_one() {
+    fn a_special_function_wins_over_the_common_one() {
         let symbols = symbols(TABLE);
         let common = 0xffff_ffff_8100_2010;
         assert_eq!(symbols.oom_scope(&[common]), OomScope::Global);
@@ -185,7 +182,7 @@ garbage
     }
 
     #[test]
-    fn hidden_addresses_are_told_apart_from_none_found() {
+    fn hidden_addresses_and_a_missing_file_have_different_reasons() {
         let hidden: String =
             TABLE.lines().map(|it| format!("{:016}{}\n", 0, it.get(16..).unwrap_or(""))).collect();
         assert_eq!(parse(hidden.as_bytes()).unwrap(), []);
@@ -194,21 +191,21 @@ garbage
     }
 
     #[test]
-    fn a_copy_tells_the_same_and_is_used_where_the_kernel_hides_its_own() {
+    fn a_copy_has_the_same_symbols_and_serves_where_the_kernel_hides_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let (table, copy) = (folder.path().join("kallsyms"), folder.path().join("copy"));
         std::fs::write(&table, TABLE).unwrap();
         let symbols = Symbols::read(&table);
-        // What lies at the place is replaced, not written to.
+        // A link at the path is replaced; its target stays as it is.
         std::os::unix::fs::symlink(&table, &copy).unwrap();
         symbols.write_to(&copy).unwrap();
         assert_eq!(std::fs::read_to_string(&table).unwrap(), TABLE);
         let hidden = || Symbols::read(Path::new("/dev/null"));
-        let copied = hidden().or_of(&copy);
+        let copied = hidden().or_copy(&copy);
         assert_eq!(copied.ranges, symbols.ranges);
         assert_eq!(copied.unavailable(), None);
 
-        assert!(hidden().or_of(Path::new("/nonexistent")).unavailable().unwrap().contains("kptr_restrict"));
+        assert!(hidden().or_copy(Path::new("/nonexistent")).unavailable().unwrap().contains("kptr_restrict"));
         assert!(hidden().write_to(&copy).unwrap_err().to_string().contains("kptr_restrict"));
     }
 }

@@ -1,5 +1,5 @@
-//! The programs in the running kernel: arm, cause, see the record. Events are waited for, and told from the host's
-//! own by process id.
+//! The programs in the running kernel: each test watches, causes an event, and checks its record. It tells its records from
+//! the host's others by process id.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -18,25 +18,25 @@ mod oom;
 mod socket;
 mod stop;
 
-/// The kernel side, and a runtime to wait for it in.
-struct Lab {
+/// The loaded programs.
+struct Fixture {
     kernel: Kernel,
     runtime: Runtime,
-    // Records that came with one that was waited for, and may be the next to be waited for.
+    /// Records that came with an awaited one. The next awaited one may be among them.
     pending: Vec<Record>,
 }
 
-/// Without a limit on strangers: tests run side by side, and some cause floods of them.
-fn lab(test: &str) -> Option<Lab> {
-    lab_with(test, &Options { unwatched_per_second: u32::MAX, prober: 0, ..Options::default() })
+/// Without a limit on unwatched processes: tests run side by side, and some cause floods of them.
+fn fixture(test: &str) -> Option<Fixture> {
+    fixture_with(test, &Options { unwatched_per_second: u32::MAX, prober: 0, ..Options::default() })
 }
 
-/// Says why the kernel cannot be tested here. Under `CI` that is a failure.
-fn lab_with(test: &str, options: &Options) -> Option<Lab> {
+/// Skips the test where loading is not permitted; under `CI` that is a failure.
+fn fixture_with(test: &str, options: &Options) -> Option<Fixture> {
     match Kernel::load(options) {
         Ok(kernel) => {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            Some(Lab { kernel, runtime, pending: Vec::new() })
+            Some(Fixture { kernel, runtime, pending: Vec::new() })
         }
         Err(KernelError::NotPermitted { missing }) if std::env::var_os("CI").is_none() => {
             eprintln!("skipped {test}: needs {missing:?}");
@@ -46,20 +46,20 @@ fn lab_with(test: &str, options: &Options) -> Option<Lab> {
     }
 }
 
-impl Lab {
+impl Fixture {
     /// The first record that `pick` accepts; fails after ten seconds without one.
     fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(Record) -> Option<T>) -> T {
         let Self { kernel, runtime, pending } = self;
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
             kernel.drain(pending);
-            let found = pending.iter().enumerate().find_map(|(place, it)| Some((place, pick(it.clone())?)));
-            if let Some((place, found)) = found {
-                pending.drain(..=place);
+            let found = pending.iter().enumerate().find_map(|(at, it)| Some((at, pick(it.clone())?)));
+            if let Some((at, found)) = found {
+                pending.drain(..=at);
                 return found;
             }
             pending.clear();
-            // Records of the bulk ring wake nobody, hence the short limit.
+            // Records of the bulk ring cause no wake-up, hence the short limit.
             let limit = Duration::from_millis(20);
             let _ = runtime.block_on(async { tokio::time::timeout(limit, kernel.readable()).await });
         }
@@ -79,19 +79,19 @@ fn shell(after: &str) -> Child {
 
 #[test]
 fn every_hook_attaches_and_lacks_nothing() {
-    let Some(Lab { kernel, .. }) = lab("every_hook_attaches_and_lacks_nothing") else { return };
+    let Some(Fixture { kernel, .. }) = fixture("every_hook_attaches_and_lacks_nothing") else { return };
     for hook in kernel.coverage() {
         assert!(hook.attached && hook.lacking.is_empty(), "{hook:?}");
     }
 }
 
 #[test]
-fn the_verifier_is_done_quickly() {
-    let Some(Lab { kernel, .. }) = lab("the_verifier_is_done_quickly") else { return };
+fn the_verifier_stays_below_its_budget() {
+    let Some(Fixture { kernel, .. }) = fixture("the_verifier_stays_below_its_budget") else { return };
     for (name, program) in kernel.ebpf.programs() {
-        // The one that tells the level of a pid namespace is not asked here.
+        // The program for the level of a pid namespace is not loaded here.
         let Ok(info) = program.info() else { continue };
-        // `None` before 5.16. Older verifiers find fewer shortcuts and give up at a million.
+        // `None` before 5.16. Older verifiers prune less, and their limit is a million.
         let count = info.verified_instruction_count();
         println!("{name}: {count:?} instructions verified");
         assert!(count.is_none_or(|it| it < 20_000), "{name}: {count:?} instructions verified");
@@ -99,16 +99,15 @@ fn the_verifier_is_done_quickly() {
 }
 
 #[test]
-fn a_waiting_daemon_is_woken_once_and_can_be_cancelled() {
-    let Some(Lab { mut kernel, runtime, .. }) = lab("a_waiting_daemon_is_woken_once_and_can_be_cancelled")
-    else {
+fn a_cancelled_wait_loses_no_record() {
+    let Some(Fixture { mut kernel, runtime, .. }) = fixture("a_cancelled_wait_loses_no_record") else {
         return;
     };
     runtime.block_on(async {
         for _ in 0..3 {
             let mut child = shell("exit 9");
             kernel.watch_process(child.id(), 1).unwrap();
-            // A wait given up half way must not cost the next one anything.
+            // A cancelled wait must not affect the next one.
             let _ = tokio::time::timeout(Duration::from_millis(1), kernel.readable()).await;
             let mut records = Vec::new();
             kernel.drain(&mut records);
@@ -131,9 +130,12 @@ fn a_waiting_daemon_is_woken_once_and_can_be_cancelled() {
 }
 
 #[test]
-fn the_programs_can_log() {
+fn the_programs_log_if_asked() {
     let options = Options { log: true, ..Options::default() };
-    let Some(Lab { mut kernel, runtime, .. }) = lab_with("the_programs_can_log", &options) else { return };
+    let Some(Fixture { mut kernel, runtime, .. }) = fixture_with("the_programs_log_if_asked", &options)
+    else {
+        return;
+    };
     assert!(kernel.coverage().iter().all(|it| it.attached), "{:?}", kernel.coverage());
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
@@ -159,7 +161,7 @@ fn the_programs_can_log() {
     });
 }
 
-/// Collects what is logged.
+/// A writer that collects log lines.
 #[derive(Clone, Default)]
 struct Lines(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
 

@@ -16,7 +16,7 @@ const COMPLETE: &str = "/sys/kernel/btf/vmlinux";
 /// The offsets from the complete type information, the reduced type information, and the offsets from that.
 pub fn both() -> Result<(Resolved, Vec<u8>, Resolved)> {
     let complete = fs::read(COMPLETE).context(COMPLETE)?;
-    let reduced = reduce(&complete).map_err(Error::msg)?;
+    let reduced = reduce(&complete, &fields::names()).map_err(Error::msg)?;
     let resolved =
         |bytes: &[u8]| KernelTypes::parse(bytes).map(|it| fields::resolve(&it)).map_err(Error::msg);
     let (from_complete, from_reduced) = (resolved(&complete)?, resolved(&reduced)?);

@@ -1,4 +1,4 @@
-//! Lookups in type information written by hand, in the forms that kernels of different age have, and in broken ones.
+//! Lookups in handwritten type information: in the forms of older and newer kernels, and in broken files.
 
 use super::*;
 use crate::sensor::ebpf::{coverage::Hook, fields};
@@ -35,10 +35,10 @@ impl Writer {
         if name.is_empty() {
             return 0;
         }
-        let place = self.strings.len();
+        let offset = self.strings.len();
         self.strings.extend(name.as_bytes());
         self.strings.push(0);
-        u32::try_from(place).unwrap()
+        u32::try_from(offset).unwrap()
     }
 
     fn add(&mut self, name: &str, kind: u32, items: usize, size_or_type: u32, rest: &[u32]) -> u32 {
@@ -86,7 +86,7 @@ impl Writer {
 }
 
 #[test]
-fn finds_fields_through_typedefs_and_members_without_a_name() {
+fn finds_fields_through_typedefs_and_nameless_members() {
     let mut writer = Writer::new();
     let inner = writer.aggregate(STRUCT, "inner", 8, &[("x", 1, 0), ("y", 1, 4)]);
     let alias = writer.add("inner_t", TYPEDEF, 0, inner, &[]);
@@ -99,19 +99,19 @@ fn finds_fields_through_typedefs_and_members_without_a_name() {
     assert_eq!(types.size_of("outer").unwrap(), 32);
     let error = types.offset("outer", "held.z").unwrap_err();
     assert_eq!(error.to_string(), "this kernel has no field outer.held.z");
-    assert_eq!(types.offset("nobody", "x").unwrap_err().to_string(), "this kernel has no type nobody");
+    assert_eq!(types.offset("missing", "x").unwrap_err().to_string(), "this kernel has no type missing");
 }
 
 #[test]
-fn resident_set_counters_of_both_ages() {
-    // An array of percpu_counter, each with its count.
+fn finds_resident_set_counters_in_both_forms() {
+    // Newer kernels: an array of percpu_counter, each with its count.
     let mut writer = Writer::new();
     let counter = writer.aggregate(STRUCT, "percpu_counter", 40, &[("lock", 1, 0), ("count", 2, 8)]);
     let counters = writer.array(counter, 4);
     writer.aggregate(STRUCT, "mm_struct", 1000, &[("rss_stat", counters, 600)]);
     assert_eq!(writer.types().counter_offset("mm_struct", "rss_stat", 1).unwrap(), 600 + 40 + 8);
 
-    // A structure around an array of atomic_long_t.
+    // Older kernels: a structure with an array of atomic_long_t.
     let mut writer = Writer::new();
     let atomic = writer.aggregate(STRUCT, "", 8, &[("counter", 2, 0)]);
     let atomic = writer.add("atomic_long_t", TYPEDEF, 0, atomic, &[]);
@@ -120,7 +120,7 @@ fn resident_set_counters_of_both_ages() {
     writer.aggregate(STRUCT, "mm_struct", 1000, &[("rss_stat", holder, 600)]);
     assert_eq!(writer.types().counter_offset("mm_struct", "rss_stat", 1).unwrap(), 600 + 8);
 
-    // Something else must not be taken for either.
+    // Any other form is an error.
     let mut writer = Writer::new();
     writer.aggregate(STRUCT, "mm_struct", 1000, &[("rss_stat", 2, 600)]);
     assert!(matches!(
@@ -130,7 +130,7 @@ fn resident_set_counters_of_both_ages() {
 }
 
 #[test]
-fn constants_of_enums_with_and_without_a_name() {
+fn finds_constants_of_enums_with_and_without_a_name() {
     let mut writer = Writer::new();
     let (a, b) = (writer.name("cpu_cgrp_id"), writer.name("memory_cgrp_id"));
     writer.add("cgroup_subsys_id", ENUM, 2, 4, &[a, 0, b, 4]);
@@ -143,7 +143,7 @@ fn constants_of_enums_with_and_without_a_name() {
 }
 
 #[test]
-fn a_tracepoints_form_decides_which_arguments_are_read() {
+fn the_form_of_a_tracepoint_decides_which_arguments_are_read() {
     for (old, has_group_dead, has_task) in [(true, 0, 0), (false, 1, 1)] {
         let mut writer = Writer::new();
         let task = writer.aggregate(STRUCT, "task_struct", 64, &[("tgid", 1, 0)]);
@@ -163,7 +163,7 @@ fn a_tracepoints_form_decides_which_arguments_are_read() {
         assert_eq!(resolved.globals["MARK_VICTIM_HAS_TASK"], has_task);
         assert_eq!(resolved.globals["OFF_TASK_TGID"], 0);
         assert_eq!(resolved.globals["OFF_TASK_COMM"], probe_abi::ABSENT);
-        // A hook says what it cannot do without, one that has no tracepoint says that.
+        // The reason names the missing field, or the missing tracepoint.
         assert_eq!(resolved.unusable[&Hook::Exit], "this kernel has no field task_struct.group_leader");
         assert!(resolved.unusable.contains_key(&Hook::Socket));
         assert!(resolved.lacking[&Hook::Exit].contains(&"this kernel has no type upid".to_owned()));
@@ -182,14 +182,14 @@ fn broken_files_are_errors() {
     let mut magic = whole.clone();
     magic[0] = 0;
     assert!(KernelTypes::parse(&magic).is_err());
-    // Room for as much as is promised here there is none.
+    // A header that claims more than there is must not cause an allocation of that size.
     for at in [4, 8, 12, 16, 20] {
-        let mut promise = whole.clone();
-        promise[at..at + 4].fill(0xff);
-        assert!(KernelTypes::parse(&promise).is_err());
+        let mut claim = whole.clone();
+        claim[at..at + 4].fill(0xff);
+        assert!(KernelTypes::parse(&claim).is_err());
     }
     assert!(KernelTypes::parse(b"not type information at all, but long enough").is_err());
-    let error = KernelTypes::read(Path::new("/nonexistent/vmlinux")).err().unwrap().to_string();
+    let error = fields::read(Path::new("/nonexistent/vmlinux")).err().unwrap().to_string();
     assert!(error.contains("/nonexistent/vmlinux"), "{error}");
 }
 
@@ -200,7 +200,7 @@ fn types_that_refer_to_themselves_or_to_nothing_do_not_hang() {
     writer.add("loop_t", TYPEDEF, 0, own, &[]);
     writer.aggregate(STRUCT, "holder", 16, &[("loop", own, 0), ("gone", 99, 8)]);
     writer.add("btf_trace_loop", TYPEDEF, 0, writer.count + 1, &[]);
-    // Two ways down at each of endless levels.
+    // Two branches on each of endless levels.
     let own = writer.count + 1;
     writer.aggregate(STRUCT, "", 16, &[("", own, 0), ("", own, 8)]);
     writer.aggregate(STRUCT, "deep", 16, &[("", own, 0), ("beyond", 1, 8)]);
@@ -209,11 +209,11 @@ fn types_that_refer_to_themselves_or_to_nothing_do_not_hang() {
     assert!(types.offset("holder", "gone.x").is_err());
     assert!(types.tracepoint("loop").is_err());
     assert!(types.offset("deep", "x").is_err());
-    reduce::reduce(&writer.bytes()).unwrap();
+    reduce::reduce(&writer.bytes(), &fields::names()).unwrap();
 }
 
 #[test]
-fn offsets_that_no_structure_has_are_errors() {
+fn offsets_that_overflow_are_errors() {
     let mut writer = Writer::new();
     let far = u32::MAX / 8;
     let inner = writer.add("inner", STRUCT, 1, u32::MAX, &[0, 1, u32::MAX]);
@@ -225,6 +225,10 @@ fn offsets_that_no_structure_has_are_errors() {
     let counters = writer.array(counter, 4);
     writer.aggregate(STRUCT, "mm_struct", 8, &[("rss_stat", counters, 0)]);
     let types = writer.types();
-    assert_eq!(types.offset("outer", "x").unwrap(), 2 * far, "bits are counted, so two of them fit");
+    assert_eq!(
+        types.offset("outer", "x").unwrap(),
+        2 * far,
+        "BTF counts bits, so the sum of two offsets in bytes still fits"
+    );
     assert!(matches!(types.counter_offset("mm_struct", "rss_stat", 9), Err(BtfError::Unexpected { .. })));
 }

@@ -1,93 +1,93 @@
-//! How processes end, and who ended them.
+//! Exits, their statuses and their signals.
 
 use std::{io::Write as _, os::unix::process::ExitStatusExt, process::Command};
 
 use super::*;
 
 #[test]
-fn a_watched_process_is_heard_of_whatever_its_code() {
-    let Some(mut lab) = lab("a_watched_process_is_heard_of_whatever_its_code") else { return };
+fn a_watched_process_is_reported_with_any_exit_code() {
+    let Some(mut fixture) = fixture("a_watched_process_is_reported_with_any_exit_code") else { return };
     for code in [7, 0] {
         let mut child = shell(&format!("exit {code}"));
-        lab.kernel.watch_process(child.id(), 1).unwrap();
+        fixture.kernel.watch_process(child.id(), 1).unwrap();
         drop(child.stdin.take());
-        let exit = lab.wait_for("exit", exit_of(child.id()));
+        let exit = fixture.wait_for("exit", exit_of(child.id()));
         assert_eq!(child.wait().unwrap().code(), Some(code));
         assert_eq!(exit.status.code(), Some(code as u8));
         assert!(exit.watched && !exit.oom_victim && exit.start_ns < exit.at_ns && exit.max_rss_pages > 0);
         assert_eq!((exit.parent_pid, exit.comm.as_str()), (std::process::id(), "sh"));
         assert_eq!((exit.signal, exit.namespaced_pid), (None, Some(exit.pid)));
-        lab.kernel.unwatch_process(child.id()).unwrap();
+        fixture.kernel.unwatch_process(child.id()).unwrap();
     }
-    let counters = lab.kernel.counters();
+    let counters = fixture.kernel.counters();
     assert!(counters.exits_seen >= 2 && counters.exits_filtered <= counters.exits_seen);
 }
 
 #[test]
-fn a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of() {
-    let Some(mut lab) = lab("a_failure_of_a_watched_parents_child_or_a_watched_cgroup_is_heard_of") else {
+fn a_failed_child_of_a_watched_parent_or_cgroup_is_reported() {
+    let Some(mut fixture) = fixture("a_failed_child_of_a_watched_parent_or_cgroup_is_reported") else {
         return;
     };
-    lab.kernel.watch_process(std::process::id(), 1).unwrap();
+    fixture.kernel.watch_process(std::process::id(), 1).unwrap();
     let mut child = shell("exit 3");
     drop(child.stdin.take());
-    let exit = lab.wait_for("exit of a child", exit_of(child.id()));
+    let exit = fixture.wait_for("exit of a child", exit_of(child.id()));
     child.wait().unwrap();
     assert_eq!(exit.status.code(), Some(3));
-    lab.kernel.unwatch_process(std::process::id()).unwrap();
+    fixture.kernel.unwatch_process(std::process::id()).unwrap();
 
     let cgroup = match exit.cgroups {
         Cgroups { memory_v1: Some(id), .. } => CgroupId::MemoryV1(id),
         Cgroups { v2: Some(id), .. } => CgroupId::Unified(id),
         Cgroups { .. } => panic!("a process without a cgroup: {exit:?}"),
     };
-    lab.kernel.watch_cgroup(cgroup).unwrap();
+    fixture.kernel.watch_cgroup(cgroup).unwrap();
     let mut child = shell("exit 4");
     drop(child.stdin.take());
-    let exit = lab.wait_for("exit in a cgroup", exit_of(child.id()));
+    let exit = fixture.wait_for("exit in a cgroup", exit_of(child.id()));
     child.wait().unwrap();
     assert!(exit.watched && exit.status.code() == Some(4));
-    lab.kernel.unwatch_cgroup(cgroup).unwrap();
-    lab.kernel.unwatch_cgroup(cgroup).unwrap();
+    fixture.kernel.unwatch_cgroup(cgroup).unwrap();
+    fixture.kernel.unwatch_cgroup(cgroup).unwrap();
 }
 
 #[test]
-fn who_was_born_into_a_family_is_known_however_often_is_swept() {
-    let Some(mut lab) = lab("who_was_born_into_a_family_is_known_however_often_is_swept") else { return };
-    // A shell whose own child starts one in turn, which waits; whoever is not watched is of the family alone.
+fn descendants_keep_their_lineage_over_sweeps() {
+    let Some(mut fixture) = fixture("descendants_keep_their_lineage_over_sweeps") else { return };
+    // A shell, its child, and a grandchild that waits. Only their lineage makes the latter two watched.
     let mut head = Command::new("/bin/sh")
         .args(["-c", "read line; (sh -c 'read line; exit 6' <&3; :) 3<&0; :"])
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    lab.kernel.watch_process(head.id(), 7).unwrap();
+    fixture.kernel.watch_process(head.id(), 7).unwrap();
     let mut stdin = head.stdin.take().unwrap();
     stdin.write_all(b"begin\n").unwrap();
-    let born = |lab: &Lab| lab.kernel.lineages().count() >= 2;
+    let born = |fixture: &Fixture| fixture.kernel.lineages().count() >= 2;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !born(&lab) && Instant::now() < deadline {
+    while !born(&fixture) && Instant::now() < deadline {
         std::thread::yield_now();
     }
-    assert!(born(&lab), "both are noted");
+    assert!(born(&fixture), "child and grandchild have a lineage");
     for _ in 0..5 {
-        lab.kernel.sweep().unwrap();
+        fixture.kernel.sweep().unwrap();
     }
     drop(stdin);
     let coded = |record| {
         let Record::Exit(exit) = record else { return None };
         Some(exit).filter(|it| it.lineage == Some(7) && it.status.code() == Some(6))
     };
-    assert!(lab.wait_for("exit of the family", coded).watched);
+    assert!(fixture.wait_for("exit of the grandchild", coded).watched);
     head.wait().unwrap();
 }
 
 #[test]
-fn a_killed_process_names_its_killer() {
-    let Some(mut lab) = lab("a_killed_process_names_its_killer") else { return };
+fn the_exit_of_a_killed_process_names_the_sender() {
+    let Some(mut fixture) = fixture("the_exit_of_a_killed_process_names_the_sender") else { return };
     let mut child = shell("exit 0");
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::SEGV).unwrap();
-    let exit = lab.wait_for("exit by signal", exit_of(child.id()));
+    let exit = fixture.wait_for("exit by signal", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().signal(), Some(11));
     assert_eq!(exit.status.signal(), Some(11));
     let signal = exit.signal.unwrap();
@@ -97,25 +97,25 @@ fn a_killed_process_names_its_killer() {
 }
 
 #[test]
-fn an_alarm_is_the_kernels_signal() {
-    let Some(mut lab) = lab("an_alarm_is_the_kernels_signal") else { return };
-    // An alarm is sent by the kernel, and ends a process that does not expect it.
+fn an_alarm_has_no_sender() {
+    let Some(mut fixture) = fixture("an_alarm_has_no_sender") else { return };
+    // The kernel sends an alarm, which ends a process without a handler.
     let code = "import signal; signal.setitimer(signal.ITIMER_REAL, 0.05); signal.pause()";
     let Ok(mut child) = Command::new("python3").args(["-c", code]).spawn() else {
-        assert!(std::env::var_os("CI").is_none(), "an_alarm_is_the_kernels_signal: needs python3");
-        eprintln!("skipped an_alarm_is_the_kernels_signal: needs python3");
+        assert!(std::env::var_os("CI").is_none(), "an_alarm_has_no_sender: needs python3");
+        eprintln!("skipped an_alarm_has_no_sender: needs python3");
         return;
     };
-    let exit = lab.wait_for("exit by alarm", exit_of(child.id()));
+    let exit = fixture.wait_for("exit by alarm", exit_of(child.id()));
     child.wait().unwrap();
     let signal = exit.signal.unwrap();
     assert_eq!((signal.number, signal.sender), (14, None));
 }
 
 #[test]
-fn the_status_is_the_groups_not_the_leaders() {
-    let Some(mut lab) = lab("the_status_is_the_groups_not_the_leaders") else { return };
-    // The first thread is long gone when another one ends the process.
+fn the_status_is_that_of_the_group_not_of_the_leader() {
+    let Some(mut fixture) = fixture("the_status_is_that_of_the_group_not_of_the_leader") else { return };
+    // The leader is gone when another thread ends the process.
     // The bare system call ends one thread; its number differs.
     let exit = if cfg!(target_arch = "x86_64") { 60 } else { 93 };
     let code = "import ctypes, os, threading\nlibc = ctypes.CDLL(None)\nfirst = threading.main_thread()\n\
@@ -124,28 +124,31 @@ fn the_status_is_the_groups_not_the_leaders() {
                 threading.Thread(target=end).start()\nlibc.syscall({}, 3)";
     let Ok(mut child) = Command::new("python3").args(["-c", &code.replace("{}", &exit.to_string())]).spawn()
     else {
-        assert!(std::env::var_os("CI").is_none(), "the_status_is_the_groups_not_the_leaders: needs python3");
-        eprintln!("skipped the_status_is_the_groups_not_the_leaders: needs python3");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "the_status_is_that_of_the_group_not_of_the_leader: needs python3"
+        );
+        eprintln!("skipped the_status_is_that_of_the_group_not_of_the_leader: needs python3");
         return;
     };
-    lab.kernel.watch_process(child.id(), 1).unwrap();
-    let exit = lab.wait_for("exit", exit_of(child.id()));
+    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    let exit = fixture.wait_for("exit", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert_eq!(exit.status.code(), Some(9));
 }
 
 #[test]
-fn an_orderly_exit_names_who_asked_for_it() {
-    let Some(mut lab) = lab("an_orderly_exit_names_who_asked_for_it") else { return };
-    // Reports that its handler is in place, ends in order when asked.
+fn a_clean_exit_names_the_sender_of_the_request() {
+    let Some(mut fixture) = fixture("a_clean_exit_names_the_sender_of_the_request") else { return };
+    // Reports that its handler is installed, and exits on SIGTERM.
     let script = "trap 'exit 0' TERM; echo ready; while :; do read line || sleep 0.01; done";
     let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    lab.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.kernel.watch_process(child.id(), 1).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let exit = lab.wait_for("orderly exit", exit_of(child.id()));
+    let exit = fixture.wait_for("orderly exit", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let signal = exit.signal.unwrap();
     assert_eq!((signal.number, signal.sender.unwrap().pid), (15, std::process::id()));

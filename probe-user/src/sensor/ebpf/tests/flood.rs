@@ -1,13 +1,16 @@
-//! What a flood of events about strangers does not do: drown out the watched.
+//! A flood of events of unwatched processes must not displace those of watched ones.
 
 use std::process::Command;
 
 use super::*;
 
 #[test]
-fn a_flood_of_strangers_is_cut_off_and_counted() {
+fn a_flood_of_unwatched_exits_is_throttled_and_counted() {
     let options = Options { unwatched_per_second: 5, ..Options::default() };
-    let Some(mut lab) = lab_with("a_flood_of_strangers_is_cut_off_and_counted", &options) else { return };
+    let Some(mut fixture) = fixture_with("a_flood_of_unwatched_exits_is_throttled_and_counted", &options)
+    else {
+        return;
+    };
     let mut records = Vec::new();
     let mut children: Vec<_> = (0..40).map(|_| shell("exit 0")).collect();
     let pids: Vec<_> = children.iter().map(std::process::Child::id).collect();
@@ -15,36 +18,36 @@ fn a_flood_of_strangers_is_cut_off_and_counted() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    lab.kernel.drain(&mut records);
+    fixture.kernel.drain(&mut records);
     let seen =
         records.iter().filter(|it| matches!(it, Record::Exit(exit) if pids.contains(&exit.pid))).count();
     let lost: u64 =
-        lab.kernel.losses().iter().filter(|it| it.class == "exit_throttled").map(|it| it.count).sum();
-    // Other tests share the cgroup, and the second may turn in between.
+        fixture.kernel.losses().iter().filter(|it| it.class == "exit_throttled").map(|it| it.count).sum();
+    // Other tests share the cgroup, and a new second may begin meanwhile.
     assert!(seen <= 20 && lost >= 20, "{seen} seen, {lost} lost");
-    // A watched process is not subject to any of that.
+    // A watched process is not throttled.
     let mut child = shell("exit 0");
-    lab.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.kernel.watch_process(child.id(), 1).unwrap();
     child.kill().unwrap();
-    lab.wait_for("exit of the watched", exit_of(child.id()));
+    fixture.wait_for("exit of the watched process", exit_of(child.id()));
     child.wait().unwrap();
 }
 
 #[test]
-fn strangers_never_fill_the_ring() {
+fn unwatched_exits_never_fill_the_ring() {
     let options =
         Options { unwatched_per_second: u32::MAX, urgent_ring_bytes: 64 * 1024, ..Options::default() };
-    let Some(mut lab) = lab_with("strangers_never_fill_the_ring", &options) else { return };
+    let Some(mut fixture) = fixture_with("unwatched_exits_never_fill_the_ring", &options) else { return };
     for _ in 0..350 {
         let mut child = Command::new("/bin/sh").args(["-c", "kill -9 $$"]).spawn().unwrap();
         child.wait().unwrap();
     }
     let mut child = shell("exit 6");
-    lab.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.kernel.watch_process(child.id(), 1).unwrap();
     drop(child.stdin.take());
     child.wait().unwrap();
-    let losses = lab.kernel.losses();
+    let losses = fixture.kernel.losses();
     assert!(losses.iter().any(|it| it.class == "exit_unwatched" && it.count > 0), "{losses:?}");
     assert!(losses.iter().all(|it| it.class != "exit_watched"), "{losses:?}");
-    assert_eq!(lab.wait_for("exit of the watched", exit_of(child.id())).status.code(), Some(6));
+    assert_eq!(fixture.wait_for("exit of the watched process", exit_of(child.id())).status.code(), Some(6));
 }

@@ -1,12 +1,12 @@
-//! What starts: listeners and programs.
+//! Listeners and execs.
 
 use std::{net::TcpListener, process::Command};
 
 use super::*;
 
 #[test]
-fn listeners_come_and_go() {
-    let Some(mut lab) = lab("listeners_come_and_go") else { return };
+fn a_listener_is_reported_when_it_opens_and_closes() {
+    let Some(mut fixture) = fixture("a_listener_is_reported_when_it_opens_and_closes") else { return };
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).unwrap();
         let local = listener.local_addr().unwrap();
@@ -17,20 +17,20 @@ fn listeners_come_and_go() {
                 None
             }
         };
-        let up = lab.wait_for("listener up", of_port);
+        let up = fixture.wait_for("listener up", of_port);
         assert!(up.up && up.address == local.ip() && up.pid == std::process::id(), "{up:?}");
         drop(listener);
-        let down = lab.wait_for("listener down", of_port);
+        let down = fixture.wait_for("listener down", of_port);
         assert!(!down.up && down.address == local.ip(), "{down:?}");
     }
 }
 
 #[test]
-fn an_exec_leaves_its_command_line() {
-    let Some(mut lab) = lab("an_exec_leaves_its_command_line") else { return };
+fn an_exec_is_reported_with_its_command_line() {
+    let Some(mut fixture) = fixture("an_exec_is_reported_with_its_command_line") else { return };
     let long = "x".repeat(1000);
     let mut child = Command::new("/bin/true").args(["one", "", "two words", &long]).spawn().unwrap();
-    let exec = lab.wait_for("exec", |record| {
+    let exec = fixture.wait_for("exec", |record| {
         if let Record::Exec(exec) = record { Some(exec).filter(|it| it.pid == child.id()) } else { None }
     });
     child.wait().unwrap();

@@ -8,7 +8,7 @@ use super::*;
 struct MemoryCgroup(std::path::PathBuf);
 
 impl MemoryCgroup {
-    /// `None` if this host lets nobody make one, or has no memory controller.
+    /// `None` if this host does not allow one, or has no memory controller.
     fn new(limit: u64) -> Option<Self> {
         let name = format!("hostprobe-test-{}", std::process::id());
         let tries = [("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")];
@@ -32,22 +32,22 @@ impl Drop for MemoryCgroup {
 }
 
 #[test]
-fn an_oom_kill_in_a_cgroup_has_victim_scope_and_numbers() {
-    let test = "an_oom_kill_in_a_cgroup_has_victim_scope_and_numbers";
-    let Some(mut lab) = lab(test) else { return };
+fn an_oom_kill_in_a_cgroup_has_victim_scope_and_sizes() {
+    let test = "an_oom_kill_in_a_cgroup_has_victim_scope_and_sizes";
+    let Some(mut fixture) = fixture(test) else { return };
     let Some(cgroup) = MemoryCgroup::new(32 << 20) else {
         assert!(std::env::var_os("CI").is_none(), "{test}: needs a writable memory cgroup");
         eprintln!("skipped {test}: needs a writable memory cgroup");
         return;
     };
-    // Doubles a string until the limit is hit.
+    // Doubles a string until it reaches the limit.
     let mut child = shell("x=xxxxxxxx; while :; do x=$x$x; done");
     std::fs::write(cgroup.0.join("cgroup.procs"), child.id().to_string()).unwrap();
     drop(child.stdin.take());
-    let oom = lab.wait_for("OOM kill", |record| {
+    let oom = fixture.wait_for("OOM kill", |record| {
         if let Record::Oom(oom) = record { Some(oom).filter(|it| it.pid == Some(child.id())) } else { None }
     });
-    let exit = lab.wait_for("exit", exit_of(child.id()));
+    let exit = fixture.wait_for("exit", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     assert_eq!((oom.scope, oom.tid, oom.comm.as_str()), (OomScope::Memcg, child.id(), "sh"), "{oom:x?}");
     // The kernel's counters are estimates, off by some dozen pages for every CPU.

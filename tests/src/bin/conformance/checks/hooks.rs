@@ -1,10 +1,7 @@
 //! Every hook is attached and complete.
 
 use anyhow::{Result, bail, ensure};
-use hostprobe::sensor::ebpf::{
-    HookCoverage, Kernel,
-    btf::{BtfError, KernelTypes},
-};
+use hostprobe::sensor::ebpf::{HookCoverage, Kernel, btf::BtfError, fields};
 
 use crate::report::{self, Outcome};
 
@@ -18,7 +15,7 @@ fn check(coverage: &HookCoverage) -> Result<Outcome> {
     let name = coverage.hook.tracepoint();
     if let Some(reason) = &coverage.reason {
         // Only a kernel whose type information lacks the tracepoint may lack the hook.
-        let types = KernelTypes::read("/sys/kernel/btf/vmlinux".as_ref())?;
+        let types = fields::read("/sys/kernel/btf/vmlinux".as_ref())?;
         return match types.tracepoint(name) {
             Err(BtfError::NoType(_)) => Ok(Outcome::Absent(reason.clone())),
             Err(_) | Ok(_) => bail!("not attached: {reason}"),

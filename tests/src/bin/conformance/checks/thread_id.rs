@@ -12,10 +12,8 @@ use anyhow::{Context, Error, Result, ensure};
 use aya::programs::loaded_programs;
 use hostprobe::sensor::ebpf::{
     Hook, Oom, Options, Record,
-    btf::{
-        KernelTypes,
-        reduce::{Sections, reduce},
-    },
+    btf::{KernelTypes, reduce::reduce, sections::Sections},
+    fields,
     load::Paths,
 };
 use hostprobe_tests::memcg::MemoryCgroup;
@@ -72,19 +70,21 @@ fn on_one_cpu(fixture: &mut Fixture, program: &OwnedFd) -> Result<Outcome> {
 /// The running kernel's type information, changed so that `mark_victim` passes a number.
 fn types_with_thread_id() -> Result<Vec<u8>> {
     let whole = fs::read(Paths::default().btf)?;
-    let mut types = reduce(&whole).map_err(Error::msg)?;
+    let mut types = reduce(&whole, &fields::names()).map_err(Error::msg)?;
     let sections = Sections::find(&types).map_err(Error::msg)?;
-    let places = sections.places().map_err(Error::msg)?;
-    let records: Result<Vec<_>, _> = places.iter().map(|&place| sections.kind_at(place as usize)).collect();
+    let offsets = sections.offsets().map_err(Error::msg)?;
+    let records: Result<Vec<_>, _> =
+        offsets.iter().map(|&offset| sections.type_at(offset as usize)).collect();
     let records = records.map_err(Error::msg)?;
     let by_id = |id: u32| usize::try_from(id).ok().and_then(|id| records.get(id.checked_sub(1)?));
     let name = KernelTypes::prototype("mark_victim");
     let alias = records.iter().find(|it| it.name == name).context("no prototype")?;
-    let prototype = by_id(alias.of).and_then(|pointer| by_id(pointer.of)).context("no prototype")?;
+    let prototype =
+        by_id(alias.size_or_type).and_then(|pointer| by_id(pointer.size_or_type)).context("no prototype")?;
     // Offset of the second parameter's type: the BTF header, the prototype's common part, the first parameter, a name.
-    let place = 24 + prototype.place.start + 12 + 8 + 4;
+    let offset = 24 + prototype.range.start + 12 + 8 + 4;
     // Type 0 is void, which is no pointer.
-    types.get_mut(place..place + 4).context("no second parameter")?.fill(0);
+    types.get_mut(offset..offset + 4).context("no second parameter")?.fill(0);
     Ok(types)
 }
 

@@ -1,12 +1,12 @@
-//! The resolver on the type information of real kernels, whole and broken.
+//! The resolver on the type information of real kernels, intact and damaged.
 //!
-//! `cargo xtask vm --record` keeps it: of each kernel what the resolver looks at, and what it made of the whole when that
-//! kernel ran.
+//! `cargo xtask vm --record` writes it: the reduced type information of each kernel, and the offsets that the complete one
+//! gave in that kernel.
 
 use super::*;
 use crate::sensor::ebpf::fields::Resolved;
 
-/// A kernel's series, its type information, and what was resolved then.
+/// A kernel's series, its reduced type information, and the offsets from the complete one.
 struct Recorded(&'static str, &'static [u8], &'static str);
 
 macro_rules! recorded {
@@ -25,7 +25,7 @@ fn resolve(bytes: &[u8]) -> Result<Resolved, String> {
     KernelTypes::parse(bytes).map(|types| fields::resolve(&types))
 }
 
-fn as_recorded(resolved: &Resolved) -> Vec<String> {
+fn lines_of(resolved: &Resolved) -> Vec<String> {
     let globals = resolved.globals.iter().map(|(name, value)| format!("{name} {value}"));
     let unusable =
         resolved.unusable.iter().map(|(hook, reason)| format!("unusable {}: {reason}", hook.tracepoint()));
@@ -33,13 +33,13 @@ fn as_recorded(resolved: &Resolved) -> Vec<String> {
 }
 
 #[test]
-fn every_kernel_resolves_to_what_was_seen_in_it() {
-    for Recorded(series, bytes, seen) in KERNELS {
+fn reduced_type_information_resolves_to_the_recorded_offsets() {
+    for Recorded(series, bytes, recorded) in KERNELS {
         let resolved = resolve(bytes).unwrap();
-        let seen: Vec<_> = seen.lines().filter(|line| !line.starts_with('#')).collect();
-        assert_eq!(as_recorded(&resolved), seen, "{series}");
+        let recorded: Vec<_> = recorded.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines_of(&resolved), recorded, "{series}");
         assert!(resolved.lacking.is_empty(), "{series}: {:?}", resolved.lacking);
-        // One tracepoint is younger than the oldest of them.
+        // The oldest kernel lacks one tracepoint.
         let unusable: Vec<_> = resolved.unusable.keys().copied().collect();
         let expected: &[_] = if series == "5.10" { &[Hook::SocketReport] } else { &[] };
         assert_eq!(unusable, expected, "{series}: {:?}", resolved.unusable);
@@ -47,58 +47,58 @@ fn every_kernel_resolves_to_what_was_seen_in_it() {
 }
 
 #[test]
-fn forms_and_places_differ_between_kernels() {
+fn forms_and_offsets_differ_between_kernels() {
     let of_all = |global: &str| KERNELS.map(|it| resolve(it.1).unwrap().globals[global]);
     assert_eq!(of_all("EXIT_HAS_GROUP_DEAD"), [0, 0, 0, 1, 1]);
-    // The task came to mark_victim in a stable update of the older ones.
+    // Stable updates of the older kernels gave mark_victim its task.
     assert_eq!(of_all("MARK_VICTIM_HAS_TASK"), [1; 5]);
     let all = KERNELS.map(|it| resolve(it.1).unwrap().globals);
     for (at, one) in all.iter().enumerate() {
-        assert!(all[..at].iter().all(|other| other != one), "{} is like another", KERNELS[at].0);
+        assert!(all[..at].iter().all(|other| other != one), "{} equals another kernel", KERNELS[at].0);
     }
 }
 
 #[test]
-fn what_is_reduced_stays_as_it_is() {
+fn a_second_reduction_changes_nothing() {
     for Recorded(series, bytes, _) in KERNELS {
-        let again = reduce::reduce(bytes).unwrap();
+        let again = reduce::reduce(bytes, &fields::names()).unwrap();
         assert_eq!(resolve(&again).unwrap(), resolve(bytes).unwrap(), "{series}");
         assert_eq!(again.len(), bytes.len(), "{series}");
     }
 }
 
 #[test]
-fn a_file_that_is_cut_off_is_an_error_wherever_that_is() {
+fn a_truncated_file_is_an_error_at_every_length() {
     for Recorded(series, bytes, _) in KERNELS {
         for length in 0..bytes.len() {
             let error = resolve(&bytes[..length]).unwrap_err();
-            let said = error.contains("does not begin") || error.contains("end before");
-            assert!(said, "{series}, {length} bytes: {error}");
-            assert!(reduce::reduce(&bytes[..length]).is_err());
+            let named = error.contains("no header") || error.contains("end before");
+            assert!(named, "{series}, {length} bytes: {error}");
+            assert!(reduce::reduce(&bytes[..length], &fields::names()).is_err());
         }
     }
 }
 
 #[test]
-fn a_spoilt_byte_is_never_the_end_of_the_daemon() {
+fn a_damaged_byte_never_panics() {
     let Recorded(_, bytes, _) = KERNELS[0];
     for at in 0..bytes.len() {
-        for spoil in [0xff, 0x01] {
-            let mut spoilt = bytes.to_vec();
-            spoilt[at] ^= spoil;
-            // Whatever it says now, it says it.
-            let _ = resolve(&spoilt);
-            let _ = reduce::reduce(&spoilt);
+        for flip in [0xff, 0x01] {
+            let mut damaged = bytes.to_vec();
+            damaged[at] ^= flip;
+            // Any result will do.
+            let _ = resolve(&damaged);
+            let _ = reduce::reduce(&damaged, &fields::names());
         }
     }
 }
 
 #[test]
-fn a_type_that_is_missing_is_named() {
+fn the_reason_names_a_missing_type() {
     for Recorded(series, bytes, _) in KERNELS {
         let whole = resolve(bytes).unwrap();
         for name in fields::names().types {
-            // What lacks without it is time alone, as the next test says.
+            // Without it the programs are only slower, see the next test.
             if name == fields::HELPERS {
                 continue;
             }
@@ -106,15 +106,15 @@ fn a_type_that_is_missing_is_named() {
             if whole.unusable.keys().any(|hook| hook.tracepoint() == wanted) {
                 continue;
             }
-            let lessened = resolve(&without(bytes, &name)).unwrap();
+            let partial = resolve(&without(bytes, &name)).unwrap();
             let reasons: Vec<_> =
-                lessened.unusable.values().chain(lessened.lacking.values().flatten()).collect();
+                partial.unusable.values().chain(partial.lacking.values().flatten()).collect();
             let named = |reason: &&&String| {
                 reason.split(|it: char| !it.is_ascii_alphanumeric() && it != '_').any(|word| word == wanted)
             };
             assert!(reasons.iter().any(|it| named(&it)), "{series} without {name}: {reasons:?}");
-            // What does not come from it is where it was.
-            for (global, value) in &lessened.globals {
+            // Every other global keeps its value.
+            for (global, value) in &partial.globals {
                 assert!([whole.globals[global], 0, probe_abi::ABSENT].contains(value), "{series}: {global}");
             }
         }
@@ -122,18 +122,18 @@ fn a_type_that_is_missing_is_named() {
 }
 
 #[test]
-fn without_the_list_of_helpers_nothing_is_lost() {
+fn without_the_enum_of_helpers_no_detail_is_lost() {
     for Recorded(series, bytes, _) in &KERNELS[1..] {
         let whole = resolve(bytes).unwrap();
-        let mut lessened = resolve(&without(bytes, fields::HELPERS)).unwrap();
+        let mut partial = resolve(&without(bytes, fields::HELPERS)).unwrap();
         assert_eq!(whole.globals[fields::IS_TYPED], 1, "{series}");
-        assert_eq!(lessened.globals.insert(fields::IS_TYPED, 1), Some(0), "{series}");
-        assert_eq!(lessened, whole, "{series}");
+        assert_eq!(partial.globals.insert(fields::IS_TYPED, 1), Some(0), "{series}");
+        assert_eq!(partial, whole, "{series}");
     }
 }
 
 #[test]
-fn a_constant_that_is_missing_is_named() {
+fn the_reason_names_a_missing_constant() {
     let Recorded(_, bytes, _) = KERNELS[0];
     let place = bytes.windows(12).position(|it| it == b"MM_ANONPAGES").unwrap();
     let mut without = bytes.to_vec();
@@ -143,16 +143,16 @@ fn a_constant_that_is_missing_is_named() {
     assert_eq!(resolved.globals["OFF_MM_RSS_ANON"], probe_abi::ABSENT);
 }
 
-/// Takes the name from all types that have it.
+/// Clears the name of all types that have it.
 fn without(bytes: &[u8], name: &str) -> Vec<u8> {
-    let mut lessened = bytes.to_vec();
-    let sections = reduce::Sections::find(bytes).unwrap();
-    let mut places = sections.places().unwrap();
-    places.retain(|place| sections.kind_at(*place as usize).unwrap().name == name);
-    assert!(!places.is_empty(), "{name} is not recorded");
-    for place in places {
+    let mut partial = bytes.to_vec();
+    let sections = Sections::find(bytes).unwrap();
+    let mut offsets = sections.offsets().unwrap();
+    offsets.retain(|offset| sections.type_at(*offset as usize).unwrap().name == name);
+    assert!(!offsets.is_empty(), "{name} is not recorded");
+    for offset in offsets {
         // The section of types follows the header.
-        lessened[24 + place as usize..][..4].fill(0);
+        partial[24 + offset as usize..][..4].fill(0);
     }
-    lessened
+    partial
 }

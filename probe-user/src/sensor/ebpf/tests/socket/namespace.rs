@@ -1,19 +1,19 @@
-//! A network namespace whose only way out leads nowhere.
+//! A network namespace whose only route drops all packets.
 
 use super::*;
 
-/// Runs on a thread of its own in a namespace with the address 192.0.2.1/24 on an interface that swallows everything.
+/// Runs on a thread in a network namespace with the address 192.0.2.1/24 on an interface that drops all packets.
 fn in_a_black_hole<T: Send + 'static>(test: &str, run: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let test = test.to_owned();
     let thread = thread::spawn(move || {
         // SAFETY: takes one number; a thread may leave its network namespace at any time, and no other is affected.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "root may have a network namespace");
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "a network namespace needs root");
         for arguments in [
-            "link add hole type veth peer name nobody",
+            "link add hole type veth peer name other",
             "address add 192.0.2.1/24 dev hole",
-            "link set nobody up",
+            "link set other up",
             "link set hole up",
-            // There is no such card at the other end, which throws away what is not for it.
+            // The other end has another hardware address, so it drops the packets.
             "neighbor add 192.0.2.9 lladdr 02:00:00:00:00:09 dev hole",
         ] {
             match Command::new("/sbin/ip").args(arguments.split(' ')).status() {
@@ -30,10 +30,10 @@ fn in_a_black_hole<T: Send + 'static>(test: &str, run: impl FnOnce() -> T + Send
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-/// Connects to nowhere with as few retries as there can be; how that ended.
+/// Connects with the fewest retries possible and returns the error.
 fn connect(remote: SocketAddr) -> Option<i32> {
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    // Seconds instead of two minutes.
+    // The timeout comes after seconds instead of two minutes.
     let (retries, size) = (1_i32, libc::socklen_t::try_from(size_of::<i32>()).unwrap());
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&socket);
     // SAFETY: the value is an int that lives through the call, as this option wants.
@@ -44,7 +44,7 @@ fn connect(remote: SocketAddr) -> Option<i32> {
     rustix::net::connect(&socket, &remote).err().map(rustix::io::Errno::raw_os_error)
 }
 
-/// How often the kernel asked for a connection again, by its own count, in the thread's namespace.
+/// The kernel's own count of retransmitted SYNs, in the thread's namespace.
 fn retransmitted() -> u64 {
     let table = std::fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
     let mut lines = table.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -53,14 +53,14 @@ fn retransmitted() -> u64 {
 }
 
 #[test]
-fn a_timeout_is_its_owners_though_a_timer_tells_and_its_retries_are_counted() {
-    let test = "a_timeout_is_its_owners_though_a_timer_tells_and_its_retries_are_counted";
-    let Some(mut lab) = watching(test) else { return };
+fn a_timeout_has_its_owner_and_its_retries_are_counted() {
+    let test = "a_timeout_has_its_owner_and_its_retries_are_counted";
+    let Some(mut fixture) = watching(test) else { return };
     let remote: SocketAddr = "192.0.2.9:5432".parse().unwrap();
     let run = move || (connect(remote), retransmitted());
     let Some((outcome, retransmitted)) = in_a_black_hole(test, run) else { return };
     assert_eq!(outcome, Some(libc::ETIMEDOUT));
-    let error = lab.wait_for("timeout", error_at(remote));
+    let error = fixture.wait_for("timeout", error_at(remote));
     assert_eq!((error.errno, error.transition), (110, Some((TcpState::SynSent, TcpState::Close))));
     assert_eq!(error.owner.unwrap().pid, std::process::id());
     let age = error.at_ns - error.since_ns.unwrap();
@@ -70,12 +70,12 @@ fn a_timeout_is_its_owners_though_a_timer_tells_and_its_retries_are_counted() {
 
     let mut again = |seconds: u64| {
         let now = error.at_ns + seconds * 1_000_000_000;
-        let all = lab.kernel.retransmits(now);
+        let all = fixture.kernel.retransmits(now);
         all.into_iter().find(|it| it.remote == remote)
     };
     let first = again(1).unwrap();
     assert!(retransmitted > 0);
     assert_eq!((first.owner.pid, first.count), (std::process::id(), retransmitted));
     assert_eq!(first.owner.start_ns, error.owner.unwrap().start_ns);
-    assert_eq!((again(5), again(15)), (None, None), "what was told is not told again");
+    assert_eq!((again(5), again(15)), (None, None), "reported retransmits are not reported again");
 }
