@@ -11,6 +11,7 @@
 pub mod btf;
 pub mod coverage;
 pub mod decode;
+mod error;
 pub mod fields;
 pub mod load;
 mod log;
@@ -36,7 +37,7 @@ pub use decode::{
     AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
     SocketError, Status, Stop,
 };
-pub use load::KernelError;
+pub use error::KernelError;
 pub use loss::{Counters, Loss};
 pub use retransmits::Retransmits;
 pub use watch::{CgroupId, Lineages, WatchError, WatchedPort};

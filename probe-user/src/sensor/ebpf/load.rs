@@ -10,8 +10,8 @@ use aya::{
 
 use super::{
     Kernel, Options,
-    btf::BtfError,
     coverage::{Hook, HookCoverage},
+    error::KernelError,
     fields::{self, IS_TYPED, Resolved},
     loss::Tally,
     missed::Missed,
@@ -27,35 +27,6 @@ use super::{
 
 /// The compiled programs: `cargo xtask build-ebpf` builds them from `probe-ebpf`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/hostprobe.bpf.o");
-
-/// Why no program could be attached.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    #[error("not permitted to load eBPF programs: {} missing", missing.join(" and "))]
-    NotPermitted {
-        /// Capabilities, or the permission for the bpf system call.
-        missing: Vec<&'static str>,
-    },
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    #[error("cannot load the eBPF object: {0}")]
-    Object(#[source] EbpfError),
-    #[error("cannot use the eBPF map {name}: {source}")]
-    Map { name: &'static str, source: MapError },
-    /// The daemon's pid namespace is not the initial one, and the kernel lacks what a translation of its ids needs.
-    #[error(
-        "cannot translate the process ids of this pid namespace: {0}; run hostprobe in the host's (--pid=host)"
-    )]
-    Namespace(String),
-    #[error("no hook could be attached: {}", reasons(.0))]
-    NoHook(Vec<HookCoverage>),
-}
-
-fn reasons(coverage: &[HookCoverage]) -> String {
-    let one =
-        |it: &HookCoverage| format!("{}: {}", it.hook.name(), it.reason.as_deref().unwrap_or("unknown"));
-    coverage.iter().map(one).collect::<Vec<_>>().join("; ")
-}
 
 /// The files that a load reads.
 pub struct Paths {
@@ -233,7 +204,7 @@ fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelE
 /// Why a hook must not be tried, if so.
 fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<String> {
     if options.without.contains(&hook) {
-        return Some("hostprobe was told to do without it".to_owned());
+        return Some("left out by --without-hook".to_owned());
     }
     resolved.unusable.get(&hook).cloned()
 }

@@ -12,7 +12,7 @@ use aya::{
 };
 use probe_abi::ABSENT;
 
-use super::{KernelError, fields::Resolved};
+use super::{error::KernelError, fields::Resolved};
 use crate::fact::INITIAL_PID_NAMESPACE;
 
 /// The program that returns the level.
