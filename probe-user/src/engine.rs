@@ -75,9 +75,26 @@ impl Engine {
             }
             Observation::Pressure(pressure) => self.overload.pressure(&pressure),
             Observation::ConnectionsUnseen => self.connections_unseen = true,
-            of_a_service => {
-                if let Some(id) = of_a_service.service() {
-                    self.handle(id, Input::Observation(Box::new(of_a_service)), now, effects);
+            Observation::Running(..)
+            | Observation::Listening(..)
+            | Observation::Exit(..)
+            | Observation::OomKill(..)
+            | Observation::Listener(..)
+            | Observation::Probe(_)
+            | Observation::Unit(..)
+            | Observation::UnitUnknown(..)
+            | Observation::Restarted(..)
+            | Observation::Usage(..)
+            | Observation::SocketError(..)
+            | Observation::Retransmits(..)
+            | Observation::AcceptQueue(..)
+            | Observation::Suspended(..)
+            | Observation::Examined(..)
+            | Observation::Snapshot(..)
+            | Observation::PortHolder(..)
+            | Observation::Holders(..) => {
+                if let Some(id) = observation.service() {
+                    self.handle(id, Input::Observation(Box::new(observation)), now, effects);
                 }
             }
         }

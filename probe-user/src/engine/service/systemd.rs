@@ -265,7 +265,7 @@ impl Service {
                 let event = ctx.publish(Fact::Unit(state.clone(), self.settings.id));
                 let since = state.active_exit.unwrap_or(ctx.now);
                 let evidence = vec![event];
-                self.unit.judge(&state);
+                self.unit.judge(state);
                 let fault = Fault { since, evidence, ..Fault::now(ctx.now, finding()) };
                 self.fail(fault, ctx);
             }
