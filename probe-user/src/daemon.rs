@@ -32,6 +32,7 @@ use crate::{
         AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
         ProcessExit, ServiceId, Source, UnitState,
     },
+    inspect::answer::Answer,
     sensor::{
         ebpf::{Kernel, Record},
         fallback::{Sighting, StandIns, sockets::Look as SocketLook},
@@ -199,35 +200,41 @@ impl Daemon {
                     self.found(service, main, &self.survey());
                 }
             }
-            Outcome::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
-            Outcome::Examined(service, seen) => {
+            Outcome::Connections(service, connections) => self.take_connections(service, connections),
+            Outcome::Looked(look, changes) => self.take_look(*look, changes),
+            Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
+        }
+    }
+
+    /// Takes in the answer to a question about processes.
+    pub fn on_answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
+            Answer::Examined(service, seen) => {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
             }
-            Outcome::Snapshot(service, written) => {
+            Answer::Snapshot(service, written) => {
                 self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
             }
-            Outcome::PortHolder(service, holder) => {
+            Answer::PortHolder(service, holder) => {
                 let of = |pid| self.enricher.service_of(pid);
                 let holder = holder.map(|holder| PortHolder { service: of(holder.pid), ..holder });
                 self.observe(Observation::PortHolder(service, holder));
             }
-            Outcome::Holders(service, mut holders) => {
+            Answer::Holders(service, mut holders) => {
                 self.name_services(&mut holders);
                 self.observe(Observation::Holders(service, holders));
             }
-            Outcome::Probed(report) => {
+            Answer::Probed(report) => {
                 for report in self.executor.holders.ended(*report) {
                     self.observe_probe(report);
                 }
             }
-            Outcome::QueueOwners(owners) => {
+            Answer::QueueOwners(owners) => {
                 self.executor.queues.searched(owners);
                 self.publish_full_queues();
             }
-            Outcome::Connections(service, connections) => self.take_connections(service, connections),
-            Outcome::Looked(look, changes) => self.take_look(*look, changes),
-            Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Answers to questions about processes, found off the daemon's loop: threads, accept queues, connection holders,
 //! resource usage, pressure and snapshots.
 
+pub mod answer;
 pub mod blocking_reads;
+pub mod control_probe;
 pub mod examine;
 pub mod holders;
 pub mod inspector;

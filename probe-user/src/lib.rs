@@ -16,6 +16,7 @@ pub mod enrich;
 pub mod fact;
 pub mod host;
 pub mod inspect;
+pub mod outcomes;
 pub mod probe;
 pub mod process;
 pub mod redact;
@@ -51,6 +52,7 @@ pub async fn run(
             Some(change) = inbox.units.recv() => daemon.on_unit(change.service, Ok(change.state)),
             Some(report) = inbox.supervisor.recv() => daemon.on_supervisor_report(report),
             Some(outcome) = inbox.outcomes.recv() => daemon.on_outcome(outcome),
+            Some(answer) = inbox.answers.recv() => daemon.on_answer(answer),
             Some(report) = inbox.probes.recv() => daemon.on_probe(report),
             Some(service) = inbox.silences.recv() => daemon.on_silence(service),
             Some(outcome) = inbox.alerts.recv() => daemon.on_alert(outcome),

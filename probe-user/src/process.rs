@@ -1,6 +1,5 @@
 //! This process's own affairs: its rights, its service manager, its self-test.
 
-pub mod control_probe;
 pub mod log;
 pub mod memory;
 pub mod notify;

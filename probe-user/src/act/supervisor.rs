@@ -173,7 +173,7 @@ impl SupervisorTask {
     }
 
     async fn report(&self, report: SupervisorReport) {
-        // Nobody listens any more once the daemon is ending.
+        // The receiver is gone once the daemon is stopping.
         let _ = self.reports.send(report).await;
     }
 
@@ -239,8 +239,12 @@ async fn kill_members(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>
     };
     match timeout(REST_TIMEOUT, emptied).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "what the service left behind could not be killed"),
-        Err(_) => tracing::warn!(left = ?cgroup.members(), "killed processes of the service do not end"),
+        Ok(Err(error)) => {
+            tracing::warn!("{}: cannot kill the processes left in the cgroup: {error}", cgroup.path.display())
+        }
+        Err(_) => {
+            tracing::warn!("{}: killed processes do not end: {:?}", cgroup.path.display(), cgroup.members())
+        }
     }
 }
 
@@ -257,8 +261,8 @@ async fn remove(cgroup: &OwnCgroup) {
     };
     match timeout(REST_TIMEOUT, removed).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "the service's cgroup stays"),
-        Err(_) => tracing::debug!("the service's cgroup stays: it is in use"),
+        Ok(Err(error)) => tracing::debug!("{}: cannot remove the cgroup: {error}", cgroup.path.display()),
+        Err(_) => tracing::debug!("{}: cannot remove the cgroup: it is in use", cgroup.path.display()),
     }
 }
 

@@ -20,11 +20,8 @@ use std::{
 use tokio::sync::Mutex;
 
 use self::link::Link;
-pub use self::{error::SystemdError, job::JobOutcome, watch::UnitChange};
+pub use self::{error::SystemdError, job::JobOutcome, link::PATIENCE, watch::UnitChange};
 use crate::fact::UnitState;
-
-/// How long systemd may take for one answer.
-pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The systemd of this host, or of a container on it.
 #[derive(Debug)]
@@ -89,7 +86,7 @@ impl Systemd {
     /// done when it says it is ready; for a simple one when its process is started.
     pub async fn restart_and_wait(&self, unit: &str, limit: Duration) -> Result<JobOutcome, SystemdError> {
         let link = in_time(|| format!("RestartUnit({unit})"), self.link()).await?;
-        link.restart_and_wait(unit, limit).await
+        job::restart_and_wait(&link, unit, limit).await
     }
 
     /// Clears a unit's failed state, and with it the count of starts that `StartLimitBurst=` limits.

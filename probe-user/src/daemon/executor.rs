@@ -16,21 +16,16 @@ use crate::{
     emit::Names,
     engine::Effect,
     enrich::Enricher,
-    fact::{
-        Examination, Holder, PortHolder, ProbeReport, ProcessKey, ResourceUsage, RestartMethod, ServiceId,
-        UnitState,
-    },
+    fact::{ProcessKey, RestartMethod, ServiceId, UnitState},
     host::Outbound,
+    outcomes::Outcomes,
     probe::ProbeHandle,
     sensor::fallback::sockets,
 };
 
 use crate::inspect::{
-    holders::HolderSearch,
-    inspector::Inspector,
-    pressure::PressureMonitor,
-    queues::{AcceptQueues, Owners},
-    usage::UsageSampler,
+    answer::Answer, holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor,
+    queues::AcceptQueues, usage::UsageSampler,
 };
 
 /// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
@@ -45,8 +40,6 @@ pub enum Outcome {
     Restarted(ServiceId, Result<(), String>),
     /// A look at a unit.
     Unit(ServiceId, Result<Box<UnitState>, String>),
-    /// A look at what a service's processes use.
-    Usage(ServiceId, ResourceUsage),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
     /// The connections that a service's processes had asked for before anybody watched.
@@ -55,23 +48,12 @@ pub enum Outcome {
     Looked(Box<sockets::Look>, sockets::Changes),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
-    /// An examination; None if there was no process to look at.
-    Examined(ServiceId, Option<Box<Examination>>),
-    /// A snapshot: its path.
-    Snapshot(ServiceId, Result<String, String>),
-    /// A search for who has a port; the service is not known yet.
-    PortHolder(ServiceId, Option<PortHolder>),
-    /// A search for who has connections; the services are not known yet.
-    Holders(ServiceId, Vec<Holder>),
-    /// A probe's report, with the processes behind its holders.
-    Probed(Box<ProbeReport>),
-    /// A search for the services of listeners that are full.
-    QueueOwners(Owners),
 }
 
 /// The means to act.
 pub struct Executor {
-    pub(super) outcomes: mpsc::Sender<Outcome>,
+    pub(super) outcomes: Outcomes<Outcome>,
+    pub(super) answers: Outcomes<Answer>,
     pub(super) unit_changes: mpsc::Sender<UnitChange>,
     /// systemd, or why it cannot be reached.
     pub(super) systemd: Result<Arc<Systemd>, String>,
@@ -95,21 +77,24 @@ impl Executor {
                 self.restart(service, method, reset_failed, config)
             }
             Effect::ResetFailed(service) => {
-                self.with_systemd(service, config, |systemd, unit, _| async move {
-                    if let Err(error) = systemd.reset_failed(&unit).await {
-                        tracing::warn!(%error, unit, "its failed state could not be reset");
-                    }
-                });
+                if let Some((systemd, unit)) = self.unit(service, config) {
+                    tokio::spawn(async move {
+                        if let Err(error) = systemd.reset_failed(&unit).await {
+                            tracing::warn!("{unit}: could not reset the failed state: {error}");
+                        }
+                    });
+                }
             }
             Effect::InspectUnit(service) => {
-                if let Err(error) = &self.systemd {
-                    self.send(Outcome::Unit(service, Err(error.clone())));
+                if let Err(error) = self.systemd.clone() {
+                    self.outcomes.spawn(async move { Outcome::Unit(service, Err(error)) });
                 }
-                self.with_systemd(service, config, move |systemd, unit, outcomes| async move {
-                    let state =
-                        systemd.unit_state(&unit).await.map(Box::new).map_err(|error| error.to_string());
-                    let _ = outcomes.send(Outcome::Unit(service, state)).await;
-                });
+                if let Some((systemd, unit)) = self.unit(service, config) {
+                    self.outcomes.spawn(async move {
+                        let state = systemd.unit_state(&unit).await;
+                        Outcome::Unit(service, state.map(Box::new).map_err(|error| error.to_string()))
+                    });
+                }
             }
             Effect::ProbeNow(service) => self.probes_of(service).for_each(ProbeHandle::now),
             Effect::ProbeUntilHealthy(service) => self.probes_of(service).for_each(ProbeHandle::recover),
@@ -141,20 +126,20 @@ impl Executor {
                 }
             }
             RestartMethod::Systemd => {
-                if let Err(error) = &self.systemd {
-                    self.send(Outcome::Restarted(service, Err(error.clone())));
+                if let Err(error) = self.systemd.clone() {
+                    self.outcomes.spawn(async move { Outcome::Restarted(service, Err(error)) });
                 }
-                self.with_systemd(service, config, move |systemd, unit, outcomes| async move {
-                    let outcome = restart_unit(&systemd, &unit, reset_failed).await;
-                    let _ = outcomes.send(Outcome::Restarted(service, outcome)).await;
-                });
+                if let Some((systemd, unit)) = self.unit(service, config) {
+                    self.outcomes.spawn(async move {
+                        Outcome::Restarted(service, restart_unit(&systemd, &unit, reset_failed).await)
+                    });
+                }
             }
             RestartMethod::Command => {
                 let argv = config.services[service.0 as usize].restart.command.clone().unwrap_or_default();
-                let outcomes = self.outcomes.clone();
-                tokio::spawn(async move {
-                    let outcome = command::run(&argv).await.map_err(|error| error.to_string());
-                    let _ = outcomes.send(Outcome::Restarted(service, outcome)).await;
+                self.outcomes.spawn(async move {
+                    let outcome = command::run(&argv).await;
+                    Outcome::Restarted(service, outcome.map_err(|error| error.to_string()))
                 });
             }
             RestartMethod::None => {}
@@ -170,23 +155,11 @@ impl Executor {
         self.probes_of(service).for_each(ProbeHandle::resume);
     }
 
-    fn send(&self, outcome: Outcome) {
-        let outcomes = self.outcomes.clone();
-        tokio::spawn(async move { outcomes.send(outcome).await });
-    }
-
-    fn with_systemd<F>(
-        &self,
-        service: ServiceId,
-        config: &Config,
-        task: impl FnOnce(Arc<Systemd>, String, mpsc::Sender<Outcome>) -> F,
-    ) where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        if let (Ok(systemd), Identity::Unit(unit)) =
-            (&self.systemd, &config.services[service.0 as usize].identity)
-        {
-            tokio::spawn(task(Arc::clone(systemd), unit.clone(), self.outcomes.clone()));
+    /// systemd and the unit of a service, if it has one and systemd can be reached.
+    fn unit(&self, service: ServiceId, config: &Config) -> Option<(Arc<Systemd>, String)> {
+        match (&self.systemd, &config.services[service.0 as usize].identity) {
+            (Ok(systemd), Identity::Unit(unit)) => Some((Arc::clone(systemd), unit.clone())),
+            (Ok(_) | Err(_), _) => None,
         }
     }
 
@@ -200,7 +173,7 @@ impl Executor {
 
     /// Reads what the processes of limited services use, now and then.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
-        self.usage.sample(config, enricher, &self.outcomes);
+        self.usage.sample(config, enricher, &self.answers);
     }
 
     /// How many alerts wait to be delivered.
@@ -219,7 +192,7 @@ impl Executor {
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {
-                tracing::warn!(waiting, "alerts were not delivered");
+                tracing::warn!("hostprobe: {waiting} alerts were not delivered before the stop");
             }
         }
     }

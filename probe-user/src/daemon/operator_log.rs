@@ -27,15 +27,20 @@ impl OperatorLog {
 
     /// Writes a line if the fact is one for operators.
     pub(super) fn on_fact(&mut self, fact: &Fact) {
-        match fact {
-            Fact::Incident(phase, incident) => self.on_incident(*phase, incident),
-            Fact::Restart(restart) => self.on_restart(restart),
-            Fact::Alert(outcome) => self.on_alert(outcome),
-            Fact::AgentReload(Some(refused)) => {
-                error!("hostprobe: the running configuration stays: {refused}")
+        if let Fact::Incident(phase, incident) = fact {
+            self.on_incident(*phase, incident);
+        }
+        if let Fact::Restart(restart) = fact {
+            self.on_restart(restart);
+        }
+        if let Fact::Alert(outcome) = fact {
+            self.on_alert(outcome);
+        }
+        if let Fact::AgentReload(refused) = fact {
+            match refused {
+                Some(why) => error!("hostprobe: the running configuration stays: {why}"),
+                None => info!("hostprobe: the configuration was reloaded"),
             }
-            Fact::AgentReload(None) => info!("hostprobe: the configuration was reloaded"),
-            _ => {}
         }
     }
 
@@ -97,5 +102,141 @@ impl OperatorLog {
             outcome.attempts,
             redact(why)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+    use crate::{
+        clock::Timestamp,
+        emit::Name,
+        fact::{RestartMethod, ServiceId, Timing},
+    };
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The level and the text of each line that these facts are worth.
+    fn lines(facts: &[Fact]) -> Vec<String> {
+        let page = Page::default();
+        let to = page.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || to.clone())
+            .with_ansi(false)
+            .with_target(false)
+            .without_time()
+            .finish();
+        let names = Names::new([Name { service: "web".to_owned(), unit: None }]);
+        let mut log = OperatorLog::new(Origin::read("/proc".as_ref()), names);
+        tracing::subscriber::with_default(subscriber, || facts.iter().for_each(|fact| log.on_fact(fact)));
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    fn incident(verdict: Verdict, severity: Severity) -> Incident {
+        Incident {
+            id: IncidentId(3),
+            service: ServiceId(0),
+            verdict,
+            confidence: 1.0,
+            summary: "main process 4711 was killed by bash --password hunter2".to_owned(),
+            severity,
+            cause: ServiceId(0),
+            evidence: Vec::new(),
+            held: Vec::new(),
+            since: Timestamp::default(),
+            timing: Timing::default(),
+            attempts: 1,
+            snapshot: None,
+        }
+    }
+
+    #[test]
+    fn an_incident_is_logged_when_it_opens_changes_and_resolves_and_holds_no_secret() {
+        let killed = || incident(Verdict::Killed, Severity::Warning);
+        let worse = incident(Verdict::CrashLoop, Severity::Critical);
+        let said = lines(&[
+            Fact::Incident(Phase::Open, killed()),
+            Fact::Incident(Phase::Update, killed()),
+            Fact::Incident(Phase::Update, worse.clone()),
+            Fact::Incident(Phase::Resolve, worse),
+        ]);
+        let [open, changed, resolved] = &said[..] else { panic!("{said:#?}") };
+        assert!(open.starts_with("WARN web: incident ") && open.contains(" opened: killed: "), "{open}");
+        assert!(open.contains("4711") && !open.contains("hunter2"), "{open}");
+        assert!(
+            changed.starts_with("ERROR web: ") && changed.contains(" changed: crash_loop: "),
+            "{changed}"
+        );
+        assert!(resolved.starts_with("INFO web: "), "{resolved}");
+        assert!(resolved.ends_with(" resolved, with 1 restart: crash_loop"), "{resolved}");
+    }
+
+    #[test]
+    fn a_restart_that_fails_is_an_error_and_one_that_is_held_a_warning() {
+        let restart = |action| {
+            Fact::Restart(Restart {
+                service: ServiceId(0),
+                incident: Some(IncidentId(3)),
+                method: RestartMethod::Systemd,
+                attempt: 2,
+                reason: "it was killed".to_owned(),
+                budget_left: 3,
+                action,
+            })
+        };
+        let said = lines(&[
+            restart(Action::Request),
+            restart(Action::Done),
+            restart(Action::Fail("no such unit".to_owned())),
+            restart(Action::Hold("db is down".to_owned())),
+        ]);
+        assert_eq!(
+            said,
+            [
+                "INFO web: restart 2 requested by systemd: it was killed",
+                "INFO web: restart 2 done by systemd",
+                "ERROR web: restart 2 by systemd failed: no such unit",
+                "WARN web: restart held: db is down",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_alert_is_logged_only_if_its_delivery_failed_and_a_refused_reload_is_an_error() {
+        let alert = |error: Option<&str>| {
+            Fact::Alert(AlertOutcome {
+                incident: IncidentId(3),
+                service: ServiceId(0),
+                receiver: "https://hooks.test".to_owned(),
+                severity: Severity::Critical,
+                resolved: false,
+                attempts: 1,
+                error: error.map(str::to_owned),
+            })
+        };
+        let refused = Fact::AgentReload(Some("line 3: no such key".to_owned()));
+        let said = lines(&[alert(None), alert(Some("it answered 404")), refused]);
+        assert_eq!(said.len(), 2, "{said:#?}");
+        assert!(said[0].starts_with("WARN web: alert of incident "), "{said:#?}");
+        assert!(said[0].ends_with(" https://hooks.test (attempt 1): it answered 404"), "{said:#?}");
+        assert_eq!(said[1], "ERROR hostprobe: the running configuration stays: line 3: no such key");
     }
 }

@@ -1,4 +1,4 @@
-//! The desk where everything that is said passes: to the event stream, the metrics and the onlookers.
+//! Publishes facts: to the event stream, the log, the metrics and the views that health and status show.
 
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ use crate::{
     store::recording::Recording,
 };
 
-/// The way out for facts, and the engine's in-tray of wishes.
+/// Publishes facts, and queues the effects that the engine requests.
 pub struct Publisher {
     log: OperatorLog,
     emitter: Emitter,
@@ -38,7 +38,7 @@ pub struct Publisher {
     since: Vec<Option<Timestamp>>,
     counters: Counters,
     ready: bool,
-    /// Something that onlookers see has changed.
+    /// A service in the views has changed.
     changed: bool,
 }
 
@@ -53,7 +53,7 @@ impl Effects for Publisher {
 }
 
 impl Publisher {
-    /// An empty desk; `views` is where onlookers look.
+    /// `views` is what health, metrics and status read.
     pub(super) fn new(
         config: &Config,
         emitter: Emitter,
@@ -81,40 +81,8 @@ impl Publisher {
         }
     }
 
-    /// Says a fact.
     pub(super) fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
-        match &fact {
-            Fact::ServiceState(id, ..) => {
-                self.changed = true;
-                if let Some(since) = self.since.get_mut(id.0 as usize) {
-                    *since = Some(at);
-                }
-            }
-            Fact::Incident(phase, _) => {
-                self.changed = true;
-                self.counters.incidents += u64::from(*phase == Phase::Open);
-            }
-            Fact::Restart(restart) => self.counters.restarts += u64::from(restart.action == Action::Done),
-            Fact::AgentReady(_) => {
-                self.ready = true;
-                self.changed = true;
-            }
-            Fact::AgentStart(_)
-            | Fact::AgentReload(_)
-            | Fact::AgentStop(_)
-            | Fact::ProcessExit(..)
-            | Fact::OomKill(..)
-            | Fact::Listener(..)
-            | Fact::SocketError(..)
-            | Fact::Retransmits(..)
-            | Fact::AcceptQueue(..)
-            | Fact::Suspension(..)
-            | Fact::Dependency(..)
-            | Fact::Unit(..)
-            | Fact::Probe(..)
-            | Fact::Alert(_)
-            | Fact::Loss { .. } => {}
-        }
+        self.count(&fact, at);
         self.log.on_fact(&fact);
         self.metrics.observe(&fact);
         if let Some(recording) = &mut self.recording {
@@ -125,6 +93,21 @@ impl Publisher {
             self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
         }
         id
+    }
+
+    /// Takes in what the views show of a fact.
+    fn count(&mut self, fact: &Fact, at: Timestamp) {
+        self.changed |= matches!(fact, Fact::ServiceState(..) | Fact::Incident(..) | Fact::AgentReady(_));
+        self.ready |= matches!(fact, Fact::AgentReady(_));
+        self.counters.incidents += u64::from(matches!(fact, Fact::Incident(Phase::Open, _)));
+        if let Fact::Restart(restart) = fact {
+            self.counters.restarts += u64::from(restart.action == Action::Done);
+        }
+        if let Fact::ServiceState(id, ..) = fact
+            && let Some(since) = self.since.get_mut(id.0 as usize)
+        {
+            *since = Some(at);
+        }
     }
 
     /// Records an observation before the engine takes it in at `now`, if a replay needs it.
@@ -141,12 +124,12 @@ impl Publisher {
         }
     }
 
-    /// Counts a probe's result, told or not.
+    /// Counts a probe's result, published or not.
     pub(super) fn probed(&mut self, report: &ProbeReport) {
         self.metrics.probe(report);
     }
 
-    /// The next wish of the engine.
+    /// The next effect that the engine requested.
     pub(super) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
@@ -156,7 +139,7 @@ impl Publisher {
         Arc::clone(&self.metrics)
     }
 
-    /// How much is kept of what was said, by what it is: entries, and the most there can be.
+    /// How full the history is: each table with its entries and its limit.
     pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 2] {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         [
@@ -165,19 +148,19 @@ impl Publisher {
         ]
     }
 
-    /// What was said of the latest incidents.
+    /// The latest incidents and their events.
     pub(super) fn history(&self) -> Arc<Mutex<History>> {
         Arc::clone(&self.history)
     }
 
-    /// Shows onlookers the services, if anything but their response times has changed.
+    /// Updates the views if anything but response times has changed.
     pub(super) fn update_changed_views(&mut self, engine: &Engine, config: &Config) {
         if std::mem::take(&mut self.changed) {
             self.update_views(engine, config);
         }
     }
 
-    /// Shows onlookers the services as they stand, and reports what was lost on the way to the sinks.
+    /// Updates the views, and reports events that the sinks lost.
     pub(super) fn every_second(
         &mut self,
         now: Timestamp,
@@ -231,7 +214,7 @@ impl Publisher {
         }));
     }
 
-    /// The services as onlookers see them, in a line for people: how many are well, and the first that are not.
+    /// The status in one line: how many services are healthy, and the first that are not.
     pub(super) fn status_line(&self) -> String {
         const NAMED: usize = 5;
         let view = self.views.borrow();
@@ -252,7 +235,7 @@ impl Publisher {
         line
     }
 
-    /// Has event files opened anew, after something else moved them away.
+    /// Reopens the event files, after logrotate moved them away.
     pub(super) fn reopen(&self) {
         self.emitter.reopen();
     }
@@ -268,7 +251,7 @@ impl Publisher {
         }
         let lost = self.emitter.shutdown(patience);
         if lost > 0 {
-            tracing::warn!(lost, "events were lost on their way out");
+            tracing::warn!("event stream: {lost} events were not written before the stop");
         }
     }
 }

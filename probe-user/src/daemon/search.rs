@@ -7,14 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking};
-
 use super::executor::Outcome;
 use crate::{
     clock::Timestamp,
     config::{Config, Identity, Matcher},
     fact::{ProcessKey, ServiceId},
     host::{Named, ProcReader, Survey},
+    outcomes::Outcomes,
 };
 
 /// A search without a reason is repeated after this long…
@@ -27,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// The searches for matched services.
 pub struct Search {
     reader: ProcReader,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: Outcomes<Outcome>,
     services: HashMap<ServiceId, Target>,
 }
 
@@ -45,7 +44,7 @@ struct Target {
 
 impl Search {
     /// Nothing is target for yet.
-    pub(super) fn new(config: &Config, reader: ProcReader, outcomes: mpsc::Sender<Outcome>) -> Self {
+    pub(super) fn new(config: &Config, reader: ProcReader, outcomes: Outcomes<Outcome>) -> Self {
         let due = Timestamp::default();
         let mut services = HashMap::new();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
@@ -83,7 +82,7 @@ impl Search {
         }
     }
 
-    /// Each on a thread of its own: a process that hangs may hold up who looks for it, and nobody else.
+    /// Each search has a thread of its own: a process that hangs blocks only the search that reads its files.
     fn start_one(&mut self, service: ServiceId, survey: &Arc<Survey>, now: Timestamp) {
         let Some(target) = self.services.get_mut(&service) else { return };
         if target.under_way {
@@ -93,13 +92,9 @@ impl Search {
         target.under_way = true;
         target.due = now.plus(target.wait);
         target.wait = (target.wait * 2).min(LONGEST_WAIT);
-        let (survey, outcomes) = (Arc::clone(survey), self.outcomes.clone());
+        let survey = Arc::clone(survey);
         let (matcher, named) = (target.matcher.clone(), Arc::clone(&target.named));
-        spawn_blocking(move || {
-            let found = find(&survey, &matcher, &named);
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.blocking_send(Outcome::Found(service, found));
-        });
+        self.outcomes.spawn_blocking(move || Outcome::Found(service, find(&survey, &matcher, &named)));
     }
 
     /// Looks for a service's main process here and now, as the daemon starts.

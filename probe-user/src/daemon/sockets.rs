@@ -124,11 +124,10 @@ impl Daemon {
     pub(super) fn look_at_sockets(&mut self) {
         // The look before may still be under way.
         let Some(mut look) = self.socket_look.take() else { return };
-        let (mains, outcomes) = (self.enricher.members.mains(), self.executor.outcomes.clone());
-        spawn_blocking(move || {
+        let mains = self.enricher.members.mains();
+        self.executor.outcomes.spawn_blocking(move || {
             let changes = look.look(mains);
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.blocking_send(Outcome::Looked(Box::new(look), changes));
+            Outcome::Looked(Box::new(look), changes)
         });
     }
 
@@ -197,8 +196,7 @@ impl Daemon {
         spawn_blocking(move || {
             for (service, main) in unseen {
                 let connections = survey.outbound_of(main.pid);
-                // Nobody listens any more once the daemon is ending.
-                let _ = outcomes.blocking_send(Outcome::Connections(service, connections));
+                outcomes.blocking_send(Outcome::Connections(service, connections));
             }
         });
     }

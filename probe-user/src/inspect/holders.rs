@@ -6,13 +6,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
-
-use super::blocking_reads::BlockingReads;
-use crate::daemon::executor::Outcome;
+use super::{answer::Answer, blocking_reads::BlockingReads};
 use crate::{
     fact::{Holder, ProbeReport, ServiceId},
     host::ProcReader,
+    outcomes::Outcomes,
 };
 
 /// How long the search for them may take: the engine waits for the report.
@@ -28,23 +26,19 @@ const PORTS_MAX: usize = 64;
 pub struct HolderSearch {
     reader: ProcReader,
     blocking_reads: BlockingReads,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: Outcomes<Answer>,
     /// The services with a search under way, each with the reports that came meanwhile: a service's reports
     /// reach the engine in the order in which they came.
     waiting: HashMap<ServiceId, VecDeque<ProbeReport>>,
 }
 
 impl HolderSearch {
-    pub(crate) fn new(
-        reader: ProcReader,
-        blocking_reads: BlockingReads,
-        outcomes: mpsc::Sender<Outcome>,
-    ) -> Self {
+    pub(crate) fn new(reader: ProcReader, blocking_reads: BlockingReads, outcomes: Outcomes<Answer>) -> Self {
         Self { reader, blocking_reads, outcomes, waiting: HashMap::new() }
     }
 
     /// Takes a report; returns it if there is nothing to be searched for. Else it comes back as
-    /// [`Outcome::Probed`].
+    /// [`Answer::Probed`].
     pub(crate) fn take(&mut self, report: ProbeReport) -> Option<ProbeReport> {
         if let Some(waiting) = self.waiting.get_mut(&report.service)
             && waiting.len() < WAITING_MAX
@@ -56,19 +50,20 @@ impl HolderSearch {
             return Some(report);
         }
         self.waiting.insert(report.service, VecDeque::new());
-        let (reader, blocking_reads, outcomes) =
-            (self.reader.clone(), self.blocking_reads.clone(), self.outcomes.clone());
-        tokio::spawn(async move {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.outcomes.spawn(async move {
             let mut named = report.clone();
             let search = blocking_reads.read(PATIENCE, move || {
                 name(&reader, &mut named);
                 named
             });
             let found = search.await.inspect_err(|why| {
-                tracing::warn!("the processes that hold a database's connections were not found: {why}");
+                tracing::warn!(
+                    "{}: cannot find the processes behind the sessions of the database: {why}",
+                    report.target
+                );
             });
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.send(Outcome::Probed(Box::new(found.unwrap_or(report)))).await;
+            Answer::Probed(Box::new(found.unwrap_or(report)))
         });
         None
     }
@@ -128,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_process_behind_a_session_is_named_and_later_reports_wait_for_it() {
-        let (outcomes, mut inbox) = mpsc::channel(4);
+        let (outcomes, mut inbox) = Outcomes::channel(4);
         let reader = ProcReader::new("/").unwrap();
         let mut holders = HolderSearch::new(reader.clone(), BlockingReads::new(), outcomes);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -150,7 +145,7 @@ mod tests {
         assert_eq!(holders.take(report(1, 2, None)), None, "it waits for the one before");
         assert!(holders.take(report(2, 3, None)).is_some(), "another service's does not");
 
-        let Some(Outcome::Probed(named)) = inbox.recv().await else { panic!("a report comes back") };
+        let Some(Answer::Probed(named)) = inbox.recv().await else { panic!("a report comes back") };
         let found = holders.ended(*named);
         assert_eq!(found.iter().map(|report| report.index).collect::<Vec<_>>(), [1, 2]);
         let named = &found[0].server.as_ref().unwrap().holders;

@@ -2,28 +2,25 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    future::Future,
     path::PathBuf,
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::sleep,
-};
+use tokio::{sync::oneshot, time::sleep};
 
-use super::blocking_reads::BlockingReads;
-use crate::daemon::executor::Outcome;
+use super::{
+    answer::Answer,
+    blocking_reads::BlockingReads,
+    examine::Sample,
+    snapshot::{Draft, Folder, Subject},
+};
 use crate::{
     clock::Timestamp,
     config::SnapshotOptions,
     engine::EarlySample,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
     host::{ProcReader, holder::Client},
-    inspect::{
-        examine::Sample,
-        snapshot::{Draft, Folder, Subject},
-    },
+    outcomes::Outcomes,
 };
 
 /// How long one look may take; on a host that is pressed hard it takes that long.
@@ -43,7 +40,7 @@ const HOLDERS_MAX: usize = 8;
 pub struct Inspector {
     reader: ProcReader,
     pub(crate) blocking_reads: BlockingReads,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: Outcomes<Answer>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
     /// A look at each service that was silent, until an examination uses it.
@@ -58,11 +55,7 @@ struct PendingSample {
 }
 
 impl Inspector {
-    pub(crate) fn new(
-        reader: ProcReader,
-        outcomes: mpsc::Sender<Outcome>,
-        snapshots: SnapshotOptions,
-    ) -> Self {
+    pub(crate) fn new(reader: ProcReader, outcomes: Outcomes<Answer>, snapshots: SnapshotOptions) -> Self {
         Self {
             reader,
             blocking_reads: BlockingReads::new(),
@@ -95,7 +88,7 @@ impl Inspector {
     }
 
     /// Looks twice at a service's processes, or once more if there is a look `ahead` that serves; the answer comes as
-    /// [`Outcome::Examined`].
+    /// [`Answer::Examined`].
     pub(crate) fn examine(
         &mut self,
         service: ServiceId,
@@ -106,22 +99,22 @@ impl Inspector {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
         let early = early.filter(|(early, ahead)| early.asked >= ahead.since);
-        self.answer(async move {
+        self.outcomes.spawn(async move {
             let seen = match main {
                 Some(main) => examine(&reader, &blocking_reads, main, over, early).await,
                 None => None,
             };
-            Outcome::Examined(service, seen.map(Box::new))
+            Answer::Examined(service, seen.map(Box::new))
         });
     }
 
-    /// Writes down what can be seen of a service's processes; the answer comes as [`Outcome::Snapshot`].
+    /// Writes down what can be seen of a service's processes; the answer comes as [`Answer::Snapshot`].
     pub(crate) fn snapshot(&self, service: ServiceId, name: &str, main: Option<ProcessKey>) {
         let (reader, blocking_reads, options) =
             (self.reader.clone(), self.blocking_reads.clone(), self.snapshots.clone());
         let last_exits = self.exits.get(&service).into_iter().flatten().cloned().collect();
         let name = name.to_owned();
-        self.answer(async move {
+        self.outcomes.spawn(async move {
             let written = match main {
                 Some(main) => {
                     let subject = Subject { service: name, main, last_exits };
@@ -129,42 +122,34 @@ impl Inspector {
                 }
                 None => Err(format!("no main process of {name} is known, so there is nothing to look at")),
             };
-            Outcome::Snapshot(service, written.map(|path| path.display().to_string()))
+            Answer::Snapshot(service, written.map(|path| path.display().to_string()))
         });
     }
 
-    /// Finds who has one of these ports; the answer comes as [`Outcome::PortHolder`].
+    /// Finds who has one of these ports; the answer comes as [`Answer::PortHolder`].
     pub(crate) fn find_port_holder(&self, service: ServiceId, ports: Vec<u16>) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
-        self.answer(async move {
+        self.outcomes.spawn(async move {
             let found = blocking_reads.read(SAMPLE_TIMEOUT, move || reader.port_holder(&ports)).await;
-            Outcome::PortHolder(service, logged(found).flatten())
+            Answer::PortHolder(service, logged(found).flatten())
         });
     }
 
     /// Finds who has connections to these ports, or to the Unix sockets of the service's processes; the answer
-    /// comes as [`Outcome::Holders`].
+    /// comes as [`Answer::Holders`].
     pub(crate) fn find_holders(&self, service: ServiceId, main: Option<ProcessKey>, ports: Vec<u16>) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
-        self.answer(async move {
+        self.outcomes.spawn(async move {
             let find = move || {
                 let mut clients = reader.connections_to(&ports);
                 let pids = main.map(|main| reader.families().of(main.pid)).unwrap_or_default();
                 clients.extend(reader.unix_clients_of(&pids));
                 most(clients)
             };
-            Outcome::Holders(
+            Answer::Holders(
                 service,
                 logged(blocking_reads.read(SAMPLE_TIMEOUT, find).await).unwrap_or_default(),
             )
-        });
-    }
-
-    fn answer(&self, work: impl Future<Output = Outcome> + Send + 'static) {
-        let outcomes = self.outcomes.clone();
-        tokio::spawn(async move {
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.send(work.await).await;
         });
     }
 }
@@ -236,7 +221,7 @@ async fn snapshot(
 
 /// What was found; why there is nothing goes to the log.
 fn logged<T>(found: Result<T, String>) -> Option<T> {
-    found.inspect_err(|why| tracing::warn!("a service's processes could not be looked at: {why}")).ok()
+    found.inspect_err(|why| tracing::warn!("inspection: cannot read the processes of a service: {why}")).ok()
 }
 
 /// The clients with most connections as holders; a client by TCP and by Unix sockets is one.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::process::control_probe::ControlProbe;
+use super::control_probe::ControlProbe;
 use crate::{
     config::Config,
     fact::Pressure,

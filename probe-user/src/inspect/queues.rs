@@ -10,14 +10,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
-
-use super::blocking_reads::BlockingReads;
-use crate::daemon::executor::Outcome;
+use super::{
+    answer::{Answer, Owners},
+    blocking_reads::BlockingReads,
+};
 use crate::{
     clock::Timestamp,
     fact::{AcceptQueue, ProcessKey, ServiceId},
     host::{ProcReader, queue, sockdiag},
+    outcomes::Outcomes,
 };
 
 /// How long the search for the services that full listeners belong to may take.
@@ -26,14 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A kernel that could not be asked is not asked again for this long.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// What was found out about listeners: their inode numbers, and whose they are.
-pub type Owners = Vec<(u64, Option<ServiceId>)>;
-
 /// Watches the accept queues.
 pub struct AcceptQueues {
     reader: ProcReader,
     blocking_reads: BlockingReads,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: Outcomes<Answer>,
     /// The listeners that are full at the moment, by inode number.
     full: HashMap<u64, Full>,
     searching: bool,
@@ -54,11 +52,7 @@ enum Owner {
 }
 
 impl AcceptQueues {
-    pub(crate) fn new(
-        reader: ProcReader,
-        blocking_reads: BlockingReads,
-        outcomes: mpsc::Sender<Outcome>,
-    ) -> Self {
+    pub(crate) fn new(reader: ProcReader, blocking_reads: BlockingReads, outcomes: Outcomes<Answer>) -> Self {
         Self {
             reader,
             blocking_reads,
@@ -71,7 +65,7 @@ impl AcceptQueues {
 
     /// Looks at all queues; the full ones whose services are known are then [`AcceptQueues::found`]. Those of the
     /// others are searched for among these main processes and their descendants, and come as
-    /// [`Outcome::QueueOwners`].
+    /// [`Answer::QueueOwners`].
     pub(crate) fn sample(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
         let now = Timestamp::now();
         if mains.is_empty() || now < self.retry_at {
@@ -83,8 +77,8 @@ impl AcceptQueues {
                 self.retry_at = now.plus(RETRY_AFTER);
                 tracing::warn!(
                     %error,
-                    "full accept queues are not seen: the kernel does not list its sockets over netlink; load its \
-                     module tcp_diag, it is tried again in ten minutes"
+                    "accept queues: full ones go unnoticed, as the kernel does not list its sockets over netlink; load the \
+                     module tcp_diag; the next try is in ten minutes"
                 );
                 return;
             }
@@ -99,15 +93,13 @@ impl AcceptQueues {
             return;
         }
         self.searching = true;
-        let (reader, blocking_reads, outcomes) =
-            (self.reader.clone(), self.blocking_reads.clone(), self.outcomes.clone());
-        tokio::spawn(async move {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.outcomes.spawn(async move {
             let search = blocking_reads.read(PATIENCE, move || owners(&reader, &mains, &unknown));
             let owners = search.await.inspect_err(|why| {
-                tracing::warn!("the service of a listener that is full was not found: {why}");
+                tracing::warn!("full listeners: cannot find the services that they belong to: {why}");
             });
-            // Nobody listens any more once the daemon is ending.
-            let _ = outcomes.send(Outcome::QueueOwners(owners.unwrap_or_default())).await;
+            Answer::QueueOwners(owners.unwrap_or_default())
         });
     }
 
@@ -171,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_listener_of_a_service_is_found_as_long_as_it_is() {
-        let (outcomes, mut inbox) = mpsc::channel(4);
+        let (outcomes, mut inbox) = Outcomes::channel(4);
         let reader = ProcReader::new("/").unwrap();
         let me = reader.key_of(std::process::id()).unwrap();
         let mut queues = AcceptQueues::new(reader, BlockingReads::new(), outcomes);
@@ -183,7 +175,7 @@ mod tests {
 
         queues.sample(vec![(WEB, me)]);
         assert_eq!(queues.found(), [], "its service is not known yet");
-        let Some(Outcome::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
+        let Some(Answer::QueueOwners(owners)) = inbox.recv().await else { panic!("it is searched for") };
         queues.searched(owners);
         let ours = |queues: &AcceptQueues| {
             let mut found = queues.found();
@@ -203,8 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked_about_where_nobody_listens() {
-        let (outcomes, _inbox) = mpsc::channel(1);
+    fn a_listener_without_a_service_is_searched_for_once() {
+        let (outcomes, _inbox) = Outcomes::channel(1);
         let reader = ProcReader::new("/").unwrap();
         let mut queues = AcceptQueues::new(reader, BlockingReads::new(), outcomes);
         let listener = |inode, waiting, backlog| sockdiag::ListenQueue {

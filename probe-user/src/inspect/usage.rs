@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
-use crate::daemon::executor::Outcome;
+use super::answer::Answer;
 use crate::{
     clock::Timestamp,
     config::{Config, Limits},
     enrich::Enricher,
     fact::{ProcessKey, ResourceUsage, ServiceId},
     host::{ProcReader, Usage},
+    outcomes::Outcomes,
 };
 
 /// Time between two samples of a service.
@@ -38,7 +39,7 @@ impl UsageSampler {
 
     /// Samples all services that have limits and run, if it is time. The work is done on a thread of its own:
     /// reading `/proc` for a large service takes milliseconds.
-    pub(crate) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &mpsc::Sender<Outcome>) {
+    pub(crate) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &Outcomes<Answer>) {
         let now = Timestamp::now();
         if now < self.due || self.under_way.load(Ordering::Relaxed) {
             return;
@@ -67,8 +68,7 @@ impl UsageSampler {
                     last.lock().unwrap_or_else(PoisonError::into_inner).insert(service, sample.clone());
                 let cpu_percent = earlier.and_then(|earlier| sample.cpu_percent(&earlier)).unwrap_or(0.0);
                 let usage = ResourceUsage { cpu_percent, memory_percent, threads, fds };
-                // Nobody listens any more once the daemon is ending.
-                let _ = outcomes.blocking_send(Outcome::Usage(service, usage));
+                outcomes.blocking_send(Answer::Usage(service, usage));
             }
             under_way.store(false, Ordering::Relaxed);
         });

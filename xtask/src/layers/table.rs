@@ -7,7 +7,7 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 /// The folders of `probe-user/src`, one layer a row, the ground first. A folder may import from itself and from the
 /// layers before its own in this table.
 pub const LAYERS: &[&[&str]] = &[
-    &["clock", "redact"],
+    &["clock", "outcomes", "redact"],
     &["fact"],
     &["config"],
     &["host"],

@@ -127,7 +127,7 @@ impl Receiver {
         if let Some(body) = self.look.reminder(&firing)
             && let Err(failure) = self.post(&body).await
         {
-            tracing::debug!("{} could not be reminded: {}", self.name, failure.why);
+            tracing::debug!("{}: could not repeat the open alerts: {}", self.name, failure.why);
         }
     }
 

@@ -4,27 +4,43 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use futures_util::StreamExt;
 use serde::Serialize;
-use tokio::{sync::OnceCell, time::timeout};
-use zbus::{Connection, DynamicType, Message, connection::Builder, fdo};
+use tokio::{sync::OnceCell, task::JoinHandle, time::timeout};
+use zbus::{
+    Connection, DynamicType, MatchRule, Message, MessageStream, connection::Builder, fdo, message::Type,
+};
 
 use super::{
-    PATIENCE, SystemdError,
     cgroup::Hierarchy,
-    job::Hearing,
+    error::SystemdError,
     namespace::Manager,
     state::{self, Properties},
 };
 use crate::fact::{UnitJob, UnitState};
 
-pub(super) const SYSTEMD: &str = "org.freedesktop.systemd1";
+/// How long systemd may take for one answer.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+const SYSTEMD: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
 const BUS_PATH: &str = "/org/freedesktop/DBus";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// Keeps the subscription to the ends of jobs; dropping it ends the subscription.
+#[derive(Debug)]
+struct JobSignals(JoinHandle<()>);
+
+impl Drop for JobSignals {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
 
 /// A connection, and what is known of the systemd at its other end.
 #[derive(Clone, Debug)]
@@ -34,8 +50,8 @@ pub(super) struct Link {
     hierarchy: Arc<Option<Hierarchy>>,
     /// The units that systemd keeps in memory for this connection.
     kept: Arc<Mutex<HashSet<String>>>,
-    /// Whether the bus passes on the ends of jobs.
-    pub(super) hearing: Arc<OnceCell<Hearing>>,
+    /// The subscription to the ends of jobs.
+    job_signals: Arc<OnceCell<JobSignals>>,
 }
 
 impl Link {
@@ -58,7 +74,7 @@ impl Link {
         let manager = Manager::behind(peer, proc).map_err(|_| SystemdError::Hidden { address: name() })?;
         let hierarchy = Hierarchy::of(manager.pid, proc);
         let (manager, hierarchy) = (Arc::new(manager), Arc::new(hierarchy));
-        let link = Self { connection, manager, hierarchy, kept: Arc::default(), hearing: Arc::default() };
+        let link = Self { connection, manager, hierarchy, kept: Arc::default(), job_signals: Arc::default() };
         // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
         let owned: bool =
             link.ask(BUS, BUS_PATH, BUS, "NameHasOwner", &SYSTEMD, || "NameHasOwner".into()).await?;
@@ -117,11 +133,11 @@ impl Link {
         }
         let call = || format!("RefUnit({unit})");
         if let Err(error) = self.call(SYSTEMD, MANAGER_PATH, MANAGER, "RefUnit", &unit, call).await {
-            tracing::debug!(%error, "systemd may forget how this unit ended");
+            tracing::debug!("{unit}: systemd may forget how it ended: {error}");
         }
         // Who is asked about may be restarted.
-        if let Err(error) = self.hear_of_jobs().await {
-            tracing::debug!(%error, "the bus is asked for the ends of jobs when a unit is restarted");
+        if let Err(error) = self.keep_job_signals().await {
+            tracing::debug!("{unit}: cannot subscribe to the ends of jobs yet: {error}");
         }
     }
 
@@ -178,6 +194,32 @@ impl Link {
     /// Has the bus pass on the signals that match.
     pub(super) async fn add_match(&self, rule: &str) -> Result<(), SystemdError> {
         self.call(BUS, BUS_PATH, BUS, "AddMatch", &rule, || format!("AddMatch({rule})")).await.map(drop)
+    }
+
+    /// Has the bus pass on the ends of jobs from now on, so that no restart has to wait for that first.
+    async fn keep_job_signals(&self) -> Result<(), SystemdError> {
+        let subscribe = async {
+            let mut ends = self.job_ends("subscribing to the ends of jobs").await?;
+            // As long as one stream of these signals exists, zbus does not call AddMatch again; a restart has a stream of its own.
+            Ok(JobSignals(tokio::spawn(async move { while ends.next().await.is_some() {} })))
+        };
+        self.job_signals.get_or_try_init(|| subscribe).await.map(drop)
+    }
+
+    pub(super) async fn job_ends(&self, call: &str) -> Result<MessageStream, SystemdError> {
+        let failed = |source| SystemdError::Call { call: call.to_owned(), source };
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .sender(SYSTEMD)
+            .interface("org.freedesktop.systemd1.Manager")
+            .member("JobRemoved")
+            .build()
+            .map_err(failed)?;
+        let listen = MessageStream::for_match_rule(rule, &self.connection, None);
+        match timeout(PATIENCE, listen).await {
+            Ok(ends) => ends.map_err(failed),
+            Err(_) => Err(SystemdError::Timeout { call: call.to_owned(), after: PATIENCE }),
+        }
     }
 
     async fn ask<B, T>(

@@ -1,4 +1,4 @@
-//! Being told when a unit changes.
+//! Watches units for changes.
 //!
 //! A signal only says that a unit is worth reading again: what it carries is older than what a question
 //! brings, and a restart alone sends a dozen. All signals that have arrived are taken first, then each unit
@@ -42,7 +42,7 @@ pub struct UnitChange {
 
 /// Why listening ended.
 enum End {
-    /// Nobody takes the changes any more.
+    /// The receiver of the changes was dropped.
     NoReceiver,
     /// The bus or systemd does not answer, and is tried again.
     Lost(SystemdError),
@@ -55,7 +55,7 @@ impl From<SystemdError> for End {
 }
 
 impl Systemd {
-    /// Sends each unit's state once, then whenever it changes, until nobody takes them any more.
+    /// Sends each unit's state once, then whenever it changes, until the receiver is dropped.
     ///
     /// When the bus goes away it connects again, with growing waits, and reads every unit: what changed
     /// in between is sent then.
@@ -76,9 +76,11 @@ impl Systemd {
             }
             // Once is worth a line; a host whose bus stays away would fill the log with it.
             if wait == FIRST_WAIT {
-                tracing::warn!(%error, "lost sight of the units, connecting again");
+                tracing::warn!(
+                    "systemd: lost the connection that reports unit changes, connecting again: {error}"
+                );
             } else {
-                tracing::debug!(%error, ?wait, "still no sight of the units");
+                tracing::debug!("systemd: still no connection, next try in {wait:?}: {error}");
             }
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -159,7 +161,7 @@ impl Watch {
                 Err(error) if error.is_lost() => return Err(error.into()),
                 // One bad name must not blind the rest.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot read a unit");
+                    tracing::warn!("{}: cannot read the state of the unit: {error}", self.units[at].1);
                     continue;
                 }
             };

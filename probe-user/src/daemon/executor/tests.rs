@@ -21,15 +21,17 @@ fn config(folder: &std::path::Path) -> Config {
     Config { snapshots: SnapshotOptions { directory, keep: 2 }, ..Config::load(&file).unwrap() }
 }
 
-fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<Outcome>) {
-    let (outcomes, inbox) = mpsc::channel(16);
-    let inspector = Inspector::new(reader.clone(), outcomes.clone(), config.snapshots.clone());
+fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<Answer>) {
+    let (outcomes, _) = Outcomes::channel(16);
+    let (answers, inbox) = Outcomes::channel(16);
+    let inspector = Inspector::new(reader.clone(), answers.clone(), config.snapshots.clone());
     let executor = Executor {
-        holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
-        queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), outcomes.clone()),
+        holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
+        queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         pressure: PressureMonitor::new(reader.clone(), config),
         inspector,
         outcomes,
+        answers,
         unit_changes: mpsc::channel(1).0,
         systemd: Err("there is none in this test".to_owned()),
         supervised: HashMap::new(),
@@ -72,13 +74,13 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     for effect in questions() {
         executor.execute(effect, &config, &enricher);
         let answer = inbox.recv().await.unwrap();
-        if matches!(answer, Outcome::Snapshot(WEB, Err(_))) {
+        if matches!(answer, Answer::Snapshot(WEB, Err(_))) {
             executor.resume_probes(WEB);
             continue;
         }
         assert!(
-            matches!(&answer, Outcome::PortHolder(WEB, Some(holder)) if holder.pid == me)
-                || matches!(answer, Outcome::Examined(WEB, None) | Outcome::Holders(WEB, _))
+            matches!(&answer, Answer::PortHolder(WEB, Some(holder)) if holder.pid == me)
+                || matches!(answer, Answer::Examined(WEB, None) | Answer::Holders(WEB, _))
         );
     }
     probed.recv().await.unwrap();
@@ -87,13 +89,13 @@ async fn each_question_has_one_answer_and_probes_go_on_after_a_snapshot() {
     for effect in questions() {
         executor.execute(effect, &config, &enricher);
         let answer = inbox.recv().await.unwrap();
-        if matches!(&answer, Outcome::Snapshot(WEB, Ok(path)) if std::path::Path::new(path).exists()) {
+        if matches!(&answer, Answer::Snapshot(WEB, Ok(path)) if std::path::Path::new(path).exists()) {
             executor.resume_probes(WEB);
             continue;
         }
         assert!(
-            matches!(&answer, Outcome::Examined(WEB, Some(seen)) if seen.threads > 0)
-                || matches!(answer, Outcome::PortHolder(WEB, Some(_)) | Outcome::Holders(WEB, _))
+            matches!(&answer, Answer::Examined(WEB, Some(seen)) if seen.threads > 0)
+                || matches!(answer, Answer::PortHolder(WEB, Some(_)) | Answer::Holders(WEB, _))
         );
     }
     let report = probed.recv().await.unwrap();

@@ -15,7 +15,7 @@ const WEB: ServiceId = ServiceId(2);
 
 struct Fixture {
     inspector: Inspector,
-    inbox: mpsc::Receiver<Outcome>,
+    inbox: tokio::sync::mpsc::Receiver<Answer>,
     reader: ProcReader,
     folder: tempfile::TempDir,
 }
@@ -23,7 +23,7 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (outcomes, inbox) = mpsc::channel(8);
+        let (outcomes, inbox) = Outcomes::channel(8);
         let reader = ProcReader::new("/").unwrap();
         let options = SnapshotOptions { directory: folder.path().join("snapshots"), keep: 2 };
         Self { inspector: Inspector::new(reader.clone(), outcomes, options), inbox, reader, folder }
@@ -33,7 +33,7 @@ impl Fixture {
         self.reader.key_of(std::process::id()).unwrap()
     }
 
-    async fn answer(&mut self) -> Outcome {
+    async fn answer(&mut self) -> Answer {
         self.inbox.recv().await.unwrap()
     }
 }
@@ -61,11 +61,11 @@ async fn an_examination_is_answered_also_for_a_process_that_is_gone() {
     let over = Duration::from_millis(20);
     let me = it.me();
     it.inspector.examine(WEB, Some(me), over, None);
-    let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
+    let Answer::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
     assert!(seen.over >= over && seen.progressed() && seen.threads > 0, "{seen:?}");
     for gone in [None, Some(ProcessKey { start: Timestamp::from_nanos(1), ..it.me() })] {
         it.inspector.examine(WEB, gone, over, None);
-        assert!(matches!(it.answer().await, Outcome::Examined(WEB, None)));
+        assert!(matches!(it.answer().await, Answer::Examined(WEB, None)));
     }
 }
 
@@ -87,7 +87,7 @@ async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
         let asked = Timestamp::now();
         let ahead = EarlySample { since: if recent { before } else { asked }, over };
         it.inspector.examine(WEB, Some(me), over, Some(ahead));
-        let Outcome::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
+        let Answer::Examined(WEB, Some(seen)) = it.answer().await else { panic!("this process lives") };
         assert!(seen.over >= over, "{seen:?}");
         let begun = seen.at.as_nanos() - seen.over.as_nanos() as u64;
         assert_eq!((begun < asked.as_nanos(), seen.ahead), (recent, recent), "{seen:?}");
@@ -100,7 +100,7 @@ async fn a_snapshot_is_a_file_with_the_last_exits_in_it() {
     let mut it = Fixture::new();
     (0..20).for_each(|code| it.inspector.exited(WEB, &exit(code)));
     it.inspector.snapshot(WEB, "web", Some(it.me()));
-    let Outcome::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("a snapshot can be taken") };
+    let Answer::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("a snapshot can be taken") };
     assert!(path.starts_with(it.folder.path().to_str().unwrap()), "{path}");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(" process 7 (web) ended with exit code 19 after 2.500 s\n"), "{text}");
@@ -117,7 +117,7 @@ async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
     let mut it = Fixture::new();
     it.inspector.reader = host.reader();
     it.inspector.snapshot(WEB, "web", it.inspector.reader.key_of(10));
-    let Outcome::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("what there is is written") };
+    let Answer::Snapshot(WEB, Ok(path)) = it.answer().await else { panic!("what there is is written") };
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains("process 10 thread 10 (db) state D"), "{text}");
     assert!(text.contains("Time was up while \"limits\" was read"), "{text}");
@@ -130,13 +130,13 @@ async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
 async fn a_snapshot_that_cannot_be_written_says_what_to_do() {
     let mut it = Fixture::new();
     it.inspector.snapshot(WEB, "web", None);
-    let Outcome::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("there is no process") };
+    let Answer::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("there is no process") };
     assert!(why.contains("no main process of web"), "{why}");
     let open = it.folder.path().join("snapshots");
     std::fs::create_dir(&open).unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).unwrap();
     it.inspector.snapshot(WEB, "web", Some(it.me()));
-    let Outcome::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("others may write there") };
+    let Answer::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("others may write there") };
     assert!(why.contains("mode 777") && why.contains("[snapshots] directory"), "{why}");
 }
 
@@ -147,18 +147,18 @@ async fn holders_of_ports_and_connections_are_named_or_nobody_is() {
     let port = listener.local_addr().unwrap().port();
     let _client = TcpStream::connect(("127.0.0.1", port)).unwrap();
     it.inspector.find_port_holder(WEB, vec![port]);
-    let Outcome::PortHolder(WEB, Some(holder)) = it.answer().await else { panic!("this process holds it") };
+    let Answer::PortHolder(WEB, Some(holder)) = it.answer().await else { panic!("this process holds it") };
     assert_eq!((holder.pid, holder.port), (std::process::id(), port));
     it.inspector.find_holders(WEB, None, vec![port]);
-    let Outcome::Holders(WEB, holders) = it.answer().await else { panic!("holders are asked for") };
+    let Answer::Holders(WEB, holders) = it.answer().await else { panic!("holders are asked for") };
     assert_eq!(holders.len(), 1);
     let process = Some((holder.pid, holder.name));
     assert_eq!((holders[0].process.clone(), holders[0].connections), (process, 1));
 
     it.inspector.find_port_holder(WEB, vec![]);
-    assert!(matches!(it.answer().await, Outcome::PortHolder(WEB, None)));
+    assert!(matches!(it.answer().await, Answer::PortHolder(WEB, None)));
     it.inspector.find_holders(WEB, None, vec![]);
-    assert!(matches!(it.answer().await, Outcome::Holders(WEB, holders) if holders.is_empty()));
+    assert!(matches!(it.answer().await, Answer::Holders(WEB, holders) if holders.is_empty()));
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Folder {
             return Err(failed(error));
         }
         if let Err(error) = self.tidy(keep.max(1)) {
-            tracing::warn!(%error, "old snapshots in {} could not be deleted", self.path.display());
+            tracing::warn!("{}: cannot delete old snapshots: {error}", self.path.display());
         }
         Ok(self.path.join(name))
     }

@@ -83,7 +83,7 @@ async fn keep_running(lateness: Arc<Lateness>) {
             && !matches!(timeout(PATIENCE, connection.exchange()).await, Ok(Ok(())))
         {
             tracing::warn!(
-                "the daemon's loopback connection with itself is gone; its timer is watched alone"
+                "hostprobe: lost the loopback connection of the control probe; only the timer is measured from now on"
             );
             loopback = None;
             // That says nothing about time.

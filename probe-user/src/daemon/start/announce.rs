@@ -1,0 +1,67 @@
+//! The second phase of the start: the event stream opens, and the self-test proves that a death is seen.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    attach::Attached,
+    options::{RunError, RunOptions},
+};
+use crate::{
+    clock::Timestamp,
+    config::Config,
+    daemon::publisher::Publisher,
+    emit::{Emitter, Names, Origin, Sink},
+    engine::Engine,
+    fact::{AgentStart, Fact},
+    process::self_test::{self, Seen},
+    serve::View,
+    store::recording::Recording,
+};
+
+/// What the second phase has made.
+pub(super) struct Announced {
+    pub(super) origin: Origin,
+    pub(super) names: Names,
+    pub(super) publisher: Publisher,
+    pub(super) view: watch::Receiver<Arc<View>>,
+    pub(super) engine: Engine,
+    /// What the sensors saw during the self-test.
+    pub(super) seen: Seen,
+    pub(super) self_test: Result<Duration, String>,
+}
+
+/// Opens the event stream, publishes the start, and runs the self-test.
+pub(super) async fn announce(
+    config: &Config,
+    options: &RunOptions,
+    attached: &mut Attached,
+) -> Result<Announced, RunError> {
+    let origin = Origin::read("/proc".as_ref());
+    let names = Names::of(config);
+    let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
+    let (views, view) = watch::channel(Arc::default());
+    let coverage = attached.sensors.coverage.clone();
+    let start = Timestamp::now();
+    let recording = record(config, options.observe, &origin, &names, start);
+    let mut publisher = Publisher::new(config, emitter, origin.clone(), recording, coverage, views);
+    let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
+    let engine = Engine::new(&config.services, options.observe, start);
+    publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
+    let mut seen = Seen::default();
+    let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
+    Ok(Announced { origin, names, publisher, view, engine, seen, self_test })
+}
+
+/// Starts the recording. Where it cannot be written, the daemon goes on without.
+fn record(
+    config: &Config,
+    observe: bool,
+    origin: &Origin,
+    names: &Names,
+    start: Timestamp,
+) -> Option<Recording> {
+    let opened = Recording::open(&config.state, &config.services, observe, origin, names, start);
+    opened.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
+}

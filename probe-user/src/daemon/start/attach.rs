@@ -1,0 +1,89 @@
+//! The first phase of the start: what needs the rights that the daemon then gives up.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+
+use super::options::{RunError, RunOptions};
+use crate::{
+    clock::Timestamp,
+    config::{Config, KernelOptions},
+    fact::{HookCoverage, Place},
+    host::ProcReader,
+    process::privileges,
+    sensor::{Sensors, ebpf::Options},
+    serve,
+};
+
+/// What the first phase has opened.
+pub(super) struct Attached {
+    /// When the sensors began to watch.
+    pub(super) began: Timestamp,
+    pub(super) place: Place,
+    pub(super) reader: ProcReader,
+    pub(super) sensors: Sensors,
+    /// Where health and metrics will be served.
+    pub(super) listener: Option<TcpListener>,
+}
+
+/// Attaches the sensors, binds the HTTP port, and gives up the rights that are not needed afterwards.
+pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Attached, RunError> {
+    let began = Timestamp::now();
+    let place = locate()?;
+    let reader = ProcReader::new("/")?;
+    let mut sensors =
+        Sensors::open(&kernel_options(&config.kernel, options), &reader).map_err(RunError::Descriptors)?;
+    if let Some(kernel) = &mut sensors.kernel {
+        kernel.spawn_log();
+    }
+    sensors.coverage.iter().for_each(warn_of);
+    // A port below 1024 takes a right as well.
+    let listener = listen(config.http).await;
+    privileges::give_up(config, sensors.kernel.as_ref());
+    Ok(Attached { began, place, reader, sensors, listener })
+}
+
+/// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
+fn locate() -> Result<Place, RunError> {
+    let place = crate::host::place::find("/".as_ref(), std::process::id());
+    if let Some(why) = place.foreign_proc {
+        return Err(RunError::ForeignProc(why));
+    }
+    if place.sees_the_host() {
+        tracing::info!("hostprobe runs {place}");
+    } else {
+        tracing::warn!(
+            "hostprobe runs {place}; to watch the host, run it in the host's pid namespace (--pid=host)"
+        );
+    }
+    Ok(place)
+}
+
+fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {
+    Options {
+        urgent_ring_bytes: options.urgent_ring_bytes,
+        bulk_ring_bytes: options.bulk_ring_bytes,
+        unwatched_per_second: options.unwatched_exits_per_second,
+        log: run.kernel_log,
+        without: run.without.clone(),
+        ..Options::default()
+    }
+}
+
+/// Says in the log what is not seen, and what stands in for it.
+fn warn_of(hook: &HookCoverage) {
+    if let Some(missing) = &hook.missing {
+        let stand_in = hook.stand_in.as_deref().unwrap_or("none");
+        tracing::warn!("{}: hook is not attached: {missing}; fallback: {stand_in}", hook.hook);
+    }
+    for lacking in &hook.lacking {
+        tracing::warn!("{}: hook reports less than it could: {lacking}", hook.hook);
+    }
+}
+
+/// The way in to health and metrics. Where it cannot listen, the daemon goes on without: watching matters more than
+/// being watched.
+async fn listen(address: Option<SocketAddr>) -> Option<TcpListener> {
+    let bound = serve::bind(address?).await;
+    bound.inspect_err(|error| tracing::error!("http: health and metrics are not served: {error}")).ok()
+}

@@ -1,0 +1,82 @@
+//! The channels by which the layers reach the daemon's loop.
+
+use std::time::Duration;
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use crate::{
+    act::{supervisor::SupervisorReport, systemd::UnitChange},
+    daemon::executor::Outcome,
+    fact::{AlertOutcome, ProbeReport, ServiceId},
+    inspect::answer::Answer,
+    outcomes::Outcomes,
+};
+
+/// How many messages of a kind may wait for the loop; a sender of more waits.
+const QUEUE: usize = 1024;
+
+/// Where the layers' messages come in.
+pub struct Inbox {
+    /// Changes of units.
+    pub units: mpsc::Receiver<UnitChange>,
+    /// What became of supervised commands.
+    pub supervisor: mpsc::Receiver<SupervisorReport>,
+    /// How what was asked for went.
+    pub outcomes: mpsc::Receiver<Outcome>,
+    /// Answers to questions about processes.
+    pub answers: mpsc::Receiver<Answer>,
+    /// Results of probes.
+    pub probes: mpsc::Receiver<ProbeReport>,
+    /// Services that are silent while probes still wait for them.
+    pub silences: mpsc::Receiver<ServiceId>,
+    /// Deliveries of alerts.
+    pub alerts: mpsc::Receiver<AlertOutcome>,
+    /// SIGHUP.
+    pub hangups: Signal,
+    /// The slow round.
+    pub every_second: Interval,
+}
+
+/// The sending ends.
+pub(super) struct Senders {
+    pub(super) units: mpsc::Sender<UnitChange>,
+    pub(super) supervisor: mpsc::Sender<SupervisorReport>,
+    pub(super) outcomes: Outcomes<Outcome>,
+    pub(super) answers: Outcomes<Answer>,
+    pub(super) probes: mpsc::Sender<ProbeReport>,
+    pub(super) silences: mpsc::Sender<ServiceId>,
+    pub(super) alerts: mpsc::Sender<AlertOutcome>,
+}
+
+impl Inbox {
+    /// Opens the channels. Fails if SIGHUP cannot be caught.
+    pub(super) fn open() -> std::io::Result<(Senders, Self)> {
+        let (unit_sender, units) = mpsc::channel(QUEUE);
+        let (supervisor_sender, supervisor) = mpsc::channel(QUEUE);
+        let (outcome_sender, outcomes) = Outcomes::channel(QUEUE);
+        let (answer_sender, answers) = Outcomes::channel(QUEUE);
+        let (probe_sender, probes) = mpsc::channel(QUEUE);
+        let (silence_sender, silences) = mpsc::channel(QUEUE);
+        let (alert_sender, alerts) = mpsc::channel(QUEUE);
+        let mut every_second = interval(Duration::from_secs(1));
+        every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let hangups = signal(SignalKind::hangup())?;
+        let senders = Senders {
+            units: unit_sender,
+            supervisor: supervisor_sender,
+            outcomes: outcome_sender,
+            answers: answer_sender,
+            probes: probe_sender,
+            silences: silence_sender,
+            alerts: alert_sender,
+        };
+        Ok((
+            senders,
+            Self { units, supervisor, outcomes, answers, probes, silences, alerts, hangups, every_second },
+        ))
+    }
+}

@@ -1,0 +1,52 @@
+//! What `hostprobe run` passes to the daemon, and why the daemon cannot run.
+
+use std::path::PathBuf;
+
+use crate::{
+    act::alert::AlertError, emit::SinkError, host::ReadError, probe::ClientError, process::notify::Notifier,
+    sensor::ebpf::Hook,
+};
+
+/// How the daemon runs, beside its configuration.
+#[derive(Debug, Default)]
+pub struct RunOptions {
+    /// The file the configuration came from.
+    pub config_file: Option<PathBuf>,
+    /// Restart nothing, whatever the configuration says.
+    pub observe: bool,
+    /// Have the eBPF programs write debug lines to the daemon's log.
+    pub kernel_log: bool,
+    /// Hooks to do without, as on a kernel that lacks them.
+    pub without: Vec<Hook>,
+    /// The service manager, which hears of the start, the status and the stop.
+    pub notifier: Notifier,
+}
+
+/// Why the daemon cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Events cannot be written.
+    #[error(transparent)]
+    Events(#[from] SinkError),
+    /// `/proc` cannot be read.
+    #[error("/proc: cannot be read: {0}; mount it")]
+    Host(#[from] ReadError),
+    /// There are no descriptors left.
+    #[error("sensors: no descriptors left: {0}; raise RLIMIT_NOFILE")]
+    Descriptors(std::io::Error),
+    /// `/proc` is that of another pid namespace.
+    #[error(
+        "/proc shows another pid namespace than hostprobe's own: {0}; mount one of its own (unshare --mount-proc), or run \
+         hostprobe in the host's pid namespace (--pid=host)"
+    )]
+    ForeignProc(String),
+    /// A receiver of alerts cannot be set up.
+    #[error(transparent)]
+    Alerts(#[from] AlertError),
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught: {0}")]
+    Signals(std::io::Error),
+    /// The probes' client cannot be made.
+    #[error("the probes cannot be set up: {0}")]
+    Probes(#[from] ClientError),
+}

@@ -1,0 +1,153 @@
+//! The third phase of the start: the parts of the daemon, connected by channels.
+
+use std::{path::Path, sync::Arc};
+
+use tokio::net::TcpListener;
+
+use super::{
+    announce::Announced,
+    attach::Attached,
+    inbox::{Inbox, Senders},
+    options::{RunError, RunOptions},
+};
+use crate::{
+    act::{alert::Alerter, supervisor::SupervisorReport},
+    clock::Timestamp,
+    config::{Config, Identity, Probe, Service},
+    daemon::{Daemon, executor::Executor, search::Search, sockets::Sockets},
+    emit::Names,
+    enrich::{Enricher, Members},
+    fact::ServiceId,
+    host::ProcReader,
+    inspect::{
+        holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
+        usage::UsageSampler,
+    },
+    probe::{Clients, Prober},
+    sensor::{
+        Sensors,
+        fallback::sockets::{Look, Wanted},
+    },
+    serve::{self, Shown},
+};
+
+/// The daemon, and what it needs to start services and probes.
+pub(super) struct Wired {
+    pub(super) daemon: Daemon,
+    pub(super) inbox: Inbox,
+    pub(super) reports: tokio::sync::mpsc::Sender<SupervisorReport>,
+    pub(super) prober: Prober,
+}
+
+/// Puts the daemon together, and begins to serve health and metrics.
+pub(super) async fn wire(
+    config: Arc<Config>,
+    options: RunOptions,
+    attached: Attached,
+    announced: Announced,
+) -> Result<Wired, RunError> {
+    let Attached { began, place: _, reader, sensors, listener } = attached;
+    let Announced { origin, names, publisher, view, engine, seen, self_test: _ } = announced;
+    let Sensors { kernel, stand_ins, coverage: _ } = sensors;
+    let mut enricher = Enricher::new(reader.clone(), members(&config))?;
+    if let Some(kernel) = &kernel {
+        enricher.learn_from(kernel.lineages());
+    }
+    let (senders, inbox) = Inbox::open().map_err(RunError::Signals)?;
+    let shown = Shown {
+        origin: Arc::new(origin.clone()),
+        view,
+        metrics: publisher.metrics(),
+        history: publisher.history(),
+    };
+    control(config.control.as_deref(), &shown).await;
+    let page = listener.map(|listener| show(listener, shown));
+    let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
+    let daemon = Daemon {
+        kernel,
+        records: seen.records,
+        sightings: seen.sightings,
+        socket_look: Some(stand_ins.wanted_of_sockets())
+            .filter(Wanted::any)
+            .map(|wanted| Look::new(reader.clone(), began, wanted)),
+        stand_ins,
+        early: Default::default(),
+        enricher,
+        engine,
+        publisher,
+        search: Search::new(&config, reader.clone(), senders.outcomes.clone()),
+        executor: executor(&config, names, &reader, alerter, &senders),
+        config,
+        sockets: Sockets::default(),
+        ends: Default::default(),
+        began,
+        measured: Timestamp::default(),
+        stopping: false,
+        config_file: options.config_file,
+        notifier: options.notifier,
+    };
+    let prober = Prober::new(Clients::new()?, senders.probes, senders.silences);
+    Ok(Wired { daemon, inbox, reports: senders.supervisor, prober })
+}
+
+fn executor(
+    config: &Config,
+    names: Names,
+    reader: &ProcReader,
+    alerter: Alerter,
+    senders: &Senders,
+) -> Executor {
+    let answers = senders.answers.clone();
+    let inspector = Inspector::new(reader.clone(), answers.clone(), config.snapshots.clone());
+    Executor {
+        holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
+        queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
+        pressure: PressureMonitor::new(reader.clone(), config),
+        inspector,
+        outcomes: senders.outcomes.clone(),
+        answers,
+        unit_changes: senders.units.clone(),
+        systemd: Err("its bus is not connected yet".to_owned()),
+        supervised: Default::default(),
+        probes: Default::default(),
+        alerter: Some(alerter),
+        names,
+        usage: UsageSampler::new(reader.clone()),
+    }
+}
+
+/// Serves health and metrics, and returns the address for people.
+fn show(listener: TcpListener, shown: Shown) -> String {
+    let address = listener.local_addr().map(|address| address.to_string());
+    let page = format!("http://{}/", address.as_deref().unwrap_or("localhost"));
+    tracing::info!("http: health and metrics are at {page}");
+    tokio::spawn(async move {
+        if let Err(error) = serve::serve(listener, shown, std::future::pending()).await {
+            tracing::error!("http: health and metrics are no longer served: {error}");
+        }
+    });
+    page
+}
+
+/// Answers at the control socket. Where there can be none, the daemon goes on without.
+async fn control(path: Option<&Path>, shown: &Shown) {
+    let Some(path) = path else { return };
+    match serve::control::open(path).await {
+        Ok(socket) => {
+            tokio::spawn(serve::control::serve(socket, shown.clone()));
+        }
+        Err(error) => tracing::warn!("control socket: `hostprobe status` cannot ask this daemon: {error}"),
+    }
+}
+
+/// What is known of the services' processes before any is found.
+fn members(config: &Config) -> Members {
+    let mut members = Members::default();
+    for (id, service) in (0..).map(ServiceId).zip(&config.services) {
+        members.expect_ports(id, Service::local_ports(service));
+        if service.identity == Identity::Remote {
+            members.expect_elsewhere(id, service.probes.iter().filter_map(Probe::address).collect());
+        }
+    }
+    members
+}

@@ -1,0 +1,24 @@
+//! What the inspectors answer.
+
+use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId};
+
+/// Listeners by inode number, each with its service; None: it belongs to no watched service.
+pub type Owners = Vec<(u64, Option<ServiceId>)>;
+
+/// The answer to one question about processes.
+pub enum Answer {
+    /// What a service's processes did; None if no process was there to examine.
+    Examined(ServiceId, Option<Box<Examination>>),
+    /// The path of a snapshot.
+    Snapshot(ServiceId, Result<String, String>),
+    /// The process that has a port; its service is not filled in yet.
+    PortHolder(ServiceId, Option<PortHolder>),
+    /// The processes that have connections; their services are not filled in yet.
+    Holders(ServiceId, Vec<Holder>),
+    /// A probe's report, with the processes behind its holders.
+    Probed(Box<ProbeReport>),
+    /// The services of listeners that are full.
+    QueueOwners(Owners),
+    /// What a service's processes use.
+    Usage(ServiceId, ResourceUsage),
+}
