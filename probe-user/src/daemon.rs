@@ -34,8 +34,9 @@ use crate::{
     },
     inspect::answer::Answer,
     sensor::{
-        ebpf::{Kernel, Record},
+        ebpf::Kernel,
         fallback::{Sighting, StandIns, sockets::Look as SocketLook},
+        record::Record,
     },
 };
 

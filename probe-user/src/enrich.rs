@@ -28,6 +28,7 @@ use crate::{
     sensor::{
         ebpf,
         fallback::{Death, OomLine},
+        record,
     },
 };
 
@@ -105,26 +106,27 @@ impl Enricher {
     }
 
     /// A process executed a file: it is known from now on.
-    pub fn exec(&mut self, record: &ebpf::Exec) {
-        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        let arguments = record.arguments.join(" ");
-        let group = self.groups.of(record.pid, &record.cgroups);
+    pub fn exec(&mut self, record: &record::Exec) {
+        let Some(image) = &record.image else { return };
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(image.start_ns));
+        let arguments = image.arguments.join(" ");
+        let group = self.groups.of(record.pid, &image.cgroups);
         let known = self.table.get(key);
         let process = Process {
             key,
-            parent_pid: record.parent_pid,
-            name: record.comm.clone(),
-            executable: Some(record.filename.clone()).filter(|name| name.starts_with('/')).or_else(|| {
+            parent_pid: image.parent_pid,
+            name: image.comm.clone(),
+            executable: Some(image.filename.clone()).filter(|name| name.starts_with('/')).or_else(|| {
                 // A relative name says little: the link in /proc has the whole path.
                 self.reader.read(record.pid).and_then(|process| process.executable)
             }),
             command_line: Some(arguments),
-            user_id: record.uid,
+            user_id: image.uid,
             container_id: group
                 .paths()
                 .find_map(cgroup::container_id)
-                .or_else(|| self.groups.home(&record.cgroups).container),
-            cgroup: match (group.main(), self.groups.main(&record.cgroups)) {
+                .or_else(|| self.groups.home(&image.cgroups).container),
+            cgroup: match (group.main(), self.groups.main(&image.cgroups)) {
                 (Some((_, path)), Some(told)) if told.path == path => Some(told),
                 (Some((hierarchy, path)), _) => Some(self.reader.cgroups().group(hierarchy, path)),
                 (None, Some(told)) => Some(told),
@@ -144,12 +146,12 @@ impl Enricher {
     }
 
     /// A cgroup was made: its path is known from now on.
-    pub fn cgroup_made(&mut self, record: ebpf::CgroupMade) {
+    pub fn cgroup_made(&mut self, record: record::CgroupMade) {
         self.groups.made(record);
     }
 
     /// A process ended.
-    pub fn exit(&mut self, record: &ebpf::Exit) -> (ProcessExit, Option<Membership>) {
+    pub fn exit(&mut self, record: &record::Exit) -> (ProcessExit, Option<Membership>) {
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let service = self.member(key, record.parent_pid, &record.cgroups, record.lineage);
         let mut process = self.known_at_its_end(key, record.parent_pid);
@@ -165,7 +167,7 @@ impl Enricher {
             at: Timestamp::from_nanos(record.at_ns),
             source: Source::Ebpf,
             process,
-            status: ExitStatus::from_wait_status(record.status.0),
+            status: record.status.exit_status(),
             sender,
             sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
             sender_service,
@@ -197,7 +199,7 @@ impl Enricher {
             process.user_id = remains.user_id;
         }
         process.parent_pid = parent.unwrap_or(process.parent_pid);
-        let cgroups = ebpf::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
+        let cgroups = record::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
         let member = self.member(key, process.parent_pid, &cgroups, None);
         self.table.remove(key);
         let exit = ProcessExit {
@@ -222,7 +224,7 @@ impl Enricher {
         let mut victim = self.known(key.unwrap_or_else(unknown), 0);
         victim.name.clone_from(&line.name);
         victim.user_id = line.user_id;
-        let member = self.member(victim.key, victim.parent_pid, &ebpf::Cgroups::default(), None);
+        let member = self.member(victim.key, victim.parent_pid, &record::Cgroups::default(), None);
         let cgroups = self.reader.cgroups();
         let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
         let [anon_bytes, file_bytes, shmem_bytes] = line.resident;
@@ -260,7 +262,7 @@ impl Enricher {
     }
 
     /// The OOM killer chose a process.
-    pub fn oom(&mut self, record: &ebpf::Oom) -> (OomKill, Option<Membership>) {
+    pub fn oom(&mut self, record: &record::Oom) -> (OomKill, Option<Membership>) {
         let pid = record.pid.unwrap_or(record.tid);
         let key = match record.start_ns {
             0 => self.reader.key_of(pid).unwrap_or(ProcessKey::new(pid, Timestamp::default())),
@@ -291,7 +293,7 @@ impl Enricher {
     }
 
     /// A listener came or went; the service it belongs to, if any.
-    pub fn listener(&self, record: &ebpf::Listen) -> (Listener, Option<ServiceId>) {
+    pub fn listener(&self, record: &record::Listen) -> (Listener, Option<ServiceId>) {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let parent = self.table.get(process).map_or(0, |known| known.parent_pid);
         let service = self
@@ -311,7 +313,7 @@ impl Enricher {
         &self,
         key: ProcessKey,
         parent: u32,
-        cgroups: &ebpf::Cgroups,
+        cgroups: &record::Cgroups,
         lineage: Option<u32>,
     ) -> Option<Membership> {
         if let Some(member) = self.members.certainly_of(key, cgroups) {
@@ -336,17 +338,15 @@ impl Enricher {
 
     /// Whether a process of a service's lineage executed a file in another unit or container. Then its descendants do not
     /// belong to the service.
-    pub fn has_left(&self, record: &ebpf::Exec) -> bool {
-        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        record.watched
-            && self
-                .born_to(key)
-                .is_some_and(|service| self.is_away(service, &self.home(key, &record.cgroups)))
+    pub fn has_left(&self, record: &record::Exec) -> bool {
+        let Some(image) = record.image.as_ref().filter(|image| image.watched) else { return false };
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(image.start_ns));
+        self.born_to(key).is_some_and(|service| self.is_away(service, &self.home(key, &image.cgroups)))
     }
 
     /// What the groups of a process say. On cgroup v1 the kernel's ids say nothing of systemd's own hierarchy, but
     /// `/proc` does, while the process is there.
-    fn home(&self, key: ProcessKey, cgroups: &ebpf::Cgroups) -> Home {
+    fn home(&self, key: ProcessKey, cgroups: &record::Cgroups) -> Home {
         let home = self.groups.home(cgroups);
         if home.unit.is_some() || self.groups.say_all(cgroups) || self.reader.key_of(key.pid) != Some(key) {
             return home;
@@ -364,7 +364,7 @@ impl Enricher {
     }
 
     /// Fills in where the kernel says that a process is, which it may have been moved to since it was looked at.
-    fn place_in(&self, process: &mut Process, cgroups: &ebpf::Cgroups) {
+    fn place_in(&self, process: &mut Process, cgroups: &record::Cgroups) {
         if let Some(group) = self.groups.main(cgroups)
             && process.cgroup.as_ref().is_none_or(|known| known.id != group.id)
         {
@@ -406,15 +406,15 @@ impl Enricher {
     }
 
     /// The service that the sender of a signal belongs to.
-    fn sender_service(&self, signal: &ebpf::Signal) -> Option<ServiceId> {
+    fn sender_service(&self, signal: &record::Signal) -> Option<ServiceId> {
         let sender = signal.sender.as_ref()?;
         let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
         let parent = self.table.get(key).map_or(0, |known| known.parent_pid);
-        let cgroups = ebpf::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+        let cgroups = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
         self.member(key, parent, &cgroups, None).map(|member| member.service)
     }
 
-    fn sender(&self, signal: &ebpf::Signal, target: u32) -> Sender {
+    fn sender(&self, signal: &record::Signal, target: u32) -> Sender {
         match &signal.sender {
             None => Sender::Kernel,
             Some(sender) if sender.pid == target => Sender::Itself,
@@ -422,7 +422,7 @@ impl Enricher {
                 let known =
                     self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
-                let ids = ebpf::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+                let ids = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
                 let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
                 // It may have been moved, on a host whose units the id says nothing of.
                 let read =

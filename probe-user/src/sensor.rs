@@ -2,6 +2,7 @@
 
 pub mod ebpf;
 pub mod fallback;
+pub mod record;
 mod wake;
 
 use crate::{

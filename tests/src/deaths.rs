@@ -6,7 +6,10 @@ use std::collections::{HashMap, HashSet};
 use hostprobe::{
     clock::Timestamp,
     fact::ProcessKey,
-    sensor::ebpf::{Exit, Kernel, Options, Record},
+    sensor::{
+        ebpf::{Kernel, Options},
+        record::{Exit, Record},
+    },
 };
 use serde_json::Value;
 

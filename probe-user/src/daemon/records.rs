@@ -9,8 +9,8 @@ use crate::{
         ExitStatus, Fact, Listener, Membership, Observation, OomKill, ProcessExit, ProcessKey, ServiceId,
     },
     sensor::{
-        ebpf::{Exec, Record},
         fallback::Sighting,
+        record::{Exec, Record},
     },
 };
 
@@ -59,7 +59,9 @@ impl Daemon {
                 Record::Exec(record) => {
                     self.enricher.exec(&record);
                     self.let_go(&record);
-                    self.look_for_executable(&record.filename);
+                    if let Some(image) = &record.image {
+                        self.look_for_executable(&image.filename);
+                    }
                 }
                 Record::Exit(record) => {
                     let (exit, member) = self.enricher.exit(&record);
@@ -77,6 +79,7 @@ impl Daemon {
                 Record::Connect(record) => self.take_connect(&record),
                 Record::AcceptQueue(record) => self.take_accept_queue(&record),
                 Record::Stop(record) => self.take_stop(&record),
+                Record::Retransmits(record) => self.take_retransmits(&record),
                 Record::Cgroup(record) => self.enricher.cgroup_made(record),
             }
         }

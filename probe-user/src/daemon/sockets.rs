@@ -20,11 +20,9 @@ use crate::{
     },
     host::{Outbound, ProcReader},
     sensor::{
-        ebpf::{
-            AcceptQueue as AcceptQueueRecord, Connect, Retransmits as RetransmitsRecord,
-            SocketError as SocketErrorRecord, Stop, WatchedPort,
-        },
+        ebpf::WatchedPort,
         fallback::sockets::{Changes, Look},
+        record,
     },
 };
 
@@ -66,7 +64,7 @@ impl Daemon {
     }
 
     /// An error of a socket.
-    pub(super) fn take_socket_error(&mut self, record: &SocketErrorRecord) {
+    pub(super) fn take_socket_error(&mut self, record: &record::SocketError) {
         if let Some((error, service)) = self.enricher.socket_error(record) {
             if error.direction == Direction::Outbound {
                 // Who is refused depends on it no less than who is served, and it is now that it matters.
@@ -79,14 +77,14 @@ impl Daemon {
     }
 
     /// A process has connected.
-    pub(super) fn take_connect(&mut self, record: &Connect) {
+    pub(super) fn take_connect(&mut self, record: &record::Connect) {
         if let Some(client) = self.enricher.client(record) {
             self.learn((client, record.remote, record.netns, Source::Ebpf));
         }
     }
 
     /// A listener has no room for more.
-    pub(super) fn take_accept_queue(&mut self, record: &AcceptQueueRecord) {
+    pub(super) fn take_accept_queue(&mut self, record: &record::AcceptQueue) {
         if let Some((queue, service)) = self.enricher.accept_queue(record) {
             self.take_full_queue(queue, service);
         }
@@ -104,7 +102,7 @@ impl Daemon {
     }
 
     /// A main process is stopped.
-    pub(super) fn take_stop(&mut self, record: &Stop) {
+    pub(super) fn take_stop(&mut self, record: &record::Stop) {
         let (stop, services) = self.enricher.stop(record);
         for service in services {
             let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
@@ -168,7 +166,7 @@ impl Daemon {
     }
 
     /// Segments of a service were sent again.
-    pub(super) fn take_retransmits(&mut self, record: &RetransmitsRecord) {
+    pub(super) fn take_retransmits(&mut self, record: &record::Retransmits) {
         let now = Timestamp::now();
         if let Some((again, service)) = self.enricher.retransmits(record, now) {
             let event = self.publisher.publish(Fact::Retransmits(again.clone(), service), now);

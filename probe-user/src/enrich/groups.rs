@@ -9,7 +9,7 @@ use crate::{
         Cgroups,
         cgroup::{self, Hierarchy},
     },
-    sensor::ebpf,
+    sensor::record,
 };
 
 /// A generation is full with this many groups. So no less than as many of the groups that were asked for last are known,
@@ -22,7 +22,7 @@ pub struct Groups {
     cgroups: Cgroups,
     known: RefCell<Known>,
     /// What `/proc` said of a process in these, of as many as a generation holds.
-    shown: RefCell<HashMap<ebpf::Cgroups, cgroup::Groups>>,
+    shown: RefCell<HashMap<record::Cgroups, cgroup::Groups>>,
 }
 
 /// What is asked for moves to the younger generation; when that is full, the older one is forgotten.
@@ -87,7 +87,7 @@ impl Groups {
     }
 
     /// The groups of a process that was in these a moment ago. `/proc` is asked for one process of all that are in the same.
-    pub fn of(&self, pid: u32, ids: &ebpf::Cgroups) -> cgroup::Groups {
+    pub fn of(&self, pid: u32, ids: &record::Cgroups) -> cgroup::Groups {
         if let Some(groups) = self.shown.borrow().get(ids) {
             return groups.clone();
         }
@@ -105,7 +105,7 @@ impl Groups {
 
     /// Whether whoever is in these is in such groups. It is not so of a process that was moved meanwhile, nor of the roots,
     /// where everybody is who is told apart by another hierarchy.
-    fn is_told_by(&self, ids: &ebpf::Cgroups, groups: &cgroup::Groups) -> bool {
+    fn is_told_by(&self, ids: &record::Cgroups, groups: &cgroup::Groups) -> bool {
         let same = |id: Option<u64>, hierarchy, path: &Option<String>| {
             id == path.as_ref().and_then(|path| self.cgroups.id(hierarchy, path))
         };
@@ -116,7 +116,7 @@ impl Groups {
 
     /// Whether the ids say all that there is to say of a process: their paths are known, and systemd has no groups in a
     /// hierarchy of its own.
-    pub fn say_all(&self, ids: &ebpf::Cgroups) -> bool {
+    pub fn say_all(&self, ids: &record::Cgroups) -> bool {
         let told = |id: Option<u64>, hierarchy| id.is_none_or(|id| self.path(hierarchy, id).is_some());
         (ids.v2.is_some() || ids.memory_v1.is_some())
             && told(ids.v2, Hierarchy::V2)
@@ -125,14 +125,14 @@ impl Groups {
     }
 
     /// Learns a group that was just made.
-    pub fn made(&self, record: ebpf::CgroupMade) {
+    pub fn made(&self, record: record::CgroupMade) {
         if let Some(hierarchy) = self.cgroups.numbered(record.hierarchy).filter(|_| !record.path.is_empty()) {
             self.known.borrow_mut().insert((hierarchy, record.id), record.path);
         }
     }
 
     /// The group that stands for a process in these, with its path if that is known.
-    pub fn main(&self, ids: &ebpf::Cgroups) -> Option<Cgroup> {
+    pub fn main(&self, ids: &record::Cgroups) -> Option<Cgroup> {
         let v2 = ids.v2.map(|id| Cgroup { id, path: self.path(Hierarchy::V2, id).unwrap_or_default() });
         let memory =
             ids.memory_v1.map(|id| Cgroup { id, path: self.path(Hierarchy::Memory, id).unwrap_or_default() });
@@ -143,7 +143,7 @@ impl Groups {
     }
 
     /// What the groups of a process say, as far as their paths are known.
-    pub fn home(&self, ids: &ebpf::Cgroups) -> Home {
+    pub fn home(&self, ids: &record::Cgroups) -> Home {
         let v2 = ids.v2.and_then(|id| self.path(Hierarchy::V2, id));
         let memory = ids.memory_v1.and_then(|id| self.path(Hierarchy::Memory, id));
         Home::of(v2.iter().chain(&memory).map(String::as_str))
@@ -192,8 +192,8 @@ mod tests {
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-    fn ids(v2: Option<u64>, memory_v1: Option<u64>) -> ebpf::Cgroups {
-        ebpf::Cgroups { v2, memory_v1 }
+    fn ids(v2: Option<u64>, memory_v1: Option<u64>) -> record::Cgroups {
+        record::Cgroups { v2, memory_v1 }
     }
 
     #[test]
@@ -257,7 +257,7 @@ mod tests {
         host.write("proc/self/cgroup", b"9:name=systemd:/\n4:memory:/\n3:cpuset:/\n0::/\n");
         let groups = Groups::new(host.cgroups());
         let make = |hierarchy, id, path: &str| {
-            groups.made(ebpf::CgroupMade { at_ns: 1, id, hierarchy, path: path.to_owned() });
+            groups.made(record::CgroupMade { at_ns: 1, id, hierarchy, path: path.to_owned() });
         };
         make(0, 70, "/v2");
         make(4, 71, "/memory");

@@ -8,7 +8,7 @@ use std::{
 use super::{Table, groups::Home};
 use crate::{
     fact::{Membership, ProcessKey, ServiceId},
-    sensor::ebpf::Cgroups,
+    sensor::record::Cgroups,
 };
 
 /// How far up a family tree is climbed in search of a main process.

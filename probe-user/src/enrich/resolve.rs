@@ -1,7 +1,7 @@
 //! From any pid to the service it belongs to, for processes that no kernel record tells of.
 
 use super::{Enricher, membership::MAX_GENERATIONS};
-use crate::{fact::ServiceId, host::cgroup::Hierarchy, sensor::ebpf};
+use crate::{fact::ServiceId, host::cgroup::Hierarchy, sensor::record};
 
 impl Enricher {
     /// The service that a living process belongs to, by its cgroup, by birth, or by descent as `/proc` shows it.
@@ -12,7 +12,7 @@ impl Enricher {
             let (key, parent_pid) = self.reader.descent(pid)?;
             let path = self.reader.cgroups().of(pid).v2;
             let v2 = path.and_then(|path| self.reader.cgroups().id(Hierarchy::V2, &path));
-            let cgroups = ebpf::Cgroups { v2, memory_v1: None };
+            let cgroups = record::Cgroups { v2, memory_v1: None };
             if let Some(member) = self.members.certainly_of(key, &cgroups) {
                 let away = !member.main && self.is_away(member.service, &home);
                 return (!away).then_some(member.service);

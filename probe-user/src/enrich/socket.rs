@@ -13,7 +13,7 @@ use crate::{
         AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Source, Suspension,
     },
     host::ProcReader,
-    sensor::ebpf::{self, Cgroups, Owner},
+    sensor::record::{self, Cgroups, Owner},
 };
 
 /// How long the host's addresses are taken to stay the same.
@@ -41,7 +41,7 @@ impl Place {
 
 impl Enricher {
     /// An error of a socket, and whose it is; None if that is no service.
-    pub fn socket_error(&mut self, record: &ebpf::SocketError) -> Option<(SocketError, ServiceId)> {
+    pub fn socket_error(&mut self, record: &record::SocketError) -> Option<(SocketError, ServiceId)> {
         let (service, process) = match self.owned_by(record.owner, &record.cgroups) {
             Some(service) => (service, record.owner.map(|owner| key(&owner))),
             None if record.direction == Direction::Inbound => {
@@ -77,7 +77,7 @@ impl Enricher {
     /// Segments that were sent again, and whose they are; None if no service's.
     pub fn retransmits(
         &mut self,
-        record: &ebpf::Retransmits,
+        record: &record::Retransmits,
         at: Timestamp,
     ) -> Option<(Retransmits, ServiceId)> {
         let service = self.owned_by(Some(record.owner), &record.cgroups)?;
@@ -87,7 +87,7 @@ impl Enricher {
     }
 
     /// A full accept queue, and whose it is; None if no service's.
-    pub fn accept_queue(&self, record: &ebpf::AcceptQueue) -> Option<(AcceptQueue, ServiceId)> {
+    pub fn accept_queue(&self, record: &record::AcceptQueue) -> Option<(AcceptQueue, ServiceId)> {
         let by_port = || self.served_by(record.local.port(), record.netns);
         let service = self.owned_by(Some(record.owner), &record.cgroups).or_else(by_port)?;
         let queue = AcceptQueue {
@@ -102,7 +102,7 @@ impl Enricher {
     }
 
     /// The stop of a process, and the services whose main process it is.
-    pub fn stop(&self, record: &ebpf::Stop) -> (Suspension, Vec<ServiceId>) {
+    pub fn stop(&self, record: &record::Stop) -> (Suspension, Vec<ServiceId>) {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let stop = Suspension {
             at: Timestamp::from_nanos(record.at_ns),
@@ -114,7 +114,7 @@ impl Enricher {
     }
 
     /// The service whose process has connected; None if it is no service's.
-    pub fn client(&self, record: &ebpf::Connect) -> Option<ServiceId> {
+    pub fn client(&self, record: &record::Connect) -> Option<ServiceId> {
         self.owned_by(Some(record.owner), &record.cgroups)
     }
 

@@ -30,7 +30,7 @@ fn enricher(host: &FakeHost) -> Enricher {
 fn service_of_child(enricher: &Enricher, host: &FakeHost, pid: u32, path: &str) -> Option<ServiceId> {
     let key = host.reader().key_of(pid).unwrap();
     let id = host.cgroups().id(cgroup::Hierarchy::V2, path);
-    let cgroups = ebpf::Cgroups { v2: id, memory_v1: None };
+    let cgroups = record::Cgroups { v2: id, memory_v1: None };
     enricher.member(key, 20, &cgroups, Some(lineage_of(LOGIN))).map(|member| member.service)
 }
 
@@ -63,7 +63,7 @@ fn where_ids_name_no_unit_the_process_is_asked() {
     let enricher = enricher(&host);
     let service = |pid| {
         let key = host.reader().key_of(pid).unwrap();
-        let member = enricher.member(key, 10, &ebpf::Cgroups::default(), Some(lineage_of(LOGIN)));
+        let member = enricher.member(key, 10, &record::Cgroups::default(), Some(lineage_of(LOGIN)));
         member.map(|member| member.service)
     };
     assert_eq!((service(20), service(21)), (Some(LOGIN), None));
@@ -76,21 +76,22 @@ fn a_fork_that_has_ended_has_its_parent_s_image_without_a_look_at_proc() {
     let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
     // Born after the stock was taken; what is there now is another process.
     host.process_started_at(30, 20, "other", "/other", 50_000);
-    let record = ebpf::Exit {
+    let record = record::Exit {
         at_ns: 9_000_000_000,
+        source: Source::Ebpf,
         start_ns: host.reader().key_of(30).unwrap().start.as_nanos(),
         pid: 30,
         parent_pid: 20,
         namespaced_pid: None,
         lineage: Some(lineage_of(LOGIN)),
         uid: 33,
-        status: ebpf::Status(9),
+        status: record::Status(Some(9)),
         oom_victim: false,
         watched: false,
         child_of_init: false,
         namespace_init: false,
         max_rss_pages: 1,
-        cgroups: ebpf::Cgroups { v2: cgroup, memory_v1: None },
+        cgroups: record::Cgroups { v2: cgroup, memory_v1: None },
         comm: "worker".to_owned(),
         signal: None,
     };

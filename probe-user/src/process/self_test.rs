@@ -13,8 +13,9 @@ use crate::{
     fact::ExitStatus,
     host::ProcReader,
     sensor::{
-        ebpf::{Hook, Kernel, Record},
+        ebpf::{Hook, Kernel},
         fallback::{Sighting, StandIns},
+        record::Record,
     },
 };
 
@@ -77,7 +78,7 @@ async fn by_hook(kernel: &mut Kernel, pid: u32, records: &mut Vec<Record>) -> Re
         if let Some(at) = records[from..].iter().position(ours)
             && let Record::Exit(exit) = records.remove(from + at)
         {
-            let status = ExitStatus::from_wait_status(exit.status.0);
+            let status = exit.status.exit_status();
             return judged(status, Timestamp::from_nanos(exit.at_ns), now);
         }
     }

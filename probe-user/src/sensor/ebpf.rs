@@ -33,16 +33,14 @@ use std::io;
 use tokio::task::JoinHandle;
 
 pub use coverage::{Hook, HookCoverage};
-pub use decode::{
-    AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
-    SocketError, Status, Stop,
-};
 pub use error::KernelError;
 pub use loss::{Counters, Loss};
-pub use retransmits::Retransmits;
 pub use watch::{CgroupId, Lineages, WatchError, WatchedPort};
 
-use crate::fact::ProcessKey;
+use crate::{
+    fact::ProcessKey,
+    sensor::record::{Record, Retransmits, SocketError},
+};
 
 /// How the kernel side is set up.
 #[derive(Clone, Debug)]

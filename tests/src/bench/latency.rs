@@ -6,7 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::sensor::ebpf::{Kernel, Options, Record};
+use hostprobe::sensor::{
+    ebpf::{Kernel, Options},
+    record::Record,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 

@@ -27,8 +27,8 @@ fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn refused(owner: Option<Owner>, remote: &str) -> ebpf::SocketError {
-    let mut record = ebpf::SocketError::example();
+fn refused(owner: Option<Owner>, remote: &str) -> record::SocketError {
+    let mut record = record::SocketError::example();
     record.owner = owner;
     record.remote = address(remote);
     record
@@ -111,9 +111,9 @@ fn a_peer_is_a_service_by_its_address() {
 fn a_stop_is_told_for_every_service_of_the_process_with_its_sender() {
     let mut enricher = enricher();
     enricher.members.set_main(CACHE, Some(key(&MAIN)));
-    let sender = ebpf::Sender { pid: 9, uid: 3, start_ns: 5, cgroup_v2: None, comm: "kill".to_owned() };
-    let signal = ebpf::Signal { at_ns: 9_000_000_000, number: 19, code: 0, sender: Some(sender) };
-    let record = ebpf::Stop { at_ns: 9_000_000_000, pid: MAIN.pid, start_ns: MAIN.start_ns, signal };
+    let sender = record::Sender { pid: 9, uid: 3, start_ns: 5, cgroup_v2: None, comm: "kill".to_owned() };
+    let signal = record::Signal { at_ns: 9_000_000_000, number: 19, code: 0, sender: Some(sender) };
+    let record = record::Stop { at_ns: 9_000_000_000, pid: MAIN.pid, start_ns: MAIN.start_ns, signal };
     let (stop, services) = enricher.stop(&record);
     assert_eq!(services, [WEB, CACHE]);
     assert_eq!((stop.signal, stop.process), (19, key(&MAIN)));
@@ -121,7 +121,7 @@ fn a_stop_is_told_for_every_service_of_the_process_with_its_sender() {
         panic!("{stop:?}")
     };
     assert_eq!((pid, name.as_str(), user_id), (9, "kill", 3));
-    let other = ebpf::Stop { start_ns: 1, ..record };
+    let other = record::Stop { start_ns: 1, ..record };
     assert_eq!(enricher.stop(&other).1, [], "another process that has the pid now");
 }
 
@@ -130,18 +130,19 @@ fn a_death_names_the_service_of_who_caused_it() {
     let mut enricher = enricher();
     enricher.members.add_cgroup(CACHE, 77);
     let sender = |pid, start_ns, cgroup_v2| {
-        let sender = ebpf::Sender { pid, uid: 0, start_ns, cgroup_v2, comm: String::new() };
-        Some(ebpf::Signal { at_ns: 9_000_000_000, number: 9, code: 0, sender: Some(sender) })
+        let sender = record::Sender { pid, uid: 0, start_ns, cgroup_v2, comm: String::new() };
+        Some(record::Signal { at_ns: 9_000_000_000, number: 9, code: 0, sender: Some(sender) })
     };
-    let mut record = ebpf::Exit {
+    let mut record = record::Exit {
         at_ns: 9_000_000_001,
+        source: Source::Ebpf,
         start_ns: 1_000_000_000,
         pid: 5_000_009,
         parent_pid: 1,
         namespaced_pid: None,
         lineage: None,
         uid: 0,
-        status: ebpf::Status(9),
+        status: record::Status(Some(9)),
         oom_victim: false,
         watched: true,
         child_of_init: false,

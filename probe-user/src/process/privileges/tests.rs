@@ -9,7 +9,7 @@ use rustix::process::{Pid, geteuid};
 use tokio::{runtime::Builder, time::timeout};
 
 use super::*;
-use crate::sensor::ebpf::{Options, Record};
+use crate::sensor::{ebpf::Options, record::Record};
 
 /// Longest wait for a record, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -6,17 +6,17 @@ use std::mem::offset_of;
 
 use probe_abi as abi;
 
-use crate::fact::{OomScope, Source};
+use crate::{
+    fact::{OomScope, Source},
+    sensor::record::{
+        CgroupMade, Cgroups, Exec, Exit, Image, Listen, Oom, Record, Sender, Signal, Status, Stop,
+    },
+};
 
-mod record;
 mod socket;
 #[cfg(test)]
 mod tests;
 
-pub use record::{
-    AcceptQueue, CgroupMade, Cgroups, Connect, Exec, Exit, Listen, Oom, Owner, Record, Sender, Signal,
-    SocketError, Status, Stop,
-};
 pub use socket::address;
 
 /// A memory cgroup without a limit has the most pages that the kernel can count (`PAGE_COUNTER_MAX`), of up to
@@ -104,13 +104,14 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
     let flags = bytes.u32(offset_of!(abi::Exit, flags))?;
     Ok(Exit {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         start_ns: bytes.u64(offset_of!(abi::Exit, start_ns))?,
         pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
         namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
         lineage: known(bytes.u32(offset_of!(abi::Exit, lineage))?),
         uid: bytes.u32(offset_of!(abi::Exit, uid))?,
-        status: Status(bytes.u32(offset_of!(abi::Exit, status))?),
+        status: Status(Some(bytes.u32(offset_of!(abi::Exit, status))?)),
         oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,
         watched: flags & abi::WATCHED != 0,
         child_of_init: flags & abi::EXIT_CHILD_OF_INIT != 0,
@@ -158,6 +159,7 @@ fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
     Ok(Oom {
         limit_pages,
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         start_ns: bytes.u64(offset_of!(abi::Oom, start_ns))?,
         pid: known(bytes.u32(offset_of!(abi::Oom, tgid))?).filter(|_| victim_known),
         tid: bytes.u32(offset_of!(abi::Oom, tid))?,
@@ -182,10 +184,8 @@ fn exec(bytes: &Bytes<'_>) -> Result<Exec, DecodeError> {
     let argv_len = bytes.u32(offset_of!(abi::Exec, argv_len))?;
     let filename = bytes.buffer(offset_of!(abi::Exec, filename), abi::FILENAME_LEN, filename_len)?;
     let argv = bytes.buffer(offset_of!(abi::Exec, argv), abi::ARGV_LEN, argv_len)?;
-    Ok(Exec {
-        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+    let image = Image {
         start_ns: bytes.u64(offset_of!(abi::Exec, start_ns))?,
-        pid: bytes.u32(offset_of!(abi::Exec, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exec, ppid))?,
         uid: bytes.u32(offset_of!(abi::Exec, uid))?,
         watched: flags & abi::WATCHED != 0,
@@ -194,6 +194,12 @@ fn exec(bytes: &Bytes<'_>) -> Result<Exec, DecodeError> {
         filename: String::from_utf8_lossy(filename).into_owned(),
         arguments: arguments(argv),
         arguments_truncated: flags & abi::EXEC_ARGV_TRUNCATED != 0,
+    };
+    Ok(Exec {
+        at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
+        pid: bytes.u32(offset_of!(abi::Exec, tgid))?,
+        image: Some(image),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aya::maps::{MapData, PerCpuHashMap};
 
-use super::SocketError;
+use crate::sensor::record::SocketError;
 
 /// Repeats of one kind are reported at most once in this time. A kind without any for so long is new again.
 const WINDOW_NS: u64 = 10_000_000_000;

@@ -5,8 +5,11 @@ use std::{collections::HashMap, mem::offset_of, net::SocketAddr};
 use aya::maps::{MapData, PerCpuHashMap};
 use probe_abi as abi;
 
-use super::{Cgroups, Owner, decode};
-use crate::fact::Source;
+use super::decode;
+use crate::{
+    fact::Source,
+    sensor::record::{Cgroups, Owner, Retransmits},
+};
 
 /// The layout of `probe_abi::PeerKey`, whose fields are read by their offsets.
 type Peer = [u8; size_of::<abi::PeerKey>()];
@@ -20,21 +23,6 @@ const WINDOW_NS: u64 = 10_000_000_000;
 
 /// Most addresses told of in one go; the others wait for the next, and their segments are added up.
 const AT_ONCE: usize = 32;
-
-/// Segments that a process had to send again to one address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retransmits {
-    /// Who told.
-    pub source: Source,
-    /// Who sent them.
-    pub owner: Owner,
-    /// Where it runs.
-    pub cgroups: Cgroups,
-    /// To where; IPv4 also where an IPv6 socket speaks it.
-    pub remote: SocketAddr,
-    /// How many since the last look.
-    pub count: u64,
-}
 
 /// The counters in the kernel, and what they read the last time.
 pub struct Counted {
@@ -68,7 +56,7 @@ impl Counted {
                 continue;
             }
             let owner = values.iter().max_by_key(|[_, _, start, ..]| *start).copied();
-            match owner.and_then(|owner| retransmits(&peer, owner, more)) {
+            match owner.and_then(|owner| retransmits(&peer, owner, more, now_ns)) {
                 Some(again) if more > 0 => news.push((again, peer, total)),
                 Some(_) | None => quiet.push(peer),
             }
@@ -88,7 +76,7 @@ impl Counted {
 }
 
 /// None for a key of no address family there is.
-fn retransmits(peer: &Peer, owner: Counts, count: u64) -> Option<Retransmits> {
+fn retransmits(peer: &Peer, owner: Counts, count: u64, at_ns: u64) -> Option<Retransmits> {
     let [_, parent, start_ns, v2, memory_v1] = owner;
     let at = |offset: usize| peer.get(offset..);
     let u16_at = |offset: usize| at(offset)?.first_chunk().copied().map(u16::from_ne_bytes);
@@ -97,6 +85,7 @@ fn retransmits(peer: &Peer, owner: Counts, count: u64) -> Option<Retransmits> {
     let pid = at(offset_of!(abi::PeerKey, tgid))?.first_chunk().copied().map(u32::from_ne_bytes)?;
     let known = |id: u64| (id != 0).then_some(id);
     Some(Retransmits {
+        at_ns,
         source: Source::Ebpf,
         owner: Owner { pid, parent_pid: u32::try_from(parent).unwrap_or_default(), start_ns },
         cgroups: Cgroups { v2: known(v2), memory_v1: known(memory_v1) },

@@ -4,8 +4,8 @@ use std::{io, os::fd::AsFd};
 
 use aya::maps::{MapData, RingBuf};
 
-use super::decode::{Record, decode};
-use crate::sensor::wake::Wake;
+use super::decode::decode;
+use crate::sensor::{record::Record, wake::Wake};
 
 /// Most records of one ring in one drain, so that a flood cannot hold the daemon here.
 const BATCH: usize = 4096;

@@ -9,7 +9,7 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::fact::OomScope;
+use crate::{fact::OomScope, sensor::record::*};
 
 mod exit;
 mod flood;

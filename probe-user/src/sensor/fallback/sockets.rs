@@ -11,7 +11,7 @@ use crate::{
     clock::Timestamp,
     fact::{ProcessKey, ServiceId, Source},
     host::{Outbound, ProcReader, sockdiag},
-    sensor::ebpf::{Cgroups, Listen, Owner, Retransmits},
+    sensor::record::{Cgroups, Listen, Owner, Retransmits},
 };
 
 /// Established connections are looked at only with every so many looks: there may be many…
@@ -173,7 +173,7 @@ impl Look {
             let Some(main) = main else { continue };
             let earlier = known.map_or(0, |(_, times)| times);
             if socket.retransmits > earlier {
-                again.push(sent_again(main, socket.remote, socket.retransmits - earlier));
+                again.push(sent_again(Timestamp::now(), main, socket.remote, socket.retransmits - earlier));
             }
             self.connections.insert(ends, (main, socket.retransmits));
         }
@@ -242,8 +242,9 @@ fn asked(whole: bool) -> std::io::Result<Sockets> {
     Ok(Sockets { listeners: Some(listeners.collect()), connections: sockdiag::connections(whole)? })
 }
 
-fn sent_again(main: ProcessKey, remote: SocketAddr, times: u32) -> Retransmits {
+fn sent_again(at: Timestamp, main: ProcessKey, remote: SocketAddr, times: u32) -> Retransmits {
     Retransmits {
+        at_ns: at.as_nanos(),
         source: Source::Netlink,
         owner: Owner { pid: main.pid, parent_pid: 0, start_ns: main.start.as_nanos() },
         cgroups: Cgroups::default(),

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hostprobe::sensor::ebpf::{Exit, Kernel, Loss, Options, Record, load};
+use hostprobe::sensor::{
+    ebpf::{Kernel, Loss, Options, load},
+    record::{Exit, Record},
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// For one record. An emulated machine is slow.

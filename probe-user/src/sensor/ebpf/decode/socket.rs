@@ -7,8 +7,11 @@ use std::{
 
 use probe_abi as abi;
 
-use super::{AcceptQueue, Bytes, Connect, DecodeError, Owner, SocketError, known};
-use crate::fact::{Direction, Protocol, TcpState};
+use super::{Bytes, DecodeError, known};
+use crate::{
+    fact::{Direction, Protocol, Source, TcpState},
+    sensor::record::{AcceptQueue, Connect, Owner, SocketError},
+};
 
 pub fn error(bytes: &Bytes<'_>) -> Result<SocketError, DecodeError> {
     const KEY: usize = offset_of!(abi::SocketError, key);
@@ -27,6 +30,7 @@ pub fn error(bytes: &Bytes<'_>) -> Result<SocketError, DecodeError> {
     let owner = known(bytes.u32(offset_of!(abi::SocketError, tgid))?);
     Ok(SocketError {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         errno: bytes.u16(KEY + offset_of!(abi::ErrorKey, errno))?,
         transition: TcpState::from_number(from).zip(TcpState::from_number(to)),
         protocol: protocol(bytes.u16(KEY + offset_of!(abi::ErrorKey, protocol))?),
@@ -53,6 +57,7 @@ pub fn connect(bytes: &Bytes<'_>) -> Result<Connect, DecodeError> {
     let remote = peer(family, bytes.array(PEER + offset_of!(abi::PeerKey, addr))?)?;
     Ok(Connect {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         owner: Owner {
             pid: bytes.u32(PEER + offset_of!(abi::PeerKey, tgid))?,
             parent_pid: bytes.u32(offset_of!(abi::Connect, ppid))?,
@@ -70,6 +75,7 @@ pub fn queue(bytes: &Bytes<'_>) -> Result<AcceptQueue, DecodeError> {
     let local = address(family, bytes.array(offset_of!(abi::AcceptQueue, addr))?)?;
     Ok(AcceptQueue {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
+        source: Source::Ebpf,
         owner: Owner {
             pid: bytes.u32(offset_of!(abi::AcceptQueue, tgid))?,
             parent_pid: bytes.u32(offset_of!(abi::AcceptQueue, ppid))?,

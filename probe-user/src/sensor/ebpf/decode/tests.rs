@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::fact::{Direction, Protocol, TcpState};
+use crate::{
+    fact::{Direction, Protocol, TcpState},
+    sensor::record::{AcceptQueue, Connect, Owner, SocketError},
+};
 
 /// Appends values in order; what this builds is what the kernel side writes.
 #[derive(Default)]
@@ -271,6 +274,7 @@ fn socket_error() {
     let Ok(Record::SocketError(error)) = decode(&socket_error_bytes()) else { panic!("not an error") };
     let expected = SocketError {
         at_ns: 9_000,
+        source: Source::Ebpf,
         errno: 111,
         transition: Some((TcpState::SynSent, TcpState::Close)),
         protocol: Protocol::Tcp,
@@ -307,7 +311,14 @@ fn connect() {
     let cgroups = Cgroups { v2: Some(77), memory_v1: None };
     // IPv4 over an IPv6 socket is IPv4.
     let remote = "192.0.2.7:5432".parse().unwrap();
-    let expected = Connect { at_ns: 9_000, owner: WEB, cgroups, remote, netns: Some(4_026_531_840) };
+    let expected = Connect {
+        at_ns: 9_000,
+        source: Source::Ebpf,
+        owner: WEB,
+        cgroups,
+        remote,
+        netns: Some(4_026_531_840),
+    };
     assert_eq!(connect, expected);
 }
 
@@ -316,6 +327,7 @@ fn accept_queue() {
     let Ok(Record::AcceptQueue(queue)) = decode(&accept_queue_bytes()) else { panic!("not a queue") };
     let expected = AcceptQueue {
         at_ns: 9_000,
+        source: Source::Ebpf,
         owner: WEB,
         cgroups: Cgroups { v2: Some(77), memory_v1: Some(55) },
         local: "[::]:8080".parse().unwrap(),
@@ -358,13 +370,14 @@ fn exit() {
         exit,
         Exit {
             at_ns: 9_000,
+            source: Source::Ebpf,
             start_ns: 1_000,
             pid: 4242,
             parent_pid: 1,
             namespaced_pid: Some(7),
             lineage: Some(3),
             uid: 33,
-            status: Status(0x8b),
+            status: Status(Some(0x8b)),
             oom_victim: true,
             watched: true,
             child_of_init: true,
@@ -376,8 +389,8 @@ fn exit() {
         }
     );
     assert_eq!((exit.status.signal(), exit.status.core_dumped(), exit.status.code()), (Some(11), true, None));
-    assert_eq!(Status(7 << 8).code(), Some(7));
-    assert_eq!(Status(7 << 8).signal(), None);
+    assert_eq!(Status(Some(7 << 8)).code(), Some(7));
+    assert_eq!(Status(Some(7 << 8)).signal(), None);
 }
 
 #[test]
@@ -398,6 +411,7 @@ fn oom() {
         oom,
         Oom {
             at_ns: 9_000,
+            source: Source::Ebpf,
             start_ns: 1_000,
             pid: Some(4242),
             tid: 4243,
@@ -425,16 +439,19 @@ fn exec() {
         exec,
         Exec {
             at_ns: 9_000,
-            start_ns: 1_000,
+            source: Source::Ebpf,
             pid: 4242,
-            parent_pid: 1,
-            uid: 0,
-            watched: true,
-            cgroups: Cgroups { v2: Some(77), memory_v1: None },
-            comm: "sh".to_owned(),
-            filename: "/bin/sh".to_owned(),
-            arguments: vec!["sh".to_owned(), "-c".to_owned(), "ls -".to_owned()],
-            arguments_truncated: true,
+            image: Some(Image {
+                start_ns: 1_000,
+                parent_pid: 1,
+                uid: 0,
+                watched: true,
+                cgroups: Cgroups { v2: Some(77), memory_v1: None },
+                comm: "sh".to_owned(),
+                filename: "/bin/sh".to_owned(),
+                arguments: vec!["sh".to_owned(), "-c".to_owned(), "ls -".to_owned()],
+                arguments_truncated: true,
+            }),
         }
     );
 }

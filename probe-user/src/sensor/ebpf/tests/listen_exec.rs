@@ -34,8 +34,9 @@ fn an_exec_is_reported_with_its_command_line() {
         if let Record::Exec(exec) = record { Some(exec).filter(|it| it.pid == child.id()) } else { None }
     });
     child.wait().unwrap();
-    assert_eq!((exec.filename.as_str(), exec.comm.as_str()), ("/bin/true", "true"));
-    assert_eq!(exec.arguments[..4], ["/bin/true", "one", "", "two words"]);
-    assert!(exec.arguments_truncated && exec.arguments[4].starts_with("xxx"));
-    assert_eq!(exec.parent_pid, std::process::id());
+    let image = exec.image.unwrap();
+    assert_eq!((image.filename.as_str(), image.comm.as_str()), ("/bin/true", "true"));
+    assert_eq!(image.arguments[..4], ["/bin/true", "one", "", "two words"]);
+    assert!(image.arguments_truncated && image.arguments[4].starts_with("xxx"));
+    assert_eq!(image.parent_pid, std::process::id());
 }

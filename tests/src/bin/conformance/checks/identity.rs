@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     host::cgroup::{Cgroups, Hierarchy},
-    sensor::ebpf::{CgroupId, Exit, Record},
+    sensor::{
+        ebpf::CgroupId,
+        record::{Exit, Record},
+    },
 };
 
 use super::Check;
@@ -35,14 +38,15 @@ fn exec(fixture: &mut Fixture) -> Result<Outcome> {
     });
     child.wait()?;
     let exec = exec?;
-    ensure!(Path::new(&exec.filename) == program, "filename {}", exec.filename);
+    let image = exec.image.as_ref().context("no image")?;
+    ensure!(Path::new(&image.filename) == program, "filename {}", image.filename);
     let name = program.file_name().unwrap_or_default().to_string_lossy();
-    ensure!(name.starts_with(&exec.comm) && !exec.comm.is_empty(), "named {}", exec.comm);
-    let (first, last) = exec.arguments.split_at_checked(4).context("too few arguments")?;
+    ensure!(name.starts_with(&image.comm) && !image.comm.is_empty(), "named {}", image.comm);
+    let (first, last) = image.arguments.split_at_checked(4).context("too few arguments")?;
     ensure!(Path::new(&first[0]) == program && first[1..] == given[..3], "{first:?}");
     let cut = last.len() == 1 && last[0].starts_with("xxx") && long.starts_with(&last[0]);
-    ensure!(cut && exec.arguments_truncated, "{last:?}");
-    ensure!(exec.parent_pid == std::process::id() && exec.uid == 0, "{exec:?}");
+    ensure!(cut && image.arguments_truncated, "{last:?}");
+    ensure!(image.parent_pid == std::process::id() && image.uid == 0, "{exec:?}");
     Ok(Outcome::Passed("filename, 4 arguments whole, the fifth cut".to_owned()))
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Result, ensure};
-use hostprobe::sensor::ebpf::{Listen, Record};
+use hostprobe::sensor::record::{Listen, Record};
 use rustix::net::{AddressFamily, SocketType};
 
 use super::{

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
-use hostprobe::sensor::ebpf::{Options, Record};
+use hostprobe::sensor::{ebpf::Options, record::Record};
 use rustix::process::Signal;
 
 use super::TRIES;

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::MetadataExt};
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     fact::OomScope,
-    sensor::ebpf::{Oom, Record},
+    sensor::record::{Oom, Record},
 };
 use hostprobe_tests::memcg::MemoryCgroup;
 
@@ -73,7 +73,7 @@ fn killed(fixture: &mut Fixture, hog: &mut Workload) -> Result<Oom> {
         if let Record::Oom(it) = record { Some(it.clone()).filter(|it| it.tid == pid) } else { None }
     })?;
     let exit = fixture.wait_for_exit(pid)?;
-    ensure!(exit.status.0 == hog.wait()? && exit.status.signal() == Some(9), "{exit:?}");
+    ensure!(exit.status.0 == Some(hog.wait()?) && exit.status.signal() == Some(9), "{exit:?}");
     // On older kernels the tracepoint passes a thread id only, and the program has to find the task.
     ensure!(oom.pid == Some(pid) && oom.comm == "allocate" && oom.uid == 0, "victim {oom:?}");
     ensure!(oom.start_ns == exit.start_ns && oom.at_ns <= exit.at_ns, "{oom:?} {exit:?}");

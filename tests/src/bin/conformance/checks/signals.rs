@@ -1,7 +1,7 @@
 //! The sender of a signal.
 
 use anyhow::{Context, Result, ensure};
-use hostprobe::sensor::ebpf::{Record, Signal as SentSignal};
+use hostprobe::sensor::record::{Record, Signal as SentSignal};
 use rustix::process::Signal;
 
 use super::Check;
@@ -18,7 +18,7 @@ fn fatal(fixture: &mut Fixture) -> Result<Outcome> {
     sender.release();
     ensure!(sender.wait()? == 0, "the signal could not be sent");
     let exit = fixture.wait_for_exit(victim.pid())?;
-    ensure!(exit.status.0 == victim.wait()? && exit.uid == UID, "{exit:?}");
+    ensure!(exit.status.0 == Some(victim.wait()?) && exit.uid == UID, "{exit:?}");
     let signal = exit.signal.context("no signal")?;
     ensure!(signal.number == 15 && signal.at_ns <= exit.at_ns, "{signal:?}");
     by(&signal, sender.pid(), UID, "kill")?;

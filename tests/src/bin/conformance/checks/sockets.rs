@@ -11,7 +11,10 @@ use anyhow::{Context, Result, bail, ensure};
 use hostprobe::{
     fact::{Direction, Protocol, TcpState},
     host::cgroup::{Cgroups, Hierarchy},
-    sensor::ebpf::{CgroupId, Hook, Owner, Record, SocketError},
+    sensor::{
+        ebpf::{CgroupId, Hook},
+        record::{Owner, Record, SocketError},
+    },
 };
 use rustix::net::{AddressFamily, SocketType, sockopt};
 

@@ -3,7 +3,7 @@
 use std::{fs, thread};
 
 use anyhow::{Result, ensure};
-use hostprobe::sensor::ebpf::Record;
+use hostprobe::sensor::record::Record;
 use rustix::process::Signal;
 
 use super::Check;
@@ -57,7 +57,7 @@ fn crowd(fixture: &mut Fixture) -> Result<Outcome> {
         }
         workload.signal(Signal::KILL)?;
         let first = fixture.wait_for_exit(workload.pid())?;
-        ensure!(first.status.0 == 9 && workload.wait()? == 9, "{first:?}");
+        ensure!(first.status.0 == Some(9) && workload.wait()? == 9, "{first:?}");
         // All its records come before the exit of a process that starts later.
         let mut marker = Workload::start(&["exit", "1"])?;
         fixture.kernel.watch_process(marker.pid(), 1)?;
@@ -77,7 +77,7 @@ fn crowd(fixture: &mut Fixture) -> Result<Outcome> {
 fn status(fixture: &mut Fixture, workload: &mut Workload, comm: &str) -> Result<u32> {
     let exit = fixture.wait_for_exit(workload.pid())?;
     let waited = workload.wait()?;
-    ensure!(exit.status.0 == waited, "reported 0x{:04x}, wait(2) says 0x{waited:04x}", exit.status.0);
+    ensure!(exit.status.0 == Some(waited), "reported {:x?}, wait(2) says 0x{waited:04x}", exit.status);
     ensure!(exit.parent_pid == std::process::id(), "parent {}", exit.parent_pid);
     ensure!(exit.namespaced_pid == Some(workload.pid()), "namespaced pid {:?}", exit.namespaced_pid);
     ensure!(exit.uid == 0 && exit.start_ns > 0 && exit.start_ns < exit.at_ns && !exit.oom_victim, "{exit:?}");

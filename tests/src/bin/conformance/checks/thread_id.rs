@@ -10,11 +10,14 @@ use std::{
 
 use anyhow::{Context, Error, Result, ensure};
 use aya::programs::loaded_programs;
-use hostprobe::sensor::ebpf::{
-    Hook, Oom, Options, Record,
-    btf::{KernelTypes, reduce::reduce, sections::Sections},
-    fields,
-    load::Paths,
+use hostprobe::sensor::{
+    ebpf::{
+        Hook, Options,
+        btf::{KernelTypes, reduce::reduce, sections::Sections},
+        fields,
+        load::Paths,
+    },
+    record::{Oom, Record},
 };
 use hostprobe_tests::memcg::MemoryCgroup;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};

@@ -1,13 +1,14 @@
-//! The records as the rest of the daemon sees them: owned, and with absence spelled out.
+//! What the sensors report, whether an eBPF program saw it or a fallback found it: owned values, with absence spelled
+//! out. Each record says which source it is from.
 //!
 //! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that is
 //! not in it; user ids are those of the initial namespace.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::fact::{Direction, OomScope, Protocol, Source, TcpState};
+use crate::fact::{Direction, ExitStatus, OomScope, Protocol, Source, TcpState};
 
-/// Something the kernel saw happen.
+/// Something that happened on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A process ended.
@@ -26,6 +27,8 @@ pub enum Record {
     AcceptQueue(AcceptQueue),
     /// A watched process was sent a signal that stops it.
     Stop(Stop),
+    /// Segments of a connection were sent again.
+    Retransmits(Retransmits),
     /// A cgroup was made.
     Cgroup(CgroupMade),
 }
@@ -42,6 +45,7 @@ impl Record {
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
             Self::Stop(it) => it.at_ns,
+            Self::Retransmits(it) => it.at_ns,
             Self::Cgroup(it) => it.at_ns,
         }
     }
@@ -72,24 +76,30 @@ pub struct CgroupMade {
 /// A wait status, as `waitpid` would report it for the whole process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(
-    /// Signal in bits 0–6, core dump in bit 7, exit code in bits 8–15.
-    pub u32,
+    /// Signal in bits 0–6, core dump in bit 7, exit code in bits 8–15; `None` where a fallback could not read it.
+    pub Option<u32>,
 );
 
 impl Status {
     /// The exit code, unless a signal ended it.
     pub fn code(self) -> Option<u8> {
-        (self.0 & 0x7f == 0).then_some((self.0 >> 8 & 0xff) as u8)
+        let status = self.0.filter(|it| it & 0x7f == 0)?;
+        Some((status >> 8 & 0xff) as u8)
     }
 
     /// The signal that ended it, if one did.
     pub fn signal(self) -> Option<u32> {
-        Some(self.0 & 0x7f).filter(|it| *it != 0)
+        Some(self.0? & 0x7f).filter(|it| *it != 0)
     }
 
     /// Whether a core dump was written.
     pub fn core_dumped(self) -> bool {
-        self.signal().is_some() && self.0 & 0x80 != 0
+        self.signal().is_some() && self.0.is_some_and(|it| it & 0x80 != 0)
+    }
+
+    /// The same as a fact has it.
+    pub fn exit_status(self) -> ExitStatus {
+        self.0.map_or(ExitStatus::Unknown, ExitStatus::from_wait_status)
     }
 }
 
@@ -98,6 +108,7 @@ impl Status {
 pub struct Exit {
     /// When; after a core dump was written, if there was one.
     pub at_ns: u64,
+    pub source: Source,
     /// When the process started. With `pid` its identity. On kernels before 6.16 or so, two threads that end at once
     /// may both report the process's end: drop the second of the same identity.
     pub start_ns: u64,
@@ -165,6 +176,7 @@ pub struct Sender {
 pub struct Oom {
     /// When.
     pub at_ns: u64,
+    pub source: Source,
     /// When the victim started; 0 if `pid` is not known.
     pub start_ns: u64,
     /// Process id of the victim. `None` where an older kernel only names a thread that could not be found; then only
@@ -205,10 +217,18 @@ pub struct Oom {
 pub struct Exec {
     /// When.
     pub at_ns: u64,
-    /// When the process started; executing does not change it.
-    pub start_ns: u64,
+    pub source: Source,
     /// Process id.
     pub pid: u32,
+    /// What the hook read as the program began; `None` from a fallback, which learns of the pid alone.
+    pub image: Option<Image>,
+}
+
+/// The program that a process executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// When the process started; executing does not change it.
+    pub start_ns: u64,
     /// Process id of the real parent.
     pub parent_pid: u32,
     /// Real user id.
@@ -232,7 +252,6 @@ pub struct Exec {
 pub struct Listen {
     /// When.
     pub at_ns: u64,
-    /// Who told.
     pub source: Source,
     /// It came.
     pub up: bool,
@@ -266,6 +285,7 @@ pub struct Owner {
 pub struct SocketError {
     /// When; for several, when the last did.
     pub at_ns: u64,
+    pub source: Source,
     /// `sk_err`.
     pub errno: u16,
     /// For TCP, the change of state.
@@ -289,7 +309,7 @@ pub struct SocketError {
     /// How many: 1 for the first.
     pub count: u64,
     /// What makes others the same, as the kernel side counts them.
-    pub(in crate::sensor::ebpf) kind: [u64; 4],
+    pub(in crate::sensor) kind: [u64; 4],
 }
 
 /// A watched process has connected.
@@ -297,6 +317,7 @@ pub struct SocketError {
 pub struct Connect {
     /// When.
     pub at_ns: u64,
+    pub source: Source,
     /// Who.
     pub owner: Owner,
     /// Where it runs.
@@ -312,6 +333,7 @@ pub struct Connect {
 pub struct AcceptQueue {
     /// When.
     pub at_ns: u64,
+    pub source: Source,
     /// Who listens.
     pub owner: Owner,
     /// Where it runs.
@@ -324,6 +346,22 @@ pub struct AcceptQueue {
     pub backlog: u32,
     /// Inode of the network namespace.
     pub netns: Option<u32>,
+}
+
+/// Segments that a process had to send again to one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retransmits {
+    /// When it was counted.
+    pub at_ns: u64,
+    pub source: Source,
+    /// Who sent them.
+    pub owner: Owner,
+    /// Where it runs.
+    pub cgroups: Cgroups,
+    /// To where; IPv4 also where an IPv6 socket speaks it.
+    pub remote: SocketAddr,
+    /// How many since the last look.
+    pub count: u64,
 }
 
 /// A watched process was sent a signal that stops it.
@@ -345,6 +383,7 @@ impl SocketError {
     pub fn example() -> Self {
         Self {
             at_ns: 9_000_050_000,
+            source: Source::Ebpf,
             errno: 111,
             transition: Some((TcpState::SynSent, TcpState::Close)),
             protocol: Protocol::Tcp,
