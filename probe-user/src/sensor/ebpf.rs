@@ -80,7 +80,7 @@ pub struct Kernel {
     rings: ring::Rings,
     watched: watch::Watched,
     errors: repeated::RepeatCounts,
-    retransmits: retransmits::Counted,
+    retransmits: retransmits::RetransmitCounts,
     tally: loss::Tally,
     missed: missed::Missed,
     symbols: stack::Symbols,

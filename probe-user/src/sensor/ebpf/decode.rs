@@ -1,6 +1,6 @@
-//! Turns the bytes of the rings into records.
+//! Decodes the bytes of the rings into records.
 //!
-//! Fields are read by offset, never by casting: bytes from a ring have no Rust type until somebody has looked at them.
+//! Fields are read by offset and never by casting, because unchecked bytes have no Rust type.
 
 use std::mem::offset_of;
 
@@ -19,56 +19,30 @@ mod tests;
 
 pub use socket::address;
 
-/// A memory cgroup without a limit has the most pages that the kernel can count (`PAGE_COUNTER_MAX`), of up to
-/// 64 KiB; no machine has as many as this.
+/// The limit of an unlimited memory cgroup is above this: it is the most pages that the kernel can count
+/// (`PAGE_COUNTER_MAX`), of up to 64 KiB each. No machine has this many.
 const UNLIMITED_PAGES: u64 = 1 << 46;
 
-/// Why bytes are not a record.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// Fewer bytes than the field at this place needs.
     #[error("a record of {have} bytes ends before its field at {offset}")]
-    Short {
-        /// Bytes there are.
-        have: usize,
-        /// Where the field starts.
-        offset: usize,
-    },
-    /// Not a kind this version knows.
+    Short { have: usize, offset: usize },
     #[error("unknown kind of record {0}")]
     Kind(u32),
-    /// The record is not as long as its kind is, or as it says it is.
+    /// The record's length differs from that of its kind, or from its own header.
     #[error("a record of kind {kind} has {have} bytes and says {says}, not {want}")]
-    Size {
-        /// Its kind.
-        kind: u32,
-        /// Bytes there are.
-        have: usize,
-        /// Bytes it claims to have.
-        says: u32,
-        /// Bytes this kind has.
-        want: usize,
-    },
-    /// A length in the record is longer than its buffer.
+    Size { kind: u32, have: usize, says: u32, want: usize },
     #[error("a text of {length} bytes in a buffer of {room}")]
-    Length {
-        /// The length given.
-        length: u32,
-        /// Bytes in the buffer.
-        room: usize,
-    },
-    /// Neither IPv4 nor IPv6.
+    Length { length: u32, room: usize },
     #[error("unknown address family {0}")]
     Family(u16),
-    /// Neither of the ways a connection can have been asked for.
     #[error("unknown direction {0}")]
     Direction(u8),
-    /// A stop without its signal.
-    #[error("no signal where there has to be one")]
+    #[error("a stop without its signal")]
     NoSignal,
 }
 
-/// Decodes one record. Never panics, whatever the bytes.
+/// Decodes one record. Never panics.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let bytes = Bytes(bytes);
     let kind = bytes.u32(offset_of!(abi::Header, kind))?;
@@ -108,8 +82,8 @@ fn exit(bytes: &Bytes<'_>) -> Result<Exit, DecodeError> {
         start_ns: bytes.u64(offset_of!(abi::Exit, start_ns))?,
         pid: bytes.u32(offset_of!(abi::Exit, tgid))?,
         parent_pid: bytes.u32(offset_of!(abi::Exit, ppid))?,
-        namespaced_pid: known(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
-        lineage: known(bytes.u32(offset_of!(abi::Exit, lineage))?),
+        namespaced_pid: nonzero(bytes.u32(offset_of!(abi::Exit, ns_pid))?),
+        lineage: nonzero(bytes.u32(offset_of!(abi::Exit, lineage))?),
         uid: bytes.u32(offset_of!(abi::Exit, uid))?,
         status: Status(Some(bytes.u32(offset_of!(abi::Exit, status))?)),
         oom_victim: flags & abi::EXIT_OOM_VICTIM != 0,
@@ -133,7 +107,7 @@ fn signal(bytes: &Bytes<'_>, at: usize) -> Result<Option<Signal>, DecodeError> {
         pid: bytes.u32(at + offset_of!(abi::SentSignal, sender_tgid))?,
         uid: bytes.u32(at + offset_of!(abi::SentSignal, sender_uid))?,
         start_ns: bytes.u64(at + offset_of!(abi::SentSignal, sender_start_ns))?,
-        cgroup_v2: known(bytes.u64(at + offset_of!(abi::SentSignal, sender_cgroup_v2))?),
+        cgroup_v2: nonzero(bytes.u64(at + offset_of!(abi::SentSignal, sender_cgroup_v2))?),
         comm: bytes.comm(at + offset_of!(abi::SentSignal, sender_comm))?,
     };
     Ok(Some(Signal {
@@ -148,12 +122,12 @@ fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
     let victim_known = bytes.u32(offset_of!(abi::Oom, flags))? & abi::OOM_VICTIM_KNOWN != 0;
     let mut stack = Vec::with_capacity(abi::STACK_FRAMES);
     for index in 0..abi::STACK_FRAMES {
-        stack.extend(known(bytes.u64(offset_of!(abi::Oom, stack) + 8 * index)?));
+        stack.extend(nonzero(bytes.u64(offset_of!(abi::Oom, stack) + 8 * index)?));
     }
     let limit = |level: usize| bytes.u64(offset_of!(abi::Oom, limit_pages) + 8 * level);
     let mut limit_pages = None;
     for level in 0..abi::LIMIT_LEVELS {
-        let limited = known(limit(level)?).filter(|pages| *pages < UNLIMITED_PAGES);
+        let limited = nonzero(limit(level)?).filter(|pages| *pages < UNLIMITED_PAGES);
         limit_pages = limited.into_iter().chain(limit_pages).min();
     }
     Ok(Oom {
@@ -161,7 +135,7 @@ fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
         source: Source::Ebpf,
         start_ns: bytes.u64(offset_of!(abi::Oom, start_ns))?,
-        pid: known(bytes.u32(offset_of!(abi::Oom, tgid))?).filter(|_| victim_known),
+        pid: nonzero(bytes.u32(offset_of!(abi::Oom, tgid))?).filter(|_| victim_known),
         tid: bytes.u32(offset_of!(abi::Oom, tid))?,
         uid: bytes.u32(offset_of!(abi::Oom, uid))?,
         score_adj: bytes.i32(offset_of!(abi::Oom, score_adj))?,
@@ -212,7 +186,7 @@ fn arguments(bytes: &[u8]) -> Vec<String> {
     bytes.split(|it| *it == 0).map(|it| String::from_utf8_lossy(it).into_owned()).collect()
 }
 
-/// A path that fills its buffer was cut, and names another group or none: then it is empty.
+/// A path that fills its buffer was cut and may name another cgroup, so it becomes empty.
 fn cgroup(bytes: &Bytes<'_>) -> Result<CgroupMade, DecodeError> {
     let length = bytes.u32(offset_of!(abi::CgroupMade, path_len))?;
     let path = bytes.buffer(offset_of!(abi::CgroupMade, path), abi::CGROUP_PATH_LEN, length)?;
@@ -250,8 +224,8 @@ fn listen(bytes: &Bytes<'_>) -> Result<Listen, DecodeError> {
     })
 }
 
-/// 0 stands for "not known" wherever 0 is no possible value.
-fn known<T: Default + PartialEq>(value: T) -> Option<T> {
+/// In fields that are never 0, 0 means that the value is not known.
+fn nonzero<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
@@ -280,7 +254,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn cgroups(&self, v2: usize, memory_v1: usize) -> Result<Cgroups, DecodeError> {
-        Ok(Cgroups { v2: known(self.u64(v2)?), memory_v1: known(self.u64(memory_v1)?) })
+        Ok(Cgroups { v2: nonzero(self.u64(v2)?), memory_v1: nonzero(self.u64(memory_v1)?) })
     }
 
     fn comm(&self, offset: usize) -> Result<String, DecodeError> {
@@ -289,7 +263,7 @@ impl<'a> Bytes<'a> {
         Ok(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// The used part of a buffer.
+    /// The used part of a buffer of `room` bytes.
     fn buffer(&self, offset: usize, room: usize, length: u32) -> Result<&'a [u8], DecodeError> {
         let used = usize::try_from(length).ok().filter(|it| *it <= room);
         let used = used.ok_or(DecodeError::Length { length, room })?;

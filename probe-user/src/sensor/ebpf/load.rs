@@ -18,7 +18,7 @@ use super::{
     namespace,
     prefilter::Prefilter,
     repeated::RepeatCounts,
-    retransmits::Counted,
+    retransmits::RetransmitCounts,
     rights,
     ring::Rings,
     stack::{self, Symbols},
@@ -95,7 +95,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
             .map_err(|source| KernelError::Map { name: "PREFILTER", source })?,
     );
     let errors = RepeatCounts::new(map(&mut ebpf, "ERRORS")?);
-    let retransmits = Counted::new(map(&mut ebpf, "RETRANSMITS")?);
+    let retransmits = RetransmitCounts::new(map(&mut ebpf, "RETRANSMITS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 

@@ -1,4 +1,4 @@
-//! Records about sockets.
+//! Records of sockets.
 
 use std::{
     mem::offset_of,
@@ -7,7 +7,7 @@ use std::{
 
 use probe_abi as abi;
 
-use super::{Bytes, DecodeError, known};
+use super::{Bytes, DecodeError, nonzero};
 use crate::{
     fact::{Direction, Protocol, Source, TcpState},
     sensor::record::{AcceptQueue, Connect, Owner, SocketError},
@@ -27,7 +27,7 @@ pub fn error(bytes: &Bytes<'_>) -> Result<SocketError, DecodeError> {
     }
     let start_ns = bytes.u64(offset_of!(abi::SocketError, start_ns))?;
     let parent_pid = bytes.u32(offset_of!(abi::SocketError, ppid))?;
-    let owner = known(bytes.u32(offset_of!(abi::SocketError, tgid))?);
+    let owner = nonzero(bytes.u32(offset_of!(abi::SocketError, tgid))?);
     Ok(SocketError {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
         source: Source::Ebpf,
@@ -44,8 +44,8 @@ pub fn error(bytes: &Bytes<'_>) -> Result<SocketError, DecodeError> {
         owner: owner.map(|pid| Owner { pid, parent_pid, start_ns }),
         cgroups: bytes
             .cgroups(offset_of!(abi::SocketError, cgroup_v2), offset_of!(abi::SocketError, cgroup_mem_v1))?,
-        netns: known(bytes.u32(offset_of!(abi::SocketError, netns))?),
-        since_ns: known(bytes.u64(offset_of!(abi::SocketError, since_ns))?),
+        netns: nonzero(bytes.u32(offset_of!(abi::SocketError, netns))?),
+        since_ns: nonzero(bytes.u64(offset_of!(abi::SocketError, since_ns))?),
         count: 1,
         kind,
     })
@@ -66,7 +66,7 @@ pub fn connect(bytes: &Bytes<'_>) -> Result<Connect, DecodeError> {
         cgroups: bytes
             .cgroups(offset_of!(abi::Connect, cgroup_v2), offset_of!(abi::Connect, cgroup_mem_v1))?,
         remote: SocketAddr::new(remote, bytes.u16(PEER + offset_of!(abi::PeerKey, port))?),
-        netns: known(bytes.u32(offset_of!(abi::Connect, netns))?),
+        netns: nonzero(bytes.u32(offset_of!(abi::Connect, netns))?),
     })
 }
 
@@ -86,11 +86,11 @@ pub fn queue(bytes: &Bytes<'_>) -> Result<AcceptQueue, DecodeError> {
         local: SocketAddr::new(local, bytes.u16(offset_of!(abi::AcceptQueue, port))?),
         waiting: bytes.u32(offset_of!(abi::AcceptQueue, waiting))?,
         backlog: bytes.u32(offset_of!(abi::AcceptQueue, backlog))?,
-        netns: known(bytes.u32(offset_of!(abi::AcceptQueue, netns))?),
+        netns: nonzero(bytes.u32(offset_of!(abi::AcceptQueue, netns))?),
     })
 }
 
-/// An address as the kernel side writes it.
+/// An address as the eBPF programs write it.
 pub fn address(family: u16, bytes: [u8; 16]) -> Result<IpAddr, DecodeError> {
     let [a, b, c, d, ..] = bytes;
     match family {
@@ -100,7 +100,7 @@ pub fn address(family: u16, bytes: [u8; 16]) -> Result<IpAddr, DecodeError> {
     }
 }
 
-/// The address at one end of a connection. An IPv6 socket that speaks IPv4 has it mapped.
+/// The address at one end of a connection. An IPv4 address of an IPv6 socket is mapped, and unmapped here.
 pub fn peer(family: u16, bytes: [u8; 16]) -> Result<IpAddr, DecodeError> {
     Ok(address(family, bytes)?.to_canonical())
 }

@@ -1,0 +1,128 @@
+use super::{wire::*, *};
+
+#[test]
+fn decodes_an_exit() {
+    let Ok(Record::Exit(exit)) = decode(&exit_bytes()) else { panic!("not an exit") };
+    let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
+    assert_eq!(
+        exit,
+        Exit {
+            at_ns: 9_000,
+            source: Source::Ebpf,
+            start_ns: 1_000,
+            pid: 4242,
+            parent_pid: 1,
+            namespaced_pid: Some(7),
+            lineage: Some(3),
+            uid: 33,
+            status: Status(Some(0x8b)),
+            oom_victim: true,
+            watched: true,
+            child_of_init: true,
+            namespace_init: true,
+            max_rss_pages: 512,
+            cgroups: Cgroups { v2: Some(77), memory_v1: None },
+            comm: "nginx".to_owned(),
+            signal: Some(Signal { at_ns: 8_500, number: 11, code: 0, sender: Some(sender) }),
+        }
+    );
+    assert_eq!((exit.status.signal(), exit.status.core_dumped(), exit.status.code()), (Some(11), true, None));
+    assert_eq!(Status(Some(7 << 8)).code(), Some(7));
+    assert_eq!(Status(Some(7 << 8)).signal(), None);
+}
+
+#[test]
+fn a_signal_from_the_kernel_has_no_sender() {
+    let mut bytes = exit_bytes();
+    bytes[136] = 2; // signal.origin
+    let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
+    assert_eq!(exit.signal.unwrap().sender, None);
+    bytes[120] = 0; // signal.signal
+    let Ok(Record::Exit(exit)) = decode(&bytes) else { panic!("not an exit") };
+    assert_eq!(exit.signal, None);
+}
+
+#[test]
+fn decodes_a_stop() {
+    let Ok(Record::Stop(stop)) = decode(&stop_bytes()) else { panic!("not a stop") };
+    let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
+    let signal = Signal { at_ns: 9_000, number: 19, code: 0, sender: Some(sender) };
+    assert_eq!(stop, Stop { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
+    let mut bytes = stop_bytes();
+    bytes[56] = 0; // signal.signal
+    assert_eq!(decode(&bytes), Err(DecodeError::NoSignal));
+}
+
+#[test]
+fn decodes_an_oom_kill() {
+    let Ok(Record::Oom(oom)) = decode(&oom_bytes()) else { panic!("not an OOM kill") };
+    assert_eq!(
+        oom,
+        Oom {
+            at_ns: 9_000,
+            source: Source::Ebpf,
+            start_ns: 1_000,
+            pid: Some(4242),
+            tid: 4243,
+            uid: 33,
+            score_adj: -500,
+            anon_pages: 100,
+            file_pages: 200,
+            shmem_pages: 300,
+            swap_pages: 400,
+            limit_pages: Some(7680),
+            cgroups: Cgroups { v2: Some(1), memory_v1: Some(55) },
+            comm: "redis".to_owned(),
+            trigger_pid: 5,
+            trigger_comm: "python3".to_owned(),
+            scope: OomScope::Unknown,
+            stack: vec![0xffff_ffff_8100_0001, 0xffff_ffff_8100_0002],
+        }
+    );
+}
+
+#[test]
+fn decodes_an_exec() {
+    let Ok(Record::Exec(exec)) = decode(&exec_bytes()) else { panic!("not an exec") };
+    assert_eq!(
+        exec,
+        Exec {
+            at_ns: 9_000,
+            source: Source::Ebpf,
+            pid: 4242,
+            image: Some(Image {
+                start_ns: 1_000,
+                parent_pid: 1,
+                uid: 0,
+                watched: true,
+                cgroups: Cgroups { v2: Some(77), memory_v1: None },
+                comm: "sh".to_owned(),
+                filename: "/bin/sh".to_owned(),
+                arguments: vec!["sh".to_owned(), "-c".to_owned(), "ls -".to_owned()],
+                arguments_truncated: true,
+            }),
+        }
+    );
+}
+
+#[test]
+fn keeps_empty_arguments() {
+    assert_eq!(arguments(b""), [""; 0]);
+    assert_eq!(arguments(b"\0"), [""; 0]);
+    assert_eq!(arguments(b"a\0\0b\0"), ["a", "", "b"]);
+    assert_eq!(arguments(b"a\0\0"), ["a", ""]);
+    assert_eq!(arguments(b"\xff\0"), ["\u{fffd}"]);
+}
+
+#[test]
+fn decodes_a_cgroup_and_drops_a_truncated_path() {
+    let path = "/docker/0123".to_owned();
+    let made = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path };
+    assert_eq!(decode(&cgroup_bytes()), Ok(Record::Cgroup(made)));
+    let mut bytes = cgroup_bytes();
+    bytes[28..32].copy_from_slice(&511_u32.to_ne_bytes()); // path_len
+    let cut = CgroupMade { at_ns: 9_000, id: 77, hierarchy: 4, path: String::new() };
+    assert_eq!(decode(&bytes), Ok(Record::Cgroup(cut)));
+    bytes[28..32].copy_from_slice(&513_u32.to_ne_bytes()); // path_len
+    assert_eq!(decode(&bytes), Err(DecodeError::Length { length: 513, room: 512 }));
+}
