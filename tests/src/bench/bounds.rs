@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result, bail};
 
-use super::{Effort, Section};
+use super::section::{Effort, Section};
 use crate::{
     daemon::Daemon,
     http::free_port,

@@ -12,8 +12,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::{blackbox, monit, netdata},
+    section::{Effort, Row, Section, Unit},
 };
 use crate::parts::built;
 

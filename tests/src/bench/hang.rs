@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use super::{
-    Effort, Row, Section, Unit,
     outage::{Blow, PATIENCE, cold_start, nanoseconds, outage, phase},
     peers::monit,
+    section::{Effort, Row, Section, Unit},
 };
 use crate::{
     daemon::Daemon,

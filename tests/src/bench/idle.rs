@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use anyhow::Result;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::{blackbox::Blackbox, monit::Monit, netdata::Netdata},
     probed,
+    section::{Effort, Row, Section, Unit},
     usage::{Used, memory, window},
 };
 use crate::{daemon::Daemon, hive::Servers};

@@ -5,7 +5,10 @@ mod tcp;
 
 use anyhow::Result;
 
-use super::{Effort, Section, bpf_stats::Counting};
+use super::{
+    bpf_stats::Counting,
+    section::{Effort, Section},
+};
 
 const METHOD: &str = "The kernel counts what eBPF programs take (`run_time_ns / run_cnt`, with `kernel.bpf_stats_enabled`). Each \
 round starts hostprobe, then its peer, each alone, and has them see the same: a storm of children of an unprivileged \

@@ -5,7 +5,10 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Row, Section, TASKS, Target, plot};
+use super::{
+    TASKS, plot,
+    section::{Row, Section, Target},
+};
 
 /// The lines in the README that the table stands between.
 const BEGIN: &str = "<!-- numbers: written by `cargo xtask bench` -->";
@@ -162,7 +165,7 @@ fn table<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
 /// The medians of a figure, and its targets.
 fn line(table: &mut String, row: &Row) {
     let Some((own, peers)) = row.series.split_first() else { return };
-    let median = |series: &super::Series| row.unit.show(series.summary.median);
+    let median = |series: &super::section::Series| row.unit.show(series.summary.median);
     let peers: Vec<String> = peers.iter().map(|peer| format!("{} {}", peer.subject, median(peer))).collect();
     let part = |part: fn(&Target) -> String| row.targets.iter().map(part).collect::<Vec<_>>().join("; ");
     let _ = writeln!(
@@ -208,7 +211,7 @@ fn quote(text: &str, table: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Unit;
+    use crate::bench::section::Unit;
 
     #[test]
     fn the_readme_quotes_the_table_and_keeps_the_rest() {

@@ -10,7 +10,7 @@ use plotters::{
     style::text_anchor::{HPos, Pos, VPos},
 };
 
-use super::{Row, Section};
+use super::section::{Row, Section};
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 

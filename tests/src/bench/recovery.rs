@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    Effort, Row, Section, Unit,
     outage::{Blow, cold_start, nanoseconds, outage, phase, until_well},
     peers::{monit, polling_script::PollingScript, supervisord::Supervisord},
+    section::{Effort, Row, Section, Unit},
 };
 use crate::{
     daemon::{Daemon, field},

@@ -8,9 +8,9 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::blackbox::Blackbox,
     probed,
+    section::{Effort, Row, Section, Unit},
     usage::{memory, window},
 };
 use crate::hive::{Servers, Sleepers};

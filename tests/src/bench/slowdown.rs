@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::{bcc::Tool, netdata::Netdata},
+    section::{Effort, Row, Section, Unit},
     stats::Summary,
 };
 use crate::{

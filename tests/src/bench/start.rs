@@ -4,7 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
-use super::{Effort, Row, Section, Unit, probed};
+use super::{
+    probed,
+    section::{Effort, Row, Section, Unit},
+};
 use crate::hive::{Servers, Sleepers};
 
 /// Processes on the host.

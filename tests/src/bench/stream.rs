@@ -15,7 +15,7 @@ use hostprobe::{
 };
 use tempfile::TempDir;
 
-use super::{Effort, Row, Section, Unit};
+use super::section::{Effort, Row, Section, Unit};
 
 /// How long the writer may take with what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(20);

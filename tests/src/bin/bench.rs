@@ -12,8 +12,9 @@ use std::{
 use anyhow::Result;
 use hostprobe_tests::{
     bench::{
-        Effort, Section, TASKS, Task,
+        TASKS, Task,
         page::{Machine, Record},
+        section::{Effort, Section},
     },
     parts::require_root,
 };

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 
 use crate::{
     bench::{
-        Effort, Row, Unit,
         bpf_stats::{Empty, Programs},
         peers::bcc::Tool,
+        section::{Effort, Row, Unit},
     },
     daemon::{Daemon, event_action},
     parts::built,
