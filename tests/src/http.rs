@@ -1,14 +1,14 @@
-//! Loopback ports and the simplest HTTP client there is.
+//! Loopback ports, a minimal HTTP client, and the server side for the test programs.
 
 use std::{
     collections::HashSet,
-    io::{self, Read, Write},
+    io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-/// A loopback port that nobody listens on, never the same twice in one process.
+/// A loopback port without a listener. One process gets no port twice.
 ///
 /// # Panics
 /// If the host has none left.
@@ -37,4 +37,20 @@ pub fn get(port: u16, path: &str) -> io::Result<(u16, String)> {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer.clone()))?;
     Ok((status, body.to_owned()))
+}
+
+/// Reads a request from a connection; the target of its first line, such as `/slow?ms=3`. None if there is none.
+pub fn request_target(stream: &TcpStream) -> Option<String> {
+    let mut lines = BufReader::new(stream).lines();
+    let target = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
+    // The rest of the request is read, because closing a socket with unread bytes resets it.
+    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
+    Some(target)
+}
+
+/// Answers a request and closes the connection. The client may have gone away; the answer is lost then.
+pub fn respond(mut stream: TcpStream, status: &str, body: &str) {
+    let length = body.len();
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    let _ = stream.write_all(answer.as_bytes());
 }

@@ -9,11 +9,11 @@
 mod store;
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     process::ExitCode,
 };
 
+use hostprobe_tests::http::{request_target, respond};
 use store::Store;
 
 fn main() -> ExitCode {
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     println!("listening on {port}");
     let (mut answered, mut well) = (0_u64, 0_u64);
     for stream in listener.incoming().map_while(Result::ok) {
-        let Some(path) = path(&stream) else { continue };
+        let Some(path) = request_target(&stream) else { continue };
         let (status, body) = match path.as_str() {
             "/health" => {
                 let answers = store.answers();
@@ -57,19 +57,7 @@ fn main() -> ExitCode {
             "/healthy" => ("200 OK", well.to_string()),
             _ => ("404 Not Found", String::new()),
         };
-        let length = body.len();
-        let answer =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-        let mut stream = stream;
-        let _ = stream.write_all(answer.as_bytes());
+        respond(stream, status, &body);
     }
     ExitCode::FAILURE
-}
-
-fn path(stream: &TcpStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let path = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    // The rest of the request is read, because closing a socket with unread bytes resets it.
-    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
-    Some(path)
 }

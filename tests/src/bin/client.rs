@@ -4,10 +4,12 @@
 //! how many it has; `/health` answers `ok`.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::ExitCode,
 };
+
+use hostprobe_tests::http::{request_target, respond};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -28,8 +30,8 @@ fn main() -> ExitCode {
     };
     println!("listening on {port}");
     let mut kept = Vec::new();
-    for mut stream in listener.incoming().map_while(Result::ok) {
-        let Some(target) = target(&stream) else { continue };
+    for stream in listener.incoming().map_while(Result::ok) {
+        let Some(target) = request_target(&stream) else { continue };
         let body = match target.strip_prefix("/take?n=").and_then(|number| number.parse::<usize>().ok()) {
             Some(number) => {
                 kept.truncate(number);
@@ -39,10 +41,7 @@ fn main() -> ExitCode {
             }
             None => "ok".to_owned(),
         };
-        let length = body.len();
-        let answer =
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-        let _ = stream.write_all(answer.as_bytes());
+        respond(stream, "200 OK", &body);
     }
     ExitCode::FAILURE
 }
@@ -67,12 +66,4 @@ fn connect(port: u16) -> Option<TcpStream> {
             _ => {}
         }
     }
-}
-
-fn target(stream: &TcpStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let target = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    // The rest of the request is read, because closing a socket with unread bytes resets it.
-    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
-    Some(target)
 }

@@ -5,10 +5,11 @@
 
 use std::{
     collections::HashSet,
-    io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     process::ExitCode,
 };
+
+use hostprobe_tests::http::{request_target, respond};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,25 +55,13 @@ fn serve(listener: &TcpListener) -> ! {
     std::process::exit(1)
 }
 
-fn answer(mut stream: TcpStream) {
-    let Some(target) = target(&stream) else { return };
-    let body = std::process::id().to_string();
-    let length = body.len();
-    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
-    let _ = stream.write_all(answer.as_bytes());
-    drop(stream);
+fn answer(stream: TcpStream) {
+    let Some(target) = request_target(&stream) else { return };
+    respond(stream, "200 OK", &std::process::id().to_string());
     if let Some(megabytes) = target.strip_prefix("/alloc?mb=").and_then(|number| number.parse::<u32>().ok()) {
         for _ in 0..megabytes {
             // A page that is never written costs no memory.
             std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
         }
     }
-}
-
-fn target(stream: &TcpStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let target = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    // The rest of the request is read, because closing a socket with unread bytes resets it.
-    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
-    Some(target)
 }

@@ -27,7 +27,7 @@ mod store;
 
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Write},
+    io,
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
     path::Path,
@@ -41,9 +41,12 @@ use std::{
     time::Duration,
 };
 
-use hostprobe_tests::fault::{
-    allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
-    write_to_nothing,
+use hostprobe_tests::{
+    fault::{
+        allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
+        write_to_nothing,
+    },
+    http::{request_target, respond},
 };
 use store::Store;
 
@@ -149,7 +152,7 @@ fn accept(listener: &TcpListener, service: &Arc<Service>) {
     }
 }
 
-fn serve(mut stream: TcpStream, service: &Service) {
+fn serve(stream: TcpStream, service: &Service) {
     let Some(target) = request_target(&stream) else { return };
     if service.hanging.load(Ordering::SeqCst) {
         hang();
@@ -186,19 +189,8 @@ fn serve(mut stream: TcpStream, service: &Service) {
         ("/count", _) => ("200 OK", answered.as_str()),
         (_, true) => ("200 OK", "ok"),
     };
-    let answer =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
-    let _ = stream.write_all(answer.as_bytes());
-    drop(stream);
+    respond(stream, status, body);
     fail(path, number, service);
-}
-
-fn request_target(stream: &TcpStream) -> Option<String> {
-    let mut lines = BufReader::new(stream).lines();
-    let target = lines.next()?.ok()?.split(' ').nth(1)?.to_owned();
-    // The rest of the request is read, because closing a socket with unread bytes resets it.
-    lines.find(|line| line.as_ref().map_or(true, String::is_empty))?.ok()?;
-    Some(target)
 }
 
 fn fail(path: &str, number: i32, service: &Service) {
