@@ -1,20 +1,20 @@
 //! Every failure that the daemon promises to tell apart gets its verdict and its action, twice in a row, and no
-//! service that was well is touched; and once more without any hook, by what stands in for them.
+//! service that was well is touched; and once more without any hook, from the fallbacks.
 
 use hostprobe_tests::matrix::{
-    Outcome, Report, SideBySide, Sight, heading, keep_quiet_about_rows, line, rows,
+    Outcome, Report, SideBySide, Source, heading, line, rows, silence_panics_of_rows,
 };
 
 /// The rows to be run, such as `6,7` or `9b`; all if it is not set.
 const SELECTED: &str = "HOSTPROBE_MATRIX_ROWS";
 
-/// Whether somebody watches. Otherwise only what went wrong is printed: it alone is to be seen of a failed test.
+/// Whether the run shows its output. Otherwise the test prints only the rows that are wrong.
 fn watched() -> bool {
     std::env::args().any(|argument| argument == "--nocapture" || argument == "--no-capture")
 }
 
 /// Runs the matrix once and prints it as it goes.
-fn once(pass: &str, sight: Sight) -> Report {
+fn once(pass: &str, source: Source) -> Report {
     let selected = std::env::var(SELECTED).ok();
     let mut report = Report::default();
     println!("{pass} pass\n{}", heading());
@@ -22,7 +22,7 @@ fn once(pass: &str, sight: Sight) -> Report {
         if selected.as_ref().is_some_and(|list| !row.is_in(list)) {
             continue;
         }
-        let outcome = row.outcome(sight);
+        let outcome = row.outcome(source);
         if watched() || !outcome.wrong().is_empty() {
             println!("{}", line(&row, Some(&outcome)));
         }
@@ -34,12 +34,12 @@ fn once(pass: &str, sight: Sight) -> Report {
     report
 }
 
-/// Where the table of both ways to see is written to as a page; nowhere if it is not set.
+/// The page to write with the table of both sources; unset, the test writes none.
 const PAGE: &str = "HOSTPROBE_MATRIX_PAGE";
 
-/// What stands on that page before the table.
+/// The page before its table.
 const INTRODUCTION: &str = "\
-# The faults, seen by the hooks and by what stands in for them
+# The faults, seen by the hooks and by the fallbacks
 
 Each fault was done to real processes twice: under a daemon with all its hooks, and under one that was refused every
 hook (`--without-hook all`). *sure* is the confidence of the first verdict; the times count from the fault until the
@@ -51,21 +51,21 @@ incident is opened, and until all probes are well again. Printed and written by
 
 #[test]
 fn every_fault_gets_its_verdict_and_its_action_twice_in_a_row_and_without_any_hook() {
-    keep_quiet_about_rows();
-    let (first, second) = (once("first", Sight::Hooks), once("second", Sight::Hooks));
-    let blind = once("hookless", Sight::StandIns);
+    silence_panics_of_rows();
+    let (first, second) = (once("first", Source::Hooks), once("second", Source::Hooks));
+    let hookless = once("hookless", Source::Fallback);
     let not_run = second.0.iter().filter(|(_, outcome)| matches!(outcome, Outcome::NotRun));
     let not_run: Vec<&str> = not_run.map(|(row, _)| row.number).collect();
     if !not_run.is_empty() {
         println!("not run: {}", not_run.join(", "));
     }
-    let both = SideBySide { hooks: &second, stand_ins: &blind }.to_string();
+    let both = SideBySide { hooks: &second, fallback: &hookless }.to_string();
     if watched() {
         println!("{both}");
     }
     if let Some(page) = std::env::var_os(PAGE) {
         std::fs::write(page, format!("{INTRODUCTION}{both}")).expect("the page is written");
     }
-    let wrong = [first.wrong(), second.wrong(), blind.wrong()].concat();
+    let wrong = [first.wrong(), second.wrong(), hookless.wrong()].concat();
     assert!(wrong.is_empty(), "{} rows are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -5,11 +5,11 @@ use std::{fs, process::Command, time::Duration};
 use hostprobe_tests::{
     cgroup::{self, Group},
     daemon::Daemon,
-    family::{Family, LONG, exit_of, listening, owner, signal, verdict},
+    family::{Family, LONG, exit_of, listening, owner, verdict},
     gate::Gate,
     http::{self, free_port},
     parts::{built, require_root},
-    process::{Running, until},
+    process::{Running, signal, until},
     story::{is, number, text},
     supervised::Supervised,
     victim::Victim,

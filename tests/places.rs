@@ -6,11 +6,11 @@ use std::{fs, process::Command};
 use hostprobe_tests::{
     cgroup::{self, Group},
     daemon::{Daemon, field},
-    family::{self, Family, LONG, exit_of, owner},
+    family::{Family, LONG, exit_of, owner},
     http::{self, free_port},
     parts::{built, require, require_root},
     podman::Podman,
-    process::{Running, kill, until, with_argument},
+    process::{Running, kill, signal, until, with_argument},
     story::{Story, is, number, text},
     supervised::Supervised,
     victim::Victim,
@@ -242,7 +242,7 @@ fn a_container_s_process_that_was_never_seen_alive_is_told_with_its_container() 
             // It is born by a fork, and executes nothing: nobody has told of it before.
             let child = family.make("child");
             group.add(child);
-            family::signal(child, Signal::ABORT);
+            signal(child, Signal::ABORT);
             drop(group);
             let exit = exit_of(&daemon, child);
             let told = (text(&exit, "container.id"), text(&exit, "cgroup.path"));

@@ -1,15 +1,17 @@
 //! The demonstration: one small stack under one daemon, broken in one way after the other.
 
-mod course;
 mod faults;
+mod health;
 mod interrupt;
+mod outcome;
+mod run;
 mod stack;
 mod table;
 
 use std::{process::ExitCode, time::Instant};
 
-use course::Course;
 use faults::Step;
+use outcome::Outcome;
 use stack::Stack;
 use table::Table;
 
@@ -46,7 +48,7 @@ pub fn run() -> ExitCode {
     table.heading();
     let mut done = Vec::new();
     for &step in &steps {
-        done.push((step, Course::of(step, &stack, &mut table)));
+        done.push((step, run::run(step, &stack, &mut table)));
         if stack.is_over() {
             break;
         }
@@ -64,7 +66,7 @@ pub fn run() -> ExitCode {
         Ok(folder) => say_where_it_is_kept(&folder, &done),
         Err(error) => eprintln!("the events cannot be kept: {error}"),
     }
-    let right = done.len() == steps.len() && done.iter().all(|(_, course)| course.wrong.is_empty());
+    let right = done.len() == steps.len() && done.iter().all(|(_, outcome)| outcome.wrong.is_empty());
     if right { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -83,32 +85,32 @@ fn missing() -> Vec<&'static str> {
     missing
 }
 
-fn say_how_it_went(done: &[(&Step, Course)], steps: usize, began: Instant) {
-    for (step, course) in done {
-        for what in &course.wrong {
+fn say_how_it_went(done: &[(&Step, Outcome)], steps: usize, began: Instant) {
+    for (step, outcome) in done {
+        for what in &outcome.wrong {
             println!("{}: {what}", step.fault);
         }
     }
-    let right = done.iter().filter(|(_, course)| course.wrong.is_empty()).count();
-    let times = |time: fn(&Course) -> Option<f64>| {
-        median(done.iter().filter_map(|(_, course)| time(course)).collect())
+    let right = done.iter().filter(|(_, outcome)| outcome.wrong.is_empty()).count();
+    let times = |time: fn(&Outcome) -> Option<f64>| {
+        median(done.iter().filter_map(|(_, outcome)| time(outcome)).collect())
     };
     println!(
         "\n{right} of {steps} faults got the verdict and the action that are right for them; \
          medians: detected after {:.1} ms, well again after {:.1} ms; all in {:.0} s",
-        times(|course| course.detected_ms),
-        times(|course| course.healthy_ms),
+        times(|outcome| outcome.detected_ms),
+        times(|outcome| outcome.healthy_ms),
         began.elapsed().as_secs_f64(),
     );
 }
 
-fn say_where_it_is_kept(folder: &std::path::Path, done: &[(&Step, Course)]) {
+fn say_where_it_is_kept(folder: &std::path::Path, done: &[(&Step, Outcome)]) {
     let events = folder.join(stack::EVENTS);
     println!("events, snapshots and logs are kept in {}", folder.display());
     // The one with the most to tell: a cause, and a service that was held because of it.
-    let told = done.iter().filter(|(_, course)| !course.incident.is_null());
-    if let Some((_, course)) = told.max_by_key(|(step, _)| step.incidents.len()) {
-        let (program, id) = (built("hostprobe"), text(&course.incident, "incident.id"));
+    let told = done.iter().filter(|(_, outcome)| !outcome.incident.is_null());
+    if let Some((_, outcome)) = told.max_by_key(|(step, _)| step.incidents.len()) {
+        let (program, id) = (built("hostprobe"), text(&outcome.incident, "incident.id"));
         println!("the story of one: {} explain --events {} {id}", program.display(), events.display());
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -108,15 +108,6 @@ impl Family {
     pub fn make(&self, what: &str) -> u32 {
         self.tell(what).parse().expect("a pid")
     }
-}
-
-/// Sends a signal.
-///
-/// # Panics
-/// If there is no such process.
-#[track_caller]
-pub fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("it lives");
 }
 
 /// The end of the process with this pid, as the stream tells it.

@@ -261,6 +261,15 @@ fn process_id(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
+/// Sends a signal to a process.
+///
+/// # Panics
+/// If the process does not exist.
+#[track_caller]
+pub fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("it lives");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,14 +14,14 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::bcc::{self, Tool},
+    section::{Effort, Row, Section, Unit},
 };
 use crate::{
     daemon::Daemon,
-    family::{Family, LONG, signal},
+    family::{Family, LONG},
     lab::ExecLab,
-    process::{Lines, Running},
+    process::{Lines, Running, signal},
     story::text,
 };
 

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::{
-    Effort, Row, Section, Unit,
     peers::bcc::{self, Tool},
+    section::{Effort, Row, Section, Unit},
 };
 use crate::{
     daemon::{Daemon, event_action},
     deaths::{Deaths, told_death},
-    family::{Family, LONG, signal},
+    family::{Family, LONG},
+    process::signal,
     storm::{Manner, Storm},
     story::number,
 };

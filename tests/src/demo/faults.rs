@@ -7,9 +7,9 @@ use rustix::process::Signal;
 use super::stack::{CACHE, DB, JOBS, SHOP, Stack, WEB};
 use crate::{
     http,
-    matrix::{scene::PATIENCE, signal},
+    matrix::scene::PATIENCE,
     memcg::MemoryCgroup,
-    process::until,
+    process::{signal, until},
 };
 
 /// What has to stay until the fault has been done.

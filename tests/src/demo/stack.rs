@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{course::Standing, interrupt};
+use super::{health::Health, interrupt};
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
@@ -94,7 +94,7 @@ impl Stack {
         );
         let daemon = Daemon::start(&config, &[]);
         let this = Self { daemon, web, jobs, shop, kept, _redis: redis_folder, _postgres: postgres };
-        if this.calm(Mark::default(), Standing::of_none(&NAMES)) {
+        if this.calm(Mark::default(), Health::of_none(&NAMES)) {
             this.until_graces_are_over();
             return Ok(this);
         }
@@ -107,9 +107,9 @@ impl Stack {
     }
 
     /// Waits until every service is well and no incident is open; false if that takes too long or the daemon ends.
-    pub fn calm(&self, after: Mark, standing: Standing) -> bool {
-        let standing = RefCell::new(standing);
-        self.find(after, |event| standing.borrow_mut().is_calm_with(event)).is_some()
+    pub fn calm(&self, after: Mark, health: Health) -> bool {
+        let health = RefCell::new(health);
+        self.find(after, |event| health.borrow_mut().is_calm_with(event)).is_some()
     }
 
     /// Waits until failed probes count for all services.

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::{
-    course::{Course, verdicts},
     faults::Step,
+    outcome::{Outcome, verdicts},
 };
 
 /// The table on standard output. A terminal is shown the present fault as it goes, everything else the faults that
@@ -27,16 +27,16 @@ impl Table {
     }
 
     /// A fault that is over.
-    pub fn line(&mut self, step: &Step, course: &Course) {
+    pub fn line(&mut self, step: &Step, outcome: &Outcome) {
         let millis = |time: Option<f64>| time.map_or_else(|| "–".to_owned(), |time| format!("{time:.1}"));
         self.print(&format!(
             "{:<40} {:<28} {:<30} {:>11} {:>10}{}",
             step.fault,
-            verdicts(&course.reached),
-            course.done.join(", "),
-            millis(course.detected_ms),
-            millis(course.healthy_ms),
-            if course.wrong.is_empty() { "" } else { "  WRONG" },
+            verdicts(&outcome.reached),
+            outcome.done.join(", "),
+            millis(outcome.detected_ms),
+            millis(outcome.healthy_ms),
+            if outcome.wrong.is_empty() { "" } else { "  WRONG" },
         ));
     }
 

@@ -1,14 +1,14 @@
 //! Stores that are full, out of connections, or recovering from a crash.
 
 use super::{
-    Expected, Measured, Row,
-    deaths::signal,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{PATIENCE, Scene, Service},
 };
 use crate::{
     http::{self, free_port},
     parts::{PostgresFolder, Redis, built, require, require_root},
-    process::until,
+    process::{signal, until},
     story::{is, text},
 };
 use rustix::process::Signal;

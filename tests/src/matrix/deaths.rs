@@ -1,16 +1,18 @@
 //! Deaths of a service's main process.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use super::{
-    Expected, Measured, Row, Sight,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{Scene, Service, victim},
+    source::Source,
 };
 use crate::{
     http::{self, free_port},
     memcg::MemoryCgroup,
     parts::{built, require_root},
-    process::Running,
+    process::{Running, signal},
     story::is,
 };
 
@@ -92,16 +94,11 @@ fn start() -> Option<(Scene, u16)> {
     })
 }
 
-/// Sends a signal to a process that runs.
-pub(crate) fn signal(pid: u32, signal: Signal) {
-    kill_process(Pid::from_raw(pid.cast_signed()).expect("a pid"), signal).expect("it lives");
-}
-
 fn killed(row: &Row) -> Option<Measured> {
     let (scene, _) = start()?;
     signal(scene.pid(API), Signal::KILL);
     let mut named = vec!["SIGKILL".to_owned()];
-    if Sight::of_row() == Sight::Hooks {
+    if Source::of_row() == Source::Hooks {
         named.push(format!("(pid {}", std::process::id()));
     }
     Some(healed_once(row, scene, named))

@@ -1,14 +1,14 @@
 //! What a service depends on fails: the cause is acted on, and the service only if it does not heal with it.
 
 use super::{
-    Expected, Measured, Row,
-    deaths::signal,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{PATIENCE, Scene, Service},
 };
 use crate::{
     http::{self, free_port},
     parts::{Redis, built, require, require_root},
-    process::until,
+    process::{signal, until},
     story::{is, text},
 };
 use rustix::process::Signal;

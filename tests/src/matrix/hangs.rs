@@ -3,13 +3,14 @@
 use rustix::process::Signal;
 
 use super::{
-    Expected, Measured, Row,
-    deaths::signal,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{Scene, Service},
 };
 use crate::{
     http::{self, free_port},
     parts::require_root,
+    process::signal,
     story::{is, text},
 };
 

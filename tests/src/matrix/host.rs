@@ -3,7 +3,8 @@
 use std::process::Command;
 
 use super::{
-    Expected, Measured, Row,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{Scene, Service},
 };
 use crate::{

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::{Row, scene::Scene};
+use super::{
+    row::{Measured, Row},
+    scene::Scene,
+};
 use crate::{
     daemon::{event_action, field},
     story::text,
@@ -21,25 +24,6 @@ pub struct Expected<'a> {
     pub named: Vec<String>,
     /// Whether the incident must be over by now.
     pub resolved: bool,
-}
-
-/// How a row went.
-#[derive(Clone, Debug, Default)]
-pub struct Measured {
-    /// The verdicts of the service's incident, in order, each once.
-    pub verdicts: Vec<String>,
-    /// How sure the daemon was at first, 0 to 1.
-    pub confidence: Option<f64>,
-    /// How often any service was restarted.
-    pub restarts: usize,
-    /// From the fault until the daemon knew, in milliseconds.
-    pub detected_ms: Option<f64>,
-    /// From the fault until the service was well again, in milliseconds.
-    pub healthy_ms: Option<f64>,
-    /// Restarts of services that were well, or beyond what the fault needed.
-    pub false_actions: usize,
-    /// What is wrong, a sentence each.
-    pub wrong: Vec<String>,
 }
 
 impl Scene {
@@ -137,13 +121,4 @@ fn reached(events: &[Value]) -> Vec<String> {
         }
     }
     reached
-}
-
-impl Measured {
-    /// Adds what is wrong if it is not so.
-    pub fn expect(&mut self, so: bool, wrong: impl FnOnce() -> String) {
-        if !so {
-            self.wrong.push(wrong());
-        }
-    }
 }

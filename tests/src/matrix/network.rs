@@ -1,7 +1,8 @@
 //! Another host is no longer heard.
 
 use super::{
-    Expected, Measured, Row,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{Scene, Service},
 };
 use crate::{

@@ -7,7 +7,7 @@ use rustix::process::Resource;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Sight, receiver::Receiver};
+use super::{receiver::Receiver, source::Source};
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
@@ -154,7 +154,7 @@ impl Scene {
             receiver.config(),
             Service::victim(BYSTANDER, bystander).config(folder.path())
         );
-        let daemon = Daemon::start_with(&config, Sight::of_row().arguments(), adjust);
+        let daemon = Daemon::start_with(&config, Source::of_row().arguments(), adjust);
         daemon.ready();
         let mut scene = Self { daemon, receiver, mark: Mark::default(), bystander, _folder: folder };
         for service in services.iter().filter(|service| !service.probe.is_empty()) {

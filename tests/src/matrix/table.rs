@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display};
 
-use super::{Measured, Outcome, Row};
+use super::row::{Measured, Outcome, Row};
 
 /// The head of the table.
 pub fn heading() -> String {
@@ -42,26 +42,26 @@ fn millis(time: Option<f64>) -> String {
 pub struct SideBySide<'a> {
     /// With every hook.
     pub hooks: &'a Report,
-    /// With what stands in for them alone.
-    pub stand_ins: &'a Report,
+    /// With the fallbacks alone.
+    pub fallback: &'a Report,
 }
 
 impl Display for SideBySide<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "| # | fault | action | | verdict | sure | restarts | found ms | healed ms | right |")?;
         writeln!(f, "|---|---|---|---|---|---:|---:|---:|---:|---|")?;
-        for ((row, hooks), (_, stand_ins)) in self.hooks.0.iter().zip(&self.stand_ins.0) {
+        for ((row, hooks), (_, fallback)) in self.hooks.0.iter().zip(&self.fallback.0) {
             let Row { number, fault, action, .. } = row;
             let heads = [format!("{number} | {fault} | {action}"), " | | ".to_owned()];
-            for ((head, sight), outcome) in heads.iter().zip(["hooks", "stand-ins"]).zip([hooks, stand_ins]) {
+            for ((head, source), outcome) in heads.iter().zip(["hooks", "fallback"]).zip([hooks, fallback]) {
                 let Outcome::Run(measured) = outcome else {
-                    writeln!(f, "| {head} | {sight} | not run | | | | | |")?;
+                    writeln!(f, "| {head} | {source} | not run | | | | | |")?;
                     continue;
                 };
                 let sure = measured.confidence.map_or_else(|| "–".to_owned(), |sure| format!("{sure:.2}"));
                 writeln!(
                     f,
-                    "| {head} | {sight} | {} | {sure} | {} | {} | {} | {} |",
+                    "| {head} | {source} | {} | {sure} | {} | {} | {} | {} |",
                     measured.verdicts.join(", "),
                     measured.restarts,
                     millis(measured.detected_ms),

@@ -1,7 +1,8 @@
 //! Units of a real systemd that somebody stops or restarts on purpose.
 
 use super::{
-    Expected, Measured, Row,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{Scene, Service},
 };
 use crate::{http::free_port, systemd::SystemdLab, victim::Victim};

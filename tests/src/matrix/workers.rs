@@ -3,15 +3,15 @@
 use std::fs;
 
 use super::{
-    Expected, Measured, Row,
-    deaths::signal,
+    judge::Expected,
+    row::{Measured, Row},
     scene::{PATIENCE, Scene, Service},
 };
 use crate::{
     http::{self, free_port},
     memcg::MemoryCgroup,
     parts::{built, require, require_root},
-    process::until,
+    process::{signal, until},
     story::{is, number},
 };
 use rustix::process::Signal;
