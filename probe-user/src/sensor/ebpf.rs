@@ -9,6 +9,7 @@
 //! The programs vanish with the [`Kernel`] value, and with the process however it ends: nothing is pinned.
 
 pub mod btf;
+mod cgroup_id;
 pub mod coverage;
 pub mod decode;
 mod error;
@@ -32,10 +33,11 @@ use std::io;
 
 use tokio::task::JoinHandle;
 
+pub use cgroup_id::CgroupId;
 pub use coverage::{Hook, HookCoverage};
 pub use error::KernelError;
 pub use loss::{Counters, Loss};
-pub use watch::{CgroupId, Lineages, WatchError, WatchedPort};
+pub use watch::{Lineages, WatchError, WatchedPort};
 
 use crate::{
     fact::ProcessKey,

@@ -8,39 +8,22 @@ use probe_abi as abi;
 
 use crate::{
     fact::{OomScope, Source},
-    sensor::record::{
-        CgroupMade, Cgroups, Exec, Exit, Image, Listen, Oom, Record, Sender, Signal, Status, Stop,
-    },
+    sensor::record::{CgroupMade, Exec, Exit, Image, Listen, Oom, Record, Sender, Signal, Status, Stop},
 };
 
+mod bytes;
 mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use bytes::DecodeError;
 pub use socket::address;
+
+use bytes::{Bytes, nonzero};
 
 /// The limit of an unlimited memory cgroup is above this: it is the most pages that the kernel can count
 /// (`PAGE_COUNTER_MAX`), of up to 64 KiB each. No machine has this many.
 const UNLIMITED_PAGES: u64 = 1 << 46;
-
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    #[error("a record of {have} bytes ends before its field at {offset}")]
-    Short { have: usize, offset: usize },
-    #[error("unknown kind of record {0}")]
-    Kind(u32),
-    /// The record's length differs from that of its kind, or from its own header.
-    #[error("a record of kind {kind} has {have} bytes and says {says}, not {want}")]
-    Size { kind: u32, have: usize, says: u32, want: usize },
-    #[error("a text of {length} bytes in a buffer of {room}")]
-    Length { length: u32, room: usize },
-    #[error("unknown address family {0}")]
-    Family(u16),
-    #[error("unknown direction {0}")]
-    Direction(u8),
-    #[error("a stop without its signal")]
-    NoSignal,
-}
 
 /// Decodes one record. Never panics.
 pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
@@ -48,7 +31,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
     let kind = bytes.u32(offset_of!(abi::Header, kind))?;
     let size = bytes.u32(offset_of!(abi::Header, size))?;
     let check = |want: usize| {
-        let have = bytes.0.len();
+        let have = bytes.len();
         let fits = have == want && usize::try_from(size) == Ok(want);
         if fits { Ok(()) } else { Err(DecodeError::Size { kind, have, says: size, want }) }
     };
@@ -222,51 +205,4 @@ fn listen(bytes: &Bytes<'_>) -> Result<Listen, DecodeError> {
         cgroups: bytes.cgroups(offset_of!(abi::Listen, cgroup_v2), offset_of!(abi::Listen, cgroup_mem_v1))?,
         comm: bytes.comm(offset_of!(abi::Listen, comm))?,
     })
-}
-
-/// In fields that are never 0, 0 means that the value is not known.
-fn nonzero<T: Default + PartialEq>(value: T) -> Option<T> {
-    (value != T::default()).then_some(value)
-}
-
-struct Bytes<'a>(&'a [u8]);
-
-impl<'a> Bytes<'a> {
-    fn array<const N: usize>(&self, offset: usize) -> Result<[u8; N], DecodeError> {
-        let short = DecodeError::Short { have: self.0.len(), offset };
-        self.0.get(offset..).and_then(|it| it.first_chunk()).copied().ok_or(short)
-    }
-
-    fn u16(&self, offset: usize) -> Result<u16, DecodeError> {
-        self.array(offset).map(u16::from_ne_bytes)
-    }
-
-    fn u32(&self, offset: usize) -> Result<u32, DecodeError> {
-        self.array(offset).map(u32::from_ne_bytes)
-    }
-
-    fn i32(&self, offset: usize) -> Result<i32, DecodeError> {
-        self.array(offset).map(i32::from_ne_bytes)
-    }
-
-    fn u64(&self, offset: usize) -> Result<u64, DecodeError> {
-        self.array(offset).map(u64::from_ne_bytes)
-    }
-
-    fn cgroups(&self, v2: usize, memory_v1: usize) -> Result<Cgroups, DecodeError> {
-        Ok(Cgroups { v2: nonzero(self.u64(v2)?), memory_v1: nonzero(self.u64(memory_v1)?) })
-    }
-
-    fn comm(&self, offset: usize) -> Result<String, DecodeError> {
-        let bytes: [u8; abi::COMM_LEN] = self.array(offset)?;
-        let text = bytes.split(|it| *it == 0).next().unwrap_or_default();
-        Ok(String::from_utf8_lossy(text).into_owned())
-    }
-
-    /// The used part of a buffer of `room` bytes.
-    fn buffer(&self, offset: usize, room: usize, length: u32) -> Result<&'a [u8], DecodeError> {
-        let used = usize::try_from(length).ok().filter(|it| *it <= room);
-        let used = used.ok_or(DecodeError::Length { length, room })?;
-        self.0.get(offset..offset + used).ok_or(DecodeError::Short { have: self.0.len(), offset })
-    }
 }

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, mem::offset_of};
 use aya::maps::{Array, MapData, MapError};
 use probe_abi::{PREFILTER_CGROUPS, PREFILTER_PROCESSES};
 
-use super::watch::CgroupId;
+use super::cgroup_id::CgroupId;
 
 /// The layout of `probe_abi::Prefilter`.
 type Bytes = [u8; size_of::<probe_abi::Prefilter>()];

@@ -8,18 +8,11 @@ use std::{
 use aya::maps::{HashMap, MapData, MapError};
 use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
 
-use super::prefilter::Prefilter;
+use super::{cgroup_id::CgroupId, prefilter::Prefilter};
 use crate::fact::ProcessKey;
 
 /// Size of the map `WATCHED_TGID`.
 const PROCESSES_MAX: usize = 4096;
-
-/// A cgroup: the inode of its directory, in the hierarchy that numbers it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CgroupId {
-    Unified(u64),
-    MemoryV1(u64),
-}
 
 /// The map is full (4096 entries; ports 1024), or the kernel refused the change.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::{
 
 use probe_abi as abi;
 
-use super::{Bytes, DecodeError, nonzero};
+use super::bytes::{Bytes, DecodeError, nonzero};
 use crate::{
     fact::{Direction, Protocol, Source, TcpState},
     sensor::record::{AcceptQueue, Connect, Owner, SocketError},

@@ -1,4 +1,5 @@
 use super::{wire::*, *};
+use crate::sensor::record::Cgroups;
 
 #[test]
 fn decodes_an_exit() {

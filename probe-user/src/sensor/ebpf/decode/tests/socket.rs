@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{wire::*, *};
 use crate::{
     fact::{Direction, Protocol, TcpState},
-    sensor::record::{AcceptQueue, Connect, Owner, SocketError},
+    sensor::record::{AcceptQueue, Cgroups, Connect, Owner, SocketError},
 };
 
 const WEB: Owner = Owner { pid: 4242, parent_pid: 1, start_ns: 1_000 };
