@@ -2,9 +2,9 @@
 
 mod ends;
 pub(crate) mod executor;
+mod ingest;
 mod operator_log;
 mod publisher;
-mod records;
 mod search;
 mod sockets;
 mod start;
@@ -35,7 +35,7 @@ use crate::{
     inspect::answer::Answer,
     sensor::{
         ebpf::Kernel,
-        fallback::{Sighting, StandIns, sockets::Look as SocketLook},
+        fallback::{FallbackSensor, sockets::Look as SocketLook},
         record::Record,
     },
 };
@@ -51,8 +51,7 @@ pub struct Daemon {
     config: Arc<Config>,
     kernel: Option<Kernel>,
     records: Vec<Record>,
-    sightings: Vec<Sighting>,
-    stand_ins: StandIns,
+    fallback: FallbackSensor,
     /// What looks at sockets where no hook tells of them.
     socket_look: Option<SocketLook>,
     /// Ends of supervised commands of which the supervisor has not told yet that they were started.
@@ -76,7 +75,7 @@ pub struct Daemon {
 impl Daemon {
     /// Waits until the kernel has something urgent to tell, by its hooks or by what stands in for them.
     pub async fn sensors_readable(&mut self) {
-        let (kernel, stand_ins) = (&mut self.kernel, &mut self.stand_ins);
+        let (kernel, fallback) = (&mut self.kernel, &mut self.fallback);
         let hooks = async {
             match kernel {
                 Some(kernel) => kernel.readable().await,
@@ -85,7 +84,7 @@ impl Daemon {
         };
         let spoken = tokio::select! {
             spoken = hooks => spoken,
-            spoken = stand_ins.readable() => spoken,
+            spoken = fallback.readable() => spoken,
         };
         if let Err(error) = spoken {
             tracing::error!(%error, "what the kernel tells cannot be waited for; it is read every second");
@@ -159,7 +158,7 @@ impl Daemon {
     pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
         // The kernel's word on a death comes before the supervisor's, and says more.
         if let SupervisorReport::Ended(_, key, _) = &report {
-            self.stand_ins.settle(key.pid);
+            self.fallback.settle(key.pid);
         }
         self.drain_sensors();
         match report {
@@ -168,7 +167,7 @@ impl Daemon {
                 self.observe(Observation::Restarted(service, Ok(())));
                 self.observe(Observation::Running(service, key));
                 if let Some(exit) = self.early.remove(&service).filter(|exit| exit.process.key == key) {
-                    self.take_exit(exit, Some(Membership { service, main: true }));
+                    self.on_process_exit(exit, Some(Membership { service, main: true }));
                 }
             }
             SupervisorReport::Failed(service, error) => {
@@ -181,7 +180,7 @@ impl Daemon {
                     let status = ExitStatus::from_wait_status(status);
                     let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
                     let exit = ProcessExit { source: Source::Supervisor, ..exit };
-                    self.take_exit(exit, Some(Membership { service, main: true }));
+                    self.on_process_exit(exit, Some(Membership { service, main: true }));
                 }
             }
         }
@@ -201,8 +200,8 @@ impl Daemon {
                     self.found(service, main, &self.survey());
                 }
             }
-            Outcome::Connections(service, connections) => self.take_connections(service, connections),
-            Outcome::Looked(look, changes) => self.take_look(*look, changes),
+            Outcome::Connections(service, connections) => self.on_connections(service, connections),
+            Outcome::Looked(look, changes) => self.on_look(*look, changes),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
@@ -270,7 +269,7 @@ impl Daemon {
     /// Says which listeners of services are full, and lets the engine know of each.
     fn publish_full_queues(&mut self) {
         for (queue, service) in self.executor.queues.found() {
-            self.take_full_queue(queue, service);
+            self.on_full_queue(queue, service);
         }
     }
 
@@ -282,7 +281,7 @@ impl Daemon {
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
         self.drain_sensors();
-        self.stand_ins.every_second();
+        self.fallback.every_second();
         self.look_at_sockets();
         self.sum_up_sockets();
         self.publish_losses();
@@ -308,7 +307,7 @@ impl Daemon {
     fn publish_losses(&mut self) {
         let now = Timestamp::now();
         let losses = self.kernel.as_mut().map(Kernel::losses).unwrap_or_default();
-        for loss in losses.into_iter().chain(self.stand_ins.losses()) {
+        for loss in losses.into_iter().chain(self.fallback.losses()) {
             self.ends.lost(&loss);
             let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
             self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);

@@ -11,7 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use groups::{Groups, Home};
 pub use membership::Members;
@@ -25,11 +25,7 @@ use crate::{
         Source,
     },
     host::{ProcReader, ReadError, cgroup},
-    sensor::{
-        ebpf,
-        fallback::{Death, OomLine},
-        record,
-    },
+    sensor::{ebpf, record},
 };
 
 /// Whose children the orphans are.
@@ -105,11 +101,15 @@ impl Enricher {
         self.reader.runs(key)
     }
 
-    /// A process executed a file: it is known from now on.
-    pub fn exec(&mut self, record: &record::Exec) {
-        let Some(image) = &record.image else { return };
+    /// Learns the program that a process executes, and returns its path. Where the record does not have it, `/proc` may.
+    pub fn exec<'a>(&mut self, record: &'a record::Exec) -> Option<Cow<'a, str>> {
+        let Some(image) = &record.image else {
+            let process = self.reader.read(record.pid)?;
+            let executable = process.executable.clone();
+            self.learn(process);
+            return executable.map(Cow::Owned);
+        };
         let key = ProcessKey::new(record.pid, Timestamp::from_nanos(image.start_ns));
-        let arguments = image.arguments.join(" ");
         let group = self.groups.of(record.pid, &image.cgroups);
         let known = self.table.get(key);
         let process = Process {
@@ -120,7 +120,7 @@ impl Enricher {
                 // A relative name says little: the link in /proc has the whole path.
                 self.reader.read(record.pid).and_then(|process| process.executable)
             }),
-            command_line: Some(arguments),
+            command_line: Some(image.arguments.join(" ")),
             user_id: image.uid,
             container_id: group
                 .paths()
@@ -135,6 +135,7 @@ impl Enricher {
             namespace_pid: known.and_then(|known| known.namespace_pid),
         };
         self.learn(process);
+        Some(Cow::Borrowed(&image.filename))
     }
 
     fn learn(&mut self, process: Process) {
@@ -150,22 +151,21 @@ impl Enricher {
         self.groups.made(record);
     }
 
-    /// A process ended.
-    pub fn exit(&mut self, record: &record::Exit) -> (ProcessExit, Option<Membership>) {
-        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        let service = self.member(key, record.parent_pid, &record.cgroups, record.lineage);
-        let mut process = self.known_at_its_end(key, record.parent_pid);
-        self.place_in(&mut process, &record.cgroups);
-        process.parent_pid = record.parent_pid;
-        process.user_id = record.uid;
-        process.name.clone_from(&record.comm);
-        process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
+    /// A process ended. None if it is not known which: a fallback may only have the pid.
+    pub fn exit(&mut self, record: &record::Exit) -> Option<(ProcessExit, Option<Membership>)> {
+        let key = self.key_at_exit(record)?;
+        let process = if record.source == Source::Ebpf {
+            self.process_of_hook(key, record)
+        } else {
+            self.process_of_fallback(key, record)
+        };
+        let service = self.member(key, process.parent_pid, &record.cgroups, record.lineage);
         self.table.remove(key);
         let sender = record.signal.as_ref().map(|signal| self.sender(signal, record.pid));
         let sender_service = record.signal.as_ref().and_then(|signal| self.sender_service(signal));
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
-            source: Source::Ebpf,
+            source: record.source,
             process,
             status: record.status.exit_status(),
             sender,
@@ -174,74 +174,41 @@ impl Enricher {
             oom: record.oom_victim,
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
         };
-        (exit, service)
+        Some((exit, service))
     }
 
-    /// A process executed a file, by the word of another than the kernel side: it is known from now on, if it still
-    /// lives. The file.
-    pub fn executed(&mut self, pid: u32) -> Option<String> {
-        let process = self.reader.read(pid)?;
-        let executable = process.executable.clone();
-        self.learn(process);
-        executable
-    }
-
-    /// A process ended, by the word of another than the kernel side; None if nobody knows which it was.
-    pub fn death(&mut self, death: &Death) -> Option<(ProcessExit, Option<Membership>)> {
-        // It was collected before anybody could look, but may have been known before, unless its pid was given away.
-        let newest = || self.table.newest(death.pid).map(|process| process.key);
-        let key = death.key.or_else(newest).filter(|key| death.key.is_some() || !self.lives(*key))?;
-        let remains = death.remains.as_ref();
-        let parent = death.parent_pid;
-        let mut process = self.known(key, parent.unwrap_or_default());
-        if let Some(remains) = remains {
-            process.name.clone_from(&remains.name);
-            process.user_id = remains.user_id;
+    /// The process that ended. Without a start time it is the latest with this pid, unless another process has the pid now.
+    fn key_at_exit(&self, record: &record::Exit) -> Option<ProcessKey> {
+        if record.start_ns != 0 {
+            return Some(ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns)));
         }
-        process.parent_pid = parent.unwrap_or(process.parent_pid);
-        let cgroups = record::Cgroups { v2: remains.and_then(|remains| remains.cgroup_v2), memory_v1: None };
-        let member = self.member(key, process.parent_pid, &cgroups, None);
-        self.table.remove(key);
-        let exit = ProcessExit {
-            at: death.at,
-            source: death.source,
-            process,
-            status: death.status,
-            sender: None,
-            sent_signal: None,
-            sender_service: None,
-            oom: death.oom,
-            max_rss_bytes: 0,
-        };
-        Some((exit, member))
+        let newest = self.table.newest(record.pid)?.key;
+        (!self.lives(newest)).then_some(newest)
     }
 
-    /// The OOM killer chose a process, by the word of the kernel's log.
-    pub fn oom_line(&mut self, line: &OomLine) -> (OomKill, Option<Membership>) {
-        let unknown = || ProcessKey::new(line.pid, Timestamp::default());
-        let newest = self.table.newest(line.pid).map(|process| process.key);
-        let key = self.members.main_with(line.pid).or(newest).or_else(|| self.reader.key_of(line.pid));
-        let mut victim = self.known(key.unwrap_or_else(unknown), 0);
-        victim.name.clone_from(&line.name);
-        victim.user_id = line.user_id;
-        let member = self.member(victim.key, victim.parent_pid, &record::Cgroups::default(), None);
-        let cgroups = self.reader.cgroups();
-        let limit = |hierarchy| cgroups.memory_limit(hierarchy, line.limited.as_deref()?);
-        let [anon_bytes, file_bytes, shmem_bytes] = line.resident;
-        let kill = OomKill {
-            at: line.at,
-            source: Source::Kmsg,
-            victim,
-            scope: line.scope,
-            anon_bytes,
-            file_bytes,
-            shmem_bytes,
-            limit_bytes: limit(cgroup::Hierarchy::Memory).or_else(|| limit(cgroup::Hierarchy::V2)),
-            score_adj: line.score_adj,
-            trigger_pid: line.trigger.0,
-            trigger_name: line.trigger.1.clone(),
-        };
-        (kill, member)
+    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment.
+    fn process_of_hook(&self, key: ProcessKey, record: &record::Exit) -> Process {
+        let mut process = self.known_at_its_end(key, record.parent_pid);
+        self.place_in(&mut process, &record.cgroups);
+        process.parent_pid = record.parent_pid;
+        process.user_id = record.uid;
+        process.name.clone_from(&record.comm);
+        process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
+        process
+    }
+
+    /// A process as a fallback found it. Its record lacks the parent, or the name and user, if the process was gone by then;
+    /// its cgroup is only that of v2, which on a host with v1 is the root.
+    fn process_of_fallback(&self, key: ProcessKey, record: &record::Exit) -> Process {
+        let mut process = self.known(key, record.parent_pid);
+        if !record.comm.is_empty() {
+            process.name.clone_from(&record.comm);
+            process.user_id = record.uid;
+        }
+        if record.parent_pid != 0 {
+            process.parent_pid = record.parent_pid;
+        }
+        process
     }
 
     /// A process ended, and the kernel side did not tell. `parent` is its parent's pid, 0 if nobody knows.
@@ -263,11 +230,7 @@ impl Enricher {
 
     /// The OOM killer chose a process.
     pub fn oom(&mut self, record: &record::Oom) -> (OomKill, Option<Membership>) {
-        let pid = record.pid.unwrap_or(record.tid);
-        let key = match record.start_ns {
-            0 => self.reader.key_of(pid).unwrap_or(ProcessKey::new(pid, Timestamp::default())),
-            start => ProcessKey::new(pid, Timestamp::from_nanos(start)),
-        };
+        let key = self.victim_key(record);
         let mut victim = self.known(key, 0);
         if !record.comm.is_empty() {
             victim.name.clone_from(&record.comm);
@@ -278,7 +241,7 @@ impl Enricher {
         let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
         let kill = OomKill {
             at: Timestamp::from_nanos(record.at_ns),
-            source: Source::Ebpf,
+            source: record.source,
             victim,
             scope: record.scope,
             anon_bytes: bytes(record.anon_pages),
@@ -290,6 +253,18 @@ impl Enricher {
             trigger_name: record.trigger_comm.clone(),
         };
         (kill, service)
+    }
+
+    /// The victim. A record without its start time may still name its pid, as the kernel's log does, or only a thread of it.
+    fn victim_key(&self, record: &record::Oom) -> ProcessKey {
+        let pid = record.pid.unwrap_or(record.tid);
+        if record.start_ns != 0 {
+            return ProcessKey::new(pid, Timestamp::from_nanos(record.start_ns));
+        }
+        let newest = || self.table.newest(pid).map(|process| process.key);
+        let by_pid = record.pid.and_then(|pid| self.members.main_with(pid).or_else(newest));
+        let key = by_pid.or_else(|| self.reader.key_of(pid));
+        key.unwrap_or(ProcessKey::new(pid, Timestamp::default()))
     }
 
     /// A listener came or went; the service it belongs to, if any.

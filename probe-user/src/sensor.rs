@@ -10,7 +10,7 @@ use crate::{
     host::ProcReader,
     sensor::{
         ebpf::{Hook, Kernel, Options},
-        fallback::StandIns,
+        fallback::FallbackSensor,
     },
 };
 
@@ -18,8 +18,8 @@ use crate::{
 pub struct Sensors {
     /// The eBPF programs; None if none is attached.
     pub kernel: Option<Kernel>,
-    /// What stands in for those that are missing.
-    pub stand_ins: StandIns,
+    /// What reports instead of those that are missing.
+    pub fallback: FallbackSensor,
     /// Hook by hook.
     pub coverage: Vec<HookCoverage>,
 }
@@ -37,16 +37,18 @@ impl Sensors {
             Err(error) => (None, nothing(&error)),
         };
         let missing: Vec<Hook> = hooks.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
-        let stand_ins = StandIns::open(&missing, reader, options.unwatched_per_second)?;
-        let stands_in = |hook: Hook| stand_ins.told().iter().find(|it| it.hook == hook)?.what.clone();
-        let coverage = hooks.into_iter().map(|it| HookCoverage {
-            hook: it.hook.tracepoint(),
-            missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
-            stand_in: stands_in(it.hook),
-            // What it would lack says nothing where it is missing.
-            lacking: if it.attached { it.lacking } else { Vec::new() },
-        });
-        Ok(Self { kernel, coverage: coverage.collect(), stand_ins })
+        let fallback = FallbackSensor::open(&missing, reader, options.unwatched_per_second)?;
+        let coverage: Vec<HookCoverage> = hooks
+            .into_iter()
+            .map(|it| HookCoverage {
+                hook: it.hook.tracepoint(),
+                missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
+                stand_in: fallback.instead_of(it.hook).map(str::to_owned),
+                // What it would lack says nothing where it is missing.
+                lacking: if it.attached { it.lacking } else { Vec::new() },
+            })
+            .collect();
+        Ok(Self { kernel, coverage, fallback })
     }
 }
 

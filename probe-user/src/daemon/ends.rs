@@ -67,7 +67,7 @@ impl Daemon {
             let Some(&service) = self.enricher.members.services_of(main).first() else { continue };
             tracing::warn!(pid = main.pid, "a main process has ended, and nobody told");
             let exit = self.enricher.ended(main, 0, ExitStatus::Unknown, now);
-            self.take_exit(exit, Some(Membership { service, main: true }));
+            self.on_process_exit(exit, Some(Membership { service, main: true }));
         }
     }
 }

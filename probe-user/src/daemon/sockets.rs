@@ -64,7 +64,7 @@ impl Daemon {
     }
 
     /// An error of a socket.
-    pub(super) fn take_socket_error(&mut self, record: &record::SocketError) {
+    pub(super) fn on_socket_error(&mut self, record: &record::SocketError) {
         if let Some((error, service)) = self.enricher.socket_error(record) {
             if error.direction == Direction::Outbound {
                 // Who is refused depends on it no less than who is served, and it is now that it matters.
@@ -77,22 +77,22 @@ impl Daemon {
     }
 
     /// A process has connected.
-    pub(super) fn take_connect(&mut self, record: &record::Connect) {
+    pub(super) fn on_connect(&mut self, record: &record::Connect) {
         if let Some(client) = self.enricher.client(record) {
-            self.learn((client, record.remote, record.netns, Source::Ebpf));
+            self.learn((client, record.remote, record.netns, record.source));
         }
     }
 
     /// A listener has no room for more.
-    pub(super) fn take_accept_queue(&mut self, record: &record::AcceptQueue) {
+    pub(super) fn on_accept_queue(&mut self, record: &record::AcceptQueue) {
         if let Some((queue, service)) = self.enricher.accept_queue(record) {
-            self.take_full_queue(queue, service);
+            self.on_full_queue(queue, service);
         }
     }
 
     /// A listener of a service is full, by the kernel's word or by a look: it is told now and then, and observed
     /// each time.
-    pub(super) fn take_full_queue(&mut self, queue: AcceptQueue, service: ServiceId) {
+    pub(super) fn on_full_queue(&mut self, queue: AcceptQueue, service: ServiceId) {
         let told = &mut self.sockets.full;
         told.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
         let (_, event) = *told.entry((service, queue.port)).or_insert_with(|| {
@@ -102,7 +102,7 @@ impl Daemon {
     }
 
     /// A main process is stopped.
-    pub(super) fn take_stop(&mut self, record: &record::Stop) {
+    pub(super) fn on_stop(&mut self, record: &record::Stop) {
         let (stop, services) = self.enricher.stop(record);
         for service in services {
             let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
@@ -111,7 +111,7 @@ impl Daemon {
     }
 
     /// The connections of a service's processes that are older than the daemon.
-    pub(super) fn take_connections(&mut self, client: ServiceId, connections: Outbound) {
+    pub(super) fn on_connections(&mut self, client: ServiceId, connections: Outbound) {
         for remote in connections.remotes {
             self.learn((client, remote, connections.netns, Source::Proc));
         }
@@ -130,19 +130,18 @@ impl Daemon {
     }
 
     /// What a look at the sockets of services has found.
-    pub(super) fn take_look(&mut self, look: Look, changes: Changes) {
+    pub(super) fn on_look(&mut self, look: Look, changes: Changes) {
         self.socket_look = Some(look);
         // A listener of a process that has ended went with it.
         self.drain_sensors();
         for record in changes.listeners {
-            let (listener, service) = self.enricher.listener(&record);
-            self.take_listener(listener, service);
+            self.on_listen(&record);
         }
         for record in changes.retransmits {
-            self.take_retransmits(&record);
+            self.on_retransmits(&record);
         }
         for (service, connections) in changes.connections {
-            self.take_connections(service, connections);
+            self.on_connections(service, connections);
         }
     }
 
@@ -153,10 +152,10 @@ impl Daemon {
             let (errors, retransmits) =
                 (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
             for record in errors {
-                self.take_socket_error(&record);
+                self.on_socket_error(&record);
             }
             for record in retransmits {
-                self.take_retransmits(&record);
+                self.on_retransmits(&record);
             }
         }
         for (error, service) in self.sockets.recent.due(now) {
@@ -166,7 +165,7 @@ impl Daemon {
     }
 
     /// Segments of a service were sent again.
-    pub(super) fn take_retransmits(&mut self, record: &record::Retransmits) {
+    pub(super) fn on_retransmits(&mut self, record: &record::Retransmits) {
         let now = Timestamp::now();
         if let Some((again, service)) = self.enricher.retransmits(record, now) {
             let event = self.publisher.publish(Fact::Retransmits(again.clone(), service), now);

@@ -18,10 +18,10 @@ impl Daemon {
             return;
         }
         if let Some(pid) = gone {
-            self.stand_ins.unwatch_process(pid);
+            self.fallback.unwatch_process(pid);
         }
         if let Some(main) = main {
-            self.stand_ins.watch_process(main);
+            self.fallback.watch_process(main);
         }
         let Some(kernel) = &mut self.kernel else { return };
         // A process that is still another service's main one heads that one's lineage from now on.

@@ -9,9 +9,7 @@ use std::{
 use super::Enricher;
 use crate::{
     clock::Timestamp,
-    fact::{
-        AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Source, Suspension,
-    },
+    fact::{AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Suspension},
     host::ProcReader,
     sensor::record::{self, Cgroups, Owner},
 };
@@ -54,7 +52,7 @@ impl Enricher {
         let since = record.since_ns.filter(|_| record.count == 1);
         let error = SocketError {
             at,
-            source: Source::Ebpf,
+            source: record.source,
             errno: record.errno,
             transition: record.transition,
             protocol: record.protocol,
@@ -92,7 +90,7 @@ impl Enricher {
         let service = self.owned_by(Some(record.owner), &record.cgroups).or_else(by_port)?;
         let queue = AcceptQueue {
             at: Timestamp::from_nanos(record.at_ns),
-            source: Source::Ebpf,
+            source: record.source,
             address: record.local.ip(),
             port: record.local.port(),
             waiting: record.waiting,

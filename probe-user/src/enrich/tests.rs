@@ -95,7 +95,7 @@ fn a_fork_that_has_ended_has_its_parent_s_image_without_a_look_at_proc() {
         comm: "worker".to_owned(),
         signal: None,
     };
-    let (exit, member) = enricher.exit(&record);
+    let (exit, member) = enricher.exit(&record).unwrap();
     assert_eq!(exit.process.executable.as_deref(), Some("/app"));
     assert_eq!((exit.process.name.as_str(), exit.process.user_id), ("worker", 33));
     assert_eq!(

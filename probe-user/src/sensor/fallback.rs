@@ -1,11 +1,11 @@
-//! What stands in for the hooks that could not be attached.
+//! The fallback for hooks that could not be attached.
 //!
-//! Less than the eBPF programs tell, and later: ends of processes come from pidfds and the kernel's process connector
-//! (`deaths`), OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list
-//! of sockets ([`sockets`]). Only what is missing is stood in for; with every hook attached nothing here is even opened.
+//! It reports less than the eBPF programs, and later: exits come from pidfds and the kernel's process connector (`exits`),
+//! OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list of sockets
+//! (`sockets`). It opens only what replaces a missing hook.
 
 mod connector;
-mod deaths;
+mod exits;
 mod kmsg;
 mod oom_count;
 mod pidfd;
@@ -22,21 +22,21 @@ use rustix::event::epoll;
 use tokio::time::timeout;
 
 use connector::Connector;
-use deaths::Deaths;
+use exits::Exits;
 use kmsg::Kmsg;
-pub use kmsg::OomLine;
 
 use crate::{
     clock::Timestamp,
-    fact::{ExitStatus, ProcessKey, Source},
-    host::{ProcReader, Remains, sockdiag},
+    fact::ProcessKey,
+    host::{ProcReader, sockdiag},
     sensor::{
         ebpf::{Hook, Loss},
+        record::Record,
         wake::Wake,
     },
 };
 
-/// What the events of the descriptors that are no processes' carry instead of a pid.
+/// Events of descriptors that are not pidfds carry these instead of a pid.
 const CONNECTOR: u64 = u64::MAX;
 const KMSG: u64 = u64::MAX - 1;
 
@@ -44,80 +44,43 @@ const KMSG: u64 = u64::MAX - 1;
 const BATCH: usize = 256;
 const ROUNDS: usize = 8;
 
-/// What stands in where nothing has to be opened for it.
+/// What is used instead of hooks that nothing has to be opened for.
 const SIGNALS: &str = "/proc: a process that is stopped is found when its probe times out, and who sent a signal is not \
                        known";
-const BIRTHS: &str = "cgroups and parents: a process that has lost its parent and has no cgroup of its service is \
-                      nobody's";
-const CGROUPS: &str = "a look at a cgroup when a process in it is first told of, if it is still there";
+const BIRTHS: &str = "cgroups and parents: a process that has lost its parent and is not in its service's cgroup belongs \
+                      to no service";
+const CGROUPS: &str =
+    "/sys/fs/cgroup, read when a process in a cgroup is first reported, if it is still there";
 const RETRANSMITS: &str = "the counts of segments sent again of each open socket, read every few seconds";
 
-/// Something that was seen without an eBPF program.
-#[derive(Clone, Debug)]
-pub enum Sighting {
-    /// A process executed a program.
-    Exec {
-        /// Its pid in the initial namespace.
-        pid: u32,
-        /// When.
-        at: Timestamp,
-    },
-    /// The OOM killer chose a process.
-    Oom(OomLine),
-    /// A process ended.
-    Death(Death),
-}
-
-/// The end of a process.
-#[derive(Clone, Debug)]
-pub struct Death {
-    /// When.
-    pub at: Timestamp,
-    /// Who told: [`Source::Netlink`] with its status, or [`Source::Proc`].
-    pub source: Source,
-    /// Its pid in the initial namespace.
-    pub pid: u32,
-    /// The process; None where it was collected before anybody could look.
-    pub key: Option<ProcessKey>,
-    /// How it ended.
-    pub status: ExitStatus,
-    /// Its parent, where that was told.
-    pub parent_pid: Option<u32>,
-    /// What was left of it.
-    pub remains: Option<Remains>,
-    /// It was killed, and the counter of OOM kills of its cgroup has risen.
-    pub oom: bool,
-}
-
-/// What stands in for one hook.
+/// What is used instead of one missing hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StandIn {
-    /// The hook.
-    pub hook: Hook,
-    /// What tells instead, and what it cannot tell; None if nothing does.
-    pub what: Option<String>,
+struct Instead {
+    hook: Hook,
+    /// What reports the same, and what it cannot report; None if nothing does.
+    what: Option<String>,
 }
 
-/// The stand-ins that are needed.
 #[derive(Debug)]
-pub struct StandIns {
+pub struct FallbackSensor {
     poll: OwnedFd,
     wake: Wake,
-    deaths: Option<Deaths>,
+    exits: Option<Exits>,
     kmsg: Option<Kmsg>,
-    /// What of sockets is to be looked at.
+    /// What the socket scan has to look for.
     sockets: sockets::Wanted,
+    reader: ProcReader,
     lost_log: u64,
     unidentified: u64,
-    told: Vec<StandIn>,
+    instead: Vec<Instead>,
 }
 
-impl StandIns {
-    /// Opens what is needed where these hooks are missing. What cannot be opened is said by
-    /// [`StandIns::told`]. Fails only if the process has no descriptors left.
+impl FallbackSensor {
+    /// Opens what is needed where these hooks are missing. What cannot be opened shows in
+    /// [`instead_of`](Self::instead_of). Fails only if the process has no descriptors left.
     ///
-    /// Of strangers, at most so many ends a second are told.
-    pub fn open(missing: &[Hook], reader: &ProcReader, strangers_per_second: u32) -> io::Result<Self> {
+    /// Of unwatched processes, at most so many exits a second are reported.
+    pub fn open(missing: &[Hook], reader: &ProcReader, unwatched_per_second: u32) -> io::Result<Self> {
         let lacks = |hook| missing.contains(&hook);
         let connector = (lacks(Hook::Exit) || lacks(Hook::Exec)).then(Connector::open);
         let kmsg = lacks(Hook::Oom).then(|| open_log(reader));
@@ -135,66 +98,77 @@ impl StandIns {
             Hook::Retransmit => Some(RETRANSMITS.to_owned()),
             Hook::SocketReport => None,
         };
-        let told = missing.iter().map(|hook| StandIn { hook: *hook, what: what(*hook) }).collect();
+        let instead = missing.iter().map(|hook| Instead { hook: *hook, what: what(*hook) }).collect();
         let connector = connector.and_then(Result::ok);
         let execs = lacks(Hook::Exec) && connector.is_some();
         let ends = lacks(Hook::Exit);
-        let deaths = (ends || execs)
-            .then(|| Deaths::new(reader.clone(), connector, (ends, execs), strangers_per_second));
+        let exits = (ends || execs)
+            .then(|| Exits::new(reader.clone(), connector, (ends, execs), unwatched_per_second));
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        if let Some(connector) = deaths.as_ref().and_then(Deaths::connector) {
+        if let Some(connector) = exits.as_ref().and_then(Exits::connector) {
             wait_for(&poll, connector.as_fd(), CONNECTOR)?;
         }
         let kmsg = kmsg.and_then(Result::ok);
         if let Some(kmsg) = &kmsg {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
-        Ok(Self { poll, wake: Wake::default(), deaths, kmsg, sockets, lost_log: 0, unidentified: 0, told })
+        Ok(Self {
+            poll,
+            wake: Wake::default(),
+            exits,
+            kmsg,
+            sockets,
+            reader: reader.clone(),
+            lost_log: 0,
+            unidentified: 0,
+            instead,
+        })
     }
 
-    /// Hook by hook, what stands in for those that are missing.
-    pub fn told(&self) -> &[StandIn] {
-        &self.told
-    }
-
-    /// What of sockets has to be looked at, with [`sockets::Look`].
+    /// What the socket scan has to look for, with [`sockets::Look`].
     pub fn wanted_of_sockets(&self) -> sockets::Wanted {
         self.sockets
     }
 
-    /// Waits until there is something to [`StandIns::drain`]. Needs a Tokio runtime with I/O enabled.
+    /// What reports the same as a missing hook, and what it cannot report.
+    pub fn instead_of(&self, hook: Hook) -> Option<&str> {
+        self.instead.iter().find(|it| it.hook == hook)?.what.as_deref()
+    }
+
+    /// Waits until there is something to [`drain`](Self::drain). Needs a Tokio runtime with I/O enabled.
     ///
     /// Cancel safe: dropped in a `select!`, it loses nothing.
     pub async fn readable(&mut self) -> io::Result<()> {
-        if self.deaths.is_none() && self.kmsg.is_none() {
-            std::future::pending::<()>().await;
+        if self.exits.is_none() && self.kmsg.is_none() {
+            return std::future::pending().await;
         }
-        let due = self.deaths.as_ref().and_then(Deaths::due);
+        let due = self.exits.as_ref().and_then(Exits::due);
         let ready = self.wake.readable(&self.poll);
         match due {
             None => ready.await,
-            // An end is to be told by then, whether anything else happens or not.
+            // An exit is due by then, whether anything else happens or not.
             Some(due) => timeout(due.since(Timestamp::now()), ready).await.unwrap_or(Ok(())),
         }
     }
 
-    /// Appends what was seen to `out`; never waits. An OOM kill comes before the death that follows it.
-    pub fn drain(&mut self, out: &mut Vec<Sighting>) {
-        // What is left after so many rounds is still ready, and keeps the daemon from nothing else.
+    /// Appends the execs, OOM kills and exits that were seen to `out`; never waits. An OOM kill comes before the exit that
+    /// follows it.
+    pub fn drain(&mut self, out: &mut Vec<Record>) {
+        // What is left after so many rounds is still ready, and blocks the daemon from nothing else.
         for _ in 0..ROUNDS {
             let ready = self.ready();
-            let whole = self.deaths.as_mut().is_none_or(|deaths| deaths.hear(out));
+            let whole = self.exits.as_mut().is_none_or(|exits| exits.read(out));
             self.read_log(out);
-            let Some(deaths) = &mut self.deaths else { break };
+            let Some(exits) = &mut self.exits else { break };
             for pid in ready.iter().flatten() {
-                if let Some(process) = deaths.descriptor(*pid) {
+                if let Some(process) = exits.descriptor(*pid) {
                     // It stays readable for as long as it is open.
                     let _ = epoll::delete(&self.poll, process);
                 }
-                deaths.has_ended(*pid);
+                exits.has_ended(*pid);
             }
             if whole {
-                out.extend(deaths.told_by(Timestamp::now()).into_iter().map(Sighting::Death));
+                out.extend(exits.due_by(Timestamp::now()).into_iter().map(Record::Exit));
             }
             if ready.is_none() {
                 break;
@@ -219,9 +193,9 @@ impl StandIns {
         (!nothing).then(|| pids.collect())
     }
 
-    fn read_log(&mut self, out: &mut Vec<Sighting>) {
+    fn read_log(&mut self, out: &mut Vec<Record>) {
         let Some(kmsg) = &mut self.kmsg else { return };
-        match kmsg.read(|line| out.push(Sighting::Oom(line))) {
+        match kmsg.read(|kill| out.push(Record::Oom(kill.record(self.reader.cgroups())))) {
             Ok(lost) => self.lost_log += lost,
             Err(error) => {
                 tracing::error!(%error, "the kernel's log can no longer be read; OOM kills are only counted");
@@ -230,49 +204,47 @@ impl StandIns {
         }
     }
 
-    /// Asks for the end of this process and, where the connector tells of them, for the failures of its descendants.
+    /// Reports the exit of this process and, where there is a connector, the failures of its descendants.
     pub fn watch_process(&mut self, main: ProcessKey) {
-        if let Some(deaths) = &mut self.deaths {
-            deaths.watch(main, |pid, process| wait_for(&self.poll, process, pid.into()).is_ok());
+        if let Some(exits) = &mut self.exits {
+            exits.watch(main, |pid, process| wait_for(&self.poll, process, pid.into()).is_ok());
         }
     }
 
-    /// A watched process has ended for certain: the next [`StandIns::drain`] tells of it.
+    /// A watched process has ended for certain: the next [`drain`](Self::drain) reports it.
     pub fn settle(&mut self, pid: u32) {
-        if let Some(deaths) = &mut self.deaths {
-            deaths.settle(pid);
+        if let Some(exits) = &mut self.exits {
+            exits.settle(pid);
         }
     }
 
-    /// Takes [`StandIns::watch_process`] back.
     pub fn unwatch_process(&mut self, pid: u32) {
-        if let Some(deaths) = &mut self.deaths {
-            deaths.unwatch(pid);
+        if let Some(exits) = &mut self.exits {
+            exits.unwatch(pid);
         }
     }
 
-    /// Counts the end of a process that nobody could tell the identity of.
+    /// Counts the exit of a process that could not be identified.
     pub fn count_unidentified(&mut self) {
         self.unidentified += 1;
     }
 
-    /// Looks at what can only be looked at now and then. Meant to be called about once a second, after a
-    /// [`StandIns::drain`].
+    /// Looks at what it is not woken for. Meant to be called about once a second, after a [`drain`](Self::drain).
     pub fn every_second(&mut self) {
-        if let Some(deaths) = &mut self.deaths {
-            deaths.every_second();
+        if let Some(exits) = &mut self.exits {
+            exits.every_second();
         }
     }
 
     /// What was lost since the last call; classes without a loss are left out.
     pub fn losses(&mut self) -> Vec<Loss> {
-        let (exits, strangers) = self.deaths.as_mut().map_or((0, 0), Deaths::take_lost);
+        let (exits, throttled) = self.exits.as_mut().map_or((0, 0), Exits::take_lost);
         let log = std::mem::take(&mut self.lost_log);
         let unidentified = std::mem::take(&mut self.unidentified);
         let all = [
             Loss { class: "exit_unidentified", count: unidentified, place: "process connector" },
             Loss { class: "exit_connector", count: exits, place: "process connector" },
-            Loss { class: "exit_throttled", count: strangers, place: "process connector" },
+            Loss { class: "exit_throttled", count: throttled, place: "process connector" },
             Loss { class: "kmsg", count: log, place: "kernel log" },
         ];
         all.into_iter().filter(|loss| loss.count > 0).collect()

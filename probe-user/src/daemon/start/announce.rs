@@ -15,7 +15,8 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink},
     engine::Engine,
     fact::{AgentStart, Fact},
-    process::self_test::{self, Seen},
+    process::self_test,
+    sensor::record::Record,
     serve::View,
     store::recording::Recording,
 };
@@ -28,7 +29,7 @@ pub(super) struct Announced {
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) engine: Engine,
     /// What the sensors saw during the self-test.
-    pub(super) seen: Seen,
+    pub(super) seen: Vec<Record>,
     pub(super) self_test: Result<Duration, String>,
 }
 
@@ -49,7 +50,7 @@ pub(super) async fn announce(
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
     let engine = Engine::new(&config.services, options.observe, start);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
-    let mut seen = Seen::default();
+    let mut seen = Vec::new();
     let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
     Ok(Announced { origin, names, publisher, view, engine, seen, self_test })
 }

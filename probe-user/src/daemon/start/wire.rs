@@ -48,7 +48,7 @@ pub(super) async fn wire(
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener } = attached;
     let Announced { origin, names, publisher, view, engine, seen, self_test: _ } = announced;
-    let Sensors { kernel, stand_ins, coverage: _ } = sensors;
+    let Sensors { kernel, fallback, coverage: _ } = sensors;
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
     if let Some(kernel) = &kernel {
         enricher.learn_from(kernel.lineages());
@@ -65,12 +65,11 @@ pub(super) async fn wire(
     let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
     let daemon = Daemon {
         kernel,
-        records: seen.records,
-        sightings: seen.sightings,
-        socket_look: Some(stand_ins.wanted_of_sockets())
+        records: seen,
+        socket_look: Some(fallback.wanted_of_sockets())
             .filter(Wanted::any)
             .map(|wanted| Look::new(reader.clone(), began, wanted)),
-        stand_ins,
+        fallback,
         early: Default::default(),
         enricher,
         engine,

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use super::*;
 use crate::{
     enrich::Members,
-    fact::{Protocol, TcpState},
+    fact::{Protocol, Source, TcpState},
 };
 
 const WEB: ServiceId = ServiceId(0);
@@ -152,9 +152,9 @@ fn a_death_names_the_service_of_who_caused_it() {
         comm: "victim".to_owned(),
         signal: sender(MAIN.pid, MAIN.start_ns, None),
     };
-    assert_eq!(enricher.exit(&record).0.sender_service, Some(WEB));
+    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, Some(WEB));
     record.signal = sender(5_000_002, 3, Some(77));
-    assert_eq!(enricher.exit(&record).0.sender_service, Some(CACHE));
+    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, Some(CACHE));
     record.signal = sender(5_000_002, 3, Some(1));
-    assert_eq!(enricher.exit(&record).0.sender_service, None);
+    assert_eq!(enricher.exit(&record).unwrap().0.sender_service, None);
 }

@@ -1,7 +1,7 @@
-//! The kernel's process connector: who forks, executes and ends, over netlink (`NETLINK_CONNECTOR`, `linux/cn_proc.h`).
+//! The kernel's process connector: forks, execs and exits of all processes, over netlink (`NETLINK_CONNECTOR`, `linux/cn_proc.h`).
 //!
-//! It tells of every thread of the host, wakes for each, and says neither who sent a signal nor whether the OOM killer
-//! did. That makes it a stand-in. It needs `CAP_NET_ADMIN` (since Linux 6.6 no capability) in the initial user, pid and
+//! It reports every thread of the host, wakes the reader for each, and names neither the sender of a signal nor the OOM
+//! killer. That makes it a fallback. It needs `CAP_NET_ADMIN` (since Linux 6.6 no capability) in the initial user, pid and
 //! network namespaces, and a kernel with `CONFIG_PROC_EVENTS`.
 
 use std::{
@@ -26,9 +26,9 @@ const PROC: u32 = 1;
 const LISTEN: u32 = 1;
 /// `NLMSG_DONE`, the type of all its messages.
 const DONE: u16 = 3;
-/// `struct nlmsghdr` and `struct cn_msg`, which stand before an event.
+/// `struct nlmsghdr` and `struct cn_msg`, which come before an event.
 const HEADERS: usize = 16 + 20;
-/// What of `struct proc_event` stands before the part that differs: what, CPU, time.
+/// The part of `struct proc_event` that all events share: what, CPU, time.
 const EVENT: usize = HEADERS + 16;
 
 /// `enum proc_cn_event`.
@@ -78,7 +78,6 @@ pub enum Event {
     },
 }
 
-/// A socket that hears of all processes.
 #[derive(Debug)]
 pub struct Connector {
     socket: OwnedFd,
@@ -87,7 +86,7 @@ pub struct Connector {
 impl Connector {
     /// Begins to listen.
     ///
-    /// Fails for want of rights, in other namespaces than the initial ones, and where the kernel does not answer.
+    /// Fails without the right, in other namespaces than the initial ones, and where the kernel does not answer.
     pub fn open() -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(netlink::CONNECTOR))?;
@@ -104,7 +103,7 @@ impl Connector {
         Ok(connector)
     }
 
-    /// Waits until the kernel says that it will tell: one without the connector lets anybody listen, and is silent.
+    /// Waits for the kernel's acknowledgement: a kernel without the connector accepts the request, and stays silent.
     fn acknowledged(&self) -> io::Result<()> {
         let mut buffer = [0; 256];
         for _ in 0..BATCH {
@@ -127,7 +126,7 @@ impl Connector {
         Err(io::Error::other("the kernel does not answer"))
     }
 
-    /// Executor over what has happened; false if there may be more. Fails with `ENOBUFS` when events were lost, after which
+    /// Passes on each event that has come; false if there may be more. Fails with `ENOBUFS` when events were lost, after which
     /// it goes on.
     pub fn read(&self, mut each: impl FnMut(Event)) -> io::Result<bool> {
         let mut buffer = [0; 256];
@@ -153,7 +152,7 @@ impl AsFd for Connector {
     }
 }
 
-/// The request to be told.
+/// The request for events.
 fn subscription() -> Vec<u8> {
     let mut message = Vec::with_capacity(HEADERS + 4);
     message.extend((HEADERS as u32 + 4).to_ne_bytes());
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_read_and_threads_that_start_are_passed_over() {
+    fn events_are_read_and_threads_that_start_are_skipped() {
         let fork = message(FORK, &[10, 10, 11, 11]);
         assert!(matches!(event(&fork), Some(Event::Fork { child: 11, parent: 10, .. })));
         assert_eq!(event(&message(FORK, &[10, 10, 12, 10])), None);

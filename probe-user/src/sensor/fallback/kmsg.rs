@@ -1,7 +1,7 @@
 //! OOM kills by the kernel's log, `/dev/kmsg`.
 //!
-//! Its wording is no interface: it has changed, and may again. So it is only asked where the hook is missing, and the
-//! kernel's own counters are looked at beside it ([`super::oom_count`]). The forms are those of `mm/oom_kill.c` since
+//! Its wording is no interface: it has changed, and may again. So it is only read where the hook is missing, and the
+//! kernel's own counters beside it ([`super::oom_count`]). The forms are those of `mm/oom_kill.c` since
 //! Linux 5.0.
 
 use std::{
@@ -13,7 +13,12 @@ use std::{
     },
 };
 
-use crate::{clock::Timestamp, fact::OomScope};
+use crate::{
+    clock::Timestamp,
+    fact::{OomScope, Source},
+    host::{Cgroups as CgroupReader, cgroup::Hierarchy},
+    sensor::record::{Cgroups, Oom},
+};
 
 const PATH: &str = "/dev/kmsg";
 
@@ -23,27 +28,52 @@ const RECORD_MAX: usize = 8192;
 /// Most records read in one go.
 const BATCH: usize = 4096;
 
-/// An OOM kill, as far as the log tells.
+/// An OOM kill as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomLine {
     /// When it was read.
-    pub at: Timestamp,
-    /// The victim.
-    pub pid: u32,
-    /// Its name.
-    pub name: String,
-    /// Its user.
-    pub user_id: u32,
-    /// Whose memory ran out.
-    pub scope: OomScope,
+    at: Timestamp,
+    pid: u32,
+    name: String,
+    user_id: u32,
+    scope: OomScope,
     /// Path of the memory cgroup whose limit was reached, from the hierarchy's root.
-    pub limited: Option<String>,
+    limited: Option<String>,
     /// Resident anonymous, file-backed and shared memory, in bytes.
-    pub resident: [u64; 3],
-    /// Its `oom_score_adj`.
-    pub score_adj: i16,
-    /// Whose allocation set it off: pid, 0 if not known, and name.
-    pub trigger: (u32, String),
+    resident: [u64; 3],
+    score_adj: i16,
+    /// The process whose allocation called the OOM killer: pid, 0 if not known, and name.
+    trigger: (u32, String),
+}
+
+impl OomLine {
+    /// The same as a record, with the limit that was reached, which the log does not have.
+    pub fn record(self, cgroups: &CgroupReader) -> Oom {
+        let page = procfs::page_size();
+        let limit = |hierarchy| cgroups.memory_limit(hierarchy, self.limited.as_deref()?);
+        let limit = limit(Hierarchy::Memory).or_else(|| limit(Hierarchy::V2));
+        let [anon, file, shmem] = self.resident;
+        Oom {
+            at_ns: self.at.as_nanos(),
+            source: Source::Kmsg,
+            start_ns: 0,
+            pid: Some(self.pid),
+            tid: self.pid,
+            uid: self.user_id,
+            score_adj: self.score_adj.into(),
+            anon_pages: anon / page,
+            file_pages: file / page,
+            shmem_pages: shmem / page,
+            swap_pages: 0,
+            limit_pages: limit.map(|bytes| bytes / page),
+            cgroups: Cgroups::default(),
+            comm: self.name,
+            trigger_pid: self.trigger.0,
+            trigger_comm: self.trigger.1,
+            scope: self.scope,
+            stack: Vec::new(),
+        }
+    }
 }
 
 /// The kernel's log, from now on.
@@ -64,7 +94,7 @@ impl Kmsg {
         Ok(Self { log, reader: Lines::default() })
     }
 
-    /// Executor over the OOM kills that were logged since; how often the kernel threw records away before they were read.
+    /// Passes on each OOM kill that was logged since; returns how often the kernel overwrote records that were not yet read.
     pub fn read(&mut self, mut each: impl FnMut(OomLine)) -> io::Result<u64> {
         let mut lost = 0;
         let mut buffer = [0; RECORD_MAX];
@@ -103,7 +133,7 @@ fn is_the_kernel_s(head: &str) -> bool {
     priority.is_some_and(|priority| priority >> 3 == 0)
 }
 
-/// What the lines before the one that names the victim have said.
+/// What was found in the lines before the one that names the victim.
 #[derive(Debug, Default)]
 struct Lines {
     trigger: (u32, String),
@@ -111,7 +141,7 @@ struct Lines {
 }
 
 impl Lines {
-    /// Takes in a line; the kill, if it is the one that says so.
+    /// Reads a line; the kill, if the line names the victim.
     fn line(&mut self, line: &str) -> Option<OomLine> {
         if let Some((name, _)) = line.split_once(" invoked oom-killer:") {
             *self = Self { trigger: (0, name.to_owned()), limited: None };
@@ -168,7 +198,7 @@ mod tests {
     ];
 
     #[test]
-    fn a_kill_is_told_with_what_the_lines_before_it_said() {
+    fn a_kill_has_what_the_lines_before_it_say() {
         let mut lines = Lines::default();
         let found: Vec<_> = MEMCG.iter().filter_map(|line| lines.line(line)).collect();
         let [found] = found.try_into().unwrap();

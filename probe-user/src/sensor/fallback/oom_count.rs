@@ -1,7 +1,7 @@
 //! OOM kills by the kernel's counters: how many there were in a process's memory cgroup.
 //!
-//! A counter says that there was a kill, not whose. It is compared with what it was when it was last looked at, so that an
-//! old kill explains no much later death.
+//! A counter says that there was a kill, not whose. It is compared with its value at the last read, so that an old kill does
+//! not explain a much later exit.
 
 use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     host::{ProcReader, cgroup::Hierarchy},
 };
 
-/// A kill explains a death that comes no later than this.
+/// A kill explains an exit that comes no later than this.
 const EXPLAINS: Duration = Duration::from_secs(10);
 
 /// The counters of the processes that matter.
@@ -26,7 +26,7 @@ struct Count {
     kills: u64,
     /// Those of the whole host.
     of_host: u64,
-    /// When it was found to have risen, for the last time.
+    /// When it was last found to have risen.
     risen: Option<Timestamp>,
 }
 
@@ -35,7 +35,7 @@ impl OomCounts {
         Self { reader, counts: HashMap::new() }
     }
 
-    /// Notes where the counter of a living process is, and how it stands.
+    /// Reads the counter of a living process.
     pub fn note(&mut self, pid: u32) {
         self.note_all(std::iter::once(pid));
     }
@@ -54,20 +54,19 @@ impl OomCounts {
             let risen = risen.map(|_| Timestamp::now()).or(before.and_then(|before| before.risen));
             let found = self.reader.oom_counter(pid);
             let found = found.and_then(|file| Some(Count { kills: kills(&file)?, file, of_host, risen }));
-            // A process that is gone or dying shows no cgroup: what was known of it still holds.
+            // A process that is gone or dying shows no cgroup: its last counter still holds.
             if let Some(count) = found {
                 self.counts.insert(pid, count);
             }
         }
     }
 
-    /// Forgets a process.
     pub fn forget(&mut self, pid: u32) {
         self.counts.remove(&pid);
     }
 
-    /// Whether somebody in a process's cgroup was killed since it was last noted; where it is not known to be in that
-    /// cgroup still, whether anybody was.
+    /// Whether there was a kill in a process's cgroup since its counter was last read. Where the process may have left that
+    /// cgroup, whether there was any kill on the host.
     pub fn has_risen(&self, pid: u32) -> bool {
         let Some(count) = self.counts.get(&pid) else { return false };
         let above = |file: &PathBuf, before: u64| kills(file).is_some_and(|now| now > before);
@@ -105,7 +104,7 @@ mod tests {
     use crate::host::fake::FakeHost;
 
     #[test]
-    fn a_kill_since_the_last_look_counts_and_an_old_one_does_not() {
+    fn a_kill_since_the_last_read_counts_and_an_old_one_does_not() {
         for (host, group, file) in [
             (FakeHost::v2(), "0::/a\n", "sys/fs/cgroup/a/memory.events"),
             (FakeHost::hybrid(), "4:memory:/a\n0::/\n", "sys/fs/cgroup/memory/a/memory.oom_control"),
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_elsewhere_counts_only_for_one_that_has_moved() {
+    fn a_kill_elsewhere_counts_only_for_a_process_that_has_moved() {
         let host = FakeHost::v2();
         for group in ["a", "b"] {
             host.write(&format!("sys/fs/cgroup/{group}/memory.events"), b"oom_kill 0\n");

@@ -1,4 +1,4 @@
-//! Descriptors of processes: when one has ended, and sometimes how.
+//! Descriptors of processes: whether the process has ended, and sometimes how.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use rustix::{
 /// `PIDFD_INFO_EXIT` (`linux/pidfd.h`, since Linux 6.15).
 const EXIT: u64 = 1 << 3;
 
-/// `struct pidfd_info` in its first form, which later ones extend: what is asked for and what is answered, the cgroup,
+/// `struct pidfd_info` in its first form, which later ones extend: the mask of what is asked for and answered, the cgroup,
 /// eleven ids, and the wait status.
 #[repr(C)]
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub fn open(pid: u32) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// The wait status of a process whose parent has collected it; None before that, and on kernels that do not tell.
+/// The wait status of a process whose parent has collected it; None before that, and on kernels that do not report it.
 pub fn status(process: impl AsFd) -> Option<u32> {
     let mut info = Info { mask: EXIT, ..Info::default() };
     // SAFETY: the request carries the size of the structure, which the kernel fills in and writes nothing beyond.
@@ -49,13 +49,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_seen_without_being_the_parent() {
+    fn an_exit_is_seen_without_being_the_parent() {
         let mut child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
         let process = open(child.id()).unwrap();
         let mut waiting = [PollFd::new(&process, PollFlags::IN)];
         assert_eq!(poll(&mut waiting, None).unwrap(), 1);
         child.wait().unwrap();
-        // Older kernels do not tell.
+        // Older kernels do not report it.
         assert!(matches!(status(&process), None | Some(0x0700)));
         assert_eq!(open(child.id()).unwrap_err().raw_os_error(), Some(libc::ESRCH));
         assert!(open(0).is_err() && open(u32::MAX).is_err());

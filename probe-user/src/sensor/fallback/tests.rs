@@ -1,4 +1,4 @@
-//! What stands in, in the running kernel: arm, cause, see. Events are waited for, and told from the host's own by
+//! The fallback in the running kernel: arm, trigger, assert. Records are waited for, and told from the host's own by
 //! process id.
 
 use std::{
@@ -11,12 +11,15 @@ use std::{
 use tokio::runtime::{Builder, Runtime};
 
 use super::*;
-use crate::fact::ServiceId;
+use crate::{
+    fact::{ServiceId, Source},
+    sensor::record::{Exit, Record},
+};
 
 const LONG: Duration = Duration::from_secs(10);
 
 struct Lab {
-    stand_ins: StandIns,
+    fallback: FallbackSensor,
     runtime: Runtime,
     reader: ProcReader,
 }
@@ -29,37 +32,38 @@ fn lab(test: &str) -> Option<Lab> {
         return None;
     }
     let reader = ProcReader::new("/").unwrap();
-    let stand_ins = StandIns::open(&Hook::ALL, &reader, u32::MAX).unwrap();
-    Some(Lab { stand_ins, runtime: Builder::new_current_thread().enable_all().build().unwrap(), reader })
+    let fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX).unwrap();
+    Some(Lab { fallback, runtime: Builder::new_current_thread().enable_all().build().unwrap(), reader })
 }
 
 impl Lab {
-    fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(Sighting) -> Option<T>) -> T {
+    fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(Record) -> Option<T>) -> T {
         let deadline = Instant::now() + LONG;
         let mut seen = Vec::new();
         while Instant::now() < deadline {
-            self.stand_ins.drain(&mut seen);
+            self.fallback.drain(&mut seen);
             if let Some(found) = seen.drain(..).find_map(&mut pick) {
                 return found;
             }
-            let readable = async { tokio::time::timeout(LONG, self.stand_ins.readable()).await };
+            let readable = async { tokio::time::timeout(LONG, self.fallback.readable()).await };
             let _ = self.runtime.block_on(readable);
         }
-        panic!("never seen: {what}; losses: {:?}", self.stand_ins.losses());
+        panic!("never reported: {what}; losses: {:?}", self.fallback.losses());
     }
 
-    fn death_of(&mut self, pid: u32) -> Death {
-        self.wait_for("a death", |seen| match seen {
-            Sighting::Death(death) => Some(death).filter(|death| death.pid == pid),
-            Sighting::Exec { .. } | Sighting::Oom(_) => None,
-        })
+    fn exit_of(&mut self, pid: u32) -> Exit {
+        self.wait_for("an exit", |record| exit(record).filter(|exit| exit.pid == pid))
     }
 
     fn watch(&mut self, child: &Child) -> ProcessKey {
         let key = self.reader.key_of(child.id()).unwrap();
-        self.stand_ins.watch_process(key);
+        self.fallback.watch_process(key);
         key
     }
+}
+
+fn exit(record: Record) -> Option<Exit> {
+    if let Record::Exit(exit) = record { Some(exit) } else { None }
 }
 
 /// A shell that does `after` once it is told to.
@@ -73,45 +77,40 @@ fn go(child: &mut Child) {
 }
 
 #[test]
-fn the_end_of_a_watched_process_is_told_with_its_status() {
-    let Some(mut lab) = lab("the_end_of_a_watched_process_is_told_with_its_status") else { return };
-    for (end, status) in [
-        ("exit 0", ExitStatus::Code(0)),
-        ("exit 7", ExitStatus::Code(7)),
-        ("kill -KILL $$", ExitStatus::Signal { number: 9, core_dumped: false }),
-    ] {
+fn the_exit_of_a_watched_process_has_its_status() {
+    let Some(mut lab) = lab("the_exit_of_a_watched_process_has_its_status") else { return };
+    for (end, status) in [("exit 0", 0), ("exit 7", 0x0700), ("kill -KILL $$", 9)] {
         let mut child = shell(end);
         let key = lab.watch(&child);
         go(&mut child);
-        let death = lab.death_of(child.id());
-        assert_eq!((death.status, death.source, death.key), (status, Source::Netlink, Some(key)), "{end}");
-        assert_eq!(death.parent_pid, Some(std::process::id()));
-        assert!(death.at > key.start && !death.oom);
+        let exit = lab.exit_of(child.id());
+        assert_eq!((exit.status.0, exit.source), (Some(status), Source::Netlink), "{end}");
+        assert_eq!((exit.start_ns, exit.parent_pid), (key.start.as_nanos(), std::process::id()));
+        assert!(exit.at_ns > key.start.as_nanos() && !exit.oom_victim);
         child.wait().unwrap();
     }
 }
 
 #[test]
-fn a_descendant_s_failure_is_told_and_its_good_end_is_not() {
-    let Some(mut lab) = lab("a_descendant_s_failure_is_told_and_its_good_end_is_not") else { return };
-    // The subshell of a subshell executes nothing, so that only its fork has told of it.
+fn a_descendant_s_failure_is_reported_and_its_success_is_not() {
+    let Some(mut lab) = lab("a_descendant_s_failure_is_reported_and_its_success_is_not") else { return };
+    // The subshell of a subshell executes nothing, so that only its fork is reported.
     let mut child = shell("(exit 0); (read line </dev/null; exit 5); read line");
     let main = lab.watch(&child);
     go(&mut child);
-    let told = lab.wait_for("the failure of a descendant", |seen| match seen {
-        Sighting::Death(death) => Some(death).filter(|death| death.parent_pid == Some(main.pid)),
-        Sighting::Exec { .. } | Sighting::Oom(_) => None,
+    let failure = lab.wait_for("the failure of a descendant", |record| {
+        exit(record).filter(|exit| exit.parent_pid == main.pid)
     });
-    assert_eq!(told.status, ExitStatus::Code(5));
-    assert!(told.key.is_some_and(|key| key.start >= main.start));
+    assert_eq!(failure.status.code(), Some(5));
+    assert!(failure.start_ns >= main.start.as_nanos());
     child.kill().unwrap();
     child.wait().unwrap();
-    lab.death_of(main.pid);
-    lab.stand_ins.unwatch_process(main.pid);
+    lab.exit_of(main.pid);
+    lab.fallback.unwatch_process(main.pid);
     let deadline = Instant::now() + LONG;
-    while lab.stand_ins.deaths.as_ref().is_some_and(|deaths| deaths.known() > 0) {
-        assert!(Instant::now() < deadline, "nobody who has ended is kept in mind");
-        lab.stand_ins.drain(&mut Vec::new());
+    while lab.fallback.exits.as_ref().is_some_and(|exits| exits.tracked() > 0) {
+        assert!(Instant::now() < deadline, "a process that has ended is still tracked");
+        lab.fallback.drain(&mut Vec::new());
     }
 }
 
@@ -132,86 +131,86 @@ fn threads_are_not_processes_and_the_leader_s_end_is_not_the_process_s() {
     };
     lab.watch(&child);
     go(&mut child);
-    let death = lab.death_of(child.id());
+    let exit = lab.exit_of(child.id());
     assert_eq!(child.wait().unwrap().code(), Some(9));
-    assert_eq!(death.status, ExitStatus::Code(9));
+    assert_eq!(exit.status.code(), Some(9));
 }
 
 #[test]
-fn without_the_connector_a_process_that_is_gone_is_still_missed() {
+fn without_the_connector_a_process_that_is_gone_is_still_reported() {
     let reader = ProcReader::new("/").unwrap();
-    let mut deaths = Deaths::new(reader.clone(), None, (true, true), u32::MAX);
+    let mut exits = Exits::new(reader.clone(), None, (true, true), u32::MAX);
     let mut child = shell("exit 7");
     let key = reader.key_of(child.id()).unwrap();
     let mut waited = None;
-    deaths.watch(key, |_, process| {
+    exits.watch(key, |_, process| {
         waited = process.try_clone_to_owned().ok();
         true
     });
-    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives");
-    deaths.has_ended(key.pid);
-    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives all the same");
+    assert_eq!(exits.due_by(Timestamp::now()).len(), 0, "it lives");
+    exits.has_ended(key.pid);
+    assert_eq!(exits.due_by(Timestamp::now()).len(), 0, "it lives all the same");
     go(&mut child);
     let process = waited.unwrap();
     let mut waiting = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
     assert_eq!(rustix::event::poll(&mut waiting, None).unwrap(), 1);
-    deaths.has_ended(key.pid);
-    let [death] = deaths.told_by(Timestamp::now()).try_into().unwrap();
-    assert_eq!((death.source, death.key), (Source::Proc, Some(key)));
-    // Its status is shown only to who may trace it.
-    assert!(matches!(death.status, ExitStatus::Code(7) | ExitStatus::Unknown), "{:?}", death.status);
+    exits.has_ended(key.pid);
+    let [exit] = exits.due_by(Timestamp::now()).try_into().unwrap();
+    let start_ns = key.start.as_nanos();
+    assert_eq!((exit.source, exit.pid, exit.start_ns), (Source::Proc, key.pid, start_ns));
+    // The kernel shows its status only to a process that may trace it.
+    assert!(matches!(exit.status.0, Some(0x0700) | None), "{:?}", exit.status);
     child.wait().unwrap();
-    deaths.watch(key, |_, _| true);
-    let [death] = deaths.told_by(Timestamp::now()).try_into().unwrap();
-    assert_eq!((death.key, death.status), (Some(key), ExitStatus::Unknown), "it is gone already");
+    exits.watch(key, |_, _| true);
+    let [exit] = exits.due_by(Timestamp::now()).try_into().unwrap();
+    assert_eq!((exit.start_ns, exit.status.0), (start_ns, None), "it is gone already");
 }
 
 #[test]
-fn a_process_without_a_descriptor_is_looked_at_now_and_then() {
+fn a_process_without_a_descriptor_is_checked_every_second() {
     let reader = ProcReader::new("/").unwrap();
-    let mut deaths = Deaths::new(reader.clone(), None, (true, true), u32::MAX);
+    let mut exits = Exits::new(reader.clone(), None, (true, true), u32::MAX);
     let mut child = shell("exit 7");
     let key = reader.key_of(child.id()).unwrap();
     // As when there are no descriptors left.
-    deaths.watch(key, |_, _| false);
-    deaths.every_second();
-    assert_eq!(deaths.told_by(Timestamp::now()).len(), 0, "it lives");
+    exits.watch(key, |_, _| false);
+    exits.every_second();
+    assert_eq!(exits.due_by(Timestamp::now()).len(), 0, "it lives");
     go(&mut child);
     child.wait().unwrap();
-    deaths.every_second();
-    assert_eq!(deaths.told_by(Timestamp::now()).len(), 1);
+    exits.every_second();
+    assert_eq!(exits.due_by(Timestamp::now()).len(), 1);
 }
 
 #[test]
-fn only_what_is_missing_is_told() {
-    let Some(_) = lab("only_what_is_missing_is_told") else { return };
+fn only_what_is_missing_is_reported() {
+    let Some(_) = lab("only_what_is_missing_is_reported") else { return };
     let reader = ProcReader::new("/").unwrap();
     let connector = Connector::open().unwrap();
-    let mut deaths = Deaths::new(reader.clone(), Some(connector), (false, true), u32::MAX);
+    let mut exits = Exits::new(reader.clone(), Some(connector), (false, true), u32::MAX);
     let mut child = shell("exec /bin/false");
     let key = reader.key_of(child.id()).unwrap();
-    deaths.watch(key, |_, _| true);
+    exits.watch(key, |_, _| true);
     go(&mut child);
     child.wait().unwrap();
     let mut seen = Vec::new();
     let deadline = Instant::now() + LONG;
-    let executed = |it: &Sighting| matches!(it, Sighting::Exec { pid, .. } if *pid == key.pid);
+    let executed = |it: &Record| matches!(it, Record::Exec(exec) if exec.pid == key.pid);
     while !seen.iter().any(executed) {
-        assert!(Instant::now() < deadline, "its execution is told");
-        deaths.hear(&mut seen);
+        assert!(Instant::now() < deadline, "its exec is not reported");
+        exits.read(&mut seen);
     }
-    deaths.every_second();
-    assert_eq!((deaths.known(), deaths.told_by(Timestamp::now()).len()), (0, 0));
+    exits.every_second();
+    assert_eq!((exits.tracked(), exits.due_by(Timestamp::now()).len()), (0, 0));
 }
 
 #[test]
-fn an_execution_is_told() {
-    let Some(mut lab) = lab("an_execution_is_told") else { return };
+fn an_exec_is_reported() {
+    let Some(mut lab) = lab("an_exec_is_reported") else { return };
     let mut child = Command::new("/bin/true").spawn().unwrap();
     let id = child.id();
-    lab.wait_for("an execution", |seen| match seen {
-        Sighting::Exec { pid, .. } => (pid == id).then_some(()),
-        Sighting::Death(_) | Sighting::Oom(_) => None,
+    lab.wait_for("an exec", |record| {
+        matches!(record, Record::Exec(exec) if exec.pid == id && exec.image.is_none()).then_some(())
     });
     child.wait().unwrap();
 }
@@ -219,12 +218,12 @@ fn an_execution_is_told() {
 #[test]
 fn nothing_is_opened_where_nothing_is_missing() {
     let reader = ProcReader::new("/").unwrap();
-    let stand_ins = StandIns::open(&[], &reader, 0).unwrap();
-    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.wanted_of_sockets().any());
-    assert_eq!(stand_ins.told(), []);
-    let stand_ins = StandIns::open(&[Hook::Signal, Hook::SocketReport], &reader, 0).unwrap();
-    assert!(stand_ins.deaths.is_none() && stand_ins.kmsg.is_none() && !stand_ins.wanted_of_sockets().any());
-    assert!(stand_ins.told()[0].what.is_some() && stand_ins.told()[1].what.is_none());
+    for missing in [&[][..], &[Hook::Signal, Hook::SocketReport]] {
+        let fallback = FallbackSensor::open(missing, &reader, 0).unwrap();
+        assert!(fallback.exits.is_none() && fallback.kmsg.is_none() && !fallback.wanted_of_sockets().any());
+        assert_eq!(fallback.instead_of(Hook::Signal).is_some(), !missing.is_empty());
+        assert_eq!(fallback.instead_of(Hook::SocketReport), None);
+    }
 }
 
 #[test]

@@ -8,7 +8,8 @@ use hostprobe::{
     host::ProcReader,
     sensor::{
         ebpf::Hook,
-        fallback::{Death, Sighting, StandIns},
+        fallback::FallbackSensor,
+        record::{Exit, Record},
     },
 };
 use hostprobe_tests::memcg::MemoryCgroup;
@@ -44,19 +45,20 @@ fn exits() -> Result<Outcome> {
     };
     let actions: [&[&str]; 4] = [&["exit", "7"], &["segv"], &["thread-segv"], &["leader-exits", "9"]];
     for action in actions {
-        let (mut workload, death, _) = watched(|| Workload::start(action), Workload::release)?;
-        compare(&death, &mut workload, action[0])?;
+        let (mut workload, exit, _) = watched(|| Workload::start(action), Workload::release)?;
+        compare(&exit, &mut workload, action[0])?;
     }
-    let (mut workload, death, _) = watched(|| Workload::start(&["exit", "0"]), kill)?;
-    compare(&death, &mut workload, "SIGKILL")?;
+    let (mut workload, exit, _) = watched(|| Workload::start(&["exit", "0"]), kill)?;
+    compare(&exit, &mut workload, "SIGKILL")?;
     Ok(Outcome::Passed("status as wait(2) says, from the process connector".to_owned()))
 }
 
-fn compare(death: &Death, workload: &mut Workload, what: &str) -> Result<()> {
+fn compare(exit: &Exit, workload: &mut Workload, what: &str) -> Result<()> {
     let waited = ExitStatus::from_wait_status(workload.wait()?);
-    ensure!(death.status == waited, "{what}: reported {}, wait(2) says {waited}", death.status);
-    ensure!(death.source == Source::Netlink, "{what}: {death:?}");
-    ensure!(death.parent_pid == Some(std::process::id()), "{what}: {death:?}");
+    let status = exit.status.exit_status();
+    ensure!(status == waited, "{what}: reported {status}, wait(2) says {waited}");
+    ensure!(exit.source == Source::Netlink, "{what}: {exit:?}");
+    ensure!(exit.parent_pid == std::process::id(), "{what}: {exit:?}");
     Ok(())
 }
 
@@ -67,49 +69,49 @@ fn oom_kill() -> Result<Outcome> {
         cgroup.add(hog.pid())?;
         Ok(hog)
     };
-    let (mut hog, death, before) = watched(hog, Workload::release)?;
-    compare(&death, &mut hog, "allocate")?;
-    ensure!(death.oom, "its cgroup's kill counter did not rise: {death:?}");
+    let (mut hog, exit, before) = watched(hog, Workload::release)?;
+    compare(&exit, &mut hog, "allocate")?;
+    ensure!(exit.oom_victim, "its cgroup's kill counter did not rise: {exit:?}");
     let pid = hog.pid();
-    let of_hog = |seen: &Sighting| matches!(seen, Sighting::Oom(line) if line.pid == pid);
-    let Some(Sighting::Oom(line)) = before.into_iter().find(of_hog) else {
+    let of_hog = |seen: &Record| matches!(seen, Record::Oom(oom) if oom.pid == Some(pid));
+    let Some(Record::Oom(oom)) = before.into_iter().find(of_hog) else {
         bail!("the kernel log had no OOM line before the exit")
     };
-    ensure!(line.scope == OomScope::Memcg && line.name == "allocate", "{line:?}");
-    ensure!(i32::from(line.score_adj) == oom::SCORE, "{line:?}");
-    let [anon, ..] = line.resident;
-    ensure!((oom::LIMIT / 2..oom::LIMIT * 2).contains(&anon), "{anon} bytes of {}", oom::LIMIT);
-    ensure!(line.limited.as_deref() == Some(cgroup.path().as_str()), "{line:?}, not {}", cgroup.path());
+    ensure!(oom.scope == OomScope::Memcg && oom.comm == "allocate", "{oom:?}");
+    ensure!(oom.score_adj == oom::SCORE, "{oom:?}");
+    let limit = oom::LIMIT / oom::page_size();
+    ensure!((limit / 2..limit * 2).contains(&oom.anon_pages), "{oom:?}; its limit is {limit} pages");
+    ensure!(oom.limit_pages == Some(limit), "{oom:?}, not {limit} pages");
     Ok(Outcome::Passed("victim, scope and sizes from the kernel log, the kill from the counter".to_owned()))
 }
 
-/// Watches a process, acts on it, and returns its death with the events before it. Tries again if the connector reports a
+/// Watches a process, acts on it, and returns its exit with the records before it. Tries again if the connector reports a
 /// loss, which other processes can cause.
 fn watched(
     start: impl Fn() -> Result<Workload>,
     act: impl Fn(&mut Workload),
-) -> Result<(Workload, Death, Vec<Sighting>)> {
+) -> Result<(Workload, Exit, Vec<Record>)> {
     let reader = ProcReader::new("/")?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     for _ in 0..TRIES {
         let mut workload = start()?;
-        let mut stand_ins = StandIns::open(&Hook::ALL, &reader, u32::MAX)?;
-        stand_ins.watch_process(reader.key_of(workload.pid()).context("it lives")?);
+        let mut fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX)?;
+        fallback.watch_process(reader.key_of(workload.pid()).context("it lives")?);
         act(&mut workload);
         let (mut seen, deadline) = (Vec::new(), Instant::now() + TIMEOUT);
-        let death = loop {
-            ensure!(Instant::now() < deadline, "no exit was reported; {:?}", stand_ins.told());
-            stand_ins.drain(&mut seen);
-            let its = |it: &Sighting| matches!(it, Sighting::Death(death) if death.pid == workload.pid());
+        let exit = loop {
+            ensure!(Instant::now() < deadline, "no exit was reported; {:?}", fallback.instead_of(Hook::Exit));
+            fallback.drain(&mut seen);
+            let its = |it: &Record| matches!(it, Record::Exit(exit) if exit.pid == workload.pid());
             if let Some(at) = seen.iter().position(its)
-                && let Sighting::Death(death) = seen.swap_remove(at)
+                && let Record::Exit(exit) = seen.swap_remove(at)
             {
-                break death;
+                break exit;
             }
-            let _ = runtime.block_on(async { tokio::time::timeout(TIMEOUT, stand_ins.readable()).await });
+            let _ = runtime.block_on(async { tokio::time::timeout(TIMEOUT, fallback.readable()).await });
         };
-        if stand_ins.losses().iter().all(|loss| loss.class != "exit_connector") {
-            return Ok((workload, death, seen));
+        if fallback.losses().iter().all(|loss| loss.class != "exit_connector") {
+            return Ok((workload, exit, seen));
         }
     }
     bail!("the connector lost events in each of {TRIES} attempts")

@@ -87,7 +87,7 @@ fn killed(fixture: &mut Fixture, hog: &mut Workload) -> Result<Oom> {
     Ok(oom)
 }
 
-fn page_size() -> u64 {
+pub fn page_size() -> u64 {
     rustix::param::page_size() as u64
 }
 

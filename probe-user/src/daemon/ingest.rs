@@ -1,89 +1,79 @@
-//! What the kernel tells, by its hooks and by what stands in for them, on its way to the stream and to the engine.
+//! What the sensors report, on its way to the stream and to the engine: one handler a kind of record.
 
 use std::path::PathBuf;
 
 use super::Daemon;
 use crate::{
+    clock::Timestamp,
     config::Identity,
-    fact::{
-        ExitStatus, Fact, Listener, Membership, Observation, OomKill, ProcessExit, ProcessKey, ServiceId,
-    },
-    sensor::{
-        fallback::Sighting,
-        record::{Exec, Record},
-    },
+    fact::{Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId, Source},
+    sensor::record::{Exec, Exit, Listen, Oom, Record},
 };
 
 impl Daemon {
-    /// Takes in what the kernel has told since, by its hooks and by what stands in for them.
+    /// Handles what the sensors have reported since.
     pub fn drain_sensors(&mut self) {
-        let mut sightings = std::mem::take(&mut self.sightings);
-        self.stand_ins.drain(&mut sightings);
-        // An end is told after what the hooks tell of the same process.
-        let (ends, notices): (Vec<_>, Vec<_>) =
-            sightings.into_iter().partition(|it| matches!(it, Sighting::Death(_)));
-        notices.into_iter().for_each(|it| self.take_sighting(it));
-        self.drain_hooks();
-        ends.into_iter().for_each(|it| self.take_sighting(it));
-    }
-
-    fn take_sighting(&mut self, sighting: Sighting) {
-        match sighting {
-            Sighting::Exec { pid, .. } => {
-                if let Some(executable) = self.enricher.executed(pid) {
-                    self.look_for_executable(&executable);
-                }
-            }
-            Sighting::Oom(line) => {
-                let (kill, member) = self.enricher.oom_line(&line);
-                self.take_oom(kill, member);
-            }
-            // The supervisor reads how its own commands ended, and tells it in a moment.
-            Sighting::Death(death)
-                if death.status == ExitStatus::Unknown
-                    && death.key.is_some_and(|key| self.is_supervised(key)) => {}
-            Sighting::Death(death) => match self.enricher.death(&death) {
-                Some((exit, member)) => self.take_exit(exit, member),
-                None => self.stand_ins.count_unidentified(),
-            },
-        }
-    }
-
-    fn drain_hooks(&mut self) {
         let mut records = std::mem::take(&mut self.records);
+        self.fallback.drain(&mut records);
+        // A fallback's exit comes after what the hooks report of the same process.
+        let exits: Vec<Record> = records.extract_if(.., |it| is_fallback_exit(it)).collect();
         if let Some(kernel) = &mut self.kernel {
             kernel.drain(&mut records);
         }
+        records.extend(exits);
         for record in records.drain(..) {
-            match record {
-                Record::Exec(record) => {
-                    self.enricher.exec(&record);
-                    self.let_go(&record);
-                    if let Some(image) = &record.image {
-                        self.look_for_executable(&image.filename);
-                    }
-                }
-                Record::Exit(record) => {
-                    let (exit, member) = self.enricher.exit(&record);
-                    self.take_exit(exit, member);
-                }
-                Record::Oom(record) => {
-                    let (kill, member) = self.enricher.oom(&record);
-                    self.take_oom(kill, member);
-                }
-                Record::Listen(record) => {
-                    let (listener, service) = self.enricher.listener(&record);
-                    self.take_listener(listener, service);
-                }
-                Record::SocketError(record) => self.take_socket_error(&record),
-                Record::Connect(record) => self.take_connect(&record),
-                Record::AcceptQueue(record) => self.take_accept_queue(&record),
-                Record::Stop(record) => self.take_stop(&record),
-                Record::Retransmits(record) => self.take_retransmits(&record),
-                Record::Cgroup(record) => self.enricher.cgroup_made(record),
-            }
+            self.on_record(record);
         }
         self.records = records;
+    }
+
+    fn on_record(&mut self, record: Record) {
+        match record {
+            Record::Exit(record) => self.on_exit(&record),
+            Record::Oom(record) => self.on_oom(&record),
+            Record::Exec(record) => self.on_exec(&record),
+            Record::Listen(record) => self.on_listen(&record),
+            Record::SocketError(record) => self.on_socket_error(&record),
+            Record::Connect(record) => self.on_connect(&record),
+            Record::AcceptQueue(record) => self.on_accept_queue(&record),
+            Record::Stop(record) => self.on_stop(&record),
+            Record::Retransmits(record) => self.on_retransmits(&record),
+            Record::Cgroup(record) => self.enricher.cgroup_made(record),
+        }
+    }
+
+    fn on_exec(&mut self, record: &Exec) {
+        let executable = self.enricher.exec(record);
+        self.let_go(record);
+        if let Some(executable) = executable {
+            self.look_for_executable(&executable);
+        }
+    }
+
+    fn on_exit(&mut self, record: &Exit) {
+        // The supervisor reads how its own commands ended, and reports it in a moment.
+        let key = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        if record.status.0.is_none() && self.is_supervised(key) {
+            return;
+        }
+        match self.enricher.exit(record) {
+            Some((exit, member)) => self.on_process_exit(exit, member),
+            None => self.fallback.count_unidentified(),
+        }
+    }
+
+    fn on_oom(&mut self, record: &Oom) {
+        let (kill, member) = self.enricher.oom(record);
+        let at = kill.at;
+        let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
+        if let Some(member) = member {
+            self.observe(Observation::OomKill(kill, member, event));
+        }
+    }
+
+    pub(super) fn on_listen(&mut self, record: &Listen) {
+        let (listener, service) = self.enricher.listener(record);
+        self.on_listener(listener, service);
     }
 
     /// Removes a process from its lineage if it execs outside the service: it may be a login session, whose later processes do
@@ -103,15 +93,7 @@ impl Daemon {
         self.look_for(self.search.interested(|matcher| matcher.exe.as_ref().is_some_and(executed)));
     }
 
-    fn take_oom(&mut self, kill: OomKill, member: Option<Membership>) {
-        let at = kill.at;
-        let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
-        if let Some(member) = member {
-            self.observe(Observation::OomKill(kill, member, event));
-        }
-    }
-
-    pub(super) fn take_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
+    pub(super) fn on_process_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
         if let Some(member) = member.filter(|member| self.is_unheard_of(&exit, *member)) {
             self.early.insert(member.service, exit);
             return;
@@ -152,7 +134,7 @@ impl Daemon {
             && self.enricher.members.main_of(member.service).is_none()
     }
 
-    pub(super) fn take_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
+    fn on_listener(&mut self, listener: Listener, service: Option<ServiceId>) {
         if listener.up {
             self.look_for(self.search.interested(|matcher| matcher.port == Some(listener.port)));
         }
@@ -169,4 +151,9 @@ impl Daemon {
             self.observe(Observation::Listener(listener.clone(), service, event));
         }
     }
+}
+
+/// Whether no hook reported it: a record that waits from the self-test may be either.
+fn is_fallback_exit(record: &Record) -> bool {
+    matches!(record, Record::Exit(exit) if exit.source != Source::Ebpf)
 }
