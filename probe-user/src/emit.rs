@@ -5,56 +5,37 @@
 
 pub mod action;
 mod clip;
+mod destination;
+mod error;
 mod file;
 mod lines;
 mod origin;
+mod output;
 mod render;
 mod schema;
 mod sink;
 mod stdout;
 pub mod wire;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::time::Duration;
 
 pub(crate) use clip::clipped;
+pub use destination::{Destination, QueueLimits};
+pub use error::SinkError;
 pub use file::{EventFile, Rotation};
 pub use lines::{for_each_event, for_each_line};
 pub use origin::{Name, Names, Origin};
+pub use output::open_output;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
 pub use schema::schema;
-pub use sink::{Destination, QueueLimits, Sink};
+pub use sink::Sink;
 pub use stdout::Descriptor;
 
 use crate::{
     clock::Timestamp,
     fact::{EventId, Fact, Incident, ServiceState},
 };
-
-/// A sink could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SinkError {
-    /// The file could not be opened.
-    #[error("events cannot be written to {}: {source}; create its folder or change events.output", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Standard output could not be used.
-    #[error("events cannot be written to standard output: {source}; set events.output to a file")]
-    Stdout {
-        /// Why.
-        source: io::Error,
-    },
-    /// The writer's thread could not be started.
-    #[error("the thread that writes events could not be started: {source}; raise the limit on tasks")]
-    Thread {
-        /// Why.
-        source: io::Error,
-    },
-}
 
 /// Numbers facts, renders them, and hands them to the sinks.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{SinkError, sink::Destination};
+use super::{destination::Destination, error::SinkError};
 
 /// When a file is rotated, and how many old ones are kept.
 #[derive(Clone, Copy, Debug)]

@@ -5,55 +5,21 @@
 //! each line directly, which saves its reader the time it takes to wake the writer.
 
 mod direct;
+mod queue;
 mod writer;
 
 use std::{
-    io,
-    os::fd::OwnedFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use self::{direct::Direct, writer::Writer};
-use super::{MAX_LINE, SinkError, file::EventFile, stdout::Descriptor};
-use crate::config::EventOutput;
-
-/// Where lines go in the end.
-pub trait Destination: Send + 'static {
-    /// Its name in events and errors.
-    fn name(&self) -> String;
-
-    /// Writes some of these whole lines and says how many bytes were taken. A broken pipe is final; after any
-    /// other error the rest is offered again later.
-    fn write(&mut self, lines: &[u8]) -> io::Result<usize>;
-
-    /// Opens it anew, where it can be opened by name.
-    fn reopen(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// A pipe or a socket, if it is one: what it has room for, it takes without any wait.
-    fn stream(&self) -> Option<OwnedFd> {
-        None
-    }
-}
-
-/// How much may wait to be written.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueLimits {
-    /// Lines.
-    pub lines: usize,
-    /// Bytes.
-    pub bytes: usize,
-}
-
-impl Default for QueueLimits {
-    /// Holds a storm of some ten thousand exits, within a few MiB.
-    fn default() -> Self {
-        Self { lines: 16_384, bytes: 8 << 20 }
-    }
-}
+use self::{direct::Direct, queue::Shared, writer::Writer};
+use super::{
+    MAX_LINE,
+    destination::{Destination, QueueLimits},
+    error::SinkError,
+};
 
 /// A destination with its queue and its writer thread.
 #[derive(Debug)]
@@ -62,75 +28,11 @@ pub struct Sink {
     name: String,
 }
 
-#[derive(Debug)]
-struct Shared {
-    limits: QueueLimits,
-    queue: Mutex<Queue>,
-    /// There is something for the writer to do.
-    work: Condvar,
-    /// The writer has ended.
-    ended: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    /// Whole lines that the writer has not taken yet.
-    waiting: Vec<u8>,
-    waiting_lines: usize,
-    /// What the writer has taken and not yet written.
-    taken_bytes: usize,
-    taken_lines: usize,
-    /// Lines lost since the loss was last told, and ever.
-    untold: u64,
-    lost: u64,
-    reopen: bool,
-    /// Set by shutdown: write what is there, until then, and end.
-    deadline: Option<Instant>,
-    /// Where lines go while nothing waits.
-    direct: Option<Direct>,
-    /// The destination is gone for good.
-    broken: bool,
-    ended: bool,
-}
-
-impl Queue {
-    /// Whether the writer has nothing to do, so that a line may go past it.
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty()
-            && self.taken_lines == 0
-            && !self.reopen
-            && self.deadline.is_none()
-            && !self.broken
-    }
-
-    fn lose(&mut self, lines: usize) {
-        self.untold += lines as u64;
-        self.lost += lines as u64;
-    }
-}
-
 impl Sink {
-    /// Opens the configured destination.
-    pub fn open(output: &EventOutput) -> Result<Self, SinkError> {
-        match output {
-            EventOutput::Stdout => {
-                let stdout = Descriptor::stdout().map_err(|source| SinkError::Stdout { source })?;
-                Self::spawn(stdout, QueueLimits::default())
-            }
-            EventOutput::File(path) => Self::spawn(EventFile::open(path)?, QueueLimits::default()),
-        }
-    }
-
     /// Starts the writer of a destination.
     pub fn spawn(destination: impl Destination, limits: QueueLimits) -> Result<Self, SinkError> {
         let name = destination.name();
-        let queue = Queue { direct: destination.stream().map(Direct::new), ..Queue::default() };
-        let shared = Arc::new(Shared {
-            limits,
-            queue: Mutex::new(queue),
-            work: Condvar::new(),
-            ended: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::new(limits, destination.stream().map(Direct::new)));
         let writers = Arc::clone(&shared);
         thread::Builder::new()
             .name("emit".to_owned())
@@ -181,7 +83,7 @@ impl Sink {
         let QueueLimits { lines, bytes } = self.shared.limits;
         let room = (queue.waiting_lines + queue.taken_lines) * 2 <= lines
             && (queue.waiting.len() + queue.taken_bytes) * 2 <= bytes.saturating_sub(MAX_LINE).max(1);
-        if room && !queue.broken { std::mem::take(&mut queue.untold) } else { 0 }
+        if room && !queue.broken { std::mem::take(&mut queue.unreported) } else { 0 }
     }
 
     /// How many lines are not written yet.
@@ -225,13 +127,6 @@ impl Drop for Sink {
         let mut queue = self.shared.lock();
         queue.deadline.get_or_insert_with(Instant::now);
         self.shared.work.notify_one();
-    }
-}
-
-impl Shared {
-    /// The queue stays usable if a thread panicked: it holds plain counts and whole lines.
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

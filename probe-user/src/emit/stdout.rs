@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use super::sink::Destination;
+use super::destination::Destination;
 
 /// An open descriptor, written without a buffer of our own.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::emit::sink::{QueueLimits, Sink};
+    use crate::emit::{destination::QueueLimits, sink::Sink};
 
     #[test]
     fn a_line_reaches_the_other_end_of_a_pipe() {

@@ -12,7 +12,7 @@ use crate::{
     clock::Timestamp,
     config::Config,
     daemon::publisher::Publisher,
-    emit::{Emitter, Names, Origin, Sink},
+    emit::{Emitter, Names, Origin, open_output},
     engine::Engine,
     fact::{AgentStart, Fact},
     process::self_test,
@@ -41,7 +41,7 @@ pub(super) async fn announce(
 ) -> Result<Announced, RunError> {
     let origin = Origin::read("/proc".as_ref());
     let names = Names::of(config);
-    let emitter = Emitter::new(origin.clone(), names.clone(), vec![Sink::open(&config.events)?]);
+    let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events)?]);
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage.clone();
     let start = Timestamp::now();

@@ -1,4 +1,4 @@
-use std::sync::mpsc;
+use std::{io, sync::mpsc};
 
 use super::*;
 

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Destination, Shared};
+use super::queue::Shared;
+use crate::emit::destination::Destination;
 
 /// The wait before a failed write is tried again; it doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(5);

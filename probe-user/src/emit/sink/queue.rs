@@ -1,0 +1,68 @@
+//! The queue of a sink, which its users and its writer thread share.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use super::direct::Direct;
+use crate::emit::destination::QueueLimits;
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: QueueLimits,
+    pub(super) queue: Mutex<Queue>,
+    /// There is something for the writer to do.
+    pub(super) work: Condvar,
+    /// The writer has ended.
+    pub(super) ended: Condvar,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    /// Whole lines that the writer has not taken yet.
+    pub(super) waiting: Vec<u8>,
+    pub(super) waiting_lines: usize,
+    /// What the writer has taken and not yet written.
+    pub(super) taken_bytes: usize,
+    pub(super) taken_lines: usize,
+    /// Lines lost since the last report of a loss, and ever.
+    pub(super) unreported: u64,
+    pub(super) lost: u64,
+    pub(super) reopen: bool,
+    /// Set by shutdown: write what is there, until then, and end.
+    pub(super) deadline: Option<Instant>,
+    /// Where lines go while nothing waits.
+    pub(super) direct: Option<Direct>,
+    /// The destination is gone for good.
+    pub(super) broken: bool,
+    pub(super) ended: bool,
+}
+
+impl Queue {
+    /// Whether the writer has nothing to do, so that a line may go past it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+            && self.taken_lines == 0
+            && !self.reopen
+            && self.deadline.is_none()
+            && !self.broken
+    }
+
+    pub(super) fn lose(&mut self, lines: usize) {
+        self.unreported += lines as u64;
+        self.lost += lines as u64;
+    }
+}
+
+impl Shared {
+    pub(super) fn new(limits: QueueLimits, direct: Option<Direct>) -> Self {
+        let queue = Mutex::new(Queue { direct, ..Queue::default() });
+        Self { limits, queue, work: Condvar::new(), ended: Condvar::new() }
+    }
+
+    /// The queue stays usable if a thread panicked: it holds plain counts and whole lines.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
