@@ -15,7 +15,7 @@ use std::{path::PathBuf, time::Duration};
 pub use decision::{Decided, Decision};
 use filter::Filter;
 use line::{Entry, Line, MOST_SERVICES, Seen, Start};
-use segment::{Limits, Segments};
+use segment::{FOLDER, Limits, Segments};
 
 use crate::{
     clock::Timestamp,
@@ -25,9 +25,6 @@ use crate::{
     host::private_folder,
     redact::redact,
 };
-
-/// The folder of the recording within the state directory.
-pub const FOLDER: &str = "recording";
 
 /// How much may wait to be written: a storm of some thousand observations, within a few MiB.
 const QUEUE: QueueLimits = QueueLimits { lines: 8192, bytes: 4 << 20 };

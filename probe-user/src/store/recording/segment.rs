@@ -14,6 +14,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat, unlinkat}
 
 use crate::{emit::Destination, host::private_folder};
 
+/// The folder of the recording within the state directory.
+pub const FOLDER: &str = "recording";
+
 /// So many segments fill a recording: a smaller number would delete more of the past at once.
 const SEGMENTS: u64 = 8;
 
@@ -187,7 +190,7 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
-    let within = path.join(super::FOLDER);
+    let within = path.join(FOLDER);
     let folder = if within.is_dir() { within } else { path.to_owned() };
     let segments = list(&File::open(&folder)?)?;
     let mut first: BTreeMap<&str, u64> = BTreeMap::new();
@@ -227,7 +230,7 @@ mod tests {
     #[test]
     fn segments_are_private_bounded_and_begin_with_the_start() {
         let state = tempfile::tempdir().unwrap();
-        let path = state.path().join(super::super::FOLDER);
+        let path = state.path().join(FOLDER);
         let mut segments = open(&path, "c0ffee00", 800);
         for _ in 0..100 {
             write(&mut segments, &[b"0123456789012345678\n".as_slice(); 3].concat());
