@@ -1,44 +1,40 @@
-//! How an alert looks to its receiver.
+//! The bodies of the requests to receivers.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::outbox::{Message, Told};
+use super::{notification::Notification, outbox::Message};
 use crate::{
     config::AlertFormat,
     emit::{self, Origin, wire},
     redact::redact,
 };
 
-/// How long Alertmanager believes that an incident is on without hearing of it again.
-const BELIEVED_FOR: Duration = Duration::from_secs(5 * 60);
+/// Alertmanager resolves an alert that is not repeated for so long.
+const EXPIRES_AFTER: Duration = Duration::from_secs(5 * 60);
 
-/// What decides how alerts look.
 #[derive(Clone, Debug)]
-pub struct Look {
-    /// The receiver's format.
+pub struct Formatter {
     pub format: AlertFormat,
-    /// Who speaks.
     pub origin: Origin,
-    /// The daemon's own page for people.
+    /// The address of the daemon's page for people.
     pub page: Option<String>,
 }
 
-impl Look {
-    /// What is posted to deliver a message.
-    pub fn message(&self, message: &Message) -> Value {
+impl Formatter {
+    pub fn body(&self, message: &Message) -> Value {
         match self.format {
-            AlertFormat::Json => self.json(&message.told),
+            AlertFormat::Json => self.json(&message.notification),
             AlertFormat::Alertmanager => {
-                let mut now = self.alertmanager(&message.told);
-                let Some(before) = &message.before else { return json!([now]) };
-                // Alertmanager knows an alert by its labels: only with those it was told can it be over, and with
-                // others it is another alert, so that the one before is over.
-                let mut over = before.clone();
+                let mut now = self.alertmanager(&message.notification);
+                let Some(previous) = &message.previous else { return json!([now]) };
+                // Alertmanager identifies an alert by its labels. A resolution must carry the labels of the previous
+                // notification. New labels make another alert, so the previous one has to be resolved.
+                let mut over = previous.clone();
                 over.alert.resolved = true;
                 let mut over = self.alertmanager(&over);
-                if message.told.alert.resolved {
+                if message.notification.alert.resolved {
                     now["labels"] = over["labels"].take();
                     json!([now])
                 } else if over["labels"] == now["labels"] {
@@ -50,18 +46,20 @@ impl Look {
         }
     }
 
-    /// What is posted to remind the receiver of what is still on, where it needs to be reminded.
-    pub fn reminder(&self, firing: &[Told]) -> Option<Value> {
+    /// Repeats all firing alerts; None if this receiver needs no reminder.
+    pub fn reminder(&self, firing: &[Notification]) -> Option<Value> {
         match self.format {
             AlertFormat::Json => None,
             AlertFormat::Alertmanager if firing.is_empty() => None,
-            AlertFormat::Alertmanager => Some(firing.iter().map(|told| self.alertmanager(told)).collect()),
+            AlertFormat::Alertmanager => {
+                Some(firing.iter().map(|notification| self.alertmanager(notification)).collect())
+            }
         }
     }
 
-    /// The objects of the event stream, with the status.
-    fn json(&self, told: &Told) -> Value {
-        let alert = &told.alert;
+    /// The same objects as in the event stream, with the alert's status.
+    fn json(&self, notification: &Notification) -> Value {
+        let alert = &notification.alert;
         let service = alert.incident.service;
         json!({
             "status": wire::AlertStatus::of(alert.resolved),
@@ -81,17 +79,17 @@ impl Look {
         })
     }
 
-    /// One alert of Alertmanager's `POST /api/v2/alerts`.
-    fn alertmanager(&self, told: &Told) -> Value {
-        let alert = &told.alert;
+    /// An alert as in Alertmanager's `POST /api/v2/alerts`.
+    fn alertmanager(&self, notification: &Notification) -> Value {
+        let alert = &notification.alert;
         let incident = &alert.incident;
         let id = self.origin.incident_id(incident.id);
         let now = jiff::Timestamp::now();
         let ends = if alert.resolved {
-            // It refuses an alert that ends before it starts.
-            now.max(told.since)
+            // Alertmanager refuses an alert that ends before it starts.
+            now.max(notification.since)
         } else {
-            now.max(told.since).saturating_add(BELIEVED_FOR).unwrap_or(jiff::Timestamp::MAX)
+            now.max(notification.since).saturating_add(EXPIRES_AFTER).unwrap_or(jiff::Timestamp::MAX)
         };
         let mut description = format!(
             "{} on {}: {} (confidence {:.0} %). See: hostprobe explain {id}",
@@ -123,7 +121,7 @@ impl Look {
                 "description": description,
                 "incident": id,
             },
-            "startsAt": format!("{:.3}", told.since),
+            "startsAt": format!("{:.3}", notification.since),
             "endsAt": format!("{ends:.3}"),
         });
         if let Some(page) = &self.page {

@@ -1,235 +1,216 @@
-//! What waits for one receiver, in which order, and what is given up when it is too much.
+//! The alerts that wait for one receiver, their order, and which alert a full outbox drops.
 //!
-//! - Alerts of one incident keep their order; those of others may overtake one that its receiver refuses.
-//! - That an incident is over is told to whoever was told, or is yet to be told, that it is on, and to nobody else.
-//! - A full outbox gives up the oldest opening, never a resolution: an incident that nobody closes is worse
-//!   than one that nobody saw open and that is still in the event stream.
+//! - Alerts of one incident keep their order. Alerts of other incidents may overtake an alert that the receiver
+//!   refuses.
+//! - A receiver gets a resolution only if it has got, or will get, the opening.
+//! - A full outbox drops the oldest opening, never a resolution. A missing resolution leaves an alert open for good;
+//!   an incident without its opening is still in the event stream.
 
-use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tokio::time::Instant;
 
-use super::Alert;
+use super::notification::{Alert, Notification};
 use crate::fact::{IncidentId, Severity};
 
-/// An alert with the time its incident began by the wall clock, which must be the same in all messages about it.
-#[derive(Clone, Debug)]
-pub struct Told {
-    /// The alert.
-    pub alert: Alert,
-    /// When the incident began.
-    pub since: jiff::Timestamp,
-}
+/// How many alerts may wait for one receiver.
+pub const CAPACITY: usize = 1000;
 
-/// One alert on its way.
+/// A queued notification.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// Tells messages of one outbox apart.
+    /// Unique in its outbox.
     pub number: u64,
-    /// The alert.
-    pub told: Told,
-    /// What the receiver was last told of the same incident, if anything.
-    pub before: Option<Told>,
-    /// How many tries were made.
+    pub notification: Notification,
+    /// The last delivered notification of the same incident.
+    pub previous: Option<Notification>,
     pub attempts: u32,
-    /// Not to be tried again before that.
+    /// The earliest time of the next attempt.
     not_before: Option<Instant>,
-    under_way: bool,
+    in_flight: bool,
 }
 
 impl Message {
     fn incident(&self) -> IncidentId {
-        self.told.alert.incident.id
+        self.notification.alert.incident.id
     }
 }
 
-/// What is to be done next.
 #[derive(Debug)]
 pub enum Next {
-    /// This message is to be delivered, and then reported by [`Outbox::delivered`] or [`Outbox::failed`].
+    /// Deliver this message, then call [`Outbox::delivered`] or [`Outbox::failed`].
     Deliver(Box<Message>),
-    /// Nothing before that moment.
+    /// Nothing is due before this time.
     Wait(Instant),
-    /// Nothing.
     Empty,
 }
 
-/// What waits for one receiver.
 #[derive(Debug)]
 pub struct Outbox {
     min_severity: Severity,
     capacity: usize,
     queue: VecDeque<Message>,
-    /// What the receiver knows to be on.
-    firing: BTreeMap<IncidentId, Told>,
-    /// Incidents of which a failed delivery was reported and no later success.
-    complained: HashSet<IncidentId>,
-    given_up: Vec<Alert>,
-    dropped: u64,
+    /// The last delivered notification of each unresolved incident.
+    firing: BTreeMap<IncidentId, Notification>,
+    /// Incidents whose last delivery failed, so that the daemon reports only the first failure.
+    failing: HashSet<IncidentId>,
+    dropped: Vec<Alert>,
+    dropped_count: u64,
     last_number: u64,
 }
 
 impl Outbox {
-    /// An empty outbox for what is at least this loud.
     pub fn new(min_severity: Severity, capacity: usize) -> Self {
         Self {
             min_severity,
             capacity,
             queue: VecDeque::new(),
             firing: BTreeMap::new(),
-            complained: HashSet::new(),
-            given_up: Vec::new(),
-            dropped: 0,
+            failing: HashSet::new(),
+            dropped: Vec::new(),
+            dropped_count: 0,
             last_number: 0,
         }
     }
 
-    /// Takes an alert in, if it is one for this receiver; true if there is now something to do.
+    /// Queues an alert if this receiver wants it. True if there is now a message to deliver.
     pub fn put(&mut self, alert: Alert) -> bool {
         let id = alert.incident.id;
-        let told = Told { since: alert.incident.since.to_wall(), alert };
+        let notification = Notification { since: alert.incident.since.to_wall(), alert };
         let last = self.queue.iter_mut().rev().find(|message| message.incident() == id);
         let known = match &last {
-            Some(message) => Some(&message.told),
+            Some(message) => Some(&message.notification),
             None => self.firing.get(&id),
         };
-        let is_on = known.is_some_and(|known| !known.alert.resolved);
-        let news = known.is_none_or(|known| says_other(&known.alert, &told.alert));
-        let wanted = if told.alert.resolved {
-            is_on
+        let is_firing = known.is_some_and(|known| !known.alert.resolved);
+        let has_changed = known.is_none_or(|known| differs(&known.alert, &notification.alert));
+        let wanted = if notification.alert.resolved {
+            is_firing
         } else {
-            news && (is_on || told.alert.incident.severity >= self.min_severity)
+            has_changed && (is_firing || notification.alert.incident.severity >= self.min_severity)
         };
         if !wanted {
             return false;
         }
-        let since = known.map_or(told.since, |known| known.since);
-        let told = Told { since, ..told };
+        let since = known.map_or(notification.since, |known| known.since);
+        let notification = Notification { since, ..notification };
         match last {
-            // What has not been said yet is said as it is now.
-            Some(message) if !told.alert.resolved && !message.told.alert.resolved && !message.under_way => {
-                message.told = told;
+            // A queued opening takes over the incident's present state.
+            Some(message)
+                if !notification.alert.resolved
+                    && !message.notification.alert.resolved
+                    && !message.in_flight =>
+            {
+                message.notification = notification;
             }
-            Some(_) | None => self.push(told),
+            Some(_) | None => self.push(notification),
         }
         true
     }
 
-    fn push(&mut self, told: Told) {
-        if !told.alert.resolved && self.queue.len() >= self.capacity {
+    fn push(&mut self, notification: Notification) {
+        if !notification.alert.resolved && self.queue.len() >= self.capacity {
             let oldest = self
                 .queue
                 .iter()
-                .position(|message| !message.under_way && !message.told.alert.resolved)
+                .position(|message| !message.in_flight && !message.notification.alert.resolved)
                 .and_then(|at| self.queue.remove(at));
             match oldest {
-                Some(oldest) => self.give_up(oldest.told.alert),
-                None => return self.give_up(told.alert),
+                Some(oldest) => self.drop_alert(oldest.notification.alert),
+                None => return self.drop_alert(notification.alert),
             }
         }
         self.last_number += 1;
         self.queue.push_back(Message {
             number: self.last_number,
-            told,
-            before: None,
+            notification,
+            previous: None,
             attempts: 0,
             not_before: None,
-            under_way: false,
+            in_flight: false,
         });
     }
 
-    fn give_up(&mut self, alert: Alert) {
+    fn drop_alert(&mut self, alert: Alert) {
         let id = alert.incident.id;
-        let still_told = self.firing.contains_key(&id)
-            || self.queue.iter().any(|m| m.incident() == id && !m.told.alert.resolved);
-        if !still_told {
-            // Nobody will have heard that it was on.
+        let opening_delivered = self.firing.contains_key(&id)
+            || self.queue.iter().any(|m| m.incident() == id && !m.notification.alert.resolved);
+        if !opening_delivered {
+            // The receiver never gets the opening, so it needs no resolution.
             self.queue.retain(|message| message.incident() != id);
         }
-        self.given_up.push(alert);
-        self.dropped += 1;
+        self.dropped.push(alert);
+        self.dropped_count += 1;
     }
 
-    /// What is to be done at this moment.
     pub fn next(&mut self, now: Instant) -> Next {
         let mut passed = HashSet::new();
         let mut soonest: Option<Instant> = None;
         for message in &mut self.queue {
-            if !passed.insert(message.incident()) || message.under_way {
+            if !passed.insert(message.incident()) || message.in_flight {
                 continue;
             }
             match message.not_before.filter(|then| *then > now) {
                 Some(then) => soonest = Some(soonest.map_or(then, |soonest| soonest.min(then))),
                 None => {
-                    message.under_way = true;
+                    message.in_flight = true;
                     message.attempts += 1;
-                    let before = self.firing.get(&message.incident()).cloned();
-                    return Next::Deliver(Box::new(Message { before, ..message.clone() }));
+                    let previous = self.firing.get(&message.incident()).cloned();
+                    return Next::Deliver(Box::new(Message { previous, ..message.clone() }));
                 }
             }
         }
         soonest.map_or(Next::Empty, Next::Wait)
     }
 
-    /// A message was delivered.
     pub fn delivered(&mut self, message: Message) {
         self.queue.retain(|waiting| waiting.number != message.number);
         let id = message.incident();
-        self.complained.remove(&id);
-        if message.told.alert.resolved {
+        self.failing.remove(&id);
+        if message.notification.alert.resolved {
             self.firing.remove(&id);
         } else {
-            self.firing.insert(id, message.told);
+            self.firing.insert(id, message.notification);
         }
     }
 
-    /// A message was not delivered and is to be tried again, not before that moment if one is given; true if that
-    /// is the first failure of its incident since the last success, and so worth reporting.
+    /// Queues a message again after a failed delivery. True if this is the incident's first failure since the last
+    /// success.
     pub fn failed(&mut self, message: &Message, not_before: Option<Instant>) -> bool {
         if let Some(waiting) = self.queue.iter_mut().find(|waiting| waiting.number == message.number) {
-            waiting.under_way = false;
+            waiting.in_flight = false;
             waiting.not_before = not_before;
         }
-        self.complained.insert(message.incident())
+        self.failing.insert(message.incident())
     }
 
-    /// What the receiver knows to be on.
-    pub fn firing(&self) -> Vec<Told> {
+    /// The incidents that the receiver takes for unresolved.
+    pub fn firing(&self) -> Vec<Notification> {
         self.firing.values().cloned().collect()
     }
 
-    /// The alerts given up since this was last asked.
-    pub fn take_given_up(&mut self) -> Vec<Alert> {
-        std::mem::take(&mut self.given_up)
+    /// The alerts dropped since the last call.
+    pub fn take_dropped(&mut self) -> Vec<Alert> {
+        std::mem::take(&mut self.dropped)
     }
 
-    /// How many alerts were given up.
+    /// How many alerts were ever dropped.
     pub const fn dropped(&self) -> u64 {
-        self.dropped
+        self.dropped_count
     }
 
-    /// How many alerts wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 }
 
-/// Whether one alert tells a receiver something that the other did not.
-fn says_other(before: &Alert, now: &Alert) -> bool {
+/// Whether a receiver learns something from the later alert.
+fn differs(previous: &Alert, now: &Alert) -> bool {
     let key = |alert: &Alert| {
         let incident = &alert.incident;
         (alert.resolved, incident.verdict, incident.severity, incident.cause)
     };
-    key(before) != key(now)
-}
-
-/// The wait after so many tries: doubling from `first` up to `longest`.
-pub fn back_off(attempts: u32, first: Duration, longest: Duration) -> Duration {
-    let doublings = attempts.saturating_sub(1).min(20);
-    first.saturating_mul(1 << doublings).min(longest)
+    key(previous) != key(now)
 }
 
 #[cfg(test)]

@@ -10,25 +10,27 @@ use tokio::{
 };
 
 use super::{
-    Alert, AlertError, Pace, Shared,
     client::{client, reason},
-    format::Look,
-    outbox::{Message, Next, back_off},
+    error::AlertError,
+    format::Formatter,
+    notification::Alert,
+    outbox::{CAPACITY, Message, Next},
+    pace::Pace,
+    shared::SharedOutbox,
 };
 use crate::{config::Secret, fact::AlertOutcome, redact::redact};
 
 /// As much of a refusal as is quoted, in bytes.
 const QUOTED: usize = 300;
 
-/// One receiver of alerts.
 pub(super) struct Receiver {
     url: Url,
-    /// Scheme and host: a path may hold a token.
+    /// Scheme and host only, because a path may hold a token.
     name: String,
     client: Client,
-    look: Look,
+    formatter: Formatter,
     pace: Pace,
-    shared: Arc<Shared>,
+    shared: Arc<SharedOutbox>,
     outcomes: mpsc::Sender<AlertOutcome>,
     closing: watch::Receiver<bool>,
 }
@@ -36,16 +38,16 @@ pub(super) struct Receiver {
 /// Why a delivery failed.
 struct Failure {
     why: String,
-    /// The receiver answers, but will not have this message; others may fare better.
+    /// The receiver answers but refuses this message. It may accept others.
     refused: bool,
 }
 
 impl Receiver {
     pub(super) fn new(
         webhook: &Secret,
-        look: Look,
+        formatter: Formatter,
         pace: Pace,
-        shared: Arc<Shared>,
+        shared: Arc<SharedOutbox>,
         outcomes: mpsc::Sender<AlertOutcome>,
         closing: watch::Receiver<bool>,
     ) -> Result<Self, AlertError> {
@@ -57,20 +59,20 @@ impl Receiver {
         let name = url.origin().ascii_serialization();
         let client = client(&url, pace.timeout)
             .map_err(|error| AlertError::Client { receiver: name.clone(), reason: reason(error) })?;
-        Ok(Self { url, name, client, look, pace, shared, outcomes, closing })
+        Ok(Self { url, name, client, formatter, pace, shared, outcomes, closing })
     }
 
-    /// Delivers until the daemon ends, and then gives what waits a last try.
+    /// Delivers until the daemon ends, then tries each waiting message once more.
     pub(super) async fn run(mut self) {
         let mut outages = 0;
         let mut paused_until: Option<Instant> = None;
         let mut remind_at = Instant::now() + self.pace.refresh;
         while !*self.closing.borrow() {
-            self.report_given_up().await;
+            self.report_dropped().await;
             let now = Instant::now();
             let next = match paused_until.filter(|until| *until > now) {
                 Some(until) => Next::Wait(until),
-                None => self.shared.outbox().next(now),
+                None => self.shared.lock().next(now),
             };
             let wake = match next {
                 Next::Deliver(message) => {
@@ -78,7 +80,7 @@ impl Receiver {
                         (outages, paused_until) = (0, None);
                     } else {
                         outages += 1;
-                        let wait = back_off(outages, self.pace.first_retry, self.pace.longest_retry);
+                        let wait = self.pace.backoff(outages);
                         paused_until = Some(Instant::now() + wait);
                     }
                     continue;
@@ -96,24 +98,24 @@ impl Receiver {
                 remind_at = Instant::now() + self.pace.refresh;
             }
         }
-        self.last_try().await;
+        self.try_last().await;
     }
 
-    /// Delivers one message and reports how that went; false if the receiver is out of reach.
+    /// Delivers one message and reports the result. False if the receiver is out of reach.
     async fn deliver(&self, message: Message) -> bool {
-        let failure = self.post(&self.look.message(&message)).await.err();
-        let outcome = self.outcome(&message.told.alert, message.attempts, failure.as_ref());
+        let failure = self.post(&self.formatter.body(&message)).await.err();
+        let outcome = self.outcome(&message.notification.alert, message.attempts, failure.as_ref());
         match failure {
             None => {
-                self.shared.outbox().delivered(message);
+                self.shared.lock().delivered(message);
                 self.report(outcome).await;
                 true
             }
             Some(failure) => {
-                let wait = back_off(message.attempts, self.pace.first_retry, self.pace.longest_retry);
+                let wait = self.pace.backoff(message.attempts);
                 let not_before = failure.refused.then(|| Instant::now() + wait);
-                let news = self.shared.outbox().failed(&message, not_before);
-                if news {
+                let is_first = self.shared.lock().failed(&message, not_before);
+                if is_first {
                     self.report(outcome).await;
                 }
                 failure.refused
@@ -121,20 +123,20 @@ impl Receiver {
         }
     }
 
-    /// Reminds the receiver of what is on. If that fails, the next reminder is as good.
+    /// Repeats the firing alerts. A failed reminder is not tried again, because the next one repeats them too.
     async fn remind(&self) {
-        let firing = self.shared.outbox().firing();
-        if let Some(body) = self.look.reminder(&firing)
+        let firing = self.shared.lock().firing();
+        if let Some(body) = self.formatter.reminder(&firing)
             && let Err(failure) = self.post(&body).await
         {
             tracing::debug!("{}: could not repeat the open alerts: {}", self.name, failure.why);
         }
     }
 
-    /// Tries each waiting message once more, and stops at the first sign that it is in vain.
-    async fn last_try(&self) {
+    /// Tries each waiting message once more, and stops when the receiver is out of reach.
+    async fn try_last(&self) {
         loop {
-            let next = self.shared.outbox().next(Instant::now());
+            let next = self.shared.lock().next(Instant::now());
             match next {
                 Next::Deliver(message) => {
                     if !self.deliver(*message).await {
@@ -171,11 +173,11 @@ impl Receiver {
         Err(Failure { why, refused: !status.is_server_error() && !busy })
     }
 
-    async fn report_given_up(&self) {
-        let given_up = self.shared.outbox().take_given_up();
-        for alert in given_up {
+    async fn report_dropped(&self) {
+        let dropped = self.shared.lock().take_dropped();
+        for alert in dropped {
             let failure = Failure {
-                why: format!("{} alerts were waiting already, and this was the oldest", super::CAPACITY),
+                why: format!("{} alerts were waiting already, and this was the oldest", CAPACITY),
                 refused: true,
             };
             self.report(self.outcome(&alert, 0, Some(&failure))).await;
@@ -195,7 +197,7 @@ impl Receiver {
     }
 
     async fn report(&self, outcome: AlertOutcome) {
-        // Nobody listens any more when the daemon is ending; the delivery itself still counts.
+        // The channel closes when the daemon ends. The delivery still counts.
         let _ = self.outcomes.send(outcome).await;
     }
 }

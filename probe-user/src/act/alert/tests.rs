@@ -1,4 +1,4 @@
-//! Delivery to a receiver on this host that is a fake.
+//! Deliveries to a fake receiver on this host.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,11 @@ use super::*;
 use crate::{
     clock::Timestamp,
     config::{AlertFormat, Secret},
-    emit::Name,
-    fact::{EventId, IncidentId, ServiceId, Severity, Timing, Verdict},
+    emit::{Name, Names},
+    fact::{EventId, Incident, IncidentId, ServiceId, Severity, Timing, Verdict},
 };
 
-/// An alert that incident `number` is on.
+/// The opening of incident `number`.
 pub(super) fn alert(number: u64, severity: Severity) -> Alert {
     let incident = Incident {
         id: IncidentId(number),
@@ -47,7 +47,7 @@ pub(super) fn resolved(number: u64) -> Alert {
     Alert { resolved: true, ..critical(number) }
 }
 
-/// A fake receiver: it keeps what it is sent, and answers as it is told.
+/// Keeps what it receives, and answers as scripted.
 struct FakeReceiver {
     requests: mpsc::UnboundedReceiver<Value>,
     server: tokio::task::JoinHandle<()>,
@@ -116,7 +116,7 @@ fn alerter(address: SocketAddr, format: AlertFormat, pace: Pace) -> (Alerter, mp
 }
 
 #[tokio::test]
-async fn alerts_come_in_order_and_are_reported() {
+async fn alerts_arrive_in_order_and_the_deliveries_are_reported() {
     let (listener, address) = listener().await;
     let mut fake = FakeReceiver::start(listener, &[]);
     let (alerter, mut reports) = alerter(address, AlertFormat::Json, QUICK);
@@ -137,11 +137,11 @@ async fn alerts_come_in_order_and_are_reported() {
     assert_eq!((report.attempts, report.error, report.resolved), (1, None, false));
     assert!(reports.recv().await.unwrap().resolved);
     assert_eq!(alerter.shutdown(Duration::from_secs(20)).await, 0);
-    assert!(reports.recv().await.is_none(), "the quiet incident was not told at all");
+    assert!(reports.recv().await.is_none(), "the informational incident is not sent at all");
 }
 
 #[tokio::test]
-async fn a_receiver_that_comes_back_is_told_all() {
+async fn a_receiver_that_comes_back_gets_all_alerts() {
     let (down, address) = listener().await;
     drop(down);
     let (alerter, mut reports) = alerter(address, AlertFormat::Json, QUICK);
@@ -176,7 +176,7 @@ async fn a_refusal_is_quoted_without_its_secrets() {
 }
 
 #[tokio::test]
-async fn alertmanager_gets_what_it_knows_alerts_by() {
+async fn alertmanager_gets_the_labels_that_identify_an_alert() {
     let (listener, address) = listener().await;
     let mut fake = FakeReceiver::start(listener, &[]);
     let (alerter, _reports) = alerter(address, AlertFormat::Alertmanager, QUICK);
@@ -196,7 +196,7 @@ async fn alertmanager_gets_what_it_knows_alerts_by() {
 
     alerter.notify(critical(1));
     let update = fake.request().await;
-    assert_eq!(update[0]["labels"], opening[0]["labels"], "the alert with the old labels is over");
+    assert_eq!(update[0]["labels"], opening[0]["labels"], "the alert with the old labels is resolved");
     assert!(time(&update[0], "endsAt") <= jiff::Timestamp::now());
     assert_eq!(update[1]["labels"]["severity"], "critical");
     assert_eq!(update[1]["startsAt"], opening[0]["startsAt"]);
@@ -206,12 +206,12 @@ async fn alertmanager_gets_what_it_knows_alerts_by() {
     alerter.notify(end);
     let end = fake.request().await;
     assert_eq!(end.as_array().unwrap().len(), 1);
-    assert_eq!(end[0]["labels"], update[1]["labels"], "it is over by the labels it was told with");
+    assert_eq!(end[0]["labels"], update[1]["labels"], "it is resolved by the labels it was sent with");
     assert!(time(&end[0], "endsAt") <= jiff::Timestamp::now());
 }
 
 #[tokio::test]
-async fn alertmanager_is_reminded_of_what_is_on() {
+async fn alertmanager_gets_reminders_of_firing_alerts() {
     let (listener, address) = listener().await;
     let mut fake = FakeReceiver::start(listener, &[]);
     let pace = Pace { refresh: Duration::from_millis(5), ..QUICK };
@@ -223,7 +223,7 @@ async fn alertmanager_is_reminded_of_what_is_on() {
 }
 
 #[tokio::test]
-async fn what_is_left_at_the_end_is_counted() {
+async fn undelivered_alerts_are_counted_at_shutdown() {
     let (down, address) = listener().await;
     drop(down);
     let slow =
@@ -235,7 +235,7 @@ async fn what_is_left_at_the_end_is_counted() {
 }
 
 #[tokio::test]
-async fn a_bad_webhook_is_named_without_its_secrets() {
+async fn the_error_of_a_bad_webhook_hides_its_secrets() {
     let receiver = AlertReceiver {
         webhook: Secret::new("ftp://u:pw@host/x"),
         format: AlertFormat::Json,
