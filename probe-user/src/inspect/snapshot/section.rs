@@ -1,23 +1,23 @@
-//! The parts of a snapshot.
+//! The sections of a snapshot.
 
 use std::{collections::HashSet, fs, path::Path};
 
-use super::{Draft, Subject};
+use super::draft::{Draft, Subject};
 use crate::{
     fact::TcpState,
     host::{ProcReader, cgroup::Hierarchy, read_text},
     redact::redact,
 };
 
-/// Of more processes than this no details are given.
+/// Processes shown.
 const PROCESSES_MAX: usize = 128;
 /// Threads shown of all processes together.
 const THREADS_MAX: usize = 1024;
-/// Descriptors shown of each process.
+/// Descriptors shown per process.
 const DESCRIPTORS_MAX: usize = 256;
 /// Sockets shown.
 const SOCKETS_MAX: usize = 512;
-/// The files of a cgroup that are shown are far smaller.
+/// The largest file of a cgroup that is shown. Real ones are far smaller.
 const FILE_MAX: u64 = 16 * 1024;
 
 pub(super) fn last_exits(_: &ProcReader, subject: &Subject, _: &[u32], draft: &Draft) {
@@ -29,8 +29,8 @@ pub(super) fn last_exits(_: &ProcReader, subject: &Subject, _: &[u32], draft: &D
     }
 }
 
-/// Their stacks in the kernel are for CAP_SYS_ADMIN alone, which the daemon gives up; where they wait is the innermost
-/// function of them.
+/// The daemon has dropped CAP_SYS_ADMIN, so it cannot read kernel stacks. The wait channel is a stack's innermost
+/// function.
 pub(super) fn threads(reader: &ProcReader, _: &Subject, pids: &[u32], draft: &Draft) {
     let mut shown = 0;
     for &pid in pids {
@@ -46,7 +46,7 @@ pub(super) fn threads(reader: &ProcReader, _: &Subject, pids: &[u32], draft: &Dr
             let cpu = thread.cpu_since(None).as_secs_f64();
             let more = draft.line(&format!(
                 "process {pid} thread {tid} ({name}) state {state} wchan {channel} syscall {} cpu {cpu:.3}s",
-                // Only the call's number is for everybody to see: the rest are its arguments and addresses.
+                // Arguments and addresses may be secret; the number of the system call is not.
                 call.split_ascii_whitespace().next().unwrap_or_default(),
             ));
             if !more {
@@ -156,7 +156,7 @@ pub(super) fn cgroup(reader: &ProcReader, subject: &Subject, _: &[u32], draft: &
     }
 }
 
-/// Shows a file of a folder under its name; nothing where it is not there.
+/// Shows a file of a folder under its name, if it is there.
 fn file_of(folder: &Path, file: &str, draft: &Draft) {
     let Ok(text) = read_text(&folder.join(file), FILE_MAX) else { return };
     match text.trim_end() {

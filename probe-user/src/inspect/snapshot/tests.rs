@@ -1,4 +1,4 @@
-//! Snapshots of real processes, and of none.
+//! Snapshots of a real process and of a fake host.
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,8 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::*;
-use crate::host::fake::FakeHost;
+use super::{draft::TEXT_MAX, *};
+use crate::{fact::ProcessKey, host::fake::FakeHost};
 
 struct Running(Child);
 
@@ -24,11 +24,11 @@ fn subject(main: ProcessKey) -> Subject {
 }
 
 #[test]
-fn threads_descriptors_and_sockets_of_a_child_are_in_it_and_no_secrets() {
+fn a_snapshot_shows_threads_descriptors_and_sockets_and_no_secrets() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let mut shell = Command::new("/bin/sh");
-    // The child has the listener as its standard input; it says when it runs, and then stops until it is killed.
+    // The child has the listener as its standard input; It reports that it runs, and then stops until the test kills it.
     shell.args(["-c", "echo ready; kill -STOP $$", "sh", "--password", "hunter2"]);
     shell.env("SECRET_OF_THE_ENVIRONMENT", "swordfish");
     shell.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener))).stdout(Stdio::piped());
@@ -61,14 +61,11 @@ fn threads_descriptors_and_sockets_of_a_child_are_in_it_and_no_secrets() {
 }
 
 #[test]
-fn what_is_taken_early_says_what_is_missing() {
+fn a_snapshot_taken_early_says_what_is_missing() {
     let draft = Draft::default();
     draft.line("Snapshot of api");
-    {
-        let mut content = draft.lock();
-        content.section = Some("sockets");
-        content.ahead = vec!["cgroup", "limits"];
-    }
+    draft.begin(vec!["sockets", "cgroup", "limits"]);
+    draft.begin_section("sockets");
     let text = draft.take();
     assert!(text.starts_with("Snapshot of api\n"), "{text}");
     assert!(text.contains("Time was up while \"sockets\" was read"), "{text}");
@@ -78,7 +75,7 @@ fn what_is_taken_early_says_what_is_missing() {
 }
 
 #[test]
-fn counters_of_either_cgroup_version_are_shown() {
+fn a_snapshot_shows_the_counters_of_both_cgroup_versions() {
     let host = FakeHost::hybrid();
     host.process(10, 1, "db", "/db");
     host.thread(10, 10, "d\x1b[2Jb", 'D', (0, 0));
