@@ -1,6 +1,6 @@
 //! The checks, in the order of the result table.
 
-mod fallbacks;
+mod fallback;
 mod hooks;
 mod identity;
 mod listeners;
@@ -17,27 +17,22 @@ use hostprobe::doctor;
 use tokio::runtime::Builder;
 
 use crate::{
+    check::{FixtureCheck, TRIES},
     fixture::Fixture,
     report::{self, Outcome},
 };
 
-/// Name and function of a check.
-type Check = (&'static str, fn(&mut Fixture) -> Result<Outcome>);
-
-/// Attempts at a check while the programs report the loss of a record that it needs.
-const TRIES: u32 = 5;
-
 /// The checks that share the loaded programs.
-const GROUPS: &[&[Check]] =
+const GROUPS: &[&[FixtureCheck]] =
     &[statuses::CHECKS, signals::CHECKS, identity::CHECKS, listeners::CHECKS, sockets::CHECKS, oom::CHECKS];
 
 /// Runs all checks and prints their results. `exclusive` adds those that need the machine to themselves.
 ///
 /// An error means that the checks could not run. A failed check is a result.
 pub fn run(exclusive: bool) -> Result<()> {
-    report::line(&serde_json::json!({ "kernel": release() }));
+    report::line(&serde_json::json!({ "kernel": report::kernel_release() }));
     // Before this process leaves the initial network namespace: the process connector serves no other.
-    fallbacks::run();
+    fallback::run();
     let doctor = Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new()))?;
     report::line(&serde_json::json!({ "doctor": doctor.to_string() }));
     // A network namespace of its own keeps connections of other processes away.
@@ -75,8 +70,4 @@ pub fn run(exclusive: bool) -> Result<()> {
         report::check(name, &check());
     }
     Ok(())
-}
-
-pub fn release() -> String {
-    rustix::system::uname().release().to_string_lossy().into_owned()
 }

@@ -11,6 +11,7 @@
 //! machine, see [`init`]. `cargo xtask vm` runs it in several kernels and on the host.
 
 mod action;
+mod check;
 mod checks;
 mod fixture;
 mod init;

@@ -32,3 +32,7 @@ pub fn line(line: &serde_json::Value) {
     // If the reader is gone, only the exit status is left.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
+
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}

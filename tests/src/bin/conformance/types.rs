@@ -9,7 +9,7 @@ use hostprobe::sensor::ebpf::{
 };
 use serde_json::json;
 
-use crate::{checks::release, report};
+use crate::report;
 
 const COMPLETE: &str = "/sys/kernel/btf/vmlinux";
 
@@ -30,7 +30,7 @@ pub fn print() -> Result<()> {
     let unusable: Vec<_> =
         resolved.unusable.iter().map(|(hook, reason)| format!("{}: {reason}", hook.tracepoint())).collect();
     report::line(
-        &json!({ "types": hex, "kernel": release(), "globals": resolved.globals, "unusable": unusable }),
+        &json!({ "types": hex, "kernel": report::kernel_release(), "globals": resolved.globals, "unusable": unusable }),
     );
     Ok(())
 }

@@ -15,14 +15,14 @@ use hostprobe::{
     },
 };
 
-use super::Check;
 use crate::{
+    check::FixtureCheck,
     fixture::Fixture,
     report::Outcome,
     workload::{Workload, program},
 };
 
-pub const CHECKS: &[Check] = &[
+pub const CHECKS: &[FixtureCheck] = &[
     ("exec: program and arguments", exec),
     ("cgroup: path and id", cgroup),
     ("fork: lineage of an orphan", orphan),

@@ -6,13 +6,10 @@ use anyhow::{Result, ensure};
 use hostprobe::sensor::record::{Listen, Record};
 use rustix::net::{AddressFamily, SocketType};
 
-use super::{
-    Check,
-    sockets::{V4, V6, ours},
-};
-use crate::{fixture::Fixture, report::Outcome};
+use super::sockets::{V4, V6, ours};
+use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome};
 
-pub const CHECKS: &[Check] = &[
+pub const CHECKS: &[FixtureCheck] = &[
     ("listener up and down, IPv4", |fixture| up_and_down(fixture, V4)),
     ("listener up and down, IPv6", |fixture| up_and_down(fixture, V6)),
     ("full accept queue", full),

@@ -6,11 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 use hostprobe::sensor::{ebpf::Options, record::Record};
 use rustix::process::Signal;
 
-use super::TRIES;
-use crate::{fixture::Fixture, report::Outcome, workload::Workload};
-
-/// A check with rings of its own.
-type Check = (&'static str, fn() -> Result<Outcome>);
+use crate::{
+    check::{Check, TRIES},
+    fixture::Fixture,
+    report::Outcome,
+    workload::Workload,
+};
 
 pub const CHECKS: &[Check] = &[("loss counted, urgent ring", urgent), ("loss counted, bulk ring", bulk)];
 

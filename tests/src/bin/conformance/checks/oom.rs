@@ -9,10 +9,9 @@ use hostprobe::{
 };
 use hostprobe_tests::memcg::MemoryCgroup;
 
-use super::Check;
-use crate::{fixture::Fixture, report::Outcome, workload::Workload};
+use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
 
-pub const CHECKS: &[Check] = &[("OOM kill of a memory cgroup", of_a_cgroup)];
+pub const CHECKS: &[FixtureCheck] = &[("OOM kill of a memory cgroup", of_a_cgroup)];
 
 /// The victim's `oom_score_adj`: high enough that the OOM killer chooses no other process of the machine.
 pub const SCORE: i32 = 600;

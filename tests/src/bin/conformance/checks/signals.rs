@@ -4,10 +4,9 @@ use anyhow::{Context, Result, ensure};
 use hostprobe::sensor::record::{Record, Signal as SentSignal};
 use rustix::process::Signal;
 
-use super::Check;
-use crate::{fixture::Fixture, report::Outcome, workload::Workload};
+use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
 
-pub const CHECKS: &[Check] = &[("sender of a fatal signal", fatal), ("SIGSTOP and its sender", stop)];
+pub const CHECKS: &[FixtureCheck] = &[("sender of a fatal signal", fatal), ("SIGSTOP and its sender", stop)];
 
 /// A user id that is neither root nor likely to be in use.
 const UID: u32 = 44_203;

@@ -18,13 +18,12 @@ use hostprobe::{
 };
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
-use super::Check;
-use crate::{fixture::Fixture, report::Outcome};
+use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome};
 
 pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-pub const CHECKS: &[Check] = &[
+pub const CHECKS: &[FixtureCheck] = &[
     ("TCP refused, IPv4", |fixture| refused(fixture, V4)),
     ("TCP refused, IPv6", |fixture| refused(fixture, V6)),
     ("TCP reset, IPv4", |fixture| reset(fixture, V4)),

@@ -6,10 +6,9 @@ use anyhow::{Result, ensure};
 use hostprobe::sensor::record::Record;
 use rustix::process::Signal;
 
-use super::Check;
-use crate::{fixture::Fixture, report::Outcome, workload::Workload};
+use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
 
-pub const CHECKS: &[Check] = &[
+pub const CHECKS: &[FixtureCheck] = &[
     ("exit with a code", |fixture| exits(fixture, &["exit", "7"], &[0x0700])),
     ("exit 0 of a watched process", |fixture| exits(fixture, &["exit", "0"], &[0])),
     ("SIGSEGV, core dumped", |fixture| exits(fixture, &["segv"], &[0x8b])),

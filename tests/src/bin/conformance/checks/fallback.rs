@@ -16,17 +16,15 @@ use hostprobe_tests::memcg::MemoryCgroup;
 use rustix::process::Signal;
 use tokio::runtime::Builder;
 
-use super::{TRIES, oom};
+use super::oom;
 use crate::{
+    check::{Check, TRIES},
     report::{self, Outcome},
     workload::Workload,
 };
 
 /// For one event. An emulated machine is slow.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A check that does not use the eBPF programs.
-type Check = (&'static str, fn() -> Result<Outcome>);
 
 const CHECKS: &[Check] =
     &[("fallback: exit statuses", exits), ("fallback: OOM kill of a memory cgroup", oom_kill)];
