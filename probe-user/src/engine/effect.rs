@@ -19,7 +19,8 @@ pub trait Effects {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Restart a service. [`Observation::Restarted`](crate::fact::Observation::Restarted) and then
-    /// [`Observation::Running`](crate::fact::Observation::Running) answer.
+    /// [`Observation::Running`](crate::fact::Observation::Running) answer; for a unit,
+    /// [`Observation::Unit`](crate::fact::Observation::Unit) names the new main process.
     Restart {
         service: ServiceId,
         method: RestartMethod,
