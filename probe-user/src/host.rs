@@ -19,6 +19,7 @@ mod remains;
 mod scan;
 pub mod sockdiag;
 pub mod survey;
+mod tcp_table;
 pub mod thread;
 pub mod usage;
 

@@ -2,8 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::File,
-    io::{BufRead, BufReader},
     mem::MaybeUninit,
     net::SocketAddr,
     path::Path,
@@ -11,7 +9,10 @@ use std::{
 
 use rustix::fs::{Mode, OFlags, RawDir};
 
-use super::{ProcReader, ReadError, listener::ip, process::vanished};
+use super::{
+    ProcReader, ReadError,
+    tcp_table::{self, Queues, Row},
+};
 use crate::fact::TcpState;
 
 /// No more sockets than this are kept of one namespace.
@@ -47,22 +48,11 @@ impl ProcReader {
         of_interest: impl Fn(&Connection) -> bool,
     ) -> Result<Vec<Connection>, ReadError> {
         let mut found = Vec::new();
-        for name in ["tcp", "tcp6"] {
-            let path = net.join(name);
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                // A kernel without IPv6 has no tcp6.
-                Err(error) if name == "tcp6" && vanished(&error) => continue,
-                Err(source) => return Err(ReadError { path, source }),
-            };
-            for line in BufReader::with_capacity(64 * 1024, file).lines() {
-                let line = line.map_err(ReadError::at(&path))?;
-                let connection = connection(&line).filter(|it| of_interest(it));
-                if found.len() < CONNECTIONS_MAX {
-                    found.extend(connection);
-                }
+        tcp_table::read(net, |row| {
+            if found.len() < CONNECTIONS_MAX {
+                found.extend(connection(row).filter(|it| of_interest(it)));
             }
-        }
+        })?;
         Ok(found)
     }
 
@@ -86,42 +76,34 @@ impl ProcReader {
         inodes
     }
 
-    /// Which process has each of these sockets open; of several, the one with the lowest pid, which mostly is
-    /// the one that the others were forked from.
-    pub(super) fn owners(&self, sockets: &HashSet<u64>) -> HashMap<u64, u32> {
-        let mut owners = HashMap::new();
+    /// The processes that have each of these sockets open, the lowest pid first.
+    pub(super) fn holders(&self, sockets: &HashSet<u64>) -> HashMap<u64, Vec<u32>> {
+        let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
         if sockets.is_empty() {
-            return owners;
+            return holders;
         }
         let mut pids = self.pids().unwrap_or_default();
         pids.sort_unstable();
         for pid in pids {
-            for inode in self.socket_inodes(pid) {
-                if sockets.contains(&inode) {
-                    owners.entry(inode).or_insert(pid);
-                }
+            for inode in self.socket_inodes(pid).into_iter().filter(|inode| sockets.contains(inode)) {
+                holders.entry(inode).or_default().push(pid);
             }
         }
-        owners
+        holders
+    }
+
+    /// Of the processes that share a socket the one with the lowest pid, from which the others mostly were forked.
+    pub(super) fn owners(&self, sockets: &HashSet<u64>) -> HashMap<u64, u32> {
+        let holders = self.holders(sockets).into_iter();
+        holders.filter_map(|(inode, pids)| Some((inode, *pids.first()?))).collect()
     }
 }
 
-/// Reads a line of `/proc/net/tcp`; None for its heading and for what is none.
-fn connection(line: &str) -> Option<Connection> {
-    let mut fields = line.split_ascii_whitespace().skip(1);
-    let (local, remote) = (end(fields.next()?)?, end(fields.next()?)?);
-    let state = TcpState::from_number(u8::from_str_radix(fields.next()?, 16).ok()?)?;
-    let (sending, received) = fields.next()?.split_once(':')?;
-    let queue = |hex: &str| u32::from_str_radix(hex, 16).ok();
-    let (sending, received) = (queue(sending)?, queue(received)?);
-    let retransmits = queue(fields.nth(1)?)?;
-    let inode = fields.nth(2)?.parse().ok()?;
-    Some(Connection { state, local, remote, sending, received, retransmits, inode })
-}
-
-fn end(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    Some(SocketAddr::new(ip(address)?.to_canonical(), u16::from_str_radix(port, 16).ok()?))
+fn connection(row: Row<'_>) -> Option<Connection> {
+    let canonical = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    let (local, remote) = (canonical(row.local()?), canonical(row.remote()?));
+    let Queues { sending, received, retransmits } = row.queues()?;
+    Some(Connection { state: row.state, local, remote, sending, received, retransmits, inode: row.inode()? })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Who has what a service wants: its port, or its connections.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     fs,
     net::SocketAddr,
     path::PathBuf,
@@ -38,12 +38,7 @@ impl ProcReader {
         if wanted.is_empty() {
             return None;
         }
-        let mut holders: HashMap<u64, Vec<u32>> = HashMap::new();
-        for pid in self.pids().ok()? {
-            for inode in self.socket_inodes(pid).into_iter().filter(|inode| wanted.contains(inode)) {
-                holders.entry(inode).or_default().push(pid);
-            }
-        }
+        let holders = self.holders(&wanted);
         sockets.iter().find_map(|socket| {
             let eldest = holders.get(&socket.inode)?.iter().filter_map(|pid| self.key_of(*pid));
             let pid = eldest.min_by_key(|key| (key.start, key.pid))?.pid;

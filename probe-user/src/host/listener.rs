@@ -1,16 +1,9 @@
 //! Which process listens on which TCP port.
 
-use std::{
-    collections::HashMap,
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
-};
+use std::{collections::HashMap, net::IpAddr, path::Path};
 
-use super::{ProcReader, ReadError, process::vanished, sockdiag};
-
-/// The socket state `TCP_LISTEN`, as `/proc/net/tcp` prints it.
-const LISTEN: &str = "0A";
+use super::{ProcReader, ReadError, sockdiag, tcp_table};
+use crate::fact::TcpState;
 
 /// A TCP socket that listens, and a process that holds it; one that several processes hold is there for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,15 +48,14 @@ impl ProcReader {
     /// What the tables in this folder say that listens.
     pub(super) fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
         let mut sockets = Sockets::new();
-        for name in ["tcp", "tcp6"] {
-            let path = net.join(name);
-            match fs::read(&path) {
-                Ok(table) => sockets.extend(String::from_utf8_lossy(&table).lines().filter_map(listening)),
-                // A kernel without IPv6 has no tcp6.
-                Err(error) if name == "tcp6" && vanished(&error) => {}
-                Err(source) => return Err(ReadError { path, source }),
+        // Most lines of a busy host are of connections; the rest of them is not parsed.
+        tcp_table::read(net, |row| {
+            if row.state == TcpState::Listen
+                && let (Some(local), Some(inode)) = (row.local(), row.inode())
+            {
+                sockets.insert(inode, (local.ip(), local.port()));
             }
-        }
+        })?;
         Ok(sockets)
     }
 
@@ -79,36 +71,6 @@ impl ProcReader {
                 }
             }
         }
-    }
-}
-
-/// The inode and local end of a line of `/proc/net/tcp`, if it is of a socket that listens.
-///
-/// Most lines of a busy host are of connections, and are passed over without reading them whole.
-fn listening(line: &str) -> Option<(u64, (IpAddr, u16))> {
-    let mut fields = line.split_ascii_whitespace();
-    let local = fields.nth(1)?;
-    if fields.nth(1)? != LISTEN {
-        return None;
-    }
-    let inode = fields.nth(5)?.parse().ok()?;
-    let (address, port) = local.split_once(':')?;
-    Some((inode, (ip(address)?, u16::from_str_radix(port, 16).ok()?)))
-}
-
-/// An address as the kernel prints it: each four bytes as one number of the machine's byte order.
-pub(super) fn ip(hex: &str) -> Option<IpAddr> {
-    let word = |at: usize| u32::from_str_radix(hex.get(at * 8..at * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
-    match hex.len() {
-        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
-        32 => {
-            let mut bytes = [0; 16];
-            for at in 0..4 {
-                bytes[at * 4..at * 4 + 4].copy_from_slice(&word(at)?);
-            }
-            Some(IpAddr::V6(Ipv6Addr::from(bytes)))
-        }
-        _ => None,
     }
 }
 
