@@ -1,7 +1,9 @@
 //! An observation apart from the configuration it was made under: its services by name.
 
+use std::fmt::Debug;
+
 use crate::{
-    config::{self, Identity},
+    config::{Identity, Probe, RestartPolicy, Service},
     fact::{Holder, Membership, Observation, Peer, ProbeOutcome, Process, ServiceId},
 };
 
@@ -192,33 +194,31 @@ fn cut<T>(list: &mut Vec<T>, items: usize) -> bool {
 
 /// A fingerprint of everything in a configuration that decides: the same for two that lead to the same decisions.
 /// Commands and credentials are not in it.
-pub fn digest(services: &[config::Service]) -> String {
+pub fn digest(services: &[Service]) -> String {
     // FNV-1a, 64 bits: it tells apart what one person has edited, and is the same wherever it is computed.
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
     for service in services {
-        let identity = match &service.identity {
+        // Each struct is taken apart whole, so that a new key does not compile before it is decided here.
+        let Service { name, identity, depends_on, critical, probes, restart, limits, policy } = service;
+        let identity = match identity {
             Identity::Unit(_) => "unit",
             Identity::Exec(_) => "exec",
             Identity::Match(_) => "match",
             Identity::Remote => "remote",
         };
-        let probe = |probe: &config::Probe| {
-            let times = (probe.interval, probe.timeout, probe.failures, probe.slow);
-            (probe.kind, probe.port(), times, probe.memory_percent, probe.connections_percent)
-        };
-        let probes: Vec<_> = service.probes.iter().map(probe).collect();
-        let restart = &service.restart;
-        let policy = (
-            (restart.enabled, restart.budget, restart.budget_window, restart.command.is_some()),
-            (restart.backoff_first, restart.backoff_max, restart.grace),
-        );
+        let probes: Vec<_> = probes.iter().map(probe_digest).collect();
+        let RestartPolicy { enabled, budget, budget_window, backoff_first, backoff_max, grace, command } =
+            restart;
+        let restart =
+            ((enabled, budget, budget_window, command.is_some()), (backoff_first, backoff_max, grace));
+        // Limits and policy are printed whole: each key of theirs decides.
         let text = format!(
             "{:?}",
             (
-                (&service.name, identity, &service.depends_on, service.critical, service.local_ports()),
-                (probes, policy, service.limits, service.policy),
+                (name, identity, depends_on, critical, service.local_ports()),
+                (probes, restart, limits, policy)
             )
         );
         for byte in text.bytes().chain([b'\n']) {
@@ -226,4 +226,23 @@ pub fn digest(services: &[config::Service]) -> String {
         }
     }
     format!("{hash:016x}")
+}
+
+/// What decides of a probe. What it asks and expects is in its result, which is recorded.
+fn probe_digest(probe: &Probe) -> impl Debug {
+    let Probe {
+        kind,
+        target: _,
+        interval,
+        timeout,
+        failures,
+        slow,
+        expect_status: _,
+        expect_body: _,
+        memory_percent,
+        connections_percent,
+        auth_is_alive: _,
+    } = probe;
+    let times = (*interval, *timeout, *failures, *slow);
+    (*kind, probe.port(), times, *memory_percent, *connections_percent)
 }
