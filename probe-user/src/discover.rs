@@ -12,7 +12,7 @@ use std::{
 pub use self::toml::to_toml;
 use super::host::{ProcReader, ReadError};
 use crate::{
-    config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Secret, Service},
+    config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Service, protocol},
     fact::{ProbeKind, Process},
 };
 
@@ -135,22 +135,15 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
 
 /// The probe for a server that is known by the name of its file.
 fn probe(file: &str, ports: &[u16], sockets: &BTreeSet<SocketAddr>) -> Option<Probe> {
-    let (kind, usual) = match file {
-        "redis-server" | "valkey-server" => (ProbeKind::Redis, 6379),
-        "postgres" | "postmaster" => (ProbeKind::Postgres, 5432),
-        "mysqld" | "mariadbd" => (ProbeKind::Mysql, 3306),
-        _ => return None,
-    };
+    let (kind, server) = ProbeKind::ALL.into_iter().find_map(|kind| {
+        let server = protocol(kind).server?;
+        server.executables.contains(&file).then_some((kind, server))
+    })?;
     // Servers have further ports, such as MySQL's X protocol and the Redis cluster bus, which are higher.
-    let port = if ports.contains(&usual) { usual } else { *ports.first()? };
+    let usual = protocol(kind).usual_port().filter(|port| ports.contains(port));
+    let port = usual.or(ports.first().copied())?;
     let at = SocketAddr::new(reachable(sockets, port)?, port);
-    let target = Secret::new(match kind {
-        ProbeKind::Redis => format!("redis://{at}"),
-        ProbeKind::Postgres => format!("postgres://postgres@{at}/postgres"),
-        ProbeKind::Mysql => format!("mysql://{at}"),
-        ProbeKind::Http | ProbeKind::Tcp => at.to_string(),
-    });
-    Some(Probe { auth_is_alive: true, ..Probe::new(kind, target) })
+    Some(Probe { auth_is_alive: true, ..Probe::new(kind, (server.target)(at)) })
 }
 
 /// The address to reach a port at: the loopback address wherever it is served there.

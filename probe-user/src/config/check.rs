@@ -2,29 +2,26 @@
 
 mod address;
 mod dependency;
+mod outside;
 mod probe;
 mod service;
+mod value;
 
-use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf};
 
 use toml::Spanned;
 
+pub(super) use self::outside::Outside;
+use self::value::{absolute, whole};
 use super::{
-    AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions,
+    daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     error::Findings,
-    file::{Alert, At, Control, Events, File, Http, Kernel, Snapshots, State},
+    file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
+    protocol::HTTP,
     unsupported::Unsupported,
-    values::{Format, Size, Text, Whole, Written, quote},
+    values::{At, Format, Size, Text, Written, quote},
 };
 use crate::fact::Severity;
-
-/// What the checks need to know besides the file itself.
-pub(super) struct Outside<'a> {
-    /// Looks up a variable of the environment.
-    pub(super) variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Whether the file's group or everybody may read it.
-    pub(super) readable_by_others: bool,
-}
 
 /// The configuration as far as it is valid, and everything that is wrong or remarkable about it.
 pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
@@ -201,49 +198,7 @@ fn receiver(
         found.error(place, "an alert receiver without an address; expected `webhook = \"http://…\"`");
         return None;
     };
-    let webhook = address::address(webhook, &alert.password_file, address::Scheme::Http, outside, found)?;
+    let webhook = address::address(webhook, &alert.password_file, &HTTP, outside, found)?;
     let min_severity = alert.min_severity.as_ref().map_or(Severity::Warning, |severity| severity.0);
     Some(AlertReceiver { webhook, format, min_severity })
-}
-
-/// The number, if it is there and in its range.
-fn whole<T: TryFrom<i64>>(
-    number: &At<Whole>,
-    key: &str,
-    range: RangeInclusive<i64>,
-    found: &mut Findings,
-) -> Option<T> {
-    let number = number.as_ref()?;
-    let Whole(value) = *number.get_ref();
-    if range.contains(&value) {
-        return T::try_from(value).ok();
-    }
-    let (low, high) = range.into_inner();
-    found.error(number.span(), format!("`{key}` is {value}; expected a whole number from {low} to {high}"));
-    None
-}
-
-/// The path, if it is absolute.
-fn absolute(path: &Spanned<String>, expected: &str, found: &mut Findings) -> Option<PathBuf> {
-    let text = path.get_ref();
-    if text.starts_with('/') && !text.contains('\0') {
-        return Some(PathBuf::from(text));
-    }
-    found.error(path.span(), format!("found {}; expected {expected}", quote(text)));
-    None
-}
-
-/// The command, if it is not empty and its program is named by an absolute path.
-fn command(command: &Spanned<Vec<Spanned<String>>>, key: &str, found: &mut Findings) -> Option<Vec<String>> {
-    let words = command.get_ref();
-    let Some(program) = words.first() else {
-        found.error(command.span(), format!("`{key}` is empty; expected a program and its arguments"));
-        return None;
-    };
-    absolute(program, "the absolute path of a program, which is not looked up in PATH", found)?;
-    if let Some(word) = words.iter().find(|word| word.get_ref().contains('\0')) {
-        found.error(word.span(), "an argument holds a zero byte; expected text without one");
-        return None;
-    }
-    Some(words.iter().map(|word| word.get_ref().clone()).collect())
 }

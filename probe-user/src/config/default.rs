@@ -7,10 +7,15 @@ use std::{
 };
 
 use super::{
-    Config, DEFAULT_CONTROL, EventOutput, KernelOptions, Probe, RestartPolicy, Secret, SnapshotOptions,
-    StateOptions,
+    daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    probe::Probe,
+    secret::Secret,
+    service::RestartPolicy,
 };
 use crate::fact::ProbeKind;
+
+/// The control socket where the configuration names none.
+pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
 impl Default for Config {
     /// No services, events to standard output, health and metrics on the loopback interface, commands at the usual

@@ -79,6 +79,16 @@ impl Findings {
     }
 }
 
+/// Keys as a sentence lists them: "`a`, `b` and `c`".
+pub(super) fn listed<'a>(keys: impl IntoIterator<Item = &'a str>, conjunction: &str) -> String {
+    let mut keys: Vec<String> = keys.into_iter().map(|key| format!("`{key}`")).collect();
+    match keys.pop() {
+        Some(last) if keys.is_empty() => last,
+        Some(last) => format!("{} {conjunction} {last}", keys.join(", ")),
+        None => String::new(),
+    }
+}
+
 /// Gives findings their file, line and column, in the order of the text.
 pub(super) fn locate(file: &Path, text: &str, mut findings: Vec<Finding>) -> Vec<ConfigError> {
     findings.sort();

@@ -8,13 +8,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    protocol::ProbeKeys,
+    service::Response,
     template::Template,
-    values::{Backoff, Budget, Format, Size, Table, Text, Whole},
+    values::{At, Backoff, Budget, Format, Size, Table, Text, Whole},
 };
-use crate::{config::Response, fact::Severity};
-
-/// A value that may be missing, with its place.
-pub(super) type At<T> = Option<Spanned<T>>;
+use crate::fact::Severity;
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,7 +103,7 @@ pub(super) struct Service {
     pub(super) critical: Option<bool>,
     pub(super) maintenance: At<Vec<String>>,
     #[serde(default)]
-    pub(super) probe: Vec<Spanned<Table<Probe>>>,
+    pub(super) probe: Vec<Spanned<Table<ProbeKeys>>>,
     pub(super) restart: Option<Table<Restart>>,
     pub(super) limits: At<Table<Limits>>,
     pub(super) policy: Option<Table<Policy>>,
@@ -118,34 +117,6 @@ pub(super) struct Matcher {
     pub(super) port: At<Whole>,
     pub(super) cgroup: At<String>,
     pub(super) container: At<String>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Probe {
-    pub(super) http: At<Text<Template>>,
-    pub(super) tcp: At<Text<Template>>,
-    pub(super) redis: At<Text<Template>>,
-    pub(super) postgres: At<Text<Template>>,
-    pub(super) mysql: At<Text<Template>>,
-    pub(super) grpc: At<toml::Value>,
-    pub(super) exec: At<toml::Value>,
-    pub(super) password_file: At<String>,
-    pub(super) interval: At<Text<Duration>>,
-    pub(super) timeout: At<Text<Duration>>,
-    pub(super) failures: At<Whole>,
-    pub(super) slow: At<Text<Duration>>,
-    pub(super) expect: At<Table<Expect>>,
-    pub(super) memory_percent: At<Whole>,
-    pub(super) connections_percent: At<Whole>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Expect {
-    #[serde(default)]
-    pub(super) status: Vec<Spanned<Whole>>,
-    pub(super) body_contains: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

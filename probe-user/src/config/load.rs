@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{
-    Config, ConfigErrors,
     check::{self, Outside},
-    error::{locate, refuse},
+    daemon::Config,
+    error::{ConfigErrors, locate, refuse},
     parse, read,
 };
 

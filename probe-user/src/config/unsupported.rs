@@ -3,7 +3,8 @@
 //! Where it would leave something unwatched or somebody untold, the configuration is refused; elsewhere it
 //! is accepted with a warning. Nothing is ignored in silence.
 
-use super::error::Findings;
+use super::error::{Findings, listed};
+use crate::fact::ProbeKind;
 
 /// Something that is right in a configuration and that this version does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,23 +52,27 @@ impl Unsupported {
     }
 
     /// What it is, and what can be written today.
-    fn what_and_expected(self) -> (&'static str, &'static str) {
+    fn what_and_expected(self) -> (&'static str, String) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
         const FORMAT: &str = r#""json" or "alertmanager""#;
-        const PROBE: &str = "`http`, `tcp`, `redis`, `postgres` or `mysql`";
-        match self {
+        let (what, expected) = match self {
             Self::UnixOutput => ("events to a Unix socket are", OUTPUT),
             Self::TcpOutput => ("events over TCP are", OUTPUT),
             Self::JournaldOutput => ("events to journald are", OUTPUT),
             Self::SlackFormat => ("the format \"slack\" is", FORMAT),
             Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
-            Self::GrpcProbe => ("grpc probes are", PROBE),
-            Self::ExecProbe => ("exec probes are", PROBE),
+            Self::GrpcProbe => {
+                return ("grpc probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
+            }
+            Self::ExecProbe => {
+                return ("exec probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
+            }
             Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
             Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
             Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
             Self::Maintenance => ("`maintenance` is", ""),
-        }
+        };
+        (what, expected.to_owned())
     }
 }
 

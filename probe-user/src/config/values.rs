@@ -7,10 +7,11 @@ use serde::{
     de::{self, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::{
-    config::{AlertFormat, Response},
-    fact::Severity,
-};
+use super::{daemon::AlertFormat, service::Response};
+use crate::fact::Severity;
+
+/// A value that may be missing, with its place.
+pub(super) type At<T> = Option<toml::Spanned<T>>;
 
 /// A value written as a string of its own form.
 pub(super) trait Written: Sized {

@@ -7,32 +7,35 @@ use serde::{Deserialize, Serialize};
 use super::{ServerUsage, ServiceId};
 use crate::clock::Timestamp;
 
-/// A probe's protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ProbeKind {
-    /// An HTTP or HTTPS request.
-    Http,
-    /// A TCP connect.
-    Tcp,
-    /// Redis `PING` and `INFO`.
-    Redis,
-    /// PostgreSQL `SELECT 1`.
-    Postgres,
-    /// MySQL or MariaDB `SELECT 1`, or without a user the greeting that the server sends on connect.
-    Mysql,
+/// One list of the protocols, so that [`ProbeKind::ALL`] leaves none out.
+macro_rules! probe_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $word:literal,)+) => {
+        /// A probe's protocol.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ProbeKind { $($(#[$doc])* $kind,)+ }
+
+        impl ProbeKind {
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$kind),+];
+
+            /// The word used for it in configuration and events.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$kind => $word,)+ }
+            }
+        }
+    };
 }
 
-impl ProbeKind {
-    /// The word used for it in configuration and events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Tcp => "tcp",
-            Self::Redis => "redis",
-            Self::Postgres => "postgres",
-            Self::Mysql => "mysql",
-        }
-    }
+probe_kinds! {
+    /// An HTTP or HTTPS request.
+    Http = "http",
+    /// A TCP connect.
+    Tcp = "tcp",
+    /// Redis `PING` and `INFO`.
+    Redis = "redis",
+    /// PostgreSQL `SELECT 1`.
+    Postgres = "postgres",
+    /// MySQL or MariaDB `SELECT 1`, or without a user the greeting that the server sends on connect.
+    Mysql = "mysql",
 }
 
 /// Why a probe failed; the kind decides whether a restart could help.

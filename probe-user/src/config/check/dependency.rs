@@ -3,7 +3,13 @@
 use toml::Spanned;
 
 use crate::{
-    config::{Service, error::Findings, file, nearest::nearest, values::Table},
+    config::{
+        error::Findings,
+        file,
+        nearest::nearest,
+        service::Service,
+        values::{Table, quote},
+    },
     fact::ServiceId,
 };
 
@@ -21,7 +27,7 @@ pub(super) fn resolve(
                 let near =
                     nearest(name, names.iter().map(String::as_str).filter(|known| *known != service.name));
                 let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-                let name = crate::config::values::quote(name);
+                let name = quote(name);
                 let message =
                     format!("unknown service {name}{hint}; expected the name of a service in this file");
                 found.error(dependency.span(), message);

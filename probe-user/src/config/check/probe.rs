@@ -5,18 +5,15 @@ use std::{ops::Range, ops::RangeInclusive, time::Duration};
 use reqwest::Url;
 use toml::Spanned;
 
-use super::{
-    Outside,
-    address::{Scheme, address},
-    whole,
-};
+use super::{address::address, outside::Outside, value::whole};
 use crate::{
     config::{
-        Probe,
-        error::Findings,
-        file::{self, At},
+        error::{Findings, listed},
+        probe::Probe,
+        protocol::{ExpectKeys, ProbeKeys, ProbeOption, protocol},
+        secret::Secret,
         unsupported::Unsupported,
-        values::{Table, Text},
+        values::{At, Table, Text},
     },
     fact::ProbeKind,
 };
@@ -25,26 +22,23 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The probe, if its address is right.
 pub(super) fn probe(
-    written: &Spanned<Table<file::Probe>>,
+    written: &Spanned<Table<ProbeKeys>>,
     outside: &Outside<'_>,
     found: &mut Findings,
 ) -> Option<Probe> {
     let place = written.span();
     let written = &written.get_ref().0;
-    let protocol = one_protocol(written, place, found)?;
-    options_fit(written, protocol, found);
-
-    let supported = match protocol {
-        "http" => written.http.as_ref().map(|url| (ProbeKind::Http, Scheme::Http, url)),
-        "tcp" => written.tcp.as_ref().map(|url| (ProbeKind::Tcp, Scheme::Tcp, url)),
-        "redis" => written.redis.as_ref().map(|url| (ProbeKind::Redis, Scheme::Redis, url)),
-        "postgres" => written.postgres.as_ref().map(|url| (ProbeKind::Postgres, Scheme::Postgres, url)),
-        "mysql" => written.mysql.as_ref().map(|url| (ProbeKind::Mysql, Scheme::Mysql, url)),
-        _ => None,
+    let named = one_protocol(written, place, found)?;
+    options_fit(written, named, found);
+    let target = match named {
+        Named::Kind(kind) => written.address(kind).as_ref().and_then(|url| {
+            let form = &protocol(kind).address;
+            let target = address(url, &written.password_file, form, outside, found)?;
+            remark_on_user(kind, &target, url.span(), found);
+            Some((kind, target))
+        }),
+        Named::Unsupported(_) => None,
     };
-    let target = supported.and_then(|(kind, scheme, url)| {
-        address(url, &written.password_file, scheme, outside, found).map(|target| (kind, target))
-    });
 
     let interval = time(&written.interval, "interval", Duration::from_millis(100)..=24 * HOUR, found);
     let timeout = time(&written.timeout, "timeout", Duration::from_millis(1)..=HOUR, found);
@@ -58,7 +52,7 @@ pub(super) fn probe(
     if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
         && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
     {
-        let message = "`connections_percent` needs somebody to log in; expected a user in the address, such as \
+        let message = "`connections_percent` needs a login; expected a user in the address, such as \
                        \"mysql://probe@127.0.0.1:3306\"";
         found.error(percent.span(), message.to_owned());
     }
@@ -78,62 +72,86 @@ pub(super) fn probe(
     Some(probe)
 }
 
-/// The name of the one protocol of a probe, whether or not this version speaks it.
-fn one_protocol(probe: &file::Probe, place: Range<usize>, found: &mut Findings) -> Option<&'static str> {
-    const EXPECTED: &str = "expected exactly one of `http`, `tcp`, `redis`, `postgres` and `mysql`";
-    let spans = [
-        ("http", probe.http.as_ref().map(Spanned::span)),
-        ("tcp", probe.tcp.as_ref().map(Spanned::span)),
-        ("redis", probe.redis.as_ref().map(Spanned::span)),
-        ("postgres", probe.postgres.as_ref().map(Spanned::span)),
-        ("mysql", probe.mysql.as_ref().map(Spanned::span)),
-        ("grpc", probe.grpc.as_ref().map(Spanned::span)),
-        ("exec", probe.exec.as_ref().map(Spanned::span)),
-    ];
-    let mut given: Vec<_> = spans.into_iter().filter_map(|(name, span)| Some((name, span?))).collect();
+/// The protocol that a probe names.
+#[derive(Clone, Copy)]
+enum Named {
+    Kind(ProbeKind),
+    /// One that this version does not speak.
+    Unsupported(&'static str),
+}
+
+impl Named {
+    const fn key(self) -> &'static str {
+        match self {
+            Self::Kind(kind) => kind.as_str(),
+            Self::Unsupported(key) => key,
+        }
+    }
+}
+
+fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<Named> {
+    let kinds =
+        ProbeKind::ALL.map(|kind| (Named::Kind(kind), probe.address(kind).as_ref().map(Spanned::span)));
+    let unsupported = [("grpc", &probe.grpc), ("exec", &probe.exec)]
+        .map(|(key, value)| (Named::Unsupported(key), value.as_ref().map(Spanned::span)));
+    let spans = kinds.into_iter().chain(unsupported);
+    let mut given: Vec<_> = spans.filter_map(|(named, span)| Some((named, span?))).collect();
     given.sort_by_key(|(_, span)| span.start);
+    let expected =
+        || format!("expected exactly one of {}", listed(ProbeKind::ALL.map(ProbeKind::as_str), "and"));
     match given.as_slice() {
         [] => {
-            found.error(place, format!("a probe without a protocol; {EXPECTED}"));
+            found.error(place, format!("a probe without a protocol; {}", expected()));
             None
         }
-        [(name, span)] => {
-            match *name {
-                "grpc" => found.unsupported(span.clone(), Unsupported::GrpcProbe),
-                "exec" => found.unsupported(span.clone(), Unsupported::ExecProbe),
-                _ => {}
+        [(named, span)] => {
+            match named {
+                Named::Unsupported("grpc") => found.unsupported(span.clone(), Unsupported::GrpcProbe),
+                Named::Unsupported(_) => found.unsupported(span.clone(), Unsupported::ExecProbe),
+                Named::Kind(_) => {}
             }
-            Some(*name)
+            Some(*named)
         }
         [(first, _), (second, span), ..] => {
-            found.error(span.clone(), format!("a probe has both `{first}` and `{second}`; {EXPECTED}"));
+            let (first, second) = (first.key(), second.key());
+            found.error(span.clone(), format!("a probe has both `{first}` and `{second}`; {}", expected()));
             None
         }
     }
 }
 
 /// Complains about options that belong to another protocol.
-fn options_fit(probe: &file::Probe, protocol: &str, found: &mut Findings) {
-    let options: [(_, &[&str], _); 3] = [
-        ("expect", &["http"], probe.expect.as_ref().map(Spanned::span)),
-        ("memory_percent", &["redis"], probe.memory_percent.as_ref().map(Spanned::span)),
+fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
+    let options = [
+        (ProbeOption::Expect, "expect", probe.expect.as_ref().map(Spanned::span)),
+        (ProbeOption::MemoryPercent, "memory_percent", probe.memory_percent.as_ref().map(Spanned::span)),
         (
+            ProbeOption::ConnectionsPercent,
             "connections_percent",
-            &["postgres", "mysql"],
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
     ];
-    for (option, owners, span) in options {
+    for (option, key, span) in options {
         let Some(span) = span else { continue };
-        if !owners.contains(&protocol) {
-            let owners = owners.join(" and ");
-            let message = format!("`{option}` in a {protocol} probe; expected it in {owners} probes only");
-            found.error(span, message);
+        let has = |kind: ProbeKind| protocol(kind).options.contains(&option);
+        if !matches!(named, Named::Kind(kind) if has(kind)) {
+            let owners: Vec<&str> =
+                ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
+            let (named, owners) = (named.key(), owners.join(" and "));
+            found.error(span, format!("`{key}` in a {named} probe; expected it in {owners} probes only"));
         }
     }
 }
 
-fn expect(expect: &At<Table<file::Expect>>, found: &mut Findings) -> (Vec<u16>, Option<String>) {
+/// Warns of a password that a probe without a user does not send.
+fn remark_on_user(kind: ProbeKind, target: &Secret, place: Range<usize>, found: &mut Findings) {
+    let password_alone = |url: Url| url.password().is_some() && url.username().is_empty();
+    if kind == ProbeKind::Mysql && Url::parse(target.expose()).is_ok_and(password_alone) {
+        found.warn(place, "a mysql probe without a user reads the server's greeting and needs no password");
+    }
+}
+
+fn expect(expect: &At<Table<ExpectKeys>>, found: &mut Findings) -> (Vec<u16>, Option<String>) {
     let Some(expect) = expect else { return (Vec::new(), None) };
     let Table(expect) = expect.get_ref();
     let status = expect
@@ -161,7 +179,7 @@ fn time(
 }
 
 /// Warns of times that are valid and yet hardly meant.
-fn remark_on_times(probe: &Probe, written: &file::Probe, found: &mut Findings) {
+fn remark_on_times(probe: &Probe, written: &ProbeKeys, found: &mut Findings) {
     let Probe { interval, timeout, .. } = probe;
     let place = written.timeout.as_ref().or(written.interval.as_ref()).map(Spanned::span);
     if let (true, Some(place)) = (timeout > interval, place) {

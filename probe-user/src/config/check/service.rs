@@ -4,13 +4,18 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::{Outside, absolute, command, dependency, probe::probe, whole};
+use super::{
+    dependency,
+    outside::Outside,
+    probe::probe,
+    value::{absolute, command, whole},
+};
 use crate::config::{
-    Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service,
     error::Findings,
-    file::{self, At},
+    file,
+    service::{Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
     unsupported::Unsupported,
-    values::{Table, Text, quote},
+    values::{At, Table, Text, quote},
 };
 
 /// The services as far as they are valid, in the order of the file.

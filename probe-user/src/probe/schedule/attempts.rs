@@ -18,8 +18,8 @@ use tokio::{
 };
 
 use crate::{
-    config::Probe,
-    fact::{Examination, ProbeKind, ProbeOutcome, ServiceId},
+    config::{Probe, protocol},
+    fact::{Examination, ProbeOutcome, ServiceId},
     probe::{Clients, Kept, Run, run},
 };
 
@@ -101,7 +101,7 @@ impl Attempts {
 
     /// How the next attempt ends. Begins one if none is under way.
     pub(super) async fn next(&mut self, kept: &mut Kept) -> Run {
-        if !may_overlap(self.probe.kind) {
+        if !protocol(self.probe.kind).attempts_may_overlap {
             return run(&self.probe, &self.clients, kept).await;
         }
         if self.under_way.is_empty() {
@@ -159,15 +159,6 @@ impl Attempts {
     /// How long the latest attempt may be unanswered before a further one is begun.
     fn patience(&self) -> Option<Duration> {
         Some((self.usual? * UNUSUAL).max(self.probe.timeout / PART))
-    }
-}
-
-/// Whether several attempts may be under way together: not where a connection is something that there are few of,
-/// as in a database.
-const fn may_overlap(kind: ProbeKind) -> bool {
-    match kind {
-        ProbeKind::Http | ProbeKind::Tcp => true,
-        ProbeKind::Redis | ProbeKind::Postgres | ProbeKind::Mysql => false,
     }
 }
 

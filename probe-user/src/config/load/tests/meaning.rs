@@ -178,7 +178,7 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
         ),
         (
             "mysql = \"mysql://h\"\nconnections_percent = 90",
-            "5:23: `connections_percent` needs somebody to log in; expected a user in the address, such as \"mysql://probe@127.0.0.1:3306\""
+            "5:23: `connections_percent` needs a login; expected a user in the address, such as \"mysql://probe@127.0.0.1:3306\""
                 .to_owned(),
         ),
         (

@@ -1,0 +1,115 @@
+//! The form of an address, and what each protocol's client library accepts.
+
+use std::error::Error;
+
+use reqwest::Url;
+
+use super::unsupported::Unsupported;
+
+/// What an address must be.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressForm {
+    /// The schemes of its URL, each with the port that applies where the address has none; empty: `host:port`.
+    pub(super) schemes: &'static [(&'static str, u16)],
+    /// Completes "expected …".
+    pub(super) expected: &'static str,
+    pub(super) check: fn(&str) -> Result<(), Wrong>,
+}
+
+impl AddressForm {
+    pub(super) const fn is_url(&self) -> bool {
+        !self.schemes.is_empty()
+    }
+
+    pub(super) fn has_scheme_of(&self, address: &str) -> bool {
+        let scheme = address.split_once("://").map(|(scheme, _)| scheme);
+        !self.is_url() || self.schemes.iter().any(|(name, _)| Some(*name) == scheme)
+    }
+
+    /// The port of an address that has none.
+    pub(super) fn port(&self, scheme: &str) -> Option<u16> {
+        let named = self.schemes.iter().find(|(name, _)| *name == scheme);
+        named.or(self.schemes.first()).map(|(_, port)| *port)
+    }
+}
+
+/// Why an address is refused.
+#[derive(Debug)]
+pub(super) enum Wrong {
+    Unsupported(Unsupported),
+    /// Must not repeat any part of the address, which may hold a password.
+    Because(String),
+}
+
+pub(super) fn url(text: &str) -> Result<(), Wrong> {
+    match Url::parse(text) {
+        Ok(url) if url.has_host() && url.host_str().is_some_and(|host| !host.is_empty()) => Ok(()),
+        Ok(_) => Err(Wrong::Because("an address without a host".to_owned())),
+        Err(error) => Err(Wrong::Because(format!(
+            "a wrong address: {error} (special characters of a password are written as %XX)"
+        ))),
+    }
+}
+
+pub(super) fn host_and_port(text: &str) -> Result<(), Wrong> {
+    let (host, port) = text.rsplit_once(':').unwrap_or((text, ""));
+    let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_right = match bracketed {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
+    };
+    let port_is_right =
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
+    if host_is_right && port_is_right { Ok(()) } else { Err(Wrong::Because("a wrong address".to_owned())) }
+}
+
+pub(super) fn redis(text: &str) -> Result<(), Wrong> {
+    if text.starts_with("rediss://") {
+        return Err(Wrong::Unsupported(Unsupported::RedisTls));
+    }
+    url(text)?;
+    match redis::IntoConnectionInfo::into_connection_info(text) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Wrong::Because(
+            "a wrong Redis address: only a database number may follow the host".to_owned(),
+        )),
+    }
+}
+
+pub(super) fn mysql(text: &str) -> Result<(), Wrong> {
+    url(text)?;
+    match mysql_async::Opts::from_url(text) {
+        Ok(opts) if opts.ssl_opts().is_some() => Err(Wrong::Unsupported(Unsupported::MysqlTls)),
+        Ok(_) => Ok(()),
+        Err(mysql_async::UrlError::UnknownParameter { param }) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: unknown option `{param}`")))
+        }
+        Err(mysql_async::UrlError::InvalidParamValue { param, .. }) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: invalid value for option `{param}`")))
+        }
+        Err(_) => Err(Wrong::Because("a wrong MySQL address".to_owned())),
+    }
+}
+
+pub(super) fn postgres(text: &str) -> Result<(), Wrong> {
+    if text.contains("sslmode=verify") {
+        return Err(Wrong::Unsupported(Unsupported::PostgresTls));
+    }
+    match text.parse::<tokio_postgres::Config>() {
+        Ok(config) if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require => {
+            Err(Wrong::Unsupported(Unsupported::PostgresTls))
+        }
+        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
+            Err(Wrong::Because("an address without a host".to_owned()))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // Its cause names an option, never its value.
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Err(Wrong::Because(format!("a wrong PostgreSQL address{cause}")))
+        }
+    }
+}

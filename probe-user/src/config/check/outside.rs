@@ -1,0 +1,8 @@
+//! What the checks need to know besides the file itself.
+
+pub(in crate::config) struct Outside<'a> {
+    /// Looks up a variable of the environment.
+    pub(in crate::config) variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the file's group or everybody may read it.
+    pub(in crate::config) readable_by_others: bool,
+}

@@ -1,0 +1,87 @@
+//! What the daemon as a whole runs on.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use super::{secret::Secret, service::Service};
+use crate::fact::Severity;
+
+/// Everything the daemon runs on.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where events go.
+    pub events: EventOutput,
+    /// Where health and metrics are served; None turns it off.
+    pub http: Option<SocketAddr>,
+    /// Where commands are taken; None turns it off.
+    pub control: Option<PathBuf>,
+    /// Who is told of incidents.
+    pub alerts: Vec<AlertReceiver>,
+    /// The services, in the order of their [`ServiceId`]s.
+    pub services: Vec<Service>,
+    /// The kernel side's buffers and budgets.
+    pub kernel: KernelOptions,
+    /// Where snapshots of services that hang are kept, and how many.
+    pub snapshots: SnapshotOptions,
+    /// Where the daemon keeps its state.
+    pub state: StateOptions,
+    /// What a person should know of this configuration, though it is valid: one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Where events go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventOutput {
+    /// Standard output.
+    Stdout,
+    /// A file, rotated by size.
+    File(PathBuf),
+}
+
+/// The kernel side's buffers and budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelOptions {
+    /// Size of the ring that wakes the daemon at once, in bytes: a power of two, at least 64 KiB.
+    pub urgent_ring_bytes: u32,
+    /// Size of the ring that is read about once a second, in bytes: a power of two, at least 64 KiB.
+    pub bulk_ring_bytes: u32,
+    /// Deaths of processes of no service that are reported a second, per cgroup; more are counted only.
+    pub unwatched_exits_per_second: u32,
+}
+
+/// Where snapshots of services that hang are kept, and how many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotOptions {
+    /// The folder.
+    pub directory: PathBuf,
+    /// How many are kept, the newest; older ones are deleted.
+    pub keep: u32,
+}
+
+/// Where the daemon keeps its state, and how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// The folder.
+    pub directory: PathBuf,
+    /// The size of the recording, in bytes; 0 turns it off.
+    pub recording_bytes: u64,
+}
+
+/// A receiver of alerts.
+#[derive(Clone, Debug)]
+pub struct AlertReceiver {
+    /// Where they are posted.
+    pub webhook: Secret,
+    /// In which form.
+    pub format: AlertFormat,
+    /// Quieter ones are not sent.
+    pub min_severity: Severity,
+}
+
+/// The form of an alert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlertFormat {
+    /// hostprobe's own: the incident as in the event stream.
+    Json,
+    /// Alertmanager's `POST /api/v2/alerts`.
+    Alertmanager,
+}

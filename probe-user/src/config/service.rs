@@ -1,0 +1,134 @@
+//! A service: what it is on this host, how its health is asked for, and what is done when it fails.
+
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+
+use super::probe::Probe;
+use crate::fact::ServiceId;
+
+/// A service.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name, unique.
+    pub name: String,
+    /// What it is on this host.
+    pub identity: Identity,
+    /// The services it cannot work without.
+    pub depends_on: Vec<ServiceId>,
+    /// Whether its failure makes the whole host unhealthy.
+    pub critical: bool,
+    /// How its health is asked for.
+    pub probes: Vec<Probe>,
+    /// Whether and how it is restarted.
+    pub restart: RestartPolicy,
+    /// Above these it is degraded.
+    pub limits: Limits,
+    /// What to do about failures that a restart of the service itself may not be the answer to.
+    pub policy: Policy,
+}
+
+/// What to do about failures that a restart of the service itself may not be the answer to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Another process of it died, and its main process lives.
+    pub worker_died: Response,
+    /// A store is full and refuses writes.
+    pub memory_full: Response,
+    /// A database has no connections left: here a restart is that of the service that holds most of them, never
+    /// of the database.
+    pub pool_exhausted: Response,
+}
+
+/// What to do about a failure.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Response {
+    /// Nothing; it is told as an event only.
+    Ignore,
+    /// Tell the receivers of alerts.
+    #[default]
+    Alert,
+    /// Restart.
+    Restart,
+}
+
+impl Service {
+    /// The TCP ports it must listen on for its probes to succeed; none for a service that is elsewhere.
+    pub fn local_ports(&self) -> BTreeSet<u16> {
+        let matched = match &self.identity {
+            Identity::Remote => return BTreeSet::new(),
+            Identity::Match(matcher) => matcher.port,
+            Identity::Unit(_) | Identity::Exec(_) => None,
+        };
+        self.probes.iter().filter_map(Probe::port).chain(matched).collect()
+    }
+}
+
+/// What a service is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// A systemd unit.
+    Unit(String),
+    /// A command that hostprobe starts and keeps running.
+    Exec(Exec),
+    /// A process that something else started.
+    Match(Matcher),
+    /// Nothing: it is elsewhere, and only probed.
+    Remote,
+}
+
+/// A command under the built-in supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// Absolute path and arguments.
+    pub command: Vec<String>,
+    /// The file its output is appended to.
+    pub output: PathBuf,
+    /// The folder it runs in.
+    pub directory: PathBuf,
+}
+
+/// How a process of a service is known; every part that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Matcher {
+    /// The file it executes.
+    pub exe: Option<PathBuf>,
+    /// A file that holds its pid.
+    pub pidfile: Option<PathBuf>,
+    /// A TCP port it listens on.
+    pub port: Option<u16>,
+    /// Its cgroup's path.
+    pub cgroup: Option<String>,
+    /// Its container: the id, or at least its first 12 digits; or the name of an LXC container.
+    pub container: Option<String>,
+}
+
+/// Whether and how a service is restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// False: hostprobe only watches and alerts.
+    pub enabled: bool,
+    /// How many restarts are allowed…
+    pub budget: u32,
+    /// … in how long.
+    pub budget_window: Duration,
+    /// Wait before the second restart in a row; it doubles with each.
+    pub backoff_first: Duration,
+    /// It never grows beyond this.
+    pub backoff_max: Duration,
+    /// After a (re)start, probe failures do not count for this long.
+    pub grace: Duration,
+    /// For [`Identity::Match`]: absolute path and arguments of the command that restarts it.
+    pub command: Option<Vec<String>>,
+}
+
+/// Limits above which a service is degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Percent of one core, over the sampling interval.
+    pub cpu_percent: Option<f64>,
+    /// Percent of its memory cgroup's limit, or of the host's memory where it has none.
+    pub memory_percent: Option<f64>,
+    /// Threads of all its processes.
+    pub threads: Option<u64>,
+    /// Open file descriptors of all its processes.
+    pub fds: Option<u64>,
+}
