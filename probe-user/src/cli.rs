@@ -1,29 +1,23 @@
 //! The commands a person gives, and what they answer.
 
+mod argument;
 mod ask;
 mod doctor;
 mod incidents;
+mod output;
 mod replay;
 mod run;
 mod status;
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{
-    config::Config,
-    emit, host,
-    process::self_test,
-    sensor::ebpf::{self, Hook},
+use hostprobe::{config::Config, emit, host, process::self_test, sensor::ebpf};
+
+use self::{
+    argument::DEFAULT_CONFIG,
+    output::{BAD_CONFIG, NOT_POSSIBLE, print},
 };
-
-/// Where the configuration is looked for when none is named.
-const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
-
-/// Exit status: bad usage or a bad configuration.
-const BAD_CONFIG: u8 = 2;
-/// Exit status: rights are missing, or the kernel cannot.
-const NOT_POSSIBLE: u8 = 3;
 
 /// Sees services die in the kernel, says why, brings them back, and reports it.
 #[derive(Debug, Parser)]
@@ -121,39 +115,6 @@ fn discover() -> ExitCode {
         Err(error) => {
             eprintln!("hostprobe: {error}");
             ExitCode::from(NOT_POSSIBLE)
-        }
-    }
-}
-
-/// The hooks that one argument names.
-type Hooks = Vec<Hook>;
-
-fn hooks(name: &str) -> Result<Hooks, String> {
-    if name == "all" {
-        return Ok(Hook::ALL.to_vec());
-    }
-    let names = || Hook::ALL.map(Hook::tracepoint).join(", ");
-    Hook::at(name).map(|hook| vec![hook]).ok_or_else(|| format!("expected \"all\" or one of {}", names()))
-}
-
-/// Prints to standard output; a reader that has gone away, as `head` does, is no error.
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("hostprobe: standard output: {error}");
-            ExitCode::FAILURE
-        }
-        Ok(()) | Err(_) => ExitCode::SUCCESS,
-    }
-}
-
-/// Prints a value as JSON.
-fn print_json(value: &impl serde::Serialize) -> ExitCode {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => print(&(text + "\n")),
-        Err(error) => {
-            eprintln!("hostprobe: the answer cannot be shown: {error}");
-            ExitCode::FAILURE
         }
     }
 }

@@ -4,6 +4,7 @@
 
 mod address;
 mod check;
+mod choice;
 mod daemon;
 mod default;
 mod error;

@@ -1,5 +1,6 @@
 //! What runs on this host and could be watched: for a start without configuration, and to write one.
 
+mod found;
 mod name;
 mod toml;
 
@@ -9,23 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use self::toml::to_toml;
-use super::host::{ProcReader, ReadError};
+use self::found::merge;
+pub use self::{found::Found, toml::to_toml};
 use crate::{
     config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Service, protocol},
     fact::{ProbeKind, Process},
+    host::{ProcReader, ReadError},
 };
-
-/// A service found on this host.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// It, ready to be watched: never restarted, known by its port and the file it executes.
-    pub service: Service,
-    /// The systemd unit it runs in. Nobody else may restart it, so a configuration should name it.
-    pub unit: Option<String>,
-    /// All ports it listens on, in order.
-    pub ports: Vec<u16>,
-}
 
 /// Finds the services of this host: one for each group of processes that listens on TCP.
 ///
@@ -63,23 +54,6 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
     let mut found = merge(found, |one, other| one.service.identity == other.service.identity);
     name::make_unique(&mut found);
     Ok(found)
-}
-
-/// Makes one service of those that are the `same`, in the place of the first.
-fn merge(found: Vec<Found>, same: impl Fn(&Found, &Found) -> bool) -> Vec<Found> {
-    let mut merged: Vec<Found> = Vec::new();
-    for more in found {
-        match merged.iter_mut().find(|one| same(one, &more)) {
-            None => merged.push(more),
-            Some(one) => {
-                one.service.probes.extend(more.service.probes);
-                one.ports.extend(more.ports);
-                one.ports.sort_unstable();
-                one.ports.dedup();
-            }
-        }
-    }
-    merged
 }
 
 fn file_name(process: &Process) -> Option<&str> {

@@ -4,6 +4,7 @@
 //! while it is read is no error; what cannot be read for another reason says its path.
 
 pub mod address;
+mod candidate;
 pub mod cgroup;
 pub mod connection;
 pub mod holder;

@@ -11,18 +11,17 @@ mod failure;
 pub mod http;
 pub mod mysql;
 pub mod postgres;
+mod progress;
 pub mod redis;
 mod schedule;
 pub mod tcp;
 mod usage;
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+use self::progress::{Connection, Waiting};
 pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
     config::Probe,
@@ -163,56 +162,6 @@ async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let text =
         format!("{} did not answer within {:?}: still waiting for {}", probe.target, probe.timeout, now.what);
     ProbeOutcome::Failed(kind, text)
-}
-
-/// What a run is waiting for, so that a timeout can say it.
-#[derive(Debug, Default)]
-pub(crate) struct Waiting(Mutex<Now>);
-
-#[derive(Clone, Debug)]
-struct Now {
-    what: &'static str,
-    connection: Connection,
-}
-
-impl Default for Now {
-    fn default() -> Self {
-        Self { what: "the connection", connection: Connection::Missing }
-    }
-}
-
-/// How far a run's connection is.
-#[derive(Clone, Debug)]
-pub(crate) enum Connection {
-    /// The name it is to is being looked up.
-    Resolving,
-    /// It is not made yet.
-    Missing,
-    /// It is made.
-    Made,
-    /// A client library makes it to this `host:port` and does not tell when: whether it could be made is tried
-    /// once the time is over.
-    Hidden(String),
-}
-
-impl Waiting {
-    /// From here on the run waits for this.
-    fn set(&self, what: &'static str) {
-        self.change(|now| now.what = what);
-    }
-
-    /// From here on the connection is so.
-    fn connection(&self, connection: Connection) {
-        self.change(|now| now.connection = connection);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn now(&self) -> Now {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
 }
 
 #[cfg(test)]

@@ -7,15 +7,11 @@ mod guard;
 pub mod health;
 pub mod history;
 pub mod metrics;
+mod shown;
 pub mod status;
+mod view;
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -25,86 +21,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
+use tokio::{net::TcpListener, sync::oneshot};
+
+pub use self::{
+    metrics::Metrics,
+    shown::Shown,
+    view::{Counters, Dependency, ServiceView, View},
 };
-
-use history::History;
-pub use metrics::Metrics;
-use serde::{Deserialize, Serialize};
-
-use crate::{
-    clock::Timestamp,
-    emit::Origin,
-    fact::{HookCoverage, IncidentId, ServiceState, Verdict},
-};
-
-/// What there is to show, as the pipeline last published it.
-#[derive(Clone, Debug, Default)]
-pub struct View {
-    /// Whether the daemon watches: its hooks are attached and the services it found are known.
-    pub ready: bool,
-    /// The services in the order of their ids.
-    pub services: Vec<ServiceView>,
-    /// Hook by hook, what the daemon can see.
-    pub coverage: Vec<HookCoverage>,
-    /// What the daemon counted since its start.
-    pub counters: Counters,
-}
-
-/// One service.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ServiceView {
-    /// Its name.
-    pub name: String,
-    /// Its systemd unit, if it is one.
-    pub unit: Option<String>,
-    /// Whether its failure makes the whole host unhealthy.
-    pub critical: bool,
-    /// Its state.
-    pub state: ServiceState,
-    /// How long its last probe took.
-    pub response_time: Option<Duration>,
-    /// What is wrong with it, in one sentence without secrets.
-    pub error: Option<String>,
-    /// The verdict of its open incident.
-    pub verdict: Option<Verdict>,
-    /// Its open incident.
-    pub incident: Option<IncidentId>,
-    /// That incident in one sentence.
-    pub summary: Option<String>,
-    /// When it came into its state; None if it never changed.
-    pub since: Option<Timestamp>,
-    /// What it depends on.
-    pub depends_on: Vec<Dependency>,
-    /// Services whose restart or alert is held because of its incident.
-    pub held: Vec<String>,
-}
-
-/// A service that another one depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dependency {
-    /// Its name.
-    pub service: String,
-    /// Whether it was learned from connections, rather than declared.
-    pub learned: bool,
-}
-
-/// What the daemon counted since its start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Events said.
-    pub events: u64,
-    /// Events lost on their way.
-    pub events_lost: u64,
-    /// Incidents opened.
-    pub incidents: u64,
-    /// Restarts carried out.
-    pub restarts: u64,
-    /// Alerts that wait to be delivered.
-    pub alerts_waiting: u64,
-}
 
 /// The address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -140,31 +63,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// How long open connections are waited for at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
-
-/// What is shown to those who ask.
-#[derive(Clone)]
-pub struct Shown {
-    /// Who speaks.
-    pub origin: Arc<Origin>,
-    /// The services as last published.
-    pub view: watch::Receiver<Arc<View>>,
-    /// What was counted and measured.
-    pub metrics: Arc<Metrics>,
-    /// The latest incidents.
-    pub history: Arc<Mutex<History>>,
-}
-
-impl Shown {
-    fn history(&self) -> MutexGuard<'_, History> {
-        // It stays usable if a thread panicked: each event is taken in whole or not at all.
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn status(&self) -> status::Status {
-        let view = Arc::clone(&self.view.borrow());
-        status::Status::of(&view, &self.origin, &self.history())
-    }
-}
 
 /// Answers requests until `shutdown` is over.
 pub async fn serve(

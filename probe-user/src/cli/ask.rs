@@ -14,7 +14,10 @@ use hostprobe::{
     serve::control::{Answer, RefusalKind, Request},
 };
 
-use super::{BAD_CONFIG, DEFAULT_CONFIG, NOT_POSSIBLE};
+use super::{
+    argument::DEFAULT_CONFIG,
+    output::{BAD_CONFIG, NOT_POSSIBLE},
+};
 
 /// How long the daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);

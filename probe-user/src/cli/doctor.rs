@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use hostprobe::doctor::{State, examine};
 
-use super::{Hooks, hooks, print, print_json};
+use super::{
+    argument::{Hooks, hooks},
+    output::{print, print_json},
+};
 
 /// Exit status: it can run, and sees less than it could.
 const DEGRADED: u8 = 1;

@@ -11,7 +11,10 @@ use hostprobe::{
     },
 };
 
-use super::{BAD_CONFIG, ask, print, print_json};
+use super::{
+    ask,
+    output::{BAD_CONFIG, ago, print, print_json},
+};
 
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
@@ -192,17 +195,4 @@ fn offset(ms: f64) -> String {
         seconds if seconds < 600_000.0 => format!("{:+.2} s", ms / 1000.0),
         _ => format!("{:+.0} min", ms / 60_000.0),
     }
-}
-
-/// The time between two moments in one unit; None if one of them is none.
-pub(super) fn ago(since: &str, until: &str) -> Option<String> {
-    let (since, until) = (since.parse::<jiff::Timestamp>().ok()?, until.parse::<jiff::Timestamp>().ok()?);
-    let ms = until.duration_since(since).as_millis().max(0);
-    Some(match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
-        60_000..7_200_000 => format!("{} min", ms / 60_000),
-        7_200_000..172_800_000 => format!("{} h", ms / 3_600_000),
-        _ => format!("{} d", ms / 86_400_000),
-    })
 }

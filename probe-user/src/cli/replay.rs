@@ -15,7 +15,7 @@ use hostprobe::{
     store::recording::segment,
 };
 
-use super::{BAD_CONFIG, print};
+use super::output::{BAD_CONFIG, print};
 
 /// Exit status: something would be decided otherwise.
 const DIFFERS: u8 = 1;

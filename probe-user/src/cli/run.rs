@@ -15,7 +15,10 @@ use hostprobe::{
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
 
-use super::{BAD_CONFIG, DEFAULT_CONFIG, Hooks, NOT_POSSIBLE, hooks};
+use super::{
+    argument::{DEFAULT_CONFIG, Hooks, hooks},
+    output::{BAD_CONFIG, NOT_POSSIBLE},
+};
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {

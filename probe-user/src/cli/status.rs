@@ -11,7 +11,10 @@ use hostprobe::{
     },
 };
 
-use super::{ask, incidents::ago, print, print_json};
+use super::{
+    ask,
+    output::{ago, print, print_json},
+};
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {

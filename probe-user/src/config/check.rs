@@ -14,12 +14,13 @@ use toml::Spanned;
 pub(super) use self::outside::Outside;
 use self::value::{absolute, whole};
 use super::{
+    choice::Format,
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     error::Findings,
     file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
     protocol::HTTP,
     unsupported::Unsupported,
-    values::{At, Format, Size, Text, Written, quote},
+    values::{At, Size, Text, Written, quote},
 };
 use crate::fact::Severity;
 

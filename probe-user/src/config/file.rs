@@ -8,10 +8,11 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
+    choice::Format,
     protocol::ProbeKeys,
     service::Response,
     template::Template,
-    values::{At, Backoff, Budget, Format, Size, Table, Text, Whole},
+    values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
 use crate::fact::Severity;
 

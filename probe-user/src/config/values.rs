@@ -7,9 +7,6 @@ use serde::{
     de::{self, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{daemon::AlertFormat, service::Response};
-use crate::fact::Severity;
-
 /// A value that may be missing, with its place.
 pub(super) type At<T> = Option<toml::Spanned<T>>;
 
@@ -122,49 +119,6 @@ impl Written for Size {
             _ => return None,
         };
         number.checked_mul(bytes).map(Self)
-    }
-}
-
-impl Written for Severity {
-    const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
-
-    fn read(text: &str) -> Option<Self> {
-        [Self::Info, Self::Warning, Self::Critical].into_iter().find(|severity| severity.as_str() == text)
-    }
-}
-
-impl Written for Response {
-    const EXPECTED: &'static str = r#""ignore", "alert" or "restart""#;
-
-    fn read(text: &str) -> Option<Self> {
-        match text {
-            "ignore" => Some(Self::Ignore),
-            "alert" => Some(Self::Alert),
-            "restart" => Some(Self::Restart),
-            _ => None,
-        }
-    }
-}
-
-/// The form of an alert, also of those that this version cannot write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
-    Known(AlertFormat),
-    Slack,
-    Pagerduty,
-}
-
-impl Written for Format {
-    const EXPECTED: &'static str = r#""json" or "alertmanager""#;
-
-    fn read(text: &str) -> Option<Self> {
-        match text {
-            "json" => Some(Self::Known(AlertFormat::Json)),
-            "alertmanager" => Some(Self::Known(AlertFormat::Alertmanager)),
-            "slack" => Some(Self::Slack),
-            "pagerduty" => Some(Self::Pagerduty),
-            _ => None,
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Found;
+use super::found::Found;
 
 /// The longest name, so that a port and a number still fit into the 64 characters a configuration allows.
 const LONGEST: usize = 52;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::{Found, merge, name};
+use super::{
+    found::{Found, merge},
+    name,
+};
 use crate::config::{Identity, Matcher, Probe, Service};
 
 /// A configuration file for these services. Those of one unit are one service there: it is started and

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Check, State};
+use super::check::{Check, State};
 use crate::{
     act::systemd::Systemd,
     fact::HookCoverage,
-    host::{ProcReader, cgroup::Hierarchy},
+    host::{ProcReader, cgroup::Hierarchy, place},
     process::{privileges, self_test},
     sensor::{
         Sensors,
@@ -65,7 +65,7 @@ pub(super) async fn self_test(sensors: &mut Sensors, reader: &ProcReader) -> Che
 }
 
 pub(super) fn place() -> Check {
-    let place = crate::host::place::find("/".as_ref(), std::process::id());
+    let place = place::find("/".as_ref(), std::process::id());
     match &place.foreign_proc {
         Some(why) => {
             let detail = format!("/proc shows another pid namespace than hostprobe's own: {why}");

@@ -1,49 +1,9 @@
 //! Finds the main process of a service that something else started.
 
-use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path, sync::OnceLock};
+use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::{ProcReader, Survey, cgroup, process::executable};
+use super::{Survey, candidate::Candidate};
 use crate::{config::Matcher, fact::ProcessKey};
-
-/// A process that may be meant, and what of it was looked at. Nothing is read from its memory, which a process that hangs
-/// may have locked.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    key: ProcessKey,
-    parent: u32,
-    executable: OnceLock<Option<String>>,
-    groups: OnceLock<cgroup::Groups>,
-}
-
-impl Candidate {
-    pub(super) fn read(reader: &ProcReader, pid: u32) -> Option<Self> {
-        let (key, parent) = reader.descent(pid)?;
-        Some(Self { key, parent, executable: OnceLock::new(), groups: OnceLock::new() })
-    }
-
-    fn executes(&self, exe: &Path, reader: &ProcReader) -> bool {
-        let executable = self.executable.get_or_init(|| executable(&reader.folder(self.key.pid).join("exe")));
-        executable.as_ref().is_some_and(|executable| Path::new(executable) == exe)
-    }
-
-    /// Whether it is in the cgroup with this path or in one below it, in any hierarchy.
-    fn is_in(&self, cgroup: &str, reader: &ProcReader) -> bool {
-        self.groups(reader).paths().any(|path| Path::new(path).starts_with(cgroup))
-    }
-
-    fn is_in_container(&self, id: &str, reader: &ProcReader) -> bool {
-        let container = self.groups(reader).paths().find_map(cgroup::container_id);
-        container.is_some_and(|container| match cgroup::is_hexadecimal_id(&container) {
-            true => container.starts_with(id),
-            // The beginning of a name may be another one's name.
-            false => container == id,
-        })
-    }
-
-    fn groups(&self, reader: &ProcReader) -> &cgroup::Groups {
-        self.groups.get_or_init(|| reader.cgroups().of(self.key.pid))
-    }
-}
 
 impl Survey {
     /// The main process that a matcher means: of all processes for which every part holds, the oldest whose

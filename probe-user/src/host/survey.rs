@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    ListeningSocket, Outbound, ProcReader, listener::Sockets, matcher::Candidate, process::Families,
+    ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::Families,
 };
 
 /// The host at one moment, as far as it was asked for. It grows old: one that was made before something happened does

@@ -2,6 +2,7 @@
 
 mod connected;
 mod plain;
+mod target;
 
 use std::{
     sync::{Arc, Once, OnceLock},
@@ -10,15 +11,18 @@ use std::{
 
 use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, header, redirect};
 
-use self::connected::{NoteConnected, noting};
-use super::{Connection, Waiting, failure::Failure};
+use self::{
+    connected::{NoteConnected, noting},
+    target::{AGENT, address, peer},
+};
+use super::{
+    failure::Failure,
+    progress::{Connection, Waiting},
+};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
 };
-
-/// What the probes call themselves.
-const AGENT: &str = concat!("hostprobe/", env!("CARGO_PKG_VERSION"));
 
 /// How much of a body is read, in bytes.
 const BODY_MAX: usize = 1 << 20;
@@ -164,18 +168,6 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
 
 fn is_tls(url: &Url) -> bool {
     url.scheme() == "https"
-}
-
-/// `host:port` of a URL, if it has both.
-fn address(url: &Url) -> Option<String> {
-    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
-}
-
-/// The host and port of a URL, as a person would say whom one talks to.
-fn peer(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    authority.rsplit('@').next().unwrap_or(authority).to_owned()
 }
 
 #[cfg(test)]

@@ -12,7 +12,11 @@ mod usage;
 use mysql_async::{Opts, OptsBuilder};
 
 pub(super) use self::session::Session;
-use super::{Connection, Waiting, failure::Failure, tcp, usage as limit};
+use super::{
+    failure::Failure,
+    progress::{Connection, Waiting},
+    tcp, usage as limit,
+};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},

@@ -17,7 +17,7 @@ use tokio_postgres::{
 
 use self::failure::classify;
 pub(super) use self::session::Session;
-use super::{Waiting, failure::Failure, tcp, usage as limit};
+use super::{failure::Failure, progress::Waiting, tcp, usage as limit};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},

@@ -19,7 +19,7 @@ use self::{
     failure::{Meaning, meaning},
     info::Info,
 };
-use super::{Waiting, failure::Failure, tcp};
+use super::{failure::Failure, progress::Waiting, tcp};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 
-use super::{Connection, Waiting, failure::Failure};
+use super::{
+    failure::Failure,
+    progress::{Connection, Waiting},
+};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},

@@ -23,8 +23,8 @@ use tokio::{
 };
 
 use super::{
-    Shown,
     history::{Explanation, Listed, NotOne},
+    shown::Shown,
     status::Status,
 };
 

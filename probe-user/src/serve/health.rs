@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{ServiceView, View};
+use super::view::{ServiceView, View};
 use crate::{emit::wire, fact::ServiceState};
 
 /// How well it is.

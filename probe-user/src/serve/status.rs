@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dependency, View, history::History};
+use super::{
+    history::History,
+    view::{Dependency, View},
+};
 use crate::emit::{self, Origin, wire};
 
 /// The daemon and its services.

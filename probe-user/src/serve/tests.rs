@@ -1,10 +1,18 @@
 //! Requests over a real connection.
 
-use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::{sync::Mutex, time::Duration};
 
-use super::*;
-use crate::emit::tests::samples;
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::watch,
+};
+
+use super::{history::History, *};
+use crate::{
+    emit::{Origin, tests::samples},
+    fact::{IncidentId, ServiceState, Verdict},
+};
 
 /// A critical service in this state.
 pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {

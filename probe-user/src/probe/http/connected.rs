@@ -12,7 +12,7 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::probe::{Connection, Waiting};
+use crate::probe::progress::{Connection, Waiting};
 
 tokio::task_local! {
     /// The run that the task at hand makes. A client without a pool connects inside the task that requests.

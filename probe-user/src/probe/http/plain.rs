@@ -13,10 +13,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use reqwest::{Body, Request, Response};
 
-use super::{AGENT, address, peer};
+use super::target::{AGENT, address, peer};
 use crate::{
     fact::ProbeFailure,
-    probe::{Waiting, failure::Failure, tcp},
+    probe::{failure::Failure, progress::Waiting, tcp},
 };
 
 /// Whether a request can be sent like this: to this host or to an address. A name may stand for several addresses, of which

@@ -1,0 +1,47 @@
+//! Values that are one of a few words.
+
+use super::{daemon::AlertFormat, service::Response, values::Written};
+use crate::fact::Severity;
+
+impl Written for Severity {
+    const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
+
+    fn read(text: &str) -> Option<Self> {
+        [Self::Info, Self::Warning, Self::Critical].into_iter().find(|severity| severity.as_str() == text)
+    }
+}
+
+impl Written for Response {
+    const EXPECTED: &'static str = r#""ignore", "alert" or "restart""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "ignore" => Some(Self::Ignore),
+            "alert" => Some(Self::Alert),
+            "restart" => Some(Self::Restart),
+            _ => None,
+        }
+    }
+}
+
+/// The form of an alert, also of those that this version cannot write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Known(AlertFormat),
+    Slack,
+    Pagerduty,
+}
+
+impl Written for Format {
+    const EXPECTED: &'static str = r#""json" or "alertmanager""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "json" => Some(Self::Known(AlertFormat::Json)),
+            "alertmanager" => Some(Self::Known(AlertFormat::Alertmanager)),
+            "slack" => Some(Self::Slack),
+            "pagerduty" => Some(Self::Pagerduty),
+            _ => None,
+        }
+    }
+}

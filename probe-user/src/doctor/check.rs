@@ -1,0 +1,67 @@
+//! One check and its outcome.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// How well one thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// All that can be had.
+    Full,
+    /// Less than could be had on another host, or by another user.
+    Degraded,
+    /// There is none on this host, and nothing is lost by it.
+    Absent,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at: a hook by its tracepoint.
+    pub name: String,
+    /// How well it is.
+    pub state: State,
+    /// What was found; where it is degraded, why.
+    pub detail: String,
+    /// What stands in for it, and what that cannot tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    pub(super) fn full(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, State::Full, detail)
+    }
+
+    pub(super) fn absent(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(name, State::Absent, detail)
+    }
+
+    pub(super) fn degraded(name: &str, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..Self::new(name, State::Degraded, detail) }
+    }
+
+    pub(super) fn write(&self, width: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.state {
+            State::Full => "ok",
+            State::Degraded => "LESS",
+            State::Absent => "-",
+        };
+        writeln!(f, "  {mark:<4}  {:<width$}  {}", self.name, self.detail)?;
+        for (what, words) in [("instead", &self.stand_in), ("to do", &self.remedy)] {
+            if let Some(words) = words {
+                writeln!(f, "        {:<width$}  {what}: {words}", "")?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn new(name: &str, state: State, detail: impl Into<String>) -> Self {
+        Self { name: name.to_owned(), state, detail: detail.into(), stand_in: None, remedy: None }
+    }
+}

@@ -1,0 +1,46 @@
+//! What a run waits for, so that a timeout can name it.
+
+use std::sync::{Mutex, PoisonError};
+
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<Now>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    pub(super) what: &'static str,
+    pub(super) connection: Connection,
+}
+
+impl Default for Now {
+    fn default() -> Self {
+        Self { what: "the connection", connection: Connection::Missing }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Connection {
+    Resolving,
+    Missing,
+    Made,
+    /// A client library connects to this `host:port` and does not report when. The run tries the connection itself once
+    /// the time is over.
+    Hidden(String),
+}
+
+impl Waiting {
+    pub(super) fn set(&self, what: &'static str) {
+        self.change(|now| now.what = what);
+    }
+
+    pub(super) fn connection(&self, connection: Connection) {
+        self.change(|now| now.connection = connection);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Now)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

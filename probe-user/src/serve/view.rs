@@ -1,0 +1,76 @@
+//! What the daemon shows, as the pipeline last published it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::Timestamp,
+    fact::{HookCoverage, IncidentId, ServiceState, Verdict},
+};
+
+/// What there is to show, as the pipeline last published it.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Whether the daemon watches: its hooks are attached and the services it found are known.
+    pub ready: bool,
+    /// The services in the order of their ids.
+    pub services: Vec<ServiceView>,
+    /// Hook by hook, what the daemon can see.
+    pub coverage: Vec<HookCoverage>,
+    /// What the daemon counted since its start.
+    pub counters: Counters,
+}
+
+/// One service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// Its systemd unit, if it is one.
+    pub unit: Option<String>,
+    /// Whether its failure makes the whole host unhealthy.
+    pub critical: bool,
+    /// Its state.
+    pub state: ServiceState,
+    /// How long its last probe took.
+    pub response_time: Option<Duration>,
+    /// What is wrong with it, in one sentence without secrets.
+    pub error: Option<String>,
+    /// The verdict of its open incident.
+    pub verdict: Option<Verdict>,
+    /// Its open incident.
+    pub incident: Option<IncidentId>,
+    /// That incident in one sentence.
+    pub summary: Option<String>,
+    /// When it came into its state; None if it never changed.
+    pub since: Option<Timestamp>,
+    /// What it depends on.
+    pub depends_on: Vec<Dependency>,
+    /// Services whose restart or alert is held because of its incident.
+    pub held: Vec<String>,
+}
+
+/// A service that another one depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Its name.
+    pub service: String,
+    /// Whether it was learned from connections, rather than declared.
+    pub learned: bool,
+}
+
+/// What the daemon counted since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events said.
+    pub events: u64,
+    /// Events lost on their way.
+    pub events_lost: u64,
+    /// Incidents opened.
+    pub incidents: u64,
+    /// Restarts carried out.
+    pub restarts: u64,
+    /// Alerts that wait to be delivered.
+    pub alerts_waiting: u64,
+}
