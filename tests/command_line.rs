@@ -122,7 +122,7 @@ fn a_port_that_is_taken_costs_the_page_and_nothing_else() {
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
     let said = daemon.log();
-    assert!(said.contains(&format!("another process already listens on {taken}")), "{said}");
+    assert!(said.contains(&format!("{taken}: another process already listens there")), "{said}");
     service.until_healthy(&daemon);
     let mark = daemon.mark();
     service.kill(&daemon);

@@ -72,7 +72,7 @@ fn what_is_missing_is_named_with_the_reason_and_what_stands_in() {
     let oom = check(&report, "hooks", "mark_victim");
     assert_eq!(oom["state"], "degraded");
     assert!(oom["detail"].as_str().is_some_and(|it| it.contains("left out by --without-hook")), "{oom}");
-    assert!(oom["stand_in"].as_str().is_some_and(|it| it.contains("kernel's log")), "{oom}");
+    assert!(oom["fallback"].as_str().is_some_and(|it| it.contains("kernel's log")), "{oom}");
     assert_eq!(check(&report, "hooks", "sched_process_exit")["state"], "full");
 
     let (output, said) = doctor(&["--without-hook", "all"]);

@@ -279,7 +279,7 @@ fn a_second_daemon_leaves_the_socket_of_the_first() {
     let second = Daemon::start(&config, &[]);
     let ready = second.ready();
     assert_eq!(event_action(&ready), "agent.ready");
-    let told = || second.log().contains("another hostprobe answers at").then_some(());
+    let told = || second.log().contains("another hostprobe answers there").then_some(());
     until("the second says that there is a first", LONG, told);
     let status = hostprobe(&["status", "--json", "--socket", path(&socket)]);
     let status: Value = serde_json::from_str(&ends_with(&status, 0)).expect("JSON");

@@ -37,7 +37,7 @@ enum Command {
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Say hook by hook what can be seen on this host, and what stands in for the rest
+    /// Say hook by hook what can be seen on this host, and what the fallbacks see instead
     ///
     /// Exit status: 0 full coverage, 1 degraded, 2 it cannot run.
     Doctor(doctor::Args),
@@ -101,7 +101,7 @@ fn kernel_symbols(file: &std::path::Path) -> ExitCode {
     match ebpf::stack::Symbols::read(table).write_to(file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hostprobe: the kernel's symbols cannot be copied to {}: {error}", file.display());
+            eprintln!("hostprobe: {}: cannot copy the kernel's symbols: {error}", file.display());
             ExitCode::from(NOT_POSSIBLE)
         }
     }

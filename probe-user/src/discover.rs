@@ -73,7 +73,7 @@ fn server_name(file: &str) -> &str {
 /// The topmost ancestor of a process, through those that execute the same file.
 fn topmost(pid: u32, processes: &HashMap<u32, Process>) -> u32 {
     let mut top = pid;
-    // Parents cannot form a ring, but a scan is not taken at one moment: it could look like one.
+    // Parents cannot form a ring. A scan takes time, though, and reused pids could show one.
     for _ in 0..processes.len() {
         let Some(process) = processes.get(&top) else { break };
         let Some(parent) = processes.get(&process.parent_pid) else { break };

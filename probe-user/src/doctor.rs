@@ -19,20 +19,15 @@ use crate::{
     },
 };
 
-/// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// This version of hostprobe.
     pub version: String,
-    /// The host's name.
     pub host: String,
     /// The running kernel's release, and the machine it is for.
     pub kernel: String,
     /// Full if nothing is degraded.
     pub coverage: State,
-    /// The hooks.
     pub hooks: Vec<Check>,
-    /// Everything else.
     pub host_checks: Vec<Check>,
 }
 
@@ -59,7 +54,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Looks at everything, and does without some hooks if told to. Needs a Tokio runtime with I/O and time enabled.
+/// Checks everything, `without` some hooks. Needs a Tokio runtime with I/O and time enabled.
 ///
 /// Fails where nothing can run: `/proc` cannot be read, or there are no descriptors left.
 pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {

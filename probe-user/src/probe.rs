@@ -28,10 +28,10 @@ use crate::{
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},
 };
 
-/// How long a session that stands by has to say who holds the connections, after the run itself.
+/// How long the open session may take to list the holders of connections, after the run itself.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// How long it is tried, once a run's time is over, whether a connection can be made at all.
+/// How long a run tries, once its time is over, whether it can connect at all.
 const TRIAL: Duration = Duration::from_millis(250);
 
 /// What probes share: clients that are costly to set up.
@@ -40,18 +40,16 @@ pub struct Clients {
     http: http::Clients,
 }
 
-/// The clients could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be set up: {0}")]
+#[error("HTTP client: setup failed: {0}")]
 pub struct ClientError(#[from] reqwest::Error);
 
 impl Clients {
-    /// Sets up the clients.
     pub fn new() -> Result<Self, ClientError> {
         Ok(Self { http: http::Clients::new()? })
     }
 
-    /// Sets up what a probe needs, so that its first run does not have to.
+    /// Sets up what a probe needs, so that setup does not count as response time of its first run.
     fn prepare(&self, probe: &Probe) {
         if probe.kind == ProbeKind::Http {
             self.http.prepare(probe.target.expose());
@@ -68,13 +66,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Closes the session that stands by, so that it keeps no server from ending.
-    pub fn let_go(&mut self) {
+    /// Closes the open sessions, which would keep a server from shutting down.
+    pub fn close_sessions(&mut self) {
         self.postgres = None;
         self.mysql = None;
     }
 
-    /// What the server has to say of its connections, now that it takes no more of them.
+    /// The server's connections and their holders, asked over the session that was open before it refused new ones.
     async fn usage(&mut self) -> Option<ServerUsage> {
         match (&mut self.postgres, &mut self.mysql) {
             (Some(session), _) => session.usage().await,
@@ -84,12 +82,9 @@ impl Kept {
     }
 }
 
-/// What one run of a probe found.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// How long the answer took.
     pub took: Duration,
-    /// How it ended.
     pub outcome: ProbeOutcome,
     /// What the server said of its own resources.
     pub server: Option<ServerUsage>,
@@ -101,7 +96,6 @@ pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutco
     (run.took, run.outcome)
 }
 
-/// Runs a probe once.
 pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     let waiting = Arc::new(Waiting::default());
     let begin = Instant::now();
@@ -138,13 +132,13 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeFailure::Connections | ProbeFailure::Timeout | ProbeFailure::ConnectTimeout,
             _,
         ) => {}
-        // Whatever else is wrong, nobody's session should be in the way of a server that wants to end.
-        ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => kept.let_go(),
+        // After any other failure an open session would keep a server from shutting down.
+        ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => kept.close_sessions(),
     }
     Run { took, outcome, server }
 }
 
-/// What it means that no answer came within the timeout.
+/// The failure of a run that had no answer within its timeout.
 async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
     let kind = match now.connection {
@@ -152,8 +146,7 @@ async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         Connection::Missing => ProbeFailure::ConnectTimeout,
         Connection::Made => ProbeFailure::Timeout,
         Connection::Hidden(peer) => {
-            let nobody = Waiting::default();
-            match tokio::time::timeout(TRIAL, tcp::connect(&peer, &nobody)).await {
+            match tokio::time::timeout(TRIAL, tcp::connect(&peer, &Waiting::default())).await {
                 Err(_) => ProbeFailure::ConnectTimeout,
                 Ok(_) => ProbeFailure::Timeout,
             }

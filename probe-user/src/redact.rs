@@ -64,7 +64,7 @@ impl Scan<'_> {
             let start = self.at + rest.find(|c: char| !c.is_whitespace())?;
             let word = &self.text[start..];
             let end = start + word.find(char::is_whitespace).unwrap_or(word.len());
-            let found = self.look(start, end);
+            let found = self.secret_in(start, end);
             match found {
                 Some((_, until)) => self.at = until.max(start + 1),
                 None => self.at = end,
@@ -75,8 +75,8 @@ impl Scan<'_> {
         }
     }
 
-    /// Looks at one word, or at the rest of one.
-    fn look(&mut self, start: usize, end: usize) -> Option<(usize, usize)> {
+    /// The secret in a word, or in the rest of one.
+    fn secret_in(&mut self, start: usize, end: usize) -> Option<(usize, usize)> {
         let word = &self.text[start..end];
         // MySQL says whether there was a password, not which: `(using password: YES)`.
         let said = matches!(word, "YES)" | "NO)");

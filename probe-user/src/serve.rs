@@ -34,14 +34,14 @@ pub use self::{
 pub enum BindError {
     /// Something else listens there.
     #[error(
-        "another process already listens on {address}; stop it, or set http.listen to another port or to \"\""
+        "{address}: another process already listens there; stop it, or set http.listen to another port or to \"\""
     )]
     InUse {
         /// The address.
         address: SocketAddr,
     },
     /// Any other reason.
-    #[error("cannot listen on {address}: {source}; set http.listen to an address of this host, or to \"\"")]
+    #[error("{address}: cannot listen: {source}; set http.listen to an address of this host, or to \"\"")]
     Other {
         /// The address.
         address: SocketAddr,

@@ -2,7 +2,7 @@
 
 use hostprobe::sensor::ebpf::Hook;
 
-/// Where the configuration is looked for when none is named.
+/// The configuration file where none is named.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
 
 /// The hooks that one argument names.

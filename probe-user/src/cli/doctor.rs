@@ -30,14 +30,14 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hostprobe: it cannot run: the runtime cannot be started: {error}");
+            eprintln!("hostprobe: cannot run: the runtime does not start: {error}");
             return ExitCode::from(CANNOT);
         }
     };
     let report = match runtime.block_on(examine(args.without_hook.concat())) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("hostprobe: it cannot run: {error}");
+            eprintln!("hostprobe: cannot run: {error}");
             return ExitCode::from(CANNOT);
         }
     };

@@ -26,7 +26,7 @@ pub struct ListArgs {
 }
 
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Exit status: 0 if it is told, 1 if there is no such incident.")]
+#[command(after_help = "Exit status: 0 if the incident is shown, 1 if there is none with this id.")]
 pub struct ExplainArgs {
     /// The incident's id, or the number at the end of it: 3 for 1a2b3c4d-i3
     incident: String,
@@ -80,7 +80,7 @@ fn from_file(file: &PathBuf, incident: &str) -> Result<Explanation, ask::Failure
         ask::Failure::new(format!("{} cannot be read: {error}", file.display()), BAD_CONFIG)
     })?;
     if bad > 0 {
-        eprintln!("hostprobe: {bad} lines of {} are no events of this version", file.display());
+        eprintln!("hostprobe: {}: {bad} lines are no events of this version", file.display());
     }
     history.explain(incident).map_err(|none| ask::Failure::new(none.in_words(incident), 1))
 }

@@ -23,7 +23,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&(text + "\n")),
         Err(error) => {
-            eprintln!("hostprobe: the answer cannot be shown: {error}");
+            eprintln!("hostprobe: answer: cannot be written as JSON: {error}");
             ExitCode::FAILURE
         }
     }

@@ -86,7 +86,7 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hostprobe: the runtime cannot be started: {error}");
+            eprintln!("hostprobe: runtime: cannot start: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> ExitCode {
             if matches!(error, RunError::Host(_)) { ExitCode::from(NOT_POSSIBLE) } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("hostprobe: signals cannot be caught: {error}");
+            eprintln!("hostprobe: signals: cannot be caught: {error}");
             ExitCode::FAILURE
         }
     }
@@ -124,7 +124,7 @@ fn discovered() -> Config {
     let found = host::ProcReader::new("/")
         .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
     let mut found = found.unwrap_or_else(|error| {
-        tracing::error!(%error, "this host's listeners cannot be read");
+        tracing::error!(%error, "listeners of this host: cannot be read");
         Vec::new()
     });
     // Where systemd runs the host, its word tells a requested stop from an exit.
@@ -134,9 +134,7 @@ fn discovered() -> Config {
             found.service.identity = Identity::Unit(unit.clone());
         }
     }
-    eprintln!(
-        "hostprobe: no configuration at {DEFAULT_CONFIG}: watching what listens here, restarting nothing"
-    );
+    eprintln!("hostprobe: {DEFAULT_CONFIG}: no such file; watching what listens here, restarting nothing");
     for found in &found {
         let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
         let probe = found.service.probes.first().map_or("kernel evidence only", |probe| probe.kind.as_str());

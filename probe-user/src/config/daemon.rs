@@ -8,30 +8,25 @@ use crate::fact::Severity;
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where events go.
     pub events: EventOutput,
-    /// Where health and metrics are served; None turns it off.
+    /// The address of health and metrics; None: not served.
     pub http: Option<SocketAddr>,
-    /// Where commands are taken; None turns it off.
+    /// The control socket; None: no socket.
     pub control: Option<PathBuf>,
-    /// Who is told of incidents.
+    /// The receivers of incidents.
     pub alerts: Vec<AlertReceiver>,
     /// The services, in the order of their [`ServiceId`]s.
     pub services: Vec<Service>,
-    /// The kernel side's buffers and budgets.
     pub kernel: KernelOptions,
-    /// Where snapshots of services that hang are kept, and how many.
     pub snapshots: SnapshotOptions,
-    /// Where the daemon keeps its state.
     pub state: StateOptions,
-    /// What a person should know of this configuration, though it is valid: one sentence each.
+    /// What the operator should know of this valid configuration, one sentence each.
     pub warnings: Vec<String>,
 }
 
 /// Where events go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventOutput {
-    /// Standard output.
     Stdout,
     /// A file, rotated by size.
     File(PathBuf),
@@ -44,14 +39,13 @@ pub struct KernelOptions {
     pub urgent_ring_bytes: u32,
     /// Size of the ring that is read about once a second, in bytes: a power of two, at least 64 KiB.
     pub bulk_ring_bytes: u32,
-    /// Deaths of processes of no service that are reported a second, per cgroup; more are counted only.
+    /// Exits of unwatched processes that are reported a second and cgroup; further ones are counted only.
     pub unwatched_exits_per_second: u32,
 }
 
 /// Where snapshots of services that hang are kept, and how many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotOptions {
-    /// The folder.
     pub directory: PathBuf,
     /// How many are kept, the newest; older ones are deleted.
     pub keep: u32,
@@ -60,20 +54,16 @@ pub struct SnapshotOptions {
 /// Where the daemon keeps its state, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
-    /// The folder.
     pub directory: PathBuf,
     /// The size of the recording, in bytes; 0 turns it off.
     pub recording_bytes: u64,
 }
 
-/// A receiver of alerts.
 #[derive(Clone, Debug)]
 pub struct AlertReceiver {
-    /// Where they are posted.
     pub webhook: Secret,
-    /// In which form.
     pub format: AlertFormat,
-    /// Quieter ones are not sent.
+    /// Incidents of a lower severity are not sent.
     pub min_severity: Severity,
 }
 

@@ -1,4 +1,4 @@
-//! The name somebody probably meant.
+//! The known name that a misspelled one probably means.
 
 /// The candidate nearest to a name, if any is near enough to be a slip of the hand.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -8,7 +8,7 @@ use toml::{
 
 use super::{error::Finding, file::File, nearest::nearest};
 
-/// More errors than these are not looked for: the first ones tell enough.
+/// The search for errors ends after so many: the operator mends the first ones first.
 const MOST_ERRORS: usize = 20;
 
 /// Reads the text; on failure says everything that is wrong with its syntax or its shape.

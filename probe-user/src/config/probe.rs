@@ -5,16 +5,14 @@ use std::{net::SocketAddr, time::Duration};
 use super::{protocol::protocol, secret::Secret};
 use crate::fact::ProbeKind;
 
-/// A probe.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Its protocol.
     pub kind: ProbeKind,
     /// A URL, or `host:port` for TCP; may hold a password.
     pub target: Secret,
     /// Time from the start of one run to the start of the next.
     pub interval: Duration,
-    /// A run that takes longer has failed.
+    /// A run that takes longer fails.
     pub timeout: Duration,
     /// Failures in a row before they count.
     pub failures: u32,
@@ -28,8 +26,8 @@ pub struct Probe {
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.
     pub connections_percent: Option<u8>,
-    /// A server that only asks for a password is up: true for discovered services, for which hostprobe has
-    /// none.
+    /// A server that asks for a password counts as up: for discovered services, whose password hostprobe does not
+    /// have.
     pub auth_is_alive: bool,
 }
 

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// Larger files are refused unread: they are not what somebody meant.
+/// Larger files are refused unread: the path probably names another file.
 const LARGEST_CONFIG_BYTES: u64 = 1 << 20;
 const LARGEST_PASSWORD_BYTES: u64 = 4096;
 
@@ -45,13 +45,13 @@ pub(super) fn password(path: &Path) -> Result<Content, String> {
     let content = read(path, LARGEST_PASSWORD_BYTES).map_err(|failure| {
         let why = match failure {
             Failure::Missing => "does not exist; expected a file that holds the password alone".to_owned(),
-            Failure::Forbidden => "may not be read by this user; expected one that may".to_owned(),
+            Failure::Forbidden => "may not be read by this user; expected a readable file".to_owned(),
             Failure::Directory => "is a directory; expected a file that holds the password alone".to_owned(),
             Failure::NotUtf8(_) => "is not UTF-8 text; expected the password alone".to_owned(),
             Failure::TooLarge => {
                 format!("is larger than {LARGEST_PASSWORD_BYTES} bytes; expected the password alone")
             }
-            Failure::Other(error) => format!("cannot be read: {error}; expected one that can"),
+            Failure::Other(error) => format!("cannot be read: {error}; expected a readable file"),
         };
         format!("the password file {} {why}", path.display())
     })?;

@@ -5,20 +5,15 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use super::probe::Probe;
 use crate::fact::ServiceId;
 
-/// A service.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Its name, unique.
     pub name: String,
-    /// What it is on this host.
     pub identity: Identity,
     /// The services it cannot work without.
     pub depends_on: Vec<ServiceId>,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
-    /// How its health is asked for.
     pub probes: Vec<Probe>,
-    /// Whether and how it is restarted.
     pub restart: RestartPolicy,
     /// Above these it is degraded.
     pub limits: Limits,
@@ -29,24 +24,23 @@ pub struct Service {
 /// What to do about failures that a restart of the service itself may not be the answer to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Another process of it died, and its main process lives.
+    /// A child process died; the main process lives.
     pub worker_died: Response,
     /// A store is full and refuses writes.
     pub memory_full: Response,
-    /// A database has no connections left: here a restart is that of the service that holds most of them, never
-    /// of the database.
+    /// A database has no connections left. `Restart` restarts the service that holds most of them, never the
+    /// database.
     pub pool_exhausted: Response,
 }
 
 /// What to do about a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Response {
-    /// Nothing; it is told as an event only.
+    /// Publish an event only.
     Ignore,
-    /// Tell the receivers of alerts.
+    /// Send an alert to the receivers.
     #[default]
     Alert,
-    /// Restart.
     Restart,
 }
 
@@ -82,11 +76,10 @@ pub struct Exec {
     pub command: Vec<String>,
     /// The file its output is appended to.
     pub output: PathBuf,
-    /// The folder it runs in.
     pub directory: PathBuf,
 }
 
-/// How a process of a service is known; every part that is set must hold.
+/// Identifies a process of a service: every part that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Matcher {
     /// The file it executes.

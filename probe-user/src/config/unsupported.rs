@@ -1,7 +1,7 @@
 //! What a configuration may say that this version does not act on: the one list of it.
 //!
-//! Where it would leave something unwatched or somebody untold, the configuration is refused; elsewhere it
-//! is accepted with a warning. Nothing is ignored in silence.
+//! Where it would leave a service unwatched or an alert unsent, the configuration is refused. Elsewhere it is accepted
+//! with a warning. Nothing is ignored in silence.
 
 use super::error::{Findings, listed};
 use crate::fact::ProbeKind;

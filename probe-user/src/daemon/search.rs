@@ -117,5 +117,5 @@ impl Search {
 }
 
 fn find(survey: &Survey, matcher: &Matcher, named: &Mutex<Option<Named>>) -> Option<ProcessKey> {
-    survey.find_main_anew(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
+    survey.find_main_again(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
 }

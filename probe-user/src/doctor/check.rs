@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// How well one thing is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -12,22 +11,20 @@ pub enum State {
     Full,
     /// Less than could be had on another host, or by another user.
     Degraded,
-    /// There is none on this host, and nothing is lost by it.
+    /// This host has none, and hostprobe loses nothing by it.
     Absent,
 }
 
-/// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at: a hook by its tracepoint.
+    /// What was checked; a hook by its tracepoint.
     pub name: String,
-    /// How well it is.
     pub state: State,
-    /// What was found; where it is degraded, why.
+    /// What was found; if degraded, why.
     pub detail: String,
-    /// What stands in for it, and what that cannot tell.
+    /// What takes over, and what that cannot see.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub stand_in: Option<String>,
+    pub fallback: Option<String>,
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
@@ -53,7 +50,7 @@ impl Check {
             State::Absent => "-",
         };
         writeln!(f, "  {mark:<4}  {:<width$}  {}", self.name, self.detail)?;
-        for (what, words) in [("instead", &self.stand_in), ("to do", &self.remedy)] {
+        for (what, words) in [("instead", &self.fallback), ("to do", &self.remedy)] {
             if let Some(words) = words {
                 writeln!(f, "        {:<width$}  {what}: {words}", "")?;
             }
@@ -62,6 +59,6 @@ impl Check {
     }
 
     pub(super) fn new(name: &str, state: State, detail: impl Into<String>) -> Self {
-        Self { name: name.to_owned(), state, detail: detail.into(), stand_in: None, remedy: None }
+        Self { name: name.to_owned(), state, detail: detail.into(), fallback: None, remedy: None }
     }
 }

@@ -1,4 +1,4 @@
-//! One thing after the other.
+//! The checks of hooks and host, one function each.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) fn hook(hook: &HookCoverage) -> Check {
         }
         Some(reason) => Check::new(hook.hook, State::Degraded, format!("{sees}: not attached: {reason}")),
     };
-    Check { stand_in: hook.stand_in.clone(), ..check }
+    Check { fallback: hook.stand_in.clone(), ..check }
 }
 
 pub(super) fn rights() -> Check {
@@ -39,7 +39,7 @@ pub(super) fn rights() -> Check {
         lost.insert(0, format!("{} missing: no eBPF program can be loaded", missing.join(" and ")));
     }
     if lost.is_empty() {
-        return Check::full("rights", "to load eBPF programs, and to look at other users' processes");
+        return Check::full("rights", "to load eBPF programs, and to examine processes of other users");
     }
     Check::degraded("rights", lost.join("; "), "run it as root, or grant it these capabilities")
 }
@@ -58,9 +58,7 @@ pub(super) fn types() -> Check {
 pub(super) async fn self_test(sensors: &mut Sensors, reader: &ProcReader) -> Check {
     match self_test::run(sensors, reader, &mut Vec::new()).await {
         Ok(took) => Check::full("self-test", format!("a death is seen within {} µs", took.as_micros())),
-        Err(why) => {
-            Check::degraded("self-test", why, "look for what else happens on this host, and try again")
-        }
+        Err(why) => Check::degraded("self-test", why, "stop what else loads this host, and try again"),
     }
 }
 
@@ -113,6 +111,6 @@ pub(super) fn pressure(reader: &ProcReader) -> Check {
     if [stalls.cpu, stalls.memory, stalls.io].iter().all(Option::is_some) {
         return Check::full("PSI", "cpu, memory, io");
     }
-    let detail = "no /proc/pressure: an overloaded host is told only by its own lateness";
+    let detail = "/proc/pressure is missing: only the daemon's own delays show an overloaded host";
     Check::degraded("PSI", detail, "boot with psi=1, on a kernel with CONFIG_PSI=y")
 }

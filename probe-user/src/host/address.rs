@@ -28,7 +28,7 @@ impl ProcReader {
     }
 }
 
-/// The addresses in the routing table that lead to the host itself: a line with the address, then one that says so.
+/// The addresses in the routing table that lead to the host itself: a line with the address, then a line with its kind.
 fn routed(table: &str) -> impl Iterator<Item = IpAddr> {
     let lines = table.lines().map(str::trim);
     lines.clone().zip(lines.skip(1)).filter_map(|(leaf, kind)| {

@@ -5,8 +5,8 @@ use std::{path::Path, sync::OnceLock};
 use super::{ProcReader, cgroup, process::executable};
 use crate::fact::ProcessKey;
 
-/// A process that may be meant, and what of it was looked at. Nothing is read from its memory, which a process that hangs
-/// may have locked.
+/// What the matcher has read of a process. Nothing comes from the process's memory, which a hanging process may have
+/// locked.
 #[derive(Debug)]
 pub(super) struct Candidate {
     pub(super) key: ProcessKey,

@@ -115,7 +115,7 @@ impl Cgroups {
         self.mount(hierarchy).is_some()
     }
 
-    /// Whether a hierarchy has groups below its root; one that is not mounted has none.
+    /// Whether a hierarchy has groups below its root. An unmounted hierarchy has none.
     pub fn has_groups(&self, hierarchy: Hierarchy) -> bool {
         // A folder has a link from itself, one from its parent, and one from each folder in it.
         let links = |mount: &Mount| fs::metadata(&mount.point).map(|folder| folder.nlink());
@@ -133,7 +133,7 @@ impl Cgroups {
         }
     }
 
-    /// The hierarchy with this number in `/proc/PID/cgroup`, if it is one that matters.
+    /// The hierarchy with this number in `/proc/PID/cgroup`, if it matters here.
     pub fn numbered(&self, number: u32) -> Option<Hierarchy> {
         match number {
             0 => Some(Hierarchy::V2),

@@ -93,7 +93,7 @@ impl FakeHost {
         self.process_started_at(pid, parent, name, exe, pid * 100);
     }
 
-    /// The same, for one that started at another tick.
+    /// The same, with another start tick.
     pub fn process_started_at(&self, pid: u32, parent: u32, name: &str, exe: &str, start: u32) {
         let stat = format!(
             "{pid} ({name}) S {parent} {pid} {pid} 0 -1 4194560 0 0 0 0 20 5 0 0 20 0 3 0 {start} 1000000 50 \
@@ -129,7 +129,7 @@ impl FakeHost {
         symlink(target, path).unwrap();
     }
 
-    /// A file that blocks whoever opens it, until somebody opens it for writing; its path.
+    /// The path of a file that blocks its readers until a writer opens it.
     pub fn blocking_file(&self, path: &str) -> std::path::PathBuf {
         let path = self.root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

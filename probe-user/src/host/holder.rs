@@ -1,4 +1,4 @@
-//! Who has what a service wants: its port, or its connections.
+//! Which processes hold the port or the connections that a service needs.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,7 +10,7 @@ use std::{
 use super::{ProcReader, connection::Connection, sockdiag};
 use crate::fact::{PortHolder, TcpState};
 
-/// Clients are looked for in no more network namespaces than this: a large host has one for each container.
+/// The search for clients ends after so many network namespaces: a large host has one for each container.
 const NAMESPACES_MAX: usize = 64;
 
 /// A process that has connections to a service.
@@ -25,9 +25,9 @@ pub struct Client {
 }
 
 impl ProcReader {
-    /// Who listens on one of these ports, in the daemon's own network namespace: of several processes that share
-    /// the listener the eldest, which mostly is the others' master. Where nobody listens, who else has a socket
-    /// with such a port of its own: that, too, is in the way of a listener.
+    /// The process that listens on one of these ports, in the daemon's own network namespace. Of several that share the
+    /// listener it is the eldest, mostly the parent of the others. Without a listener it is the process that has any
+    /// socket with such a port of its own, which prevents a listener as well.
     pub fn port_holder(&self, ports: &[u16]) -> Option<PortHolder> {
         let sockets = self.connections(&self.proc().join("net"), |it| ports.contains(&it.local.port()));
         let mut sockets = sockets.ok()?;
@@ -215,7 +215,7 @@ mod tests {
             (40, "cron", &[11]),
             (50, "app", &[12, 13, 14, 15]),
             (60, "inside", &[16]),
-            (70, "stranger", &[17]),
+            (70, "elsewhere", &[17]),
         ] {
             host.process(pid, 1, name, "/x");
             for (fd, inode) in (3..).zip(sockets) {

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, path::Path};
 use super::{ProcReader, ReadError, sockdiag, tcp_table};
 use crate::fact::TcpState;
 
-/// A TCP socket that listens, and a process that holds it; one that several processes hold is there for each.
+/// A TCP socket that listens, and a process that holds it. A shared socket is listed for each of its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListeningSocket {
     /// The address it is bound to; unspecified for all addresses.

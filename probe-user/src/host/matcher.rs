@@ -9,7 +9,7 @@ impl Survey {
     /// The main process that a matcher means: of all processes for which every part holds, the oldest whose
     /// parent is not one of them. None if there is none.
     ///
-    /// The first time, it looks through all processes, and with a port through all their descriptors: milliseconds on a
+    /// The first call reads all processes, and with a port all their descriptors: milliseconds on a
     /// small host, much more on a large one.
     pub fn find_main(&self, matcher: &Matcher) -> Option<ProcessKey> {
         let by_pidfile = matcher.pidfile.as_deref().map(pid_in);
@@ -45,7 +45,7 @@ impl Survey {
 
 /// Which process a pidfile has named, and how the file was then.
 ///
-/// A service that dies leaves its pidfile behind, and its pid may be a stranger's in a moment. So a file that has not
+/// A service that dies leaves its pidfile behind, and another process may soon have that pid. So a file that has not
 /// been written since it named a process says nothing of another one with the same pid. The times of the file and of the
 /// process say nothing either: the host's clock may have been set between the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl FileState {
 
 impl Survey {
     /// As [`Survey::find_main`], for a matcher that has found `before` the last time; it becomes what is found now.
-    pub fn find_main_anew(&self, matcher: &Matcher, before: &mut Option<Named>) -> Option<ProcessKey> {
+    pub fn find_main_again(&self, matcher: &Matcher, before: &mut Option<Named>) -> Option<ProcessKey> {
         let file = matcher.pidfile.as_deref().and_then(FileState::of);
         let found = self.find_main(matcher)?;
         let Some(file) = file else { return Some(found) };
@@ -103,28 +103,28 @@ mod tests {
     }
 
     #[test]
-    fn a_pidfile_that_was_left_behind_names_no_stranger() {
+    fn a_pidfile_that_was_left_behind_does_not_name_a_later_process_with_its_pid() {
         let host = FakeHost::v2();
         host.write("run/web.pid", b"42\n");
         host.process(42, 1, "web", "/usr/bin/web");
         let matcher = Matcher { pidfile: Some(host.root().join("run/web.pid")), ..Matcher::default() };
         let mut named = None;
-        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), Some(key(42)));
+        assert_eq!(survey(&host).find_main_again(&matcher, &mut named), Some(key(42)));
         assert_eq!(
-            survey(&host).find_main_anew(&matcher, &mut named),
+            survey(&host).find_main_again(&matcher, &mut named),
             Some(key(42)),
             "the same one is found again"
         );
 
-        // The same pid, started later: a stranger's.
+        // The same pid, started later: another process.
         host.remove("proc/42");
-        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), None);
-        host.process_started_at(42, 1, "stranger", "/usr/bin/stranger", 9999);
-        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named), None);
-        // The file is written anew: it means this one.
+        assert_eq!(survey(&host).find_main_again(&matcher, &mut named), None);
+        host.process_started_at(42, 1, "other", "/usr/bin/other", 9999);
+        assert_eq!(survey(&host).find_main_again(&matcher, &mut named), None);
+        // Once the file is written again, it names this process.
         host.remove("run/web.pid");
         host.write("run/web.pid", b"42\n");
-        assert_eq!(survey(&host).find_main_anew(&matcher, &mut named).map(|key| key.pid), Some(42));
+        assert_eq!(survey(&host).find_main_again(&matcher, &mut named).map(|key| key.pid), Some(42));
     }
 
     #[test]

@@ -51,8 +51,8 @@ impl ProcReader {
         inodes.filter_map(|inode| sockets.get(&inode).copied()).collect()
     }
 
-    /// The other ends of established sockets, by inode number; of those on a port that somebody listens on, the
-    /// other end has asked.
+    /// The other ends of established sockets, by inode number; on a port that a process listens on, the
+    /// other end opened the connection.
     pub(super) fn outbound(&self, net: &Path) -> HashMap<u64, SocketAddr> {
         let of_interest = [TcpState::Listen, TcpState::Established];
         // A process that vanishes meanwhile has no connections.

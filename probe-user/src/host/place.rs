@@ -47,7 +47,7 @@ fn is_apart(proc: &Path) -> bool {
 }
 
 /// The container, by what its runtime has left for its processes to see, and by this process's cgroup. The files are left
-/// behind where a container's image was made a host's, so they say something only of who is `apart`.
+/// behind where a container's image was made a host's, so they count only where this process is `apart`.
 fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Container> {
     let groups = cgroups.map(Cgroups::of_self).unwrap_or_default();
     let path = groups.paths().find(|path| container_id(path).is_some());
@@ -58,15 +58,15 @@ fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Cont
         let id = text.lines().find_map(|line| line.strip_prefix("id="))?;
         Some(id.trim_matches('"').to_owned()).filter(|id| !id.is_empty())
     });
-    // What systemd-nspawn, LXC and others tell the first process (systemd's "Container Interface").
+    // What systemd-nspawn, LXC and others pass to the first process (systemd's "Container Interface").
     let environment = read_text(&root.join("proc/1/environ"), TEXT_MAX).unwrap_or_default();
-    let told = environment.split('\0').find_map(|entry| entry.strip_prefix("container="));
+    let passed = environment.split('\0').find_map(|entry| entry.strip_prefix("container="));
     let runtime = if podman.is_some() {
         "podman".to_owned()
     } else if apart && root.join(".dockerenv").exists() {
         "docker".to_owned()
-    } else if let Some(told) = told.filter(|told| !told.is_empty()) {
-        told.to_owned()
+    } else if let Some(passed) = passed.filter(|passed| !passed.is_empty()) {
+        passed.to_owned()
     } else {
         path.and_then(runtime_of).unwrap_or_default().to_owned()
     };

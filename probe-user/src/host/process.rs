@@ -27,7 +27,7 @@ const CHILDREN_MAX: u64 = 4 << 20;
 /// `status` and `stat` are one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
 
-/// Who is whose child.
+/// The children of each process.
 #[derive(Debug)]
 pub struct Families {
     children: HashMap<u32, Vec<u32>>,

@@ -32,7 +32,7 @@ impl ProcReader {
         let status = read_text(&self.folder(pid).join("status"), STATUS_MAX).ok()?;
         let user_id = status_field(&status, "Uid").next().unwrap_or_default();
         let ended = matches!(stat.state, 'Z' | 'X');
-        // The kernel shows 0 to whoever may not trace the process (`fs/proc/array.c`).
+        // The kernel shows 0 to a reader that may not trace the process (`fs/proc/array.c`).
         let visible = stat.exit_code.is_some_and(|code| code != 0) || may_trace(user_id);
         let status = stat.exit_code.filter(|_| ended && visible).map(i32::cast_unsigned);
         let path = self.cgroups().of(pid).v2;

@@ -54,7 +54,7 @@ const UNIX_PEER: u16 = 2;
 /// The kernel answers while it is asked; this is for the case that it does not.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// More sockets than this are not looked at.
+/// Further sockets are left out.
 const SOCKETS_MAX: usize = 65_536;
 
 /// A TCP socket that listens.

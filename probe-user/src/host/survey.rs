@@ -1,7 +1,7 @@
-//! One look at the host for many services: what all of them need is read once, when the first of them needs it.
+//! One survey of the host for many services: what all of them need is read once, when the first of them needs it.
 //!
-//! Who listens on a port is known only by looking through the descriptors of all processes. A thousand services that each
-//! did so would take minutes, and would all be told the same.
+//! Which process listens on a port shows only in the descriptors of all processes. A thousand services that each read them
+//! would take minutes, with the same result.
 
 use std::{
     collections::HashMap,
@@ -16,8 +16,7 @@ use super::{
     ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::Families,
 };
 
-/// The host at one moment, as far as it was asked for. It grows old: one that was made before something happened does
-/// not show it.
+/// The host at one moment, as far as it was asked for. A survey does not show what happened after it was made.
 #[derive(Debug)]
 pub struct Survey {
     reader: ProcReader,

@@ -32,7 +32,7 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Processor time it used since an earlier look, as exactly as the kernel counts it.
+    /// Processor time it used since an earlier sample, as exactly as the kernel counts it.
     pub fn cpu_since(&self, earlier: Option<&Self>) -> Duration {
         let (run, ticks) = earlier.map_or_else(Default::default, |earlier| (earlier.run, earlier.ticks));
         if self.run.is_zero() { self.ticks.saturating_sub(ticks) } else { self.run.saturating_sub(run) }
@@ -51,7 +51,7 @@ impl ProcReader {
         (tids.into_iter().take(limit).filter_map(|tid| self.thread(pid, tid)).collect(), all)
     }
 
-    /// What a thread waits for in the kernel: the name of a function. None if it runs, or may not be looked at.
+    /// What a thread waits for in the kernel: the name of a function. None if it runs, or if the kernel does not let this process read it.
     pub fn wait_channel(&self, pid: u32, tid: u32) -> Option<String> {
         let name = self.task_text(pid, tid, "wchan")?;
         (!name.is_empty() && name != "0").then_some(name)

@@ -23,7 +23,7 @@ pub struct Usage {
 }
 
 impl ProcReader {
-    /// What these processes use now; one that is gone uses nothing.
+    /// What these processes use now. A process that is gone uses nothing.
     pub fn usage(&self, pids: &[u32]) -> Usage {
         let mut usage = Usage { at: Timestamp::now(), ..Usage::default() };
         for &pid in pids {
@@ -63,8 +63,8 @@ impl ProcReader {
 impl Usage {
     /// Processor time used since an earlier reading, in percent of one core. None if no time has passed.
     ///
-    /// Only processes there at both times count, and those started in between: one that ended took its time with
-    /// it, and one of which the earlier reading did not know would count for all its life.
+    /// Only processes that both readings saw count, and those started in between. A process that ended took its time
+    /// with it; a process that the earlier reading missed would count with all its lifetime.
     pub fn cpu_percent(&self, earlier: &Self) -> Option<f64> {
         let elapsed = self.at.since(earlier.at);
         if elapsed.is_zero() {

@@ -96,7 +96,7 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         }
     }
     match error.kind() {
-        // A Unix socket that is not there is one that nothing listens on.
+        // A missing Unix socket has no listener.
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ProbeFailure::Refused,
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
@@ -107,7 +107,7 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
             ProbeFailure::Unreachable
         }
         io::ErrorKind::TimedOut => ProbeFailure::Timeout,
-        // What a Unix socket with a full accept queue answers: it makes nobody wait.
+        // A Unix socket with a full accept queue refuses at once instead of making the client wait.
         io::ErrorKind::WouldBlock => ProbeFailure::ConnectTimeout,
         io::ErrorKind::InvalidData => ProbeFailure::Protocol,
         _ => ProbeFailure::Local,

@@ -71,7 +71,7 @@ impl Clients {
         self.tls.get_or_init(|| {
             builder().build().unwrap_or_else(|error| {
                 // A host without CA certificates must still probe plain HTTP.
-                tracing::warn!(%error, "no CA certificates: https probes will fail");
+                tracing::warn!(%error, "CA certificates: none loaded; https probes will fail");
                 self.plain.clone()
             })
         })

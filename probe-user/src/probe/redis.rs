@@ -28,7 +28,7 @@ use crate::{
 /// `INFO` is some kilobytes long; whatever claims to be much longer is not Redis.
 const REPLY_MAX: u64 = 1 << 20;
 
-/// Logs in where the URL says so, sends `PING`, and looks at `INFO`.
+/// Logs in where the URL says so, sends `PING`, and reads `INFO`.
 pub(super) async fn run(
     probe: &Probe,
     counted: &mut Counted,

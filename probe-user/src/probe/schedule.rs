@@ -171,14 +171,14 @@ impl Task {
         loop {
             let orders = self.orders.take();
             if orders.paused {
-                kept.let_go();
+                kept.close_sessions();
                 attempts.give_up();
                 self.orders.changed.notified().await;
                 continue;
             }
             if orders.recover || (orders.now && recovery.is_some()) {
                 recovery = Some(Recovery::begin());
-                attempts.begin_anew();
+                attempts.begin_again();
             } else if orders.now {
                 attempts.ask_again();
             } else if !attempts.any_under_way() {

@@ -1,7 +1,7 @@
 //! The control socket: a request is one line of JSON, and so is its answer.
 //!
 //! Only root and the daemon's own user are answered. It shows what the pipeline has published already: a question
-//! costs the making of its answer, which is bounded, and no look at the host.
+//! costs the making of its answer, which is bounded, and no read of the host.
 
 use std::{
     fs, io,
@@ -95,7 +95,7 @@ pub enum RefusalKind {
 pub enum ControlError {
     /// Another daemon has it.
     #[error(
-        "another hostprobe answers at {}; stop it, or set control.socket to another path or to \"\"",
+        "{}: another hostprobe answers there; stop it, or set control.socket to another path or to \"\"",
         path.display()
     )]
     InUse {
@@ -103,13 +103,13 @@ pub enum ControlError {
         path: PathBuf,
     },
     /// Something that is no socket is there.
-    #[error("{} is not a socket; remove it, or set control.socket to another path", path.display())]
+    #[error("{}: not a socket; remove it, or set control.socket to another path", path.display())]
     NotASocket {
         /// The path.
         path: PathBuf,
     },
     /// Any other reason.
-    #[error("{} cannot be made: {source}; set control.socket to a path that can be written, or to \"\"", path.display())]
+    #[error("{}: cannot make the socket: {source}; set control.socket to a path that can be written, or to \"\"", path.display())]
     Other {
         /// The socket.
         path: PathBuf,
@@ -191,7 +191,7 @@ pub async fn serve(socket: ControlSocket, shown: Shown) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the control socket lets nobody in for a second");
+                tracing::warn!(%error, "control socket: accepting a connection failed; trying again in a second");
                 tokio::time::sleep(PAUSE).await;
             }
         }

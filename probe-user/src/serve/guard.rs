@@ -1,4 +1,4 @@
-//! Keeps web pages of strangers out.
+//! Keeps foreign web pages from reading what is served.
 //!
 //! A page in a browser on this host can have its own name resolved to a loopback address and then read what is
 //! served there (DNS rebinding). The browser still sends that name as `Host`, so on loopback only names of this
@@ -16,10 +16,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-/// Whose requests are answered.
 #[derive(Debug)]
 pub(super) struct Guard {
-    /// The host's name; None where anybody may ask by any name.
+    /// The host's name; None: any name is answered.
     only: Option<String>,
 }
 
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_for_anybody() {
+    fn other_addresses_answer_to_any_name() {
         let guard = Guard::of("10.0.0.1:9464".parse().unwrap(), "db-1");
         assert!(guard.admits("monitoring.example"));
     }

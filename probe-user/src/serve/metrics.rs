@@ -28,7 +28,7 @@ use crate::{
 /// The content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// From a restart that is over at once to one that took a quarter of an hour, in seconds.
+/// From an immediate restart to a quarter of an hour, in seconds.
 const RECOVERY_BUCKETS: [f64; 14] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0];
 
@@ -120,7 +120,7 @@ impl Metrics {
         let elsewhere = Counter::default();
         own.register(
             "process_exits_elsewhere",
-            "Processes that ended outside of the daemon's pid namespace, and were not looked at",
+            "Processes that ended outside of the daemon's pid namespace, and were not examined",
             elsewhere.clone(),
         );
         let metrics = Self {
@@ -235,10 +235,10 @@ impl Metrics {
         }
     }
 
-    /// Notes a probe's result, also one that is not worth an event.
+    /// Counts a probe's result, even if it is no event.
     pub fn probe(&self, report: &ProbeReport) {
         let kind = report.kind.as_str();
-        // Almost every service has one probe; the others are told apart by their place.
+        // Almost every service has one probe; further ones are numbered by their place.
         let probe = match report.index {
             0 => kind.to_owned(),
             index => format!("{kind}-{index}"),

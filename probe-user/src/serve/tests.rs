@@ -1,6 +1,6 @@
 //! Requests over a real connection.
 
-use std::{sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::{
@@ -8,9 +8,9 @@ use tokio::{
     sync::watch,
 };
 
-use super::{history::History, *};
+use super::*;
 use crate::{
-    emit::{Origin, tests::samples},
+    emit::tests::samples,
     fact::{IncidentId, ServiceState, Verdict},
 };
 

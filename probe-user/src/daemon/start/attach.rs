@@ -9,7 +9,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, KernelOptions},
     fact::{HookCoverage, Place},
-    host::ProcReader,
+    host::{ProcReader, place},
     process::privileges,
     sensor::{Sensors, ebpf::Options},
     serve,
@@ -45,7 +45,7 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
 
 /// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
 fn locate() -> Result<Place, RunError> {
-    let place = crate::host::place::find("/".as_ref(), std::process::id());
+    let place = place::find("/".as_ref(), std::process::id());
     if let Some(why) = place.foreign_proc {
         return Err(RunError::ForeignProc(why));
     }

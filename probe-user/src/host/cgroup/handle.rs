@@ -35,7 +35,7 @@ pub fn path_of(mount: &Path, id: u64) -> Option<PathBuf> {
         )
     };
     let opened = c_int::try_from(opened).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the call returned a new descriptor, which is nobody else's.
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
     let opened = unsafe { OwnedFd::from_raw_fd(opened) };
     let path = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()?;
     // What was removed while it was opened has no path any more.

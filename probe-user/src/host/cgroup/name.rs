@@ -19,7 +19,7 @@ pub fn unit_name(path: &str) -> Option<String> {
 /// containerd, CRI-O, Podman and Kubernetes name its group; the name of an LXC container or of a container that is
 /// registered with systemd-machined, such as one of systemd-nspawn.
 ///
-/// The processes that look after a container from outside (conmon, `lxc.monitor`) are not in it.
+/// The processes that supervise a container from outside (conmon, `lxc.monitor`) are not in it.
 pub fn container_id(path: &str) -> Option<String> {
     let mut parts = path.rsplit('/').peekable();
     while let Some(part) = parts.next() {
@@ -116,7 +116,7 @@ mod tests {
             ("/system.slice/_memory.service", "memory.service"),
             ("/system.slice/dev-hugepages.mount", "dev-hugepages.mount"),
             ("/system.slice/docker.socket", "docker.socket"),
-            // As it looks from a cgroup namespace.
+            // As a cgroup namespace shows it.
             ("/../../system.slice/redis.service", "redis.service"),
         ] {
             assert_eq!(unit_name(path).as_deref(), Some(unit), "{path}");
@@ -153,7 +153,7 @@ mod tests {
             format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
             format!("/system.slice/web.service/libpod-payload-{ID}"),
             format!("/libpod_parent/libpod-{ID}"),
-            // As it looks from a cgroup namespace.
+            // As a cgroup namespace shows it.
             format!("/../docker-{ID}.scope"),
             format!("/../../{ID}"),
             format!("/lxc/{ID}/init"),
@@ -182,7 +182,7 @@ mod tests {
             format!("/system.slice/{}.service", &ID[1..]),
             format!("/x/{}", ID.to_uppercase()),
             format!("/system.slice/{ID}.service"),
-            // Who looks after a container.
+            // The supervisors of a container.
             format!("/machine.slice/libpod-conmon-{ID}.scope"),
             format!("/kubepods.slice/crio-conmon-{ID}.scope"),
             "/lxc.monitor.web".to_owned(),

@@ -44,8 +44,8 @@ impl Cgroups {
         Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
     }
 
-    /// The cgroups that daemons which no longer live made for a service: what is left in them was started by
-    /// nobody who still looks after it. `lives` says whether a daemon does.
+    /// The cgroups that daemons which no longer live made for a service. No daemon supervises the processes in them.
+    /// `lives` says whether a daemon does.
     pub fn left_behind(&self, service: &str, lives: impl Fn(ProcessKey) -> bool) -> Vec<OwnCgroup> {
         let folders = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let dead =
@@ -59,8 +59,8 @@ impl Cgroups {
         format!("{FOLDER}{}{}-{}", self.namespace(), owner.pid, owner.start.as_nanos())
     }
 
-    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s. Of a daemon in another pid
-    /// namespace cannot be said here whether it lives, so its folders are nobody's.
+    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s. Whether a daemon
+    /// in another pid namespace lives is unknown here, so its folders count as no daemon's.
     fn owner_of(&self, folder: &Path) -> Option<ProcessKey> {
         let name = folder.file_name()?.to_str()?.strip_prefix(FOLDER)?.strip_prefix(&self.namespace())?;
         let (pid, start) = name.split_once('-')?;
@@ -149,7 +149,7 @@ fn folder_name(service: &str) -> String {
 fn collect(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
     let text = match read_text(&folder.join("cgroup.procs"), TEXT_MAX) {
         Ok(text) => text,
-        // The group was removed meanwhile: then nobody is in it.
+        // The group was removed meanwhile: it has no processes.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) || error.raw_os_error() == Some(19) => {
             return Ok(());
         }

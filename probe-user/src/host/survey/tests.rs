@@ -1,4 +1,4 @@
-//! One look for many services has to tell what a look for each would.
+//! One survey for many services finds the same as a survey for each.
 
 use super::*;
 use crate::{config::Matcher, host::fake::FakeHost};
@@ -30,7 +30,7 @@ fn a_shared_listener_is_the_topmost_s_and_one_port() {
     let host = FakeHost::v2();
     let listener = line("0100007F:1F90", 7);
     host.write("proc/net/tcp", listener.as_bytes());
-    // A master and its workers, of which one has a lower pid, and somebody else.
+    // A master and its workers, of which one has a lower pid, and another process.
     for (pid, parent) in [(20, 1), (15, 20), (21, 20)] {
         process(&host, pid, parent, &[7]);
         host.write(&format!("proc/{pid}/net/tcp"), listener.as_bytes());
@@ -76,7 +76,7 @@ fn a_dual_stack_listener_and_one_of_each_family_are_found() {
 }
 
 #[test]
-fn a_port_in_another_network_namespace_is_nobody_s_here_but_is_its_process_s() {
+fn a_port_in_another_network_namespace_belongs_to_its_process_and_is_free_here() {
     let host = FakeHost::v2();
     host.write("proc/net/tcp", line("00000000:0050", 7).as_bytes());
     process(&host, 10, 1, &[7]);
@@ -91,7 +91,7 @@ fn a_port_in_another_network_namespace_is_nobody_s_here_but_is_its_process_s() {
 }
 
 #[test]
-fn a_survey_reads_once_and_the_next_one_anew() {
+fn a_survey_reads_once_and_the_next_one_reads_again() {
     let host = FakeHost::v2();
     host.write("proc/net/tcp", line("00000000:0050", 7).as_bytes());
     process(&host, 10, 1, &[7]);

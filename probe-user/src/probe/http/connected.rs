@@ -59,7 +59,7 @@ where
         Box::pin(async move {
             let connection = connecting.await;
             if connection.is_ok() {
-                // Outside of a run nobody wants to know.
+                // Outside of a run there is nothing to note.
                 let _ = RUN.try_with(|waiting| {
                     waiting.set("the response on an open connection");
                     waiting.connection(Connection::Made);

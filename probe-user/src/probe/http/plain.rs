@@ -1,7 +1,7 @@
 //! HTTP without TLS, over a connection of the probe's own.
 //!
-//! A client's pool, redirects and proxies are for those who come again; a probe asks once, each second, of each service. It
-//! takes the request that the client would send, and sends it itself.
+//! A client's pool, redirects and proxies serve many requests; a probe sends one. The probe takes the request that the
+//! client would send, and sends it itself.
 
 use std::{net::IpAddr, pin::pin};
 
@@ -59,7 +59,7 @@ pub(super) async fn ask<T>(
     };
     match select(pin!(asking), pin!(connection)).await {
         Either::Left((judged, _)) => judged,
-        // Whatever ended the connection, the one who asks is told of it.
+        // The request ends with the reason why the connection ended.
         Either::Right((_, asking)) => asking.await,
     }
 }

@@ -67,7 +67,7 @@ fn meaning(code: u16, words: &str) -> Meaning {
         1044 | 1045 | 1049 | 1129 | 1130 | 1226 | 1251 | 1698 | 1820 | 1862 | 3118 | 4151 => {
             ProbeFailure::Auth
         }
-        // ER_SERVER_OFFLINE_MODE: an administrator lets nobody in but administrators.
+        // ER_SERVER_OFFLINE_MODE: the server accepts administrators only.
         3032 => ProbeFailure::Auth,
         _ => ProbeFailure::Protocol,
     })

@@ -1,4 +1,4 @@
-//! The greeting that a server sends to whoever connects.
+//! The greeting that a server sends on connect.
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 

@@ -77,7 +77,7 @@ fn cannot_connect_now(message: &str) -> Meaning {
     if message.contains("shutting down") {
         Meaning::Failed(ProbeFailure::Reset)
     } else if message.ends_with("is not accepting connections") {
-        // A standby that is set up to serve nobody (`hot_standby = off`).
+        // A standby that serves no clients (`hot_standby = off`).
         Meaning::Failed(ProbeFailure::Auth)
     } else {
         Meaning::Starting

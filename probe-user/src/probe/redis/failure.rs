@@ -7,7 +7,7 @@ use crate::fact::ProbeFailure;
 pub(super) enum Meaning {
     /// It reads its data set.
     Loading,
-    /// It is a replica that answers nobody without its primary (`replica-serve-stale-data no`).
+    /// A replica that answers no client without its primary (`replica-serve-stale-data no`).
     PrimaryDown,
     /// It fails.
     Failed(ProbeFailure),
@@ -19,7 +19,7 @@ pub(super) fn meaning(words: &str) -> Meaning {
         "LOADING" => return Meaning::Loading,
         "MASTERDOWN" => return Meaning::PrimaryDown,
         "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth,
-        // A script or a module holds it: it hears us and answers nobody, which is as good as no answer.
+        // A script or a module holds it: it reads requests and answers none, which is as bad as silence.
         "BUSY" => ProbeFailure::Timeout,
         // It cannot write to its disk, and takes no more for that reason. It is a store that is full, and what it
         // holds would not outlive a restart.

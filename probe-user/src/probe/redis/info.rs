@@ -60,8 +60,8 @@ impl Info<'_> {
             .or_else(|| self.above(memory_percent?).map(of(ProbeFailure::Memory)))
     }
 
-    /// It is at its limit and gives nothing up. Whether another policy finds something to give up cannot be told
-    /// from here; that it found nothing shows in the count of refused writes.
+    /// It is at its limit and gives nothing up. Whether another policy finds something to give up does not show
+    /// here; that it found nothing shows in the count of refused writes.
     fn full(&self) -> Option<String> {
         let Share { used, most } = self.usage().memory?;
         if self.field("maxmemory_policy") != Some("noeviction") || used < most {
@@ -74,14 +74,14 @@ impl Info<'_> {
         ))
     }
 
-    /// Whether it can take in more. One whose policy evicts is always near its limit, and makes room itself.
+    /// Whether it can take in more. A server whose policy evicts is always near its limit, and makes room itself.
     fn has_room(&self) -> bool {
         let Some(Share { used, most }) = self.usage().memory else { return true };
         self.field("maxmemory_policy") != Some("noeviction")
             || u128::from(used) * 100 < u128::from(most) * ROOM
     }
 
-    /// What there is to say of one that has refused writes before, and has no room yet.
+    /// The words for a server that has refused writes before, and has no room yet.
     fn refuses_yet(&self) -> String {
         let Share { used, most } = self.usage().memory.unwrap_or(Share { used: 0, most: 0 });
         format!(
@@ -91,7 +91,7 @@ impl Info<'_> {
         )
     }
 
-    /// Writes refused since the last look; 0 at the first look at a server.
+    /// Writes refused since the last run; 0 in the first run against a server.
     fn refused_since(&self, counted: &mut Counted) -> u64 {
         let run_id = self.field("run_id").unwrap_or_default();
         let count = self.field("errorstat_OOM").and_then(|stat| stat.strip_prefix("count=")?.parse().ok());
@@ -177,45 +177,45 @@ mod tests {
     #[test]
     fn writes_refused_since_the_last_look_are_evidence_and_older_ones_are_not() {
         let mut counted = Counted::default();
-        let mut look = |run: &str, count: u64| {
+        let mut run_with = |run: &str, count: u64| {
             let info = format!("run_id:{run}\r\n# Errorstats\r\nerrorstat_OOM:count={count}\r\n");
             Info(&info).complaint(None, &mut counted)
         };
-        assert_eq!(look("a", 7), None, "they may be a year old");
-        assert_eq!(look("a", 7), None);
-        let (kind, words) = look("a", 10).unwrap();
+        assert_eq!(run_with("a", 7), None, "they may be a year old");
+        assert_eq!(run_with("a", 7), None);
+        let (kind, words) = run_with("a", 10).unwrap();
         assert_eq!(kind, ProbeFailure::MemoryFull);
         assert_eq!(words, "has refused 3 writes since it was last asked: its memory is full");
-        assert_eq!(look("a", 2), None, "the counts were reset");
-        assert_eq!(look("b", 9), None, "it is another server");
-        assert!(look("b", 10).unwrap().1.contains("refused 1 write since"));
+        assert_eq!(run_with("a", 2), None, "the counts were reset");
+        assert_eq!(run_with("b", 9), None, "it is another server");
+        assert!(run_with("b", 10).unwrap().1.contains("refused 1 write since"));
     }
 
     #[test]
     fn one_that_has_refused_writes_is_full_until_it_has_room() {
         let mut counted = Counted::default();
-        let mut look = |run: &str, refused: u64, used: u64, policy: &str| {
+        let mut run_with = |run: &str, refused: u64, used: u64, policy: &str| {
             let info = format!(
                 "run_id:{run}\r\nused_memory:{used}\r\nmaxmemory:10485760\r\nmaxmemory_policy:{policy}\r\n\
                  errorstat_OOM:count={refused}\r\n"
             );
             Info(&info).complaint(None, &mut counted).map(|(_, words)| words)
         };
-        assert_eq!(look("a", 3, 10_400_000, "noeviction"), None, "they may be a year old");
-        assert!(look("a", 4, 10_400_000, "noeviction").unwrap().contains("1 write"));
+        assert_eq!(run_with("a", 3, 10_400_000, "noeviction"), None, "they may be a year old");
+        assert!(run_with("a", 4, 10_400_000, "noeviction").unwrap().contains("1 write"));
         let expected =
             "has refused writes, and still uses 9.9 MiB of its maxmemory of 10.0 MiB: its memory is full";
-        assert_eq!(look("a", 4, 10_400_000, "noeviction").unwrap(), expected, "nobody wrote meanwhile");
-        assert_eq!(look("a", 4, 9_900_000, "noeviction"), None);
+        assert_eq!(run_with("a", 4, 10_400_000, "noeviction").unwrap(), expected, "no write came meanwhile");
+        assert_eq!(run_with("a", 4, 9_900_000, "noeviction"), None);
         assert_eq!(
-            look("a", 4, 10_400_000, "noeviction"),
+            run_with("a", 4, 10_400_000, "noeviction"),
             None,
             "it has filled up again, and refused nothing"
         );
-        assert!(look("a", 5, 10_400_000, "noeviction").is_some());
-        assert_eq!(look("b", 0, 10_400_000, "noeviction"), None, "it is another server");
-        assert!(look("b", 1, 10_400_000, "allkeys-lru").is_some());
-        assert_eq!(look("b", 1, 10_400_000, "allkeys-lru"), None, "it evicts");
+        assert!(run_with("a", 5, 10_400_000, "noeviction").is_some());
+        assert_eq!(run_with("b", 0, 10_400_000, "noeviction"), None, "it is another server");
+        assert!(run_with("b", 1, 10_400_000, "allkeys-lru").is_some());
+        assert_eq!(run_with("b", 1, 10_400_000, "allkeys-lru"), None, "it evicts");
     }
 
     #[test]

@@ -53,7 +53,7 @@ async fn a_server_that_keeps_info_from_us_works_unless_its_memory_is_watched() {
 }
 
 #[tokio::test]
-async fn a_replica_that_answers_nobody_without_its_primary_is_told_from_one_that_copies_it() {
+async fn a_replica_that_refuses_answers_without_its_primary_differs_from_a_replica_that_copies_it() {
     let down = "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n";
     let lost = bulk(
         "role:slave\r\nmaster_host:h\r\nmaster_port:1\r\nmaster_link_status:down\r\n\

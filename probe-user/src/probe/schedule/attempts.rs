@@ -49,12 +49,12 @@ pub(super) struct Attempts {
     /// How long an answer usually takes. Without one so far, nothing is unusual.
     usual: Option<Duration>,
     silence: Silence,
-    /// When it is to be told of.
-    tell_at: Option<Instant>,
+    /// When the silence is to be reported.
+    report_at: Option<Instant>,
 }
 
-/// Where it is told that a service is silent to as many attempts as failures are wanted, while all of them still
-/// wait: what its processes do meanwhile is to be known when the first of them time out.
+/// Reports that a service is silent to as many attempts as failures are wanted, while all of them still wait. The daemon
+/// then knows what its processes do before the first attempt times out.
 #[derive(Debug)]
 pub(super) struct Silence {
     pub(super) service: ServiceId,
@@ -71,7 +71,7 @@ impl Attempts {
             unanswered: 0,
             usual: None,
             silence,
-            tell_at: None,
+            report_at: None,
         }
     }
 
@@ -83,11 +83,11 @@ impl Attempts {
     pub(super) fn give_up(&mut self) {
         self.under_way.clear();
         self.unanswered = 0;
-        self.tell_at = None;
+        self.report_at = None;
     }
 
     /// Gives up, and knows nothing more of how long the service takes: it is another one now.
-    pub(super) fn begin_anew(&mut self) {
+    pub(super) fn begin_again(&mut self) {
         self.give_up();
         self.usual = None;
     }
@@ -108,7 +108,7 @@ impl Attempts {
             self.begin();
         }
         let run = loop {
-            let (further, tell_at) = (self.further(), self.tell_at);
+            let (further, tell_at) = (self.further(), self.report_at);
             tokio::select! {
                 run = first_to_end(&mut self.under_way) => break run,
                 () = until(further) => self.begin_further(),
@@ -136,15 +136,15 @@ impl Attempts {
 
     fn begin_further(&mut self) {
         self.begin();
-        // Where attempts end further apart, there is time for both looks after the first has ended.
+        // Where attempts end further apart, there is time for both samples after the first has ended.
         let hurry = self.patience().is_some_and(|patience| patience < Examination::OVER);
         if hurry && self.unanswered == self.probe.failures.min(PART - 1) {
-            self.tell_at = Some(self.latest + NOTED);
+            self.report_at = Some(self.latest + NOTED);
         }
     }
 
     fn tell(&mut self) {
-        self.tell_at = None;
+        self.report_at = None;
         // Nobody has to hear of it: the examination only ends later then.
         let _ = self.silence.told.try_send(self.silence.service);
     }

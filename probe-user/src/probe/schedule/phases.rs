@@ -1,6 +1,6 @@
 //! When in its interval each probe runs.
 //!
-//! A probe that wakes a CPU and finds its caches cold takes three times the CPU time of one that follows another. So
+//! A probe that wakes a CPU and finds its caches cold takes three times the CPU time of a probe that follows another. So
 //! a few of one interval begin together, and it is such groups that are spread: the load is as even with many
 //! services as if each had a time of its own.
 

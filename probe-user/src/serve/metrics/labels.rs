@@ -1,4 +1,4 @@
-//! The labels metrics are told apart by. An empty service is that of processes that belong to none.
+//! The labels of metrics. The service is empty for processes that belong to none.
 
 use prometheus_client::encoding::EncodeLabelSet;
 
