@@ -33,11 +33,7 @@ use crate::{
         ProcessExit, ServiceId, Source, UnitState,
     },
     inspect::answer::Answer,
-    sensor::{
-        ebpf::Kernel,
-        fallback::{FallbackSensor, sockets::Look as SocketLook},
-        record::Record,
-    },
+    sensor::{Sensors, record::Record},
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -49,11 +45,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// Everything the daemon consists of.
 pub struct Daemon {
     config: Arc<Config>,
-    kernel: Option<Kernel>,
+    sensors: Sensors,
+    /// Records that are not handled yet; kept for its room.
     records: Vec<Record>,
-    fallback: FallbackSensor,
-    /// What looks at sockets where no hook tells of them.
-    socket_look: Option<SocketLook>,
     /// Ends of supervised commands of which the supervisor has not told yet that they were started.
     early: HashMap<ServiceId, ProcessExit>,
     enricher: Enricher,
@@ -73,21 +67,10 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Waits until the kernel has something urgent to tell, by its hooks or by what stands in for them.
+    /// Waits until the sensors have something urgent to report.
     pub async fn sensors_readable(&mut self) {
-        let (kernel, fallback) = (&mut self.kernel, &mut self.fallback);
-        let hooks = async {
-            match kernel {
-                Some(kernel) => kernel.readable().await,
-                None => std::future::pending().await,
-            }
-        };
-        let spoken = tokio::select! {
-            spoken = hooks => spoken,
-            spoken = fallback.readable() => spoken,
-        };
-        if let Err(error) = spoken {
-            tracing::error!(%error, "what the kernel tells cannot be waited for; it is read every second");
+        if let Err(error) = self.sensors.readable().await {
+            tracing::error!(%error, "sensors: cannot wait for records; they are read every second");
             std::future::pending().await
         }
     }
@@ -158,7 +141,7 @@ impl Daemon {
     pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
         // The kernel's word on a death comes before the supervisor's, and says more.
         if let SupervisorReport::Ended(_, key, _) = &report {
-            self.fallback.settle(key.pid);
+            self.sensors.settle(key.pid);
         }
         self.drain_sensors();
         match report {
@@ -201,7 +184,6 @@ impl Daemon {
                 }
             }
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
-            Outcome::Looked(look, changes) => self.on_look(*look, changes),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
@@ -281,8 +263,7 @@ impl Daemon {
     /// The slow round: what wakes nobody, what was lost, what has to be looked for.
     pub fn every_second(&mut self) {
         self.drain_sensors();
-        self.fallback.every_second();
-        self.look_at_sockets();
+        self.check_sensors();
         self.sum_up_sockets();
         self.publish_losses();
         self.take_lost_ends();
@@ -303,13 +284,12 @@ impl Daemon {
         self.measure_tables();
     }
 
-    /// Tells what the kernel had to throw away since the last time.
+    /// Publishes what the sensors have lost since the last time.
     fn publish_losses(&mut self) {
         let now = Timestamp::now();
-        let losses = self.kernel.as_mut().map(Kernel::losses).unwrap_or_default();
-        for loss in losses.into_iter().chain(self.fallback.losses()) {
+        for loss in self.sensors.losses() {
             self.ends.lost(&loss);
-            let (class, place) = (loss.class.to_owned(), loss.place.to_owned());
+            let (class, place) = (loss.class.as_str().to_owned(), loss.place.as_str().to_owned());
             self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
         }
     }

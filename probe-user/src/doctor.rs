@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub use self::check::{Check, State};
 use crate::{
+    clock::Timestamp,
     emit::Origin,
     host::{ProcReader, ReadError},
     sensor::{
@@ -61,9 +62,9 @@ pub async fn examine(without: Vec<Hook>) -> Result<Report, ReadError> {
     let reader = ProcReader::new("/")?;
     reader.scan()?;
     let options = Options { without, ..Options::default() };
-    let mut sensors = Sensors::open(&options, &reader)
+    let mut sensors = Sensors::open(&options, &reader, Timestamp::now())
         .map_err(|source| ReadError { path: "/proc/self/fd".into(), source })?;
-    let hooks: Vec<Check> = sensors.coverage.iter().map(checks::hook).collect();
+    let hooks: Vec<Check> = sensors.coverage().iter().map(checks::hook).collect();
     let host_checks = vec![
         checks::rights(),
         checks::types(),

@@ -1,68 +1,216 @@
-//! What the daemon can see of the host: the hooks that are attached, and what stands in for the others.
+//! One sensor with two sources: the eBPF programs, and a fallback for each hook that could not be attached.
+//!
+//! Both report the same [`Record`]s, so that the rest of the daemon need not know which source is in use.
 
 pub mod ebpf;
 pub mod fallback;
+pub mod loss;
 pub mod record;
 mod wake;
 
+use std::io;
+
+use tokio::select;
+
 use crate::{
-    fact::HookCoverage,
+    clock::Timestamp,
+    fact::{HookCoverage, ProcessKey},
     host::ProcReader,
     sensor::{
-        ebpf::{Hook, Kernel, Options},
+        ebpf::{
+            CgroupId, Hook, HookCoverage as Attachment, Kernel, KernelError, Lineages, Options, WatchError,
+            WatchedPort,
+        },
         fallback::FallbackSensor,
+        loss::Loss,
+        record::Record,
     },
 };
 
-/// Everything that tells of what happens.
+/// Both sources, and what each hook's records come from.
 pub struct Sensors {
-    /// The eBPF programs; None if none is attached.
-    pub kernel: Option<Kernel>,
-    /// What reports instead of those that are missing.
-    pub fallback: FallbackSensor,
-    /// Hook by hook.
-    pub coverage: Vec<HookCoverage>,
+    /// None if no program is attached.
+    ebpf: Option<Kernel>,
+    fallback: FallbackSensor,
+    coverage: Vec<HookCoverage>,
 }
 
 impl Sensors {
-    /// Attaches what can be attached, and opens what stands in for the rest.
+    /// Attaches what can be attached, and opens a fallback for the rest.
     ///
-    /// Fails only if the process has no descriptors left: whatever else is missing costs its coverage.
-    pub fn open(options: &Options, reader: &ProcReader) -> std::io::Result<Self> {
-        let (kernel, hooks) = match Kernel::load(options) {
-            Ok(kernel) => {
-                let hooks = kernel.coverage().to_vec();
-                (Some(kernel), hooks)
+    /// Fails only if the process has no descriptors left: whatever else is missing costs its coverage. What processes that
+    /// are older than `began` listen on already is not reported.
+    pub fn open(options: &Options, reader: &ProcReader, began: Timestamp) -> io::Result<Self> {
+        let (ebpf, attachments) = match Kernel::load(options) {
+            Ok(ebpf) => {
+                let attachments = ebpf.coverage().to_vec();
+                (Some(ebpf), attachments)
             }
-            Err(error) => (None, nothing(&error)),
+            Err(error) => (None, none_attached(&error)),
         };
-        let missing: Vec<Hook> = hooks.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
-        let fallback = FallbackSensor::open(&missing, reader, options.unwatched_per_second)?;
-        let coverage: Vec<HookCoverage> = hooks
-            .into_iter()
-            .map(|it| HookCoverage {
-                hook: it.hook.tracepoint(),
-                missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
-                stand_in: fallback.instead_of(it.hook).map(str::to_owned),
-                // What it would lack says nothing where it is missing.
-                lacking: if it.attached { it.lacking } else { Vec::new() },
-            })
-            .collect();
-        Ok(Self { kernel, coverage, fallback })
+        let missing: Vec<Hook> = attachments.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
+        let fallback = FallbackSensor::open(&missing, reader, options.unwatched_per_second, began)?;
+        let coverage = attachments.into_iter().map(|it| HookCoverage {
+            hook: it.hook.tracepoint(),
+            missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
+            stand_in: fallback.instead_of(it.hook).map(str::to_owned),
+            // What its records would lack says nothing where it is missing.
+            lacking: if it.attached { it.lacking } else { Vec::new() },
+        });
+        let coverage = coverage.collect();
+        Ok(Self { ebpf, fallback, coverage })
+    }
+
+    /// Hook by hook, whether it is attached, and what reports the same instead.
+    pub fn coverage(&self) -> &[HookCoverage] {
+        &self.coverage
+    }
+
+    /// Whether a hook is attached.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.ebpf.as_ref().is_some_and(|ebpf| ebpf.has(hook))
+    }
+
+    /// The attached programs, if there are any.
+    pub fn ebpf(&self) -> Option<&Kernel> {
+        self.ebpf.as_ref()
+    }
+
+    /// The lineages that the programs keep; None if no program is attached.
+    pub fn lineages(&self) -> Option<Lineages> {
+        self.ebpf.as_ref().map(Kernel::lineages)
+    }
+
+    /// Whether the programs keep the lineages of watched processes.
+    pub fn keep_lineages(&self) -> bool {
+        self.ebpf.is_some()
+    }
+
+    /// Forwards the programs' own debug lines to `tracing`, if [`Options::log`] asked for them. Needs a Tokio runtime.
+    pub fn spawn_log(&mut self) {
+        if let Some(ebpf) = &mut self.ebpf {
+            ebpf.spawn_log();
+        }
+    }
+
+    /// Waits until there is something urgent to [`drain`](Self::drain). Needs a Tokio runtime with I/O enabled.
+    ///
+    /// Cancel safe: dropped in a `select!`, it loses nothing.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        let Some(ebpf) = &mut self.ebpf else { return self.fallback.readable().await };
+        select! {
+            ready = ebpf.readable() => ready,
+            ready = self.fallback.readable() => ready,
+        }
+    }
+
+    /// Appends every record there is to `out`; never waits. Meant to be called when [`readable`](Self::readable) returns,
+    /// and about every second: records that are not urgent wake nothing.
+    ///
+    /// A fallback's exit comes after what the hooks report of the same process, and a fallback's scan of sockets last: a
+    /// listener is gone with its process.
+    pub fn drain(&mut self, out: &mut Vec<Record>) {
+        let from = out.len();
+        self.fallback.drain(out);
+        let exits: Vec<Record> = out.extract_if(from.., |it| matches!(it, Record::Exit(_))).collect();
+        if let Some(ebpf) = &mut self.ebpf {
+            ebpf.drain(out);
+        }
+        out.extend(exits);
+        self.fallback.drain_sockets(out);
+    }
+
+    /// What is due about once a second, after a [`drain`](Self::drain): appends what the programs have only counted, and
+    /// lets the fallback look at what it is not woken for. `mains` are the services' main processes.
+    pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
+        self.fallback.every_second(mains);
+        if let Some(ebpf) = &mut self.ebpf {
+            let now = Timestamp::now().as_nanos();
+            out.extend(ebpf.repeated_errors(now).into_iter().map(Record::SocketError));
+            out.extend(ebpf.retransmits(now).into_iter().map(Record::Retransmits));
+        }
+    }
+
+    /// Reports every exit of this process from now on, a clean one too, and the failures of the `lineage` that it heads, whose
+    /// number is not 0.
+    pub fn watch_process(&mut self, main: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        self.fallback.watch_process(main);
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_process(main.pid, lineage))
+    }
+
+    /// A process that is watched heads another lineage from now on.
+    pub fn set_lineage(&mut self, main: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        // The fallback is left alone: it may have reported this process's exit already.
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_process(main.pid, lineage))
+    }
+
+    /// Ends [`watch_process`](Self::watch_process). A process that is not watched is no error.
+    pub fn unwatch_process(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.fallback.unwatch_process(pid);
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.unwatch_process(pid))
+    }
+
+    /// A watched process has ended for certain: the next [`drain`](Self::drain) reports it, with what is known by then.
+    pub fn settle(&mut self, pid: u32) {
+        self.fallback.settle(pid);
+    }
+
+    /// Adds a process that was born before the watch to a lineage.
+    pub fn add_descendant(&mut self, process: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.add_descendant(process, lineage))
+    }
+
+    /// Removes a process from its lineage: its later children do not belong to that.
+    pub fn remove_descendant(&mut self, pid: u32) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.remove_descendant(pid))
+    }
+
+    /// Reports the failures of every process directly in this cgroup; those below it do not count.
+    pub fn watch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_cgroup(cgroup))
+    }
+
+    /// Ends [`watch_cgroup`](Self::watch_cgroup). A cgroup that is not watched is no error.
+    pub fn unwatch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.unwatch_cgroup(cgroup))
+    }
+
+    /// Reports the errors of connections to this local port, whose listener may be older than the hooks.
+    pub fn watch_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_port(port))
+    }
+
+    /// Drops processes and cgroups that are no longer watched from the programs' prefilter. Meant to be called every ten
+    /// seconds or so: unwatched ones that stay in it cost a lookup each time they do something.
+    pub fn sweep(&mut self) -> Result<(), WatchError> {
+        self.ebpf.as_mut().map_or(Ok(()), Kernel::sweep)
+    }
+
+    /// Counts an exit of a process that could not be identified as lost.
+    pub fn count_unidentified(&mut self) {
+        self.fallback.count_unidentified();
+    }
+
+    /// What was lost since the last call; classes without a loss are left out.
+    pub fn losses(&mut self) -> Vec<Loss> {
+        let mut losses = self.ebpf.as_mut().map(Kernel::losses).unwrap_or_default();
+        losses.extend(self.fallback.losses());
+        losses
+    }
+
+    /// Exits since the start of processes outside of the daemon's pid namespace.
+    pub fn exits_elsewhere(&self) -> u64 {
+        self.ebpf.as_ref().map_or(0, |ebpf| ebpf.counters().exits_elsewhere)
     }
 }
 
-/// The hooks where nothing could be attached, each with its own reason if it has one.
-fn nothing(error: &ebpf::KernelError) -> Vec<ebpf::HookCoverage> {
-    if let ebpf::KernelError::NoHook(hooks) = error {
-        return hooks.clone();
+/// Every hook with the reason why none is attached: its own, if it has one.
+fn none_attached(error: &KernelError) -> Vec<Attachment> {
+    if let KernelError::NoHook(attachments) = error {
+        return attachments.clone();
     }
     let reason = error.to_string();
-    let hook = |hook| ebpf::HookCoverage {
-        hook,
-        attached: false,
-        reason: Some(reason.clone()),
-        lacking: Vec::new(),
-    };
-    Hook::ALL.map(hook).to_vec()
+    let attachment =
+        |hook| Attachment { hook, attached: false, reason: Some(reason.clone()), lacking: Vec::new() };
+    Hook::ALL.map(attachment).to_vec()
 }

@@ -71,7 +71,7 @@ impl Deaths {
             }
         }
         let lost = self.kernel.losses();
-        assert!(lost.iter().all(|loss| !loss.class.starts_with("exit")), "{lost:?}");
+        assert!(lost.iter().all(|loss| !loss.class.as_str().starts_with("exit")), "{lost:?}");
     }
 
     /// The children of a process that died by a signal so far.

@@ -10,7 +10,7 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     fact::{ExitStatus, Membership, ProcessKey},
-    sensor::ebpf::{Hook, Loss},
+    sensor::loss::Loss,
 };
 
 /// Without a loss, the main processes are looked at this often.
@@ -27,11 +27,7 @@ pub struct Ends {
 impl Ends {
     /// Something was lost; if it may have been the end of a main process, the next round looks.
     pub fn lost(&mut self, loss: &Loss) {
-        self.lost |= match loss.class {
-            "exit_watched" | "exit_connector" => true,
-            "missed" => loss.place == Hook::Exit.tracepoint(),
-            _ => false,
-        };
+        self.lost |= loss.may_hide_main_exit();
     }
 
     /// One round, after everything that was told is taken in: those of these main processes that did not run a round ago
@@ -75,8 +71,12 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sensor::{
+        ebpf::Hook,
+        loss::{LossClass, LossPlace},
+    };
 
-    const EXIT: Loss = Loss { class: "missed", place: "sched_process_exit", count: 1 };
+    const MISSED: Loss = Loss { class: LossClass::Missed, place: LossPlace::Hook(Hook::Exit), count: 1 };
 
     fn at(second: u64) -> Timestamp {
         Timestamp::from_nanos(second * 1_000_000_000)
@@ -92,11 +92,11 @@ mod tests {
         let (mains, dead) = ([key(1), key(2)], |main: ProcessKey| main.pid != 2);
         assert_eq!(ends.round(&mains, |_| true, at(100)), []);
         // What is lost here says nothing of ends.
-        ends.lost(&Loss { class: "missed", place: "sched_process_exec", count: 1 });
-        ends.lost(&Loss { class: "exit_unwatched", place: "urgent ring", count: 1 });
+        ends.lost(&Loss { place: LossPlace::Hook(Hook::Exec), ..MISSED });
+        ends.lost(&Loss { class: LossClass::ExitUnwatched, place: LossPlace::UrgentRing, count: 1 });
         assert_eq!(ends.round(&mains, dead, at(101)), []);
         assert_eq!(ends.round(&mains, dead, at(102)), []);
-        ends.lost(&EXIT);
+        ends.lost(&MISSED);
         assert_eq!(ends.round(&mains, dead, at(103)), [], "it may be told in a moment");
         assert_eq!(ends.round(&mains, dead, at(104)), [key(2)]);
         assert_eq!(ends.round(&mains, dead, at(105)), [], "once");
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn an_end_that_is_told_meanwhile_is_not_told_again() {
         let mut ends = Ends::default();
-        ends.lost(&Loss { class: "exit_watched", place: "urgent ring", count: 1 });
+        ends.lost(&Loss { class: LossClass::ExitWatched, place: LossPlace::UrgentRing, count: 1 });
         assert_eq!(ends.round(&[key(1)], |_| false, at(100)), []);
         assert_eq!(ends.round(&[], |_| false, at(101)), []);
         // The same process again, by its pid alone.
         let next = ProcessKey::new(1, at(100));
-        ends.lost(&Loss { class: "exit_connector", place: "process connector", count: 1 });
+        ends.lost(&Loss { class: LossClass::ExitConnector, place: LossPlace::ProcessConnector, count: 1 });
         assert_eq!(ends.round(&[key(1)], |_| false, at(102)), []);
         assert_eq!(ends.round(&[next], |_| true, at(103)), []);
     }

@@ -20,7 +20,6 @@ use crate::{
     host::Outbound,
     outcomes::Outcomes,
     probe::ProbeHandle,
-    sensor::fallback::sockets,
 };
 
 use crate::inspect::{
@@ -44,8 +43,6 @@ pub enum Outcome {
     Found(ServiceId, Option<ProcessKey>),
     /// The connections that a service's processes had asked for before anybody watched.
     Connections(ServiceId, Outbound),
-    /// A look at the sockets of services, and what has changed.
-    Looked(Box<sockets::Look>, sockets::Changes),
     /// systemd's bus could be reached after all.
     Systemd(Arc<Systemd>),
 }

@@ -6,21 +6,26 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     config::Identity,
-    fact::{Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId, Source},
+    fact::{Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
     sensor::record::{Exec, Exit, Listen, Oom, Record},
 };
 
 impl Daemon {
     /// Handles what the sensors have reported since.
     pub fn drain_sensors(&mut self) {
+        self.sensors.drain(&mut self.records);
+        self.handle_records();
+    }
+
+    /// Handles what the sensors report only once a second. Meant to be called after [`Daemon::drain_sensors`].
+    pub(super) fn check_sensors(&mut self) {
+        let mains = self.enricher.members.mains().into_iter().map(|(_, main)| main).collect();
+        self.sensors.every_second(mains, &mut self.records);
+        self.handle_records();
+    }
+
+    fn handle_records(&mut self) {
         let mut records = std::mem::take(&mut self.records);
-        self.fallback.drain(&mut records);
-        // A fallback's exit comes after what the hooks report of the same process.
-        let exits: Vec<Record> = records.extract_if(.., |it| is_fallback_exit(it)).collect();
-        if let Some(kernel) = &mut self.kernel {
-            kernel.drain(&mut records);
-        }
-        records.extend(exits);
         for record in records.drain(..) {
             self.on_record(record);
         }
@@ -58,7 +63,7 @@ impl Daemon {
         }
         match self.enricher.exit(record) {
             Some((exit, member)) => self.on_process_exit(exit, member),
-            None => self.fallback.count_unidentified(),
+            None => self.sensors.count_unidentified(),
         }
     }
 
@@ -71,7 +76,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn on_listen(&mut self, record: &Listen) {
+    fn on_listen(&mut self, record: &Listen) {
         let (listener, service) = self.enricher.listener(record);
         self.on_listener(listener, service);
     }
@@ -79,9 +84,8 @@ impl Daemon {
     /// Removes a process from its lineage if it execs outside the service: it may be a login session, whose later processes do
     /// not belong to the service.
     fn let_go(&mut self, record: &Exec) {
-        if let Some(kernel) = &mut self.kernel
-            && self.enricher.has_left(record)
-            && let Err(error) = kernel.remove_descendant(record.pid)
+        if self.enricher.has_left(record)
+            && let Err(error) = self.sensors.remove_descendant(record.pid)
         {
             tracing::warn!(%error, "a process that has left a service is still taken for one of it");
         }
@@ -151,9 +155,4 @@ impl Daemon {
             self.observe(Observation::Listener(listener.clone(), service, event));
         }
     }
-}
-
-/// Whether no hook reported it: a record that waits from the self-test may be either.
-fn is_fallback_exit(record: &Record) -> bool {
-    matches!(record, Record::Exit(exit) if exit.source != Source::Ebpf)
 }

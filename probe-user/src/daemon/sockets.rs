@@ -19,11 +19,7 @@ use crate::{
         AcceptQueue, Direction, EventId, Fact, Observation, Peer, ProcessKey, ServiceId, SocketError, Source,
     },
     host::{Outbound, ProcReader},
-    sensor::{
-        ebpf::WatchedPort,
-        fallback::sockets::{Changes, Look},
-        record,
-    },
+    sensor::{ebpf::WatchedPort, record},
 };
 
 /// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its
@@ -117,47 +113,9 @@ impl Daemon {
         }
     }
 
-    /// Has the sockets of services looked at where no hook tells of them, on a thread of its own; the answer comes as
-    /// [`Outcome::Looked`].
-    pub(super) fn look_at_sockets(&mut self) {
-        // The look before may still be under way.
-        let Some(mut look) = self.socket_look.take() else { return };
-        let mains = self.enricher.members.mains();
-        self.executor.outcomes.spawn_blocking(move || {
-            let changes = look.look(mains);
-            Outcome::Looked(Box::new(look), changes)
-        });
-    }
-
-    /// What a look at the sockets of services has found.
-    pub(super) fn on_look(&mut self, look: Look, changes: Changes) {
-        self.socket_look = Some(look);
-        // A listener of a process that has ended went with it.
-        self.drain_sensors();
-        for record in changes.listeners {
-            self.on_listen(&record);
-        }
-        for record in changes.retransmits {
-            self.on_retransmits(&record);
-        }
-        for (service, connections) in changes.connections {
-            self.on_connections(service, connections);
-        }
-    }
-
-    /// What the kernel side has only counted: repeated errors, and segments sent again.
+    /// Publishes the sums of errors that were held back, and looks again at connections without a known server.
     pub(super) fn sum_up_sockets(&mut self) {
         let now = Timestamp::now();
-        if let Some(kernel) = &mut self.kernel {
-            let (errors, retransmits) =
-                (kernel.repeated_errors(now.as_nanos()), kernel.retransmits(now.as_nanos()));
-            for record in errors {
-                self.on_socket_error(&record);
-            }
-            for record in retransmits {
-                self.on_retransmits(&record);
-            }
-        }
         for (error, service) in self.sockets.recent.due(now) {
             self.say_socket_error(error, service);
         }
@@ -199,10 +157,9 @@ impl Daemon {
     }
 
     fn watch_ports(&mut self, netns: Option<u32>, ports: &[u16]) {
-        let Some(kernel) = &mut self.kernel else { return };
         for &port in ports {
             let port = WatchedPort { netns: netns.unwrap_or_default(), port };
-            if let Err(error) = kernel.watch_port(port) {
+            if let Err(error) = self.sensors.watch_port(port) {
                 tracing::warn!(%error, "errors of its connections are not told until it listens anew");
             }
         }

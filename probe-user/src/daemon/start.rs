@@ -36,7 +36,7 @@ impl Daemon {
         let (reader, observe) = (attached.reader.clone(), options.observe);
         let mut ready = AgentReady {
             place: attached.place.clone(),
-            coverage: attached.sensors.coverage.clone(),
+            coverage: attached.sensors.coverage().to_vec(),
             self_test: announced.self_test.clone(),
             services: config.services.len() as u32,
             restartable: 0,
@@ -46,7 +46,7 @@ impl Daemon {
         }
         let mut wired = wire(config, options, attached, announced).await?;
         let mut daemon = wired.daemon;
-        if !daemon.kernel.as_ref().is_some_and(|kernel| kernel.has(Hook::Socket)) {
+        if !daemon.sensors.has(Hook::Socket) {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);

@@ -4,10 +4,7 @@
 use std::time::Duration;
 
 use super::Daemon;
-use crate::{
-    clock::Timestamp,
-    sensor::ebpf::{Counters, Kernel},
-};
+use crate::clock::Timestamp;
 
 /// The tables are measured this often: to count what the kernel side keeps is to look at all of it.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -25,10 +22,9 @@ impl Daemon {
         for (table, entries, limit) in sizes.chain([self.sockets.size()]) {
             metrics.table(table, entries, limit);
         }
-        if let Some(Err(error)) = self.kernel.as_mut().map(Kernel::sweep) {
-            tracing::error!(%error, "the kernel side looks where nobody is watched any more");
+        if let Err(error) = self.sensors.sweep() {
+            tracing::error!(%error, "sensors: could not drop what is no longer watched from the prefilter");
         }
-        let Counters { exits_elsewhere, .. } = self.kernel.as_ref().map(Kernel::counters).unwrap_or_default();
-        metrics.exits_elsewhere(exits_elsewhere);
+        metrics.exits_elsewhere(self.sensors.exits_elsewhere());
     }
 }

@@ -17,27 +17,23 @@ impl Daemon {
         if main.is_some() && main == before {
             return;
         }
-        if let Some(pid) = gone {
-            self.fallback.unwatch_process(pid);
-        }
-        if let Some(main) = main {
-            self.fallback.watch_process(main);
-        }
-        let Some(kernel) = &mut self.kernel else { return };
+        let mut done = Vec::new();
+        done.extend(gone.map(|pid| self.sensors.unwatch_process(pid)));
         // A process that is still another service's main one heads that one's lineage from now on.
-        let heads = before.into_iter().chain(main).map(|main| main.pid);
-        let heads = heads.filter_map(|pid| Some((pid, self.enricher.lineage(pid)?)));
-        let done = gone.map(|pid| kernel.unwatch_process(pid)).into_iter();
-        let mut done: Vec<_> =
-            done.chain(heads.map(|(pid, lineage)| kernel.watch_process(pid, lineage))).collect();
-        if let Some((main, lineage)) = main.and_then(|main| Some((main, self.enricher.lineage(main.pid)?)))
-            && !self.enricher.members.has_cgroup(service)
-        {
-            // Descendants from before the watch. Where the service has a cgroup, that tells its processes. Another service's main
-            // process has a lineage of its own.
-            let members = &self.enricher.members;
-            let descendants = self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
-            done.extend(descendants.into_iter().map(|process| kernel.add_descendant(process, lineage)));
+        if let Some((before, lineage)) = before.and_then(|it| Some((it, self.enricher.lineage(it.pid)?))) {
+            done.push(self.sensors.set_lineage(before, lineage));
+        }
+        if let Some((main, lineage)) = main.and_then(|it| Some((it, self.enricher.lineage(it.pid)?))) {
+            done.push(self.sensors.watch_process(main, lineage));
+            if self.sensors.keep_lineages() && !self.enricher.members.has_cgroup(service) {
+                // Descendants from before the watch. Where the service has a cgroup, that tells its processes. Another
+                // service's main process has a lineage of its own.
+                let members = &self.enricher.members;
+                let descendants =
+                    self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
+                let add = |process| self.sensors.add_descendant(process, lineage);
+                done.extend(descendants.into_iter().map(add));
+            }
         }
         for error in done.into_iter().filter_map(Result::err) {
             tracing::error!(%error, "a service's main process is not watched by the kernel side");
@@ -48,11 +44,10 @@ impl Daemon {
     pub(super) fn set_cgroup(&mut self, service: ServiceId, id: u64) {
         let gone = self.enricher.members.remove_cgroups(service);
         self.enricher.members.add_cgroup(service, id);
-        let Some(kernel) = &mut self.kernel else { return };
         let unwatched = gone.into_iter().filter(|&old| old != id);
-        let done: Vec<_> = unwatched.map(|old| kernel.unwatch_cgroup(CgroupId::Unified(old))).collect();
+        let done: Vec<_> = unwatched.map(|old| self.sensors.unwatch_cgroup(CgroupId::Unified(old))).collect();
         for error in
-            done.into_iter().chain([kernel.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
+            done.into_iter().chain([self.sensors.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
         {
             tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
         }

@@ -36,12 +36,15 @@ use tokio::task::JoinHandle;
 pub use cgroup_id::CgroupId;
 pub use coverage::{Hook, HookCoverage};
 pub use error::KernelError;
-pub use loss::{Counters, Loss};
+pub use loss::Counters;
 pub use watch::{Lineages, WatchError, WatchedPort};
 
 use crate::{
     fact::ProcessKey,
-    sensor::record::{Record, Retransmits, SocketError},
+    sensor::{
+        loss::Loss,
+        record::{Record, Retransmits, SocketError},
+    },
 };
 
 /// How the kernel side is set up.

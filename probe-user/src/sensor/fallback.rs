@@ -9,7 +9,8 @@ mod exits;
 mod kmsg;
 mod oom_count;
 mod pidfd;
-pub mod sockets;
+mod scanner;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -19,18 +20,21 @@ use std::{
 };
 
 use rustix::event::epoll;
-use tokio::time::timeout;
+use tokio::{select, time::timeout};
 
 use connector::Connector;
 use exits::Exits;
 use kmsg::Kmsg;
+use scanner::Scanner;
+use sockets::{SocketScan, Wanted};
 
 use crate::{
     clock::Timestamp,
     fact::ProcessKey,
     host::{ProcReader, sockdiag},
     sensor::{
-        ebpf::{Hook, Loss},
+        ebpf::Hook,
+        loss::{Loss, LossClass, LossPlace},
         record::Record,
         wake::Wake,
     },
@@ -67,8 +71,7 @@ pub struct FallbackSensor {
     wake: Wake,
     exits: Option<Exits>,
     kmsg: Option<Kmsg>,
-    /// What the socket scan has to look for.
-    sockets: sockets::Wanted,
+    scanner: Option<Scanner>,
     reader: ProcReader,
     lost_log: u64,
     unidentified: u64,
@@ -79,14 +82,18 @@ impl FallbackSensor {
     /// Opens what is needed where these hooks are missing. What cannot be opened shows in
     /// [`instead_of`](Self::instead_of). Fails only if the process has no descriptors left.
     ///
-    /// Of unwatched processes, at most so many exits a second are reported.
-    pub fn open(missing: &[Hook], reader: &ProcReader, unwatched_per_second: u32) -> io::Result<Self> {
+    /// Of unwatched processes, at most so many exits a second are reported; of processes older than `began`, no listeners.
+    pub fn open(
+        missing: &[Hook],
+        reader: &ProcReader,
+        unwatched_per_second: u32,
+        began: Timestamp,
+    ) -> io::Result<Self> {
         let lacks = |hook| missing.contains(&hook);
         let connector = (lacks(Hook::Exit) || lacks(Hook::Exec)).then(Connector::open);
         let kmsg = lacks(Hook::Oom).then(|| open_log(reader));
-        let sockets =
-            sockets::Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
-        let diag = sockets.any().then(sockdiag::listeners);
+        let wanted = Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
+        let diag = wanted.any().then(sockdiag::listeners);
         let what = |hook: Hook| match hook {
             Hook::Exit => Some(exits(connector.as_ref())),
             Hook::Exec => Some(execs(connector.as_ref())),
@@ -112,22 +119,18 @@ impl FallbackSensor {
         if let Some(kmsg) = &kmsg {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
+        let scanner = wanted.any().then(|| Scanner::new(SocketScan::new(reader.clone(), began, wanted)));
         Ok(Self {
             poll,
             wake: Wake::default(),
             exits,
             kmsg,
-            sockets,
+            scanner,
             reader: reader.clone(),
             lost_log: 0,
             unidentified: 0,
             instead,
         })
-    }
-
-    /// What the socket scan has to look for, with [`sockets::Look`].
-    pub fn wanted_of_sockets(&self) -> sockets::Wanted {
-        self.sockets
     }
 
     /// What reports the same as a missing hook, and what it cannot report.
@@ -139,21 +142,31 @@ impl FallbackSensor {
     ///
     /// Cancel safe: dropped in a `select!`, it loses nothing.
     pub async fn readable(&mut self) -> io::Result<()> {
-        if self.exits.is_none() && self.kmsg.is_none() {
-            return std::future::pending().await;
-        }
-        let due = self.exits.as_ref().and_then(Exits::due);
-        let ready = self.wake.readable(&self.poll);
-        match due {
-            None => ready.await,
-            // An exit is due by then, whether anything else happens or not.
-            Some(due) => timeout(due.since(Timestamp::now()), ready).await.unwrap_or(Ok(())),
+        let Self { poll, wake, exits, kmsg, scanner, .. } = self;
+        let events = async {
+            if exits.is_none() && kmsg.is_none() {
+                return std::future::pending().await;
+            }
+            let ready = wake.readable(&*poll);
+            match exits.as_ref().and_then(Exits::due) {
+                None => ready.await,
+                // An exit is due by then, whether anything else happens or not.
+                Some(due) => timeout(due.since(Timestamp::now()), ready).await.unwrap_or(Ok(())),
+            }
+        };
+        let Some(scanner) = scanner else { return events.await };
+        select! {
+            ready = events => ready,
+            () = scanner.readable() => Ok(()),
         }
     }
 
     /// Appends the execs, OOM kills and exits that were seen to `out`; never waits. An OOM kill comes before the exit that
     /// follows it.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
+        if self.exits.is_none() && self.kmsg.is_none() {
+            return;
+        }
         // What is left after so many rounds is still ready, and blocks the daemon from nothing else.
         for _ in 0..ROUNDS {
             let ready = self.ready();
@@ -173,6 +186,13 @@ impl FallbackSensor {
             if ready.is_none() {
                 break;
             }
+        }
+    }
+
+    /// Appends what the latest scan of sockets has found.
+    pub fn drain_sockets(&mut self, out: &mut Vec<Record>) {
+        if let Some(scanner) = &mut self.scanner {
+            scanner.drain(out);
         }
     }
 
@@ -229,10 +249,14 @@ impl FallbackSensor {
         self.unidentified += 1;
     }
 
-    /// Looks at what it is not woken for. Meant to be called about once a second, after a [`drain`](Self::drain).
-    pub fn every_second(&mut self) {
+    /// Looks at what it is not woken for, and starts a scan of the sockets of these main processes. Meant to be called about
+    /// once a second, after a [`drain`](Self::drain).
+    pub fn every_second(&mut self, mains: Vec<ProcessKey>) {
         if let Some(exits) = &mut self.exits {
             exits.every_second();
+        }
+        if let Some(scanner) = &mut self.scanner {
+            scanner.start(mains);
         }
     }
 
@@ -241,11 +265,12 @@ impl FallbackSensor {
         let (exits, throttled) = self.exits.as_mut().map_or((0, 0), Exits::take_lost);
         let log = std::mem::take(&mut self.lost_log);
         let unidentified = std::mem::take(&mut self.unidentified);
+        let connector = LossPlace::ProcessConnector;
         let all = [
-            Loss { class: "exit_unidentified", count: unidentified, place: "process connector" },
-            Loss { class: "exit_connector", count: exits, place: "process connector" },
-            Loss { class: "exit_throttled", count: throttled, place: "process connector" },
-            Loss { class: "kmsg", count: log, place: "kernel log" },
+            Loss { class: LossClass::ExitUnidentified, count: unidentified, place: connector },
+            Loss { class: LossClass::ExitConnector, count: exits, place: connector },
+            Loss { class: LossClass::ExitThrottled, count: throttled, place: connector },
+            Loss { class: LossClass::Kmsg, count: log, place: LossPlace::KernelLog },
         ];
         all.into_iter().filter(|loss| loss.count > 0).collect()
     }

@@ -43,7 +43,7 @@ pub(super) async fn announce(
     let names = Names::of(config);
     let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events)?]);
     let (views, view) = watch::channel(Arc::default());
-    let coverage = attached.sensors.coverage.clone();
+    let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();
     let recording = record(config, options.observe, &origin, &names, start);
     let mut publisher = Publisher::new(config, emitter, origin.clone(), recording, coverage, views);

@@ -31,15 +31,13 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     let began = Timestamp::now();
     let place = locate()?;
     let reader = ProcReader::new("/")?;
-    let mut sensors =
-        Sensors::open(&kernel_options(&config.kernel, options), &reader).map_err(RunError::Descriptors)?;
-    if let Some(kernel) = &mut sensors.kernel {
-        kernel.spawn_log();
-    }
-    sensors.coverage.iter().for_each(warn_of);
+    let mut sensors = Sensors::open(&kernel_options(&config.kernel, options), &reader, began)
+        .map_err(RunError::Descriptors)?;
+    sensors.spawn_log();
+    sensors.coverage().iter().for_each(warn_of);
     // A port below 1024 takes a right as well.
     let listener = listen(config.http).await;
-    privileges::give_up(config, sensors.kernel.as_ref());
+    privileges::give_up(config, sensors.ebpf());
     Ok(Attached { began, place, reader, sensors, listener })
 }
 

@@ -24,10 +24,6 @@ use crate::{
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
-    sensor::{
-        Sensors,
-        fallback::sockets::{Look, Wanted},
-    },
     serve::{self, Shown},
 };
 
@@ -48,10 +44,9 @@ pub(super) async fn wire(
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener } = attached;
     let Announced { origin, names, publisher, view, engine, seen, self_test: _ } = announced;
-    let Sensors { kernel, fallback, coverage: _ } = sensors;
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
-    if let Some(kernel) = &kernel {
-        enricher.learn_from(kernel.lineages());
+    if let Some(lineages) = sensors.lineages() {
+        enricher.learn_from(lineages);
     }
     let (senders, inbox) = Inbox::open().map_err(RunError::Signals)?;
     let shown = Shown {
@@ -64,12 +59,8 @@ pub(super) async fn wire(
     let page = listener.map(|listener| show(listener, shown));
     let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
     let daemon = Daemon {
-        kernel,
+        sensors,
         records: seen,
-        socket_look: Some(fallback.wanted_of_sockets())
-            .filter(Wanted::any)
-            .map(|wanted| Look::new(reader.clone(), began, wanted)),
-        fallback,
         early: Default::default(),
         enricher,
         engine,

@@ -3,20 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED};
 
-/// The ring that wakes the daemon, and the one that is collected now and then.
-const URGENT: &str = "urgent ring";
-const BULK: &str = "bulk ring";
-
-/// Records of one class that never arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loss {
-    /// Stable name: `exit_watched`, `exit_throttled`, …
-    pub class: &'static str,
-    /// Where they were lost: the ring they were meant for, or the hook.
-    pub place: &'static str,
-    /// How many since the last call, or, where the kernel does not say how many, how often.
-    pub count: u64,
-}
+use crate::sensor::loss::{Loss, LossClass, LossPlace};
 
 /// Process ends counted since the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,21 +32,22 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::Cgroup,
 ];
 
-const fn describe(class: DropClass) -> (&'static str, &'static str) {
+/// What a record of this class is about, and the ring that it is meant for.
+const fn describe(class: DropClass) -> (LossClass, LossPlace) {
     match class {
-        DropClass::ExitWatched => ("exit_watched", URGENT),
-        DropClass::ExitUnwatched => ("exit_unwatched", URGENT),
-        DropClass::ExitThrottled => ("exit_throttled", URGENT),
-        DropClass::Oom => ("oom", URGENT),
-        DropClass::Exec => ("exec", BULK),
-        DropClass::Listen => ("listen", URGENT),
-        DropClass::ListenThrottled => ("listen_throttled", URGENT),
-        DropClass::SocketError => ("socket_error", URGENT),
-        DropClass::SocketErrorThrottled => ("socket_error_throttled", URGENT),
-        DropClass::Connect => ("connect", BULK),
-        DropClass::AcceptQueue => ("accept_queue", URGENT),
-        DropClass::Stop => ("stop", URGENT),
-        DropClass::Cgroup => ("cgroup", BULK),
+        DropClass::ExitWatched => (LossClass::ExitWatched, LossPlace::UrgentRing),
+        DropClass::ExitUnwatched => (LossClass::ExitUnwatched, LossPlace::UrgentRing),
+        DropClass::ExitThrottled => (LossClass::ExitThrottled, LossPlace::UrgentRing),
+        DropClass::Oom => (LossClass::Oom, LossPlace::UrgentRing),
+        DropClass::Exec => (LossClass::Exec, LossPlace::BulkRing),
+        DropClass::Listen => (LossClass::Listen, LossPlace::UrgentRing),
+        DropClass::ListenThrottled => (LossClass::ListenThrottled, LossPlace::UrgentRing),
+        DropClass::SocketError => (LossClass::SocketError, LossPlace::UrgentRing),
+        DropClass::SocketErrorThrottled => (LossClass::SocketErrorThrottled, LossPlace::UrgentRing),
+        DropClass::Connect => (LossClass::Connect, LossPlace::BulkRing),
+        DropClass::AcceptQueue => (LossClass::AcceptQueue, LossPlace::UrgentRing),
+        DropClass::Stop => (LossClass::Stop, LossPlace::UrgentRing),
+        DropClass::Cgroup => (LossClass::Cgroup, LossPlace::BulkRing),
     }
 }
 
@@ -81,13 +69,17 @@ impl Tally {
         for class in CLASSES {
             let total = sum(&self.drops, class as u32);
             let before = std::mem::replace(&mut self.reported[class as usize], total);
-            let (name, place) = describe(class);
+            let (class, place) = describe(class);
             if total > before {
-                losses.push(Loss { class: name, place, count: total - before });
+                losses.push(Loss { class, place, count: total - before });
             }
         }
         if undecodable > 0 {
-            losses.push(Loss { class: "undecodable", place: URGENT, count: undecodable });
+            losses.push(Loss {
+                class: LossClass::Undecodable,
+                place: LossPlace::UrgentRing,
+                count: undecodable,
+            });
         }
         losses
     }

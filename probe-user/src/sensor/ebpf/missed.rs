@@ -13,7 +13,8 @@ use std::{
 
 use aya::Ebpf;
 
-use super::{coverage::Hook, loss::Loss};
+use super::coverage::Hook;
+use crate::sensor::loss::{Loss, LossClass, LossPlace};
 
 /// Size of a program's `fdinfo`: a dozen short lines.
 const INFO: usize = 1024;
@@ -47,8 +48,8 @@ impl Missed {
             let length = count.file.read_at(&mut info, 0).ok()?;
             let total = misses(&String::from_utf8_lossy(&info[..length]))?;
             let before = std::mem::replace(&mut count.reported, total);
-            let place = count.hook.tracepoint();
-            (total > before).then_some(Loss { class: "missed", place, count: total - before })
+            let place = LossPlace::Hook(count.hook);
+            (total > before).then_some(Loss { class: LossClass::Missed, place, count: total - before })
         })
     }
 }

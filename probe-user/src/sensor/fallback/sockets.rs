@@ -1,26 +1,26 @@
-//! Listeners that come and go, connections that are made, and segments sent again, where no eBPF program tells of them:
-//! found by comparing the sockets there are with those of the look before.
+//! Listeners that come and go, connections that are made, and segments sent again, where the hook is missing: found by
+//! comparing the sockets there are with those of the scan before.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     time::Duration,
 };
 
 use crate::{
     clock::Timestamp,
-    fact::{ProcessKey, ServiceId, Source},
-    host::{Outbound, ProcReader, sockdiag},
-    sensor::record::{Cgroups, Listen, Owner, Retransmits},
+    fact::{ProcessKey, Source},
+    host::{ProcReader, sockdiag},
+    sensor::record::{Cgroups, Connect, Listen, Owner, Record, Retransmits},
 };
 
-/// Established connections are looked at only with every so many looks: there may be many…
+/// Established connections are read only in every fifth scan: there may be many…
 const SELDOM: u64 = 5;
 
 /// …but each time as long as a main process is younger than this, which is when it connects to what it needs.
 const YOUNG: Duration = Duration::from_secs(15);
 
-/// What is to be looked at: what no hook tells of.
+/// What is to be scanned for, as the hook is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Listeners and connections.
@@ -30,106 +30,92 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Whether anything is.
     pub fn any(&self) -> bool {
         self.listeners || self.retransmits
     }
 }
 
-/// What has changed since the look before.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// Listeners of services.
-    pub listeners: Vec<Listen>,
-    /// What services had to send again.
-    pub retransmits: Vec<Retransmits>,
-    /// To where services are connected, looked at now and then.
-    pub connections: Vec<(ServiceId, Outbound)>,
-}
-
 /// The sockets there are.
 #[derive(Debug, Default)]
 struct Sockets {
-    /// Those that listen, by inode number: where. None if they could not be read whole.
+    /// The addresses of listeners, by inode number. None if they could not be read whole.
     listeners: Option<HashMap<u64, SocketAddr>>,
-    /// The others, as far as they were asked for.
+    /// Other sockets, as far as they were asked for.
     connections: Vec<sockdiag::Connection>,
 }
 
-/// A listener that was found.
 #[derive(Clone, Copy, Debug)]
 struct Listening {
     address: SocketAddr,
     /// The main process of the service that has it open.
     main: Option<ProcessKey>,
-    /// The look before did not find it any more: it may be opened anew, or have been missed.
+    /// The scan before did not find it any more: it may be reopened, or have been missed.
     doubtful: bool,
 }
 
-/// Whose each open socket of a service is, by inode number.
-type Owners = HashMap<u64, (ServiceId, ProcessKey)>;
+/// The main process that each open socket belongs to, by inode number.
+type Owners = HashMap<u64, ProcessKey>;
 
-/// Both ends of a connection, which stay when nobody has it open any more.
+/// Both ends of a connection, which stay the same when no process has it open any more.
 type Ends = (SocketAddr, SocketAddr);
 
-/// A look at the sockets of services, and what the one before found. It reads through `/proc`, and belongs on a thread
-/// of its own.
+/// A scan of the sockets of services, and what the one before found. It reads through `/proc`, and belongs on a thread of
+/// its own.
 #[derive(Debug)]
-pub struct Look {
+pub struct SocketScan {
     reader: ProcReader,
-    looks: u64,
+    scans: u64,
     /// The network namespace of the daemon.
     own: Option<u32>,
-    /// Processes older than this are taken stock of by others.
+    /// The listeners of processes older than this are counted as the daemon starts.
     began: Timestamp,
     wanted: Wanted,
-    mains: Vec<(ServiceId, ProcessKey)>,
+    mains: Vec<ProcessKey>,
     listeners: HashMap<u64, Listening>,
-    /// The services' connections: whose, and how often something was sent again.
+    /// The services' connections: the main process, and how many segments were sent again.
     connections: HashMap<Ends, (ProcessKey, u32)>,
 }
 
-impl Look {
-    /// Nothing was looked at yet; `began` is when the daemon began to take stock.
+impl SocketScan {
+    /// `began` is when the daemon began to count what was there before.
     pub fn new(reader: ProcReader, began: Timestamp, wanted: Wanted) -> Self {
         let own = reader.netns(std::process::id());
         let (mains, listeners, connections) = (Vec::new(), HashMap::new(), HashMap::new());
-        Self { reader, looks: 0, own, began, wanted, mains, listeners, connections }
+        Self { reader, scans: 0, own, began, wanted, mains, listeners, connections }
     }
 
-    /// Looks at the sockets of these services' main processes and their descendants.
-    pub fn look(&mut self, mains: Vec<(ServiceId, ProcessKey)>) -> Changes {
+    /// Scans the sockets of these main processes and their descendants.
+    pub fn scan(&mut self, mains: Vec<ProcessKey>) -> Vec<Record> {
         let now = Timestamp::now();
-        let young = mains.iter().any(|(_, main)| now.since(main.start) < YOUNG);
-        let whole = young || self.looks.is_multiple_of(SELDOM);
-        self.looks += 1;
+        let young = mains.iter().any(|main| now.since(main.start) < YOUNG);
+        let whole = young || self.scans.is_multiple_of(SELDOM);
+        self.scans += 1;
         let sockets = self.read(&mains, whole);
         let is_new = |inode: &u64| !self.listeners.contains_key(inode);
         let news = mains != self.mains || sockets.listeners.iter().flat_map(HashMap::keys).any(is_new);
-        // Who has a socket open is only searched for when there is a question to answer.
+        // The owners of sockets are only searched for when there is a question to answer.
         let search = whole || news || !sockets.connections.is_empty();
         let owners = if search { self.owners(&mains) } else { Owners::new() };
-        let mut changes = Changes::default();
-        if self.wanted.listeners {
-            // What could not be read whole says nothing of what is gone.
-            if let Some(listeners) = &sockets.listeners {
-                changes.listeners = self.compare_listeners(&mains, listeners, &owners, now);
-            }
-            if whole {
-                changes.connections = self.outbound(&sockets, &owners);
-            }
+        let mut found = Vec::new();
+        // A list that could not be read whole does not show what is gone.
+        if let Some(listeners) = sockets.listeners.as_ref().filter(|_| self.wanted.listeners) {
+            let changed = self.compare_listeners(&mains, listeners, &owners, now);
+            found.extend(changed.into_iter().map(Record::Listen));
         }
-        let again = self.compare_connections(&sockets, &owners, whole);
+        let again = self.compare_connections(&sockets, &owners, whole, now);
         if self.wanted.retransmits {
-            changes.retransmits = again;
+            found.extend(again.into_iter().map(Record::Retransmits));
+        }
+        if self.wanted.listeners && whole {
+            found.extend(self.outbound(&sockets, &owners, now).into_iter().map(Record::Connect));
         }
         self.mains = mains;
-        changes
+        found
     }
 
     fn compare_listeners(
         &mut self,
-        mains: &[(ServiceId, ProcessKey)],
+        mains: &[ProcessKey],
         found: &HashMap<u64, SocketAddr>,
         owners: &Owners,
         now: Timestamp,
@@ -144,12 +130,11 @@ impl Look {
             }
         }
         for (inode, address) in found {
-            let runs = |main: &ProcessKey| mains.iter().any(|(_, it)| it == main);
+            let runs = |main: &ProcessKey| mains.contains(main);
             let known = before.get(inode).and_then(|listening| listening.main.filter(runs));
-            let new = owners.get(inode).map(|(_, main)| *main).filter(|_| known.is_none());
-            // What a process older than the daemon listened on when it was found is counted then.
-            let counted =
-                |main: &ProcessKey| main.start < self.began && !self.mains.iter().any(|(_, it)| it == main);
+            let new = owners.get(inode).copied().filter(|_| known.is_none());
+            // The listeners that a process older than the daemon had when it was found are counted then.
+            let counted = |main: &ProcessKey| main.start < self.began && !self.mains.contains(main);
             let up = new.filter(|main| !counted(main));
             changed.extend(up.map(|main| listen(now, true, *address, main)));
             let listening = Listening { address: *address, main: known.or(new), doubtful: false };
@@ -158,8 +143,14 @@ impl Look {
         changed
     }
 
-    fn compare_connections(&mut self, sockets: &Sockets, owners: &Owners, whole: bool) -> Vec<Retransmits> {
-        // What is not there any more is forgotten when all there is was looked at.
+    fn compare_connections(
+        &mut self,
+        sockets: &Sockets,
+        owners: &Owners,
+        whole: bool,
+        now: Timestamp,
+    ) -> Vec<Retransmits> {
+        // A connection that is gone is dropped when all were read.
         let mut before = self.connections.clone();
         if whole {
             self.connections.clear();
@@ -168,38 +159,48 @@ impl Look {
         for socket in &sockets.connections {
             let ends = (socket.local, socket.remote);
             let known = before.remove(&ends);
-            // One that was closed has no owner any more, but what it sent may still be on its way.
-            let main = owners.get(&socket.inode).map(|(_, main)| *main).or(known.map(|(main, _)| main));
+            // A connection that was closed has no owner any more, but its segments may still be on their way.
+            let main = owners.get(&socket.inode).copied().or(known.map(|(main, _)| main));
             let Some(main) = main else { continue };
             let earlier = known.map_or(0, |(_, times)| times);
             if socket.retransmits > earlier {
-                again.push(sent_again(Timestamp::now(), main, socket.remote, socket.retransmits - earlier));
+                again.push(sent_again(now, main, socket.remote, socket.retransmits - earlier));
             }
             self.connections.insert(ends, (main, socket.retransmits));
         }
         again
     }
 
-    /// To where each service is connected: what it asked for itself, not what it accepted.
-    fn outbound(&self, sockets: &Sockets, owners: &Owners) -> Vec<(ServiceId, Outbound)> {
+    /// The addresses that each main process and its descendants are connected to: outbound connections, not accepted ones.
+    fn outbound(&self, sockets: &Sockets, owners: &Owners, now: Timestamp) -> Vec<Connect> {
         let listening: HashSet<u16> =
             sockets.listeners.iter().flat_map(HashMap::values).map(SocketAddr::port).collect();
-        let mut remotes: BTreeMap<(ServiceId, u32), BTreeSet<SocketAddr>> = BTreeMap::new();
+        let mut remotes: HashMap<ProcessKey, BTreeSet<SocketAddr>> = HashMap::new();
         for socket in sockets.connections.iter().filter(|it| !listening.contains(&it.local.port())) {
-            if let Some((service, main)) = owners.get(&socket.inode) {
-                remotes.entry((*service, main.pid)).or_default().insert(socket.remote);
+            if let Some(main) = owners.get(&socket.inode) {
+                remotes.entry(*main).or_default().insert(socket.remote);
             }
         }
-        let outbound =
-            |(service, pid), remotes| (service, Outbound { netns: self.reader.netns(pid), remotes });
-        remotes.into_iter().map(|(of, remotes)| outbound(of, remotes)).collect()
+        let mut connects = Vec::new();
+        for (main, remotes) in remotes {
+            let netns = self.reader.netns(main.pid);
+            connects.extend(remotes.into_iter().map(|remote| Connect {
+                at_ns: now.as_nanos(),
+                source: Source::Proc,
+                owner: owner(main),
+                cgroups: Cgroups::default(),
+                remote,
+                netns,
+            }));
+        }
+        connects
     }
 
     /// The sockets of the daemon's own network namespace, and of those that services have of their own.
-    fn read(&self, mains: &[(ServiceId, ProcessKey)], whole: bool) -> Sockets {
+    fn read(&self, mains: &[ProcessKey], whole: bool) -> Sockets {
         let mut sockets = asked(whole).unwrap_or_else(|_| self.around(std::process::id(), whole));
         let mut seen = HashSet::from([self.own, None]);
-        for (_, main) in mains {
+        for main in mains {
             if seen.insert(self.reader.netns(main.pid)) {
                 let theirs = self.around(main.pid, whole);
                 sockets.listeners = sockets.listeners.zip(theirs.listeners).map(|(mut all, more)| {
@@ -220,14 +221,13 @@ impl Look {
         }
     }
 
-    /// Whose each open socket of a service is, by inode number.
-    fn owners(&self, mains: &[(ServiceId, ProcessKey)]) -> Owners {
+    fn owners(&self, mains: &[ProcessKey]) -> Owners {
         let families = self.reader.families();
         let mut owners = Owners::new();
-        for (service, main) in mains {
+        for main in mains {
             for pid in families.of(main.pid) {
                 for inode in self.reader.socket_inodes(pid) {
-                    owners.entry(inode).or_insert((*service, *main));
+                    owners.entry(inode).or_insert(*main);
                 }
             }
         }
@@ -242,11 +242,15 @@ fn asked(whole: bool) -> std::io::Result<Sockets> {
     Ok(Sockets { listeners: Some(listeners.collect()), connections: sockdiag::connections(whole)? })
 }
 
+fn owner(main: ProcessKey) -> Owner {
+    Owner { pid: main.pid, parent_pid: 0, start_ns: main.start.as_nanos() }
+}
+
 fn sent_again(at: Timestamp, main: ProcessKey, remote: SocketAddr, times: u32) -> Retransmits {
     Retransmits {
         at_ns: at.as_nanos(),
         source: Source::Netlink,
-        owner: Owner { pid: main.pid, parent_pid: 0, start_ns: main.start.as_nanos() },
+        owner: owner(main),
         cgroups: Cgroups::default(),
         remote,
         count: times.into(),

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::*;
 use crate::{
-    fact::{ServiceId, Source},
+    fact::Source,
     sensor::record::{Exit, Record},
 };
 
@@ -32,7 +32,7 @@ fn lab(test: &str) -> Option<Lab> {
         return None;
     }
     let reader = ProcReader::new("/").unwrap();
-    let fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX).unwrap();
+    let fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX, Timestamp::now()).unwrap();
     Some(Lab { fallback, runtime: Builder::new_current_thread().enable_all().build().unwrap(), reader })
 }
 
@@ -219,41 +219,43 @@ fn an_exec_is_reported() {
 fn nothing_is_opened_where_nothing_is_missing() {
     let reader = ProcReader::new("/").unwrap();
     for missing in [&[][..], &[Hook::Signal, Hook::SocketReport]] {
-        let fallback = FallbackSensor::open(missing, &reader, 0).unwrap();
-        assert!(fallback.exits.is_none() && fallback.kmsg.is_none() && !fallback.wanted_of_sockets().any());
+        let fallback = FallbackSensor::open(missing, &reader, 0, Timestamp::now()).unwrap();
+        assert!(fallback.exits.is_none() && fallback.kmsg.is_none() && fallback.scanner.is_none());
         assert_eq!(fallback.instead_of(Hook::Signal).is_some(), !missing.is_empty());
         assert_eq!(fallback.instead_of(Hook::SocketReport), None);
     }
 }
 
 #[test]
-fn listeners_and_connections_of_a_service_are_found_by_looking() {
+fn listeners_and_connections_of_a_service_are_found_by_a_scan() {
     let reader = ProcReader::new("/").unwrap();
     let me = reader.key_of(std::process::id()).unwrap();
-    let mains = || vec![(ServiceId(3), me)];
-    // This process is older than the look: what it has already is counted by others.
+    // This process is older than the scan: its present listeners are counted as the daemon starts.
     let began = Timestamp::now();
     let before = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut look = sockets::Look::new(reader, began, sockets::Wanted { listeners: true, retransmits: true });
-    let told = |changes: &sockets::Changes, port: u16| {
-        let its = changes.listeners.iter().filter(|it| it.port == port);
-        its.map(|it| (it.up, it.pid, it.source)).collect::<Vec<_>>()
+    let mut scan = SocketScan::new(reader, began, Wanted { listeners: true, retransmits: true });
+    let listens = |records: &[Record], port: u16| {
+        let its = records.iter().filter_map(|it| if let Record::Listen(it) = it { Some(it) } else { None });
+        its.filter(|it| it.port == port).map(|it| (it.up, it.pid, it.source)).collect::<Vec<_>>()
     };
-    let first = look.look(mains());
-    assert_eq!(told(&first, before.local_addr().unwrap().port()), []);
+    let first = scan.scan(vec![me]);
+    assert_eq!(listens(&first, before.local_addr().unwrap().port()), []);
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let client = TcpStream::connect(address).unwrap();
     // A listener that closes resets the connections it has not accepted.
     let accepted = listener.accept().unwrap();
-    let second = look.look(mains());
-    assert_eq!(told(&second, address.port()), [(true, me.pid, Source::Netlink)]);
+    let second = scan.scan(vec![me]);
+    assert_eq!(listens(&second, address.port()), [(true, me.pid, Source::Netlink)]);
     drop(listener);
-    assert_eq!(told(&look.look(mains()), address.port()), [], "it may be opened anew at once");
-    assert_eq!(told(&look.look(mains()), address.port()), [(false, me.pid, Source::Netlink)]);
-    // Once in so many looks, connections are looked at.
-    let mut connected = (0..5).flat_map(|_| look.look(mains()).connections);
-    assert!(connected.any(|(service, to)| service == ServiceId(3) && to.remotes.contains(&address)));
+    assert_eq!(listens(&scan.scan(vec![me]), address.port()), [], "it may be reopened at once");
+    assert_eq!(listens(&scan.scan(vec![me]), address.port()), [(false, me.pid, Source::Netlink)]);
+    // Connections are read in every fifth scan.
+    let its = |record: &Record| matches!(record, Record::Connect(it) if it.remote == address);
+    let connect = (0..5).flat_map(|_| scan.scan(vec![me])).find(its);
+    assert!(
+        matches!(connect, Some(Record::Connect(it)) if it.owner.pid == me.pid && it.source == Source::Proc)
+    );
     drop((client, accepted));
 }

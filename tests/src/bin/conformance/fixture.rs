@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hostprobe::sensor::{
-    ebpf::{Kernel, Loss, Options, load},
+    ebpf::{Kernel, Options, load},
+    loss::{Loss, LossClass},
     record::{Exit, Record},
 };
 use tokio::runtime::{Builder, Runtime};
@@ -52,7 +53,8 @@ impl Fixture {
 
     fn losses(&mut self) -> Vec<Loss> {
         let losses = self.kernel.losses();
-        self.missed += losses.iter().filter(|it| it.class == "missed").map(|it| it.count).sum::<u64>();
+        self.missed +=
+            losses.iter().filter(|it| it.class == LossClass::Missed).map(|it| it.count).sum::<u64>();
         losses
     }
 

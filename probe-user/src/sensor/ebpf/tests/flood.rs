@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::*;
+use crate::sensor::loss::LossClass;
 
 #[test]
 fn a_flood_of_unwatched_exits_is_throttled_and_counted() {
@@ -21,8 +22,13 @@ fn a_flood_of_unwatched_exits_is_throttled_and_counted() {
     fixture.kernel.drain(&mut records);
     let seen =
         records.iter().filter(|it| matches!(it, Record::Exit(exit) if pids.contains(&exit.pid))).count();
-    let lost: u64 =
-        fixture.kernel.losses().iter().filter(|it| it.class == "exit_throttled").map(|it| it.count).sum();
+    let lost: u64 = fixture
+        .kernel
+        .losses()
+        .iter()
+        .filter(|it| it.class == LossClass::ExitThrottled)
+        .map(|it| it.count)
+        .sum();
     // Other tests share the cgroup, and a new second may begin meanwhile.
     assert!(seen <= 20 && lost >= 20, "{seen} seen, {lost} lost");
     // A watched process is not throttled.
@@ -47,7 +53,7 @@ fn unwatched_exits_never_fill_the_ring() {
     drop(child.stdin.take());
     child.wait().unwrap();
     let losses = fixture.kernel.losses();
-    assert!(losses.iter().any(|it| it.class == "exit_unwatched" && it.count > 0), "{losses:?}");
-    assert!(losses.iter().all(|it| it.class != "exit_watched"), "{losses:?}");
+    assert!(losses.iter().any(|it| it.class == LossClass::ExitUnwatched && it.count > 0), "{losses:?}");
+    assert!(losses.iter().all(|it| it.class != LossClass::ExitWatched), "{losses:?}");
     assert_eq!(fixture.wait_for("exit of the watched process", exit_of(child.id())).status.code(), Some(6));
 }

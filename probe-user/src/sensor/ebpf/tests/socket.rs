@@ -13,6 +13,7 @@ use super::*;
 use crate::{
     clock::Timestamp,
     fact::{Direction, Protocol, TcpState},
+    sensor::loss::LossClass,
 };
 
 mod namespace;
@@ -324,7 +325,7 @@ fn errors_at_many_peers_are_throttled_and_counted() {
         .kernel
         .losses()
         .iter()
-        .filter(|it| it.class == "socket_error_throttled")
+        .filter(|it| it.class == LossClass::SocketErrorThrottled)
         .map(|it| it.count)
         .sum();
     // A new second may begin meanwhile.

@@ -4,11 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hostprobe::{
+    clock::Timestamp,
     fact::{ExitStatus, OomScope, Source},
     host::ProcReader,
     sensor::{
         ebpf::Hook,
         fallback::FallbackSensor,
+        loss::LossClass,
         record::{Exit, Record},
     },
 };
@@ -93,7 +95,7 @@ fn watched(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     for _ in 0..TRIES {
         let mut workload = start()?;
-        let mut fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX)?;
+        let mut fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX, Timestamp::now())?;
         fallback.watch_process(reader.key_of(workload.pid()).context("it lives")?);
         act(&mut workload);
         let (mut seen, deadline) = (Vec::new(), Instant::now() + TIMEOUT);
@@ -108,7 +110,7 @@ fn watched(
             }
             let _ = runtime.block_on(async { tokio::time::timeout(TIMEOUT, fallback.readable()).await });
         };
-        if fallback.losses().iter().all(|loss| loss.class != "exit_connector") {
+        if fallback.losses().iter().all(|loss| loss.class != LossClass::ExitConnector) {
             return Ok((workload, exit, seen));
         }
     }

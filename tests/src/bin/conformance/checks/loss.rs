@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
-use hostprobe::sensor::{ebpf::Options, record::Record};
+use hostprobe::sensor::{ebpf::Options, loss::LossClass, record::Record};
 use rustix::process::Signal;
 
 use crate::{
@@ -31,8 +31,12 @@ fn urgent() -> Result<Outcome> {
         victim.signal(Signal::STOP)?;
         victim.signal(Signal::CONT)?;
     }
-    account(&mut fixture, "stop", |record| matches!(record, Record::Stop(stop) if stop.pid == victim.pid()))?
-        .context("no record was delivered")
+    account(
+        &mut fixture,
+        LossClass::Stop,
+        |record| matches!(record, Record::Stop(stop) if stop.pid == victim.pid()),
+    )?
+    .context("no record was delivered")
 }
 
 /// Connections of this process, the only watched one. Each goes to another address, because each peer is reported once.
@@ -59,13 +63,17 @@ fn bulk_once() -> Result<Option<Outcome>> {
     }
     account(
         &mut fixture,
-        "connect",
+        LossClass::Connect,
         |record| matches!(record, Record::Connect(it) if it.remote.port() == port),
     )
 }
 
 /// Compares delivered and lost records with the events; none if no record was delivered.
-fn account(fixture: &mut Fixture, class: &str, ours: impl Fn(&Record) -> bool) -> Result<Option<Outcome>> {
+fn account(
+    fixture: &mut Fixture,
+    class: LossClass,
+    ours: impl Fn(&Record) -> bool,
+) -> Result<Option<Outcome>> {
     let mut records = Vec::new();
     fixture.kernel.drain(&mut records);
     let delivered = records.iter().filter(|it| ours(it)).count() as u64;

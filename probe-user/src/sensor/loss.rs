@@ -1,0 +1,119 @@
+//! What a sensor could not report: how many records of which class, and where they were lost.
+
+use super::ebpf::coverage::Hook;
+
+/// Records of one class that never arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loss {
+    pub class: LossClass,
+    pub place: LossPlace,
+    /// How many since the last call, or, where the kernel does not say how many, how often.
+    pub count: u64,
+}
+
+/// What the lost records were about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossClass {
+    /// Exits of watched processes.
+    ExitWatched,
+    /// Exits of unwatched processes that the ring had no room for.
+    ExitUnwatched,
+    /// Exits of unwatched processes beyond the limit a second.
+    ExitThrottled,
+    /// Exits that the process connector dropped.
+    ExitConnector,
+    /// Exits of processes that were gone before they could be identified.
+    ExitUnidentified,
+    Oom,
+    Exec,
+    Listen,
+    ListenThrottled,
+    SocketError,
+    SocketErrorThrottled,
+    Connect,
+    AcceptQueue,
+    Stop,
+    Cgroup,
+    /// Runs of a program that the kernel left out.
+    Missed,
+    /// Records that arrived but made no sense.
+    Undecodable,
+    /// Lines of the kernel's log.
+    Kmsg,
+}
+
+impl LossClass {
+    /// The label in metrics and events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExitWatched => "exit_watched",
+            Self::ExitUnwatched => "exit_unwatched",
+            Self::ExitThrottled => "exit_throttled",
+            Self::ExitConnector => "exit_connector",
+            Self::ExitUnidentified => "exit_unidentified",
+            Self::Oom => "oom",
+            Self::Exec => "exec",
+            Self::Listen => "listen",
+            Self::ListenThrottled => "listen_throttled",
+            Self::SocketError => "socket_error",
+            Self::SocketErrorThrottled => "socket_error_throttled",
+            Self::Connect => "connect",
+            Self::AcceptQueue => "accept_queue",
+            Self::Stop => "stop",
+            Self::Cgroup => "cgroup",
+            Self::Missed => "missed",
+            Self::Undecodable => "undecodable",
+            Self::Kmsg => "kmsg",
+        }
+    }
+}
+
+/// Where records were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossPlace {
+    /// The ring whose records wake the daemon.
+    UrgentRing,
+    /// The ring whose records the daemon collects every second.
+    BulkRing,
+    Hook(Hook),
+    ProcessConnector,
+    KernelLog,
+}
+
+impl LossPlace {
+    /// The word in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UrgentRing => "urgent ring",
+            Self::BulkRing => "bulk ring",
+            Self::Hook(hook) => hook.tracepoint(),
+            Self::ProcessConnector => "process connector",
+            Self::KernelLog => "kernel log",
+        }
+    }
+}
+
+impl Loss {
+    /// Whether the exit of a service's main process may have been lost.
+    pub fn may_hide_main_exit(&self) -> bool {
+        match self.class {
+            LossClass::ExitWatched | LossClass::ExitConnector => true,
+            LossClass::Missed => self.place == LossPlace::Hook(Hook::Exit),
+            LossClass::ExitUnwatched
+            | LossClass::ExitThrottled
+            | LossClass::ExitUnidentified
+            | LossClass::Oom
+            | LossClass::Exec
+            | LossClass::Listen
+            | LossClass::ListenThrottled
+            | LossClass::SocketError
+            | LossClass::SocketErrorThrottled
+            | LossClass::Connect
+            | LossClass::AcceptQueue
+            | LossClass::Stop
+            | LossClass::Cgroup
+            | LossClass::Undecodable
+            | LossClass::Kmsg => false,
+        }
+    }
+}
