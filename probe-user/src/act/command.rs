@@ -13,42 +13,28 @@ use tokio::{
 /// A restart command that runs longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How much of what a failed command says on standard error is passed on, in bytes.
-const COMPLAINT: u64 = 400;
+/// The reported part of a failed command's standard error, in bytes.
+const STDERR_MAX: u64 = 400;
 
-/// How long the end of it may take to arrive once the command has ended.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// The wait for the rest of standard error after the command has ended.
+const STDERR_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Why a restart command did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It could not be started.
-    #[error("{command} could not be started: {source}")]
-    Start {
-        /// The program.
-        command: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It ran and failed.
-    #[error("{command} ended with {status}: {complaint}")]
+    #[error("{command}: could not start: {source}")]
+    Start { command: String, source: std::io::Error },
+    #[error("{command}: ended with {status}: {stderr}")]
     Failed {
-        /// The program.
         command: String,
-        /// Its exit status.
         status: std::process::ExitStatus,
-        /// What it said on standard error.
-        complaint: String,
+        /// The beginning of its standard error.
+        stderr: String,
     },
-    /// It ran too long, and was killed.
-    #[error("{command} was killed after {} s without an end", TIMEOUT.as_secs())]
-    Timeout {
-        /// The program.
-        command: String,
-    },
+    #[error("{command}: still ran after {} s, so the daemon killed it", TIMEOUT.as_secs())]
+    Timeout { command: String },
 }
 
-/// Runs `argv` to its end, with an empty environment but for a plain `PATH` for its own children.
+/// Runs `argv` to its end. Its environment has only a plain `PATH`.
 pub async fn run(argv: &[String]) -> Result<(), CommandError> {
     let command = argv.first().cloned().unwrap_or_default();
     let started = Command::new(&command)
@@ -64,18 +50,18 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         .spawn();
     let mut child = started.map_err(|source| CommandError::Start { command: command.clone(), source })?;
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-    let complaint = child.stderr.take().map(listen);
+    let stderr = child.stderr.take().map(read_stderr);
     let run = async {
         let status = child.wait().await;
-        let heard = match complaint {
-            Some(heard) => timeout(LAST_WORDS, heard).await.ok().and_then(Result::ok).unwrap_or_default(),
+        let stderr = match stderr {
+            Some(text) => timeout(STDERR_TIMEOUT, text).await.ok().and_then(Result::ok).unwrap_or_default(),
             None => Vec::new(),
         };
-        (status, heard)
+        (status, stderr)
     };
     match timeout(TIMEOUT, run).await {
         Err(_) => {
-            // What it started is of its group, and goes with it.
+            // Its children are in its group and end with it.
             if let Some(group) = group {
                 let _ = kill_process_group(group, Signal::KILL);
             }
@@ -83,25 +69,25 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         }
         Ok((Err(source), _)) => Err(CommandError::Start { command, source }),
         Ok((Ok(status), _)) if status.success() => Ok(()),
-        Ok((Ok(status), complaint)) => {
-            let complaint = String::from_utf8_lossy(&complaint).trim().to_owned();
-            Err(CommandError::Failed { command, status, complaint })
+        Ok((Ok(status), stderr)) => {
+            let stderr = String::from_utf8_lossy(&stderr).trim().to_owned();
+            Err(CommandError::Failed { command, status, stderr })
         }
     }
 }
 
-/// Reads what a command says first, and lets it say the rest to nobody: a daemon that it leaves behind may
-/// hold the pipe for ever.
-fn listen(mut stderr: ChildStderr) -> oneshot::Receiver<Vec<u8>> {
-    let (heard, complaint) = oneshot::channel();
+/// Reads the beginning of a command's standard error, and drains the rest: a daemon that the command leaves behind
+/// may hold the pipe for ever.
+fn read_stderr(mut pipe: ChildStderr) -> oneshot::Receiver<Vec<u8>> {
+    let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
         let mut text = Vec::new();
-        // What cannot be read of a complaint, or is read by nobody any more, is no failure of the command.
-        let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut text).await;
-        let _ = heard.send(text);
-        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+        // A failed read, or a caller that has stopped waiting, is no failure of the command.
+        let _ = (&mut pipe).take(STDERR_MAX).read_to_end(&mut text).await;
+        let _ = sender.send(text);
+        let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
     });
-    complaint
+    receiver
 }
 
 #[cfg(test)]
@@ -113,14 +99,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_succeeds_fails_or_is_missing() {
+    async fn a_command_succeeds_or_its_error_says_why_it_failed() {
         assert!(run(&argv(&["/bin/true"])).await.is_ok());
         let failed = run(&argv(&["/bin/ls", "/nonexistent"])).await.unwrap_err().to_string();
         assert!(
-            failed.contains("/bin/ls ended with exit status: 2") && failed.contains("No such file"),
+            failed.contains("/bin/ls: ended with exit status: 2") && failed.contains("No such file"),
             "{failed}"
         );
         let missing = run(&argv(&["/nonexistent"])).await.unwrap_err().to_string();
-        assert!(missing.starts_with("/nonexistent could not be started: No such file"), "{missing}");
+        assert!(missing.starts_with("/nonexistent: could not start: No such file"), "{missing}");
     }
 }

@@ -1,8 +1,8 @@
-//! The built-in supervisor: starts a command, keeps its output, and ends its whole group.
+//! The built-in supervisor. It starts a command, writes its output to a file, and ends its whole process group.
 //!
-//! Each command runs in a process group of its own and, where the v2 hierarchy is writable, in a cgroup of
-//! its own below the daemon's: the kernel then names the service in every record of every descendant, and
-//! nothing that the command leaves behind survives a stop.
+//! Each command runs in its own process group and, where the v2 hierarchy is writable, in its own cgroup below the
+//! daemon's. The kernel then reports the cgroup with every record of every descendant, and a stop ends everything
+//! that the command has started.
 
 mod spawn;
 
@@ -21,53 +21,32 @@ use crate::{
     host::{OwnCgroup, ProcReader},
 };
 
-/// How long a command may take to end by SIGTERM before it is killed.
+/// From SIGTERM to SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the rest of its group may take to vanish once killed.
+/// The wait until killed processes have left their cgroup.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many requests may wait while one is carried out.
+/// Requests that may wait.
 const REQUESTS_MAX: usize = 4;
 
-/// What became of a command.
 #[derive(Debug)]
 pub enum SupervisorReport {
-    /// It runs, after a start or restart that was asked for.
     Started(ServiceId, ProcessKey),
-    /// It could not be started.
     Failed(ServiceId, SupervisorError),
-    /// It ended: its wait status (`wait(2)`).
+    /// With its wait status (`wait(2)`).
     Ended(ServiceId, ProcessKey, u32),
 }
 
-/// Why a command could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// Its output file cannot be written.
-    #[error("its output file {path} cannot be opened: {source}")]
-    Output {
-        /// The file.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It cannot be executed.
+    #[error("{path}: cannot open the output file: {source}")]
+    Output { path: String, source: io::Error },
     #[error("{command}: {source}")]
-    Spawn {
-        /// The program.
-        command: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It was gone before it could be looked at.
-    #[error("{command} (pid {pid}) was gone at once")]
-    Gone {
-        /// The program.
-        command: String,
-        /// Its pid.
-        pid: u32,
-    },
+    Spawn { command: String, source: io::Error },
+    /// It ended before the daemon could read its start time.
+    #[error("{command}: pid {pid} ended at once")]
+    Gone { command: String, pid: u32 },
 }
 
 enum Request {
@@ -82,8 +61,8 @@ pub struct SupervisedProcess {
 }
 
 impl SupervisedProcess {
-    /// Takes charge of a command, without starting it yet; `reports` hears what becomes of it. It runs in the
-    /// first cgroup; those that an earlier daemon left behind are emptied before its first start.
+    /// Prepares a command without starting it. `reports` gets its starts and exits. It runs in the first cgroup.
+    /// The cgroups that an earlier daemon left behind are emptied before the first start.
     pub fn new(
         service: ServiceId,
         exec: Exec,
@@ -106,13 +85,13 @@ impl SupervisedProcess {
         Self { requests }
     }
 
-    /// Starts the command; one that runs is ended first.
+    /// Starts the command. Ends it first if it runs.
     pub fn restart(&self) {
-        // Where there is no room, a restart is waiting to be carried out already.
+        // If the queue is full, a restart is waiting already.
         let _ = self.requests.try_send(Request::Restart);
     }
 
-    /// Ends the command and everything it started; returns once it is gone.
+    /// Ends the command with all its descendants, and waits for their end.
     pub async fn stop(&self) {
         let (done, gone) = oneshot::channel();
         if self.requests.send(Request::Stop(done)).await.is_ok() {
@@ -129,8 +108,8 @@ struct SupervisorTask {
     processes: ProcReader,
     reports: mpsc::Sender<SupervisorReport>,
     running: Option<(Child, ProcessKey)>,
-    /// The process group of a command that ended by itself; others may be left in it, which keeps its number
-    /// from being used again.
+    /// The process group of a command that ended by itself. Its children may be left in it; until they end, the
+    /// kernel does not reuse its number.
     left_group: Option<u32>,
 }
 
@@ -173,7 +152,7 @@ impl SupervisorTask {
     }
 
     async fn report(&self, report: SupervisorReport) {
-        // The receiver is gone once the daemon is stopping.
+        // The channel closes when the daemon stops.
         let _ = self.reports.send(report).await;
     }
 
@@ -203,11 +182,11 @@ impl SupervisorTask {
         }
     }
 
-    /// Ends the command, if it runs, and whatever it left behind, in this life of the daemon or an earlier one.
+    /// Ends the command and everything it left behind, also under an earlier run of the daemon.
     async fn terminate(&mut self) {
         if let Some((mut child, key)) = self.running.take() {
             signal_group(key.pid, Signal::TERM);
-            // One that is stopped takes no signal but this.
+            // A stopped process takes SIGTERM only after SIGCONT.
             signal_group(key.pid, Signal::CONT);
             if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
                 signal_group(key.pid, Signal::KILL);
@@ -228,7 +207,7 @@ impl SupervisorTask {
     }
 }
 
-/// Kills what is left in a cgroup until nothing is.
+/// Kills until the cgroup is empty.
 async fn kill_members(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>) {
     let emptied = async {
         while !cgroup.members()?.is_empty() {
@@ -248,7 +227,8 @@ async fn kill_members(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>
     }
 }
 
-/// Removes a cgroup. A killed process is no longer listed in it before it has left it for good.
+/// Removes a cgroup. A killed process disappears from the list of members before it has left the cgroup, so the
+/// removal can fail for a while.
 async fn remove(cgroup: &OwnCgroup) {
     let removed = async {
         while let Err(error) = cgroup.remove() {
@@ -266,7 +246,7 @@ async fn remove(cgroup: &OwnCgroup) {
     }
 }
 
-/// Signals a whole process group; that it is gone already is no error.
+/// Signals a process group, which may be gone already.
 fn signal_group(pid: u32, signal: Signal) {
     if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process_group(group, signal);

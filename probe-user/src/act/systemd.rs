@@ -1,8 +1,8 @@
-//! systemd over D-Bus: what it knows of a unit, and restarting one.
+//! systemd over D-Bus: reads units and restarts them.
 //!
-//! One connection asks and orders; it is made anew when the bus was restarted. [`Systemd::watch`] listens
-//! on a connection of its own, so that a flood of signals cannot hold up an answer. A hung systemd costs a
-//! caller [`PATIENCE`], never more.
+//! One connection makes the calls, and reconnects after a restart of the bus. [`Systemd::watch`] has its own
+//! connection, so that a flood of signals cannot delay an answer. A hung systemd costs a caller at most
+//! [`PATIENCE`].
 
 mod cgroup;
 mod error;
@@ -26,11 +26,11 @@ use crate::fact::UnitState;
 /// The systemd of this host, or of a container on it.
 #[derive(Debug)]
 pub struct Systemd {
-    /// Where its bus is; None for the system bus.
+    /// The bus's address; None for the system bus.
     address: Option<String>,
-    /// The connection that asks and orders.
+    /// The connection for calls.
     link: Mutex<Link>,
-    /// The pid last seen of the manager, which changes when a container is started again.
+    /// The manager's pid when last seen. It changes when a container restarts.
     manager_pid: AtomicU32,
 }
 
@@ -51,10 +51,10 @@ impl Systemd {
         Ok(Self { address, link: Mutex::new(link), manager_pid })
     }
 
-    /// The pid of systemd's manager process, of our own namespace.
+    /// The pid of systemd's manager process in the daemon's namespace.
     ///
-    /// A SIGTERM from it means that it stopped the unit; whether somebody asked for that, or a watchdog or
-    /// its OOM policy did, is for [`judge`](crate::engine::unit::judge) to say.
+    /// A SIGTERM from this pid means that systemd stopped the unit. [`judge`](crate::engine::unit::judge) tells an
+    /// operator's request from a watchdog or an OOM policy.
     pub fn manager_pid(&self) -> u32 {
         self.manager_pid.load(Ordering::Relaxed)
     }
@@ -64,7 +64,7 @@ impl Systemd {
         let read = async {
             let link = self.link().await?;
             match link.unit_state(unit).await {
-                // A question may be put twice: the bus went away while we waited.
+                // A read may be repeated after the bus went away.
                 Err(_) if link.is_closed() => self.link().await?.unit_state(unit).await,
                 answer => answer,
             }
@@ -74,16 +74,15 @@ impl Systemd {
 
     /// Restarts a unit, or starts it if it is down; returns once systemd has accepted the job.
     ///
-    /// It is RestartUnit for a unit that is down as well: StartUnit would let a unit that waits out its
-    /// own `RestartSec=` wait on. After [`SystemdError::Timeout`] the order still stands: a systemd that was
-    /// hung carries it out once it goes on.
+    /// This calls RestartUnit for a stopped unit too, because StartUnit does not shorten the wait of `RestartSec=`.
+    /// After [`SystemdError::Timeout`] the job may still come: a hung systemd runs it once it continues.
     pub async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
         let restart = async { self.link().await?.restart(unit).await.map(drop) };
         in_time(|| format!("RestartUnit({unit})"), restart).await
     }
 
-    /// Restarts a unit and waits for the outcome, at most `limit`. For a unit of `Type=notify` the job is
-    /// done when it says it is ready; for a simple one when its process is started.
+    /// Restarts a unit and waits for the outcome, at most `limit`. The job of a unit of `Type=notify` is done when
+    /// the unit is ready; that of a simple unit when its process has started.
     pub async fn restart_and_wait(&self, unit: &str, limit: Duration) -> Result<JobOutcome, SystemdError> {
         let link = in_time(|| format!("RestartUnit({unit})"), self.link()).await?;
         job::restart_and_wait(&link, unit, limit).await
@@ -95,7 +94,7 @@ impl Systemd {
         in_time(|| format!("ResetFailedUnit({unit})"), reset).await
     }
 
-    /// The connection, made anew if the bus closed it.
+    /// The connection, after a reconnect if the bus closed it.
     async fn link(&self) -> Result<Link, SystemdError> {
         let mut link = self.link.lock().await;
         if link.is_closed() {
@@ -106,7 +105,7 @@ impl Systemd {
     }
 }
 
-/// Waits for systemd no longer than [`PATIENCE`], connecting again and waiting for our turn included.
+/// Waits for systemd for at most [`PATIENCE`], with reconnects and the wait for the connection.
 async fn in_time<T>(
     call: impl FnOnce() -> String,
     work: impl Future<Output = Result<T, SystemdError>>,

@@ -1,14 +1,14 @@
-//! The HTTP client that requests of ours are made with.
+//! The HTTP client of alerts and probes.
 
 use std::{error::Error, iter, net::IpAddr, time::Duration};
 
 use reqwest::{Client, Url, redirect};
 
-/// A client whose requests to this URL fail after `timeout`. It follows no redirect: what is posted to one host is
-/// not meant for another. It keeps no connection: between two alerts the other side has long closed it. It asks the
-/// proxy of the environment, except for what is on this host.
+/// A client whose requests to this URL fail after `timeout`. It follows no redirect, because a request to one host
+/// is not meant for another. It keeps no connection, because between two alerts the other side has closed it. It
+/// asks the proxy of the environment, except for addresses of this host.
 pub fn client(url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
-    // An error means that a provider is installed already, which is all this is for.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(concat!("hostprobe/", env!("CARGO_PKG_VERSION")))
@@ -21,7 +21,7 @@ pub fn client(url: &Url, timeout: Duration) -> Result<Client, reqwest::Error> {
     if url.scheme() == "https" {
         builder.build()
     } else {
-        // Without TLS there is no need for the system's certificates, which a small host may not have.
+        // Without TLS the client needs no system certificates, and a small host may have none.
         builder.tls_certs_only(iter::empty()).build()
     }
 }

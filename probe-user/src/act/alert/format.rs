@@ -99,14 +99,14 @@ impl Formatter {
             incident.confidence * 100.0,
         );
         if incident.cause != incident.service {
-            description.push_str(&format!(". The cause lies with {}", alert.names.service(incident.cause)));
+            description.push_str(&format!(". The cause is {}", alert.names.service(incident.cause)));
         }
         if !incident.held.is_empty() {
             let held: Vec<&str> = incident.held.iter().map(|held| alert.names.service(*held)).collect();
             description.push_str(&format!(". Held because of it: {}", held.join(", ")));
         }
         if let Some(snapshot) = &incident.snapshot {
-            description.push_str(&format!(". What its processes did is in {snapshot}"));
+            description.push_str(&format!(". The snapshot of its processes is {snapshot}"));
         }
         let mut object = json!({
             "labels": {

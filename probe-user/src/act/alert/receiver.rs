@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{config::Secret, fact::AlertOutcome, redact::redact};
 
-/// As much of a refusal as is quoted, in bytes.
+/// The quoted part of a refusal, in bytes.
 const QUOTED: usize = 300;
 
 pub(super) struct Receiver {
@@ -165,9 +165,9 @@ impl Receiver {
         let words = String::from_utf8_lossy(&quoted);
         let words = words.trim();
         let why = if words.is_empty() {
-            format!("it answered {status}")
+            format!("the receiver answered {status}")
         } else {
-            format!("it answered {status}: {}", redact(words))
+            format!("the receiver answered {status}: {}", redact(words))
         };
         let busy = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         Err(Failure { why, refused: !status.is_server_error() && !busy })
@@ -177,7 +177,7 @@ impl Receiver {
         let dropped = self.shared.lock().take_dropped();
         for alert in dropped {
             let failure = Failure {
-                why: format!("{} alerts were waiting already, and this was the oldest", CAPACITY),
+                why: format!("the outbox is full with {CAPACITY} alerts, and this was the oldest"),
                 refused: true,
             };
             self.report(self.outcome(&alert, 0, Some(&failure))).await;

@@ -167,7 +167,7 @@ async fn a_refusal_is_quoted_without_its_secrets() {
     let (alerter, mut reports) = alerter(address, AlertFormat::Json, QUICK);
     alerter.notify(critical(1));
     let failure = reports.recv().await.unwrap();
-    assert_eq!(failure.error.unwrap(), "it answered 400 Bad Request: no: token=***");
+    assert_eq!(failure.error.unwrap(), "the receiver answered 400 Bad Request: no: token=***");
     let success = reports.recv().await.unwrap();
     assert_eq!((success.attempts, success.error), (3, None));
     for _ in 0..3 {
@@ -192,7 +192,7 @@ async fn alertmanager_gets_the_labels_that_identify_an_alert() {
     assert_eq!(labels["instance"], "db-1");
     assert_eq!(opening[0]["annotations"]["incident"], "c0ffee00-i1");
     assert_eq!(opening[0]["generatorURL"], "http://127.0.0.1:9464/");
-    assert!(time(&opening[0], "endsAt") > jiff::Timestamp::now(), "it is on");
+    assert!(time(&opening[0], "endsAt") > jiff::Timestamp::now(), "the incident is open");
 
     alerter.notify(critical(1));
     let update = fake.request().await;

@@ -1,8 +1,8 @@
 //! Starts a command inside a cgroup.
 //!
-//! The standard library can only start a process and move it. Moving one waits for an RCU grace period (seen: 7 to
-//! 15 ms; `cgroup_threadgroup_rwsem` in the kernel's `cgroup_attach_lock`), which would be most of a recovery. A
-//! process made by clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7) starts out inside.
+//! The standard library can only start a process and then move it. The move waits for an RCU grace period
+//! (measured: 7 to 15 ms; `cgroup_threadgroup_rwsem` in the kernel's `cgroup_attach_lock`), which would be most of
+//! a recovery. clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7) starts a process inside the cgroup.
 
 mod fork;
 
@@ -30,13 +30,12 @@ use crate::config::Exec;
 /// A child process.
 #[derive(Debug)]
 pub struct Child {
-    /// Its pid.
     pub pid: u32,
     pidfd: AsyncFd<OwnedFd>,
 }
 
 impl Child {
-    /// Waits for its end and reaps it; returns its wait status (`wait(2)`). Cancel safe.
+    /// Reaps the process and returns its wait status (`wait(2)`). Cancel safe.
     pub async fn wait(&mut self) -> io::Result<u32> {
         // A pidfd becomes readable once the process has ended (`pidfd_open(2)`).
         self.pidfd.readable().await?.retain_ready();
@@ -50,8 +49,8 @@ impl Child {
     }
 }
 
-/// Starts `exec` in a process group of its own and, if one is given, in the cgroup with this folder. Its output goes
-/// to `output`, its input is empty. An error is that of the call that failed, the execution of the program included.
+/// Starts `exec` in its own process group and, if one is given, in the cgroup with this folder. Its output goes to
+/// `output`; its input is empty. An error is the error of the failed call, exec included.
 pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Child> {
     let plan = Plan::new(exec, output)?;
     let cgroup =
@@ -59,9 +58,10 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     let cgroup = cgroup.transpose()?;
     let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
 
-    let request = Request { plan: &plan, report: report.as_raw_fd() };
-    // SAFETY: `carry_out` keeps to what is allowed between fork and exec, and the request outlives the call.
-    let pid = unsafe { fork::fork(cgroup.as_ref(), carry_out, (&raw const request).cast()) }?;
+    let job = Job { plan: &plan, report: report.as_raw_fd() };
+    // SAFETY: `exec_command` makes only calls that are allowed between fork and exec, and the job outlives the
+    // call.
+    let pid = unsafe { fork::fork(cgroup.as_ref(), exec_command, (&raw const job).cast()) }?;
     drop(report);
     let raw = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a child without a pid"))?;
     let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
@@ -69,17 +69,17 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     let pidfd = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
     let mut errno = [0; 4];
     match File::from(failure).read(&mut errno)? {
-        // The pipe was closed by a successful exec.
+        // A successful exec closed the pipe.
         0 => Ok(Child { pid: pid.cast_unsigned(), pidfd }),
         _ => {
-            // It ends at once by itself; its status says no more than the error does.
+            // The child ends by itself at once. Its status says no more than the error.
             let _ = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
             Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
         }
     }
 }
 
-/// Everything the child needs, made before the fork: it must not allocate.
+/// Everything the child needs, allocated before the fork, because the child must not allocate.
 struct Plan {
     program: CString,
     directory: CString,
@@ -125,23 +125,22 @@ impl Plan {
     }
 }
 
-/// What the child is to do.
-struct Request<'p> {
+struct Job<'p> {
     plan: &'p Plan,
-    /// Where the errno of a call that failed is written to.
+    /// The descriptor that takes the errno of a failed call.
     report: i32,
 }
 
 /// Becomes the command.
 ///
 /// # Safety
-/// Only in the child of a [`fork::fork`], with an [`Request`].
-unsafe extern "C" fn carry_out(request: *const c_void) -> ! {
-    // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. They change what is the
-    // child's own, and `errno`, which is the waiting thread's. The signal mask was inherited, and is emptied so that
-    // the command can be asked to end.
+/// Only in the child of a [`fork::fork`], with a [`Job`].
+unsafe extern "C" fn exec_command(job: *const c_void) -> ! {
+    // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. They change only the
+    // child's own state, and `errno`, which belongs to the waiting thread. The child inherits the signal mask and
+    // empties it, so that SIGTERM can end the command.
     unsafe {
-        let Request { plan, report } = &*request.cast::<Request<'_>>();
+        let Job { plan, report } = &*job.cast::<Job<'_>>();
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         let ready = libc::setpgid(0, 0) == 0
@@ -184,19 +183,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_runs_in_its_folder_and_group_with_its_output_kept() {
+    async fn a_command_runs_in_its_folder_and_group_and_writes_its_output() {
         let script = "pwd; cat; echo error >&2; [ $(ps -o pgid= -p $$) = $$ ] && exit 7";
         let (status, output) = run(&["/bin/sh", "-c", script], "/usr").await.unwrap();
         assert_eq!((status, output.as_str()), (7 << 8, "/usr\nerror\n"));
     }
 
     #[tokio::test]
-    async fn a_signal_and_its_absence_are_told_as_wait_tells_them() {
+    async fn a_wait_status_tells_signal_and_exit_apart() {
         assert_eq!(run(&["/bin/sh", "-c", "kill -9 $$"], "/").await.unwrap().0, 9);
         assert_eq!(run(&["/bin/true"], "/").await.unwrap().0, 0);
     }
 
-    /// The action and mask of SIGPIPE, the current folder and what is standard input.
+    /// The action and mask of SIGPIPE, the current folder and the target of standard input.
     fn own_state() -> (usize, i32, PathBuf, PathBuf) {
         // SAFETY: zeros are valid for both, and nothing is changed.
         let (action, blocked) = unsafe {
@@ -210,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_child_sets_is_its_own_though_the_memory_is_shared() {
+    async fn the_child_does_not_change_the_daemons_state() {
         let before = own_state();
         run(&["/bin/true"], "/usr").await.unwrap();
         run(&["/nonexistent"], "/usr").await.unwrap_err();
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn many_commands_start_at_once_while_others_use_the_memory() {
+    fn many_commands_start_at_once_while_other_threads_use_the_memory() {
         let starter = |number: usize| {
             move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_executed_says_why() {
+    async fn a_failed_exec_says_why() {
         let missing = run(&["/nonexistent"], "/").await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         let no_folder = run(&["/bin/true"], "/nonexistent").await.unwrap_err();

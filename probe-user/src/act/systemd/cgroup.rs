@@ -1,7 +1,7 @@
-//! Where systemd keeps its units in the cgroup tree of this host.
+//! The cgroups of systemd's units on this host.
 //!
-//! `ControlGroup` counts from the manager's own root, which for a systemd in a container is somewhere
-//! below the host's. Which hierarchy it lives in differs too: v2 alone, v2 beside v1 ("hybrid"), or v1.
+//! `ControlGroup` is relative to the manager's root, which is below the host's root for a systemd in a container.
+//! The hierarchy differs too: v2 alone, v2 beside v1 ("hybrid"), or v1.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ const MANAGER_SCOPE: &str = "/init.scope";
 pub(super) struct Hierarchy {
     /// Where the hierarchy is mounted.
     mount: PathBuf,
-    /// The path of the cgroup that is mounted there; `/` unless somebody mounted a part.
+    /// The path of the mounted cgroup; `/` unless only a part is mounted.
     mounted: String,
     /// The path of the manager's root; empty if it is the hierarchy's.
     root: String,
@@ -41,9 +41,9 @@ impl Hierarchy {
         };
         let v2 = path("").map(|path| (path, true));
         let v1 = path("name=systemd").map(|path| (path, false));
-        // On a host that uses v1 alone the manager's v2 path is there too, and says "/". Its own scope
-        // marks the hierarchy it works in; a manager without one (in a container with a cgroup
-        // namespace of an old kind) is taken to use the newest.
+        // A host that uses v1 alone shows a v2 path for the manager too, which is "/". The manager's scope marks
+        // its hierarchy. A manager without a scope (in a container with a cgroup namespace of an old kind) uses the
+        // newest.
         let (path, v2) =
             [v2, v1].into_iter().flatten().find(|(path, _)| path.ends_with(MANAGER_SCOPE)).or(v2).or(v1)?;
         let (mounted, mount) = mounts.lines().find_map(|line| mount_of(line, v2))?;
@@ -51,8 +51,8 @@ impl Hierarchy {
         Some(Self { mount, mounted, root, v2 })
     }
 
-    /// The path on this host of the cgroup that the manager calls `control_group`; None for the empty
-    /// name of a unit that has none.
+    /// The path on this host of the cgroup that the manager calls `control_group`. None for an empty name, which
+    /// means that the unit has no cgroup.
     pub(super) fn path(&self, control_group: &str) -> Option<String> {
         match (control_group, self.root.as_str()) {
             ("", _) => None,
@@ -70,7 +70,7 @@ impl Hierarchy {
         fs::metadata(self.directory(path)?).ok().map(|found| found.ino())
     }
 
-    /// The processes of a cgroup and of those below it, by pids of ours.
+    /// The processes of a cgroup and of those below it, by pids of the daemon's namespace.
     pub(super) fn members(&self, path: &str) -> Vec<u32> {
         let mut found = Vec::new();
         let mut open: Vec<PathBuf> = self.directory(path).into_iter().collect();
@@ -90,7 +90,7 @@ impl Hierarchy {
     }
 }
 
-/// What a line of `mountinfo` mounts and where, if that is the hierarchy wanted.
+/// The mounted cgroup and the mount point in a line of `mountinfo`, if it is the wanted hierarchy.
 fn mount_of(line: &str, v2: bool) -> Option<(String, PathBuf)> {
     let (front, back) = line.split_once(" - ")?;
     let mut back = back.split(' ');
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_host_is_understood() {
+    fn each_kind_of_host_has_its_hierarchy() {
         let unit = "/system.slice/api.service";
         for (membership, mounts, folder) in [
             ("0::/init.scope\n", UNIFIED, "/sys/fs/cgroup"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_s_units_are_below_its_own_root() {
+    fn a_containers_units_are_below_its_own_root() {
         let (path, directory) = at("0::/machine.slice/web/payload/init.scope\n", UNIFIED);
         assert_eq!(path.as_deref(), Some("/machine.slice/web/payload/system.slice/api.service"));
         assert_eq!(
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn no_cgroup_is_no_path() {
+    fn a_unit_without_a_cgroup_has_no_path() {
         let hierarchy = Hierarchy::parse("0::/a/init.scope\n", UNIFIED).unwrap();
         assert_eq!(hierarchy.path(""), None);
         assert_eq!(hierarchy.path("/").as_deref(), Some("/a"));

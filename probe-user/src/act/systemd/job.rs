@@ -1,4 +1,4 @@
-//! Following a job of systemd to its end.
+//! Follows a job of systemd to its end.
 
 use std::time::Duration;
 
@@ -8,15 +8,14 @@ use zbus::OwnedObjectPath;
 
 use super::{error::SystemdError, link::Link};
 
-/// How a job ended, by systemd's word.
+/// A job's result, as systemd reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobOutcome {
-    /// It did what it was for.
     Done,
-    /// It did not: failed, timeout, dependency (a unit it needs did not start), canceled (another job took
-    /// its place), skipped, …
+    /// The result: failed, timeout, dependency (a unit that it needs did not start), canceled (another job took its
+    /// place), skipped, …
     Failed(String),
-    /// It was still under way when the caller's patience ended.
+    /// The caller's limit has passed.
     StillRunning,
 }
 
@@ -29,18 +28,18 @@ pub(super) async fn restart_and_wait(
     let waiting = || format!("following the restart of {unit}");
     let failed = |source| SystemdError::Call { call: waiting(), source };
     let ends = link.job_ends(&waiting()).await?.filter_map(async |signal| {
-        let told = signal.map_err(failed).and_then(|signal| {
+        let end = signal.map_err(failed).and_then(|signal| {
             let body = signal.body();
             let (_, path, of, result): (u32, OwnedObjectPath, &str, &str) =
                 body.deserialize().map_err(failed)?;
             Ok((of == unit).then(|| (path.to_string(), result.to_owned())))
         });
-        told.transpose()
+        end.transpose()
     });
     let mut ends = std::pin::pin!(ends);
-    // On one connection systemd takes the calls in the order they are sent.
+    // systemd handles the calls of one connection in order.
     let mut accepted = std::pin::pin!(async { tokio::join!(link.subscribe(), link.restart(unit)) });
-    // The ends of other jobs must not pile up before the answer, which would not be passed then.
+    // The ends of other jobs must be read meanwhile: a full queue would hold back the answer.
     let mut early = Vec::new();
     let (subscribed, job) = loop {
         tokio::select! {
@@ -61,7 +60,7 @@ pub(super) async fn restart_and_wait(
                 });
             }
         }
-        Err(failed(zbus::Error::Failure("the bus went away".into())))
+        Err(failed(zbus::Error::Failure("the bus closed the connection".into())))
     };
     timeout(limit, end).await.unwrap_or(Ok(JobOutcome::StillRunning))
 }

@@ -1,4 +1,4 @@
-//! One connection to the bus, and the calls made over it.
+//! A connection to the bus, and the calls over it.
 
 use std::{
     collections::HashSet,
@@ -42,7 +42,7 @@ impl Drop for JobSignals {
     }
 }
 
-/// A connection, and what is known of the systemd at its other end.
+/// A connection to a systemd.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
     pub(super) connection: Connection,
@@ -75,7 +75,7 @@ impl Link {
         let hierarchy = Hierarchy::of(manager.pid, proc);
         let (manager, hierarchy) = (Arc::new(manager), Arc::new(hierarchy));
         let link = Self { connection, manager, hierarchy, kept: Arc::default(), job_signals: Arc::default() };
-        // Asking the bus first: a call to systemd where there is none would make the bus try to start it.
+        // This asks the bus first, because a call to a missing systemd would make the bus try to start it.
         let owned: bool =
             link.ask(BUS, BUS_PATH, BUS, "NameHasOwner", &SYSTEMD, || "NameHasOwner".into()).await?;
         if owned { Ok(link) } else { Err(SystemdError::NoManager { address: name() }) }
@@ -93,8 +93,8 @@ impl Link {
         let path = state::object_path(unit);
         let mut last = false;
         loop {
-            // An empty interface name means all of them: one answer, one snapshot. Asking for the Unit and
-            // the Service interface apart can tear: active by the one, without a main process by the other.
+            // An empty interface name means all interfaces, read at one moment. Two reads, of the Unit and the
+            // Service interface, can disagree: active in one, no main process in the other.
             let answer =
                 self.call(SYSTEMD, &path, PROPERTIES, "GetAll", &"", || format!("reading {unit}")).await?;
             let body = answer.body();
@@ -105,7 +105,7 @@ impl Link {
                 None => None,
                 Some((id, path)) => match self.job_kind(path.as_str(), unit).await {
                     Ok(Some(kind)) => Some(UnitJob { id, kind }),
-                    // The job ended in between, so the state read before it is out of date.
+                    // The job ended in between, so the state is out of date.
                     Ok(None) if !last => {
                         last = true;
                         continue;
@@ -122,10 +122,10 @@ impl Link {
         }
     }
 
-    /// Has systemd remember a unit for as long as this connection lasts.
+    /// Makes systemd keep a unit in memory while this connection lasts.
     ///
-    /// It forgets one that is down and did not fail as soon as it can: its invocation, when it was
-    /// started, and when and why it ended. An exit with code 0 then looks the same as a requested stop.
+    /// systemd unloads an inactive unit that did not fail as soon as it can, and forgets its invocation and when
+    /// and why it ended. An exit with code 0 then looks like a requested stop.
     async fn keep(&self, unit: &str) {
         let new = self.kept.lock().is_ok_and(|mut kept| kept.insert(unit.to_owned()));
         if !new {
@@ -133,15 +133,17 @@ impl Link {
         }
         let call = || format!("RefUnit({unit})");
         if let Err(error) = self.call(SYSTEMD, MANAGER_PATH, MANAGER, "RefUnit", &unit, call).await {
-            tracing::debug!("{unit}: systemd may forget how it ended: {error}");
+            tracing::debug!(
+                "{unit}: cannot keep the unit loaded, so systemd may forget how it ended: {error}"
+            );
         }
-        // Who is asked about may be restarted.
+        // The unit may be restarted soon.
         if let Err(error) = self.keep_job_signals().await {
             tracing::debug!("{unit}: cannot subscribe to the ends of jobs yet: {error}");
         }
     }
 
-    /// The kind of a job; None if it is no more.
+    /// The kind of a job; None if the job is gone.
     async fn job_kind(&self, path: &str, unit: &str) -> Result<Option<String>, SystemdError> {
         let what = ("org.freedesktop.systemd1.Job", "JobType");
         let answer = timeout(
@@ -164,7 +166,7 @@ impl Link {
         }
     }
 
-    /// Accepts a restart of a unit; the job's object path.
+    /// Requests a restart of a unit; the job's object path.
     pub(super) async fn restart(&self, unit: &str) -> Result<String, SystemdError> {
         let job: zbus::OwnedObjectPath = self
             .ask(SYSTEMD, MANAGER_PATH, MANAGER, "RestartUnit", &(unit, "replace"), || {
@@ -179,7 +181,7 @@ impl Link {
         self.call(SYSTEMD, MANAGER_PATH, MANAGER, "ResetFailedUnit", &unit, call).await.map(drop)
     }
 
-    /// Has systemd send signals at all; it sends none before somebody asked for them.
+    /// Makes systemd send signals. It sends none without a subscriber.
     pub(super) async fn subscribe(&self) -> Result<(), SystemdError> {
         match self.call(SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", &(), || "Subscribe".into()).await {
             Err(SystemdError::Call { source: zbus::Error::MethodError(name, ..), .. })
@@ -191,16 +193,17 @@ impl Link {
         }
     }
 
-    /// Has the bus pass on the signals that match.
+    /// Makes the bus deliver the signals that match.
     pub(super) async fn add_match(&self, rule: &str) -> Result<(), SystemdError> {
         self.call(BUS, BUS_PATH, BUS, "AddMatch", &rule, || format!("AddMatch({rule})")).await.map(drop)
     }
 
-    /// Has the bus pass on the ends of jobs from now on, so that no restart has to wait for that first.
+    /// Makes the bus deliver the ends of jobs from now on, so that a restart need not wait for that.
     async fn keep_job_signals(&self) -> Result<(), SystemdError> {
         let subscribe = async {
             let mut ends = self.job_ends("subscribing to the ends of jobs").await?;
-            // As long as one stream of these signals exists, zbus does not call AddMatch again; a restart has a stream of its own.
+            // While a stream of these signals exists, zbus does not call AddMatch again for the stream of a
+            // restart.
             Ok(JobSignals(tokio::spawn(async move { while ends.next().await.is_some() {} })))
         };
         self.job_signals.get_or_try_init(|| subscribe).await.map(drop)
@@ -251,8 +254,7 @@ impl Link {
     where
         B: Serialize + DynamicType,
     {
-        // Sending can block as well, on a bus that does not read; the connection's own limit only
-        // counts from when the call is sent.
+        // A send can block too, on a bus that does not read. The connection's own limit starts after the send.
         let answer = self.connection.call_method(Some(destination), path, Some(interface), method, body);
         match timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => Ok(answer),

@@ -1,7 +1,7 @@
-//! Where systemd stands among the pid namespaces, and what its pids are here.
+//! Translates the pids of systemd's pid namespace.
 //!
-//! Over D-Bus systemd names processes by the pids of its own namespace. On a host that is the initial one.
-//! For a systemd inside a container it is not, and every pid has to be looked up.
+//! systemd reports pids of its own namespace. On a host that is the initial namespace. The pids of a systemd in a
+//! container need a translation.
 
 use std::{
     fs, io,
@@ -10,38 +10,37 @@ use std::{
 
 use crate::{clock::Timestamp, fact::ProcessKey};
 
-/// `/proc` counts process start times in ticks of 10 ms (`USER_HZ`, 100 on every architecture we run on).
+/// `/proc` counts process start times in ticks of 10 ms (`USER_HZ`, 100 on every supported architecture).
 pub(super) const TICK_NANOS: u64 = 10_000_000;
 
-/// The systemd manager as a process, seen from here.
+/// The systemd manager's process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Manager {
-    /// Its pid in our namespace.
+    /// Its pid in the daemon's namespace.
     pub(super) pid: u32,
-    /// How many pid namespaces below ours it lives: 0 if its pids are ours.
+    /// The number of pid namespaces between the daemon's and systemd's; 0 if they share one.
     depth: usize,
-    /// Where `/proc` is.
     proc: PathBuf,
 }
 
 impl Manager {
-    /// The manager behind a bus whose socket was made by process `peer` (a pid of our namespace, None if
-    /// the socket does not tell). Errors where its processes cannot be seen from here.
+    /// The manager behind a bus. `peer` made the bus's socket (a pid of the daemon's namespace, None if unknown).
+    /// An error means that its processes cannot be seen from here.
     pub(super) fn behind(peer: Option<u32>, proc: &Path) -> io::Result<Self> {
-        let ours = Self { pid: 1, depth: 0, proc: proc.to_owned() };
+        let same = Self { pid: 1, depth: 0, proc: proc.to_owned() };
         let peer = match peer {
-            // The first process of our own namespace made it, or nobody knows who: no other namespace
-            // has to be thought of.
-            None | Some(1) => return Ok(ours),
-            // The kernel's word for a process outside of our namespace and those below it.
+            // The first process of this namespace made it, or its maker is unknown. Then no other namespace
+            // matters.
+            None | Some(1) => return Ok(same),
+            // The kernel reports 0 for a process outside this namespace and those below it.
             Some(0) => return Err(io::Error::from(io::ErrorKind::NotFound)),
             Some(peer) => peer,
         };
         let namespace = |pid: &str| fs::read_link(proc.join(pid).join("ns/pid"));
-        // A bus daemon that was replaced since leaves a pid behind which leads nowhere.
-        let Ok(theirs) = namespace(&peer.to_string()) else { return Ok(ours) };
+        // The pid of a bus daemon that was replaced since belongs to no process.
+        let Ok(theirs) = namespace(&peer.to_string()) else { return Ok(same) };
         if namespace("self").is_ok_and(|own| own == theirs) {
-            return Ok(ours);
+            return Ok(same);
         }
         let first = |pid: u32| {
             let numbers = namespace_pids(proc, pid)?;
@@ -65,8 +64,8 @@ impl Manager {
         Err(io::Error::from(io::ErrorKind::NotFound))
     }
 
-    /// The process that the manager calls `pid`, if it is still there; a dead one that nobody has waited
-    /// for still is. `members` are pids (of ours) to look among first.
+    /// The process that the manager calls `pid`, if it still exists; a zombie does. `members` are pids of the
+    /// daemon's namespace to search first.
     pub(super) fn process(&self, pid: u32, members: impl FnOnce() -> Vec<u32>) -> Option<ProcessKey> {
         let here = match self.depth {
             0 => Some(pid),
@@ -90,17 +89,17 @@ impl Manager {
     }
 }
 
-/// A process's pid in each namespace it is part of, from ours inwards.
+/// A process's pid in each of its namespaces, from the daemon's inwards.
 fn namespace_pids(proc: &Path, pid: u32) -> Option<Vec<u32>> {
     let status = fs::read_to_string(proc.join(pid.to_string()).join("status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     line.split_whitespace().map(|number| number.parse().ok()).collect()
 }
 
-/// When a process was started, to a tick.
+/// A process's start time, in ticks.
 fn start_time(proc: &Path, pid: u32) -> Option<Timestamp> {
     let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
-    // The name, in parentheses, may hold anything; what follows the last one are fields 3 and on.
+    // The name may contain parentheses. Field 3 follows the last one.
     let (_, fields) = stat.rsplit_once(')')?;
     let ticks: u64 = fields.split_whitespace().nth(22 - 3)?.parse().ok()?;
     Some(Timestamp::from_nanos(ticks.saturating_mul(TICK_NANOS)))
@@ -110,7 +109,7 @@ fn start_time(proc: &Path, pid: u32) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    /// A `/proc` with ourselves, a container's bus daemon (200), its init (100), and a service (300).
+    /// A `/proc` with the test itself, a container's bus daemon (200), its init (100), and a service (300).
     fn tree() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (pid, namespace, pids) in [
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_host_pids_are_what_they_are() {
+    fn pids_of_the_host_are_not_translated() {
         let root = tree();
         for peer in [None, Some(1), Some(50), Some(9999)] {
             let manager = Manager::behind(peer, root.path()).unwrap();
@@ -145,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_s_pids_are_looked_up() {
+    fn pids_of_a_container_are_translated() {
         let root = tree();
         for peer in [100, 200] {
             let manager = Manager::behind(Some(peer), root.path()).unwrap();
@@ -153,13 +152,13 @@ mod tests {
             let pid = |there, members: Vec<u32>| manager.process(there, || members).map(|found| found.pid);
             assert_eq!(pid(42, vec![200, 300]), Some(300));
             assert_eq!(pid(42, vec![]), Some(300), "a zombie is found among the manager's children");
-            assert_eq!(pid(43, vec![301]), Some(301), "a namespace further down does not confuse");
+            assert_eq!(pid(43, vec![301]), Some(301), "a pid of a deeper namespace does not match");
             assert_eq!(pid(7, vec![200, 300]), None);
         }
     }
 
     #[test]
-    fn a_manager_out_of_sight_is_an_error() {
+    fn a_manager_in_an_invisible_namespace_is_an_error() {
         assert!(Manager::behind(Some(0), tree().path()).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A unit's properties as they come over D-Bus, and the [`UnitState`] they make.
+//! Reads a [`UnitState`] from a unit's D-Bus properties.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 /// Every property of every interface of a unit.
 pub(super) type Properties<'m> = HashMap<&'m str, Variant<'m>>;
 
-/// The object path of a unit, which systemd loads on being asked for it.
+/// The object path of a unit. systemd loads a unit when its path is read.
 pub(super) fn object_path(unit: &str) -> String {
     use std::fmt::Write;
     let mut path = String::from("/org/freedesktop/systemd1/unit/");
@@ -27,7 +27,7 @@ pub(super) fn object_path(unit: &str) -> String {
     path
 }
 
-/// The job a unit has, by its id and object path, if any.
+/// The id and object path of a unit's job.
 pub(super) fn job<'p>(properties: &'p Properties<'_>) -> Option<(u32, &'p ObjectPath<'p>)> {
     let Some(Variant::Structure(job)) = properties.get("Job") else { return None };
     match job.fields() {
@@ -36,7 +36,7 @@ pub(super) fn job<'p>(properties: &'p Properties<'_>) -> Option<(u32, &'p Object
     }
 }
 
-/// Reads a unit's state from its properties. `job` is the job under way, already looked up.
+/// Reads a unit's state from its properties. `job` is the job in progress.
 pub(super) fn read(
     unit: &str,
     properties: &Properties<'_>,
@@ -54,10 +54,10 @@ pub(super) fn read(
         (Some(hierarchy), Some(path)) => hierarchy.members(path),
         _ => Vec::new(),
     };
-    // One reading of the clocks for all: moments must keep their order.
+    // One reading of the clocks for all, so that the moments keep their order.
     let boot = Timestamp::from_monotonic_micros(0);
     let moment = |property| {
-        // systemd writes 0 for what has not happened.
+        // systemd writes 0 for a moment that has not come.
         micros(properties, property).filter(|&at| at != 0).map(|at| boot.plus(Duration::from_micros(at)))
     };
     Ok(UnitState {
@@ -66,11 +66,11 @@ pub(super) fn read(
         load: needed("LoadState")?,
         active: needed("ActiveState")?,
         sub: needed("SubState")?,
-        // What follows only services have.
+        // Only services have the following.
         result: text(properties, "Result").unwrap_or_default(),
         invocation_id: invocation_id(properties),
         restarts: number(properties, "NRestarts").unwrap_or(0),
-        // Since version 254 the delay can grow with each restart, and the next one has a property.
+        // Since version 254 the delay can grow with each restart, and a property holds the next delay.
         restart_delay: span(properties, "RestartUSecNext")
             .or_else(|| span(properties, "RestartUSec"))
             .unwrap_or_default(),

@@ -1,8 +1,7 @@
 //! Watches units for changes.
 //!
-//! A signal only says that a unit is worth reading again: what it carries is older than what a question
-//! brings, and a restart alone sends a dozen. All signals that have arrived are taken first, then each unit
-//! is read once.
+//! A signal is only a reason to read its unit: its content is older than a read, and a restart sends a dozen
+//! signals. The daemon takes all signals that have arrived, then reads each unit once.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -20,31 +19,26 @@ use crate::{
     fact::{ServiceId, UnitState},
 };
 
-/// The bus limits how many rules a connection may have (512 by default); with more units than this, all of
-/// systemd's unit signals are taken and sorted here.
+/// The bus limits the rules of a connection (512 by default). With more units than this, the daemon takes the
+/// signals of all units and sorts them itself.
 const MOST_RULES: usize = 256;
 
-/// The bus limits how many answers a connection may wait for (128 by default).
-const MOST_QUESTIONS: usize = 32;
+/// The bus limits the pending replies of a connection (128 by default).
+const MAX_PENDING_READS: usize = 32;
 
-/// The wait before connecting again; it doubles with each failure up to [`LONGEST_WAIT`].
+/// The wait before a reconnect. It doubles with each failure up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// A unit is in a new state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitChange {
-    /// The service it belongs to.
     pub service: ServiceId,
-    /// The state, as read after the change.
     pub state: UnitState,
 }
 
-/// Why listening ended.
 enum End {
-    /// The receiver of the changes was dropped.
     NoReceiver,
-    /// The bus or systemd does not answer, and is tried again.
+    /// The bus or systemd does not answer. The daemon reconnects.
     Lost(SystemdError),
 }
 
@@ -55,10 +49,10 @@ impl From<SystemdError> for End {
 }
 
 impl Systemd {
-    /// Sends each unit's state once, then whenever it changes, until the receiver is dropped.
+    /// Sends each unit's state once and after each change, until the receiver is dropped.
     ///
-    /// When the bus goes away it connects again, with growing waits, and reads every unit: what changed
-    /// in between is sent then.
+    /// After a lost connection it reconnects, with growing waits, and reads every unit, so it reports the changes
+    /// in between.
     pub async fn watch(&self, units: Vec<(ServiceId, String)>, changes: mpsc::Sender<UnitChange>) {
         let mut paths = HashMap::<_, Vec<_>>::new();
         for (at, (_, unit)) in units.iter().enumerate() {
@@ -74,7 +68,7 @@ impl Systemd {
             if Timestamp::now().since(began) > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
-            // Once is worth a line; a host whose bus stays away would fill the log with it.
+            // Only the first failure is a warning. A host without a bus would fill the log.
             if wait == FIRST_WAIT {
                 tracing::warn!(
                     "systemd: lost the connection that reports unit changes, connecting again: {error}"
@@ -91,10 +85,10 @@ impl Systemd {
     }
 }
 
-/// What is watched, and what was last said of it.
+/// The watched units and their last reported states.
 struct Watch {
     units: Vec<(ServiceId, String)>,
-    /// Which units an object path stands for.
+    /// The units of each object path.
     paths: HashMap<String, Vec<usize>>,
     known: Vec<Option<UnitState>>,
     changes: mpsc::Sender<UnitChange>,
@@ -107,8 +101,8 @@ impl Watch {
             ear.add_match(&rule).await?;
         }
         ear.subscribe().await?;
-        // Signals are kept for us from here on, and reading every unit after it makes up for those before.
-        // Nothing is asked over this connection any more: full of signals, it would not pass the answer.
+        // From here on the connection queues signals, and the read of every unit makes up for earlier ones. No call
+        // goes over this connection, because a queue full of signals would hold back the answer.
         let mut signals = MessageStream::from(&ear.connection);
         let mut dirty: BTreeSet<usize> = (0..self.units.len()).collect();
         loop {
@@ -137,29 +131,29 @@ impl Watch {
                 dirty.extend(self.paths.get(path).into_iter().flatten());
                 Ok(())
             }
-            // Settings such as RestartSec= may be different after a reload.
+            // A reload may change settings such as RestartSec=.
             Some("Reloading") => {
                 if signal.body().deserialize::<bool>().is_ok_and(|begins| !begins) {
                     dirty.extend(0..self.units.len());
                 }
                 Ok(())
             }
-            // systemd came to the bus anew and may know of no subscribers, or it went.
+            // systemd rejoined the bus and may have lost its subscribers, or it left.
             Some("NameOwnerChanged") => Err(lost("systemd left the bus, or came back to it")),
             _ => Ok(()),
         }
     }
 
-    /// Reads units and passes on those that changed.
+    /// Reads units and sends those that changed.
     async fn read(&mut self, systemd: &Systemd, dirty: BTreeSet<usize>) -> Result<(), End> {
         let units = &self.units;
         let read = dirty.into_iter().map(async |at| (at, systemd.unit_state(&units[at].1).await));
-        let mut read = std::pin::pin!(stream::iter(read).buffered(MOST_QUESTIONS));
+        let mut read = std::pin::pin!(stream::iter(read).buffered(MAX_PENDING_READS));
         while let Some((at, state)) = read.next().await {
             let state = match state {
                 Ok(state) => state,
                 Err(error) if error.is_lost() => return Err(error.into()),
-                // One bad name must not blind the rest.
+                // One bad name must not stop the reads of the others.
                 Err(error) => {
                     tracing::warn!("{}: cannot read the state of the unit: {error}", self.units[at].1);
                     continue;
@@ -193,8 +187,8 @@ impl Watch {
     }
 }
 
-/// Whether two readings are of one state. Moments are left out: they are translated to our clock anew each
-/// time, and none changes alone.
+/// Whether two readings show one state. Moments are ignored: each reading translates them to the daemon's clock
+/// again, and none changes alone.
 fn same(known: &UnitState, state: &UnitState) -> bool {
     let UnitState { at, main_started, main_exited, active_exit, changed, .. } = *state;
     UnitState { at, main_started, main_exited, active_exit, changed, ..known.clone() } == *state

@@ -1,8 +1,8 @@
 //! A fork that shares the daemon's memory until the child executes a program, as vfork(2) does.
 //!
-//! Copying the daemon's page tables takes a millisecond or two, and the child has to give them back before it executes:
-//! together most of the time between a death and the successor's exec. The C library's own way of this,
-//! `posix_spawn`, cannot start a process inside a cgroup before glibc 2.39, and its `clone` cannot at all.
+//! A copy of the daemon's page tables takes a millisecond or two, and the child has to free it before exec: most of
+//! the time between a death and the successor's exec. The C library's `posix_spawn` cannot start a process inside a
+//! cgroup before glibc 2.39, and its `clone` never can.
 
 use std::{
     ffi::c_void,
@@ -16,20 +16,24 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// The child starts in the cgroup of `clone_args.cgroup` (`linux/sched.h`, Linux 5.7).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
-/// The child's stack, in bytes: it makes some calls of a few words each.
+/// The child's stack, in bytes. Its calls need a few words each.
 const STACK: usize = 64 * 1024;
 
-/// What the child does, with the argument it is given.
-pub type Deed = unsafe extern "C" fn(*const c_void) -> !;
+/// The code of the child.
+pub type ChildMain = unsafe extern "C" fn(*const c_void) -> !;
 
-/// Forks into a cgroup. The child does `deed`, on a stack of its own; the calling thread goes on when the child has
-/// executed a program or has ended. Returns its pid.
+/// Forks into a cgroup and returns the child's pid. The child runs `child_main` on its own stack. The calling
+/// thread continues when the child has called exec or has ended.
 ///
 /// # Safety
-/// The child has the daemon's memory, whose other threads go on: `deed` may only call what is async-signal-safe
+/// The child shares the daemon's memory with running threads. `child_main` may make only async-signal-safe calls
 /// (`signal-safety(7)`), must not write to memory that others use, and must end by exec or `_exit`. It may read
 /// what `argument` points to.
-pub unsafe fn fork(cgroup: Option<&OwnedFd>, deed: Deed, argument: *const c_void) -> io::Result<i32> {
+pub unsafe fn fork(
+    cgroup: Option<&OwnedFd>,
+    child_main: ChildMain,
+    argument: *const c_void,
+) -> io::Result<i32> {
     let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>());
     // SAFETY: all zeros are valid for this structure of integers.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -42,9 +46,9 @@ pub unsafe fn fork(cgroup: Option<&OwnedFd>, deed: Deed, argument: *const c_void
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
-    // SAFETY: the stack is as large as is said, and outlives the child's use of it: with CLONE_VFORK the call returns
-    // after that. The rest is the caller's promise.
-    let pid = unsafe { clone3(&arguments, deed, argument) };
+    // SAFETY: the stack has the given size and outlives its use, because with CLONE_VFORK the call returns after
+    // that. The caller guarantees the rest.
+    let pid = unsafe { clone3(&arguments, child_main, argument) };
     match i32::try_from(pid) {
         Ok(pid) if pid >= 0 => Ok(pid),
         Ok(errno) => Err(io::Error::from_raw_os_error(-errno)),
@@ -52,19 +56,19 @@ pub unsafe fn fork(cgroup: Option<&OwnedFd>, deed: Deed, argument: *const c_void
     }
 }
 
-/// The child's memory is the daemon's, and the caller waits until it no longer is. The signal actions, the
-/// descriptors and the current folder are the child's own all the same.
+/// The child shares the daemon's memory, and the caller waits until exec. The child has its own signal actions,
+/// descriptors and current folder.
 const SHARES: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
 
-/// The call itself; a negative errno if it failed. In the child it does not return: it would return into a frame that
-/// is still the parent's. So the deed is called right after the system call, on the new stack.
+/// The system call; a negative errno if it failed. It does not return in the child, because the frame belongs to
+/// the parent. The child calls `child_main` right after the system call, on the new stack.
 ///
 /// # Safety
 /// As for [`fork`]; the arguments must name a stack.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone3(arguments: &libc::clone_args, deed: Deed, argument: *const c_void) -> isize {
+unsafe fn clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
     let result: isize;
-    // SAFETY: the parent sees a system call that changes `rax`, `rcx` and `r11`. The child finds `deed` and its
+    // SAFETY: the parent sees a system call that changes `rax`, `rcx` and `r11`. The child finds `child_main` and its
     // argument in registers, as they are copied; its stack pointer is the end of the new stack, which is aligned.
     unsafe {
         std::arch::asm!(
@@ -80,7 +84,7 @@ unsafe fn clone3(arguments: &libc::clone_args, deed: Deed, argument: *const c_vo
             inlateout("rax") libc::SYS_clone3 as isize => result,
             in("rdi") arguments,
             in("rsi") size_of::<libc::clone_args>(),
-            in("r12") deed,
+            in("r12") child_main,
             in("r13") argument,
             lateout("rcx") _,
             lateout("r11") _,
@@ -89,14 +93,14 @@ unsafe fn clone3(arguments: &libc::clone_args, deed: Deed, argument: *const c_vo
     result
 }
 
-/// The same.
+/// The same for this architecture.
 ///
 /// # Safety
 /// As for [`fork`]; the arguments must name a stack.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone3(arguments: &libc::clone_args, deed: Deed, argument: *const c_void) -> isize {
+unsafe fn clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
     let result: isize;
-    // SAFETY: the parent sees a system call that changes `x0`. The child finds `deed` and its argument in registers,
+    // SAFETY: the parent sees a system call that changes `x0`. The child finds `child_main` and its argument in registers,
     // as they are copied; its stack pointer is the end of the new stack, which is aligned.
     unsafe {
         std::arch::asm!(
@@ -111,7 +115,7 @@ unsafe fn clone3(arguments: &libc::clone_args, deed: Deed, argument: *const c_vo
             inlateout("x0") arguments => result,
             in("x1") size_of::<libc::clone_args>(),
             in("x8") libc::SYS_clone3,
-            in("x20") deed,
+            in("x20") child_main,
             in("x21") argument,
         );
     }
