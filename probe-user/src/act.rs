@@ -1,4 +1,4 @@
-//! The only modules that change the host, or tell anybody else of it.
+//! The only modules that change the host or send to other hosts.
 
 pub mod alert;
 pub mod command;

@@ -98,7 +98,6 @@ pub struct ServerUsage {
 pub struct Share {
     /// In use.
     pub used: u64,
-    /// At most.
     pub most: u64,
 }
 
@@ -116,7 +115,6 @@ pub struct ResourceUsage {
     pub cpu_percent: f64,
     /// Percent of the memory limit that applies, or of the host's memory.
     pub memory_percent: f64,
-    /// Threads.
     pub threads: u64,
     /// Open file descriptors.
     pub fds: u64,

@@ -252,11 +252,9 @@ pub enum Action {
 /// A restart, asked for, done, failed or held.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
-    /// The service.
     pub service: ServiceId,
     /// The incident it is meant to end.
     pub incident: Option<IncidentId>,
-    /// How.
     pub method: RestartMethod,
     /// Which try of this incident, from 1.
     pub attempt: u32,
@@ -271,7 +269,6 @@ pub struct Restart {
 /// How the delivery of one alert went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlertOutcome {
-    /// The incident.
     pub incident: IncidentId,
     /// The service it is about.
     pub service: ServiceId,

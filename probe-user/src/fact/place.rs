@@ -12,7 +12,6 @@ pub struct Place {
     pub pid_namespace: Option<u32>,
     /// What it is called in the pid namespace that `/proc` shows, if that is another one than its own, or none.
     pub foreign_proc: Option<String>,
-    /// The container it is in.
     pub container: Option<Container>,
     /// Which cgroup hierarchies there are.
     pub cgroups: CgroupMode,

@@ -158,7 +158,6 @@ pub enum Sender {
         pid: u32,
         /// Its name (`comm`).
         name: String,
-        /// Its user id.
         user_id: u32,
         /// The systemd unit it runs in, where that could be read.
         unit: Option<String>,
@@ -239,7 +238,6 @@ pub struct OomKill {
     pub at: Timestamp,
     /// Who told.
     pub source: Source,
-    /// The victim.
     pub victim: Process,
     /// Whose memory ran out.
     pub scope: OomScope,
@@ -255,14 +253,12 @@ pub struct OomKill {
     pub score_adj: i16,
     /// The process whose allocation set it off: pid; 0 if not known.
     pub trigger_pid: u32,
-    /// Its name.
     pub trigger_name: String,
 }
 
 /// That a process belongs to a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
-    /// The service.
     pub service: ServiceId,
     /// True for the service's main process.
     pub main: bool,

@@ -25,7 +25,6 @@ pub enum TcpState {
     FinWait2,
     /// Waits for stray segments.
     TimeWait,
-    /// Closed.
     Close,
     /// Closed on the other side.
     CloseWait,
@@ -81,9 +80,7 @@ impl TcpState {
 /// A socket's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Protocol {
-    /// TCP.
     Tcp,
-    /// UDP.
     Udp,
     /// ICMP and ICMPv6, as of ping sockets and raw ones.
     Icmp,
@@ -133,7 +130,6 @@ pub enum Peer {
     Remote,
 }
 
-/// An error of a socket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketError {
     /// When it happened; for several, when the last did.
@@ -144,7 +140,6 @@ pub struct SocketError {
     pub errno: u16,
     /// For TCP, the change of state it came with.
     pub transition: Option<(TcpState, TcpState)>,
-    /// The protocol.
     pub protocol: Protocol,
     /// Who asked for the connection.
     pub direction: Direction,
@@ -212,7 +207,6 @@ pub struct AcceptQueue {
     pub source: Source,
     /// The listener's address.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
     /// Connections that wait.
     pub waiting: u32,
@@ -233,7 +227,6 @@ impl AcceptQueue {
 pub struct Suspension {
     /// When the signal was sent.
     pub at: Timestamp,
-    /// The process.
     pub process: ProcessKey,
     /// The signal: SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU.
     pub signal: u8,
@@ -244,7 +237,6 @@ pub struct Suspension {
 /// The process that has a port another one wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortHolder {
-    /// The port.
     pub port: u16,
     /// Its pid in the initial namespace.
     pub pid: u32,

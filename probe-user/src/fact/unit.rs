@@ -8,7 +8,6 @@ use crate::clock::Timestamp;
 /// A job systemd has queued for a unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnitJob {
-    /// Its id.
     pub id: u32,
     /// `start`, `stop`, `restart`, `reload`, …, as systemd names it.
     pub kind: String,

@@ -44,12 +44,7 @@ pub enum RecordingError {
          daemon's user may write to, or set [state] recording = \"\"",
         path.display()
     )]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
+    Folder { path: PathBuf, why: String },
     /// The thread that writes cannot be started.
     #[error(transparent)]
     Thread(#[from] SinkError),

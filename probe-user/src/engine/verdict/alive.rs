@@ -12,7 +12,6 @@ use crate::{
 /// What could mend a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// A restart.
     Restart,
     /// Not a restart, and why not.
     Hold(String),

@@ -28,9 +28,7 @@ const EXTENSION: &str = ".txt";
     path.display()
 )]
 pub struct FolderError {
-    /// The folder.
     pub path: PathBuf,
-    /// Why not.
     pub why: String,
 }
 

@@ -15,7 +15,6 @@ pub struct Decision {
     /// The incident that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
-    /// What was decided.
     pub decided: Decided,
 }
 
