@@ -257,6 +257,9 @@ fn a_replica_that_lost_its_primary_is_told_to_have() {
     let address = format!("127.0.0.1 {}", primary.port);
     let Some((mut lab, _folder, _)) = redis(&["--replicaof", &address]) else { return };
     let port = primary.port;
+    // Answers once the replica has made its first sync. One that never had a link is starting, not cut off.
+    let answer = Redis::tell(port, "WAIT 1 0");
+    assert!(answer.starts_with(":1"), "{answer}");
     drop(primary);
     let event = lab.daemon.wait_for(|event| fails(event, "replication"), LONG);
     let link = format!("its link to its primary 127.0.0.1:{port} is down for ");

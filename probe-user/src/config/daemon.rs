@@ -15,7 +15,7 @@ pub struct Config {
     pub control: Option<PathBuf>,
     /// The receivers of incidents.
     pub alerts: Vec<AlertReceiver>,
-    /// The services, in the order of their [`ServiceId`]s.
+    /// The services, in the order of their ids.
     pub services: Vec<Service>,
     pub kernel: KernelOptions,
     pub snapshots: SnapshotOptions,
