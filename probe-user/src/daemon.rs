@@ -1,8 +1,8 @@
 //! The daemon: every layer, and the way from one to the next.
 
-mod ends;
 pub(crate) mod executor;
 mod ingest;
+mod missed_exits;
 mod operator_log;
 mod publisher;
 mod search;
@@ -14,11 +14,11 @@ mod watching;
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::process::notify::Notifier;
-use ends::Ends;
 use executor::{Executor, Outcome};
+use missed_exits::MissedExits;
 use publisher::Publisher;
 use search::Search;
-use sockets::Sockets;
+use sockets::state::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
 use tokio::time::{Instant, sleep_until};
 
@@ -56,7 +56,7 @@ pub struct Daemon {
     executor: Executor,
     search: Search,
     sockets: Sockets,
-    ends: Ends,
+    missed_exits: MissedExits,
     /// When the kernel began to be listened to.
     began: Timestamp,
     /// When the tables were measured the last time.
@@ -96,7 +96,7 @@ impl Daemon {
         while let Some(effect) = self.publisher.next_effect() {
             self.executor.execute(effect, &self.config, &self.enricher);
         }
-        self.look_at_connections();
+        self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);
     }
 
@@ -266,7 +266,7 @@ impl Daemon {
         self.check_sensors();
         self.sum_up_sockets();
         self.publish_losses();
-        self.take_lost_ends();
+        self.report_missed_exits();
         self.look_for(self.search.due(Timestamp::now()));
         self.executor.sample_usage(&self.config, &self.enricher);
         self.executor.queues.sample(self.enricher.members.mains());
@@ -288,7 +288,7 @@ impl Daemon {
     fn publish_losses(&mut self) {
         let now = Timestamp::now();
         for loss in self.sensors.losses() {
-            self.ends.lost(&loss);
+            self.missed_exits.on_loss(&loss);
             let (class, place) = (loss.class.as_str().to_owned(), loss.place.as_str().to_owned());
             self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
         }

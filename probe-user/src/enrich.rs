@@ -5,6 +5,7 @@
 
 mod groups;
 mod membership;
+mod network;
 mod resolve;
 mod socket;
 mod table;
@@ -15,7 +16,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use groups::{Groups, Home};
 pub use membership::Members;
-use socket::Place;
+use network::LocalNetwork;
 use table::Table;
 
 use crate::{
@@ -40,7 +41,7 @@ pub struct Enricher {
     /// The lineages that the eBPF programs keep; None without them.
     lineages: Option<ebpf::Lineages>,
     page_bytes: u64,
-    place: Place,
+    network: LocalNetwork,
     /// Which processes belong to which service.
     pub members: Members,
 }
@@ -58,8 +59,8 @@ impl Enricher {
                 learned.insert(home);
             }
         }
-        let place = Place::new(&reader);
-        Ok(Self { reader, table, groups, lineages: None, page_bytes: procfs::page_size(), place, members })
+        let network = LocalNetwork::new(&reader);
+        Ok(Self { reader, table, groups, lineages: None, page_bytes: procfs::page_size(), network, members })
     }
 
     /// Uses the lineages that the eBPF programs keep from now on.

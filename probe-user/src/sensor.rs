@@ -18,8 +18,7 @@ use crate::{
     host::ProcReader,
     sensor::{
         ebpf::{
-            CgroupId, Hook, HookCoverage as Attachment, Kernel, KernelError, Lineages, Options, WatchError,
-            WatchedPort,
+            Attachment, CgroupId, EbpfSensor, Hook, Lineages, LoadError, Options, WatchError, WatchedPort,
         },
         fallback::FallbackSensor,
         loss::Loss,
@@ -30,7 +29,7 @@ use crate::{
 /// Both sources, and what each hook's records come from.
 pub struct Sensors {
     /// None if no program is attached.
-    ebpf: Option<Kernel>,
+    ebpf: Option<EbpfSensor>,
     fallback: FallbackSensor,
     coverage: Vec<HookCoverage>,
 }
@@ -41,7 +40,7 @@ impl Sensors {
     /// Fails only if the process has no descriptors left: whatever else is missing costs its coverage. What processes that
     /// are older than `began` listen on already is not reported.
     pub fn open(options: &Options, reader: &ProcReader, began: Timestamp) -> io::Result<Self> {
-        let (ebpf, attachments) = match Kernel::load(options) {
+        let (ebpf, attachments) = match EbpfSensor::load(options) {
             Ok(ebpf) => {
                 let attachments = ebpf.coverage().to_vec();
                 (Some(ebpf), attachments)
@@ -53,7 +52,7 @@ impl Sensors {
         let coverage = attachments.into_iter().map(|it| HookCoverage {
             hook: it.hook.tracepoint(),
             missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
-            stand_in: fallback.instead_of(it.hook).map(str::to_owned),
+            fallback: fallback.instead_of(it.hook).map(str::to_owned),
             // What its records would lack says nothing where it is missing.
             lacking: if it.attached { it.lacking } else { Vec::new() },
         });
@@ -72,13 +71,13 @@ impl Sensors {
     }
 
     /// The attached programs, if there are any.
-    pub fn ebpf(&self) -> Option<&Kernel> {
+    pub fn ebpf(&self) -> Option<&EbpfSensor> {
         self.ebpf.as_ref()
     }
 
     /// The lineages that the programs keep; None if no program is attached.
     pub fn lineages(&self) -> Option<Lineages> {
-        self.ebpf.as_ref().map(Kernel::lineages)
+        self.ebpf.as_ref().map(EbpfSensor::lineages)
     }
 
     /// Whether the programs keep the lineages of watched processes.
@@ -183,7 +182,7 @@ impl Sensors {
     /// Drops processes and cgroups that are no longer watched from the programs' prefilter. Meant to be called every ten
     /// seconds or so: unwatched ones that stay in it cost a lookup each time they do something.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
-        self.ebpf.as_mut().map_or(Ok(()), Kernel::sweep)
+        self.ebpf.as_mut().map_or(Ok(()), EbpfSensor::sweep)
     }
 
     /// Counts an exit of a process that could not be identified as lost.
@@ -193,7 +192,7 @@ impl Sensors {
 
     /// What was lost since the last call; classes without a loss are left out.
     pub fn losses(&mut self) -> Vec<Loss> {
-        let mut losses = self.ebpf.as_mut().map(Kernel::losses).unwrap_or_default();
+        let mut losses = self.ebpf.as_mut().map(EbpfSensor::losses).unwrap_or_default();
         losses.extend(self.fallback.losses());
         losses
     }
@@ -205,8 +204,8 @@ impl Sensors {
 }
 
 /// Every hook with the reason why none is attached: its own, if it has one.
-fn none_attached(error: &KernelError) -> Vec<Attachment> {
-    if let KernelError::NoHook(attachments) = error {
+fn none_attached(error: &LoadError) -> Vec<Attachment> {
+    if let LoadError::NoHook(attachments) = error {
         return attachments.clone();
     }
     let reason = error.to_string();

@@ -7,7 +7,7 @@ use hostprobe::{
     clock::Timestamp,
     fact::ProcessKey,
     sensor::{
-        ebpf::{Kernel, Options},
+        ebpf::{EbpfSensor, Options},
         record::{Exit, Record},
     },
 };
@@ -20,7 +20,7 @@ use crate::{
 
 /// The kernel's records of deaths, with room for all of them.
 pub struct Deaths {
-    kernel: Kernel,
+    sensor: EbpfSensor,
     seen: HashMap<ProcessKey, Exit>,
 }
 
@@ -49,7 +49,7 @@ impl Deaths {
     pub fn new() -> Self {
         let options =
             Options { urgent_ring_bytes: 64 << 20, unwatched_per_second: u32::MAX, ..Options::default() };
-        Self { kernel: Kernel::load(&options).expect("the hooks are attached"), seen: HashMap::new() }
+        Self { sensor: EbpfSensor::load(&options).expect("the hooks are attached"), seen: HashMap::new() }
     }
 
     /// Reads what the kernel has written since.
@@ -59,7 +59,7 @@ impl Deaths {
     pub fn read(&mut self) {
         let mut records = Vec::new();
         loop {
-            self.kernel.drain(&mut records);
+            self.sensor.drain(&mut records);
             if records.is_empty() {
                 break;
             }
@@ -70,7 +70,7 @@ impl Deaths {
                 }
             }
         }
-        let lost = self.kernel.losses();
+        let lost = self.sensor.losses();
         assert!(lost.iter().all(|loss| !loss.class.as_str().starts_with("exit")), "{lost:?}");
     }
 

@@ -6,7 +6,7 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     config::Identity,
-    fact::{Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
+    fact::{ExitStatus, Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
     sensor::record::{Exec, Exit, Listen, Oom, Record},
 };
 
@@ -122,8 +122,25 @@ impl Daemon {
         self.look_for(services);
     }
 
+    /// Reports the exits of main processes that no sensor reported. Meant to be called about once a second, after
+    /// [`Daemon::drain_sensors`].
+    pub(super) fn report_missed_exits(&mut self) {
+        let now = Timestamp::now();
+        let mains = self.enricher.members.mains().into_iter().map(|(_, main)| main);
+        // The supervisor reads how its own commands ended.
+        let mains: Vec<_> = mains.filter(|main| !self.is_supervised(*main)).collect();
+        for main in self.missed_exits.round(&mains, |main| self.enricher.lives(main), now) {
+            // One process may be the main one of several services; its exit is published once.
+            let Some(&service) = self.enricher.members.services_of(main).first() else { continue };
+            let name = &self.config.services[service.0 as usize].name;
+            tracing::warn!("{name}: missed the exit of pid {}; its status is unknown", main.pid);
+            let exit = self.enricher.ended(main, 0, ExitStatus::Unknown, now);
+            self.on_process_exit(exit, Some(Membership { service, main: true }));
+        }
+    }
+
     /// Whether a process is the main one of a service that the supervisor starts.
-    pub(super) fn is_supervised(&self, key: ProcessKey) -> bool {
+    fn is_supervised(&self, key: ProcessKey) -> bool {
         let services = self.enricher.members.services_of(key);
         let exec = |id: &ServiceId| matches!(self.config.services[id.0 as usize].identity, Identity::Exec(_));
         services.iter().any(exec)

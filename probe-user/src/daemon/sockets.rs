@@ -1,103 +1,68 @@
-//! What the kernel tells of sockets, on its way to the stream and to the engine.
+//! Records of sockets, on their way to the stream and to the engine.
 
 mod recent;
+pub(super) mod state;
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    net::SocketAddr,
-    time::Duration,
-};
-
-use recent::Recent;
+use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 
+use self::state::Connection;
 use super::{Daemon, executor::Outcome};
 use crate::{
     clock::Timestamp,
-    fact::{
-        AcceptQueue, Direction, EventId, Fact, Observation, Peer, ProcessKey, ServiceId, SocketError, Source,
-    },
+    fact::{AcceptQueue, Direction, Fact, Observation, Peer, ProcessKey, ServiceId, SocketError, Source},
     host::{Outbound, ProcReader},
     sensor::{ebpf::WatchedPort, record},
 };
 
-/// Connections to somebody on this host that is no service yet. It may become known as one, as a search for its
-/// process takes a while.
-const UNPLACED: usize = 64;
-
-/// A listener that stays full is told of no more often than this.
+/// A listener that stays full is published no more often than this.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A service's connection: to where, in which network namespace, and who told.
-type Connection = (ServiceId, SocketAddr, Option<u32>, Source);
-
-/// What was learned of who connects to whom.
-#[derive(Debug, Default)]
-pub struct Sockets {
-    learned: HashSet<(ServiceId, ServiceId)>,
-    unplaced: VecDeque<Connection>,
-    /// Main processes that are older than the daemon and whose connections were not looked at yet.
-    unseen: Vec<(ServiceId, ProcessKey)>,
-    recent: Recent,
-    /// Full listeners that were told of a short while ago, by service and port: when, and as what.
-    full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,
-}
-
-impl Sockets {
-    /// How many kinds of errors are kept in mind, and the most there can be.
-    pub(super) fn size(&self) -> (&'static str, usize, usize) {
-        ("socket_errors", self.recent.len(), Recent::LIMIT)
-    }
-}
-
 impl Daemon {
-    /// Has the kernel side tell of errors on the ports that services are expected to listen on, and may listen on
-    /// already.
+    /// Watches the ports that services are expected to listen on: they may listen there already.
     pub(super) fn watch_expected_ports(&mut self, reader: &ProcReader) {
         let ports = self.enricher.members.expected_ports();
         self.watch_ports(reader.netns(std::process::id()), &ports.into_iter().collect::<Vec<_>>());
     }
 
-    /// An error of a socket.
     pub(super) fn on_socket_error(&mut self, record: &record::SocketError) {
         if let Some((error, service)) = self.enricher.socket_error(record) {
             if error.direction == Direction::Outbound {
-                // Who is refused depends on it no less than who is served, and it is now that it matters.
-                self.learn((service, error.remote, record.netns, error.source));
+                // A client that is refused depends on the server as well, and now it matters.
+                let (remote, source) = (error.remote, error.source);
+                self.learn(Connection { client: service, remote, netns: record.netns, source });
             }
             if let Some(error) = self.sockets.recent.admit(service, error, Timestamp::now()) {
-                self.say_socket_error(error, service);
+                self.publish_socket_error(error, service);
             }
         }
     }
 
-    /// A process has connected.
     pub(super) fn on_connect(&mut self, record: &record::Connect) {
         if let Some(client) = self.enricher.client(record) {
-            self.learn((client, record.remote, record.netns, record.source));
+            let (remote, netns, source) = (record.remote, record.netns, record.source);
+            self.learn(Connection { client, remote, netns, source });
         }
     }
 
-    /// A listener has no room for more.
     pub(super) fn on_accept_queue(&mut self, record: &record::AcceptQueue) {
         if let Some((queue, service)) = self.enricher.accept_queue(record) {
             self.on_full_queue(queue, service);
         }
     }
 
-    /// A listener of a service is full, by the kernel's word or by a look: it is told now and then, and observed
-    /// each time.
+    /// A listener of a service is full, as a record or a sample of the queues shows. The engine observes each, and the
+    /// stream has one every ten seconds.
     pub(super) fn on_full_queue(&mut self, queue: AcceptQueue, service: ServiceId) {
-        let told = &mut self.sockets.full;
-        told.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
-        let (_, event) = *told.entry((service, queue.port)).or_insert_with(|| {
+        let published = &mut self.sockets.full;
+        published.retain(|_, (at, _)| queue.at.since(*at) < SILENCE);
+        let (_, event) = *published.entry((service, queue.port)).or_insert_with(|| {
             (queue.at, self.publisher.publish(Fact::AcceptQueue(queue, service), queue.at))
         });
         self.observe(Observation::AcceptQueue(queue, service, event));
     }
 
-    /// A main process is stopped.
     pub(super) fn on_stop(&mut self, record: &record::Stop) {
         let (stop, services) = self.enricher.stop(record);
         for service in services {
@@ -106,10 +71,10 @@ impl Daemon {
         }
     }
 
-    /// The connections of a service's processes that are older than the daemon.
+    /// The connections of a service whose processes are older than the daemon.
     pub(super) fn on_connections(&mut self, client: ServiceId, connections: Outbound) {
         for remote in connections.remotes {
-            self.learn((client, remote, connections.netns, Source::Proc));
+            self.learn(Connection { client, remote, netns: connections.netns, source: Source::Proc });
         }
     }
 
@@ -117,12 +82,11 @@ impl Daemon {
     pub(super) fn sum_up_sockets(&mut self) {
         let now = Timestamp::now();
         for (error, service) in self.sockets.recent.due(now) {
-            self.say_socket_error(error, service);
+            self.publish_socket_error(error, service);
         }
         self.place_connections();
     }
 
-    /// Segments of a service were sent again.
     pub(super) fn on_retransmits(&mut self, record: &record::Retransmits) {
         let now = Timestamp::now();
         if let Some((again, service)) = self.enricher.retransmits(record, now) {
@@ -131,25 +95,26 @@ impl Daemon {
         }
     }
 
-    /// Takes note of the listeners of a process that is older than the daemon, and that its connections are to be looked at.
+    /// Notes the listeners of a process that is older than the daemon. Its connections are read with the next
+    /// [`Daemon::execute_effects`].
     pub(super) fn take_stock_of_sockets(&mut self, service: ServiceId, main: ProcessKey, ports: &[u16]) {
         for &port in ports {
             self.enricher.members.serves(service, port);
         }
         self.watch_ports(self.enricher.reader().netns(main.pid), ports);
-        self.sockets.unseen.push((service, main));
+        self.sockets.unread.push((service, main));
     }
 
-    /// Looks at the connections of the processes that are older than the daemon, all at once and on another thread: the
-    /// kernel goes through all that the host has.
-    pub(super) fn look_at_connections(&mut self) {
-        let unseen = std::mem::take(&mut self.sockets.unseen);
-        if unseen.is_empty() {
+    /// Reads the connections of the processes that are older than the daemon, all at once and on another thread: the kernel
+    /// goes through all connections of the host.
+    pub(super) fn read_connections(&mut self) {
+        let unread = std::mem::take(&mut self.sockets.unread);
+        if unread.is_empty() {
             return;
         }
         let (survey, outcomes) = (self.survey(), self.executor.outcomes.clone());
         spawn_blocking(move || {
-            for (service, main) in unseen {
+            for (service, main) in unread {
                 let connections = survey.outbound_of(main.pid);
                 outcomes.blocking_send(Outcome::Connections(service, connections));
             }
@@ -160,26 +125,26 @@ impl Daemon {
         for &port in ports {
             let port = WatchedPort { netns: netns.unwrap_or_default(), port };
             if let Err(error) = self.sensors.watch_port(port) {
-                tracing::warn!(%error, "errors of its connections are not told until it listens anew");
+                tracing::warn!(%error, "port {}: errors of its connections are not reported until its listener is opened again", port.port);
             }
         }
     }
 
-    fn say_socket_error(&mut self, error: SocketError, service: ServiceId) {
+    fn publish_socket_error(&mut self, error: SocketError, service: ServiceId) {
         let event = self.publisher.publish(Fact::SocketError(error.clone(), service), error.at);
         self.observe(Observation::SocketError(error, service, event));
     }
 
-    /// Looks again at connections whose other end was no service.
+    /// Looks again at connections whose server was not known.
     fn place_connections(&mut self) {
         for connection in std::mem::take(&mut self.sockets.unplaced) {
             self.learn(connection);
         }
     }
 
-    /// Learns from a connection which service depends on which, once for each two.
+    /// Learns from a connection that one service depends on another, once for each two.
     fn learn(&mut self, connection: Connection) {
-        let (client, remote, netns, source) = connection;
+        let Connection { client, remote, netns, source } = connection;
         match self.enricher.peer(remote, netns) {
             Peer::Service(server) if server != client => {
                 if self.sockets.learned.insert((client, server)) {
@@ -190,18 +155,6 @@ impl Daemon {
             }
             Peer::Local => self.sockets.keep(connection),
             Peer::Service(_) | Peer::Remote => {}
-        }
-    }
-}
-
-impl Sockets {
-    /// Keeps a connection in mind; of too many, the oldest is forgotten.
-    fn keep(&mut self, connection: Connection) {
-        if !self.unplaced.contains(&connection) {
-            self.unplaced.push_back(connection);
-        }
-        if self.unplaced.len() > UNPLACED {
-            self.unplaced.pop_front();
         }
     }
 }

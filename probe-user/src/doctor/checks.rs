@@ -29,7 +29,7 @@ pub(super) fn hook(hook: &HookCoverage) -> Check {
         }
         Some(reason) => Check::new(hook.hook, State::Degraded, format!("{sees}: not attached: {reason}")),
     };
-    Check { fallback: hook.stand_in.clone(), ..check }
+    Check { fallback: hook.fallback.clone(), ..check }
 }
 
 pub(super) fn rights() -> Check {

@@ -1,41 +1,13 @@
 //! Whose sockets they are, and what is at their other ends.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::SocketAddr;
 
 use super::Enricher;
 use crate::{
     clock::Timestamp,
     fact::{AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Suspension},
-    host::ProcReader,
     sensor::record::{self, Cgroups, Owner},
 };
-
-/// How long the host's addresses are taken to stay the same.
-const ADDRESSES_STAY: Duration = Duration::from_secs(60);
-
-/// What is known of this host's place in the network.
-#[derive(Debug)]
-pub struct Place {
-    netns: Option<u32>,
-    addresses: BTreeSet<IpAddr>,
-    read: Timestamp,
-}
-
-impl Place {
-    pub(super) fn new(reader: &ProcReader) -> Self {
-        let netns = reader.netns(std::process::id());
-        Self { netns, addresses: reader.addresses(), read: Timestamp::now() }
-    }
-
-    /// Whether a network namespace is the daemon's own; one that is not known is taken for it.
-    fn is_own(&self, netns: Option<u32>) -> bool {
-        netns.is_none_or(|netns| self.netns.is_none_or(|own| own == netns))
-    }
-}
 
 impl Enricher {
     /// An error of a socket, and whose it is; None if that is no service.
@@ -62,7 +34,9 @@ impl Enricher {
             peer: match record.direction {
                 Direction::Outbound => self.peer(record.remote, record.netns),
                 // The port of a client says nothing of who it is.
-                Direction::Inbound if self.is_here(record.remote.ip(), record.netns) => Peer::Local,
+                Direction::Inbound if self.network.has(record.remote.ip(), record.netns, &self.reader) => {
+                    Peer::Local
+                }
                 Direction::Inbound => Peer::Remote,
             },
             process,
@@ -120,7 +94,7 @@ impl Enricher {
     ///
     /// What is elsewhere is known by the addresses that probes have in numbers: a name may stand for many.
     pub fn peer(&mut self, remote: SocketAddr, netns: Option<u32>) -> Peer {
-        if !self.is_here(remote.ip(), netns) {
+        if !self.network.has(remote.ip(), netns, &self.reader) {
             return self.members.elsewhere(remote).map_or(Peer::Remote, Peer::Service);
         }
         // The loopback of another namespace leads to nothing that is known by its port here.
@@ -129,24 +103,10 @@ impl Enricher {
         service.map_or(Peer::Local, Peer::Service)
     }
 
-    /// Whether an address, as seen from a network namespace, is on this host.
-    fn is_here(&mut self, address: IpAddr, netns: Option<u32>) -> bool {
-        if address.is_loopback() {
-            return true;
-        }
-        let now = Timestamp::now();
-        if now.since(self.place.read) > ADDRESSES_STAY {
-            self.place.addresses = self.reader.addresses();
-            self.place.read = now;
-        }
-        // An unspecified address is the host itself to who connects to it.
-        self.place.addresses.contains(&address) || (address.is_unspecified() && self.place.is_own(netns))
-    }
-
     /// The service whose port it is, in a network namespace. Who listens need not be who serves: the init process
     /// listens for services that are started on demand.
     fn served_by(&self, port: u16, netns: Option<u32>) -> Option<ServiceId> {
-        self.place.is_own(netns).then(|| self.members.serving(port)).flatten()
+        self.network.is_own(netns).then(|| self.members.serving(port)).flatten()
     }
 
     /// The service that the owner of a socket belongs to; the daemon's own sockets are nobody's.

@@ -34,8 +34,8 @@ pub struct HookCoverage {
     pub hook: &'static str,
     /// None if it is attached; else why not.
     pub missing: Option<String>,
-    /// What tells of the same instead, and what that cannot tell; None if it is attached, or nothing does.
-    pub stand_in: Option<String>,
+    /// What reports the same instead, and what it cannot report; None if the hook is attached, or nothing does.
+    pub fallback: Option<String>,
     /// What its records lack on this kernel, each with the reason.
     pub lacking: Vec<String>,
 }

@@ -35,7 +35,7 @@ use rustix::{
 
 use crate::{
     config::{Config, Identity},
-    sensor::ebpf::Kernel,
+    sensor::ebpf::EbpfSensor,
 };
 
 /// What looking at this host takes.
@@ -87,11 +87,11 @@ impl Plan {
     }
 
     /// The same, with what this kernel wants for the use of maps. Found out by trying, on the calling thread.
-    pub fn and_maps_of(mut self, kernel: &Kernel) -> Result<Self, PrivilegeError> {
+    pub fn and_maps_of(mut self, sensor: &EbpfSensor) -> Result<Self, PrivilegeError> {
         let own = get()?;
         let tried = own.effective & self.keep;
         set(CapabilitySets { effective: tried, ..own })?;
-        let refused = kernel.maps_are_refused();
+        let refused = sensor.maps_are_refused();
         set(own)?;
         if refused {
             self.keep |= CapabilitySet::BPF;
@@ -103,10 +103,10 @@ impl Plan {
 /// Narrows the rights of the daemon, if it has any, and says what it keeps. Meant for a process that has one thread.
 ///
 /// Where that fails it is logged, and the daemon goes on: it watches with more rights than it needs.
-pub(crate) fn give_up(config: &Config, kernel: Option<&Kernel>) {
+pub(crate) fn give_up(config: &Config, sensor: Option<&EbpfSensor>) {
     let plan = Plan::of(config);
     warn_of_what_is_missing(plan.starts_programs);
-    let plan = kernel.map_or(Ok(plan), |kernel| plan.and_maps_of(kernel));
+    let plan = sensor.map_or(Ok(plan), |sensor| plan.and_maps_of(sensor));
     match plan.and_then(narrow) {
         Ok(kept) => tracing::info!("of its capabilities hostprobe keeps {}", names(kept)),
         Err(error) => tracing::error!("{error}"),

@@ -3,10 +3,10 @@
 //! One object file serves every kernel. Where the fields of kernel structures lie is looked up in the running
 //! kernel's own type information ([`btf`], [`fields`]) and frozen into the programs as they are loaded ([`load`]). Each
 //! program is loaded and attached on its own: one that cannot be costs its coverage, with a reason
-//! ([`Kernel::coverage`]), and nothing else. What the kernel had to throw away is counted by it and reported by
-//! [`Kernel::losses`].
+//! ([`EbpfSensor::coverage`]), and nothing else. What the kernel had to throw away is counted by it and reported by
+//! [`EbpfSensor::losses`].
 //!
-//! The programs vanish with the [`Kernel`] value, and with the process however it ends: nothing is pinned.
+//! The programs vanish with the [`EbpfSensor`] value, and with the process however it ends: nothing is pinned.
 
 pub mod btf;
 mod cgroup_id;
@@ -19,6 +19,7 @@ mod log;
 mod loss;
 mod missed;
 mod namespace;
+mod options;
 mod prefilter;
 mod repeated;
 mod retransmits;
@@ -34,9 +35,10 @@ use std::io;
 use tokio::task::JoinHandle;
 
 pub use cgroup_id::CgroupId;
-pub use coverage::{Hook, HookCoverage};
-pub use error::KernelError;
+pub use coverage::{Attachment, Hook};
+pub use error::LoadError;
 pub use loss::Counters;
+pub use options::Options;
 pub use watch::{Lineages, WatchError, WatchedPort};
 
 use crate::{
@@ -47,41 +49,10 @@ use crate::{
     },
 };
 
-/// How the kernel side is set up.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Size of the ring for records that wake the daemon, in bytes. Rounded up to a power of two of pages.
-    pub urgent_ring_bytes: u32,
-    /// Size of the ring for records that are collected now and then, in bytes. Rounded likewise.
-    pub bulk_ring_bytes: u32,
-    /// Most records a second that one cgroup may cause about exits, and again about listeners, of processes nobody
-    /// watches. More are counted as lost.
-    pub unwatched_per_second: u32,
-    /// The process whose connections are nobody's concern, as they are probes: this one, or 0 for none.
-    pub prober: u32,
-    /// Hooks that are not attached even where they could be.
-    pub without: Vec<Hook>,
-    /// Whether the programs themselves write debug lines. Costly, and off by default.
-    pub log: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            urgent_ring_bytes: 256 * 1024,
-            bulk_ring_bytes: 1024 * 1024,
-            unwatched_per_second: 50,
-            prober: std::process::id(),
-            without: Vec::new(),
-            log: false,
-        }
-    }
-}
-
 /// The attached programs, and the way to their records. Dropping it detaches them.
-pub struct Kernel {
+pub struct EbpfSensor {
     ebpf: aya::Ebpf,
-    coverage: Vec<HookCoverage>,
+    coverage: Vec<Attachment>,
     rings: ring::Rings,
     watched: watch::Watched,
     errors: repeated::RepeatCounts,
@@ -93,13 +64,33 @@ pub struct Kernel {
     log_task: Option<JoinHandle<()>>,
 }
 
-impl Kernel {
+impl EbpfSensor {
     /// Loads and attaches what this kernel allows.
     ///
     /// Fails only when nothing at all can work: rights are missing, the kernel has no type information, or not one
     /// hook attached. Takes about a tenth of a second. Needs no async runtime.
-    pub fn load(options: &Options) -> Result<Self, KernelError> {
-        load::load(options, &load::Paths::default())
+    pub fn load(options: &Options) -> Result<Self, LoadError> {
+        Self::load_from(options, &load::Paths::default())
+    }
+
+    /// The same, with other files than the running kernel's.
+    pub fn load_from(options: &Options, paths: &load::Paths) -> Result<Self, LoadError> {
+        let load::Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols } =
+            load::load(options, paths)?;
+        let log = options.log;
+        Ok(Self {
+            ebpf,
+            coverage,
+            rings,
+            watched,
+            errors,
+            retransmits,
+            tally,
+            missed,
+            symbols,
+            log,
+            log_task: None,
+        })
     }
 
     /// Whether a hook is attached.
@@ -108,7 +99,7 @@ impl Kernel {
     }
 
     /// Every hook, attached or not and why.
-    pub fn coverage(&self) -> &[HookCoverage] {
+    pub fn coverage(&self) -> &[Attachment] {
         &self.coverage
     }
 
@@ -228,7 +219,7 @@ impl Kernel {
     }
 }
 
-impl Drop for Kernel {
+impl Drop for EbpfSensor {
     fn drop(&mut self) {
         if let Some(task) = self.log_task.take() {
             task.abort();

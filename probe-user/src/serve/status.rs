@@ -107,7 +107,7 @@ impl Status {
             hook: hook.hook.to_owned(),
             attached: hook.missing.is_none(),
             reason: hook.missing.clone(),
-            fallback: hook.stand_in.clone(),
+            fallback: hook.fallback.clone(),
             lacking: hook.lacking.clone(),
         });
         let open = view.services.iter().filter(|service| service.incident.is_some()).count();

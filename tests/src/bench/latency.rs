@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use hostprobe::sensor::{
-    ebpf::{Kernel, Options},
+    ebpf::{EbpfSensor, Options},
     record::Record,
 };
 use rustix::process::Signal;
@@ -130,19 +130,19 @@ fn restarts(number: usize) -> Result<Vec<Row>> {
     let lab = ExecLab::start().context("the daemon needs root")?;
     // It watches nobody, and wants to hear of every death all the same.
     let options = Options { bulk_ring_bytes: 16 << 20, unwatched_per_second: 10_000, ..Options::default() };
-    let mut kernel = Kernel::load(&options).context("the benchmark's own hooks cannot be attached")?;
+    let mut sensor = EbpfSensor::load(&options).context("the benchmark's own hooks cannot be attached")?;
     let (mut decided, mut begun) = (Vec::new(), Vec::new());
     // The first only warms up.
     for _ in 0..=number {
         let mut records = Vec::new();
-        kernel.drain(&mut records);
+        sensor.drain(&mut records);
         records.clear();
         let main = lab.main_pid();
         let story = lab.heal(|| lab.kill(Signal::KILL));
         let (exit, request) = (story.one("process.exit"), story.one("restart.request"));
         decided.push(nanoseconds(time_of(exit)?, time_of(request)?));
         let successor = lab.main_pid();
-        kernel.drain(&mut records);
+        sensor.drain(&mut records);
         let died = records.iter().find_map(|record| {
             if let Record::Exit(it) = record { (it.pid == main).then_some(it.at_ns) } else { None }
         });

@@ -1,4 +1,4 @@
-//! Errors of a service that were told a short while ago, so that the same one is not told for each of its processes.
+//! Errors of a service that were published a short while ago: the same error is not published for each of its processes.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,62 +11,60 @@ use crate::{
     fact::{Direction, Protocol, ServiceId, SocketError, TcpState},
 };
 
-/// Errors of one kind are told at most this often.
+/// Errors of one kind are published at most this often.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Most kinds that are kept in mind; errors of others are told as they come, which the kernel side limits.
+/// Most kinds that are kept. Errors of other kinds are published as they come; the eBPF programs limit them.
 const KINDS: usize = 1024;
 
 /// What makes two errors of a service the same: not which of its processes had it.
 type Kind = (ServiceId, u16, Option<(TcpState, TcpState)>, Protocol, Direction, SocketAddr);
 
-/// What was told, and what is to be.
 #[derive(Debug, Default)]
-pub struct Recent {
-    kinds: HashMap<Kind, Told>,
+pub struct RecentErrors {
+    kinds: HashMap<Kind, Published>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Published {
     at: Timestamp,
-    /// How many were not told since.
+    /// How many were held back since.
     held: u64,
     latest: SocketError,
 }
 
-impl Recent {
-    /// The most kinds that are kept in mind.
+impl RecentErrors {
     pub const LIMIT: usize = KINDS;
 
-    /// How many kinds are kept in mind.
+    /// How many kinds are kept.
     pub fn len(&self) -> usize {
         self.kinds.len()
     }
 
-    /// The error as it is to be told now; None if it is to be summed up later.
+    /// The error to publish now; None if it is summed up later.
     pub fn admit(&mut self, service: ServiceId, error: SocketError, now: Timestamp) -> Option<SocketError> {
         let full = self.kinds.len() >= KINDS;
         match self.kinds.entry(kind(service, &error)) {
             Entry::Occupied(mut entry) => {
-                let told = entry.get_mut();
-                told.held += error.count;
-                told.latest = error;
-                told.due(now)
+                let published = entry.get_mut();
+                published.held += error.count;
+                published.latest = error;
+                published.due(now)
             }
             Entry::Vacant(_) if full => Some(error),
             Entry::Vacant(entry) => {
-                entry.insert(Told { at: now, held: 0, latest: error.clone() });
+                entry.insert(Published { at: now, held: 0, latest: error.clone() });
                 Some(error)
             }
         }
     }
 
-    /// What has been held back for long enough. Kinds without any are forgotten.
+    /// The sums that were held back for long enough. Kinds without new errors are dropped.
     pub fn due(&mut self, now: Timestamp) -> Vec<(SocketError, ServiceId)> {
         let mut due = Vec::new();
-        self.kinds.retain(|kind, told| {
-            let sum = told.due(now);
-            let keep = sum.is_some() || now.since(told.at) < WINDOW;
+        self.kinds.retain(|kind, published| {
+            let sum = published.due(now);
+            let keep = sum.is_some() || now.since(published.at) < WINDOW;
             due.extend(sum.map(|sum| (sum, kind.0)));
             keep
         });
@@ -74,8 +72,8 @@ impl Recent {
     }
 }
 
-impl Told {
-    /// The sum of those held back, if it is time to tell it.
+impl Published {
+    /// The sum of the errors held back, if it is due.
     fn due(&mut self, now: Timestamp) -> Option<SocketError> {
         if self.held == 0 || now.since(self.at) < WINDOW {
             return None;
@@ -126,8 +124,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_told_and_the_others_are_summed_up() {
-        let mut recent = Recent::default();
+    fn the_first_is_published_and_the_others_are_summed_up() {
+        let mut recent = RecentErrors::default();
         assert_eq!(recent.admit(WEB, error(100, 1), at(100)), Some(error(100, 1)));
         assert_eq!(recent.admit(WEB, error(101, 1), at(101)), None);
         assert_eq!(recent.admit(WEB, error(102, 5), at(102)), None);
@@ -141,8 +139,8 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_when_a_sum_is_due_is_told_with_it() {
-        let mut recent = Recent::default();
+    fn an_error_that_comes_when_a_sum_is_due_is_part_of_it() {
+        let mut recent = RecentErrors::default();
         recent.admit(WEB, error(100, 1), at(100));
         recent.admit(WEB, error(101, 1), at(101));
         let sum = recent.admit(WEB, error(111, 3), at(111));
@@ -152,7 +150,7 @@ mod tests {
 
     #[test]
     fn other_services_other_errors_and_other_servers_are_others() {
-        let mut recent = Recent::default();
+        let mut recent = RecentErrors::default();
         let mut admitted = |service, error: SocketError| recent.admit(service, error, at(100)).is_some();
         assert!(admitted(WEB, error(100, 1)));
         assert!(admitted(ServiceId(1), error(100, 1)));
@@ -165,8 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn beyond_so_many_kinds_errors_are_told_as_they_come() {
-        let mut recent = Recent::default();
+    fn beyond_so_many_kinds_errors_are_published_as_they_come() {
+        let mut recent = RecentErrors::default();
         for errno in 0..2000 {
             assert!(recent.admit(WEB, SocketError { errno, ..error(100, 1) }, at(100)).is_some());
         }

@@ -68,11 +68,11 @@ fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {
     }
 }
 
-/// Says in the log what is not seen, and what stands in for it.
+/// Logs what a hook does not report, and its fallback.
 fn warn_of(hook: &HookCoverage) {
     if let Some(missing) = &hook.missing {
-        let stand_in = hook.stand_in.as_deref().unwrap_or("none");
-        tracing::warn!("{}: hook is not attached: {missing}; fallback: {stand_in}", hook.hook);
+        let fallback = hook.fallback.as_deref().unwrap_or("none");
+        tracing::warn!("{}: hook is not attached: {missing}; fallback: {fallback}", hook.hook);
     }
     for lacking in &hook.lacking {
         tracing::warn!("{}: hook reports less than it could: {lacking}", hook.hook);

@@ -27,14 +27,14 @@ impl Renderer<'_> {
             Ok(took) => format!("a death is seen within {} µs", took.as_micros()),
             Err(why) => format!("its self-test failed: {why}"),
         };
-        let stood_in = ready.coverage.iter().filter(|hook| hook.stand_in.is_some()).count();
-        let stood_in = if stood_in > 0 { format!(", {stood_in} stood in for") } else { String::new() };
+        let replaced = ready.coverage.iter().filter(|hook| hook.fallback.is_some()).count();
+        let replaced = if replaced > 0 { format!(", {replaced} stood in for") } else { String::new() };
         let place = match &ready.place {
             place if place.sees_the_host() && place.container.is_none() => String::new(),
             place => format!("; it runs {place}"),
         };
         record.message = format!(
-            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks{stood_in}; {test}{place}",
+            "hostprobe watches {} ({} may be restarted) with {attached} of {hooks} hooks{replaced}; {test}{place}",
             counted(ready.services.into(), "service"),
             ready.restartable
         );
@@ -49,7 +49,7 @@ impl Renderer<'_> {
                     hook: self.name(hook.hook),
                     attached: hook.missing.is_none(),
                     reason: hook.missing.as_ref().map(|why| self.text(why, room::MESSAGE)),
-                    fallback: hook.stand_in.as_ref().map(|what| self.text(what, room::MESSAGE)),
+                    fallback: hook.fallback.as_ref().map(|what| self.text(what, room::MESSAGE)),
                     lacking: hook.lacking.iter().map(|what| self.text(what, room::DETAIL)).collect(),
                 })
                 .collect(),

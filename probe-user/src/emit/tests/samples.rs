@@ -294,13 +294,13 @@ pub fn facts() -> Vec<Fact> {
             HookCoverage {
                 hook: "sched_process_exit",
                 missing: None,
-                stand_in: None,
+                fallback: None,
                 lacking: vec!["senders of signals: no such tracepoint".to_owned()],
             },
             HookCoverage {
                 hook: "mark_victim",
                 missing: Some("no such tracepoint".to_owned()),
-                stand_in: Some("the kernel's log".to_owned()),
+                fallback: Some("the kernel's log".to_owned()),
                 lacking: Vec::new(),
             },
         ],

@@ -1,9 +1,14 @@
-use std::net::Ipv4Addr;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 use super::*;
 use crate::{
     enrich::Members,
     fact::{Protocol, Source, TcpState},
+    host::ProcReader,
 };
 
 const WEB: ServiceId = ServiceId(0);
@@ -89,7 +94,7 @@ fn the_sum_of_several_has_no_age() {
 #[test]
 fn a_peer_is_a_service_by_its_address() {
     let mut enricher = enricher();
-    let own = enricher.place.netns;
+    let own = enricher.network.netns;
     let mut peer = |remote: &str, netns| enricher.peer(address(remote), netns);
     assert_eq!(peer("127.0.0.1:6379", own), Peer::Service(CACHE));
     assert_eq!(peer("[::1]:6379", own), Peer::Service(CACHE));
@@ -102,7 +107,7 @@ fn a_peer_is_a_service_by_its_address() {
     // The last to listen on a port is who is there, expected or not.
     enricher.members.serves(WEB, 6379);
     assert_eq!(enricher.peer(address("127.0.0.1:6379"), own), Peer::Service(WEB));
-    enricher.place.addresses = BTreeSet::from([IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5))]);
+    enricher.network.addresses = BTreeSet::from([IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5))]);
     assert_eq!(enricher.peer(address("203.0.113.5:6379"), own), Peer::Service(WEB));
     assert_eq!(enricher.peer(address("203.0.113.5:6379"), Some(1)), Peer::Service(WEB));
 }

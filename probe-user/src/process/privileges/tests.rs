@@ -33,16 +33,16 @@ fn is_root() -> bool {
     root
 }
 
-/// Narrows this thread as the daemon does, with a kernel side that was attached before.
-fn narrow_for(starts_programs: bool) -> Kernel {
-    let kernel = Kernel::load(&Options { prober: 0, ..Options::default() }).unwrap();
+/// Narrows this thread as the daemon does, with the eBPF programs attached before.
+fn narrow_for(starts_programs: bool) -> EbpfSensor {
+    let sensor = EbpfSensor::load(&Options { prober: 0, ..Options::default() }).unwrap();
     let service = if starts_programs { "exec = [\"/bin/true\"]" } else { "match = { port = 1 }" };
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(&file, format!("[[service]]\nname = \"a\"\n{service}\n")).unwrap();
     let plan = Plan::of(&Config::load(file.path()).unwrap());
     assert_eq!(plan.starts_programs, starts_programs);
-    narrow(plan.and_maps_of(&kernel).unwrap()).unwrap();
-    kernel
+    narrow(plan.and_maps_of(&sensor).unwrap()).unwrap();
+    sensor
 }
 
 /// What was possible before, and is not after; a machine that withholds a right from root has no say in it.
@@ -67,7 +67,7 @@ fn what_is_given_up_cannot_be_done_any_more_and_cannot_be_had_back() {
     apart(|| {
         let stranger = Stranger::new();
         let before = deeds(&stranger);
-        let _kernel = narrow_for(false);
+        let _sensor = narrow_for(false);
         assert_given_up(&before, &stranger, CapabilitySet::empty());
         let back = CapabilitySets {
             effective: CapabilitySet::SYS_ADMIN,
@@ -91,7 +91,7 @@ fn programs_that_are_started_have_all_the_rights_of_root() {
     apart(|| {
         let stranger = Stranger::new();
         let (before, first) = (deeds(&stranger), status_of_a_program());
-        let _kernel = narrow_for(true);
+        let _sensor = narrow_for(true);
         assert_given_up(&before, &stranger, STARTING);
         let status = status_of_a_program();
         for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:"] {
@@ -110,22 +110,22 @@ fn of<'a>(status: &'a str, key: &str) -> &'a str {
 }
 
 #[test]
-fn the_kernel_is_heard_and_told_after_the_rights_are_given_up() {
+fn the_sensor_is_heard_and_told_after_the_rights_are_given_up() {
     if !is_root() {
         return;
     }
     apart(|| {
-        let mut kernel = narrow_for(false);
+        let mut sensor = narrow_for(false);
         let mut stranger = Stranger::of(None);
         let pid = stranger.process.id();
-        kernel.watch_process(pid, 1).unwrap();
-        kernel.unwatch_process(pid).unwrap();
+        sensor.watch_process(pid, 1).unwrap();
+        sensor.unwatch_process(pid).unwrap();
         stranger.end();
         let heard = async {
             let mut records = Vec::new();
             loop {
-                kernel.readable().await.unwrap();
-                kernel.drain(&mut records);
+                sensor.readable().await.unwrap();
+                sensor.drain(&mut records);
                 for record in records.drain(..) {
                     if let Record::Exit(exit) = record
                         && exit.pid == pid
@@ -141,15 +141,15 @@ fn the_kernel_is_heard_and_told_after_the_rights_are_given_up() {
 }
 
 #[test]
-fn a_kernel_that_refuses_a_look_at_a_map_leaves_the_right_to_it() {
+fn a_sensor_that_refuses_a_look_at_a_map_leaves_the_right_to_it() {
     if !is_root() {
         return;
     }
     apart(|| {
-        let kernel = Kernel::load(&Options { prober: 0, ..Options::default() }).unwrap();
+        let sensor = EbpfSensor::load(&Options { prober: 0, ..Options::default() }).unwrap();
         let before = capabilities(None).unwrap();
         refuse_bpf();
-        let plan = Plan { keep: LOOKING, starts_programs: false }.and_maps_of(&kernel).unwrap();
+        let plan = Plan { keep: LOOKING, starts_programs: false }.and_maps_of(&sensor).unwrap();
         assert_eq!(plan.keep, LOOKING | CapabilitySet::BPF);
         assert_eq!(capabilities(None).unwrap(), before, "what was tried is taken back");
         assert_eq!(narrow(plan).unwrap(), LOOKING | CapabilitySet::BPF);

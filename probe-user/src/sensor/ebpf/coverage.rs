@@ -90,7 +90,7 @@ impl Hook {
 
 /// What became of one hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookCoverage {
+pub struct Attachment {
     /// The hook.
     pub hook: Hook,
     /// Whether its program is loaded and attached.

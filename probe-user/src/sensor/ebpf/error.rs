@@ -1,10 +1,10 @@
 use aya::{EbpfError, maps::MapError};
 
-use super::{btf::BtfError, coverage::HookCoverage};
+use super::{btf::BtfError, coverage::Attachment};
 
 /// Why no program could be attached.
 #[derive(Debug, thiserror::Error)]
-pub enum KernelError {
+pub enum LoadError {
     #[error("not permitted to load eBPF programs: {} missing", missing.join(" and "))]
     NotPermitted {
         /// Capabilities, or the permission for the bpf system call.
@@ -22,11 +22,10 @@ pub enum KernelError {
     )]
     Namespace(String),
     #[error("no hook could be attached: {}", reasons(.0))]
-    NoHook(Vec<HookCoverage>),
+    NoHook(Vec<Attachment>),
 }
 
-fn reasons(coverage: &[HookCoverage]) -> String {
-    let one =
-        |it: &HookCoverage| format!("{}: {}", it.hook.name(), it.reason.as_deref().unwrap_or("unknown"));
+fn reasons(coverage: &[Attachment]) -> String {
+    let one = |it: &Attachment| format!("{}: {}", it.hook.name(), it.reason.as_deref().unwrap_or("unknown"));
     coverage.iter().map(one).collect::<Vec<_>>().join("; ")
 }

@@ -9,13 +9,13 @@ use aya::{
 };
 
 use super::{
-    Kernel, Options,
-    coverage::{Hook, HookCoverage},
-    error::KernelError,
+    coverage::{Attachment, Hook},
+    error::LoadError,
     fields::{self, IS_TYPED, Resolved},
     loss::Tally,
     missed::Missed,
     namespace,
+    options::Options,
     prefilter::Prefilter,
     repeated::RepeatCounts,
     retransmits::RetransmitCounts,
@@ -49,11 +49,24 @@ impl Default for Paths {
     }
 }
 
-/// Loads everything. See [`Kernel::load`].
-pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
+/// The attached programs and their maps.
+pub(super) struct Loaded {
+    pub ebpf: Ebpf,
+    pub coverage: Vec<Attachment>,
+    pub rings: Rings,
+    pub watched: Watched,
+    pub errors: RepeatCounts,
+    pub retransmits: RetransmitCounts,
+    pub tally: Tally,
+    pub missed: Missed,
+    pub symbols: Symbols,
+}
+
+/// Loads everything. See [`super::EbpfSensor::load`].
+pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError> {
     let missing = rights::missing(&paths.status);
     if !missing.is_empty() {
-        return Err(KernelError::NotPermitted { missing });
+        return Err(LoadError::NotPermitted { missing });
     }
     // The kernel needs some time to print its symbols, so a thread reads them meanwhile.
     let symbols = stack::Reading::start(paths.kallsyms.clone());
@@ -66,7 +79,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         let resolved = resolving.ok().and_then(|thread| thread.join().ok()).unwrap_or_else(resolve);
         (resolved, loader)
     });
-    let resolved = resolved.map_err(KernelError::Btf)?;
+    let resolved = resolved.map_err(LoadError::Btf)?;
     let log_level = if options.log { u8::MAX } else { 0 };
     configure(&mut loader, options, &log_level, &resolved);
     let (level, inode);
@@ -92,7 +105,7 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
         Prefilter::new(map(&mut ebpf, "PREFILTER")?)
-            .map_err(|source| KernelError::Map { name: "PREFILTER", source })?,
+            .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
     );
     let errors = RepeatCounts::new(map(&mut ebpf, "ERRORS")?);
     let retransmits = RetransmitCounts::new(map(&mut ebpf, "RETRANSMITS")?);
@@ -106,23 +119,12 @@ pub fn load(options: &Options, paths: &Paths) -> Result<Kernel, KernelError> {
     add_loss_of_signals(&mut coverage);
     add_loss_of_owners(&mut coverage);
     if !coverage.iter().any(|it| it.attached) {
-        return Err(KernelError::NoHook(coverage));
+        return Err(LoadError::NoHook(coverage));
     }
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
-    Ok(Kernel {
-        ebpf,
-        coverage,
-        rings,
-        watched,
-        errors,
-        retransmits,
-        missed,
-        tally: Tally::new(drops, exits),
-        symbols,
-        log: options.log,
-        log_task: None,
-    })
+    let tally = Tally::new(drops, exits);
+    Ok(Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols })
 }
 
 /// Sets the sizes of the maps and the values of the globals.
@@ -177,27 +179,27 @@ fn ring_size(bytes: u32) -> u32 {
     bytes.clamp(64 * 1024, 1 << 30).next_power_of_two()
 }
 
-fn permission_or_object(error: EbpfError) -> KernelError {
+fn permission_or_object(error: EbpfError) -> LoadError {
     if let EbpfError::MapError(MapError::CreateError { io_error, .. }) = &error
         && io_error.kind() == std::io::ErrorKind::PermissionDenied
     {
         let missing = vec![
             "permission for the bpf system call (a seccomp filter, a user namespace or lockdown denies it)",
         ];
-        return KernelError::NotPermitted { missing };
+        return LoadError::NotPermitted { missing };
     }
-    KernelError::Object(error)
+    LoadError::Object(error)
 }
 
-fn map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, KernelError> {
+fn map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<T, LoadError> {
     let missing = || MapError::InvalidName { name: name.to_owned() };
     ebpf.take_map(name)
         .ok_or_else(missing)
         .and_then(T::try_from)
-        .map_err(|source| KernelError::Map { name, source })
+        .map_err(|source| LoadError::Map { name, source })
 }
 
-fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
     map(ebpf, name)
 }
 
@@ -210,15 +212,15 @@ fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<Strin
 }
 
 /// Attaches one hook and describes the result.
-fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> HookCoverage {
+fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> Attachment {
     let reason =
         ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
     let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
-    HookCoverage { hook, attached: reason.is_none(), reason, lacking }
+    Attachment { hook, attached: reason.is_none(), reason, lacking }
 }
 
 /// The scope of an OOM kill needs the kernel's symbols.
-fn add_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
+fn add_loss_of_symbols(coverage: &mut [Attachment], symbols: &Symbols) {
     let Some(reason) = symbols.unavailable() else { return };
     for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
         hook.lacking.push(format!("scope of OOM kills: {reason}"));
@@ -226,7 +228,7 @@ fn add_loss_of_symbols(coverage: &mut [HookCoverage], symbols: &Symbols) {
 }
 
 /// Exit records get the senders of signals from another hook.
-fn add_loss_of_signals(coverage: &mut [HookCoverage]) {
+fn add_loss_of_signals(coverage: &mut [Attachment]) {
     let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Signal).and_then(|it| it.reason.clone())
     else {
         return;
@@ -237,7 +239,7 @@ fn add_loss_of_signals(coverage: &mut [HookCoverage]) {
 }
 
 /// Retransmits get the owners of sockets from another hook. Without it nothing is counted.
-fn add_loss_of_owners(coverage: &mut [HookCoverage]) {
+fn add_loss_of_owners(coverage: &mut [Attachment]) {
     let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Socket).and_then(|it| it.reason.clone())
     else {
         return;

@@ -12,7 +12,7 @@ use aya::{
 };
 use probe_abi::ABSENT;
 
-use super::{error::KernelError, fields::Resolved};
+use super::{error::LoadError, fields::Resolved};
 use crate::fact::INITIAL_PID_NAMESPACE;
 
 /// The program that returns the level.
@@ -37,14 +37,14 @@ pub fn other_than_initial(link: &Path) -> Option<u32> {
 }
 
 /// Nesting depth of this process's pid namespace; 1 right below the initial one.
-pub fn level(mut ebpf: Ebpf, resolved: &Resolved) -> Result<u32, KernelError> {
+pub fn level(mut ebpf: Ebpf, resolved: &Resolved) -> Result<u32, LoadError> {
     if let Some(field) = FIELDS.iter().find(|field| resolved.globals.get(*field) == Some(&ABSENT)) {
-        return Err(KernelError::Namespace(format!("this kernel has no field for {field}")));
+        return Err(LoadError::Namespace(format!("this kernel has no field for {field}")));
     }
     match run(&mut ebpf) {
-        Ok(0) => Err(KernelError::Namespace("the kernel reports it as the initial one".to_owned())),
+        Ok(0) => Err(LoadError::Namespace("the kernel reports it as the initial one".to_owned())),
         Ok(level) => Ok(level),
-        Err(error) => Err(KernelError::Namespace(format!("cannot run the program {PROGRAM}: {error}"))),
+        Err(error) => Err(LoadError::Namespace(format!("cannot run the program {PROGRAM}: {error}"))),
     }
 }
 

@@ -20,7 +20,7 @@ mod stop;
 
 /// The loaded programs.
 struct Fixture {
-    kernel: Kernel,
+    sensor: EbpfSensor,
     runtime: Runtime,
     /// Records that came with an awaited one. The next awaited one may be among them.
     pending: Vec<Record>,
@@ -33,12 +33,12 @@ fn fixture(test: &str) -> Option<Fixture> {
 
 /// Skips the test where loading is not permitted; under `CI` that is a failure.
 fn fixture_with(test: &str, options: &Options) -> Option<Fixture> {
-    match Kernel::load(options) {
-        Ok(kernel) => {
+    match EbpfSensor::load(options) {
+        Ok(sensor) => {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            Some(Fixture { kernel, runtime, pending: Vec::new() })
+            Some(Fixture { sensor, runtime, pending: Vec::new() })
         }
-        Err(KernelError::NotPermitted { missing }) if std::env::var_os("CI").is_none() => {
+        Err(LoadError::NotPermitted { missing }) if std::env::var_os("CI").is_none() => {
             eprintln!("skipped {test}: needs {missing:?}");
             None
         }
@@ -49,10 +49,10 @@ fn fixture_with(test: &str, options: &Options) -> Option<Fixture> {
 impl Fixture {
     /// The first record that `pick` accepts; fails after ten seconds without one.
     fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(Record) -> Option<T>) -> T {
-        let Self { kernel, runtime, pending } = self;
+        let Self { sensor, runtime, pending } = self;
         let deadline = Instant::now() + Duration::from_secs(10);
         while Instant::now() < deadline {
-            kernel.drain(pending);
+            sensor.drain(pending);
             let found = pending.iter().enumerate().find_map(|(at, it)| Some((at, pick(it.clone())?)));
             if let Some((at, found)) = found {
                 pending.drain(..=at);
@@ -61,9 +61,9 @@ impl Fixture {
             pending.clear();
             // Records of the bulk ring cause no wake-up, hence the short limit.
             let limit = Duration::from_millis(20);
-            let _ = runtime.block_on(async { tokio::time::timeout(limit, kernel.readable()).await });
+            let _ = runtime.block_on(async { tokio::time::timeout(limit, sensor.readable()).await });
         }
-        panic!("no record: {what}; losses: {:?}", kernel.losses());
+        panic!("no record: {what}; losses: {:?}", sensor.losses());
     }
 }
 
@@ -79,16 +79,16 @@ fn shell(after: &str) -> Child {
 
 #[test]
 fn every_hook_attaches_and_lacks_nothing() {
-    let Some(Fixture { kernel, .. }) = fixture("every_hook_attaches_and_lacks_nothing") else { return };
-    for hook in kernel.coverage() {
+    let Some(Fixture { sensor, .. }) = fixture("every_hook_attaches_and_lacks_nothing") else { return };
+    for hook in sensor.coverage() {
         assert!(hook.attached && hook.lacking.is_empty(), "{hook:?}");
     }
 }
 
 #[test]
 fn the_verifier_stays_below_its_budget() {
-    let Some(Fixture { kernel, .. }) = fixture("the_verifier_stays_below_its_budget") else { return };
-    for (name, program) in kernel.ebpf.programs() {
+    let Some(Fixture { sensor, .. }) = fixture("the_verifier_stays_below_its_budget") else { return };
+    for (name, program) in sensor.ebpf.programs() {
         // The program for the level of a pid namespace is not loaded here.
         let Ok(info) = program.info() else { continue };
         // `None` before 5.16. Older verifiers prune less, and their limit is a million.
@@ -100,23 +100,23 @@ fn the_verifier_stays_below_its_budget() {
 
 #[test]
 fn a_cancelled_wait_loses_no_record() {
-    let Some(Fixture { mut kernel, runtime, .. }) = fixture("a_cancelled_wait_loses_no_record") else {
+    let Some(Fixture { mut sensor, runtime, .. }) = fixture("a_cancelled_wait_loses_no_record") else {
         return;
     };
     runtime.block_on(async {
         for _ in 0..3 {
             let mut child = shell("exit 9");
-            kernel.watch_process(child.id(), 1).unwrap();
+            sensor.watch_process(child.id(), 1).unwrap();
             // A cancelled wait must not affect the next one.
-            let _ = tokio::time::timeout(Duration::from_millis(1), kernel.readable()).await;
+            let _ = tokio::time::timeout(Duration::from_millis(1), sensor.readable()).await;
             let mut records = Vec::new();
-            kernel.drain(&mut records);
+            sensor.drain(&mut records);
             drop(child.stdin.take());
             let mut pick = exit_of(child.id());
             let found = async {
                 loop {
-                    kernel.readable().await.unwrap();
-                    kernel.drain(&mut records);
+                    sensor.readable().await.unwrap();
+                    sensor.drain(&mut records);
                     if let Some(exit) = records.drain(..).find_map(&mut pick) {
                         return exit;
                     }
@@ -132,11 +132,11 @@ fn a_cancelled_wait_loses_no_record() {
 #[test]
 fn the_programs_log_if_asked() {
     let options = Options { log: true, ..Options::default() };
-    let Some(Fixture { mut kernel, runtime, .. }) = fixture_with("the_programs_log_if_asked", &options)
+    let Some(Fixture { mut sensor, runtime, .. }) = fixture_with("the_programs_log_if_asked", &options)
     else {
         return;
     };
-    assert!(kernel.coverage().iter().all(|it| it.attached), "{:?}", kernel.coverage());
+    assert!(sensor.coverage().iter().all(|it| it.attached), "{:?}", sensor.coverage());
     let lines = Lines::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)
@@ -145,7 +145,7 @@ fn the_programs_log_if_asked() {
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     runtime.block_on(async {
-        kernel.spawn_log();
+        sensor.spawn_log();
         let mut child = shell("exit 0");
         let id = child.id();
         drop(child.stdin.take());
@@ -155,8 +155,8 @@ fn the_programs_log_if_asked() {
         while !lines.contain(&want) {
             assert!(Instant::now() < deadline, "no line {want:?}");
             tokio::task::yield_now().await;
-            let _ = tokio::time::timeout(Duration::from_millis(20), kernel.readable()).await;
-            kernel.drain(&mut Vec::new());
+            let _ = tokio::time::timeout(Duration::from_millis(20), sensor.readable()).await;
+            sensor.drain(&mut Vec::new());
         }
     });
 }

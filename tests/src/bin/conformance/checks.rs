@@ -43,7 +43,7 @@ pub fn run(exclusive: bool) -> Result<()> {
 
     report::check("type information", &typeinfo::check());
     let mut fixture = Fixture::new()?;
-    hooks::run(&fixture.kernel);
+    hooks::run(&fixture.sensor);
     for (name, check) in GROUPS.iter().copied().flatten() {
         fixture.has_missed();
         let mut outcome = check(&mut fixture);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use hostprobe::sensor::{
-    ebpf::{Kernel, Options, load},
+    ebpf::{EbpfSensor, Options, load},
     loss::{Loss, LossClass},
     record::{Exit, Record},
 };
@@ -14,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Fixture {
-    pub kernel: Kernel,
+    pub sensor: EbpfSensor,
     runtime: Runtime,
     /// Records that came with an awaited one. The next awaited one may be among them.
     pending: Vec<Record>,
@@ -37,22 +37,22 @@ impl Fixture {
     /// [`Self::with`], with type information from another file.
     pub fn at(options: Options, paths: &load::Paths) -> Result<Self> {
         let options = Options { unwatched_per_second: u32::MAX, prober: 0, ..options };
-        let kernel = load::load(&options, paths).context("cannot load the eBPF programs")?;
+        let sensor = EbpfSensor::load_from(&options, paths).context("cannot load the eBPF programs")?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { kernel, runtime, pending: Vec::new(), missed: 0 })
+        Ok(Self { sensor, runtime, pending: Vec::new(), missed: 0 })
     }
 
     /// Drops what a check watched, and its leftover records.
     pub fn clear(&mut self) {
         // An unwatched process is no error, and the map worked before.
-        let _ = self.kernel.unwatch_process(std::process::id());
-        self.kernel.drain(&mut self.pending);
+        let _ = self.sensor.unwatch_process(std::process::id());
+        self.sensor.drain(&mut self.pending);
         self.pending.clear();
         self.losses();
     }
 
     fn losses(&mut self) -> Vec<Loss> {
-        let losses = self.kernel.losses();
+        let losses = self.sensor.losses();
         self.missed +=
             losses.iter().filter(|it| it.class == LossClass::Missed).map(|it| it.count).sum::<u64>();
         losses
@@ -66,10 +66,10 @@ impl Fixture {
 
     /// The first record that `pick` accepts. Earlier ones are dropped.
     pub fn wait_for<T>(&mut self, what: &str, mut pick: impl FnMut(&Record) -> Option<T>) -> Result<T> {
-        let Self { kernel, runtime, pending, .. } = self;
+        let Self { sensor, runtime, pending, .. } = self;
         let deadline = Instant::now() + TIMEOUT;
         while Instant::now() < deadline {
-            kernel.drain(pending);
+            sensor.drain(pending);
             let found = pending.iter().enumerate().find_map(|(at, it)| Some((at, pick(it)?)));
             if let Some((at, found)) = found {
                 pending.drain(..=at);
@@ -78,7 +78,7 @@ impl Fixture {
             pending.clear();
             // Records of the bulk ring cause no wake-up, hence the short limit.
             let limit = Duration::from_millis(20);
-            let _ = runtime.block_on(async { tokio::time::timeout(limit, kernel.readable()).await });
+            let _ = runtime.block_on(async { tokio::time::timeout(limit, sensor.readable()).await });
         }
         bail!("no record: {what}; losses: {:?}", self.losses())
     }

@@ -19,7 +19,7 @@ use rustix::{
 use tempfile::TempDir;
 
 use super::{STRANGER, apart};
-use crate::sensor::ebpf::{Kernel, KernelError, Options};
+use crate::sensor::ebpf::{EbpfSensor, LoadError, Options};
 
 /// Somebody else's process, and a file that only that user may write to.
 pub(super) struct Stranger {
@@ -195,9 +195,9 @@ pub(super) fn deeds(stranger: &Stranger) -> Vec<(&'static str, CapabilitySet, bo
         deed(
             "load a program",
             CapabilitySet::BPF,
-            Box::new(|| match Kernel::load(&Options { prober: 0, ..Options::default() }) {
+            Box::new(|| match EbpfSensor::load(&Options { prober: 0, ..Options::default() }) {
                 Ok(_) => Ok(()),
-                Err(KernelError::NotPermitted { .. } | KernelError::NoHook(_)) => {
+                Err(LoadError::NotPermitted { .. } | LoadError::NoHook(_)) => {
                     Err(io::ErrorKind::PermissionDenied.into())
                 }
                 Err(error) => panic!("{error}"),

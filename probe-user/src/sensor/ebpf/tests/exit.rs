@@ -9,7 +9,7 @@ fn a_watched_process_is_reported_with_any_exit_code() {
     let Some(mut fixture) = fixture("a_watched_process_is_reported_with_any_exit_code") else { return };
     for code in [7, 0] {
         let mut child = shell(&format!("exit {code}"));
-        fixture.kernel.watch_process(child.id(), 1).unwrap();
+        fixture.sensor.watch_process(child.id(), 1).unwrap();
         drop(child.stdin.take());
         let exit = fixture.wait_for("exit", exit_of(child.id()));
         assert_eq!(child.wait().unwrap().code(), Some(code));
@@ -17,9 +17,9 @@ fn a_watched_process_is_reported_with_any_exit_code() {
         assert!(exit.watched && !exit.oom_victim && exit.start_ns < exit.at_ns && exit.max_rss_pages > 0);
         assert_eq!((exit.parent_pid, exit.comm.as_str()), (std::process::id(), "sh"));
         assert_eq!((exit.signal, exit.namespaced_pid), (None, Some(exit.pid)));
-        fixture.kernel.unwatch_process(child.id()).unwrap();
+        fixture.sensor.unwatch_process(child.id()).unwrap();
     }
-    let counters = fixture.kernel.counters();
+    let counters = fixture.sensor.counters();
     assert!(counters.exits_seen >= 2 && counters.exits_filtered <= counters.exits_seen);
 }
 
@@ -28,27 +28,27 @@ fn a_failed_child_of_a_watched_parent_or_cgroup_is_reported() {
     let Some(mut fixture) = fixture("a_failed_child_of_a_watched_parent_or_cgroup_is_reported") else {
         return;
     };
-    fixture.kernel.watch_process(std::process::id(), 1).unwrap();
+    fixture.sensor.watch_process(std::process::id(), 1).unwrap();
     let mut child = shell("exit 3");
     drop(child.stdin.take());
     let exit = fixture.wait_for("exit of a child", exit_of(child.id()));
     child.wait().unwrap();
     assert_eq!(exit.status.code(), Some(3));
-    fixture.kernel.unwatch_process(std::process::id()).unwrap();
+    fixture.sensor.unwatch_process(std::process::id()).unwrap();
 
     let cgroup = match exit.cgroups {
         Cgroups { memory_v1: Some(id), .. } => CgroupId::MemoryV1(id),
         Cgroups { v2: Some(id), .. } => CgroupId::Unified(id),
         Cgroups { .. } => panic!("a process without a cgroup: {exit:?}"),
     };
-    fixture.kernel.watch_cgroup(cgroup).unwrap();
+    fixture.sensor.watch_cgroup(cgroup).unwrap();
     let mut child = shell("exit 4");
     drop(child.stdin.take());
     let exit = fixture.wait_for("exit in a cgroup", exit_of(child.id()));
     child.wait().unwrap();
     assert!(exit.watched && exit.status.code() == Some(4));
-    fixture.kernel.unwatch_cgroup(cgroup).unwrap();
-    fixture.kernel.unwatch_cgroup(cgroup).unwrap();
+    fixture.sensor.unwatch_cgroup(cgroup).unwrap();
+    fixture.sensor.unwatch_cgroup(cgroup).unwrap();
 }
 
 #[test]
@@ -60,17 +60,17 @@ fn descendants_keep_their_lineage_over_sweeps() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    fixture.kernel.watch_process(head.id(), 7).unwrap();
+    fixture.sensor.watch_process(head.id(), 7).unwrap();
     let mut stdin = head.stdin.take().unwrap();
     stdin.write_all(b"begin\n").unwrap();
-    let born = |fixture: &Fixture| fixture.kernel.lineages().count() >= 2;
+    let born = |fixture: &Fixture| fixture.sensor.lineages().count() >= 2;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !born(&fixture) && Instant::now() < deadline {
         std::thread::yield_now();
     }
     assert!(born(&fixture), "child and grandchild have a lineage");
     for _ in 0..5 {
-        fixture.kernel.sweep().unwrap();
+        fixture.sensor.sweep().unwrap();
     }
     drop(stdin);
     let coded = |record| {
@@ -131,7 +131,7 @@ fn the_status_is_that_of_the_group_not_of_the_leader() {
         eprintln!("skipped the_status_is_that_of_the_group_not_of_the_leader: needs python3");
         return;
     };
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     let exit = fixture.wait_for("exit", exit_of(child.id()));
     assert_eq!(child.wait().unwrap().code(), Some(9));
     assert_eq!(exit.status.code(), Some(9));
@@ -145,7 +145,7 @@ fn a_clean_exit_names_the_sender_of_the_request() {
     let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut ready = [0; 6];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     let exit = fixture.wait_for("orderly exit", exit_of(child.id()));

@@ -19,11 +19,11 @@ fn a_flood_of_unwatched_exits_is_throttled_and_counted() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    fixture.kernel.drain(&mut records);
+    fixture.sensor.drain(&mut records);
     let seen =
         records.iter().filter(|it| matches!(it, Record::Exit(exit) if pids.contains(&exit.pid))).count();
     let lost: u64 = fixture
-        .kernel
+        .sensor
         .losses()
         .iter()
         .filter(|it| it.class == LossClass::ExitThrottled)
@@ -33,7 +33,7 @@ fn a_flood_of_unwatched_exits_is_throttled_and_counted() {
     assert!(seen <= 20 && lost >= 20, "{seen} seen, {lost} lost");
     // A watched process is not throttled.
     let mut child = shell("exit 0");
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     child.kill().unwrap();
     fixture.wait_for("exit of the watched process", exit_of(child.id()));
     child.wait().unwrap();
@@ -49,10 +49,10 @@ fn unwatched_exits_never_fill_the_ring() {
         child.wait().unwrap();
     }
     let mut child = shell("exit 6");
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     drop(child.stdin.take());
     child.wait().unwrap();
-    let losses = fixture.kernel.losses();
+    let losses = fixture.sensor.losses();
     assert!(losses.iter().any(|it| it.class == LossClass::ExitUnwatched && it.count > 0), "{losses:?}");
     assert!(losses.iter().all(|it| it.class != LossClass::ExitWatched), "{losses:?}");
     assert_eq!(fixture.wait_for("exit of the watched process", exit_of(child.id())).status.code(), Some(6));

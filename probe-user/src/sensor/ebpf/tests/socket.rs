@@ -21,7 +21,7 @@ mod namespace;
 /// Watches this process, which connects.
 fn watching(test: &str) -> Option<Fixture> {
     let mut fixture = fixture(test)?;
-    fixture.kernel.watch_process(std::process::id(), 1).unwrap();
+    fixture.sensor.watch_process(std::process::id(), 1).unwrap();
     Some(fixture)
 }
 
@@ -123,7 +123,7 @@ fn a_clean_close_and_an_unwatched_failure_are_not_reported() {
     let unwatched = ClosedPort::new(V4);
     TcpStream::connect(unwatched.address).unwrap_err();
 
-    fixture.kernel.watch_process(std::process::id(), 1).unwrap();
+    fixture.sensor.watch_process(std::process::id(), 1).unwrap();
     let mut client = TcpStream::connect(server).unwrap();
     let (accepted, _) = listener.accept().unwrap();
     drop(accepted);
@@ -158,7 +158,7 @@ fn a_watched_port_serves_for_a_listener_from_before_the_load() {
     let server = listener.local_addr().unwrap();
     let reader = crate::host::ProcReader::new("/").unwrap();
     let netns = reader.netns(std::process::id()).unwrap();
-    fixture.kernel.watch_port(WatchedPort { netns, port: server.port() }).unwrap();
+    fixture.sensor.watch_port(WatchedPort { netns, port: server.port() }).unwrap();
     let client = TcpStream::connect(server).unwrap();
     let there = client.local_addr().unwrap();
     let (_accepted, _) = listener.accept().unwrap();
@@ -182,7 +182,7 @@ fn the_probers_connections_are_reported_at_neither_end() {
         eprintln!("skipped {test}: needs python3");
         return;
     };
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line)
         .unwrap();
@@ -222,13 +222,13 @@ fn repeats_are_counted_and_reported_as_a_sum() {
     }
     let first = fixture.wait_for("refusal", error_at(closed.address));
     let mut rest = Vec::new();
-    fixture.kernel.drain(&mut rest);
+    fixture.sensor.drain(&mut rest);
     assert!(rest.into_iter().find_map(error_at(closed.address)).is_none(), "repeats are only counted");
 
     // No sum is due before its time.
     let mut after = |seconds: u64| {
         let now = Timestamp::from_nanos(first.at_ns).plus(Duration::from_secs(seconds));
-        let sums = fixture.kernel.repeated_errors(now.as_nanos());
+        let sums = fixture.sensor.repeated_errors(now.as_nanos());
         sums.into_iter().find(|it| it.remote == closed.address)
     };
     assert_eq!(after(5), None);
@@ -295,7 +295,7 @@ fn a_closed_udp_port_is_reported_with_the_cgroup_of_the_sender() {
         if let Record::Listen(it) = record { Some(it.cgroups).filter(|_| it.port == port) } else { None }
     });
     let cgroup = cgroups.v2.unwrap();
-    fixture.kernel.watch_cgroup(CgroupId::Unified(cgroup)).unwrap();
+    fixture.sensor.watch_cgroup(CgroupId::Unified(cgroup)).unwrap();
     let closed = UdpSocket::bind((V4, 0)).unwrap();
     let remote = closed.local_addr().unwrap();
     drop(closed);
@@ -316,13 +316,13 @@ fn errors_at_many_peers_are_throttled_and_counted() {
         let _ = TcpStream::connect((Ipv4Addr::new(127, 9, 9, last), port));
     }
     let mut records = Vec::new();
-    fixture.kernel.drain(&mut records);
+    fixture.sensor.drain(&mut records);
     let reported = records.into_iter().filter(|it| {
         matches!(it, Record::SocketError(error) if error.remote.port() == port && error.remote.ip() != V4)
     });
     let reported = reported.count();
     let lost: u64 = fixture
-        .kernel
+        .sensor
         .losses()
         .iter()
         .filter(|it| it.class == LossClass::SocketErrorThrottled)

@@ -7,7 +7,7 @@ fn a_stop_names_its_sender() {
     let Some(mut fixture) = fixture("a_stop_names_its_sender") else { return };
     let mut child = shell("exit 0");
     let pid = rustix::process::Pid::from_child(&child);
-    fixture.kernel.watch_process(child.id(), 1).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
     for signal in [rustix::process::Signal::STOP, rustix::process::Signal::TSTP] {
         rustix::process::kill_process(pid, signal).unwrap();
         let stop = fixture.wait_for("stop", |record| {
@@ -29,7 +29,7 @@ fn a_stop_names_its_sender() {
 fn the_stop_of_an_unwatched_process_is_not_reported() {
     let Some(mut fixture) = fixture("the_stop_of_an_unwatched_process_is_not_reported") else { return };
     let (mut unwatched, mut watched) = (shell("exit 0"), shell("exit 0"));
-    fixture.kernel.watch_process(watched.id(), 1).unwrap();
+    fixture.sensor.watch_process(watched.id(), 1).unwrap();
     for child in [&unwatched, &watched] {
         let pid = rustix::process::Pid::from_child(child);
         rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();

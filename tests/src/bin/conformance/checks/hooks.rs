@@ -1,17 +1,17 @@
 //! Every hook is attached and complete.
 
 use anyhow::{Result, bail, ensure};
-use hostprobe::sensor::ebpf::{HookCoverage, Kernel, btf::BtfError, fields};
+use hostprobe::sensor::ebpf::{Attachment, EbpfSensor, btf::BtfError, fields};
 
 use crate::report::{self, Outcome};
 
-pub fn run(kernel: &Kernel) {
-    for coverage in kernel.coverage() {
+pub fn run(sensor: &EbpfSensor) {
+    for coverage in sensor.coverage() {
         report::check(&format!("hook {}", coverage.hook.tracepoint()), &check(coverage));
     }
 }
 
-fn check(coverage: &HookCoverage) -> Result<Outcome> {
+fn check(coverage: &Attachment) -> Result<Outcome> {
     let name = coverage.hook.tracepoint();
     if let Some(reason) = &coverage.reason {
         // Only a kernel whose type information lacks the tracepoint may lack the hook.

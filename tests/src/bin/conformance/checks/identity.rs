@@ -88,7 +88,7 @@ fn cgroup(fixture: &mut Fixture) -> Result<Outcome> {
     let id = cgroups.id(Hierarchy::V2, &path).context("the cgroup has no id")?;
     ensure!(made == id, "made with the id {made}, not {id}");
     // The programs report its failure because the group is watched.
-    fixture.kernel.watch_cgroup(CgroupId::Unified(id))?;
+    fixture.sensor.watch_cgroup(CgroupId::Unified(id))?;
     workload.release();
     let exit = fixture.wait_for_exit(workload.pid())?;
     workload.wait()?;
@@ -100,7 +100,7 @@ fn cgroup(fixture: &mut Fixture) -> Result<Outcome> {
 fn orphan(fixture: &mut Fixture) -> Result<Outcome> {
     const LINEAGE: u32 = 77;
     let mut workload = Workload::start(&["orphan", "6"])?;
-    fixture.kernel.watch_process(workload.pid(), LINEAGE)?;
+    fixture.sensor.watch_process(workload.pid(), LINEAGE)?;
     workload.release();
     let exit = fixture.wait_for("exit of an orphan", |record| {
         let coded = |it: &Exit| it.status.code() == Some(6) && it.lineage == Some(LINEAGE);

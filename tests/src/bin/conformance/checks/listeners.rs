@@ -31,7 +31,7 @@ fn up_and_down(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
 }
 
 fn full(fixture: &mut Fixture) -> Result<Outcome> {
-    fixture.kernel.watch_process(std::process::id(), 1)?;
+    fixture.sensor.watch_process(std::process::id(), 1)?;
     let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
     rustix::net::bind(&socket, &SocketAddr::new(V4, 0))?;
     rustix::net::listen(&socket, 2)?;

@@ -26,7 +26,7 @@ fn tiny() -> Result<Fixture> {
 fn urgent() -> Result<Outcome> {
     let mut fixture = tiny()?;
     let victim = Workload::start(&["exit", "0"])?;
-    fixture.kernel.watch_process(victim.pid(), 1)?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
     for _ in 0..EVENTS {
         victim.signal(Signal::STOP)?;
         victim.signal(Signal::CONT)?;
@@ -55,7 +55,7 @@ fn bulk_once() -> Result<Option<Outcome>> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
     let port = listener.local_addr()?.port();
     let mut fixture = tiny()?;
-    fixture.kernel.watch_process(std::process::id(), 1)?;
+    fixture.sensor.watch_process(std::process::id(), 1)?;
     for number in 0..EVENTS {
         let [high, low] = number.to_be_bytes();
         TcpStream::connect(SocketAddr::from(([127, 1, high, low], port)))?;
@@ -75,9 +75,9 @@ fn account(
     ours: impl Fn(&Record) -> bool,
 ) -> Result<Option<Outcome>> {
     let mut records = Vec::new();
-    fixture.kernel.drain(&mut records);
+    fixture.sensor.drain(&mut records);
     let delivered = records.iter().filter(|it| ours(it)).count() as u64;
-    let lost: u64 = fixture.kernel.losses().iter().filter(|it| it.class == class).map(|it| it.count).sum();
+    let lost: u64 = fixture.sensor.losses().iter().filter(|it| it.class == class).map(|it| it.count).sum();
     ensure!(lost > 0, "{delivered} delivered, none lost");
     ensure!(delivered + lost == u64::from(EVENTS), "{delivered} delivered and {lost} lost are not {EVENTS}");
     Ok((delivered > 0).then(|| Outcome::Passed(format!("delivered + lost = {EVENTS}"))))

@@ -29,7 +29,7 @@ fn fatal(fixture: &mut Fixture) -> Result<Outcome> {
 
 fn stop(fixture: &mut Fixture) -> Result<Outcome> {
     let mut victim = Workload::start(&["exit", "3"])?;
-    fixture.kernel.watch_process(victim.pid(), 1)?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
     let mut sender = Workload::start(&["kill", &victim.pid().to_string(), "19"])?;
     sender.release();
     ensure!(sender.wait()? == 0, "the signal could not be sent");

@@ -81,7 +81,7 @@ fn describe(error: &SocketError) -> String {
 }
 
 fn refused(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
-    fixture.kernel.watch_process(std::process::id(), 1)?;
+    fixture.sensor.watch_process(std::process::id(), 1)?;
     // Bound but not listening: the port is closed, and no other process can get it.
     let (_closed, address) = bound(ip)?;
     let failed = TcpStream::connect(address).err().and_then(|it| it.raw_os_error());
@@ -99,7 +99,7 @@ fn refused(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
 }
 
 fn reset(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
-    fixture.kernel.watch_process(std::process::id(), 1)?;
+    fixture.sensor.watch_process(std::process::id(), 1)?;
     let listener = TcpListener::bind((ip, 0))?;
     let server = listener.local_addr()?;
 
@@ -144,7 +144,7 @@ fn timeout(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         result => result.context(LINEAR)?,
     }
-    fixture.kernel.watch_process(std::process::id(), 1)?;
+    fixture.sensor.watch_process(std::process::id(), 1)?;
     let (listener, address) = bound(ip)?;
     rustix::net::listen(&listener, 1)?;
     drop_all_packets(&listener)?;
@@ -166,7 +166,7 @@ fn timeout(fixture: &mut Fixture, ip: IpAddr) -> Result<Outcome> {
     let since = error.since_ns.context("no time of the request")?;
     ensure!(error.at_ns - since > 500_000_000, "after {} ns", error.at_ns - since);
 
-    let counted = fixture.kernel.retransmits(error.at_ns + 1_000_000_000);
+    let counted = fixture.sensor.retransmits(error.at_ns + 1_000_000_000);
     let counted =
         counted.into_iter().find(|it| it.remote == address).context("no retransmits were counted")?;
     ours(&counted.owner)?;
@@ -205,7 +205,7 @@ fn syn_retransmits() -> Result<u64> {
 }
 
 fn udp(fixture: &mut Fixture) -> Result<Outcome> {
-    let coverage = fixture.kernel.coverage().iter().find(|it| it.hook == Hook::SocketReport);
+    let coverage = fixture.sensor.coverage().iter().find(|it| it.hook == Hook::SocketReport);
     if let Some(reason) = coverage.and_then(|it| it.reason.clone()) {
         return Ok(Outcome::Absent(reason));
     }
@@ -213,7 +213,7 @@ fn udp(fixture: &mut Fixture) -> Result<Outcome> {
     let cgroups = Cgroups::discover("/".as_ref())?;
     let own = cgroups.of_self().v2.context("no unified hierarchy is mounted")?;
     let id = cgroups.id(Hierarchy::V2, &own).context("the group has no id")?;
-    fixture.kernel.watch_cgroup(CgroupId::Unified(id))?;
+    fixture.sensor.watch_cgroup(CgroupId::Unified(id))?;
     let closed = UdpSocket::bind((V4, 0))?;
     let remote = closed.local_addr()?;
     drop(closed);

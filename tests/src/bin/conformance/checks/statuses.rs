@@ -26,7 +26,7 @@ pub const CHECKS: &[FixtureCheck] = &[
 /// A watched process acts and ends with one of the expected statuses.
 fn exits(fixture: &mut Fixture, action: &[&str], expected: &[u32]) -> Result<Outcome> {
     let mut workload = Workload::start(action)?;
-    fixture.kernel.watch_process(workload.pid(), 1)?;
+    fixture.sensor.watch_process(workload.pid(), 1)?;
     workload.release();
     let status = status(fixture, &mut workload, action[0])?;
     ensure!(expected.contains(&status), "status 0x{status:04x}, not one of {expected:x?}");
@@ -49,7 +49,7 @@ fn crowd(fixture: &mut Fixture) -> Result<Outcome> {
     const THREADS: usize = 32;
     for _ in 0..8 {
         let mut workload = Workload::start(&["crowd", &THREADS.to_string()])?;
-        fixture.kernel.watch_process(workload.pid(), 1)?;
+        fixture.sensor.watch_process(workload.pid(), 1)?;
         workload.release();
         while fs::read_dir(format!("/proc/{}/task", workload.pid()))?.count() < THREADS {
             thread::yield_now();
@@ -59,7 +59,7 @@ fn crowd(fixture: &mut Fixture) -> Result<Outcome> {
         ensure!(first.status.0 == Some(9) && workload.wait()? == 9, "{first:?}");
         // All its records come before the exit of a process that starts later.
         let mut marker = Workload::start(&["exit", "1"])?;
-        fixture.kernel.watch_process(marker.pid(), 1)?;
+        fixture.sensor.watch_process(marker.pid(), 1)?;
         marker.release();
         let mut again = 0;
         fixture.wait_for("exit of the marker", |record| {

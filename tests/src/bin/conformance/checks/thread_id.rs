@@ -31,8 +31,8 @@ pub fn check() -> Result<Outcome> {
     fs::write(&paths.btf, types_with_thread_id()?)?;
     let others: Vec<u32> = programs()?.into_iter().map(|(id, _)| id).collect();
     let mut fixture = Fixture::at(Options::default(), &paths)?;
-    let attached = fixture.kernel.coverage().iter().any(|it| it.hook == Hook::Oom && it.attached);
-    ensure!(attached, "{:?}", fixture.kernel.coverage());
+    let attached = fixture.sensor.coverage().iter().any(|it| it.hook == Hook::Oom && it.attached);
+    ensure!(attached, "{:?}", fixture.sensor.coverage());
     let ours = programs()?.into_iter().find(|(id, _)| !others.contains(id));
     let (_, program) = ours.context("the program is not among those loaded")?;
 

@@ -70,7 +70,7 @@ fn a_timeout_has_its_owner_and_its_retries_are_counted() {
 
     let mut again = |seconds: u64| {
         let now = error.at_ns + seconds * 1_000_000_000;
-        let all = fixture.kernel.retransmits(now);
+        let all = fixture.sensor.retransmits(now);
         all.into_iter().find(|it| it.remote == remote)
     };
     let first = again(1).unwrap();
