@@ -96,7 +96,7 @@ fn a_killed_unit_is_seen_restarted_and_stopped() {
             let failed = until(&mut changes, |state| state.active == "failed").await;
             assert_eq!((failed.service, failed.state.result.as_str()), (ServiceId(3), "signal"));
             let judgement = judge(&failed.state, &main, at, Some(&first.invocation_id));
-            assert_eq!(judgement, UnitJudgement::Ours { gave_up: false, waits: None });
+            assert_eq!(judgement, UnitJudgement::Restart { gave_up: false, waits: None });
 
             systemd.restart("api.service").await.unwrap();
             let back = until(&mut changes, |state| state.main.is_some()).await.state;
@@ -122,8 +122,8 @@ fn each_way_to_die_has_its_judgement() {
     let Some(lab) = SystemdLab::for_test() else { return };
     run(async {
         let systemd = Systemd::connect_to(&lab.bus_address()).await.unwrap();
-        let ours = |j: &UnitJudgement| matches!(j, UnitJudgement::Ours { waits: None, gave_up: false });
-        let waits = |j: &UnitJudgement| matches!(j, UnitJudgement::Ours { waits: Some(_), .. });
+        let ours = |j: &UnitJudgement| matches!(j, UnitJudgement::Restart { waits: None, gave_up: false });
+        let waits = |j: &UnitJudgement| matches!(j, UnitJudgement::Restart { waits: Some(_), .. });
         let itself = |j: &UnitJudgement| {
             matches!(j, UnitJudgement::RestartsItself(_) | UnitJudgement::AlreadyRestarted { asked: false })
         };
@@ -195,7 +195,10 @@ fn a_unit_that_systemd_gave_up_on_restarts_after_a_reset() {
             let second = until(&mut changes, running).await.state.main.unwrap();
             let at = kill(second.pid);
             let failed = until(&mut changes, |state| state.active == "failed").await.state;
-            assert_eq!(judge(&failed, &second, at, None), UnitJudgement::Ours { gave_up: true, waits: None });
+            assert_eq!(
+                judge(&failed, &second, at, None),
+                UnitJudgement::Restart { gave_up: true, waits: None }
+            );
             assert_eq!(failed.start_limit, (2, Duration::from_secs(3600)));
 
             let outcome = systemd.restart_and_wait(unit, LONG).await.unwrap();

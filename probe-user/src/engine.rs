@@ -1,7 +1,7 @@
 //! The state machine: observations in, facts and effects out.
 //!
-//! It does no I/O, takes the time as an argument and cannot fail, so that a recorded stream of observations
-//! leads to the same decisions again. It publishes facts and requests effects through [`Effects`]. The outcomes of
+//! It does no I/O, takes the time as an argument and cannot fail, so that a recorded stream of observations leads
+//! to the same decisions again. It publishes facts and requests effects through [`Effects`]. The outcomes of
 //! effects come back as observations.
 
 pub mod budget;
@@ -34,7 +34,7 @@ use crate::{
     fact::{Observation, ServiceId},
 };
 
-/// All services and what is being done about them.
+/// All services and their recoveries.
 #[derive(Debug)]
 pub struct Engine {
     services: Vec<Service>,
@@ -42,14 +42,14 @@ pub struct Engine {
     dependencies: Dependencies,
     overload: Overload,
     incidents: u64,
-    /// How many services are probed.
+    /// The number of services with probes.
     probed: usize,
-    /// Any service may depend on any other, for all that can be seen.
+    /// The daemon cannot see connections, so any service may depend on any other.
     connections_unseen: bool,
 }
 
 impl Engine {
-    /// Starts to watch `services` at `now`; with `observe`, none of them is restarted.
+    /// Starts to watch `services` at `now`. With `observe`, the engine restarts none of them.
     pub fn new(services: &[config::Service], observe: bool, now: Timestamp) -> Self {
         Self {
             names: services.iter().map(|service| service.name.clone()).collect(),
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Takes in one observation made at `now`.
+    /// Handles one observation made at `now`.
     pub fn observe(&mut self, now: Timestamp, observation: Observation, effects: &mut impl Effects) {
         match observation {
             Observation::Connected { client, server } => {
@@ -114,7 +114,7 @@ impl Engine {
         self.services.iter().filter_map(Service::deadline).min()
     }
 
-    /// The services as an onlooker sees them, in the order of their ids.
+    /// The services for the status page, in the order of their ids.
     pub fn view(&self) -> impl Iterator<Item = ServiceView> {
         self.services.iter().map(|service| ServiceView {
             depends_on: self.dependencies.of(service.id()).map(|(on, _)| on).collect(),
@@ -126,10 +126,10 @@ impl Engine {
         self.services.get(id.0 as usize)
     }
 
-    /// Has one service work, and then those that depend on it, as far as it matters to them.
+    /// Gives one service an input, and then its dependents if its standing has changed.
     fn handle(&mut self, id: ServiceId, input: Input, now: Timestamp, effects: &mut impl Effects) {
         let mut next = vec![(id, input)];
-        // Services that depend on each other could go on for ever.
+        // Services that depend on each other could loop for ever.
         let mut steps = 4 * self.services.len() + 4;
         while let Some((id, input)) = next.pop()
             && steps > 0
@@ -158,7 +158,7 @@ impl Engine {
                 next.push((cause, Input::DependentHeld(id)));
             }
             let dependents = if self.connections_unseen {
-                // Whoever has no incident has nothing to look at again.
+                // A service without an incident has nothing to judge again.
                 let unwell = self.services.iter().filter(|other| other.standing() != Standing::Well);
                 unwell.map(Service::id).filter(|other| *other != id).collect()
             } else {
@@ -168,7 +168,7 @@ impl Engine {
         }
     }
 
-    /// What a service has to know of the others and of the host.
+    /// What a service needs to know of the others and of the host.
     fn surroundings(&self, id: ServiceId, now: Timestamp) -> Surroundings {
         let mut surroundings = Surroundings {
             pressed: self.overload.pressed(now).map(str::to_owned),
@@ -205,8 +205,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// What may have caused a service's failure where connections are not seen: whatever else has failed, unless that
-    /// needs this service in ctx.
+    /// The possible causes of a service's failure where the daemon cannot see connections: every other failed
+    /// service, unless that one needs this service in turn.
     fn guesses(&self, id: ServiceId) -> impl Iterator<Item = Cause> {
         let others = self.services.iter().filter(move |other| self.connections_unseen && other.id() != id);
         let failed = others.filter(|other| other.standing() == Standing::Failed);

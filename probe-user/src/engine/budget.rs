@@ -1,4 +1,4 @@
-//! How many restarts a service gets, and how long to wait between them.
+//! A service's restart budget and the waits between restarts.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,7 +18,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A fresh budget by a policy.
     pub fn new(policy: &RestartPolicy) -> Self {
         Self {
             allowed: policy.budget,
@@ -37,7 +36,7 @@ impl Budget {
         self.allowed.saturating_sub(u32::try_from(self.spent.len()).unwrap_or(u32::MAX))
     }
 
-    /// Counts one restart, ours or another supervisor's.
+    /// Counts a restart by hostprobe or another supervisor.
     pub fn spend(&mut self, now: Timestamp) {
         if self.left(now) == 0 {
             self.spent.pop_front();
@@ -63,13 +62,13 @@ impl Budget {
         self.backoff_max.max(LONG)
     }
 
-    /// "5 per 10m", for a person.
+    /// Such as "5 per 10m".
     pub fn describe(&self) -> String {
         format!("{} per {}", self.allowed, describe(self.window))
     }
 }
 
-/// A duration as one would write it in the configuration.
+/// A duration in the notation of the configuration.
 pub fn describe(duration: Duration) -> String {
     let ms = duration.as_millis();
     let units = [("h", 3_600_000), ("m", 60_000), ("s", 1000)];
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn restarts_leave_the_budget_and_come_back_after_its_window() {
+    fn spent_restarts_return_to_the_budget_after_its_window() {
         let mut budget = budget();
         budget.spend(at(10));
         budget.spend(at(20));

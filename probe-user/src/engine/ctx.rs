@@ -1,4 +1,4 @@
-//! One input of one service, and what its handlers may reach.
+//! An input of a service, and the context of its handlers.
 
 use super::{
     effect::{Effect, Effects},
@@ -9,7 +9,6 @@ use crate::{
     fact::{EventId, Fact, IncidentId, Observation, ServiceId},
 };
 
-/// What a service has to work on.
 #[derive(Debug)]
 pub enum Input {
     Observation(Box<Observation>),
@@ -17,9 +16,9 @@ pub enum Input {
     Due,
     /// The state of a service that this one depends on has changed.
     DependencyChanged,
-    /// Another service's incident is held because of this one's.
+    /// Another service is held because of this one's incident.
     DependentHeld(ServiceId),
-    /// It holds most connections of that other service, which has none left. Says so in words.
+    /// It holds most connections of that other service, which has none left. With the reason for people.
     ExhaustsPool(ServiceId, String),
 }
 
@@ -32,7 +31,7 @@ pub struct Ctx<'a, E> {
     /// The services' names in the order of their ids.
     pub names: &'a [String],
     pub surroundings: Surroundings,
-    /// A service to restart for the sake of this one, and why.
+    /// Another service to restart instead of this one, and the reason.
     pub restart_other: Option<(ServiceId, String)>,
 }
 

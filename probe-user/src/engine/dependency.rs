@@ -1,10 +1,10 @@
-//! Who cannot work without whom: declared in the configuration, or learned from who connects to whom.
+//! The services' dependencies: declared in the configuration, or learned from connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{config, fact::ServiceId};
 
-/// The services' dependencies. There are at most as many as pairs of services.
+/// Bounded by the pairs of services.
 #[derive(Debug, Default)]
 pub(super) struct Dependencies {
     /// For each service, what it depends on, and whether that was declared.
@@ -14,7 +14,6 @@ pub(super) struct Dependencies {
 }
 
 impl Dependencies {
-    /// Those that the configuration declares.
     pub(super) fn declared(services: &[config::Service]) -> Self {
         let mut dependencies = Self::default();
         for (client, service) in (0..).map(ServiceId).zip(services) {
@@ -25,7 +24,7 @@ impl Dependencies {
         dependencies
     }
 
-    /// Takes note that `client` was seen to connect to `server`.
+    /// Notes a connection from `client` to `server`.
     pub(super) fn learn(&mut self, client: ServiceId, server: ServiceId) {
         if !self.of(client).any(|(known, _)| known == server) {
             self.add(client, server, false);
@@ -44,7 +43,7 @@ impl Dependencies {
         self.of.get(&client).into_iter().flatten().map(|(server, declared)| (*server, *declared))
     }
 
-    /// Those that depend on a service directly.
+    /// The direct dependents of a service.
     pub(super) fn dependents(&self, server: ServiceId) -> Vec<ServiceId> {
         self.dependents.get(&server).into_iter().flatten().copied().collect()
     }
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_declared_stays_so_when_it_is_seen() {
+    fn a_declared_dependency_stays_declared_when_it_is_learned() {
         let mut dependencies = Dependencies::default();
         dependencies.add(WEB, DB, true);
         dependencies.learn(WEB, DB);

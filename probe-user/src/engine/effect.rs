@@ -1,4 +1,4 @@
-//! What the engine publishes and asks for.
+//! The engine's facts and effects.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use crate::{
     fact::{EventId, Fact, Incident, RestartMethod, ServiceId},
 };
 
-/// Where the engine's facts and effects go.
+/// Takes the engine's facts and effects.
 pub trait Effects {
     /// Publishes a fact of the time `at`. The event's id can serve as evidence.
     fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId;
-    /// Asks for something to be done. The outcome comes back as an observation.
+    /// Requests an effect. Its outcome comes back as an observation.
     fn request(&mut self, effect: Effect);
 }
 
-/// Something that the daemon does for the engine.
+/// A request to the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Restart a service. [`Observation::Restarted`](crate::fact::Observation::Restarted) and then
@@ -44,7 +44,7 @@ pub enum Effect {
         /// The first sample may have been taken already.
         ahead: Option<EarlySample>,
     },
-    /// Write down what can be seen of a service's processes, and pause its probes meanwhile.
+    /// Write a snapshot of a service's processes, and pause its probes meanwhile.
     /// [`Observation::Snapshot`](crate::fact::Observation::Snapshot) answers.
     Snapshot(ServiceId),
     /// Find the process that listens on one of these ports.
@@ -57,7 +57,7 @@ pub enum Effect {
     Alert { incident: Incident, resolved: bool },
 }
 
-/// A first sample that serves although it was taken before the engine asked for it.
+/// A first sample that may be older than the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EarlySample {
     /// An older sample says nothing about the present failure.

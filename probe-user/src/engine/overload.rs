@@ -1,4 +1,4 @@
-//! Whether the host itself is the matter: then restarting what is slow would make it slower.
+//! Whether the host is overloaded. A restart of a slow service would then make it slower.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,37 +7,36 @@ use crate::{
     fact::{Pressure, ServiceId},
 };
 
-/// Above these shares of the time (PSI) the host is pressed. A host that does useful work on all its CPUs has
-/// tasks waiting for one about half of the time; one that swaps or waits for a dying disk stalls as a whole.
+/// Above these shares of the time (PSI) the host is under pressure. On a host that does useful work on all its
+/// CPUs, tasks wait for a CPU about half of the time. A host that swaps or waits for a dying disk stalls as a
+/// whole.
 const CPU: f64 = 0.75;
 const MEMORY: f64 = 0.3;
 const IO: f64 = 0.5;
 
-/// A control probe that is later than this shows that other probes are late as well.
+/// A control probe that is later than this shows that other probes are late too.
 const LATE: Duration = Duration::from_millis(300);
 
-/// How long a look counts: probes that began under pressure end after it.
+/// How long pressure counts after it was measured, because probes that began under pressure end later.
 const LASTS: Duration = Duration::from_secs(5);
 
-/// So many services that time out together, and at least half of those that are probed, have one cause.
+/// So many services that time out together, and at least half of all probed ones, have one cause.
 const TOGETHER: usize = 3;
 
-/// A host that is not pressed for this long while they time out is not what is wrong with them.
-const EXCUSED: Duration = Duration::from_secs(60);
+/// If they time out for this long without pressure on the host, the host is not the cause.
+const EXCUSED_FOR: Duration = Duration::from_secs(60);
 
-/// What is known of the host's load.
 #[derive(Debug, Default)]
 pub(super) struct Overload {
-    /// Until when the host counts as pressed, and by what.
+    /// Until when the host counts as under pressure, and by what.
     pressed: Option<(Timestamp, String)>,
     /// The services whose latest probe timed out.
     timing_out: BTreeSet<ServiceId>,
-    /// Since when they have been as many as may have one cause.
+    /// Since when they are enough to have one cause.
     together_since: Option<Timestamp>,
 }
 
 impl Overload {
-    /// Takes in a look at the host.
     pub(super) fn pressure(&mut self, pressure: &Pressure) {
         let share = |value: Option<f64>, limit: f64, what: &str| {
             let share = value.filter(|&share| share >= limit)?;
@@ -54,12 +53,12 @@ impl Overload {
         }
     }
 
-    /// Whether the host is pressed at `now`, and by what.
+    /// What the host is short of at `now`.
     pub(super) fn pressed(&self, now: Timestamp) -> Option<&str> {
         self.pressed.as_ref().filter(|(until, _)| now < *until).map(|(_, why)| why.as_str())
     }
 
-    /// Takes note whether a service's latest probe timed out.
+    /// Notes whether a service's latest probe timed out.
     pub(super) fn note(&mut self, service: ServiceId, timing_out: bool, now: Timestamp) {
         if timing_out {
             self.timing_out.insert(service);
@@ -78,15 +77,15 @@ impl Overload {
         self.timing_out.iter().all(|&service| explained(service))
     }
 
-    /// Whether so many of `probed` services time out together that one of them is hardly the cause. `blames`
-    /// says whether something else is known to be the cause for a service.
+    /// Whether so many of `probed` services time out together that none of them is likely the cause. `blames` tells
+    /// whether a service has a known other cause.
     pub(super) fn together(
         &self,
         now: Timestamp,
         probed: usize,
         blames: impl Fn(ServiceId) -> bool,
     ) -> Option<String> {
-        self.together_since.filter(|since| now.since(*since) < EXCUSED)?;
+        self.together_since.filter(|since| now.since(*since) < EXCUSED_FOR)?;
         let count = self.timing_out.iter().filter(|service| !blames(**service)).count();
         (count >= TOGETHER && count * 2 >= probed)
             .then(|| format!("{count} of {probed} services time out together"))
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pressure_lasts_beyond_the_look_that_found_it() {
+    fn pressure_counts_for_a_while_after_its_measurement() {
         let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
         let mut overload = Overload::default();
         overload.pressure(&Pressure { at: at(10), cpu: Some(0.6), ..Pressure::default() });
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn several_that_time_out_together_are_not_each_at_fault() {
+    fn services_that_time_out_together_have_one_cause() {
         let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
         let mut overload = Overload::default();
         for service in 0..3 {
@@ -121,8 +120,12 @@ mod tests {
         assert_eq!(together(&overload, 5).unwrap(), "3 of 5 services time out together");
         assert_eq!(together(&overload, 7), None, "most are well");
         let blamed = overload.together(at(11), 5, |service| service == ServiceId(1));
-        assert_eq!(blamed, None, "one has a cause of its own");
-        assert_eq!(overload.together(at(70), 5, |_| false), None, "the host has had nothing for a minute");
+        assert_eq!(blamed, None, "one has a known cause");
+        assert_eq!(
+            overload.together(at(70), 5, |_| false),
+            None,
+            "the host was without pressure for a minute"
+        );
         overload.note(ServiceId(0), false, at(71));
         assert_eq!(together(&overload, 5), None);
     }

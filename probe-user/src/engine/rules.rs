@@ -1,4 +1,4 @@
-//! What follows from each verdict: one table for the handlers and for the README.
+//! The consequences of each verdict: one table for the handlers and for the README.
 //!
 //! A new verdict does not compile before it has a row here.
 
@@ -8,7 +8,7 @@ pub use markdown::{END, START, markdown};
 
 use crate::fact::Verdict;
 
-/// What all incidents of one verdict have in common.
+/// The common properties of all incidents of a verdict.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub action: DefaultAction,
@@ -17,8 +17,8 @@ pub struct Rule {
     pub ends: EndRule,
     pub blocks: BlockRule,
     pub blame: BlameRule,
-    /// Its probes are judged again while the incident is open: it can become another verdict.
-    pub judged_again: bool,
+    /// The engine judges the probes again while the incident is open, so the verdict can change.
+    pub rejudged: bool,
     pub extra: Extra,
 }
 
@@ -28,9 +28,9 @@ pub enum DefaultAction {
     Restart,
     /// No restart, because it would not help or would do harm.
     Hold,
-    /// An alert is all.
+    /// An alert only.
     Alert,
-    /// An event is all.
+    /// An event only.
     Nothing,
 }
 
@@ -47,22 +47,22 @@ pub enum SeverityRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlertRule {
     Never,
-    /// It has lasted already, and nothing that is done about it takes time.
+    /// It has lasted already, and no restart is in progress.
     AtOnce,
     Delayed,
-    /// Delayed while a restart may mend it, at once where none is done.
+    /// Delayed while a restart may mend it; at once without a restart.
     DelayedIfRestarted,
     /// Delayed if the master has to replace the worker, at once if the worker failed by itself.
     AtOnceIfOwnFault,
     /// As soon as the holders of its connections are known.
     WithHolders,
-    /// The incident of its cause alerts. Delayed if that one does not.
+    /// The cause's incident alerts. Delayed if it does not.
     WithCause,
     /// As soon as the budget is spent.
     WhenBudgetIsSpent,
 }
 
-/// What ends an incident beside right answers of all probes.
+/// What ends an incident besides right answers of all probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndRule {
     Answer,
@@ -90,23 +90,23 @@ pub enum BlockRule {
     Held,
 }
 
-/// Whether a failed dependency explains it.
+/// Whether a failed dependency explains the incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlameRule {
     Never,
-    /// Only when it is found, and only by a dependency that is no guess.
+    /// Only when the incident opens, and only by a dependency that is no guess.
     WhenFound,
     /// Also by a dependency whose failure is found later.
     Always,
 }
 
-/// What only few verdicts need.
+/// Properties of few verdicts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extra {
     None,
-    /// A start waits until its dependencies are well.
+    /// A start waits until the dependencies are healthy.
     AwaitsDependencies,
-    /// A snapshot of its processes is taken before a restart.
+    /// The daemon takes a snapshot of the processes before a restart.
     Snapshot,
     /// The incident names the holders of its connections. The policy `pool_exhausted` decides.
     Holders,
@@ -115,7 +115,7 @@ pub enum Extra {
 }
 
 impl EndRule {
-    /// Whether the first right answer ends the incident. Others last while the service answers.
+    /// Whether the first right answer ends the incident.
     pub fn is_answer(self) -> bool {
         match self {
             Self::Answer | Self::Running | Self::Listening | Self::NotStopped => true,
@@ -125,7 +125,7 @@ impl EndRule {
 }
 
 impl AlertRule {
-    /// Whether an incident that is over in time is not alerted at all.
+    /// Whether an incident that is over in time causes no alert.
     pub fn is_silent(self) -> bool {
         matches!(self, Self::Never | Self::WithCause)
     }
@@ -145,7 +145,7 @@ pub const fn of(verdict: Verdict) -> Rule {
     type Blame = BlameRule;
 
     //                            action   severity   alert               ends          blocks others   may be another's fault
-    let (action, severity, alert, ends, blocks, blame, judged_again, extra) = match verdict {
+    let (action, severity, alert, ends, blocks, blame, rejudged, extra) = match verdict {
         Verdict::Crashed        => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
         Verdict::Exited         => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, AwaitsDependencies),
         Verdict::OomKilled      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
@@ -165,5 +165,5 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::Network        => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Always, true,  None),
         Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
     };
-    Rule { action, severity, alert, ends, blocks, blame, judged_again, extra }
+    Rule { action, severity, alert, ends, blocks, blame, rejudged, extra }
 }

@@ -1,4 +1,4 @@
-//! One service: what is known of it, and what is being done about it.
+//! One service: its state and its recovery.
 
 mod alive;
 mod death;
@@ -56,12 +56,11 @@ impl Service {
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
-            // These concern all services. The engine itself takes them in.
+            // These concern all services. The engine handles them.
             Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }
     }
 
-    /// A main process runs.
     pub(super) fn on_running<E: Effects>(&mut self, main: ProcessKey, ctx: &mut Ctx<'_, E>) {
         if self.main == Some(main) {
             return;
@@ -75,7 +74,7 @@ impl Service {
         }
         self.reset_startup(ctx.now);
         if is_first && main.start < ctx.now && ctx.now.since(main.start) > self.settings.restart.grace {
-            // It was up long before the daemon started: no grace is due.
+            // It was up long before the daemon started, so it gets no grace.
             self.startup.set_grace_until(ctx.now);
         }
         let is_successor = matches!(self.recovery.state(), RecoveryState::AwaitingSuccessor(_));
@@ -87,7 +86,7 @@ impl Service {
         ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
     }
 
-    /// The service has to prove well, if it has an incident.
+    /// A service with an incident has to prove healthy.
     pub(super) fn verify(&mut self) {
         let has_incident = self.incident.is_some();
         self.enter(if has_incident { RecoveryState::Verifying } else { RecoveryState::Idle }, None);

@@ -1,21 +1,21 @@
-//! The summary of an incident in its parts, so that each part can change by itself.
+//! The parts of an incident's summary, so that each can change by itself.
 
 use std::fmt;
 
-/// What happened, as one sentence once it is displayed, without the service's name.
+/// One sentence when displayed, without the service's name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// What happened to the service itself.
+    /// The finding about the service itself.
     finding: String,
-    /// What is known beside it, such as the holder of its port.
+    /// Details, such as the holder of its port.
     details: Vec<String>,
     /// The largest holders of its connections.
     holders: Vec<String>,
-    /// Why another service is taken for the cause, and that service's own summary.
+    /// Why another service counts as the cause, and that service's summary.
     cause: Option<(String, String)>,
     /// Why it counts as a crash loop.
     crash_loop: Option<String>,
-    /// How it is known that its stop was requested.
+    /// The evidence that the stop was requested.
     request: Option<String>,
 }
 
@@ -36,12 +36,11 @@ impl Summary {
         self.request = Some(why.to_owned());
     }
 
-    /// The same with another service as its cause.
     pub fn caused_by(self, why: String, summary: String) -> Self {
         Self { cause: Some((why, summary)), ..self }
     }
 
-    /// What happened to the service itself, whatever caused it.
+    /// The finding about the service itself, without its cause.
     pub fn of_itself(&self) -> Self {
         Self { cause: None, ..self.clone() }
     }
@@ -86,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_replaced_whatever_their_words_are() {
+    fn each_part_is_replaced_by_itself() {
         let mut summary = Summary::from("its probe failed: x; here: y; last: z");
         summary.add("port 80 is held by nginx".into());
         let mut blamed = summary.clone().caused_by("db has an incident".into(), "down; here: w".into());
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn holders_stand_last() {
+    fn holders_come_last() {
         let mut summary = Summary::from("none left");
         summary.set_holders(vec!["9 by a".into()]);
         summary.set_holders(vec!["8 by a".into(), "2 by b".into()]);

@@ -1,4 +1,4 @@
-//! What a service has to know of the other services and of the host.
+//! What a service needs to know of the other services and of the host.
 
 use crate::{
     clock::Timestamp,
@@ -11,13 +11,13 @@ pub struct Surroundings {
     pub dependencies: Vec<ServiceId>,
     /// The root causes among them: services that have failed.
     pub causes: Vec<Cause>,
-    /// Those that may be about to fail.
+    /// The dependencies that may be about to fail.
     pub suspects: Vec<ServiceId>,
     /// Why the host counts as overloaded, if it does.
     pub pressed: Option<String>,
-    /// How many services time out together, if they are enough to have one cause.
+    /// The number of services that time out together, if one cause is likely.
     pub together: Option<String>,
-    /// Only the service itself can be the reason for its silence, as far as is known.
+    /// No other cause of the service's silence is known.
     pub alone: bool,
 }
 
@@ -28,23 +28,23 @@ pub struct Cause {
     pub verdict: Verdict,
     pub summary: String,
     pub since: Timestamp,
-    /// The configuration declares the dependency. The service may be able to do without a learned one.
+    /// The configuration declares the dependency. A learned one may not be needed.
     pub declared: bool,
     /// The cause's own incident alerts.
     pub alerts: bool,
-    /// How many restarts were tried for it.
+    /// The number of restarts so far.
     pub attempts: u32,
-    /// It depends on this service as well.
+    /// It depends on this service in turn.
     pub circular: bool,
-    /// The daemon cannot see connections, so it has not seen that this service depends on it.
+    /// The daemon cannot see connections, so it has not seen this dependency.
     pub guessed: bool,
 }
 
-/// How a service's failure matters to those that depend on it.
+/// A service's health for its dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     Well,
     Failed,
-    /// It fails because of that other service.
+    /// Another service causes its failure.
     Held(ServiceId),
 }

@@ -1,4 +1,4 @@
-//! Behaviour of the engine: what is observed, what is said, what is done.
+//! The engine's behaviour: observations in, facts and effects out.
 
 mod chaos;
 mod deaths;
@@ -27,44 +27,44 @@ const API: ServiceId = ServiceId(0);
 const LATER: Duration = Duration::from_secs(60);
 const SYSTEMD: u32 = 1;
 
-/// A service under test, the engine, and all it said and asked for.
+/// The engine with the service under test, and all its facts and effects.
 struct Lab {
     engine: Engine,
     now: Timestamp,
-    said: Vec<Fact>,
-    asked: Vec<Effect>,
+    published: Vec<Fact>,
+    requested: Vec<Effect>,
 }
 
 impl Effects for Lab {
     fn publish(&mut self, fact: Fact, _at: Timestamp) -> EventId {
-        self.said.push(fact);
-        EventId(self.said.len() as u64)
+        self.published.push(fact);
+        EventId(self.published.len() as u64)
     }
 
     fn request(&mut self, effect: Effect) {
-        self.asked.push(effect);
+        self.requested.push(effect);
     }
 }
 
 impl Lab {
     fn new(identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
-        Self::told(false, identity, probes, restart)
+        Self::with_observe(false, identity, probes, restart)
     }
 
-    /// With the engine told to `observe` only, or not.
-    fn told(observe: bool, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
+    /// With or without `--observe`.
+    fn with_observe(observe: bool, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> Self {
         let mut lab = Self::of(observe, &[service("api", identity, probes, restart)]);
         lab.see(Observation::Running(API, process(100)));
         lab.answer(ProbeOutcome::Ok);
-        lab.said.clear();
-        lab.asked.clear();
+        lab.published.clear();
+        lab.requested.clear();
         lab
     }
 
-    /// With these services, of which nothing is known yet.
+    /// With these services, before any observation.
     fn of(observe: bool, services: &[config::Service]) -> Self {
         let now = at(1000);
-        Self { engine: Engine::new(services, observe, now), now, said: vec![], asked: vec![] }
+        Self { engine: Engine::new(services, observe, now), now, published: vec![], requested: vec![] }
     }
 
     fn exec() -> Self {
@@ -77,7 +77,7 @@ impl Lab {
         self.engine = engine;
     }
 
-    /// Lets time pass, with every deadline kept.
+    /// Advances the time, and ticks at every deadline.
     fn wait(&mut self, span: Duration) {
         let until = self.now.plus(span);
         let mut engine = std::mem::replace(&mut self.engine, Engine::new(&[], false, self.now));
@@ -125,7 +125,7 @@ impl Lab {
         self.die(pid, KILL, Some(bash()));
     }
 
-    /// The restart is carried out, and the service answers as `pid`.
+    /// The restart succeeds, and the service answers as `pid`.
     fn comes_back(&mut self, pid: u32) {
         self.see(Observation::Restarted(API, Ok(())));
         self.see(Observation::Running(API, process(pid)));
@@ -134,7 +134,7 @@ impl Lab {
 
     fn incidents(&self) -> Vec<(Phase, Verdict, Severity)> {
         let mut incidents = Vec::new();
-        for fact in &self.said {
+        for fact in &self.published {
             if let Fact::Incident(phase, incident) = fact {
                 incidents.push((*phase, incident.verdict, incident.severity));
             }
@@ -143,19 +143,19 @@ impl Lab {
     }
 
     fn restarts(&self) -> Vec<&Restart> {
-        self.said
+        self.published
             .iter()
             .filter_map(|fact| if let Fact::Restart(restart) = fact { Some(restart) } else { None })
             .collect()
     }
 
     fn restarts_asked(&self) -> usize {
-        self.asked.iter().filter(|effect| matches!(effect, Effect::Restart { .. })).count()
+        self.requested.iter().filter(|effect| matches!(effect, Effect::Restart { .. })).count()
     }
 
     fn alerts(&self) -> Vec<(Verdict, Severity, bool)> {
         let mut alerts = Vec::new();
-        for effect in &self.asked {
+        for effect in &self.requested {
             if let Effect::Alert { incident, resolved } = effect {
                 alerts.push((incident.verdict, incident.severity, *resolved));
             }
@@ -168,7 +168,7 @@ impl Lab {
     }
 }
 
-/// Probes time out, and what the processes do meanwhile is not conspicuous.
+/// Probes time out, and the examinations find nothing unusual.
 fn time_out(lab: &mut Lab, times: u32) {
     for _ in 0..times {
         lab.answer(ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));

@@ -1,8 +1,8 @@
-//! From evidence to a verdict: what happened, how sure that is, and a sentence for a person.
+//! From evidence to a verdict, with its confidence and a sentence for people.
 
 mod alive;
 
-pub use alive::{Circumstances, Remedy, look_ahead, of_failures, of_suspension, shows_hang};
+pub use alive::{Circumstances, Remedy, early_sample, of_failures, of_suspension, shows_hang};
 
 use super::summary::Summary;
 use crate::fact::{
@@ -10,12 +10,10 @@ use crate::fact::{
     process::whereabouts,
 };
 
-/// A verdict with its sentence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Finding {
-    /// What happened.
     pub verdict: Verdict,
-    /// How sure, 0 to 1.
+    /// From 0 to 1.
     pub confidence: f32,
     /// One sentence, without the service's name.
     pub summary: Summary,
@@ -27,9 +25,9 @@ impl Finding {
     }
 }
 
-/// What the death of a main process says by itself.
+/// The verdict on the death of a main process alone.
 ///
-/// Who sent the signal decides between [`Verdict::Crashed`] and [`Verdict::Killed`], not its number: another
+/// The sender of the signal decides between [`Verdict::Crashed`] and [`Verdict::Killed`], not its number: another
 /// process can send SIGSEGV, and a process can end itself by any signal.
 pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     let pid = exit.process.key.pid;
@@ -49,7 +47,7 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
             Finding::new(Verdict::Exited, sure, format!("main process {pid} exited with code {code}{after}"))
         }
         (ExitStatus::Unknown, _) => {
-            let summary = format!("main process {pid} is gone; how it ended could not be read");
+            let summary = format!("main process {pid} has ended; its exit status is unknown");
             Finding::new(Verdict::Exited, 0.5, summary)
         }
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => Finding::new(
@@ -78,7 +76,7 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     }
 }
 
-/// How sure the word of a source is by itself.
+/// The confidence in a source.
 pub const fn sure(source: Source) -> f32 {
     match source {
         Source::Ebpf => 1.0,
@@ -89,12 +87,12 @@ pub const fn sure(source: Source) -> f32 {
     }
 }
 
-/// What systemd's word alone says of a unit whose main process is gone, where the kernel's is missing.
+/// The verdict on a unit without a main process, from systemd's state alone.
 pub fn of_unit(state: &UnitState) -> Finding {
     let (verdict, what) = match state.result.as_str() {
         "signal" => (Verdict::Killed, "a signal ended it"),
         "core-dump" => (Verdict::Crashed, "it dumped core"),
-        "oom-kill" => (Verdict::OomKilled, "the OOM killer ended a process of it"),
+        "oom-kill" => (Verdict::OomKilled, "the OOM killer killed one of its processes"),
         "start-limit-hit" => (Verdict::CrashLoop, "it failed more often than its StartLimit allows"),
         _ => (Verdict::Exited, "it is not running"),
     };
@@ -105,9 +103,9 @@ pub fn of_unit(state: &UnitState) -> Finding {
     )
 }
 
-/// What the death of a process says that is not the main one: None if it is the service's own affair.
+/// The verdict on the death of a worker. None if the worker ended as it should.
 ///
-/// A worker that is asked to end, or whose reader is gone, ends as it should.
+/// A worker that was asked to end, or whose pipe has no reader, ends as it should.
 pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
     const ORDERLY: [u8; 6] = [1, 2, 13, 14, 15, 3];
     let (pid, name) = (exit.process.key.pid, &exit.process.name);
@@ -142,14 +140,14 @@ fn oom_sentence(who: &str, oom: Option<&OomKill>) -> String {
     format!("{who} was killed by the OOM killer ({}): {used} resident{limit}{trigger}", oom.scope.as_str())
 }
 
-/// Who has a port, as a part of a sentence.
+/// The holder of a port, as a part of a sentence.
 pub fn port_words(holder: &PortHolder) -> String {
     let PortHolder { port, pid, name, unit, .. } = holder;
     let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
     format!("port {port} is held by {name} (pid {pid}{unit})")
 }
 
-/// Who holds connections, as a part of a sentence; `service` is the name of the service behind it.
+/// A holder of connections, as a part of a sentence. `service` is the name of its service.
 pub fn holder_words(holder: &Holder, service: Option<&str>) -> String {
     let mut who = Vec::new();
     who.extend(service.map(|name| format!("service {name}")));
@@ -178,7 +176,7 @@ fn sender_words(sender: &Sender) -> String {
     }
 }
 
-/// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS: what a fault or an abort raises (`signal(7)`).
+/// Whether a fault or an abort raises it: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS (`signal(7)`).
 pub const fn raised_by_fault(number: u8) -> bool {
     matches!(number, 4 | 5 | 6 | 7 | 8 | 11 | 31)
 }

@@ -15,7 +15,7 @@ pub fn markdown() -> String {
     table.push_str("|---|---|---|---|---|---|\n");
     for verdict in Verdict::ALL {
         let rule = of(verdict);
-        let (evidence, detail) = words(verdict);
+        let (evidence, detail) = text(verdict);
         let action = match rule.action {
             DefaultAction::Restart => "restart",
             DefaultAction::Hold => "hold",
@@ -55,8 +55,8 @@ pub fn markdown() -> String {
     table
 }
 
-/// The evidence for a verdict, and what has to be said of its default action.
-fn words(verdict: Verdict) -> (&'static str, &'static str) {
+/// The evidence for a verdict, and a remark on its default action.
+fn text(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
         Verdict::Crashed => ("it ended itself by a signal: a fault, an abort", ""),
         Verdict::Exited => ("it exited, with any code, though it should stay up", ""),
@@ -72,7 +72,7 @@ fn words(verdict: Verdict) -> (&'static str, &'static str) {
             ("its probes fail, and nothing else says why", ", if it can help: not for a refused password")
         }
         Verdict::WorkerDied => (
-            "a process of it crashed, was killed or OOM-killed, and its main process lives",
+            "a worker crashed, was killed or OOM-killed, and its main process lives",
             "; `worker_died` can say restart",
         ),
         Verdict::Slow => ("its answers come later than `slow` allows", ""),
@@ -81,7 +81,7 @@ fn words(verdict: Verdict) -> (&'static str, &'static str) {
             ("its threads wait for a CPU, the host is pressed (PSI), or many services time out together", "")
         }
         Verdict::DependencyDown => ("a service that it depends on has an incident", "; act on the cause"),
-        Verdict::Unhealed => ("its dependency is well again, and it is not after its grace", ", once"),
+        Verdict::Unhealed => ("its dependency is healthy again, and it is not after its grace", ", once"),
         Verdict::PoolExhausted => (
             "a database refuses connections, or more are in use than `connections_percent`",
             "; `pool_exhausted` can restart the largest holder, never the database",

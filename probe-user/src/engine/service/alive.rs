@@ -1,4 +1,4 @@
-//! A service whose process lives: what its silence, its queues and its connections say.
+//! A service whose process lives: its timeouts, queues and connections.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::{
     },
 };
 
-/// How long after a stop signal it is looked whether the process is still stopped: a debugger or a snapshot of
-/// its memory stops it for less.
+/// The delay from a stop signal to the check whether the process is still stopped. A debugger or a core dump stops
+/// it for less.
 const STOPPED_FOR: Duration = Duration::from_millis(400);
 
-/// How often a stopped process is looked at that is not restarted.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// Between two checks of a stopped process that is not restarted.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Service {
-    /// What do its processes do?
+    /// Requests an examination of its processes.
     pub(super) fn examine<E: Effects>(
         &mut self,
         over: Duration,
@@ -38,7 +38,6 @@ impl Service {
         }
     }
 
-    /// What it did while it was looked at.
     pub(super) fn on_examined<E: Effects>(&mut self, found: Option<Examination>, ctx: &mut Ctx<'_, E>) {
         let stopped = found.as_ref().is_some_and(|found| found.stopped) && self.main.is_some();
         let at_work = found.as_ref().is_some_and(Examination::progressed);
@@ -48,7 +47,7 @@ impl Service {
             return self.on_stopped(ctx);
         }
         if stopped && (ahead || self.generation.liveness.suspension().is_some()) {
-            // It was only now stopped, or is stopped and continued in turns by whoever limits its CPU.
+            // It has just been stopped, or a CPU limiter stops and continues it in turns.
             self.timers.set(Timer::Recheck, Some(ctx.now.plus(STOPPED_FOR)));
         } else {
             self.generation.liveness.resume();
@@ -59,8 +58,8 @@ impl Service {
             self.enter(RecoveryState::Idle, None);
             return self.judge(pending, ctx);
         }
-        // One that waits for another service looks the same: what that one answers is to be known first. Nor is one
-        // timeout enough where nothing was seen beyond it.
+        // A service that waits for another one looks the same, so the engine waits for the other's probes. One
+        // timeout alone, without other evidence, is not enough.
         let alone = ctx.surroundings.dependencies.is_empty();
         let shows_hang = |it: &Examination| !it.ahead && verdict::shows_hang(it);
         let shows_hang = alone && self.generation.liveness.examination().is_some_and(shows_hang);
@@ -73,7 +72,7 @@ impl Service {
         }
     }
 
-    /// Its main process was stopped by a signal: it is looked whether it stays so.
+    /// A signal stopped the main process. The engine checks later whether it is still stopped.
     pub(super) fn on_suspended<E: Effects>(
         &mut self,
         stop: Suspension,
@@ -92,9 +91,9 @@ impl Service {
         }
     }
 
-    /// Its main process is stopped.
+    /// The main process is still stopped.
     fn on_stopped<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        self.timers.set(Timer::Recheck, Some(ctx.now.plus(LOOK_AGAIN)));
+        self.timers.set(Timer::Recheck, Some(ctx.now.plus(RECHECK_INTERVAL)));
         let free = matches!(
             self.recovery.state(),
             RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::Examining(_)
@@ -117,7 +116,7 @@ impl Service {
         self.fail_alive(Fault { since, evidence, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
-    /// A row of failures counts: what does it mean?
+    /// Judges a row of failures that counts.
     pub(super) fn judge<E: Effects>(&mut self, pending: Pending, ctx: &mut Ctx<'_, E>) {
         let Pending { index, failure, detail } = &pending;
         let timed_out = failure.is_timeout();
@@ -131,7 +130,7 @@ impl Service {
         let first_failed = probe.first_failed();
         let cause = self.cause(ctx).map(|cause| cause.guessed);
         if cause.is_none() && !ctx.surroundings.suspects.is_empty() {
-            // Something it depends on may be the cause; the next failure is judged when that is known.
+            // A dependency may be the cause. The next failure is judged when that is known.
             for suspect in std::mem::take(&mut ctx.surroundings.suspects) {
                 ctx.request(Effect::ProbeNow(suspect));
             }
@@ -160,7 +159,7 @@ impl Service {
         let mut fault = Fault { since: first_failed, remedy, degraded, ..Fault::now(ctx.now, finding) };
         let blamed = match rules::of(fault.finding.verdict).blame {
             BlameRule::Never => false,
-            // That it lacks the CPU is no guess, and explains more than a dependency that is one.
+            // The missing CPU time is measured, so it explains more than a guessed dependency.
             BlameRule::WhenFound => cause != Some(true),
             BlameRule::Always => true,
         };
@@ -168,8 +167,8 @@ impl Service {
             fault = self.blamed(fault, ctx);
         }
         let cause = fault.cause.unwrap_or(self.settings.id);
-        // The same verdict says something new if a restart could mend it by now.
-        let mendable = self.recovery.beyond_restart() && fault.remedy == Remedy::Restart;
+        // The same verdict matters again if a restart could mend it by now.
+        let mendable = self.recovery.is_restart_useless() && fault.remedy == Remedy::Restart;
         let known = self.incident.as_ref().is_some_and(|open| {
             open.verdict() == fault.finding.verdict && open.cause() == cause && !mendable
         });
@@ -181,17 +180,16 @@ impl Service {
         self.fail_alive(fault, ctx);
     }
 
-    /// What the policy says to do about such a verdict beside what follows from it.
+    /// The policy's response to a verdict, besides the rule's.
     fn response_to(&self, verdict: Verdict) -> Response {
         match rules::of(verdict).extra {
             Extra::MemoryPolicy => self.settings.policy.memory_full,
-            // A restart is then that of the holder, not of the database.
+            // This restarts the holder, not the database.
             Extra::Holders if self.settings.policy.pool_exhausted == Response::Ignore => Response::Ignore,
             Extra::Holders | Extra::None | Extra::AwaitsDependencies | Extra::Snapshot => Response::Alert,
         }
     }
 
-    /// One of its sockets had an error.
     pub(super) fn on_socket_error(&mut self, error: &SocketError, event: EventId) {
         const ELSEWHERE: [i32; 6] = [
             libc::ECONNREFUSED,
@@ -208,7 +206,6 @@ impl Service {
         }
     }
 
-    /// Segments of its had to be sent again.
     pub(super) fn on_retransmits(&mut self, retransmits: &Retransmits, event: EventId) {
         if retransmits.peer == Peer::Remote {
             let words = format!("{} does not acknowledge what it sends", retransmits.remote);
@@ -216,7 +213,7 @@ impl Service {
         }
     }
 
-    /// A listener of its has no room for more connections: is it at work, or stuck?
+    /// An accept queue is full. An examination tells whether the service is busy or stuck.
     pub(super) fn on_accept_queue<E: Effects>(&mut self, queue: &AcceptQueue, ctx: &mut Ctx<'_, E>) {
         if !self.listeners.expects(queue.port) || self.incident.is_some() {
             return;

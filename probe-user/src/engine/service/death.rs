@@ -1,18 +1,17 @@
-//! The ends of its processes, and what explains them.
+//! Exits of its processes.
 
 use std::time::Duration;
 
-use super::model::{DeadWorkers, Fault, RecoveryState, Service, YOUNG};
+use super::model::{DeadWorkers, EARLY_EXIT, Fault, RecoveryState, Service};
 use crate::{
     engine::{ctx::Ctx, effect::Effects, verdict},
     fact::{EventId, ExitStatus, ProcessExit},
 };
 
-/// How long a successor of a main process that ended well may take to be found.
+/// The time limit for a successor of a main process that exited with success.
 const SUCCESSION: Duration = Duration::from_millis(250);
 
 impl Service {
-    /// A process of the service ended.
     pub(super) fn on_exit<E: Effects>(
         &mut self,
         exit: ProcessExit,
@@ -29,7 +28,7 @@ impl Service {
         self.reset_generation();
         self.listeners.clear();
         if matches!(self.recovery.state(), RecoveryState::Restarting { .. }) {
-            // It ends because it is being restarted.
+            // A restart ends it.
             return;
         }
         let oom = self.oom_kills.take(&exit);
@@ -38,12 +37,13 @@ impl Service {
         evidence.extend(oom.map(|(_, event)| event));
         evidence.extend(dead_worker.map(DeadWorkers::into_evidence).unwrap_or_default());
         let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
-        let young = failed && exit.uptime() < YOUNG && !had_ports;
-        let fault = Fault { since: exit.at, evidence, young, ..Fault::now(ctx.now, finding) };
+        let early_exit = failed && exit.uptime() < EARLY_EXIT && !had_ports;
+        let fault = Fault { since: exit.at, evidence, early_exit, ..Fault::now(ctx.now, finding) };
         if self.settings.is_unit {
             self.inspect(fault, Some(exit), ctx);
         } else if self.settings.is_matched && exit.status == ExitStatus::Code(0) {
-            // A daemon that forks itself away, or an upgrade in place: its successor is being looked for.
+            // A daemon that forks into the background, or an upgrade in place. The daemon searches for the
+            // successor.
             let until = ctx.now.plus(SUCCESSION);
             self.enter(RecoveryState::AwaitingSuccessor(Box::new(fault)), Some(until));
         } else {

@@ -1,4 +1,4 @@
-//! What the failure of one service means for those that depend on it.
+//! The effect of a service's failure on its dependents.
 
 use std::time::Duration;
 
@@ -15,22 +15,20 @@ use crate::{
     fact::{Action, Fact, Phase, ServiceId, Verdict},
 };
 
-/// A service that was well so long after a dependency had failed can do without it.
+/// A service that stayed healthy for so long after a dependency's failure does not need it.
 const DOES_WITHOUT: Duration = Duration::from_secs(15);
 
-/// What may have failed because of another service, for all that could be seen, has to show that it does not for this
-/// long.
+/// How long a guessed cause excuses a failure.
 const GUESS_LASTS: Duration = Duration::from_secs(60);
 
-/// How much sooner than the failure that caused it an incident may seem to begin: probes of the one may fail
-/// before those of the other.
-const SOONER: Duration = Duration::from_secs(30);
+/// How much sooner than its cause an incident may begin, because the probes of the dependent may fail first.
+const CAUSE_TOLERANCE: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether something that is not well yet is well, or has failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Between two checks whether a dependency has become healthy or has failed.
+const RECHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// How it stands, as far as it matters to others.
+    /// The service's standing for its dependents.
     pub(in crate::engine) fn standing(&self) -> Standing {
         let Some(open) = &self.incident else {
             return if self.is_stopped_since_before() { Standing::Failed } else { Standing::Well };
@@ -43,20 +41,20 @@ impl Service {
         }
     }
 
-    /// Whether its unit was stopped when the daemon came, which is nobody's incident.
+    /// Whether its unit was already stopped when the daemon started, so that it has no incident.
     fn is_stopped_since_before(&self) -> bool {
         self.incident.is_none()
             && self.unit_is_stopped()
             && (self.probes.is_empty() || self.probes.iter().any(ProbeState::is_failing))
     }
 
-    /// It as the cause of others' failures, if it has an incident.
+    /// The service as a cause of other failures, if it has an incident.
     pub(in crate::engine) fn as_cause(&self, declared: bool) -> Option<Cause> {
         let Some(open) = &self.incident else {
             return self.is_stopped_since_before().then(|| Cause {
                 service: self.settings.id,
                 verdict: Verdict::Stopped,
-                summary: "systemd says it is stopped".to_owned(),
+                summary: "systemd reports it as stopped".to_owned(),
                 since: self.unwell_since.unwrap_or(self.startup.at()),
                 declared,
                 alerts: false,
@@ -78,8 +76,8 @@ impl Service {
         })
     }
 
-    /// Whether it may be about to fail, or is not there yet: its failures have begun to count, it says that it is
-    /// starting, or it has not answered in its grace so far.
+    /// Whether it may be about to fail or has not started yet: its failures have begun to count, it reports that it
+    /// is starting, or it has not answered in its grace.
     pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
         let undecided = matches!(
             self.recovery.state(),
@@ -92,39 +90,39 @@ impl Service {
             || self.probes.iter().any(|probe| probe.is_failing() || probe.starting().is_some())
     }
 
-    /// What it depends on and what explains its failures, if something does. A dependency that was only learned
-    /// does not, once the service has been well without it.
+    /// The failed dependency that explains its failures. A learned dependency explains nothing once the service has
+    /// been healthy without it.
     pub(super) fn cause<'t, E>(&self, ctx: &'t Ctx<'_, E>) -> Option<&'t Cause> {
         let unwell = self.unwell_since.unwrap_or(ctx.now);
         ctx.surroundings.causes.iter().find(|cause| {
-            // Of two that need each other, the first to fail need not be the one to blame.
+            // Of two services that need each other, the first to fail need not be the cause.
             let in_vain = cause.circular && cause.attempts > 0;
-            // A guess excuses a process that lives, and not for ever: nobody else might ever mend it.
+            // A guess excuses a living process only for a limited time, because nothing else may mend it.
             let far_fetched = cause.guessed
                 && (self.main.is_none() && !self.settings.is_remote || ctx.now > unwell.plus(GUESS_LASTS));
             !in_vain && !far_fetched && (cause.declared || unwell <= cause.since.plus(DOES_WITHOUT))
         })
     }
 
-    /// Whether something that it depends on is not well yet, and no incident says so.
-    pub(super) fn awaits_another<E>(&self, ctx: &Ctx<'_, E>) -> bool {
+    /// Whether a dependency is unhealthy without an incident.
+    pub(super) fn awaits_dependency<E>(&self, ctx: &Ctx<'_, E>) -> bool {
         self.settings.restart.enabled && self.cause(ctx).is_none() && !ctx.surroundings.suspects.is_empty()
     }
 
-    /// It has ended, perhaps for want of something that is not well yet: it is started when that is clear.
-    pub(super) fn wait_for_another<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    /// It has ended, perhaps because a dependency is unhealthy. It is started once that is clear.
+    pub(super) fn wait_for_dependency<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let names: Vec<&str> = ctx.surroundings.suspects.iter().map(|suspect| ctx.name(*suspect)).collect();
-        let why = format!("{}, which it depends on, is not well yet", names.join(", "));
+        let why = format!("{}, which it depends on, is not healthy yet", names.join(", "));
         for suspect in ctx.surroundings.suspects.clone() {
             ctx.request(Effect::ProbeNow(suspect));
         }
         if !matches!(self.recovery.state(), RecoveryState::Backoff) {
-            self.say_restart(Action::Hold(why), ctx);
+            self.publish_restart(Action::Hold(why), ctx);
         }
-        self.enter(RecoveryState::Backoff, Some(ctx.now.plus(LOOK_AGAIN)));
+        self.enter(RecoveryState::Backoff, Some(ctx.now.plus(RECHECK_INTERVAL)));
     }
 
-    /// A fault that comes of a dependency that has failed.
+    /// A fault with a failed dependency as its cause.
     pub(super) fn blamed<E>(&self, fault: Fault, ctx: &Ctx<'_, E>) -> Fault {
         let Some(cause) = self.cause(ctx) else { return fault };
         let name = ctx.name(cause.service);
@@ -140,14 +138,14 @@ impl Service {
         }
     }
 
-    /// Something has changed about what it depends on.
+    /// The state of a dependency has changed.
     pub(super) fn on_dependency_changed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         if open.rule().blocks == BlockRule::Held {
             let blamed = open.cause();
             match self.cause(ctx).map(|cause| cause.service) {
                 None if !self.timers.is_set(Timer::Healing) => self.released(ctx),
-                Some(cause) if cause != blamed => self.blame_another(ctx),
+                Some(cause) if cause != blamed => self.blame_dependency(ctx),
                 None | Some(_) => {}
             }
             return;
@@ -161,14 +159,14 @@ impl Service {
                 | RecoveryState::Snapshotting
         );
         let since = open.since();
-        let follows = self.cause(ctx).is_some_and(|cause| since.plus(SOONER) >= cause.since);
+        let follows = self.cause(ctx).is_some_and(|cause| since.plus(CAUSE_TOLERANCE) >= cause.since);
         if explained && free && follows && self.generation.liveness.suspension().is_none() {
-            self.blame_another(ctx);
+            self.blame_dependency(ctx);
         }
     }
 
-    /// The open incident turns out to come of something that it depends on.
-    pub(super) fn blame_another<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    /// A dependency turns out to be the cause of the open incident.
+    pub(super) fn blame_dependency<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         let finding =
             Finding { verdict: open.verdict(), confidence: 0.9, summary: open.summary().of_itself() };
@@ -177,7 +175,7 @@ impl Service {
         self.fail(fault, ctx);
     }
 
-    /// What it depends on is well again: it has its grace to heal by itself, if it runs at all.
+    /// The dependency is healthy again. If the service runs, it gets a grace to heal by itself.
     fn released<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.main.is_none() && !self.settings.is_remote && self.recovery.was_started() {
             let fault = Fault::now(ctx.now, self.unhealed("and it does not run", ctx));
@@ -189,7 +187,7 @@ impl Service {
         ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
     }
 
-    /// Its grace after the dependency healed is over, and it has not.
+    /// The grace after the dependency's recovery is over, and the service is still unhealthy.
     pub(super) fn on_healing_over<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.timers.clear(Timer::Healing);
         if !self.incident.as_ref().is_some_and(|open| open.rule().blocks == BlockRule::Held) {
@@ -199,7 +197,7 @@ impl Service {
         if self.cause(ctx).is_some() {
             self.enter(RecoveryState::Idle, None);
         } else if busy || !ctx.surroundings.suspects.is_empty() {
-            // What fails meanwhile is the same failure still, and no new one of its own.
+            // Failures in the meantime still belong to the same failure.
             self.startup
                 .set_grace_until(ctx.now.plus(self.settings.restart.grace.max(Duration::from_secs(1))));
             self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
@@ -216,7 +214,7 @@ impl Service {
         Finding {
             verdict: Verdict::Unhealed,
             confidence: 0.9,
-            summary: format!("{name}, which it depends on, is well again, {how}").into(),
+            summary: format!("{name}, which it depends on, is healthy again, {how}").into(),
         }
     }
 
@@ -228,8 +226,8 @@ impl Service {
         }
     }
 
-    /// Takes note of since when it has not been well.
-    pub(super) fn note_well(&mut self, now: Timestamp) {
+    /// Notes since when it has been unhealthy.
+    pub(super) fn note_unwell(&mut self, now: Timestamp) {
         if self.incident.is_none() && self.probes.iter().all(|probe| probe.is_ok()) {
             self.unwell_since = None;
         } else {

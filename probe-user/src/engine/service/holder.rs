@@ -1,4 +1,4 @@
-//! Who holds what the service, or its clients, cannot get: its port, its connections.
+//! The holders of its port and of its connections.
 
 use std::time::Duration;
 
@@ -14,21 +14,20 @@ use crate::{
     fact::{Fact, Holder, Phase, PortHolder, ServiceId, Verdict},
 };
 
-/// How long the search for a port's holder may take.
+/// The time limit of the search for a port's holder.
 const SEARCH: Duration = Duration::from_millis(500);
 
-/// The most holders of connections that are named.
+/// The number of holders that an incident names.
 const NAMED: usize = 3;
 
 impl Service {
-    /// It ended with an error soon after its start: is its port taken?
+    /// It exited with an error soon after its start, so another process may have its port.
     pub(super) fn find_port_holder<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         let ports = self.listeners.expected();
         ctx.request(Effect::FindPortHolder { service: self.settings.id, ports });
         self.enter(RecoveryState::FindingPortHolder(Box::new(fault)), Some(ctx.now.plus(SEARCH)));
     }
 
-    /// Who listens on its port, if anybody does.
     pub(super) fn on_port_holder<E: Effects>(&mut self, holder: Option<&PortHolder>, ctx: &mut Ctx<'_, E>) {
         if !matches!(self.recovery.state(), RecoveryState::FindingPortHolder(_)) {
             return;
@@ -36,7 +35,7 @@ impl Service {
         let RecoveryState::FindingPortHolder(mut fault) = self.enter(RecoveryState::Idle, None) else {
             return;
         };
-        fault.young = false;
+        fault.early_exit = false;
         self.recovery.set_port_taken(holder.is_some());
         if let Some(holder) = holder {
             let whose =
@@ -46,8 +45,8 @@ impl Service {
         self.fail(*fault, ctx);
     }
 
-    /// Its connections are exhausted: who has them?
-    pub(super) fn seek_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    /// Searches the holders of its connections, which are exhausted.
+    pub(super) fn find_connection_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
             let ports = self.listeners.expected();
             ctx.request(Effect::FindHolders { service: self.settings.id, ports });
@@ -56,17 +55,17 @@ impl Service {
         }
     }
 
-    /// Who has its connections, by the sockets of this host.
+    /// The holders of its connections, by the sockets of this host.
     pub(super) fn on_holders<E: Effects>(&mut self, holders: Vec<Holder>, ctx: &mut Ctx<'_, E>) {
         if self.holders.is_empty() {
-            // Its own processes talk to each other, too.
+            // Its own processes connect to each other too.
             self.holders =
                 holders.into_iter().filter(|holder| holder.service != Some(self.settings.id)).collect();
             self.name_holders(ctx);
         }
     }
 
-    /// Names them in the incident; if that is the policy, the service that holds most is to be restarted.
+    /// Names the holders in the incident. By policy, requests a restart of the service that holds most.
     fn name_holders<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = self.incident.as_mut() else { return };
         if open.rule().extra != Extra::Holders || self.holders.is_empty() {
@@ -90,11 +89,11 @@ impl Service {
         }
     }
 
-    /// It holds more than its share of something that another service has.
+    /// It holds most connections of another service.
     pub(super) fn on_exhausts_pool<E: Effects>(&mut self, of: ServiceId, why: String, ctx: &mut Ctx<'_, E>) {
         if self.incident.is_none() {
             let finding = Finding { verdict: Verdict::PoolExhausted, confidence: 0.9, summary: why.into() };
-            // Somebody is told of the one that has none left.
+            // The incident of the other service alerts.
             let fault = Fault { cause: Some(of), cause_alerts: true, ..Fault::now(ctx.now, finding) };
             self.fail_alive(fault, ctx);
         }

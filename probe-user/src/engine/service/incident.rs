@@ -1,4 +1,4 @@
-//! The incident of a service: opened, brought up to date, resolved, and alerted at the right moment.
+//! The incident of a service: opens, updates, resolves and alerts it.
 
 use std::time::Duration;
 
@@ -13,48 +13,48 @@ use crate::{
     fact::{Fact, Phase, Severity, Verdict},
 };
 
-/// How long an incident that is being acted on may last before somebody is told: one that a restart heals
+/// How long an incident with a restart in progress may last before its alert. An incident that a restart heals
 /// sooner is for the record only.
 const ALERT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the names of those who hold a database's connections may take, for the alert to say them.
+/// The alert's wait for the names of a database's connection holders.
 const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Service {
-    /// Opens an incident for a fault, or adds the fault to the one that is open, and decides what to do.
+    /// Opens or updates the incident with a fault, and decides on the action.
     pub(super) fn fail<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
-        if fault.young {
+        if fault.early_exit {
             return self.find_port_holder(fault, ctx);
         }
-        // One that cannot be started without its dependency is started when that is back.
+        // A service that needs its dependency to start is started when the dependency is back.
         let awaits = rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies;
         let fault = if awaits { self.blamed(fault, ctx) } else { fault };
         let remedy = fault.remedy.clone();
-        let not_yet =
-            rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies && self.awaits_another(ctx);
+        let not_yet = rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies
+            && self.awaits_dependency(ctx);
         self.open_or_update(fault, ctx);
         if let (Some(open), true) = (&mut self.incident, self.recovery.port_taken()) {
             open.set_needs_listener();
         }
         if not_yet {
-            self.wait_for_another(ctx);
+            self.wait_for_dependency(ctx);
         } else {
             self.decide(remedy, ctx);
         }
         self.recovery.set_port_taken(false);
         if self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::Holders) {
-            self.seek_holders(ctx);
+            self.find_connection_holders(ctx);
         }
     }
 
-    /// Opens an incident for a fault, or adds the fault to the one that is open.
+    /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         let severity = self.severity(fault.finding.verdict);
         let patience = patience(&fault);
         self.timers.clear(Timer::Healing);
         self.forget_lost_listener();
         for probe in &mut self.probes {
-            probe.doubt(fault.since);
+            probe.distrust_before(fault.since);
         }
         let now = ctx.now;
         let due = |patience| now.plus(patience);
@@ -68,7 +68,7 @@ impl Service {
             Some(open) => {
                 let is_worse = open.update(fault, severity, ctx.now);
                 if !open.alerted() || is_worse || patience.is_none() {
-                    // A requested stop clears an alert that is due. What fails after the stop sets it again.
+                    // A requested stop clears a pending alert. A failure after the stop sets it again.
                     let before = self.timers.get(Timer::Alert);
                     self.timers.set(Timer::Alert, patience.map(due).map(|at| before.unwrap_or(at).min(at)));
                 }
@@ -79,7 +79,6 @@ impl Service {
         self.alert_if_due(ctx);
     }
 
-    /// The open incident has become a crash loop.
     pub(super) fn become_crash_loop<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
         let severity = self.severity(Verdict::CrashLoop);
         let Some(open) = &mut self.incident else { return };
@@ -88,7 +87,7 @@ impl Service {
         self.alert_now(ctx);
     }
 
-    /// The service has proved well: the incident is over.
+    /// The service has proved healthy.
     pub(super) fn resolve<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(mut open) = self.incident.take() else { return };
         self.enter(RecoveryState::Idle, None);
@@ -99,10 +98,10 @@ impl Service {
         let answered = self.probes.iter().filter_map(|probe| probe.well_at()).max();
         let healthy = answered.filter(|_| open.rule().ends.is_answer()).unwrap_or(ctx.now);
         open.healthy(healthy);
-        // Nobody is alarmed by a stop, and what has a cause elsewhere is told with that.
+        // A stop causes no alert, and an incident with another cause alerts with that cause.
         let quiet = open.rule().alert.is_silent();
         if !open.alerted() {
-            open.calm_down();
+            open.downgrade();
             if !quiet {
                 ctx.request(Effect::Alert { incident: open.published(), resolved: false });
             }
@@ -113,14 +112,13 @@ impl Service {
         }
     }
 
-    /// Tells the receivers, if the incident has lasted long enough.
+    /// Alerts if the incident has lasted long enough.
     pub(super) fn alert_if_due<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.timers.get(Timer::Alert).is_some_and(|at| at <= ctx.now) {
             self.alert_now(ctx);
         }
     }
 
-    /// Tells the receivers of the incident as it stands.
     pub(super) fn alert_now<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &mut self.incident else { return };
         self.timers.clear(Timer::Alert);
@@ -138,7 +136,7 @@ impl Service {
     }
 }
 
-/// How long a fault may last before the receivers are alerted. None: they are not.
+/// The delay of a fault's alert. None: no alert.
 fn patience(fault: &Fault) -> Option<Duration> {
     match rules::of(fault.finding.verdict).alert {
         AlertRule::Never => None,

@@ -1,4 +1,4 @@
-//! What its processes use, held against its limits.
+//! The service's resource usage and its limits.
 
 use super::model::{Fault, Service};
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
 };
 
 impl Service {
-    /// What its processes use together.
     pub(super) fn on_usage<E: Effects>(&mut self, usage: ResourceUsage, ctx: &mut Ctx<'_, E>) {
         self.generation.breaches.take_in(usage, &self.settings.limits);
         if self.incident.is_some() || self.main.is_none() {

@@ -1,4 +1,4 @@
-//! The sockets a service listens on, by the kernel's word.
+//! The service's listening sockets, as the kernel reports them.
 
 use super::model::{Fault, LISTENER_GONE, LostListener, Service, Timer};
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Service {
-    /// It listened on these ports before anybody watched.
+    /// The ports that it listened on before the daemon watched it.
     pub(super) fn on_listening(&mut self, ports: Vec<u16>) {
         self.listeners.clear();
         for port in ports {
@@ -19,7 +19,7 @@ impl Service {
         }
     }
 
-    /// A listener came or went.
+    /// A listener has opened or closed.
     pub(super) fn on_listener<E: Effects>(
         &mut self,
         listener: &Listener,
@@ -49,7 +49,7 @@ impl Service {
         }
     }
 
-    /// A listener it needs has stayed away although its process lives.
+    /// An expected listener is still closed although the process lives.
     pub(super) fn on_listener_gone<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(LostListener { since, event, port, source }) = self.generation.lost_listener.take() else {
             return;

@@ -1,4 +1,4 @@
-//! A service as the engine knows it: groups of state, each replaced or changed as a whole.
+//! The engine's model of a service: groups of state, each replaced or changed as a whole.
 
 mod breaches;
 mod dead_workers;
@@ -38,8 +38,8 @@ use crate::{
     fact::{Holder, ProcessKey, ServiceId, ServiceState},
 };
 
-/// A process that ends with an error sooner than this after its start may not have got its port.
-pub const YOUNG: Duration = Duration::from_secs(10);
+/// A process that exits with an error sooner than this after its start may have found its port taken.
+pub const EARLY_EXIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Service {
@@ -47,7 +47,6 @@ pub struct Service {
     pub(super) main: Option<ProcessKey>,
     /// The latest start.
     pub(super) startup: Startup,
-    /// What is known of the main process.
     pub(super) generation: Generation,
     pub(super) probes: Vec<ProbeState>,
     pub(super) listeners: Listeners,
@@ -55,13 +54,13 @@ pub struct Service {
     pub(super) oom_kills: OomKills,
     pub(super) network: NetworkTrouble,
     pub(super) worker_deaths: WorkerDeaths,
-    /// Who holds its connections, by its own word or by the host's sockets.
+    /// The holders of its connections, as the service itself or the host's sockets show them.
     pub(super) holders: Vec<Holder>,
     pub(super) incident: Option<OpenIncident>,
     pub(super) recovery: Recovery,
     pub(super) timers: Timers,
     pub(super) state: ServiceState,
-    /// Since when it has not been well, if it is not.
+    /// Since when it has been unhealthy.
     pub(super) unwell_since: Option<Timestamp>,
 }
 
@@ -92,7 +91,6 @@ impl Service {
         self.settings.id
     }
 
-    /// When something is due for it.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.timers.next()
     }
@@ -103,13 +101,13 @@ impl Service {
         self.recovery.enter(state)
     }
 
-    /// Forgets what is known of its main process: it has ended, or another one has taken its place.
+    /// The main process has ended or was replaced.
     pub(super) fn reset_generation(&mut self) {
         self.generation = Generation::default();
         self.timers.end(Scope::Process);
     }
 
-    /// Counters and grace begin again, as after every start.
+    /// A start begins the counters and the grace again.
     pub(super) fn reset_startup(&mut self, now: Timestamp) {
         self.startup = Startup::new(now, self.settings.restart.grace);
         self.await_settling(now);
@@ -118,14 +116,14 @@ impl Service {
         }
     }
 
-    /// Without probes, its incident is over once it has run for long enough.
+    /// The incident of a service without probes is over once it has run for long enough.
     pub(super) fn await_settling(&mut self, now: Timestamp) {
         let waits = self.incident.is_some() && self.probes.is_empty();
         let settling = self.settling();
         self.timers.set(Timer::Settled, waits.then(|| now.plus(settling)));
     }
 
-    /// How long it must run to count as well without probes: longer once a restart was not enough.
+    /// How long a service without probes must run to count as healthy; longer after a restart that was not enough.
     pub(super) fn settling(&self) -> Duration {
         const SETTLED: Duration = Duration::from_secs(1);
         let attempts = self.incident.as_ref().map_or(0, OpenIncident::attempts);

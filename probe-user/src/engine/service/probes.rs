@@ -1,4 +1,4 @@
-//! What a service's probes say of it.
+//! The results of a service's probes.
 
 use super::model::{Fault, Pending, RecoveryState, Service};
 use crate::{
@@ -12,7 +12,6 @@ use crate::{
 };
 
 impl Service {
-    /// A probe ended.
     pub(super) fn on_probe<E: Effects>(&mut self, report: ProbeReport, ctx: &mut Ctx<'_, E>) {
         let counts = ctx.now >= self.startup.grace_until()
             && matches!(self.recovery.state(), RecoveryState::Idle | RecoveryState::Verifying);
@@ -22,7 +21,7 @@ impl Service {
         }
         match &report.outcome {
             ProbeOutcome::Ok => {
-                // Another socket serves the same port, if it was asked after the listener went.
+                // If the probe began after the listener closed, another socket serves the same port.
                 let change = probe.succeed(&report);
                 let slow = probe.counts_as_slow();
                 if self.generation.lost_listener.is_some_and(|lost| report.begun() > lost.since) {
@@ -51,7 +50,7 @@ impl Service {
         }
     }
 
-    /// It answers, later than it should, for long enough.
+    /// Whether its answers have been slow for long enough.
     fn is_slow<E: Effects>(
         &mut self,
         slow: String,
@@ -60,14 +59,14 @@ impl Service {
         ctx: &mut Ctx<'_, E>,
     ) {
         let pressed = ctx.surroundings.pressed.clone().or_else(|| ctx.surroundings.together.clone());
-        // What the host's pressure explained is the service's own once that is over.
+        // After the host's pressure, slowness is the service's own fault.
         let open = self.incident.as_ref().map(|open| open.verdict());
         if open.is_some_and(|verdict| verdict != Verdict::Overloaded || pressed.is_some()) {
             return;
         }
         let (verdict, summary, remedy) = match pressed {
             Some(why) => {
-                let remedy = Remedy::Hold(format!("it would take more of what is short: {why}"));
+                let remedy = Remedy::Hold(format!("a restart would take more of what is short: {why}"));
                 (Verdict::Overloaded, format!("{why}; {slow}"), remedy)
             }
             None => (Verdict::Slow, slow, Remedy::Nothing),
@@ -90,7 +89,7 @@ impl Service {
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = !probe.is_failing();
         if !first && !ctx.surroundings.alone && begun < probe.last_failed() {
-            // What else is silent is asked as well, and takes its time to be known: attempts side by side are one.
+            // The engine needs the results of the other silent services first, so concurrent attempts count as one.
             return;
         }
         let timed_out = failure.is_timeout();
@@ -98,9 +97,9 @@ impl Service {
         let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(in_a_row)), at);
         probe.add_evidence(event);
         let failures = probe.failures();
-        let ahead = verdict::look_ahead(probe.timeout(), begun, at);
+        let ahead = verdict::early_sample(probe.timeout(), begun, at);
         if first {
-            // By the time that its failures count, it is to be known whether they are its own.
+            // When its failures count, the engine has to know whether a dependency causes them.
             self.generation.liveness.forget_examination();
             for dependency in ctx.surroundings.dependencies.clone() {
                 ctx.request(Effect::ProbeNow(dependency));
@@ -109,7 +108,7 @@ impl Service {
         if timed_out {
             self.examine(Examination::OVER, Some(ahead), ctx);
         }
-        // A process that does nothing at all need not be asked so often.
+        // A process that does nothing at all needs fewer probes.
         let idle = timed_out && self.generation.liveness.examination().is_some_and(Examination::idled);
         let needed = if idle { failures.min(2) } else { failures };
         if in_a_row >= needed && self.is_to_be_judged() && !stopped {
@@ -117,14 +116,14 @@ impl Service {
         }
     }
 
-    /// Whether a row of failures says something new: an open incident is judged again only where a restart was
-    /// meant to mend it and did not, or where what held the restart may be over.
+    /// Whether a row of failures is to be judged. An open incident is judged again only if a restart failed to mend
+    /// it, or if the reason for a hold may be over.
     fn is_to_be_judged(&self) -> bool {
         match &self.incident {
             None => true,
             Some(open) => {
                 matches!(self.recovery.state(), RecoveryState::Verifying)
-                    || (self.recovery.beyond_restart() || open.rule().judged_again)
+                    || (self.recovery.is_restart_useless() || open.rule().rejudged)
                         && matches!(self.recovery.state(), RecoveryState::Idle)
             }
         }

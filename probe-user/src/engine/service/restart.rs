@@ -1,4 +1,4 @@
-//! Whether to restart, when, and what became of it.
+//! Restarts: whether, when, and their outcome.
 
 use std::time::Duration;
 
@@ -14,31 +14,31 @@ use crate::{
     fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
 };
 
-/// Every way to restart answers sooner than this.
+/// Every restart method reports sooner than this.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// A snapshot is written down sooner than this, or not at all.
+/// The time limit of a snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(4);
 
 impl Service {
-    /// The restart that was asked for was carried out, or was not.
+    /// The outcome of the requested restart.
     pub(super) fn on_restarted<E: Effects>(&mut self, outcome: Result<(), String>, ctx: &mut Ctx<'_, E>) {
         let action = match &outcome {
             Ok(()) => Action::Done,
             Err(error) => Action::Fail(error.clone()),
         };
-        // A first start is no restart; what fails of it is told by the incident that it opens.
+        // A first start is no restart. Its failure is in the incident that it opens.
         if self.incident.is_some() {
-            self.say_restart(action, ctx);
+            self.publish_restart(action, ctx);
         }
-        // One that comes late is about a restart that something else has overtaken.
+        // A late outcome belongs to a restart that is no longer current.
         let first_start = self.incident.is_none() && outcome.is_err();
         if !matches!(self.recovery.state(), RecoveryState::Restarting { .. }) && !first_start {
             return;
         }
         match outcome {
             Ok(()) if self.settings.is_matched && (!self.probes.is_empty() || self.main.is_some()) => {
-                // The command may heal the process there is, or one that cannot be found: its probes will say.
+                // The command may heal a running process, or one that the daemon cannot find. The probes will tell.
                 self.enter(RecoveryState::Verifying, None);
                 ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
             }
@@ -50,7 +50,7 @@ impl Service {
                 }
             }
             Err(error) if self.settings.is_unit => {
-                // systemd may have been told otherwise meanwhile.
+                // The operator may have stopped the unit meanwhile.
                 let summary = format!("it could not be restarted: {error}");
                 let finding = Finding::new(Verdict::Exited, 1.0, summary);
                 self.inspect(Fault::now(ctx.now, finding), None, ctx);
@@ -68,7 +68,7 @@ impl Service {
         }
     }
 
-    /// Decides what to do about the open incident.
+    /// Decides on the action for the open incident.
     pub(super) fn decide<E: Effects>(&mut self, remedy: Remedy, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
         if open.rule().action == DefaultAction::Nothing || self.settings.is_remote {
@@ -78,7 +78,7 @@ impl Service {
         let attempt = open.attempts() + 1;
         let wants_snapshot =
             open.rule().extra == Extra::Snapshot && !open.has_snapshot() && self.main.is_some();
-        self.recovery.set_beyond_restart(remedy != Remedy::Restart);
+        self.recovery.set_restart_useless(remedy != Remedy::Restart);
         match remedy {
             Remedy::Nothing => {
                 self.enter(RecoveryState::Idle, None);
@@ -99,7 +99,7 @@ impl Service {
             return self.hold("restarts are not enabled for this service", ctx);
         }
         if self.recovery.budget().left(ctx.now) == 0 {
-            return self.give_up(ctx);
+            return self.on_budget_spent(ctx);
         }
         let mut wait = self.recovery.budget().backoff(attempt);
         if self.recovery.port_taken() {
@@ -111,17 +111,17 @@ impl Service {
             self.restart(ctx);
         } else {
             let why = format!("back-off of {} before attempt {attempt}", describe(wait));
-            self.say_restart(Action::Hold(why), ctx);
+            self.publish_restart(Action::Hold(why), ctx);
             self.enter(RecoveryState::Backoff, Some(ctx.now.plus(wait)));
         }
     }
 
-    /// Whether the open incident is only the consequence of another service's.
+    /// Whether another service causes the open incident.
     fn incident_has_other_cause(&self) -> bool {
         self.incident.as_ref().is_some_and(|open| open.cause() != self.settings.id)
     }
 
-    /// What could be seen of its processes is written down, or cannot be: now they may be ended.
+    /// The snapshot is written, or failed. The restart may go on.
     pub(super) fn on_snapshot<E: Effects>(&mut self, outcome: Result<String, String>, ctx: &mut Ctx<'_, E>) {
         if let Some(open) = &mut self.incident {
             match outcome {
@@ -138,14 +138,14 @@ impl Service {
         }
     }
 
-    /// Holds the restart on purpose; the incident stays open until the service is well again.
+    /// Holds the restart. The incident stays open until the service is healthy again.
     pub(super) fn hold<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
         self.enter(RecoveryState::Idle, None);
-        self.say_restart(Action::Hold(why.to_owned()), ctx);
+        self.publish_restart(Action::Hold(why.to_owned()), ctx);
     }
 
-    /// The budget is spent: stop trying for long.
-    pub(super) fn give_up<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+    /// The budget is spent. Starts the long back-off.
+    pub(super) fn on_budget_spent<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let wait = self.recovery.budget().long_backoff();
         let next = describe(wait);
         let why = format!(
@@ -153,7 +153,7 @@ impl Service {
             self.recovery.budget().describe()
         );
         self.become_crash_loop(&why, ctx);
-        self.say_restart(Action::Hold(why), ctx);
+        self.publish_restart(Action::Hold(why), ctx);
         if self.unit.is("failed") {
             self.unit.set_was_reset(true);
             ctx.request(Effect::ResetFailed(self.settings.id));
@@ -164,7 +164,7 @@ impl Service {
     pub(super) fn restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.recovery.budget().spend(ctx.now);
         if let Some(open) = &mut self.incident {
-            open.acted(ctx.now);
+            open.note_restart(ctx.now);
         }
         let reset_failed = self.unit.start_limit_is_near(self.recovery.starts(), ctx.now);
         self.unit.set_needs_reset(false);
@@ -174,13 +174,13 @@ impl Service {
             method: self.settings.method,
             reset_failed,
         });
-        self.say_restart(Action::Request, ctx);
-        // Alive or not, what its probes found before is past.
+        self.publish_restart(Action::Request, ctx);
+        // Earlier results of its probes are out of date.
         self.reset_startup(ctx.now);
         self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(ANSWER)));
     }
 
-    pub(super) fn say_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {
         let open = self.incident.as_ref();
         let restart = Restart {
             service: self.settings.id,

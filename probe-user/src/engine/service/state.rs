@@ -1,6 +1,6 @@
-//! What a service's state is, and whether its incident is over.
+//! A service's state, and the end of its incident.
 
-use super::model::{OpenIncident, ProbeState, RecoveryState, Service, Timer, YOUNG};
+use super::model::{EARLY_EXIT, OpenIncident, ProbeState, RecoveryState, Service, Timer};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -13,12 +13,12 @@ use crate::{
 };
 
 impl Service {
-    /// Draws the conclusions of what has changed: an incident that is over, a state that is another.
+    /// Resolves the incident if it is over, and publishes a changed state.
     pub fn settle<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.incident.is_some() && self.is_well(ctx.now) {
             self.resolve(ctx);
         }
-        self.note_well(ctx.now);
+        self.note_unwell(ctx.now);
         let (state, why) = self.conclude();
         if state != self.state {
             let previous = std::mem::replace(&mut self.state, state);
@@ -26,7 +26,7 @@ impl Service {
         }
     }
 
-    /// Whether it has proved well since its last start.
+    /// Whether it has proved healthy since its last start.
     fn is_well(&self, now: Timestamp) -> bool {
         if matches!(
             self.recovery.state(),
@@ -45,7 +45,7 @@ impl Service {
             return false;
         }
         let has_its_ports = self.listeners.has_all_expected();
-        if open.needs_listener() && !has_its_ports && now.since(self.startup.at()) < YOUNG {
+        if open.needs_listener() && !has_its_ports && now.since(self.startup.at()) < EARLY_EXIT {
             return false;
         }
         if self.generation.lost_listener.is_some() || !self.listens_again() {
@@ -57,7 +57,7 @@ impl Service {
             && self.recovery.was_started()
             && !self.settings.is_remote
         {
-            // Something that it left behind answers in its place.
+            // A process that it left behind answers in its place.
             return false;
         }
         let still = match open.rule().ends {
@@ -82,7 +82,7 @@ impl Service {
         self.probes.iter().any(|probe| probe.timed_out())
     }
 
-    /// After its listener was gone, answers count only once it listens or was restarted.
+    /// After the loss of a listener, answers count only once it listens again or was restarted.
     fn listens_again(&self) -> bool {
         let Some(open) = &self.incident else { return true };
         open.rule().ends != EndRule::Listening
@@ -107,7 +107,7 @@ impl Service {
             return match (self.main.is_some() || self.settings.is_remote, starting) {
                 (_, true) => {
                     let why =
-                        self.says_it_starts().unwrap_or_else(|| "waiting for it to prove well".to_owned());
+                        self.startup_report().unwrap_or_else(|| "waiting for it to prove healthy".to_owned());
                     (ServiceState::Starting, why)
                 }
                 (true, false) if self.incident.as_ref().is_some_and(|open| open.is_degraded()) => {
@@ -117,11 +117,11 @@ impl Service {
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
-        if let Some(why) = self.says_it_starts() {
+        if let Some(why) = self.startup_report() {
             return (ServiceState::Starting, why);
         }
         if self.unit_is_stopped() {
-            return (ServiceState::Stopped, "systemd says it is stopped".to_owned());
+            return (ServiceState::Stopped, "systemd reports it as stopped".to_owned());
         }
         let heard =
             self.main.is_some() || self.probes.iter().any(|probe| probe.is_ok() || probe.is_failing());
@@ -135,16 +135,16 @@ impl Service {
             return (ServiceState::Degraded, breaches);
         }
         if self.probes.iter().all(|probe| probe.is_ok()) {
-            (ServiceState::Healthy, "all is well".to_owned())
+            (ServiceState::Healthy, "all probes succeed".to_owned())
         } else {
             (self.state, "waiting for its probes".to_owned())
         }
     }
 
-    /// What the service itself says of its start, if it says that it is still at it.
-    fn says_it_starts(&self) -> Option<String> {
+    /// The service's own report that it is still starting.
+    fn startup_report(&self) -> Option<String> {
         let detail = self.probes.iter().find_map(|probe| probe.starting())?;
-        Some(format!("it says it is starting: {detail}"))
+        Some(format!("it reports that it is starting: {detail}"))
     }
 
     pub fn view(&self) -> ServiceView {

@@ -1,11 +1,11 @@
-//! What systemd has to say before its unit is touched.
+//! The check of a unit's state before a restart.
 //!
-//! systemd may be stopping the unit because somebody asked for it, may have restarted it already, or may be
-//! about to. None of that is ours to undo or to do twice, so its word is read before a decision.
+//! systemd may be stopping the unit on request, may have restarted it already, or may be about to. hostprobe must
+//! not undo or repeat that, so the engine reads the unit's state before a decision.
 
 use std::time::Duration;
 
-use UnitJudgement::{AlreadyRestarted, NotLoaded, Ours, RestartsItself, Stale, StillRuns, StopRequested};
+use UnitJudgement::{AlreadyRestarted, NotLoaded, Restart, RestartsItself, Stale, StillRuns, StopRequested};
 
 use super::model::{Fault, Inspection, RecoveryState, Service, Timer};
 use crate::{
@@ -19,37 +19,38 @@ use crate::{
     fact::{Action, Fact, ProcessExit, Sender, UnitState, Verdict},
 };
 
-/// systemd has not taken note of the death yet: ask again after this long, this often.
+/// systemd has not noticed the death yet: the wait between two reads, and the number of reads.
 const STALE_WAIT: Duration = Duration::from_millis(3);
 const STALE_TRIES: u32 = 300;
 
-/// How much later than it should systemd's own restart may come: its timers have a slack of up to 260 ms.
+/// How late systemd's own restart may be: its timers have a slack of up to 260 ms.
 const RESTART_SLACK: Duration = Duration::from_millis(500);
 
-/// systemd could not be asked: the waits before it is asked again.
+/// The waits before the next read after a failed one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
-/// How long a unit on its way up may take before it is looked at again.
+/// Between two checks of a unit that is starting.
 const STILL_STARTING: Duration = Duration::from_secs(5);
 
-/// How long the kernel's word may come after systemd's.
+/// How much later than systemd the kernel may report an exit.
 const KERNEL_FIRST: Duration = Duration::from_millis(100);
 
 impl Service {
-    /// Asks systemd about a fault before it is acted on.
+    /// Reads the unit's state before an action on a fault.
     pub(super) fn inspect<E: Effects>(
         &mut self,
         fault: Fault,
         exit: Option<ProcessExit>,
         ctx: &mut Ctx<'_, E>,
     ) {
-        let inspection = Inspection { fault, exit, tries: 0, unanswered: 0, retry: false, hearsay: false };
+        let inspection =
+            Inspection { fault, exit, tries: 0, unanswered: 0, retry: false, from_earlier_state: false };
         self.enter(RecoveryState::Inspecting(Box::new(inspection)), None);
         ctx.request(Effect::InspectUnit(self.settings.id));
     }
 
-    /// A fault that no death explains: of a unit, only after systemd was asked about it.
+    /// A fault without a death. For a unit, the engine reads the unit's state first.
     pub(super) fn fail_alive<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         if self.settings.is_unit {
             self.inspect(fault, None, ctx);
@@ -58,7 +59,6 @@ impl Service {
         }
     }
 
-    /// Asks again.
     pub(super) fn inspect_again<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if let Some(inspection) = self.recovery.inspection() {
             inspection.tries += 1;
@@ -66,19 +66,18 @@ impl Service {
         }
     }
 
-    /// systemd's word on the unit.
     pub(super) fn on_unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
         self.unit.update(state.clone());
         if matches!(self.recovery.state(), RecoveryState::Inspecting(_))
             && let RecoveryState::Inspecting(inspection) = self.enter(RecoveryState::Idle, None)
         {
-            self.judged(inspection, state, ctx);
+            self.on_judged(inspection, state, ctx);
         } else {
             self.unit_changed(&state, ctx);
         }
     }
 
-    /// systemd could not be asked: without its word the unit is not touched, and it is asked again.
+    /// The unit's state is unknown. The engine leaves the unit alone and reads it again.
     pub(super) fn on_unit_unknown<E: Effects>(&mut self, error: &str, ctx: &mut Ctx<'_, E>) {
         let Some(inspection) = self.recovery.inspection() else { return };
         inspection.unanswered += 1;
@@ -87,12 +86,15 @@ impl Service {
         self.timers.set(Timer::Recovery, Some(ctx.now.plus(wait)));
         if let Some(fault) = first {
             self.open_or_update(fault, ctx);
-            self.say_restart(Action::Hold(format!("systemd does not say what the unit does: {error}")), ctx);
+            self.publish_restart(
+                Action::Hold(format!("systemd does not report the unit's state: {error}")),
+                ctx,
+            );
             self.alert_now(ctx);
         }
     }
 
-    fn judged<E: Effects>(&mut self, inspection: Box<Inspection>, state: UnitState, ctx: &mut Ctx<'_, E>) {
+    fn on_judged<E: Effects>(&mut self, inspection: Box<Inspection>, state: UnitState, ctx: &mut Ctx<'_, E>) {
         let judgement = match &inspection.exit {
             Some(exit) => judge(&state, &exit.process.key, exit.at, self.unit.invocation()),
             None => self.judge_without_exit(&state, &inspection),
@@ -102,7 +104,7 @@ impl Service {
             return;
         }
         let judgement = match (&judgement, &inspection.exit) {
-            (AlreadyRestarted { .. } | RestartsItself(_) | Ours { .. }, Some(exit)) => {
+            (AlreadyRestarted { .. } | RestartsItself(_) | Restart { .. }, Some(exit)) => {
                 asked_to_end(exit, &state).map_or(judgement, StopRequested)
             }
             (_, _) => judgement,
@@ -143,7 +145,7 @@ impl Service {
                 fault.remedy = Remedy::Hold(why);
                 self.fail(fault, ctx);
             }
-            Ours { gave_up, .. } => {
+            Restart { gave_up, .. } => {
                 self.unit.set_needs_reset(gave_up);
                 if retry { self.restart(ctx) } else { self.fail(fault, ctx) }
             }
@@ -151,22 +153,22 @@ impl Service {
         }
     }
 
-    /// Nothing failed: somebody asked for it.
+    /// The stop or restart was requested, so nothing failed.
     fn fail_as_stopped<E: Effects>(&mut self, mut fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         fault.finding.verdict = Verdict::Stopped;
         fault.finding.summary.set_request(why);
         self.fail(fault, ctx);
     }
 
-    /// Looks again before a restart that has waited: what was ours to do then may be somebody else's now.
+    /// Checks the unit again before a delayed restart, because systemd or an operator may have acted meanwhile.
     pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let exited =
             self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::AwaitsDependencies);
         if exited && self.cause(ctx).is_some() {
-            return self.blame_another(ctx);
+            return self.blame_dependency(ctx);
         }
-        if exited && self.awaits_another(ctx) {
-            return self.wait_for_another(ctx);
+        if exited && self.awaits_dependency(ctx) {
+            return self.wait_for_dependency(ctx);
         }
         if self.settings.is_unit {
             self.inspect_same(true, ctx);
@@ -175,7 +177,7 @@ impl Service {
         }
     }
 
-    /// Asks systemd about the open incident.
+    /// Reads the unit's state for the open incident.
     fn inspect_same<E: Effects>(&mut self, retry: bool, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else {
             self.enter(RecoveryState::Idle, None);
@@ -188,8 +190,8 @@ impl Service {
         }
     }
 
-    /// What systemd's word means for a fault that no death explains: probes that fail, a listener that is gone,
-    /// or, as a `retry`, the end of a wait before another restart.
+    /// What the unit's state means for a fault without a death: failed probes, a closed listener, or, as a `retry`,
+    /// the end of a wait before another restart.
     fn judge_without_exit(&self, state: &UnitState, inspection: &Inspection) -> UnitJudgement {
         let job = state.job.as_ref().map(|job| job.kind.as_str());
         let starting = state.active == "activating" && !state.sub.starts_with("auto-restart");
@@ -199,23 +201,23 @@ impl Service {
             StopRequested("systemd is stopping it")
         } else if state.main.is_some() && state.main != self.main {
             AlreadyRestarted { asked: false }
-        } else if inspection.hearsay && state.main.is_some() {
-            // The state that said so was older than the process that runs.
+        } else if inspection.from_earlier_state && state.main.is_some() {
+            // The state was older than the running process.
             StillRuns
         } else if job.is_some() || starting || state.active == "reloading" {
-            // It is on its way, by somebody's order.
+            // It is starting on request.
             if inspection.retry { RestartsItself(STILL_STARTING) } else { StillRuns }
         } else if self.unit.was_stopped_since(state) {
             StopRequested("it was stopped meanwhile")
         } else {
-            Ours { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
+            Restart { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
         }
     }
 
-    /// Opens or updates the incident, and leaves the restart to systemd, unless the budget is spent.
+    /// Opens or updates the incident and leaves the restart to systemd, unless the budget is spent.
     fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         self.open_or_update(fault, ctx);
-        self.say_restart(Action::Hold(why.to_owned()), ctx);
+        self.publish_restart(Action::Hold(why.to_owned()), ctx);
         if self.recovery.budget().left(ctx.now) == 0 {
             let why =
                 format!("systemd has spent its budget of {} restarts", self.recovery.budget().describe());
@@ -228,7 +230,7 @@ impl Service {
         self.inspect_same(false, ctx);
     }
 
-    /// A change nobody asked about: a new main process, or a unit that is down without a death seen.
+    /// A state change without an inspection: a new main process, or a stopped unit without a known exit.
     fn unit_changed<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
         if let Some(main) = state.main {
             if state.active != "deactivating" {
@@ -237,7 +239,7 @@ impl Service {
             }
             return;
         }
-        // With a process of its own that is gone, systemd does not know of the end yet.
+        // If its main process is gone, systemd has not noticed the exit yet.
         let settled = matches!(state.active.as_str(), "active" | "inactive" | "failed");
         if state.job.is_some() || state.main_pid != 0 || !settled {
             return;
@@ -245,7 +247,7 @@ impl Service {
         let down = state.active != "active";
         let finding = || verdict::of_unit(state);
         match self.recovery.state() {
-            // A unit without a main process can still be up, and its probes say whether it is well.
+            // A unit without a main process can still be up. Its probes tell whether it is healthy.
             RecoveryState::Restarting { confirmed: true, .. } if !down => {
                 self.enter(RecoveryState::Verifying, None);
             }
@@ -253,11 +255,11 @@ impl Service {
                 self.enter(RecoveryState::Idle, None);
                 self.fail(Fault::now(ctx.now, finding()), ctx);
             }
-            // The kernel's word on the death may still come, and says more.
+            // The kernel may still report the exit, with more detail.
             RecoveryState::Idle | RecoveryState::Verifying if down && self.main.is_some() => {
                 self.inspect(Fault::now(ctx.now, finding()), None, ctx);
                 if let Some(inspection) = self.recovery.inspection() {
-                    inspection.hearsay = true;
+                    inspection.from_earlier_state = true;
                 }
                 self.timers.set(Timer::Recovery, Some(ctx.now.plus(KERNEL_FIRST)));
             }
@@ -269,7 +271,7 @@ impl Service {
                 let fault = Fault { since, evidence, ..Fault::now(ctx.now, finding()) };
                 self.fail(fault, ctx);
             }
-            // Somebody stopped it while it waited for another restart.
+            // The operator stopped it while it waited for another restart.
             RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
                 if self.unit.was_stopped_since(state) =>
             {
@@ -289,14 +291,14 @@ impl Service {
         }
     }
 
-    /// Whether systemd says that the unit is down and nothing failed.
+    /// Whether the unit is stopped without a failure.
     pub(super) fn unit_is_stopped(&self) -> bool {
         self.main.is_none() && self.unit.is("inactive")
     }
 }
 
-/// Why its main process is taken to have been asked to end, if so: the unit's manager sent it a signal to end by, or
-/// somebody who could not be seen did. What systemd ends by itself, it stops, which it says, or counts as a failure.
+/// Why the main process counts as asked to end: the unit's manager, or an unknown sender, sent it a signal to end
+/// by. A stop by systemd itself is visible as a stop job or a failure.
 fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
     const SIGHUP_SIGINT_SIGTERM: [u8; 3] = [1, 2, 15];
     let polite = |signal: Option<u8>| signal.is_some_and(|it| SIGHUP_SIGINT_SIGTERM.contains(&it));
@@ -306,10 +308,10 @@ fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
     match &exit.sender {
         Some(Sender::Process { pid, .. }) => {
             (state.manager_pid != 0 && *pid == state.manager_pid && polite(exit.sent_signal))
-                .then_some("systemd was told to have it end, as by systemctl kill")
+                .then_some("systemd was asked to signal it, as by systemctl kill")
         }
         Some(Sender::Itself | Sender::Kernel) => None,
         None => polite(exit.status.signal())
-            .then_some("it was sent a signal that asks a process to end; by whom could not be seen"),
+            .then_some("an unknown sender sent it a signal that asks a process to end"),
     }
 }

@@ -1,4 +1,4 @@
-//! What is done when a timer is due.
+//! Due timers.
 
 use super::model::{Fault, RecoveryState, Service, Timer};
 use crate::{
@@ -7,12 +7,12 @@ use crate::{
 };
 
 impl Service {
-    /// Does what is due: all alerts, and of what else is due the first.
+    /// Handles all due alerts and the first other due timer.
     pub(super) fn on_due<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         while let Some(timer) = self.timers.take_due(ctx.now) {
             match timer {
                 Timer::Alert => self.alert_now(ctx),
-                // That the time is over is all: the service is looked at again after each input.
+                // Nothing else to do: the engine settles the service after each input.
                 Timer::Settled | Timer::WorkersQuiet => {}
                 Timer::ListenerGone => return self.on_listener_gone(ctx),
                 Timer::WorkerDied => return self.on_worker_died(ctx),
@@ -34,7 +34,7 @@ impl Service {
             }
             RecoveryState::Restarting { .. } => {
                 self.enter(RecoveryState::Idle, None);
-                let finding = Finding::new(Verdict::Exited, 0.8, "no main process came of the restart");
+                let finding = Finding::new(Verdict::Exited, 0.8, "the restart led to no main process");
                 self.fail(Fault::now(ctx.now, finding), ctx);
             }
             RecoveryState::SystemdRestarting => self.on_systemd_restart_overdue(ctx),

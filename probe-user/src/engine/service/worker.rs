@@ -1,4 +1,4 @@
-//! Processes of a service beside its main one.
+//! A service's workers: its processes besides the main one.
 
 use std::time::Duration;
 
@@ -13,15 +13,14 @@ use crate::{
     fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender},
 };
 
-/// How long the main process may outlive a worker that it dies with.
+/// The longest time between a worker's death and its main process's death that counts as one death.
 const TOGETHER: Duration = Duration::from_millis(50);
 
-/// Where workers die again and again, the incident lasts until none has died for this long, however well the service
-/// answers in between.
+/// After repeated deaths the incident lasts until no worker has died for this long, also if the service answers in
+/// between.
 const QUIET: Duration = Duration::from_secs(30);
 
 impl Service {
-    /// A process of the service ended that is not its main one.
     pub(super) fn on_worker_exit<E: Effects>(
         &mut self,
         exit: &ProcessExit,
@@ -29,7 +28,7 @@ impl Service {
         ctx: &mut Ctx<'_, E>,
     ) {
         let oom = self.oom_kills.take(exit);
-        // What one process of it does to another is its own affair; one that aborts has crashed.
+        // A kill between two processes of the service is no fault; an abort is a crash.
         let by_sender = matches!(exit.killer(), Some(Sender::Process { .. }));
         let own = by_sender && exit.sender_service == Some(self.settings.id) && !exit.oom && oom.is_none();
         let leaving = self.main.is_none()
@@ -43,7 +42,7 @@ impl Service {
         let Some(finding) = verdict::of_worker(exit, oom.as_ref().map(|(kill, _)| kill)) else { return };
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
-        // Where senders are not seen, a kill is no fault of its own; a signal that a fault raises is.
+        // Without a known sender, a kill is not the worker's fault. A signal that a fault raises is.
         let by_itself = match (exit.status, &exit.sender) {
             (_, _) if exit.oom || evidence.len() > 1 => true,
             (ExitStatus::Signal { number, core_dumped }, None) => {
@@ -53,11 +52,11 @@ impl Service {
         };
         let remedy = match self.settings.policy.worker_died {
             Response::Restart if exit.sender.is_none() && !by_itself => {
-                Remedy::Hold("who killed it could not be seen: its own main process may have".to_owned())
+                Remedy::Hold("the sender of the signal is unknown and may be the main process".to_owned())
             }
             Response::Restart => Remedy::Restart,
             Response::Alert | Response::Ignore => {
-                Remedy::Hold("its main process lives, and it is its own to replace its workers".to_owned())
+                Remedy::Hold("its main process lives and has to replace its workers".to_owned())
             }
         };
         let fault = Fault {
@@ -65,11 +64,11 @@ impl Service {
             evidence,
             remedy,
             degraded: true,
-            // One that was killed and replaced is nobody's alarm; one that fails by itself will fail again.
+            // A killed worker is replaced without an alert. A worker that failed by itself will fail again.
             urgent: by_itself,
             ..Fault::now(ctx.now, finding)
         };
-        // However many follow, the first one sets the timer.
+        // The first death sets the timer.
         if let Some(earlier) = self.generation.dead_workers.take() {
             self.generation.dead_workers = Some(earlier.and(fault));
         } else {
@@ -78,14 +77,13 @@ impl Service {
         }
     }
 
-    /// The main process has outlived its worker.
     pub(super) fn on_worker_died<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(dead) = self.generation.dead_workers.take() else { return };
         let (fault, count) = dead.into_parts();
         let before = self.worker_deaths.count();
         let again = self.worker_deaths.add(count, ctx.now);
         let deaths = self.worker_deaths.count();
-        // Where a restart is to mend it, the next death has its restart.
+        // If the policy is a restart, the next death causes it.
         self.timers.set(
             Timer::WorkersQuiet,
             (again && fault.remedy != Remedy::Restart).then(|| ctx.now.plus(QUIET)),
@@ -99,7 +97,7 @@ impl Service {
                 }
                 ctx.request(Effect::ProbeNow(self.settings.id));
             }
-            // A worker that dies again and again is told of ever more seldom.
+            // Repeated deaths are published less and less often.
             Some(open) if open.verdict() == fault.finding.verdict => {
                 open.add_evidence(fault.evidence);
                 open.set_summary(format!("{deaths} workers died; {}", fault.finding.summary).into());

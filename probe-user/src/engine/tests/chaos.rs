@@ -1,4 +1,4 @@
-//! Whatever is observed, in whatever order: the engine neither spins nor restarts more than it may.
+//! Random observations in random order: the engine neither spins nor exceeds its restart budgets.
 
 use super::*;
 use crate::{
@@ -8,11 +8,11 @@ use crate::{
 
 const SERVICES: u32 = 6;
 
-/// Numbers that look random and are the same in each run (xorshift).
-struct Dice(u64);
+/// Pseudo-random numbers (xorshift), the same in each run.
+struct Random(u64);
 
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+impl Random {
+    fn below(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -20,11 +20,11 @@ impl Dice {
     }
 
     fn service(&mut self) -> ServiceId {
-        ServiceId(self.roll(u64::from(SERVICES)) as u32)
+        ServiceId(self.below(u64::from(SERVICES)) as u32)
     }
 
     fn pid(&mut self) -> u32 {
-        100 + self.roll(8) as u32
+        100 + self.below(8) as u32
     }
 }
 
@@ -51,25 +51,25 @@ fn services() -> Vec<config::Service> {
     services
 }
 
-fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
-    let service = dice.service();
-    let key = process(dice.pid());
+fn observation(random: &mut Random, now: Timestamp) -> Observation {
+    let service = random.service();
+    let key = process(random.pid());
     let event = EventId(1);
-    match dice.roll(24) {
+    match random.below(24) {
         0 | 1 => Observation::Running(service, key),
         2 => Observation::Listening(service, vec![8080]),
         3 | 4 => {
-            let status = match dice.roll(4) {
+            let status = match random.below(4) {
                 0 => ExitStatus::Code(0),
                 1 => ExitStatus::Code(1),
                 2 => KILL,
                 _ => SEGV,
             };
             let exit = exit(key.pid, now, status, Some(bash()));
-            Observation::Exit(exit, Membership { service, main: dice.roll(3) > 0 }, event)
+            Observation::Exit(exit, Membership { service, main: random.below(3) > 0 }, event)
         }
         5 => {
-            let up = dice.roll(2) == 0;
+            let up = random.below(2) == 0;
             let address = [127, 0, 0, 1].into();
             Observation::Listener(
                 Listener { at: now, up, address, port: 8080, source: Source::Ebpf, process: key },
@@ -89,31 +89,31 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
                 ProbeFailure::Memory,
                 ProbeFailure::Auth,
             ];
-            let outcome = match dice.roll(4) {
+            let outcome = match random.below(4) {
                 0 => ProbeOutcome::Ok,
-                1 if dice.roll(5) == 0 => ProbeOutcome::Starting("LOADING".into()),
-                _ => ProbeOutcome::Failed(failures[dice.roll(9) as usize], "failed".into()),
+                1 if random.below(5) == 0 => ProbeOutcome::Starting("LOADING".into()),
+                _ => ProbeOutcome::Failed(failures[random.below(9) as usize], "failed".into()),
             };
             Observation::Probe(ProbeReport {
                 service,
-                index: dice.roll(3) as usize,
+                index: random.below(3) as usize,
                 at: now,
                 kind: ProbeKind::Http,
                 target: String::new(),
-                duration: Duration::from_millis(dice.roll(4000)),
+                duration: Duration::from_millis(random.below(4000)),
                 outcome,
                 server: None,
             })
         }
         14 => {
             let active = ["active", "inactive", "failed", "deactivating", "activating"];
-            let main = (dice.roll(2) == 0).then_some(key);
+            let main = (random.below(2) == 0).then_some(key);
             Observation::Unit(
                 ServiceId(1),
                 UnitState {
                     at: now,
                     load: "loaded".into(),
-                    active: active[dice.roll(5) as usize].into(),
+                    active: active[random.below(5) as usize].into(),
                     main,
                     main_pid: main.map_or(0, |main| main.pid),
                     ..UnitState::default()
@@ -121,14 +121,18 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
             )
         }
         15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
-        16 => Observation::Restarted(service, if dice.roll(3) == 0 { Err("no".into()) } else { Ok(()) }),
-        17 => {
-            Observation::Usage(service, ResourceUsage { threads: dice.roll(20), ..ResourceUsage::default() })
-        }
+        16 => Observation::Restarted(service, if random.below(3) == 0 { Err("no".into()) } else { Ok(()) }),
+        17 => Observation::Usage(
+            service,
+            ResourceUsage { threads: random.below(20), ..ResourceUsage::default() },
+        ),
         18 => {
-            let look =
-                Examination { stopped: dice.roll(3) == 0, over: Examination::OVER, ..Examination::default() };
-            Observation::Examined(service, (dice.roll(4) > 0).then_some(look))
+            let look = Examination {
+                stopped: random.below(3) == 0,
+                over: Examination::OVER,
+                ..Examination::default()
+            };
+            Observation::Examined(service, (random.below(4) > 0).then_some(look))
         }
         19 => Observation::Snapshot(service, Ok("/snapshot".into())),
         20 => {
@@ -136,12 +140,12 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
             Observation::PortHolder(service, Some(holder))
         }
         21 => {
-            let holder = Holder { service: Some(dice.service()), connections: 9, ..Holder::default() };
+            let holder = Holder { service: Some(random.service()), connections: 9, ..Holder::default() };
             Observation::Holders(service, vec![holder])
         }
-        22 => match dice.roll(4) {
+        22 => match random.below(4) {
             0 => Observation::Pressure(Pressure { at: now, cpu: Some(0.9), ..Pressure::default() }),
-            1 => Observation::Connected { client: service, server: dice.service() },
+            1 => Observation::Connected { client: service, server: random.service() },
             2 => {
                 let stop = Suspension { at: now, process: key, signal: 19, sender: None };
                 Observation::Suspended(stop, service, event)
@@ -155,7 +159,7 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
         },
         _ => {
             let (remote, peer, source) = (([192, 0, 2, 1], 443).into(), Peer::Remote, Source::Ebpf);
-            if dice.roll(2) == 0 {
+            if random.below(2) == 0 {
                 let lost = Retransmits { at: now, source, remote, peer, count: 5 };
                 return Observation::Retransmits(lost, service, event);
             }
@@ -179,31 +183,31 @@ fn observation(dice: &mut Dice, now: Timestamp) -> Observation {
 }
 
 #[test]
-fn whatever_happens_the_engine_comes_to_rest_and_stays_within_its_budgets() {
+fn random_observations_leave_the_engine_idle_and_within_its_budgets() {
     for seed in 1..=40 {
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
         let mut lab = Lab::of(false, &services());
         let began = lab.now;
         for step in 0..1500 {
-            lab.wait(Duration::from_millis(dice.roll(700)));
+            lab.wait(Duration::from_millis(random.below(700)));
             let due = lab.engine.deadline();
             assert!(due.is_none_or(|due| due > lab.now), "seed {seed}, step {step}: it is due at once again");
-            let observation = observation(&mut dice, lab.now);
+            let observation = observation(&mut random, lab.now);
             lab.see(observation);
         }
         let windows = lab.now.since(began).as_secs() / 600 + 1;
         for service in (0..SERVICES).map(ServiceId) {
             let such = |restart: &&&Restart| restart.service == service && restart.action == Action::Request;
             let requested = lab.restarts().iter().filter(such).count() as u64;
-            // After the budget there is one more try after each long back-off.
+            // Beyond the budget there is one more attempt after each long back-off.
             assert!(requested <= 3 * windows + lab.now.since(began).as_secs() / 60, "{requested}");
             if service == ServiceId(3) {
-                assert_eq!(requested, 0, "what is elsewhere is never restarted");
+                assert_eq!(requested, 0, "a remote service is never restarted");
             }
         }
         let opened = lab.incidents().iter().filter(|(phase, ..)| *phase == Phase::Open).count();
         assert!(opened > 0, "seed {seed}: nothing happened");
-        // What is left alone is well, or its restart waits; nothing is in between for ever.
+        // In the end each service is healthy or waits for a restart; none is stuck in between.
         lab.wait(Duration::from_secs(600));
         let due = lab.engine.deadline();
         assert!(due.is_none_or(|due| due > lab.now));

@@ -13,7 +13,8 @@ fn a_kill_is_one_incident_one_restart_one_resolve() {
     assert_eq!(lab.incidents().last(), Some(&(Phase::Resolve, Verdict::Killed, Severity::Info)));
     assert_eq!(lab.incidents().len(), 2);
     assert_eq!(lab.state(), ServiceState::Healthy);
-    let Some(Fact::Incident(_, incident)) = lab.said.iter().find(|fact| matches!(fact, Fact::Incident(..)))
+    let Some(Fact::Incident(_, incident)) =
+        lab.published.iter().find(|fact| matches!(fact, Fact::Incident(..)))
     else {
         panic!("no incident")
     };
@@ -22,7 +23,7 @@ fn a_kill_is_one_incident_one_restart_one_resolve() {
 }
 
 #[test]
-fn who_sent_the_signal_decides_between_crashed_and_killed() {
+fn the_sender_of_the_signal_decides_between_crashed_and_killed() {
     let verdict = |status, sender| {
         let mut lab = Lab::exec();
         lab.die(100, status, sender);
@@ -50,7 +51,7 @@ fn an_incident_healed_at_once_alerts_as_info_only() {
 }
 
 #[test]
-fn an_incident_that_lasts_alerts_loudly_once() {
+fn a_lasting_incident_alerts_once_with_its_severity() {
     let mut lab = Lab::exec();
     lab.killed(100);
     lab.see(Observation::Restarted(API, Ok(())));
@@ -62,7 +63,7 @@ fn an_incident_that_lasts_alerts_loudly_once() {
 }
 
 #[test]
-fn a_spent_budget_is_a_crash_loop_that_is_tried_again_after_long() {
+fn a_spent_budget_is_a_crash_loop_with_a_long_back_off() {
     let mut lab = Lab::exec();
     for pid in 100..105 {
         lab.killed(pid);
@@ -99,7 +100,7 @@ fn restarts_in_a_row_back_off() {
 }
 
 #[test]
-fn a_restart_that_cannot_be_made_is_tried_again() {
+fn a_failed_restart_is_tried_again() {
     let mut lab = Lab::exec();
     lab.killed(100);
     lab.see(Observation::Restarted(API, Err("No such file".into())));
@@ -109,21 +110,23 @@ fn a_restart_that_cannot_be_made_is_tried_again() {
 }
 
 #[test]
-fn told_to_observe_it_says_why_it_holds() {
-    let mut lab = Lab::told(true, exec_identity(), vec![http_probe()], policy());
+fn with_observe_the_hold_gives_its_reason() {
+    let mut lab = Lab::with_observe(true, exec_identity(), vec![http_probe()], policy());
     lab.killed(100);
-    let [Restart { action: Action::Hold(why), .. }] = lab.restarts()[..] else { panic!("{:?}", lab.said) };
+    let [Restart { action: Action::Hold(why), .. }] = lab.restarts()[..] else {
+        panic!("{:?}", lab.published)
+    };
     assert!(why.contains("--observe"), "{why}");
     assert_eq!((lab.restarts_asked(), lab.state()), (0, ServiceState::Down));
 }
 
 #[test]
-fn without_leave_to_restart_it_only_watches() {
+fn without_a_restart_policy_the_engine_only_reports() {
     let mut lab = Lab::new(exec_identity(), vec![http_probe()], RestartPolicy::default());
     lab.killed(100);
     assert_eq!(lab.restarts_asked(), 0);
     assert!(matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("not enabled")));
-    assert_eq!(lab.alerts(), [], "something else may heal it at once");
+    assert_eq!(lab.alerts(), [], "another supervisor may heal it at once");
     lab.wait(Duration::from_secs(10));
     assert_eq!(lab.alerts(), [(Verdict::Killed, Severity::Critical, false)]);
     lab.see(Observation::Running(API, process(101)));

@@ -1,9 +1,9 @@
-//! Services that cannot work without others.
+//! Services that depend on others.
 
 use super::*;
 use crate::fact::Pressure;
 
-/// The application under test, and the cache it uses.
+/// The application under test, and its cache.
 const APP: ServiceId = ServiceId(0);
 const CACHE: ServiceId = ServiceId(1);
 
@@ -11,8 +11,8 @@ fn failing() -> ProbeOutcome {
     ProbeOutcome::Failed(ProbeFailure::Status, "503".into())
 }
 
-/// An application and a cache, both well for a minute; the dependency is declared or learned.
-fn town(declared: bool) -> Lab {
+/// An application and a cache, both healthy for a minute. The dependency is declared or learned.
+fn pair(declared: bool) -> Lab {
     let mut app = service("app", exec_identity(), vec![http_probe()], policy());
     let cache = service("cache", exec_identity(), vec![http_probe()], policy());
     if declared {
@@ -23,7 +23,7 @@ fn town(declared: bool) -> Lab {
     settled(lab, (!declared).then_some(learned))
 }
 
-/// All services well for a minute, after one more observation.
+/// All services are healthy for a minute, after one more observation.
 fn settled(mut lab: Lab, first: Option<Observation>) -> Lab {
     if let Some(first) = first {
         lab.see(first);
@@ -38,8 +38,8 @@ fn settled(mut lab: Lab, first: Option<Observation>) -> Lab {
     for service in all() {
         lab.answer_of(service, ProbeOutcome::Ok);
     }
-    lab.said.clear();
-    lab.asked.clear();
+    lab.published.clear();
+    lab.requested.clear();
     lab
 }
 
@@ -71,9 +71,9 @@ fn incident_of(lab: &Lab, service: ServiceId) -> Option<Incident> {
 }
 
 #[test]
-fn what_fails_because_of_another_is_held_and_told_with_it() {
+fn a_service_with_a_failed_dependency_is_held_and_named_in_its_incident() {
     for declared in [true, false] {
-        let mut lab = town(declared);
+        let mut lab = pair(declared);
         cache_dies(&mut lab, 200);
         app_fails(&mut lab, 6);
         let app = incident_of(&lab, APP).unwrap();
@@ -89,20 +89,20 @@ fn what_fails_because_of_another_is_held_and_told_with_it() {
             1,
             "it is held once"
         );
-        let told: Vec<_> =
+        let alerts: Vec<_> =
             lab.alerts().into_iter().map(|(verdict, _, resolved)| (verdict, resolved)).collect();
-        assert_eq!(told, [(Verdict::Killed, false), (Verdict::Killed, true)], "one alert for one cause");
+        assert_eq!(alerts, [(Verdict::Killed, false), (Verdict::Killed, true)], "one alert for one cause");
     }
 }
 
 #[test]
-fn what_does_not_heal_after_its_dependency_did_is_restarted_once() {
-    let mut lab = town(true);
+fn a_service_that_does_not_heal_after_its_dependency_is_restarted_once() {
+    let mut lab = pair(true);
     cache_dies(&mut lab, 200);
     app_fails(&mut lab, 3);
     cache_is_back(&mut lab, 201);
     app_fails(&mut lab, 5);
-    assert_eq!(requests(&lab), [CACHE], "it has its grace first");
+    assert_eq!(requests(&lab), [CACHE], "the grace comes first");
     lab.wait(Duration::from_secs(31));
     assert_eq!(requests(&lab), [CACHE, APP]);
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealed);
@@ -112,8 +112,8 @@ fn what_does_not_heal_after_its_dependency_did_is_restarted_once() {
 }
 
 #[test]
-fn on_a_busy_host_it_has_longer_to_heal_and_is_then_restarted_as_one_that_has_not() {
-    let mut lab = town(true);
+fn a_busy_host_extends_the_grace_to_heal() {
+    let mut lab = pair(true);
     cache_dies(&mut lab, 200);
     app_fails(&mut lab, 3);
     cache_is_back(&mut lab, 201);
@@ -129,13 +129,13 @@ fn on_a_busy_host_it_has_longer_to_heal_and_is_then_restarted_as_one_that_has_no
 }
 
 #[test]
-fn an_incident_that_came_first_turns_out_to_be_its_dependencys() {
-    let mut lab = town(true);
+fn an_earlier_incident_is_attributed_to_the_dependency_later() {
+    let mut lab = pair(true);
     lab.answer_of(CACHE, failing());
     lab.answer_of(CACHE, failing());
     app_fails(&mut lab, 4);
     assert_eq!(incident_of(&lab, APP), None, "the cache is suspect, and not yet judged");
-    assert!(lab.asked.contains(&Effect::ProbeNow(CACHE)));
+    assert!(lab.requested.contains(&Effect::ProbeNow(CACHE)));
     lab.answer_of(CACHE, failing());
     assert_eq!(incident_of(&lab, CACHE).unwrap().verdict, Verdict::Unhealthy);
     app_fails(&mut lab, 1);
@@ -143,8 +143,8 @@ fn an_incident_that_came_first_turns_out_to_be_its_dependencys() {
 }
 
 #[test]
-fn one_that_exits_for_want_of_its_dependency_is_started_when_that_is_back() {
-    let mut lab = town(true);
+fn a_service_that_exits_without_its_dependency_starts_when_that_is_back() {
+    let mut lab = pair(true);
     cache_dies(&mut lab, 200);
     lab.die(100, ExitStatus::Code(1), None);
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::DependencyDown);
@@ -154,16 +154,16 @@ fn one_that_exits_for_want_of_its_dependency_is_started_when_that_is_back() {
 }
 
 #[test]
-fn a_crash_is_its_own_whatever_its_dependency_does() {
-    let mut lab = town(true);
+fn a_crash_is_never_attributed_to_a_dependency() {
+    let mut lab = pair(true);
     cache_dies(&mut lab, 200);
     lab.die(100, SEGV, Some(Sender::Kernel));
     assert_eq!(requests(&lab), [CACHE, APP]);
 }
 
 #[test]
-fn a_dependency_that_it_does_without_explains_nothing() {
-    let mut lab = town(false);
+fn a_dependency_that_is_not_needed_explains_nothing() {
+    let mut lab = pair(false);
     cache_dies(&mut lab, 200);
     lab.wait(Duration::from_secs(60));
     lab.answer_of(APP, ProbeOutcome::Ok);
@@ -172,8 +172,8 @@ fn a_dependency_that_it_does_without_explains_nothing() {
 }
 
 #[test]
-fn a_dependency_stopped_on_purpose_holds_and_somebody_is_told_of_the_consequence() {
-    let mut lab = town(true);
+fn a_stopped_dependency_holds_and_the_dependent_alerts() {
+    let mut lab = pair(true);
     let mut app = service("app", exec_identity(), vec![http_probe()], policy());
     app.depends_on = vec![CACHE];
     let cache = service("cache", Identity::Unit("cache.service".into()), vec![], policy());
@@ -198,7 +198,7 @@ fn a_dependency_stopped_on_purpose_holds_and_somebody_is_told_of_the_consequence
 
 #[test]
 fn services_that_depend_on_each_other_are_still_judged() {
-    let mut lab = town(true);
+    let mut lab = pair(true);
     lab.see(Observation::Connected { client: CACHE, server: APP });
     for _ in 0..3 {
         lab.answer_of(APP, failing());
@@ -232,7 +232,7 @@ fn the_root_of_a_chain_is_the_cause_of_all() {
 }
 
 #[test]
-fn a_dependency_that_was_stopped_before_anybody_watched_is_a_cause() {
+fn a_dependency_stopped_before_the_daemon_started_is_a_cause() {
     let mut app = service("app", exec_identity(), vec![http_probe()], policy());
     app.depends_on = vec![CACHE];
     let cache = service("cache", Identity::Unit("cache.service".into()), vec![http_probe()], policy());
@@ -254,11 +254,7 @@ fn a_dependency_that_was_stopped_before_anybody_watched_is_a_cause() {
     assert_eq!(lab.incidents()[0].1, Verdict::DependencyDown);
     assert_eq!(requests(&lab), []);
     lab.wait(Duration::from_secs(11));
-    assert_eq!(
-        lab.alerts(),
-        [(Verdict::DependencyDown, Severity::Critical, false)],
-        "no incident tells of it"
-    );
+    assert_eq!(lab.alerts(), [(Verdict::DependencyDown, Severity::Critical, false)], "it has no incident");
     lab.see(Observation::Unit(CACHE, units::running_unit(200)));
     lab.answer_of(CACHE, ProbeOutcome::Ok);
     lab.answer_of(APP, ProbeOutcome::Ok);
@@ -266,8 +262,8 @@ fn a_dependency_that_was_stopped_before_anybody_watched_is_a_cause() {
 }
 
 #[test]
-fn what_depends_on_an_overloaded_service_is_held() {
-    let mut lab = town(true);
+fn a_dependent_of_an_overloaded_service_is_held() {
+    let mut lab = pair(true);
     let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
     for _ in 0..3 {
         lab.answer_of(CACHE, ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
@@ -283,8 +279,8 @@ fn what_depends_on_an_overloaded_service_is_held() {
 }
 
 #[test]
-fn a_service_that_waits_for_another_is_not_hung_before_that_one_was_asked() {
-    let mut lab = town(false);
+fn a_service_is_not_hung_before_its_dependency_was_probed() {
+    let mut lab = pair(false);
     let timeout = || ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into());
     let address = [127, 0, 0, 1].into();
     let queue =
@@ -294,7 +290,7 @@ fn a_service_that_waits_for_another_is_not_hung_before_that_one_was_asked() {
     lab.answer_of(APP, timeout());
     lab.see(Observation::Examined(APP, Some(waits.clone())));
     assert_eq!(incident_of(&lab, APP), None);
-    assert!(lab.asked.contains(&Effect::ProbeNow(CACHE)));
+    assert!(lab.requested.contains(&Effect::ProbeNow(CACHE)));
     lab.answer_of(CACHE, timeout());
     lab.answer_of(APP, timeout());
     assert_eq!(requests(&lab), []);
@@ -303,8 +299,8 @@ fn a_service_that_waits_for_another_is_not_hung_before_that_one_was_asked() {
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Hung);
 }
 
-/// Both have just been started, and neither has answered yet.
-fn cold_town() -> Lab {
+/// Both have just started, and neither has answered yet.
+fn starting_pair() -> Lab {
     let mut app = service("app", exec_identity(), vec![http_probe()], policy());
     app.restart.grace = Duration::from_secs(1);
     app.depends_on = vec![CACHE];
@@ -318,8 +314,8 @@ fn cold_town() -> Lab {
 }
 
 #[test]
-fn what_fails_while_its_dependency_still_starts_is_not_restarted() {
-    let mut lab = cold_town();
+fn a_failure_while_the_dependency_starts_causes_no_restart() {
+    let mut lab = starting_pair();
     app_fails(&mut lab, 6);
     assert_eq!(requests(&lab), []);
     lab.answer_of(CACHE, ProbeOutcome::Ok);
@@ -328,21 +324,21 @@ fn what_fails_while_its_dependency_still_starts_is_not_restarted() {
 }
 
 #[test]
-fn what_exits_while_its_dependency_still_starts_is_started_once_that_is_well() {
-    let mut lab = cold_town();
+fn an_exit_while_the_dependency_starts_is_followed_by_a_start_once_it_is_healthy() {
+    let mut lab = starting_pair();
     lab.die(100, ExitStatus::Code(1), None);
     lab.see(Observation::PortHolder(APP, None));
     lab.wait(Duration::from_secs(5));
     assert_eq!(requests(&lab), [], "it would only exit again");
-    assert_eq!(lab.restarts().len(), 1, "which is said once");
+    assert_eq!(lab.restarts().len(), 1, "one hold is published");
     lab.answer_of(CACHE, ProbeOutcome::Ok);
     lab.wait(Duration::from_secs(1));
     assert_eq!(requests(&lab), [APP]);
 }
 
 #[test]
-fn of_two_that_need_each_other_the_second_is_restarted_if_the_first_was_in_vain() {
-    let mut lab = town(false);
+fn of_two_mutual_dependents_the_second_is_restarted_if_the_first_restart_fails() {
+    let mut lab = pair(false);
     lab.see(Observation::Connected { client: CACHE, server: APP });
     app_fails(&mut lab, 3);
     assert_eq!(requests(&lab), [APP]);
@@ -352,28 +348,28 @@ fn of_two_that_need_each_other_the_second_is_restarted_if_the_first_was_in_vain(
     assert_eq!(requests(&lab), [APP, CACHE], "the first was restarted, and the second still fails");
 }
 
-/// An application and a cache whose connections nobody can see.
-fn dark_town() -> Lab {
-    dark(&["app", "cache"])
+/// An application and a cache with invisible connections.
+fn invisible_pair() -> Lab {
+    invisible(&["app", "cache"])
 }
 
-/// Services whose connections nobody can see.
-fn dark(names: &[&str]) -> Lab {
+/// Services with invisible connections.
+fn invisible(names: &[&str]) -> Lab {
     let spec = |name: &&str| service(name, exec_identity(), vec![http_probe()], policy());
     let services: Vec<_> = names.iter().map(spec).collect();
     settled(Lab::of(false, &services), Some(Observation::ConnectionsUnseen))
 }
 
 #[test]
-fn where_connections_are_not_seen_another_s_failure_is_waited_for_but_not_for_ever() {
-    let mut lab = dark_town();
+fn with_invisible_connections_a_guessed_cause_holds_for_a_limited_time() {
+    let mut lab = invisible_pair();
     cache_dies(&mut lab, 200);
     app_fails(&mut lab, 6);
     let app = incident_of(&lab, APP).unwrap();
     assert_eq!((app.verdict, app.cause), (Verdict::DependencyDown, CACHE));
     assert!(app.confidence < 0.6 && app.summary.contains("may depend"), "{app:?}");
     assert_eq!(requests(&lab), [CACHE]);
-    // The cache does not come back, and the application still fails: it may be its own fault after all.
+    // The cache does not come back, and the application still fails: it may be the application's own fault.
     lab.wait(Duration::from_secs(61));
     app_fails(&mut lab, 1);
     assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::Unhealthy);
@@ -381,8 +377,8 @@ fn where_connections_are_not_seen_another_s_failure_is_waited_for_but_not_for_ev
 }
 
 #[test]
-fn where_connections_are_not_seen_those_that_starve_together_do_not_blame_each_other() {
-    let mut lab = dark(&["app", "cache", "mail"]);
+fn with_invisible_connections_overloaded_services_are_not_each_others_cause() {
+    let mut lab = invisible(&["app", "cache", "mail"]);
     let all = [APP, CACHE, ServiceId(2)];
     for _ in 0..4 {
         for id in all {
@@ -397,8 +393,8 @@ fn where_connections_are_not_seen_those_that_starve_together_do_not_blame_each_o
 }
 
 #[test]
-fn where_connections_are_not_seen_a_death_is_still_its_own() {
-    let mut lab = dark_town();
+fn with_invisible_connections_a_death_has_no_other_cause() {
+    let mut lab = invisible_pair();
     cache_dies(&mut lab, 200);
     lab.die(100, ExitStatus::Code(1), None);
     assert_eq!(requests(&lab), [CACHE, APP]);
@@ -406,16 +402,16 @@ fn where_connections_are_not_seen_a_death_is_still_its_own() {
 }
 
 #[test]
-fn attempts_side_by_side_do_not_outrun_a_dependency_and_find_it_as_fast() {
-    let mut lab = town(true);
+fn concurrent_attempts_find_a_failed_dependency_before_a_hang() {
+    let mut lab = pair(true);
     let start = lab.now;
     let millis = Duration::from_millis;
     for begun in [0, 250, 500] {
         hangs::unanswered(&mut lab, APP, start, millis(begun));
         lab.see(Observation::Examined(APP, Some(at_work())));
     }
-    assert_eq!(requests(&lab), [], "what the cache answers is to be known first");
-    // It was asked when the first attempt ended.
+    assert_eq!(requests(&lab), [], "the cache's result comes first");
+    // The cache was probed when the first attempt ended.
     for begun in [1000, 1250, 1500] {
         hangs::unanswered(&mut lab, CACHE, start, millis(begun));
         lab.see(Observation::Examined(CACHE, Some(at_work())));

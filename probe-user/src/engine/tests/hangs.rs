@@ -33,26 +33,26 @@ fn stop_signal(lab: &Lab) -> Observation {
 }
 
 #[test]
-fn silence_with_nothing_to_show_for_it_is_hung_after_the_usual_count() {
+fn timeouts_without_other_evidence_are_a_hang_after_the_usual_count() {
     let mut lab = grown_up();
     time_out(&mut lab, 2);
     assert_eq!(lab.incidents(), []);
     time_out(&mut lab, 1);
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
-    assert_eq!(lab.restarts_asked(), 0, "what can be seen of it is written down first");
+    assert_eq!(lab.restarts_asked(), 0, "the snapshot comes first");
     lab.see(snapshot());
     assert_eq!(lab.restarts_asked(), 1);
     lab.comes_back(101);
     let Some(Fact::Incident(Phase::Resolve, incident)) =
-        lab.said.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
+        lab.published.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
     else {
-        panic!("it is not resolved")
+        panic!("the incident is still open")
     };
     assert!(incident.snapshot.is_some());
 }
 
 #[test]
-fn what_a_silent_service_does_is_looked_at_from_its_silence_on_and_a_stopped_one_from_its_stop_on() {
+fn an_examination_starts_at_the_first_timeout_or_at_a_stop_signal() {
     let probe = Probe { timeout: Duration::from_millis(200), ..http_probe() };
     let mut lab = Lab::new(exec_identity(), vec![probe], policy());
     lab.wait(LATER);
@@ -60,24 +60,24 @@ fn what_a_silent_service_does_is_looked_at_from_its_silence_on_and_a_stopped_one
     lab.answer_after(API, Duration::from_millis(200), timeout());
     let (half, over) = (Duration::from_millis(100), Duration::from_millis(200));
     let ahead = Some(EarlySample { since: begun, over: half });
-    assert_eq!(lab.asked, [Effect::Examine { service: API, over, ahead }]);
+    assert_eq!(lab.requested, [Effect::Examine { service: API, over, ahead }]);
 
     let mut lab = grown_up();
-    lab.asked.clear();
+    lab.requested.clear();
     lab.see(stop_signal(&lab));
     let whole = Duration::from_millis(400);
-    assert_eq!(lab.asked, [Effect::Examine { service: API, over: whole, ahead: None }]);
+    assert_eq!(lab.requested, [Effect::Examine { service: API, over: whole, ahead: None }]);
 }
 
 #[test]
-fn a_growing_queue_that_nobody_serves_is_hung_at_the_first_silence() {
+fn a_growing_queue_without_service_is_a_hang_at_the_first_timeout() {
     let mut lab = grown_up();
     lab.answer(timeout());
     lab.see(Observation::Examined(API, Some(idle(3))));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 
-/// Such an examination makes a service hung at the second timeout, and not before.
+/// With such an examination a service is hung at the second timeout, not before.
 #[track_caller]
 fn is_hung_at_the_second(seen: Examination) {
     let mut lab = grown_up();
@@ -89,33 +89,33 @@ fn is_hung_at_the_second(seen: Examination) {
 }
 
 #[test]
-fn a_look_that_was_taken_ahead_leaves_it_at_two_timeouts() {
+fn an_early_sample_leaves_the_count_at_two_timeouts() {
     is_hung_at_the_second(Examination { ahead: true, ..idle(3) });
 }
 
 #[test]
-fn one_that_is_stopped_when_it_was_looked_at_ahead_is_looked_at_again() {
+fn a_process_stopped_in_an_early_sample_is_examined_again() {
     let mut lab = grown_up();
     lab.answer(timeout());
     lab.see(Observation::Examined(API, Some(Examination { ahead: true, ..stopped() })));
     assert_eq!(lab.incidents(), [], "a debugger stops it for as long");
-    lab.asked.clear();
+    lab.requested.clear();
     lab.wait(Duration::from_millis(400));
-    assert!(matches!(lab.asked[..], [Effect::Examine { service: API, ahead: None, .. }]));
+    assert!(matches!(lab.requested[..], [Effect::Examine { service: API, ahead: None, .. }]));
     lab.see(Observation::Examined(API, Some(stopped())));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 
 #[test]
-fn no_progress_shortens_the_wait() {
+fn an_idle_process_shortens_the_wait() {
     is_hung_at_the_second(idle(0));
 }
 
 #[test]
-fn a_process_that_stays_stopped_is_hung_and_its_stopper_named() {
+fn a_process_that_stays_stopped_is_hung_with_the_sender_named() {
     let mut lab = grown_up();
     lab.see(stop_signal(&lab));
-    assert!(lab.asked.iter().any(|effect| matches!(effect, Effect::Examine { .. })));
+    assert!(lab.requested.iter().any(|effect| matches!(effect, Effect::Examine { .. })));
     lab.see(Observation::Examined(API, Some(stopped())));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
     let incident = lab.engine.view().next().unwrap().incident.unwrap();
@@ -124,7 +124,7 @@ fn a_process_that_stays_stopped_is_hung_and_its_stopper_named() {
 }
 
 #[test]
-fn a_process_that_goes_on_at_once_is_not_hung() {
+fn a_process_that_continues_at_once_is_not_hung() {
     let mut lab = grown_up();
     lab.see(stop_signal(&lab));
     lab.see(Observation::Examined(API, Some(idle(0))));
@@ -132,7 +132,7 @@ fn a_process_that_goes_on_at_once_is_not_hung() {
 }
 
 #[test]
-fn a_process_that_is_stopped_and_continued_in_turns_is_not_hung() {
+fn a_process_that_a_cpu_limiter_stops_in_turns_is_not_hung() {
     let mut lab = grown_up();
     for _ in 0..20 {
         lab.see(stop_signal(&lab));
@@ -140,15 +140,15 @@ fn a_process_that_is_stopped_and_continued_in_turns_is_not_hung() {
         lab.wait(Duration::from_millis(100));
     }
     assert_eq!(lab.incidents(), []);
-    let looks = lab.asked.iter().filter(|effect| matches!(effect, Effect::Examine { .. })).count();
-    assert!(looks <= 7, "{looks} looks in 2 s");
+    let examinations = lab.requested.iter().filter(|effect| matches!(effect, Effect::Examine { .. })).count();
+    assert!(examinations <= 7, "{examinations} examinations in 2 s");
     lab.wait(Duration::from_secs(1));
     lab.see(Observation::Examined(API, Some(stopped())));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung, "now it stays stopped");
 }
 
 #[test]
-fn a_process_that_a_debugger_keeps_stopped_is_left_to_it_and_restarted_if_it_is_silent_afterwards() {
+fn a_traced_process_is_held_and_restarted_if_it_still_times_out_afterwards() {
     let traced = Examination { traced: true, ..idle(3) };
     let mut lab = grown_up();
     for _ in 0..5 {
@@ -156,7 +156,7 @@ fn a_process_that_a_debugger_keeps_stopped_is_left_to_it_and_restarted_if_it_is_
         lab.see(Observation::Examined(API, Some(traced.clone())));
     }
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
-    assert_eq!(lab.restarts().len(), 1, "it is held, and that is said once");
+    assert_eq!(lab.restarts().len(), 1, "one hold is published");
     for _ in 0..2 {
         lab.answer(timeout());
         lab.see(Observation::Examined(API, Some(idle(0))));
@@ -166,7 +166,7 @@ fn a_process_that_a_debugger_keeps_stopped_is_left_to_it_and_restarted_if_it_is_
 }
 
 #[test]
-fn a_stopped_process_that_must_not_be_restarted_is_well_once_it_goes_on() {
+fn a_stopped_process_without_restarts_is_healthy_once_it_continues() {
     let mut lab = Lab::new(exec_identity(), vec![], RestartPolicy::default());
     lab.wait(LATER);
     lab.see(stop_signal(&lab));
@@ -180,7 +180,7 @@ fn a_stopped_process_that_must_not_be_restarted_is_well_once_it_goes_on() {
 }
 
 #[test]
-fn a_snapshot_that_does_not_come_does_not_keep_the_service_down() {
+fn a_missing_snapshot_does_not_delay_the_restart_for_long() {
     let mut lab = grown_up();
     time_out(&mut lab, 3);
     lab.wait(Duration::from_secs(5));
@@ -199,14 +199,14 @@ fn a_host_under_pressure_holds_restarts_until_it_is_over() {
     }
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
     assert_eq!(lab.restarts_asked(), 0);
-    assert_eq!(lab.restarts().len(), 1, "it is said once");
+    assert_eq!(lab.restarts().len(), 1, "one hold is published");
     assert!(matches!(lab.restarts().last().unwrap().action, Action::Hold(_)));
     lab.killed(100);
     assert_eq!(lab.restarts_asked(), 1, "a death is a death");
 }
 
 #[test]
-fn what_is_still_silent_when_the_pressure_is_over_is_hung() {
+fn a_service_that_still_times_out_after_the_pressure_is_hung() {
     let mut lab = grown_up();
     let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
     for _ in 0..3 {
@@ -219,7 +219,7 @@ fn what_is_still_silent_when_the_pressure_is_over_is_hung() {
 }
 
 #[test]
-fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
+fn slow_answers_degrade_and_alert_until_several_quick_ones() {
     let mut lab = grown_up();
     let seconds = Duration::from_secs;
     for _ in 0..3 {
@@ -234,9 +234,9 @@ fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
     assert_eq!(lab.state(), ServiceState::Healthy);
     assert_eq!(lab.restarts(), Vec::<&Restart>::new());
     let Some(Fact::Incident(Phase::Resolve, incident)) =
-        lab.said.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
+        lab.published.iter().rev().find(|fact| matches!(fact, Fact::Incident(..)))
     else {
-        panic!("it is not resolved")
+        panic!("the incident is still open")
     };
     assert_eq!(
         incident.timing.healthy,
@@ -246,7 +246,7 @@ fn slow_answers_are_degraded_alerted_and_over_only_after_several_quick_ones() {
 }
 
 #[test]
-fn what_is_slow_beyond_the_pressure_is_slow_by_itself() {
+fn slowness_beyond_the_pressure_is_the_services_own() {
     let mut lab = grown_up();
     lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
     for _ in 0..3 {
@@ -260,7 +260,7 @@ fn what_is_slow_beyond_the_pressure_is_slow_by_itself() {
 }
 
 #[test]
-fn connections_to_another_host_that_fail_are_the_networks_fault() {
+fn failed_connections_to_another_host_are_a_network_fault() {
     let mut lab = grown_up();
     let lost = |lab: &Lab| {
         let remote = ([192, 0, 2, 7], 443).into();
@@ -283,12 +283,12 @@ fn connections_to_another_host_that_fail_are_the_networks_fault() {
         lab.answer(ProbeOutcome::Ok);
     }
     time_out(&mut lab, 3);
-    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "it did without that host for long");
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "it did not need that host for long");
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A probe that began at `begun` after `start` and got no answer within a second.
+/// A probe that began at `begun` after `start` and timed out after a second.
 pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, begun: Duration) {
     lab.now = start.plus(begun + SECOND);
     lab.see(Observation::Probe(ProbeReport {
@@ -304,7 +304,7 @@ pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, be
 }
 
 #[test]
-fn attempts_side_by_side_find_a_hang_after_one_and_a_half_time_outs() {
+fn concurrent_attempts_find_a_hang_after_one_and_a_half_timeouts() {
     let mut lab = grown_up();
     let start = lab.now;
     for begun in [0, 250] {
@@ -326,7 +326,7 @@ fn attempts_side_by_side_find_a_hang_after_one_and_a_half_time_outs() {
 }
 
 #[test]
-fn a_pause_of_more_than_a_time_out_is_no_hang_when_a_later_attempt_is_answered() {
+fn a_pause_longer_than_a_timeout_is_no_hang_if_a_later_attempt_succeeds() {
     let mut lab = grown_up();
     let start = lab.now;
     for _ in 0..5 {
@@ -340,7 +340,7 @@ fn a_pause_of_more_than_a_time_out_is_no_hang_when_a_later_attempt_is_answered()
 }
 
 #[test]
-fn attempts_side_by_side_are_one_where_something_else_may_be_the_cause() {
+fn concurrent_attempts_count_as_one_under_pressure() {
     let row = |lab: &mut Lab, start: Timestamp, seen: &Examination| {
         for begun in [0, 250, 500] {
             unanswered(lab, API, start, Duration::from_millis(begun));
@@ -350,7 +350,7 @@ fn attempts_side_by_side_are_one_where_something_else_may_be_the_cause() {
     let mut lab = grown_up();
     let mut start = lab.now;
     for _ in 0..3 {
-        assert_eq!(lab.incidents(), [], "the host is pressed: three rows are needed");
+        assert_eq!(lab.incidents(), [], "under pressure three rows are needed");
         lab.see(Observation::Pressure(Pressure { at: lab.now, cpu: Some(0.95), ..Pressure::default() }));
         row(&mut lab, start, &at_work());
         start = lab.now;

@@ -22,7 +22,7 @@ fn probes_count_only_in_a_row_and_after_the_grace() {
 }
 
 #[test]
-fn counters_start_afresh_after_a_restart() {
+fn counters_start_again_after_a_restart() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(30));
     lab.refuse();
@@ -36,7 +36,7 @@ fn counters_start_afresh_after_a_restart() {
 }
 
 #[test]
-fn a_restarted_service_that_says_it_is_loading_is_shown_with_its_words() {
+fn a_restarted_service_that_is_loading_is_shown_with_its_own_report() {
     let mut lab = Lab::exec();
     lab.killed(100);
     lab.see(Observation::Restarted(API, Ok(())));
@@ -44,14 +44,14 @@ fn a_restarted_service_that_says_it_is_loading_is_shown_with_its_words() {
     lab.answer(ProbeOutcome::Starting("LOADING 40 %".into()));
     let view = lab.engine.view().next().unwrap();
     assert_eq!(view.state, ServiceState::Starting);
-    assert_eq!(view.error.as_deref(), Some("it says it is starting: LOADING 40 %"));
+    assert_eq!(view.error.as_deref(), Some("it reports that it is starting: LOADING 40 %"));
     assert!(view.incident.is_some(), "its incident is over only once it has loaded");
     lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.engine.view().next().unwrap().incident, None);
 }
 
 #[test]
-fn a_service_that_says_it_is_loading_is_starting_not_failing() {
+fn a_service_that_reports_loading_is_starting_not_failing() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(60));
     for _ in 0..10 {
@@ -62,7 +62,7 @@ fn a_service_that_says_it_is_loading_is_starting_not_failing() {
 }
 
 #[test]
-fn a_wrong_password_is_not_mended_by_a_restart() {
+fn a_wrong_password_causes_no_restart() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(60));
     for _ in 0..3 {
@@ -73,7 +73,7 @@ fn a_wrong_password_is_not_mended_by_a_restart() {
 }
 
 #[test]
-fn an_answer_to_the_process_before_does_not_prove_the_new_one_well() {
+fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
     let mut lab = Lab::exec();
     lab.killed(100);
     lab.see(Observation::Restarted(API, Ok(())));
@@ -115,7 +115,7 @@ fn a_listener_that_stays_away_is_not_listening() {
 }
 
 #[test]
-fn a_listener_that_is_reopened_or_whose_process_dies_is_not_not_listening() {
+fn a_reopened_listener_or_a_dead_process_is_not_a_missing_listener() {
     let mut lab = Lab::exec();
     lab.see(listener(&lab, true));
     lab.see(listener(&lab, false));
@@ -129,7 +129,7 @@ fn a_listener_that_is_reopened_or_whose_process_dies_is_not_not_listening() {
 }
 
 #[test]
-fn a_listener_older_than_the_daemon_is_missed_too_and_one_of_two_is_not() {
+fn a_listener_older_than_the_daemon_counts_and_one_of_two_is_enough() {
     let mut lab = Lab::exec();
     lab.see(Observation::Listening(API, vec![8080, 8080]));
     lab.see(listener(&lab, false));
@@ -151,10 +151,10 @@ fn a_probe_that_still_succeeds_proves_that_something_listens() {
 }
 
 #[test]
-fn an_answer_to_a_question_from_before_the_listener_went_proves_nothing() {
+fn a_probe_from_before_the_listener_closed_proves_nothing() {
     let mut lab = Lab::exec();
     lab.see(listener(&lab, true));
-    // The answer comes 5 ms from now, 1 ms after it was asked for.
+    // The answer comes 5 ms from now, from a probe that began 1 ms before.
     let gone = lab.now.plus(Duration::from_micros(4500));
     let before = std::mem::replace(&mut lab.now, gone);
     lab.see(listener(&lab, false));
@@ -185,7 +185,7 @@ fn a_limit_exceeded_is_degraded() {
 }
 
 #[test]
-fn what_grows_worse_is_told_again_if_it_lasts_and_timed_from_then() {
+fn a_worse_incident_alerts_again_if_it_lasts_and_its_times_start_again() {
     let mut lab = Lab::exec();
     let usage = |threads| Observation::Usage(API, ResourceUsage { threads, ..ResourceUsage::default() });
     lab.see(usage(11));
@@ -201,7 +201,7 @@ fn what_grows_worse_is_told_again_if_it_lasts_and_timed_from_then() {
 }
 
 #[test]
-fn what_a_process_used_is_not_held_against_the_next_one() {
+fn a_breach_of_the_previous_process_does_not_count_for_the_next() {
     let mut lab = Lab::exec();
     let usage = |threads| Observation::Usage(API, ResourceUsage { threads, ..ResourceUsage::default() });
     lab.see(usage(11));
@@ -214,7 +214,7 @@ fn what_a_process_used_is_not_held_against_the_next_one() {
 }
 
 #[test]
-fn a_service_without_probes_is_well_once_it_has_stayed_up() {
+fn a_service_without_probes_is_healthy_once_it_has_stayed_up() {
     let mut lab = Lab::new(exec_identity(), vec![], policy());
     lab.killed(100);
     lab.see(Observation::Restarted(API, Ok(())));
@@ -226,7 +226,7 @@ fn a_service_without_probes_is_well_once_it_has_stayed_up() {
 }
 
 #[test]
-fn what_a_restart_could_not_mend_and_then_could_is_restarted() {
+fn a_failure_that_becomes_mendable_is_restarted() {
     let mut lab = Lab::exec();
     lab.wait(LATER);
     for _ in 0..3 {

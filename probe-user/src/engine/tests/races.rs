@@ -1,5 +1,5 @@
-//! Orders of events that a host produces seldom, each of which can mislead: an operator who acts meanwhile, a word
-//! that comes late, a process that is gone before it is known.
+//! Rare orders of events: an operator acts meanwhile, a report comes late, a process ends before the daemon knows
+//! it.
 
 use super::{
     probes::listener,
@@ -7,8 +7,8 @@ use super::{
     *,
 };
 
-/// Long enough for every grace to be over.
-/// A unit whose process `pid` ended at `died` and that left the active state `left` µs after that.
+/// Longer than every grace. A unit whose process `pid` ended at `died` and that left the active state `left` µs
+/// after that.
 fn down(active: &str, pid: u32, died: Timestamp, left: i64) -> UnitState {
     UnitState {
         active: active.into(),
@@ -56,7 +56,7 @@ fn killed_and_restarted(lab: &mut Lab) {
 }
 
 #[test]
-fn a_listener_that_nobody_counts_on_may_close() {
+fn an_unexpected_listener_may_close() {
     let mut lab = Lab::new(exec_identity(), vec![], policy());
     lab.see(listener(&lab, true));
     lab.wait(LATER);
@@ -66,7 +66,7 @@ fn a_listener_that_nobody_counts_on_may_close() {
 }
 
 #[test]
-fn an_alert_is_taken_back_though_an_operator_stops_the_unit() {
+fn an_alert_is_resolved_when_the_operator_stops_the_unit() {
     let mut lab = Lab::unit();
     killed_and_restarted(&mut lab);
     lab.wait(Duration::from_secs(20));
@@ -79,7 +79,7 @@ fn an_alert_is_taken_back_though_an_operator_stops_the_unit() {
 }
 
 #[test]
-fn a_crash_after_an_asked_for_restart_is_told() {
+fn a_crash_after_a_requested_restart_alerts() {
     let mut lab = Lab::unit();
     lab.wait(LATER);
     sigterm_of_systemd(&mut lab, 100);
@@ -108,7 +108,7 @@ fn a_back_off_does_not_undo_an_operators_stop() {
 }
 
 #[test]
-fn after_a_back_off_systemd_is_asked_again_before_the_restart() {
+fn after_a_back_off_the_unit_is_read_again_before_the_restart() {
     let mut lab = Lab::unit();
     killed_and_restarted(&mut lab);
     lab.killed(101);
@@ -121,7 +121,7 @@ fn after_a_back_off_systemd_is_asked_again_before_the_restart() {
 }
 
 #[test]
-fn probes_restart_no_unit_that_systemd_is_stopping_or_starting() {
+fn failed_probes_restart_no_unit_that_is_stopping_or_starting() {
     let stopping = with_job("stop", UnitState { active: "deactivating".into(), ..running_unit(100) });
     let starting = with_job("start", UnitState { active: "activating".into(), ..running_unit(100) });
     for state in [stopping, starting] {
@@ -137,11 +137,11 @@ fn probes_restart_no_unit_that_systemd_is_stopping_or_starting() {
     lab.see(Observation::Unit(API, running_unit(100)));
     lab.see(snapshot());
     lab.see(Observation::Unit(API, running_unit(100)));
-    assert_eq!(lab.restarts_asked(), 1, "one that neither stops nor starts is restarted");
+    assert_eq!(lab.restarts_asked(), 1, "a unit that neither stops nor starts is restarted");
 }
 
 #[test]
-fn a_restart_under_way_is_not_asked_for_again() {
+fn a_restart_in_progress_is_not_requested_again() {
     let mut lab = Lab::exec();
     lab.wait(LATER);
     time_out(&mut lab, 3);
@@ -166,19 +166,19 @@ fn a_restart_that_an_operator_cancelled_is_not_repeated() {
 }
 
 #[test]
-fn a_death_that_only_systemd_tells_is_acted_on() {
+fn a_death_that_only_systemd_reports_causes_a_restart() {
     let mut lab = plain_unit();
     lab.wait(LATER);
     let failed = down("failed", 100, lab.now, 500);
     lab.see(Observation::Unit(API, failed.clone()));
-    assert_eq!(lab.restarts_asked(), 0, "the kernel's word may still come");
+    assert_eq!(lab.restarts_asked(), 0, "the kernel's report may still come");
     lab.wait(Duration::from_millis(150));
     lab.see(Observation::Unit(API, failed));
     assert_eq!(lab.restarts_asked(), 1);
 }
 
 #[test]
-fn a_state_that_comes_late_restarts_nothing() {
+fn a_late_unit_state_restarts_nothing() {
     for well in [false, true] {
         let mut lab = Lab::unit();
         killed_and_restarted(&mut lab);
@@ -197,13 +197,13 @@ fn a_state_that_comes_late_restarts_nothing() {
 }
 
 #[test]
-fn a_new_main_process_that_is_dead_already_is_not_well() {
+fn a_new_main_process_that_is_already_dead_is_not_healthy() {
     let mut lab = plain_unit();
     lab.wait(LATER);
     lab.killed(100);
     lab.see(Observation::Unit(API, down("failed", 100, lab.now, 500)));
     lab.see(Observation::Restarted(API, Ok(())));
-    // Its end was told before systemd told of it.
+    // The kernel reported its exit before systemd reported the process.
     lab.die(101, ExitStatus::Code(1), None);
     lab.see(Observation::Unit(API, running_unit(101)));
     let failed = down("failed", 101, lab.now, 500);
@@ -230,21 +230,21 @@ fn a_start_that_fails_at_once_does_not_wait_out_the_grace() {
 }
 
 #[test]
-fn systemd_is_asked_until_it_answers() {
+fn the_unit_is_read_until_systemd_answers() {
     let mut lab = Lab::unit();
     lab.wait(LATER);
     lab.killed(100);
     let died = lab.now;
     lab.see(Observation::UnitUnknown(API, "no answer".into()));
-    lab.asked.clear();
+    lab.requested.clear();
     lab.wait(Duration::from_secs(2));
-    assert!(lab.asked.contains(&Effect::InspectUnit(API)));
+    assert!(lab.requested.contains(&Effect::InspectUnit(API)));
     lab.see(Observation::Unit(API, down("failed", 100, died, 500)));
     assert_eq!(lab.restarts_asked(), 1);
 }
 
 #[test]
-fn nothing_stays_due() {
+fn no_timer_stays_due() {
     let matcher = config::Matcher { port: Some(8080), ..config::Matcher::default() };
     let mut lab = Lab::new(Identity::Match(matcher), vec![], RestartPolicy::default());
     lab.see(listener(&lab, true));
@@ -268,7 +268,7 @@ fn an_orphan_that_answers_does_not_cancel_a_restart() {
 }
 
 #[test]
-fn a_spent_budget_resets_no_unit_that_systemd_goes_on_restarting() {
+fn a_spent_budget_resets_no_unit_that_systemd_still_restarts() {
     let mut lab = Lab::unit();
     let mut resets = 0;
     for pid in 100..160 {
@@ -276,14 +276,14 @@ fn a_spent_budget_resets_no_unit_that_systemd_goes_on_restarting() {
         lab.see(Observation::Unit(API, waiting_unit(pid, lab.now, Duration::from_millis(100))));
         lab.wait(Duration::from_millis(160));
         lab.see(Observation::Unit(API, running_unit(pid + 1)));
-        resets = lab.asked.iter().filter(|effect| **effect == Effect::ResetFailed(API)).count();
+        resets = lab.requested.iter().filter(|effect| **effect == Effect::ResetFailed(API)).count();
     }
     assert_eq!(resets, 0);
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop, "systemd's restarts spend it too");
 }
 
 #[test]
-fn a_successor_of_a_main_process_that_ended_well_is_no_incident() {
+fn a_successor_after_a_successful_exit_is_no_incident() {
     let mut lab = matched(vec![http_probe()]);
     lab.wait(LATER);
     lab.die(100, ExitStatus::Code(0), None);
@@ -308,7 +308,7 @@ fn a_command_that_heals_in_place_is_enough() {
 }
 
 #[test]
-fn a_command_that_wakes_a_service_without_probes_is_enough_and_is_run_again_if_it_did_not() {
+fn a_command_for_a_service_without_probes_runs_again_until_it_helps() {
     let mut lab = matched(vec![]);
     lab.wait(LATER);
     let stop = Suspension { at: lab.now, process: process(100), signal: 19, sender: Some(bash()) };
@@ -328,7 +328,7 @@ fn a_command_that_wakes_a_service_without_probes_is_enough_and_is_run_again_if_i
 }
 
 #[test]
-fn what_no_restart_would_mend_is_judged_again_when_it_changes() {
+fn a_failure_that_no_restart_mends_is_judged_again_when_it_changes() {
     let mut lab = Lab::exec();
     lab.wait(LATER);
     for _ in 0..3 {
@@ -341,7 +341,7 @@ fn what_no_restart_would_mend_is_judged_again_when_it_changes() {
 }
 
 #[test]
-fn a_crash_that_systemd_heals_is_quiet_where_restarts_are_not_enabled() {
+fn a_crash_that_systemd_heals_causes_no_alert_without_restarts() {
     let unit = Identity::Unit("api.service".into());
     let mut lab = Lab::new(unit, vec![http_probe()], RestartPolicy::default());
     lab.see(Observation::Unit(API, running_unit(100)));

@@ -1,4 +1,4 @@
-//! Units, and what systemd says of them.
+//! Units and their states in systemd.
 
 use super::*;
 
@@ -54,11 +54,11 @@ pub(super) fn waiting_unit(pid: u32, died: Timestamp, restart_delay: Duration) -
 fn a_unit_that_waits_out_its_restart_delay_is_restarted_at_once() {
     let mut lab = Lab::unit();
     lab.killed(100);
-    assert_eq!(lab.restarts_asked(), 0, "systemd is asked first");
-    assert!(lab.asked.contains(&Effect::InspectUnit(API)));
+    assert_eq!(lab.restarts_asked(), 0, "the unit's state is read first");
+    assert!(lab.requested.contains(&Effect::InspectUnit(API)));
     let died = lab.now;
     lab.see(Observation::Unit(API, running_unit(100)));
-    assert_eq!(lab.restarts_asked(), 0, "systemd has not taken note yet");
+    assert_eq!(lab.restarts_asked(), 0, "systemd has not noticed the exit yet");
     lab.wait(Duration::from_millis(5));
     lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::from_secs(10))));
     assert_eq!(lab.restarts_asked(), 1);
@@ -70,7 +70,7 @@ fn a_unit_that_waits_out_its_restart_delay_is_restarted_at_once() {
 }
 
 #[test]
-fn a_unit_that_systemd_restarts_at_once_is_left_to_it() {
+fn a_unit_that_systemd_restarts_at_once_is_left_to_systemd() {
     let mut lab = Lab::unit();
     lab.killed(100);
     lab.see(Observation::Unit(API, waiting_unit(100, lab.now, Duration::ZERO)));
@@ -85,7 +85,7 @@ fn a_unit_that_systemd_restarts_at_once_is_left_to_it() {
 }
 
 #[test]
-fn a_unit_that_systemd_fails_to_restart_is_ours() {
+fn a_unit_that_systemd_fails_to_restart_is_restarted() {
     let mut lab = Lab::unit();
     lab.killed(100);
     let died = lab.now;
@@ -98,7 +98,7 @@ fn a_unit_that_systemd_fails_to_restart_is_ours() {
         ..waiting_unit(100, died, Duration::ZERO)
     };
     lab.see(Observation::Unit(API, failed));
-    let restart = lab.asked.iter().find(|effect| matches!(effect, Effect::Restart { .. }));
+    let restart = lab.requested.iter().find(|effect| matches!(effect, Effect::Restart { .. }));
     let expected = Effect::Restart { service: API, method: RestartMethod::Systemd, reset_failed: true };
     assert_eq!(restart, Some(&expected));
 }
@@ -134,7 +134,7 @@ fn a_requested_stop_is_stopped_and_nothing_is_done() {
 }
 
 #[test]
-fn a_restart_job_that_has_already_led_to_a_new_process_is_stopped_then_well() {
+fn a_restart_job_with_a_new_process_is_stopped_then_healthy() {
     let mut lab = Lab::unit();
     lab.now = at(2000);
     lab.die(100, ExitStatus::Code(0), None);
@@ -151,7 +151,7 @@ fn a_restart_job_that_has_already_led_to_a_new_process_is_stopped_then_well() {
 }
 
 #[test]
-fn without_systemds_word_a_unit_is_not_touched() {
+fn a_unit_with_an_unknown_state_is_not_restarted() {
     let mut lab = Lab::unit();
     lab.killed(100);
     lab.see(Observation::UnitUnknown(API, "the bus is gone".into()));
@@ -170,7 +170,7 @@ fn restarts_stay_below_the_units_own_start_limit() {
         lab.answer(ProbeOutcome::Ok);
     }
     let mut resets = Vec::new();
-    for effect in &lab.asked {
+    for effect in &lab.requested {
         if let Effect::Restart { reset_failed, .. } = effect {
             resets.push(*reset_failed);
         }
@@ -179,5 +179,5 @@ fn restarts_stay_below_the_units_own_start_limit() {
     lab.killed(105);
     lab.see(Observation::Unit(API, waiting_unit(105, lab.now, Duration::from_secs(10))));
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop);
-    assert!(!lab.asked.contains(&Effect::ResetFailed(API)), "systemd itself has not given up");
+    assert!(!lab.requested.contains(&Effect::ResetFailed(API)), "systemd itself still restarts it");
 }

@@ -1,4 +1,4 @@
-//! Processes beside the main one, and ports and connections that others hold.
+//! Workers, and ports and connections that other processes hold.
 
 use super::*;
 use crate::{
@@ -23,7 +23,7 @@ fn with(policy_of_workers: Response) -> Lab {
 }
 
 #[test]
-fn a_worker_that_crashes_is_told_at_once_and_left_to_its_master() {
+fn a_crashed_worker_alerts_at_once_and_its_master_replaces_it() {
     let mut lab = with(Response::Alert);
     worker_dies(&mut lab, 105, SEGV, Some(Sender::Kernel), None);
     assert_eq!(lab.incidents(), [], "its main process may die with it");
@@ -37,7 +37,7 @@ fn a_worker_that_crashes_is_told_at_once_and_left_to_its_master() {
 }
 
 #[test]
-fn a_worker_that_somebody_kills_and_its_master_replaces_is_for_the_record() {
+fn a_killed_worker_that_its_master_replaces_is_informational() {
     let mut lab = with(Response::Alert);
     worker_dies(&mut lab, 105, KILL, Some(bash()), None);
     lab.wait(Duration::from_millis(60));
@@ -47,7 +47,7 @@ fn a_worker_that_somebody_kills_and_its_master_replaces_is_for_the_record() {
 }
 
 #[test]
-fn a_worker_that_was_killed_by_nobody_knows_whom_may_be_its_master_s_doing() {
+fn a_kill_by_an_unknown_sender_may_come_from_the_master() {
     for policy in [Response::Alert, Response::Restart] {
         let mut lab = with(policy);
         worker_dies(&mut lab, 105, KILL, None, None);
@@ -56,7 +56,7 @@ fn a_worker_that_was_killed_by_nobody_knows_whom_may_be_its_master_s_doing() {
         assert_eq!(lab.restarts_asked(), 0);
         assert!(lab.alerts().iter().all(|(_, severity, _)| *severity == Severity::Info));
     }
-    // A fault is its own, whoever could be seen to send the signal.
+    // A fault signal is the worker's own, also without a known sender.
     let mut lab = with(Response::Restart);
     worker_dies(&mut lab, 105, SEGV, None, None);
     lab.wait(Duration::from_millis(60));
@@ -64,7 +64,7 @@ fn a_worker_that_was_killed_by_nobody_knows_whom_may_be_its_master_s_doing() {
 }
 
 #[test]
-fn workers_that_end_as_they_should_are_nobodys_business() {
+fn workers_that_end_as_they_should_are_no_incident() {
     let mut lab = with(Response::Alert);
     worker_dies(&mut lab, 105, ExitStatus::Code(1), None, None);
     worker_dies(&mut lab, 106, ExitStatus::Signal { number: 15, core_dumped: false }, Some(bash()), None);
@@ -88,7 +88,7 @@ fn a_worker_that_dies_with_its_main_process_is_part_of_that_death() {
 }
 
 #[test]
-fn where_the_policy_says_so_a_dead_worker_restarts_its_service() {
+fn by_policy_a_dead_worker_restarts_its_service() {
     let mut lab = with(Response::Restart);
     worker_dies(&mut lab, 105, SEGV, Some(Sender::Kernel), None);
     lab.wait(Duration::from_millis(60));
@@ -96,7 +96,7 @@ fn where_the_policy_says_so_a_dead_worker_restarts_its_service() {
 }
 
 #[test]
-fn workers_that_keep_dying_are_told_as_soon_as_the_first_is() {
+fn repeated_worker_deaths_alert_as_soon_as_the_first() {
     let mut lab = with(Response::Alert);
     for pid in 200..210 {
         worker_dies(&mut lab, pid, SEGV, Some(Sender::Kernel), None);
@@ -109,7 +109,7 @@ fn workers_that_keep_dying_are_told_as_soon_as_the_first_is() {
 }
 
 #[test]
-fn a_worker_that_dies_again_and_again_is_told_of_ever_more_seldom() {
+fn repeated_worker_deaths_are_published_less_and_less_often() {
     let mut lab = with(Response::Alert);
     for pid in 200..232 {
         worker_dies(&mut lab, pid, SEGV, Some(Sender::Kernel), None);
@@ -121,7 +121,7 @@ fn a_worker_that_dies_again_and_again_is_told_of_ever_more_seldom() {
 }
 
 #[test]
-fn workers_that_crash_on_while_the_service_answers_are_one_incident() {
+fn repeated_worker_crashes_of_an_answering_service_are_one_incident() {
     let mut lab = with(Response::Alert);
     for pid in 200..232 {
         worker_dies(&mut lab, pid, SEGV, Some(Sender::Kernel), None);
@@ -135,7 +135,7 @@ fn workers_that_crash_on_while_the_service_answers_are_one_incident() {
     assert_eq!(lab.state(), ServiceState::Degraded);
     lab.wait(Duration::from_secs(2));
     assert_eq!(lab.state(), ServiceState::Healthy);
-    assert_eq!(lab.alerts().len(), 4, "each is told of, and that it is over");
+    assert_eq!(lab.alerts().len(), 4, "each alerts, and each resolves");
 }
 
 #[test]
@@ -152,10 +152,10 @@ fn incident_is_open(lab: &Lab) -> bool {
 }
 
 #[test]
-fn a_port_that_somebody_else_has_is_named_and_waited_for() {
+fn a_port_held_by_another_process_is_named_and_waited_for() {
     let mut lab = Lab::exec();
     lab.die(100, ExitStatus::Code(1), None);
-    assert!(lab.asked.iter().any(|effect| matches!(effect, Effect::FindPortHolder { .. })));
+    assert!(lab.requested.iter().any(|effect| matches!(effect, Effect::FindPortHolder { .. })));
     let holder = PortHolder { port: 8080, pid: 7, name: "nginx".into(), unit: None, service: None };
     lab.see(Observation::PortHolder(API, Some(holder)));
     let incident = lab.engine.view().next().unwrap().incident.unwrap();
@@ -172,7 +172,7 @@ fn a_port_that_somebody_else_has_is_named_and_waited_for() {
 }
 
 #[test]
-fn exhausted_connections_name_who_has_them_and_leave_the_database_alone() {
+fn exhausted_connections_name_their_holders_and_do_not_restart_the_database() {
     let mut database = service("db", exec_identity(), vec![http_probe()], policy());
     database.policy.pool_exhausted = Response::Restart;
     let shop = service("shop", exec_identity(), vec![], policy());
@@ -182,12 +182,12 @@ fn exhausted_connections_name_who_has_them_and_leave_the_database_alone() {
     lab.see(Observation::Running(shop, process(200)));
     lab.answer(ProbeOutcome::Ok);
     lab.wait(LATER);
-    lab.asked.clear();
+    lab.requested.clear();
     for _ in 0..3 {
         lab.answer(ProbeOutcome::Failed(ProbeFailure::TooManyConnections, "too many clients".into()));
     }
     assert_eq!(lab.incidents()[0].1, Verdict::PoolExhausted);
-    assert!(lab.asked.iter().any(|effect| matches!(effect, Effect::FindHolders { .. })));
+    assert!(lab.requested.iter().any(|effect| matches!(effect, Effect::FindHolders { .. })));
     let holder = Holder {
         user: Some("app".into()),
         process: Some((200, "shop".into())),
@@ -205,12 +205,12 @@ fn exhausted_connections_name_who_has_them_and_leave_the_database_alone() {
     let restarted: Vec<_> =
         lab.restarts().iter().filter(|it| it.action == Action::Request).map(|it| it.service).collect();
     assert_eq!(restarted, [shop]);
-    let told: Vec<_> = lab.alerts();
-    assert_eq!(told.len(), 1, "one alert for one cause: {told:?}");
+    let alerts: Vec<_> = lab.alerts();
+    assert_eq!(alerts.len(), 1, "one alert for one cause: {alerts:?}");
 }
 
 #[test]
-fn a_store_that_is_full_is_told_and_not_restarted() {
+fn a_full_store_alerts_and_is_not_restarted() {
     let mut lab = Lab::exec();
     lab.wait(LATER);
     for _ in 0..3 {
@@ -222,7 +222,7 @@ fn a_store_that_is_full_is_told_and_not_restarted() {
 }
 
 #[test]
-fn a_full_store_is_restarted_or_ignored_where_the_policy_says_so() {
+fn a_full_store_is_restarted_or_ignored_by_policy() {
     for (response, restarts, incidents) in [(Response::Restart, 1, 1), (Response::Ignore, 0, 0)] {
         let mut store = service("store", exec_identity(), vec![http_probe()], policy());
         store.policy.memory_full = response;

@@ -1,4 +1,4 @@
-//! The states are ones a real systemd (252) was seen in; times are milliseconds since the death.
+//! The states were recorded from systemd 252. Times are milliseconds since the death.
 
 use super::{UnitJudgement::*, *};
 use crate::fact::UnitJob;
@@ -23,7 +23,7 @@ fn unit(active: &str, sub: &str, result: &str) -> UnitState {
     }
 }
 
-/// One that left the active state and whose process's end was noticed then.
+/// A unit that left the active state and noticed the exit at these times.
 fn ended(active: &str, sub: &str, result: &str, (left, exited): (f64, f64)) -> UnitState {
     UnitState { active_exit: Some(at(left)), main_exited: Some(at(exited)), ..unit(active, sub, result) }
 }
@@ -40,30 +40,30 @@ const CRASH: (f64, f64) = (0.72, 0.60);
 const STOP: (f64, f64) = (-0.10, 0.08);
 
 #[test]
-fn a_death_systemd_has_not_noticed_is_stale() {
+fn a_state_from_before_the_death_is_stale() {
     let mut state = unit("active", "running", "success");
     state.main_pid = 7;
     assert_eq!(judged(&state), Stale);
-    // As a zombie it is still to be found.
+    // The process is still there as a zombie.
     state.main = Some(DIED);
     assert_eq!(judged(&state), Stale);
 }
 
 #[test]
-fn a_crash_is_ours() {
-    let ours = Ours { gave_up: false, waits: None };
-    assert_eq!(judged(&ended("failed", "failed", "signal", CRASH)), ours);
-    assert_eq!(judged(&ended("inactive", "dead", "success", CRASH)), ours, "exit 0 without Restart=");
-    assert_eq!(judged(&ended("deactivating", "stop-post", "signal", CRASH)), ours);
-    assert_eq!(judged(&ended("active", "exited", "success", CRASH)), ours, "RemainAfterExit=");
+fn a_crash_is_restarted() {
+    let restart = Restart { gave_up: false, waits: None };
+    assert_eq!(judged(&ended("failed", "failed", "signal", CRASH)), restart);
+    assert_eq!(judged(&ended("inactive", "dead", "success", CRASH)), restart, "exit 0 without Restart=");
+    assert_eq!(judged(&ended("deactivating", "stop-post", "signal", CRASH)), restart);
+    assert_eq!(judged(&ended("active", "exited", "success", CRASH)), restart, "RemainAfterExit=");
 }
 
 #[test]
-fn what_systemd_itself_ends_as_failed_is_ours() {
-    // It leaves the active state first, as in a stop.
+fn a_unit_that_systemd_itself_fails_is_restarted() {
+    // The unit leaves the active state first, as in a stop.
     for result in ["watchdog", "oom-kill"] {
         let state = ended("failed", "failed", result, STOP);
-        assert_eq!(judged(&state), Ours { gave_up: false, waits: None });
+        assert_eq!(judged(&state), Restart { gave_up: false, waits: None });
     }
 }
 
@@ -71,11 +71,11 @@ fn what_systemd_itself_ends_as_failed_is_ours() {
 fn a_unit_failed_in_spite_of_restart_needs_a_reset() {
     // Too many starts leave the result of the last death in place, not start-limit-hit.
     let state = UnitState { restarts_itself: true, ..ended("failed", "failed", "signal", CRASH) };
-    assert_eq!(judged(&state), Ours { gave_up: true, waits: None });
+    assert_eq!(judged(&state), Restart { gave_up: true, waits: None });
 }
 
 #[test]
-fn a_stop_is_told_by_its_job_or_by_what_came_first() {
+fn a_requested_stop_shows_in_its_job_or_in_the_order_of_events() {
     for state in [
         with_job("stop", unit("active", "running", "success")),
         with_job("stop", UnitState { main_pid: 41, ..unit("deactivating", "stop-sigterm", "success") }),
@@ -85,11 +85,11 @@ fn a_stop_is_told_by_its_job_or_by_what_came_first() {
         ended("inactive", "dead", "success", STOP),
         ended("failed", "failed", "signal", STOP),
         ended("failed", "failed", "timeout", STOP),
-        // SIGKILL to the process was faster than systemd's next line.
+        // SIGKILL to the process came before systemd's next log line.
         ended("inactive", "dead", "success", (0.05, 0.15)),
         // Stopped while it waited for its own restart.
         ended("inactive", "dead", "signal", CRASH),
-        // Not kept, and forgotten.
+        // No client kept it, so systemd has forgotten it.
         UnitState { invocation_id: String::new(), main_started: None, ..unit("inactive", "dead", "success") },
     ] {
         assert!(matches!(judged(&state), StopRequested(_)), "{state:?} is {:?}", judged(&state));
@@ -97,16 +97,16 @@ fn a_stop_is_told_by_its_job_or_by_what_came_first() {
 }
 
 #[test]
-fn an_earlier_stop_is_not_this_one() {
+fn an_earlier_stop_is_not_taken_for_this_one() {
     // Died while starting (Type=notify): the unit was never active in this run.
     let state = ended("failed", "failed", "exit-code", (-1000.4, 0.2));
-    assert_eq!(judged(&state), Ours { gave_up: false, waits: None });
+    assert_eq!(judged(&state), Restart { gave_up: false, waits: None });
     let state = ended("activating", "start-post", "signal", (-1000.4, 0.2));
-    assert_eq!(judged(&state), Ours { gave_up: false, waits: None });
+    assert_eq!(judged(&state), Restart { gave_up: false, waits: None });
 }
 
 #[test]
-fn systemd_s_own_restart_is_left_to_it_if_it_comes_at_once() {
+fn systemds_own_restart_is_left_to_systemd_if_it_comes_at_once() {
     let mut state = ended("activating", "auto-restart", "signal", CRASH);
     state.restarts_itself = true;
     state.changed = Some(at(0.8));
@@ -114,14 +114,14 @@ fn systemd_s_own_restart_is_left_to_it_if_it_comes_at_once() {
     assert_eq!(judged(&with_job("restart", state.clone())), RestartsItself(AT_ONCE));
     state.restart_delay = Duration::from_millis(100);
     let left = Duration::from_micros(99_800);
-    assert_eq!(judged(&state), Ours { gave_up: false, waits: Some(left) });
-    // A start job waits with it.
-    assert_eq!(judged(&with_job("start", state)), Ours { gave_up: false, waits: Some(left) });
+    assert_eq!(judged(&state), Restart { gave_up: false, waits: Some(left) });
+    // A start job waits for the delay too.
+    assert_eq!(judged(&with_job("start", state)), Restart { gave_up: false, waits: Some(left) });
     assert_eq!(judged(&unit("activating", "start-pre", "success")), RestartsItself(AT_ONCE));
     assert_eq!(
         judged(&with_job("start", ended("failed", "failed", "signal", CRASH))),
         RestartsItself(AT_ONCE),
-        "somebody starts it"
+        "the operator starts it"
     );
 }
 
@@ -134,14 +134,14 @@ fn a_new_main_process_is_a_restart_and_an_older_one_is_not() {
     assert_eq!(judged(&state), AlreadyRestarted { asked: true });
     state.restarts = 1;
     assert_eq!(judged(&state), AlreadyRestarted { asked: false });
-    // The same pid again, at once dead again: another invocation all the same.
+    // The same pid, already dead again, but another invocation.
     let again =
         UnitState { invocation_id: "bb".into(), main_pid: 41, ..unit("active", "running", "success") };
     assert_eq!(judged(&again), AlreadyRestarted { asked: true });
 }
 
 #[test]
-fn a_unit_that_cannot_be_started_is_named_as_such() {
+fn a_unit_that_cannot_be_loaded_is_reported_as_such() {
     let state = UnitState { load: "masked".into(), ..ended("failed", "failed", "signal", CRASH) };
     assert_eq!(judged(&state), NotLoaded("masked".into()));
 }

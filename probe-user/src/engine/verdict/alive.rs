@@ -1,4 +1,4 @@
-//! What failed probes mean for a service that nobody has seen dying.
+//! The verdict on failed probes of a service that has not died.
 
 use std::time::Duration;
 
@@ -9,40 +9,38 @@ use crate::{
     fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name},
 };
 
-/// What could mend a fault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
     Restart,
-    /// Not a restart, and why not.
+    /// No restart, and why.
     Hold(String),
-    /// Nothing that hostprobe could do, nor would anybody expect it to.
+    /// No action by hostprobe is possible or expected.
     Nothing,
 }
 
-/// All that is known when a row of failures counts.
+/// The evidence when a row of failures counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {
     /// Why the latest probe failed.
     pub failure: ProbeFailure,
-    /// The same in words.
+    /// The failure for people.
     pub detail: &'a str,
-    /// How many failed in a row.
+    /// The number of failures in a row.
     pub failures: u32,
     /// Its main process is known to live.
     pub alive: bool,
-    /// It is not on this host.
+    /// The service is on another host.
     pub remote: bool,
-    /// What its processes did while they were looked at.
     pub examination: Option<&'a Examination>,
-    /// Its connections to other hosts fail, in words.
+    /// Failures of its connections to other hosts, for people.
     pub network: Option<&'a str>,
-    /// The host is pressed, in words.
+    /// What the host is short of, for people.
     pub pressed: Option<&'a str>,
-    /// Many services time out together, in words.
+    /// The number of services that time out together, for people.
     pub together: Option<&'a str>,
 }
 
-/// The verdict on a row of failures, and what could mend them.
+/// The verdict on a row of failures, and its remedy.
 pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let Circumstances { failure, detail, failures, alive, remote, .. } = *circumstances;
     let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
@@ -50,7 +48,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let timed_out = failure.is_timeout();
     if timed_out && let Some(why) = overload(circumstances) {
         let finding = Finding::new(Verdict::Overloaded, 0.8, format!("{why}; {failed}"));
-        return (finding, Remedy::Hold(format!("it would take more of what is short: {why}")));
+        return (finding, Remedy::Hold(format!("a restart would take more of what is short: {why}")));
     }
     let unreachable =
         remote && failure == ProbeFailure::ConnectTimeout || failure == ProbeFailure::Unreachable;
@@ -62,7 +60,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     }
     if timed_out && alive && circumstances.examination.is_some_and(is_held_by_tracer) {
         let summary = format!("a debugger or another tracer keeps it stopped (state t); {failed}");
-        let remedy = Remedy::Hold("a restart would end the process that somebody examines".to_owned());
+        let remedy = Remedy::Hold("a restart would end the process that the tracer examines".to_owned());
         return (Finding::new(Verdict::Hung, 1.0, summary), remedy);
     }
     if timed_out && alive {
@@ -102,8 +100,8 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
 
 /// Whether restarting the service could mend such a failure.
 ///
-/// A wrong password, a name that does not resolve or a network that does not reach are not mended by it,
-/// and a database that is out of connections would lose those it serves.
+/// It does not mend a wrong password, a name that does not resolve or an unreachable network. A database without
+/// free connections would lose those that it serves.
 fn remedy(failure: ProbeFailure) -> Remedy {
     let why = match failure {
         ProbeFailure::Refused
@@ -128,7 +126,7 @@ fn remedy(failure: ProbeFailure) -> Remedy {
     Remedy::Hold(why.to_owned())
 }
 
-/// Whether a failure of this kind can come of something else that does not answer the service.
+/// Whether such a failure can be caused by another service that does not answer this one.
 const fn blames_others(failure: ProbeFailure) -> bool {
     match failure {
         ProbeFailure::Timeout
@@ -151,10 +149,10 @@ const fn blames_others(failure: ProbeFailure) -> bool {
     }
 }
 
-/// Why a timeout says nothing against the service itself, if so.
+/// Why a timeout is not the service's own fault, if so.
 ///
-/// What the service's own threads went through counts more than what the host did: on a busy host one that
-/// sleeps is not kept from answering.
+/// The waits of the service's own threads count more than the host's load: a busy host does not keep a sleeping
+/// service from answering.
 fn overload(circumstances: &Circumstances<'_>) -> Option<String> {
     if let Some(together) = circumstances.together {
         return Some(together.to_owned());
@@ -171,7 +169,7 @@ fn overload(circumstances: &Circumstances<'_>) -> Option<String> {
     (examination.uninterruptible > 0).then_some(circumstances.pressed?.to_owned())
 }
 
-/// The share of the time that threads waited for a CPU, if that was most of it and more than they had one.
+/// The share of the time that threads waited for a CPU, if that was most of the time and longer than they ran.
 fn starved(examination: &Examination) -> Option<f64> {
     if examination.starving > 0 {
         return Some(1.0);
@@ -182,7 +180,7 @@ fn starved(examination: &Examination) -> Option<f64> {
     if delayed { Some(share.min(1.0)) } else { pressed }
 }
 
-/// How an examination speaks for a hang: how sure, and in words.
+/// The confidence in a hang after an examination, and the evidence for people.
 fn hang(examination: &Examination) -> (f32, String) {
     let queue = examination.queue.filter(|queue| queue.waiting > 0).map_or_else(String::new, |queue| {
         format!(", {} connections wait to be accepted on port {}", queue.waiting, queue.port)
@@ -203,7 +201,7 @@ fn hang(examination: &Examination) -> (f32, String) {
     (0.7, queue)
 }
 
-/// A main process that a signal has stopped.
+/// The verdict on a main process that a signal has stopped.
 pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
     let by = suspension.map_or_else(String::new, |stop| {
         let sender = stop
@@ -219,29 +217,29 @@ pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
     )
 }
 
-/// Whether an examination is enough to call a service that has timed out hung.
+/// Whether an examination proves that a timed-out service hangs.
 pub fn shows_hang(examination: &Examination) -> bool {
     examination.idled() && examination.queue_grows() && !is_held_by_tracer(examination)
 }
 
-/// Whether a tracer, as a debugger is one, has stopped it and lets nothing of it run.
+/// Whether a tracer, such as a debugger, keeps all of it stopped.
 fn is_held_by_tracer(examination: &Examination) -> bool {
     examination.traced && !examination.progressed()
 }
 
-/// Which look serves as the first of an examination if it was taken while a probe with this timeout waited, from
-/// `begun` to `ended`.
+/// The early sample that may serve as the first of an examination. A probe with this timeout waited from `begun` to
+/// `ended`.
 ///
-/// The two are half a timeout apart, so that the examination is at hand when the next attempt times out; not less than
-/// the period in which a cgroup has its quota of CPU time, so that one which is kept waiting for it is seen to be. A look
-/// that is much older is of another probe's silence, and spans what came after that.
-pub fn look_ahead(timeout: Duration, begun: Timestamp, ended: Timestamp) -> EarlySample {
+/// The two samples are half a timeout apart, so that the examination is ready when the next attempt times out. They
+/// are at least the quota period of a cgroup apart, so that a cgroup that waits for its quota shows. A much older
+/// sample belongs to another probe's timeout, and spans what came after it.
+pub fn early_sample(timeout: Duration, begun: Timestamp, ended: Timestamp) -> EarlySample {
     let over = (timeout / 2).clamp(QUOTA_PERIOD, Examination::OVER);
     let oldest = ended.as_nanos().saturating_sub(2 * over.as_nanos() as u64);
     EarlySample { since: begun.max(Timestamp::from_nanos(oldest)), over }
 }
 
-/// As the kernel has it by default: `cpu.max` in Documentation/admin-guide/cgroup-v2.rst.
+/// The kernel's default: `cpu.max` in Documentation/admin-guide/cgroup-v2.rst.
 const QUOTA_PERIOD: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
@@ -267,7 +265,7 @@ mod tests {
         of_failures(circumstances).0.verdict
     }
 
-    fn look(cpu: u64, run_delay: u64) -> Examination {
+    fn examined(cpu: u64, run_delay: u64) -> Examination {
         Examination {
             over: Duration::from_millis(200),
             cpu: Duration::from_millis(cpu),
@@ -287,17 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_under_load_counts_by_what_the_service_itself_went_through() {
+    fn a_timeout_under_load_counts_by_the_services_own_waits() {
         let pressed = Circumstances { pressed: Some("tasks wait for a CPU"), ..alive(Timeout) };
         assert_eq!(verdict(&pressed), Verdict::Overloaded);
-        let (asleep, starved, busy) = (look(0, 1), look(20, 170), look(190, 150));
+        let (asleep, starved, busy) = (examined(0, 1), examined(20, 170), examined(190, 150));
         let seen = |examination| Circumstances { examination: Some(examination), ..pressed };
         assert_eq!(verdict(&seen(&asleep)), Verdict::Hung, "it was not kept from answering");
         assert_eq!(verdict(&seen(&starved)), Verdict::Overloaded);
         assert_eq!(verdict(&seen(&busy)), Verdict::Hung, "it had what it needs");
-        let waits = Examination { starving: 1, switches: 0, ..look(0, 0) };
+        let waits = Examination { starving: 1, switches: 0, ..examined(0, 0) };
         let calm = Circumstances { pressed: None, ..seen(&waits) };
-        assert_eq!(verdict(&calm), Verdict::Overloaded, "its wait is not counted before it is over");
+        assert_eq!(verdict(&calm), Verdict::Overloaded, "a wait counts only once it is over");
         let answered = Circumstances { failure: Status, ..pressed };
         assert_eq!(verdict(&answered), Verdict::Unhealthy, "it answered in time");
         let together = Circumstances { together: Some("3 of 4"), ..seen(&asleep) };
@@ -305,15 +303,19 @@ mod tests {
     }
 
     #[test]
-    fn a_look_is_shorter_where_a_time_out_is_and_long_enough_to_see_what_waits_for_a_cpu() {
+    fn samples_are_half_a_timeout_apart_and_at_least_a_quota_period() {
         let (begun, millis) = (Timestamp::from_nanos(1_000_000_000), Duration::from_millis);
-        let look = |timeout| look_ahead(millis(timeout), begun, begun.plus(millis(timeout)));
+        let sample = |timeout| early_sample(millis(timeout), begun, begun.plus(millis(timeout)));
         assert_eq!(
-            [50, 200, 300, 400, 5000].map(|timeout| look(timeout).over.as_millis()),
+            [50, 200, 300, 400, 5000].map(|timeout| sample(timeout).over.as_millis()),
             [100, 100, 150, 200, 200]
         );
-        assert_eq!(look(200).since, begun);
-        assert_eq!(look(5000).since, begun.plus(millis(4600)), "what is older is of another probe's silence");
+        assert_eq!(sample(200).since, begun);
+        assert_eq!(
+            sample(5000).since,
+            begun.plus(millis(4600)),
+            "an older sample belongs to another probe's timeout"
+        );
     }
 
     #[test]

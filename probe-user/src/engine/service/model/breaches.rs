@@ -2,7 +2,7 @@
 
 use crate::{config::Limits, fact::ResourceUsage};
 
-/// So many samples in a row above a limit, or well below it again, count: one alone is noise.
+/// So many samples in a row, above a limit or well below it, count. A single one is noise.
 const SAMPLES: u32 = 2;
 
 /// Well below a limit is this share of it.
@@ -14,9 +14,9 @@ pub struct Breaches([Breach; 4]);
 
 #[derive(Debug, Default)]
 struct Breach {
-    /// Samples in a row that say the contrary of `words`.
+    /// Samples in a row that contradict `words`.
     contrary: u32,
-    /// What is above its limit, in words, while it is.
+    /// The breach for people, while it lasts.
     words: Option<String>,
 }
 
@@ -37,7 +37,7 @@ impl Breaches {
         }
     }
 
-    /// Everything that is above its limit, in words.
+    /// All breaches for people.
     pub fn words(&self) -> Option<String> {
         let words: Vec<&str> = self.0.iter().filter_map(|breach| breach.words.as_deref()).collect();
         (!words.is_empty()).then(|| words.join("; "))
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_exceeded_and_kept_again_only_for_long_enough() {
+    fn a_breach_begins_and_ends_after_several_samples() {
         let mut breach = Breach::default();
         let mut see = |used: f64| {
             breach.take_in(used, 100.0, format!("{used}"));

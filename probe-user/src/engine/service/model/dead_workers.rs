@@ -1,17 +1,17 @@
-//! Processes of a service that died beside its main one.
+//! Deaths of a service's workers.
 
 use std::time::Duration;
 
 use super::fault::Fault;
 use crate::{clock::Timestamp, fact::EventId};
 
-/// The most events an incident keeps as evidence; the first and the latest tell the story.
+/// The most events that an incident keeps as evidence.
 pub const MAX_EVIDENCE: usize = 64;
 
-/// Workers that die again sooner than this do so again and again.
+/// Deaths that follow each other sooner than this are repeated deaths.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Workers that died, before it is clear whether their main process outlives them.
+/// Dead workers, until it is clear whether the main process outlives them.
 #[derive(Debug)]
 pub struct DeadWorkers {
     count: u32,
@@ -23,7 +23,7 @@ impl DeadWorkers {
         Self { count: 1, fault }
     }
 
-    /// The same with one that died later.
+    /// Adds a later death.
     pub fn and(self, mut later: Fault) -> Self {
         let mut evidence = self.fault.evidence;
         if evidence.len() < MAX_EVIDENCE {
@@ -44,16 +44,16 @@ impl DeadWorkers {
     }
 }
 
-/// How many workers have died, and when.
+/// The number of dead workers and their last death.
 #[derive(Debug, Default)]
 pub struct WorkerDeaths {
-    /// Since the service was last well.
+    /// Since the service was last healthy.
     count: u32,
     latest: Option<Timestamp>,
 }
 
 impl WorkerDeaths {
-    /// Counts more. Says whether workers die again and again.
+    /// Counts deaths. True for repeated deaths.
     pub fn add(&mut self, count: u32, now: Timestamp) -> bool {
         self.count = self.count.saturating_add(count);
         self.latest.replace(now).is_some_and(|last| now.since(last) < AGAIN)

@@ -1,4 +1,4 @@
-//! What went wrong, before it has become an incident.
+//! A fault, before it becomes an incident.
 
 use crate::{
     clock::Timestamp,
@@ -10,7 +10,7 @@ use crate::{
 pub struct Fault {
     /// When it happened.
     pub since: Timestamp,
-    /// When the daemon knew of it.
+    /// When the daemon learned of it.
     pub detected: Timestamp,
     pub finding: Finding,
     pub evidence: Vec<EventId>,
@@ -20,16 +20,15 @@ pub struct Fault {
     pub cause: Option<ServiceId>,
     /// The cause's incident alerts.
     pub cause_alerts: bool,
-    /// It alerts at once.
     pub urgent: bool,
-    /// The service works, if not as it should.
+    /// The service works, but not as it should.
     pub degraded: bool,
-    /// It ended with an error soon after its start: perhaps it did not get its port.
-    pub young: bool,
+    /// The process exited with an error soon after its start, perhaps because its port was taken.
+    pub early_exit: bool,
 }
 
 impl Fault {
-    /// A fault of this moment that no event shows, and that a restart may mend.
+    /// A fault at this moment, without an event, that a restart may mend.
     pub fn now(now: Timestamp, finding: Finding) -> Self {
         Self {
             since: now,
@@ -41,7 +40,7 @@ impl Fault {
             cause_alerts: false,
             urgent: false,
             degraded: false,
-            young: false,
+            early_exit: false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What is known of one main process. It says nothing about the next one.
+//! Knowledge of one main process, which says nothing about the next one.
 
 use super::{breaches::Breaches, dead_workers::DeadWorkers, listeners::LostListener, liveness::Liveness};
 
@@ -7,7 +7,7 @@ use super::{breaches::Breaches, dead_workers::DeadWorkers, listeners::LostListen
 pub struct Generation {
     pub lost_listener: Option<LostListener>,
     pub liveness: Liveness,
-    /// Workers that died, before it is clear whether the main process outlives them.
+    /// Dead workers, until it is clear whether the main process outlives them.
     pub dead_workers: Option<DeadWorkers>,
     pub breaches: Breaches,
 }

@@ -1,4 +1,4 @@
-//! The sockets that a service listens on, by the kernel's word.
+//! The sockets that a service listens on, as the kernel reports them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,11 +10,11 @@ use crate::{
     fact::{EventId, Source},
 };
 
-/// How long a listener may be gone before a living process counts as not listening: a reload that closes and
+/// How long a listener may be closed before a living process counts as not listening. A reload that closes and
 /// reopens it takes less.
 pub const LISTENER_GONE: Duration = Duration::from_millis(250);
 
-/// A listener that the service needs and that is gone.
+/// An expected listener that has closed.
 #[derive(Clone, Copy, Debug)]
 pub struct LostListener {
     pub since: Timestamp,
@@ -25,9 +25,9 @@ pub struct LostListener {
 
 #[derive(Debug)]
 pub struct Listeners {
-    /// How many sockets listen on each port.
+    /// The number of listening sockets per port.
     open: BTreeMap<u16, u32>,
-    /// The ports of its probes and its matcher. It may open and close others as it likes.
+    /// The ports of its probes and its matcher. Other ports may open and close.
     expected: BTreeSet<u16>,
 }
 
@@ -44,7 +44,7 @@ impl Listeners {
         *self.open.entry(port).or_default() += 1;
     }
 
-    /// Removes one. Says whether it was the last one on its port; one that was never counted is not.
+    /// True if it was the last counted listener on its port.
     pub fn remove(&mut self, port: u16) -> bool {
         let Some(count) = self.open.get_mut(&port) else { return false };
         *count -= 1;

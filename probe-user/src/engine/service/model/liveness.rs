@@ -7,12 +7,12 @@ use crate::{
     fact::{EventId, Examination, Suspension},
 };
 
-/// How long the answer to an examination may take.
+/// The time limit of an examination.
 const ANSWER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Default)]
 pub struct Liveness {
-    /// When the examination was requested that is not answered yet.
+    /// The time of the pending request.
     requested_at: Option<Timestamp>,
     /// The latest examination since its probes began to fail.
     examination: Option<Examination>,
@@ -29,7 +29,7 @@ impl Liveness {
         self.requested_at = None;
     }
 
-    /// When the examination that is under way is given up.
+    /// When the pending examination times out.
     pub fn answer_until(&self) -> Option<Timestamp> {
         self.requested_at.map(|at| at.plus(ANSWER))
     }
@@ -55,7 +55,7 @@ impl Liveness {
         self.suspension.as_ref()
     }
 
-    /// Notes a stop signal. Says whether one was known already.
+    /// True if a stop signal was known already.
     pub fn suspend(&mut self, stop: Suspension, event: EventId) -> bool {
         self.suspension.replace((stop, event)).is_some()
     }

@@ -1,4 +1,4 @@
-//! Connections of a service to other hosts that fail.
+//! Failures of a service's connections to other hosts.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::{clock::Timestamp, fact::EventId};
 /// Evidence against the network counts for this long.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// So many segments sent again are evidence. One alone is common on any network.
+/// So many retransmits are evidence. A single one is common on any network.
 const MANY_RETRANSMITS: u64 = 2;
 
 #[derive(Debug, Default)]
@@ -23,12 +23,10 @@ struct Trouble {
 }
 
 impl NetworkTrouble {
-    /// Notes an error of a connection.
     pub fn error(&mut self, at: Timestamp, event: EventId, words: String) {
         self.note(at, event, MANY_RETRANSMITS, words);
     }
 
-    /// Notes segments that had to be sent again.
     pub fn retransmits(&mut self, at: Timestamp, event: EventId, count: u64, words: String) {
         let before = self.recent(at).map_or(0, |trouble| trouble.retransmits);
         self.note(at, event, before.saturating_add(count), words);
@@ -48,8 +46,8 @@ impl NetworkTrouble {
         self.0.as_ref().map(|trouble| trouble.event)
     }
 
-    /// Connections to other hosts that began to fail about when its probes did, in words. A service does not need
-    /// those that failed for long while it was well.
+    /// The connections to other hosts that began to fail at about the same time as the probes. A service does not
+    /// need a connection that failed for long while the service was healthy.
     pub fn explains(&self, first_failed: Timestamp, now: Timestamp) -> Option<&str> {
         let trouble = self.0.as_ref()?;
         let fresh = now.since(trouble.last) < LASTS;

@@ -1,11 +1,10 @@
-//! OOM kills whose exits are yet to come.
+//! OOM kills without their exits.
 
 use std::collections::VecDeque;
 
 use crate::fact::{EventId, OomKill, ProcessExit};
 
-/// The kernel reports the exit soon after the kill. More kills than this belong to a host in such trouble that the
-/// oldest ones matter least.
+/// The kernel reports the exit soon after the kill. If a host has more kills than this, the oldest matter least.
 const MAX: usize = 16;
 
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! An incident that is open.
+//! An open incident.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ const MAX_HELD: usize = 64;
 
 #[derive(Debug)]
 pub struct OpenIncident {
-    /// All but the summary, which [`Self::published`] renders.
+    /// Everything but the summary, which [`Self::published`] renders.
     record: Incident,
     summary: Summary,
     alerted: bool,
     degraded: bool,
-    /// Another process has had its port. Only its own listener shows that it has the port again.
+    /// Another process had its port. Only its own listener shows that it has the port again.
     needs_listener: bool,
 }
 
@@ -59,11 +59,11 @@ impl OpenIncident {
         self.record.timing.decided = self.after(now);
     }
 
-    /// Takes in another fault. Says whether the incident is worse than before.
+    /// Adds a fault. True if the incident has become worse.
     pub fn update(&mut self, fault: Fault, severity: Severity, now: Timestamp) -> bool {
         let fails = self.degraded && !fault.degraded;
         if fails && self.record.attempts == 0 {
-            // However long it was degraded, the times are those of its failure.
+            // The times count from the failure, not from the degradation before it.
             self.begin(fault.since, fault.detected, now);
         }
         let is_worse = fails || severity > self.record.severity;
@@ -101,7 +101,7 @@ impl OpenIncident {
         self.record.verdict
     }
 
-    /// What was found last.
+    /// The latest finding.
     pub fn finding(&self) -> Finding {
         let Incident { verdict, confidence, .. } = self.record;
         Finding { verdict, confidence, summary: self.summary.clone() }
@@ -143,13 +143,13 @@ impl OpenIncident {
         self.record.snapshot = Some(file);
     }
 
-    /// Takes in more evidence, as far as there is room.
+    /// Adds evidence up to the limit.
     pub fn add_evidence(&mut self, events: Vec<EventId>) {
         let room = MAX_EVIDENCE.saturating_sub(self.record.evidence.len());
         self.record.evidence.extend(events.into_iter().take(room));
     }
 
-    /// Names a service that is held because of this incident. Says whether it is a new one.
+    /// Names a service that is held because of this incident. True if it is new.
     pub fn hold(&mut self, held: ServiceId) -> bool {
         let is_new = !self.record.held.contains(&held) && self.record.held.len() < MAX_HELD;
         if is_new {
@@ -170,8 +170,8 @@ impl OpenIncident {
         self.alerted = true;
     }
 
-    /// An incident that ended before an alert is for the record, unless others were held because of it.
-    pub fn calm_down(&mut self) {
+    /// An incident that ended before its alert is informational, unless other services were held because of it.
+    pub fn downgrade(&mut self) {
         if self.record.held.is_empty() {
             self.record.severity = Severity::Info;
         }
@@ -185,8 +185,7 @@ impl OpenIncident {
         self.needs_listener = true;
     }
 
-    /// A restart was issued.
-    pub fn acted(&mut self, at: Timestamp) {
+    pub fn note_restart(&mut self, at: Timestamp) {
         self.record.attempts += 1;
         self.record.timing.acted = self.record.timing.acted.or(self.after(at));
     }
@@ -199,7 +198,7 @@ impl OpenIncident {
         self.record.timing.healthy = self.after(at);
     }
 
-    /// How long after the fault something happened.
+    /// The time since the fault.
     fn after(&self, at: Timestamp) -> Option<Duration> {
         Some(at.since(self.record.since))
     }

@@ -1,4 +1,4 @@
-//! What one probe has found.
+//! The state of one probe.
 
 use std::time::Duration;
 
@@ -8,35 +8,35 @@ use crate::{
     fact::{EventId, ProbeChange, ProbeReport},
 };
 
-/// So many answers in a row within the limit end a slowness that counted.
+/// So many fast answers in a row end a slowness that counted.
 const QUICK_AGAIN: u32 = 2;
 
-/// The most failures of a row that are kept as evidence.
+/// The most failures of a row that serve as evidence.
 const MAX_EVIDENCE: usize = 16;
 
 #[derive(Debug)]
 pub struct ProbeState {
-    /// So many failures, or slow answers, in a row count.
+    /// The number of failures, or slow answers, in a row that counts.
     failures: u32,
     timeout: Duration,
     slow_above: Option<Duration>,
-    /// How long the latest answer took.
+    /// The duration of the latest answer.
     took: Option<Duration>,
-    /// Failures published since it last succeeded, restarts or not.
+    /// Failures published since the last success, also across restarts.
     published: u32,
     found: Found,
 }
 
-/// What it found of the service since the latest start.
+/// Results since the service's latest start.
 #[derive(Debug, Default)]
 struct Found {
-    /// Results of runs that began before are of an earlier process.
+    /// Earlier runs belong to an earlier process.
     since: Timestamp,
     /// The latest answer was right.
     ok: bool,
-    /// When its answers became right.
+    /// Since when the answers are right.
     well_at: Option<Timestamp>,
-    /// The service says itself that it is starting.
+    /// The service's own report that it is starting.
     starting: Option<String>,
     slowness: Slowness,
     failing: FailureRow,
@@ -44,7 +44,7 @@ struct Found {
 
 #[derive(Debug, Default)]
 struct Slowness {
-    /// The latest answer is right but slow, in words.
+    /// The latest answer is right but slow; the reason for people.
     words: Option<String>,
     /// Slow answers in a row.
     slow_in_a_row: u32,
@@ -75,19 +75,19 @@ impl ProbeState {
         }
     }
 
-    /// Forgets what it found of an earlier process.
+    /// Drops the results of an earlier process.
     pub fn reset(&mut self, now: Timestamp) {
         self.found = Found { since: now, ..Found::default() };
     }
 
-    /// What it found before a fault proves nothing after it.
-    pub fn doubt(&mut self, since: Timestamp) {
+    /// Results before a fault prove nothing after it.
+    pub fn distrust_before(&mut self, since: Timestamp) {
         self.found.since = since;
         self.found.ok = false;
         self.found.well_at = None;
     }
 
-    /// Takes in a run. Says whether it is of the present process.
+    /// True if the run belongs to the present process.
     pub fn note_run(&mut self, report: &ProbeReport) -> bool {
         let is_present = report.begun() >= self.found.since;
         if is_present {
@@ -136,19 +136,19 @@ impl ProbeState {
         ));
     }
 
-    /// The service says that it is starting: what was found before is of its last start.
+    /// The service reports that it is starting, so earlier results belong to its previous start.
     pub fn start(&mut self, detail: String) {
         self.reset(self.found.since);
         self.found.starting = Some(detail);
     }
 
-    /// Takes in a failure, whether or not it counts.
+    /// Notes a failure, which may or may not count.
     pub fn fail(&mut self) {
         self.found.ok = false;
         self.found.starting = None;
     }
 
-    /// Counts a failure. Says how many there are in a row.
+    /// Counts a failure; the number of failures in a row.
     pub fn count_failure(&mut self, at: Timestamp, timed_out: bool) -> u32 {
         let row = &mut self.found.failing;
         if row.count == 0 {
@@ -171,7 +171,7 @@ impl ProbeState {
         std::mem::take(&mut self.found.failing.evidence)
     }
 
-    /// So many failures in a row count.
+    /// The number of failures in a row that counts.
     pub fn failures(&self) -> u32 {
         self.failures
     }
@@ -196,12 +196,12 @@ impl ProbeState {
         self.found.starting.as_deref()
     }
 
-    /// Its latest answer is right but slow, in words.
+    /// The latest answer is right but slow; the reason for people.
     pub fn slow(&self) -> Option<&str> {
         self.found.slowness.words.as_deref()
     }
 
-    /// Its answers have been slow for long enough: in words, and since when.
+    /// The answers have been slow for long enough; the reason for people, and since when.
     pub fn counts_as_slow(&self) -> Option<(String, Timestamp)> {
         let slowness = &self.found.slowness;
         let words = slowness.words.clone().filter(|_| slowness.slow_in_a_row >= self.failures)?;

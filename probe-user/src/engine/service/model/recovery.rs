@@ -1,4 +1,4 @@
-//! What is being done about a service that is not well.
+//! The recovery of an unhealthy service.
 
 use std::collections::VecDeque;
 
@@ -10,31 +10,31 @@ use crate::{
     fact::{ProbeFailure, ProcessExit},
 };
 
-/// The most starts that are remembered, to stay below a unit's StartLimit.
+/// The most remembered starts. They keep the service below its unit's StartLimit.
 const MAX_STARTS: usize = 64;
 
-/// What the engine is waiting for. [`Timer::Recovery`](super::timers::Timer::Recovery) ends most of the states.
+/// What the engine waits for. [`Timer::Recovery`](super::timers::Timer::Recovery) ends most of the states.
 #[derive(Debug)]
 pub enum RecoveryState {
     Idle,
-    /// systemd has to say what became of the unit.
+    /// The engine waits for the unit's state.
     Inspecting(Box<Inspection>),
     Backoff,
-    /// A restart is under way, and its main process is yet to come.
+    /// A restart is in progress and has not led to a main process yet.
     Restarting {
-        /// It was carried out. Only the main process is missing.
+        /// The restart was made. Only the main process is missing.
         confirmed: bool,
     },
-    /// The main process ended well, and another may take its place.
+    /// The main process exited with success, and a successor may replace it.
     AwaitingSuccessor(Box<Fault>),
     /// systemd restarts the unit by itself.
     SystemdRestarting,
-    /// A row of failures counts, and an examination has to say what the service does.
+    /// A row of failures counts, and an examination is in progress.
     Examining(Pending),
-    /// What can be seen of its processes is written down before they are ended.
+    /// The daemon takes a snapshot of the processes before the restart.
     Snapshotting,
     FindingPortHolder(Box<Fault>),
-    /// The service has to prove well.
+    /// The service has to prove healthy.
     Verifying,
     CrashLoopBackoff,
 }
@@ -48,31 +48,30 @@ pub struct Pending {
     pub detail: String,
 }
 
-/// A fault whose meaning depends on what systemd is doing.
+/// A fault whose meaning depends on the unit's state.
 #[derive(Debug)]
 pub struct Inspection {
     pub fault: Fault,
     pub exit: Option<ProcessExit>,
-    /// How often systemd did not know of the exit yet.
+    /// How often systemd had not noticed the exit yet.
     pub tries: u32,
-    /// How often systemd could not be asked.
+    /// How often systemd did not answer.
     pub unanswered: u32,
-    /// The decision is made, and is checked before it is carried out.
+    /// The decision is made. This inspection checks it before the restart.
     pub retry: bool,
     /// Only an earlier state of the unit shows the fault.
-    pub hearsay: bool,
+    pub from_earlier_state: bool,
 }
 
 #[derive(Debug)]
 pub struct Recovery {
     state: RecoveryState,
     budget: Budget,
-    /// All starts of the service, by hostprobe or not.
+    /// All starts of the service, by hostprobe or another supervisor.
     starts: VecDeque<Timestamp>,
     /// Another process has its port.
     port_taken: bool,
-    /// A restart would not mend the open incident.
-    beyond_restart: bool,
+    is_restart_useless: bool,
 }
 
 impl Recovery {
@@ -82,7 +81,7 @@ impl Recovery {
             budget: Budget::new(policy),
             starts: VecDeque::new(),
             port_taken: false,
-            beyond_restart: false,
+            is_restart_useless: false,
         }
     }
 
@@ -126,11 +125,11 @@ impl Recovery {
         self.port_taken = taken;
     }
 
-    pub fn beyond_restart(&self) -> bool {
-        self.beyond_restart
+    pub fn is_restart_useless(&self) -> bool {
+        self.is_restart_useless
     }
 
-    pub fn set_beyond_restart(&mut self, beyond: bool) {
-        self.beyond_restart = beyond;
+    pub fn set_restart_useless(&mut self, useless: bool) {
+        self.is_restart_useless = useless;
     }
 }

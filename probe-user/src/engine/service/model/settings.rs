@@ -1,4 +1,4 @@
-//! What the configuration says about a service. It never changes.
+//! A service's configuration. It never changes.
 
 use crate::{
     config::{self, Identity, Limits, Policy, RestartPolicy},
@@ -11,14 +11,14 @@ pub struct Settings {
     pub method: RestartMethod,
     pub is_unit: bool,
     pub is_remote: bool,
-    /// Something else starts it, and hostprobe finds its process by a pattern.
+    /// hostprobe does not start it, and finds its process by a pattern.
     pub is_matched: bool,
     pub critical: bool,
     pub restart: RestartPolicy,
-    /// It would be restarted without `--observe`.
+    /// hostprobe would restart it without `--observe`.
     pub only_observed: bool,
     pub limits: Limits,
-    /// What to do about failures that a restart may not mend.
+    /// The responses to failures that a restart may not mend.
     pub policy: Policy,
 }
 

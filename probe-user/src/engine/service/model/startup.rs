@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// What begins again with each start.
+/// Replaced at each start.
 #[derive(Debug)]
 pub struct Startup {
     at: Timestamp,
@@ -17,7 +17,7 @@ impl Startup {
         Self { at, grace_until: at.plus(grace) }
     }
 
-    /// When it was started, as far as is known.
+    /// The known time of the start.
     pub fn at(&self) -> Timestamp {
         self.at
     }

@@ -1,23 +1,23 @@
-//! When a service's timers are due.
+//! A service's timers.
 
 use std::collections::BTreeMap;
 
 use crate::clock::Timestamp;
 
-/// Everything that a service waits for by the clock. Of several that are due, the first one here goes first.
+/// Everything that a service waits for by the clock. Of several due timers, the first in this order comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timer {
     /// The incident has lasted long enough for an alert.
     Alert,
-    /// A listener that it needs has been gone for too long.
+    /// An expected listener has been closed for too long.
     ListenerGone,
-    /// Without probes: it has run for long enough to count as well.
+    /// A service without probes has run for long enough to count as healthy.
     Settled,
     /// No worker has died for long enough.
     WorkersQuiet,
     /// The main process has outlived its workers.
     WorkerDied,
-    /// Its grace after its dependency healed is over.
+    /// The grace after a dependency's recovery is over.
     Healing,
     /// A stopped process is examined again.
     Recheck,
@@ -25,7 +25,7 @@ pub enum Timer {
     Recovery,
 }
 
-/// What a timer belongs to, and ends with.
+/// The life span of a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Process,
@@ -73,7 +73,6 @@ impl Timers {
         self.0.contains_key(&timer)
     }
 
-    /// When the next one is due.
     pub fn next(&self) -> Option<Timestamp> {
         self.0.values().min().copied()
     }
@@ -91,14 +90,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn timers_are_due_one_after_the_other() {
+    fn timers_are_due_in_order() {
         let at = |seconds: u64| Timestamp::from_nanos(seconds * 1_000_000_000);
         let mut timers = Timers::default();
         timers.set(Timer::Recovery, Some(at(1)));
         timers.set(Timer::Alert, Some(at(2)));
         timers.set(Timer::Recheck, Some(at(9)));
         assert_eq!(timers.next(), Some(at(1)));
-        assert_eq!(timers.take_due(at(2)), Some(Timer::Alert), "the order is the one of the timers");
+        assert_eq!(timers.take_due(at(2)), Some(Timer::Alert), "the order is that of the enum");
         assert_eq!(timers.take_due(at(2)), Some(Timer::Recovery));
         assert_eq!(timers.take_due(at(2)), None);
         timers.end(Scope::Process);

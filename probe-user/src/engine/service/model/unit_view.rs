@@ -1,4 +1,4 @@
-//! A service's unit as systemd describes it.
+//! A service's unit as systemd reports it.
 
 use crate::{clock::Timestamp, fact::UnitState};
 
@@ -7,7 +7,7 @@ pub struct UnitView {
     state: Option<UnitState>,
     /// The unit's invocation that the main process belongs to.
     invocation: Option<String>,
-    /// When its state had last changed as the engine judged it. A later change is not the engine's.
+    /// When the judged state had last changed. The engine did not cause a later change.
     judged_change: Option<Timestamp>,
     /// systemd has given up on the unit: it refuses every start before a reset.
     needs_reset: bool,
@@ -49,10 +49,10 @@ impl UnitView {
         state.active == "inactive" && state.changed != self.judged_change && !self.was_reset
     }
 
-    /// Whether one more start would be refused by the unit's own StartLimit, which counts hostprobe's starts too.
+    /// Whether the unit's StartLimit, which counts hostprobe's starts too, would refuse one more start.
     ///
-    /// The budget of the service decides how often it is restarted. Without a reset the unit would be left
-    /// `start-limit-hit`, and refuse even an operator's start.
+    /// The budget of the service decides how often hostprobe restarts it. Without a reset the unit would stay
+    /// `start-limit-hit` and refuse even an operator's start.
     pub fn start_limit_is_near(&self, starts: impl Iterator<Item = Timestamp>, now: Timestamp) -> bool {
         let Some(unit) = &self.state else { return false };
         let (burst, interval) = unit.start_limit;
