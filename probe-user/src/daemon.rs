@@ -48,7 +48,7 @@ pub struct Daemon {
     sensors: Sensors,
     /// Records that are not handled yet; kept for its room.
     records: Vec<Record>,
-    /// Ends of supervised commands of which the supervisor has not told yet that they were started.
+    /// Exits of supervised commands whose start the supervisor has not reported yet.
     early: HashMap<ServiceId, ProcessExit>,
     enricher: Enricher,
     engine: Engine,
@@ -109,15 +109,14 @@ impl Daemon {
     pub fn on_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
         match state {
             Ok(mut state) => {
-                // What the kernel has told meanwhile came first.
+                // Records that the sensors have by now came first.
                 self.drain_sensors();
                 let known = self.enricher.members.main_of(service);
                 // First the cgroup: where there is one, it says whose the processes are.
                 if let Some(id) = state.cgroup_id {
                     self.set_cgroup(service, id);
                 }
-                // One that has ended since systemd named it is not taken for running; of one that was known already the
-                // kernel tells.
+                // The process may have ended since systemd named it. If it was known before, the sensors report its exit.
                 if let Some(main) = state.main {
                     let (is_known, ends) = (known == Some(main), state.active == "deactivating");
                     if is_known && !ends {
@@ -220,7 +219,7 @@ impl Daemon {
         }
     }
 
-    /// Takes note that a service is silent while probes still wait for it.
+    /// A service is silent while probes still wait for it: samples its threads early.
     pub fn on_silence(&mut self, service: ServiceId) {
         self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
     }
@@ -294,7 +293,7 @@ impl Daemon {
         }
     }
 
-    /// Reopens the event files, and looks at the configuration file anew: a bad one is refused whole, and the
+    /// Reopens the event files and reads the configuration file again: a bad one is refused whole, and the
     /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
     pub fn reload(&mut self) {
         self.notifier.reloading();
@@ -318,7 +317,7 @@ impl Daemon {
 
     /// Ends everything that was started, and writes out what there is to say.
     ///
-    /// What ends now ends because the daemon does: it is told, and nothing is concluded from it.
+    /// Exits from now on are caused by the daemon's own end: they are published, and the engine observes none.
     pub async fn stop(mut self, why: String) {
         self.notifier.stopping();
         self.stopping = true;

@@ -1,7 +1,7 @@
-//! From what the kernel saw to what it means: names, command lines, units, and whose process it was.
+//! From a sensor's record to a fact: names, command lines, units, and the service that a process belongs to.
 //!
-//! The kernel's records hold identities only. A process that ended has no command line any more, so the
-//! table of processes is filled before: from `/proc` at the start, then from every exec.
+//! Records hold identities only. A process that ended has no command line any more, so the table of processes is filled
+//! before: from `/proc` at the start, then from every exec.
 
 mod groups;
 mod membership;
@@ -29,10 +29,9 @@ use crate::{
     sensor::{ebpf, record},
 };
 
-/// Whose children the orphans are.
+/// The parent of orphans.
 const INIT: u32 = 1;
 
-/// Knows the processes of this host and whose they are.
 #[derive(Debug)]
 pub struct Enricher {
     reader: ProcReader,
@@ -47,7 +46,7 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// Takes stock of the processes there are.
+    /// Reads the processes there are.
     pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
         let mut table = Table::default();
         let groups = Groups::new(reader.cgroups().clone());
@@ -68,8 +67,7 @@ impl Enricher {
         self.lineages = Some(lineages);
     }
 
-    /// States a service's main process, and takes back the one before; returns that one's pid, if it is no service's
-    /// main process any more.
+    /// Sets a service's main process. Returns the pid of the one before, if it is no service's main process any more.
     pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
         if let Some(main) = main {
             self.members.set_home(service, self.groups.home_of(main.pid));
@@ -82,7 +80,7 @@ impl Enricher {
         self.members.head(main).map(lineage_of)
     }
 
-    /// How much is kept, by what it is: entries, and the most there can be.
+    /// The tables: name, entries, and the most there can be.
     pub fn sizes(&self) -> [(&'static str, usize, usize); 3] {
         let descendants = self.lineages.as_ref().map_or(0, ebpf::Lineages::count);
         [
@@ -92,7 +90,6 @@ impl Enricher {
         ]
     }
 
-    /// The reader of the host's `/proc`.
     pub fn reader(&self) -> &ProcReader {
         &self.reader
     }
@@ -128,9 +125,9 @@ impl Enricher {
                 .find_map(cgroup::container_id)
                 .or_else(|| self.groups.home(&image.cgroups).container),
             cgroup: match (group.main(), self.groups.main(&image.cgroups)) {
-                (Some((_, path)), Some(told)) if told.path == path => Some(told),
+                (Some((_, path)), Some(group)) if group.path == path => Some(group),
                 (Some((hierarchy, path)), _) => Some(self.reader.cgroups().group(hierarchy, path)),
-                (None, Some(told)) => Some(told),
+                (None, Some(group)) => Some(group),
                 (None, None) => known.and_then(|known| known.cgroup.clone()),
             },
             namespace_pid: known.and_then(|known| known.namespace_pid),
@@ -147,7 +144,7 @@ impl Enricher {
         }
     }
 
-    /// A cgroup was made: its path is known from now on.
+    /// Learns the path of a cgroup that was made.
     pub fn cgroup_made(&mut self, record: record::CgroupMade) {
         self.groups.made(record);
     }
@@ -212,7 +209,7 @@ impl Enricher {
         process
     }
 
-    /// A process ended, and the kernel side did not tell. `parent` is its parent's pid, 0 if nobody knows.
+    /// A process ended, and no sensor reported it. `parent` is its parent's pid, 0 if that is not known.
     pub fn ended(&mut self, key: ProcessKey, parent: u32, status: ExitStatus, at: Timestamp) -> ProcessExit {
         let process = self.known(key, parent);
         self.table.remove(key);
@@ -283,8 +280,8 @@ impl Enricher {
 
     /// The service that a process belongs to. `lineage` is the one it was born into, if its record has it.
     ///
-    /// Who descends from a service and was moved to another unit or container, as a login session or what a container
-    /// engine starts, belongs there: to the service whose main process is nearer to it, if there is one.
+    /// A descendant that was moved to another unit or container does not belong to the service; a login session is one, and
+    /// so is a container's process. It belongs to the service whose main process is a nearer ancestor, if there is one.
     fn member(
         &self,
         key: ProcessKey,
@@ -296,7 +293,7 @@ impl Enricher {
             return Some(member);
         }
         let by_descent = || self.members.by_descent(key, parent, &self.table);
-        // Only what is older than the kernel side's knowledge is known by who its parents are now.
+        // A process that is older than the lineages is known by its present ancestors.
         let service = lineage.and_then(service_of).or_else(|| self.born_to(key)).or_else(by_descent)?;
         let home = self.home(key, cgroups);
         let service = if self.is_away(service, &home) {
@@ -320,8 +317,8 @@ impl Enricher {
         self.born_to(key).is_some_and(|service| self.is_away(service, &self.home(key, &image.cgroups)))
     }
 
-    /// What the groups of a process say. On cgroup v1 the kernel's ids say nothing of systemd's own hierarchy, but
-    /// `/proc` does, while the process is there.
+    /// The unit and container of a process by its cgroups. On cgroup v1 the record has no id of systemd's own hierarchy, but
+    /// `/proc` shows it while the process is there.
     fn home(&self, key: ProcessKey, cgroups: &record::Cgroups) -> Home {
         let home = self.groups.home(cgroups);
         if home.unit.is_some() || self.groups.say_all(cgroups) || self.reader.key_of(key.pid) != Some(key) {
@@ -339,7 +336,7 @@ impl Enricher {
             && main().is_none_or(|main| home.is_away_from(&self.groups.home_of(main.pid)))
     }
 
-    /// Fills in where the kernel says that a process is, which it may have been moved to since it was looked at.
+    /// Sets the cgroup of a process by its record: it may have been moved since it was read.
     fn place_in(&self, process: &mut Process, cgroups: &record::Cgroups) {
         if let Some(group) = self.groups.main(cgroups)
             && process.cgroup.as_ref().is_none_or(|known| known.id != group.id)
@@ -349,8 +346,8 @@ impl Enricher {
         }
     }
 
-    /// What is known of a process that has ended, whose record tells its name, user and groups. `/proc` is not asked where
-    /// its parent is known: a process that has given its memory back has no command line there any more.
+    /// What is known of a process that has ended, whose record has its name, user and cgroups. `/proc` is not read where the
+    /// parent is known: a process that has given its memory back has no command line there any more.
     fn known_at_its_end(&self, key: ProcessKey, parent: u32) -> Process {
         let parents = self.table.newest(parent).filter(|known| known.key.start <= key.start);
         if self.table.get(key).is_none() && parents.is_some() && parent != INIT {
@@ -359,8 +356,8 @@ impl Enricher {
         self.known(key, parent)
     }
 
-    /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a
-    /// fork shares until it executes another.
+    /// What is known of a process: from the table, else from `/proc`, else from its parent, whose image a fork shares until
+    /// it execs.
     fn known(&self, key: ProcessKey, parent: u32) -> Process {
         if let Some(known) = self.table.get(key) {
             return known.clone();
@@ -370,7 +367,7 @@ impl Enricher {
         self.with_image_of(self.table.newest(parent), process)
     }
 
-    /// Fills in what is not known of a process and is its parent's as well.
+    /// Fills in what a process shares with its parent.
     fn with_image_of(&self, parent: Option<&Process>, mut process: Process) -> Process {
         if let Some(parent) = parent {
             process.executable = process.executable.or_else(|| parent.executable.clone());
@@ -400,7 +397,7 @@ impl Enricher {
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
                 let ids = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
                 let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
-                // It may have been moved, on a host whose units the id says nothing of.
+                // It may have been moved, on a host whose cgroup ids do not show the units.
                 let read =
                     || (path.is_none() || !self.groups.say_all(&ids)).then(|| self.reader.unit(sender.pid));
                 let unit = unit.or_else(|| read().flatten());
@@ -410,7 +407,7 @@ impl Enricher {
     }
 }
 
-/// The lineage of a service's main process. 0 would be none.
+/// The lineage of a service's main process. 0 is none.
 fn lineage_of(service: ServiceId) -> u32 {
     service.0 + 1
 }

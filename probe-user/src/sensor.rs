@@ -120,7 +120,7 @@ impl Sensors {
     }
 
     /// What is due about once a second, after a [`drain`](Self::drain): appends what the programs have only counted, and
-    /// lets the fallback look at what it is not woken for. `mains` are the services' main processes.
+    /// has the fallback check what it is not woken for. `mains` are the services' main processes.
     pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
         self.fallback.every_second(mains);
         if let Some(ebpf) = &mut self.ebpf {

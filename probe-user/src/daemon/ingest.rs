@@ -87,11 +87,11 @@ impl Daemon {
         if self.enricher.has_left(record)
             && let Err(error) = self.sensors.remove_descendant(record.pid)
         {
-            tracing::warn!(%error, "a process that has left a service is still taken for one of it");
+            tracing::warn!(%error, "pid {}: has left its service and could not be removed from its lineage; its children still count as the service's", record.pid);
         }
     }
 
-    /// Looks for the services whose executable was executed.
+    /// Searches for the main processes of services with this executable.
     fn look_for_executable(&mut self, executable: &str) {
         let executed = |exe: &PathBuf| exe.as_os_str() == executable;
         self.look_for(self.search.interested(|matcher| matcher.exe.as_ref().is_some_and(executed)));
@@ -146,7 +146,7 @@ impl Daemon {
         services.iter().any(exec)
     }
 
-    /// Whether this is the end of a supervised command that died before its start was told: our own child, in
+    /// Whether this is the exit of a supervised command that ended before its start was reported: our own child, in
     /// the service's cgroup.
     fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
         !member.main

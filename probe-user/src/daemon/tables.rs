@@ -1,16 +1,15 @@
-//! How full the daemon's tables are, for the metrics: what is kept of a host's processes must not grow with their coming
-//! and going.
+//! How full the daemon's tables are, for the metrics: they must not grow as processes come and go.
 
 use std::time::Duration;
 
 use super::Daemon;
 use crate::clock::Timestamp;
 
-/// The tables are measured this often: to count what the kernel side keeps is to look at all of it.
+/// The tables are measured this often: to count the lineages is to read all of their map.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 impl Daemon {
-    /// Notes how full the tables are, now and then, and has the kernel side tidy up its own.
+    /// Measures the tables when that is due, and sweeps the prefilter.
     pub(super) fn measure_tables(&mut self) {
         let now = Timestamp::now();
         if now.since(self.measured) < INTERVAL {

@@ -1,4 +1,4 @@
-//! Which processes and cgroups are the services', made known to all who have to know.
+//! The processes and cgroups of services: the enricher and the sensors are kept in step.
 
 use super::Daemon;
 use crate::{
@@ -9,11 +9,11 @@ use crate::{
 };
 
 impl Daemon {
-    /// Makes known to the kernel side and to the enricher which process is a service's main one.
+    /// Sets a service's main process, which the sensors watch from now on.
     pub(super) fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let before = self.enricher.members.main_of(service);
         let gone = self.enricher.set_main(service, main);
-        // It is watched already; its home was looked at anew.
+        // It is watched already; only its home was read again.
         if main.is_some() && main == before {
             return;
         }
@@ -26,8 +26,8 @@ impl Daemon {
         if let Some((main, lineage)) = main.and_then(|it| Some((it, self.enricher.lineage(it.pid)?))) {
             done.push(self.sensors.watch_process(main, lineage));
             if self.sensors.keep_lineages() && !self.enricher.members.has_cgroup(service) {
-                // Descendants from before the watch. Where the service has a cgroup, that tells its processes. Another
-                // service's main process has a lineage of its own.
+                // Descendants from before the watch. Where the service has a cgroup, its processes are known by that.
+                // Another service's main process has a lineage of its own.
                 let members = &self.enricher.members;
                 let descendants =
                     self.enricher.reader().descendants(main.pid, |pid| members.head(pid).is_some());
@@ -36,11 +36,12 @@ impl Daemon {
             }
         }
         for error in done.into_iter().filter_map(Result::err) {
-            tracing::error!(%error, "a service's main process is not watched by the kernel side");
+            let name = &self.config.services[service.0 as usize].name;
+            tracing::error!("{name}: its main process is not watched: {error}");
         }
     }
 
-    /// Makes known which cgroup of the v2 hierarchy is a service's own.
+    /// Sets the cgroup, of the v2 hierarchy, that only this service uses.
     pub(super) fn set_cgroup(&mut self, service: ServiceId, id: u64) {
         let gone = self.enricher.members.remove_cgroups(service);
         self.enricher.members.add_cgroup(service, id);
@@ -49,18 +50,19 @@ impl Daemon {
         for error in
             done.into_iter().chain([self.sensors.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
         {
-            tracing::error!(%error, "a service's cgroup is not watched by the kernel side");
+            let name = &self.config.services[service.0 as usize].name;
+            tracing::error!("{name}: its cgroup is not watched: {error}");
         }
     }
 
-    /// Looks for the main processes of those of these services that have none.
+    /// Searches for the main processes of these services, if they have none.
     pub(super) fn look_for(&mut self, services: Vec<ServiceId>) {
         let lacks = |service: &ServiceId| self.enricher.members.main_of(*service).is_none();
         let services: Vec<ServiceId> = services.into_iter().filter(lacks).collect();
         self.search.start(&services, Timestamp::now());
     }
 
-    /// The main process of a matched service was found. One that has ended meanwhile is not taken for it.
+    /// A search found the main process of a matched service. The process may have ended meanwhile.
     pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
             self.observe(Observation::Running(service, main));
@@ -68,8 +70,8 @@ impl Daemon {
         }
     }
 
-    /// Makes a process the main one of a service, if it lives. It is watched before that is asked: what ends in between
-    /// is told by the kernel, or was gone before. If it does not, the one before stays.
+    /// Makes a process the main one of a service, if it lives. The watch comes before the check: if the process ends in
+    /// between, the sensors report it. If it does not live, the main process stays as it was.
     pub(super) fn take_for_main(&mut self, service: ServiceId, main: ProcessKey) -> bool {
         let before = self.enricher.members.main_of(service);
         self.set_main(service, Some(main));
@@ -80,8 +82,8 @@ impl Daemon {
         lives
     }
 
-    /// Counts the listeners of a process that is older than the daemon's knowledge of it; those of a younger one
-    /// the kernel has told of. Its connections are looked at with the next [`Daemon::execute_effects`].
+    /// Counts the listeners of a process that is older than the daemon; the sensors report those of younger ones. Its
+    /// connections are read with the next [`Daemon::execute_effects`].
     pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if main.start < self.began {
             let ports = survey.ports_of(main.pid);
@@ -90,7 +92,6 @@ impl Daemon {
         }
     }
 
-    /// A look at the host as it is now.
     pub(super) fn survey(&self) -> Survey {
         Survey::new(self.enricher.reader().clone())
     }

@@ -1,5 +1,5 @@
-//! The paths of cgroups by their ids: the kernel's records hold ids only, and a group may be gone by the time its last
-//! process's death is told.
+//! The paths of cgroups by their ids: records hold ids only, and a group may be gone when its last process's exit is
+//! handled.
 
 use std::{cell::RefCell, collections::HashMap, mem};
 
@@ -12,32 +12,30 @@ use crate::{
     sensor::record,
 };
 
-/// A generation is full with this many groups. So no less than as many of the groups that were asked for last are known,
-/// whether they are still there or not, and no more than twice as many.
+/// Groups in a generation. So at least this many of the groups that were last asked for are known, whether they still exist
+/// or not, and at most twice as many.
 const GENERATION: usize = 2048;
 
-/// The paths of the groups that were seen lately.
 #[derive(Debug)]
 pub struct Groups {
     cgroups: Cgroups,
     known: RefCell<Known>,
-    /// What `/proc` said of a process in these, of as many as a generation holds.
+    /// What `/proc` showed of a process in these; at most as many as a generation holds.
     shown: RefCell<HashMap<record::Cgroups, cgroup::Groups>>,
 }
 
-/// What is asked for moves to the younger generation; when that is full, the older one is forgotten.
+/// A group that is asked for moves to the younger generation. When that is full, the older one is dropped.
 #[derive(Debug, Default)]
 struct Known {
     younger: HashMap<(Hierarchy, u64), String>,
     older: HashMap<(Hierarchy, u64), String>,
 }
 
-/// What a process's cgroups say of it.
+/// The container and unit of a process by its cgroups.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Home {
-    /// The container it is in.
     pub container: Option<String>,
-    /// The systemd unit it is in.
+    /// The systemd unit.
     pub unit: Option<String>,
 }
 
@@ -51,8 +49,7 @@ impl Home {
         home
     }
 
-    /// Whether a process from here is somebody else's than one from `home`: in another container or unit. Where none is
-    /// known, none differs.
+    /// Whether this is another container or unit than `home`. An unknown one does not differ.
     pub fn is_away_from(&self, home: &Self) -> bool {
         let differs = |one: &Option<String>, other| one.is_some() && one != other;
         differs(&self.container, &home.container) || differs(&self.unit, &home.unit)
@@ -64,7 +61,7 @@ impl Groups {
         Self { cgroups, known: RefCell::default(), shown: RefCell::default() }
     }
 
-    /// The groups that are known.
+    /// How many groups are known.
     pub fn len(&self) -> usize {
         let known = self.known.borrow();
         known.younger.len() + known.older.len()
@@ -86,14 +83,14 @@ impl Groups {
         }
     }
 
-    /// The groups of a process that was in these a moment ago. `/proc` is asked for one process of all that are in the same.
+    /// The groups of a process that was in these a moment ago. `/proc` is read for one process of all in the same groups.
     pub fn of(&self, pid: u32, ids: &record::Cgroups) -> cgroup::Groups {
         if let Some(groups) = self.shown.borrow().get(ids) {
             return groups.clone();
         }
         let groups = self.cgroups.of(pid);
         self.learn(&groups);
-        if self.is_told_by(ids, &groups) {
+        if self.all_share(ids, &groups) {
             let mut shown = self.shown.borrow_mut();
             if shown.len() >= GENERATION {
                 shown.clear();
@@ -103,9 +100,9 @@ impl Groups {
         groups
     }
 
-    /// Whether whoever is in these is in such groups. It is not so of a process that was moved meanwhile, nor of the roots,
-    /// where everybody is who is told apart by another hierarchy.
-    fn is_told_by(&self, ids: &record::Cgroups, groups: &cgroup::Groups) -> bool {
+    /// Whether all processes with these ids are in such groups. That does not hold if the process was moved meanwhile, nor for
+    /// the roots, which processes share that another hierarchy separates.
+    fn all_share(&self, ids: &record::Cgroups, groups: &cgroup::Groups) -> bool {
         let same = |id: Option<u64>, hierarchy, path: &Option<String>| {
             id == path.as_ref().and_then(|path| self.cgroups.id(hierarchy, path))
         };
@@ -114,13 +111,12 @@ impl Groups {
             && same(ids.memory_v1, Hierarchy::Memory, &groups.memory)
     }
 
-    /// Whether the ids say all that there is to say of a process: their paths are known, and systemd has no groups in a
-    /// hierarchy of its own.
+    /// Whether the ids are enough: their paths are known, and systemd has no groups in a hierarchy of its own.
     pub fn say_all(&self, ids: &record::Cgroups) -> bool {
-        let told = |id: Option<u64>, hierarchy| id.is_none_or(|id| self.path(hierarchy, id).is_some());
+        let known = |id: Option<u64>, hierarchy| id.is_none_or(|id| self.path(hierarchy, id).is_some());
         (ids.v2.is_some() || ids.memory_v1.is_some())
-            && told(ids.v2, Hierarchy::V2)
-            && told(ids.memory_v1, Hierarchy::Memory)
+            && known(ids.v2, Hierarchy::V2)
+            && known(ids.memory_v1, Hierarchy::Memory)
             && !self.cgroups.has_groups(Hierarchy::Systemd)
     }
 
@@ -136,20 +132,20 @@ impl Groups {
         let v2 = ids.v2.map(|id| Cgroup { id, path: self.path(Hierarchy::V2, id).unwrap_or_default() });
         let memory =
             ids.memory_v1.map(|id| Cgroup { id, path: self.path(Hierarchy::Memory, id).unwrap_or_default() });
-        // The root of v2 is where everybody is on a host that runs on v1.
+        // On a host that runs on v1, all processes are in the root of v2.
         let below_root = |group: &Cgroup| !matches!(group.path.as_str(), "" | "/");
-        let told = |group: &Cgroup| !group.path.is_empty();
-        v2.clone().filter(below_root).or(memory.filter(below_root)).or(v2.filter(told))
+        let known = |group: &Cgroup| !group.path.is_empty();
+        v2.clone().filter(below_root).or(memory.filter(below_root)).or(v2.filter(known))
     }
 
-    /// What the groups of a process say, as far as their paths are known.
+    /// The home of a process in these groups, as far as their paths are known.
     pub fn home(&self, ids: &record::Cgroups) -> Home {
         let v2 = ids.v2.and_then(|id| self.path(Hierarchy::V2, id));
         let memory = ids.memory_v1.and_then(|id| self.path(Hierarchy::Memory, id));
         Home::of(v2.iter().chain(&memory).map(String::as_str))
     }
 
-    /// What the groups of a living process say.
+    /// The home of a living process.
     pub fn home_of(&self, pid: u32) -> Home {
         let groups = self.cgroups.of(pid);
         self.learn(&groups);
@@ -219,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn proc_is_asked_for_one_process_of_all_in_the_same_group() {
+    fn proc_is_read_for_one_process_of_all_in_the_same_group() {
         let host = FakeHost::hybrid();
         let unified = host.folder("sys/fs/cgroup/unified");
         let jobs = host.folder("sys/fs/cgroup/memory/jobs");
@@ -228,13 +224,13 @@ mod tests {
         let memory = |pid, id| groups.of(pid, &ids(Some(unified), Some(id))).memory;
         assert_eq!(memory(5, jobs).as_deref(), Some("/jobs"));
         assert_eq!(memory(6, jobs).as_deref(), Some("/jobs"), "it is gone already");
-        // One that was moved while it was looked at says nothing of where it was.
+        // A process that was moved meanwhile does not show where it was.
         assert_eq!(memory(5, jobs + 1).as_deref(), Some("/jobs"));
         assert_eq!(memory(6, jobs + 1), None);
     }
 
     #[test]
-    fn the_roots_say_nothing_of_whom_another_hierarchy_tells_apart() {
+    fn the_roots_do_not_show_what_another_hierarchy_separates() {
         let host = FakeHost::hybrid();
         let unified = host.folder("sys/fs/cgroup/unified");
         let memory = host.folder("sys/fs/cgroup/memory");
@@ -269,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_s_root_stands_for_nobody() {
+    fn the_root_of_v2_does_not_stand_for_a_process_that_v1_places() {
         let host = FakeHost::hybrid();
         let root = host.folder("sys/fs/cgroup/unified");
         let docker = host.folder(&format!("sys/fs/cgroup/memory/docker/{ID}"));
@@ -295,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_s_process_is_not_who_started_the_container_s() {
+    fn a_container_s_process_is_away_from_the_engine_s_unit() {
         let home = |path: &str| Home::of([path].into_iter());
         let containerd = home("/system.slice/containerd.service");
         let container = home(&format!("/system.slice/cri-containerd-{ID}.scope"));

@@ -11,10 +11,9 @@ use crate::{
     sensor::record::Cgroups,
 };
 
-/// How far up a family tree is climbed in search of a main process.
+/// How many ancestors are tried in search of a main process.
 pub(super) const MAX_GENERATIONS: usize = 16;
 
-/// The services' processes, as far as they are known.
 #[derive(Debug, Default)]
 pub struct Members {
     mains: HashMap<ServiceId, ProcessKey>,
@@ -24,19 +23,18 @@ pub struct Members {
     by_pid: HashMap<u32, Vec<ServiceId>>,
     cgroups: HashMap<u64, ServiceId>,
     ports: HashMap<ServiceId, BTreeSet<u16>>,
-    /// Who was last seen to listen on a port.
+    /// The service that last listened on a port.
     serving: HashMap<u16, ServiceId>,
     /// Services that are not on this host.
     elsewhere: HashMap<SocketAddr, ServiceId>,
 }
 
 impl Members {
-    /// States the ports a service is expected to listen on.
     pub fn expect_ports(&mut self, service: ServiceId, ports: BTreeSet<u16>) {
         self.ports.insert(service, ports);
     }
 
-    /// States the addresses of a service that is not on this host.
+    /// Sets the addresses of a service that is not on this host.
     pub fn expect_elsewhere(&mut self, service: ServiceId, addresses: BTreeSet<SocketAddr>) {
         self.elsewhere.extend(addresses.into_iter().map(|address| (address, service)));
     }
@@ -46,8 +44,8 @@ impl Members {
         self.elsewhere.get(&address).copied()
     }
 
-    /// States that a service listens on a port. The port stays its own when it listens no more, until somebody else
-    /// does: who is refused there wanted this service.
+    /// A service listens on a port. The port stays the service's after the listener closed, until another service listens
+    /// there: a client that is refused wanted this service.
     pub fn serves(&mut self, service: ServiceId, port: u16) {
         self.serving.insert(port, service);
     }
@@ -64,10 +62,9 @@ impl Members {
         self.ports.values().flatten().copied().collect()
     }
 
-    /// States a service's main process, and takes back the one before; returns that one's pid, if it is no
-    /// service's main process any more.
+    /// Sets a service's main process. Returns the pid of the one before, if it is no service's main process any more.
     pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
-        // Who comes first of several services stays the first.
+        // The first of several services stays the first.
         if main.is_some() && main == self.main_of(service) {
             return None;
         }
@@ -84,8 +81,7 @@ impl Members {
         Some(gone)
     }
 
-    /// States where a service's main process lives: those of its descendants that were moved to another unit or
-    /// container belong there.
+    /// Sets the unit and container of a service's main process. Descendants in other ones do not belong to the service.
     pub fn set_home(&mut self, service: ServiceId, home: Home) {
         self.homes.insert(service, home);
     }
@@ -100,7 +96,6 @@ impl Members {
         self.by_pid.get(&pid).and_then(|services| services.first()).copied()
     }
 
-    /// The main process of a service.
     pub fn main_of(&self, service: ServiceId) -> Option<ProcessKey> {
         self.mains.get(&service).copied()
     }
@@ -123,12 +118,12 @@ impl Members {
         services.copied().filter(|service| self.main_of(*service) == Some(main)).collect()
     }
 
-    /// States that a cgroup of the v2 hierarchy is a service's own.
+    /// Sets a cgroup, of the v2 hierarchy, that only this service uses.
     pub fn add_cgroup(&mut self, service: ServiceId, id: u64) {
         self.cgroups.insert(id, service);
     }
 
-    /// Takes back all cgroups of a service; returns their ids.
+    /// Removes all cgroups of a service, and returns their ids.
     pub fn remove_cgroups(&mut self, service: ServiceId) -> Vec<u64> {
         let gone = self
             .cgroups
@@ -147,7 +142,7 @@ impl Members {
         self.cgroups.values().any(|owner| *owner == service)
     }
 
-    /// The service that a process belongs to beyond doubt: it is its main one, or in its cgroup.
+    /// The service whose main process this is, or whose cgroup it is in.
     pub fn certainly_of(&self, key: ProcessKey, cgroups: &Cgroups) -> Option<Membership> {
         if let Some(&service) = self.services_of(key).first() {
             return Some(Membership { service, main: true });
@@ -158,14 +153,13 @@ impl Members {
         None
     }
 
-    /// The service whose main process is an ancestor of a process by those who are its parents now. A parent that has
-    /// ended leads nowhere any more.
+    /// The service whose main process is a present ancestor of a process. A parent that has ended breaks the chain.
     pub fn by_descent(&self, key: ProcessKey, parent: u32, table: &Table) -> Option<ServiceId> {
         let mut child = key.start;
         let mut ancestor = parent;
         for _ in 0..MAX_GENERATIONS {
             if let Some(service) = self.head(ancestor) {
-                // Nobody is older than his parents: this pid is another one's by now.
+                // A parent is older than its child. If it is not, the pid is another process's by now.
                 let main = self.main_of(service).filter(|main| main.start <= child);
                 return main.map(|_| service);
             }
@@ -220,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_descends_from_a_younger_process() {
+    fn no_process_descends_from_a_younger_one() {
         let mut table = Table::default();
         table.insert(Process::unknown(key(20), 10));
         let mut members = Members::default();

@@ -1,4 +1,4 @@
-//! From any pid to the service it belongs to, for processes that no kernel record tells of.
+//! From any pid to the service it belongs to, for processes without a record.
 
 use super::{Enricher, membership::MAX_GENERATIONS};
 use crate::{fact::ServiceId, host::cgroup::Hierarchy, sensor::record};

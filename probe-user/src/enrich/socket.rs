@@ -33,7 +33,7 @@ impl Enricher {
             remote: record.remote,
             peer: match record.direction {
                 Direction::Outbound => self.peer(record.remote, record.netns),
-                // The port of a client says nothing of who it is.
+                // The port of a client does not identify it.
                 Direction::Inbound if self.network.has(record.remote.ip(), record.netns, &self.reader) => {
                     Peer::Local
                 }
@@ -103,16 +103,16 @@ impl Enricher {
         service.map_or(Peer::Local, Peer::Service)
     }
 
-    /// The service whose port it is, in a network namespace. Who listens need not be who serves: the init process
-    /// listens for services that are started on demand.
+    /// The service whose port it is, in a network namespace. The process that listens need not be the service's: systemd
+    /// listens for services that it starts on demand.
     fn served_by(&self, port: u16, netns: Option<u32>) -> Option<ServiceId> {
         self.network.is_own(netns).then(|| self.members.serving(port)).flatten()
     }
 
-    /// The service that the owner of a socket belongs to; the daemon's own sockets are nobody's.
+    /// The service that the owner of a socket belongs to. The daemon's own sockets belong to none.
     fn owned_by(&self, owner: Option<Owner>, cgroups: &Cgroups) -> Option<ServiceId> {
-        let nobody = Owner { pid: 0, parent_pid: 0, start_ns: 0 };
-        let owner = owner.unwrap_or(nobody);
+        let unknown = Owner { pid: 0, parent_pid: 0, start_ns: 0 };
+        let owner = owner.unwrap_or(unknown);
         if owner.pid == std::process::id() {
             return None;
         }

@@ -35,7 +35,7 @@ fn service_of_child(enricher: &Enricher, host: &FakeHost, pid: u32, path: &str) 
 }
 
 #[test]
-fn who_is_away_is_the_nearer_service_s_or_nobody_s() {
+fn a_process_in_another_unit_belongs_to_the_nearer_service_or_to_none() {
     let host = host();
     let mut enricher = enricher(&host);
     assert_eq!(service_of_child(&enricher, &host, 21, SESSION), None);

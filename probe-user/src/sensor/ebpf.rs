@@ -1,10 +1,10 @@
-//! The kernel side of the daemon: loads the eBPF programs and hands out what they saw as [`Record`]s.
+//! Loads the eBPF programs, and returns what they saw as [`Record`]s.
 //!
-//! One object file serves every kernel. Where the fields of kernel structures lie is looked up in the running
-//! kernel's own type information ([`btf`], [`fields`]) and frozen into the programs as they are loaded ([`load`]). Each
-//! program is loaded and attached on its own: one that cannot be costs its coverage, with a reason
-//! ([`EbpfSensor::coverage`]), and nothing else. What the kernel had to throw away is counted by it and reported by
-//! [`EbpfSensor::losses`].
+//! One object file serves every kernel. The offsets of kernel structures come from the running kernel's own
+//! type information ([`btf`], [`fields`]) and are frozen into the programs as they are loaded ([`load`]). Each program is
+//! loaded and attached on its own: a program that the kernel refuses costs its coverage, with a reason
+//! ([`EbpfSensor::coverage`]), and nothing else. The programs count the records that were lost; [`EbpfSensor::losses`] reads
+//! the counts.
 //!
 //! The programs vanish with the [`EbpfSensor`] value, and with the process however it ends: nothing is pinned.
 
@@ -110,7 +110,7 @@ impl EbpfSensor {
         self.rings.readable().await
     }
 
-    /// Whether the kernel refuses the calling thread the use of the maps for want of a right.
+    /// Whether the kernel refuses the calling thread the use of the maps, as it lacks a right.
     pub fn maps_are_refused(&self) -> bool {
         self.watched.is_refused()
     }
@@ -118,7 +118,7 @@ impl EbpfSensor {
     /// Appends everything the kernel has written to `out`, ordered by time.
     ///
     /// Never waits. Call it when [`readable`](Self::readable) returns and also about every second: records that are
-    /// not urgent wake nobody. One call reads at most 4096 records of each ring; if that leaves urgent ones behind,
+    /// not urgent do not wake the daemon. One call reads at most 4096 records of each ring; if that leaves urgent ones behind,
     /// `readable` returns at once.
     ///
     /// The urgent ring is read first, so that what a process executed is never delivered in a later batch than its
@@ -137,8 +137,8 @@ impl EbpfSensor {
         out[from..].sort_by_key(Record::at_ns);
     }
 
-    /// Asks for every end of this process, a clean one too, and for the failures of all that descend from it from now
-    /// on: the `lineage`, whose number is not 0. The watch ends with the process.
+    /// Reports every exit of this process, a clean one too, and the failures of its descendants from now on: the `lineage`,
+    /// whose number is not 0. The watch ends with the process.
     pub fn watch_process(&mut self, pid: u32, lineage: u32) -> Result<(), WatchError> {
         self.watched.add_process(pid, lineage)
     }
@@ -159,28 +159,28 @@ impl EbpfSensor {
         self.watched.lineages()
     }
 
-    /// Takes [`watch_process`](Self::watch_process) back. A process that is not watched is no error.
+    /// Ends [`watch_process`](Self::watch_process). A process that is not watched is no error.
     pub fn unwatch_process(&mut self, pid: u32) -> Result<(), WatchError> {
         self.watched.remove_process(pid)
     }
 
-    /// Asks for the failures of every process directly in this cgroup; those below it do not count.
+    /// Reports the failures of every process directly in this cgroup; those below it do not count.
     pub fn watch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         self.watched.add_cgroup(cgroup)
     }
 
-    /// Takes [`watch_cgroup`](Self::watch_cgroup) back. A cgroup that is not watched is no error.
+    /// Ends [`watch_cgroup`](Self::watch_cgroup). A cgroup that is not watched is no error.
     pub fn unwatch_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
         self.watched.remove_cgroup(cgroup)
     }
 
-    /// Asks for the errors of connections to this local port, where nobody saw who began to listen there.
+    /// Reports the errors of connections to this local port, whose listener may be older than the hooks.
     pub fn watch_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
         self.watched.add_port(port)
     }
 
-    /// Has the kernel side forget where it need not look any more. Meant to be called every ten seconds or so: what is
-    /// nobody's concern costs more, the longer it is since.
+    /// Drops processes and cgroups that are no longer watched from the prefilter. Meant to be called every ten seconds or so:
+    /// unwatched ones that stay in it cost a lookup each time they do something.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         self.watched.sweep()
     }

@@ -49,8 +49,8 @@ const BATCH: usize = 256;
 const ROUNDS: usize = 8;
 
 /// What is used instead of hooks that nothing has to be opened for.
-const SIGNALS: &str = "/proc: a process that is stopped is found when its probe times out, and who sent a signal is not \
-                       known";
+const SIGNALS: &str = "/proc: a process that is stopped is found when its probe times out, and the sender of a signal is \
+                       not known";
 const BIRTHS: &str = "cgroups and parents: a process that has lost its parent and is not in its service's cgroup belongs \
                       to no service";
 const CGROUPS: &str =
@@ -249,7 +249,7 @@ impl FallbackSensor {
         self.unidentified += 1;
     }
 
-    /// Looks at what it is not woken for, and starts a scan of the sockets of these main processes. Meant to be called about
+    /// Checks what it is not woken for, and starts a scan of the sockets of these main processes. Meant to be called about
     /// once a second, after a [`drain`](Self::drain).
     pub fn every_second(&mut self, mains: Vec<ProcessKey>) {
         if let Some(exits) = &mut self.exits {
@@ -297,7 +297,7 @@ fn exits(connector: Option<&io::Result<Connector>>) -> String {
              process connector cannot be opened: {error}"
         ),
         Some(Ok(_)) | None => {
-            "the process connector and pidfds: who sent a signal is not known, nor how much memory it had"
+            "the process connector and pidfds: the sender of a signal is not known, nor how much memory the process had"
                 .to_owned()
         }
     }

@@ -8,16 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::fact::{Direction, ExitStatus, OomScope, Protocol, Source, TcpState};
 
-/// Something that happened on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// A process ended.
     Exit(Exit),
     /// The OOM killer chose a victim.
     Oom(Oom),
-    /// A process executed a program.
     Exec(Exec),
-    /// A TCP listener came or went.
     Listen(Listen),
     /// A socket failed.
     SocketError(SocketError),
@@ -29,7 +25,6 @@ pub enum Record {
     Stop(Stop),
     /// Segments of a connection were sent again.
     Retransmits(Retransmits),
-    /// A cgroup was made.
     Cgroup(CgroupMade),
 }
 
@@ -51,7 +46,7 @@ impl Record {
     }
 }
 
-/// A process's place in the cgroup hierarchies; `None` where there is none or the kernel does not tell.
+/// A process's cgroups; `None` in a hierarchy that is not there or not reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cgroups {
     /// Id in the unified hierarchy.
@@ -60,10 +55,8 @@ pub struct Cgroups {
     pub memory_v1: Option<u64>,
 }
 
-/// A cgroup was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupMade {
-    /// When.
     pub at_ns: u64,
     /// Its id in its hierarchy.
     pub id: u64,
@@ -81,7 +74,6 @@ pub struct Status(
 );
 
 impl Status {
-    /// The exit code, unless a signal ended it.
     pub fn code(self) -> Option<u8> {
         let status = self.0.filter(|it| it & 0x7f == 0)?;
         Some((status >> 8 & 0xff) as u8)
@@ -103,26 +95,23 @@ impl Status {
     }
 }
 
-/// A process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     /// When; after a core dump was written, if there was one.
     pub at_ns: u64,
     pub source: Source,
-    /// When the process started. With `pid` its identity. On kernels before 6.16 or so, two threads that end at once
-    /// may both report the process's end: drop the second of the same identity.
+    /// When the process started. With `pid` its identity. 0 from a fallback that learned only the pid. On kernels before
+    /// 6.16 or so, two threads that end at once may both report the process's exit: drop the second of the same identity.
     pub start_ns: u64,
-    /// Process id.
     pub pid: u32,
-    /// Process id of the real parent.
+    /// Process id of the real parent; 0 where a fallback did not learn it.
     pub parent_pid: u32,
     /// Its process id in its own pid namespace.
     pub namespaced_pid: Option<u32>,
     /// The lineage that it was born into, or headed, if it or an ancestor was watched.
     pub lineage: Option<u32>,
-    /// Real user id.
+    /// Real user id; not known if `comm` is empty.
     pub uid: u32,
-    /// How it ended.
     pub status: Status,
     /// The OOM killer chose it.
     pub oom_victim: bool,
@@ -134,9 +123,8 @@ pub struct Exit {
     pub namespace_init: bool,
     /// Largest resident set over its life, pages.
     pub max_rss_pages: u64,
-    /// Where it ran.
     pub cgroups: Cgroups,
-    /// Name of its first thread. A process may choose it, so never an identity.
+    /// Name of its first thread. A process may choose it, so never an identity. Empty where a fallback came too late.
     pub comm: String,
     /// For a death by signal, that signal. For an exit by code, the last request to end (TERM, INT, QUIT or HUP) it
     /// got in its life, be it long ago.
@@ -146,24 +134,18 @@ pub struct Exit {
 /// A signal that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signal {
-    /// When.
     pub at_ns: u64,
-    /// Its number.
     pub number: u32,
-    /// `si_code`.
     pub code: i32,
-    /// Who sent it; `None` for the kernel itself.
+    /// `None` for the kernel itself.
     pub sender: Option<Sender>,
 }
 
 /// A process that sent a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sender {
-    /// Process id.
     pub pid: u32,
-    /// Real user id.
     pub uid: u32,
-    /// When it started.
     pub start_ns: u64,
     /// Its id in the unified cgroup hierarchy.
     pub cgroup_v2: Option<u64>,
@@ -174,10 +156,9 @@ pub struct Sender {
 /// The OOM killer chose a victim. Its [`Exit`] follows when it is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Oom {
-    /// When.
     pub at_ns: u64,
     pub source: Source,
-    /// When the victim started; 0 if `pid` is not known.
+    /// When the victim started; 0 if `pid` is not known, and from the kernel's log.
     pub start_ns: u64,
     /// Process id of the victim. `None` where an older kernel only names a thread that could not be found; then only
     /// `tid`, the trigger and the stack mean something.
@@ -212,13 +193,10 @@ pub struct Oom {
     pub stack: Vec<u64>,
 }
 
-/// A process executed a program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exec {
-    /// When.
     pub at_ns: u64,
     pub source: Source,
-    /// Process id.
     pub pid: u32,
     /// What the hook read as the program began; `None` from a fallback, which learns of the pid alone.
     pub image: Option<Image>,
@@ -231,11 +209,9 @@ pub struct Image {
     pub start_ns: u64,
     /// Process id of the real parent.
     pub parent_pid: u32,
-    /// Real user id.
     pub uid: u32,
     /// It, its lineage, its parent or one of its cgroups is watched.
     pub watched: bool,
-    /// Where it runs.
     pub cgroups: Cgroups,
     /// Name of its thread.
     pub comm: String,
@@ -247,15 +223,11 @@ pub struct Image {
     pub arguments_truncated: bool,
 }
 
-/// A TCP listener came or went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listen {
-    /// When.
     pub at_ns: u64,
     pub source: Source,
-    /// It came.
     pub up: bool,
-    /// Local address.
     pub address: IpAddr,
     /// Local port. 0 if a listener came whose port the kernel has yet to choose.
     pub port: u16,
@@ -272,11 +244,9 @@ pub struct Listen {
 /// The process that asked for a connection, or that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
-    /// Process id.
     pub pid: u32,
     /// Process id of the real parent.
     pub parent_pid: u32,
-    /// When it started.
     pub start_ns: u64,
 }
 
@@ -290,9 +260,7 @@ pub struct SocketError {
     pub errno: u16,
     /// For TCP, the change of state.
     pub transition: Option<(TcpState, TcpState)>,
-    /// The protocol.
     pub protocol: Protocol,
-    /// Who asked for the connection.
     pub direction: Direction,
     /// Local address; IPv4 also where an IPv6 socket speaks it.
     pub local: SocketAddr,
@@ -308,21 +276,17 @@ pub struct SocketError {
     pub since_ns: Option<u64>,
     /// How many: 1 for the first.
     pub count: u64,
-    /// What makes others the same, as the kernel side counts them.
+    /// What the eBPF programs count by: errors of the same kind have the same one.
     pub(in crate::sensor) kind: [u64; 4],
 }
 
 /// A watched process has connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connect {
-    /// When.
     pub at_ns: u64,
     pub source: Source,
-    /// Who.
     pub owner: Owner,
-    /// Where it runs.
     pub cgroups: Cgroups,
-    /// To where.
     pub remote: SocketAddr,
     /// Inode of the network namespace.
     pub netns: Option<u32>,
@@ -331,14 +295,10 @@ pub struct Connect {
 /// A watched listener has no room for one more connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptQueue {
-    /// When.
     pub at_ns: u64,
     pub source: Source,
-    /// Who listens.
     pub owner: Owner,
-    /// Where it runs.
     pub cgroups: Cgroups,
-    /// Local address.
     pub local: SocketAddr,
     /// Connections that wait to be accepted.
     pub waiting: u32,
@@ -354,26 +314,20 @@ pub struct Retransmits {
     /// When it was counted.
     pub at_ns: u64,
     pub source: Source,
-    /// Who sent them.
     pub owner: Owner,
-    /// Where it runs.
     pub cgroups: Cgroups,
     /// To where; IPv4 also where an IPv6 socket speaks it.
     pub remote: SocketAddr,
-    /// How many since the last look.
+    /// How many since the last report.
     pub count: u64,
 }
 
 /// A watched process was sent a signal that stops it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stop {
-    /// When.
     pub at_ns: u64,
-    /// Process id.
     pub pid: u32,
-    /// When it started.
     pub start_ns: u64,
-    /// The signal.
     pub signal: Signal,
 }
 

@@ -50,12 +50,12 @@ fn an_error_belongs_to_the_service_of_its_owner() {
 
     let worker = Owner { pid: 5_000_001, parent_pid: MAIN.pid, start_ns: 8_000_000_000 };
     assert_eq!(enricher.socket_error(&refused(Some(worker), "127.0.0.1:6379")).unwrap().1, WEB);
-    let stranger = Owner { parent_pid: 1, ..worker };
-    assert_eq!(enricher.socket_error(&refused(Some(stranger), "127.0.0.1:6379")), None);
+    let unwatched = Owner { parent_pid: 1, ..worker };
+    assert_eq!(enricher.socket_error(&refused(Some(unwatched), "127.0.0.1:6379")), None);
 }
 
 #[test]
-fn the_daemons_own_errors_are_nobodys() {
+fn the_daemons_own_errors_belong_to_no_service() {
     let mut enricher = enricher();
     let own = Owner { pid: std::process::id(), parent_pid: MAIN.pid, start_ns: 1 };
     assert_eq!(enricher.socket_error(&refused(Some(own), "127.0.0.1:6379")), None);
@@ -104,7 +104,7 @@ fn a_peer_is_a_service_by_its_address() {
     assert_eq!(peer("198.51.100.9:80", own), Peer::Remote);
     assert_eq!(peer("203.0.113.5:6379", own), Peer::Remote, "the port is not on this host");
 
-    // The last to listen on a port is who is there, expected or not.
+    // The service that last listened on a port is there, expected or not.
     enricher.members.serves(WEB, 6379);
     assert_eq!(enricher.peer(address("127.0.0.1:6379"), own), Peer::Service(WEB));
     enricher.network.addresses = BTreeSet::from([IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5))]);

@@ -1,6 +1,6 @@
-//! Which hooks there are, and whether this kernel lets us have them.
+//! The hooks, and whether they are attached.
 
-/// One place in the kernel we listen at.
+/// A tracepoint of the kernel, and the eBPF program there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Hook {
     /// A process ended.
@@ -9,7 +9,7 @@ pub enum Hook {
     Oom,
     /// A deadly signal was sent, which adds the sender to exits; or one that stops a process.
     Signal,
-    /// A process was born, and is known as its parent's from then on.
+    /// A process was forked, and belongs to its parent's lineage from then on.
     Fork,
     /// A cgroup was made, whose path is known by its id from then on.
     Cgroup,
@@ -57,13 +57,13 @@ impl Hook {
         Self::ALL.into_iter().find(|hook| hook.tracepoint() == tracepoint)
     }
 
-    /// What it sees, for people.
+    /// What it reports, for people.
     pub const fn sees(self) -> &'static str {
         match self {
-            Self::Exit => "ends of processes, and how they ended",
+            Self::Exit => "exits of processes, and how they ended",
             Self::Oom => "OOM kills",
-            Self::Signal => "who sends deadly signals, and who is stopped",
-            Self::Fork => "whose process each is, when its parents are gone",
+            Self::Signal => "senders of deadly signals, and processes that are stopped",
+            Self::Fork => "the service of a process whose parents are gone",
             Self::Cgroup => "the paths of cgroups that are gone",
             Self::Exec => "programs that are executed",
             Self::Socket => "listeners, connections and their errors",
@@ -88,10 +88,9 @@ impl Hook {
     }
 }
 
-/// What became of one hook.
+/// One hook, attached or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// The hook.
     pub hook: Hook,
     /// Whether its program is loaded and attached.
     pub attached: bool,

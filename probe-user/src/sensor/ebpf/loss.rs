@@ -1,4 +1,4 @@
-//! What the kernel side counted: records that were lost, and exits that nobody asked for.
+//! What the eBPF programs counted: records that were lost, and exits without a record.
 
 use aya::maps::{MapData, PerCpuArray};
 use probe_abi::{DROP_CLASSES, DropClass, EXITS_FILTERED, EXITS_OUTSIDE_NAMESPACE, EXITS_WANTED};
@@ -91,7 +91,7 @@ impl Tally {
     }
 }
 
-/// A counter over all CPUs. One that cannot be read counts as 0: the map is ours and has the index.
+/// A counter over all CPUs. A read that fails counts as 0: the map is ours and has the index.
 fn sum(counters: &PerCpuArray<MapData, u64>, index: u32) -> u64 {
     counters.get(&index, 0).map(|it| it.iter().sum()).unwrap_or(0)
 }

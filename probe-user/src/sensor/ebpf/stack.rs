@@ -76,7 +76,7 @@ impl Symbols {
         file?.write_all(text.as_bytes())
     }
 
-    /// Why the scope cannot be told, if so.
+    /// Why the scope is not known, if so.
     pub fn unavailable(&self) -> Option<&str> {
         self.unavailable.as_deref()
     }

@@ -336,9 +336,9 @@ impl Exits {
         self.reported.push_back((pid, now));
         let remains = self.reader.remains(pid).filter(|found| key.is_none_or(|key| key == found.key));
         let fresh = |end: &End| end.at.plus(FRESH) >= seen.unwrap_or(now);
-        let heard = end.filter(fresh).map(|end| end.status);
+        let reported = end.filter(fresh).map(|end| end.status);
         let status =
-            heard.or_else(|| remains.as_ref()?.status).or_else(|| pidfd.as_ref().and_then(pidfd::status));
+            reported.or_else(|| remains.as_ref()?.status).or_else(|| pidfd.as_ref().and_then(pidfd::status));
         let status = Status(status);
         if status.code() == Some(0) && main != Some(pid) {
             return None;
@@ -354,7 +354,7 @@ impl Exits {
         let at = end.filter(fresh).map(|end| end.at).or(seen).unwrap_or(now);
         Some(Exit {
             at_ns: at.as_nanos(),
-            source: if heard.is_some() { Source::Netlink } else { Source::Proc },
+            source: if reported.is_some() { Source::Netlink } else { Source::Proc },
             start_ns: key.map_or(0, |key| key.start.as_nanos()),
             pid,
             parent_pid,

@@ -1,5 +1,5 @@
-//! The fallback in the running kernel: arm, trigger, assert. Records are waited for, and told from the host's own by
-//! process id.
+//! The fallback in the running kernel: arm, trigger, assert. Each test waits for the records of its own
+//! processes.
 
 use std::{
     io::Write,
@@ -66,7 +66,7 @@ fn exit(record: Record) -> Option<Exit> {
     if let Record::Exit(exit) = record { Some(exit) } else { None }
 }
 
-/// A shell that does `after` once it is told to.
+/// A shell that does `after` once it reads a line.
 fn shell(after: &str) -> Child {
     let script = format!("read line; {after}");
     Command::new("/bin/sh").args(["-c", &script]).stdin(Stdio::piped()).spawn().unwrap()
