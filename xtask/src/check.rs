@@ -6,12 +6,16 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cargo::{command, root, run};
+use crate::{
+    cargo::{command, root, run},
+    layers,
+};
 
 pub fn check() -> Result<()> {
     run(&mut command(&["fmt", "--all", "--check"]))?;
     run(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     run(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    layers::check()?;
     pages::links()?;
     pages::names()?;
     figures()

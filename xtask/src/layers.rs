@@ -15,7 +15,7 @@ mod tokens;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use self::{
     module::Tree,
@@ -37,6 +37,13 @@ pub fn layers() -> Result<ExitCode> {
     found.iter().for_each(|finding| println!("\n{finding}"));
     println!("\n{} findings", found.len());
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fails if an import goes upwards, or files depend on each other in a circle.
+pub fn check() -> Result<()> {
+    let found = findings()?;
+    ensure!(found.is_empty(), "{} imports and circles to undo:\n{}", found.len(), found.join("\n"));
+    Ok(())
 }
 
 fn findings() -> Result<Vec<String>> {

@@ -56,7 +56,7 @@ enum Command {
     /// `$XDG_CACHE_HOME/hostprobe`. Without a name, the checks run in all of them, and the table is written to
     /// docs/kernels.md. Exit status: 0 if every check passes.
     Vm(vm::Arguments),
-    /// Check format, lints, documentation, and the links and figures of the Markdown pages
+    /// Check format, lints, documentation, the layers of the modules, and the links and figures of the Markdown pages
     Check,
     /// Show the layers of the daemon's modules, imports that go upwards, and files that depend on each other in a circle
     ///
