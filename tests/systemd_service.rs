@@ -144,6 +144,29 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
 }
 
 #[test]
+fn the_journal_has_an_incident_at_its_priority() {
+    let Some(installed) = with_a_unit() else { return };
+    let systemd = &installed.systemd;
+    systemd.start_journal().expect("the journal starts");
+    // It comes after the drop-in that sends standard error to a file.
+    installed.drop_in("z-journal.conf", "[Service]\nStandardError=journal\n").expect("a drop-in");
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    kill_and_heal(&installed, "api", || systemd.host_main_pid("api.service").expect("it runs"));
+
+    let warnings = systemd.journal(UNIT, "warning").expect("the journal is read");
+    let all = systemd.journal(UNIT, "info").expect("the journal is read");
+    let begins = |entries: &[Value], start: &str| {
+        entries.iter().find(|entry| text(entry, "MESSAGE").starts_with(start)).cloned()
+    };
+    let opened = begins(&warnings, "api: incident ").unwrap_or_else(|| panic!("{warnings:#?}\n{all:#?}"));
+    assert!(text(&opened, "MESSAGE").contains(" opened: killed: main process "), "{opened:#}");
+    assert_eq!(text(&opened, "PRIORITY"), "3", "{opened:#}");
+    let restart = begins(&all, "api: restart 1 requested by systemd").unwrap_or_else(|| panic!("{all:#?}"));
+    assert_eq!(text(&restart, "PRIORITY"), "6", "{restart:#}");
+    assert!(begins(&warnings, "api: restart").is_none(), "{warnings:#?}");
+}
+
+#[test]
 fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
     let Some(installed) = with_a_unit() else { return };
     let systemd = &installed.systemd;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use self::container::{Cgroups, Container};
 use crate::{daemon::Daemon, parts::skip};
@@ -137,6 +138,39 @@ impl SystemdLab {
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Starts its journal, which a lab boots without.
+    pub fn start_journal(&self) -> Result<()> {
+        const UNITS: [&str; 2] = ["systemd-journald.socket", "systemd-journald.service"];
+        for unit in UNITS {
+            fs::remove_file(self.path("/etc/systemd/system").join(unit))
+                .with_context(|| format!("{unit} cannot be unmasked in the lab"))?;
+        }
+        self.systemctl(&["daemon-reload"])?;
+        self.systemctl(&["start", UNITS[0], UNITS[1]]).map(drop)
+    }
+
+    /// A unit's journal down to a priority, one JSON object an entry.
+    pub fn journal(&self, unit: &str, priority: &str) -> Result<Vec<Value>> {
+        let journalctl = |arguments: &[&str]| -> Result<String> {
+            let output = self.command("/usr/bin/journalctl").args(arguments).output()?;
+            let error = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "journalctl {}: {}", arguments.join(" "), error.trim());
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        journalctl(&["--sync"])?;
+        let entries = journalctl(&[
+            "--unit",
+            unit,
+            "--priority",
+            priority,
+            "--output",
+            "json",
+            "--no-pager",
+            "--quiet",
+        ])?;
+        entries.lines().map(|entry| Ok(serde_json::from_str(entry)?)).collect()
     }
 
     /// A command that will run inside, given by its absolute path.
