@@ -219,10 +219,10 @@ fn a_running_daemon_tells_what_it_knows() {
         "confidence: 100 %",
         "outcome:    over",
         "healthy +",
-        "incident opened for api, killed",
-        "api is being restarted by supervisor",
-        "api was restarted by supervisor",
-        "is over after",
+        "api: incident opened, killed",
+        "api: restart by supervisor requested",
+        "api: restarted by supervisor",
+        "api: incident resolved after",
     ];
     let places: Vec<usize> = order.iter().map(|words| position(words)).collect();
     assert!(places.is_sorted(), "{story}");

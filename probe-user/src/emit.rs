@@ -1,7 +1,7 @@
-//! The event stream: one JSON object a line. This module alone knows its format.
+//! The event stream: one JSON object per line. This module alone knows the format.
 //!
-//! [`Emitter::publish`] numbers a fact, renders it and hands the line to each sink's bounded queue; it never waits.
-//! Each sink has a thread that writes.
+//! [`Emitter::publish`] numbers a fact, renders it and puts the line into each sink's bounded queue. It never
+//! waits. Each sink has a writer thread.
 
 pub mod action;
 mod clip;
@@ -37,37 +37,34 @@ use crate::{
     fact::{EventId, Fact, Incident, ServiceState},
 };
 
-/// Numbers facts, renders them, and hands them to the sinks.
 #[derive(Debug)]
 pub struct Emitter {
     origin: Origin,
     names: Names,
-    /// The last reported state of each service, by its id, for the events that follow.
+    /// The last reported state of each service, by its id, for later events.
     states: Vec<Option<ServiceState>>,
     sinks: Vec<Sink>,
     last: u64,
     line: Vec<u8>,
-    /// The last event as it was rendered.
     last_record: Option<wire::Record>,
 }
 
 impl Emitter {
-    /// A stream that begins with event 1.
     pub fn new(origin: Origin, names: Names, sinks: Vec<Sink>) -> Self {
         let states = vec![None; names.len()];
         Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096), last_record: None }
     }
 
-    /// Publishes a fact that became known at `at`, and returns its place in the stream. A fact that knows its own
-    /// time carries that. Never waits: an event that a sink has no room for is lost and counted, and the stream
-    /// reports the loss as soon as there is room.
+    /// Publishes a fact that became known at `at`, and returns its place in the stream. A fact with its own time
+    /// keeps it. Never waits: a sink without room loses the event and counts it, and the stream reports the loss
+    /// once there is room.
     pub fn publish(&mut self, fact: &Fact, at: Timestamp) -> EventId {
         self.report_losses(at);
         self.number(fact, at)
     }
 
-    /// Reports the losses of sinks that have room again. [`Self::publish`] does the same; a regular call is for the
-    /// time when no fact is published.
+    /// Reports the losses of sinks that have room again. [`Self::publish`] does the same; a regular call covers
+    /// times without facts.
     pub fn report_losses(&mut self, at: Timestamp) {
         for sink in 0..self.sinks.len() {
             let count = self.sinks[sink].take_loss();
@@ -78,48 +75,45 @@ impl Emitter {
         }
     }
 
-    /// How many events were lost so far, in all sinks together.
+    /// The lost events of all sinks.
     pub fn lost(&self) -> u64 {
         self.sinks.iter().map(Sink::lost).sum()
     }
 
-    /// How many lines wait to be written, in the sink where there are most.
+    /// The waiting lines of the fullest sink.
     pub fn waiting(&self) -> usize {
         self.sinks.iter().map(Sink::waiting).max().unwrap_or_default()
     }
 
-    /// How many events were published so far.
     pub fn published(&self) -> u64 {
         self.last
     }
 
-    /// The event that was published last, for the history; None the second time.
+    /// The last published event, for the history. None at the second call.
     pub fn take_last(&mut self) -> Option<wire::Record> {
         self.last_record.take()
     }
 
-    /// The host and this run.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// The services' names.
     pub fn names(&self) -> &Names {
         &self.names
     }
 
-    /// Takes over the services of another configuration.
+    /// Replaces the services after a reload.
     pub fn rename(&mut self, names: Names) {
         self.states = vec![None; names.len()];
         self.names = names;
     }
 
-    /// Reopens files that something else has moved away.
+    /// Reopens files after a log rotation.
     pub fn reopen(&self) {
         self.sinks.iter().for_each(Sink::reopen);
     }
 
-    /// Writes what is queued, for at most `patience` per sink, and returns how many events were lost in all.
+    /// Writes the queued lines, for at most `patience` per sink, and returns the number of lost events.
     pub fn shutdown(self, patience: Duration) -> u64 {
         self.sinks.into_iter().map(|sink| sink.shutdown(patience)).sum()
     }
@@ -139,8 +133,8 @@ impl Emitter {
         id
     }
 
-    /// Renders into `self.line`. Escapes can make a text several times longer than it is, so a line that comes
-    /// out too long is rendered again with half the room, until it fits; what is left then is of fixed size.
+    /// Renders into `self.line`. Escapes can make a text several times longer, so a line that is too long is
+    /// rendered again with half the room until it fits. The rest of a line has a fixed size.
     fn render(&mut self, fact: &Fact, at: Timestamp, id: EventId) {
         for halvings in 0..usize::BITS {
             self.line.clear();
@@ -148,8 +142,8 @@ impl Emitter {
                 render::Renderer { origin: &self.origin, names: &self.names, states: &self.states, halvings };
             let record = renderer.record(fact, at, id);
             if let Err(error) = serde_json::to_writer(&mut self.line, &record) {
-                // Only a map with keys that are no strings could fail, and there is none.
-                tracing::error!("event {} could not be rendered: {error}", id.0);
+                // Only a map without string keys could fail, and there is none.
+                tracing::error!("event {}: could not render it: {error}", id.0);
             }
             self.last_record = Some(record);
             self.line.push(b'\n');
@@ -160,7 +154,7 @@ impl Emitter {
     }
 }
 
-/// An incident as the stream shows it, for alerts.
+/// An incident in the form of the stream, for alerts.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
     render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
 }

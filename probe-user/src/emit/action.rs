@@ -1,4 +1,4 @@
-//! What an event can say (`event.action`), and what it then always carries.
+//! The actions of events (`event.action`), and the fields that each always carries.
 //!
 //! One table serves both sides: the renderer takes an event's kind, category and type from it, the schema its
 //! conditions.
@@ -14,7 +14,7 @@ pub enum Action {
     /// The daemon starts.
     #[serde(rename = "agent.start")]
     AgentStart,
-    /// The daemon watches, and says what it can see.
+    /// The daemon watches, and reports what it can observe.
     #[serde(rename = "agent.ready")]
     AgentReady,
     /// A reload of the configuration took effect or was refused.
@@ -32,25 +32,25 @@ pub enum Action {
     /// A service began to listen on a TCP port.
     #[serde(rename = "listener.up")]
     ListenerUp,
-    /// A service's listener is gone.
+    /// A service's listener has closed.
     #[serde(rename = "listener.down")]
     ListenerDown,
-    /// A socket of a service had an error: the first at once, then how many more there were.
+    /// A socket of a service had an error: the first at once, then the number of further ones.
     #[serde(rename = "socket.error")]
     SocketError,
-    /// Segments of a service had to be sent again, summed up per address.
+    /// A service's TCP retransmits, summed up per address.
     #[serde(rename = "socket.retransmit")]
     SocketRetransmit,
-    /// A listener of a service has no room for more connections.
+    /// A service's accept queue is full.
     #[serde(rename = "socket.backlog")]
     SocketBacklog,
-    /// A service's main process was stopped by a signal: it lives and does nothing.
+    /// A signal stopped a service's main process: it lives and does nothing.
     #[serde(rename = "process.suspend")]
     ProcessSuspend,
-    /// A service was seen to connect to another one's port for the first time.
+    /// A service connected to another service's port for the first time.
     #[serde(rename = "service.dependency")]
     ServiceDependency,
-    /// What systemd says of a service's unit, read because a decision depends on it.
+    /// The state of a service's unit, read for a decision.
     #[serde(rename = "unit.state")]
     UnitState,
     /// A probe failed.
@@ -59,10 +59,10 @@ pub enum Action {
     /// A probe succeeded after failures.
     #[serde(rename = "probe.recover")]
     ProbeRecover,
-    /// A probe succeeded, above its limit.
+    /// A probe succeeded, but took longer than its limit.
     #[serde(rename = "probe.slow")]
     ProbeSlow,
-    /// A service changed its state.
+    /// A service's state changed.
     #[serde(rename = "service.state")]
     ServiceState,
     /// An incident opened.
@@ -74,25 +74,25 @@ pub enum Action {
     /// An incident is over.
     #[serde(rename = "incident.resolve")]
     IncidentResolve,
-    /// A restart is being asked for.
+    /// The daemon requests a restart.
     #[serde(rename = "restart.request")]
     RestartRequest,
-    /// A restart was carried out.
+    /// A restart succeeded.
     #[serde(rename = "restart.done")]
     RestartDone,
-    /// A restart could not be carried out.
+    /// A restart failed.
     #[serde(rename = "restart.fail")]
     RestartFail,
-    /// A restart is not done, on purpose.
+    /// The daemon holds a restart on purpose.
     #[serde(rename = "restart.hold")]
     RestartHold,
     /// An alert was delivered.
     #[serde(rename = "alert.send")]
     AlertSend,
-    /// An alert was not delivered, so far.
+    /// An alert is not delivered yet.
     #[serde(rename = "alert.fail")]
     AlertFail,
-    /// Something was lost on its way.
+    /// Events, records or lines were lost.
     #[serde(rename = "stream.loss")]
     StreamLoss,
 }
@@ -107,11 +107,11 @@ pub enum Kind {
     State,
     /// The delivery of an alert.
     Alert,
-    /// The stream itself is faulty: events are missing.
+    /// The stream itself misses events.
     PipelineError,
 }
 
-/// What all events of one action have in common.
+/// The common properties of all events of an action.
 #[derive(Debug)]
 pub struct Shape {
     /// `event.kind`.
@@ -120,9 +120,9 @@ pub struct Shape {
     pub category: &'static str,
     /// `event.type`.
     pub types: &'static str,
-    /// Dotted paths of what it always carries, beyond what every event does.
+    /// Dotted paths of the fields that it always carries, beyond those of every event.
     pub requires: &'static [&'static str],
-    /// Dotted paths of which it carries exactly one.
+    /// Dotted paths of fields of which it carries exactly one.
     pub one_of: &'static [&'static str],
 }
 
@@ -178,7 +178,7 @@ impl Action {
         Self::StreamLoss,
     ];
 
-    /// The action that tells a fact.
+    /// The action of a fact's event.
     pub fn of(fact: &Fact) -> Self {
         match fact {
             Fact::AgentStart(_) => Self::AgentStart,
@@ -214,7 +214,6 @@ impl Action {
         }
     }
 
-    /// What all events of this action have in common.
     #[rustfmt::skip] // A table reads best as one.
     pub const fn shape(self) -> Shape {
         use Kind::{Alert, Event, PipelineError, State};

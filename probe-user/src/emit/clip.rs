@@ -1,6 +1,6 @@
 //! Shortens texts to a number of bytes, between characters.
 
-/// The text, or as much of its beginning as fits into `max` bytes with a mark that something is missing.
+/// The beginning of a text, at most `max` bytes.
 pub fn clip(text: &str, max: usize) -> &str {
     if text.len() <= max { text } else { &text[..text.floor_char_boundary(max)] }
 }

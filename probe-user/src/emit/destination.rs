@@ -1,4 +1,4 @@
-//! What a sink writes to, and how much may wait for it.
+//! The destination of a sink, and the limits of its queue.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -7,27 +7,25 @@ pub trait Destination: Send + 'static {
     /// Its name in events and errors.
     fn name(&self) -> String;
 
-    /// Writes some of these whole lines and says how many bytes were taken. A broken pipe is final; after any
-    /// other error the rest is offered again later.
+    /// Writes some of these whole lines, and returns the number of written bytes. A broken pipe is final. After any
+    /// other error the sink offers the rest again.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize>;
 
-    /// Reopens it, where it has a path.
+    /// Reopens a destination with a path.
     fn reopen(&mut self) -> io::Result<()> {
         Ok(())
     }
 
-    /// A pipe or a socket, if it is one: what it has room for, it takes without any wait.
+    /// The pipe or socket, if it is one. The sink writes to it without a wait while it has room.
     fn stream(&self) -> Option<OwnedFd> {
         None
     }
 }
 
-/// How much may wait to be written.
+/// The limits of waiting lines.
 #[derive(Clone, Copy, Debug)]
 pub struct QueueLimits {
-    /// Lines.
     pub lines: usize,
-    /// Bytes.
     pub bytes: usize,
 }
 

@@ -4,10 +4,10 @@ use std::{io, path::PathBuf};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    #[error("events cannot be written to {}: {source}; create its folder or change events.output", path.display())]
+    #[error("{}: cannot write events to this file: {source}; create its folder or change events.output", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("events cannot be written to standard output: {source}; set events.output to a file")]
+    #[error("standard output: cannot write events: {source}; set events.output to a file")]
     Stdout { source: io::Error },
-    #[error("the thread that writes events could not be started: {source}; raise the limit on tasks")]
+    #[error("the thread that writes events could not start: {source}; raise the limit on tasks")]
     Thread { source: io::Error },
 }

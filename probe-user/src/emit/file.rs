@@ -10,12 +10,12 @@ use std::{
 
 use super::{destination::Destination, error::SinkError};
 
-/// When a file is rotated, and how many old ones are kept.
+/// When to rotate a file, and the number of old files.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
-    /// The largest size of a file, in bytes; a batch of lines that is larger still goes into one file.
+    /// The largest size of a file, in bytes. A larger batch of lines still goes into one file.
     pub max_bytes: u64,
-    /// How many old files are kept: `FILE.1` is the newest.
+    /// The number of old files; `FILE.1` is the newest.
     pub keep: u32,
 }
 
@@ -26,7 +26,6 @@ impl Default for Rotation {
     }
 }
 
-/// A file that lines are appended to.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -37,12 +36,12 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Opens or creates it, readable by its owner and group only.
+    /// Opens or creates a file that only its owner and group may read.
     pub fn open(path: &Path) -> Result<Self, SinkError> {
         Self::with_rotation(path, Rotation::default())
     }
 
-    /// The same with other limits.
+    /// [`Self::open`] with other limits.
     pub fn with_rotation(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
         let error = |source| SinkError::File { path: path.to_owned(), source };
         let (file, size) = append_to(path).map_err(error)?;
@@ -79,9 +78,9 @@ impl Destination for EventFile {
 
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if self.size > 0 && self.size + lines.len() as u64 > self.rotation.max_bytes {
-            // A folder that cannot be written is no reason to lose events: the file just grows.
+            // If the folder is not writable, the file grows further and no event is lost.
             if let Err(error) = self.rotate() {
-                tracing::warn!("{} could not be rotated: {error}", self.path.display());
+                tracing::warn!("{}: could not rotate the file: {error}", self.path.display());
             }
         }
         match self.file.write_all(lines) {
@@ -90,8 +89,8 @@ impl Destination for EventFile {
                 Ok(lines.len())
             }
             Err(error) => {
-                // A full disk may have taken a part. What is not a whole line is taken back, so that a reader
-                // never sees a torn one; if even that fails, the next open ends the line.
+                // A full disk may have taken a part. The file is cut to its last whole line, so that a reader never
+                // sees a torn one. If even that fails, the next open ends the line.
                 let _ = self.file.set_len(self.size);
                 Err(error)
             }
@@ -109,7 +108,7 @@ fn append_to(path: &Path) -> io::Result<(File, u64)> {
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
     let mut size = file.metadata()?.len();
     if size > 0 {
-        // The daemon, or the host, may have died in the middle of a line: that one ends here.
+        // The daemon or the host may have died in the middle of a line. This ends the line.
         let mut last = [0];
         if file.seek(SeekFrom::Start(size - 1)).and_then(|_| file.read_exact(&mut last)).is_ok()
             && last != *b"\n"
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_created_private_and_appended_to() {
+    fn a_new_file_is_private_and_an_old_one_is_appended_to() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("events.ndjson");
         EventFile::open(&path).unwrap().write(b"1\n").unwrap();
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn files_rotate_by_size_and_the_oldest_goes() {
+    fn files_rotate_by_size_and_the_oldest_is_deleted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("e");
         let mut file = EventFile::with_rotation(&path, Rotation { max_bytes: 4, keep: 2 }).unwrap();
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moved_file_is_left_on_reopen() {
+    fn a_reopen_leaves_a_moved_file_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("e"), folder.path().join("moved"));
         let mut file = EventFile::open(&path).unwrap();

@@ -1,11 +1,11 @@
-//! Reads a stream line by line, whatever is in it.
+//! Reads a stream line by line, with any content.
 
 use std::io::{self, BufRead};
 
 use super::{MAX_LINE, wire};
 
-/// Calls `take` for each line of a stream, with its number from 1: the line, or None for one that is longer than any
-/// that hostprobe writes. Skips empty lines. Fails only if the stream cannot be read.
+/// Calls `take` for each line of a stream with its number from 1. None is a line that is longer than any line of
+/// hostprobe. Skips empty lines. Fails only on a read error.
 pub fn for_each_line(mut stream: impl BufRead, mut take: impl FnMut(u64, Option<&[u8]>)) -> io::Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
@@ -19,7 +19,7 @@ pub fn for_each_line(mut stream: impl BufRead, mut take: impl FnMut(u64, Option<
             };
             let end = chunk.iter().position(|&byte| byte == b'\n');
             let taken = end.map_or(chunk.len(), |at| at + 1);
-            // Of a line that is too long, no more is kept than shows that.
+            // Only enough of a line is kept to show that it is too long.
             if line.len() <= MAX_LINE {
                 line.extend_from_slice(&chunk[..end.unwrap_or(taken)]);
             }

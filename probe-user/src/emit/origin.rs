@@ -1,4 +1,4 @@
-//! Who speaks: the host, its boot, this run of the daemon, and the names of the services.
+//! The origin of events: the host, its boot, this run of the daemon, and the services' names.
 
 use std::{fs, path::Path, sync::Arc};
 
@@ -12,16 +12,15 @@ use crate::{
 /// The host, its boot, and this run of the daemon: the same on every event of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The host's name.
     pub host_name: String,
-    /// The kernel's boot id; empty where it cannot be read.
+    /// The kernel's boot id; empty if unreadable.
     pub boot_id: String,
     /// Eight hexadecimal digits, new at each start of the daemon.
     pub ephemeral_id: String,
 }
 
 impl Origin {
-    /// Reads it from a proc file system (`/proc`), making do where a file is missing.
+    /// Reads it from `/proc`. A missing file leaves a default.
     pub fn read(proc: &Path) -> Self {
         let line = |file: &str| {
             let text = fs::read_to_string(proc.join("sys/kernel").join(file)).unwrap_or_default();
@@ -34,28 +33,24 @@ impl Origin {
         let mut ephemeral_id = line("random/uuid");
         ephemeral_id.truncate(8);
         if ephemeral_id.len() < 8 || !ephemeral_id.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            // Two starts of the daemon never share a nanosecond, which is all this has to tell apart.
+            // Two starts of the daemon never share a nanosecond, so it tells runs apart.
             ephemeral_id = format!("{:08x}", Timestamp::now().as_nanos() as u32);
         }
         Self { host_name, boot_id: line("random/boot_id"), ephemeral_id }
     }
 
-    /// An event's id.
     pub fn event_id(&self, event: EventId) -> String {
         format!("{}-{}", self.ephemeral_id, event.0)
     }
 
-    /// An incident's id.
     pub fn incident_id(&self, incident: IncidentId) -> String {
         format!("{}-i{}", self.ephemeral_id, incident.0)
     }
 
-    /// The host as events name it.
     pub fn host(&self) -> wire::Host {
         wire::Host { name: self.host_name.clone(), boot: wire::Boot { id: self.boot_id.clone() } }
     }
 
-    /// The daemon as events name it.
     pub fn agent(&self) -> wire::Agent {
         wire::Agent {
             name: "hostprobe".to_owned(),
@@ -69,22 +64,18 @@ impl Origin {
 #[derive(Clone, Debug, Default)]
 pub struct Names(Arc<[Name]>);
 
-/// What events call a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Its name.
     pub service: String,
     /// Its systemd unit, if it is one.
     pub unit: Option<String>,
 }
 
 impl Names {
-    /// The names of these services.
     pub fn new(names: impl IntoIterator<Item = Name>) -> Self {
         Self(names.into_iter().collect())
     }
 
-    /// The names of a configuration's services.
     pub fn of(config: &Config) -> Self {
         Self::new(config.services.iter().map(|service| Name {
             service: service.name.clone(),
@@ -95,12 +86,11 @@ impl Names {
         }))
     }
 
-    /// A service's name; `?` for one that is not of this configuration.
+    /// A service's name; `?` for an unknown service.
     pub fn service(&self, id: ServiceId) -> &str {
         self.get(id).map_or("?", |name| &name.service)
     }
 
-    /// A service's systemd unit.
     pub fn unit(&self, id: ServiceId) -> Option<&str> {
         self.get(id)?.unit.as_deref()
     }
@@ -109,12 +99,10 @@ impl Names {
         self.0.get(usize::try_from(id.0).ok()?)
     }
 
-    /// How many services there are.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no service.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

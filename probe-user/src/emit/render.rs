@@ -35,20 +35,17 @@ mod room {
     pub const HOLDERS: usize = 8;
 }
 
-/// Renders facts as of one moment.
 pub(super) struct Renderer<'a> {
-    /// Who speaks.
     pub origin: &'a Origin,
-    /// What services are called.
     pub names: &'a Names,
     /// The last reported state of each service, by its id.
     pub states: &'a [Option<ServiceState>],
-    /// How often the longest texts and lists are halved, for a line that came out too long.
+    /// How often the longest texts and lists are halved, for a line that is too long.
     pub halvings: u32,
 }
 
 impl Renderer<'_> {
-    /// The event that tells a fact, which became known at `at`.
+    /// The event of a fact that became known at `at`.
     pub fn record(&self, fact: &Fact, at: Timestamp, id: EventId) -> Record {
         let mut record = self.frame(Action::of(fact), own_time(fact).unwrap_or(at), id);
         match fact {
@@ -80,7 +77,7 @@ impl Renderer<'_> {
         record
     }
 
-    /// An event of which only the action is known.
+    /// An event with the action's fields only.
     fn frame(&self, action: Action, at: Timestamp, id: EventId) -> Record {
         let shape = action.shape();
         Record {
@@ -128,12 +125,12 @@ impl Renderer<'_> {
         }
     }
 
-    /// A text of others: without secrets, and not too long.
+    /// A text from outside hostprobe, without secrets and not too long.
     fn text(&self, text: &str, room: usize) -> String {
         clipped(&redact(text), self.fit(room))
     }
 
-    /// How much room is left of `room` in a line that came out too long.
+    /// The part of `room` that is left after the halvings.
     fn fit(&self, room: usize) -> usize {
         room.checked_shr(self.halvings).unwrap_or(0)
     }
@@ -163,7 +160,7 @@ impl Renderer<'_> {
     }
 }
 
-/// When a fact happened, for those that know it themselves.
+/// The time of a fact that carries one.
 fn own_time(fact: &Fact) -> Option<Timestamp> {
     match fact {
         Fact::ProcessExit(exit, _) => Some(exit.at),
@@ -188,12 +185,12 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
     }
 }
 
-/// A moment as events write it: RFC 3339, UTC, always nine digits of a second.
+/// A time in the format of events: RFC 3339, UTC, always nine digits of a second.
 pub(crate) fn wall(at: Timestamp) -> String {
     format!("{:.9}", at.to_wall())
 }
 
-/// A sentence of others as events show it.
+/// A sentence from outside hostprobe, redacted and clipped.
 pub(crate) fn detail(text: &str) -> String {
     clipped(&redact(text), room::DETAIL)
 }
@@ -203,8 +200,8 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
 
-/// A duration as a person says it.
-fn spoken(duration: Duration) -> String {
+/// A duration for people.
+fn rounded(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0 => format!("{} ms", duration.as_millis()),
@@ -215,7 +212,7 @@ fn spoken(duration: Duration) -> String {
     }
 }
 
-/// The first words of a sentence on a count: `1 service`, `2 services`.
+/// Such as `1 service`, `2 services`.
 fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

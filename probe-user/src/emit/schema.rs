@@ -1,4 +1,4 @@
-//! The JSON Schema of the event stream, made from the types and the table that also make the events.
+//! The JSON Schema of the event stream, from the same types and table as the events.
 
 use schemars::{
     Schema,
@@ -18,7 +18,7 @@ pub fn schema() -> Value {
     schema.into()
 }
 
-/// What an event of this action always carries.
+/// The fields that an event of this action always carries.
 fn condition(action: Action) -> Value {
     let shape = action.shape();
     let mut then = Map::new();
@@ -49,7 +49,7 @@ fn condition(action: Action) -> Value {
     })
 }
 
-/// Requires what a dotted path names, and all that it is within.
+/// Requires the field at a dotted path, and its parents.
 fn require(schema: &mut Map<String, Value>, path: &str) {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let required = schema.entry("required").or_insert_with(|| json!([]));
@@ -66,7 +66,7 @@ fn require(schema: &mut Map<String, Value>, path: &str) {
     }
 }
 
-/// What an event has nothing to say about is left out, so null is never a value.
+/// Events leave out absent fields, so null is never a value.
 #[derive(Clone, Copy, Debug)]
 struct Present;
 

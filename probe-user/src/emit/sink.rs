@@ -1,8 +1,8 @@
-//! A bounded queue of lines and the thread that writes them, so that a slow reader never stalls detection.
+//! A bounded queue of lines and its writer thread, so that a slow reader never stalls detection.
 //!
-//! The queue is one buffer of whole lines. The writer takes all of it at once: a line that comes alone is written
-//! at once, lines that come faster than they can be written go out together. A pipe or a socket that has room takes
-//! each line directly, which saves its reader the time it takes to wake the writer.
+//! The queue is one buffer of whole lines. The writer takes all of it at once: a single line is written at once,
+//! and lines that come faster are written together. A pipe or a socket with room takes each line directly, which
+//! saves its reader the wake-up of the writer.
 
 mod direct;
 mod queue;
@@ -29,7 +29,6 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// Starts the writer of a destination.
     pub fn spawn(destination: impl Destination, limits: QueueLimits) -> Result<Self, SinkError> {
         let name = destination.name();
         let shared = Arc::new(Shared::new(limits, destination.stream().map(Direct::new)));
@@ -41,13 +40,11 @@ impl Sink {
         Ok(Self { shared, name })
     }
 
-    /// The destination's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Writes one line, its newline included, or queues it. Never waits: where there is no room, the line is lost and
-    /// counted.
+    /// Writes one line, with its newline, or queues it. Never waits: without room, the line is lost and counted.
     pub fn push(&self, mut line: &[u8]) {
         let mut queue = self.shared.lock();
         if queue.is_idle()
@@ -66,7 +63,7 @@ impl Sink {
             queue.lose(1);
             return;
         }
-        // A writer that has something to take does not wait for more: only the first line has to wake it.
+        // A writer with waiting lines is awake, so only the first line wakes it.
         let wakes = queue.waiting.is_empty();
         queue.waiting.extend_from_slice(line);
         queue.waiting_lines += 1;
@@ -76,8 +73,8 @@ impl Sink {
         }
     }
 
-    /// The lines lost since this was last asked, once there is room again to tell; else 0. Room is a half-empty
-    /// queue, so that a reader that is just too slow is told in few events rather than in many.
+    /// The lines lost since the last call, once there is room to report them; else 0. Room means a half-empty
+    /// queue, so that a slow reader causes few reports.
     pub fn take_loss(&self) -> u64 {
         let mut queue = self.shared.lock();
         let QueueLimits { lines, bytes } = self.shared.limits;
@@ -86,25 +83,22 @@ impl Sink {
         if room && !queue.broken { std::mem::take(&mut queue.unreported) } else { 0 }
     }
 
-    /// How many lines are not written yet.
     pub fn waiting(&self) -> usize {
         let queue = self.shared.lock();
         queue.waiting_lines + queue.taken_lines
     }
 
-    /// How many lines were ever lost.
     pub fn lost(&self) -> u64 {
         self.shared.lock().lost
     }
 
-    /// Has the destination opened anew before the next write, after something else moved its file away.
+    /// Reopens the destination before the next write, after a log rotation moved its file.
     pub fn reopen(&self) {
         self.shared.lock().reopen = true;
         self.shared.work.notify_one();
     }
 
-    /// Writes what is queued and ends, waiting at most `patience`; returns how many lines were ever lost, these
-    /// included.
+    /// Writes the queued lines and ends, within `patience`. Returns the number of lines ever lost, with those left.
     pub fn shutdown(self, patience: Duration) -> u64 {
         let deadline = Instant::now() + patience;
         let mut queue = self.shared.lock();
@@ -113,7 +107,7 @@ impl Sink {
         while !queue.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                // The writer is stuck in a write; the process ends without it.
+                // The writer hangs in a write, so the process ends without it.
                 return queue.lost + (queue.waiting_lines + queue.taken_lines) as u64;
             }
             (queue, _) = self.shared.ended.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner);

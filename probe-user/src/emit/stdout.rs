@@ -11,7 +11,7 @@ use std::{
 
 use super::destination::Destination;
 
-/// An open descriptor, written without a buffer of our own.
+/// An open descriptor, written without a buffer.
 #[derive(Debug)]
 pub struct Descriptor {
     file: File,
@@ -19,12 +19,10 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
-    /// Standard output.
     pub fn stdout() -> io::Result<Self> {
         Ok(Self::new(io::stdout().as_fd().try_clone_to_owned()?, "stdout"))
     }
 
-    /// A descriptor and its name in events.
     pub fn new(descriptor: OwnedFd, name: &'static str) -> Self {
         Self { file: File::from(descriptor), name }
     }
@@ -67,13 +65,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_comes_late_gets_every_line_whole_and_in_order() {
+    fn a_late_reader_gets_every_line_whole_and_in_order() {
         let (mut reader, writer) = io::pipe().unwrap();
         let sink = Sink::spawn(Descriptor::new(writer.into(), "pipe"), QueueLimits::default()).unwrap();
-        // Together more than a pipe holds, and each more than it is sure to take in one piece.
+        // Together more than a pipe holds, and each more than a pipe takes atomically.
         let lines: Vec<_> = (0..100).map(|number| format!("{number}{}\n", "x".repeat(5000))).collect();
         lines.iter().for_each(|line| sink.push(line.as_bytes()));
-        assert!(sink.waiting() > 0, "all has gone into the pipe");
+        assert!(sink.waiting() > 0, "the pipe has taken everything");
         let reading = thread::spawn(move || io::read_to_string(&mut reader).unwrap());
         assert_eq!(sink.shutdown(Duration::from_secs(20)), 0);
         assert_eq!(reading.join().unwrap(), lines.concat());

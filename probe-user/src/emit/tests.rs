@@ -1,4 +1,4 @@
-//! Every fact, rendered, checked against the schema, and written.
+//! Each fact, rendered, checked against the schema, and written.
 
 #[path = "../../../tests/src/ecs.rs"]
 mod ecs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{action::Action, *};
 use crate::fact::ServiceId;
 
-/// A destination that hands each write to the test and waits until it may go on.
+/// A destination that shows each write to the test and waits for its permission.
 struct Watched {
     seen: mpsc::Sender<Vec<u8>>,
     gate: mpsc::Receiver<()>,
@@ -31,21 +31,21 @@ impl Destination for Watched {
 }
 
 fn watched(limits: QueueLimits) -> (Emitter, mpsc::Receiver<Vec<u8>>, mpsc::Sender<()>) {
-    let (seen, sight) = mpsc::channel();
+    let (seen, written) = mpsc::channel();
     let (open, gate) = mpsc::channel();
     let sink = Sink::spawn(Watched { seen, gate }, limits).unwrap();
-    (Emitter::new(samples::origin(), samples::names(), vec![sink]), sight, open)
+    (Emitter::new(samples::origin(), samples::names(), vec![sink]), written, open)
 }
 
-/// The lines that these facts become.
+/// The lines of these facts.
 fn lines(facts: &[Fact]) -> Vec<String> {
-    let (mut emitter, sight, open) = watched(QueueLimits::default());
+    let (mut emitter, written, open) = watched(QueueLimits::default());
     drop(open);
     for fact in facts {
         emitter.publish(fact, Timestamp::now());
     }
     assert_eq!(emitter.shutdown(Duration::from_secs(20)), 0);
-    let text: Vec<u8> = sight.into_iter().flatten().collect();
+    let text: Vec<u8> = written.into_iter().flatten().collect();
     String::from_utf8(text).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -72,7 +72,7 @@ fn every_event_is_valid_and_reads_back() {
 }
 
 #[test]
-fn an_index_with_the_mappings_of_ecs_takes_every_event() {
+fn an_index_with_ecs_mappings_accepts_every_event() {
     let mut check = ecs::Check::default();
     for line in lines(&samples::facts()) {
         check.add("samples", &serde_json::from_str(&line).unwrap());
@@ -82,7 +82,7 @@ fn an_index_with_the_mappings_of_ecs_takes_every_event() {
 }
 
 #[test]
-fn the_schema_refuses_what_an_action_lacks_or_what_nobody_knows() {
+fn the_schema_refuses_missing_and_unknown_fields() {
     let schema = jsonschema::draft202012::new(&schema()).unwrap();
     let exit = event(&samples::killed());
     let mut without = exit.clone();
@@ -93,11 +93,11 @@ fn the_schema_refuses_what_an_action_lacks_or_what_nobody_knows() {
     assert!(!schema.is_valid(&more));
     let mut null = exit;
     null["process"]["executable"] = Value::Null;
-    assert!(!schema.is_valid(&null), "what is not known is left out");
+    assert!(!schema.is_valid(&null), "a field without a value is left out");
 }
 
 #[test]
-fn a_kill_names_its_killer() {
+fn a_kill_names_its_sender() {
     let event = event(&samples::killed());
     assert_eq!(
         event["message"],
@@ -113,7 +113,7 @@ fn a_kill_names_its_killer() {
 }
 
 #[test]
-fn a_signal_that_was_not_what_ended_it_is_told_apart() {
+fn a_received_signal_differs_from_the_fatal_one() {
     let asked = event(&samples::asked());
     assert_eq!(asked["process"]["exit_code"], 0);
     assert_eq!(asked["process"]["received_signal"]["name"], "SIGTERM");
@@ -132,14 +132,14 @@ fn a_kernel_fact_is_stamped_with_the_kernels_time() {
 }
 
 #[test]
-fn events_carry_the_state_their_service_was_last_said_to_have() {
+fn events_carry_the_last_reported_state_of_their_service() {
     let lines = lines(&[samples::down(), samples::killed()]);
     let event: Value = serde_json::from_str(&lines[1]).unwrap();
     assert_eq!(event["service"]["state"], "down");
 }
 
 #[test]
-fn an_incident_is_told_in_full() {
+fn an_incident_event_has_all_fields() {
     let event = event(&samples::incident());
     let incident = &event["incident"];
     assert_eq!(incident["id"], "c0ffee00-i3");
@@ -152,7 +152,7 @@ fn an_incident_is_told_in_full() {
 }
 
 #[test]
-fn a_full_database_names_who_holds_its_connections() {
+fn a_full_database_names_the_holders_of_its_connections() {
     let event = event(&samples::full_database());
     let server = &event["probe"]["server"];
     assert_eq!(server["connections"], serde_json::json!({ "used": 97, "max": 97 }));
@@ -169,7 +169,7 @@ fn a_full_database_names_who_holds_its_connections() {
 
 #[test]
 fn the_longest_event_fits_a_line() {
-    // Each of these characters takes six bytes once escaped.
+    // Escapes make six bytes of such a character.
     for line in lines(&[samples::enormous("\u{1}"), samples::enormous("ä"), samples::enormous("x")]) {
         assert!(line.len() < MAX_LINE, "{} bytes", line.len());
         let record: wire::Record = serde_json::from_str(&line).unwrap();
@@ -178,19 +178,19 @@ fn the_longest_event_fits_a_line() {
 }
 
 #[test]
-fn a_loss_is_told_as_soon_as_there_is_room() {
-    let (mut emitter, sight, open) = watched(QueueLimits { lines: 1, bytes: 1 << 20 });
+fn a_loss_is_reported_as_soon_as_there_is_room() {
+    let (mut emitter, written, open) = watched(QueueLimits { lines: 1, bytes: 1 << 20 });
     emitter.publish(&samples::down(), Timestamp::now());
-    sight.recv().unwrap();
+    written.recv().unwrap();
     let lost = emitter.publish(&samples::down(), Timestamp::now());
-    assert_eq!((lost, emitter.lost()), (EventId(2), 1), "what is lost leaves a gap in the numbers");
+    assert_eq!((lost, emitter.lost()), (EventId(2), 1), "a lost event leaves a gap in the numbers");
     drop(open);
-    // The write that was held is over once the next line is seen; until then there is no room.
+    // The blocked write is over once the next line appears. Until then there is no room.
     while emitter.published() == 2 {
         emitter.report_losses(Timestamp::now());
         std::thread::yield_now();
     }
-    let line = sight.recv().unwrap();
+    let line = written.recv().unwrap();
     let event: Value = serde_json::from_slice(&line).unwrap();
     assert_eq!(event["event"]["action"], "stream.loss");
     assert_eq!(event["event"]["sequence"], 3);
@@ -198,7 +198,7 @@ fn a_loss_is_told_as_soon_as_there_is_room() {
 }
 
 #[test]
-fn an_unknown_service_is_no_reason_to_be_silent() {
+fn an_event_of_an_unknown_service_is_published() {
     let fact = Fact::ServiceState(
         ServiceId(99),
         crate::fact::ServiceState::Down,

@@ -1,7 +1,7 @@
-//! The objects of the event stream, field by field.
+//! The objects of the event stream.
 //!
-//! Names and nesting follow the Elastic Common Schema where it has them. A part that an event has nothing to
-//! say about is left out; which parts an event always has is in [`super::action`].
+//! Names and nesting follow the Elastic Common Schema where it defines them. An event leaves out absent parts.
+//! [`super::action`] lists the parts that an event always has.
 
 mod incident;
 mod process;
@@ -28,17 +28,17 @@ use serde::{Deserialize, Serialize};
 
 use super::action::{Action, Kind};
 
-/// The version of the stream's format that every event names.
+/// The version of the stream's format.
 pub const SCHEMA_VERSION: &str = "2";
 
 /// The version of the Elastic Common Schema that the fields follow.
 pub const ECS_VERSION: &str = "9.0";
 
-/// One event: one line of the stream.
+/// One event, one line of the stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// When it happened, by the wall clock: RFC 3339, UTC, nanoseconds. Kernel facts carry the kernel's time.
+    /// The event's wall-clock time: RFC 3339, UTC, nanoseconds. Kernel facts carry the kernel's time.
     #[serde(rename = "@timestamp")]
     #[schemars(extend("format" = "date-time"))]
     pub timestamp: String,
@@ -47,23 +47,23 @@ pub struct Record {
     /// The version of this format.
     #[schemars(extend("const" = SCHEMA_VERSION))]
     pub schema_version: String,
-    /// What kind of event it is, and its place in the stream.
+    /// The event's kind and its place in the stream.
     pub event: Event,
-    /// How much attention it deserves.
+    /// The attention it deserves.
     pub log: Log,
-    /// One sentence for a person; its wording may change.
+    /// One sentence for people; its wording may change.
     pub message: String,
     /// The host it happened on.
     pub host: Host,
-    /// The daemon that says it.
+    /// The daemon that published it.
     pub agent: Agent,
-    /// The service it is about.
+    /// The service that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
     /// The incident it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<Incident>,
-    /// The process it is about.
+    /// The process that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// The control group of that process.
@@ -75,25 +75,25 @@ pub struct Record {
     /// The OOM killer's choice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub oom: Option<Oom>,
-    /// The side of a connection that asked for it.
+    /// The side that opened a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Endpoint>,
-    /// The side of a connection that was asked, or the address of a listener.
+    /// The side that accepts a connection, or the address of a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Endpoint>,
     /// An error of a socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<Socket>,
-    /// Segments that had to be sent again.
+    /// TCP retransmits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retransmit: Option<Retransmit>,
-    /// The connections that wait to be accepted.
+    /// The accept queue of a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_queue: Option<AcceptQueue>,
     /// The service that another one depends on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependency: Option<Dependency>,
-    /// systemd's word on the service's unit.
+    /// The state of the service's unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
     /// A probe's result.
@@ -105,10 +105,10 @@ pub struct Record {
     /// The delivery of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
-    /// What was lost.
+    /// Lost events, records or lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// What the daemon can see of the kernel, hook by hook.
+    /// The daemon's view of the kernel, hook by hook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Vec<Coverage>>,
     /// Where the daemon runs.
@@ -117,13 +117,13 @@ pub struct Record {
     /// The result of the daemon's self-test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_test: Option<SelfTest>,
-    /// How much the daemon watches.
+    /// The number of services that the daemon watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watching: Option<Watching>,
     /// The configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
-    /// Why something the daemon tried did not work.
+    /// Why an action of the daemon failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorText>,
 }
@@ -137,7 +137,7 @@ pub struct Ecs {
     pub version: String,
 }
 
-/// What kind of event it is, and its place in the stream.
+/// The event's kind and its place in the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
@@ -155,28 +155,28 @@ pub struct Event {
     pub types: Vec<String>,
     /// What happened.
     pub action: Action,
-    /// Whether it is good or bad news.
+    /// Whether it reports a success or a failure.
     pub outcome: Outcome,
-    /// What saw it.
+    /// The source of the event.
     pub provider: Provider,
-    /// Why it happened, in one sentence.
+    /// The reason in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Whether an event is good or bad news.
+/// Whether an event reports a success or a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Something worked, ended well, or is well.
+    /// Something worked, ended with success, or is healthy.
     Success,
-    /// Something failed, or ended badly.
+    /// Something failed, or ended with an error.
     Failure,
     /// Neither, or not known yet.
     Unknown,
 }
 
-/// How much attention an event deserves.
+/// The attention an event deserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
@@ -184,13 +184,13 @@ pub struct Log {
     pub level: Level,
 }
 
-/// A level, as loggers have them.
+/// A log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// For the record.
     Info,
-    /// Worth a look.
+    /// To be looked at.
     Warn,
     /// Something is broken.
     Error,
@@ -235,13 +235,13 @@ pub struct Service {
     /// Its systemd unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
-    /// Its state as it was last reported.
+    /// Its last reported state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<ServiceState>,
-    /// The state before that, where the event is about the change.
+    /// The previous state, if the event is about the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<ServiceState>,
-    /// On events about a process: whether it is the service's main process.
+    /// For events about a process: whether it is the service's main process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub main_process: Option<bool>,
 }

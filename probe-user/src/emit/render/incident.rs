@@ -1,6 +1,6 @@
-//! Events about incidents and what is done about them.
+//! Events about incidents, restarts and alerts.
 
-use super::{Renderer, millis, room, spoken, wall};
+use super::{Renderer, millis, room, rounded, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{Action, AlertOutcome, Incident, Phase, Restart, RestartMethod, Severity, Timing},
@@ -14,7 +14,7 @@ impl Renderer<'_> {
         wire::Incident {
             id: self.origin.incident_id(incident.id),
             verdict: Some(incident.verdict.into()),
-            // Two decimals: more would only show that it was computed as a 32-bit float.
+            // Two decimals, because more would only show the error of a 32-bit float.
             confidence: Some((f64::from(incident.confidence) * 100.0).round() / 100.0),
             severity: Some(incident.severity.into()),
             summary: Some(self.text(&incident.summary, room::DETAIL)),
@@ -35,7 +35,7 @@ impl Renderer<'_> {
     pub(super) fn incident_event(&self, record: &mut Record, phase: Phase, incident: &Incident) {
         let service = self.names.service(incident.service);
         let verdict = incident.verdict.as_str();
-        let loud = match incident.severity {
+        let level = match incident.severity {
             Severity::Info => Level::Info,
             Severity::Warning => Level::Warn,
             Severity::Critical => Level::Error,
@@ -43,19 +43,21 @@ impl Renderer<'_> {
         (record.event.outcome, record.log.level, record.message) = match phase {
             Phase::Open => (
                 Outcome::Failure,
-                loud,
-                format!("incident opened for {service}, {verdict}: {}", incident.summary),
+                level,
+                format!("{service}: incident opened, {verdict}: {}", incident.summary),
             ),
-            Phase::Update => {
-                (Outcome::Unknown, loud, format!("incident of {service}, {verdict}: {}", incident.summary))
-            }
+            Phase::Update => (
+                Outcome::Unknown,
+                level,
+                format!("{service}: incident updated, {verdict}: {}", incident.summary),
+            ),
             Phase::Resolve => {
                 let healed = incident.timing.healthy.or(incident.timing.listening);
-                let after = healed.map(|took| format!(" after {}", spoken(took))).unwrap_or_default();
+                let after = healed.map(|took| format!(" after {}", rounded(took))).unwrap_or_default();
                 (
                     Outcome::Success,
                     Level::Info,
-                    format!("incident of {service}, {verdict}, is over{after}: {}", incident.summary),
+                    format!("{service}: incident resolved{after}, {verdict}: {}", incident.summary),
                 )
             }
         };
@@ -69,22 +71,22 @@ impl Renderer<'_> {
         let attempt = restart.attempt;
         record.message = match &restart.action {
             Action::Request => {
-                format!("{service} is being restarted by {method}, attempt {attempt}: {}", restart.reason)
+                format!("{service}: restart by {method} requested, attempt {attempt}: {}", restart.reason)
             }
             Action::Done => {
                 record.event.outcome = Outcome::Success;
-                format!("{service} was restarted by {method}, attempt {attempt}")
+                format!("{service}: restarted by {method}, attempt {attempt}")
             }
             Action::Fail(why) => {
                 record.event.outcome = Outcome::Failure;
                 record.log.level = Level::Error;
                 record.error = Some(self.error(why));
-                format!("{service} could not be restarted by {method}, attempt {attempt}: {why}")
+                format!("{service}: restart by {method} failed, attempt {attempt}: {why}")
             }
             Action::Hold(why) => {
                 record.log.level = Level::Warn;
                 record.event.reason = Some(self.text(why, room::DETAIL));
-                format!("{service} is not restarted: {why}")
+                format!("{service}: restart held: {why}")
             }
         };
         record.service = Some(self.service(restart.service));
@@ -112,13 +114,13 @@ impl Renderer<'_> {
         record.message = match &outcome.error {
             None => {
                 record.event.outcome = Outcome::Success;
-                format!("{receiver} was told that the incident of {service} is {what}")
+                format!("{service}: alert ({what}) delivered to {receiver}")
             }
             Some(why) => {
                 record.event.outcome = Outcome::Failure;
                 record.log.level = Level::Error;
                 record.error = Some(self.error(why));
-                format!("{receiver} could not be told that the incident of {service} is {what}: {why}")
+                format!("{service}: alert ({what}) not delivered to {receiver}: {why}")
             }
         };
         let incident = self.incident_id(outcome.incident);

@@ -1,6 +1,6 @@
-//! Events about processes: how they ended, and what of theirs listens.
+//! Events about processes: their exits and their listeners.
 
-use super::{Renderer, counted, millis, room, spoken, wall};
+use super::{Renderer, counted, millis, room, rounded, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
@@ -13,7 +13,8 @@ use crate::{
 impl Renderer<'_> {
     pub(super) fn process_exit(&self, record: &mut Record, exit: &ProcessExit, of: Option<Membership>) {
         let (well, how) = self.ending(exit);
-        record.message = format!("{} {how} after {}", self.subject(&exit.process, of), spoken(exit.uptime()));
+        record.message =
+            format!("{} {how} after {}", self.subject(&exit.process, of), rounded(exit.uptime()));
         record.event.outcome = if well { Outcome::Success } else { Outcome::Failure };
         record.log.level = match of {
             Some(Membership { main: true, .. }) if !well => Level::Error,
@@ -52,11 +53,11 @@ impl Renderer<'_> {
             (OomScope::Memcg, Some(limit)) => format!("its cgroup reached its limit of {}", bytes(limit)),
             (OomScope::Memcg, None) => "its cgroup reached its limit".to_owned(),
             (OomScope::Global, _) => "the host ran out of memory".to_owned(),
-            (OomScope::Sysrq, _) => "somebody asked for it with SysRq".to_owned(),
+            (OomScope::Sysrq, _) => "it was requested with SysRq".to_owned(),
             (OomScope::Unknown, _) => "memory ran out".to_owned(),
         };
         record.message = format!(
-            "{} was chosen by the OOM killer, holding {anon} of anonymous memory: {cause}",
+            "{} was chosen by the OOM killer with {anon} of anonymous memory: {cause}",
             self.subject(&kill.victim, of)
         );
         record.event.outcome = Outcome::Failure;
@@ -91,7 +92,7 @@ impl Renderer<'_> {
         record.server = Some(wire::Endpoint { ip: listener.address.to_string(), port: listener.port });
     }
 
-    /// Fills in what belongs to a process but stands beside it, and returns the rest.
+    /// Fills in the event's fields beside the process, and returns the process.
     fn process_parts(&self, record: &mut Record, process: &Process, of: Option<Membership>) -> wire::Process {
         record.service =
             of.map(|of| wire::Service { main_process: Some(of.main), ..self.service(of.service) });
@@ -165,23 +166,19 @@ impl Renderer<'_> {
         wire::ExitSignal { number, name: signal_name(number), core_dumped, sender }
     }
 
-    /// Whether a process ended well, and how, as a person says it.
+    /// Whether a process exited with success, and how it ended, for people.
     fn ending(&self, exit: &ProcessExit) -> (bool, String) {
         match (exit.status, exit.killer()) {
             (ExitStatus::Code(code), _) => {
                 let asked = match (exit.sent_signal, &exit.sender) {
                     (Some(number), Some(Sender::Process { pid, name, .. })) => {
-                        format!(
-                            ", having been sent {} by {name} ({}),",
-                            signal_name(number),
-                            whereabouts(*pid)
-                        )
+                        format!(" on {} from {name} ({})", signal_name(number), whereabouts(*pid))
                     }
                     (_, _) => String::new(),
                 };
                 (code == 0, format!("exited with code {code}{asked}"))
             }
-            (ExitStatus::Unknown, _) => (false, "is gone, how it ended is not known,".to_owned()),
+            (ExitStatus::Unknown, _) => (false, "ended with an unknown status".to_owned()),
             (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
                 (false, format!("was killed by the OOM killer ({status})"))
             }
@@ -200,7 +197,7 @@ impl Renderer<'_> {
         }
     }
 
-    /// A process as the subject of a sentence.
+    /// A process, as the subject of a sentence.
     fn subject(&self, process: &Process, of: Option<Membership>) -> String {
         let pid = process.key.pid;
         match of {
@@ -215,7 +212,7 @@ impl Renderer<'_> {
     }
 }
 
-/// An amount of memory as a person says it.
+/// An amount of memory for people.
 fn bytes(amount: u64) -> String {
     const MIB: u64 = 1024 * 1024;
     match amount {

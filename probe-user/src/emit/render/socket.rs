@@ -1,4 +1,4 @@
-//! Events about sockets, and about processes that a signal stopped.
+//! Events about sockets and stopped processes.
 
 use std::net::SocketAddr;
 
@@ -52,7 +52,7 @@ impl Renderer<'_> {
     pub(super) fn retransmits(&self, record: &mut Record, retransmits: &Retransmits, service: ServiceId) {
         let who = self.names.service(service);
         record.message = format!(
-            "{who} had to send {} again to {}",
+            "{who}: {} retransmitted to {}",
             counted(retransmits.count, "segment"),
             retransmits.remote
         );

@@ -1,6 +1,6 @@
-//! Events about the daemon itself, and about what it finds by asking: probes, units, states, losses.
+//! Events about the daemon itself, probes, units, states and losses.
 
-use super::{Renderer, counted, millis, room, spoken};
+use super::{Renderer, counted, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
@@ -24,8 +24,8 @@ impl Renderer<'_> {
         let hooks = ready.coverage.len();
         let attached = ready.coverage.iter().filter(|hook| hook.missing.is_none()).count();
         let test = match &ready.self_test {
-            Ok(took) => format!("a death is seen within {} µs", took.as_micros()),
-            Err(why) => format!("its self-test failed: {why}"),
+            Ok(took) => format!("the self-test saw a death within {} µs", took.as_micros()),
+            Err(why) => format!("the self-test failed: {why}"),
         };
         let replaced = ready.coverage.iter().filter(|hook| hook.fallback.is_some()).count();
         let replaced = if replaced > 0 { format!(", {replaced} stood in for") } else { String::new() };
@@ -80,13 +80,14 @@ impl Renderer<'_> {
         match refused {
             None => {
                 record.event.outcome = Outcome::Success;
-                record.message = "the new configuration is in force".to_owned();
+                record.message = "hostprobe uses the new configuration".to_owned();
             }
             Some(why) => {
                 record.event.outcome = Outcome::Failure;
                 record.log.level = Level::Error;
                 record.error = Some(self.error(why));
-                record.message = format!("the new configuration was refused, the old one stays: {why}");
+                record.message =
+                    format!("hostprobe refused the new configuration and keeps the old one: {why}");
             }
         }
     }
@@ -142,7 +143,7 @@ impl Renderer<'_> {
             ProbeChange::Slow => {
                 record.event.outcome = Outcome::Success;
                 record.log.level = Level::Warn;
-                let took = spoken(report.duration);
+                let took = rounded(report.duration);
                 record.message = format!("{who} succeeded, but took {took}, which is above its limit");
                 None
             }

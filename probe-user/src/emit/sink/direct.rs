@@ -1,4 +1,4 @@
-//! Lines that go to a pipe or a socket without a wait.
+//! Writes to a pipe or a socket without a wait.
 
 use std::{
     io::IoSlice,
@@ -11,15 +11,14 @@ use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 /// In place of an offset: the descriptor's own position, which pipes and sockets do not have.
 const NO_OFFSET: u64 = u64::MAX;
 
-/// Who waits longer than this was kept waiting by the other end: a reader that splices holds the pipe meanwhile.
+/// A longer write was blocked by the other end, such as a reader that splices and holds the pipe.
 const LONG: Duration = Duration::from_millis(10);
 
-/// A pipe or a socket.
 #[derive(Debug)]
 pub(super) struct Direct {
     stream: OwnedFd,
-    /// The kernel says that there is no room instead of waiting for it. Older ones cannot (`EOPNOTSUPP` where a file
-    /// has no `FMODE_NOWAIT`), and some readers do not let it.
+    /// The kernel reports a full pipe instead of waiting. Older kernels cannot (`EOPNOTSUPP` where a file has no
+    /// `FMODE_NOWAIT`), and some readers prevent it.
     able: bool,
 }
 
@@ -28,8 +27,7 @@ impl Direct {
         Self { stream, able: true }
     }
 
-    /// Writes as much of a line as there is room for, and says how many bytes that was. An error is left for the writer
-    /// to find again.
+    /// Writes as much of a line as fits, and returns the number of bytes. The writer meets an error again.
     pub(super) fn write(&mut self, line: &[u8]) -> usize {
         if !self.able {
             return 0;

@@ -12,7 +12,7 @@ use crate::emit::destination::QueueLimits;
 pub(super) struct Shared {
     pub(super) limits: QueueLimits,
     pub(super) queue: Mutex<Queue>,
-    /// There is something for the writer to do.
+    /// Wakes the writer.
     pub(super) work: Condvar,
     /// The writer has ended.
     pub(super) ended: Condvar,
@@ -23,16 +23,16 @@ pub(super) struct Queue {
     /// Whole lines that the writer has not taken yet.
     pub(super) waiting: Vec<u8>,
     pub(super) waiting_lines: usize,
-    /// What the writer has taken and not yet written.
+    /// Taken by the writer and not written yet.
     pub(super) taken_bytes: usize,
     pub(super) taken_lines: usize,
     /// Lines lost since the last report of a loss, and ever.
     pub(super) unreported: u64,
     pub(super) lost: u64,
     pub(super) reopen: bool,
-    /// Set by shutdown: write what is there, until then, and end.
+    /// Set by shutdown: the writer writes until then and ends.
     pub(super) deadline: Option<Instant>,
-    /// Where lines go while nothing waits.
+    /// Takes lines while nothing waits.
     pub(super) direct: Option<Direct>,
     /// The destination is gone for good.
     pub(super) broken: bool,
@@ -40,7 +40,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Whether the writer has nothing to do, so that a line may go past it.
+    /// Whether the writer is idle, so that a line may bypass it.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.is_empty()
             && self.taken_lines == 0

@@ -2,7 +2,7 @@ use std::{io, sync::mpsc};
 
 use super::*;
 
-/// A destination that tells of each write and answers as the test says.
+/// A destination that shows each write to the test and answers as scripted.
 struct Scripted {
     seen: mpsc::Sender<Vec<u8>>,
     answers: mpsc::Receiver<io::Result<usize>>,
@@ -18,7 +18,7 @@ impl Destination for Scripted {
         match self.answers.recv() {
             Ok(Ok(taken)) => Ok(taken.min(lines.len())),
             Ok(Err(error)) => Err(error),
-            // The test is over: take all.
+            // The test is over.
             Err(mpsc::RecvError) => Ok(lines.len()),
         }
     }
@@ -27,52 +27,52 @@ impl Destination for Scripted {
 type Script = (Sink, mpsc::Receiver<Vec<u8>>, mpsc::Sender<io::Result<usize>>);
 
 fn scripted(limits: QueueLimits) -> Script {
-    let (seen, sight) = mpsc::channel();
+    let (seen, written) = mpsc::channel();
     let (answer, answers) = mpsc::channel();
-    (Sink::spawn(Scripted { seen, answers }, limits).unwrap(), sight, answer)
+    (Sink::spawn(Scripted { seen, answers }, limits).unwrap(), written, answer)
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const ALL: usize = usize::MAX;
 
 #[test]
-fn lines_that_wait_are_written_together() {
-    let (sink, sight, answer) = scripted(QueueLimits::default());
+fn waiting_lines_are_written_together() {
+    let (sink, written, answer) = scripted(QueueLimits::default());
     sink.push(b"1\n");
-    assert_eq!(sight.recv().unwrap(), b"1\n", "a line that comes alone is written at once");
+    assert_eq!(written.recv().unwrap(), b"1\n", "a single line is written at once");
     sink.push(b"2\n");
     sink.push(b"3\n");
     answer.send(Ok(ALL)).unwrap();
-    assert_eq!(sight.recv().unwrap(), b"2\n3\n");
+    assert_eq!(written.recv().unwrap(), b"2\n3\n");
     answer.send(Ok(2)).unwrap();
-    assert_eq!(sight.recv().unwrap(), b"3\n", "the rest of a partial write follows");
+    assert_eq!(written.recv().unwrap(), b"3\n", "the rest of a partial write follows");
     answer.send(Ok(ALL)).unwrap();
     assert_eq!(sink.shutdown(PATIENCE), 0);
 }
 
 #[test]
 fn a_full_queue_loses_lines_and_counts_them() {
-    let (sink, sight, answer) = scripted(QueueLimits { lines: 2, bytes: 1 << 20 });
+    let (sink, written, answer) = scripted(QueueLimits { lines: 2, bytes: 1 << 20 });
     sink.push(b"1\n");
-    sight.recv().unwrap();
+    written.recv().unwrap();
     sink.push(b"2\n");
     sink.push(b"3\n");
     sink.push(b"4\n");
     assert_eq!(sink.lost(), 2);
-    assert_eq!(sink.take_loss(), 0, "there is no room yet to tell");
+    assert_eq!(sink.take_loss(), 0, "there is no room yet for the report");
     answer.send(Ok(ALL)).unwrap();
-    assert_eq!(sight.recv().unwrap(), b"2\n", "the writer has taken the queue");
+    assert_eq!(written.recv().unwrap(), b"2\n", "the writer has taken the whole queue");
     assert_eq!(sink.take_loss(), 2);
-    assert_eq!(sink.take_loss(), 0, "a loss is told once");
+    assert_eq!(sink.take_loss(), 0, "a loss is reported once");
     drop(answer);
     assert_eq!(sink.shutdown(PATIENCE), 2);
 }
 
 #[test]
 fn the_queue_is_bounded_in_bytes_too() {
-    let (sink, sight, answer) = scripted(QueueLimits { lines: 100, bytes: 8 });
+    let (sink, written, answer) = scripted(QueueLimits { lines: 100, bytes: 8 });
     sink.push(b"12345\n");
-    sight.recv().unwrap();
+    written.recv().unwrap();
     sink.push(b"12\n");
     assert_eq!(sink.lost(), 1);
     sink.push(b"1\n");
@@ -82,32 +82,32 @@ fn the_queue_is_bounded_in_bytes_too() {
 
 #[test]
 fn a_failed_write_is_tried_again_until_it_succeeds() {
-    let (sink, sight, answer) = scripted(QueueLimits::default());
+    let (sink, written, answer) = scripted(QueueLimits::default());
     sink.push(b"1\n");
     for _ in 0..3 {
-        assert_eq!(sight.recv().unwrap(), b"1\n");
+        assert_eq!(written.recv().unwrap(), b"1\n");
         answer.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
     }
-    assert_eq!(sight.recv().unwrap(), b"1\n");
+    assert_eq!(written.recv().unwrap(), b"1\n");
     answer.send(Ok(ALL)).unwrap();
     assert_eq!(sink.shutdown(PATIENCE), 0);
 }
 
 #[test]
-fn a_closed_reader_costs_the_events_only() {
-    let (sink, sight, answer) = scripted(QueueLimits::default());
+fn a_closed_reader_loses_the_events_and_nothing_else() {
+    let (sink, written, answer) = scripted(QueueLimits::default());
     sink.push(b"1\n");
-    sight.recv().unwrap();
+    written.recv().unwrap();
     sink.push(b"2\n");
     answer.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
     assert_eq!(sink.shutdown(PATIENCE), 2);
 }
 
 #[test]
-fn shutdown_does_not_wait_longer_than_it_may() {
-    let (sink, sight, _answer) = scripted(QueueLimits::default());
+fn shutdown_does_not_exceed_its_time_limit() {
+    let (sink, written, _answer) = scripted(QueueLimits::default());
     sink.push(b"1\n");
-    sight.recv().unwrap();
+    written.recv().unwrap();
     sink.push(b"2\n");
     assert_eq!(sink.shutdown(Duration::from_millis(1)), 2, "the writer is stuck");
 }

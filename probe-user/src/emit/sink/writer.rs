@@ -1,4 +1,4 @@
-//! The thread that writes what is queued.
+//! The thread that writes queued lines.
 
 use std::{
     io,
@@ -9,14 +9,13 @@ use std::{
 use super::queue::Shared;
 use crate::emit::destination::Destination;
 
-/// The wait before a failed write is tried again; it doubles up to [`LONGEST_RETRY`].
+/// The wait before a failed write is tried again. It doubles up to [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(1);
 
-/// As much of a buffer is kept when a storm is over, in bytes.
+/// The part of a buffer that stays allocated after a storm, in bytes.
 const KEPT: usize = 64 * 1024;
 
-/// Takes lines from the queue to the destination.
 pub(super) struct Writer<D> {
     shared: Arc<Shared>,
     destination: D,
@@ -32,7 +31,7 @@ impl<D: Destination> Writer<D> {
         let mut lines = Vec::new();
         while self.take(&mut lines) {
             self.deliver(&lines);
-            // The two buffers change places with each batch, so both come by here after a storm.
+            // The two buffers swap with each batch, so both shrink after a storm.
             lines.clear();
             lines.shrink_to(KEPT);
         }
@@ -41,7 +40,7 @@ impl<D: Destination> Writer<D> {
         self.shared.ended.notify_all();
     }
 
-    /// Waits for lines and takes all of them; false when there will be none.
+    /// Waits for lines and takes all of them. False at the end of the sink.
     fn take(&mut self, lines: &mut Vec<u8>) -> bool {
         lines.clear();
         let shared = Arc::clone(&self.shared);
@@ -50,7 +49,7 @@ impl<D: Destination> Writer<D> {
             if std::mem::take(&mut queue.reopen) {
                 drop(queue);
                 if let Err(error) = self.destination.reopen() {
-                    tracing::error!("{} could not be reopened: {error}", self.destination.name());
+                    tracing::error!("{}: could not reopen: {error}", self.destination.name());
                 }
                 queue = shared.lock();
                 continue;
@@ -68,11 +67,11 @@ impl<D: Destination> Writer<D> {
         }
     }
 
-    /// Writes what was taken, however often it takes to be accepted.
+    /// Writes the lines, with as many attempts as needed.
     fn deliver(&mut self, lines: &[u8]) {
         let mut written = 0;
         let mut retry = FIRST_RETRY;
-        let mut complained = false;
+        let mut has_warned = false;
         while written < lines.len() {
             match self.destination.write(&lines[written..]) {
                 Ok(taken) => {
@@ -85,36 +84,33 @@ impl<D: Destination> Writer<D> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     tracing::error!(
-                        "{} was closed by its reader; hostprobe keeps watching, but its events are lost",
+                        "{}: the reader has closed it; hostprobe keeps watching, but its events are lost",
                         self.destination.name()
                     );
                     self.shared.lock().broken = true;
-                    self.give_up();
+                    self.lose_all();
                     return;
                 }
                 Err(error) => {
-                    // A full pipe that does not block is not worth a word.
-                    if !complained && error.kind() != io::ErrorKind::WouldBlock {
-                        complained = true;
-                        tracing::error!(
-                            "{} cannot be written, trying again: {error}",
-                            self.destination.name()
-                        );
+                    // A full pipe is normal and not logged.
+                    if !has_warned && error.kind() != io::ErrorKind::WouldBlock {
+                        has_warned = true;
+                        tracing::error!("{}: cannot write, trying again: {error}", self.destination.name());
                     }
                     if !self.wait(retry) {
-                        self.give_up();
+                        self.lose_all();
                         return;
                     }
                     retry = (retry * 2).min(LONGEST_RETRY);
                 }
             }
         }
-        if complained {
-            tracing::info!("{} can be written again", self.destination.name());
+        if has_warned {
+            tracing::info!("{}: writable again", self.destination.name());
         }
     }
 
-    /// Waits before another try; false if the sink is to end before that.
+    /// Waits before the next attempt. False if the sink ends before that.
     fn wait(&mut self, retry: Duration) -> bool {
         let until = Instant::now() + retry;
         let mut queue = self.shared.lock();
@@ -131,8 +127,8 @@ impl<D: Destination> Writer<D> {
         }
     }
 
-    /// Counts all that is taken or waiting as lost.
-    fn give_up(&mut self) {
+    /// Counts all taken and waiting lines as lost.
+    fn lose_all(&mut self) {
         let mut queue = self.shared.lock();
         let lines = queue.taken_lines + queue.waiting_lines;
         queue.lose(lines);

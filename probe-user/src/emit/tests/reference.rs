@@ -1,4 +1,4 @@
-//! `docs/events.md`, made from the schema and the table of actions.
+//! `docs/events.md`, generated from the schema and the table of actions.
 
 use std::fmt::Write as _;
 
@@ -61,7 +61,7 @@ fn reference() -> String {
     page
 }
 
-/// What a word of a closed vocabulary means.
+/// The meaning of a word of a closed vocabulary.
 fn meaning(vocabulary: &Value, word: &str) -> String {
     let words = vocabulary["oneOf"].as_array().unwrap();
     let found = words.iter().find(|known| known["const"] == word).unwrap();

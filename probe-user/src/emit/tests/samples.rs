@@ -1,4 +1,4 @@
-//! One fact of each kind, and some of several.
+//! Samples of facts, at least one of each kind.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -77,7 +77,7 @@ pub fn killed() -> Fact {
     Fact::ProcessExit(exit(KILL, Some(9), Some(bash())), MAIN)
 }
 
-/// A main process that exits well because it was asked to.
+/// A main process that exits with success after a request.
 pub fn asked() -> Fact {
     Fact::ProcessExit(exit(ExitStatus::Code(0), Some(15), Some(bash())), MAIN)
 }
@@ -115,7 +115,7 @@ fn an_incident() -> Incident {
     }
 }
 
-/// A process's end of which every text is longer than there is room for, made of one character.
+/// An exit with every text longer than its room, made of one character.
 pub fn enormous(character: &str) -> Fact {
     let text = character.repeat(100_000);
     let mut exit = exit(KILL, Some(9), None);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{RestartMethod, Severity, Verdict};
 
-/// An incident; events that only belong to one carry its id alone.
+/// An incident. Events that only belong to an incident carry its id alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Incident {
@@ -14,41 +14,41 @@ pub struct Incident {
     /// What happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// How sure that is, 0 to 1: 1 for the kernel's own word, less for probes alone.
+    /// The confidence in the verdict, 0 to 1: 1 for the kernel's own report, less for probes alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     pub confidence: Option<f64>,
-    /// How loud it is now.
+    /// The present severity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// One sentence for a person.
+    /// One sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
-    /// Where the cause lies.
+    /// The cause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// The ids of the events it was reached from, at most the latest 64.
+    /// The ids of the events that led to the verdict, at most the latest 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Vec<String>>,
-    /// Names of the services whose restart or alert is held because of it, at most 64.
+    /// The names of the services whose restart or alert is held because of it, at most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Vec<String>>,
     /// When the fault happened: RFC 3339, UTC, nanoseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
-    /// How many restarts were tried for it.
+    /// The number of restarts so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// How long each step took.
+    /// The times of its steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
-    /// The file with what was seen of the service's processes before they were ended.
+    /// The file with the snapshot of the service's processes, taken before the restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
 }
 
-/// Where the cause of an incident lies.
+/// The cause of an incident.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cause {
@@ -60,13 +60,13 @@ pub struct Cause {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// The daemon knew of the fault.
+    /// The daemon learned of the fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detected_ms: Option<f64>,
-    /// The verdict was reached.
+    /// The engine reached the verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decided_ms: Option<f64>,
-    /// The restart was issued.
+    /// The daemon issued the restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acted_ms: Option<f64>,
     /// The service listened again.
@@ -77,48 +77,47 @@ pub struct Timing {
     pub healthy_ms: Option<f64>,
 }
 
-/// A step of a restart; a hold says why in `event.reason`, a failure in `error.message`.
+/// A step of a restart. The reason of a hold is in `event.reason`, that of a failure in `error.message`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Restart {
-    /// How.
+    /// The way of the restart.
     pub method: RestartMethod,
-    /// Which try of this incident, from 1.
+    /// The number of the attempt in this incident, from 1.
     pub attempt: u32,
-    /// Why the service is to be restarted, in a sentence.
+    /// The reason for the restart, in a sentence.
     pub reason: String,
-    /// How many more restarts the budget allows after this one.
+    /// The restarts that the budget allows after this one.
     pub budget_left: u32,
 }
 
-/// The delivery of an alert; a failure says why in `error.message`.
+/// The delivery of an alert. The reason of a failure is in `error.message`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alert {
     /// The receiver, without its path and secrets.
     pub receiver: String,
-    /// How loud.
+    /// The severity of the alert.
     pub severity: Severity,
-    /// Whether it says that the incident is on or over.
+    /// Whether the incident is open or over.
     pub status: AlertStatus,
-    /// How many tries it took or has taken.
+    /// The number of attempts so far.
     pub attempts: u32,
     /// The same for all alerts of one incident.
     pub dedup_key: String,
 }
 
-/// Whether an alert says that its incident is on or over.
+/// Whether the incident of an alert is open or over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AlertStatus {
-    /// The incident is on.
+    /// The incident is open.
     Firing,
     /// The incident is over.
     Resolved,
 }
 
 impl AlertStatus {
-    /// The status of an alert that is, or is not, the message that its incident is over.
     pub const fn of(resolved: bool) -> Self {
         if resolved { Self::Resolved } else { Self::Firing }
     }

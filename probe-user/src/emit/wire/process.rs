@@ -1,4 +1,4 @@
-//! Processes, where they run, and how they ended.
+//! Processes, their containers, and their exits.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use super::OomScope;
 pub struct Process {
     /// Its pid in the initial pid namespace.
     pub pid: u32,
-    /// When it was started: RFC 3339, UTC, nanoseconds.
+    /// Its start time: RFC 3339, UTC, nanoseconds.
     #[schemars(extend("format" = "date-time"))]
     pub start: String,
     /// Unique among all processes of all boots: boot id (first group), pid, start in ns since boot.
@@ -22,22 +22,22 @@ pub struct Process {
     /// The file it executed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executable: Option<String>,
-    /// Its arguments as it was started, secrets redacted, at most 4 KiB.
+    /// Its arguments at its start, secrets redacted, at most 4 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_line: Option<String>,
     /// Its parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// Whose process it was.
+    /// The user of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
     /// Its pid in its own pid namespace, if that is not the initial one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid_ns: Option<u32>,
-    /// How long it ran, in milliseconds.
+    /// Its run time, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_ms: Option<f64>,
-    /// The largest resident set it had, in bytes.
+    /// Its largest resident set, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_rss_bytes: Option<u64>,
     /// The code it exited with.
@@ -46,7 +46,8 @@ pub struct Process {
     /// The signal that ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_signal: Option<ExitSignal>,
-    /// The last fatal signal it was sent, where it did not die of it: it exited by a code, or died of another.
+    /// The last fatal signal that it received and that did not end it: it exited with a code, or another signal
+    /// ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub received_signal: Option<ExitSignal>,
     /// Whether the OOM killer chose it.
@@ -80,16 +81,16 @@ pub struct ExitSignal {
     pub name: String,
     /// Whether the kernel wrote, or tried to write, a core dump.
     pub core_dumped: bool,
-    /// Who sent it, where that is known.
+    /// The sender, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
 }
 
-/// Who sent a signal.
+/// The sender of a signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sender {
-    /// What kind of sender it was.
+    /// The kind of sender.
     pub origin: SenderOrigin,
     /// Its pid in the initial pid namespace; absent for the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,15 +98,15 @@ pub struct Sender {
     /// Its name (`comm`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whose process it was.
+    /// The user of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
-    /// The systemd unit it ran in.
+    /// The sender's systemd unit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
 }
 
-/// What kind of sender a signal had.
+/// The kind of a signal's sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SenderOrigin {
@@ -140,7 +141,7 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Oom {
-    /// Whose memory ran out.
+    /// The scope of the memory that ran out.
     pub scope: OomScope,
     /// Resident anonymous memory of the victim, in bytes.
     pub anon_bytes: u64,
@@ -148,19 +149,19 @@ pub struct Oom {
     pub file_bytes: u64,
     /// Resident shared memory of the victim, in bytes.
     pub shmem_bytes: u64,
-    /// The limit that was reached, in bytes, where it could be read.
+    /// The reached limit, in bytes, if it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_bytes: Option<u64>,
     /// The victim's `oom_score_adj`, −1000 to 1000.
     pub score_adj: i16,
-    /// The process whose allocation set it off.
+    /// The process whose allocation triggered it.
     pub trigger: OomTrigger,
     /// The path of the victim's cgroup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
 }
 
-/// The process whose allocation set the OOM killer off.
+/// The process whose allocation triggered the OOM killer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OomTrigger {

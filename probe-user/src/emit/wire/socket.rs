@@ -1,4 +1,4 @@
-//! Sockets: their errors, their queues, and who connects to whom.
+//! Sockets: errors, queues and dependencies.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,38 +28,38 @@ pub struct Socket {
     pub transition: Option<String>,
     /// The protocol.
     pub protocol: Protocol,
-    /// Who asked for the connection.
+    /// The side that opened the connection.
     pub direction: Direction,
-    /// How many there were: 1 for the first, then those of the same kind since the last event.
+    /// The number of errors: 1 for the first, then those of the same kind since the last event.
     pub count: u64,
-    /// How long after the connection was asked for it came, in milliseconds.
+    /// The time from the connection's start to the error, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<f64>,
-    /// The service at the other side, if it is watched.
+    /// The service at the other side, if the daemon watches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_service: Option<String>,
 }
 
-/// Segments that had to be sent again to one address, since the last look.
+/// TCP retransmits to one address since the last event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retransmit {
-    /// How many.
+    /// The number of segments.
     pub count: u64,
-    /// The address they were for.
+    /// The address of the receiver.
     pub server: Endpoint,
-    /// The service there, if it is watched.
+    /// The service at that address, if the daemon watches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer_service: Option<String>,
 }
 
-/// The connections of a listener that wait to be accepted.
+/// The accept queue of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptQueue {
-    /// Connections that wait.
+    /// The waiting connections.
     pub waiting: u32,
-    /// How many may.
+    /// The most that may wait.
     pub backlog: u32,
 }
 
@@ -69,6 +69,6 @@ pub struct AcceptQueue {
 pub struct Dependency {
     /// Its name.
     pub service: String,
-    /// The port it is connected to at.
+    /// The port of the connections.
     pub port: u16,
 }

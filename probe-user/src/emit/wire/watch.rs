@@ -1,4 +1,4 @@
-//! What the daemon watches with, and what that found: hooks, probes, units, losses.
+//! The daemon's instruments and their results: hooks, probes, units, losses.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,22 +12,22 @@ pub struct Probe {
     /// Its protocol.
     #[serde(rename = "type")]
     pub kind: ProbeKind,
-    /// Which of the service's probes, from 0.
+    /// The number of the service's probe, from 0.
     pub index: u32,
     /// What was probed, secrets left out.
     pub target: String,
-    /// How long it took, in milliseconds, to the microsecond.
+    /// Its duration in milliseconds, to the microsecond.
     pub duration_ms: f64,
-    /// Why it failed, in a word.
+    /// The kind of failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ProbeError>,
-    /// Why it failed, in a sentence: what was expected, what came.
+    /// The failure in a sentence: expected and actual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
-    /// Failures in a row: so far, or before it recovered.
+    /// Failures in a row, so far or before the recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive: Option<u32>,
-    /// What the server said of its own resources, where it was asked.
+    /// The server's report of its own resources, if the probe reads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<Server>,
 }
@@ -42,12 +42,12 @@ pub struct Server {
     /// Its memory, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Share>,
-    /// Who holds most connections, most first, at most 8.
+    /// The largest holders of its connections, largest first, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
 }
 
-/// A part of a whole.
+/// Usage and limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Share {
@@ -57,30 +57,30 @@ pub struct Share {
     pub max: u64,
 }
 
-/// Who holds connections of a database.
+/// A holder of a database's connections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Holder {
     /// The database's user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// What the client says it is.
+    /// The client's name for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub application: Option<String>,
-    /// Where it connects from; absent for a Unix socket.
+    /// The client's address; absent for a Unix socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<HolderClient>,
-    /// The service the client belongs to, if it is watched.
+    /// The client's service, if the daemon watches it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// The process at the client's end, where it is on this host.
+    /// The client's process, if it is on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<HolderProcess>,
-    /// How many connections.
+    /// The number of connections.
     pub connections: u32,
 }
 
-/// The client's end of a holder's connections.
+/// The client's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HolderClient {
@@ -98,7 +98,7 @@ pub struct HolderProcess {
     pub name: String,
 }
 
-/// systemd's word on a unit.
+/// The state of a systemd unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
@@ -145,24 +145,24 @@ pub struct Coverage {
     /// Why it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// What reports the same in its place, and what that cannot report.
+    /// The fallback in its place, and what that cannot report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<String>,
-    /// What its events lack on this kernel, each with the reason.
+    /// The facts that its events lack on this kernel, each with the reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacking: Vec<String>,
 }
 
-/// The daemon's self-test: a child of its own dies, and that has to come back from the kernel.
+/// The daemon's self-test: a child dies, and the kernel has to report it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SelfTest {
-    /// Whether the death was seen.
+    /// Whether the kernel reported the death.
     pub passed: bool,
-    /// How long it took to be seen, in milliseconds, to the microsecond.
+    /// The delay of the report in milliseconds, to the microsecond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<f64>,
-    /// Why it was not.
+    /// The reason of a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -187,7 +187,7 @@ pub struct PidNamespace {
     /// Its inode.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inode: Option<u32>,
-    /// Whether it is the initial one, the host's; in another one only its own processes are seen.
+    /// Whether it is the host's initial one. In another one the daemon sees only that namespace's processes.
     pub initial: bool,
 }
 
@@ -195,7 +195,7 @@ pub struct PidNamespace {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OwnContainer {
-    /// What runs it, such as docker.
+    /// Its runtime, such as docker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// Its id.
@@ -213,13 +213,13 @@ pub struct OwnCgroup {
     pub part: bool,
 }
 
-/// How much the daemon watches.
+/// The number of services that the daemon watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watching {
-    /// Services.
+    /// All watched services.
     pub services: u32,
-    /// Those of them that may be restarted.
+    /// The services that hostprobe may restart.
     pub restartable: u32,
 }
 
@@ -231,7 +231,7 @@ pub struct File {
     pub path: String,
 }
 
-/// Why something the daemon tried did not work.
+/// Why an action of the daemon failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorText {
@@ -239,11 +239,11 @@ pub struct ErrorText {
     pub message: String,
 }
 
-/// What was lost.
+/// Lost events, records or lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
-    /// The class of what was lost, such as `events`.
+    /// The class of the lost items, such as `events`.
     pub class: String,
     /// How many.
     pub count: u64,

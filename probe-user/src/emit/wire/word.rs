@@ -1,6 +1,6 @@
-//! The closed vocabularies of the stream, each the wire's own copy of one the engine speaks.
+//! The closed vocabularies of the stream. Each is the wire's own copy of an enum of the facts.
 //!
-//! A word that the engine learns does not compile until it is here too, with its description.
+//! A new word of the engine does not compile until it is here too, with its description.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,29 +31,29 @@ macro_rules! words {
 }
 
 words! {
-    /// What saw an event.
+    /// The source of an event.
     Provider from fact::Source {
-        /// An eBPF program saw it happen.
+        /// An eBPF program.
         Ebpf,
         /// `/proc`, a cgroup file or a pidfd.
         Proc,
-        /// The kernel said so over netlink: its process connector, or its list of sockets.
+        /// Netlink: the kernel's process connector, or its list of sockets.
         Netlink,
-        /// The kernel's log said so.
+        /// The kernel log.
         Kmsg,
-        /// systemd said so over D-Bus.
+        /// systemd, over D-Bus.
         Dbus,
-        /// A probe found it.
+        /// A probe.
         Probe,
         /// The supervisor of `exec` services: it started the process, and read its exit status.
         Supervisor,
-        /// The engine decided it, or the daemon says it of itself.
+        /// The engine's decision, or the daemon's own report.
         Engine,
     }
 }
 
 words! {
-    /// What happened to a service.
+    /// The verdict on a service.
     Verdict from fact::Verdict {
         /// It ended itself by a signal: a fault, an abort.
         Crashed,
@@ -63,25 +63,25 @@ words! {
         OomKilled,
         /// Another process sent it a fatal signal.
         Killed,
-        /// Somebody asked for it to stop.
+        /// An operator or a program stopped it on purpose.
         Stopped,
-        /// Its process lives, its listener is gone.
+        /// Its process lives, but its listener is closed.
         NotListening,
-        /// Its probes fail, and nothing else says why.
+        /// Its probes fail without other evidence.
         Unhealthy,
         /// It failed again after each restart its budget allows.
         CrashLoop,
-        /// Another process of it died, and its main process lives.
+        /// A worker died, and its main process lives.
         WorkerDied,
         /// Its process lives and does not answer.
         Hung,
-        /// It answers, later than it should.
+        /// It answers later than it should.
         Slow,
         /// It fails because the host, or its share of it, is overloaded: restarts are held.
         Overloaded,
-        /// What it depends on has failed: `incident.cause` names it.
+        /// A dependency has failed; `incident.cause` names it.
         DependencyDown,
-        /// What it depends on is well again, and it is not.
+        /// Its dependency is healthy again, and it is not.
         Unhealed,
         /// A database has no connections left, or nearly none.
         PoolExhausted,
@@ -95,13 +95,13 @@ words! {
 }
 
 words! {
-    /// How loud an incident or alert is.
+    /// The severity of an incident or alert.
     Severity from fact::Severity {
         /// For the record.
         Info,
-        /// Somebody should look today.
+        /// A person should look today.
         Warning,
-        /// Somebody should get up.
+        /// A person should look at once.
         Critical,
     }
 }
@@ -109,9 +109,9 @@ words! {
 words! {
     /// A service as a whole.
     ServiceState from fact::ServiceState {
-        /// It was (re)started, or hostprobe has not heard of it yet.
+        /// It has just started, or hostprobe knows nothing of it yet.
         Starting,
-        /// All is well.
+        /// No fault of it is known.
         Healthy,
         /// It works, but not as it should: slow, or above a limit.
         Degraded,
@@ -135,21 +135,21 @@ words! {
         Supervisor,
         /// The configured command.
         Command,
-        /// None: something else restarts it, or nobody does.
+        /// None: another supervisor restarts it, or none does.
         None,
     }
 }
 
 words! {
-    /// Whose memory ran out.
+    /// The scope of the memory that ran out.
     OomScope from fact::OomScope {
         /// A memory cgroup reached its limit.
         Memcg,
         /// The host itself ran out.
         Global,
-        /// Somebody asked for it with the SysRq key.
+        /// A person requested it with the SysRq key.
         Sysrq,
-        /// The kernel did not tell.
+        /// The kernel did not report it.
         Unknown,
     }
 }
@@ -169,11 +169,11 @@ words! {
 }
 
 words! {
-    /// Who asked for a connection, as seen by the service that the event is about.
+    /// The side that opened a connection, as seen from the event's service.
     Direction from fact::Direction {
-        /// It did: it is the client.
+        /// The service opened it and is the client.
         Outbound,
-        /// The other side did: it is the server.
+        /// The other side opened it; the service is the server.
         Inbound,
     }
 }
@@ -189,7 +189,7 @@ words! {
         Redis,
         /// PostgreSQL `SELECT 1`.
         Postgres,
-        /// The greeting a MySQL or MariaDB server sends on connect.
+        /// The greeting of a MySQL or MariaDB server.
         Mysql,
     }
 }
@@ -205,7 +205,7 @@ words! {
         ConnectTimeout,
         /// The connection was reset or closed before the answer was whole.
         Reset,
-        /// No way there.
+        /// No route.
         Unreachable,
         /// The name does not resolve.
         Dns,
@@ -217,19 +217,19 @@ words! {
         Body,
         /// An answer that is not of the protocol, or an error answer of the server.
         Protocol,
-        /// The server is up but turns the daemon away, mostly for its credentials.
+        /// The server is up but refuses the daemon, mostly for its credentials.
         Auth,
         /// The server refuses for lack of free connections.
         TooManyConnections,
         /// More of the server's connections are in use than the probe allows.
         Connections,
-        /// The server's memory is used above the probe's limit.
+        /// The server uses more memory than the probe allows.
         Memory,
-        /// The server's memory is full, or it cannot write to its disk, and it refuses to take more.
+        /// The server's memory is full, or it cannot write to its disk, and it refuses writes.
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,
-        /// The probe could not be made, for a fault on the daemon's side.
+        /// The probe could not run because of a fault of the daemon or its host.
         Local,
     }
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_uses_the_engines_words() {
+    fn the_stream_uses_the_words_of_the_facts() {
         check(Provider::pairs());
         check(Verdict::pairs());
         assert_eq!(Verdict::pairs().len(), fact::Verdict::ALL.len());
