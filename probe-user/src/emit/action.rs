@@ -247,17 +247,8 @@ impl Action {
             Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert", "error"]),
             Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
         };
-        let one_of: &[&str] = match self {
-            Self::ProcessExit => &["process.exit_code", "process.exit_signal"],
-            Self::AgentStart | Self::AgentReady | Self::AgentReload | Self::AgentStop
-            | Self::ProcessOomKill | Self::ListenerUp | Self::ListenerDown | Self::SocketError
-            | Self::SocketRetransmit | Self::SocketBacklog | Self::ProcessSuspend
-            | Self::ServiceDependency | Self::UnitState
-            | Self::ProbeFail | Self::ProbeRecover | Self::ProbeSlow | Self::ServiceState
-            | Self::IncidentOpen | Self::IncidentUpdate | Self::IncidentResolve
-            | Self::RestartRequest | Self::RestartDone | Self::RestartFail | Self::RestartHold
-            | Self::AlertSend | Self::AlertFail | Self::StreamLoss => &[],
-        };
+        let one_of: &[&str] =
+            if matches!(self, Self::ProcessExit) { &["process.exit_code", "process.exit_signal"] } else { &[] };
         Shape { kind, category, types, requires, one_of }
     }
 }

@@ -48,7 +48,7 @@ pub enum Request {
     Status,
     /// Which incidents there were.
     Incidents,
-    /// The story of one of them.
+    /// The timeline of one of them.
     Explain {
         /// Its id, or the number at the end of it.
         incident: String,

@@ -1,6 +1,6 @@
-//! What was said of the latest incidents, for those who ask afterwards.
+//! The latest incidents with their timelines, for `incidents` and `explain`.
 //!
-//! It is told from the stream's own events, so that a recorded file gives the same answers as a running daemon.
+//! It is built from the stream's own events, so a recorded file gives the same answers as a running daemon.
 
 use std::collections::VecDeque;
 
@@ -25,59 +25,48 @@ const EVENTS: usize = 64;
 pub struct History {
     room: usize,
     recent: VecDeque<(u64, Entry)>,
-    stories: VecDeque<Story>,
+    timelines: VecDeque<Timeline>,
 }
 
-/// One event in the story of an incident.
+/// One event of an incident's timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// `event.id`.
     pub id: String,
-    /// When it happened: RFC 3339, UTC.
+    /// RFC 3339, UTC.
     pub timestamp: String,
-    /// How long after the fault, in milliseconds; negative before it.
+    /// Milliseconds since the fault; negative before it.
     pub after_ms: f64,
-    /// What happened.
     pub action: Action,
-    /// The service it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
     /// Whether the verdict was reached from it.
     pub evidence: bool,
-    /// It in a sentence.
     pub message: String,
 }
 
 /// One incident in a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Listed {
-    /// Its id.
     pub id: String,
-    /// The service that failed.
     pub service: String,
-    /// Whether it is not over.
     pub open: bool,
-    /// What happened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// How loud it is, or was at last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// One sentence for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<String>,
     /// When the fault happened: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// When it was over.
+    /// The time of its end: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// How many restarts were tried for it.
     pub attempts: u32,
-    /// How long each step took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
-    /// Why it is not restarted, if it is not.
+    /// The reason of the latest hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
 }
@@ -85,34 +74,29 @@ pub struct Listed {
 /// One incident, from its evidence to its end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The service that failed.
     pub service: String,
-    /// Whether it is not over.
     pub open: bool,
-    /// When it was over: RFC 3339, UTC.
+    /// The time of its end: RFC 3339, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
-    /// The incident as it stands.
     pub incident: Incident,
     /// What happened, in the order of the stream.
     pub timeline: Vec<Entry>,
     /// Events in the middle that were not kept.
     pub left_out: u64,
-    /// Evidence that was no longer, or never, at hand.
+    /// Ids of evidence that the history does not have.
     pub missing: Vec<String>,
 }
 
-/// No incident is meant, or several are.
+/// An id that does not name exactly one incident.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotOne {
-    /// There is none of this id.
     None,
-    /// There are these.
     Several(Vec<String>),
 }
 
 #[derive(Debug)]
-struct Story {
+struct Timeline {
     service: String,
     incident: Incident,
     until: Option<String>,
@@ -129,68 +113,66 @@ impl Default for History {
 }
 
 impl History {
-    /// An empty history with room for so many incidents.
+    /// An empty history of at most `room` incidents.
     pub fn new(room: usize) -> Self {
-        Self { room, recent: VecDeque::new(), stories: VecDeque::new() }
+        Self { room, recent: VecDeque::new(), timelines: VecDeque::new() }
     }
 
-    /// How many incidents it knows.
     pub fn incident_count(&self) -> usize {
-        self.stories.len()
+        self.timelines.len()
     }
 
-    /// How many events it keeps that may become evidence.
     pub fn recent_count(&self) -> usize {
         self.recent.len()
     }
 
     /// Takes in the next event of the stream.
     pub fn take(&mut self, record: Record) {
-        match record.event.action {
-            Action::IncidentOpen | Action::IncidentUpdate | Action::IncidentResolve => self.incident(record),
+        let action = record.event.action;
+        if matches!(action, Action::IncidentOpen | Action::IncidentUpdate | Action::IncidentResolve) {
+            self.incident(record);
+        } else if matches!(
+            action,
             Action::RestartRequest
-            | Action::RestartDone
-            | Action::RestartFail
-            | Action::RestartHold
-            | Action::AlertSend
-            | Action::AlertFail => {
-                let id = record.incident.as_ref().map(|incident| incident.id.clone());
-                if let Some(story) = id.and_then(|id| self.story(&id)) {
-                    match record.event.action == Action::RestartHold {
-                        true => story.hold.clone_from(&record.event.reason),
-                        false if record.event.action == Action::RestartRequest => story.hold = None,
-                        false => {}
-                    }
-                    story.step(entry(record));
-                }
-            }
-            Action::ServiceState => {
-                let service = record.service.as_ref().map(|service| service.name.clone());
-                let entry = self.remember(record);
-                let open =
-                    |story: &&mut Story| story.until.is_none() && Some(&story.service) == service.as_ref();
-                if let Some(story) = self.stories.iter_mut().rev().find(open) {
-                    story.step(entry);
-                }
-            }
-            Action::ProcessExit
-            | Action::ProcessOomKill
-            | Action::ListenerUp
-            | Action::ListenerDown
-            | Action::SocketError
-            | Action::SocketRetransmit
-            | Action::SocketBacklog
-            | Action::ProcessSuspend
-            | Action::ServiceDependency
-            | Action::UnitState
-            | Action::ProbeFail
-            | Action::ProbeRecover
-            | Action::ProbeSlow => {
-                self.remember(record);
-            }
+                | Action::RestartDone
+                | Action::RestartFail
+                | Action::RestartHold
+                | Action::AlertSend
+                | Action::AlertFail
+        ) {
+            self.step(record);
+        } else if action == Action::ServiceState {
+            self.state(record);
+        } else if action == Action::AgentStart {
             // Another run's evidence has other ids.
-            Action::AgentStart => self.recent.clear(),
-            Action::AgentReady | Action::AgentReload | Action::AgentStop | Action::StreamLoss => {}
+            self.recent.clear();
+        } else if !matches!(
+            action,
+            Action::AgentReady | Action::AgentReload | Action::AgentStop | Action::StreamLoss
+        ) {
+            self.remember(record);
+        }
+    }
+
+    fn step(&mut self, record: Record) {
+        let id = record.incident.as_ref().map(|incident| incident.id.clone());
+        let Some(timeline) = id.and_then(|id| self.timeline(&id)) else { return };
+        if record.event.action == Action::RestartHold {
+            timeline.hold.clone_from(&record.event.reason);
+        } else if record.event.action == Action::RestartRequest {
+            timeline.hold = None;
+        }
+        timeline.step(entry(record));
+    }
+
+    fn state(&mut self, record: Record) {
+        let service = record.service.as_ref().map(|service| service.name.clone());
+        let entry = self.remember(record);
+        let open = |timeline: &&mut Timeline| {
+            timeline.until.is_none() && Some(&timeline.service) == service.as_ref()
+        };
+        if let Some(timeline) = self.timelines.iter_mut().rev().find(open) {
+            timeline.step(entry);
         }
     }
 
@@ -206,9 +188,9 @@ impl History {
 
     fn incident(&mut self, record: Record) {
         let Some(incident) = record.incident.clone() else { return };
-        if self.story(&incident.id).is_none() {
+        if self.timeline(&incident.id).is_none() {
             self.make_room();
-            self.stories.push_back(Story {
+            self.timelines.push_back(Timeline {
                 service: record.service.as_ref().map(|service| service.name.clone()).unwrap_or_default(),
                 incident: incident.clone(),
                 until: None,
@@ -219,69 +201,77 @@ impl History {
             });
         }
         let recent = &self.recent;
-        let Some(story) = self.stories.iter_mut().rev().find(|story| story.incident.id == incident.id) else {
+        let Some(timeline) =
+            self.timelines.iter_mut().rev().find(|timeline| timeline.incident.id == incident.id)
+        else {
             return;
         };
         for id in incident.evidence.iter().flatten() {
-            if story.evidence.len() < EVENTS && !story.evidence.iter().any(|known| known.id == *id) {
+            if timeline.evidence.len() < EVENTS && !timeline.evidence.iter().any(|known| known.id == *id) {
                 let sequence = sequence(id);
                 let found = recent.iter().rev().find(|(at, entry)| Some(*at) == sequence && entry.id == *id);
-                story.evidence.extend(found.map(|(_, entry)| Entry { evidence: true, ..entry.clone() }));
+                timeline.evidence.extend(found.map(|(_, entry)| Entry { evidence: true, ..entry.clone() }));
             }
         }
-        story.incident = incident;
+        timeline.incident = incident;
         if record.event.action == Action::IncidentResolve {
-            story.until = Some(record.timestamp.clone());
-            story.hold = None;
+            timeline.until = Some(record.timestamp.clone());
+            timeline.hold = None;
         }
-        story.step(entry(record));
+        timeline.step(entry(record));
     }
 
-    /// Forgets the oldest incident that is over; if none is, the oldest.
+    /// Removes the oldest incident that is over, else the oldest.
     fn make_room(&mut self) {
-        if self.stories.len() >= self.room {
-            let over = self.stories.iter().position(|story| story.until.is_some());
-            self.stories.remove(over.unwrap_or(0));
+        if self.timelines.len() >= self.room {
+            let over = self.timelines.iter().position(|timeline| timeline.until.is_some());
+            self.timelines.remove(over.unwrap_or(0));
         }
     }
 
-    fn story(&mut self, id: &str) -> Option<&mut Story> {
-        self.stories.iter_mut().rev().find(|story| story.incident.id == id)
+    fn timeline(&mut self, id: &str) -> Option<&mut Timeline> {
+        self.timelines.iter_mut().rev().find(|timeline| timeline.incident.id == id)
     }
 
-    /// Why a service is not restarted, as was last said of its open incident.
+    /// Why the service of an open incident is not restarted.
     pub fn hold(&self, service: &str) -> Option<&str> {
-        let open = self.stories.iter().rev().find(|story| story.until.is_none() && story.service == service);
+        let open = self
+            .timelines
+            .iter()
+            .rev()
+            .find(|timeline| timeline.until.is_none() && timeline.service == service);
         open?.hold.as_deref()
     }
 
     /// All incidents: the open ones first, then the latest first.
     pub fn incidents(&self) -> Vec<Listed> {
-        let mut all: Vec<Listed> = self.stories.iter().rev().map(Story::listed).collect();
+        let mut all: Vec<Listed> = self.timelines.iter().rev().map(Timeline::listed).collect();
         all.sort_by_key(|incident| !incident.open);
         all
     }
 
-    /// Tells the story of an incident by its id, or by the number at the end of it.
+    /// The timeline of an incident by its id, or by the number at the end of it.
     pub fn explain(&self, which: &str) -> Result<Explanation, NotOne> {
         let number = which.trim_start_matches('i');
-        let meant = |story: &&Story| {
-            let id = story.incident.id.as_str();
+        let meant = |timeline: &&Timeline| {
+            let id = timeline.incident.id.as_str();
             id == which || id.rsplit_once("-i").is_some_and(|(_, end)| end == number)
         };
-        let found: Vec<&Story> = self.stories.iter().filter(meant).collect();
+        let found: Vec<&Timeline> = self.timelines.iter().filter(meant).collect();
         match found.as_slice() {
             [] => Err(NotOne::None),
-            [story] => Ok(story.explained()),
-            several => Err(NotOne::Several(several.iter().map(|story| story.incident.id.clone()).collect())),
+            [timeline] => Ok(timeline.explained()),
+            several => {
+                Err(NotOne::Several(several.iter().map(|timeline| timeline.incident.id.clone()).collect()))
+            }
         }
     }
 }
 
-impl Story {
+impl Timeline {
     fn step(&mut self, entry: Entry) {
         if self.steps.len() == EVENTS {
-            // The beginning and the end tell most.
+            // The beginning and the end explain most.
             self.steps.remove(EVENTS / 2);
             self.left_out += 1;
         }

@@ -1,4 +1,4 @@
-//! Stories told from events, as a daemon or a file gives them.
+//! Timelines from events, as a daemon or a file has them.
 
 use super::*;
 use crate::{
@@ -38,17 +38,17 @@ fn state(state: ServiceState) -> Fact {
 }
 
 #[test]
-fn a_story_has_the_evidence_from_before_it_opened() {
+fn a_timeline_has_the_evidence_from_before_it_opened() {
     let mut stream = Stream::new(INCIDENTS);
     let death = stream.say(&samples::killed());
     stream.incident(3, Phase::Open, vec![death]);
     stream.say(&state(ServiceState::Down));
     stream.incident(3, Phase::Resolve, vec![death]);
-    let told = stream.history.explain("3").unwrap();
-    assert_eq!(stream.history.explain("c0ffee00-i3").as_ref(), Ok(&told));
-    assert!(!told.open && told.missing.is_empty());
+    let explained = stream.history.explain("3").unwrap();
+    assert_eq!(stream.history.explain("c0ffee00-i3").as_ref(), Ok(&explained));
+    assert!(!explained.open && explained.missing.is_empty());
     let actions: Vec<(Action, bool)> =
-        told.timeline.iter().map(|entry| (entry.action, entry.evidence)).collect();
+        explained.timeline.iter().map(|entry| (entry.action, entry.evidence)).collect();
     let expected = [
         (Action::ProcessExit, true),
         (Action::IncidentOpen, false),
@@ -56,8 +56,8 @@ fn a_story_has_the_evidence_from_before_it_opened() {
         (Action::IncidentResolve, false),
     ];
     assert_eq!(actions, expected);
-    assert!(told.timeline[0].message.contains("was killed by SIGKILL"));
-    assert!(told.timeline[0].after_ms < told.timeline[1].after_ms);
+    assert!(explained.timeline[0].message.contains("was killed by SIGKILL"));
+    assert!(explained.timeline[0].after_ms < explained.timeline[1].after_ms);
 }
 
 #[test]
@@ -94,10 +94,10 @@ fn memory_is_bounded_and_what_is_forgotten_is_said() {
     for _ in 0..EVENTS {
         stream.incident(1, Phase::Update, vec![lost]);
     }
-    let told = stream.history.explain("1").unwrap();
-    assert_eq!((told.timeline.len(), told.left_out), (EVENTS, 1));
-    assert_eq!(told.timeline[0].action, Action::IncidentOpen, "the beginning stays");
-    assert_eq!(told.missing, ["c0ffee00-1"]);
+    let explained = stream.history.explain("1").unwrap();
+    assert_eq!((explained.timeline.len(), explained.left_out), (EVENTS, 1));
+    assert_eq!(explained.timeline[0].action, Action::IncidentOpen, "the beginning stays");
+    assert_eq!(explained.missing, ["c0ffee00-1"]);
 
     stream.incident(2, Phase::Open, Vec::new());
     stream.incident(2, Phase::Resolve, Vec::new());

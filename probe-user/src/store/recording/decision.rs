@@ -37,41 +37,23 @@ pub enum Decided {
 impl Decision {
     /// The decision that a fact reports; None for any other fact.
     pub fn of(fact: &Fact, names: &Names, origin: &Origin) -> Option<Self> {
-        let (service, incident, decided) = match fact {
-            Fact::Incident(phase, incident) => {
-                let verdict = incident.verdict.as_str().to_owned();
-                let decided = match phase {
-                    Phase::Open => Decided::Open(verdict),
-                    Phase::Update => Decided::Update(verdict),
-                    Phase::Resolve => Decided::Resolve(verdict),
-                };
-                (incident.service, Some(incident.id), decided)
-            }
-            Fact::Restart(restart) => {
-                let decided = match &restart.action {
-                    Action::Request => Decided::Restart {},
-                    Action::Hold(why) => Decided::Hold(detail(why)),
-                    Action::Done | Action::Fail(_) => return None,
-                };
-                (restart.service, restart.incident, decided)
-            }
-            Fact::AgentStart(_)
-            | Fact::AgentReady(_)
-            | Fact::AgentReload(_)
-            | Fact::AgentStop(_)
-            | Fact::ProcessExit(..)
-            | Fact::OomKill(..)
-            | Fact::Listener(..)
-            | Fact::SocketError(..)
-            | Fact::Retransmits(..)
-            | Fact::AcceptQueue(..)
-            | Fact::Suspension(..)
-            | Fact::Dependency(..)
-            | Fact::Unit(..)
-            | Fact::Probe(..)
-            | Fact::ServiceState(..)
-            | Fact::Alert(_)
-            | Fact::Loss { .. } => return None,
+        let (service, incident, decided) = if let Fact::Incident(phase, incident) = fact {
+            let verdict = incident.verdict.as_str().to_owned();
+            let decided = match phase {
+                Phase::Open => Decided::Open(verdict),
+                Phase::Update => Decided::Update(verdict),
+                Phase::Resolve => Decided::Resolve(verdict),
+            };
+            (incident.service, Some(incident.id), decided)
+        } else if let Fact::Restart(restart) = fact {
+            let decided = match &restart.action {
+                Action::Request => Decided::Restart {},
+                Action::Hold(why) => Decided::Hold(detail(why)),
+                Action::Done | Action::Fail(_) => return None,
+            };
+            (restart.service, restart.incident, decided)
+        } else {
+            return None;
         };
         let incident = incident.map(|id| origin.incident_id(id));
         Some(Self { service: names.service(service).to_owned(), incident, decided })
