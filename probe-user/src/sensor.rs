@@ -37,8 +37,8 @@ pub struct Sensors {
 impl Sensors {
     /// Attaches what can be attached, and opens a fallback for the rest.
     ///
-    /// Fails only if the process has no descriptors left: whatever else is missing costs its coverage. What processes that
-    /// are older than `began` listen on already is not reported.
+    /// Fails only if the process has no descriptors left: whatever else is missing costs its coverage. What processes
+    /// that are older than `began` listen on already is not reported.
     pub fn open(options: &Options, reader: &ProcReader, began: Timestamp) -> io::Result<Self> {
         let (ebpf, attachments) = match EbpfSensor::load(options) {
             Ok(ebpf) => {
@@ -103,11 +103,11 @@ impl Sensors {
         }
     }
 
-    /// Appends every record there is to `out`; never waits. Meant to be called when [`readable`](Self::readable) returns,
-    /// and about every second: records that are not urgent wake nothing.
+    /// Appends every record there is to `out`; never waits. Meant to be called when [`readable`](Self::readable)
+    /// returns, and about every second: records that are not urgent wake nothing.
     ///
-    /// A fallback's exit comes after what the hooks report of the same process, and a fallback's scan of sockets last: a
-    /// listener is gone with its process.
+    /// A fallback's exit comes after what the hooks report of the same process, and a fallback's scan of sockets last:
+    /// a listener is gone with its process.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
         let from = out.len();
         self.fallback.drain(out);
@@ -119,8 +119,8 @@ impl Sensors {
         self.fallback.drain_sockets(out);
     }
 
-    /// What is due about once a second, after a [`drain`](Self::drain): appends what the programs have only counted, and
-    /// has the fallback check what it is not woken for. `mains` are the services' main processes.
+    /// What is due about once a second, after a [`drain`](Self::drain): appends what the programs have only counted,
+    /// and has the fallback check what it is not woken for. `mains` are the services' main processes.
     pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
         self.fallback.every_second(mains);
         if let Some(ebpf) = &mut self.ebpf {
@@ -130,8 +130,8 @@ impl Sensors {
         }
     }
 
-    /// Reports every exit of this process from now on, a clean one too, and the failures of the `lineage` that it heads, whose
-    /// number is not 0.
+    /// Reports every exit of this process from now on, a clean one too, and the failures of the `lineage` that it
+    /// heads, whose number is not 0.
     pub fn watch_process(&mut self, main: ProcessKey, lineage: u32) -> Result<(), WatchError> {
         self.fallback.watch_process(main);
         self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_process(main.pid, lineage))
@@ -179,8 +179,8 @@ impl Sensors {
         self.ebpf.as_mut().map_or(Ok(()), |ebpf| ebpf.watch_port(port))
     }
 
-    /// Drops processes and cgroups that are no longer watched from the programs' prefilter. Meant to be called every ten
-    /// seconds or so: unwatched ones that stay in it cost a lookup each time they do something.
+    /// Drops processes and cgroups that are no longer watched from the programs' prefilter. Meant to be called every
+    /// ten seconds or so: unwatched ones that stay in it cost a lookup each time they do something.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         self.ebpf.as_mut().map_or(Ok(()), EbpfSensor::sweep)
     }

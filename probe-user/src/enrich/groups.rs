@@ -12,8 +12,8 @@ use crate::{
     sensor::record,
 };
 
-/// Groups in a generation. So at least this many of the groups that were last asked for are known, whether they still exist
-/// or not, and at most twice as many.
+/// Groups in a generation. So at least this many of the groups that were last asked for are known, whether they still
+/// exist or not, and at most twice as many.
 const GENERATION: usize = 2048;
 
 #[derive(Debug)]
@@ -83,7 +83,8 @@ impl Groups {
         }
     }
 
-    /// The groups of a process that was in these a moment ago. `/proc` is read for one process of all in the same groups.
+    /// The groups of a process that was in these a moment ago. `/proc` is read for one process of all in the same
+    /// groups.
     pub fn of(&self, pid: u32, ids: &record::Cgroups) -> cgroup::Groups {
         if let Some(groups) = self.shown.borrow().get(ids) {
             return groups.clone();
@@ -100,8 +101,8 @@ impl Groups {
         groups
     }
 
-    /// Whether all processes with these ids are in such groups. That does not hold if the process was moved meanwhile, nor for
-    /// the roots, which processes share that another hierarchy separates.
+    /// Whether all processes with these ids are in such groups. That does not hold if the process was moved meanwhile,
+    /// nor for the roots, which processes share that another hierarchy separates.
     fn all_share(&self, ids: &record::Cgroups, groups: &cgroup::Groups) -> bool {
         let same = |id: Option<u64>, hierarchy, path: &Option<String>| {
             id == path.as_ref().and_then(|path| self.cgroups.id(hierarchy, path))

@@ -14,6 +14,15 @@ use crate::{
 /// How many ancestors are tried in search of a main process.
 pub(super) const MAX_GENERATIONS: usize = 16;
 
+/// The lineage of a service's main process. 0 is none.
+pub(super) fn lineage_of(service: ServiceId) -> u32 {
+    service.0 + 1
+}
+
+pub(super) fn service_of(lineage: u32) -> Option<ServiceId> {
+    lineage.checked_sub(1).map(ServiceId)
+}
+
 #[derive(Debug, Default)]
 pub struct Members {
     mains: HashMap<ServiceId, ProcessKey>,
@@ -44,8 +53,8 @@ impl Members {
         self.elsewhere.get(&address).copied()
     }
 
-    /// A service listens on a port. The port stays the service's after the listener closed, until another service listens
-    /// there: a client that is refused wanted this service.
+    /// A service listens on a port. The port stays the service's after the listener closed, until another service
+    /// listens there: a client that is refused wanted this service.
     pub fn serves(&mut self, service: ServiceId, port: u16) {
         self.serving.insert(port, service);
     }

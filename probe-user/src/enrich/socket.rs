@@ -5,11 +5,26 @@ use std::net::SocketAddr;
 use super::Enricher;
 use crate::{
     clock::Timestamp,
-    fact::{AcceptQueue, Direction, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Suspension},
+    fact::{
+        AcceptQueue, Direction, Listener, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Suspension,
+    },
     sensor::record::{self, Cgroups, Owner},
 };
 
 impl Enricher {
+    /// A listener came or went; the service it belongs to, if any.
+    pub fn listener(&self, record: &record::Listen) -> (Listener, Option<ServiceId>) {
+        let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
+        let parent = self.table.get(process).map_or(0, |known| known.parent_pid);
+        let service = self
+            .member(process, parent, &record.cgroups, None)
+            .map(|member| member.service)
+            .or_else(|| self.members.expecting(record.port));
+        let at = Timestamp::from_nanos(record.at_ns);
+        let (up, address, port) = (record.up, record.address, record.port);
+        (Listener { at, up, address, port, source: record.source, process }, service)
+    }
+
     /// An error of a socket, and whose it is; None if that is no service.
     pub fn socket_error(&mut self, record: &record::SocketError) -> Option<(SocketError, ServiceId)> {
         let (service, process) = match self.owned_by(record.owner, &record.cgroups) {
@@ -103,8 +118,8 @@ impl Enricher {
         service.map_or(Peer::Local, Peer::Service)
     }
 
-    /// The service whose port it is, in a network namespace. The process that listens need not be the service's: systemd
-    /// listens for services that it starts on demand.
+    /// The service whose port it is, in a network namespace. The process that listens need not be the service's:
+    /// systemd listens for services that it starts on demand.
     fn served_by(&self, port: u16, netns: Option<u32>) -> Option<ServiceId> {
         self.network.is_own(netns).then(|| self.members.serving(port)).flatten()
     }

@@ -1,7 +1,10 @@
 //! Whose a process is that was born to a service, and is elsewhere now.
 
-use super::*;
-use crate::host::fake::FakeHost;
+use super::{membership::lineage_of, *};
+use crate::{
+    fact::{Membership, Source},
+    host::fake::FakeHost,
+};
 
 const LOGIN: ServiceId = ServiceId(0);
 const WEB: ServiceId = ServiceId(1);

@@ -1,10 +1,10 @@
 //! Loads the eBPF programs, and returns what they saw as [`Record`]s.
 //!
 //! One object file serves every kernel. The offsets of kernel structures come from the running kernel's own
-//! type information ([`btf`], [`fields`]) and are frozen into the programs as they are loaded ([`load`]). Each program is
-//! loaded and attached on its own: a program that the kernel refuses costs its coverage, with a reason
-//! ([`EbpfSensor::coverage`]), and nothing else. The programs count the records that were lost; [`EbpfSensor::losses`] reads
-//! the counts.
+//! type information ([`btf`], [`fields`]) and are frozen into the programs as they are loaded ([`load`]). Each program
+//! is loaded and attached on its own: a program that the kernel refuses costs its coverage, with a reason
+//! ([`EbpfSensor::coverage`]), and nothing else. The programs count the records that were lost; [`EbpfSensor::losses`]
+//! reads the counts.
 //!
 //! The programs vanish with the [`EbpfSensor`] value, and with the process however it ends: nothing is pinned.
 
@@ -118,8 +118,8 @@ impl EbpfSensor {
     /// Appends everything the kernel has written to `out`, ordered by time.
     ///
     /// Never waits. Call it when [`readable`](Self::readable) returns and also about every second: records that are
-    /// not urgent do not wake the daemon. One call reads at most 4096 records of each ring; if that leaves urgent ones behind,
-    /// `readable` returns at once.
+    /// not urgent do not wake the daemon. One call reads at most 4096 records of each ring; if that leaves urgent ones
+    /// behind, `readable` returns at once.
     ///
     /// The urgent ring is read first, so that what a process executed is never delivered in a later batch than its
     /// end.
@@ -137,8 +137,8 @@ impl EbpfSensor {
         out[from..].sort_by_key(Record::at_ns);
     }
 
-    /// Reports every exit of this process, a clean one too, and the failures of its descendants from now on: the `lineage`,
-    /// whose number is not 0. The watch ends with the process.
+    /// Reports every exit of this process, a clean one too, and the failures of its descendants from now on: the
+    /// `lineage`, whose number is not 0. The watch ends with the process.
     pub fn watch_process(&mut self, pid: u32, lineage: u32) -> Result<(), WatchError> {
         self.watched.add_process(pid, lineage)
     }
@@ -148,8 +148,8 @@ impl EbpfSensor {
         self.watched.add_descendant(process, lineage)
     }
 
-    /// Removes a process from the lineage that it was born into. Its later children do not belong to the lineage. A process
-    /// without a lineage is no error.
+    /// Removes a process from the lineage that it was born into. Its later children do not belong to the lineage. A
+    /// process without a lineage is no error.
     pub fn remove_descendant(&mut self, pid: u32) -> Result<(), WatchError> {
         self.watched.remove_descendant(pid)
     }
@@ -179,8 +179,8 @@ impl EbpfSensor {
         self.watched.add_port(port)
     }
 
-    /// Drops processes and cgroups that are no longer watched from the prefilter. Meant to be called every ten seconds or so:
-    /// unwatched ones that stay in it cost a lookup each time they do something.
+    /// Drops processes and cgroups that are no longer watched from the prefilter. Meant to be called every ten seconds
+    /// or so: unwatched ones that stay in it cost a lookup each time they do something.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         self.watched.sweep()
     }

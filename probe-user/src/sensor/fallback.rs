@@ -1,11 +1,12 @@
 //! The fallback for hooks that could not be attached.
 //!
-//! It reports less than the eBPF programs, and later: exits come from pidfds and the kernel's process connector (`exits`),
-//! OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list of sockets
-//! (`sockets`). It opens only what replaces a missing hook.
+//! It reports less than the eBPF programs, and later: exits come from pidfds and the kernel's process connector
+//! (`exits`), OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list of
+//! sockets (`sockets`). It opens only what replaces a missing hook.
 
 mod connector;
 mod exits;
+mod instead;
 mod kmsg;
 mod oom_count;
 mod pidfd;
@@ -48,15 +49,6 @@ const KMSG: u64 = u64::MAX - 1;
 const BATCH: usize = 256;
 const ROUNDS: usize = 8;
 
-/// What is used instead of hooks that nothing has to be opened for.
-const SIGNALS: &str = "/proc: a process that is stopped is found when its probe times out, and the sender of a signal is \
-                       not known";
-const BIRTHS: &str = "cgroups and parents: a process that has lost its parent and is not in its service's cgroup belongs \
-                      to no service";
-const CGROUPS: &str =
-    "/sys/fs/cgroup, read when a process in a cgroup is first reported, if it is still there";
-const RETRANSMITS: &str = "the counts of segments sent again of each open socket, read every few seconds";
-
 /// What is used instead of one missing hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Instead {
@@ -82,7 +74,8 @@ impl FallbackSensor {
     /// Opens what is needed where these hooks are missing. What cannot be opened shows in
     /// [`instead_of`](Self::instead_of). Fails only if the process has no descriptors left.
     ///
-    /// Of unwatched processes, at most so many exits a second are reported; of processes older than `began`, no listeners.
+    /// Of unwatched processes, at most so many exits a second are reported; of processes older than `began`, no
+    /// listeners.
     pub fn open(
         missing: &[Hook],
         reader: &ProcReader,
@@ -95,14 +88,14 @@ impl FallbackSensor {
         let wanted = Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
         let diag = wanted.any().then(sockdiag::listeners);
         let what = |hook: Hook| match hook {
-            Hook::Exit => Some(exits(connector.as_ref())),
-            Hook::Exec => Some(execs(connector.as_ref())),
-            Hook::Oom => Some(ooms(kmsg.as_ref())),
-            Hook::Socket => Some(listeners(diag.as_ref())),
-            Hook::Signal => Some(SIGNALS.to_owned()),
-            Hook::Fork => Some(BIRTHS.to_owned()),
-            Hook::Cgroup => Some(CGROUPS.to_owned()),
-            Hook::Retransmit => Some(RETRANSMITS.to_owned()),
+            Hook::Exit => Some(instead::exits(connector.as_ref())),
+            Hook::Exec => Some(instead::execs(connector.as_ref())),
+            Hook::Oom => Some(instead::ooms(kmsg.as_ref())),
+            Hook::Socket => Some(instead::listeners(diag.as_ref())),
+            Hook::Signal => Some(instead::SIGNALS.to_owned()),
+            Hook::Fork => Some(instead::FORKS.to_owned()),
+            Hook::Cgroup => Some(instead::CGROUPS.to_owned()),
+            Hook::Retransmit => Some(instead::RETRANSMITS.to_owned()),
             Hook::SocketReport => None,
         };
         let instead = missing.iter().map(|hook| Instead { hook: *hook, what: what(*hook) }).collect();
@@ -161,8 +154,8 @@ impl FallbackSensor {
         }
     }
 
-    /// Appends the execs, OOM kills and exits that were seen to `out`; never waits. An OOM kill comes before the exit that
-    /// follows it.
+    /// Appends the execs, OOM kills and exits that were seen to `out`; never waits. An OOM kill comes before the exit
+    /// that follows it.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
         if self.exits.is_none() && self.kmsg.is_none() {
             return;
@@ -249,8 +242,8 @@ impl FallbackSensor {
         self.unidentified += 1;
     }
 
-    /// Checks what it is not woken for, and starts a scan of the sockets of these main processes. Meant to be called about
-    /// once a second, after a [`drain`](Self::drain).
+    /// Checks what it is not woken for, and starts a scan of the sockets of these main processes. Meant to be called
+    /// about once a second, after a [`drain`](Self::drain).
     pub fn every_second(&mut self, mains: Vec<ProcessKey>) {
         if let Some(exits) = &mut self.exits {
             exits.every_second();
@@ -288,44 +281,4 @@ fn open_log(reader: &ProcReader) -> io::Result<Kmsg> {
 
 fn wait_for(poll: &OwnedFd, descriptor: BorrowedFd<'_>, data: u64) -> io::Result<()> {
     Ok(epoll::add(poll, descriptor, epoll::EventData::new_u64(data), epoll::EventFlags::IN)?)
-}
-
-fn exits(connector: Option<&io::Result<Connector>>) -> String {
-    match connector {
-        Some(Err(error)) => format!(
-            "pidfds of main processes: how one ended is not always known, and other processes are not seen, as the \
-             process connector cannot be opened: {error}"
-        ),
-        Some(Ok(_)) | None => {
-            "the process connector and pidfds: the sender of a signal is not known, nor how much memory the process had"
-                .to_owned()
-        }
-    }
-}
-
-fn execs(connector: Option<&io::Result<Connector>>) -> String {
-    match connector {
-        Some(Err(_)) => "/proc, read when a process is of interest".to_owned(),
-        Some(Ok(_)) | None => "the process connector and /proc".to_owned(),
-    }
-}
-
-fn ooms(kmsg: Option<&io::Result<Kmsg>>) -> String {
-    match kmsg {
-        Some(Err(error)) => format!(
-            "the memory cgroups' counts of OOM kills: only of main processes, without numbers, as the kernel's log \
-             cannot be read: {error}"
-        ),
-        Some(Ok(_)) | None => "the kernel's log and the memory cgroups' counts of OOM kills".to_owned(),
-    }
-}
-
-fn listeners(diag: Option<&io::Result<Vec<sockdiag::ListenQueue>>>) -> String {
-    let how = match diag {
-        Some(Err(_)) => "/proc/net/tcp",
-        Some(Ok(_)) | None => "the kernel's list of sockets",
-    };
-    format!(
-        "{how}, read every second: listeners and dependencies are seen later, errors of connections are not"
-    )
 }

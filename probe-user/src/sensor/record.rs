@@ -1,8 +1,8 @@
 //! What the sensors report, whether an eBPF program saw it or a fallback found it: owned values, with absence spelled
 //! out. Each record says which source it is from.
 //!
-//! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that is
-//! not in it; user ids are those of the initial namespace.
+//! Times are nanoseconds of `CLOCK_BOOTTIME`; process ids are those of the daemon's pid namespace, 0 for a process that
+//! is not in it; user ids are those of the initial namespace.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -100,8 +100,9 @@ pub struct Exit {
     /// When; after a core dump was written, if there was one.
     pub at_ns: u64,
     pub source: Source,
-    /// When the process started. With `pid` its identity. 0 from a fallback that learned only the pid. On kernels before
-    /// 6.16 or so, two threads that end at once may both report the process's exit: drop the second of the same identity.
+    /// When the process started. With `pid` its identity. 0 from a fallback that learned only the pid. On kernels
+    /// before 6.16 or so, two threads that end at once may both report the process's exit: drop the second of the same
+    /// identity.
     pub start_ns: u64,
     pub pid: u32,
     /// Process id of the real parent; 0 where a fallback did not learn it.

@@ -132,8 +132,8 @@ impl KernelTypes {
         self.constant("", name).map_err(|_| BtfError::NoType(name.to_owned()))
     }
 
-    /// Offset of the `index`th 64-bit counter in a field. Kernels have two forms: an array of structures with a `count`, and
-    /// a structure with an array `count`.
+    /// Offset of the `index`th 64-bit counter in a field. Kernels have two forms: an array of structures with a
+    /// `count`, and a structure with an array `count`.
     pub fn counter_offset(&self, structure: &str, member: &str, index: u32) -> Result<u32, BtfError> {
         let unexpected = || BtfError::Unexpected { what: format!("{structure}.{member}") };
         let field = self.locate(structure, member)?;

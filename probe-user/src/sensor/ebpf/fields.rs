@@ -216,7 +216,8 @@ pub fn names() -> Names {
     Names { types, members }
 }
 
-/// Checks that a tracepoint passes the arguments that the program reads. Two tracepoints have two forms; globals say which.
+/// Checks that a tracepoint passes the arguments that the program reads. Two tracepoints have two forms; globals say
+/// which.
 fn prototype(
     types: &KernelTypes,
     hook: Hook,

@@ -70,8 +70,8 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     }
     // The kernel needs some time to print its symbols, so a thread reads them meanwhile.
     let symbols = stack::Reading::start(paths.kallsyms.clone());
-    // The loader reads the complete type information, for relocations that this object does not have. That and the resolver
-    // take some ten milliseconds each, so they run side by side.
+    // The loader reads the complete type information, for relocations that this object does not have. That and the
+    // resolver take some ten milliseconds each, so they run side by side.
     let (resolved, mut loader) = thread::scope(|scope| {
         let resolve = || Ok(fields::resolve(&fields::read(&paths.btf)?));
         let resolving = thread::Builder::new().name("types".to_owned()).spawn_scoped(scope, resolve);
@@ -148,8 +148,8 @@ fn configure<'a>(
     }
 }
 
-/// Has the kernel verify the programs of the wanted hooks side by side: 102 ms instead of 160 for all. [`attach`] tries a
-/// refused program again and reports the reason.
+/// Has the kernel verify the programs of the wanted hooks side by side: 102 ms instead of 160 for all. [`attach`] tries
+/// a refused program again and reports the reason.
 fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
     thread::scope(|scope| {
         let mut threads = Vec::new();
@@ -167,8 +167,8 @@ fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
     });
 }
 
-/// Whether the verifier accepts the typed reads. If not, the programs read with the helper, which every kernel accepts. The
-/// exit program has the most typed reads, so it stands for all.
+/// Whether the verifier accepts the typed reads. If not, the programs read with the helper, which every kernel accepts.
+/// The exit program has the most typed reads, so it stands for all.
 fn accepts_typed_reads(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
     let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
     !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()

@@ -1,5 +1,5 @@
-//! Skipped runs of the programs. The kernel does not run a program on a CPU that is already running it, for example when a
-//! timer interrupts it. The record of that run is lost.
+//! Skipped runs of the programs. The kernel does not run a program on a CPU that is already running it, for example
+//! when a timer interrupts it. The record of that run is lost.
 //!
 //! The kernel counts these by program (`recursion_misses`, since Linux 5.12) and shows the count in `fdinfo`.
 

@@ -1,8 +1,8 @@
 //! The pid namespace of this process, whose ids the eBPF programs report.
 //!
 //! A process has an id in its own pid namespace and in every one above. The programs pick the id at the level of the
-//! daemon's namespace, if the process is in there. No file tells a process how deep its namespace is nested, so the daemon
-//! runs a program once that returns the level.
+//! daemon's namespace, if the process is in there. No file tells a process how deep its namespace is nested, so the
+//! daemon runs a program once that returns the level.
 
 use std::{fs, path::Path};
 

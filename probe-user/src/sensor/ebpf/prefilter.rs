@@ -1,8 +1,8 @@
-//! The prefilter of the eBPF programs: which ids the maps of watched processes and cgroups may contain. The programs look
-//! up only those.
+//! The prefilter of the eBPF programs: which ids the maps of watched processes and cgroups may contain. The programs
+//! look up only those.
 //!
-//! A bit that is set without need costs a lookup. A missing bit hides a process. So bits are set right after each insertion
-//! into a map, and only a sweep that saw every id in the maps clears bits.
+//! A bit that is set without need costs a lookup. A missing bit hides a process. So bits are set right after each
+//! insertion into a map, and only a sweep that saw every id in the maps clears bits.
 
 use std::{collections::BTreeSet, mem::offset_of};
 
@@ -88,7 +88,8 @@ impl Prefilter {
         self.cgroups.remove(&cgroup);
     }
 
-    /// Clears all bits but those of these processes: every process that was in the maps at any time since the last sweep.
+    /// Clears all bits but those of these processes: every process that was in the maps at any time since the last
+    /// sweep.
     pub fn sweep(&mut self, processes: &[u32]) -> Result<(), MapError> {
         let mut bits = bits_of(processes, &self.cgroups);
         bits.0[EPOCH] = self.bits.0[EPOCH];

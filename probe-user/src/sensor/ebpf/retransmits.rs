@@ -17,8 +17,8 @@ type Peer = [u8; size_of::<abi::PeerKey>()];
 /// The layout of `probe_abi::Retransmits`: count, parent, start, cgroups of both hierarchies.
 type Counts = [u64; 5];
 
-/// Retransmits to one address are reported once in this time, or sooner if the count has doubled. After this time without
-/// any, the address is forgotten.
+/// Retransmits to one address are reported once in this time, or sooner if the count has doubled. After this time
+/// without any, the address is forgotten.
 const WINDOW_NS: u64 = 10_000_000_000;
 
 /// Most addresses in one report. The counts of the others go on, and the next report has them.

@@ -9,7 +9,8 @@ const PERFMON: u32 = 38;
 /// For maps and programs.
 const BPF: u32 = 39;
 
-/// The missing capabilities, by name. Empty also if `/proc/self/status` cannot be read: then the kernel refuses the load.
+/// The missing capabilities, by name. Empty also if `/proc/self/status` cannot be read: then the kernel refuses the
+/// load.
 pub fn missing(status: &Path) -> Vec<&'static str> {
     fs::read_to_string(status).ok().and_then(|text| effective(&text)).map(lacking).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! The scope of an OOM kill: a memory cgroup, the whole host, or a request by sysrq.
 //!
-//! No field holds the scope. But each scope reaches the OOM killer through another function, which the kernel stack shows.
+//! No field holds the scope. But each scope reaches the OOM killer through another function, which the kernel stack
+//! shows.
 
 use std::{
     fs::{File, OpenOptions, remove_file},
@@ -30,8 +31,8 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Reads a symbol table in the format of `/proc/kallsyms`. The daemon does so at start: during an OOM kill it should not
-    /// read megabytes.
+    /// Reads a symbol table in the format of `/proc/kallsyms`. The daemon does so at start: during an OOM kill it
+    /// should not read megabytes.
     pub fn read(path: &Path) -> Self {
         let unavailable = |reason: String| Self { ranges: Vec::new(), unavailable: Some(reason) };
         let file = match File::open(path) {
@@ -56,8 +57,8 @@ impl Symbols {
         }
     }
 
-    /// Writes a copy in the same format, with the ranges of these functions only. It is a new file that only its owner may
-    /// read.
+    /// Writes a copy in the same format, with the ranges of these functions only. It is a new file that only its owner
+    /// may read.
     pub fn write_to(&self, copy: &Path) -> io::Result<()> {
         if let Some(reason) = &self.unavailable {
             return Err(io::Error::other(reason.clone()));

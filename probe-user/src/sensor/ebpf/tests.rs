@@ -1,5 +1,5 @@
-//! The programs in the running kernel: each test watches, causes an event, and checks its record. It tells its records from
-//! the host's others by process id.
+//! The programs in the running kernel: each test watches, causes an event, and checks its record. It tells its records
+//! from the host's others by process id.
 
 use std::{
     process::{Child, Command, Stdio},

@@ -138,7 +138,8 @@ impl Watched {
         Ok(())
     }
 
-    /// Reduces the prefilter to the ids that are in the maps now. If a map cannot be read, the prefilter stays as it is.
+    /// Reduces the prefilter to the ids that are in the maps now. If a map cannot be read, the prefilter stays as it
+    /// is.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         let watched = all_keys(self.processes.keys(), PROCESSES_MAX);
         let (Some(mut ids), Some(descendants)) = (watched, self.lineages.ids()) else { return Ok(()) };
@@ -151,7 +152,8 @@ impl Watched {
     }
 }
 
-/// All keys of a map of at most `limit` entries; `None` if the map changes so fast that the kernel keeps starting again.
+/// All keys of a map of at most `limit` entries; `None` if the map changes so fast that the kernel keeps starting
+/// again.
 fn all_keys(mut keys: impl Iterator<Item = Result<u32, MapError>>, limit: usize) -> Option<Vec<u32>> {
     let mut found = Vec::new();
     for key in keys.by_ref().take(2 * limit) {

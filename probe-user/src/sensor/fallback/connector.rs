@@ -1,8 +1,9 @@
-//! The kernel's process connector: forks, execs and exits of all processes, over netlink (`NETLINK_CONNECTOR`, `linux/cn_proc.h`).
+//! The kernel's process connector: forks, execs and exits of all processes, over netlink (`NETLINK_CONNECTOR`,
+//! `linux/cn_proc.h`).
 //!
 //! It reports every thread of the host, wakes the reader for each, and names neither the sender of a signal nor the OOM
-//! killer. That makes it a fallback. It needs `CAP_NET_ADMIN` (since Linux 6.6 no capability) in the initial user, pid and
-//! network namespaces, and a kernel with `CONFIG_PROC_EVENTS`.
+//! killer. That makes it a fallback. It needs `CAP_NET_ADMIN` (since Linux 6.6 no capability) in the initial user, pid
+//! and network namespaces, and a kernel with `CONFIG_PROC_EVENTS`.
 
 use std::{
     io,
@@ -126,8 +127,8 @@ impl Connector {
         Err(io::Error::other("the kernel does not answer"))
     }
 
-    /// Passes on each event that has come; false if there may be more. Fails with `ENOBUFS` when events were lost, after which
-    /// it goes on.
+    /// Passes on each event that has come; false if there may be more. Fails with `ENOBUFS` when events were lost,
+    /// after which it goes on.
     pub fn read(&self, mut each: impl FnMut(Event)) -> io::Result<bool> {
         let mut buffer = [0; 256];
         for _ in 0..BATCH {

@@ -2,8 +2,8 @@
 //!
 //! A pidfd shows at once that a main process has ended; the process connector says how, and of other processes as well.
 //! The kernel sends the connector's event after it has woken the readers of a pidfd (`do_exit`: `exit_notify`, then
-//! `proc_exit_connector`), so an exit is reported a moment after it was seen. Without that event the status is read from
-//! the zombie, where that is possible.
+//! `proc_exit_connector`), so an exit is reported a moment after it was seen. Without that event the status is read
+//! from the zombie, where that is possible.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -293,8 +293,8 @@ impl Exits {
         }
     }
 
-    /// Whether the exit of an unwatched process's thread matters: a death by signal, or a failure of a child of init or of a
-    /// tracked process.
+    /// Whether the exit of an unwatched process's thread matters: a death by signal, or a failure of a child of init or
+    /// of a tracked process.
     fn is_worth_tracking(&mut self, pid: u32, end: &End) -> bool {
         let failed = end.status != 0 && (end.parent == 1 || self.tracked.contains_key(&end.parent));
         if end.status & 0x7f == 0 && !failed {
@@ -378,8 +378,8 @@ impl Exits {
         self.tracked.len()
     }
 
-    /// How many exits were lost since the last call, or, where the kernel does not say how many, how often; and how many of
-    /// unwatched processes were left out.
+    /// How many exits were lost since the last call, or, where the kernel does not say how many, how often; and how
+    /// many of unwatched processes were left out.
     pub fn take_lost(&mut self) -> (u64, u64) {
         (std::mem::take(&mut self.lost), std::mem::take(&mut self.throttled))
     }

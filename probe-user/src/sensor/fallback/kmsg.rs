@@ -94,7 +94,8 @@ impl Kmsg {
         Ok(Self { log, reader: Lines::default() })
     }
 
-    /// Passes on each OOM kill that was logged since; returns how often the kernel overwrote records that were not yet read.
+    /// Passes on each OOM kill that was logged since; returns how often the kernel overwrote records that were not yet
+    /// read.
     pub fn read(&mut self, mut each: impl FnMut(OomLine)) -> io::Result<u64> {
         let mut lost = 0;
         let mut buffer = [0; RECORD_MAX];

@@ -1,7 +1,7 @@
 //! OOM kills by the kernel's counters: how many there were in a process's memory cgroup.
 //!
-//! A counter says that there was a kill, not whose. It is compared with its value at the last read, so that an old kill does
-//! not explain a much later exit.
+//! A counter says that there was a kill, not whose. It is compared with its value at the last read, so that an old kill
+//! does not explain a much later exit.
 
 use std::{collections::HashMap, fs, path::PathBuf, time::Duration};
 
@@ -65,8 +65,8 @@ impl OomCounts {
         self.counts.remove(&pid);
     }
 
-    /// Whether there was a kill in a process's cgroup since its counter was last read. Where the process may have left that
-    /// cgroup, whether there was any kill on the host.
+    /// Whether there was a kill in a process's cgroup since its counter was last read. Where the process may have left
+    /// that cgroup, whether there was any kill on the host.
     pub fn has_risen(&self, pid: u32) -> bool {
         let Some(count) = self.counts.get(&pid) else { return false };
         let above = |file: &PathBuf, before: u64| kills(file).is_some_and(|now| now > before);

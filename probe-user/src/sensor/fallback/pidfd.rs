@@ -13,8 +13,8 @@ use rustix::{
 /// `PIDFD_INFO_EXIT` (`linux/pidfd.h`, since Linux 6.15).
 const EXIT: u64 = 1 << 3;
 
-/// `struct pidfd_info` in its first form, which later ones extend: the mask of what is asked for and answered, the cgroup,
-/// eleven ids, and the wait status.
+/// `struct pidfd_info` in its first form, which later ones extend: the mask of what is asked for and answered, the
+/// cgroup, eleven ids, and the wait status.
 #[repr(C)]
 #[derive(Default)]
 struct Info {

@@ -1,4 +1,5 @@
-//! Scans sockets every second on a thread of its own: a scan reads through `/proc`, which the daemon's loop cannot wait for.
+//! Scans sockets every second on a thread of its own: a scan reads through `/proc`, which the daemon's loop cannot wait
+//! for.
 
 use std::future::pending;
 

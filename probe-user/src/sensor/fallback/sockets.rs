@@ -59,8 +59,8 @@ type Owners = HashMap<u64, ProcessKey>;
 /// Both ends of a connection, which stay the same when no process has it open any more.
 type Ends = (SocketAddr, SocketAddr);
 
-/// A scan of the sockets of services, and what the one before found. It reads through `/proc`, and belongs on a thread of
-/// its own.
+/// A scan of the sockets of services, and what the one before found. It reads through `/proc`, and belongs on a thread
+/// of its own.
 #[derive(Debug)]
 pub struct SocketScan {
     reader: ProcReader,
@@ -171,7 +171,8 @@ impl SocketScan {
         again
     }
 
-    /// The addresses that each main process and its descendants are connected to: outbound connections, not accepted ones.
+    /// The addresses that each main process and its descendants are connected to: outbound connections, not accepted
+    /// ones.
     fn outbound(&self, sockets: &Sockets, owners: &Owners, now: Timestamp) -> Vec<Connect> {
         let listening: HashSet<u16> =
             sockets.listeners.iter().flat_map(HashMap::values).map(SocketAddr::port).collect();

@@ -1,6 +1,6 @@
-//! Reduces a kernel's type information to the types that the resolver needs: some kilobytes of several megabytes. A lookup in
-//! those takes a tenth of the time, and a small part of the memory, of an index of all types. They are also small enough
-//! to be recorded for the tests, one for each kernel that runs the programs.
+//! Reduces a kernel's type information to the types that the resolver needs: some kilobytes of several megabytes. A
+//! lookup in those takes a tenth of the time, and a small part of the memory, of an index of all types. They are also
+//! small enough to be recorded for the tests, one for each kernel that runs the programs.
 //!
 //! The reduced types keep their offsets, sizes, kinds, and the chain of types from a field to its own. Fields without a
 //! requested name are left out. A type behind a pointer is reduced to its name.

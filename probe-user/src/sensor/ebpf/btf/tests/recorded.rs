@@ -1,7 +1,7 @@
 //! The resolver on the type information of real kernels, intact and damaged.
 //!
-//! `cargo xtask vm --record` writes it: the reduced type information of each kernel, and the offsets that the complete one
-//! gave in that kernel.
+//! `cargo xtask vm --record` writes it: the reduced type information of each kernel, and the offsets that the complete
+//! one gave in that kernel.
 
 use super::*;
 use crate::sensor::ebpf::fields::Resolved;

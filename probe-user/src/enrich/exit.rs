@@ -1,0 +1,130 @@
+//! From the record of an exit to its fact.
+
+use super::Enricher;
+use crate::{
+    clock::Timestamp,
+    fact::{ExitStatus, Membership, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source},
+    host::cgroup,
+    sensor::record,
+};
+
+/// The parent of orphans.
+const INIT: u32 = 1;
+
+impl Enricher {
+    /// A process ended. None if it is not known which: a fallback may only have the pid.
+    pub fn exit(&mut self, record: &record::Exit) -> Option<(ProcessExit, Option<Membership>)> {
+        let key = self.key_at_exit(record)?;
+        let process = if record.source == Source::Ebpf {
+            self.process_of_hook(key, record)
+        } else {
+            self.process_of_fallback(key, record)
+        };
+        let service = self.member(key, process.parent_pid, &record.cgroups, record.lineage);
+        self.table.remove(key);
+        let sender = record.signal.as_ref().map(|signal| self.sender(signal, record.pid));
+        let sender_service = record.signal.as_ref().and_then(|signal| self.sender_service(signal));
+        let exit = ProcessExit {
+            at: Timestamp::from_nanos(record.at_ns),
+            source: record.source,
+            process,
+            status: record.status.exit_status(),
+            sender,
+            sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
+            sender_service,
+            oom: record.oom_victim,
+            max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
+        };
+        Some((exit, service))
+    }
+
+    /// The process that ended. Without a start time it is the latest with this pid, unless another process has the pid
+    /// now.
+    fn key_at_exit(&self, record: &record::Exit) -> Option<ProcessKey> {
+        if record.start_ns != 0 {
+            return Some(ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns)));
+        }
+        let newest = self.table.newest(record.pid)?.key;
+        (!self.lives(newest)).then_some(newest)
+    }
+
+    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment.
+    fn process_of_hook(&self, key: ProcessKey, record: &record::Exit) -> Process {
+        let mut process = self.known_at_its_end(key, record.parent_pid);
+        self.place_in(&mut process, &record.cgroups);
+        process.parent_pid = record.parent_pid;
+        process.user_id = record.uid;
+        process.name.clone_from(&record.comm);
+        process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
+        process
+    }
+
+    /// A process as a fallback found it. Its record lacks the parent, or the name and user, if the process was gone by
+    /// then; its cgroup is only that of v2, which on a host with v1 is the root.
+    fn process_of_fallback(&self, key: ProcessKey, record: &record::Exit) -> Process {
+        let mut process = self.known(key, record.parent_pid);
+        if !record.comm.is_empty() {
+            process.name.clone_from(&record.comm);
+            process.user_id = record.uid;
+        }
+        if record.parent_pid != 0 {
+            process.parent_pid = record.parent_pid;
+        }
+        process
+    }
+
+    /// A process ended, and no sensor reported it. `parent` is its parent's pid, 0 if that is not known.
+    pub fn ended(&mut self, key: ProcessKey, parent: u32, status: ExitStatus, at: Timestamp) -> ProcessExit {
+        let process = self.known(key, parent);
+        self.table.remove(key);
+        ProcessExit {
+            at,
+            source: Source::Proc,
+            process,
+            status,
+            sender: None,
+            sent_signal: None,
+            sender_service: None,
+            oom: false,
+            max_rss_bytes: 0,
+        }
+    }
+
+    /// What is known of a process that has ended, whose record has its name, user and cgroups. `/proc` is not read
+    /// where the parent is known: a process that has given its memory back has no command line there any more.
+    fn known_at_its_end(&self, key: ProcessKey, parent: u32) -> Process {
+        let parents = self.table.newest(parent).filter(|known| known.key.start <= key.start);
+        if self.table.get(key).is_none() && parents.is_some() && parent != INIT {
+            return self.with_image_of(parents, Process::unknown(key, parent));
+        }
+        self.known(key, parent)
+    }
+
+    /// The service that the sender of a signal belongs to.
+    fn sender_service(&self, signal: &record::Signal) -> Option<ServiceId> {
+        let sender = signal.sender.as_ref()?;
+        let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
+        let parent = self.table.get(key).map_or(0, |known| known.parent_pid);
+        let cgroups = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+        self.member(key, parent, &cgroups, None).map(|member| member.service)
+    }
+
+    pub(super) fn sender(&self, signal: &record::Signal, target: u32) -> Sender {
+        match &signal.sender {
+            None => Sender::Kernel,
+            Some(sender) if sender.pid == target => Sender::Itself,
+            Some(sender) => {
+                let known =
+                    self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
+                let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
+                let ids = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
+                let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
+                // It may have been moved, on a host whose cgroup ids do not show the units.
+                let read =
+                    || (path.is_none() || !self.groups.say_all(&ids)).then(|| self.reader.unit(sender.pid));
+                let unit = unit.or_else(|| read().flatten());
+                Sender::Process { pid: sender.pid, name: sender.comm.clone(), user_id: sender.uid, unit }
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! From the record of an OOM kill to its fact.
+
+use super::Enricher;
+use crate::{
+    clock::Timestamp,
+    fact::{Membership, OomKill, ProcessKey},
+    sensor::record,
+};
+
+impl Enricher {
+    /// The OOM killer chose a process.
+    pub fn oom(&mut self, record: &record::Oom) -> (OomKill, Option<Membership>) {
+        let key = self.victim_key(record);
+        let mut victim = self.known(key, 0);
+        if !record.comm.is_empty() {
+            victim.name.clone_from(&record.comm);
+            victim.user_id = record.uid;
+        }
+        self.place_in(&mut victim, &record.cgroups);
+        let service = self.member(key, victim.parent_pid, &record.cgroups, None);
+        let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
+        let kill = OomKill {
+            at: Timestamp::from_nanos(record.at_ns),
+            source: record.source,
+            victim,
+            scope: record.scope,
+            anon_bytes: bytes(record.anon_pages),
+            file_bytes: bytes(record.file_pages),
+            shmem_bytes: bytes(record.shmem_pages),
+            limit_bytes: record.limit_pages.map(bytes),
+            score_adj: i16::try_from(record.score_adj).unwrap_or_default(),
+            trigger_pid: record.trigger_pid,
+            trigger_name: record.trigger_comm.clone(),
+        };
+        (kill, service)
+    }
+
+    /// The victim. A record without its start time may still name its pid, as the kernel's log does, or only a thread
+    /// of it.
+    fn victim_key(&self, record: &record::Oom) -> ProcessKey {
+        let pid = record.pid.unwrap_or(record.tid);
+        if record.start_ns != 0 {
+            return ProcessKey::new(pid, Timestamp::from_nanos(record.start_ns));
+        }
+        let newest = || self.table.newest(pid).map(|process| process.key);
+        let by_pid = record.pid.and_then(|pid| self.members.main_with(pid).or_else(newest));
+        let key = by_pid.or_else(|| self.reader.key_of(pid));
+        key.unwrap_or(ProcessKey::new(pid, Timestamp::default()))
+    }
+}
