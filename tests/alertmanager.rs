@@ -1,15 +1,15 @@
-//! A real Alertmanager is told of incidents, once each, and of their end; and one that cannot be told costs
+//! A real Alertmanager gets each incident once, and its end; one that cannot be reached costs
 //! nothing but the telling.
 
 use std::{net::TcpListener, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
-    gate::Gate,
     http::{self, free_port},
+    incident_events::{IncidentEvents, is, listening_pid, median, number, text, wait_until_healthy},
+    latch::Latch,
     parts::{Alertmanager, require_root},
     process::{kill, until},
-    story::{Story, is, listening_pid, median, number, text, wait_until_healthy},
     victim::Victim,
 };
 use serde_json::Value;
@@ -27,11 +27,11 @@ const KILLS: usize = 10;
 /// How much later than with a receiver that listens a decision may come, in milliseconds.
 const TOLERANCE: f64 = 5.0;
 
-/// The victim under the built-in supervisor, and whom its incidents are told.
+/// The victim under the built-in supervisor, and the receivers of its alerts.
 struct Lab {
     daemon: Daemon,
-    /// What comes of a start serves nobody before it is open.
-    gate: Gate,
+    /// A started process serves no request before it is open.
+    latch: Latch,
     _folder: TempDir,
 }
 
@@ -41,8 +41,8 @@ impl Lab {
         let port = free_port();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = Victim::program().display().to_string();
-        let gate = Gate::new(folder.path());
-        let script = format!("{}; exec {program} --port {port}", gate.script());
+        let latch = Latch::new(folder.path());
+        let script = format!("{}; exec {program} --port {port}", latch.script());
         let alerts: String = receivers
             .iter()
             .map(|port| {
@@ -68,7 +68,7 @@ impl Lab {
             "#,
             output = folder.path().join("log").display(),
         );
-        let lab = Self { daemon: Daemon::start(&config, &[]), gate, _folder: folder };
+        let lab = Self { daemon: Daemon::start(&config, &[]), latch, _folder: folder };
         lab.daemon.ready();
         wait_until_healthy(&lab.daemon, API);
         lab
@@ -85,11 +85,11 @@ impl Lab {
         for _ in 0..KILLS {
             let mark = self.daemon.mark();
             self.kill();
-            let story = Story::of(&self.daemon, mark, API);
-            assert_eq!(story.verdict(), "killed");
-            story.one("restart.request");
-            decided.push(story.millis("decided"));
-            acted.push(story.millis("acted"));
+            let incident = IncidentEvents::of(&self.daemon, mark, API);
+            assert_eq!(incident.verdict(), "killed");
+            incident.one("restart.request");
+            decided.push(incident.millis("decided"));
+            acted.push(incident.millis("acted"));
         }
         (median(decided), median(acted))
     }
@@ -111,7 +111,7 @@ impl Lab {
         })
     }
 
-    /// Each incident of the stream was told once when it was on and then once when it was over.
+    /// Each incident of the stream was delivered once as firing and once as resolved.
     #[track_caller]
     fn each_incident_was_told_once(&self) {
         let opened = self.daemon.events();
@@ -120,8 +120,9 @@ impl Lab {
         let expected: Vec<_> =
             ids.iter().flat_map(|id| [(id.clone(), "firing"), (id.clone(), "resolved")]).collect();
         let delivered = self.delivered();
-        let told: Vec<_> = delivered.iter().map(|(id, status, _)| (id.clone(), status.as_str())).collect();
-        assert_eq!(told, expected);
+        let reported: Vec<_> =
+            delivered.iter().map(|(id, status, _)| (id.clone(), status.as_str())).collect();
+        assert_eq!(reported, expected);
     }
 }
 
@@ -147,7 +148,7 @@ fn an_incident_that_lasts_is_an_active_alert_until_it_is_over() {
     }
     let Some(alertmanager) = Alertmanager::start() else { return };
     let mut lab = Lab::start(&[alertmanager.port]);
-    lab.gate.close();
+    lab.latch.close();
     let mark = lab.daemon.mark();
     lab.kill();
     let sent = lab.daemon.wait_for_after(mark, |event| is(event, "alert.send", API), LONG);
@@ -164,10 +165,10 @@ fn an_incident_that_lasts_is_an_active_alert_until_it_is_over() {
     assert_eq!(alert["annotations"]["incident"], text(&open, "incident.id"));
     assert_eq!(alert["annotations"]["summary"], text(&open, "incident.summary"));
 
-    lab.gate.open();
-    let story = Story::of(&lab.daemon, mark, API);
-    assert_eq!(story.verdict(), "killed");
-    story.one("restart.request");
+    lab.latch.open();
+    let incident = IncidentEvents::of(&lab.daemon, mark, API);
+    assert_eq!(incident.verdict(), "killed");
+    incident.one("restart.request");
     until("the alert is over", LONG, || active(&alertmanager).is_empty().then_some(()));
     lab.wait_for_delivered(2);
     lab.daemon.stop();
@@ -176,7 +177,7 @@ fn an_incident_that_lasts_is_an_active_alert_until_it_is_over() {
 }
 
 #[test]
-fn a_receiver_that_is_down_delays_nothing_and_is_told_once_it_is_up() {
+fn a_receiver_that_is_down_delays_nothing_and_gets_the_alert_once_it_is_up() {
     if !require_root() {
         return;
     }
@@ -212,7 +213,7 @@ fn a_receiver_that_never_answers_delays_neither_recovery_nor_the_other_receiver(
         return;
     }
     let Some(alertmanager) = Alertmanager::start() else { return };
-    // The kernel takes connections for it, and nobody ever serves them.
+    // The kernel takes connections for it, and no process ever serves them.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
     let mut lab = Lab::start(&[silent.local_addr().expect("an address").port(), alertmanager.port]);
     let (decided, acted) = lab.kills();

@@ -1,5 +1,5 @@
 //! Databases that work and have no room left, lost their primary, or say nothing at all: what is the matter is
-//! told apart, and who holds the connections is named even when no new one can be had.
+//! distinguished, and the holders of connections are named even when no new one can be had.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -9,10 +9,10 @@ use std::{
 use hostprobe_tests::{
     daemon::{Daemon, field},
     http::free_port,
+    incident_events::{is, listening_pid, number, text},
     lab::server::{DB, ServerLab},
     parts::{MariadbFolder, PostgresFolder, Redis, require, require_root},
     process::Running,
-    story::{is, listening_pid, number, text},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -96,7 +96,7 @@ fn postgres(options: &[&str], probe: &str) -> Option<(ServerLab, PostgresFolder,
 }
 
 #[test]
-fn a_postgres_without_connections_names_who_holds_them() {
+fn a_postgres_without_free_connections_names_their_holders() {
     let Some((lab, folder, port)) = postgres(&["-c", "max_connections=6"], "") else { return };
     let clients = fill(&lab.daemon, || folder.keep_busy_in_turn(port, SLEEP));
     let full = |event: &Value| fails(event, "too_many_connections") && says(event, 6, 6, 5);
@@ -114,7 +114,7 @@ fn a_postgres_without_connections_names_who_holds_them() {
 }
 
 #[test]
-fn a_postgres_with_nearly_all_connections_in_use_is_told_before_it_refuses() {
+fn a_postgres_with_nearly_all_connections_in_use_alerts_before_it_refuses() {
     let options = ["-c", "max_connections=10"];
     let Some((lab, folder, port)) = postgres(&options, "connections_percent = 70") else { return };
     let clients = [(); 6].map(|()| folder.keep_busy_in_turn(port, SLEEP));
@@ -130,7 +130,7 @@ fn a_postgres_with_nearly_all_connections_in_use_is_told_before_it_refuses() {
 }
 
 #[test]
-fn the_session_that_stands_by_keeps_no_postgres_from_ending() {
+fn the_standby_session_does_not_delay_the_end_of_postgres() {
     let Some((mut lab, _folder, _)) = postgres(&[], "") else { return };
     let mark = lab.daemon.mark();
     let pid = i64::from(listening_pid(&lab.daemon, DB));
@@ -162,7 +162,7 @@ fn web(port: u16) -> Running {
 }
 
 #[test]
-fn a_mariadb_without_connections_names_who_holds_them() {
+fn a_mariadb_without_free_connections_names_their_holders() {
     let Some((lab, _folder, port)) = mariadb("s3cret", "") else { return };
     lab.wait_until_healthy();
     let clients = fill(&lab.daemon, || web(port));
@@ -181,7 +181,7 @@ fn a_mariadb_without_connections_names_who_holds_them() {
 }
 
 #[test]
-fn a_mariadb_with_nearly_all_connections_in_use_is_told_before_it_refuses() {
+fn a_mariadb_with_nearly_all_connections_in_use_alerts_before_it_refuses() {
     let Some((lab, _folder, port)) = mariadb("s3cret", "connections_percent = 70") else { return };
     lab.wait_until_healthy();
     let clients = [(); 6].map(|()| web(port));
@@ -217,11 +217,11 @@ fn redis(options: &[&str]) -> Option<(ServerLab, tempfile::TempDir, u16)> {
 
 /// Writes a megabyte under a new name; the server's answer.
 fn write(port: u16, number: usize) -> String {
-    Redis::tell(port, &format!("SETRANGE key{number} 1000000 x"))
+    Redis::request(port, &format!("SETRANGE key{number} 1000000 x"))
 }
 
 #[test]
-fn a_redis_that_is_full_and_evicts_nothing_is_told_with_its_figures() {
+fn a_redis_that_is_full_and_evicts_nothing_is_reported_with_its_figures() {
     let options = ["--maxmemory", "5mb", "--maxmemory-policy", "noeviction"];
     let Some((lab, _folder, port)) = redis(&options) else { return };
     let refused = (0..100).any(|number| write(port, number).starts_with("-OOM"));
@@ -232,12 +232,12 @@ fn a_redis_that_is_full_and_evicts_nothing_is_told_with_its_figures() {
     assert!(detail.ends_with(end), "{detail}");
     assert_eq!(number(&event, "probe.server.memory.max"), Some(5 << 20));
     assert!(number(&event, "probe.server.memory.used") >= Some(5 << 20), "{event:#}");
-    assert!(Redis::tell(port, "FLUSHALL").starts_with("+OK"));
+    assert!(Redis::request(port, "FLUSHALL").starts_with("+OK"));
     recovers(lab);
 }
 
 #[test]
-fn a_redis_that_finds_nothing_to_evict_is_told_by_the_writes_it_refused() {
+fn a_redis_that_finds_nothing_to_evict_is_detected_by_its_refused_writes() {
     let options = ["--maxmemory", "5mb", "--maxmemory-policy", "volatile-lru"];
     let Some((lab, _folder, port)) = redis(&options) else { return };
     let mut numbers = 0..;
@@ -252,13 +252,13 @@ fn a_redis_that_finds_nothing_to_evict_is_told_by_the_writes_it_refused() {
 }
 
 #[test]
-fn a_replica_that_lost_its_primary_is_told_to_have() {
+fn a_replica_without_its_primary_is_reported() {
     let Some(primary) = Redis::start(&["--repl-diskless-sync-delay", "0"]) else { return };
     let address = format!("127.0.0.1 {}", primary.port);
     let Some((mut lab, _folder, _)) = redis(&["--replicaof", &address]) else { return };
     let port = primary.port;
     // Answers once the replica has made its first sync. One that never had a link is starting, not cut off.
-    let answer = Redis::tell(port, "WAIT 1 0");
+    let answer = Redis::request(port, "WAIT 1 0");
     assert!(answer.starts_with(":1"), "{answer}");
     drop(primary);
     let event = lab.daemon.wait_for(|event| fails(event, "replication"), LONG);
@@ -298,15 +298,15 @@ fn words_of_failure(address: std::net::SocketAddr, protocols: &[&str]) -> Vec<St
 const PROTOCOLS: [&str; 6] = ["http", "https", "redis", "postgres", "mysql", "mysql with a user"];
 
 #[test]
-fn a_server_that_says_nothing_has_timed_out() {
-    // The kernel takes the connections; nobody will ever read from them.
+fn a_server_that_sends_nothing_times_out() {
+    // The kernel takes the connections; no process will ever read from them.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("it has an address");
     assert_eq!(words_of_failure(address, &PROTOCOLS), ["timeout"; 6]);
 }
 
 #[test]
-fn a_server_that_takes_no_connections_has_timed_out_before_that() {
+fn a_server_that_accepts_no_connection_times_out_while_connecting() {
     let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None)
         .expect("a socket");
     let any: std::net::SocketAddr = ([127, 0, 0, 1], 0).into();

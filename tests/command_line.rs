@@ -11,11 +11,11 @@ use std::{
 use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http::{self, free_port},
+    incident_events::{IncidentEvents, is, text},
     parts::require_root,
     process::with_argument,
     program::{NOBODY, ProgramCopy},
     schema,
-    story::{Story, is, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -111,7 +111,7 @@ fn a_good_configuration_is_accepted() {
 }
 
 #[test]
-fn a_port_that_is_taken_costs_the_page_and_nothing_else() {
+fn a_port_that_is_in_use_costs_the_http_page_only() {
     if !require_root() {
         return;
     }
@@ -126,11 +126,11 @@ fn a_port_that_is_taken_costs_the_page_and_nothing_else() {
     service.until_healthy(&daemon);
     let mark = daemon.mark();
     service.kill(&daemon);
-    assert_eq!(Story::of(&daemon, mark, &service.name).verdict(), "killed");
+    assert_eq!(IncidentEvents::of(&daemon, mark, &service.name).verdict(), "killed");
 }
 
 #[test]
-fn the_schema_is_one_and_tells_right_from_wrong() {
+fn the_printed_schema_accepts_events_and_rejects_others() {
     let schema = schema::schema();
     assert_eq!(schema["$schema"], json!("https://json-schema.org/draft/2020-12/schema"));
     jsonschema::draft202012::meta::validate(&schema).expect("a JSON Schema of 2020-12");
@@ -183,11 +183,11 @@ fn sigterm_ends_the_daemon_and_what_it_started() {
     assert_eq!((event_action(last), text(last, "event.reason")), ("agent.stop", "SIGTERM"));
     assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
     let died = |event: &Value| is(event, "process.exit", &service.name);
-    assert_eq!(daemon.count(died), 2, "both ends are told");
+    assert_eq!(daemon.count(died), 2, "both exits are reported");
 }
 
 #[test]
-fn observing_starts_a_service_and_only_reports_its_death() {
+fn observe_mode_starts_a_service_and_only_reports_its_death() {
     if !require_root() {
         return;
     }

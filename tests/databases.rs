@@ -4,12 +4,12 @@
 use std::{fs, path::Path, time::Duration};
 
 use hostprobe_tests::{
-    gate::Gate,
     http::free_port,
+    incident_events::{is, listening_pid, number, text},
     lab::server::{DB, ServerLab},
+    latch::Latch,
     parts::{PostgresFolder, Redis, require, require_root},
     process::{kill, until},
-    story::{is, listening_pid, number, text},
     victim::Victim,
 };
 use serde_json::Value;
@@ -49,14 +49,14 @@ fn a_killed_redis_is_restarted_once_and_its_killer_is_named() {
     lab.wait_until_healthy();
     for _ in 0..5 {
         let mark = lab.kill();
-        let story = lab.healed_at_once(mark);
-        println!("recovered in {:.1} ms", story.millis("healthy"));
+        let incident = lab.healed_at_once(mark);
+        println!("recovered in {:.1} ms", incident.millis("healthy"));
     }
     lab.daemon.stop();
 }
 
 #[test]
-fn a_redis_that_loads_is_starting_not_failing() {
+fn a_redis_that_loads_its_data_is_starting_not_failing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // 300 keys of 1 KB at 10 ms each load for 3 s, and clients are answered after each KB.
     let options = [
@@ -67,14 +67,14 @@ fn a_redis_that_loads_is_starting_not_failing() {
     ];
     let Some((mut lab, port)) = redis(folder.path(), &options.concat(), redis_probe, "") else { return };
     lab.wait_until_healthy();
-    assert!(Redis::tell(port, "DEBUG POPULATE 300 key 1000").starts_with("+OK"));
-    assert!(Redis::tell(port, "SAVE").starts_with("+OK"));
+    assert!(Redis::request(port, "DEBUG POPULATE 300 key 1000").starts_with("+OK"));
+    assert!(Redis::request(port, "SAVE").starts_with("+OK"));
 
     let mark = lab.kill();
     lab.wait_until_it_says("Redis is loading the dataset in memory");
-    let story = lab.healed_at_once(mark);
-    assert!(story.millis("healthy") >= 3000.0, "it is well only once it has loaded");
-    assert!(Redis::tell(port, "DBSIZE").starts_with(":300"));
+    let incident = lab.healed_at_once(mark);
+    assert!(incident.millis("healthy") >= 3000.0, "it is well only once it has loaded");
+    assert!(Redis::request(port, "DBSIZE").starts_with(":300"));
     lab.daemon.stop();
 }
 
@@ -85,10 +85,10 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
     }
     let Some(folder) = PostgresFolder::new() else { return };
     let port = free_port();
-    // Recovery asks for archived WAL first: it lasts until the gate opens.
-    let mut gate = Gate::new(folder.path());
-    gate.close();
-    let script = folder.write("restore", &format!("{}; exit 1\n", gate.script()));
+    // Recovery asks for archived WAL first: it lasts until the latch opens.
+    let mut latch = Latch::new(folder.path());
+    latch.close();
+    let script = folder.write("restore", &format!("{}; exit 1\n", latch.script()));
     let mut command = folder.command(port);
     command.extend(["-c".to_owned(), format!("restore_command=/bin/sh {}", script.display())]);
     let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
@@ -110,9 +110,9 @@ fn a_postgres_that_recovers_is_starting_not_failing() {
     until("it was asked 70 times", LONG, || {
         (lab.output().matches("the database system is starting up").count() >= 70).then_some(())
     });
-    gate.open();
-    let story = lab.healed_at_once(mark);
-    assert!(story.millis("healthy") > 1000.0, "it is well only once it has recovered");
+    latch.open();
+    let incident = lab.healed_at_once(mark);
+    assert!(incident.millis("healthy") > 1000.0, "it is well only once it has recovered");
     assert_eq!(folder.sql(port, "SELECT count(*) FROM kept"), "1000");
     drop(busy);
     lab.daemon.stop();
@@ -137,14 +137,14 @@ fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backen
             (folder.sql(port, "SELECT count(*) FROM written") != before).then_some(())
         });
         let mark = lab.kill();
-        let story = lab.healed_at_once(mark);
-        println!("recovered in {:.1} ms", story.millis("healthy"));
+        let incident = lab.healed_at_once(mark);
+        println!("recovered in {:.1} ms", incident.millis("healthy"));
         drop(writers);
     }
     lab.daemon.stop();
 }
 
-/// A server that runs and refuses the probe's password is left alone, and somebody is told.
+/// A server that runs and refuses the probe's password is not restarted, and an alert is sent.
 fn is_held(mut lab: ServerLab) {
     let hold = lab.daemon.wait_for(|event| is(event, "restart.hold", DB), LONG);
     assert_eq!(text(&hold, "event.reason"), "a restart would not mend this");
@@ -192,7 +192,7 @@ fn a_postgres_that_refuses_the_password_is_not_restarted() {
     is_held(ServerLab::start(&exec(&folder.command(port)), &probe, &alert_to(&receiver)));
 }
 
-/// Ends the server on this port, whoever started it.
+/// Ends the server on this port.
 struct Ended(u16);
 
 impl Drop for Ended {
@@ -218,8 +218,8 @@ fn a_server_known_by_its_port_is_restarted_by_its_command() {
     lab.wait_until_healthy();
     let mark = lab.daemon.mark();
     kill(server.process.pid());
-    let story = lab.healed_at_once(mark);
-    assert_eq!(text(story.one("restart.request"), "restart.method"), "command");
+    let incident = lab.healed_at_once(mark);
+    assert_eq!(text(incident.one("restart.request"), "restart.method"), "command");
     lab.daemon.stop();
-    assert!(Redis::tell(port, "PING").starts_with("+PONG"), "what the daemon did not start outlives it");
+    assert!(Redis::request(port, "PING").starts_with("+PONG"), "what the daemon did not start outlives it");
 }

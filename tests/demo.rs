@@ -15,7 +15,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn the_demonstration_goes_as_it_should() {
+fn every_step_of_the_demo_reaches_its_expected_outcome() {
     let postgres = available(PostgresFolder::is_installed(), "the package postgresql");
     if !require_root() || !require("redis-server", Redis::PROGRAM) || !postgres {
         return;
@@ -30,12 +30,13 @@ fn the_demonstration_goes_as_it_should() {
     let heading = said.find("fault ").expect("a heading");
     let rows = said[heading..].lines().skip(1).take_while(|line| !line.is_empty()).count();
     assert_eq!(rows, 11, "{said}");
-    let story = said.lines().find_map(|line| line.strip_prefix("the story of one: ")).expect("a command");
-    let words: Vec<&str> = story.split(' ').collect();
+    let command =
+        said.lines().find_map(|line| line.strip_prefix("to explain one incident: ")).expect("a command");
+    let words: Vec<&str> = command.split(' ').collect();
     let explained = Command::new(words[0]).args(&words[1..]).output().expect("it can be run");
     assert!(explained.status.success(), "{}", text(&explained));
-    let told = text(&explained);
-    assert!(told.contains("killed") && told.contains("web"), "{told}");
+    let explanation = text(&explained);
+    assert!(explanation.contains("killed") && explanation.contains("web"), "{explanation}");
     let kept = said.lines().find_map(|line| line.strip_prefix("events, snapshots and logs are kept in "));
     fs::remove_dir_all(kept.expect("a folder")).expect("it can be removed");
 }

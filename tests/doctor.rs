@@ -61,7 +61,7 @@ fn on_a_host_that_has_everything_the_coverage_is_full() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_the_reason_and_what_stands_in() {
+fn a_missing_hook_is_named_with_its_reason_and_fallback() {
     if !require_root() {
         return;
     }
@@ -87,7 +87,7 @@ fn what_is_missing_is_named_with_the_reason_and_what_stands_in() {
 }
 
 #[test]
-fn without_rights_it_says_which_are_missing() {
+fn without_rights_the_report_names_the_missing_ones() {
     if !require_root() {
         return;
     }

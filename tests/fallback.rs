@@ -1,4 +1,4 @@
-//! The daemon where hooks are refused: each in turn, all of them, and for want of rights. It says what it does not see,
+//! The daemon where hooks are refused: each in turn, all of them, and for lack of rights. It reports what it does not see,
 //! and restarts what has to be restarted all the same.
 
 use std::{os::unix::process::CommandExt, process::Command, time::Duration};
@@ -7,9 +7,9 @@ use hostprobe::sensor::ebpf::Hook;
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
     http,
+    incident_events::{IncidentEvents, is, number, text},
     memcg::MemoryCgroup,
     parts::require_root,
-    story::{Story, is, number, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -24,8 +24,8 @@ fn coverage<'a>(ready: &'a Value, hook: &str) -> &'a Value {
     all.iter().find(|it| it["hook"] == hook).unwrap_or_else(|| panic!("no {hook} in {ready:#}"))
 }
 
-fn confidence(story: &Story) -> f64 {
-    let opened = story.one("incident.open");
+fn confidence(incident: &IncidentEvents) -> f64 {
+    let opened = incident.one("incident.open");
     field(opened, "incident.confidence").and_then(Value::as_f64).expect("a confidence")
 }
 
@@ -54,28 +54,28 @@ fn each_hook_that_is_refused_costs_its_coverage_and_nothing_else() {
             assert_eq!(said["attached"], hook != refused, "{said}");
             assert_eq!(said.get("reason").is_some(), hook == refused, "{said}");
         }
-        let stands_in = coverage(&ready, name).get("fallback").is_some();
-        assert_eq!(stands_in, refused != Hook::SocketReport, "{name}: nothing else tells of errors of UDP");
+        let has_fallback = coverage(&ready, name).get("fallback").is_some();
+        assert_eq!(has_fallback, refused != Hook::SocketReport, "{name}: nothing else reports errors of UDP");
         assert_eq!(text(&ready, "event.outcome"), "failure", "the coverage is not whole");
 
         let (mark, pid) = (daemon.mark(), i64::from(service.pid(&daemon)));
         service.kill(&daemon);
-        let story = Story::of(&daemon, mark, &service.name);
-        assert_eq!(story.verdict(), "killed", "without {name}");
-        let told = |event: &Value| {
+        let incident = IncidentEvents::of(&daemon, mark, &service.name);
+        assert_eq!(incident.verdict(), "killed", "without {name}");
+        let reported = |event: &Value| {
             event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid)
         };
-        assert_eq!(daemon.count(told), 1, "without {name}");
-        story.one("restart.done");
+        assert_eq!(daemon.count(reported), 1, "without {name}");
+        incident.one("restart.done");
         let source = if refused == Hook::Exit { "netlink" } else { "ebpf" };
-        assert_eq!(text(story.one("process.exit"), "event.provider"), source, "without {name}");
+        assert_eq!(text(incident.one("process.exit"), "event.provider"), source, "without {name}");
         let certain = !matches!(refused, Hook::Exit | Hook::Signal);
-        assert_eq!(confidence(&story) >= 1.0, certain, "without {name}: {}", confidence(&story));
+        assert_eq!(confidence(&incident) >= 1.0, certain, "without {name}: {}", confidence(&incident));
     }
 }
 
 #[test]
-fn an_oom_kill_is_told_by_the_kernel_s_log_with_its_numbers() {
+fn an_oom_kill_without_its_hook_is_read_from_the_kernel_log_with_its_numbers() {
     if !require_root() {
         return;
     }
@@ -87,31 +87,31 @@ fn an_oom_kill_is_told_by_the_kernel_s_log_with_its_numbers() {
         cgroup.add(pid).expect("it is moved");
         let mark = daemon.mark();
         let _ = http::get(service.port, "/alloc?mb=100");
-        let story = Story::of(&daemon, mark, &service.name);
-        assert_eq!(story.verdict(), "oom_killed");
-        let kill = story.one("process.oom_kill");
+        let incident = IncidentEvents::of(&daemon, mark, &service.name);
+        assert_eq!(incident.verdict(), "oom_killed");
+        let kill = incident.one("process.oom_kill");
         assert_eq!((text(kill, "event.provider"), text(kill, "oom.scope")), ("kmsg", "memcg"));
         assert_eq!(number(kill, "process.pid"), Some(i64::from(pid)));
         assert_eq!(number(kill, "oom.limit_bytes"), Some(limit.cast_signed()));
         let anon = number(kill, "oom.anon_bytes").expect("anonymous bytes");
         assert!((limit.cast_signed() / 2..=limit.cast_signed() + (1 << 20)).contains(&anon), "{anon}");
-        let evidence = field(story.one("incident.open"), "incident.evidence").and_then(Value::as_array);
+        let evidence = field(incident.one("incident.open"), "incident.evidence").and_then(Value::as_array);
         let id = field(kill, "event.id").expect("an id");
         assert!(evidence.is_some_and(|ids| ids.contains(id)), "{evidence:?}");
     }
 }
 
 #[test]
-fn a_stranger_s_death_is_told_without_a_hook() {
+fn the_death_of_an_unwatched_process_is_reported_without_hooks() {
     if !require_root() {
         return;
     }
     let (daemon, service, _) = without(&["all"]);
-    // A stranger that has executed a program is known by then, however soon it is collected.
-    let mut stranger = Victim::start();
-    let pid = stranger.process.pid();
-    stranger.hit("/segv");
-    stranger.wait();
+    // An unwatched process that has executed a program is known by then, however soon its parent reaps it.
+    let mut unwatched = Victim::start();
+    let pid = unwatched.process.pid();
+    unwatched.hit("/segv");
+    unwatched.wait();
     let exit = daemon.wait_for(
         |event| event_action(event) == "process.exit" && number(event, "process.pid") == Some(pid.into()),
         LONG,
@@ -139,7 +139,7 @@ fn without_rights(command: &mut Command) -> &mut Command {
 }
 
 #[test]
-fn without_any_right_its_own_commands_are_still_kept_running() {
+fn without_any_right_supervised_commands_are_still_restarted() {
     if !require_root() {
         return;
     }
@@ -158,24 +158,24 @@ fn without_any_right_its_own_commands_are_still_kept_running() {
     for (signal, verdict) in [("/segv", "crashed"), ("/exit?code=3", "exited")] {
         let mark = daemon.mark();
         let _ = http::get(service.port, signal);
-        let story = Story::of(&daemon, mark, &service.name);
-        assert_eq!(story.verdict(), verdict);
-        assert!(confidence(&story) < 1.0);
+        let incident = IncidentEvents::of(&daemon, mark, &service.name);
+        assert_eq!(incident.verdict(), verdict);
+        assert!(confidence(&incident) < 1.0);
         // Its new pid is known when its listener is seen.
         daemon.wait_for_after(mark, |event| service.listens(service.port, event), LONG);
     }
-    // The kernel's log is not for everybody; its counters are.
+    // Without rights the kernel's log cannot be read, but its counters can.
     let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
     cgroup.add(service.pid(&daemon)).expect("it is moved");
     let mark = daemon.mark();
     let _ = http::get(service.port, "/alloc?mb=100");
-    let story = Story::of(&daemon, mark, &service.name);
-    assert_eq!(story.verdict(), "oom_killed");
-    assert_eq!(story.all("process.oom_kill").len(), 0, "nobody has told of the choice itself");
+    let incident = IncidentEvents::of(&daemon, mark, &service.name);
+    assert_eq!(incident.verdict(), "oom_killed");
+    assert_eq!(incident.all("process.oom_kill").len(), 0, "the kernel log was not readable");
 }
 
 #[test]
-fn without_any_right_the_end_of_somebody_else_s_child_is_seen() {
+fn without_any_right_the_exit_of_a_process_that_is_no_child_is_seen() {
     if !require_root() {
         return;
     }
@@ -183,7 +183,7 @@ fn without_any_right_the_end_of_somebody_else_s_child_is_seen() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let pidfile = folder.path().join("pid");
     std::fs::write(&pidfile, victim.process.pid().to_string()).expect("it is written");
-    // Nobody probes it for an hour: it is the process's own end that is seen.
+    // Its probe runs once an hour: only the exit of the process shows the fault.
     let config = format!(
         "[http]\nlisten = \"\"\n[[service]]\nname = \"victim\"\nmatch = {{ pidfile = {pidfile:?} }}\n\
          [[service.probe]]\ntcp = \"127.0.0.1:{}\"\ninterval = \"1h\"\n",
@@ -196,7 +196,7 @@ fn without_any_right_the_end_of_somebody_else_s_child_is_seen() {
     daemon.wait_for(healthy, LONG);
     victim.hit("/exit?code=3");
     let exit = daemon.wait_for(|event| is(event, "process.exit", "victim"), LONG);
-    // Newer kernels have the process connector for everybody.
+    // Newer kernels allow the process connector without rights.
     assert!(matches!(text(&exit, "event.provider"), "netlink" | "proc"), "{exit:#}");
     let opened = daemon.wait_for(|event| is(event, "incident.open", "victim"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "exited");

@@ -50,7 +50,7 @@ incident is opened, and until all probes are well again. Printed and written by
 ";
 
 #[test]
-fn every_fault_gets_its_verdict_and_its_action_twice_in_a_row_and_without_any_hook() {
+fn every_fault_gets_its_verdict_and_action_twice_in_a_row_and_without_hooks() {
     silence_panics_of_rows();
     let (first, second) = (once("first", Source::Hooks), once("second", Source::Hooks));
     let hookless = once("hookless", Source::Fallback);

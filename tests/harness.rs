@@ -18,7 +18,7 @@ fn ends_after(path: &str) -> ExitStatus {
 }
 
 #[test]
-fn the_victim_ends_as_it_was_told() {
+fn the_victim_ends_as_requested() {
     assert_eq!(ends_after("/segv").signal(), Some(11));
     assert_eq!(ends_after("/abort").signal(), Some(6));
     assert_eq!(ends_after("/exit?code=3").code(), Some(3));
@@ -47,7 +47,7 @@ fn the_victim_can_fail_and_live() {
 }
 
 #[test]
-fn the_victim_crashes_at_start_if_told_so() {
+fn the_victim_crashes_at_start_if_asked_to() {
     let mut command = std::process::Command::new(Victim::program());
     let status = command.args(["--port", "1", "--crash-at-start"]).status().unwrap();
     assert_eq!(status.signal(), Some(11));

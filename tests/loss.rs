@@ -1,4 +1,4 @@
-//! Nothing is lost silently, and no flood of strangers costs the death of a watched process.
+//! Nothing is lost silently, and no flood of unwatched exits costs the record of a watched exit.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,13 +7,13 @@ use std::{
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action},
-    deaths::{Account, Deaths, told_death},
+    deaths::{Account, Deaths, reported_death},
     http,
+    incident_events::{IncidentEvents, is, number, text},
     memcg::MemoryCgroup,
     parts::{available, require_root},
     schema,
     storm::{Manner, Storm},
-    story::{Story, is, number, text},
     supervised::Supervised,
 };
 use rustix::process::Signal;
@@ -28,10 +28,10 @@ const STORM: Duration = Duration::from_secs(2);
 /// How often the watched service is killed, at least.
 const KILLS: usize = 20;
 
-/// How many strangers die while the daemon stands still.
-const STRANGERS: usize = 2000;
+/// How many unwatched processes die while the daemon is stopped.
+const UNWATCHED: usize = 2000;
 
-/// A daemon with a service to watch, a crowd of strangers, and a count of all deaths.
+/// A daemon with a service to watch, a storm of unwatched processes, and a count of all deaths.
 struct Lab {
     deaths: Deaths,
     daemon: Daemon,
@@ -42,9 +42,9 @@ struct Lab {
 }
 
 impl Lab {
-    /// Starts all of it, with the strangers waiting for the word; None, and a line that says why, where that
-    /// cannot be.
-    fn start(kernel_options: &str, strangers: impl FnOnce() -> Storm) -> Option<Self> {
+    /// Starts all of it, with the unwatched processes waiting for the start signal; None, and a line with the reason, where that
+    /// is impossible.
+    fn start(kernel_options: &str, unwatched: impl FnOnce() -> Storm) -> Option<Self> {
         static ALONE: Mutex<()> = Mutex::new(());
         if !require_root() {
             return None;
@@ -62,13 +62,13 @@ impl Lab {
         let config = service.config(&format!("{restart}[kernel]\n{kernel_options}"));
         let daemon = Daemon::start(&config, &[]);
         service.until_healthy(&daemon);
-        let storm = strangers();
+        let storm = unwatched();
         cgroup.add(storm.process.pid()).expect("it can be moved");
         Some(Self { deaths, daemon, service, storm, _cgroup: cgroup, _alone: alone })
     }
 
-    /// Lets the strangers loose and kills the service again and again: each time that is seen, explained and
-    /// healed. Returns how many children the strangers had.
+    /// Starts the storm and kills the service again and again: each time that is seen, explained and
+    /// healed. Returns how many children the storm had.
     fn kill_and_heal(&mut self) -> usize {
         self.storm.begin();
         let (began, mut kills) = (Instant::now(), 0);
@@ -85,18 +85,18 @@ impl Lab {
 
     #[track_caller]
     fn healed(&self, mark: Mark, pid: u32) {
-        let story = Story::of(&self.daemon, mark, &self.service.name);
-        let deaths = story.all("process.exit");
+        let incident = IncidentEvents::of(&self.daemon, mark, &self.service.name);
+        let deaths = incident.all("process.exit");
         let of_main = deaths.iter().filter(|event| number(event, "process.pid") == Some(pid.into()));
         assert_eq!(of_main.count(), 1, "{deaths:?}");
-        assert_eq!(story.verdict(), "killed");
-        let summary = text(story.one("incident.open"), "incident.summary");
+        assert_eq!(incident.verdict(), "killed");
+        let summary = text(incident.one("incident.open"), "incident.summary");
         assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
-        story.one("restart.request");
-        story.one("restart.done");
+        incident.one("restart.request");
+        incident.one("restart.done");
     }
 
-    /// Ends the daemon, after it has told a last death; checks its stream and accounts for all of it.
+    /// Ends the daemon, after it has reported a last death; checks its stream and accounts for all of it.
     fn account(&mut self) -> (Vec<Value>, Account) {
         let mark = self.daemon.mark();
         let last = self.service.pid(&self.daemon);
@@ -115,49 +115,52 @@ impl Lab {
         (events, account)
     }
 
-    /// How many of the strangers' deaths were told; each of them was seen by the count beside the daemon.
-    fn told_of(&mut self, events: &[Value], made: usize) -> usize {
+    /// How many of the unwatched deaths were reported; the count beside the daemon saw each of them.
+    fn reported_deaths(&mut self, events: &[Value], made: usize) -> usize {
         let died = self.deaths.of_children(self.storm.process.pid());
         assert_eq!(died.len(), made);
-        events.iter().filter_map(told_death).filter(|key| died.contains(key)).count()
+        events.iter().filter_map(reported_death).filter(|key| died.contains(key)).count()
     }
 }
 
 #[test]
-fn a_storm_of_failing_strangers_is_neither_told_nor_in_the_way() {
+fn a_storm_of_failing_unwatched_processes_is_not_reported_and_delays_nothing() {
     let Some(mut lab) = Lab::start("", || Storm::endless(Manner::Exit)) else { return };
     let made = lab.kill_and_heal();
     assert!(made > 1000, "{made} children are no storm");
     let (events, _) = lab.account();
     let storm = i64::from(lab.storm.process.pid());
-    let told = events.iter().filter(|event| number(event, "process.parent.pid") == Some(storm)).count();
-    assert_eq!(told, 0, "a stranger's failure is its parent's business");
+    let reported = events.iter().filter(|event| number(event, "process.parent.pid") == Some(storm)).count();
+    assert_eq!(reported, 0, "an unwatched failure concerns its parent only");
     assert_eq!(lab.deaths.of_children(lab.storm.process.pid()).len(), 0);
 }
 
 #[test]
-fn a_storm_of_killed_strangers_is_cut_off_counted_and_not_in_the_way() {
+fn a_storm_of_killed_unwatched_processes_is_throttled_and_counted_and_delays_nothing() {
     let Some(mut lab) = Lab::start("", || Storm::endless(Manner::Signals)) else { return };
     let made = lab.kill_and_heal();
     assert!(made > 1000, "{made} children are no storm");
     let (events, account) = lab.account();
-    let told = lab.told_of(&events, made);
+    let reported = lab.reported_deaths(&events, made);
     let throttled = account.lost.get("exit_throttled").copied().unwrap_or(0);
-    println!("{made} strangers died: {told} told; lost {:?}", account.lost);
-    assert!(told > 50, "{told} are not more than one second's budget");
-    assert!(throttled >= (made - told) as u64, "{made} died, {told} were told, {throttled} counted");
+    println!("{made} unwatched processes died: {reported} reported; lost {:?}", account.lost);
+    assert!(reported > 50, "{reported} are not more than one second's budget");
+    assert!(
+        throttled >= (made - reported) as u64,
+        "{made} died, {reported} were reported, {throttled} counted"
+    );
 }
 
 #[test]
-fn while_the_daemon_stands_still_the_watched_are_kept_and_the_rest_is_counted() {
+fn while_the_daemon_is_stopped_watched_exits_are_kept_and_the_others_are_counted() {
     let options = "urgent_ring = \"64KiB\"\nunwatched_exits_per_second = 1000000\n";
-    let Some(mut lab) = Lab::start(options, || Storm::of(Manner::Signals, STRANGERS as u64)) else { return };
+    let Some(mut lab) = Lab::start(options, || Storm::of(Manner::Signals, UNWATCHED as u64)) else { return };
     let (mark, main) = (lab.daemon.mark(), lab.service.pid(&lab.daemon));
     lab.daemon.signal(Signal::STOP);
     until_stopped(lab.daemon.pid());
     lab.storm.begin();
     assert_eq!(lab.storm.process.wait(LONG).code(), Some(0));
-    assert_eq!(lab.storm.made(), STRANGERS as u64);
+    assert_eq!(lab.storm.made(), UNWATCHED as u64);
     for _ in 0..KILLS {
         assert_eq!(http::get(lab.service.port, "/fork-child-crash").expect("an answer").0, 200);
     }
@@ -171,12 +174,12 @@ fn while_the_daemon_stands_still_the_watched_are_kept_and_the_rest_is_counted() 
     let of_service = |event: &&Value| is(event, "process.exit", &lab.service.name);
     let crashed = |event: &&Value| number(event, "process.parent.pid") == Some(main.into());
     assert_eq!(events.iter().filter(of_service).filter(crashed).count(), KILLS);
-    let told = lab.told_of(&events, STRANGERS);
+    let reported = lab.reported_deaths(&events, UNWATCHED);
     let lost = account.lost.get("exit_unwatched").copied().unwrap_or(0);
-    println!("{STRANGERS} strangers died: {told} told; lost {:?}", account.lost);
+    println!("{UNWATCHED} unwatched processes died: {reported} reported; lost {:?}", account.lost);
     assert!(
-        told > 0 && lost >= (STRANGERS - told) as u64,
-        "{STRANGERS} died, {told} were told, {lost} counted"
+        reported > 0 && lost >= (UNWATCHED - reported) as u64,
+        "{UNWATCHED} died, {reported} were reported, {lost} counted"
     );
 }
 

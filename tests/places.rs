@@ -6,12 +6,12 @@ use std::{fs, process::Command};
 use hostprobe_tests::{
     cgroup::{self, Group},
     daemon::{Daemon, field},
-    family::{Family, LONG, exit_of, owner},
     http::{self, free_port},
+    incident_events::{IncidentEvents, is, number, text},
+    lineage::{LONG, Lineage, exit_of, owner},
     parts::{built, require, require_root},
     podman::Podman,
     process::{Running, kill, signal, until, with_argument},
-    story::{Story, is, number, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -55,7 +55,7 @@ fn pids(pid: u32) -> Vec<u32> {
 }
 
 #[test]
-fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
+fn in_a_pid_namespace_events_have_the_pids_of_the_namespace_and_name_it() {
     let (service, page) = (Supervised::new(), free_port());
     let http = format!("[http]\nlisten = \"127.0.0.1:{page}\"\n");
     let config = service.config("").replace("[http]\nlisten = \"\"\n", &http);
@@ -78,7 +78,7 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
         assert_eq!(found.len(), 1);
         (found[0], pids(found[0]))
     };
-    // By somebody inside, then by somebody whom the namespace does not have.
+    // By a process inside, then by one outside the namespace.
     for outside in [false, true] {
         let (pid, numbers) = main_out_here();
         let &[first, own] = numbers.as_slice() else { panic!("{numbers:?}") };
@@ -89,9 +89,9 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
         } else {
             run_inside(&daemon, &["/bin/kill", "-KILL", &own.to_string()]);
         }
-        let story = Story::of(&daemon, mark, &service.name);
-        assert_eq!(story.verdict(), "killed");
-        let exit = story.one("process.exit");
+        let incident = IncidentEvents::of(&daemon, mark, &service.name);
+        assert_eq!(incident.verdict(), "killed");
+        let exit = incident.one("process.exit");
         assert_eq!(number(exit, "process.pid"), Some(own.into()));
         assert_eq!(number(exit, "process.parent.pid"), Some(1), "the daemon is process 1");
         assert_eq!(field(exit, "process.pid_ns"), None);
@@ -106,11 +106,11 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
         }
     }
 
-    // Strangers out here are not seen, and counted; those in a namespace further in are seen.
-    let mut stranger = Victim::start();
+    // Processes outside the namespace are only counted; those in a nested namespace are reported.
+    let mut outsider = Victim::start();
     let mark = daemon.mark();
-    stranger.hit("/abort");
-    stranger.wait();
+    outsider.hit("/abort");
+    outsider.wait();
     let nested = "sh -c 'kill -ABRT $$'; true";
     run_inside(&daemon, &[UNSHARE, "--pid", "--fork", "/bin/sh", "-c", nested]);
     let aborted = |event: &Value| text(event, "process.exit_signal.name") == "SIGABRT";
@@ -118,7 +118,7 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
     assert_eq!(number(&seen, "process.pid_ns"), Some(2), "{seen:#}");
     assert!(number(&seen, "process.pid").is_some_and(|pid| pid > 2), "{seen:#}");
     assert_eq!(text(&seen, "process.name"), "sh");
-    until("strangers are counted", LONG, || {
+    until("processes outside are counted", LONG, || {
         let metrics = http::get(page, "/metrics").ok()?.1;
         let line =
             metrics.lines().find_map(|line| line.strip_prefix("hostprobe_process_exits_elsewhere_total "))?;
@@ -132,33 +132,33 @@ fn in_a_pid_namespace_pids_are_those_of_the_namespace_and_it_says_so() {
 }
 
 #[test]
-fn in_a_pid_namespace_births_tell_whose_a_worker_is() {
-    let family = Family::new();
+fn in_a_pid_namespace_forks_show_the_service_of_a_worker() {
+    let lineage = Lineage::new();
     let Some(daemon) = inside(&format!(
         "[http]\nlisten = \"\"\n{}",
-        family.service("family", &format!("match = {{ port = {} }}", family.port))
+        lineage.service("lineage", &format!("match = {{ port = {} }}", lineage.port))
     )) else {
         return;
     };
     daemon.ready();
     let mut command = vec!["/usr/bin/setsid", "--fork"];
-    let start = family.command(&[]);
+    let start = lineage.command(&[]);
     command.extend(start.iter().map(String::as_str));
     run_inside(&daemon, &command);
     daemon.wait_for(
-        |event| is(event, "service.state", "family") && text(event, "service.state") == "healthy",
+        |event| is(event, "service.state", "lineage") && text(event, "service.state") == "healthy",
         LONG,
     );
-    let orphan = family.make("orphan");
+    let orphan = lineage.spawn("orphan");
     run_inside(&daemon, &["/bin/kill", "-ABRT", &orphan.to_string()]);
-    assert_eq!(owner(&exit_of(&daemon, orphan)), ("family", Some(false)));
-    let main = pids(with_argument(&family.port.to_string())[0])[1];
+    assert_eq!(owner(&exit_of(&daemon, orphan)), ("lineage", Some(false)));
+    let main = pids(with_argument(&lineage.port.to_string())[0])[1];
     run_inside(&daemon, &["/bin/kill", "-KILL", &main.to_string()]);
-    assert_eq!(owner(&exit_of(&daemon, main)), ("family", Some(true)));
+    assert_eq!(owner(&exit_of(&daemon, main)), ("lineage", Some(true)));
 }
 
 #[test]
-fn with_the_proc_of_another_namespace_it_says_what_to_mount_and_does_not_run() {
+fn with_the_proc_of_another_namespace_the_daemon_says_what_to_mount_and_exits() {
     if !require_root() || !require("util-linux", UNSHARE) {
         return;
     }
@@ -184,7 +184,7 @@ fn watch_container(name: &str) -> Daemon {
 }
 
 #[test]
-fn a_container_is_known_by_its_id_and_its_end_says_which_it_was() {
+fn a_container_is_matched_by_its_id_and_its_exit_names_it() {
     let Some(podman) = Podman::new() else { return };
     let id = podman.start(&[], &["/bin/sleep", "600"]);
     let (main, daemon) = (podman.pid(&id), watch_container(&id[..12]));
@@ -196,16 +196,16 @@ fn a_container_is_known_by_its_id_and_its_end_says_which_it_was() {
     let opened = daemon.wait_for(|event| is(event, "incident.open", "box"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "killed");
 
-    // One that is there and gone, with its cgroup, is still told with its id.
+    // The exit of a container that is already gone with its cgroup still has its id.
     let brief = podman.run_to_its_end(&["--pid=host"], &["/bin/sh", "-c", "kill -ABRT $$"]);
-    let told = |event: &Value| text(event, "container.id") == brief;
-    let exit = daemon.wait_for(told, LONG);
+    let reported = |event: &Value| text(event, "container.id") == brief;
+    let exit = daemon.wait_for(reported, LONG);
     assert_eq!(text(&exit, "process.exit_signal.name"), "SIGABRT");
     assert_eq!(owner(&exit), ("", None));
 }
 
 #[test]
-fn a_container_that_crashes_is_crashed() {
+fn a_container_that_crashes_has_the_verdict_crashed() {
     let Some(podman) = Podman::new() else { return };
     // Process 1 of a pid namespace is deaf to its own signals, so it is the host's.
     let shared = format!("--volume={}:/shared", podman.folder().join("run").display());
@@ -220,12 +220,12 @@ fn a_container_that_crashes_is_crashed() {
 }
 
 #[test]
-fn a_container_s_process_that_was_never_seen_alive_is_told_with_its_container() {
+fn the_exit_of_a_container_process_that_was_never_seen_alive_names_its_container() {
     if !require_root() {
         return;
     }
-    let family = Family::new();
-    let _running = family.start(&[]);
+    let lineage = Lineage::new();
+    let _running = lineage.start(&[]);
     let daemon = Daemon::start("[http]\nlisten = \"\"\n", &[]);
     daemon.ready();
     let digits = format!("{:0>64x}", std::process::id());
@@ -239,14 +239,14 @@ fn a_container_s_process_that_was_never_seen_alive_is_told_with_its_container() 
             (format!(r"machine-web\x2d{own}.scope"), format!("web-{own}")),
         ] {
             let group = Group::new(&mount, &name);
-            // It is born by a fork, and executes nothing: nobody has told of it before.
-            let child = family.make("child");
+            // It is forked and executes nothing: no record has named it before.
+            let child = lineage.spawn("child");
             group.add(child);
             signal(child, Signal::ABORT);
             drop(group);
             let exit = exit_of(&daemon, child);
-            let told = (text(&exit, "container.id"), text(&exit, "cgroup.path"));
-            assert_eq!(told, (id.as_str(), format!("/{name}").as_str()), "{}", mount.display());
+            let reported = (text(&exit, "container.id"), text(&exit, "cgroup.path"));
+            assert_eq!(reported, (id.as_str(), format!("/{name}").as_str()), "{}", mount.display());
         }
     }
 }

@@ -8,8 +8,8 @@ use std::{
 
 use hostprobe_tests::{
     http::{self, free_port},
+    incident_events::{median, number, text},
     lab::ExecLab,
-    story::{median, number, text},
     victim::Victim,
 };
 use rustix::process::Signal;
@@ -19,24 +19,24 @@ fn own_name() -> String {
 }
 
 #[test]
-fn twenty_kills_are_twenty_stories_and_recovery_costs_little_more_than_a_cold_start() {
+fn twenty_kills_are_twenty_incidents_and_recovery_costs_little_more_than_a_cold_start() {
     let Some(lab) = ExecLab::start() else { return };
     let (mut cold, mut steps) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         cold.push(cold_start());
         let pid = lab.main_pid();
-        let story = lab.heal(|| lab.kill(Signal::KILL));
-        assert_eq!(story.verdict(), "killed");
-        let exit = story.one("process.exit");
+        let incident = lab.heal(|| lab.kill(Signal::KILL));
+        assert_eq!(incident.verdict(), "killed");
+        let exit = incident.one("process.exit");
         assert_eq!(number(exit, "process.pid"), Some(i64::from(pid)));
         assert_eq!(text(exit, "process.exit_signal.name"), "SIGKILL");
         assert_eq!(number(exit, "process.exit_signal.sender.pid"), Some(i64::from(std::process::id())));
         assert_eq!(text(exit, "process.exit_signal.sender.name"), own_name());
-        let summary = text(story.one("incident.open"), "incident.summary");
+        let summary = text(incident.one("incident.open"), "incident.summary");
         assert!(summary.contains(&format!("from {} (pid {}", own_name(), std::process::id())), "{summary}");
-        story.one("restart.request");
-        story.one("restart.done");
-        steps.push(["detected", "acted", "listening", "healthy"].map(|step| story.millis(step)));
+        incident.one("restart.request");
+        incident.one("restart.done");
+        steps.push(["detected", "acted", "listening", "healthy"].map(|step| incident.millis(step)));
     }
     let step = |at: usize| median(steps.iter().map(|steps| steps[at]).collect());
     let (detected, acted, listening, recovered) = (step(0), step(1), step(2), step(3));

@@ -12,10 +12,10 @@ use std::{
 use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http,
+    incident_events::{IncidentEvents, is, text},
     lab::ExecLab,
     parts::{built, require_root},
     process::until,
-    story::{Story, is, text},
     supervised::Supervised,
 };
 use rustix::process::Signal;
@@ -63,7 +63,7 @@ impl Recording {
                 }
                 _ => service.kill(&daemon),
             }
-            Story::of(&daemon, mark, &service.name);
+            IncidentEvents::of(&daemon, mark, &service.name);
         }
         daemon.stop();
         let events = daemon.events();
@@ -171,15 +171,18 @@ fn a_recording_decides_alike_and_shows_what_another_configuration_would_change()
     ends_with(&nothing, 2);
     assert!(String::from_utf8_lossy(&nothing.stderr).contains(name), "{nothing:?}");
 
-    // The stream of events tells the story of an incident as well.
+    // The stream of events explains an incident as well.
     let events = recording.events();
-    let story = ends_with(&hostprobe(&["explain", "1", "--events", path(&events)]), 0);
-    assert!(story.contains("killed") && story.contains("was killed by SIGKILL from"), "{story}");
+    let explanation = ends_with(&hostprobe(&["explain", "1", "--events", path(&events)]), 0);
+    assert!(
+        explanation.contains("killed") && explanation.contains("was killed by SIGKILL from"),
+        "{explanation}"
+    );
     ends_with(&hostprobe(&["explain", "99", "--events", path(&events)]), 1);
 }
 
 #[test]
-fn damaged_and_missing_files_are_said_to_be() {
+fn damaged_and_missing_files_are_reported() {
     let folder = TempDir::new().expect("a temporary folder");
     let config = folder.path().join("config.toml");
     fs::write(&config, "").expect("it is written");
@@ -199,7 +202,7 @@ fn damaged_and_missing_files_are_said_to_be() {
 }
 
 #[test]
-fn a_running_daemon_tells_what_it_knows() {
+fn a_running_daemon_answers_questions_about_its_incidents() {
     let Some(lab) = ExecLab::start() else { return };
     let socket = lab.daemon.socket();
     let ask = |args: &[&str]| hostprobe(&[args, &["--socket", path(&socket)]].concat());
@@ -212,8 +215,9 @@ fn a_running_daemon_tells_what_it_knows() {
     assert!(api["since"].is_string() && api["response_time_ms"].is_number(), "{api:#}");
 
     lab.heal(|| lab.kill(Signal::KILL));
-    let story = ends_with(&ask(&["explain", "1"]), 0);
-    let position = |words: &str| story.find(words).unwrap_or_else(|| panic!("no {words:?} in\n{story}"));
+    let explanation = ends_with(&ask(&["explain", "1"]), 0);
+    let position =
+        |words: &str| explanation.find(words).unwrap_or_else(|| panic!("no {words:?} in\n{explanation}"));
     let order = [
         "api killed",
         "confidence: 100 %",
@@ -225,17 +229,17 @@ fn a_running_daemon_tells_what_it_knows() {
         "api: incident resolved after",
     ];
     let places: Vec<usize> = order.iter().map(|words| position(words)).collect();
-    assert!(places.is_sorted(), "{story}");
-    let evidence = story.lines().find(|line| line.contains(" ms * ")).expect("evidence");
-    assert!(evidence.contains("was killed by SIGKILL from"), "{story}");
+    assert!(places.is_sorted(), "{explanation}");
+    let evidence = explanation.lines().find(|line| line.contains(" ms * ")).expect("evidence");
+    assert!(evidence.contains("was killed by SIGKILL from"), "{explanation}");
     let listed: Value = serde_json::from_str(&ends_with(&ask(&["incidents", "--json"]), 0)).expect("JSON");
     assert_eq!((&listed[0]["open"], &listed[0]["verdict"]), (&false.into(), &"killed".into()));
     let id = listed[0]["id"].as_str().expect("an id");
-    assert_eq!(ends_with(&ask(&["explain", id]), 0), story);
+    assert_eq!(ends_with(&ask(&["explain", id]), 0), explanation);
 }
 
 #[test]
-fn what_is_held_is_shown_with_its_reason() {
+fn a_held_restart_is_shown_with_its_reason() {
     if !require_root() {
         return;
     }
@@ -258,7 +262,7 @@ fn what_is_held_is_shown_with_its_reason() {
 }
 
 #[test]
-fn without_a_daemon_it_is_said_what_to_do() {
+fn without_a_daemon_the_error_says_what_to_do() {
     let folder = TempDir::new().expect("a temporary folder");
     let nothing = folder.path().join("control.sock");
     let output = hostprobe(&["status", "--socket", path(&nothing)]);
@@ -279,8 +283,8 @@ fn a_second_daemon_leaves_the_socket_of_the_first() {
     let second = Daemon::start(&config, &[]);
     let ready = second.ready();
     assert_eq!(event_action(&ready), "agent.ready");
-    let told = || second.log().contains("another hostprobe answers there").then_some(());
-    until("the second says that there is a first", LONG, told);
+    let already_running = || second.log().contains("another hostprobe answers there").then_some(());
+    until("the second says that there is a first", LONG, already_running);
     let status = hostprobe(&["status", "--json", "--socket", path(&socket)]);
     let status: Value = serde_json::from_str(&ends_with(&status, 0)).expect("JSON");
     let speaker = text(&first.ready(), "agent.ephemeral_id").to_owned();
@@ -293,7 +297,7 @@ fn a_second_daemon_leaves_the_socket_of_the_first() {
 }
 
 #[test]
-fn a_recording_that_cannot_be_written_is_reported_and_costs_nothing_else() {
+fn a_recording_that_cannot_be_written_is_reported_and_stops_nothing_else() {
     if !require_root() {
         return;
     }

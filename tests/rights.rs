@@ -9,11 +9,11 @@ use std::{
 
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
+    incident_events::{number, text},
     memcg::MemoryCgroup,
     parts::{require, require_root},
     process::until,
     rights::{Rights, UNPRIVILEGED, of_all_threads},
-    story::{number, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -25,7 +25,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// Two users that own nothing on this host: the numbers need no name.
 const HOSTPROBE: u32 = 54_321;
-const STRANGER: u32 = 54_322;
+const OTHER_USER: u32 = 54_322;
 
 const SYS_PTRACE: u64 = 1 << 19;
 const DAC_READ_SEARCH: u64 = 1 << 2;
@@ -48,17 +48,17 @@ fn all_threads_have(daemon: &Daemon, kept: u64) -> Rights {
 }
 
 /// A process of another user that ends itself by SIGSEGV when its input ends.
-fn stranger() -> Child {
+fn process_of_other_user() -> Child {
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", "read line; kill -SEGV $$", "a-stranger"]).stdin(Stdio::piped());
-    command.uid(STRANGER).gid(STRANGER).spawn().expect("a shell starts")
+    command.args(["-c", "read line; kill -SEGV $$", "other-user"]).stdin(Stdio::piped());
+    command.uid(OTHER_USER).gid(OTHER_USER).spawn().expect("a shell starts")
 }
 
-/// Lets it end; its pid.
-fn end(mut stranger: Child) -> u32 {
-    drop(stranger.stdin.take());
-    stranger.wait().expect("it ends");
-    stranger.id()
+/// Ends it; its pid.
+fn end(mut other: Child) -> u32 {
+    drop(other.stdin.take());
+    other.wait().expect("it ends");
+    other.id()
 }
 
 fn is_exit_of(event: &Value, pid: u32) -> bool {
@@ -66,7 +66,7 @@ fn is_exit_of(event: &Value, pid: u32) -> bool {
 }
 
 #[test]
-fn a_daemon_that_only_watches_can_never_get_a_right_back() {
+fn a_daemon_that_only_watches_cannot_regain_a_right() {
     if !require_root() {
         return;
     }
@@ -104,15 +104,15 @@ fn a_supervised_service_has_all_the_rights_that_its_daemon_was_started_with() {
 }
 
 #[test]
-fn what_stands_in_for_hooks_is_heard_after_the_rights_are_given_up() {
+fn fallbacks_still_report_after_the_rights_are_given_up() {
     if !require_root() {
         return;
     }
-    let stranger = stranger();
+    let other = process_of_other_user();
     let daemon = Daemon::start("[http]\nlisten = \"\"\n", &["--without-hook", "all"]);
     daemon.ready();
     all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
-    let died = end(stranger);
+    let died = end(other);
     let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
     assert_eq!(
         (text(&died, "event.provider"), text(&died, "process.exit_signal.name")),
@@ -163,8 +163,8 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     if !require_root() || !require("util-linux", "/usr/bin/setpriv") {
         return;
     }
-    let stranger = stranger();
-    let stranger_exe = fs::read_link(format!("/proc/{}/exe", stranger.id())).expect("a link");
+    let other = process_of_other_user();
+    let other_exe = fs::read_link(format!("/proc/{}/exe", other.id())).expect("a link");
     let (daemon, _folder) = unprivileged(&UNPRIVILEGED, "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
     let ready = daemon.ready();
     let coverage = field(&ready, "coverage").and_then(Value::as_array).expect("a list");
@@ -174,28 +174,28 @@ fn a_user_with_four_capabilities_attaches_every_hook_and_sees_another_user_die()
     let rights = all_threads_have(&daemon, SYS_PTRACE | DAC_READ_SEARCH);
     assert_eq!((rights.permitted, rights.no_new_privileges), (rights.effective, true));
 
-    let died = end(stranger);
+    let died = end(other);
     let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
     assert_eq!(text(&died, "process.exit_signal.name"), "SIGSEGV");
     assert_eq!(text(&died, "process.name"), "sh");
-    assert_eq!(text(&died, "process.executable"), stranger_exe.display().to_string());
-    assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ a-stranger");
+    assert_eq!(text(&died, "process.executable"), other_exe.display().to_string());
+    assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ other-user");
 }
 
 #[test]
-fn without_a_right_less_is_seen_and_that_is_said() {
+fn without_a_right_less_is_seen_and_the_log_says_so() {
     if !require_root() || !require("util-linux", "/usr/bin/setpriv") {
         return;
     }
-    let stranger = stranger();
+    let other = process_of_other_user();
     let (daemon, _folder) =
         unprivileged(&["bpf", "perfmon"], "[[service]]\nname = \"a\"\nmatch = { port = 1 }\n");
     daemon.ready();
     all_threads_have(&daemon, 0);
-    let died = end(stranger);
+    let died = end(other);
     let died = daemon.wait_for(|event| is_exit_of(event, died), LONG);
     assert_eq!((text(&died, "process.exit_signal.name"), text(&died, "process.name")), ("SIGSEGV", "sh"));
-    assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ a-stranger");
+    assert_eq!(text(&died, "process.command_line"), "/bin/sh -c read line; kill -SEGV $$ other-user");
     assert_eq!(field(&died, "process.executable"), None);
     for missing in ["CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"] {
         assert!(daemon.log().contains(&format!("without {missing}, the ")), "{}", daemon.log());

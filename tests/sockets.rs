@@ -1,14 +1,14 @@
-//! What goes wrong with the sockets of services, and who connects to whom, as a real daemon tells it.
+//! Socket errors of services and connections between them, as a real daemon reports them.
 
 use std::{net::TcpStream, process::Command, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, field},
     http::free_port,
+    incident_events::{is, listening_pid, number, text},
     parts::{require, require_root},
     process::Running,
     schema,
-    story::{is, listening_pid, number, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -81,8 +81,8 @@ fn a_refused_connection_names_the_client_the_server_and_the_error() {
     daemon.stop();
     let events = daemon.events();
     let learned = events.iter().filter(|event| is(event, "service.dependency", &client.name)).count();
-    assert_eq!(learned, 2, "each is told once");
-    // The daemon's own probe is refused as well, which is its failure and nobody's error.
+    assert_eq!(learned, 2, "each is reported once");
+    // The daemon's own probe is refused as well, which is its failure and no socket error.
     let others = events.iter().filter(|event| {
         text(event, "event.action") == "socket.error" && text(event, "service.name") != client.name
     });
@@ -116,7 +116,7 @@ fn repeated_errors_are_summed_up_for_one_process_and_for_many() {
 }
 
 #[test]
-fn a_stopped_service_names_who_stopped_it_and_its_queue_fills_up() {
+fn a_stopped_service_names_the_sender_of_the_stop_and_its_queue_fills_up() {
     if !ready_to_go() {
         return;
     }
@@ -150,7 +150,7 @@ fn a_stopped_service_names_who_stopped_it_and_its_queue_fills_up() {
 }
 
 #[test]
-fn connections_older_than_the_daemon_teach_it_as_well() {
+fn dependencies_are_learned_from_connections_older_than_the_daemon() {
     if !ready_to_go() {
         return;
     }

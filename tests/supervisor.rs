@@ -1,14 +1,14 @@
-//! The built-in supervisor keeps services running, ends all of them, and gives up on those that cannot be kept.
+//! The built-in supervisor keeps services running, ends all of them, and gives up on those that crash in a loop.
 
 use std::{net::TcpStream, os::unix::fs::PermissionsExt, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, event_action, field},
     http::{self, free_port},
+    incident_events::{IncidentEvents, is, number, text},
     parts::require_root,
     process::with_argument,
     schema,
-    story::{Story, is, number, text},
     supervised::Supervised,
     victim::Victim,
 };
@@ -57,14 +57,14 @@ fn output_is_kept_across_restarts() {
     assert_eq!(service.output(), line);
     let mark = daemon.mark();
     service.kill(&daemon);
-    Story::of(&daemon, mark, &service.name);
+    IncidentEvents::of(&daemon, mark, &service.name);
     assert_eq!(service.output(), line.repeat(2));
     let file = std::fs::metadata(service.folder().join("output")).expect("the file is there");
-    assert_eq!(file.permissions().mode() & 0o777, 0o640, "what a service says is not for everybody");
+    assert_eq!(file.permissions().mode() & 0o777, 0o640, "other users may not read what a service prints");
 }
 
 #[test]
-fn a_restart_ends_what_has_left_the_group() {
+fn a_restart_ends_processes_that_left_the_process_group() {
     if !require_root() {
         return;
     }
@@ -82,7 +82,7 @@ fn a_restart_ends_what_has_left_the_group() {
     service.kill(&daemon);
     let second = number(&daemon.wait_for_after(mark, grandchild, LONG), "process.pid");
     assert_ne!(first, second);
-    Story::of(&daemon, mark, &service.name);
+    IncidentEvents::of(&daemon, mark, &service.name);
     let killed =
         |event: &Value| is(event, "process.exit", &service.name) && number(event, "process.pid") == first;
     assert_eq!(text(&daemon.wait_for(killed, LONG), "process.exit_signal.name"), "SIGKILL");
@@ -93,7 +93,7 @@ fn a_restart_ends_what_has_left_the_group() {
 }
 
 #[test]
-fn a_daemon_ends_what_a_killed_one_left() {
+fn a_daemon_ends_the_processes_that_a_killed_daemon_left() {
     if !require_root() {
         return;
     }
@@ -225,7 +225,7 @@ fn another_service_in_a_crash_loop_degrades_it() {
 }
 
 #[test]
-fn a_service_above_its_limits_is_degraded_until_it_is_below_again() {
+fn a_service_above_its_limits_is_degraded_until_it_is_below_them() {
     if !require_root() {
         return;
     }

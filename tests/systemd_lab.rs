@@ -68,7 +68,7 @@ async fn judged(
 }
 
 #[test]
-fn a_killed_unit_is_seen_restarted_and_stopped() {
+fn a_watched_unit_shows_its_kill_restart_and_stop() {
     let Some(lab) = SystemdLab::for_test() else { return };
     run(async {
         let systemd = Systemd::connect_to(&lab.bus_address()).await.unwrap();
@@ -90,7 +90,7 @@ fn a_killed_unit_is_seen_restarted_and_stopped() {
 
         let (sender, mut changes) = mpsc::channel(16);
         let watch = systemd.watch(vec![(ServiceId(3), "api.service".into())], sender);
-        let story = async {
+        let scenario = async {
             until(&mut changes, |state| state.main == Some(main)).await;
             let at = kill(main.pid);
             let failed = until(&mut changes, |state| state.active == "failed").await;
@@ -112,13 +112,13 @@ fn a_killed_unit_is_seen_restarted_and_stopped() {
         };
         tokio::select! {
             () = watch => panic!("the watch ended"),
-            () = story => {}
+            () = scenario => {}
         }
     });
 }
 
 #[test]
-fn each_way_to_die_has_its_judgement() {
+fn each_cause_of_death_gets_its_unit_judgement() {
     let Some(lab) = SystemdLab::for_test() else { return };
     run(async {
         let systemd = Systemd::connect_to(&lab.bus_address()).await.unwrap();
@@ -128,11 +128,11 @@ fn each_way_to_die_has_its_judgement() {
             matches!(j, UnitJudgement::RestartsItself(_) | UnitJudgement::AlreadyRestarted { asked: false })
         };
         let stopped = |j: &UnitJudgement| matches!(j, UnitJudgement::StopRequested(_));
-        // A restart by somebody else may be over before the first question.
+        // A restart by another client may be over before the first query.
         let theirs = |j: &UnitJudgement| {
             matches!(j, UnitJudgement::StopRequested(_) | UnitJudgement::AlreadyRestarted { asked: true })
         };
-        // Its process ends well as soon as it is told to.
+        // Its process exits with 0 as soon as the test writes to the pipe.
         let exits =
             "ExecStartPre=/usr/bin/mkfifo /run/go\nExecStart=\nExecStart=/bin/sh -c 'read x < /run/go'";
         type Rule<'r> = &'r dyn Fn(&UnitJudgement) -> bool;
@@ -188,7 +188,7 @@ fn a_unit_that_systemd_gave_up_on_restarts_after_a_reset() {
         lab.systemctl(&["start", unit]).unwrap();
         let (sender, mut changes) = mpsc::channel(16);
         let watch = systemd.watch(vec![(ServiceId(0), unit.into())], sender);
-        let story = async {
+        let scenario = async {
             let first = until(&mut changes, |state| state.main.is_some()).await.state.main.unwrap();
             kill(first.pid);
             let running = |state: &UnitState| state.main.is_some_and(|main| main != first);
@@ -208,13 +208,13 @@ fn a_unit_that_systemd_gave_up_on_restarts_after_a_reset() {
         };
         tokio::select! {
             () = watch => panic!("the watch ended"),
-            () = story => {}
+            () = scenario => {}
         }
     });
 }
 
 #[test]
-fn a_new_bus_is_found_and_two_labs_do_not_clash() {
+fn a_restarted_bus_is_found_and_two_labs_do_not_clash() {
     let (Some(lab), Some(other)) = (SystemdLab::for_test(), SystemdLab::for_test()) else { return };
     run(async {
         for lab in [&lab, &other] {
@@ -226,7 +226,7 @@ fn a_new_bus_is_found_and_two_labs_do_not_clash() {
         let its = elsewhere.unit_state("api.service").await.unwrap();
         let (sender, mut changes) = mpsc::channel(16);
         let watch = systemd.watch(vec![(ServiceId(0), "api.service".into())], sender);
-        let story = async {
+        let scenario = async {
             let state = until(&mut changes, |state| state.main.is_some()).await.state;
             assert_ne!((state.main, &state.cgroup), (its.main, &its.cgroup));
             kill(lab.host_main_pid("dbus.service").unwrap());
@@ -236,7 +236,7 @@ fn a_new_bus_is_found_and_two_labs_do_not_clash() {
         };
         tokio::select! {
             () = watch => panic!("the watch ended"),
-            () = story => {}
+            () = scenario => {}
         }
         assert_eq!(elsewhere.unit_state("api.service").await.unwrap().main, its.main, "undisturbed");
     });

@@ -6,12 +6,12 @@ use std::fs;
 use hostprobe_tests::{
     daemon::{event_action, field},
     http::{free_port, get},
+    incident_events::{is, text},
     installed::{Installed, PATIENCE, POLKIT_RULE, UNIT, shipped},
     memcg::MemoryCgroup,
     parts::require,
     process::{kill, until, with_argument},
     rights::of_all_threads,
-    story::{is, text},
     systemd::SystemdLab,
     victim::Victim,
 };
@@ -70,7 +70,7 @@ fn kill_and_heal(installed: &Installed, service: &str, main: impl Fn() -> u32) -
 }
 
 #[test]
-fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
+fn the_shipped_unit_is_sandboxed_and_every_feature_works_in_it() {
     let Some(installed) = with_a_unit() else { return };
     let systemd = &installed.systemd;
     systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
@@ -107,14 +107,14 @@ fn the_shipped_unit_is_narrow_and_everything_works_in_it() {
     installed.wait_for_after(mark, "restart", |event| is(event, "restart.done", "api"));
     assert_ne!(systemd.show("api.service", "InvocationID").expect("an id"), before);
 
-    let died = systemd.command("/bin/sh").args(["-c", "kill -SEGV $$", "a-stranger"]).status();
+    let died = systemd.command("/bin/sh").args(["-c", "kill -SEGV $$", "unwatched"]).status();
     died.expect("a shell starts");
-    let stranger = installed.wait_for_after(mark, "exit of a stranger", |event| {
+    let unwatched = installed.wait_for_after(mark, "exit of an unwatched process", |event| {
         event_action(event) == "process.exit" && text(event, "process.exit_signal.name") == "SIGSEGV"
     });
-    assert_eq!((text(&stranger, "process.name"), text(&stranger, "event.provider")), ("sh", "ebpf"));
+    assert_eq!((text(&unwatched, "process.name"), text(&unwatched, "event.provider")), ("sh", "ebpf"));
 
-    // Why the OOM killer ran is told by the kernel's symbols, which the unit itself may not see.
+    // The kernel's symbols show why the OOM killer ran; the unit itself may not read them.
     let hog_port = free_port();
     systemd
         .write_unit("hog.service", &format!("[Service]\nExecStart=/usr/local/bin/victim --port {hog_port}\n"))
@@ -167,7 +167,7 @@ fn the_journal_has_an_incident_at_its_priority() {
 }
 
 #[test]
-fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
+fn a_daemon_with_a_stuck_loop_is_restarted_by_the_watchdog() {
     let Some(installed) = with_a_unit() else { return };
     let systemd = &installed.systemd;
     // A stopped process does not even see the signal that asks for a core dump.
@@ -189,7 +189,7 @@ fn a_loop_that_is_stuck_is_noticed_and_started_anew() {
 }
 
 #[test]
-fn without_any_hook_a_unit_is_restarted_under_the_shipped_unit_as_well() {
+fn without_any_hook_the_shipped_unit_restarts_a_service() {
     let Some(installed) = with_a_unit() else { return };
     let start = "[Service]\nExecStart=\nExecStart=/usr/local/bin/hostprobe run --without-hook all\n";
     installed.drop_in("hooks.conf", start).expect("a drop-in");
@@ -207,7 +207,7 @@ fn without_any_hook_a_unit_is_restarted_under_the_shipped_unit_as_well() {
 }
 
 #[test]
-fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do_and_root_needs_none() {
+fn without_the_polkit_rule_a_refused_restart_says_what_to_do_and_root_needs_no_rule() {
     let Some(installed) = with_a_unit() else { return };
     fs::remove_file(installed.systemd.path(POLKIT_RULE)).expect("the rule was there");
     installed
@@ -243,7 +243,7 @@ fn without_the_polkit_rule_a_restart_is_refused_with_what_to_do_and_root_needs_n
 }
 
 #[test]
-fn with_the_drop_in_for_commands_a_service_runs_as_if_started_by_hand_and_ends_with_its_daemon() {
+fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_daemon() {
     if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
         return;
     }

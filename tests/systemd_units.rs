@@ -6,7 +6,7 @@ use std::time::Duration;
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action, field},
     http::free_port,
-    story::{Story, is, text},
+    incident_events::{IncidentEvents, is, text},
     systemd::SystemdLab,
     victim::Victim,
 };
@@ -65,10 +65,10 @@ impl Lab {
 
     /// Kills the main process, and waits until the service is well again.
     #[track_caller]
-    fn kill_and_heal(&self) -> Story {
+    fn kill_and_heal(&self) -> IncidentEvents {
         let mark = self.daemon.mark();
         self.kill();
-        Story::of(&self.daemon, mark, "api")
+        IncidentEvents::of(&self.daemon, mark, "api")
     }
 
     fn show(&self, property: &str) -> String {
@@ -77,33 +77,33 @@ impl Lab {
 }
 
 #[test]
-fn a_unit_that_would_wait_ten_seconds_is_healthy_at_once() {
+fn a_unit_with_restart_sec_10_is_restarted_at_once() {
     let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
     let before = lab.show("InvocationID");
-    let story = lab.kill_and_heal();
-    assert_eq!(story.verdict(), "killed");
-    assert_eq!(text(story.one("restart.request"), "restart.method"), "systemd");
-    story.one("restart.done");
+    let incident = lab.kill_and_heal();
+    assert_eq!(incident.verdict(), "killed");
+    assert_eq!(text(incident.one("restart.request"), "restart.method"), "systemd");
+    incident.one("restart.done");
     assert_ne!(lab.show("InvocationID"), before);
-    let healthy = story.millis("healthy");
+    let healthy = incident.millis("healthy");
     println!("RestartSec=10: healthy {healthy:.1} ms after the death");
     assert!(healthy < 150.0, "{healthy} ms");
 }
 
 #[test]
-fn a_restart_of_systemd_s_own_that_comes_at_once_is_only_verified() {
+fn an_immediate_restart_by_systemd_is_only_verified() {
     let Some(lab) = Lab::start("", "Restart=always\nRestartSec=0") else { return };
     let before = lab.show("InvocationID");
-    let story = lab.kill_and_heal();
-    assert_eq!(story.verdict(), "killed");
-    assert!(story.all("restart.request").is_empty());
-    let held = text(story.one("restart.hold"), "event.reason");
+    let incident = lab.kill_and_heal();
+    assert_eq!(incident.verdict(), "killed");
+    assert!(incident.all("restart.request").is_empty());
+    let held = text(incident.one("restart.hold"), "event.reason");
     assert!(held.contains("systemd"), "{held}");
     // One start, not two: the count is systemd's own, and an asked-for restart would have reset it.
     assert_eq!(lab.show("NRestarts"), "1");
     let after = lab.show("InvocationID");
     assert_ne!(after, before);
-    let healthy = story.millis("healthy");
+    let healthy = incident.millis("healthy");
     println!("RestartSec=0: healthy {healthy:.1} ms after the death");
     assert_eq!(lab.show("InvocationID"), after);
 }
@@ -119,8 +119,8 @@ fn an_operator_s_stop_is_left_stopped() {
 
     let mark_start = lab.daemon.mark();
     lab.systemd.systemctl(&["start", UNIT]).expect("it starts");
-    let story = Story::of(&lab.daemon, mark_start, "api");
-    assert_eq!(text(story.one("incident.resolve"), "incident.verdict"), "stopped");
+    let incident = IncidentEvents::of(&lab.daemon, mark_start, "api");
+    assert_eq!(text(incident.one("incident.resolve"), "incident.verdict"), "stopped");
     assert_nothing_done(&lab, mark);
 }
 
@@ -130,13 +130,13 @@ fn an_operator_s_restart_is_not_restarted_again() {
     let mark = lab.daemon.mark();
     lab.systemd.systemctl(&["restart", UNIT]).expect("it restarts");
     let after = lab.show("InvocationID");
-    let story = Story::of(&lab.daemon, mark, "api");
-    assert_eq!(story.verdict(), "stopped");
+    let incident = IncidentEvents::of(&lab.daemon, mark, "api");
+    assert_eq!(incident.verdict(), "stopped");
     assert_nothing_done(&lab, mark);
     assert_eq!(lab.show("InvocationID"), after);
 }
 
-/// No restart was asked for, and nobody was alerted.
+/// No restart was asked for, and no alert was sent.
 #[track_caller]
 fn assert_nothing_done(lab: &Lab, mark: Mark) {
     let acts = ["restart.request", "restart.done", "restart.fail", "alert.send"];
@@ -163,7 +163,7 @@ fn six_crashes_in_ten_seconds_are_a_crash_loop_and_leave_the_unit_startable() {
     assert_eq!(field(&held, "restart.budget_left"), Some(&0.into()));
     assert_ne!(lab.show("Result"), "start-limit-hit");
     lab.systemd.systemctl(&["start", UNIT]).expect("an operator can start it");
-    Story::of(&lab.daemon, mark, "api");
+    IncidentEvents::of(&lab.daemon, mark, "api");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_unit_that_systemd_gave_up_on_is_a_crash_loop_and_can_be_started() {
     }
     // The sixth start within ten seconds is one too many for systemd, not for the budget of this service: its
     // restarts are systemd's own so far.
-    let story = lab.kill_and_heal();
-    story.one("restart.done");
+    let incident = lab.kill_and_heal();
+    incident.one("restart.done");
     assert_ne!(lab.show("ActiveState"), "failed");
 }

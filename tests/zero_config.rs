@@ -9,12 +9,12 @@ use std::{
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action},
     http,
+    incident_events::{is, number, text},
     memcg::MemoryCgroup,
     network,
     parts::{Postgres, Redis, available, built, require_root},
     process::Running,
     schema,
-    story::{is, number, text},
     victim::Victim,
 };
 use rustix::process::Signal;
@@ -69,7 +69,7 @@ fn becomes<'s>(service: &'s str, state: &'s str) -> impl Fn(&Value) -> bool + 's
 }
 
 #[test]
-fn what_listens_is_watched_and_named() {
+fn listening_servers_are_watched_and_named() {
     on_a_host(|host| {
         let mut daemon = watch();
         let said = daemon.log();
@@ -104,7 +104,7 @@ fn what_listens_is_watched_and_named() {
 }
 
 #[test]
-fn a_killed_server_is_told_of_and_left_alone() {
+fn a_killed_server_is_reported_and_not_restarted() {
     on_a_host(|mut host| {
         let mut daemon = watch();
         for (name, process) in
@@ -126,7 +126,7 @@ fn a_killed_server_is_told_of_and_left_alone() {
         let health: Value = serde_json::from_str(&health).expect("JSON");
         assert_eq!((code, &health["checks"]["redis-server"]["verdict"]), (503, &json!("killed")));
         assert_eq!(health["checks"]["postgres"]["status"], json!("healthy"));
-        // Whoever keeps the server brings it back, and it is known again.
+        // Its supervisor restarts the server, and the daemon discovers it again.
         let mark = daemon.mark();
         let _redis = Running::start(&mut redis_again(&host.redis), Signal::KILL);
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "redis-server"), LONG);
@@ -150,7 +150,7 @@ fn redis_again(redis: &Redis) -> Command {
 }
 
 #[test]
-fn the_death_of_any_process_by_a_signal_is_told() {
+fn the_death_of_any_process_by_a_signal_is_reported() {
     on_a_host(|_host| {
         let daemon = watch();
         let mark = daemon.mark();
@@ -162,15 +162,15 @@ fn the_death_of_any_process_by_a_signal_is_told() {
                 return;
             }
         };
-        let mut stranger = Command::new("/bin/sh");
-        stranger.args(["-c", "read word; kill -SEGV $$"]).stdin(Stdio::piped());
-        let mut stranger = stranger.spawn().expect("a shell can be run");
-        cgroup.add(stranger.id()).expect("it can be moved");
-        drop(stranger.stdin.take());
-        stranger.wait().expect("it ends");
+        let mut unwatched = Command::new("/bin/sh");
+        unwatched.args(["-c", "read word; kill -SEGV $$"]).stdin(Stdio::piped());
+        let mut unwatched = unwatched.spawn().expect("a shell can be run");
+        cgroup.add(unwatched.id()).expect("it can be moved");
+        drop(unwatched.stdin.take());
+        unwatched.wait().expect("it ends");
         let its = |event: &Value| {
             event_action(event) == "process.exit"
-                && number(event, "process.pid") == Some(stranger.id().into())
+                && number(event, "process.pid") == Some(unwatched.id().into())
         };
         let death = daemon.wait_for_after(mark, its, LONG);
         assert_eq!(text(&death, "process.exit_signal.name"), "SIGSEGV");

@@ -1,4 +1,4 @@
-//! All deaths by signal of the host, counted beside the daemon under test: what it tells and what it says it lost
+//! All deaths by signal of the host, counted beside the daemon under test: what it reports and what it counts as lost
 //! must add up to them.
 
 use std::collections::{HashMap, HashSet};
@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     daemon::event_action,
-    story::{number, text},
+    incident_events::{number, text},
 };
 
 /// The kernel's records of deaths, with room for all of them.
@@ -24,12 +24,12 @@ pub struct Deaths {
     seen: HashMap<ProcessKey, Exit>,
 }
 
-/// What a daemon told and lost, held against what there was.
+/// What a daemon reported and lost, compared with what happened.
 #[derive(Debug)]
 pub struct Account {
-    /// Deaths the daemon should have told and did not, up to the last one it was waited for.
+    /// Deaths the daemon should have reported and did not, up to the last death that the test waited for.
     pub missing: u64,
-    /// The same, up to its end: it may have ended before it was told of the latest.
+    /// The same, up to its end: it may have ended before it read the latest records.
     pub missing_at_end: u64,
     /// Deaths it said it lost, by class.
     pub lost: HashMap<String, u64>,
@@ -81,21 +81,22 @@ impl Deaths {
         its.map(|(key, _)| *key).collect()
     }
 
-    /// Holds a daemon that has ended against what there was, from the first death that it told. `last` is one that
-    /// it told near its end.
+    /// Compares the events of an ended daemon with all deaths since the first one that it reported. `last` is one that
+    /// it reported near its end.
     ///
     /// # Panics
-    /// If the daemon has not told the last one.
+    /// If the daemon has not reported the last one.
     pub fn account(&mut self, events: &[Value], last: u32) -> Account {
         self.read();
-        let told: HashSet<ProcessKey> = events.iter().filter_map(told_death).collect();
-        // A budget is lost from, and a ring filled, only after something was told.
+        let reported: HashSet<ProcessKey> = events.iter().filter_map(reported_death).collect();
+        // A budget is lost from, and a ring filled, only after something was reported.
         let known = |key: &ProcessKey| self.seen.get(key).map(|exit| exit.at_ns);
-        let first = told.iter().filter_map(known).min().unwrap_or(u64::MAX);
-        let last = told.iter().find(|key| key.pid == last).and_then(known).expect("the last death was told");
+        let first = reported.iter().filter_map(known).min().unwrap_or(u64::MAX);
+        let last =
+            reported.iter().find(|key| key.pid == last).and_then(known).expect("the last death was reported");
         let missing = |until: u64| {
             let due = |(key, exit): &(&ProcessKey, &Exit)| {
-                (first..=until).contains(&exit.at_ns) && !told.contains(key)
+                (first..=until).contains(&exit.at_ns) && !reported.contains(key)
             };
             self.seen.iter().filter(due).count() as u64
         };
@@ -109,7 +110,7 @@ impl Deaths {
 }
 
 impl Account {
-    /// Insists that everything is either told or counted as lost.
+    /// Asserts that each death is either reported or counted as lost.
     ///
     /// # Panics
     /// If it is not.
@@ -121,8 +122,8 @@ impl Account {
     }
 }
 
-/// The process whose death an event tells.
-pub fn told_death(event: &Value) -> Option<ProcessKey> {
+/// The process whose death an event reports.
+pub fn reported_death(event: &Value) -> Option<ProcessKey> {
     if event_action(event) != "process.exit" {
         return None;
     }

@@ -16,9 +16,9 @@ use stack::Stack;
 use table::Table;
 
 use crate::{
+    incident_events::{median, text},
     memcg::MemoryCgroup,
     parts::{PostgresFolder, Redis, built},
-    story::{median, text},
 };
 
 /// The exit status where the demonstration cannot be given, as of a command that is not permitted.
@@ -108,9 +108,9 @@ fn say_where_it_is_kept(folder: &std::path::Path, done: &[(&Step, Outcome)]) {
     let events = folder.join(stack::EVENTS);
     println!("events, snapshots and logs are kept in {}", folder.display());
     // The one with the most to tell: a cause, and a service that was held because of it.
-    let told = done.iter().filter(|(_, outcome)| !outcome.incident.is_null());
-    if let Some((_, outcome)) = told.max_by_key(|(step, _)| step.incidents.len()) {
+    let explained = done.iter().filter(|(_, outcome)| !outcome.incident.is_null());
+    if let Some((_, outcome)) = explained.max_by_key(|(step, _)| step.incidents.len()) {
         let (program, id) = (built("hostprobe"), text(&outcome.incident, "incident.id"));
-        println!("the story of one: {} explain --events {} {id}", program.display(), events.display());
+        println!("to explain one incident: {} explain --events {} {id}", program.display(), events.display());
     }
 }

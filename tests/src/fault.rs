@@ -29,7 +29,7 @@ pub fn allocate(megabytes: i32) {
 
 /// Ends the calling thread alone: the process lives on while another thread does.
 pub fn exit_this_thread(code: i32) -> ! {
-    // SAFETY: nothing on this thread's stack is borrowed by another one, and nobody joins it.
+    // SAFETY: nothing on this thread's stack is borrowed by another one, and no thread joins it.
     unsafe { libc::syscall(libc::SYS_exit, code) };
     unreachable!("the thread has ended")
 }
@@ -39,7 +39,7 @@ extern "C" fn end_on_signal(_: libc::c_int) {
 }
 
 /// Ends every thread but this one, each by itself, and returns when they are gone.
-pub fn end_the_others() {
+pub fn end_other_threads() {
     let handler = end_on_signal as extern "C" fn(libc::c_int);
     // SAFETY: the handler makes one system call, which is allowed in a signal handler. The threads wait in
     // system calls, so none of them holds a lock that this one needs.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{parts::built, process::Running, story::text, systemd::SystemdLab};
+use crate::{incident_events::text, parts::built, process::Running, systemd::SystemdLab};
 
 /// Longest wait for anything, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);

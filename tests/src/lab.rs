@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use crate::{
     daemon::Daemon,
     http::{self, free_port},
+    incident_events::{IncidentEvents, listening_pid, wait_until_healthy},
     parts::require_root,
-    story::{Story, listening_pid, wait_until_healthy},
     victim::Victim,
 };
 
@@ -66,15 +66,15 @@ impl ExecLab {
 
     /// Lets the fault happen, and waits until the service is well again.
     #[track_caller]
-    pub fn heal(&self, fault: impl FnOnce()) -> Story {
+    pub fn heal(&self, fault: impl FnOnce()) -> IncidentEvents {
         let mark = self.daemon.mark();
         fault();
-        Story::of(&self.daemon, mark, "api")
+        IncidentEvents::of(&self.daemon, mark, "api")
     }
 
     /// Asks the service for a fault, and waits until it is well again.
     #[track_caller]
-    pub fn hit(&self, path: &str) -> Story {
+    pub fn hit(&self, path: &str) -> IncidentEvents {
         self.heal(|| {
             // The fault may cut the answer short.
             let _ = http::get(self.port, path);

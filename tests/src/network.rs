@@ -1,4 +1,4 @@
-//! A network namespace of a test's own: every port is free there, and nobody else listens.
+//! A network namespace for one test: every port is free, and no other process listens.
 
 use std::{process::Command, thread, time::Duration};
 

@@ -115,7 +115,7 @@ impl Redis {
     ///
     /// # Panics
     /// If it does not answer.
-    pub fn tell(port: u16, command: &str) -> String {
+    pub fn request(port: u16, command: &str) -> String {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
         stream.set_read_timeout(Some(START)).expect("a timeout is set");
         write!(stream, "{command}\r\nQUIT\r\n").expect("it hears");
@@ -130,7 +130,7 @@ impl Redis {
     }
 }
 
-/// An Alertmanager that keeps what it is told and tells nobody.
+/// An Alertmanager that stores alerts and notifies no receiver.
 #[derive(Debug)]
 pub struct Alertmanager {
     /// The process.

@@ -95,7 +95,7 @@ impl Podman {
     }
 
     fn words<'a>(first: &[&'a str], options: &[&'a str], command: &[&'a str]) -> Vec<&'a str> {
-        // Limits that whoever runs the tests may set; none of the network is needed.
+        // Limits that the user who runs the tests may set; no network is needed.
         let always = ["--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
         let parts: [&[&str]; 6] = [&["run"], first, &always, options, &[IMAGE], command];
         parts.concat()
@@ -126,7 +126,7 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         self.podman(&["rm", "--force", "--all", "--time=0"]);
-        // The parent of its containers' groups, unless somebody else's are in there.
+        // The parent of its containers' groups, unless it holds groups of other containers.
         for parent in hierarchies().into_iter().map(|hierarchy| hierarchy.mount.join("libpod_parent")) {
             let _ = fs::remove_dir(parent.join("conmon"));
             let _ = fs::remove_dir(parent);

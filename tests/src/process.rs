@@ -11,7 +11,7 @@ use std::{
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// Longest wait for a process to end after it was told to.
+/// Longest wait for a process to end after the request.
 const END: Duration = Duration::from_secs(20);
 
 /// Longest wait for the output of a process that has ended.
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_the_end_are_awaited() {
+    fn lines_and_the_exit_are_awaited() {
         let mut process = shell("echo one; echo two >&2; read never < /dev/null; exit 3");
         process.wait_until_it_says("one", &process.stdout, END);
         assert_eq!(process.wait(END).code(), Some(3));
@@ -287,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn a_child_that_keeps_the_output_open_does_not_hide_the_end() {
-        let mut keeper = shell("tail -f /dev/null & echo $!; exit 4");
-        assert_eq!(keeper.wait(END).code(), Some(4));
+    fn a_child_that_keeps_the_output_open_does_not_hide_the_exit() {
+        let mut parent = shell("tail -f /dev/null & echo $!; exit 4");
+        assert_eq!(parent.wait(END).code(), Some(4));
         assert!(with_argument("hostprobe-has-no-such-argument").is_empty());
-        let pid = keeper.stdout.all()[0].parse().expect("the child's pid");
+        let pid = parent.stdout.all()[0].parse().expect("the child's pid");
         if let Some(pid) = process_id(pid) {
             let _ = kill_process(pid, Signal::KILL);
         }

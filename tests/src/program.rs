@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use crate::parts::built;
 
-/// The user and group `nobody`.
+/// The user and group `nobody`, on every distribution.
 pub const NOBODY: u32 = 65534;
 
-/// A folder that everybody may enter, with a copy of the program in it.
+/// A folder that every user may enter, with a copy of the program in it.
 #[derive(Debug)]
 pub struct ProgramCopy {
     /// The folder.

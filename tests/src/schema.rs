@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_has_a_say() {
+    fn an_event_that_violates_the_schema_is_found() {
         let wrong = wrong_with(&json!({"event": {"action": "agent.pause"}}));
         assert!(wrong.len() > 1, "{wrong:?}");
     }

@@ -1,4 +1,4 @@
-//! A crowd of strangers who die in numbers (see `src/bin/storm.rs`).
+//! A program whose children, unwatched processes, die in great numbers (`src/bin/storm.rs`).
 
 use std::{
     process::Command,
@@ -45,10 +45,10 @@ impl Manner {
     }
 }
 
-/// The program, waiting for the word.
+/// The program, waiting for the start signal.
 #[derive(Debug)]
 pub struct Storm {
-    /// The process, whose children the strangers are.
+    /// The process whose children die.
     pub process: Running,
 }
 
@@ -78,12 +78,12 @@ impl Storm {
         Self { process }
     }
 
-    /// Gives it the word.
+    /// Gives it the start signal.
     pub fn begin(&self) {
         self.process.signal(Signal::USR1);
     }
 
-    /// Gives it the word, waits until it has made all it was to make, and returns how long that took.
+    /// Gives it the start signal, waits until it has made all it was to make, and returns how long that took.
     ///
     /// # Panics
     /// If it takes far too long.
@@ -120,7 +120,7 @@ impl Storm {
 }
 
 /// For the programs themselves: says `ready`, and waits for SIGUSR1.
-pub fn wait_for_the_word() {
+pub fn wait_for_start_signal() {
     // SAFETY: the set is initialised before it is used, and outlives the calls.
     unsafe {
         let mut begin = std::mem::zeroed::<libc::sigset_t>();

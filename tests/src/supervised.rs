@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::{
     daemon::Daemon,
     http::free_port,
-    story::{is, number, text},
+    incident_events::{is, number, text},
     victim::Victim,
 };
 

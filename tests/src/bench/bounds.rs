@@ -29,11 +29,11 @@ const TABLES: [Known; 6] = [
     ),
     Known("descendants", "living processes of services", "the eBPF map DESCENDANTS, counted"),
     Known("recent_events", "nothing", "the oldest goes"),
-    Known("incidents", "nothing", "the oldest goes, with its story"),
+    Known("incidents", "nothing", "the oldest goes, with its events"),
     Known(
         "socket_errors",
         "kinds of errors of services",
-        "a further kind is told each time instead of summed up",
+        "a further kind is reported each time instead of summed up",
     ),
 ];
 
@@ -58,7 +58,7 @@ const MAPS: [Known; 19] = [
     Known(
         "WATCHED_PORT",
         "ports of services",
-        "errors on further ports are told of known owners alone; a warning in the log",
+        "errors on further ports are reported for known owners alone; a warning in the log",
     ),
     Known(
         "DESCENDANTS",
@@ -75,14 +75,14 @@ const MAPS: [Known; 19] = [
     Known(
         "OWNERS",
         "connections",
-        "the one heard of longest ago is nobody's: an error of it is not a service's",
+        "the one heard of longest ago loses its owner: its errors belong to no service",
     ),
     Known(
         "LISTENERS",
         "listening ports",
         "the port heard of longest ago has no owner until it is looked up in `/proc`",
     ),
-    Known("CONNECTED", "pairs of client and server", "the pair is told once more"),
+    Known("CONNECTED", "pairs of client and server", "the pair is reported once more"),
     Known(
         "PROBE_PORTS",
         "connections of the daemon's probes",
@@ -91,10 +91,10 @@ const MAPS: [Known; 19] = [
     Known(
         "ERRORS",
         "kinds of socket errors in a second",
-        "the oldest goes: its next error is told as a first",
+        "the oldest goes: its next error is reported as a first",
     ),
     Known("RETRANSMITS", "pairs with retransmits in a second", "the oldest goes uncounted"),
-    Known("BUDGETS", "cgroups with unwatched deaths", "the quietest begins its second anew"),
+    Known("BUDGETS", "cgroups with unwatched deaths", "the quietest starts its second again"),
     Known("DROPS", "nothing", "counters"),
     Known("EXITS", "nothing", "counters"),
     Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),
@@ -138,8 +138,8 @@ pub fn measure(_: Effort) -> Result<Section> {
     let _ =
         writeln!(further, "\nAll eBPF maps together take {} of kernel memory, from the start.", Mib(memory));
     further.push_str(
-        "\nQueues between the daemon's own tasks hold 1,024 messages each, and who sends more waits, but for the event \
-         stream, where nobody may: 16,384 lines or 8 MiB a destination, then lines are lost and counted (`stream.loss`, \
+        "\nQueues between the daemon's own tasks hold 1,024 messages each, and a full queue makes its sender wait. Only the event \
+         stream does not wait: 16,384 lines or 8 MiB a destination, then lines are lost and counted (`stream.loss`, \
          class `events`).\n",
     );
     Ok(Section {

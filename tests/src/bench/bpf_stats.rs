@@ -147,6 +147,6 @@ impl Empty {
 }
 
 fn owned(descriptor: io::Result<i32>) -> io::Result<OwnedFd> {
-    // SAFETY: the call returned a new descriptor, which is nobody else's.
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
     descriptor.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) })
 }

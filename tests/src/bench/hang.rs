@@ -1,4 +1,4 @@
-//! From a hang to "healthy again": the process lives, and nobody is told of anything.
+//! From a hang to "healthy again": the process lives, and no event says that it hangs.
 
 use std::{collections::BTreeMap, rc::Rc, thread, time::Duration};
 
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     daemon::Daemon,
     http::{self, free_port},
+    incident_events::{IncidentEvents, wait_until_healthy},
     process::until,
-    story::{Story, wait_until_healthy},
     victim::Victim,
 };
 
@@ -41,21 +41,21 @@ struct Times {
     mark: &'static str,
 }
 
-/// A service that somebody probes and restarts.
-struct Kept {
-    keeper: &'static str,
+/// A service that one of the supervisors probes and restarts.
+struct SupervisedService {
+    supervisor: &'static str,
     port: u16,
     /// How often it is probed.
     every: Duration,
-    /// Waits until its keeper has taken note that it is well again.
+    /// Waits until its supervisor has noticed the recovery.
     settle: Box<dyn FnMut() -> Result<()>>,
 }
 
-impl Kept {
+impl SupervisedService {
     /// One fault; how long it was away, in nanoseconds.
     fn suffer(&mut self, blow: Blow, round: usize) -> Result<f64> {
         thread::sleep(GRACE + phase(round, self.every));
-        let away = outage(self.port, blow).with_context(|| format!("{blow:?} under {}", self.keeper))?;
+        let away = outage(self.port, blow).with_context(|| format!("{blow:?} under {}", self.supervisor))?;
         (self.settle)()?;
         Ok(nanoseconds(away))
     }
@@ -67,21 +67,21 @@ type Samples = BTreeMap<&'static str, Vec<f64>>;
 /// Measures the section.
 pub fn measure(effort: Effort) -> Result<Section> {
     let rounds = effort.pick(9, 1);
-    let mut kept = by_hostprobe()?;
+    let mut services = by_hostprobe()?;
     let port = free_port();
-    let peer = Rc::new(monit::Kept::start(port, true)?);
-    kept.push(by_monit(port, &peer));
+    let peer = Rc::new(monit::SupervisedVictim::start(port, true)?);
+    services.push(by_monit(port, &peer));
     let mut unmeasured = vec!["A kubelet: its figures are calculated.".to_owned()];
     let (mut hung, mut stopped, mut cold) = (Samples::new(), Samples::new(), Vec::new());
     for round in 0..=rounds {
         let started = nanoseconds(cold_start()?);
         let mut sample = Vec::new();
         let mut failed = None;
-        for (at, service) in kept.iter_mut().enumerate() {
+        for (at, service) in services.iter_mut().enumerate() {
             for blow in [Blow::Hang, Blow::Stop] {
                 match service.suffer(blow, round) {
-                    Ok(away) => sample.push((blow, service.keeper, away)),
-                    Err(error) if service.keeper == MONIT => failed = Some((at, error)),
+                    Ok(away) => sample.push((blow, service.supervisor, away)),
+                    Err(error) if service.supervisor == MONIT => failed = Some((at, error)),
                     Err(error) => return Err(error),
                 }
             }
@@ -91,7 +91,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
             let log = peer.monit.log();
             let last = log[log.len().saturating_sub(8)..].join("; ");
             unmeasured.push(format!("{MONIT}, from round {round} on: {error:#}. Its log ends: {last}"));
-            kept.remove(at);
+            services.remove(at);
         }
         // The first round does not count.
         if round > 0 {
@@ -107,7 +107,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         title: "From a hang to healthy again".to_owned(),
         method: "The same HTTP service stops answering while its process lives: it accepts connections and is silent, \
                  or gets SIGSTOP. Taken is the time until another process of it answers /health with 200, asked for \
-                 without pause. Each round meets each keeper's service with both, at another point of its probes' \
+                 without pause. Each round meets each supervisor's service with both, at another point of its probes' \
                  interval every time. One daemon keeps two services in its own supervisor, probed every second with \
                  a timeout of one second, and with 200 ms for both; all else as by default but grace = \"1s\", so \
                  that rounds can follow one another. It writes a snapshot of the process before it restarts it. Monit \
@@ -125,7 +125,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
     })
 }
 
-fn by_hostprobe() -> Result<Vec<Kept>> {
+fn by_hostprobe() -> Result<Vec<SupervisedService>> {
     let folder = TempDir::new()?;
     let (program, directory) = (Victim::program(), folder.path().join("snapshots"));
     let (program, directory) = (program.display(), directory.display());
@@ -154,20 +154,20 @@ fn by_hostprobe() -> Result<Vec<Kept>> {
     TIMES.iter().for_each(|times| wait_until_healthy(&daemon, times.service));
     // Both live as long as the last of the services.
     let shared = Rc::new((daemon, folder));
-    let kept = TIMES.iter().zip(ports).map(|(times, port)| {
+    let services = TIMES.iter().zip(ports).map(|(times, port)| {
         let (shared, mut mark) = (Rc::clone(&shared), shared.0.mark());
         let settle = move || {
-            Story::of(&shared.0, mark, times.service);
+            IncidentEvents::of(&shared.0, mark, times.service);
             mark = shared.0.mark();
             Ok(())
         };
-        Kept { keeper: times.subject, port, every: times.each, settle: Box::new(settle) }
+        SupervisedService { supervisor: times.subject, port, every: times.each, settle: Box::new(settle) }
     });
-    Ok(kept.collect())
+    Ok(services.collect())
 }
 
-fn by_monit(port: u16, kept: &Rc<monit::Kept>) -> Kept {
-    kept.until_noticed(0);
+fn by_monit(port: u16, victim: &Rc<monit::SupervisedVictim>) -> SupervisedService {
+    victim.until_noticed(0);
     // It says nothing of answers that are right; the service counts them.
     let settle = move || {
         let answered = || http::get(port, "/count").ok()?.1.parse::<u64>().ok();
@@ -175,7 +175,7 @@ fn by_monit(port: u16, kept: &Rc<monit::Kept>) -> Kept {
         until("Monit probes on", PATIENCE, || answered().filter(|&now| now >= before + 2));
         Ok(())
     };
-    Kept { keeper: MONIT, port, every: SECOND, settle: Box::new(settle) }
+    SupervisedService { supervisor: MONIT, port, every: SECOND, settle: Box::new(settle) }
 }
 
 fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
@@ -211,7 +211,7 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
     let stopped = row("SIGSTOP → healthy again", stopped, [51.0, 56.0, 61.0])
         .at_most("", nanoseconds(SECOND), |summary| summary.max)
         .note(
-            "hostprobe is told of the stop by the kernel. It looks for 400 ms whether the process stays stopped, since \
+            "The kernel reports the stop to hostprobe, which checks for 400 ms whether the process stays stopped, since \
              debuggers and snapshots stop one for less, and waits for no probe.",
         );
     vec![silent, stopped]

@@ -10,7 +10,7 @@ use super::{
     section::{Effort, Row, Section, Unit},
     usage::{Used, memory, window},
 };
-use crate::{daemon::Daemon, hive::Servers};
+use crate::{daemon::Daemon, many_processes::Servers};
 
 /// Services that are probed.
 const SERVICES: usize = 10;

@@ -1,4 +1,4 @@
-//! How long after a death it is told, and answered.
+//! The delay from a death to its event, and to the restart.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     daemon::Daemon,
-    family::{Family, LONG},
+    incident_events::text,
     lab::ExecLab,
+    lineage::{LONG, Lineage},
     process::{Lines, Running, signal},
-    story::text,
 };
 
 /// Deaths in one turn.
@@ -33,23 +33,23 @@ const PAUSE: Duration = Duration::from_millis(8);
 
 const METHOD: &str = "A process of a watched service is killed, again and again, and the moment is taken at which its line has \
 been read from a pipe by a reader that blocks in `read`. hostprobe's line is whole: who it was, of which service, who killed it. \
-exitsnoop writes by line, which it does on a terminal alone unless it is told to by `stdbuf`. Turns of 50 deaths, each program \
+exitsnoop writes by line, which it does on a terminal alone unless `stdbuf` makes it. Turns of 50 deaths, each program \
 alone. Then the main process of a service that hostprobe keeps running is killed, which is answered by a restart; when that really \
 happened is taken from the kernel by hooks of the benchmark's own: from the record of the death to that of the successor's exec.";
 
 /// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
-    let family = Family::new();
-    let pidfile = family.pidfile();
-    let members = family.start(&["--pidfile", &pidfile.display().to_string()]);
-    let (mut own, mut peer) = (Told::default(), Told::default());
+    let lineage = Lineage::new();
+    let pidfile = lineage.pidfile();
+    let members = lineage.start(&["--pidfile", &pidfile.display().to_string()]);
+    let (mut own, mut peer) = (LineDelays::default(), LineDelays::default());
     // The first turn only warms up.
     for turn in 0..=effort.pick(12, 1) {
         if turn == 1 {
             (own, peer) = Default::default();
         }
-        hostprobe(&family, &members, &mut own)?;
-        exitsnoop(&family, &mut peer)?;
+        hostprobe(&lineage, &members, &mut own)?;
+        exitsnoop(&lineage, &mut peer)?;
     }
     let mut rows = vec![
         Row::new("death → line read, from the kernel's record of the death", Unit::Nanoseconds)
@@ -79,38 +79,38 @@ pub fn measure(effort: Effort) -> Result<Section> {
 
 /// Times of one turn, nanoseconds.
 #[derive(Debug, Default)]
-struct Told {
+struct LineDelays {
     from_death: Vec<f64>,
     from_kill: Vec<f64>,
 }
 
-fn hostprobe(family: &Family, members: &Running, told: &mut Told) -> Result<()> {
-    let what = format!("match = {{ pidfile = {:?} }}", family.pidfile());
-    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{}", family.service("family", &what)), &[]);
+fn hostprobe(lineage: &Lineage, members: &Running, delays: &mut LineDelays) -> Result<()> {
+    let what = format!("match = {{ pidfile = {:?} }}", lineage.pidfile());
+    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{}", lineage.service("lineage", &what)), &[]);
     daemon.ready();
     ensure!(fs::exists(format!("/proc/{}", members.pid()))?, "the service has died");
     for _ in 0..TURN {
-        let pid = family.make("child");
+        let pid = lineage.spawn("child");
         let such = |line: &str| {
             line.contains("\"process.exit\"") && line.contains(&format!("\"process\":{{\"pid\":{pid},"))
         };
         let (killed, read, line) =
-            kill(pid, daemon.stream(), such).context("hostprobe does not tell a death")?;
+            kill(pid, daemon.stream(), such).context("hostprobe does not report a death")?;
         let event: Value = serde_json::from_str(&line)?;
-        told.from_death.push(nanoseconds(time_of(&event)?, read));
-        told.from_kill.push(nanoseconds(killed, read));
+        delays.from_death.push(nanoseconds(time_of(&event)?, read));
+        delays.from_kill.push(nanoseconds(killed, read));
     }
     Ok(())
 }
 
-fn exitsnoop(family: &Family, told: &mut Told) -> Result<()> {
+fn exitsnoop(lineage: &Lineage, delays: &mut LineDelays) -> Result<()> {
     let tool = Tool::exitsnoop()?;
     for _ in 0..TURN {
-        let pid = family.make("child");
+        let pid = lineage.spawn("child");
         let such = |line: &str| bcc::exit_of(line).is_ok_and(|(ended, _)| ended == pid);
         let (killed, read, _) =
-            kill(pid, &tool.process.stdout, such).context("exitsnoop does not tell a death")?;
-        told.from_kill.push(nanoseconds(killed, read));
+            kill(pid, &tool.process.stdout, such).context("exitsnoop does not report a death")?;
+        delays.from_kill.push(nanoseconds(killed, read));
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn kill(pid: u32, lines: &Lines, such: impl Fn(&str) -> bool) -> Option<(SystemT
 /// Kills a service's main process again and again.
 fn restarts(number: usize) -> Result<Vec<Row>> {
     let lab = ExecLab::start().context("the daemon needs root")?;
-    // It watches nobody, and wants to hear of every death all the same.
+    // It watches no service and needs the record of every death.
     let options = Options { bulk_ring_bytes: 16 << 20, unwatched_per_second: 10_000, ..Options::default() };
     let mut sensor = EbpfSensor::load(&options).context("the benchmark's own hooks cannot be attached")?;
     let (mut decided, mut begun) = (Vec::new(), Vec::new());
@@ -138,8 +138,8 @@ fn restarts(number: usize) -> Result<Vec<Row>> {
         sensor.drain(&mut records);
         records.clear();
         let main = lab.main_pid();
-        let story = lab.heal(|| lab.kill(Signal::KILL));
-        let (exit, request) = (story.one("process.exit"), story.one("restart.request"));
+        let incident = lab.heal(|| lab.kill(Signal::KILL));
+        let (exit, request) = (incident.one("process.exit"), incident.one("restart.request"));
         decided.push(nanoseconds(time_of(exit)?, time_of(request)?));
         let successor = lab.main_pid();
         sensor.drain(&mut records);
@@ -150,7 +150,7 @@ fn restarts(number: usize) -> Result<Vec<Row>> {
             if let Record::Exec(it) = record { (it.pid == successor).then_some(it.at_ns) } else { None }
         });
         let (died, started) =
-            died.zip(started).context("the kernel told no death or no exec of the service")?;
+            died.zip(started).context("the kernel recorded no death or no exec of the service")?;
         begun.push(started.saturating_sub(died) as f64);
     }
     Ok(vec![

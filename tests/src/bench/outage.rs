@@ -1,7 +1,6 @@
-//! How long a service is away, as one sees it who asks it for `/health` again and again.
+//! How long a service is away, as seen by a client that asks it for `/health` again and again.
 //!
-//! The service is a victim that anybody may keep running: whoever it is, the fault, the questions and the clock are the
-//! same.
+//! The service is a victim under any supervisor. The fault, the questions and the clock are the same for all.
 
 use std::{
     fs,
@@ -23,7 +22,7 @@ use crate::{
     victim::Victim,
 };
 
-/// Between two questions: the figures are this exact. Nobody's restart has to share the CPU with a loop that never rests.
+/// Between two questions: the figures are this exact. No restart has to share the CPU with a busy loop.
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// The longest a service may be away: the slowest peer takes thirty seconds.
@@ -42,7 +41,7 @@ pub enum Blow {
 
 /// Deals a blow to the victim that serves a port; how long it is until another process answers there.
 pub fn outage(port: u16, blow: Blow) -> Result<Duration> {
-    // Its keeper may have restarted it once more than it had to.
+    // Its supervisor may have restarted it once more than it had to.
     until_well(port, None, PATIENCE)?;
     let old = process(serving(port)?)?;
     let begun = Instant::now();
@@ -98,7 +97,7 @@ fn has_ended(process: &OwnedFd) -> Result<bool> {
     Ok(poll(&mut ends, Some(&Timespec::default()))? > 0)
 }
 
-/// The pid of the victim that serves a port, whoever started it, in whatever namespace.
+/// The pid of the victim that serves a port, in any pid namespace.
 pub fn serving(port: u16) -> Result<u32> {
     let victim = |pid: &u32| {
         fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "victim")

@@ -8,8 +8,8 @@ use std::{
 
 use crate::{
     daemon::Daemon,
-    hive::{Arrival, Servers},
     http::free_port,
+    many_processes::{Arrival, Servers},
     process::until,
 };
 

@@ -1,4 +1,4 @@
-//! From a crash to "healthy again", beside those who restart for a living.
+//! From a crash to "healthy again", beside other supervisors.
 
 use std::{collections::BTreeMap, rc::Rc, thread, time::Duration};
 
@@ -13,8 +13,8 @@ use super::{
 use crate::{
     daemon::{Daemon, field},
     http::free_port,
+    incident_events::{IncidentEvents, is, wait_until_healthy},
     process::until,
-    story::{Story, is, wait_until_healthy},
     systemd::SystemdLab,
     victim::Victim,
 };
@@ -22,7 +22,7 @@ use crate::{
 /// How much slower than the best there is hostprobe may be.
 const MARGIN: Duration = Duration::from_millis(10);
 
-/// The longest anybody may take to notice that a service is well.
+/// The longest wait for a supervisor to notice that a service is healthy.
 const NOTICE: Duration = Duration::from_secs(30);
 
 const COLD: &str = "the service's own cold start";
@@ -35,26 +35,25 @@ const MONIT: &str = "Monit, cycle of 1 s";
 const SUPERVISOR: &str = "supervisord";
 const SCRIPT: &str = "script, every 10 s, 3 failures";
 
-/// A service that somebody keeps running.
-struct Kept {
-    /// Who.
-    keeper: &'static str,
+/// A service under one of the supervisors.
+struct SupervisedService {
+    supervisor: &'static str,
     port: u16,
-    /// The cycle that its keeper looks in, if it does.
+    /// The interval at which its supervisor polls; zero if it does not poll.
     cycle: Duration,
-    /// Waits until its keeper has taken note that it is well again.
+    /// Waits until its supervisor has noticed the recovery.
     settle: Box<dyn FnMut() -> Result<()>>,
 }
 
-impl Kept {
-    fn new(keeper: &'static str, port: u16) -> Self {
-        Self { keeper, port, cycle: Duration::ZERO, settle: Box::new(|| Ok(())) }
+impl SupervisedService {
+    fn new(supervisor: &'static str, port: u16) -> Self {
+        Self { supervisor, port, cycle: Duration::ZERO, settle: Box::new(|| Ok(())) }
     }
 
     /// One crash; how long it was away, in nanoseconds.
     fn crash(&mut self, round: usize) -> Result<f64> {
         thread::sleep(phase(round, self.cycle));
-        let away = outage(self.port, Blow::Kill).with_context(|| format!("under {}", self.keeper))?;
+        let away = outage(self.port, Blow::Kill).with_context(|| format!("under {}", self.supervisor))?;
         (self.settle)()?;
         Ok(nanoseconds(away))
     }
@@ -68,43 +67,44 @@ pub fn measure(effort: Effort) -> Result<Section> {
     let (rounds, slow_rounds) = effort.pick((20, 3), (3, 1));
     let systemd = Rc::new(SystemdLab::boot()?);
     let ports = Ports { exec: free_port(), unit: free_port() };
-    let mut kept = Vec::new();
+    let mut services = Vec::new();
     let victim = systemd.install(&Victim::program())?;
     write_units(&systemd, &victim, ports.unit, "hostprobe", "Restart=no")?;
     let daemon = watch(&ports, &systemd)?;
-    for (keeper, service, port) in [(EXEC, "api", ports.exec), (UNIT, "unit", ports.unit)] {
+    for (supervisor, service, port) in [(EXEC, "api", ports.exec), (UNIT, "unit", ports.unit)] {
         let (daemon, mut mark) = (Rc::clone(&daemon), daemon.mark());
         let settle = move || {
-            Story::of(&daemon, mark, service);
+            IncidentEvents::of(&daemon, mark, service);
             mark = daemon.mark();
             Ok(())
         };
-        kept.push(Kept { settle: Box::new(settle), ..Kept::new(keeper, port) });
+        services
+            .push(SupervisedService { settle: Box::new(settle), ..SupervisedService::new(supervisor, port) });
     }
     let by_systemd =
         [(AT_ONCE, "at-once", "Restart=always\nRestartSec=0"), (BY_DEFAULT, "by-default", "Restart=always")];
-    for (keeper, name, settings) in by_systemd {
+    for (supervisor, name, settings) in by_systemd {
         let port = free_port();
         write_units(&systemd, &victim, port, name, settings)?;
-        kept.push(Kept::new(keeper, port));
+        services.push(SupervisedService::new(supervisor, port));
     }
-    kept.push(by_monit()?);
-    kept.push(by_supervisord()?);
+    services.push(by_monit()?);
+    services.push(by_supervisord()?);
     let slow = free_port();
     write_units(&systemd, &victim, slow, "after-ten", "Restart=always\nRestartSec=10")?;
 
     let mut samples = thread::scope(|scope| -> Result<Samples> {
-        // They wait nearly all the time, and disturb nobody meanwhile.
+        // They wait nearly all the time, and disturb no other measurement.
         let after_ten = scope.spawn(move || slow_crashes(slow, slow_rounds, Duration::ZERO));
         let script = scope.spawn(move || -> Result<Vec<f64>> {
             let port = free_port();
             let _script = PollingScript::start(port)?;
             slow_crashes(port, slow_rounds, Duration::from_secs(10))
         });
-        let mut samples = crashes(&mut kept, rounds)?;
-        for (keeper, thread) in [(AFTER_TEN, after_ten), (SCRIPT, script)] {
+        let mut samples = crashes(&mut services, rounds)?;
+        for (supervisor, thread) in [(AFTER_TEN, after_ten), (SCRIPT, script)] {
             let slow = thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a part failed")));
-            samples.insert(keeper, slow.with_context(|| format!("under {keeper}"))?);
+            samples.insert(supervisor, slow.with_context(|| format!("under {supervisor}"))?);
         }
         Ok(samples)
     })?;
@@ -114,7 +114,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         name: "recovery".to_owned(),
         title: "From a crash to healthy again".to_owned(),
         method: "A small HTTP service gets SIGKILL; the benchmark asks for /health every 100 µs and takes the time \
-                 from the signal to the first 200 of the new process. In every round each keeper's service is \
+                 from the signal to the first 200 of the new process. In every round each supervisor's service is \
                  killed once, in turn; the service's own cold start (fork, exec, first 200) is measured in the \
                  same rounds, and the differences are those within a round. systemd runs in a container of its \
                  own on the same kernel; hostprobe's unit there has Restart=no and is restarted over D-Bus. \
@@ -177,19 +177,23 @@ fn watch(ports: &Ports, systemd: &SystemdLab) -> Result<Rc<Daemon>> {
     Ok(Rc::new(daemon))
 }
 
-fn by_monit() -> Result<Kept> {
+fn by_monit() -> Result<SupervisedService> {
     let port = free_port();
-    let kept = monit::Kept::start(port, false)?;
+    let victim = monit::SupervisedVictim::start(port, false)?;
     // It notices its own first start as well.
-    let mut seen = kept.until_noticed(0);
+    let mut seen = victim.until_noticed(0);
     let settle = move || {
-        seen = kept.until_noticed(seen);
+        seen = victim.until_noticed(seen);
         Ok(())
     };
-    Ok(Kept { cycle: Duration::from_secs(1), settle: Box::new(settle), ..Kept::new(MONIT, port) })
+    Ok(SupervisedService {
+        cycle: Duration::from_secs(1),
+        settle: Box::new(settle),
+        ..SupervisedService::new(MONIT, port)
+    })
 }
 
-fn by_supervisord() -> Result<Kept> {
+fn by_supervisord() -> Result<SupervisedService> {
     let port = free_port();
     let peer = Supervisord::start(port)?;
     until("supervisord notices the start", NOTICE, || (peer.starts() > 0).then_some(()));
@@ -199,17 +203,21 @@ fn by_supervisord() -> Result<Kept> {
         starts = peer.starts();
         Ok(())
     };
-    Ok(Kept { cycle: Duration::from_secs(1), settle: Box::new(settle), ..Kept::new(SUPERVISOR, port) })
+    Ok(SupervisedService {
+        cycle: Duration::from_secs(1),
+        settle: Box::new(settle),
+        ..SupervisedService::new(SUPERVISOR, port)
+    })
 }
 
 /// Round after round, one crash of each, after a round that does not count.
-fn crashes(kept: &mut [Kept], rounds: usize) -> Result<Samples> {
+fn crashes(services: &mut [SupervisedService], rounds: usize) -> Result<Samples> {
     let mut samples = Samples::new();
     for round in 0..=rounds {
         let cold = nanoseconds(cold_start()?);
         let mut sample = vec![(COLD, cold)];
-        for service in kept.iter_mut() {
-            sample.push((service.keeper, service.crash(round)?));
+        for service in services.iter_mut() {
+            sample.push((service.supervisor, service.crash(round)?));
         }
         if round > 0 {
             sample.into_iter().for_each(|(subject, away)| samples.entry(subject).or_default().push(away));

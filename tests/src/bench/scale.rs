@@ -13,7 +13,7 @@ use super::{
     section::{Effort, Row, Section, Unit},
     usage::{memory, window},
 };
-use crate::hive::{Servers, Sleepers};
+use crate::many_processes::{Servers, Sleepers};
 
 /// How many services there are in turn.
 const SERVICES: [usize; 3] = [10, 100, 1_000];
@@ -135,7 +135,7 @@ fn number(count: usize) -> String {
     Unit::Count.show(count as f64)
 }
 
-/// Measures one subject; the first family is what probes, the last all that it runs.
+/// Measures one subject; the first lineage is what probes, the last all that it runs.
 fn watch(servers: &Servers, times: Times, families: &[Vec<u32>], figures: &mut Figures) -> Result<()> {
     thread::sleep(times.warm_up);
     let (from, began) = (servers.mark()?, Instant::now());

@@ -47,7 +47,7 @@ pub struct Row {
     pub figure: String,
     /// What the samples are in.
     pub unit: Unit,
-    /// Whom it was measured of; hostprobe first.
+    /// The subjects; hostprobe first.
     pub series: Vec<Series>,
     /// What was to be reached, and what was.
     pub targets: Vec<Target>,

@@ -44,8 +44,8 @@ host; exitsnoop and tcpstates write to pipes; Netdata is as its package configur
 stopped by SIGSTOP while others are measured.";
 
 const CONNECTING: &str = "Both ends are on this host: each request is ten changes of a TCP state, at each of which a program is \
-entered, and one entry in the map of who asked for a connection, made and taken out again. An error comes when nobody can be \
-asked any more whose the connection is, and a stranger may be a service by then: so everybody's is in it.";
+entered, and one entry in the map of who asked for a connection, made and taken out again. When an error comes, the owner of the connection can no \
+longer be found, and an unwatched process may have become a service by then. So the map holds every connection.";
 
 /// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {

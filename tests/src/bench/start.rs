@@ -8,7 +8,7 @@ use super::{
     probed,
     section::{Effort, Row, Section, Unit},
 };
-use crate::hive::{Servers, Sleepers};
+use crate::many_processes::{Servers, Sleepers};
 
 /// Processes on the host.
 const PROCESSES: usize = 300;

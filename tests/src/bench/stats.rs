@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranks_are_samples() {
+    fn quantiles_are_samples() {
         let samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
         let all = Summary::of(&samples).expect("there are some");
         let Summary { count, min, p25, median, p75, p99, max } = all;

@@ -1,4 +1,4 @@
-//! Whether a storm of dying strangers costs the death of a watched process, and whether what is lost is said.
+//! Whether a storm of dying unwatched processes costs the death of a watched process, and whether what is lost is said.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     daemon::{Daemon, event_action},
-    deaths::{Deaths, told_death},
-    family::{Family, LONG},
+    deaths::{Deaths, reported_death},
+    incident_events::number,
+    lineage::{LONG, Lineage},
     process::signal,
     storm::{Manner, Storm},
-    story::number,
 };
 
 /// Exits a second at each step, by all storms together; None: as many as they can.
@@ -25,10 +25,10 @@ const STEPS: [Option<u64>; 5] = [Some(500), Some(1000), Some(2000), Some(4000), 
 const PAUSE: Duration = Duration::from_millis(10);
 
 const METHOD: &str = "As many processes as there are CPUs, without rights, fork children that exit with 1 at once: 500 a second, then \
-twice as many, up to all the machine can do. Meanwhile the processes of a watched service are killed, one every 10 ms. Each of them has \
-to be told by hostprobe, and a line of exitsnoop; no stranger may reach hostprobe's user space. exitsnoop has to be told of all, as \
-it has no filter for what matters. At last the strangers die by signals, which hostprobe does tell up to a budget: each one beyond \
-it has to be counted. The benchmark counts all of them by hooks of its own.";
+twice as many, up to all the machine can do. Meanwhile the processes of a watched service are killed, one every 10 ms. hostprobe has to \
+report each of them, and exitsnoop has to print a line; no unwatched process may reach hostprobe\'s user space. exitsnoop has to \
+print all, as it has no filter for what matters. At last the unwatched processes die by signals, which hostprobe reports up to a \
+budget: each one beyond it has to be counted. The benchmark counts all of them by hooks of its own.";
 
 /// What came of one step.
 #[derive(Debug, Default)]
@@ -37,12 +37,12 @@ struct Step {
     rate: f64,
     /// Watched processes that died.
     died: u64,
-    /// And of how many of them it was not told.
-    untold: u64,
-    /// Strangers who died.
+    /// Watched processes whose death the subject did not report.
+    unreported: u64,
+    /// Unwatched processes that died.
     made: u64,
-    /// And of how many of them it was told.
-    strangers: u64,
+    /// Unwatched processes whose death the subject reported.
+    unwatched: u64,
     /// Events that the subject itself said it lost.
     said_lost: u64,
 }
@@ -50,12 +50,12 @@ struct Step {
 /// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let duration = effort.pick(Duration::from_secs(5), Duration::from_millis(800));
-    let family = Family::new();
-    let _members = family.start(&["--pidfile", &family.pidfile().display().to_string()]);
+    let lineage = Lineage::new();
+    let _members = lineage.start(&["--pidfile", &lineage.pidfile().display().to_string()]);
     let (mut own, mut peer) = (Vec::new(), Vec::new());
     for step in STEPS {
-        own.push(hostprobe(&family, step, duration)?);
-        peer.push(exitsnoop(&family, step, duration)?);
+        own.push(hostprobe(&lineage, step, duration)?);
+        peer.push(exitsnoop(&lineage, step, duration)?);
     }
     let samples = |steps: &[Step], of: fn(&Step) -> f64| steps.iter().map(of).collect::<Vec<_>>();
     let total = |steps: &[Step], of: fn(&Step) -> u64| steps.iter().map(of).sum::<u64>();
@@ -63,30 +63,30 @@ pub fn measure(effort: Effort) -> Result<Section> {
         Row::new(figure, unit).of("hostprobe", &samples(&own, of)).of("exitsnoop", &samples(&peer, of))
     };
     let died = total(&own, |step| step.died);
-    let untold = total(&own, |step| step.untold);
-    let strangers = total(&own, |step| step.strangers);
+    let unreported = total(&own, |step| step.unreported);
+    let unwatched = total(&own, |step| step.unwatched);
     let said = total(&own, |step| step.said_lost);
     let made = total(&own, |step| step.made);
     let peer_silent: i64 = peer.iter().map(silent).sum();
     let mut rows = vec![
         row("exits per second in the storm", Unit::PerSecond, |step| step.rate)
             .note("A sample is one step; the greatest is the machine's limit."),
-        row("watched deaths not told in the storm", Unit::Count, |step| step.untold as f64)
-            .target("0", format!("{untold} of {died}"), untold == 0)
+        row("watched deaths not reported in the storm", Unit::Count, |step| step.unreported as f64)
+            .target("0", format!("{unreported} of {died}"), unreported == 0)
             .note("Of exitsnoop: watched deaths without a line."),
-        row("strangers' failures that reached user space", Unit::Count, |step| step.strangers as f64)
-            .target("0", format!("{strangers} of {made}"), strangers == 0),
+        row("unwatched processes' failures that reached user space", Unit::Count, |step| step.unwatched as f64)
+            .target("0", format!("{unwatched} of {made}"), unwatched == 0),
         row("events said to be lost", Unit::Count, |step| step.said_lost as f64)
             .target("0", said.to_string(), said == 0)
             .note(&format!(
                 "exitsnoop says on its standard error how many events it lost. Of {} exits it had {} lines and said {} were \
                  lost: {peer_silent} are unaccounted for.",
                 total(&peer, |step| step.made + step.died),
-                total(&peer, |step| step.strangers + step.died - step.untold),
+                total(&peer, |step| step.unwatched + step.died - step.unreported),
                 total(&peer, |step| step.said_lost),
             )),
     ];
-    rows.push(killed(effort, &family)?);
+    rows.push(killed(effort, &lineage)?);
     Ok(Section {
         name: "storm".to_owned(),
         title: "Loss in storms".to_owned(),
@@ -99,45 +99,45 @@ pub fn measure(effort: Effort) -> Result<Section> {
 
 /// Exits of which there was neither a line nor a word of loss.
 fn silent(step: &Step) -> i64 {
-    (step.made + step.untold).cast_signed() - (step.strangers + step.said_lost).cast_signed()
+    (step.made + step.unreported).cast_signed() - (step.unwatched + step.said_lost).cast_signed()
 }
 
-fn daemon(family: &Family) -> Daemon {
-    let what = format!("match = {{ pidfile = {:?} }}", family.pidfile());
-    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{}", family.service("family", &what)), &[]);
+fn daemon(lineage: &Lineage) -> Daemon {
+    let what = format!("match = {{ pidfile = {:?} }}", lineage.pidfile());
+    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{}", lineage.service("lineage", &what)), &[]);
     daemon.ready();
     daemon
 }
 
-fn hostprobe(family: &Family, pace: Option<u64>, duration: Duration) -> Result<Step> {
-    let mut daemon = daemon(family);
+fn hostprobe(lineage: &Lineage, pace: Option<u64>, duration: Duration) -> Result<Step> {
+    let mut daemon = daemon(lineage);
     let storm = Storms::start(pace, duration);
-    let (mut step, victims, parents) = storm.among(family)?;
+    let (mut step, victims, parents) = storm.among(lineage)?;
     // The last one of all ends the stream's part that counts.
-    let last = family.make("child");
+    let last = lineage.spawn("child");
     signal(last, Signal::KILL);
-    crate::family::exit_of(&daemon, last);
+    crate::lineage::exit_of(&daemon, last);
     ensure!(daemon.stop().success(), "the daemon does not end in order: {}", daemon.log());
     let events = daemon.events();
     let exits = || events.iter().filter(|event| event_action(event) == "process.exit");
     let parent = |event: &serde_json::Value| number(event, "process.parent.pid");
-    let told = victims.iter().filter(|victim| {
+    let reported = victims.iter().filter(|victim| {
         exits().any(|event| {
             number(event, "process.pid") == Some(i64::from(**victim)) && !parents.contains(&parent(event))
         })
     });
-    step.untold = step.died - told.count() as u64;
-    step.strangers = exits().filter(|event| parents.contains(&parent(event))).count() as u64;
+    step.unreported = step.died - reported.count() as u64;
+    step.unwatched = exits().filter(|event| parents.contains(&parent(event))).count() as u64;
     let losses = events.iter().filter(|event| event_action(event) == "stream.loss");
     step.said_lost = losses.filter_map(|event| number(event, "loss.count")).sum::<i64>().cast_unsigned();
     Ok(step)
 }
 
-fn exitsnoop(family: &Family, pace: Option<u64>, duration: Duration) -> Result<Step> {
+fn exitsnoop(lineage: &Lineage, pace: Option<u64>, duration: Duration) -> Result<Step> {
     let mut tool = Tool::exitsnoop()?;
     let storm = Storms::start(pace, duration);
-    let (mut step, victims, parents) = storm.among(family)?;
-    let last = family.make("child");
+    let (mut step, victims, parents) = storm.among(lineage)?;
+    let last = lineage.spawn("child");
     signal(last, Signal::KILL);
     let lines = &tool.process.stdout;
     lines
@@ -146,11 +146,12 @@ fn exitsnoop(family: &Family, pace: Option<u64>, duration: Duration) -> Result<S
     tool.process.stop();
     let said: Vec<(u32, u32)> =
         tool.process.stdout.all().iter().filter_map(|line| bcc::exit_of(line).ok()).collect();
-    let stranger = |parent: &u32| parents.contains(&Some(i64::from(*parent)));
-    let told =
-        victims.iter().filter(|victim| said.iter().any(|(pid, parent)| pid == *victim && !stranger(parent)));
-    step.untold = step.died - told.count() as u64;
-    step.strangers = said.iter().filter(|(_, parent)| stranger(parent)).count() as u64;
+    let is_unwatched = |parent: &u32| parents.contains(&Some(i64::from(*parent)));
+    let reported = victims
+        .iter()
+        .filter(|victim| said.iter().any(|(pid, parent)| pid == *victim && !is_unwatched(parent)));
+    step.unreported = step.died - reported.count() as u64;
+    step.unwatched = said.iter().filter(|(_, parent)| is_unwatched(parent)).count() as u64;
     step.said_lost = tool.process.stderr.all().iter().filter_map(|line| lost(line)).sum();
     Ok(step)
 }
@@ -162,7 +163,7 @@ fn lost(line: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// The strangers of one step.
+/// The unwatched processes of one step.
 struct Storms {
     all: Vec<Storm>,
     duration: Duration,
@@ -178,15 +179,15 @@ impl Storms {
         Self { all: (0..number).map(one).collect(), duration }
     }
 
-    /// Lets them loose and kills processes of a family among them: what was done, who was killed, and the parents of the
-    /// strangers as events name them.
-    fn among(mut self, family: &Family) -> Result<(Step, Vec<u32>, Vec<Option<i64>>)> {
+    /// Starts them and kills processes of a lineage meanwhile. Returns the counts, the killed processes, and the parents
+    /// of the unwatched ones as events name them.
+    fn among(mut self, lineage: &Lineage) -> Result<(Step, Vec<u32>, Vec<Option<i64>>)> {
         let parents = self.all.iter().map(|storm| Some(i64::from(storm.process.pid()))).collect();
         let began = Instant::now();
         self.all.iter().for_each(Storm::begin);
         let mut victims = Vec::new();
         while began.elapsed() < self.duration {
-            let victim = family.make("child");
+            let victim = lineage.spawn("child");
             signal(victim, Signal::KILL);
             victims.push(victim);
             std::thread::sleep(PAUSE);
@@ -203,12 +204,12 @@ impl Storms {
     }
 }
 
-/// Strangers who die by signals: all are told or counted.
-fn killed(effort: Effort, family: &Family) -> Result<Row> {
-    let (mut unaccounted, mut made, mut told, mut counted) = (Vec::new(), 0, 0, 0);
+/// Unwatched processes that die by signals: each death is reported or counted.
+fn killed(effort: Effort, lineage: &Lineage) -> Result<Row> {
+    let (mut unaccounted, mut made, mut reported, mut counted) = (Vec::new(), 0, 0, 0);
     for _ in 0..effort.pick(5, 1) {
         let mut deaths = Deaths::new();
-        let mut daemon = daemon(family);
+        let mut daemon = daemon(lineage);
         let mut storm = Storm::endless(Manner::Signals);
         let began = Instant::now();
         storm.begin();
@@ -217,14 +218,14 @@ fn killed(effort: Effort, family: &Family) -> Result<Row> {
             std::thread::sleep(PAUSE);
         }
         made += storm.stop();
-        let last = family.make("child");
+        let last = lineage.spawn("child");
         signal(last, Signal::KILL);
-        crate::family::exit_of(&daemon, last);
+        crate::lineage::exit_of(&daemon, last);
         ensure!(daemon.stop().success(), "the daemon does not end in order: {}", daemon.log());
         let events = daemon.events();
         let account = deaths.account(&events, last);
         let its = deaths.of_children(storm.process.pid());
-        told += events.iter().filter_map(told_death).filter(|key| its.contains(key)).count();
+        reported += events.iter().filter_map(reported_death).filter(|key| its.contains(key)).count();
         let lost: u64 =
             account.lost.iter().filter(|(class, _)| class.starts_with("exit")).map(|(_, count)| count).sum();
         counted += lost;
@@ -232,11 +233,11 @@ fn killed(effort: Effort, family: &Family) -> Result<Row> {
         unaccounted.push(off as f64);
     }
     let off: f64 = unaccounted.iter().sum();
-    Ok(Row::new("killed strangers neither told nor counted as lost", Unit::Count)
+    Ok(Row::new("killed unwatched processes neither reported nor counted as lost", Unit::Count)
         .of("hostprobe", &unaccounted)
         .target("0", format!("{off} of {made}"), off == 0.0)
         .note(&format!(
-            "{made} died: {told} were told (50 a second and cgroup), {counted} were said to be lost by `stream.loss`, with those of \
+            "{made} died: {reported} were reported (50 a second and cgroup), {counted} were said to be lost by `stream.loss`, with those of \
              others on the host."
         )))
 }

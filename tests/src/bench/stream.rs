@@ -20,7 +20,7 @@ use super::section::{Effort, Row, Section, Unit};
 /// How long the writer may take with what is left at the end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Facts that are told without a look at how far the writer is: well below what its queue holds.
+/// Facts that are published without a check of the writer's progress: well below what its queue holds.
 const BATCH: usize = 4096;
 
 /// Measures it.
@@ -30,7 +30,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
     // The first round is for the caches.
     for round in 0..=rounds {
         let file = round_to_file(events)?;
-        let alone = round_to_nobody(events);
+        let alone = round_without_sink(events);
         if round > 0 {
             to_file.push(file.lines_per_second);
             rendered.push(alone);
@@ -52,7 +52,7 @@ pub fn measure(effort: Effort) -> Result<Section> {
         name: "stream".to_owned(),
         title: "Event stream".to_owned(),
         method: format!(
-            "{events} deaths of a service's main process, with everything a `process.exit` can say, are told as fast as they \
+            "{events} deaths of a service's main process, with everything a `process.exit` can say, are published as fast as they \
              are taken, rendered by the daemon's own emitter and written by its writer to a file that rotates at 100 MiB. \
              The clock stops when the last line is written; a round in which a line was lost does not count as one."
         ),
@@ -77,12 +77,12 @@ fn round_to_file(events: usize) -> Result<Written> {
     let mut emitter = emitter(vec![sink]);
     let fact = death();
     let began = Instant::now();
-    for told in (0..events).step_by(BATCH) {
+    for published in (0..events).step_by(BATCH) {
         // The daemon never waits for its writer, and counts what is lost; to lose nothing is this side's business.
         while emitter.waiting() > QueueLimits::default().lines - BATCH {
             std::thread::yield_now();
         }
-        for _ in told..events.min(told + BATCH) {
+        for _ in published..events.min(published + BATCH) {
             emitter.publish(&fact, Timestamp::now());
         }
     }
@@ -102,7 +102,7 @@ fn round_to_file(events: usize) -> Result<Written> {
     })
 }
 
-fn round_to_nobody(events: usize) -> f64 {
+fn round_without_sink(events: usize) -> f64 {
     let (mut emitter, fact) = (emitter(Vec::new()), death());
     let began = Instant::now();
     for _ in 0..events {

@@ -60,7 +60,7 @@ pub fn window(families: &[Vec<u32>], length: Duration) -> Result<Vec<Used>> {
 /// The memory of these processes and of all that descend from them.
 pub fn memory(roots: &[u32]) -> Result<Memory> {
     let mut all = Memory::default();
-    for pid in family(roots)? {
+    for pid in process_tree(roots)? {
         // One that has ended meanwhile has none.
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { continue };
         let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { continue };
@@ -79,7 +79,7 @@ fn kib(text: &str, key: &str) -> f64 {
 /// CPU time in ns and voluntary context switches since they were started, of these processes and what descends from them.
 fn so_far(roots: &[u32]) -> Result<(u64, u64)> {
     let (mut cpu, mut sleeps) = (0, 0);
-    for pid in family(roots)? {
+    for pid in process_tree(roots)? {
         let Ok(own) = cpu_time(pid) else { continue };
         cpu += own + of_ended_children(pid);
         let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { continue };
@@ -120,7 +120,7 @@ fn of_ended_children(pid: u32) -> u64 {
 }
 
 /// These processes and all that descend from them.
-fn family(roots: &[u32]) -> Result<BTreeSet<u32>> {
+fn process_tree(roots: &[u32]) -> Result<BTreeSet<u32>> {
     let families = ProcReader::new("/").context("cannot read /proc")?.families();
     Ok(roots.iter().flat_map(|root| families.of(*root)).collect())
 }
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_works_is_seen_to() -> Result<()> {
+    fn a_busy_process_has_cpu_time() -> Result<()> {
         let before = so_far(&[std::process::id()])?.0;
         let end = Instant::now() + Duration::from_millis(30);
         while Instant::now() < end {}

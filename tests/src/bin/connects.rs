@@ -1,4 +1,4 @@
-//! Somebody who connects, with or without success.
+//! A client that connects, with or without success.
 //!
 //! `connects served|refused|repeated N [PER_SECOND]` says `ready`, waits for SIGUSR1, makes N connections, and says how many
 //! it made: to itself and closed in order, each refused by another address, or all refused by one.
@@ -11,9 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hostprobe_tests::storm::wait_for_the_word;
+use hostprobe_tests::storm::wait_for_start_signal;
 
-/// A port nobody serves.
+/// A port without a listener.
 const CLOSED: u16 = 1;
 
 fn main() -> ExitCode {
@@ -24,12 +24,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let pace = number(2);
-    // Everybody has addresses of his own, so that connections that linger take nobody's ports.
+    // Each process has its own addresses, so that lingering connections take no other process's ports.
     let own = u32::from(Ipv4Addr::new(127, 0, 0, 1)) + (std::process::id() % 10_000) * 1_000;
     let listener = (manner == "served")
         .then(|| TcpListener::bind((Ipv4Addr::from(own), 0)).expect("the loopback has ports"));
     let served = listener.as_ref().and_then(|it| it.local_addr().ok()).map(|address| address.port());
-    wait_for_the_word();
+    wait_for_start_signal();
     // No earlier: a thread that does not wait for the signal would be ended by it.
     if let Some(listener) = listener {
         thread::spawn(move || serve(&listener));

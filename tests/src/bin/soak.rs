@@ -12,8 +12,8 @@ use std::{
 
 use hostprobe_tests::{
     daemon::Daemon,
-    family::Family,
     http::free_port,
+    lineage::Lineage,
     parts::require_root,
     soak::{INTERVAL, Mib, churn::Churn, judge, maps, sample::Sample},
     supervised::Supervised,
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
 }
 
 fn soak(length: Duration) -> ExitCode {
-    let (family, page) = (Arc::new(Family::new()), free_port());
+    let (lineage, page) = (Arc::new(Lineage::new()), free_port());
     let (service, quiet) = (Supervised::new(), Supervised::new());
-    let _pool = family.start(&[]);
+    let _pool = lineage.start(&[]);
     let victim = Victim::program().display().to_string();
     let port = |service: &Supervised| service.port.to_string();
     let probe = |service: &Supervised| {
@@ -54,7 +54,7 @@ fn soak(length: Duration) -> ExitCode {
         killed_probe = probe(&service),
         quiet_service = quiet.service(&[&victim, "--port", &port(&quiet)]),
         quiet_probe = probe(&quiet),
-        pool = family.service("pool", &format!("match = {{ port = {} }}", family.port)),
+        pool = lineage.service("pool", &format!("match = {{ port = {} }}", lineage.port)),
     );
     let mut daemon = Daemon::start_to_file(&config, &["--log", "error"]);
     let until = Instant::now() + Duration::from_secs(30);
@@ -71,7 +71,7 @@ fn soak(length: Duration) -> ExitCode {
     println!("{} minutes; pid {}; {} before the churn", length.as_secs() / 60, daemon.pid(), Mib(first.rss));
     println!("{:>6} {:>10} {:>5} {:>8}  tables", "s", "RSS", "fds", "threads");
 
-    let churn = Churn::start(&family, service.port);
+    let churn = Churn::start(&lineage, service.port);
     let (began, mut samples) = (Instant::now(), Vec::new());
     while began.elapsed() < length {
         thread::park_timeout(INTERVAL);

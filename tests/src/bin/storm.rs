@@ -1,7 +1,7 @@
-//! Somebody who forks as fast as he can, or so many times a second, with children that die at once.
+//! Forks as fast as it can, or so many times a second; its children die at once.
 //!
 //! `storm exit|well|signals|exec [N [PER_SECOND]]` drops its rights, says `ready`, waits for SIGUSR1, and makes children
-//! until it has made N or is told to end by SIGTERM; then it says how many it made. The children exit with 1, exit with 0,
+//! until it has made N or gets SIGTERM; then it says how many it made. The children exit with 1, exit with 0,
 //! kill themselves by SIGKILL and SIGABRT in turn, or become `/bin/true`.
 
 use std::{
@@ -11,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hostprobe_tests::storm::{Manner, wait_for_the_word};
+use hostprobe_tests::storm::{Manner, wait_for_start_signal};
 
 /// The user `nobody`, on every distribution.
 const NOBODY: libc::uid_t = 65534;
 
 /// Children that live at once.
-const FLOCK: u64 = 8;
+const BATCH: u64 = 8;
 
 static END: AtomicBool = AtomicBool::new(false);
 
@@ -41,15 +41,15 @@ fn main() -> ExitCode {
         }
         libc::signal(libc::SIGTERM, end as extern "C" fn(libc::c_int) as libc::sighandler_t);
     }
-    wait_for_the_word();
+    wait_for_start_signal();
     let (began, mut made) = (Instant::now(), 0);
     while made < most && !END.load(Ordering::SeqCst) {
-        let flock = (made..most).take(FLOCK as usize).filter(|&number| fork(manner, number)).count() as u64;
-        for _ in 0..flock {
+        let batch = (made..most).take(BATCH as usize).filter(|&number| fork(manner, number)).count() as u64;
+        for _ in 0..batch {
             // SAFETY: waits for any child; its status is not asked for.
             unsafe { libc::wait(std::ptr::null_mut()) };
         }
-        made += flock;
+        made += batch;
         if let Some(pace) = pace {
             let due = Duration::from_secs_f64(made as f64 / pace.max(1) as f64);
             thread::sleep(due.saturating_sub(began.elapsed()));

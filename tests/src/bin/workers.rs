@@ -1,4 +1,4 @@
-//! A service of processes: `workers --port N --workers N`. The main process serves nobody; its workers share the
+//! A service of processes: `workers --port N --workers N`. The main process serves no request; its workers share the
 //! listener, and one that dies is replaced.
 //!
 //! `/health` answers with the pid of the worker that answers, `/alloc?mb=N` has it take so much memory and keep it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::{daemon::event_action, story::text};
+use crate::{daemon::event_action, incident_events::text};
 
 /// Which services are well and which incidents are open, event by event.
 pub(super) struct Health {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::faults::Step;
 use crate::{
     daemon::{event_action, field},
-    story::text,
+    incident_events::text,
 };
 
 /// What came of a fault.

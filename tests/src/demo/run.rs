@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     daemon::{Mark, event_action},
-    story::{is, text},
+    incident_events::{is, text},
 };
 
 /// Injects a fault, shows its progress, and waits until every service is well again.

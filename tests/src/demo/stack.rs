@@ -13,13 +13,13 @@ use super::{health::Health, interrupt};
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
+    incident_events::listening_pid,
     matrix::{
         receiver::Receiver,
         scene::{PATIENCE, Service, victim},
     },
     parts::{PostgresFolder, Redis, built},
     process::until,
-    story::listening_pid,
 };
 
 pub(super) const WEB: &str = "web";
@@ -38,7 +38,7 @@ pub(super) const EVENTS: &str = "events.ndjson";
 /// enough for its grace.
 const REDIS_START_MS: &str = "1200";
 
-/// A fault that is not rare by itself needs no more than this to be told from a single late answer.
+/// A fault that is not rare by itself needs no more than this to differ from a single late answer.
 const TIMES: &str = "interval = \"200ms\"\ntimeout = \"800ms\"\nfailures = 2\nslow = \"500ms\"";
 
 /// All faults are done to the same services, so their budget has to bear it.
@@ -67,14 +67,14 @@ impl Stack {
         let redis_folder = tempfile::tempdir().map_err(said)?;
         let postgres = PostgresFolder::new().ok_or("there is no PostgreSQL")?;
         let [web, jobs, redis, sql, shop] = std::array::from_fn(|_| free_port());
-        // The probe's user is made before there is anybody to probe as.
+        // The probe needs its user from the start.
         postgres.serve_once(sql, "CREATE ROLE probe LOGIN IN ROLE pg_monitor; CREATE ROLE shop LOGIN");
         let services = [
             Service::exec(WEB, &[victim(web), words(&["--redis", &redis.to_string()])].concat(), web),
             Service::exec(JOBS, &program("workers", &["--port", &jobs.to_string(), "--workers", "1"]), jobs),
             Service::exec(CACHE, &slow_redis(redis, redis_folder.path()), redis)
                 .probe(&format!("redis = \"redis://127.0.0.1:{redis}\"")),
-            // Three of its connections are kept for superusers: twelve are for everybody.
+            // Three of its connections are reserved for superusers; twelve remain.
             Service::exec(DB, &[postgres.command(sql), words(&["-c", "max_connections=15"])].concat(), sql)
                 .probe(&format!(
                     "postgres = \"postgres://probe@127.0.0.1:{sql}/postgres\"\nconnections_percent = 90"
@@ -148,7 +148,7 @@ impl Stack {
 }
 
 fn slow_redis(port: u16, folder: &Path) -> Vec<String> {
-    [program("late", &[REDIS_START_MS]), Redis::command(port, folder)].concat()
+    [program("delayed_start", &[REDIS_START_MS]), Redis::command(port, folder)].concat()
 }
 
 fn program(name: &str, arguments: &[&str]) -> Vec<String> {

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
+    incident_events::{IncidentEvents, listening_pid, text, wait_until_healthy},
     process::{kill, until},
-    story::{Story, listening_pid, text, wait_until_healthy},
 };
 
 /// The name of its service.
@@ -95,19 +95,19 @@ impl ServerLab {
         });
     }
 
-    /// The story of a kill that one restart healed, with no word of a failed probe.
+    /// Asserts that one restart healed a kill, without a failed probe, and returns the events.
     #[track_caller]
-    pub fn healed_at_once(&self, mark: Mark) -> Story {
-        let story = Story::of(&self.daemon, mark, DB);
-        assert_eq!(story.verdict(), "killed");
-        let summary = text(story.one("incident.open"), "incident.summary");
+    pub fn healed_at_once(&self, mark: Mark) -> IncidentEvents {
+        let incident = IncidentEvents::of(&self.daemon, mark, DB);
+        assert_eq!(incident.verdict(), "killed");
+        let summary = text(incident.one("incident.open"), "incident.summary");
         let own_name = std::fs::read_to_string("/proc/self/comm").expect("the test has a name");
         let killer = format!("killed by SIGKILL from {} (pid {}, uid 0", own_name.trim(), std::process::id());
         assert!(summary.contains(&killer), "{summary}");
-        story.one("restart.request");
-        story.one("restart.done");
-        assert_eq!(story.all("restart.fail").len() + story.all("restart.hold").len(), 0);
-        assert_eq!(story.all("probe.fail").len(), 0);
-        story
+        incident.one("restart.request");
+        incident.one("restart.done");
+        assert_eq!(incident.all("restart.fail").len() + incident.all("restart.hold").len(), 0);
+        assert_eq!(incident.all("probe.fail").len(), 0);
+        incident
     }
 }

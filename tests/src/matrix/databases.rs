@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     http::{self, free_port},
+    incident_events::{is, text},
     parts::{PostgresFolder, Redis, built, require, require_root},
     process::{signal, until},
-    story::{is, text},
 };
 use rustix::process::Signal;
 
@@ -51,14 +51,14 @@ fn memory_full(row: &Row) -> Option<Measured> {
     command.extend(options.map(str::to_owned));
     let probe = format!("redis = \"redis://127.0.0.1:{port}\"\nmemory_percent = 90");
     let scene = Scene::start(&[Service::exec(CACHE, &command, port).probe(&probe)]);
-    Redis::tell(port, "DEBUG POPULATE 7000 filling 1024");
+    Redis::request(port, "DEBUG POPULATE 7000 filling 1024");
     until("Redis refuses a write", PATIENCE, || {
-        Redis::tell(port, "DEBUG POPULATE 100 more 1024");
-        Redis::tell(port, "SET one more").contains("OOM command not allowed").then_some(())
+        Redis::request(port, "DEBUG POPULATE 100 more 1024");
+        Redis::request(port, "SET one more").contains("OOM command not allowed").then_some(())
     });
     let found = scene.verdict(CACHE, "memory_full");
     scene.more_probes();
-    assert!(Redis::tell(port, "FLUSHALL").starts_with("+OK"), "Redis can be emptied");
+    assert!(Redis::request(port, "FLUSHALL").starts_with("+OK"), "Redis can be emptied");
     if found.is_some() {
         scene.healed(CACHE);
     }
@@ -75,9 +75,9 @@ fn pool_exhausted(row: &Row) -> Option<Measured> {
     let folder = PostgresFolder::new()?;
     let (port, shop) = (free_port(), free_port());
     let mut command = folder.command(port);
-    // Three of them are kept for superusers: twelve are for everybody.
+    // Three of them are reserved for superusers; twelve remain.
     command.extend(["-c", "max_connections=15"].map(str::to_owned));
-    // The probe's user is made before there is anybody to probe as.
+    // The probe needs its user from the start.
     folder.serve_once(port, "CREATE ROLE probe LOGIN IN ROLE pg_monitor; CREATE ROLE shop LOGIN");
     let client = built("client").display().to_string();
     let client = [client, "--port".into(), shop.to_string(), "--postgres".into(), port.to_string()];

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     http::{self, free_port},
+    incident_events::is,
     memcg::MemoryCgroup,
     parts::{built, require_root},
     process::{Running, signal},
-    story::is,
 };
 
 const API: &str = "api";
@@ -139,12 +139,13 @@ fn crashes_at_every_start(row: &Row) -> Option<Measured> {
     let alerts = Some(&[API][..]);
     let expected = Expected { service: API, restarts: &[(API, 3, 3)], alerts, ..Expected::default() };
     let mut measured = scene.judge(row, &expected);
-    let severity = looping.as_ref().map(|event| crate::story::text(event, "incident.severity").to_owned());
+    let severity =
+        looping.as_ref().map(|event| crate::incident_events::text(event, "incident.severity").to_owned());
     measured.expect(severity.as_deref() == Some("critical"), || format!("severity {severity:?}"));
     Some(measured)
 }
 
-/// The service starts a little late, so that whoever waits for its port has it by then.
+/// The service starts a little late, so that the process that waits for its port has it by then.
 fn port_taken(row: &Row) -> Option<Measured> {
     if !require_root() {
         return None;

@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     http::{self, free_port},
+    incident_events::{is, text},
     parts::{Redis, built, require, require_root},
     process::{signal, until},
-    story::{is, text},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -60,13 +60,13 @@ impl Stack {
         }
         let (app, redis) = (free_port(), free_port());
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut cache = vec![built("late").display().to_string(), REDIS_START_MS.to_owned()];
+        let mut cache = vec![built("delayed_start").display().to_string(), REDIS_START_MS.to_owned()];
         cache.extend(Redis::command(redis, folder.path()));
         let mut command = vec![built("app").display().to_string()];
         command.extend(["--port", &app.to_string(), "--redis", &redis.to_string()].map(str::to_owned));
         command.extend(further.iter().map(|&word| word.to_owned()));
         // An application that never connects again has to come up after Redis, as an operator would have it.
-        let waits = [built("late").display().to_string(), "2000".to_owned()];
+        let waits = [built("delayed_start").display().to_string(), "2000".to_owned()];
         let command = if further.is_empty() { command } else { [waits.to_vec(), command].concat() };
         let policy = "enabled = true\nbudget = \"5 per 10m\"\nbackoff = \"100ms..2s\"\ngrace = \"3s\"";
         let services = [

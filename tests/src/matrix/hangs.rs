@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     http::{self, free_port},
+    incident_events::{is, text},
     parts::require_root,
     process::signal,
-    story::{is, text},
 };
 
 const API: &str = "api";

@@ -10,9 +10,9 @@ use super::{
 use crate::{
     cpu::CpuCgroup,
     http::free_port,
+    incident_events::is,
     parts::{available, built, require_root},
     process::Running,
-    story::is,
 };
 use rustix::process::Signal;
 
@@ -43,15 +43,15 @@ fn starved(row: &Row) -> Option<Measured> {
     for name in NAMES {
         little.add(scene.pid(name)).expect("it is moved");
     }
-    let mut hogs = Command::new(built("hogs"));
-    let hogs = Running::start(hogs.args(["--threads", "64"]), Signal::KILL);
-    much.add(hogs.pid()).expect("it is moved");
+    let mut busy = Command::new(built("busy_loop"));
+    let busy = Running::start(busy.args(["--threads", "64"]), Signal::KILL);
+    much.add(busy.pid()).expect("it is moved");
     let found = scene.verdict(NAMES[0], "overloaded");
     if found.is_some() {
         scene.event("the restart is held", |event| is(event, "restart.hold", NAMES[0]));
     }
     scene.more_probes();
-    drop(hogs);
+    drop(busy);
     if found.is_some() {
         scene.healed(NAMES[0]);
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     daemon::{event_action, field},
-    story::text,
+    incident_events::text,
 };
 
 /// What is right for a row beside its verdicts.
@@ -34,11 +34,12 @@ impl Scene {
         let events = self.daemon.since(mark);
         let mut measured = measure(&events, row, expected);
         if let Some(alerts) = expected.alerts {
-            let mut told: Vec<String> = receiver.firing().into_iter().map(|(service, _)| service).collect();
-            told.sort_unstable();
+            let mut alerted: Vec<String> =
+                receiver.firing().into_iter().map(|(service, _)| service).collect();
+            alerted.sort_unstable();
             let mut right: Vec<String> = alerts.iter().map(|&service| service.to_owned()).collect();
             right.sort_unstable();
-            measured.expect(told == right, || format!("alerts {told:?}, expected {right:?}"));
+            measured.expect(alerted == right, || format!("alerts {alerted:?}, expected {right:?}"));
         }
         measured.expect(status.success(), || format!("the daemon ended with {status}: {log}"));
         if !measured.wrong.is_empty() {
@@ -48,7 +49,7 @@ impl Scene {
     }
 }
 
-/// Prints what the daemon said, for whoever has to find out why it is wrong.
+/// Prints what the daemon said, to show why the row is wrong.
 fn tell(events: &[Value]) {
     for event in events {
         let time = text(event, "@timestamp").get(11..23).unwrap_or_default();

@@ -67,7 +67,7 @@ fn blackholed_under_an_app(row: &Row) -> Option<Measured> {
     let mut command = vec![built("app").display().to_string()];
     command.extend(["--port", &port.to_string(), "--redis", &peer.port.to_string()].map(str::to_owned));
     command.extend(["--at", Peer::ADDRESS].map(str::to_owned));
-    // As often as is usual: it takes the kernel a second or two to send again what nobody acknowledges.
+    // As often as is usual: the kernel needs a second or two to retransmit unacknowledged data.
     let times = "interval = \"1s\"\ntimeout = \"900ms\"\nfailures = 4";
     let scene = Scene::start(&[Service::exec(APP, &command, port).times(times)]);
     peer.vanish();

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::story::text;
+use crate::incident_events::text;
 
 /// An HTTP server on a loopback port that answers every request with 200 and keeps what was posted.
 #[derive(Clone, Debug)]
@@ -28,11 +28,11 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
         let port = listener.local_addr().expect("a listener has an address").port();
         let receiver = Self { port, posted: Arc::default() };
-        let kept = receiver.clone();
+        let server = receiver.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let kept = kept.clone();
-                thread::spawn(move || kept.serve(stream));
+                let server = server.clone();
+                thread::spawn(move || server.serve(stream));
             }
         });
         receiver
@@ -43,7 +43,7 @@ impl Receiver {
         format!("[[alert]]\nwebhook = \"http://127.0.0.1:{}/alert\"\nformat = \"json\"\n", self.port)
     }
 
-    /// The incidents it was told are on, in order: service and verdict.
+    /// The incidents with a firing alert, in order: service and verdict.
     pub fn firing(&self) -> Vec<(String, String)> {
         let posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
         let firing = posted.iter().filter(|alert| text(alert, "status") == "firing");

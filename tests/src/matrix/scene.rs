@@ -11,8 +11,8 @@ use super::{receiver::Receiver, source::Source};
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
+    incident_events::{is, listening_pid, text},
     process::until,
-    story::{is, listening_pid, text},
     victim::Victim,
 };
 

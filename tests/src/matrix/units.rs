@@ -1,4 +1,4 @@
-//! Units of a real systemd that somebody stops or restarts on purpose.
+//! Units of a real systemd that an operator stops or restarts.
 
 use super::{
     judge::Expected,
@@ -44,7 +44,7 @@ fn asked_for(row: &Row, command: &[&str]) -> Option<Measured> {
     let bus = systemd.bus_address();
     let services = [Service::new(API, &format!("unit = {UNIT:?}"), port)];
     let scene = Scene::start_with(&services, "", |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
-    systemd.systemctl(command).expect("systemd does as it is told");
+    systemd.systemctl(command).expect("systemctl succeeds");
     scene.verdict(API, "stopped");
     if command.contains(&"stop") {
         scene.until_state(API, "stopped");

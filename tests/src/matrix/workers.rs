@@ -9,10 +9,10 @@ use super::{
 };
 use crate::{
     http::{self, free_port},
+    incident_events::{is, number},
     memcg::MemoryCgroup,
     parts::{built, require, require_root},
     process::{signal, until},
-    story::{is, number},
 };
 use rustix::process::Signal;
 
@@ -51,7 +51,7 @@ fn worker_out_of_memory(row: &Row) -> Option<Measured> {
     let cgroup = MemoryCgroup::new(30 << 20).expect("a memory cgroup");
     cgroup.add(first).expect("it is moved");
     let _ = http::get(port, "/alloc?mb=100");
-    scene.event("the worker's end is told", |event| {
+    scene.event("the worker's exit is reported", |event| {
         is(event, "process.oom_kill", WEB) && number(event, "process.pid") == Some(first.into())
     });
     let replaced = until("another worker answers", PATIENCE, || worker().filter(|&now| now != first));
@@ -90,7 +90,7 @@ fn nginx_worker_killed(row: &Row) -> Option<Measured> {
     };
     let before = until("both workers run", PATIENCE, || Some(children()).filter(|found| found.len() == 2));
     signal(before[0], Signal::KILL);
-    scene.event("the worker's end is told", |event| {
+    scene.event("the worker's exit is reported", |event| {
         is(event, "process.exit", WEB) && number(event, "process.pid") == Some(before[0].into())
     });
     until("the master replaces it", PATIENCE, || {

@@ -88,7 +88,7 @@ impl MariadbFolder {
     }
 }
 
-/// The server refuses to run as root, unless it is told whose rights to take.
+/// The server refuses to run as root, unless it gets a user name.
 fn run_as() -> Option<&'static str> {
     geteuid().is_root().then_some("--user=mysql")
 }

@@ -1,4 +1,4 @@
-//! What goes on around the daemon: processes, cgroups, listeners and connections, as fast as they come.
+//! Load around the daemon: processes, cgroups, listeners and connections, as fast as they come.
 
 use std::{
     fs, io,
@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{cgroup, family::Family, process::with_argument};
+use crate::{cgroup, lineage::Lineage, process::with_argument};
 
 /// How often a service is killed.
 const KILL_EVERY: Duration = Duration::from_millis(300);
@@ -25,7 +25,7 @@ const ROUND: Duration = Duration::from_secs(1);
 /// What has happened so far.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// Programs that strangers executed.
+    /// Programs that unwatched processes executed.
     pub execs: AtomicU64,
     /// Those that died by a signal.
     pub deaths: AtomicU64,
@@ -50,11 +50,11 @@ pub struct Churn {
 
 impl Churn {
     /// Begins, with a service that makes children and one that is found by an argument and killed.
-    pub fn start(family: &Arc<Family>, victim: u16) -> Self {
+    pub fn start(lineage: &Arc<Lineage>, victim: u16) -> Self {
         let (stop, counts) = (Arc::<AtomicBool>::default(), Arc::<Counts>::default());
-        let family = |work: fn(&Family, &Counts)| {
-            let family = Arc::clone(family);
-            move |counts: &Counts| work(&family, counts)
+        let lineage = |work: fn(&Lineage, &Counts)| {
+            let lineage = Arc::clone(lineage);
+            move |counts: &Counts| work(&lineage, counts)
         };
         let run = |work: Box<dyn FnMut(&Counts) + Send>| {
             let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
@@ -67,8 +67,8 @@ impl Churn {
         };
         let groups = cgroup::telling();
         let threads = vec![
-            run(Box::new(strangers)),
-            run(Box::new(family(children))),
+            run(Box::new(unwatched_programs)),
+            run(Box::new(lineage(children))),
             run(Box::new(move |counts| groups.iter().for_each(|mount| container(mount, counts)))),
             run(Box::new(move |counts| kill_main(victim, counts))),
         ];
@@ -85,7 +85,7 @@ impl Churn {
 }
 
 /// Programs that end well, badly, and by a signal.
-fn strangers(counts: &Counts) {
+fn unwatched_programs(counts: &Counts) {
     for _ in 0..20 {
         let _ = quiet(&mut Command::new("/bin/true"));
     }
@@ -100,13 +100,13 @@ fn quiet(command: &mut Command) -> io::Result<()> {
 }
 
 /// Hundreds of children and an orphan; connections that are refused and listeners that go again.
-fn children(family: &Family, counts: &Counts) {
+fn children(lineage: &Lineage, counts: &Counts) {
     let begun = Instant::now();
-    family.tell("many 200");
-    let orphan = family.make("orphan");
+    lineage.request("many 200");
+    let orphan = lineage.spawn("orphan");
     kill(orphan, Signal::KILL);
     counts.children.fetch_add(201, Ordering::Relaxed);
-    family.tell("sockets 50");
+    lineage.request("sockets 50");
     counts.sockets.fetch_add(100, Ordering::Relaxed);
     thread::park_timeout(ROUND.saturating_sub(begun.elapsed()));
 }

@@ -63,7 +63,7 @@ pub fn of(pid: u32) -> io::Result<Vec<BpfMap>> {
 
 fn look(id: u32, memory: u64) -> io::Result<BpfMap> {
     let fd = bpf(GET_FD_BY_ID, &mut [u64::from(id), 0])?;
-    // SAFETY: the call returned a new descriptor, which is nobody else's.
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
     let map = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = Info::default();
     let length = (size_of::<Info>() as u64) << 32;

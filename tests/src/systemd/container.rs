@@ -22,7 +22,7 @@ pub(super) struct Container {
     first: OwnedFd,
     /// Starts them and waits for them. The kernel ends them when this thread ends, so that a test that is
     /// killed leaves nothing behind.
-    keeper: Option<JoinHandle<()>>,
+    parent_thread: Option<JoinHandle<()>>,
 }
 
 impl Container {
@@ -42,7 +42,7 @@ impl Container {
         command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
 
         let (started, start) = std::sync::mpsc::channel();
-        let keeper = std::thread::spawn(move || match command.spawn() {
+        let parent_thread = std::thread::spawn(move || match command.spawn() {
             Ok(mut child) => {
                 let _ = started.send(Ok(child.id()));
                 let _ = child.wait();
@@ -55,7 +55,7 @@ impl Container {
             }
         });
         let unshare = start.recv()?.context("starting /usr/bin/setpriv")?;
-        let mut container = Self { first: pidfd(unshare)?, keeper: Some(keeper) };
+        let mut container = Self { first: pidfd(unshare)?, parent_thread: Some(parent_thread) };
         let init = booted(&notices).and_then(|()| {
             let first = child(unshare)?;
             container.first = pidfd(first)?;
@@ -91,8 +91,8 @@ fn child(parent: u32) -> Result<u32> {
 impl Drop for Container {
     fn drop(&mut self) {
         let _ = pidfd_send_signal(&self.first, Signal::KILL);
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
+        if let Some(parent_thread) = self.parent_thread.take() {
+            let _ = parent_thread.join();
         }
     }
 }

@@ -13,9 +13,9 @@ use crate::{
         section::{Effort, Row, Unit},
     },
     daemon::{Daemon, event_action},
+    incident_events::number,
     process::until,
     storm::{Manner, Storm},
-    story::number,
 };
 
 const EXIT: &str = "sched_process_exit";
@@ -30,8 +30,8 @@ const HELD: u64 = 400;
 const PACED: u64 = 600;
 const PACE: u64 = 600;
 
-/// More runs than deaths by this factor, and others were at it too: the round is tried again.
-const STRANGERS: f64 = 1.1;
+/// With more runs than this factor times the deaths, other processes have died too: the round is tried again.
+const MAX_RUNS_PER_DEATH: f64 = 1.1;
 const ATTEMPTS: usize = 4;
 
 /// The means of the rounds, nanoseconds.
@@ -81,14 +81,14 @@ pub fn measure(effort: Effort) -> Result<Vec<Row>> {
         filtered(
             "kernel time per exit with code 1, filtered",
             |it| &it.failed,
-            "A failure may matter to whoever looks after the process, so hostprobe asks who its parent is, and whether its cgroup \
+            "A failure may matter to the parent of the process, so hostprobe asks who its parent is, and whether its cgroup \
              may be watched, before it lets it go.",
         ),
         emitted("kernel time per exit, emitted, without the wake-up", |it| &it.held)
             .at_most("", 1500.0, |summary| summary.median)
             .times_less("exitsnoop", 2.0)
             .note(
-                "The daemon is stopped, so that records are written and nobody is woken. exitsnoop's programs cannot do \
+                "The daemon is stopped, so that records are written and no reader is woken. exitsnoop's programs cannot do \
                  without the wake-up: its figure is the same as in the next row's storm.",
             ),
         emitted("kernel time per exit, emitted, with the wake-up", |it| &it.woken)
@@ -142,12 +142,12 @@ fn hostprobe(deaths: u64, samples: &mut Samples) -> Result<()> {
     samples.exec.push(storm(pid, Manner::Exec, deaths / 4)?.all().per(deaths / 4));
     samples.woken.push(mean_of(&mut watched.woken, pid)?);
     // It reads what is there before it is stopped, and what comes then after it goes on.
-    told(&daemon, watched.woken.process.pid(), PACED)?;
+    wait_until_reported(&daemon, watched.woken.process.pid(), PACED)?;
     daemon.signal(Signal::STOP);
     let held = mean_of(&mut watched.held, pid);
     daemon.signal(Signal::CONT);
     samples.held.push(held?);
-    told(&daemon, watched.held.process.pid(), HELD)
+    wait_until_reported(&daemon, watched.held.process.pid(), HELD)
 }
 
 fn exitsnoop(deaths: u64, samples: &mut Samples) -> Result<()> {
@@ -167,7 +167,7 @@ fn storm(pid: u32, manner: Manner, deaths: u64) -> Result<Programs> {
         let taken = pass(&mut Storm::of(manner, deaths), pid)?;
         let exits =
             [taken.at(EXIT), taken.all()].into_iter().find(|taken| taken.runs > 0).unwrap_or_default();
-        if (exits.runs as f64) < deaths as f64 * STRANGERS {
+        if (exits.runs as f64) < deaths as f64 * MAX_RUNS_PER_DEATH {
             return Ok(taken);
         }
     }
@@ -187,8 +187,8 @@ fn pass(storm: &mut Storm, pid: u32) -> Result<Programs> {
     Ok(Programs::of(pid)?.since(&before))
 }
 
-/// Waits until all children of a process were told of.
-fn told(daemon: &Daemon, parent: u32, deaths: u64) -> Result<()> {
+/// Waits until the daemon has reported the exits of all children of a process.
+fn wait_until_reported(daemon: &Daemon, parent: u32, deaths: u64) -> Result<()> {
     let all = || {
         let of_it = daemon.count(|event| {
             event_action(event) == "process.exit"
@@ -196,7 +196,7 @@ fn told(daemon: &Daemon, parent: u32, deaths: u64) -> Result<()> {
         });
         (of_it as u64 >= deaths).then_some(of_it as u64)
     };
-    let of_it = until("every watched death is told", LONG, all);
-    ensure!(of_it == deaths, "{of_it} of {deaths} deaths were told");
+    let of_it = until("every watched death is reported", LONG, all);
+    ensure!(of_it == deaths, "{of_it} of {deaths} deaths were reported");
     Ok(())
 }

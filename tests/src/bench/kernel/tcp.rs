@@ -23,8 +23,8 @@ const REPORT: &str = "inet_sk_error_report";
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
 
-/// Refused connections that are told one by one: as many as a second's budget has room for.
-const TOLD: u64 = 45;
+/// Refused connections that are reported one by one: as many as a second's budget has room for.
+const REPORTED: u64 = 45;
 
 /// The means of the rounds, nanoseconds.
 #[derive(Debug, Default)]
@@ -58,10 +58,10 @@ pub fn measure(effort: Effort) -> Result<Vec<Row>> {
             .times_less("tcpstates", 50.0)
             .note(
                 "Connections of an unwatched process to itself, opened and closed in order: both sides' changes. At \
-                 some of them hostprobe notes whose the socket is, as later nobody can tell; at the others it does \
+                 some of them hostprobe notes whose the socket is, as it cannot be known later; at the others it does \
                  nothing.",
             ),
-        row("kernel time per TCP state change with an error, told", |it| &it.refused)
+        row("kernel time per TCP state change with an error, reported", |it| &it.refused)
             .times_less("tcpstates", 2.0)
             .note(
                 "Connections of a watched process, each refused by another address: two changes each. With what \
@@ -73,7 +73,7 @@ pub fn measure(effort: Effort) -> Result<Vec<Row>> {
     ])
 }
 
-/// A process that connects when it is told to.
+/// A process that connects at SIGUSR1.
 struct Crowd {
     process: Running,
     folder: TempDir,
@@ -98,7 +98,7 @@ impl Crowd {
 }
 
 fn hostprobe(connections: u64, samples: &mut Samples) -> Result<()> {
-    let mut refused = Crowd::new("refused", TOLD)?;
+    let mut refused = Crowd::new("refused", REPORTED)?;
     let mut repeated = Crowd::new("repeated", connections)?;
     let config =
         format!("[http]\nlisten = \"\"\n{}{}", refused.service("refused"), repeated.service("repeated"));
@@ -107,10 +107,10 @@ fn hostprobe(connections: u64, samples: &mut Samples) -> Result<()> {
     let pid = daemon.pid();
     samples.served.push(pass(pid, &mut Crowd::new("served", connections)?, STATE)?);
     samples.refused.push(pass(pid, &mut refused, STATE)?);
-    let told = || daemon.count(|event| event_action(event) == "socket.error") as u64;
-    until("every refused connection is told", LONG, || (told() >= TOLD).then_some(()));
+    let reported = || daemon.count(|event| event_action(event) == "socket.error") as u64;
+    until("every refused connection is reported", LONG, || (reported() >= REPORTED).then_some(()));
     samples.repeated.push(pass(pid, &mut repeated, STATE)?);
-    ensure!(told() < TOLD + connections / 10, "{} errors were told", told());
+    ensure!(reported() < REPORTED + connections / 10, "{} errors were reported", reported());
     Ok(())
 }
 
@@ -118,7 +118,7 @@ fn tcpstates(connections: u64, samples: &mut Samples) -> Result<()> {
     let tool = Tool::tcpstates()?;
     let pid = tool.process.pid();
     samples.served.push(pass(pid, &mut Crowd::new("served", connections)?, "")?);
-    samples.refused.push(pass(pid, &mut Crowd::new("refused", TOLD)?, "")?);
+    samples.refused.push(pass(pid, &mut Crowd::new("refused", REPORTED)?, "")?);
     samples.repeated.push(pass(pid, &mut Crowd::new("repeated", connections)?, "")?);
     Ok(())
 }

@@ -94,17 +94,17 @@ fn configuration(cycle: u32, checks: &str) -> Result<(TempDir, PathBuf)> {
 
 /// A victim that a Monit keeps running, restarted when its process is gone, or at the first answer that is missing.
 #[derive(Debug)]
-pub struct Kept {
+pub struct SupervisedVictim {
     /// The Monit.
     pub monit: Monit,
     _folder: TempDir,
 }
 
-impl Kept {
+impl SupervisedVictim {
     /// Starts both, with a cycle of one second, which is the shortest there is. With `probed` it asks for `/health` in
     /// every cycle as well and allows a second for the answer, beginning two seconds after a start.
     pub fn start(port: u16, probed: bool) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("hostprobe-bench-kept-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("hostprobe-bench-monit-").tempdir()?;
         let pidfile = folder.path().join("pid");
         let (pidfile, program) = (pidfile.display(), Victim::program());
         let program = program.display();
@@ -122,14 +122,14 @@ impl Kept {
              stop program = \"/bin/sh -c 'kill -KILL `cat {pidfile}`'\"\n{probe}"
         );
         let monit = Monit::start_apart(1, &checks)?;
-        let kept = Self { monit, _folder: folder };
+        let victim = Self { monit, _folder: folder };
         until_well(port, None, START)
-            .with_context(|| format!("Monit does not start the victim: {}", kept.monit.log().join("; ")))?;
-        Ok(kept)
+            .with_context(|| format!("Monit does not start the victim: {}", victim.monit.log().join("; ")))?;
+        Ok(victim)
     }
 
-    /// Waits until it has noticed more than so many starts of the victim, or has had several cycles for it: it does not
-    /// tell of every one. How many it has told of by then.
+    /// Waits until it has logged more than `seen` starts of the victim, or has had several cycles for it: Monit does not log
+    /// every start. Returns how many it has logged.
     pub fn until_noticed(&self, seen: usize) -> usize {
         let begun = Instant::now();
         loop {

@@ -2,7 +2,7 @@
 //!
 //! `victim --port N [--start-delay-ms N] [--crash-at-start] [--crash-if FILE] [--wait-for-port] [--address A]
 //! [--redis N]` prints `listening on N` once it does. With a file, it crashes at start if there is one. Waiting for a
-//! port is taking it from whoever lets go of it. With a Redis, `/health` is 503 while that one does not answer. Every
+//! port waits until the port is free. With a Redis, `/health` is 503 while that one does not answer. Every
 //! path is answered first, then the fault happens:
 //!
 //! | path | fault |
@@ -43,7 +43,7 @@ use std::{
 
 use hostprobe_tests::{
     fault::{
-        allocate, crash_in_a_child, end_the_others, exit_this_thread, hang, wait_for_main_thread,
+        allocate, crash_in_a_child, end_other_threads, exit_this_thread, hang, wait_for_main_thread,
         write_to_nothing,
     },
     http::{request_target, respond},
@@ -110,7 +110,7 @@ fn main() -> ExitCode {
     println!("listening on {port}");
     let store = value("--redis").and_then(|port| u16::try_from(port).ok());
     let store = store.map(|port| Mutex::new(Store::new(([127, 0, 0, 1], port).into(), true)));
-    let (leader, told) = mpsc::sync_channel(1);
+    let (leader, ended) = mpsc::sync_channel(1);
     let service = Arc::new(Service {
         listener: AtomicI32::new(listener.as_raw_fd()),
         failing: AtomicBool::new(false),
@@ -123,8 +123,8 @@ fn main() -> ExitCode {
         leader,
     });
     thread::spawn(move || accept(&listener, &service));
-    // The main thread serves nobody, so that it can end while the service goes on.
-    while told.recv().is_err() {
+    // The main thread serves no request, so that it can end while the service goes on.
+    while ended.recv().is_err() {
         thread::park();
     }
     exit_this_thread(0)
@@ -206,7 +206,7 @@ fn fail(path: &str, number: i32, service: &Service) {
             unsafe { libc::_exit(9) }
         }
         "/sys-exit" => {
-            end_the_others();
+            end_other_threads();
             exit_this_thread(number)
         }
         "/close" => {

@@ -1,6 +1,6 @@
-//! A service whose processes come, go and hide in every way that must not confuse who they belong to.
+//! A service whose processes fork, daemonize, reparent, rename and move: none of it may change which service they belong to.
 //!
-//! `family --port N [--daemonize] [--pidfile F]` listens on a loopback port and does what each connection asks for in one
+//! `lineage --port N [--daemonize] [--pidfile F]` listens on a loopback port and does what each connection asks for in one
 //! line, then answers with one line. Daemonized, it forks twice, leads a session of its own, and its first process exits.
 //!
 //! | line | does | answers |
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |name: &str| arguments.get(arguments.iter().position(|given| given == name)? + 1).cloned();
     let Some(port) = value("--port").and_then(|port| port.parse::<u16>().ok()) else {
-        eprintln!("usage: family --port N [--daemonize] [--pidfile F]");
+        eprintln!("usage: lineage --port N [--daemonize] [--pidfile F]");
         return ExitCode::from(2);
     };
     if arguments.iter().any(|given| given == "--daemonize") {
@@ -81,7 +81,7 @@ fn session(words: &[&str]) -> i32 {
     if pid != 0 {
         return pid;
     }
-    // The kernel takes 0 for who writes it.
+    // The kernel takes 0 for the writing process.
     fs::write(format!("{}/cgroup.procs", words[0]), "0").expect("it is moved");
     let error = Command::new(words[1]).args(&words[2..]).exec();
     panic!("cannot execute {words:?}: {error}");

@@ -1,4 +1,4 @@
-//! Many small processes: HTTP servers that note when they are asked, and sleepers (see `src/bin/hive.rs`).
+//! Many small processes: HTTP servers that record each request's time, and sleepers (see `src/bin/many_processes.rs`).
 
 use std::{
     fs::{self, File},
@@ -103,7 +103,7 @@ impl Groups {
         let Some(mount) = cgroup::telling().into_iter().next() else {
             return Err(io::Error::new(io::ErrorKind::NotFound, "no cgroup hierarchy is mounted"));
         };
-        let folder = mount.join(format!("hostprobe-hive-{}", std::process::id()));
+        let folder = mount.join(format!("hostprobe-many_processes-{}", std::process::id()));
         fs::create_dir(&folder)?;
         let mut groups = Self { folder, made: 0 };
         for number in 0..count {
@@ -135,7 +135,7 @@ fn remove(folder: &Path) {
 
 /// Starts the program; it and what it says when all are there.
 fn start(arguments: &[&str]) -> (Running, String) {
-    let process = Running::start(Command::new(built("hive")).args(arguments), Signal::TERM);
+    let process = Running::start(Command::new(built("many_processes")).args(arguments), Signal::TERM);
     let ready =
         |lines: &[String]| lines.iter().find_map(|line| line.strip_prefix("ready").map(str::to_owned));
     let said = process.stdout.wait_for(START, ready);

@@ -1,4 +1,4 @@
-//! A program under a pid of the caller's choice: `reborn PID PROGRAM [ARGUMENT…]`.
+//! Runs a program under a chosen pid: `pid_reuse PID PROGRAM [ARGUMENT…]`.
 //!
 //! It waits for the pid to be free, starts the program, waits for its end, and needs `CAP_SYS_ADMIN`.
 
@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let wanted = arguments.first().and_then(|pid| pid.parse::<libc::pid_t>().ok());
     let (Some(wanted), Some(program)) = (wanted, arguments.get(1)) else {
-        eprintln!("usage: reborn PID PROGRAM [ARGUMENT...]");
+        eprintln!("usage: pid_reuse PID PROGRAM [ARGUMENT...]");
         return ExitCode::from(2);
     };
     let pid = loop {
@@ -21,17 +21,17 @@ fn main() -> ExitCode {
             // Its last owner has not been waited for.
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => thread::yield_now(),
             Err(error) => {
-                eprintln!("reborn: cannot take pid {wanted}: {error}");
+                eprintln!("pid_reuse: cannot take pid {wanted}: {error}");
                 return ExitCode::FAILURE;
             }
         }
     };
     if pid == 0 {
         let error = Command::new(program).args(&arguments[2..]).exec();
-        eprintln!("reborn: cannot execute {program}: {error}");
+        eprintln!("pid_reuse: cannot execute {program}: {error}");
         std::process::exit(1);
     }
-    println!("reborn as {pid}");
+    println!("running as {pid}");
     // SAFETY: no status is asked for.
     unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
     ExitCode::SUCCESS

@@ -1,4 +1,4 @@
-//! A gate that a command waits at until the test opens it.
+//! A latch at which a command waits until the test opens it.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,34 +7,32 @@ use std::{
     process::Command,
 };
 
-/// A gate in a folder, open at first; one command at a time may wait at it.
+/// A latch in a folder, open at first. One command at a time can wait at it.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Latch {
     closed: PathBuf,
     pipe_path: PathBuf,
     /// Held open for reading too, so that what is written waits for its reader.
     pipe: File,
 }
 
-impl Gate {
-    /// Makes one.
-    ///
+impl Latch {
     /// # Panics
     /// If it cannot be made.
     pub fn new(folder: &Path) -> Self {
-        let (closed, pipe_path) = (folder.join("gate-is-closed"), folder.join("gate"));
+        let (closed, pipe_path) = (folder.join("latch-is-closed"), folder.join("latch"));
         let made = Command::new("/usr/bin/mkfifo").arg(&pipe_path).status();
         assert!(made.is_ok_and(|made| made.success()), "a pipe is made");
         let pipe = OpenOptions::new().read(true).write(true).open(&pipe_path).expect("a pipe can be opened");
         Self { closed, pipe_path, pipe }
     }
 
-    /// What a shell waits at the gate with.
+    /// The shell code that waits at the latch.
     pub fn script(&self) -> String {
         format!("[ ! -e {} ] || read line < {}", self.closed.display(), self.pipe_path.display())
     }
 
-    /// Closes it for whoever comes from now on.
+    /// Closes it: commands that start from now on wait.
     ///
     /// # Panics
     /// If the folder is gone.
@@ -42,7 +40,7 @@ impl Gate {
         fs::write(&self.closed, "").expect("a file is written");
     }
 
-    /// Lets through who waits, and whoever comes.
+    /// Opens it: the waiting command goes on, and later ones do not wait.
     ///
     /// # Panics
     /// If it is not closed.

@@ -1,4 +1,4 @@
-//! One incident as the stream tells it, from the fault to "healthy again".
+//! The events of one incident, from the fault to "healthy again".
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::daemon::{Daemon, Mark, event_action, field};
 /// The longest a fault may take to be healed on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Everything that was said from a mark until a service's incident was resolved and its state healthy again.
+/// The events of a service from a mark until a service's incident was resolved and its state healthy again.
 #[derive(Debug)]
-pub struct Story {
+pub struct IncidentEvents {
     events: Vec<Value>,
 }
 
-impl Story {
+impl IncidentEvents {
     /// Waits until `service` is healthy again after an incident that began after `mark`.
     #[track_caller]
     pub fn of(daemon: &Daemon, mark: Mark, service: &str) -> Self {

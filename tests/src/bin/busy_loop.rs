@@ -1,4 +1,4 @@
-//! Keeps every CPU busy: `hogs --threads N`.
+//! Keeps every CPU busy: `busy_loop --threads N`.
 
 use std::{hint, process::ExitCode, thread};
 
@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(threads) = threads else {
-        eprintln!("usage: hogs --threads N");
+        eprintln!("usage: busy_loop --threads N");
         return ExitCode::from(2);
     };
     for _ in 1..threads {

@@ -1,8 +1,8 @@
 //! Many small processes on one host, forked from one.
 //!
-//! `hive serve N STAMPS` has N of them, each an HTTP server on a loopback port of its own that answers `200 OK` to whatever it
+//! `many_processes serve N STAMPS` has N of them, each an HTTP server on a loopback port of its own that answers `200 OK` to whatever it
 //! is asked and appends its number and the time to the file STAMPS: two native 64-bit words, the time in nanoseconds of
-//! CLOCK_MONOTONIC. `hive idle N [FOLDER GROUPS]` has N that sleep, spread over the cgroups `FOLDER/0` to `FOLDER/GROUPS-1`.
+//! CLOCK_MONOTONIC. `many_processes idle N [FOLDER GROUPS]` has N that sleep, spread over the cgroups `FOLDER/0` to `FOLDER/GROUPS-1`.
 //! It says `ready`, and the ports, once all are there, and ends with all of them on SIGTERM.
 
 use std::{
@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let number = |word: &str| word.parse::<u64>().ok();
     hold_back(libc::SIGTERM);
-    // Nobody has to be left behind by a benchmark that was killed.
+    // A killed benchmark leaves no process behind.
     end_with_parent(libc::SIGTERM);
     let mut children = Vec::new();
     let made = match words.as_slice() {
@@ -37,12 +37,12 @@ fn main() -> ExitCode {
         _ => None,
     };
     let Some(made) = made else {
-        eprintln!("usage: hive serve N STAMPS | idle N [FOLDER GROUPS]");
+        eprintln!("usage: many_processes serve N STAMPS | idle N [FOLDER GROUPS]");
         return ExitCode::from(2);
     };
     match &made {
         Ok(ports) => println!("ready {}", ports.iter().map(u16::to_string).collect::<Vec<_>>().join(" ")),
-        Err(error) => eprintln!("hive: {error}, after {} processes", children.len()),
+        Err(error) => eprintln!("many_processes: {error}, after {} processes", children.len()),
     }
     if made.is_ok() {
         wait_for(libc::SIGTERM);
@@ -79,7 +79,7 @@ fn serve(listener: &TcpListener, mut stamps: &File, number: u64) -> ! {
         let mut stamp = [0; 16];
         stamp[..8].copy_from_slice(&number.to_ne_bytes());
         stamp[8..].copy_from_slice(&at.to_ne_bytes());
-        // A lost stamp shows as a probe that was not run; who asks may also go away before the answer.
+        // A lost stamp shows as a probe that was not run; the client may also go away before the answer.
         let _ = stamps.write_all(&stamp);
         let _ = stream.read(&mut request);
         let _ = stream.write_all(ANSWER);

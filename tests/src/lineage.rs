@@ -1,4 +1,4 @@
-//! The service whose processes hide (see `src/bin/family.rs` for what it does), and daemons that watch it.
+//! The service whose processes daemonize, reparent and move (`src/bin/lineage.rs`), and daemons that watch it.
 
 use std::{
     fs,
@@ -16,41 +16,41 @@ use tempfile::TempDir;
 use crate::{
     daemon::{Daemon, field},
     http::free_port,
+    incident_events::{is, number, text},
     parts::built,
     process::{Running, until},
-    story::{is, number, text},
 };
 
 /// Far more than anything here takes: reaching it is a failure.
 pub const LONG: Duration = Duration::from_secs(30);
 
-/// A program that can be told what to do with itself.
+/// A program that forks, execs and renames itself on request.
 #[derive(Debug)]
-pub struct Family {
-    /// The loopback port it is told on.
+pub struct Lineage {
+    /// The loopback port that takes its requests.
     pub port: u16,
     /// A link to the program of its own, so that its path names no other.
     pub program: PathBuf,
     folder: TempDir,
 }
 
-impl Default for Family {
+impl Default for Lineage {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Family {
-    /// One that is not started yet.
+impl Lineage {
+    /// Links the program and chooses a port; starts nothing.
     ///
     /// # Panics
     /// If the program is not built or cannot be copied.
     pub fn new() -> Self {
-        let (original, port) = (built("family"), free_port());
+        let (original, port) = (built("lineage"), free_port());
         // A link, as a copy cannot be executed while a child of another test still has it open for writing.
         let beside = original.parent().expect("a program lies in a folder");
         let folder = TempDir::new_in(beside).expect("a temporary folder");
-        let program = folder.path().join(format!("family-{port}"));
+        let program = folder.path().join(format!("lineage-{port}"));
         fs::hard_link(&original, &program).expect("it is linked");
         Self { port, program, folder }
     }
@@ -80,17 +80,17 @@ impl Family {
         running
     }
 
-    /// A service that it is, in a configuration; `what` says how it is known, such as `match = { port = 80 }`.
+    /// Its service in a configuration; `what` is the matcher, such as `match = { port = 80 }`.
     pub fn service(&self, name: &str, what: &str) -> String {
         format!("[[service]]\nname = {name:?}\n{what}\n")
     }
 
-    /// Has it do something; its answer.
+    /// Sends it one request line; its answer.
     ///
     /// # Panics
     /// If it does not answer.
     #[track_caller]
-    pub fn tell(&self, what: &str) -> String {
+    pub fn request(&self, what: &str) -> String {
         let connected = || TcpStream::connect(("127.0.0.1", self.port)).ok();
         let mut stream = until("it listens", LONG, connected);
         stream.set_read_timeout(Some(LONG)).expect("a timeout is set");
@@ -100,17 +100,17 @@ impl Family {
         answer.trim().to_owned()
     }
 
-    /// Has it do something that makes a process; that one's pid.
+    /// Sends it a request that forks a process; the pid of that process.
     ///
     /// # Panics
     /// If it does not say one.
     #[track_caller]
-    pub fn make(&self, what: &str) -> u32 {
-        self.tell(what).parse().expect("a pid")
+    pub fn spawn(&self, what: &str) -> u32 {
+        self.request(what).parse().expect("a pid")
     }
 }
 
-/// The end of the process with this pid, as the stream tells it.
+/// The end of the process with this pid, from the event stream.
 #[track_caller]
 pub fn exit_of(daemon: &Daemon, pid: u32) -> Value {
     let ended = |event: &Value| text(event, "event.action") == "process.exit";
