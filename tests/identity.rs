@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command, time::Duration};
 
+use hostprobe::sensor::loss::LossClass;
 use hostprobe_tests::{
     cgroup::{self, Group},
     daemon::Daemon,
@@ -438,7 +439,7 @@ fn hundreds_of_children_end_and_each_exit_is_reported_with_its_status() {
         rounds * 20
     );
     // What else goes on here may cost others their records, never these.
-    assert_eq!(daemon.count(|event| text(event, "loss.class") == "exit_watched"), 0);
+    assert_eq!(daemon.count(|event| text(event, "loss.class") == LossClass::ExitWatched.as_str()), 0);
     // No entry remains for ended processes.
     until("the kernel side has forgotten them", Duration::from_secs(20), || {
         let metrics = http::get(page, "/metrics").ok()?.1;

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hostprobe::sensor::loss::LossClass;
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action},
     deaths::{Account, Deaths, reported_death},
@@ -110,7 +111,7 @@ impl Lab {
         }
         let account = self.deaths.account(&events, last);
         assert_eq!(account.lost.get("events"), None, "the stream itself has room for all of it");
-        assert_eq!(account.lost.get("exit_watched"), None);
+        assert_eq!(account.lost.get(LossClass::ExitWatched.as_str()), None);
         account.adds_up();
         (events, account)
     }
@@ -142,7 +143,7 @@ fn a_storm_of_killed_unwatched_processes_is_throttled_and_counted_and_delays_not
     assert!(made > 1000, "{made} children are no storm");
     let (events, account) = lab.account();
     let reported = lab.reported_deaths(&events, made);
-    let throttled = account.lost.get("exit_throttled").copied().unwrap_or(0);
+    let throttled = account.lost_of(LossClass::ExitThrottled);
     println!("{made} unwatched processes died: {reported} reported; lost {:?}", account.lost);
     assert!(reported > 50, "{reported} are not more than one second's budget");
     assert!(
@@ -175,7 +176,7 @@ fn while_the_daemon_is_stopped_watched_exits_are_kept_and_the_others_are_counted
     let crashed = |event: &&Value| number(event, "process.parent.pid") == Some(main.into());
     assert_eq!(events.iter().filter(of_service).filter(crashed).count(), KILLS);
     let reported = lab.reported_deaths(&events, UNWATCHED);
-    let lost = account.lost.get("exit_unwatched").copied().unwrap_or(0);
+    let lost = account.lost_of(LossClass::ExitUnwatched);
     println!("{UNWATCHED} unwatched processes died: {reported} reported; lost {:?}", account.lost);
     assert!(
         reported > 0 && lost >= (UNWATCHED - reported) as u64,

@@ -52,7 +52,7 @@ impl Sensors {
         let coverage = attachments.into_iter().map(|it| HookCoverage {
             hook: it.hook.tracepoint(),
             missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),
-            fallback: fallback.instead_of(it.hook).map(str::to_owned),
+            fallback: fallback.description_of(it.hook).map(str::to_owned),
             // What its records would lack says nothing where it is missing.
             lacking: if it.attached { it.lacking } else { Vec::new() },
         });

@@ -8,6 +8,7 @@ use hostprobe::{
     fact::ProcessKey,
     sensor::{
         ebpf::{EbpfSensor, Options},
+        loss::LossClass,
         record::{Exit, Record},
     },
 };
@@ -110,14 +111,19 @@ impl Deaths {
 }
 
 impl Account {
+    /// How many records of this class the daemon counted as lost.
+    pub fn lost_of(&self, class: LossClass) -> u64 {
+        self.lost.get(class.as_str()).copied().unwrap_or(0)
+    }
+
     /// Asserts that each death is either reported or counted as lost.
     ///
     /// # Panics
     /// If it is not.
     #[track_caller]
     pub fn adds_up(&self) {
-        let classes = ["exit_watched", "exit_unwatched", "exit_throttled"];
-        let lost = classes.iter().filter_map(|class| self.lost.get(*class)).sum::<u64>();
+        let classes = [LossClass::ExitWatched, LossClass::ExitUnwatched, LossClass::ExitThrottled];
+        let lost = classes.iter().map(|class| self.lost_of(*class)).sum::<u64>();
         assert!((self.missing..=self.missing_at_end).contains(&lost), "{lost} were lost, but {self:?}");
     }
 }

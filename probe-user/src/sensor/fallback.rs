@@ -5,8 +5,8 @@
 //! sockets (`sockets`). It opens only what replaces a missing hook.
 
 mod connector;
+mod describe;
 mod exits;
-mod instead;
 mod kmsg;
 mod oom_count;
 mod pidfd;
@@ -51,10 +51,10 @@ const ROUNDS: usize = 8;
 
 /// What is used instead of one missing hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Instead {
+struct HookFallback {
     hook: Hook,
     /// What reports the same, and what it cannot report; None if nothing does.
-    what: Option<String>,
+    description: Option<String>,
 }
 
 #[derive(Debug)]
@@ -67,12 +67,12 @@ pub struct FallbackSensor {
     reader: ProcReader,
     lost_log: u64,
     unidentified: u64,
-    instead: Vec<Instead>,
+    replaced: Vec<HookFallback>,
 }
 
 impl FallbackSensor {
     /// Opens what is needed where these hooks are missing. What cannot be opened shows in
-    /// [`instead_of`](Self::instead_of). Fails only if the process has no descriptors left.
+    /// [`description_of`](Self::description_of). Fails only if the process has no descriptors left.
     ///
     /// Of unwatched processes, at most so many exits a second are reported; of processes older than `began`, no
     /// listeners.
@@ -87,18 +87,21 @@ impl FallbackSensor {
         let kmsg = lacks(Hook::Oom).then(|| open_log(reader));
         let wanted = Wanted { listeners: lacks(Hook::Socket), retransmits: lacks(Hook::Retransmit) };
         let diag = wanted.any().then(sockdiag::listeners);
-        let what = |hook: Hook| match hook {
-            Hook::Exit => Some(instead::exits(connector.as_ref())),
-            Hook::Exec => Some(instead::execs(connector.as_ref())),
-            Hook::Oom => Some(instead::ooms(kmsg.as_ref())),
-            Hook::Socket => Some(instead::listeners(diag.as_ref())),
-            Hook::Signal => Some(instead::SIGNALS.to_owned()),
-            Hook::Fork => Some(instead::FORKS.to_owned()),
-            Hook::Cgroup => Some(instead::CGROUPS.to_owned()),
-            Hook::Retransmit => Some(instead::RETRANSMITS.to_owned()),
+        let description = |hook: Hook| match hook {
+            Hook::Exit => Some(describe::exits(connector.as_ref())),
+            Hook::Exec => Some(describe::execs(connector.as_ref())),
+            Hook::Oom => Some(describe::ooms(kmsg.as_ref())),
+            Hook::Socket => Some(describe::listeners(diag.as_ref())),
+            Hook::Signal => Some(describe::SIGNALS.to_owned()),
+            Hook::Fork => Some(describe::FORKS.to_owned()),
+            Hook::Cgroup => Some(describe::CGROUPS.to_owned()),
+            Hook::Retransmit => Some(describe::RETRANSMITS.to_owned()),
             Hook::SocketReport => None,
         };
-        let instead = missing.iter().map(|hook| Instead { hook: *hook, what: what(*hook) }).collect();
+        let replaced = missing
+            .iter()
+            .map(|hook| HookFallback { hook: *hook, description: description(*hook) })
+            .collect();
         let connector = connector.and_then(Result::ok);
         let execs = lacks(Hook::Exec) && connector.is_some();
         let ends = lacks(Hook::Exit);
@@ -122,13 +125,13 @@ impl FallbackSensor {
             reader: reader.clone(),
             lost_log: 0,
             unidentified: 0,
-            instead,
+            replaced,
         })
     }
 
     /// What reports the same as a missing hook, and what it cannot report.
-    pub fn instead_of(&self, hook: Hook) -> Option<&str> {
-        self.instead.iter().find(|it| it.hook == hook)?.what.as_deref()
+    pub fn description_of(&self, hook: Hook) -> Option<&str> {
+        self.replaced.iter().find(|it| it.hook == hook)?.description.as_deref()
     }
 
     /// Waits until there is something to [`drain`](Self::drain). Needs a Tokio runtime with I/O enabled.

@@ -1,15 +1,16 @@
-//! Loads the eBPF object into the kernel and attaches each program by itself.
+//! Loads the eBPF object into the kernel: its globals, its maps, then each program by itself.
+
+mod attach;
 
 use std::{path::PathBuf, thread};
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError, RawTracePoint},
 };
 
 use super::{
-    coverage::{Attachment, Hook},
+    coverage::Attachment,
     error::LoadError,
     fields::{self, IS_TYPED, Resolved},
     loss::Tally,
@@ -88,13 +89,13 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         (level, inode) = (namespace::level(ebpf, &resolved)?, it);
         loader.override_global("PIDNS_LEVEL", &level, true).override_global("PIDNS_INODE", &inode, true);
     }
-    let wanted = |hook| ruled_out(hook, options, &resolved).is_none();
+    let wanted = |hook| attach::ruled_out(hook, options, &resolved).is_none();
     let mut ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
-    verify(&mut ebpf, wanted);
-    if !accepts_typed_reads(&mut ebpf, &resolved) {
+    attach::verify(&mut ebpf, wanted);
+    if !attach::accepts_typed_reads(&mut ebpf, &resolved) {
         loader.override_global(IS_TYPED, &0_u32, true);
         ebpf = loader.load(OBJECT).map_err(permission_or_object)?;
-        verify(&mut ebpf, wanted);
+        attach::verify(&mut ebpf, wanted);
     }
 
     // All maps are opened before the first attach, so that a failure leaves no program running.
@@ -112,12 +113,9 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
 
-    let mut coverage: Vec<_> =
-        Hook::ALL.into_iter().map(|it| cover(&mut ebpf, it, options, &resolved)).collect();
+    let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
     let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
-    add_loss_of_symbols(&mut coverage, &symbols);
-    add_loss_of_signals(&mut coverage);
-    add_loss_of_owners(&mut coverage);
+    attach::add_loss_of_symbols(&mut coverage, &symbols);
     if !coverage.iter().any(|it| it.attached) {
         return Err(LoadError::NoHook(coverage));
     }
@@ -148,32 +146,6 @@ fn configure<'a>(
     }
 }
 
-/// Has the kernel verify the programs of the wanted hooks side by side: 102 ms instead of 160 for all. [`attach`] tries
-/// a refused program again and reports the reason.
-fn verify(ebpf: &mut Ebpf, wanted: impl Fn(Hook) -> bool) {
-    thread::scope(|scope| {
-        let mut threads = Vec::new();
-        for (name, program) in ebpf.programs_mut() {
-            let hook = Hook::ALL.into_iter().find(|hook| hook.tracepoint() == name);
-            if let (true, Program::RawTracePoint(program)) = (hook.is_some_and(&wanted), program) {
-                let verify = || program.load();
-                threads.extend(thread::Builder::new().name("verify".to_owned()).spawn_scoped(scope, verify));
-            }
-        }
-        // The end of the scope waits for the closures only, not for the exits of the threads.
-        for thread in threads {
-            let _ = thread.join();
-        }
-    });
-}
-
-/// Whether the verifier accepts the typed reads. If not, the programs read with the helper, which every kernel accepts.
-/// The exit program has the most typed reads, so it stands for all.
-fn accepts_typed_reads(ebpf: &mut Ebpf, resolved: &Resolved) -> bool {
-    let is_typed = resolved.globals.get(IS_TYPED).is_some_and(|it| *it != 0);
-    !is_typed || program(ebpf, Hook::Exit).and_then(loaded).is_ok()
-}
-
 /// The kernel wants a power of two that is a multiple of the page size. The largest pages have 64 KiB.
 fn ring_size(bytes: u32) -> u32 {
     bytes.clamp(64 * 1024, 1 << 30).next_power_of_two()
@@ -201,86 +173,4 @@ fn map<T: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -
 
 fn ring(ebpf: &mut Ebpf, name: &'static str) -> Result<RingBuf<MapData>, LoadError> {
     map(ebpf, name)
-}
-
-/// Why a hook must not be tried, if so.
-fn ruled_out(hook: Hook, options: &Options, resolved: &Resolved) -> Option<String> {
-    if options.without.contains(&hook) {
-        return Some("left out by --without-hook".to_owned());
-    }
-    resolved.unusable.get(&hook).cloned()
-}
-
-/// Attaches one hook and describes the result.
-fn cover(ebpf: &mut Ebpf, hook: Hook, options: &Options, resolved: &Resolved) -> Attachment {
-    let reason =
-        ruled_out(hook, options, resolved).or_else(|| attach(ebpf, hook).err().map(|error| explain(&error)));
-    let lacking = resolved.lacking.get(&hook).cloned().unwrap_or_default();
-    Attachment { hook, attached: reason.is_none(), reason, lacking }
-}
-
-/// The scope of an OOM kill needs the kernel's symbols.
-fn add_loss_of_symbols(coverage: &mut [Attachment], symbols: &Symbols) {
-    let Some(reason) = symbols.unavailable() else { return };
-    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Oom) {
-        hook.lacking.push(format!("scope of OOM kills: {reason}"));
-    }
-}
-
-/// Exit records get the senders of signals from another hook.
-fn add_loss_of_signals(coverage: &mut [Attachment]) {
-    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Signal).and_then(|it| it.reason.clone())
-    else {
-        return;
-    };
-    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Exit) {
-        hook.lacking.push(format!("senders of signals: {reason}"));
-    }
-}
-
-/// Retransmits get the owners of sockets from another hook. Without it nothing is counted.
-fn add_loss_of_owners(coverage: &mut [Attachment]) {
-    let Some(reason) = coverage.iter().find(|it| it.hook == Hook::Socket).and_then(|it| it.reason.clone())
-    else {
-        return;
-    };
-    for hook in coverage.iter_mut().filter(|it| it.hook == Hook::Retransmit) {
-        hook.lacking.push(format!("owners of the segments: {reason}"));
-    }
-}
-
-fn attach(ebpf: &mut Ebpf, hook: Hook) -> Result<(), ProgramError> {
-    program(ebpf, hook).and_then(loaded)?.attach(hook.tracepoint())?;
-    Ok(())
-}
-
-/// Loads a program that is not loaded yet.
-fn loaded(program: &mut RawTracePoint) -> Result<&mut RawTracePoint, ProgramError> {
-    if program.fd().is_err() {
-        program.load()?;
-    }
-    Ok(program)
-}
-
-fn program(ebpf: &mut Ebpf, hook: Hook) -> Result<&mut RawTracePoint, ProgramError> {
-    let name = hook.tracepoint();
-    ebpf.program_mut(name).ok_or_else(|| ProgramError::InvalidName { name: name.to_owned() })?.try_into()
-}
-
-/// One line. Of a verifier's log only the end counts, with the refused instruction.
-fn explain(error: &ProgramError) -> String {
-    const LINES: usize = 4;
-    if let ProgramError::LoadError { io_error, verifier_log } = error {
-        let log = verifier_log.to_string();
-        let lines: Vec<_> = log.lines().map(str::trim).filter(|it| !it.is_empty()).collect();
-        let end = lines[lines.len().saturating_sub(LINES)..].join(" | ");
-        return format!("the kernel refused the program: {io_error}; {end}");
-    }
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        text.push_str(&format!(": {inner}"));
-        source = inner.source();
-    }
-    text
 }

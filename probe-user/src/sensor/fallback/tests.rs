@@ -221,8 +221,8 @@ fn nothing_is_opened_where_nothing_is_missing() {
     for missing in [&[][..], &[Hook::Signal, Hook::SocketReport]] {
         let fallback = FallbackSensor::open(missing, &reader, 0, Timestamp::now()).unwrap();
         assert!(fallback.exits.is_none() && fallback.kmsg.is_none() && fallback.scanner.is_none());
-        assert_eq!(fallback.instead_of(Hook::Signal).is_some(), !missing.is_empty());
-        assert_eq!(fallback.instead_of(Hook::SocketReport), None);
+        assert_eq!(fallback.description_of(Hook::Signal).is_some(), !missing.is_empty());
+        assert_eq!(fallback.description_of(Hook::SocketReport), None);
     }
 }
 

@@ -100,7 +100,11 @@ fn watched(
         act(&mut workload);
         let (mut seen, deadline) = (Vec::new(), Instant::now() + TIMEOUT);
         let exit = loop {
-            ensure!(Instant::now() < deadline, "no exit was reported; {:?}", fallback.instead_of(Hook::Exit));
+            ensure!(
+                Instant::now() < deadline,
+                "no exit was reported; {:?}",
+                fallback.description_of(Hook::Exit)
+            );
             fallback.drain(&mut seen);
             let its = |it: &Record| matches!(it, Record::Exit(exit) if exit.pid == workload.pid());
             if let Some(at) = seen.iter().position(its)
