@@ -16,23 +16,15 @@ pub mod socket;
 mod source;
 pub mod unit;
 
-pub use agent::{AgentReady, AgentStart, HookCoverage};
-pub use event::Fact;
-pub use health::{Examination, Pressure, ResourceUsage, ServerUsage, Share};
-pub use id::{EventId, ServiceId};
-pub use incident::{
-    Action, AlertOutcome, Incident, IncidentId, Phase, Restart, RestartMethod, ServiceState, Severity,
-    Timing, Verdict,
-};
-pub use observation::Observation;
-pub use place::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
-pub use probe::{ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport};
-pub use process::{
-    Cgroup, ExitStatus, Listener, Membership, OomKill, OomScope, Process, ProcessExit, ProcessKey, Sender,
-};
-pub use socket::{
-    AcceptQueue, Direction, Holder, Peer, PortHolder, Protocol, Retransmits, SocketError, Suspension,
-    TcpState,
-};
-pub use source::Source;
-pub use unit::{UnitJob, UnitState};
+pub use agent::*;
+pub use event::*;
+pub use health::*;
+pub use id::*;
+pub use incident::*;
+pub use observation::*;
+pub use place::*;
+pub use probe::*;
+pub use process::*;
+pub use socket::*;
+pub use source::*;
+pub use unit::*;

@@ -9,19 +9,11 @@ mod socket;
 mod watch;
 mod word;
 
-pub use incident::{Alert, AlertStatus, Cause, Incident, Restart, Timing};
-pub use process::{
-    Cgroup, Container, ExitSignal, Oom, OomTrigger, Parent, Process, Sender, SenderOrigin, User,
-};
-pub use socket::{AcceptQueue, Dependency, Endpoint, Retransmit, Socket};
-pub use watch::{
-    Coverage, ErrorText, File, Holder, HolderClient, HolderProcess, Loss, OwnCgroup, OwnContainer,
-    PidNamespace, Place, Probe, SelfTest, Server, Share, Unit, UnitJob, Watching,
-};
-pub use word::{
-    Direction, OomScope, ProbeError, ProbeKind, Protocol, Provider, RestartMethod, ServiceState, Severity,
-    Verdict,
-};
+pub use incident::*;
+pub use process::*;
+pub use socket::*;
+pub use watch::*;
+pub use word::*;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
