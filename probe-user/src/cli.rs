@@ -1,4 +1,4 @@
-//! The commands a person gives, and what they answer.
+//! The commands and their arguments.
 
 mod argument;
 mod ask;
@@ -19,7 +19,7 @@ use self::{
     output::{BAD_CONFIG, NOT_POSSIBLE, print},
 };
 
-/// Sees services die in the kernel, says why, brings them back, and reports it.
+/// Detects failures of services with eBPF and probes, finds the cause, restarts what can be mended, and alerts.
 #[derive(Debug, Parser)]
 #[command(name = "hostprobe", version)]
 struct Cli {
@@ -29,31 +29,31 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the daemon: watch, restart what may be restarted, and write events
+    /// Run the daemon: watch, restart services, and write events
     Run(run::Args),
-    /// Say whether a configuration is valid, and if not, where and why
+    /// Check a configuration: whether it is valid, and if not, where and why
     Check {
         /// The configuration file
         #[arg(long, default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Say hook by hook what can be seen on this host, and what the fallbacks see instead
+    /// Check hook by hook what the daemon can observe on this host, and which fallbacks replace the rest
     ///
     /// Exit status: 0 full coverage, 1 degraded, 2 it cannot run.
     Doctor(doctor::Args),
-    /// Show how a running daemon's services are
+    /// Show the state of a running daemon's services
     Status(status::Args),
-    /// List a running daemon's incidents: those that are open, and the latest that are over
+    /// List a running daemon's incidents: the open ones, and the latest resolved ones
     Incidents(incidents::ListArgs),
-    /// Tell the story of one incident: evidence, verdict, decisions, outcome, timings
+    /// Explain one incident: evidence, verdict, decisions, outcome, timings
     Explain(incidents::ExplainArgs),
-    /// Decide again on what a daemon recorded, and show what differs
+    /// Repeat a daemon's recorded decisions, and show the differences
     Replay(replay::Args),
-    /// Print a configuration for what listens on this host
+    /// Print a configuration for the servers that listen on this host
     Discover,
     /// Print the JSON Schema of the event stream
     Schema,
-    /// Copy what is needed of the kernel's symbols, for a daemon that may not see them
+    /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them
     #[command(hide = true)]
     KernelSymbols {
         /// The copy
@@ -64,7 +64,7 @@ enum Command {
     SelfTestChild,
 }
 
-/// Does what the command line asks for; the result is the exit status.
+/// Runs a command and returns its exit status.
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),

@@ -57,7 +57,7 @@ pub struct Daemon {
     search: Search,
     sockets: Sockets,
     missed_exits: MissedExits,
-    /// When the kernel began to be listened to.
+    /// When the sensors were attached.
     began: Timestamp,
     /// When the tables were measured the last time.
     measured: Timestamp,
@@ -91,7 +91,7 @@ impl Daemon {
         }
     }
 
-    /// Does what the engine asked for, and shows onlookers what changed.
+    /// Executes the effects that the engine requested, and updates the views.
     pub fn execute_effects(&mut self) {
         while let Some(effect) = self.publisher.next_effect() {
             self.executor.execute(effect, &self.config, &self.enricher);
@@ -100,19 +100,19 @@ impl Daemon {
         self.publisher.update_changed_views(&self.engine, &self.config);
     }
 
-    /// Tells the service manager that the loop goes round.
+    /// Notifies the service manager's watchdog that the loop runs.
     pub fn notify_watchdog(&mut self) {
         self.notifier.notify_watchdog(Timestamp::now());
     }
 
-    /// Takes in systemd's word on a unit, or why there is none.
+    /// Handles the state of a unit, or the reason that it is unknown.
     pub fn on_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
         match state {
             Ok(mut state) => {
                 // Records that the sensors have by now came first.
                 self.drain_sensors();
                 let known = self.enricher.members.main_of(service);
-                // First the cgroup: where there is one, it says whose the processes are.
+                // The cgroup comes first: it decides to which service a process belongs.
                 if let Some(id) = state.cgroup_id {
                     self.set_cgroup(service, id);
                 }
@@ -129,16 +129,15 @@ impl Daemon {
                 let main = state.main.filter(|main| known != Some(*main));
                 self.observe(Observation::Unit(service, state));
                 if let Some(main) = main {
-                    self.take_stock(service, main, &self.survey());
+                    self.observe_listeners(service, main, &self.survey());
                 }
             }
             Err(error) => self.observe(Observation::UnitUnknown(service, error)),
         }
     }
 
-    /// Takes in what became of a supervised command.
     pub fn on_supervisor_report(&mut self, report: SupervisorReport) {
-        // The kernel's word on a death comes before the supervisor's, and says more.
+        // The sensors' record of an exit has more detail than the supervisor's report, so it comes first.
         if let SupervisorReport::Ended(_, key, _) = &report {
             self.sensors.settle(key.pid);
         }
@@ -146,16 +145,16 @@ impl Daemon {
         match report {
             SupervisorReport::Started(service, key) => {
                 self.set_main(service, Some(key));
-                self.observe(Observation::Restarted(service, Ok(())));
+                self.observe(Observation::RestartOutcome(service, Ok(())));
                 self.observe(Observation::Running(service, key));
                 if let Some(exit) = self.early.remove(&service).filter(|exit| exit.process.key == key) {
                     self.on_process_exit(exit, Some(Membership { service, main: true }));
                 }
             }
             SupervisorReport::Failed(service, error) => {
-                // A fork that could not execute the command says nothing more than the error does.
+                // The error already explains a fork that could not execute the command.
                 self.early.remove(&service);
-                self.observe(Observation::Restarted(service, Err(error.to_string())));
+                self.observe(Observation::RestartOutcome(service, Err(error.to_string())));
             }
             SupervisorReport::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
@@ -168,11 +167,11 @@ impl Daemon {
         }
     }
 
-    /// Takes in how something that was asked for went.
+    /// Handles the outcome of an effect.
     pub fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Restarted(service, outcome) => {
-                self.observe(Observation::Restarted(service, outcome));
+            Outcome::Restart(service, outcome) => {
+                self.observe(Observation::RestartOutcome(service, outcome));
                 self.look_for(vec![service]);
             }
             Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
@@ -187,7 +186,6 @@ impl Daemon {
         }
     }
 
-    /// Takes in the answer to a question about processes.
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
@@ -224,7 +222,6 @@ impl Daemon {
         self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
     }
 
-    /// Takes in a probe's result.
     pub fn on_probe(&mut self, report: ProbeReport) {
         self.publisher.probed(&report);
         if let Some(report) = self.executor.holders.take(report) {
@@ -247,19 +244,18 @@ impl Daemon {
         }
     }
 
-    /// Says which listeners of services are full, and lets the engine know of each.
+    /// Publishes the full listeners of services, and lets the engine observe each.
     fn publish_full_queues(&mut self) {
         for (queue, service) in self.executor.queues.found() {
             self.on_full_queue(queue, service);
         }
     }
 
-    /// Takes in how an alert's delivery went.
     pub fn on_alert(&mut self, outcome: AlertOutcome) {
         self.publisher.publish(Fact::Alert(outcome), Timestamp::now());
     }
 
-    /// The slow round: what wakes nobody, what was lost, what has to be looked for.
+    /// The work of every second: records that wake no task, losses, and searches.
     pub fn every_second(&mut self) {
         self.drain_sensors();
         self.check_sensors();

@@ -50,7 +50,7 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
         })
         .collect();
     found.sort_by_key(|found| found.ports.first().copied());
-    // A matcher cannot tell two groups apart that execute one file and listen on one port.
+    // A matcher cannot distinguish two groups with the same executable and port.
     let mut found = merge(found, |one, other| one.service.identity == other.service.identity);
     name::make_unique(&mut found);
     Ok(found)

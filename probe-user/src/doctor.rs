@@ -1,6 +1,6 @@
 //! What hostprobe can see and do on this host, hook by hook, and what is to be done about the rest.
 //!
-//! It attaches and opens everything as the daemon does, and lets go of it again: what it says is what was tried.
+//! It attaches and opens everything as the daemon does, and then closes it: each result is from a real attempt.
 
 mod check;
 mod checks;

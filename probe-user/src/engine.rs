@@ -83,7 +83,7 @@ impl Engine {
             | Observation::Probe(_)
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
-            | Observation::Restarted(..)
+            | Observation::RestartOutcome(..)
             | Observation::Usage(..)
             | Observation::SocketError(..)
             | Observation::Retransmits(..)

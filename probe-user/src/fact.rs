@@ -1,4 +1,4 @@
-//! The vocabulary: what the daemon can know and say, as plain data.
+//! The facts: what the daemon can know and publish, as plain data.
 //!
 //! Every layer speaks these types. The kernel's records and `/proc` are turned into them, the engine
 //! decides on them, and [`crate::emit`] alone turns them into JSON.

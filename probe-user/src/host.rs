@@ -1,4 +1,4 @@
-//! What `/proc` and the cgroup files tell of this host.
+//! The readers of `/proc` and the cgroup files.
 //!
 //! Every reader takes the host's root folder, so that tests read a tree of their own. A process that vanishes
 //! while it is read is no error; what cannot be read for another reason says its path.

@@ -1,7 +1,8 @@
-//! hostprobe: sees services die in the kernel, says why, brings them back, and reports it.
+//! hostprobe: detects failures of services with eBPF and probes, finds the cause, restarts what can be mended, and
+//! alerts.
 //!
-//! [`run`] is the whole daemon. What the kernel, systemd, the supervisor and the probes tell flows through
-//! [`Daemon`] into the [`engine`], which alone decides; its wishes are carried out after each
+//! [`run`] is the whole daemon. [`Daemon`] turns the records of the kernel, systemd, the supervisor and the probes into
+//! observations for the [`engine`], which alone decides. The daemon executes the engine's effects after each
 //! observation, and their outcomes come back as observations.
 
 pub mod act;
@@ -33,7 +34,7 @@ use daemon::{Daemon, RunError, RunOptions};
 /// Runs the daemon until `shutdown` is ready. Needs a Tokio runtime with I/O and time enabled; one thread is
 /// enough.
 ///
-/// Fails only before it watches: for want of rights, or of a place to write events to.
+/// Fails only before it watches, without rights or without a place to write events to.
 pub async fn run(
     config: Config,
     options: RunOptions,

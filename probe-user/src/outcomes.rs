@@ -13,7 +13,7 @@ impl<T> Clone for Outcomes<T> {
 }
 
 impl<T: Send + 'static> Outcomes<T> {
-    /// A channel with room for so many outcomes; a task that sends more waits.
+    /// A channel for this number of outcomes. A further sender waits.
     pub fn channel(capacity: usize) -> (Self, mpsc::Receiver<T>) {
         let (sender, receiver) = mpsc::channel(capacity);
         (Self(sender), receiver)

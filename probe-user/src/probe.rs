@@ -28,10 +28,10 @@ use crate::{
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},
 };
 
-/// How long the open session may take to list the holders of connections, after the run itself.
+/// The longest wait, after the run itself, for the open session to list the holders of connections.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// How long a run tries, once its time is over, whether it can connect at all.
+/// The longest attempt, after a run's timeout, to find out whether a connection is possible at all.
 const TRIAL: Duration = Duration::from_millis(250);
 
 /// What probes share: clients that are costly to set up.
@@ -86,11 +86,11 @@ impl Kept {
 pub struct Run {
     pub took: Duration,
     pub outcome: ProbeOutcome,
-    /// What the server said of its own resources.
+    /// The server's report of its own resources.
     pub server: Option<ServerUsage>,
 }
 
-/// Runs a probe as if for the first time: how long it took, and how it ended.
+/// Runs a probe without a kept session: its duration and its outcome.
 pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutcome) {
     let run = run(probe, clients, &mut Kept::default()).await;
     (run.took, run.outcome)

@@ -1,4 +1,4 @@
-//! This process's own affairs: its rights, its service manager, its self-test.
+//! The daemon's own process: its rights, its service manager, its self-test.
 
 pub mod log;
 pub mod memory;

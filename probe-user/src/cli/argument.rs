@@ -1,11 +1,11 @@
-//! What several commands take.
+//! Arguments that several commands share.
 
 use hostprobe::sensor::ebpf::Hook;
 
-/// The configuration file where none is named.
+/// The default configuration file.
 pub(super) const DEFAULT_CONFIG: &str = "/etc/hostprobe/hostprobe.toml";
 
-/// The hooks that one argument names.
+/// The hooks that an argument names.
 pub(super) type Hooks = Vec<Hook>;
 
 pub(super) fn hooks(name: &str) -> Result<Hooks, String> {

@@ -19,16 +19,16 @@ use super::{
     output::{BAD_CONFIG, NOT_POSSIBLE},
 };
 
-/// How long the daemon may take to answer.
+/// The longest wait for the daemon's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The longest answer, in bytes; some hundred incidents take less than one MiB.
+/// The longest answer, in bytes. Some hundred incidents take less than one MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
-/// Which daemon is asked.
+/// The daemon to ask.
 #[derive(Debug, ClapArgs)]
 pub struct Daemon {
-    /// The daemon's control socket [default: where the configuration says, else /run/hostprobe/control.sock]
+    /// The daemon's control socket [default: the configuration's, else /run/hostprobe/control.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// The daemon's configuration file, which names the socket [default: /etc/hostprobe/hostprobe.toml]
@@ -36,7 +36,7 @@ pub struct Daemon {
     config: Option<PathBuf>,
 }
 
-/// Why there is no answer, in a sentence, and the exit status for it.
+/// The reason that there is no answer, in a sentence, and its exit status.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
@@ -49,7 +49,7 @@ impl Failure {
         Self { message: message.into(), status }
     }
 
-    /// Says it, and turns into the exit status.
+    /// Prints the reason, and returns the exit status.
     pub fn end(self) -> ExitCode {
         eprintln!("hostprobe: {}", self.message);
         ExitCode::from(self.status)
@@ -57,7 +57,7 @@ impl Failure {
 }
 
 impl Daemon {
-    /// Asks it one question.
+    /// Sends one question and reads the answer.
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let path = self.path()?;
         let answer =
@@ -83,8 +83,8 @@ impl Daemon {
             Some(file) => {
                 Config::load(file).map_err(|errors| Failure::new(errors.to_string(), BAD_CONFIG))?
             }
-            // A file that this user may not read, or that was broken since, does not keep the usual socket from
-            // being asked.
+            // A file that is unreadable for this user, or broken by now, does not prevent a question to the usual
+            // socket.
             None => Config::load(Path::new(DEFAULT_CONFIG)).unwrap_or_default(),
         };
         let off = || {
@@ -103,7 +103,7 @@ fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
-    // A daemon that turns this user away may have hung up already; its answer says why.
+    // A daemon that refuses this user may have closed the connection already; its answer has the reason.
     let written = stream.write_all(&line);
     let mut answer = Vec::new();
     BufReader::new(stream.take(MAX_ANSWER)).read_until(b'\n', &mut answer)?;
@@ -139,7 +139,7 @@ fn no_answer(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// An answer to another question than was asked.
+/// The answer belongs to another question.
 pub fn unexpected() -> ExitCode {
     Failure::new("the daemon answered another question: it is of another version", NOT_POSSIBLE).end()
 }

@@ -10,9 +10,9 @@ use super::{
     output::{print, print_json},
 };
 
-/// Exit status: it can run, and sees less than it could.
+/// Exit status: the daemon can run, with reduced coverage.
 const DEGRADED: u8 = 1;
-/// Exit status: it cannot run.
+/// Exit status: the daemon cannot run.
 const CANNOT: u8 = 2;
 
 #[derive(Debug, ClapArgs)]
@@ -20,12 +20,12 @@ pub struct Args {
     /// Answer in JSON
     #[arg(long)]
     json: bool,
-    /// Do without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
+    /// Run without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
     #[arg(long, value_name = "HOOK", value_parser = hooks)]
     without_hook: Vec<Hooks>,
 }
 
-/// Says what can be seen and done on this host.
+/// Reports what the daemon can observe and do on this host.
 pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

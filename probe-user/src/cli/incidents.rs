@@ -28,7 +28,7 @@ pub struct ListArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Exit status: 0 if the incident is shown, 1 if there is none with this id.")]
 pub struct ExplainArgs {
-    /// The incident's id, or the number at the end of it: 3 for 1a2b3c4d-i3
+    /// The incident's id, or its last number: 3 for 1a2b3c4d-i3
     incident: String,
     #[command(flatten)]
     daemon: ask::Daemon,
@@ -40,7 +40,6 @@ pub struct ExplainArgs {
     json: bool,
 }
 
-/// Lists incidents.
 pub fn list(args: &ListArgs) -> ExitCode {
     match args.daemon.ask(&Request::Incidents) {
         Err(failure) => failure.end(),
@@ -50,7 +49,7 @@ pub fn list(args: &ListArgs) -> ExitCode {
     }
 }
 
-/// Tells the story of one.
+/// Explains one incident.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
     let explanation = match &args.events {
         Some(file) => from_file(file, &args.incident),
@@ -63,7 +62,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
     match explanation {
         Err(failure) => failure.end(),
         Ok(explanation) if args.json => print_json(&explanation),
-        Ok(explanation) => print(&story(&explanation)),
+        Ok(explanation) => print(&explanation_text(&explanation)),
     }
 }
 
@@ -131,17 +130,17 @@ fn standing(incident: &Listed) -> String {
     }
 }
 
-fn story(told: &Explanation) -> String {
+fn explanation_text(explanation: &Explanation) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = write_story(told, &mut text);
+    let _ = write_explanation(explanation, &mut text);
     text
 }
 
-fn write_story(told: &Explanation, text: &mut String) -> std::fmt::Result {
-    let incident = &told.incident;
+fn write_explanation(explanation: &Explanation, text: &mut String) -> std::fmt::Result {
+    let incident = &explanation.incident;
     let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
-    writeln!(text, "{}: {} {verdict}", incident.id, told.service)?;
+    writeln!(text, "{}: {} {verdict}", incident.id, explanation.service)?;
     writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default())?;
     let percent = incident.confidence.map(|sure| format!("{:.0} %", sure * 100.0)).unwrap_or_default();
     writeln!(text, "  fault:      {}", incident.since.as_deref().unwrap_or("-"))?;
@@ -149,7 +148,7 @@ fn write_story(told: &Explanation, text: &mut String) -> std::fmt::Result {
     if let Some(severity) = incident.severity {
         writeln!(text, "  severity:   {}", word(&severity))?;
     }
-    if let Some(cause) = incident.cause.as_ref().filter(|cause| cause.service != told.service) {
+    if let Some(cause) = incident.cause.as_ref().filter(|cause| cause.service != explanation.service) {
         writeln!(text, "  cause:      {}", cause.service)?;
     }
     if let Some(held) = incident.held.as_ref().filter(|held| !held.is_empty()) {
@@ -159,7 +158,7 @@ fn write_story(told: &Explanation, text: &mut String) -> std::fmt::Result {
     if let Some(file) = &incident.snapshot {
         writeln!(text, "  snapshot:   {file}")?;
     }
-    writeln!(text, "  outcome:    {}", told.until.as_ref().map_or("open", |_| "over"))?;
+    writeln!(text, "  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over"))?;
     if let Some(timing) = incident.timing {
         let steps = [
             ("detected", timing.detected_ms),
@@ -172,14 +171,14 @@ fn write_story(told: &Explanation, text: &mut String) -> std::fmt::Result {
         writeln!(text, "  timing:     {}", steps.collect::<Vec<_>>().join(", "))?;
     }
     writeln!(text, "\n  after the fault, * is evidence:")?;
-    for entry in &told.timeline {
+    for entry in &explanation.timeline {
         writeln!(text, "  {:>12} {} {}", offset(entry.after_ms), mark(entry), entry.message)?;
     }
-    if told.left_out > 0 {
-        writeln!(text, "  {} events in the middle were not kept", told.left_out)?;
+    if explanation.left_out > 0 {
+        writeln!(text, "  {} events in the middle were not kept", explanation.left_out)?;
     }
-    if !told.missing.is_empty() {
-        writeln!(text, "  evidence that is no longer at hand: {}", told.missing.join(", "))?;
+    if !explanation.missing.is_empty() {
+        writeln!(text, "  evidence that is no longer at hand: {}", explanation.missing.join(", "))?;
     }
     Ok(())
 }
@@ -188,7 +187,7 @@ const fn mark(entry: &Entry) -> char {
     if entry.evidence { '*' } else { ' ' }
 }
 
-/// Milliseconds as a signed span for a person.
+/// Milliseconds as a signed span, for people.
 fn offset(ms: f64) -> String {
     match ms.abs() {
         small if small < 1000.0 => format!("{ms:+.1} ms"),

@@ -1,13 +1,13 @@
-//! What several commands answer with: text, JSON, exit status.
+//! The output of several commands: text, JSON, exit status.
 
 use std::{io::Write as _, process::ExitCode};
 
 /// Exit status: bad usage or a bad configuration.
 pub(super) const BAD_CONFIG: u8 = 2;
-/// Exit status: rights are missing, or the kernel cannot.
+/// Exit status: rights or kernel features are missing.
 pub(super) const NOT_POSSIBLE: u8 = 3;
 
-/// Prints to standard output; a reader that has gone away, as `head` does, is no error.
+/// Prints to standard output. A closed reader, such as `head`, is no error.
 pub(super) fn print(text: &str) -> ExitCode {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -18,7 +18,6 @@ pub(super) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Prints a value as JSON.
 pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
     match serde_json::to_string_pretty(value) {
         Ok(text) => print(&(text + "\n")),
@@ -29,7 +28,7 @@ pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
     }
 }
 
-/// The time between two moments in one unit; None if one of them is none.
+/// The time between two moments in one unit; None if one of them is missing.
 pub(super) fn ago(since: &str, until: &str) -> Option<String> {
     let (since, until) = (since.parse::<jiff::Timestamp>().ok()?, until.parse::<jiff::Timestamp>().ok()?);
     let ms = until.duration_since(since).as_millis().max(0);

@@ -17,7 +17,7 @@ use hostprobe::{
 
 use super::output::{BAD_CONFIG, print};
 
-/// Exit status: something would be decided otherwise.
+/// Exit status: some decision differs.
 const DIFFERS: u8 = 1;
 
 #[derive(Debug, ClapArgs)]
@@ -25,16 +25,16 @@ const DIFFERS: u8 = 1;
     after_help = "Exit status: 0 if all is decided as it was, 1 if something differs, 2 for a bad file or configuration."
 )]
 pub struct Args {
-    /// The recording: a segment, or a state directory [default: the state directory of the configuration]
+    /// The recording: a segment, or a state directory [default: the configuration's state directory]
     #[arg(value_name = "RECORDING")]
     recording: Option<PathBuf>,
-    /// The configuration to decide with: the one of then, or another to see what it would change
+    /// The configuration to decide with: the recorded one, or another to see its effect
     #[arg(long)]
     config: PathBuf,
-    /// Compare the decisions since then only: a time such as 2026-01-31T12:00:00Z, or a time ago such as 24h
+    /// Compare the decisions since then only: a time such as 2026-01-31T12:00:00Z, or an age such as 24h
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<jiff::Timestamp>,
-    /// Compare the decisions about one incident only: its id, or the number at the end of it
+    /// Compare the decisions about one incident only: its id, or its last number
     #[arg(long, value_name = "ID")]
     incident: Option<String>,
     /// Answer in JSON
@@ -42,7 +42,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Replays a recording.
 pub fn run(args: &Args) -> ExitCode {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
@@ -80,7 +79,7 @@ fn replay(place: &Path, config: &Config, scope: Scope) -> Result<Report, String>
     for path in files {
         let file = match File::open(&path) {
             Ok(file) => file,
-            // A running daemon has deleted its oldest segment meanwhile.
+            // A running daemon deleted its oldest segment meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound && path != place => continue,
             Err(error) => return Err(unreadable(&path, error)),
         };
@@ -91,7 +90,7 @@ fn replay(place: &Path, config: &Config, scope: Scope) -> Result<Report, String>
     Ok(replay.finish())
 }
 
-/// Reads a time, or how long ago it is.
+/// Reads a time, or an age.
 fn moment(text: &str) -> Result<jiff::Timestamp, String> {
     let expected =
         || format!("{text}: expected a time such as 2026-01-31T12:00:00Z, or a time ago such as 24h");

@@ -22,27 +22,26 @@ use super::{
 
 #[derive(Debug, ClapArgs)]
 pub struct Args {
-    /// The configuration file [default: /etc/hostprobe/hostprobe.toml, else what listens on this host]
+    /// The configuration file [default: /etc/hostprobe/hostprobe.toml, else the servers that listen on this host]
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Where events go, instead of where the configuration says: "-" or a file
+    /// Where to write events instead of the configuration's events.output: "-" or a file
     #[arg(long, value_name = "DEST")]
     events: Option<String>,
-    /// Restart nothing, whatever the configuration says
+    /// Restart nothing, in spite of the configuration
     #[arg(long)]
     observe: bool,
-    /// How much the daemon says of itself on standard error: error, warn, info, debug, trace
+    /// The level of the daemon's own log on standard error: error, warn, info, debug, trace
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: Level,
-    /// Do without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
+    /// Run without a hook, named by its tracepoint, as on a kernel that lacks it; "all" for every one. May be repeated
     #[arg(long, value_name = "HOOK", value_parser = hooks)]
     without_hook: Vec<Hooks>,
-    /// Have the eBPF programs say what they do in the log as well, at level debug; costly
+    /// Log the eBPF programs' debug lines too, at level debug; costly
     #[arg(long)]
     kernel_log: bool,
 }
 
-/// Runs the daemon to its end.
 pub fn run(args: Args) -> ExitCode {
     let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
     log::init(level);
@@ -118,8 +117,7 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// A configuration that watches what listens on this host and restarts nothing, with a few lines for the
-/// person who started it.
+/// A configuration that watches the servers on this host and restarts nothing, with a few lines for the operator.
 fn discovered() -> Config {
     let found = host::ProcReader::new("/")
         .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
@@ -127,7 +125,7 @@ fn discovered() -> Config {
         tracing::error!(%error, "listeners of this host: cannot be read");
         Vec::new()
     });
-    // Where systemd runs the host, its word tells a requested stop from an exit.
+    // On a host under systemd, the unit's state tells a requested stop from an exit.
     let systemd = Path::new("/run/systemd/system").is_dir();
     for found in found.iter_mut().filter(|_| systemd) {
         if let Some(unit) = &found.unit {

@@ -25,7 +25,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Shows how the services are.
+/// Prints the state of the services.
 pub fn run(args: &Args) -> ExitCode {
     match args.daemon.ask(&Request::Status) {
         Err(failure) => failure.end(),

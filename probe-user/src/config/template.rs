@@ -54,7 +54,7 @@ impl Template {
         self.written.contains("${")
     }
 
-    /// Whether a password stands in the file itself, for all who can read the file.
+    /// Whether the file itself contains a password, for all its readers.
     pub(super) fn holds_password(&self) -> bool {
         let (start, end) = (self.authority_start(), self.credentials_end());
         let in_credentials = self.written[start.min(end)..end]

@@ -1,5 +1,5 @@
-//! Carries out what the engine asks for, without ever waiting for it: each wish is a task of its own whose
-//! outcome comes back through a channel.
+//! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
+//! through a channel.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -33,30 +33,28 @@ const UNIT_START: Duration = Duration::from_secs(95);
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
 
-/// How something that was asked for went.
+/// The outcome of an effect.
 pub enum Outcome {
-    /// A restart.
-    Restarted(ServiceId, Result<(), String>),
-    /// A look at a unit.
+    Restart(ServiceId, Result<(), String>),
+    /// The state of a unit.
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
-    /// The connections that a service's processes had asked for before anybody watched.
+    /// The connections that a service's processes opened before the daemon started.
     Connections(ServiceId, Outbound),
-    /// systemd's bus could be reached after all.
+    /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
 
-/// The means to act.
 pub struct Executor {
     pub(super) outcomes: Outcomes<Outcome>,
     pub(super) answers: Outcomes<Answer>,
     pub(super) unit_changes: mpsc::Sender<UnitChange>,
-    /// systemd, or why it cannot be reached.
+    /// systemd, or the reason that it is unreachable.
     pub(super) systemd: Result<Arc<Systemd>, String>,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
-    /// None once the daemon is ending.
+    /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
     pub(super) names: Names,
     pub(super) usage: UsageSampler,
@@ -67,7 +65,7 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Sets one wish going.
+    /// Starts one effect.
     pub(super) fn execute(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
@@ -124,11 +122,11 @@ impl Executor {
             }
             RestartMethod::Systemd => {
                 if let Err(error) = self.systemd.clone() {
-                    self.outcomes.spawn(async move { Outcome::Restarted(service, Err(error)) });
+                    self.outcomes.spawn(async move { Outcome::Restart(service, Err(error)) });
                 }
                 if let Some((systemd, unit)) = self.unit(service, config) {
                     self.outcomes.spawn(async move {
-                        Outcome::Restarted(service, restart_unit(&systemd, &unit, reset_failed).await)
+                        Outcome::Restart(service, restart_unit(&systemd, &unit, reset_failed).await)
                     });
                 }
             }
@@ -136,7 +134,7 @@ impl Executor {
                 let argv = config.services[service.0 as usize].restart.command.clone().unwrap_or_default();
                 self.outcomes.spawn(async move {
                     let outcome = command::run(&argv).await;
-                    Outcome::Restarted(service, outcome.map_err(|error| error.to_string()))
+                    Outcome::Restart(service, outcome.map_err(|error| error.to_string()))
                 });
             }
             RestartMethod::None => {}
@@ -147,12 +145,12 @@ impl Executor {
         self.probes.get(&service).into_iter().flatten()
     }
 
-    /// Lets a service's probes go on after a snapshot.
+    /// Resumes a service's probes after a snapshot.
     pub(super) fn resume_probes(&self, service: ServiceId) {
         self.probes_of(service).for_each(ProbeHandle::resume);
     }
 
-    /// systemd and the unit of a service, if it has one and systemd can be reached.
+    /// systemd and the service's unit, if the service has a unit and systemd is reachable.
     fn unit(&self, service: ServiceId, config: &Config) -> Option<(Arc<Systemd>, String)> {
         match (&self.systemd, &config.services[service.0 as usize].identity) {
             (Ok(systemd), Identity::Unit(unit)) => Some((Arc::clone(systemd), unit.clone())),
@@ -160,7 +158,7 @@ impl Executor {
         }
     }
 
-    /// Begins to use systemd, and to hear of the units' changes.
+    /// Begins to use systemd, and subscribes to the changes of the units.
     pub(super) fn set_systemd(&mut self, systemd: Arc<Systemd>, config: &Config) {
         let units = units(config);
         let changes = self.unit_changes.clone();
@@ -168,17 +166,17 @@ impl Executor {
         tokio::spawn(async move { systemd.watch(units, changes).await });
     }
 
-    /// Reads what the processes of limited services use, now and then.
+    /// Samples the resource usage of services with limits, when that is due.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
         self.usage.sample(config, enricher, &self.answers);
     }
 
-    /// How many alerts wait to be delivered.
+    /// The number of alerts that wait for delivery.
     pub(super) fn alerts_waiting(&self) -> u64 {
         self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
     }
 
-    /// Ends what the supervisor started, and delivers the last alerts.
+    /// Stops the processes that the supervisor started, and delivers the last alerts.
     pub(super) async fn stop(&mut self) {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
@@ -195,7 +193,6 @@ impl Executor {
     }
 }
 
-/// The units among the services.
 pub(super) fn units(config: &Config) -> Vec<(ServiceId, String)> {
     let unit = |(at, service): (u32, &crate::config::Service)| match &service.identity {
         Identity::Unit(unit) => Some((ServiceId(at), unit.clone())),

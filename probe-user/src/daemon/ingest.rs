@@ -49,7 +49,7 @@ impl Daemon {
 
     fn on_exec(&mut self, record: &Exec) {
         let executable = self.enricher.exec(record);
-        self.let_go(record);
+        self.remove_departed(record);
         if let Some(executable) = executable {
             self.look_for_executable(&executable);
         }
@@ -83,7 +83,7 @@ impl Daemon {
 
     /// Removes a process from its lineage if it execs outside the service: it may be a login session, whose later processes do
     /// not belong to the service.
-    fn let_go(&mut self, record: &Exec) {
+    fn remove_departed(&mut self, record: &Exec) {
         if self.enricher.has_left(record)
             && let Err(error) = self.sensors.remove_descendant(record.pid)
         {

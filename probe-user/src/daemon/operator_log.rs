@@ -1,6 +1,7 @@
-//! What an operator reads in the log: incidents, restarts, holds, alerts that fail, and reloads.
+//! The operator's log: incidents, restarts, holds, failed alerts, and reloads.
 //!
-//! The event stream has all of it and more. The log has what a person acts on, each line with its service first.
+//! The event stream has all of it and more. The log has the facts that a person acts on, and each line begins with its
+//! service.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::{
 pub(super) struct OperatorLog {
     origin: Origin,
     names: Names,
-    /// What was logged last of each open incident: an update that changes neither is not worth a line.
+    /// The last log line of each open incident: an update that changes nothing in it is not logged.
     open: HashMap<IncidentId, (Verdict, Severity)>,
 }
 
@@ -133,7 +134,7 @@ mod tests {
         }
     }
 
-    /// The level and the text of each line that these facts are worth.
+    /// The level and the text of each line for these facts.
     fn lines(facts: &[Fact]) -> Vec<String> {
         let page = Page::default();
         let to = page.clone();

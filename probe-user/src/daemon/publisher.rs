@@ -31,10 +31,10 @@ pub struct Publisher {
     views: watch::Sender<Arc<View>>,
     coverage: Vec<HookCoverage>,
     effects: VecDeque<Effect>,
-    /// None if there is none, or none could be started.
+    /// None without a recording.
     recording: Option<Recording>,
     history: Arc<Mutex<History>>,
-    /// When each service came into its state.
+    /// The time of each service's last change of state.
     since: Vec<Option<Timestamp>>,
     counters: Counters,
     ready: bool,
@@ -95,7 +95,7 @@ impl Publisher {
         id
     }
 
-    /// Takes in what the views show of a fact.
+    /// Updates the views with a fact.
     fn count(&mut self, fact: &Fact, at: Timestamp) {
         self.changed |= matches!(fact, Fact::ServiceState(..) | Fact::Incident(..) | Fact::AgentReady(_));
         self.ready |= matches!(fact, Fact::AgentReady(_));
@@ -110,7 +110,7 @@ impl Publisher {
         }
     }
 
-    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    /// Records an observation that the engine gets at `now`, if a replay needs it.
     pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
         if let Some(recording) = &mut self.recording {
             recording.on_observation(now, observation);
@@ -134,12 +134,12 @@ impl Publisher {
         self.effects.pop_front()
     }
 
-    /// What `/metrics` shows.
+    /// The text of `/metrics`.
     pub(super) fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
 
-    /// How full the history is: each table with its entries and its limit.
+    /// The fill of the history: each table with its entries and its limit.
     pub(super) fn sizes(&self) -> [(&'static str, usize, usize); 2] {
         let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         [
@@ -240,7 +240,7 @@ impl Publisher {
         self.emitter.reopen();
     }
 
-    /// Writes out what is queued.
+    /// Writes out the queued events.
     pub(super) fn flush(self, patience: Duration) {
         if let Some(recording) = self.recording {
             let place = recording.place().to_owned();
@@ -256,7 +256,7 @@ impl Publisher {
     }
 }
 
-/// What a service depends on: first what is declared, then what the engine has learned.
+/// The dependencies of a service: first the declared ones, then the learned ones.
 fn depends_on(spec: &Service, known: &[ServiceId], names: &Names) -> Vec<Dependency> {
     let learned = known.iter().filter(|id| !spec.depends_on.contains(id));
     let all = spec.depends_on.iter().map(|id| (id, false)).chain(learned.map(|id| (id, true)));

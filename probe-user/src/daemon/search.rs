@@ -1,5 +1,5 @@
-//! Looks for the main processes of matched services that have none, off the daemon's thread: it means reading
-//! through `/proc`.
+//! Searches for the missing main processes of matched services, off the daemon's thread, because it reads all of
+//! `/proc`.
 
 use std::{
     collections::HashMap,
@@ -16,34 +16,31 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// A search without a reason is repeated after this long…
+/// A search without a new reason is repeated after this long…
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// … and after twice as long each time, up to this: what can be found by exe or port is found by the kernel's
-/// word at once.
+/// … and then after twice the last wait, up to this. The sensors report matches by exe or port at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// The searches for matched services.
 pub struct Search {
     reader: ProcReader,
     outcomes: Outcomes<Outcome>,
     services: HashMap<ServiceId, Target>,
 }
 
-/// How the search for one service stands.
+/// The state of the search for one service.
 struct Target {
     matcher: Matcher,
-    /// What its pidfile has named the last time.
+    /// The last content of its pidfile.
     named: Arc<Mutex<Option<Named>>>,
     under_way: bool,
-    /// Something has happened while a search was under way that it may have missed.
+    /// Something happened during a search that the search may have missed.
     again: bool,
     due: Timestamp,
     wait: Duration,
 }
 
 impl Search {
-    /// Nothing is target for yet.
     pub(super) fn new(config: &Config, reader: ProcReader, outcomes: Outcomes<Outcome>) -> Self {
         let due = Timestamp::default();
         let mut services = HashMap::new();
@@ -64,17 +61,18 @@ impl Search {
         Self { reader, outcomes, services }
     }
 
-    /// The services whose matcher is of `interest`.
+    /// The services whose matcher meets `interest`.
     pub(super) fn interested(&self, interest: impl Fn(&Matcher) -> bool) -> Vec<ServiceId> {
         self.services.iter().filter(|(_, target)| interest(&target.matcher)).map(|(id, _)| *id).collect()
     }
 
-    /// The services that are due to be target for again.
+    /// The services that are due for another search.
     pub(super) fn due(&self, now: Timestamp) -> Vec<ServiceId> {
         self.services.iter().filter(|(_, target)| target.due <= now).map(|(id, _)| *id).collect()
     }
 
-    /// Looks for the main processes of services, all in one look at the host; the answers come as [`Outcome::Found`].
+    /// Searches for the main processes of services, all in one survey of the host. The answers come as
+    /// [`Outcome::Found`].
     pub(super) fn start(&mut self, services: &[ServiceId], now: Timestamp) {
         let survey = Arc::new(Survey::new(self.reader.clone()));
         for service in services {
@@ -82,7 +80,7 @@ impl Search {
         }
     }
 
-    /// Each search has a thread of its own: a process that hangs blocks only the search that reads its files.
+    /// Each search has its own thread: a hung process blocks only the search that reads its files.
     fn start_one(&mut self, service: ServiceId, survey: &Arc<Survey>, now: Timestamp) {
         let Some(target) = self.services.get_mut(&service) else { return };
         if target.under_way {
@@ -97,13 +95,14 @@ impl Search {
         self.outcomes.spawn_blocking(move || Outcome::Found(service, find(&survey, &matcher, &named)));
     }
 
-    /// Looks for a service's main process here and now, as the daemon starts.
+    /// Searches for a service's main process on this thread, while the daemon starts.
     pub(super) fn find_now(&self, service: ServiceId, survey: &Survey) -> Option<ProcessKey> {
         let target = self.services.get(&service)?;
         find(survey, &target.matcher, &target.named)
     }
 
-    /// A search has ended; looks again if it may have missed something. True if it `found` what it target for.
+    /// A search has ended. Starts another one if this one may have missed the process. `found` is true after a
+    /// success.
     pub(super) fn ended(&mut self, service: ServiceId, found: bool, now: Timestamp) {
         let Some(target) = self.services.get_mut(&service) else { return };
         target.under_way = false;

@@ -66,7 +66,7 @@ impl Daemon {
     pub(super) fn found(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if self.enricher.members.main_of(service).is_none() && self.take_for_main(service, main) {
             self.observe(Observation::Running(service, main));
-            self.take_stock(service, main, survey);
+            self.observe_listeners(service, main, survey);
         }
     }
 
@@ -84,7 +84,7 @@ impl Daemon {
 
     /// Counts the listeners of a process that is older than the daemon; the sensors report those of younger ones. Its
     /// connections are read with the next [`Daemon::execute_effects`].
-    pub(super) fn take_stock(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
+    pub(super) fn observe_listeners(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if main.start < self.began {
             let ports = survey.ports_of(main.pid);
             self.take_stock_of_sockets(service, main, &ports);

@@ -7,7 +7,7 @@ use crate::config::Service;
 pub struct Found {
     /// It, ready to be watched: never restarted, known by its port and the file it executes.
     pub service: Service,
-    /// The systemd unit it runs in. Nobody else may restart it, so a configuration should name it.
+    /// The systemd unit it runs in. Only systemd may restart it, so a configuration should name the unit.
     pub unit: Option<String>,
     /// All ports it listens on, in order.
     pub ports: Vec<u16>,

@@ -1,4 +1,4 @@
-//! A configuration for what was found, with comments for the person who goes on from there.
+//! A configuration for the found servers, with comments for the operator who edits it.
 
 use std::fmt::Write as _;
 

@@ -18,7 +18,7 @@ pub trait Effects {
 /// A request to the daemon.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Restart a service. [`Observation::Restarted`](crate::fact::Observation::Restarted) and then
+    /// Restart a service. [`Observation::RestartOutcome`](crate::fact::Observation::RestartOutcome) and then
     /// [`Observation::Running`](crate::fact::Observation::Running) answer; for a unit,
     /// [`Observation::Unit`](crate::fact::Observation::Unit) names the new main process.
     Restart {

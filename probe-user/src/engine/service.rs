@@ -46,7 +46,7 @@ impl Service {
             Observation::Probe(report) => self.on_probe(report, ctx),
             Observation::Unit(_, state) => self.on_unit(state, ctx),
             Observation::UnitUnknown(_, error) => self.on_unit_unknown(&error, ctx),
-            Observation::Restarted(_, outcome) => self.on_restarted(outcome, ctx),
+            Observation::RestartOutcome(_, outcome) => self.on_restarted(outcome, ctx),
             Observation::Usage(_, usage) => self.on_usage(usage, ctx),
             Observation::SocketError(error, _, event) => self.on_socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.on_retransmits(&retransmits, event),

@@ -127,7 +127,7 @@ impl Lab {
 
     /// The restart succeeds, and the service answers as `pid`.
     fn comes_back(&mut self, pid: u32) {
-        self.see(Observation::Restarted(API, Ok(())));
+        self.see(Observation::RestartOutcome(API, Ok(())));
         self.see(Observation::Running(API, process(pid)));
         self.answer(ProbeOutcome::Ok);
     }

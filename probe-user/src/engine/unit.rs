@@ -89,14 +89,14 @@ pub fn judge(
     }
 
     let asked = state.restarts == 0;
-    let anew = state.main_started.is_some_and(|started| started >= died_at)
+    let restarted = state.main_started.is_some_and(|started| started >= died_at)
         || before.is_some_and(|before| !before.is_empty() && before != state.invocation_id);
     if let Some(main) = &state.main
         && main != died
     {
-        return if anew { AlreadyRestarted { asked } } else { StillRuns };
+        return if restarted { AlreadyRestarted { asked } } else { StillRuns };
     }
-    if up && !auto_restart && anew {
+    if up && !auto_restart && restarted {
         return AlreadyRestarted { asked };
     }
     // systemd still reports it as the main process.

@@ -18,12 +18,11 @@ pub struct AgentReady {
     pub place: Place,
     /// Hook by hook.
     pub coverage: Vec<HookCoverage>,
-    /// The result of the self-test: how long a child's death took to come back through the ring, or why
-    /// it did not.
+    /// The result of the self-test: the delay of a child's exit through the ring, or the reason of a failure.
     pub self_test: Result<Duration, String>,
-    /// How many services are watched.
+    /// The number of watched services.
     pub services: u32,
-    /// How many of them may be restarted.
+    /// The number of them that hostprobe may restart.
     pub restartable: u32,
 }
 
@@ -32,7 +31,7 @@ pub struct AgentReady {
 pub struct HookCoverage {
     /// The tracepoint's name.
     pub hook: &'static str,
-    /// None if it is attached; else why not.
+    /// None if the hook is attached; else the reason.
     pub missing: Option<String>,
     /// What reports the same instead, and what it cannot report; None if the hook is attached, or nothing does.
     pub fallback: Option<String>,

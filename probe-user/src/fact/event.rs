@@ -6,7 +6,7 @@ use super::{
     Source, Suspension, UnitState,
 };
 
-/// One thing to be said in the event stream.
+/// A fact that becomes an event of the stream.
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// The daemon starts.
@@ -31,9 +31,9 @@ pub enum Fact {
     AcceptQueue(AcceptQueue, ServiceId),
     /// A service's main process was stopped by a signal.
     Suspension(Suspension, ServiceId),
-    /// The first service was seen to connect to a port of the second, and by whom.
+    /// The first service connected to a port of the second for the first time, and the process that did.
     Dependency(ServiceId, ServiceId, u16, Source),
-    /// systemd's word on a unit, read to decide.
+    /// The state of a unit, read for a decision.
     Unit(UnitState, ServiceId),
     /// A probe's result worth telling.
     Probe(ProbeReport, ProbeChange),
@@ -45,11 +45,11 @@ pub enum Fact {
     Restart(Restart),
     /// An alert was delivered, or was not.
     Alert(AlertOutcome),
-    /// Something was lost on its way: its class, how many, and where.
+    /// A loss: the class of the lost items, their number, and the place.
     Loss {
         /// What was lost.
         class: String,
-        /// How many.
+        /// The number of lost items.
         count: u64,
         /// Where.
         place: String,

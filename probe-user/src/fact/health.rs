@@ -1,4 +1,4 @@
-//! How a process, a service and the host fare: what is read when a probe fails, and from time to time.
+//! Measurements of processes, services and the host, read when a probe fails and at intervals.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::{AcceptQueue, Holder};
 use crate::clock::Timestamp;
 
-/// What a service's processes did while they were looked at twice.
+/// The progress of a service's processes between two samples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Examination {
-    /// When the second look was taken.
+    /// The time of the second sample.
     pub at: Timestamp,
-    /// Time between the two looks.
+    /// The time between the samples.
     pub over: Duration,
-    /// The first look was taken ahead, while probes still waited.
+    /// The first sample was taken early, while probes still waited.
     #[serde(default)]
     pub ahead: bool,
     /// Threads of all its processes.
@@ -23,7 +23,7 @@ pub struct Examination {
     pub stopped: bool,
     /// A debugger holds the main process (state `t`).
     pub traced: bool,
-    /// Threads that wait in the kernel and cannot be interrupted (state `D`) at both looks.
+    /// Threads in uninterruptible sleep (state `D`) in both samples.
     pub uninterruptible: u32,
     /// What such a thread waits for (`/proc/PID/wchan`), where that can be read.
     pub wait_channel: Option<String>,
@@ -31,21 +31,21 @@ pub struct Examination {
     pub cpu: Duration,
     /// Time they were ready to run and had no CPU (`/proc/PID/schedstat`).
     pub run_delay: Duration,
-    /// Threads that are ready to run (state `R`) and have not run since the first look: the kernel adds their wait
-    /// to `run_delay` only once it is over.
+    /// Threads that are ready to run (state `R`) and have not run since the first sample. The kernel adds their wait
+    /// to `run_delay` only at its end.
     pub starving: u32,
     /// Context switches of all of them.
     pub switches: u64,
-    /// The fullest accept queue of its listeners at the first look.
+    /// The fullest accept queue of its listeners in the first sample.
     pub queue_before: Option<AcceptQueue>,
-    /// The same listener's at the second look.
+    /// The same listener's queue in the second sample.
     pub queue: Option<AcceptQueue>,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
 }
 
 impl Examination {
-    /// How long the two looks are apart, as a rule.
+    /// The usual time between the samples.
     pub const OVER: Duration = Duration::from_millis(200);
 
     /// Whether its processes did anything at all.
@@ -67,7 +67,7 @@ impl Examination {
     }
 }
 
-/// How hard the host is pressed, since the last look.
+/// The host's pressure since the last reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
     /// When it was read.
@@ -82,14 +82,14 @@ pub struct Pressure {
     pub late: Duration,
 }
 
-/// What a database says of its own resources.
+/// A database's report of its own resources.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerUsage {
-    /// Connections in use, and how many there may be.
+    /// Connections in use, and their limit.
     pub connections: Option<Share>,
     /// Memory in use, and how much there may be, in bytes.
     pub memory: Option<Share>,
-    /// Who holds most connections, most first.
+    /// The largest holders of its connections, largest first.
     pub holders: Vec<Holder>,
 }
 

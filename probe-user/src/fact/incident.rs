@@ -1,4 +1,4 @@
-//! Incidents: what failed, why, what was done about it, and how long each step took.
+//! Incidents: the failure, its cause, the actions against it, and the time of each step.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ pub enum Verdict {
     OomKilled,
     /// Another process sent it a fatal signal.
     Killed,
-    /// Somebody asked for it to stop.
+    /// An operator or a program stopped it on purpose.
     Stopped,
     /// Its process lives, its listener is gone.
     NotListening,
-    /// Its probes fail, and nothing else says why.
+    /// Its probes fail without other evidence.
     Unhealthy,
     /// It failed again after each restart its budget allows.
     CrashLoop,
@@ -34,7 +34,7 @@ pub enum Verdict {
     Overloaded,
     /// What it depends on has failed.
     DependencyDown,
-    /// What it depends on is well again, and it is not.
+    /// Its dependency is healthy again, and it is not.
     Unhealed,
     /// A database has no connections left, or nearly none.
     PoolExhausted,
@@ -99,9 +99,9 @@ impl Verdict {
 pub enum Severity {
     /// For the record.
     Info,
-    /// Somebody should look today.
+    /// A person should look today.
     Warning,
-    /// Somebody should get up.
+    /// A person should look at once.
     Critical,
 }
 
@@ -119,7 +119,7 @@ impl Severity {
 /// A service as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceState {
-    /// It was (re)started, or hostprobe has not heard of it yet.
+    /// It has just started, or hostprobe knows nothing of it yet.
     Starting,
     /// All is well.
     Healthy,
@@ -131,7 +131,7 @@ pub enum ServiceState {
     Down,
     /// It was stopped on purpose.
     Stopped,
-    /// Watching it is suspended.
+    /// The operator has paused the watch.
     Paused,
 }
 
@@ -169,12 +169,12 @@ pub struct Timing {
     pub healthy: Option<Duration>,
 }
 
-/// Where an incident stands.
+/// The phase of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// It has just been opened.
     Open,
-    /// Something about it changed: its verdict, its evidence, or what is being done.
+    /// Its verdict, its evidence or the action has changed.
     Update,
     /// It is over.
     Resolve,
@@ -189,13 +189,13 @@ pub struct Incident {
     pub service: ServiceId,
     /// What happened.
     pub verdict: Verdict,
-    /// How sure that is, 0 to 1: 1 for the kernel's own word, less for probes alone.
+    /// The confidence in the verdict, 0 to 1: 1 for the kernel's own report, less for probes alone.
     pub confidence: f32,
     /// One sentence for a person.
     pub summary: String,
-    /// How loud it is now.
+    /// The present severity.
     pub severity: Severity,
-    /// The service at whose door the cause lies; the same as `service` unless found otherwise.
+    /// The service that is the cause; the same as `service` unless another one is found.
     pub cause: ServiceId,
     /// The events it was reached from.
     pub evidence: Vec<EventId>,
@@ -203,9 +203,9 @@ pub struct Incident {
     pub held: Vec<ServiceId>,
     /// When the fault happened.
     pub since: Timestamp,
-    /// How long each step took.
+    /// The times of its steps.
     pub timing: Timing,
-    /// How many restarts were tried for it.
+    /// The number of restarts so far.
     pub attempts: u32,
     /// The file with what was seen of its processes before they were ended, if there is one.
     pub snapshot: Option<String>,
@@ -220,7 +220,7 @@ pub enum RestartMethod {
     Supervisor,
     /// The configured command.
     Command,
-    /// None: something else restarts it, or nobody does.
+    /// None: another supervisor restarts it, or none does.
     None,
 }
 
@@ -239,13 +239,13 @@ impl RestartMethod {
 /// A step of a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It is being asked for.
+    /// The daemon requests it.
     Request,
     /// It was carried out; the service is yet to prove healthy.
     Done,
     /// It could not be carried out, and why.
     Fail(String),
-    /// It is not done on purpose, and why.
+    /// The daemon holds it on purpose, for this reason.
     Hold(String),
 }
 
@@ -253,14 +253,14 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
     pub service: ServiceId,
-    /// The incident it is meant to end.
+    /// The incident that it is for.
     pub incident: Option<IncidentId>,
     pub method: RestartMethod,
     /// Which try of this incident, from 1.
     pub attempt: u32,
     /// Why: the verdict in a sentence.
     pub reason: String,
-    /// How many more the budget allows after this one.
+    /// The restarts that the budget allows after this one.
     pub budget_left: u32,
     /// The step.
     pub action: Action,
@@ -278,7 +278,7 @@ pub struct AlertOutcome {
     pub severity: Severity,
     /// True for the message that the incident is over.
     pub resolved: bool,
-    /// How many tries it took or has taken.
+    /// The number of attempts so far.
     pub attempts: u32,
     /// None if it was delivered; else why not.
     pub error: Option<String>,

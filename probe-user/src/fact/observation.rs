@@ -13,7 +13,7 @@ use super::{
 pub enum Observation {
     /// A service's main process runs.
     Running(ServiceId, ProcessKey),
-    /// The ports a service's processes listened on before anybody watched, one for each socket.
+    /// The ports that a service's processes listened on before the daemon started, one for each socket.
     Listening(ServiceId, Vec<u16>),
     /// A process of a service ended.
     Exit(ProcessExit, Membership, EventId),
@@ -23,12 +23,13 @@ pub enum Observation {
     Listener(Listener, ServiceId, EventId),
     /// A probe ended.
     Probe(ProbeReport),
-    /// systemd's word on a service's unit, asked for or not.
+    /// The state of a service's unit, requested or not.
     Unit(ServiceId, UnitState),
-    /// systemd could not be asked, and why.
+    /// systemd did not answer, for this reason.
     UnitUnknown(ServiceId, String),
-    /// A restart was carried out, or could not be.
-    Restarted(ServiceId, Result<(), String>),
+    /// A restart succeeded or failed.
+    #[serde(rename = "Restarted")]
+    RestartOutcome(ServiceId, Result<(), String>),
     /// What a service's processes use.
     Usage(ServiceId, ResourceUsage),
     /// A socket of a service had an error.
@@ -46,17 +47,17 @@ pub enum Observation {
         /// The one that it connects to.
         server: ServiceId,
     },
-    /// What a service's processes did while they were looked at; None if there were none to look at.
+    /// The examination of a service's processes; None if there were none.
     Examined(ServiceId, Option<Examination>),
     /// What was seen of a service's processes was written to this file, or could not be, and why.
     Snapshot(ServiceId, Result<String, String>),
-    /// Who listens on one of the ports a service wants; None if nobody does.
+    /// The process that listens on one of a service's ports; None if there is none.
     PortHolder(ServiceId, Option<PortHolder>),
-    /// Who holds the connections to a service, most first, as this host's sockets tell.
+    /// The holders of the connections to a service, largest first, from this host's sockets.
     Holders(ServiceId, Vec<Holder>),
     /// How hard the host is pressed.
     Pressure(Pressure),
-    /// Who connects to whom cannot be seen whole: a short connection is missed.
+    /// The daemon does not see all connections: short ones are missed.
     ConnectionsUnseen,
 }
 
@@ -71,7 +72,7 @@ impl Observation {
             | Self::Listener(_, id, _)
             | Self::Unit(id, _)
             | Self::UnitUnknown(id, _)
-            | Self::Restarted(id, _)
+            | Self::RestartOutcome(id, _)
             | Self::Usage(id, _)
             | Self::SocketError(_, id, _)
             | Self::Retransmits(_, id, _)

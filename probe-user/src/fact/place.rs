@@ -8,9 +8,9 @@ pub const INITIAL_PID_NAMESPACE: u32 = 4_026_531_836;
 /// Where this process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The inode of its pid namespace, if the kernel tells.
+    /// The inode of its pid namespace, if the kernel reports it.
     pub pid_namespace: Option<u32>,
-    /// What it is called in the pid namespace that `/proc` shows, if that is another one than its own, or none.
+    /// Its pid in the pid namespace of `/proc`, if that is not its own namespace. None if it has no pid there.
     pub foreign_proc: Option<String>,
     pub container: Option<Container>,
     /// Which cgroup hierarchies there are.
@@ -22,14 +22,14 @@ pub struct Place {
 /// A container that this process is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
-    /// What runs it, such as `docker`; empty if nothing says.
+    /// Its runtime, such as `docker`; empty if unknown.
     pub runtime: String,
-    /// Its id, as far as its cgroup or its runtime tells.
+    /// Its id, if its cgroup or its runtime has it.
     pub id: Option<String>,
 }
 
 impl Place {
-    /// Whether its pid namespace is the host's; one that the kernel does not name is taken for it.
+    /// Whether its pid namespace is the host's. Without an answer from the kernel it counts as the host's.
     pub fn sees_the_host(&self) -> bool {
         self.pid_namespace.is_none_or(|inode| inode == INITIAL_PID_NAMESPACE)
     }

@@ -110,9 +110,9 @@ impl ProbeFailure {
 /// How a probe ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ProbeOutcome {
-    /// The service answered as it should; whether in time is for the engine to say.
+    /// The service answered correctly; the engine judges the time.
     Ok,
-    /// The service says itself that it is still starting, with its words (`LOADING`, SQLSTATE 57P03).
+    /// The service reports that it is still starting, in its words (`LOADING`, SQLSTATE 57P03).
     Starting(String),
     /// It failed, with one sentence for a person: what was expected, what came.
     Failed(ProbeFailure, String),
@@ -138,11 +138,11 @@ pub struct ProbeReport {
     pub kind: ProbeKind,
     /// What was probed, with secrets left out.
     pub target: String,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
     /// How it ended.
     pub outcome: ProbeOutcome,
-    /// What the server said of its own resources, where it was asked.
+    /// The server's report of its own resources, if the probe reads it.
     pub server: Option<ServerUsage>,
 }
 
@@ -154,12 +154,12 @@ impl ProbeReport {
     }
 }
 
-/// Why a probe's result is told.
+/// Why a probe's result is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeChange {
     /// It failed; how often in a row.
     Fail(u32),
-    /// It succeeded after failures; how many there were.
+    /// It succeeded after this number of failures.
     Recover(u32),
     /// It succeeded, above its limit.
     Slow,

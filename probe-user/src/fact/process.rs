@@ -1,4 +1,4 @@
-//! Processes, how they ended, and who ended them.
+//! Processes, their exits, and the senders of signals.
 
 use std::{fmt, net::IpAddr, time::Duration};
 
@@ -29,7 +29,7 @@ impl ProcessKey {
     }
 }
 
-/// A control group: its id and where it stands in its hierarchy.
+/// A control group: its id and its path in the hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// Inode number of its directory.
@@ -38,7 +38,6 @@ pub struct Cgroup {
     pub path: String,
 }
 
-/// What is known of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its identity.
@@ -47,7 +46,7 @@ pub struct Process {
     pub parent_pid: u32,
     /// Its name (`comm`), which it can set itself: for people, never for identity.
     pub name: String,
-    /// The file it executes, by the kernel's word.
+    /// Its executable, as the kernel reports it.
     pub executable: Option<String>,
     /// Its arguments, joined with spaces, as it was started.
     pub command_line: Option<String>,
@@ -78,7 +77,7 @@ impl Process {
     }
 }
 
-/// Where a process is to be found, for a person: its pid, or that the daemon's pid namespace has none for it, which 0 says.
+/// A process's place for people: its pid, or, for pid 0, that the daemon's pid namespace has none for it.
 pub fn whereabouts(pid: u32) -> String {
     match pid {
         0 => "outside of this pid namespace".to_owned(),
@@ -86,7 +85,7 @@ pub fn whereabouts(pid: u32) -> String {
     }
 }
 
-/// How a process ended, as `wait` would tell its parent.
+/// A process's exit status, as `wait` reports it to the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It exited by itself with this code.
@@ -98,7 +97,7 @@ pub enum ExitStatus {
         /// The kernel wrote, or tried to write, a core dump.
         core_dumped: bool,
     },
-    /// It is gone, and nobody could be asked how it ended.
+    /// It has ended, and no source knows its status.
     Unknown,
 }
 
@@ -149,7 +148,7 @@ pub fn signal_name(number: u8) -> String {
     }
 }
 
-/// Who sent the signal that ended a process.
+/// The sender of the signal that ended a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sender {
     /// Another process.
@@ -173,7 +172,7 @@ pub enum Sender {
 pub struct ProcessExit {
     /// When its last thread exited.
     pub at: Timestamp,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     /// The process as it was known.
     pub process: Process,
@@ -183,7 +182,7 @@ pub struct ProcessExit {
     pub sender: Option<Sender>,
     /// The number of that signal.
     pub sent_signal: Option<u8>,
-    /// The service that sender belongs to, if it is watched.
+    /// The sender's service, if the daemon watches it.
     pub sender_service: Option<ServiceId>,
     /// The OOM killer chose it.
     pub oom: bool,
@@ -192,7 +191,7 @@ pub struct ProcessExit {
 }
 
 impl ProcessExit {
-    /// How long it ran.
+    /// Its run time.
     pub fn uptime(&self) -> Duration {
         self.at.since(self.process.key.start)
     }
@@ -206,16 +205,16 @@ impl ProcessExit {
     }
 }
 
-/// Whose memory ran out.
+/// The scope of the memory that ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OomScope {
     /// A memory cgroup reached its limit.
     Memcg,
     /// The host itself ran out.
     Global,
-    /// Somebody asked for it with the SysRq key.
+    /// A person requested it with the SysRq key.
     Sysrq,
-    /// The kernel's stack did not tell.
+    /// The kernel's stack did not show it.
     Unknown,
 }
 
@@ -236,10 +235,10 @@ impl OomScope {
 pub struct OomKill {
     /// When it was chosen.
     pub at: Timestamp,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     pub victim: Process,
-    /// Whose memory ran out.
+    /// The scope of the memory that ran out.
     pub scope: OomScope,
     /// Resident anonymous memory of the victim, in bytes.
     pub anon_bytes: u64,
@@ -251,7 +250,7 @@ pub struct OomKill {
     pub limit_bytes: Option<u64>,
     /// The victim's `oom_score_adj`, −1000 to 1000.
     pub score_adj: i16,
-    /// The process whose allocation set it off: pid; 0 if not known.
+    /// The pid of the process whose allocation triggered it; 0 if unknown.
     pub trigger_pid: u32,
     pub trigger_name: String,
 }
@@ -269,13 +268,13 @@ pub struct Membership {
 pub struct Listener {
     /// When it changed.
     pub at: Timestamp,
-    /// True if it now listens, false if it is gone.
+    /// True if it now listens, false if it has closed.
     pub up: bool,
     /// Its local address.
     pub address: IpAddr,
     /// Its local port.
     pub port: u16,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     /// The process that made the change.
     pub process: ProcessKey,

@@ -1,4 +1,4 @@
-//! Sockets: what went wrong with them, who connects to whom, and who holds what others want.
+//! Sockets: errors, accept queues, dependencies and connection holders.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -100,10 +100,10 @@ impl Protocol {
     }
 }
 
-/// Who asked for a connection, as seen by the socket's owner.
+/// The side that opened a connection, as seen from the socket's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Direction {
-    /// The owner did: it is the client.
+    /// The owner opened it and is the client.
     Outbound,
     /// The other side did: the owner is the server.
     Inbound,
@@ -134,14 +134,14 @@ pub enum Peer {
 pub struct SocketError {
     /// When it happened; for several, when the last did.
     pub at: Timestamp,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     /// The error's number (`errno(3)`), such as 111 for ECONNREFUSED.
     pub errno: u16,
     /// For TCP, the change of state it came with.
     pub transition: Option<(TcpState, TcpState)>,
     pub protocol: Protocol,
-    /// Who asked for the connection.
+    /// The side that opened the connection.
     pub direction: Direction,
     /// The socket's own address.
     pub local: SocketAddr,
@@ -151,9 +151,9 @@ pub struct SocketError {
     pub peer: Peer,
     /// The process that owns the socket, where that is known.
     pub process: Option<ProcessKey>,
-    /// How many there were: 1 for the first, then those of the same kind since the last event.
+    /// The number of errors: 1 for the first, then those of the same kind since the last event.
     pub count: u64,
-    /// How long after the connection was asked for it came, where that is known.
+    /// The time from the connection's start to the error, if known.
     pub age: Option<Duration>,
 }
 
@@ -183,18 +183,18 @@ pub fn errno_name(errno: u16) -> String {
     name.to_owned()
 }
 
-/// Segments that had to be sent again to one address, since the last look.
+/// TCP retransmits to one address since the last event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retransmits {
     /// When they were counted.
     pub at: Timestamp,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     /// The address they were for.
     pub remote: SocketAddr,
-    /// What is there.
+    /// The service or host at the address.
     pub peer: Peer,
-    /// How many.
+    /// The number of segments.
     pub count: u64,
 }
 
@@ -203,7 +203,7 @@ pub struct Retransmits {
 pub struct AcceptQueue {
     /// When it was seen.
     pub at: Timestamp,
-    /// Who told.
+    /// The source of the record.
     pub source: Source,
     /// The listener's address.
     pub address: IpAddr,
@@ -230,7 +230,7 @@ pub struct Suspension {
     pub process: ProcessKey,
     /// The signal: SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU.
     pub signal: u8,
-    /// Who sent it, where that is known.
+    /// The sender, if known.
     pub sender: Option<Sender>,
 }
 
@@ -244,24 +244,24 @@ pub struct PortHolder {
     pub name: String,
     /// The systemd unit it runs in, where that could be read.
     pub unit: Option<String>,
-    /// The service it belongs to, if it is watched.
+    /// Its service, if the daemon watches it.
     pub service: Option<ServiceId>,
 }
 
-/// Who holds connections of a database.
+/// A holder of a database's connections.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The database's user.
     pub user: Option<String>,
-    /// What the client says it is.
+    /// The client's name for itself.
     pub application: Option<String>,
     /// The address it connects from; None for a Unix socket.
     pub client: Option<IpAddr>,
-    /// The process at the client's end, where it is on this host: its pid and name.
+    /// The client's process, if it is on this host: its pid and name.
     pub process: Option<(u32, String)>,
-    /// The service that process belongs to, if it is watched.
+    /// The service of that process, if the daemon watches it.
     pub service: Option<ServiceId>,
-    /// How many connections.
+    /// The number of connections.
     pub connections: u32,
     /// The ports at the client's end, at most 64 of them, where the database tells them: by them the process is
     /// found.

@@ -9,11 +9,11 @@ pub enum Source {
     Ebpf,
     /// `/proc`, a cgroup file or a pidfd.
     Proc,
-    /// The kernel said so over netlink: its process connector, or its list of sockets.
+    /// Netlink: the kernel's process connector, or its list of sockets.
     Netlink,
-    /// The kernel's log said so.
+    /// The kernel log.
     Kmsg,
-    /// systemd said so over D-Bus.
+    /// systemd, over D-Bus.
     Dbus,
     /// A probe found it.
     Probe,

@@ -1,4 +1,4 @@
-//! What systemd says of a unit.
+//! The state of a systemd unit.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,11 +33,11 @@ pub struct UnitState {
     pub invocation_id: String,
     /// `NRestarts`: how often systemd restarted it by its own `Restart=` setting.
     pub restarts: u32,
-    /// `RestartUSec`: how long systemd itself waits before it restarts the unit.
+    /// `RestartUSec`: systemd's own wait before it restarts the unit.
     pub restart_delay: std::time::Duration,
     /// True where `Restart=` is anything but `no`.
     pub restarts_itself: bool,
-    /// `StartLimitBurst` and `StartLimitIntervalUSec`: how many starts systemd allows in how long.
+    /// `StartLimitBurst` and `StartLimitIntervalUSec`: the number of starts that systemd allows in an interval.
     pub start_limit: (u32, std::time::Duration),
     /// `MainPID`, as a pid of the initial namespace with its start time; None if there is none.
     pub main: Option<ProcessKey>,

@@ -1,4 +1,4 @@
-//! Which addresses are this host's own, and which network namespace is whose.
+//! The host's own addresses, and the network namespaces of processes.
 
 use std::{
     collections::BTreeSet,

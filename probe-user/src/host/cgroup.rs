@@ -1,4 +1,4 @@
-//! Cgroups: where the hierarchies are, which groups a process is in, and what their paths say.
+//! Cgroups: the mounted hierarchies, the groups of a process, and the meaning of their paths.
 
 mod handle;
 mod name;
@@ -68,7 +68,7 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// The group that stands for the process: of the v2 hierarchy; or of the v1 memory hierarchy where v2 has
+    /// The group that identifies a process: of the v2 hierarchy, or of the v1 memory hierarchy where v2 has
     /// none, or only the root for everybody, as on hosts that mount v2 but run on v1.
     pub fn main(&self) -> Option<(Hierarchy, &str)> {
         let v2 = self.v2.as_deref().map(|path| (Hierarchy::V2, path));

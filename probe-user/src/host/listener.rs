@@ -40,7 +40,7 @@ impl ProcReader {
     /// `/proc` are read, for which the kernel goes through all connections there are.
     pub(super) fn own_listening(&self) -> Result<Sockets, ReadError> {
         match self.own_namespace().and_then(|_| sockdiag::listeners().ok()) {
-            Some(told) => Ok(told.into_iter().map(|it| (it.inode, (it.address, it.port))).collect()),
+            Some(sockets) => Ok(sockets.into_iter().map(|it| (it.inode, (it.address, it.port))).collect()),
             None => self.listening(&self.proc().join("net")),
         }
     }

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_told_from_what_was_accepted() {
+    fn outbound_and_inbound_connections_differ() {
         let host = FakeHost::v2();
         host.process(10, 1, "web", "/web");
         host.process(11, 10, "web", "/web");

@@ -18,10 +18,10 @@ use crate::{
     fact::{Cgroup, INITIAL_PID_NAMESPACE, Process, ProcessKey},
 };
 
-/// How much of a command line is kept, in bytes.
+/// The longest kept command line, in bytes.
 const COMMAND_LINE_MAX: u64 = 4096;
 
-/// As many children as there can be processes are a few hundred kilobytes of pids.
+/// A list of all possible children takes a few hundred kilobytes.
 const CHILDREN_MAX: u64 = 4 << 20;
 
 /// `status` and `stat` are one or two kilobytes long.
@@ -29,14 +29,14 @@ const STATUS_MAX: u64 = 64 * 1024;
 
 /// The children of each process.
 #[derive(Debug)]
-pub struct Families {
+pub struct ProcessTree {
     children: HashMap<u32, Vec<u32>>,
 }
 
-impl Families {
+impl ProcessTree {
     /// A process and all its descendants.
     pub fn of(&self, pid: u32) -> Vec<u32> {
-        descent(pid, |elder| self.children_of(elder))
+        subtree(pid, |parent| self.children_of(parent))
     }
 
     fn children_of(&self, pid: u32) -> Vec<u32> {
@@ -54,7 +54,7 @@ pub struct ProcReader {
 }
 
 impl ProcReader {
-    /// A reader of the host whose root folder is `root`: `/`, or a copy of what matters of it.
+    /// A reader of the host with this root folder: `/`, or a copy of its files.
     pub fn new(root: impl AsRef<Path>) -> Result<Self, ReadError> {
         let root = root.as_ref();
         Ok(Self {
@@ -75,7 +75,7 @@ impl ProcReader {
         Some(self.read_with(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
     }
 
-    /// The same with the cgroups it is in; `group` looks up the one that stands for it.
+    /// [`Self::read`] with the process's cgroups. `group` looks up the one that identifies it.
     pub(super) fn read_with(
         &self,
         pid: u32,
@@ -100,8 +100,8 @@ impl ProcReader {
         Some((process, groups))
     }
 
-    /// Who is whose child, at this moment.
-    pub fn families(&self) -> Families {
+    /// The parents and children of all processes, at this moment.
+    pub fn process_tree(&self) -> ProcessTree {
         let parent = |pid: u32| self.stat(pid).and_then(|stat| u32::try_from(stat.ppid).ok());
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for pid in self.pids().unwrap_or_default() {
@@ -109,28 +109,28 @@ impl ProcReader {
                 children.entry(parent).or_default().push(pid);
             }
         }
-        Families { children }
+        ProcessTree { children }
     }
 
-    /// The processes that descend from one, as far as their parents live; those that `is_apart` says are a family of their
-    /// own are left out, with all below them. It reads of these processes only, where the kernel lists children
-    /// (`CONFIG_PROC_CHILDREN`), else of all there are.
+    /// The living descendants of a process, as far as their parents live. A process that `is_apart` accepts has its
+    /// own lineage, so it and its descendants are left out. Reads these processes only, if the kernel lists children
+    /// (`CONFIG_PROC_CHILDREN`), else all.
     pub fn descendants(&self, pid: u32, is_apart: impl Fn(u32) -> bool) -> Vec<ProcessKey> {
-        let all = (!self.lists_children(pid)).then(|| self.families());
-        let family = descent(pid, |elder| {
+        let all = (!self.lists_children(pid)).then(|| self.process_tree());
+        let found = subtree(pid, |parent| {
             let mut children = match &all {
-                Some(all) => all.children_of(elder),
-                None => self.children_of(elder),
+                Some(all) => all.children_of(parent),
+                None => self.children_of(parent),
             };
             children.retain(|child| !is_apart(*child));
             children
         });
-        family.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
+        found.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
     }
 
-    /// A process and all its descendants, from what is read of these alone; None where the kernel does not list children.
-    pub(super) fn listed_family(&self, pid: u32) -> Option<Vec<u32>> {
-        self.lists_children(pid).then(|| descent(pid, |elder| self.children_of(elder)))
+    /// A process and all its descendants, read from these alone. None if the kernel does not list children.
+    pub(super) fn listed_subtree(&self, pid: u32) -> Option<Vec<u32>> {
+        self.lists_children(pid).then(|| subtree(pid, |parent| self.children_of(parent)))
     }
 
     fn lists_children(&self, pid: u32) -> bool {
@@ -219,7 +219,7 @@ fn tick_nanos() -> u64 {
     1_000_000_000 / procfs::ticks_per_second().max(1)
 }
 
-/// The file a process executes, by the kernel's word; a kernel thread has none.
+/// The executable of a process, from the kernel; a kernel thread has none.
 pub(super) fn executable(link: &Path) -> Option<String> {
     let path = fs::read_link(link).ok()?;
     let path = path.to_string_lossy();
@@ -243,18 +243,18 @@ pub(super) fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Ite
     line.unwrap_or_default().split_whitespace().map_while(|number| number.parse().ok())
 }
 
-/// A process and all its descendants, elders first.
-fn descent(pid: u32, children: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
-    let mut family = vec![pid];
+/// A process and all its descendants, parents first.
+fn subtree(pid: u32, children: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
+    let mut found = vec![pid];
     let mut next = 0;
-    while let Some(&elder) = family.get(next) {
-        family.extend(children(elder));
+    while let Some(&parent) = found.get(next) {
+        found.extend(children(parent));
         next += 1;
     }
-    family
+    found
 }
 
-/// Whether a process could not be read because it is gone.
+/// Whether a read failed because the process is gone.
 pub(super) fn vanished(error: &io::Error) -> bool {
     // ESRCH is what files of a process opened before its death answer.
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_within_a_family_is_apart() {
+    fn a_lineage_within_a_lineage_is_left_out() {
         let host = FakeHost::v2();
         for (pid, parent) in [(10, 1), (11, 10), (12, 10), (13, 12), (14, 11)] {
             host.process(pid, parent, "app", "/app");

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_passed_over_and_errors_are_told() {
+    fn garbage_is_skipped_and_errors_are_returned() {
         let mut seen = 0;
         for datagram in [&[][..], &[1, 2, 3], &[0xff; 64], &[0; 64]] {
             assert!(!take_messages(datagram, &mut |_| seen += 1).unwrap());

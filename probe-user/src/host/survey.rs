@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::Families,
+    ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::ProcessTree,
 };
 
 /// The host at one moment, as far as it was asked for. A survey does not show what happened after it was made.
@@ -24,7 +24,7 @@ pub struct Survey {
     listening: OnceLock<HashMap<u16, Vec<u32>>>,
     candidates: OnceLock<Vec<Candidate>>,
     /// Where the kernel does not list children.
-    families: OnceLock<Families>,
+    process_tree: OnceLock<ProcessTree>,
     /// What listens in each network namespace.
     listeners: Tables<Sockets>,
     /// The other ends of the connections in each network namespace.
@@ -41,7 +41,7 @@ impl Survey {
             reader,
             listening: OnceLock::new(),
             candidates: OnceLock::new(),
-            families: OnceLock::new(),
+            process_tree: OnceLock::new(),
             listeners: Tables::default(),
             outbound: Tables::default(),
         }
@@ -77,9 +77,9 @@ impl Survey {
     }
 
     /// A process and all its descendants.
-    pub(super) fn family(&self, pid: u32) -> Vec<u32> {
-        let listed = self.reader.listed_family(pid);
-        listed.unwrap_or_else(|| self.families.get_or_init(|| self.reader.families()).of(pid))
+    pub(super) fn subtree(&self, pid: u32) -> Vec<u32> {
+        let listed = self.reader.listed_subtree(pid);
+        listed.unwrap_or_else(|| self.process_tree.get_or_init(|| self.reader.process_tree()).of(pid))
     }
 
     /// The sockets that these processes listen on, each in its own network namespace, in order.
@@ -102,7 +102,7 @@ impl Survey {
 
     /// The ports that a process and its descendants listen on, one for each socket.
     pub fn ports_of(&self, main: u32) -> Vec<u16> {
-        let mut sockets = self.listeners_of(&self.family(main));
+        let mut sockets = self.listeners_of(&self.subtree(main));
         // A socket that several processes share is one.
         sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
         sockets.dedup_by_key(|socket| (socket.port, socket.address));
@@ -117,7 +117,7 @@ impl Survey {
         });
         Outbound {
             netns: self.reader.netns(main),
-            remotes: self.reader.remotes(&self.family(main), &sockets),
+            remotes: self.reader.remotes(&self.subtree(main), &sockets),
         }
     }
 

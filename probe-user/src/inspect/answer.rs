@@ -1,4 +1,4 @@
-//! What the inspectors answer.
+//! The answers of the inspectors.
 
 use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId};
 
@@ -7,7 +7,7 @@ pub type Owners = Vec<(u64, Option<ServiceId>)>;
 
 /// The answer to one question about processes.
 pub enum Answer {
-    /// What a service's processes did; None if no process was there to examine.
+    /// The examination of a service's processes. None if no process was there.
     Examined(ServiceId, Option<Box<Examination>>),
     /// The path of a snapshot.
     Snapshot(ServiceId, Result<String, String>),
@@ -19,6 +19,6 @@ pub enum Answer {
     Probed(Box<ProbeReport>),
     /// The services of listeners that are full.
     QueueOwners(Owners),
-    /// What a service's processes use.
+    /// The resource usage of a service.
     Usage(ServiceId, ResourceUsage),
 }

@@ -1,8 +1,8 @@
-//! Readings of `/proc` that may block, each on a thread of its own and with an end to the wait for it.
+//! Reads of `/proc` that may block, each on its own thread and with a timeout.
 //!
-//! A file of a process can be locked for as long as that process hangs in the kernel. A thread that is caught so
-//! cannot be ended: it must hold up neither the daemon, nor its end, nor more than a few of its kind. That is why
-//! these are not the runtime's threads, which it waits for when it ends.
+//! A file of a process can be locked for as long as that process hangs in the kernel, and a thread that waits for it
+//! cannot be ended. So these are not the runtime's threads, because the runtime waits for its threads at its end. The
+//! number of blocked threads is bounded.
 
 use std::{sync::Arc, thread, time::Duration};
 
@@ -11,10 +11,9 @@ use tokio::{
     time::timeout,
 };
 
-/// More readings than this are not under way at once; the others wait for their permit.
+/// The most reads at a time. Further ones wait for a permit.
 const READS_MAX: usize = 8;
 
-/// Starts readings.
 #[derive(Clone, Debug)]
 pub struct BlockingReads {
     permits: Arc<Semaphore>,
@@ -25,13 +24,14 @@ impl BlockingReads {
         Self { permits: Arc::new(Semaphore::new(READS_MAX)) }
     }
 
-    /// Whether another reading would have to wait for its permit.
+    /// Whether another read would wait for a permit.
     pub(crate) fn is_busy(&self) -> bool {
         self.permits.available_permits() == 0
     }
 
-    /// What `read` returns, or why there is nothing, in words that follow a colon. A reading that takes longer
-    /// than `patience` goes on, and nobody hears of it; as long may be waited for its permit.
+    /// Returns the result of `read`, or the reason that there is none, in words that follow a colon. A read that takes
+    /// longer than `patience` goes on, and its result is dropped. The wait for a permit is limited by `patience` as
+    /// well.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -47,7 +47,7 @@ impl BlockingReads {
         let run = move || {
             let found = read();
             drop(permit);
-            // Nobody may wait any more.
+            // The caller may have stopped waiting.
             let _ = done.send(found);
         };
         let started = thread::Builder::new().name("proc-read".to_owned()).spawn(run);

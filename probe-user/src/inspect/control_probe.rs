@@ -1,9 +1,9 @@
-//! The control probe: how late the daemon's own work is, which is how late a probe's result would be.
+//! The control probe: it measures how late the daemon itself is, because the result of a probe would be as late.
 //!
-//! Each second a timer is waited for, and a byte goes to and fro over a loopback connection that the daemon has
-//! with itself. Both pass through what every probe passes through: the runtime, the scheduler's queue for the
-//! daemon's thread, the network stack and the readiness of a socket. The connection is kept: a new one each second
-//! would cost more, and leave sockets behind for others to see. No time is taken from the services.
+//! Each second the control probe waits for a timer and exchanges a byte over a loopback connection to the daemon
+//! itself. Both use what every probe uses: the runtime, the scheduler's queue for the daemon's thread, the network
+//! stack and the readiness of a socket. The connection stays open: a new one each second would cost more and leave
+//! sockets in other programs' listings. It takes no time from the services.
 
 use std::{
     io,
@@ -25,7 +25,7 @@ use tokio::{
 /// Time between two runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// An exchange that takes longer than this will not come back: loopback was taken down, or filtered.
+/// A longer exchange will not end: loopback is down or filtered.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The control probe; dropping it ends it.
@@ -38,14 +38,14 @@ pub struct ControlProbe {
 #[derive(Debug)]
 struct Lateness {
     began: Instant,
-    /// The most since it was last asked for, in nanoseconds.
+    /// The largest delay since the last call, in nanoseconds.
     worst: AtomicU64,
-    /// When the run under way was due, in nanoseconds since it began; 0 if there is none.
+    /// When the present run was due, in nanoseconds since the start; 0 without a run.
     due: AtomicU64,
 }
 
 impl ControlProbe {
-    /// Starts it. Needs a Tokio runtime, the one that the probes run on.
+    /// Starts the control probe on the Tokio runtime of the probes.
     pub(crate) fn start() -> Self {
         let lateness =
             Arc::new(Lateness { began: Instant::now(), worst: AtomicU64::new(0), due: AtomicU64::new(0) });
@@ -53,7 +53,7 @@ impl ControlProbe {
         Self { lateness, task }
     }
 
-    /// By how much it was late at worst since this was last asked; of a run that has not ended, so far.
+    /// The largest delay since the last call. A run that has not ended counts with its delay so far.
     pub(crate) fn take(&self) -> Duration {
         let lateness = &self.lateness;
         let worst = Duration::from_nanos(lateness.worst.swap(0, Ordering::Relaxed));
@@ -71,7 +71,7 @@ impl Drop for ControlProbe {
 }
 
 async fn keep_running(lateness: Arc<Lateness>) {
-    // Where there is no loopback, the timer alone has to do.
+    // Without loopback, the timer alone is measured.
     let mut loopback = Loopback::connect().await.ok();
     let mut due = Instant::now();
     loop {
@@ -86,7 +86,7 @@ async fn keep_running(lateness: Arc<Lateness>) {
                 "hostprobe: lost the loopback connection of the control probe; only the timer is measured from now on"
             );
             loopback = None;
-            // That says nothing about time.
+            // This says nothing about time.
             counts = false;
         }
         lateness.due.store(0, Ordering::Relaxed);
@@ -100,7 +100,7 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Both ends of a connection with oneself.
+/// Both ends of a connection to the daemon itself.
 struct Loopback {
     client: TcpStream,
     server: TcpStream,
@@ -111,7 +111,7 @@ impl Loopback {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let client = TcpStream::connect(listener.local_addr()?).await?;
         let (server, from) = listener.accept().await?;
-        // Somebody else may have been quicker to connect.
+        // Another process may have connected first.
         if from != client.local_addr()? {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
@@ -147,15 +147,15 @@ mod tests {
         while lateness.due.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        // The fault itself: the runtime's only thread does something else while the run is due.
+        // The measured fault: the runtime's only thread is busy while the run is due.
         let until = INTERVAL + Duration::from_millis(300);
         std::thread::sleep(until);
         assert!(control.take() >= Duration::from_millis(200), "it says so while it still waits");
         while lateness.worst.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
-        let told = control.take();
-        assert!(told >= Duration::from_millis(200) && told < Duration::from_secs(30), "{told:?}");
-        assert!(control.take() < told, "it is told once");
+        let late = control.take();
+        assert!(late >= Duration::from_millis(200) && late < Duration::from_secs(30), "{late:?}");
+        assert!(control.take() < late, "each delay is returned once");
     }
 }

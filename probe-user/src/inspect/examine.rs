@@ -1,4 +1,4 @@
-//! Whether a service's processes do anything: two looks at them, and what happened in between.
+//! Whether a service's processes make progress: two samples, and the difference.
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
@@ -8,38 +8,38 @@ use crate::{
     fact::{AcceptQueue, Examination, ProcessKey},
 };
 
-/// No more threads than this are looked at: enough for any service, and read in well under a second.
+/// The most threads of a sample: enough for any service, and read in well under a second.
 const THREADS_MAX: usize = 4096;
 
-/// What was seen of a service's processes at one moment.
+/// One sample of a service's processes.
 #[derive(Debug)]
 pub struct Sample {
     at: Timestamp,
     main: ProcessKey,
-    /// Threads there were, also those that were not looked at.
+    /// The number of threads, including those beyond the limit.
     count: usize,
     threads: Vec<Thread>,
-    /// Its listeners' accept queues, by inode number.
+    /// The accept queues of its listeners, by inode number.
     queues: Vec<(u64, AcceptQueue)>,
-    /// Time that some task of its cgroup waited for a CPU so far, in microseconds.
+    /// The total time that a task of its cgroup waited for a CPU, in microseconds.
     starved_micros: Option<u64>,
 }
 
 impl Sample {
-    /// When it began.
+    /// The time of the sample's start.
     pub fn at(&self) -> Timestamp {
         self.at
     }
 }
 
 impl ProcReader {
-    /// Looks at a service's main process and its descendants; None if that process is gone.
+    /// Samples a service's main process and its descendants. None if the main process is gone.
     pub fn sample(&self, main: ProcessKey) -> Option<Sample> {
         if self.key_of(main.pid) != Some(main) {
             return None;
         }
         let at = Timestamp::now();
-        let pids = self.families().of(main.pid);
+        let pids = self.process_tree().of(main.pid);
         let (mut threads, mut count) = (Vec::new(), 0);
         for &pid in &pids {
             let (some, all) = self.threads(pid, THREADS_MAX - threads.len());
@@ -50,7 +50,7 @@ impl ProcReader {
         Some(Sample { at, main, count, threads, queues, starved_micros: self.starved_micros(main.pid) })
     }
 
-    /// What happened between an earlier look and this moment; None if the main process is gone.
+    /// The progress between an earlier sample and now. None if the main process is gone.
     pub fn examine(&self, earlier: &Sample) -> Option<Examination> {
         let now = self.sample(earlier.main)?;
         let over = now.at.since(earlier.at);
@@ -67,7 +67,7 @@ impl ProcReader {
         };
         for thread in &now.threads {
             let then = before.get(&key(thread)).copied();
-            // One that was passed over at the first look would count for all its life.
+            // A thread that the first sample left out would count with its whole life.
             if then.is_none() && thread.start_nanos.saturating_add(self.tick_nanos()) < earlier.at.as_nanos()
             {
                 continue;
@@ -98,8 +98,8 @@ impl ProcReader {
         Some(seen)
     }
 
-    /// Time that some task of a process's own v2 cgroup waited for a CPU so far, in microseconds. None where
-    /// there is no PSI, and for the root, whose tasks are the whole host's.
+    /// The total time that a task of a process's own v2 cgroup waited for a CPU, in microseconds. None without PSI,
+    /// and for the root cgroup, which holds the whole host's tasks.
     fn starved_micros(&self, pid: u32) -> Option<u64> {
         let group = self.cgroups().of(pid).v2.filter(|path| path != "/")?;
         let folder: PathBuf = self.cgroups().folder(Hierarchy::V2, &group)?;
@@ -107,8 +107,8 @@ impl ProcReader {
     }
 }
 
-/// The queue that was fullest at the first look, at both looks; of equally full ones, the one that is fullest
-/// now.
+/// The queue that was fullest in the first sample, in both samples. Among equally full queues, the fullest one of the
+/// second sample.
 fn fullest(
     before: &[(u64, AcceptQueue)],
     now: &[(u64, AcceptQueue)],
@@ -118,7 +118,7 @@ fn fullest(
     let fullest = both.max_by_key(|(then, now)| (then.waiting, now.waiting));
     match fullest {
         Some((then, now)) => (Some(then), Some(now)),
-        // A listener that came meanwhile has no queue to compare with.
+        // A new listener has no earlier sample to compare with.
         None => (None, now.iter().map(|(_, queue)| *queue).max_by_key(|queue| queue.waiting)),
     }
 }
@@ -167,7 +167,7 @@ mod tests {
         kill_process(pid, Signal::STOP).unwrap();
         waitid(WaitId::Pid(pid), WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT).unwrap();
         let key = reader.key_of(child.pid()).unwrap();
-        // Its parent hears that it stops a moment before it gives up the CPU.
+        // The parent learns of the stop a moment before the process gives up the CPU.
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         let seen = loop {
             let first = reader.sample(key).unwrap();
@@ -203,7 +203,7 @@ mod tests {
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
         let mut clients = vec![TcpStream::connect(address).unwrap()];
-        // The child inherits nothing: this process itself is looked at, which holds the listener.
+        // The child inherits nothing, so the sample is of this process, which holds the listener.
         let first = reader.sample(reader.key_of(std::process::id()).unwrap()).unwrap();
         clients.push(TcpStream::connect(address).unwrap());
         let now = reader.accept_queues(&[std::process::id()]);
@@ -245,7 +245,7 @@ mod tests {
         host.thread(10, 10, "db", 't', (12, 1));
         host.thread(11, 11, "worker", 'S', (0, 0));
         host.write("proc/11/task/11/status", b"voluntary_ctxt_switches:\t9\n");
-        // This one is as old as the others, and was not seen before.
+        // This listener is as old as the others, and missing in the first sample.
         host.thread(11, 13, "late", 'S', (500, 0));
         host.write(
             "sys/fs/cgroup/db.service/cpu.pressure",

@@ -1,4 +1,4 @@
-//! Names the local processes behind the sessions that a database told of, before the engine hears of them.
+//! Names the local processes behind the sessions that a database reported, before the engine observes the report.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,22 +13,21 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// How long the search for them may take: the engine waits for the report.
+/// The longest search: the engine waits for the report.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// So many reports of one service wait behind one that is searched for; what comes then overtakes them.
+/// The most reports of one service that wait for a search. A further report overtakes them.
 const WAITING_MAX: usize = 256;
 
-/// No more client ports of one holder are looked up.
+/// The most client ports of one holder that are searched for.
 const PORTS_MAX: usize = 64;
 
-/// The reports whose holders are searched for.
 pub struct HolderSearch {
     reader: ProcReader,
     blocking_reads: BlockingReads,
     outcomes: Outcomes<Answer>,
-    /// The services with a search under way, each with the reports that came meanwhile: a service's reports
-    /// reach the engine in the order in which they came.
+    /// The services with a search under way, each with the reports that came meanwhile. The engine observes a
+    /// service's reports in their order.
     waiting: HashMap<ServiceId, VecDeque<ProbeReport>>,
 }
 
@@ -37,8 +36,7 @@ impl HolderSearch {
         Self { reader, blocking_reads, outcomes, waiting: HashMap::new() }
     }
 
-    /// Takes a report; returns it if there is nothing to be searched for. Else it comes back as
-    /// [`Answer::Probed`].
+    /// Takes a report. Returns it at once if there is nothing to search for, else later as [`Answer::Probed`].
     pub(crate) fn take(&mut self, report: ProbeReport) -> Option<ProbeReport> {
         if let Some(waiting) = self.waiting.get_mut(&report.service)
             && waiting.len() < WAITING_MAX
@@ -68,7 +66,7 @@ impl HolderSearch {
         None
     }
 
-    /// A search has ended: the report, and those that came meanwhile.
+    /// A search has ended. Returns its report and those that came meanwhile.
     pub(crate) fn ended(&mut self, report: ProbeReport) -> Vec<ProbeReport> {
         let after = self.waiting.remove(&report.service).unwrap_or_default();
         std::iter::once(report).chain(after).collect()
@@ -83,7 +81,7 @@ fn has_unnamed(report: &ProbeReport) -> bool {
     report.server.as_ref().is_some_and(|server| server.holders.iter().any(unnamed))
 }
 
-/// Fills in the processes at this host's ends of the sessions; a client on another host has none here.
+/// Fills in the local processes at the client's end of the sessions. A client on another host has none here.
 fn name(reader: &ProcReader, report: &mut ProbeReport) {
     let Some(server) = &mut report.server else { return };
     let ends = |holder: &Holder| -> Vec<SocketAddr> {
@@ -136,11 +134,11 @@ mod tests {
             ..Holder::default()
         };
         let elsewhere = session([192, 0, 2, 1].into(), vec![5]);
-        let nobody = Holder { user: Some("x".to_owned()), ..Holder::default() };
+        let anonymous = Holder { user: Some("x".to_owned()), ..Holder::default() };
 
-        let plain = report(1, 0, Some(vec![nobody.clone()]));
+        let plain = report(1, 0, Some(vec![anonymous.clone()]));
         assert_eq!(holders.take(plain.clone()), Some(plain), "there is nothing to be searched for");
-        let asked = vec![session(end.ip(), vec![end.port()]), elsewhere.clone(), nobody.clone()];
+        let asked = vec![session(end.ip(), vec![end.port()]), elsewhere.clone(), anonymous.clone()];
         assert_eq!(holders.take(report(1, 1, Some(asked))), None);
         assert_eq!(holders.take(report(1, 2, None)), None, "it waits for the one before");
         assert!(holders.take(report(2, 3, None)).is_some(), "another service's does not");
@@ -150,7 +148,7 @@ mod tests {
         assert_eq!(found.iter().map(|report| report.index).collect::<Vec<_>>(), [1, 2]);
         let named = &found[0].server.as_ref().unwrap().holders;
         assert_eq!(named[0].process.as_ref().unwrap().0, std::process::id());
-        assert_eq!(named[1..], [elsewhere, nobody]);
+        assert_eq!(named[1..], [elsewhere, anonymous]);
         assert!(holders.take(report(1, 4, None)).is_some(), "the search is over");
     }
 }

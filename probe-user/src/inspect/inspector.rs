@@ -1,4 +1,4 @@
-//! The engine's questions about processes: each is answered exactly once, also where nothing can be found out.
+//! The engine's questions about processes. Each gets exactly one answer, even if nothing can be read.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,31 +23,31 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// How long one look may take; on a host that is pressed hard it takes that long.
+/// The longest sample. It takes this long on a host under high pressure.
 const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a snapshot may take to be made, and how long to be written.
+/// The limit for the collection of a snapshot, and the limit for its write.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many ends of processes are kept for each service.
+/// The number of exits kept for each service.
 const EXITS_MAX: usize = 16;
 
-/// No more holders of connections are named than this.
+/// The most holders of connections that are named.
 const HOLDERS_MAX: usize = 8;
 
-/// Finds out about processes what the engine asks.
+/// Answers the engine's questions about processes.
 pub struct Inspector {
     reader: ProcReader,
     pub(crate) blocking_reads: BlockingReads,
     outcomes: Outcomes<Answer>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
-    /// A look at each service that was silent, until an examination uses it.
+    /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
 }
 
-/// A first look, before it is known whether a second one will be wanted.
+/// A first sample, taken before the engine asks for an examination.
 struct PendingSample {
     main: ProcessKey,
     asked: Timestamp,
@@ -66,7 +66,7 @@ impl Inspector {
         }
     }
 
-    /// Remembers how a process of a service ended, for its next snapshot.
+    /// Keeps the exit of a service's process for the next snapshot.
     pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit) {
         let exits = self.exits.entry(service).or_default();
         if exits.len() == EXITS_MAX {
@@ -82,12 +82,12 @@ impl Inspector {
         let (done, look) = oneshot::channel();
         self.early.insert(service, PendingSample { main, asked: Timestamp::now(), look });
         tokio::spawn(async move {
-            // Nobody may want it after all.
+            // The examination may not need it any more.
             let _ = done.send(first_sample(&reader, &blocking_reads, main).await);
         });
     }
 
-    /// Looks twice at a service's processes, or once more if there is a look `ahead` that serves; the answer comes as
+    /// Samples a service's processes twice, or once more after a usable early sample. The answer comes as
     /// [`Answer::Examined`].
     pub(crate) fn examine(
         &mut self,
@@ -108,7 +108,7 @@ impl Inspector {
         });
     }
 
-    /// Writes down what can be seen of a service's processes; the answer comes as [`Answer::Snapshot`].
+    /// Writes a snapshot of a service's processes. The answer comes as [`Answer::Snapshot`].
     pub(crate) fn snapshot(&self, service: ServiceId, name: &str, main: Option<ProcessKey>) {
         let (reader, blocking_reads, options) =
             (self.reader.clone(), self.blocking_reads.clone(), self.snapshots.clone());
@@ -126,7 +126,7 @@ impl Inspector {
         });
     }
 
-    /// Finds who has one of these ports; the answer comes as [`Answer::PortHolder`].
+    /// Finds the process that listens on one of these ports. The answer comes as [`Answer::PortHolder`].
     pub(crate) fn find_port_holder(&self, service: ServiceId, ports: Vec<u16>) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         self.outcomes.spawn(async move {
@@ -135,14 +135,14 @@ impl Inspector {
         });
     }
 
-    /// Finds who has connections to these ports, or to the Unix sockets of the service's processes; the answer
-    /// comes as [`Answer::Holders`].
+    /// Finds the clients with connections to these ports, or to the Unix sockets of the service's processes. The
+    /// answer comes as [`Answer::Holders`].
     pub(crate) fn find_holders(&self, service: ServiceId, main: Option<ProcessKey>, ports: Vec<u16>) {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         self.outcomes.spawn(async move {
             let find = move || {
                 let mut clients = reader.connections_to(&ports);
-                let pids = main.map(|main| reader.families().of(main.pid)).unwrap_or_default();
+                let pids = main.map(|main| reader.process_tree().of(main.pid)).unwrap_or_default();
                 clients.extend(reader.unix_clients_of(&pids));
                 most(clients)
             };
@@ -191,7 +191,7 @@ async fn examine(
     Some(Examination { ahead, ..seen })
 }
 
-/// The path of the snapshot, or what to do so that there is one the next time.
+/// The path of the snapshot, or what to do for the next one.
 async fn snapshot(
     reader: &ProcReader,
     blocking_reads: &BlockingReads,
@@ -202,7 +202,7 @@ async fn snapshot(
     let service = subject.service.clone();
     let draft = Draft::default();
     let (reader, page) = (reader.clone(), draft.clone());
-    // Whether it was finished in time is written in it.
+    // The snapshot itself says whether it is complete.
     logged(blocking_reads.read(SNAPSHOT_TIMEOUT, move || reader.snapshot(&subject, &page)).await);
     let text = draft.take();
     let directory = options.directory.clone();
@@ -219,12 +219,12 @@ async fn snapshot(
     }
 }
 
-/// What was found; why there is nothing goes to the log.
+/// The result. An error is logged.
 fn logged<T>(found: Result<T, String>) -> Option<T> {
     found.inspect_err(|why| tracing::warn!("inspection: cannot read the processes of a service: {why}")).ok()
 }
 
-/// The clients with most connections as holders; a client by TCP and by Unix sockets is one.
+/// The clients with most connections as holders. A client with both TCP and Unix sockets is one holder.
 fn most(clients: Vec<Client>) -> Vec<Holder> {
     let mut holders: Vec<Holder> = Vec::new();
     for client in clients {
@@ -239,7 +239,7 @@ fn most(clients: Vec<Client>) -> Vec<Holder> {
     holders
 }
 
-/// How a process ended, for a person.
+/// The exit of a process, for people.
 fn sentence(exit: &ProcessExit) -> String {
     let process = &exit.process;
     let by = match exit.killer() {

@@ -1,4 +1,4 @@
-//! How hard the host is pressed, once a second, as long as it matters to somebody.
+//! The host's pressure, read once a second while it matters.
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use crate::{
     },
 };
 
-/// Below all of these the host is at ease, and there is nothing to tell: the engine decides from more.
+/// Below all of these limits the host is at ease, and nothing is reported: the engine's own limits are higher.
 const CPU_LOW: f64 = 0.2;
 const MEMORY_LOW: f64 = 0.1;
 const IO_LOW: f64 = 0.1;
 const LATE_LOW: Duration = Duration::from_millis(100);
 
-/// Reads the host's pressure.
 pub struct PressureMonitor {
     reader: ProcReader,
     last: Stalls,
-    /// The last reading was told: so is the next, be it that all is well again.
-    told: bool,
-    /// None where no service has a probe, and so nothing would be held.
+    /// The last reading was reported, so the next one is too, even if it is low again.
+    reported_last: bool,
+    /// None if no service has a probe: then the pressure would hold nothing.
     control: Option<ControlProbe>,
 }
 
 impl PressureMonitor {
-    /// Begins to watch, if a service has probes. Needs a Tokio runtime.
+    /// Begins to watch if a service has probes. Needs a Tokio runtime.
     pub(crate) fn new(reader: ProcReader, config: &Config) -> Self {
         let probes = config.services.iter().any(|service| !service.probes.is_empty());
         let last = if probes { reader.stalls() } else { Stalls::default() };
-        Self { reader, last, told: false, control: probes.then(ControlProbe::start) }
+        Self { reader, last, reported_last: false, control: probes.then(ControlProbe::start) }
     }
 
-    /// The pressure since the last time, if it is worth telling. Called once a second; costs three small files.
+    /// The pressure since the last call, if it is worth a report. Meant for one call a second; it reads three small
+    /// files.
     pub(crate) fn read(&mut self) -> Option<Pressure> {
         let late = self.control.as_ref()?.take();
         let stalls = self.reader.stalls();
@@ -48,7 +48,7 @@ impl PressureMonitor {
 
     fn report_if_changed(&mut self, pressure: Pressure) -> Option<Pressure> {
         let above = is_above_low(&pressure);
-        let before = std::mem::replace(&mut self.told, above);
+        let before = std::mem::replace(&mut self.reported_last, above);
         (above || before).then_some(pressure)
     }
 }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_above_a_low_mark_is_told_and_that_it_no_longer_is() {
+    fn a_reading_above_a_limit_and_the_next_low_one_are_reported() {
         let reader = ProcReader::new("/").unwrap();
         let mut monitor = PressureMonitor::new(reader, &Config::default());
         assert!(monitor.read().is_none(), "no service has a probe");

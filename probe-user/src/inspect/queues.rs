@@ -1,9 +1,9 @@
-//! Listeners of services that have no room for more connections, looked for once a second.
+//! Full accept queues of services' listeners, sampled once a second.
 //!
-//! One dump of all listeners shows their queues; the few that are full are then matched with the services. The
-//! kernel's own count of connections turned away (`ListenOverflows`) names no listener, and grows only while
-//! somebody still tries: it is in the snapshots, but nothing can be concluded from it about a service. Listeners in
-//! another network namespace than the daemon's are not seen: their backlog cannot be read.
+//! One dump of all listeners shows their queues. The few full ones are then matched with the services. The kernel's
+//! own count of refused connections (`ListenOverflows`) names no listener, and grows only while clients still try. It
+//! is in the snapshots, but no verdict uses it. Listeners in other network namespaces than the daemon's are missing,
+//! because their backlog is unreadable.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,21 +21,20 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// How long the search for the services that full listeners belong to may take.
+/// The longest search for the services of full listeners.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A kernel that could not be asked is not asked again for this long.
+/// After an error of the kernel's dump, the wait before the next one.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Watches the accept queues.
 pub struct AcceptQueues {
     reader: ProcReader,
     blocking_reads: BlockingReads,
     outcomes: Outcomes<Answer>,
-    /// The listeners that are full at the moment, by inode number.
+    /// The full listeners, by inode number.
     full: HashMap<u64, Full>,
     searching: bool,
-    /// The kernel could not be asked, which was said; when it is tried again.
+    /// The dump failed, and the error was logged; the time of the next attempt.
     retry_at: Timestamp,
 }
 
@@ -47,7 +46,7 @@ struct Full {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Unknown,
-    Nobody,
+    Unwatched,
     Service(ServiceId),
 }
 
@@ -63,9 +62,8 @@ impl AcceptQueues {
         }
     }
 
-    /// Looks at all queues; the full ones whose services are known are then [`AcceptQueues::found`]. Those of the
-    /// others are searched for among these main processes and their descendants, and come as
-    /// [`Answer::QueueOwners`].
+    /// Samples all queues. [`AcceptQueues::found`] has the full ones whose services are known. The owners of the
+    /// others are searched for among these main processes and their descendants, and come as [`Answer::QueueOwners`].
     pub(crate) fn sample(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
         let now = Timestamp::now();
         if mains.is_empty() || now < self.retry_at {
@@ -103,21 +101,20 @@ impl AcceptQueues {
         });
     }
 
-    /// The search for owners has ended. What it did not find belongs to nobody who is watched.
+    /// The search for owners has ended. A listener that it did not find belongs to no watched service.
     pub(crate) fn searched(&mut self, owners: Owners) {
         self.searching = false;
         for (inode, owner) in owners {
             if let Some(full) = self.full.get_mut(&inode) {
-                full.owner = owner.map_or(Owner::Nobody, Owner::Service);
+                full.owner = owner.map_or(Owner::Unwatched, Owner::Service);
             }
         }
     }
 
-    /// The full queues of services.
     pub(crate) fn found(&self) -> Vec<(AcceptQueue, ServiceId)> {
         let of_service = |full: &Full| match full.owner {
             Owner::Service(service) => Some((full.queue, service)),
-            Owner::Unknown | Owner::Nobody => None,
+            Owner::Unknown | Owner::Unwatched => None,
         };
         let mut found: Vec<_> = self.full.values().filter_map(of_service).collect();
         found.sort_by_key(|(queue, service)| (*service, queue.port, queue.address));
@@ -129,7 +126,7 @@ impl AcceptQueues {
         for it in listeners {
             let queue = queue::queue(it, at);
             let known = self.full.remove(&it.inode);
-            // A listener that never takes more than it has may be as full as it is empty: nobody waits there.
+            // A listener with a backlog of 0 is full with one connection, and no client waits there.
             if queue.waiting > 0 && queue.is_full() {
                 let owner = known.map_or(Owner::Unknown, |known| known.owner);
                 full.insert(it.inode, Full { queue, owner });
@@ -139,12 +136,12 @@ impl AcceptQueues {
     }
 }
 
-/// Which service has each of these listeners open.
+/// The services that have these listeners open.
 fn owners(reader: &ProcReader, mains: &[(ServiceId, ProcessKey)], listeners: &HashSet<u64>) -> Owners {
-    let families = reader.families();
+    let process_tree = reader.process_tree();
     let mut owners: HashMap<u64, Option<ServiceId>> = listeners.iter().map(|inode| (*inode, None)).collect();
     for (service, main) in mains {
-        for (inode, _) in reader.accept_queues(&families.of(main.pid)) {
+        for (inode, _) in reader.accept_queues(&process_tree.of(main.pid)) {
             if let Some(owner) = owners.get_mut(&inode) {
                 owner.get_or_insert(*service);
             }
@@ -209,9 +206,9 @@ mod tests {
         queues.take(&[listener(1, 0, 0), listener(2, 5, 10), listener(3, 10, 10)], Timestamp::default());
         assert_eq!(queues.full.keys().collect::<Vec<_>>(), [&3]);
         queues.searched(vec![(3, None), (9, Some(WEB))]);
-        assert_eq!(queues.found(), [], "it is nobody's");
+        assert_eq!(queues.found(), [], "no watched service has it");
         queues.take(&[listener(3, 10, 10)], Timestamp::default());
-        assert!(queues.full[&3].owner == Owner::Nobody, "it is not searched for again");
+        assert!(queues.full[&3].owner == Owner::Unwatched, "it is not searched for again");
         queues.take(&[listener(3, 1, 10)], Timestamp::default());
         assert!(queues.full.is_empty());
     }

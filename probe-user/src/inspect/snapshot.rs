@@ -35,7 +35,7 @@ impl ProcReader {
     pub fn snapshot(&self, subject: &Subject, draft: &Draft) {
         draft.begin(SECTIONS.iter().map(|(heading, _)| *heading).collect());
         let at = Timestamp::now().to_wall();
-        let pids = self.families().of(subject.main.pid);
+        let pids = self.process_tree().of(subject.main.pid);
         draft.line(&format!("Snapshot of {} at {at:.3}", subject.service));
         draft.line(&format!("main process {}, {} processes in all", subject.main.pid, pids.len()));
         for (heading, write) in SECTIONS {

@@ -1,4 +1,4 @@
-//! What the processes of limited services use, sampled off the detection path.
+//! The resource usage of services with limits, sampled off the detection path.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
 /// Time between two samples of a service.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Takes samples, and remembers the last of each service.
+/// Takes samples, and keeps the last one of each service.
 pub struct UsageSampler {
     reader: ProcReader,
     due: Timestamp,
@@ -37,8 +37,8 @@ impl UsageSampler {
         Self { reader, due: Timestamp::default(), under_way: Arc::default(), last: Arc::default() }
     }
 
-    /// Samples all services that have limits and run, if it is time. The work is done on a thread of its own:
-    /// reading `/proc` for a large service takes milliseconds.
+    /// Samples all running services with limits, when that is due. The work has its own thread: to read `/proc` for a
+    /// large service takes milliseconds.
     pub(crate) fn sample(&mut self, config: &Config, enricher: &Enricher, outcomes: &Outcomes<Answer>) {
         let now = Timestamp::now();
         if now < self.due || self.under_way.load(Ordering::Relaxed) {
@@ -56,9 +56,9 @@ impl UsageSampler {
         let under_way = Arc::clone(&self.under_way);
         under_way.store(true, Ordering::Relaxed);
         spawn_blocking(move || {
-            let families = reader.families();
+            let process_tree = reader.process_tree();
             for (service, main) in mains {
-                let pids = families.of(main.pid);
+                let pids = process_tree.of(main.pid);
                 let sample = reader.usage(&pids);
                 let total = reader.memory_total().unwrap_or(u64::MAX);
                 let limit = reader.cgroups().memory_limit_of(main.pid);

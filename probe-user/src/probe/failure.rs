@@ -1,4 +1,4 @@
-//! From an error to what it says about the service, in a sentence for a person.
+//! Translates an error into the failure of a service, in a sentence for people.
 
 use std::{error::Error, io};
 

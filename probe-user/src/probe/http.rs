@@ -1,4 +1,4 @@
-//! HTTP and HTTPS: is the status right, and does the body say what it should?
+//! HTTP and HTTPS: checks the status and the body of the answer.
 
 mod connected;
 mod plain;
@@ -27,7 +27,7 @@ use crate::{
 /// How much of a body is read, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
-/// How long the body of an answer that is already known to be wrong is read on.
+/// The longest read of the body of an answer that is already wrong.
 ///
 /// Closing with the body unread would send a reset, which the service may log, and which hostprobe's own
 /// kernel side would report as an error of the service.

@@ -1,4 +1,4 @@
-//! MySQL and MariaDB: can one log in and run `SELECT 1`, and how many connections are left?
+//! MySQL and MariaDB: logs in, runs `SELECT 1`, and reads the number of free connections.
 //!
 //! An address without a user asks for the server's greeting only, which needs no rights. The server counts each
 //! such run in its status variable `Aborted_connects`. It does not count towards `max_connect_errors` over the
@@ -74,7 +74,7 @@ async fn login(
     let connections = match session.connections().await {
         Ok(Some(connections)) => connections,
         Ok(None) => {
-            let text = format!("{peer} does not tell how many connections are in use");
+            let text = format!("{peer} does not show how many connections are in use");
             return Err(Failure::new(ProbeFailure::Local, text));
         }
         Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
@@ -108,7 +108,7 @@ fn options(target: &str) -> Result<Opts, &'static str> {
     Ok(builder.into())
 }
 
-/// Whether a URL says who logs in.
+/// Whether a URL has a user.
 fn names_user(target: &str) -> bool {
     reqwest::Url::parse(target).is_ok_and(|url| !url.username().is_empty())
 }

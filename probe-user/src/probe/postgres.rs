@@ -1,4 +1,4 @@
-//! PostgreSQL: can one log in and run `SELECT 1`, and how many connections are left?
+//! PostgreSQL: logs in, runs `SELECT 1`, and reads the number of free connections.
 //!
 //! The session of the last good run stays open until the next one. A server that is asked to end once its
 //! clients have left (SIGTERM, a "smart" shutdown) refuses the next run, and that closes the session.
@@ -33,7 +33,7 @@ pub(super) async fn run(
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     let mut config: Config = probe.target.expose().parse().map_err(|error: tokio_postgres::Error| {
-        // The parser's words may quote the URL; its source says what is wrong and quotes at most one key.
+        // The parser's message may quote the URL. Its source has the reason and quotes at most one key.
         let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
         Failure::new(ProbeFailure::Local, format!("{} is not a PostgreSQL URL{cause}", probe.target))
     })?;
@@ -97,12 +97,12 @@ where
     let connections = match counted {
         Ok(Some(connections)) => connections,
         Ok(None) => {
-            let text = format!("{peer} does not tell how many connections are in use");
+            let text = format!("{peer} does not show how many connections are in use");
             return Err(Failure::new(ProbeFailure::Local, text));
         }
         Err(error) if error.as_db_error().is_some() => {
             let text =
-                format!("{peer} does not tell how many connections are in use: {}", failure::words(&error));
+                format!("{peer} does not show how many connections are in use: {}", failure::words(&error));
             return Err(Failure::new(ProbeFailure::Local, text));
         }
         Err(error) => return classify(&error, peer, probe.auth_is_alive),

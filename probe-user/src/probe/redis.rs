@@ -1,4 +1,4 @@
-//! Redis and Valkey: `PING`, and what `INFO` tells of memory and replication.
+//! Redis and Valkey: `PING`, and the memory and replication of `INFO`.
 //!
 //! `INFO` is asked for as a whole, since servers before version 7 take at most one section at a time.
 //!
@@ -28,7 +28,7 @@ use crate::{
 /// `INFO` is some kilobytes long; whatever claims to be much longer is not Redis.
 const REPLY_MAX: u64 = 1 << 20;
 
-/// Logs in where the URL says so, sends `PING`, and reads `INFO`.
+/// Logs in if the URL has a password, sends `PING`, and reads `INFO`.
 pub(super) async fn run(
     probe: &Probe,
     counted: &mut Counted,

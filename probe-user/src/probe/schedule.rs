@@ -117,29 +117,29 @@ impl Drop for ProbeHandle {
 /// What a handle asks of its task.
 #[derive(Debug, Default)]
 struct Orders {
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingOrders>,
     changed: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Pending {
+struct PendingOrders {
     now: bool,
     recover: bool,
     paused: bool,
 }
 
 impl Orders {
-    fn give(&self, order: impl FnOnce(&mut Pending)) {
+    fn give(&self, order: impl FnOnce(&mut PendingOrders)) {
         order(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
     }
 
     /// What is pending. While paused it stays pending, else it is done with.
-    fn take(&self) -> Pending {
+    fn take(&self) -> PendingOrders {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = *pending;
         if !taken.paused {
-            *pending = Pending::default();
+            *pending = PendingOrders::default();
         }
         taken
     }
@@ -165,22 +165,22 @@ impl Task {
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();
-        let silence = Silence { service: self.service, told: self.silences.clone() };
+        let silence = Silence { service: self.service, reports: self.silences.clone() };
         let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;
         loop {
             let orders = self.orders.take();
             if orders.paused {
                 kept.close_sessions();
-                attempts.give_up();
+                attempts.cancel();
                 self.orders.changed.notified().await;
                 continue;
             }
             if orders.recover || (orders.now && recovery.is_some()) {
                 recovery = Some(Recovery::begin());
-                attempts.begin_again();
+                attempts.reset();
             } else if orders.now {
-                attempts.ask_again();
+                attempts.begin_another();
             } else if !attempts.any_under_way() {
                 tokio::select! {
                     () = self.orders.changed.notified() => continue,
@@ -233,7 +233,7 @@ impl Recovery {
         Self { began: Instant::now(), wait: FIRST_WAIT }
     }
 
-    /// How long to wait after a run that did not succeed.
+    /// The wait after a run without success.
     fn wait(&mut self, outcome: &ProbeOutcome, interval: Duration) -> Duration {
         let wait = self.wait;
         self.wait = (wait * 2).min(interval);

@@ -1,4 +1,4 @@
-//! What a database says of its connections: the limit it is held to, and the words for it.
+//! The usage of a database's connections: its limit, and the words for it.
 
 use super::failure::Failure;
 use crate::{
@@ -23,7 +23,7 @@ pub(super) fn too_many(peer: &str, usage: &ServerUsage, limit: u8) -> Failure {
     Failure::new(ProbeFailure::Connections, format!("{peer}: {words}, above the limit of {limit} %"))
 }
 
-/// How many connections are in use, and by whom most of them.
+/// The connections in use, and their largest holders.
 pub(super) fn words(usage: &ServerUsage) -> Option<String> {
     let Share { used, most } = usage.connections?;
     let by = usage

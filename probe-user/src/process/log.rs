@@ -61,7 +61,7 @@ where
         context.format_fields(Writer::new(&mut text), event)?;
         write!(writer, "<{}>", priority(*event.metadata().level()))?;
         for char in text.chars() {
-            // The journal would take what follows a line feed for a message of its own, with the default priority.
+            // The journal would read the text after a line feed as a new message with the default priority.
             if char.is_control() {
                 write!(writer, "{}", char.escape_default())?;
             } else {

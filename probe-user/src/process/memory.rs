@@ -1,10 +1,10 @@
 //! The memory that only the start of the daemon needs.
 
-/// Gives what is free back to the kernel. To attach to the kernel is to read descriptions of its types, which take more
-/// room for a moment than all that the daemon keeps; the C library's allocator would hold on to it.
+/// Returns free memory to the kernel. To attach the eBPF programs is to read the kernel's type descriptions, which
+/// take more memory for a moment than all that the daemon keeps. The C library's allocator would keep it.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it moves nothing that is in use, and may be called by any thread at any time.
+    // SAFETY: `malloc_trim` moves no memory in use, and any thread may call it at any time.
     unsafe {
         libc::malloc_trim(0);
     }

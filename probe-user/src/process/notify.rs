@@ -1,7 +1,7 @@
-//! What the daemon tells the service manager that started it, if it wants to be told: `sd_notify(3)`.
+//! The daemon's notifications to the service manager that started it: `sd_notify(3)`.
 //!
-//! Messages go by a socket that is connected once, and never wait: a manager that does not read misses some. The
-//! variables it passed are taken out of the environment, so that no program that hostprobe starts speaks in its name.
+//! Messages go through a socket that is connected once, and never wait: a manager that does not read misses some. The
+//! manager's variables are removed from the environment, so that no program that hostprobe starts speaks in its name.
 
 use std::{
     ffi::OsString,
@@ -21,33 +21,33 @@ use crate::clock::Timestamp;
 /// The variables of `sd_notify(3)` and `sd_watchdog_enabled(3)`.
 const VARIABLES: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
-/// The socket that the service manager named cannot be used.
+/// The socket of the service manager is unusable.
 #[derive(Debug, thiserror::Error)]
-#[error("the service manager cannot be told anything: NOTIFY_SOCKET={}: {source}", socket.display())]
+#[error("NOTIFY_SOCKET={}: cannot connect to the service manager: {source}", socket.display())]
 pub struct NotifyError {
     socket: OsString,
     source: io::Error,
 }
 
-/// The way to the service manager; the default one leads nowhere.
+/// The connection to the service manager; the default one sends nothing.
 #[derive(Debug, Default)]
 pub struct Notifier {
     socket: Option<UnixDatagram>,
-    /// How often it wants a sign of life; None: never.
+    /// The interval of the watchdog's notifications. None without a watchdog.
     every: Option<Duration>,
     last: Option<Timestamp>,
     status: String,
 }
 
 impl Notifier {
-    /// The way that the environment names, which forgets it.
+    /// Connects to the socket that the environment names, and removes the variables.
     ///
     /// # Safety
-    /// As long as this runs, no other thread may read or write the environment ([`std::env::remove_var`]).
+    /// No other thread may read or write the environment meanwhile ([`std::env::remove_var`]).
     pub unsafe fn take_from_environment() -> Result<Self, NotifyError> {
         let [socket, every, pid] = VARIABLES.map(std::env::var_os);
         for variable in VARIABLES {
-            // SAFETY: the caller sees to it.
+            // SAFETY: the caller guarantees it.
             unsafe { std::env::remove_var(variable) };
         }
         let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
@@ -60,24 +60,24 @@ impl Notifier {
         }
     }
 
-    /// The daemon watches.
+    /// The daemon is ready.
     pub(crate) fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// It reads its configuration again; [`ready`](Self::ready) says that it has.
+    /// The daemon reads its configuration again; [`ready`](Self::ready) ends that.
     pub(crate) fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// It ends.
+    /// The daemon stops.
     pub(crate) fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
-    /// A line for people, if it is another one than before.
+    /// A status line for people, sent if it has changed.
     pub(crate) fn status(&mut self, status: impl FnOnce() -> String) {
         if self.socket.is_none() {
             return;
@@ -88,8 +88,7 @@ impl Notifier {
         }
     }
 
-    /// It is alive, said as often as the manager wants: four times in its timeout. Meant to be called whenever the
-    /// daemon's loop goes round, and from nowhere else.
+    /// The watchdog's sign of life, sent four times in its timeout. Only the daemon's loop may call it, once a round.
     pub(crate) fn notify_watchdog(&mut self, now: Timestamp) {
         let Some(every) = self.every else { return };
         if self.last.is_none_or(|last| now.since(last) >= every / 4) && self.send("WATCHDOG=1") {
@@ -97,11 +96,14 @@ impl Notifier {
         }
     }
 
-    /// Whether it was sent.
+    /// Whether the message was sent.
     fn send(&self, message: &str) -> bool {
         let Some(socket) = &self.socket else { return false };
         let sent = socket.send(message.as_bytes());
-        sent.inspect_err(|error| tracing::debug!(%error, message, "the service manager was not told")).is_ok()
+        sent.inspect_err(
+            |error| tracing::debug!(%error, message, "service manager: could not send the message"),
+        )
+        .is_ok()
     }
 }
 
@@ -138,9 +140,9 @@ mod tests {
     fn signs_of_life_are_as_frequent_as_wanted_and_no_more() {
         let at = |millis: u64| Timestamp::from_nanos(millis * 1_000_000);
         let (mut notifier, manager) = pair(Some(Duration::from_secs(4)));
-        for (now, told) in [(0, true), (999, false), (1000, true), (1500, false), (9000, true)] {
+        for (now, sent) in [(0, true), (999, false), (1000, true), (1500, false), (9000, true)] {
             notifier.notify_watchdog(at(now));
-            assert_eq!(heard(&manager).is_some_and(|it| it == "WATCHDOG=1"), told, "{now}");
+            assert_eq!(heard(&manager).is_some_and(|it| it == "WATCHDOG=1"), sent, "{now}");
         }
         let (mut unasked, manager) = pair(None);
         unasked.notify_watchdog(at(0));

@@ -1,12 +1,11 @@
-//! What the daemon may do once it is attached: it keeps the rights that it goes on using, and gives up the rest.
+//! The daemon's rights after its start: it keeps those that it goes on using, and drops the rest.
 //!
-//! Capabilities belong to threads and are passed on to the threads and programs that one starts
-//! (`capabilities(7)`). So [`narrow`] is called while the daemon has a single thread; all later ones are started by
-//! it, and have no more than it has.
+//! Capabilities belong to threads, and threads and programs inherit them (`capabilities(7)`). So [`narrow`] is called
+//! while the daemon has a single thread. That thread starts all later ones, and they have no more rights than it has.
 //!
-//! What takes a right once is opened before: the eBPF programs (`CAP_BPF`, `CAP_PERFMON`), the kernel's symbols and log
-//! (`CAP_SYSLOG`), its process connector (`CAP_NET_ADMIN`), a port below 1024 (`CAP_NET_BIND_SERVICE`). All of it goes on
-//! working without the right.
+//! The daemon first opens what takes a right once: the eBPF programs (`CAP_BPF`, `CAP_PERFMON`), the kernel's symbols
+//! and log (`CAP_SYSLOG`), its process connector (`CAP_NET_ADMIN`), a port below 1024 (`CAP_NET_BIND_SERVICE`). All of
+//! it works on without the right.
 //!
 //! | kept | what for |
 //! |---|---|
@@ -15,11 +14,11 @@
 //! | `CAP_BPF` | only where the kernel wants it for every use of a map (before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set) |
 //! | `CAP_KILL`, `CAP_DAC_OVERRIDE` | only where hostprobe starts programs: to end those that run as another user, and to execute them and write their output where another user's folders are |
 //!
-//! Programs that hostprobe starts, the commands under `exec` and those that restart a service, are somebody else's, and
-//! may need any right. Where there are none, the process can never get a right back: `no_new_privs` is set and the
-//! bounding set is emptied. Where there are some, neither is touched: what root executes has all rights again, what is
-//! setuid works, and what was put into the ambient set for their sake stays there. Root's permitted set stays as well, so
-//! that those programs can dump core: there the daemon does not use its rights, but could take them up again.
+//! The operator's programs, which are the commands under `exec` and those that restart a service, may need any right.
+//! Without such programs, the process can never get a right back: `no_new_privs` is set and the bounding set is
+//! emptied. With them, neither is touched: what root executes has all rights again, setuid works, and ambient
+//! capabilities stay for them. Root's permitted set stays as well, so that those programs can dump core: there the
+//! daemon does not use its rights, but could take them up again.
 
 use std::{fs, io, path::Path};
 
@@ -38,27 +37,27 @@ use crate::{
     sensor::ebpf::EbpfSensor,
 };
 
-/// What looking at this host takes.
+/// Needed to read this host.
 const LOOKING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// What starting, feeding and ending programs takes, beside what they have themselves.
+/// Needed to start, feed and end programs, beside their own rights.
 const STARTING: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_OVERRIDE);
 
-/// What the daemon may use at its start and gives up then: the programs' load and attachment, the kernel's symbols
-/// and log, and its process connector.
+/// Used at the daemon's start and dropped then: to load and attach the eBPF programs, to read the kernel's symbols and
+/// log, and to use its process connector.
 const ATTACHING: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::SYSLOG)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::SYS_ADMIN);
 
-/// What is not seen without a right.
+/// What the daemon does not see without a right.
 const LOST: [(CapabilitySet, &str); 2] = [
     (CapabilitySet::SYS_PTRACE, "the executables, listeners and namespaces of other users' processes"),
     (CapabilitySet::DAC_READ_SEARCH, "the listeners, connections and open files of other users' processes"),
 ];
 
-/// The rights could not be given up.
+/// The daemon could not drop its rights.
 #[derive(Debug, thiserror::Error)]
 #[error("the rights that are not needed cannot be given up: {call}: {source}")]
 pub struct PrivilegeError {
@@ -66,17 +65,17 @@ pub struct PrivilegeError {
     source: Errno,
 }
 
-/// What the daemon is to do with its rights.
+/// The rights that a configuration needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The capabilities that it goes on using, as far as it has them.
+    /// The capabilities that the daemon keeps, as far as it has them.
     pub keep: CapabilitySet,
-    /// Whether it will start programs of others.
+    /// Whether it will start the operator's programs.
     pub starts_programs: bool,
 }
 
 impl Plan {
-    /// What this configuration takes.
+    /// The rights that this configuration needs.
     pub fn of(config: &Config) -> Self {
         let starts = |service: &crate::config::Service| {
             matches!(service.identity, Identity::Exec(_)) || service.restart.command.is_some()
@@ -86,7 +85,7 @@ impl Plan {
         Self { keep: LOOKING | starting, starts_programs }
     }
 
-    /// The same, with what this kernel wants for the use of maps. Found out by trying, on the calling thread.
+    /// Adds the right that this kernel needs for the use of maps. The calling thread finds out by a trial.
     pub fn and_maps_of(mut self, sensor: &EbpfSensor) -> Result<Self, PrivilegeError> {
         let own = get()?;
         let tried = own.effective & self.keep;
@@ -100,51 +99,53 @@ impl Plan {
     }
 }
 
-/// Narrows the rights of the daemon, if it has any, and says what it keeps. Meant for a process that has one thread.
+/// Drops the daemon's rights that it does not need, and logs those that it keeps. Meant for a process with one thread.
 ///
-/// Where that fails it is logged, and the daemon goes on: it watches with more rights than it needs.
-pub(crate) fn give_up(config: &Config, sensor: Option<&EbpfSensor>) {
+/// A failure is logged, and the daemon goes on with more rights than it needs.
+pub(crate) fn drop_unneeded(config: &Config, sensor: Option<&EbpfSensor>) {
     let plan = Plan::of(config);
     warn_of_what_is_missing(plan.starts_programs);
     let plan = sensor.map_or(Ok(plan), |sensor| plan.and_maps_of(sensor));
     match plan.and_then(narrow) {
-        Ok(kept) => tracing::info!("of its capabilities hostprobe keeps {}", names(kept)),
+        Ok(kept) => tracing::info!("hostprobe keeps these capabilities: {}", names(kept)),
         Err(error) => tracing::error!("{error}"),
     }
     match others_with_more(Path::new("/proc/self/task")) {
         Ok(others) if others.is_empty() => {}
         Ok(others) => tracing::error!("threads have kept rights: {}", others.join(", ")),
-        Err(error) => tracing::warn!(%error, "whether all threads gave up their rights cannot be read"),
+        Err(error) => {
+            tracing::warn!(%error, "/proc/self/task: cannot read whether all threads dropped their rights")
+        }
     }
 }
 
-/// Says what the process was started without.
+/// Logs the rights that the process was started without.
 fn warn_of_what_is_missing(starts_programs: bool) {
     for lost in lost() {
         tracing::warn!("{lost}");
     }
     if starts_programs && no_new_privs().unwrap_or(false) {
         tracing::warn!(
-            "what hostprobe starts has no more rights than it has, and setuid programs do not work: no_new_privs is \
-             set; under systemd, exec.conf is for that"
+            "programs that hostprobe starts have no more rights than it has, and setuid programs do not work, because \
+             no_new_privs is set; under systemd, install exec.conf"
         );
     }
 }
 
-/// What is not seen for want of rights, a sentence each.
+/// What the daemon does not see because a right is missing, a sentence each.
 pub fn lost() -> Vec<String> {
     let own = capabilities(None).map_or(CapabilitySet::empty(), |own| own.effective);
     let missing = LOST.iter().filter(|(capability, _)| !own.contains(*capability));
     missing.map(|(capability, lost)| format!("without {}, {lost} are not seen", names(*capability))).collect()
 }
 
-/// Narrows the rights of the calling thread, and so of the threads it will start; returns what it keeps.
+/// Drops rights of the calling thread, and so of the threads that it will start. Returns those that it keeps.
 pub fn narrow(plan: Plan) -> Result<CapabilitySet, PrivilegeError> {
     let own = get()?;
     if !plan.starts_programs {
         empty_bounding_set(own.effective)?;
     }
-    // Before the others: the kernel takes out of this one what leaves the permitted or inheritable set.
+    // This one comes first: the kernel removes from it what leaves the permitted or inheritable set.
     let mut given = CapabilitySet::empty();
     for capability in each() {
         if ambient(capability)? {
@@ -157,8 +158,8 @@ pub fn narrow(plan: Plan) -> Result<CapabilitySet, PrivilegeError> {
         }
     }
     let kept = own.effective & plan.keep;
-    // A program that gains permitted capabilities, as any does that root executes, cannot dump core any more
-    // (`commit_creds` in the kernel). It gains none that root had already.
+    // A program that gains permitted capabilities cannot dump core any more (`commit_creds` in the kernel). Every
+    // program that root executes gains them, unless root had them already.
     let lent = if plan.starts_programs && geteuid().is_root() { own.permitted } else { given };
     let inheritable = own.inheritable & given;
     set(CapabilitySets { effective: kept, permitted: kept | lent, inheritable })?;
@@ -168,7 +169,7 @@ pub fn narrow(plan: Plan) -> Result<CapabilitySet, PrivilegeError> {
     Ok(kept)
 }
 
-/// Who may not, does not need to: a thread with `no_new_privs` gets nothing out of this set.
+/// A thread without the right does not need it: with `no_new_privs` it gains nothing from this set.
 fn empty_bounding_set(effective: CapabilitySet) -> Result<(), PrivilegeError> {
     if !effective.contains(CapabilitySet::SETPCAP) {
         return Ok(());
@@ -177,7 +178,7 @@ fn empty_bounding_set(effective: CapabilitySet) -> Result<(), PrivilegeError> {
     for capability in each() {
         match capability_is_in_bounding_set(capability) {
             Ok(true) => remove_capability_from_bounding_set(capability).map_err(failed)?,
-            // Not a capability of this kernel.
+            // This kernel does not know the capability.
             Ok(false) | Err(Errno::INVAL) => {}
             Err(error) => return Err(failed(error)),
         }
@@ -187,7 +188,7 @@ fn empty_bounding_set(effective: CapabilitySet) -> Result<(), PrivilegeError> {
 
 fn ambient(capability: CapabilitySet) -> Result<bool, PrivilegeError> {
     match capability_is_in_ambient_set(capability) {
-        // Not a capability of this kernel.
+        // This kernel does not know the capability.
         Err(Errno::INVAL) => Ok(false),
         answer => answer.map_err(|source| PrivilegeError { call: "PR_CAP_AMBIENT_IS_SET", source }),
     }
@@ -201,7 +202,7 @@ fn set(sets: CapabilitySets) -> Result<(), PrivilegeError> {
     set_capabilities(None, sets).map_err(|source| PrivilegeError { call: "capset", source })
 }
 
-/// Every capability that there can be, on its own.
+/// Each capability on its own.
 fn each() -> impl Iterator<Item = CapabilitySet> {
     (0..u64::BITS).map(|number| CapabilitySet::from_bits_retain(1 << number))
 }
@@ -213,7 +214,7 @@ pub fn names(set: CapabilitySet) -> String {
     if named.is_empty() { "none".to_owned() } else { named.join(", ") }
 }
 
-/// The threads in a `task` folder that may do something that the calling thread may not: their names and ids.
+/// The threads in a `task` folder with rights that the calling thread does not have: their names and ids.
 fn others_with_more(tasks: &Path) -> io::Result<Vec<String>> {
     let own = capabilities(None)?.effective;
     let mut others = Vec::new();

@@ -30,12 +30,12 @@ pub struct RunReport {
     pub from: String,
     /// When its last one was.
     pub to: String,
-    /// How many observations were replayed.
+    /// The number of replayed observations.
     pub observations: u64,
     /// Those among them that are about a service, not about the host.
     #[serde(skip)]
     pub of_services: u64,
-    /// Whether the configuration decides as the recorded one did; absent if the recording does not tell.
+    /// Whether the configuration decides as the recorded one did; absent if the recording does not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub same_configuration: Option<bool>,
     /// Each decision in the scope, then and now.

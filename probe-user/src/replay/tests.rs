@@ -228,7 +228,7 @@ fn life(daemon: &mut Daemon, seed: u64) {
             now = now.plus(Duration::from_millis(3));
             next_pid += 1;
             mains[id.0 as usize] = Some(key(next_pid, now));
-            daemon.see(now, Observation::Restarted(id, Ok(())));
+            daemon.see(now, Observation::RestartOutcome(id, Ok(())));
             daemon.see(now, Observation::Running(id, key(next_pid, now)));
         }
     }
@@ -293,7 +293,7 @@ fn another_configuration_shows_what_would_differ() {
 }
 
 #[test]
-fn several_runs_and_damaged_lines_are_told() {
+fn several_runs_and_damaged_lines_are_reported() {
     let config = config();
     let mut stream = Vec::new();
     for id in ["c0ffee00", "c0ffee01"] {
@@ -357,7 +357,7 @@ fn an_observation_that_is_too_long_is_recorded_in_part_and_said_to_be() {
     let now = Timestamp::from_nanos(1_000_000_000_000);
     daemon.see(now, Observation::Listening(ServiceId(0), (0..=u16::MAX).collect()));
     let error = "\u{1}".repeat(20_000);
-    daemon.see(now, Observation::Restarted(ServiceId(0), Err(error)));
+    daemon.see(now, Observation::RestartOutcome(ServiceId(0), Err(error)));
     let stream = daemon.stop();
     assert!(stream.split(|&byte| byte == b'\n').all(|line| line.len() < MAX_LINE));
     let report = replayed(&config, &stream);

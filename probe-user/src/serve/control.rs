@@ -34,10 +34,10 @@ const CLIENTS: usize = 8;
 /// The longest request, in bytes.
 const MAX_REQUEST: u64 = 4096;
 
-/// How long a client may take to ask, and then to read its answer.
+/// The longest wait for a client's question, and then for the client to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long to wait before clients are let in again after that failed.
+/// The wait before the next accept after a failed one.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A question to the daemon.
@@ -118,12 +118,12 @@ pub enum ControlError {
     },
 }
 
-/// The daemon's end; its file is removed when it is dropped.
+/// Removes the daemon's socket file when it is dropped.
 #[derive(Debug)]
 pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
-    /// Device and inode of the file, to tell it from a later daemon's.
+    /// Device and inode of the file, to recognise a later daemon's file.
     file: Option<(u64, u64)>,
 }
 
@@ -146,7 +146,7 @@ pub async fn open(path: &Path) -> Result<ControlSocket, ControlError> {
                     fs::remove_file(path).and_then(|()| StdListener::bind(path)).map_err(other)?
                 }
                 Ok(_) => return Err(ControlError::InUse { path: path.to_owned() }),
-                // So many wait to be let in that there is no room for one more.
+                // So many clients wait that the queue is full.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(ControlError::InUse { path: path.to_owned() });
                 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::view::{ServiceView, View};
 use crate::{emit::wire, fact::ServiceState};
 
-/// How well it is.
+/// The state of a daemon or service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
@@ -24,7 +24,7 @@ pub enum Status {
 pub struct Health {
     /// The host as a whole: unhealthy if a critical service fails, degraded if anything else is not healthy.
     pub status: Status,
-    /// When this was said: RFC 3339, UTC.
+    /// The time of the answer: RFC 3339, UTC.
     pub timestamp: String,
     /// Service by service.
     pub checks: BTreeMap<String, Check>,
@@ -33,9 +33,9 @@ pub struct Health {
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// How well it is.
+    /// Its state.
     pub status: Status,
-    /// How long its last probe took, in milliseconds; null where none has answered yet.
+    /// The duration of its last probe, in milliseconds; null before the first answer.
     pub response_time_ms: Option<f64>,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,7 +46,6 @@ pub struct Check {
 }
 
 impl Health {
-    /// The health of what is shown.
     pub fn of(view: &View) -> Self {
         let weights = view.services.iter().map(|service| match status(service.state) {
             Status::Unhealthy if !service.critical => Status::Degraded,
@@ -71,7 +70,8 @@ fn check(service: &ServiceView) -> Check {
     }
 }
 
-/// A state in the three words of this page. What is starting, stopped or not watched is not known to be well.
+/// A state in the three words of this page. A service that is starting, stopped or unwatched is not known to be
+/// healthy.
 const fn status(state: ServiceState) -> Status {
     match state {
         ServiceState::Healthy => Status::Healthy,

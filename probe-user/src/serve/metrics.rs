@@ -167,7 +167,7 @@ impl Metrics {
         let _ = self.lost.get_or_create(&LossLabels { class: "events".to_owned() });
     }
 
-    /// Counts a fact that goes into the event stream.
+    /// Counts a fact of the event stream.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most facts have no metric of their own")]
     pub fn observe(&self, fact: &Fact) {
         match fact {

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::{history::History, metrics::Metrics, status::Status, view::View};
 use crate::emit::Origin;
 
-/// What is shown to those who ask.
+/// The data behind the HTTP pages and the control socket.
 #[derive(Clone)]
 pub struct Shown {
-    /// Who speaks.
+    /// The origin of the events.
     pub origin: Arc<Origin>,
     /// The services as last published.
     pub view: watch::Receiver<Arc<View>>,

@@ -13,7 +13,7 @@ use crate::emit::{self, Origin, wire};
 pub struct Status {
     /// Whether the daemon watches.
     pub ready: bool,
-    /// When this was said: RFC 3339, UTC.
+    /// The time of the answer: RFC 3339, UTC.
     pub timestamp: String,
     /// The host.
     pub host: wire::Host,
@@ -39,7 +39,7 @@ pub struct Service {
     pub critical: bool,
     /// Its state.
     pub state: wire::ServiceState,
-    /// How long its last probe took, in milliseconds.
+    /// The duration of its last probe, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_time_ms: Option<f64>,
     /// What is wrong with it.
@@ -63,7 +63,7 @@ pub struct Service {
     /// Services whose restart or alert is held because of its incident.
     #[serde(default)]
     pub held: Vec<String>,
-    /// Why it is not restarted, if it is not.
+    /// Why its restart is held, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
 }
@@ -71,7 +71,7 @@ pub struct Service {
 /// What the daemon counted since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Events said.
+    /// The number of published events.
     pub events: u64,
     /// Events lost on their way.
     pub events_lost: u64,
@@ -86,7 +86,6 @@ pub struct Counters {
 }
 
 impl Status {
-    /// The status of what is shown.
     pub fn of(view: &View, origin: &Origin, history: &History) -> Self {
         let services = view.services.iter().map(|service| Service {
             name: service.name.clone(),

@@ -27,13 +27,13 @@ pub struct View {
 pub struct ServiceView {
     /// Its name.
     pub name: String,
-    /// Its systemd unit, if it is one.
+    /// Its systemd unit, if it has one.
     pub unit: Option<String>,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
     /// Its state.
     pub state: ServiceState,
-    /// How long its last probe took.
+    /// The duration of its last probe.
     pub response_time: Option<Duration>,
     /// What is wrong with it, in one sentence without secrets.
     pub error: Option<String>,
@@ -63,7 +63,7 @@ pub struct Dependency {
 /// What the daemon counted since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Events said.
+    /// The number of published events.
     pub events: u64,
     /// Events lost on their way.
     pub events_lost: u64,

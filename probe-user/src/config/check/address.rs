@@ -23,7 +23,7 @@ pub(super) fn address(
 ) -> Option<Secret> {
     let Text(template) = written.get_ref();
     if template.holds_password() && outside.readable_by_others {
-        let warning = "a password stands in this file, which others may read: take their right away (chmod \
+        let warning = "this file contains a password, and others may read it: take their right away (chmod \
                        600), or use `password_file` or ${NAME}";
         found.warn(written.span(), warning);
     }

@@ -1,4 +1,4 @@
-//! The second phase of the start: the event stream opens, and the self-test proves that a death is seen.
+//! The second phase of the start: the event stream opens, and the self-test proves that the sensors report an exit.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
     store::recording::Recording,
 };
 
-/// What the second phase has made.
+/// What the second phase made.
 pub(super) struct Announced {
     pub(super) origin: Origin,
     pub(super) names: Names,
     pub(super) publisher: Publisher,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) engine: Engine,
-    /// What the sensors saw during the self-test.
+    /// The records of the sensors during the self-test.
     pub(super) seen: Vec<Record>,
     pub(super) self_test: Result<Duration, String>,
 }
@@ -55,7 +55,7 @@ pub(super) async fn announce(
     Ok(Announced { origin, names, publisher, view, engine, seen, self_test })
 }
 
-/// Starts the recording. Where it cannot be written, the daemon goes on without.
+/// Starts the recording. If its folder is not writable, the daemon runs without it.
 fn record(
     config: &Config,
     observe: bool,

@@ -1,4 +1,4 @@
-//! The first phase of the start: what needs the rights that the daemon then gives up.
+//! The first phase of the start: everything that needs the rights that the daemon then drops.
 
 use std::net::SocketAddr;
 
@@ -15,18 +15,18 @@ use crate::{
     serve,
 };
 
-/// What the first phase has opened.
+/// What the first phase opened.
 pub(super) struct Attached {
     /// When the sensors began to watch.
     pub(super) began: Timestamp,
     pub(super) place: Place,
     pub(super) reader: ProcReader,
     pub(super) sensors: Sensors,
-    /// Where health and metrics will be served.
+    /// The address for health and metrics.
     pub(super) listener: Option<TcpListener>,
 }
 
-/// Attaches the sensors, binds the HTTP port, and gives up the rights that are not needed afterwards.
+/// Attaches the sensors, binds the HTTP port, and drops the rights that are not needed afterwards.
 pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Attached, RunError> {
     let began = Timestamp::now();
     let place = locate()?;
@@ -37,7 +37,7 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     sensors.coverage().iter().for_each(warn_of);
     // A port below 1024 takes a right as well.
     let listener = listen(config.http).await;
-    privileges::give_up(config, sensors.ebpf());
+    privileges::drop_unneeded(config, sensors.ebpf());
     Ok(Attached { began, place, reader, sensors, listener })
 }
 
@@ -79,8 +79,8 @@ fn warn_of(hook: &HookCoverage) {
     }
 }
 
-/// The way in to health and metrics. Where it cannot listen, the daemon goes on without: watching matters more than
-/// being watched.
+/// Binds the address for health and metrics. If that fails, the daemon runs without it: to watch matters more than to
+/// be watched.
 async fn listen(address: Option<SocketAddr>) -> Option<TcpListener> {
     let bound = serve::bind(address?).await;
     bound.inspect_err(|error| tracing::error!("http: health and metrics are not served: {error}")).ok()

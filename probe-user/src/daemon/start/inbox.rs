@@ -1,4 +1,4 @@
-//! The channels by which the layers reach the daemon's loop.
+//! The channels from the layers to the daemon's loop.
 
 use std::time::Duration;
 
@@ -16,16 +16,15 @@ use crate::{
     outcomes::Outcomes,
 };
 
-/// How many messages of a kind may wait for the loop; a sender of more waits.
+/// The most messages of a kind that may wait for the loop. Further senders wait.
 const QUEUE: usize = 1024;
 
-/// Where the layers' messages come in.
+/// The receiving ends.
 pub struct Inbox {
-    /// Changes of units.
     pub units: mpsc::Receiver<UnitChange>,
-    /// What became of supervised commands.
+    /// Reports of supervised commands.
     pub supervisor: mpsc::Receiver<SupervisorReport>,
-    /// How what was asked for went.
+    /// Outcomes of effects.
     pub outcomes: mpsc::Receiver<Outcome>,
     /// Answers to questions about processes.
     pub answers: mpsc::Receiver<Answer>,
@@ -37,7 +36,7 @@ pub struct Inbox {
     pub alerts: mpsc::Receiver<AlertOutcome>,
     /// SIGHUP.
     pub hangups: Signal,
-    /// The slow round.
+    /// The work of every second.
     pub every_second: Interval,
 }
 

@@ -1,4 +1,4 @@
-//! What `hostprobe run` passes to the daemon, and why the daemon cannot run.
+//! The arguments of `hostprobe run`, and the errors that stop the daemon.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use crate::{
     sensor::ebpf::Hook,
 };
 
-/// How the daemon runs, beside its configuration.
+/// The options of a run, beside its configuration.
 #[derive(Debug, Default)]
 pub struct RunOptions {
-    /// The file the configuration came from.
+    /// The configuration's file.
     pub config_file: Option<PathBuf>,
     /// Restart nothing, whatever the configuration says.
     pub observe: bool,
@@ -18,7 +18,7 @@ pub struct RunOptions {
     pub kernel_log: bool,
     /// Hooks to do without, as on a kernel that lacks them.
     pub without: Vec<Hook>,
-    /// The service manager, which hears of the start, the status and the stop.
+    /// The notifier of the service manager: start, status and stop.
     pub notifier: Notifier,
 }
 

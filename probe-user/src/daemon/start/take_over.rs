@@ -1,4 +1,5 @@
-//! The last phase of the start: the daemon finds the services that run, starts those it supervises, and probes all.
+//! The last phase of the start: the daemon finds the running services, starts those that it supervises, and probes
+//! all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,14 +21,14 @@ use crate::{
     probe::Prober,
 };
 
-/// How long systemd may take to describe the units before the daemon says it is ready without.
+/// The longest wait for systemd's states of the units before the daemon reports that it is ready.
 const UNITS: Duration = Duration::from_secs(5);
 
-/// How long to wait before systemd's bus is tried again.
+/// The wait before the daemon tries systemd's bus again.
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
 impl Daemon {
-    /// Finds what runs already, starts what is to be started, and probes it all.
+    /// Finds the running services, starts the supervised ones, and probes all.
     pub(super) fn take_over(
         &mut self,
         reader: &ProcReader,
@@ -51,7 +52,7 @@ impl Daemon {
         }
     }
 
-    /// Starts a command under the supervisor, in a cgroup of its own where that can be made.
+    /// Starts a command under the supervisor, in its own cgroup if the daemon can create one.
     fn supervise(
         &mut self,
         id: ServiceId,
@@ -78,7 +79,7 @@ impl Daemon {
         self.executor.supervised.insert(id, process);
     }
 
-    /// Connects to systemd, if a service is a unit of it, and waits for the states of the units.
+    /// Connects to systemd if a service has a unit, and waits for the states of the units.
     pub(super) async fn connect_to_systemd(&mut self, inbox: &mut Inbox) {
         let units = units(&self.config);
         if units.is_empty() {

@@ -27,7 +27,7 @@ use crate::{
     serve::{self, Shown},
 };
 
-/// The daemon, and what it needs to start services and probes.
+/// The daemon, and the parts that start and probe services.
 pub(super) struct Wired {
     pub(super) daemon: Daemon,
     pub(super) inbox: Inbox,
@@ -119,7 +119,7 @@ fn show(listener: TcpListener, shown: Shown) -> String {
     page
 }
 
-/// Answers at the control socket. Where there can be none, the daemon goes on without.
+/// Serves the control socket. If that fails, the daemon runs without it.
 async fn control(path: Option<&Path>, shown: &Shown) {
     let Some(path) = path else { return };
     match serve::control::open(path).await {
@@ -130,7 +130,7 @@ async fn control(path: Option<&Path>, shown: &Shown) {
     }
 }
 
-/// What is known of the services' processes before any is found.
+/// The enricher before any process is found.
 fn members(config: &Config) -> Members {
     let mut members = Members::default();
     for (id, service) in (0..).map(ServiceId).zip(&config.services) {

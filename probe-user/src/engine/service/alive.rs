@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{Fault, Pending, RecoveryState, Service, Timer};
+use super::model::{FailureStreak, Fault, RecoveryState, Service, Timer};
 use crate::{
     config::Response,
     engine::{
@@ -53,10 +53,10 @@ impl Service {
             self.generation.liveness.resume();
             self.timers.clear(Timer::Recheck);
         }
-        if let RecoveryState::Examining(pending) = self.recovery.state() {
-            let pending = pending.clone();
+        if let RecoveryState::Examining(streak) = self.recovery.state() {
+            let streak = streak.clone();
             self.enter(RecoveryState::Idle, None);
-            return self.judge(pending, ctx);
+            return self.judge(streak, ctx);
         }
         // A service that waits for another one looks the same, so the engine waits for the other's probes. One
         // timeout alone, without other evidence, is not enough.
@@ -68,7 +68,7 @@ impl Service {
             (shows_hang && matches!(self.recovery.state(), RecoveryState::Idle), failing)
         {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
-            self.judge(Pending { index, failure, detail }, ctx);
+            self.judge(FailureStreak { index, failure, detail }, ctx);
         }
     }
 
@@ -116,14 +116,14 @@ impl Service {
         self.fail_alive(Fault { since, evidence, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
-    /// Judges a row of failures that counts.
-    pub(super) fn judge<E: Effects>(&mut self, pending: Pending, ctx: &mut Ctx<'_, E>) {
-        let Pending { index, failure, detail } = &pending;
+    /// Judges the failures of a probe once there are as many as its `failures`.
+    pub(super) fn judge<E: Effects>(&mut self, streak: FailureStreak, ctx: &mut Ctx<'_, E>) {
+        let FailureStreak { index, failure, detail } = &streak;
         let timed_out = failure.is_timeout();
         let is_unexamined = self.generation.liveness.examination().is_none();
         let until = self.generation.liveness.answer_until().filter(|until| *until > ctx.now);
         if timed_out && self.main.is_some() && is_unexamined && until.is_some() {
-            self.enter(RecoveryState::Examining(pending), until);
+            self.enter(RecoveryState::Examining(streak), until);
             return;
         }
         let Some(probe) = self.probes.get(*index).filter(|probe| probe.is_failing()) else { return };

@@ -26,7 +26,7 @@ pub use network::NetworkTrouble;
 pub use oom_kills::OomKills;
 pub use open_incident::OpenIncident;
 pub use probe_state::ProbeState;
-pub use recovery::{Inspection, Pending, Recovery, RecoveryState};
+pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState};
 pub use settings::Settings;
 pub use startup::Startup;
 pub use timers::{Scope, Timer, Timers};

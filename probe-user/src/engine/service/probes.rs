@@ -1,6 +1,6 @@
 //! The results of a service's probes.
 
-use super::model::{Fault, Pending, RecoveryState, Service};
+use super::model::{FailureStreak, Fault, RecoveryState, Service};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -112,7 +112,7 @@ impl Service {
         let idle = timed_out && self.generation.liveness.examination().is_some_and(Examination::idled);
         let needed = if idle { failures.min(2) } else { failures };
         if in_a_row >= needed && self.is_to_be_judged() && !stopped {
-            self.judge(Pending { index, failure, detail }, ctx);
+            self.judge(FailureStreak { index, failure, detail }, ctx);
         }
     }
 

@@ -51,7 +51,7 @@ impl Service {
             }
             Err(error) if self.settings.is_unit => {
                 // The operator may have stopped the unit meanwhile.
-                let summary = format!("it could not be restarted: {error}");
+                let summary = format!("the restart failed: {error}");
                 let finding = Finding::new(Verdict::Exited, 1.0, summary);
                 self.inspect(Fault::now(ctx.now, finding), None, ctx);
             }

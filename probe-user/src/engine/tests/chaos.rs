@@ -121,7 +121,9 @@ fn observation(random: &mut Random, now: Timestamp) -> Observation {
             )
         }
         15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
-        16 => Observation::Restarted(service, if random.below(3) == 0 { Err("no".into()) } else { Ok(()) }),
+        16 => {
+            Observation::RestartOutcome(service, if random.below(3) == 0 { Err("no".into()) } else { Ok(()) })
+        }
         17 => Observation::Usage(
             service,
             ResourceUsage { threads: random.below(20), ..ResourceUsage::default() },

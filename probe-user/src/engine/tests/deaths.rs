@@ -54,7 +54,7 @@ fn an_incident_healed_at_once_alerts_as_info_only() {
 fn a_lasting_incident_alerts_once_with_its_severity() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     lab.wait(Duration::from_secs(60));
     assert_eq!(lab.alerts(), [(Verdict::Killed, Severity::Critical, false)]);
@@ -86,7 +86,7 @@ fn a_spent_budget_is_a_crash_loop_with_a_long_back_off() {
 fn restarts_in_a_row_back_off() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     lab.killed(101);
     assert_eq!(lab.restarts_asked(), 1);
@@ -103,7 +103,7 @@ fn restarts_in_a_row_back_off() {
 fn a_failed_restart_is_tried_again() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Err("No such file".into())));
+    lab.see(Observation::RestartOutcome(API, Err("No such file".into())));
     assert!(lab.restarts().iter().any(|restart| matches!(&restart.action, Action::Fail(_))));
     lab.wait(Duration::from_secs(1));
     assert_eq!(lab.restarts_asked(), 2);

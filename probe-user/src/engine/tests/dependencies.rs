@@ -50,7 +50,7 @@ fn cache_dies(lab: &mut Lab, pid: u32) {
 }
 
 fn cache_is_back(lab: &mut Lab, pid: u32) {
-    lab.see(Observation::Restarted(CACHE, Ok(())));
+    lab.see(Observation::RestartOutcome(CACHE, Ok(())));
     lab.see(Observation::Running(CACHE, process(pid)));
     lab.answer_of(CACHE, ProbeOutcome::Ok);
 }

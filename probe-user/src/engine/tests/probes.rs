@@ -39,7 +39,7 @@ fn counters_start_again_after_a_restart() {
 fn a_restarted_service_that_is_loading_is_shown_with_its_own_report() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     lab.answer(ProbeOutcome::Starting("LOADING 40 %".into()));
     let view = lab.engine.view().next().unwrap();
@@ -76,7 +76,7 @@ fn a_wrong_password_causes_no_restart() {
 fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     let stale = ProbeReport {
         service: API,
@@ -217,7 +217,7 @@ fn a_breach_of_the_previous_process_does_not_count_for_the_next() {
 fn a_service_without_probes_is_healthy_once_it_has_stayed_up() {
     let mut lab = Lab::new(exec_identity(), vec![], policy());
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     lab.wait(Duration::from_millis(900));
     assert_eq!(lab.incidents().len(), 1);

@@ -51,7 +51,7 @@ fn killed_and_restarted(lab: &mut Lab) {
     lab.wait(LATER);
     lab.killed(100);
     lab.see(Observation::Unit(API, waiting_unit(100, lab.now, Duration::from_secs(10))));
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Unit(API, running_unit(101)));
 }
 
@@ -156,7 +156,7 @@ fn a_restart_that_an_operator_cancelled_is_not_repeated() {
     lab.killed(100);
     let died = lab.now;
     lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::from_secs(10))));
-    lab.see(Observation::Restarted(API, Err("the job was cancelled".into())));
+    lab.see(Observation::RestartOutcome(API, Err("the job was cancelled".into())));
     lab.see(Observation::Unit(
         API,
         UnitState { changed: later(died, 9000), ..down("inactive", 100, died, 500) },
@@ -202,7 +202,7 @@ fn a_new_main_process_that_is_already_dead_is_not_healthy() {
     lab.wait(LATER);
     lab.killed(100);
     lab.see(Observation::Unit(API, down("failed", 100, lab.now, 500)));
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     // The kernel reported its exit before systemd reported the process.
     lab.die(101, ExitStatus::Code(1), None);
     lab.see(Observation::Unit(API, running_unit(101)));
@@ -221,7 +221,7 @@ fn a_start_that_fails_at_once_does_not_wait_out_the_grace() {
     lab.wait(LATER);
     lab.killed(100);
     lab.see(Observation::Unit(API, down("failed", 100, lab.now, 500)));
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     let failed = down("failed", 101, lab.now, 500);
     lab.see(Observation::Unit(API, failed.clone()));
     lab.wait(Duration::from_millis(1100));
@@ -259,7 +259,7 @@ fn no_timer_stays_due() {
 fn an_orphan_that_answers_does_not_cancel_a_restart() {
     let mut lab = Lab::exec();
     lab.killed(100);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Running(API, process(101)));
     lab.killed(101);
     lab.answer(ProbeOutcome::Ok);
@@ -301,7 +301,7 @@ fn a_command_that_heals_in_place_is_enough() {
     lab.wait(LATER);
     time_out(&mut lab, 3);
     lab.see(snapshot());
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.answer(ProbeOutcome::Ok);
     lab.wait(LATER);
     assert_eq!((lab.restarts_asked(), lab.state()), (1, ServiceState::Healthy));
@@ -319,7 +319,7 @@ fn a_command_for_a_service_without_probes_runs_again_until_it_helps() {
         lab.see(snapshot());
         lab.wait(Duration::from_secs(1));
         assert_eq!(lab.restarts_asked(), restarts);
-        lab.see(Observation::Restarted(API, Ok(())));
+        lab.see(Observation::RestartOutcome(API, Ok(())));
     }
     lab.see(Observation::Examined(API, Some(at_work())));
     lab.wait(LATER);

@@ -63,7 +63,7 @@ fn a_unit_that_waits_out_its_restart_delay_is_restarted_at_once() {
     lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::from_secs(10))));
     assert_eq!(lab.restarts_asked(), 1);
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Killed, Severity::Critical)]);
-    lab.see(Observation::Restarted(API, Ok(())));
+    lab.see(Observation::RestartOutcome(API, Ok(())));
     lab.see(Observation::Unit(API, running_unit(101)));
     lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
@@ -138,12 +138,12 @@ fn a_restart_job_with_a_new_process_is_stopped_then_healthy() {
     let mut lab = Lab::unit();
     lab.now = at(2000);
     lab.die(100, ExitStatus::Code(0), None);
-    let anew = UnitState {
+    let restarted = UnitState {
         active_exit: later(lab.now, -1000),
         main_started: later(lab.now, 3000),
         ..running_unit(101)
     };
-    lab.see(Observation::Unit(API, anew));
+    lab.see(Observation::Unit(API, restarted));
     lab.answer(ProbeOutcome::Ok);
     let verdicts: Vec<_> = lab.incidents().into_iter().map(|(phase, verdict, _)| (phase, verdict)).collect();
     assert_eq!(verdicts, [(Phase::Open, Verdict::Stopped), (Phase::Resolve, Verdict::Stopped)]);
@@ -165,7 +165,7 @@ fn restarts_stay_below_the_units_own_start_limit() {
     for pid in 100..105 {
         lab.killed(pid);
         lab.see(Observation::Unit(API, waiting_unit(pid, lab.now, Duration::from_secs(10))));
-        lab.see(Observation::Restarted(API, Ok(())));
+        lab.see(Observation::RestartOutcome(API, Ok(())));
         lab.see(Observation::Unit(API, running_unit(pid + 1)));
         lab.answer(ProbeOutcome::Ok);
     }

@@ -110,9 +110,9 @@ fn the_kernel_and_the_tables_tell_the_same_of_the_real_host() {
     let port = listener.local_addr().unwrap().port();
     let survey = Survey::new(ProcReader::new("/").unwrap());
     let at = |sockets: Sockets| sockets.into_values().filter(|it| it.1 == port).collect::<Vec<_>>();
-    let told = at(survey.reader.own_listening().unwrap());
-    assert_eq!(told, at(survey.reader.listening("/proc/net".as_ref()).unwrap()));
-    assert_eq!(told.len(), 1);
+    let listed = at(survey.reader.own_listening().unwrap());
+    assert_eq!(listed, at(survey.reader.listening("/proc/net".as_ref()).unwrap()));
+    assert_eq!(listed.len(), 1);
     assert_eq!(survey.listening_on(port), [std::process::id()]);
     assert!(survey.ports_of(std::process::id()).contains(&port));
 }

@@ -1,4 +1,4 @@
-//! The folder of snapshots: private, and no fuller than it may be.
+//! The folder of snapshots: private, and limited in size.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ const TIME_LEN: usize = "20260102T030405.678Z".len();
 /// The end of a file's name.
 const EXTENSION: &str = ".txt";
 
-/// Snapshots cannot be kept where they are to be.
+/// The snapshots' folder is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no snapshot can be written to {}: {why}; let [snapshots] directory name a folder that only the daemon's \
@@ -34,9 +34,9 @@ pub struct FolderError {
 
 /// A folder of snapshots, open.
 ///
-/// It is refused if it is a symbolic link, belongs to another user than the daemon's or root, or may be written to
-/// by group or everybody: else somebody could have the daemon, which runs as root, write or delete elsewhere.
-/// The folder stays open, so that nothing done in it follows a link.
+/// A folder is refused if it is a symbolic link, belongs to another user than the daemon's or root, or is writable by
+/// its group or by all. Another user could otherwise make the daemon, which runs as root, write or delete elsewhere.
+/// The folder stays open, so that no operation follows a link.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -44,15 +44,15 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens it, and makes it first where it is missing.
+    /// Opens the folder, and creates it if it is missing.
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let refused = |why: String| FolderError { path: path.to_owned(), why };
         let folder = private_folder::open(path).map_err(refused)?;
         Ok(Self { path: path.to_owned(), folder: folder.into() })
     }
 
-    /// Writes a snapshot of a service, readable by the daemon's user alone, and deletes the oldest ones so that
-    /// no more than `keep` are left. The path of the new one.
+    /// Writes a snapshot of a service, readable by the daemon's user alone, and deletes the oldest ones beyond `keep`.
+    /// Returns the new path.
     pub fn write(
         &self,
         service: &str,
@@ -67,7 +67,7 @@ impl Folder {
         let mode = Mode::RUSR | Mode::WUSR;
         let file = openat(&self.folder, &name, flags, mode).map_err(|error| failed(error.into()))?;
         if let Err(error) = fs::File::from(file).write_all(text.as_bytes()) {
-            // A part of a snapshot says nothing that one could trust.
+            // A partial snapshot would mislead.
             let _ = unlinkat(&self.folder, &name, AtFlags::empty());
             return Err(failed(error));
         }
@@ -77,9 +77,9 @@ impl Folder {
         Ok(self.path.join(name))
     }
 
-    /// Deletes all snapshots but the newest `keep`; whatever else is in the folder stays.
+    /// Deletes all snapshots but the newest `keep`. Other files stay.
     fn tidy(&self, keep: usize) -> io::Result<()> {
-        // A descriptor of its own has its own place in the listing.
+        // An own descriptor has its own position in the listing.
         let listing = openat(&self.folder, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let mut ours: Vec<String> = Vec::new();
         for entry in Dir::new(listing)? {
@@ -111,7 +111,7 @@ fn safe(service: &str) -> String {
     if name.starts_with('.') { format!("_{name}") } else { name }
 }
 
-/// The time in a file's name, if it is one that a snapshot can have.
+/// The time in a file's name, if it is a snapshot's name.
 fn time_of(name: &str) -> Option<&str> {
     let rest = name.strip_suffix(EXTENSION)?;
     let at = rest.len().checked_sub(TIME_LEN)?;
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_told_with_its_name() {
+    fn an_unwritable_snapshot_is_an_error_with_its_path() {
         let root = tempfile::tempdir().unwrap();
         let folder = Folder::open(root.path()).unwrap();
         fs::remove_dir(root.path()).unwrap();

@@ -1,7 +1,7 @@
-//! Tells a run when its connection stands, which the client keeps to itself.
+//! Reports when the connection of a run is established, which the client does not show.
 //!
 //! A host that does not accept and a service that accepts but does not respond are two different faults; only
-//! this moment tells them apart when a run times out.
+//! this moment distinguishes them when a run times out.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,4 @@
-//! The two ends of a request: how the probe names itself, and whom it asks.
+//! The two ends of a request: the name of the probe and the name of the server.
 
 use reqwest::Url;
 
@@ -10,7 +10,7 @@ pub(super) fn address(url: &Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
 }
 
-/// The host and port of a URL, as a person would say whom one talks to.
+/// The host and port of a URL, for people.
 pub(super) fn peer(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);

@@ -1,4 +1,4 @@
-//! What a MySQL or MariaDB server's errors say about it.
+//! The meaning of a MySQL or MariaDB server's errors.
 
 use mysql_async::{DriverError, Error, IoError};
 
@@ -56,7 +56,7 @@ fn meaning(code: u16, words: &str) -> Meaning {
         1040 | 1203 => ProbeFailure::TooManyConnections,
         // ER_USER_LIMIT_REACHED, which may be about queries as well.
         1226 if words.contains("connections") => ProbeFailure::TooManyConnections,
-        // ER_UNKNOWN_COM_ERROR: a Galera node that has not joined its cluster yet says so with it.
+        // ER_UNKNOWN_COM_ERROR: a Galera node that has not joined its cluster yet answers with this error.
         1047 if words.contains("WSREP has not yet prepared") => return Meaning::Starting,
         // ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED.
         1053 | 1317 | 1927 | 3169 => ProbeFailure::Reset,

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn error_1040_is_too_many_connections_and_others_are_told() {
+    async fn error_1040_is_too_many_connections_and_others_are_quoted() {
         let full = fake_server(b"\x17\0\0\0\xff\x10\x04Too many connections").await;
         let ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) = full else { panic!("{full:?}") };
         assert!(text.ends_with("error 1040: Too many connections"), "{text}");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_greeting_is_told_apart() {
+    async fn an_invalid_greeting_is_a_protocol_failure() {
         let http = fake_server(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         assert!(matches!(http, ProbeOutcome::Failed(ProbeFailure::Protocol, _)), "{http:?}");
         let closed = fake_server(b"").await;

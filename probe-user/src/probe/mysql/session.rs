@@ -1,4 +1,4 @@
-//! A session with a MySQL or MariaDB server, which says goodbye when it is dropped.
+//! A session with a MySQL or MariaDB server, which is closed in order when it is dropped.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mysql_async::{Conn, DriverError, Error, Opts, prelude::Queryable};
 use super::usage;
 use crate::fact::{Holder, ServerUsage, Share};
 
-/// How long a goodbye may take; a server that hangs does not read it.
+/// The longest close in order: a hung server does not read it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A session that is logged in.
@@ -25,7 +25,7 @@ impl Session {
         self.conn()?.query_drop("SELECT 1").await
     }
 
-    /// How many connections are in use, and how many there may be; None if the server does not tell.
+    /// The connections in use, and their limit; None if the server does not show them.
     pub async fn connections(&mut self) -> Result<Option<Share>, Error> {
         let conn = self.conn()?;
         let most: Option<u64> = conn.query_first("SELECT @@global.max_connections").await?;
@@ -34,13 +34,13 @@ impl Session {
         Ok(most.zip(status).map(|(most, (_, used))| Share { used, most }))
     }
 
-    /// Who holds most connections, as far as this session's user may know.
+    /// The largest holders of connections, as far as this session's user may see them.
     pub async fn holders(&mut self) -> Result<Vec<Holder>, Error> {
         let clients: Vec<(Option<String>, Option<String>)> = self.conn()?.query(usage::CLIENTS).await?;
         Ok(usage::holders(clients))
     }
 
-    /// All that the server says of its connections; None if it does not answer any more.
+    /// The server's report of its connections; None if it does not answer any more.
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = self.connections().await.ok()?;
         let holders = self.holders().await.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Who uses a MySQL server's connections, from its list of processes.
+//! The users of a MySQL server's connections, from its list of processes.
 
 use std::{collections::HashMap, net::IpAddr};
 
@@ -11,7 +11,7 @@ use crate::{
 pub(super) const CLIENTS: &str =
     "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE COMMAND <> 'Daemon' LIMIT 20000";
 
-/// Who holds most of these connections, most first.
+/// The largest holders of these connections, largest first.
 pub(super) fn holders(clients: Vec<(Option<String>, Option<String>)>) -> Vec<Holder> {
     let mut holders: HashMap<(String, String), Holder> = HashMap::new();
     for (user, host) in clients {
@@ -20,7 +20,7 @@ pub(super) fn holders(clients: Vec<(Option<String>, Option<String>)>) -> Vec<Hol
         let holder = holders.entry((user, name.to_owned())).or_default();
         holder.connections = holder.connections.saturating_add(1);
         holder.client = address(name, port);
-        // A port without its address says nothing.
+        // A port without its address is no use.
         holder.ports.extend(port.filter(|_| holder.client.is_some() && holder.ports.len() < PORTS));
     }
     let mut holders: Vec<((String, String), Holder)> = holders.into_iter().collect();

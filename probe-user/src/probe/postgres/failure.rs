@@ -1,4 +1,4 @@
-//! What a PostgreSQL server's errors say about it.
+//! The meaning of a PostgreSQL server's errors.
 
 use std::{error::Error, io};
 
@@ -19,7 +19,7 @@ const ABOUT_US: [SqlState; 5] = [
     SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
 ];
 
-/// A session that the server ended, as an administrator asked, another backend's crash asks, or its limit says.
+/// The server ended the session: at an administrator's request, after another backend's crash, or at its limit.
 const ENDED: [SqlState; 3] =
     [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
 
@@ -71,8 +71,8 @@ fn meaning(code: &SqlState, message: &str) -> Meaning {
     })
 }
 
-/// 57P03: the server starts, recovers, or ends. Its words tell, which follow its `lc_messages`; those that are
-/// not known are taken for a start, which is by far the most frequent.
+/// 57P03: the server starts, recovers, or ends. Only its message distinguishes them, and it follows `lc_messages`. An
+/// unknown message counts as a start, which is by far the most frequent.
 fn cannot_connect_now(message: &str) -> Meaning {
     if message.contains("shutting down") {
         Meaning::Failed(ProbeFailure::Reset)
@@ -95,7 +95,7 @@ fn words_of(server: &DbError) -> String {
 
 /// Whether the server asked for a password that we do not have, which the client notices by itself.
 fn lacks_password(error: &tokio_postgres::Error) -> bool {
-    // The error that says so has no type or kind of its own.
+    // This error has no type or kind of its own.
     error.source().is_some_and(|cause| cause.to_string() == "password missing")
 }
 

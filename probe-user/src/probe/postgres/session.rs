@@ -1,4 +1,4 @@
-//! A session with a PostgreSQL server, which says goodbye when it is dropped.
+//! A session with a PostgreSQL server, which is closed in order when it is dropped.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQue
 use super::usage;
 use crate::fact::{Holder, ServerUsage};
 
-/// How long a goodbye may take; a server that hangs does not read it.
+/// The longest close in order: a hung server does not read it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A session that is logged in.
@@ -39,7 +39,7 @@ impl Session {
                 end = &mut connection => return end.err(),
                 _ = closed => {}
             }
-            // With its client gone it says goodbye and ends, unless it waits for an answer that does not come.
+            // Without its client it closes in order and ends, unless it waits for an answer that does not come.
             tokio::time::timeout(GOODBYE, connection).await.ok().and_then(Result::err)
         });
         Ok(Self { client, ended, _open: open })
@@ -49,7 +49,7 @@ impl Session {
     pub async fn query(&mut self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
         let messages = match self.client.simple_query(sql).await {
             Ok(messages) => messages,
-            // What ended the connection says more than that it is closed.
+            // The error that ended the connection has more detail than the closed connection.
             Err(error) if error.is_closed() => return Err(self.end().await.unwrap_or(error)),
             Err(error) => return Err(error),
         };
@@ -68,13 +68,13 @@ impl Session {
         None
     }
 
-    /// Who holds most connections, as far as this session's user may know.
+    /// The largest holders of connections, as far as this session's user may see them.
     pub async fn holders(&mut self) -> Vec<Holder> {
         let rows = self.query(&usage::holders_query()).await;
         rows.map_or_else(|_| Vec::new(), |rows| rows.iter().map(usage::holder).collect())
     }
 
-    /// All that the server says of its connections; None if it does not answer any more.
+    /// The server's report of its connections; None if it does not answer any more.
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = usage::connections(&self.query(usage::CONNECTIONS).await.ok()?);
         Some(ServerUsage { connections, memory: None, holders: self.holders().await })

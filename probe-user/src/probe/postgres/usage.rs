@@ -1,4 +1,4 @@
-//! Who uses a PostgreSQL server's connections, from `pg_stat_activity`.
+//! The users of a PostgreSQL server's connections, from `pg_stat_activity`.
 
 use tokio_postgres::SimpleQueryRow;
 
@@ -16,7 +16,7 @@ macro_rules! of_clients {
     };
 }
 
-/// How many connections are in use, and how many there are for users who have none reserved to them.
+/// The connections in use, and the number of connections that are not reserved.
 ///
 /// `reserved_connections` came with version 16.
 pub(super) const CONNECTIONS: &str = concat!(
@@ -26,7 +26,7 @@ pub(super) const CONNECTIONS: &str = concat!(
     of_clients!()
 );
 
-/// Asks who holds most connections.
+/// Reads the largest holders of connections.
 pub(super) fn holders_query() -> String {
     format!(
         "SELECT usename, application_name, host(client_addr), count(*), array_to_string((array_agg(client_port \

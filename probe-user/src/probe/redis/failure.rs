@@ -1,4 +1,4 @@
-//! What a Redis server's error replies say about it.
+//! The meaning of a Redis server's error replies.
 
 use crate::fact::ProbeFailure;
 
@@ -26,7 +26,7 @@ pub(super) fn meaning(words: &str) -> Meaning {
         "MISCONF" => ProbeFailure::MemoryFull,
         "OOM" => ProbeFailure::MemoryFull,
         _ if words.contains("max number of clients") => ProbeFailure::TooManyConnections,
-        // What servers before version 6 say to a wrong password and to a missing one.
+        // The replies of servers before version 6 to a wrong password and to a missing one.
         _ if words.contains("invalid password") || words.contains("operation not permitted") => {
             ProbeFailure::Auth
         }

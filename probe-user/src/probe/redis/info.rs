@@ -1,4 +1,4 @@
-//! What `INFO` tells: whether the server refuses writes, has lost its primary, or uses too much.
+//! The meaning of `INFO`: the server refuses writes, has lost its primary, or uses too much.
 
 use crate::fact::{ProbeFailure, ServerUsage, Share};
 
@@ -74,7 +74,7 @@ impl Info<'_> {
         ))
     }
 
-    /// Whether it can take in more. A server whose policy evicts is always near its limit, and makes room itself.
+    /// Whether it has room for more. A server with an eviction policy is always near its limit, and makes room itself.
     fn has_room(&self) -> bool {
         let Some(Share { used, most }) = self.usage().memory else { return true };
         self.field("maxmemory_policy") != Some("noeviction")
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_told_where_there_are_limits() {
+    fn usage_is_reported_where_there_are_limits() {
         let info = Info("connected_clients:3\r\nmaxclients:100\r\nused_memory:5\r\nmaxmemory:10\r\n");
         let usage = info.usage();
         assert_eq!(usage.connections, Some(Share { used: 3, most: 100 }));

@@ -100,7 +100,7 @@ async fn a_server_with_too_many_clients_speaks_first() {
 }
 
 #[tokio::test]
-async fn other_errors_and_other_servers_are_told_apart() {
+async fn other_errors_and_other_servers_have_their_own_failures() {
     for (words, expected) in [
         ("MISCONF Errors writing to the AOF file", ProbeFailure::MemoryFull),
         ("BUSY Redis is busy running a script", ProbeFailure::Timeout),

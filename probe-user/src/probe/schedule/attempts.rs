@@ -1,8 +1,8 @@
-//! The attempts of one probe: while one is unanswered for unusually long, further ones are begun beside it.
+//! Hedged attempts of one probe: while an attempt is unanswered for unusually long, a further one starts beside it.
 //!
-//! A probe that hangs would otherwise keep the next one waiting for its whole timeout, and a service that is
-//! silent would be found after as many timeouts as failures are wanted. Each attempt has its own connection and
-//! its own whole timeout. The first that is answered ends the others: late is not silent.
+//! A hung probe would otherwise delay the next one by its whole timeout, and a silent service would be found only
+//! after as many timeouts as `failures`. Each attempt has its own connection and its own whole timeout. The first
+//! answer ends the other attempts, because a late answer still is one.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -23,42 +23,42 @@ use crate::{
     probe::{Clients, Kept, Run, run},
 };
 
-/// An attempt that takes so many times longer than usual may hang…
+/// An attempt may hang if it takes this number of times longer than usual…
 const UNUSUAL: u32 = 10;
 
-/// …if it takes this part of its timeout as well. It also bounds how many attempts are under way together.
+/// …and this part of its timeout. It also limits the number of attempts at a time.
 const PART: u32 = 4;
 
-/// Within this long a service has taken note of an attempt, and sleeps again if it has nothing else to do.
+/// Within this time a service has noticed an attempt, and sleeps again if it has nothing else to do.
 const NOTED: Duration = Duration::from_millis(10);
 
-/// One of how many answers the usual response time follows.
+/// An answer moves the usual response time by one part in this number.
 const MEMORY: u32 = 8;
 
 type Attempt = Pin<Box<dyn Future<Output = Run> + Send>>;
 
-/// The attempts of a probe that are under way, and what is known of earlier ones.
+/// The running attempts of a probe, and the usual time of earlier ones.
 pub(super) struct Attempts {
     probe: Arc<Probe>,
     clients: Clients,
     under_way: Vec<Attempt>,
     latest: Instant,
-    /// How many were begun since one was last answered: those that are begun ahead of time are not more than
-    /// failures are wanted, since a service that stays silent need not be asked more often than others.
+    /// The attempts started since the last answer. Hedged attempts never exceed `failures`, because a silent service
+    /// need not be asked more often than others.
     unanswered: u32,
-    /// How long an answer usually takes. Without one so far, nothing is unusual.
+    /// The usual time of an answer. Before the first answer, nothing is unusual.
     usual: Option<Duration>,
     silence: Silence,
     /// When the silence is to be reported.
     report_at: Option<Instant>,
 }
 
-/// Reports that a service is silent to as many attempts as failures are wanted, while all of them still wait. The daemon
-/// then knows what its processes do before the first attempt times out.
+/// Reports that a service is silent to as many attempts as `failures`, while all of them still wait. The daemon then
+/// samples its processes before the first attempt times out.
 #[derive(Debug)]
 pub(super) struct Silence {
     pub(super) service: ServiceId,
-    pub(super) told: mpsc::Sender<ServiceId>,
+    pub(super) reports: mpsc::Sender<ServiceId>,
 }
 
 impl Attempts {
@@ -79,27 +79,27 @@ impl Attempts {
         !self.under_way.is_empty()
     }
 
-    /// Ends those under way; they are not reported.
-    pub(super) fn give_up(&mut self) {
+    /// Ends the running attempts without a report.
+    pub(super) fn cancel(&mut self) {
         self.under_way.clear();
         self.unanswered = 0;
         self.report_at = None;
     }
 
-    /// Gives up, and knows nothing more of how long the service takes: it is another one now.
-    pub(super) fn begin_again(&mut self) {
-        self.give_up();
+    /// Ends the running attempts, and forgets the usual time: the service has restarted.
+    pub(super) fn reset(&mut self) {
+        self.cancel();
         self.usual = None;
     }
 
-    /// Begins another one beside those that hang, unless there are many.
-    pub(super) fn ask_again(&mut self) {
+    /// Starts a further attempt beside the hung ones, up to the limit.
+    pub(super) fn begin_another(&mut self) {
         if self.any_under_way() && self.under_way.len() < PART as usize {
             self.begin();
         }
     }
 
-    /// How the next attempt ends. Begins one if none is under way.
+    /// The outcome of the next attempt to end. Starts one if none is running.
     pub(super) async fn next(&mut self, kept: &mut Kept) -> Run {
         if !protocol(self.probe.kind).attempts_may_overlap {
             return run(&self.probe, &self.clients, kept).await;
@@ -108,17 +108,17 @@ impl Attempts {
             self.begin();
         }
         let run = loop {
-            let (further, tell_at) = (self.further(), self.report_at);
+            let (further, report_at) = (self.further(), self.report_at);
             tokio::select! {
                 run = first_to_end(&mut self.under_way) => break run,
                 () = until(further) => self.begin_further(),
-                () = until(tell_at) => self.tell(),
+                () = until(report_at) => self.report_silence(),
             }
         };
         if !run.outcome.is_timeout() {
-            // Also a refusal or a wrong status: a process that ends resets all its connections, which is one
-            // failure and not several.
-            self.give_up();
+            // This holds for a refusal or a wrong status too: a process that ends resets all its connections, which is
+            // one failure and not several.
+            self.cancel();
         }
         if run.outcome == ProbeOutcome::Ok {
             let took = run.took;
@@ -136,17 +136,17 @@ impl Attempts {
 
     fn begin_further(&mut self) {
         self.begin();
-        // Where attempts end further apart, there is time for both samples after the first has ended.
+        // With a larger interval between the attempts, there is time for both samples after the first one has ended.
         let hurry = self.patience().is_some_and(|patience| patience < Examination::OVER);
         if hurry && self.unanswered == self.probe.failures.min(PART - 1) {
             self.report_at = Some(self.latest + NOTED);
         }
     }
 
-    fn tell(&mut self) {
+    fn report_silence(&mut self) {
         self.report_at = None;
-        // Nobody has to hear of it: the examination only ends later then.
-        let _ = self.silence.told.try_send(self.silence.service);
+        // If the channel is full, the examination only ends later.
+        let _ = self.silence.reports.try_send(self.silence.service);
     }
 
     /// When a further attempt is due if those under way stay unanswered.
@@ -156,7 +156,7 @@ impl Attempts {
         wanted.then(|| self.latest + patience)
     }
 
-    /// How long the latest attempt may be unanswered before a further one is begun.
+    /// The longest wait for the latest attempt before a further one starts.
     fn patience(&self) -> Option<Duration> {
         Some((self.usual? * UNUSUAL).max(self.probe.timeout / PART))
     }

@@ -8,7 +8,7 @@ use crate::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Nobody wants to hear of services that are silent.
+/// Reports of silent services are dropped.
 fn prober(reports: mpsc::Sender<ProbeReport>) -> Prober {
     Prober::new(Clients::new().unwrap(), reports, mpsc::channel(1).0)
 }
@@ -134,17 +134,17 @@ impl Server {
 
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = format!("http://{}/health", listener.local_addr().unwrap());
-        let (answers, told) = tokio::sync::watch::channel(Some(200));
+        let (answers, reported) = tokio::sync::watch::channel(Some(200));
         let accepted = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let count = Arc::clone(&accepted);
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-                let mut told = told.clone();
+                let mut reported = reported.clone();
                 tokio::spawn(async move {
                     let _ = stream.read(&mut [0; 1024]).await;
-                    let Ok(status) = told.wait_for(Option::is_some).await.map(|status| status.unwrap())
+                    let Ok(status) = reported.wait_for(Option::is_some).await.map(|status| status.unwrap())
                     else {
                         return;
                     };
@@ -213,18 +213,18 @@ async fn while_a_probe_hangs_further_ones_are_begun_as_many_as_failures_are_want
 #[tokio::test]
 async fn silence_to_all_attempts_of_a_short_time_out_is_told_of_once_and_answers_and_long_ones_are_not() {
     let server = Server::start().await;
-    let (silences, mut told) = mpsc::channel(8);
+    let (silences, mut reported) = mpsc::channel(8);
     let (handle, mut reports) = server.probed_and_watched(3, SECOND / 4, silences.clone()).await;
     handle.now();
     assert_eq!(reports.recv().await.unwrap().outcome, ProbeOutcome::Ok);
-    assert!(told.try_recv().is_err(), "it answers");
+    assert!(reported.try_recv().is_err(), "it answers");
     server.answers.send_replace(None);
     handle.now();
-    assert_eq!(told.recv().await, Some(ServiceId(7)));
+    assert_eq!(reported.recv().await, Some(ServiceId(7)));
     for _ in 0..3 {
         assert!(reports.recv().await.unwrap().outcome.is_timeout());
     }
-    assert!(told.try_recv().is_err(), "once");
+    assert!(reported.try_recv().is_err(), "once");
     assert_eq!(server.accepted(), 2 + 3);
 
     let server = Server::start().await;
@@ -234,7 +234,7 @@ async fn silence_to_all_attempts_of_a_short_time_out_is_told_of_once_and_answers
     for _ in 0..3 {
         assert!(reports.recv().await.unwrap().outcome.is_timeout());
     }
-    assert!(told.try_recv().is_err(), "there is time enough when the first has timed out");
+    assert!(reported.try_recv().is_err(), "there is time enough when the first has timed out");
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn a_pause_of_more_than_a_time_out_is_over_with_the_first_answer() {
     let second = reports.recv().await.unwrap();
     assert_eq!(second.outcome, ProbeOutcome::Ok);
     assert!(second.duration > SECOND / 2 && second.duration < SECOND, "it says how long it took: {second:?}");
-    // The third one is not told of: it was asked before the answer that counts.
+    // The third one is not reported of: it was asked before the answer that counts.
     let more = tokio::time::timeout(SECOND, reports.recv());
     assert!(more.await.is_err());
 }

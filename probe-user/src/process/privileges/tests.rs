@@ -4,7 +4,7 @@ mod deeds;
 
 use std::{fs, process::Command, thread, time::Duration};
 
-use deeds::{Stranger, called, deeds, permitted};
+use deeds::{OtherUser, called, deeds, permitted};
 use rustix::process::{Pid, geteuid};
 use tokio::{runtime::Builder, time::timeout};
 
@@ -15,7 +15,7 @@ use crate::sensor::{ebpf::Options, record::Record};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A user that owns nothing on this host: the numbers need no name.
-const STRANGER: u32 = 54_321;
+const OTHER_USER: u32 = 54_321;
 
 /// Runs on a thread of its own, whose rights are its own as well.
 fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -46,9 +46,9 @@ fn narrow_for(starts_programs: bool) -> EbpfSensor {
 }
 
 /// What was possible before, and is not after; a machine that withholds a right from root has no say in it.
-fn assert_given_up(before: &[(&str, CapabilitySet, bool)], stranger: &Stranger, but: CapabilitySet) {
+fn assert_given_up(before: &[(&str, CapabilitySet, bool)], other: &OtherUser, but: CapabilitySet) {
     let had = capabilities_before();
-    for ((name, capability, could), (_, _, can)) in before.iter().zip(deeds(stranger)) {
+    for ((name, capability, could), (_, _, can)) in before.iter().zip(deeds(other)) {
         assert_eq!(*could, had.contains(*capability), "before: {name}");
         assert_eq!(can, *could && but.contains(*capability), "after: {name}");
     }
@@ -65,10 +65,10 @@ fn what_is_given_up_cannot_be_done_any_more_and_cannot_be_had_back() {
         return;
     }
     apart(|| {
-        let stranger = Stranger::new();
-        let before = deeds(&stranger);
+        let other = OtherUser::new();
+        let before = deeds(&other);
         let _sensor = narrow_for(false);
-        assert_given_up(&before, &stranger, CapabilitySet::empty());
+        assert_given_up(&before, &other, CapabilitySet::empty());
         let back = CapabilitySets {
             effective: CapabilitySet::SYS_ADMIN,
             permitted: CapabilitySet::SYS_ADMIN,
@@ -89,10 +89,10 @@ fn programs_that_are_started_have_all_the_rights_of_root() {
         return;
     }
     apart(|| {
-        let stranger = Stranger::new();
-        let (before, first) = (deeds(&stranger), status_of_a_program());
+        let other = OtherUser::new();
+        let (before, first) = (deeds(&other), status_of_a_program());
         let _sensor = narrow_for(true);
-        assert_given_up(&before, &stranger, STARTING);
+        assert_given_up(&before, &other, STARTING);
         let status = status_of_a_program();
         for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:", "NoNewPrivs:"] {
             assert_eq!(of(&status, set), of(&first, set), "{set}");
@@ -116,11 +116,11 @@ fn the_sensor_is_heard_and_told_after_the_rights_are_given_up() {
     }
     apart(|| {
         let mut sensor = narrow_for(false);
-        let mut stranger = Stranger::of(None);
-        let pid = stranger.process.id();
+        let mut other = OtherUser::of(None);
+        let pid = other.process.id();
         sensor.watch_process(pid, 1).unwrap();
         sensor.unwatch_process(pid).unwrap();
-        stranger.end();
+        other.end();
         let heard = async {
             let mut records = Vec::new();
             loop {
@@ -183,9 +183,9 @@ fn each_right_that_is_kept_is_needed() {
     }
     let looks = |keep: CapabilitySet| {
         apart(move || {
-            let stranger = Stranger::new();
+            let other = OtherUser::new();
             narrow(Plan { keep, starts_programs: false }).unwrap();
-            let (exe, fds) = (fs::read_link(stranger.proc("exe")), fs::read_dir(stranger.proc("fd")));
+            let (exe, fds) = (fs::read_link(other.proc("exe")), fs::read_dir(other.proc("fd")));
             (permitted(exe.map(drop)), permitted(fds.map(drop)))
         })
     };
@@ -221,9 +221,9 @@ fn of_the_ambient_set_programs_have_what_is_not_the_daemon_s() {
 fn become_a_stranger_with(given: CapabilitySet) {
     rustix::thread::set_keep_capabilities(true).unwrap();
     // SAFETY: plain numbers. The bare calls change this thread alone.
-    called(unsafe { libc::syscall(libc::SYS_setresgid, STRANGER, STRANGER, STRANGER) }).unwrap();
+    called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_USER, OTHER_USER, OTHER_USER) }).unwrap();
     // SAFETY: as above.
-    called(unsafe { libc::syscall(libc::SYS_setresuid, STRANGER, STRANGER, STRANGER) }).unwrap();
+    called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_USER, OTHER_USER, OTHER_USER) }).unwrap();
     set(CapabilitySets { effective: given, permitted: given, inheritable: given }).unwrap();
     for capability in given.iter() {
         configure_capability_in_ambient_set(capability, true).unwrap();

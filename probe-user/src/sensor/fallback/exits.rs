@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     fact::{ProcessKey, Source},
-    host::{ProcReader, process::Families},
+    host::{ProcReader, process::ProcessTree},
     sensor::record::{Cgroups, Exec, Exit, Record, Status},
 };
 
@@ -132,8 +132,8 @@ impl Exits {
         // Without a descriptor, as when there are none left, it is checked every second.
         let process = pidfd::open(main.pid).ok().filter(|process| wait(main.pid, process.as_fd()));
         if self.connector.is_some() {
-            let families = self.reader.families();
-            self.take_over(main.pid, &families);
+            let process_tree = self.reader.process_tree();
+            self.take_over(main.pid, &process_tree);
         }
         let tracked = Tracked { key: Some(main), main: Some(main.pid), pidfd: process, ..Tracked::default() };
         self.tracked.insert(main.pid, tracked);
@@ -242,7 +242,7 @@ impl Exits {
             // The latest event that was read need not be the latest there was.
             tracked.end = None;
         }
-        let families = self.reader.families();
+        let process_tree = self.reader.process_tree();
         let mains: Vec<u32> = self
             .tracked
             .iter()
@@ -250,7 +250,7 @@ impl Exits {
             .map(|(pid, _)| *pid)
             .collect();
         for main in mains {
-            self.take_over(main, &families);
+            self.take_over(main, &process_tree);
         }
     }
 
@@ -266,8 +266,8 @@ impl Exits {
     }
 
     /// Tracks the descendants that a main process has already.
-    fn take_over(&mut self, main: u32, families: &Families) {
-        for pid in families.of(main).into_iter().skip(1) {
+    fn take_over(&mut self, main: u32, process_tree: &ProcessTree) {
+        for pid in process_tree.of(main).into_iter().skip(1) {
             if let Some(key) = self.reader.key_of(pid).filter(|_| !self.tracked.contains_key(&pid)) {
                 self.descends(key, main);
             }

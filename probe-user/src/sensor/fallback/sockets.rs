@@ -223,10 +223,10 @@ impl SocketScan {
     }
 
     fn owners(&self, mains: &[ProcessKey]) -> Owners {
-        let families = self.reader.families();
+        let process_tree = self.reader.process_tree();
         let mut owners = Owners::new();
         for main in mains {
-            for pid in families.of(main.pid) {
+            for pid in process_tree.of(main.pid) {
                 for inode in self.reader.socket_inodes(pid) {
                     owners.entry(inode).or_insert(*main);
                 }

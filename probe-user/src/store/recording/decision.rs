@@ -30,7 +30,7 @@ pub enum Decided {
     Resolve(String),
     /// The service is to be restarted.
     Restart {},
-    /// The service is not restarted, for this reason.
+    /// The restart of the service is held, for this reason.
     Hold(String),
 }
 

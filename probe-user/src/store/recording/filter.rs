@@ -115,7 +115,7 @@ impl Filter {
             | Observation::Listener(..)
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
-            | Observation::Restarted(..)
+            | Observation::RestartOutcome(..)
             | Observation::SocketError(..)
             | Observation::Retransmits(..)
             | Observation::AcceptQueue(..)

@@ -17,12 +17,12 @@ pub struct Line {
     pub timestamp: String,
     /// The same in nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub at_ns: u64,
-    /// What it says.
+    /// Its content.
     #[serde(flatten)]
     pub entry: Entry,
 }
 
-/// What a line says.
+/// The content of a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {

@@ -18,7 +18,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Probe(_) => "a probe's result",
         Observation::Unit(..) => "its unit's state",
         Observation::UnitUnknown(..) => "its unit's state cannot be read",
-        Observation::Restarted(..) => "how its restart went",
+        Observation::RestartOutcome(..) => "how its restart went",
         Observation::Usage(..) => "what its processes use",
         Observation::SocketError(..) => "an error of a socket",
         Observation::Retransmits(..) => "segments sent again",
@@ -102,7 +102,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Listener(_, id, _)
         | Observation::Unit(id, _)
         | Observation::UnitUnknown(id, _)
-        | Observation::Restarted(id, _)
+        | Observation::RestartOutcome(id, _)
         | Observation::Usage(id, _)
         | Observation::AcceptQueue(_, id, _)
         | Observation::Suspended(_, id, _)
@@ -160,11 +160,11 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             }
         }
         Observation::UnitUnknown(_, error)
-        | Observation::Restarted(_, Err(error))
+        | Observation::RestartOutcome(_, Err(error))
         | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
         Observation::Running(..)
         | Observation::Listener(..)
-        | Observation::Restarted(_, Ok(()))
+        | Observation::RestartOutcome(_, Ok(()))
         | Observation::Usage(..)
         | Observation::SocketError(..)
         | Observation::Retransmits(..)

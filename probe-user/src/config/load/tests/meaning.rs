@@ -339,7 +339,7 @@ fn what_is_hardly_meant_gets_a_warning() {
         ),
         (
             probe("redis = \"redis://:s3cret@h\""),
-            "4:9: a password stands in this file, which others may read: take their right away (chmod 600), or use `password_file` or ${NAME}",
+            "4:9: this file contains a password, and others may read it: take their right away (chmod 600), or use `password_file` or ${NAME}",
         ),
     ] {
         assert_eq!(warned(&text), [expected], "\n{text}");

@@ -30,7 +30,7 @@ pub enum RecoveryState {
     /// systemd restarts the unit by itself.
     SystemdRestarting,
     /// A row of failures counts, and an examination is in progress.
-    Examining(Pending),
+    Examining(FailureStreak),
     /// The daemon takes a snapshot of the processes before the restart.
     Snapshotting,
     FindingPortHolder(Box<Fault>),
@@ -39,9 +39,9 @@ pub enum RecoveryState {
     CrashLoopBackoff,
 }
 
-/// A row of failures that counts.
+/// Consecutive failures of a probe, as many as its `failures`.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct FailureStreak {
     /// Which probe.
     pub index: usize,
     pub failure: ProbeFailure,

@@ -18,19 +18,19 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use super::{STRANGER, apart};
+use super::{OTHER_USER, apart};
 use crate::sensor::ebpf::{EbpfSensor, LoadError, Options};
 
-/// Somebody else's process, and a file that only that user may write to.
-pub(super) struct Stranger {
+/// Another user's process, and a file that only that user may write to.
+pub(super) struct OtherUser {
     pub(super) process: Child,
     file: PathBuf,
     folder: TempDir,
 }
 
-impl Stranger {
+impl OtherUser {
     pub(super) fn new() -> Self {
-        Self::of(Some(STRANGER))
+        Self::of(Some(OTHER_USER))
     }
 
     /// Of another user, or of this one.
@@ -54,15 +54,15 @@ impl Stranger {
     }
 }
 
-impl Stranger {
-    /// Lets the process end itself, by SIGSEGV: whoever narrowed its rights could not kill it.
+impl OtherUser {
+    /// Lets the process end itself, by SIGSEGV: a test that has dropped its rights could not kill it.
     pub(super) fn end(&mut self) {
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
 }
 
-impl Drop for Stranger {
+impl Drop for OtherUser {
     fn drop(&mut self) {
         self.end();
     }
@@ -105,10 +105,10 @@ fn touch_clock() -> io::Result<()> {
 }
 
 /// Things that take a right, each harmless if it is done, and the right it takes.
-pub(super) fn deeds(stranger: &Stranger) -> Vec<(&'static str, CapabilitySet, bool)> {
-    let device = stranger.folder.path().join("device");
-    let theirs = stranger.file.clone();
-    let pid = Pid::from_raw(stranger.process.id().cast_signed()).unwrap();
+pub(super) fn deeds(other: &OtherUser) -> Vec<(&'static str, CapabilitySet, bool)> {
+    let device = other.folder.path().join("device");
+    let theirs = other.file.clone();
+    let pid = Pid::from_raw(other.process.id().cast_signed()).unwrap();
     let deed = |name, capability, attempt: Box<dyn FnOnce() -> io::Result<()> + Send>| {
         // What some of them change is the thread's own.
         (name, capability, permitted(apart(attempt)))
@@ -132,10 +132,10 @@ pub(super) fn deeds(stranger: &Stranger) -> Vec<(&'static str, CapabilitySet, bo
             "change an owner",
             CapabilitySet::CHOWN,
             Box::new({
-                let file = stranger.folder.path().join("owned");
+                let file = other.folder.path().join("owned");
                 move || {
                     fs::write(&file, "")?;
-                    let changed = chown(&file, Some(STRANGER), None);
+                    let changed = chown(&file, Some(OTHER_USER), None);
                     fs::remove_file(&file).and(changed)
                 }
             }),
@@ -144,13 +144,17 @@ pub(super) fn deeds(stranger: &Stranger) -> Vec<(&'static str, CapabilitySet, bo
             "become another user",
             CapabilitySet::SETUID,
             // SAFETY: plain numbers. The bare call changes this thread alone.
-            Box::new(|| called(unsafe { libc::syscall(libc::SYS_setresuid, STRANGER, STRANGER, STRANGER) })),
+            Box::new(|| {
+                called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_USER, OTHER_USER, OTHER_USER) })
+            }),
         ),
         deed(
             "become another group",
             CapabilitySet::SETGID,
             // SAFETY: as above.
-            Box::new(|| called(unsafe { libc::syscall(libc::SYS_setresgid, STRANGER, STRANGER, STRANGER) })),
+            Box::new(|| {
+                called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_USER, OTHER_USER, OTHER_USER) })
+            }),
         ),
         deed(
             "change the root folder",
