@@ -1,7 +1,7 @@
 //! The readers of `/proc` and the cgroup files.
 //!
-//! Every reader takes the host's root folder, so that tests read a tree of their own. A process that vanishes
-//! while it is read is no error; what cannot be read for another reason says its path.
+//! Every reader takes the host's root folder, so that tests read their own tree. A process that vanishes during a read
+//! is no error. Any other failed read returns its path.
 
 pub mod address;
 mod candidate;
@@ -41,13 +41,10 @@ pub use self::{
     usage::Usage,
 };
 
-/// A file or folder could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read {}: {source}", path.display())]
 pub struct ReadError {
-    /// Which.
     pub path: PathBuf,
-    /// Why.
     pub source: io::Error,
 }
 
@@ -58,7 +55,7 @@ impl ReadError {
     }
 }
 
-/// Most files of `/proc` are shorter, so that one read gets all of them.
+/// Most files of `/proc` are shorter, so that one read gets the whole file.
 const USUAL: usize = 4096;
 
 /// A file's bytes, at most `limit` of them.
@@ -68,8 +65,8 @@ fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same of a file that the kernel makes as a whole when it is read, as `stat`, `status`, `cgroup` and `cmdline` of a
-/// process: a read that does not fill its buffer got all of it, and none is made to find the end.
+/// [`read_bytes`] for a file that the kernel generates whole, such as `stat`, `status`, `cgroup` and `cmdline` of a
+/// process: a read that does not fill its buffer got all of it, and needs no second read.
 fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut bytes = vec![0; USUAL];
@@ -86,7 +83,7 @@ fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A file's text, at most `limit` bytes of it; what is not UTF-8 is replaced.
+/// A file's text, at most `limit` bytes. Invalid UTF-8 is replaced.
 pub(crate) fn read_text(path: &Path, limit: u64) -> io::Result<String> {
     let bytes = read_bytes(path, limit)?;
     Ok(match String::from_utf8(bytes) {

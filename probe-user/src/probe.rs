@@ -1,8 +1,7 @@
-//! Probes: asking a service, the way its users do, whether it works.
+//! Probes: they use a service as its users do, and report whether it works.
 //!
-//! Every run opens a connection of its own, so that accepting one is part of what is tested. Its answer never
-//! takes longer than its timeout, and it never fails in any way but as a [`ProbeOutcome`]. [`Prober`] decides
-//! when to run.
+//! Each run opens a new connection, so that it tests the accept too. A run never takes longer than its timeout, and it
+//! only fails as a [`ProbeOutcome`]. [`Prober`] decides when to run.
 //!
 //! A `postgres` or `mysql` probe that can log in keeps the session of its last good run until the next one: a
 //! server that refuses new connections still answers the old one, and names who holds them all.
@@ -34,7 +33,7 @@ const AFTERWARDS: Duration = Duration::from_secs(1);
 /// The longest attempt, after a run's timeout, to find out whether a connection is possible at all.
 const TRIAL: Duration = Duration::from_millis(250);
 
-/// What probes share: clients that are costly to set up.
+/// The clients that all probes share, because they are costly to set up.
 #[derive(Clone, Debug)]
 pub struct Clients {
     http: http::Clients,
@@ -57,7 +56,7 @@ impl Clients {
     }
 }
 
-/// What a probe keeps from one run to the next.
+/// The state that a probe keeps from one run to the next.
 #[derive(Debug, Default)]
 pub struct Kept {
     postgres: Option<postgres::Session>,
@@ -72,7 +71,8 @@ impl Kept {
         self.mysql = None;
     }
 
-    /// The server's connections and their holders, asked over the session that was open before it refused new ones.
+    /// The server's connections and their holders, read over the session that was open before the server refused new
+    /// ones.
     async fn usage(&mut self) -> Option<ServerUsage> {
         match (&mut self.postgres, &mut self.mysql) {
             (Some(session), _) => session.usage().await,

@@ -1,15 +1,14 @@
-//! Takes secrets out of texts that others wrote: command lines and error messages.
+//! Removes secrets from texts that other programs wrote: command lines and error messages.
 //!
-//! It knows secrets by what stands before them (`password=`, `--token`, `Bearer`), by where they stand in a URL,
-//! and by the flags of a few programs that take a password without saying so. It would rather hide a harmless
-//! word than show a secret one.
+//! It finds secrets by the text before them (`password=`, `--token`, `Bearer`), by their place in a URL, and by the
+//! flags of a few programs that take a password. It rather hides a harmless word than shows a secret.
 
 use std::borrow::Cow;
 
 const HIDDEN: &str = "***";
 
-/// Options whose value is a secret although their name does not say so: a program, its option, and whether the
-/// value is written onto the option.
+/// Options with a secret as their value in spite of a harmless name: a program, its option, and whether the value
+/// follows the option without a space.
 const PROGRAM_OPTIONS: [(&str, &str, bool); 9] = [
     ("mysql", "-p", true),
     ("mysqld", "-p", true),
@@ -52,12 +51,12 @@ struct Scan<'a> {
     text: &'a str,
     at: usize,
     program: &'a str,
-    /// The word before announced a secret.
+    /// The previous word announced a secret.
     hide_next: bool,
 }
 
 impl Scan<'_> {
-    /// Where the next secret begins and ends.
+    /// The start and end of the next secret.
     fn next_secret(&mut self) -> Option<(usize, usize)> {
         loop {
             let rest = &self.text[self.at..];
@@ -78,7 +77,7 @@ impl Scan<'_> {
     /// The secret in a word, or in the rest of one.
     fn secret_in(&mut self, start: usize, end: usize) -> Option<(usize, usize)> {
         let word = &self.text[start..end];
-        // MySQL says whether there was a password, not which: `(using password: YES)`.
+        // MySQL reports whether there was a password, not which: `(using password: YES)`.
         let said = matches!(word, "YES)" | "NO)");
         if std::mem::take(&mut self.hide_next) && !word.starts_with('-') && !said {
             if is_scheme_word(word) {
@@ -117,7 +116,7 @@ impl Scan<'_> {
         None
     }
 
-    /// Where a value that begins at `from` ends: at its closing quote, or where its word or its part of a query does.
+    /// The end of the value that begins at `from`: its closing quote, or the end of its word or query parameter.
     fn value_end(&self, from: usize, end: usize) -> usize {
         let value = &self.text[from..end];
         match value.chars().next() {
@@ -130,12 +129,12 @@ impl Scan<'_> {
     }
 }
 
-/// `Authorization: Bearer X`: the word that says how, before the secret itself.
+/// `Authorization: Bearer X`: the scheme, before the secret itself.
 fn is_scheme_word(word: &str) -> bool {
     ["bearer", "basic"].iter().any(|scheme| word.trim_matches(['"', '\'']).eq_ignore_ascii_case(scheme))
 }
 
-/// Where the value begins in a word of the form `name=value` or `name:value` with a secret's name.
+/// The start of the value in a word of the form `name=value` or `name:value` with a secret's name.
 fn keyed_value(word: &str) -> Option<usize> {
     let mut from = 0;
     while let Some(found) = word[from..].find(['=', ':']) {
@@ -170,8 +169,8 @@ fn is_secret_name(name: &str) -> bool {
         || parts.any(|part| WHOLE.contains(&part))
 }
 
-/// Where the secret of a URL's user part begins and ends in a word: what is after the first colon of
-/// `user:password@`, or, over HTTP, a user without a password, which then is the secret.
+/// The start and end of the secret in a URL's user part: the text after the first colon of `user:password@`, or, over
+/// HTTP, a user without a password, which then is the secret.
 fn url_secret(word: &str) -> Option<(usize, usize)> {
     let scheme_end = word.find("://")?;
     let from = scheme_end + 3;
@@ -193,7 +192,7 @@ fn url_secret(word: &str) -> Option<(usize, usize)> {
         None if word[..scheme_end].to_ascii_lowercase().contains("http") => 0,
         None => return None,
     };
-    // What is hidden already stays as it is.
+    // Text that is already hidden stays.
     (begin < at && &rest[begin..at] != HIDDEN).then_some((from + begin, from + at))
 }
 

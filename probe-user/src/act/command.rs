@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_command_succeeds_or_its_error_says_why_it_failed() {
+    async fn a_failed_command_reports_the_reason() {
         assert!(run(&argv(&["/bin/true"])).await.is_ok());
         let failed = run(&argv(&["/bin/ls", "/nonexistent"])).await.unwrap_err().to_string();
         assert!(

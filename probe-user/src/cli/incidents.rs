@@ -104,7 +104,7 @@ fn in_words(incidents: &[Listed]) -> String {
             "{:<12}  {since:<19}  {:<service$}  {verdict:<16}  {}",
             incident.id,
             incident.service,
-            standing(incident)
+            phase_text(incident)
         );
         let _ = writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default());
         if let Some(hold) = &incident.hold {
@@ -114,7 +114,7 @@ fn in_words(incidents: &[Listed]) -> String {
     text
 }
 
-fn standing(incident: &Listed) -> String {
+fn phase_text(incident: &Listed) -> String {
     let tried = match incident.attempts {
         0 => String::new(),
         1 => ", restarted once".to_owned(),

@@ -1,4 +1,4 @@
-//! What applies where the configuration says nothing, be it a file's or a discovered one.
+//! The defaults, for configuration files and for discovered services.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::fact::ProbeKind;
 
-/// The control socket where the configuration names none.
+/// The default control socket.
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
 impl Default for Config {
@@ -42,21 +42,21 @@ impl Default for KernelOptions {
 }
 
 impl Default for SnapshotOptions {
-    /// The newest 32, where a daemon keeps its state.
+    /// The newest 32, in the daemon's state directory.
     fn default() -> Self {
         Self { directory: "/var/lib/hostprobe/snapshots".into(), keep: 32 }
     }
 }
 
 impl Default for StateOptions {
-    /// 64 MiB hold weeks of a calm host, and some days of a busy one.
+    /// 64 MiB hold weeks of a calm host, or some days of a busy one.
     fn default() -> Self {
         Self { directory: "/var/lib/hostprobe".into(), recording_bytes: 64 << 20 }
     }
 }
 
 impl Probe {
-    /// A probe with the times that apply where nothing else is said: every 10 s, at most 5 s, 3 failures.
+    /// A probe with the default times: every 10 s, at most 5 s, 3 failures.
     pub fn new(kind: ProbeKind, target: Secret) -> Self {
         Self {
             kind,

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_is_told_from_another_name() {
+    fn a_typo_differs_from_another_name() {
         assert_eq!(distance("kitten", "sitting"), 3);
         let known = ["cache", "orders-db"];
         assert_eq!(nearest("cahce", known.into_iter()), Some("cache"));

@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::{Secret, values::Written};
 
-/// An address as it is written: a text in which `${NAME}` stands for a variable of the environment.
+/// An address in the configuration file; `${NAME}` is replaced by an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template {
     written: String,
@@ -27,9 +27,9 @@ impl Written for Template {
 }
 
 impl Template {
-    /// The address with its variables put in; the name of a variable that is not set otherwise.
+    /// The address with its variables filled in, or the name of an unset variable.
     ///
-    /// A value that stands for a password or a part of one is percent-encoded, any other is put in as it is.
+    /// A value in the place of a password is percent-encoded. Any other is inserted unchanged.
     pub(super) fn fill(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Secret, String> {
         if !self.has_variables() {
             return Ok(Secret::new(&self.written));
@@ -49,7 +49,7 @@ impl Template {
         Ok(Secret::shown_as(text, &self.written))
     }
 
-    /// Whether a part of it comes from the environment.
+    /// Whether the environment provides a part of it.
     pub(super) fn has_variables(&self) -> bool {
         self.written.contains("${")
     }

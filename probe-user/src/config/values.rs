@@ -1,4 +1,4 @@
-//! The small values of a configuration file: each knows how it is written and what to say when it is not.
+//! The small values of a configuration file: each parses its form and describes it in errors.
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
@@ -10,12 +10,11 @@ use serde::{
 /// A value that may be missing, with its place.
 pub(super) type At<T> = Option<toml::Spanned<T>>;
 
-/// A value written as a string of its own form.
 pub(super) trait Written: Sized {
-    /// What it is, with an example: completes "expected …".
+    /// Its description with an example: completes "expected …".
     const EXPECTED: &'static str;
 
-    /// Reads it, or says None.
+    /// Parses it; None if it has another form.
     fn read(text: &str) -> Option<Self>;
 }
 
@@ -42,7 +41,7 @@ impl<'de, T: Written> Deserialize<'de> for Text<T> {
     }
 }
 
-/// A text as an error may repeat it: quoted, and left out where it is long or could be a URL with a password.
+/// A text for an error message: quoted, and left out if it is long or may be a URL with a password.
 pub(super) fn quote(text: &str) -> String {
     if text.contains("://") || text.contains('@') || text.len() > 60 {
         "another text".to_owned()
@@ -68,7 +67,7 @@ impl Written for Duration {
     }
 }
 
-/// How many restarts are allowed in how long.
+/// The number of restarts that are allowed within an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Budget {
     pub(super) count: u32,

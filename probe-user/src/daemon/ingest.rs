@@ -98,7 +98,7 @@ impl Daemon {
     }
 
     pub(super) fn on_process_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
-        if let Some(member) = member.filter(|member| self.is_unheard_of(&exit, *member)) {
+        if let Some(member) = member.filter(|member| self.is_before_start_report(&exit, *member)) {
             self.early.insert(member.service, exit);
             return;
         }
@@ -148,7 +148,7 @@ impl Daemon {
 
     /// Whether this is the exit of a supervised command that ended before its start was reported: our own child, in
     /// the service's cgroup.
-    fn is_unheard_of(&self, exit: &ProcessExit, member: Membership) -> bool {
+    fn is_before_start_report(&self, exit: &ProcessExit, member: Membership) -> bool {
         !member.main
             && exit.process.parent_pid == std::process::id()
             && matches!(self.config.services[member.service.0 as usize].identity, Identity::Exec(_))

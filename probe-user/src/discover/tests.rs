@@ -129,7 +129,7 @@ fn the_printed_configuration_is_accepted() {
 }
 
 #[test]
-fn servers_that_look_alike_have_names_of_their_own() {
+fn similar_servers_have_different_names() {
     let host = FakeHost::v2();
     listen(&host, &[(LOOPBACK, 80, 1), (OTHER, 80, 2), (ALL, 81, 3), (LOOPBACK, 80, 4), (ALL, 82, 5)]);
     let files = ["/a/web", "/a/web", "/a/web", "/b/web", "/c/web-80"];

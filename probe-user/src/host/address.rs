@@ -12,7 +12,7 @@ use super::{ProcReader, read_text};
 const TABLE_MAX: u64 = 4 << 20;
 
 impl ProcReader {
-    /// The addresses of this host's interfaces, in the daemon's own network namespace; what cannot be read adds none.
+    /// The addresses of this host's interfaces in the daemon's own network namespace. An unreadable file adds none.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let net = self.proc().join("net");
         let v4 = read_text(&net.join("fib_trie"), TABLE_MAX).unwrap_or_default();
@@ -21,7 +21,6 @@ impl ProcReader {
         routed(&v4).chain(v6.lines().filter_map(interface)).collect()
     }
 
-    /// The inode of the network namespace that a process is in.
     pub fn netns(&self, pid: u32) -> Option<u32> {
         let target = fs::read_link(self.folder(pid).join("ns/net")).ok()?;
         target.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
@@ -37,7 +36,7 @@ fn routed(table: &str) -> impl Iterator<Item = IpAddr> {
     })
 }
 
-/// The address of a line of `/proc/net/if_inet6`: 32 hexadecimal digits, then what it is of.
+/// The address in a line of `/proc/net/if_inet6`, which begins with 32 hexadecimal digits.
 fn interface(line: &str) -> Option<IpAddr> {
     let digits = line.split_ascii_whitespace().next().filter(|digits| digits.len() == 32)?;
     Some(IpAddr::V6(Ipv6Addr::from(u128::from_str_radix(digits, 16).ok()?)))

@@ -22,10 +22,9 @@ use crate::fact::{Cgroup, CgroupMode};
 /// `mountinfo` and `cgroup` files are far smaller, except on hosts with thousands of mounts.
 const TEXT_MAX: u64 = 16 << 20;
 
-/// A v1 limit above this is the kernel's "no limit": the largest page-aligned number it can count to.
+/// A v1 limit above this is the kernel's "no limit": the largest page-aligned number.
 const V1_UNLIMITED: u64 = 1 << 60;
 
-/// One of the hierarchies that matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hierarchy {
     /// The unified hierarchy of cgroup v2.
@@ -39,9 +38,9 @@ pub enum Hierarchy {
 /// A mounted hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mount {
-    /// The folder it is mounted at.
+    /// The folder of the mount.
     point: PathBuf,
-    /// Which group of the hierarchy that folder shows: `/` unless only a part is mounted.
+    /// The cgroup at the root of the mount: `/` unless only a part is mounted.
     shows: PathBuf,
 }
 
@@ -56,20 +55,17 @@ pub struct Cgroups {
     memory_number: Option<u32>,
 }
 
-/// The groups a process is in, by their paths from the hierarchies' roots.
+/// The cgroups of a process, as paths from the hierarchies' roots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Groups {
-    /// Its group in the v2 hierarchy.
     pub v2: Option<String>,
-    /// Its group in the v1 memory hierarchy.
     pub memory: Option<String>,
-    /// Its group in systemd's v1 hierarchy.
     pub systemd: Option<String>,
 }
 
 impl Groups {
-    /// The group that identifies a process: of the v2 hierarchy, or of the v1 memory hierarchy where v2 has
-    /// none, or only the root for everybody, as on hosts that mount v2 but run on v1.
+    /// The group that identifies a process: of the v2 hierarchy, or of the v1 memory hierarchy where v2 is missing or
+    /// has only its root, as on hosts that mount v2 but run on v1.
     pub fn main(&self) -> Option<(Hierarchy, &str)> {
         let v2 = self.v2.as_deref().map(|path| (Hierarchy::V2, path));
         let memory = self.memory.as_deref().map(|path| (Hierarchy::Memory, path));
@@ -77,21 +73,21 @@ impl Groups {
         v2.filter(below_root).or(memory.filter(below_root)).or(v2).or(memory)
     }
 
-    /// All paths, the most telling first.
+    /// All paths, the most specific first.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         [&self.v2, &self.systemd, &self.memory].into_iter().filter_map(|path| path.as_deref())
     }
 }
 
 impl Cgroups {
-    /// Finds where the hierarchies are mounted on the host whose root folder is `root`.
+    /// Finds the mounted hierarchies of the host with this root folder.
     pub fn discover(root: &Path) -> Result<Self, ReadError> {
         let proc = root.join("proc");
         let path = proc.join("self/mountinfo");
         let text = read_text(&path, TEXT_MAX).map_err(ReadError::at(path))?;
         let memory_number = memory_number(&proc.join("self/cgroup"));
         let mut found = Self { proc, v2: None, memory: None, systemd: None, memory_number };
-        // A line that cannot be read is of a mount that does not matter here.
+        // An unreadable line belongs to another kind of mount.
         for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
             let slot = match mount.fs_type.as_str() {
                 "cgroup2" => &mut found.v2,
@@ -122,7 +118,7 @@ impl Cgroups {
         self.mount(hierarchy).is_some_and(|mount| !links(mount).is_ok_and(|links| links == 2))
     }
 
-    /// Which hierarchies there are.
+    /// The mounted hierarchies.
     pub fn mode(&self) -> CgroupMode {
         let v1 = self.memory.is_some() || self.systemd.is_some();
         match (self.v2.is_some(), v1) {
@@ -133,7 +129,7 @@ impl Cgroups {
         }
     }
 
-    /// The hierarchy with this number in `/proc/PID/cgroup`, if it matters here.
+    /// The hierarchy with this number in `/proc/PID/cgroup`, if it is one of the three.
     pub fn numbered(&self, number: u32) -> Option<Hierarchy> {
         match number {
             0 => Some(Hierarchy::V2),
@@ -150,8 +146,8 @@ impl Cgroups {
             .any(|mount| mount.shows != Path::new("/"))
     }
 
-    /// The path of a group that is still there, by its id alone; None if it is gone, or may not be asked for (it
-    /// takes `CAP_DAC_READ_SEARCH`).
+    /// The path of an existing group, by its id alone. None if it is gone, or if the daemon lacks
+    /// `CAP_DAC_READ_SEARCH`.
     pub fn path_of(&self, hierarchy: Hierarchy, id: u64) -> Option<String> {
         let mount = self.mount(hierarchy)?;
         let folder = handle::path_of(&mount.point, id)?;
@@ -159,12 +155,12 @@ impl Cgroups {
         mount.shows.join(below).into_os_string().into_string().ok()
     }
 
-    /// The groups that a process is in; none if it is gone.
+    /// The groups of a process; none if it is gone.
     pub fn of(&self, pid: u32) -> Groups {
         self.groups(&self.proc.join(pid.to_string()))
     }
 
-    /// The groups that this process itself is in.
+    /// The groups of this process.
     pub fn of_self(&self) -> Groups {
         self.groups(&self.proc.join("self"))
     }
@@ -178,7 +174,7 @@ impl Cgroups {
             let (Some(id), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
-            // The kernel says so of a group that was removed while a process of it was dying.
+            // The kernel marks a group so if it was removed while a process in it died.
             let path = path.strip_suffix(" (deleted)").unwrap_or(path).to_owned();
             if id == "0" && controllers.is_empty() {
                 groups.v2 = self.v2.is_some().then_some(path);
@@ -205,18 +201,18 @@ impl Cgroups {
     pub fn folder(&self, hierarchy: Hierarchy, path: &str) -> Option<PathBuf> {
         let mount = self.mount(hierarchy)?;
         let below = Path::new(path).strip_prefix(&mount.shows).ok()?;
-        // A group outside the own cgroup namespace shows as a path through `..`: it is out of reach.
+        // A group outside the own cgroup namespace shows as a path with `..`, and is out of reach.
         let inside = below.components().all(|part| matches!(part, Component::Normal(_)));
         inside.then(|| mount.point.join(below))
     }
 
-    /// The memory limit set on a group itself, in bytes: v2 `memory.max`, v1 `memory.limit_in_bytes`. None
-    /// where none is set, or it cannot be read.
+    /// The memory limit of the group itself, in bytes: v2 `memory.max`, v1 `memory.limit_in_bytes`. None without a
+    /// limit, or if it is unreadable.
     pub fn memory_limit(&self, hierarchy: Hierarchy, path: &str) -> Option<u64> {
         limit_in(&self.folder(hierarchy, path)?)
     }
 
-    /// The tightest memory limit that holds for a process, in bytes: of its group or any group above it.
+    /// The tightest memory limit for a process, in bytes: of its group or any group above it.
     pub fn memory_limit_of(&self, pid: u32) -> Option<u64> {
         let groups = self.of(pid);
         // On a hybrid host the memory controller is in its v1 hierarchy only.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::fact::TcpState;
 
-/// No more sockets than this are kept of one namespace.
+/// The most kept sockets of one namespace.
 const CONNECTIONS_MAX: usize = 65_536;
 
 /// Room for the names of some hundred descriptors, in bytes.
@@ -24,24 +24,23 @@ const NAMES: usize = 8192;
 /// A TCP socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Its state.
     pub state: TcpState,
-    /// Its own address; IPv4 where it is a mapped one.
+    /// Its local address; a mapped IPv4 address as IPv4.
     pub local: SocketAddr,
-    /// The other side's; unspecified for a listener.
+    /// The remote address; unspecified for a listener.
     pub remote: SocketAddr,
     /// Bytes written that the other side has not acknowledged.
     pub sending: u32,
-    /// Bytes received that the process has not read; for a listener, connections that wait to be accepted.
+    /// Bytes received that the process has not read. For a listener, the length of its accept queue.
     pub received: u32,
-    /// How often the kernel has sent again what is not acknowledged, since it last was.
+    /// The number of retransmits since the last acknowledgement.
     pub retransmits: u32,
     /// Its inode number; 0 if no process holds it, as while it waits to be accepted or closes.
     pub inode: u64,
 }
 
 impl ProcReader {
-    /// The sockets below a `net` folder of `/proc` that are of interest, at most 65,536 of them.
+    /// The matching sockets below a `net` folder of `/proc`, at most 65,536 of them.
     pub(crate) fn connections(
         &self,
         net: &Path,
@@ -59,8 +58,8 @@ impl ProcReader {
     /// The inode numbers of the sockets that a process has open, one for each descriptor.
     pub(crate) fn socket_inodes(&self, pid: u32) -> Vec<u64> {
         let mut inodes = Vec::new();
-        // A process that vanished, or whose files we may not see, has none to show. The links are read below the open
-        // folder: on a host with many descriptors their paths are most of the work.
+        // A process that vanished, or whose files are unreadable, has none. The links are read below the open folder:
+        // on a host with many descriptors their paths are most of the work.
         let folder = self.folder(pid).join("fd");
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let Ok(folder) = rustix::fs::open(&folder, flags, Mode::empty()) else { return inodes };
@@ -92,7 +91,7 @@ impl ProcReader {
         holders
     }
 
-    /// Of the processes that share a socket the one with the lowest pid, from which the others mostly were forked.
+    /// Of several processes with one socket, the one with the lowest pid, which mostly is the parent of the others.
     pub(super) fn owners(&self, sockets: &HashSet<u64>) -> HashMap<u64, u32> {
         let holders = self.holders(sockets).into_iter();
         holders.filter_map(|(inode, pids)| Some((inode, *pids.first()?))).collect()

@@ -1,4 +1,4 @@
-//! Which processes hold the port or the connections that a service needs.
+//! The processes that hold a service's port, or connections to it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,24 +10,22 @@ use std::{
 use super::{ProcReader, connection::Connection, sockdiag};
 use crate::fact::{PortHolder, TcpState};
 
-/// The search for clients ends after so many network namespaces: a large host has one for each container.
+/// The search for clients ends after this number of network namespaces: a large host has one for each container.
 const NAMESPACES_MAX: usize = 64;
 
-/// A process that has connections to a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
     /// Its pid in the initial namespace.
     pub pid: u32,
-    /// Its name.
     pub name: String,
-    /// How many.
+    /// The number of connections.
     pub connections: u32,
 }
 
 impl ProcReader {
-    /// The process that listens on one of these ports, in the daemon's own network namespace. Of several that share the
-    /// listener it is the eldest, mostly the parent of the others. Without a listener it is the process that has any
-    /// socket with such a port of its own, which prevents a listener as well.
+    /// The process that listens on one of these ports, in the daemon's own network namespace. Of several that share
+    /// the listener it is the oldest, mostly the parent of the others. Without a listener it is a process with any
+    /// socket on such a local port, which prevents a listener as well.
     pub fn port_holder(&self, ports: &[u16]) -> Option<PortHolder> {
         let sockets = self.connections(&self.proc().join("net"), |it| ports.contains(&it.local.port()));
         let mut sockets = sockets.ok()?;
@@ -47,7 +45,7 @@ impl ProcReader {
         })
     }
 
-    /// The processes of this host that have connections to these ports of it, most first.
+    /// The processes of this host with connections to these local ports, most connections first.
     ///
     /// Both ends of such a connection are sockets of this host, so that a connection to the same port of another
     /// host is not counted; an end in another network namespace is found unless its address was translated.
@@ -73,15 +71,15 @@ impl ProcReader {
         self.counted(clients.into_iter().map(|(_, it)| it.inode).collect())
     }
 
-    /// The processes that are connected to Unix sockets which these ones listen on, most first. Empty where the
-    /// kernel cannot be asked for its Unix sockets.
+    /// The processes that are connected to Unix sockets of these listeners, most connections first. Empty if the
+    /// kernel does not list its Unix sockets.
     pub fn unix_clients_of(&self, pids: &[u32]) -> Vec<Client> {
         if self.own_namespace().is_none() {
             return Vec::new();
         }
         let served: HashSet<u64> = pids.iter().flat_map(|pid| self.socket_inodes(*pid)).collect();
         let ends = sockdiag::unix_ends().unwrap_or_default();
-        // An accepted socket bears its listener's name; a client of something else has none.
+        // An accepted socket has its listener's name. A client of another server has none.
         let accepted = ends.iter().filter(|end| end.named && served.contains(&end.inode));
         self.counted(accepted.map(|end| end.peer).collect())
     }
@@ -107,7 +105,7 @@ impl ProcReader {
         sets.iter().map(most).collect()
     }
 
-    /// The processes that have these sockets open, and how many of them; most first.
+    /// The processes with these sockets open, and the number of sockets of each; the largest first.
     fn counted(&self, sockets: HashSet<u64>) -> Vec<Client> {
         let mut counts: BTreeMap<u32, u32> = BTreeMap::new();
         for pid in self.owners(&sockets).into_values() {
@@ -123,7 +121,6 @@ impl ProcReader {
         clients
     }
 
-    /// A process's name.
     pub(super) fn name_of(&self, pid: u32) -> Option<String> {
         Some(self.stat(pid)?.comm)
     }

@@ -1,4 +1,4 @@
-//! Which process listens on which TCP port.
+//! The processes that listen on TCP ports.
 
 use std::{collections::HashMap, net::IpAddr, path::Path};
 
@@ -8,9 +8,8 @@ use crate::fact::TcpState;
 /// A TCP socket that listens, and a process that holds it. A shared socket is listed for each of its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListeningSocket {
-    /// The address it is bound to; unspecified for all addresses.
+    /// The local address; unspecified for all addresses.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
     /// The process, as a pid of the initial namespace.
     pub pid: u32,
@@ -34,10 +33,10 @@ impl ProcReader {
         Ok(found)
     }
 
-    /// What listens in the daemon's own network namespace.
+    /// The listeners in the daemon's own network namespace.
     ///
-    /// The kernel is asked over netlink. Where it does not answer, and in a tree that is not this host's, the tables of
-    /// `/proc` are read, for which the kernel goes through all connections there are.
+    /// The kernel lists them over netlink. If it does not answer, and in a tree that is not this host's, the tables of
+    /// `/proc` are read. For those the kernel goes through all connections.
     pub(super) fn own_listening(&self) -> Result<Sockets, ReadError> {
         match self.own_namespace().and_then(|_| sockdiag::listeners().ok()) {
             Some(sockets) => Ok(sockets.into_iter().map(|it| (it.inode, (it.address, it.port))).collect()),
@@ -45,10 +44,10 @@ impl ProcReader {
         }
     }
 
-    /// What the tables in this folder say that listens.
+    /// The listeners in the tables of this folder.
     pub(super) fn listening(&self, net: &Path) -> Result<Sockets, ReadError> {
         let mut sockets = Sockets::new();
-        // Most lines of a busy host are of connections; the rest of them is not parsed.
+        // Most lines of a busy host are connections, so the rest of such a line is not parsed.
         tcp_table::read(net, |row| {
             if row.state == TcpState::Listen
                 && let (Some(local), Some(inode)) = (row.local(), row.inode())
@@ -59,7 +58,7 @@ impl ProcReader {
         Ok(sockets)
     }
 
-    /// Adds those of these sockets that a process holds.
+    /// Adds those of these sockets that a process has open.
     pub(super) fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
         let begin = found.len();
         for inode in self.socket_inodes(pid) {

@@ -1,4 +1,4 @@
-//! Finds the main process of a service that something else started.
+//! Finds the main process of a service that another supervisor started.
 
 use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -6,8 +6,8 @@ use super::{Survey, candidate::Candidate};
 use crate::{config::Matcher, fact::ProcessKey};
 
 impl Survey {
-    /// The main process that a matcher means: of all processes for which every part holds, the oldest whose
-    /// parent is not one of them. None if there is none.
+    /// The main process that a matcher means: of all processes that meet every condition, the oldest whose parent does
+    /// not. None if there is none.
     ///
     /// The first call reads all processes, and with a port all their descriptors: milliseconds on a
     /// small host, much more on a large one.
@@ -43,18 +43,18 @@ impl Survey {
     }
 }
 
-/// Which process a pidfile has named, and how the file was then.
+/// The process of a pidfile, and the state of the file at that time.
 ///
-/// A service that dies leaves its pidfile behind, and another process may soon have that pid. So a file that has not
-/// been written since it named a process says nothing of another one with the same pid. The times of the file and of the
-/// process say nothing either: the host's clock may have been set between the two.
+/// A dead service leaves its pidfile behind, and another process may soon get that pid. So a file that was not written
+/// since it named a process does not name another one with the same pid. The times of the file and the process prove
+/// nothing, because the host's clock may have been set between the two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     process: ProcessKey,
     file: FileState,
 }
 
-/// What changes when a file is written.
+/// The properties that change when a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileState {
     inode: u64,
@@ -69,7 +69,7 @@ impl FileState {
 }
 
 impl Survey {
-    /// As [`Survey::find_main`], for a matcher that has found `before` the last time; it becomes what is found now.
+    /// [`Survey::find_main`] for a matcher that found `before` the last time. It updates `before`.
     pub fn find_main_again(&self, matcher: &Matcher, before: &mut Option<Named>) -> Option<ProcessKey> {
         let file = matcher.pidfile.as_deref().and_then(FileState::of);
         let found = self.find_main(matcher)?;

@@ -1,4 +1,4 @@
-//! Where the daemon itself runs: on a host or in a container, and what it can see from there.
+//! The daemon's own place: a host or a container, and what it can observe from there.
 
 use std::{fs, path::Path};
 
@@ -8,10 +8,10 @@ use crate::fact::{CgroupMode, Container, INITIAL_PID_NAMESPACE, Place};
 /// The inode of the initial cgroup namespace (`PROC_CGROUP_INIT_INO`).
 const INITIAL_CGROUP_NAMESPACE: u32 = 4_026_531_835;
 
-/// More than an environment or a file that marks a container is long.
+/// A longer file or environment is not a container's mark.
 const TEXT_MAX: u64 = 64 * 1024;
 
-/// Where the process with this pid runs, which is this one; `root` is `/`, or a copy of what matters of it.
+/// The place of the process with this pid, which is this one. `root` is `/`, or a copy of its files.
 pub fn find(root: &Path, pid: u32) -> Place {
     let proc = root.join("proc");
     let cgroups = Cgroups::discover(root).ok();
@@ -37,8 +37,8 @@ pub(super) fn namespace(proc: &Path, kind: &str) -> Option<u32> {
     link.to_str()?.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Whether this process is not among the host's: in another pid namespace, or with other mounts and in another cgroup
-/// namespace than process 1. Other mounts alone are what a service's sandbox has.
+/// Whether this process is outside the host's: in another pid namespace, or with other mounts and in another cgroup
+/// namespace than process 1. A service's sandbox has other mounts alone.
 fn is_apart(proc: &Path) -> bool {
     let link = |process: &str, kind: &str| fs::read_link(proc.join(process).join("ns").join(kind)).ok();
     let differs = |kind| link("1", kind).zip(link("self", kind)).is_some_and(|(first, own)| own != first);
@@ -46,19 +46,19 @@ fn is_apart(proc: &Path) -> bool {
     own || (differs("mnt") && differs("cgroup"))
 }
 
-/// The container, by what its runtime has left for its processes to see, and by this process's cgroup. The files are left
-/// behind where a container's image was made a host's, so they count only where this process is `apart`.
+/// The container, by the marks of its runtime and by this process's cgroup. A host that was made from a container's
+/// image keeps the files, so they count only if this process is `apart`.
 fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Container> {
     let groups = cgroups.map(Cgroups::of_self).unwrap_or_default();
     let path = groups.paths().find(|path| container_id(path).is_some());
     let by_cgroup = path.and_then(container_id);
-    // Podman's file says more than its being there, if the container is privileged.
+    // Podman's file has content if the container is privileged.
     let podman = read_text(&root.join("run/.containerenv"), TEXT_MAX).ok().filter(|_| apart);
     let podman_id = podman.as_ref().and_then(|text| {
         let id = text.lines().find_map(|line| line.strip_prefix("id="))?;
         Some(id.trim_matches('"').to_owned()).filter(|id| !id.is_empty())
     });
-    // What systemd-nspawn, LXC and others pass to the first process (systemd's "Container Interface").
+    // systemd-nspawn, LXC and others set this for the first process (systemd's "Container Interface").
     let environment = read_text(&root.join("proc/1/environ"), TEXT_MAX).unwrap_or_default();
     let passed = environment.split('\0').find_map(|entry| entry.strip_prefix("container="));
     let runtime = if podman.is_some() {
@@ -74,7 +74,7 @@ fn container(root: &Path, cgroups: Option<&Cgroups>, apart: bool) -> Option<Cont
     (id.is_some() || !runtime.is_empty()).then_some(Container { runtime, id })
 }
 
-/// What names its containers' cgroups like this.
+/// The runtime that names cgroups like this.
 fn runtime_of(path: &str) -> Option<&'static str> {
     const MARKS: [(&str, &str); 7] = [
         ("/libpod-", "podman"),
@@ -146,7 +146,7 @@ mod tests {
             "in a podman container (0123456789ab), in the host's pid namespace; cgroup v2, a part of it"
         );
 
-        // A host whose files were a container's image once; in a sandbox of its service manager's as well.
+        // A host that was made from a container's image, also in a service's sandbox.
         for own in [1, 2] {
             let host = FakeHost::v2();
             mounts(&host, 1, own);

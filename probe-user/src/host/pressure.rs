@@ -1,14 +1,13 @@
-//! How hard the host is pressed, by the kernel's pressure stall information (PSI).
+//! The host's pressure, by the kernel's pressure stall information (PSI).
 
 use std::path::PathBuf;
 
 use super::{ProcReader, read_text};
 use crate::clock::Timestamp;
 
-/// What `/proc/pressure` said at one moment: time lost so far, in microseconds; None without PSI.
+/// The totals of `/proc/pressure` at one moment, in microseconds; None without PSI.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stalls {
-    /// When it was read.
     pub at: Timestamp,
     /// Time that some task waited for a CPU.
     pub cpu: Option<u64>,

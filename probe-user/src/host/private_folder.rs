@@ -9,11 +9,11 @@ use std::{
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-/// Opens a folder, and creates it with mode 0700 where it is missing. The error says why it is refused.
+/// Opens a folder, and creates it with mode 0700 if it is missing. The error names the reason of a refusal.
 ///
-/// It is refused if it is a symbolic link, belongs to another user than the daemon's or root, or if its group or
-/// everybody may write to it: otherwise a user could make the daemon, which may run as root, write or delete elsewhere.
-/// What is done in the open folder follows no link in its path.
+/// A folder is refused if it is a symbolic link, belongs to another user than the daemon's or root, or is writable by
+/// its group or by all. Another user could otherwise make the daemon, which may run as root, write or delete
+/// elsewhere. Operations in the open folder follow no link in its path.
 pub fn open(path: &Path) -> Result<File, String> {
     let failed = |error: io::Error| error.to_string();
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;

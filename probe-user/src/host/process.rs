@@ -70,7 +70,7 @@ impl ProcReader {
         &self.cgroups
     }
 
-    /// The process with this pid, or None if there is none (any more).
+    /// The process with this pid, or None if it has ended.
     pub fn read(&self, pid: u32) -> Option<Process> {
         Some(self.read_with(pid, |hierarchy, path| self.cgroups.group(hierarchy, path))?.0)
     }
@@ -137,7 +137,7 @@ impl ProcReader {
         fs::exists(self.folder(pid).join(format!("task/{pid}/children"))).unwrap_or(false)
     }
 
-    /// The children of all threads of a process, where the kernel lists them.
+    /// The children of all threads of a process, if the kernel lists them.
     fn children_of(&self, pid: u32) -> Vec<u32> {
         let threads = fs::read_dir(self.folder(pid).join("task")).into_iter().flatten().flatten();
         let listed = |thread: fs::DirEntry| {
@@ -148,24 +148,25 @@ impl ProcReader {
         threads.map(listed).flat_map(parse).collect()
     }
 
-    /// The identity of the process with this pid, for less than [`ProcReader::read`] costs.
+    /// The identity of the process with this pid; cheaper than [`ProcReader::read`].
     pub fn key_of(&self, pid: u32) -> Option<ProcessKey> {
         Some(self.key(pid, &self.stat(pid)?))
     }
 
-    /// The same with the pid of its parent. Nothing of it is read from the process's memory, which a process that
-    /// hangs may have locked.
+    /// [`Self::key_of`] with the parent's pid. It reads nothing from the process's memory, which a hung process may
+    /// have locked.
     pub fn descent(&self, pid: u32) -> Option<(ProcessKey, u32)> {
         let stat = self.stat(pid)?;
         Some((self.key(pid, &stat), u32::try_from(stat.ppid).unwrap_or_default()))
     }
 
-    /// Whether the daemon's pids are the host's; None if that cannot be read.
+    /// Whether the daemon's pids are the host's; None if unreadable.
     pub fn is_in_initial_pid_namespace(&self) -> Option<bool> {
         Some(place::namespace(&self.proc, "pid")? == INITIAL_PID_NAMESPACE)
     }
 
-    /// Whether this very process has not ended yet; one whose first thread has left still runs. Needs no right over it.
+    /// Whether exactly this process still runs. A process whose first thread has ended still runs. Needs no right over
+    /// it.
     pub fn runs(&self, key: ProcessKey) -> bool {
         let ended = |stat: &Stat| matches!(stat.state, 'Z' | 'X') && stat.num_threads <= 1;
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
@@ -176,7 +177,6 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
     }
 
-    /// Every pid there is.
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
@@ -192,7 +192,6 @@ impl ProcReader {
         self.proc.join("vmstat")
     }
 
-    /// The folder of a process.
     pub(crate) fn folder(&self, pid: u32) -> PathBuf {
         self.proc.join(pid.to_string())
     }
@@ -223,7 +222,7 @@ fn tick_nanos() -> u64 {
 pub(super) fn executable(link: &Path) -> Option<String> {
     let path = fs::read_link(link).ok()?;
     let path = path.to_string_lossy();
-    // An upgraded package replaces the file under the running process, which is still what it was.
+    // A package upgrade replaces the file under the running process, which still executes the old one.
     let path = path.strip_suffix(" (deleted)").unwrap_or(&path);
     (!path.is_empty()).then(|| path.to_owned())
 }
@@ -256,7 +255,7 @@ fn subtree(pid: u32, children: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
 
 /// Whether a read failed because the process is gone.
 pub(super) fn vanished(error: &io::Error) -> bool {
-    // ESRCH is what files of a process opened before its death answer.
+    // Files that were opened before the process ended return ESRCH.
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(3)
 }
 

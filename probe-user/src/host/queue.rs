@@ -1,4 +1,4 @@
-//! The accept queues of listeners: connections that the kernel has made and no process has taken.
+//! The accept queues of listeners: established connections that no process has accepted yet.
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
@@ -14,9 +14,9 @@ pub type AcceptQueues = Vec<(u64, AcceptQueue)>;
 impl ProcReader {
     /// The accept queues of the listeners that these processes hold.
     ///
-    /// The kernel is asked over netlink for those of the daemon's own network namespace, which is the only way
-    /// to learn the backlog. For processes of another one, `/proc/PID/net/tcp` gives what waits; their backlog
-    /// is given as `u32::MAX`, as not known.
+    /// The kernel lists those of the daemon's own network namespace over netlink, which is the only way to learn the
+    /// backlog. For processes of another namespace, `/proc/PID/net/tcp` has the waiting connections, and their backlog
+    /// is `u32::MAX`, as unknown.
     pub fn accept_queues(&self, pids: &[u32]) -> AcceptQueues {
         let at = Timestamp::now();
         let mut tables: Vec<(Option<PathBuf>, AcceptQueues)> = Vec::new();
@@ -50,7 +50,7 @@ impl ProcReader {
 
     fn queues_by_proc(&self, pid: u32, at: Timestamp) -> AcceptQueues {
         let net = self.folder(pid).join("net");
-        // A process that vanishes meanwhile listens no more.
+        // A process that vanishes meanwhile has no listeners.
         let listeners = self.connections(&net, |it| it.state == TcpState::Listen).unwrap_or_default();
         let queue = |it: super::connection::Connection| AcceptQueue {
             at,
@@ -64,13 +64,13 @@ impl ProcReader {
     }
 }
 
-/// The accept queues of the daemon's own network namespace; None if the kernel cannot be asked.
+/// The accept queues of the daemon's own network namespace; None if the kernel does not list them.
 fn own_queues(at: Timestamp) -> Option<AcceptQueues> {
     let listeners = sockdiag::listeners().ok()?;
     Some(listeners.into_iter().map(|it| (it.inode, queue(&it, at))).collect())
 }
 
-/// What the kernel said of a listener, as a fact.
+/// The kernel's answer about a listener, as a fact.
 pub fn queue(of: &sockdiag::ListenQueue, at: Timestamp) -> AcceptQueue {
     AcceptQueue {
         at,
@@ -112,7 +112,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1).unwrap();
         let address = listener.local_addr().unwrap();
-        // The kernel takes one more than the backlog.
+        // The kernel queues one more than the backlog.
         let _clients = [TcpStream::connect(address).unwrap(), TcpStream::connect(address).unwrap()];
         let queues = ProcReader::new("/").unwrap().accept_queues(&[std::process::id()]);
         let (_, queue) = queues.into_iter().find(|(_, queue)| queue.port == address.port()).unwrap();

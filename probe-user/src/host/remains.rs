@@ -1,4 +1,4 @@
-//! What is left of a process that has ended and that its parent has not collected yet.
+//! The zombie of a process that its parent has not reaped yet.
 
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -8,25 +8,22 @@ use crate::fact::ProcessKey;
 /// `status` is one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
 
-/// A process that has ended, or is about to.
+/// A process that has ended or is about to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remains {
-    /// Its identity.
     pub key: ProcessKey,
-    /// Its parent.
     pub parent_pid: u32,
-    /// Its name.
     pub name: String,
     /// Its real user id.
     pub user_id: u32,
     /// Id of its group in the v2 hierarchy.
     pub cgroup_v2: Option<u64>,
-    /// Its wait status; None before it has ended, and where it is not ours to see.
+    /// Its wait status; None before its end, and if the kernel hides it from us.
     pub status: Option<u32>,
 }
 
 impl ProcReader {
-    /// What is left of a process; None if nothing is.
+    /// The zombie of a process; None if there is none.
     pub fn remains(&self, pid: u32) -> Option<Remains> {
         let stat = self.stat(pid)?;
         let status = read_text(&self.folder(pid).join("status"), STATUS_MAX).ok()?;

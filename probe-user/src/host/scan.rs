@@ -8,14 +8,14 @@ use super::{
 };
 use crate::fact::Process;
 
-/// A thread more is worth its while with this many more processes.
+/// Another thread pays off with this number of further processes.
 const PER_THREAD: usize = 100;
 
-/// A host has better things to do with its processors than to answer hostprobe on all of them.
+/// The most threads, so that the host's CPUs stay free for its services.
 const THREADS_MAX: usize = 4;
 
 impl ProcReader {
-    /// Every process there is, with the cgroups it is in; zombies are among them.
+    /// All processes and their cgroups, zombies included.
     pub fn scan(&self) -> Result<Vec<(Process, Groups)>, ReadError> {
         let pids = self.pids()?;
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -32,7 +32,7 @@ impl ProcReader {
             let started: Vec<_> = parts.iter().map(|part| start(*part)).collect();
             let read = parts.iter().zip(started).flat_map(|(part, thread)| {
                 let read = thread.ok().and_then(|thread| thread.join().ok());
-                // Without a thread it takes longer.
+                // Without another thread the scan takes longer.
                 read.unwrap_or_else(|| self.scan_part(part))
             });
             read.collect()

@@ -42,7 +42,7 @@ const LAST_ACK: u32 = 9;
 const CLOSING: u32 = 11;
 const LISTEN: u32 = 10;
 
-/// What `idiag_timer` says while segments are sent again (`inet_csk_diag_fill` and its callers).
+/// The value of `idiag_timer` during a retransmit (`inet_csk_diag_fill` and its callers).
 const RETRANSMIT_TIMER: u8 = 1;
 
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
@@ -51,7 +51,7 @@ const UNIX_SHOW: u32 = 0x1 | 0x4;
 const UNIX_NAME: u16 = 0;
 const UNIX_PEER: u16 = 2;
 
-/// The kernel answers while it is asked; this is for the case that it does not.
+/// The kernel answers within the system call; this is for the case that it does not.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Further sockets are left out.
@@ -60,15 +60,14 @@ const SOCKETS_MAX: usize = 65_536;
 /// A TCP socket that listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenQueue {
-    /// The address it is bound to; unspecified for all.
+    /// The local address; unspecified for all addresses.
     pub address: IpAddr,
-    /// Its port.
     pub port: u16,
     /// Its inode number, by which the descriptors in `/proc/PID/fd` name it.
     pub inode: u64,
     /// Connections that wait to be accepted.
     pub waiting: u32,
-    /// How many may.
+    /// The backlog.
     pub backlog: u32,
 }
 
@@ -77,11 +76,11 @@ pub struct ListenQueue {
 pub struct Connection {
     /// Its inode number; 0 if no process has it open any more.
     pub inode: u64,
-    /// Its own end; IPv4 where it is a mapped address.
+    /// Its local address; a mapped IPv4 address as IPv4.
     pub local: SocketAddr,
-    /// The other end, likewise.
+    /// Its remote address, in the same form.
     pub remote: SocketAddr,
-    /// How often something was sent again since the other end last answered.
+    /// The number of retransmits since the last answer of the other end.
     pub retransmits: u32,
 }
 
@@ -92,23 +91,22 @@ pub struct UnixEnd {
     pub inode: u64,
     /// The inode number of the other end.
     pub peer: u64,
-    /// Whether it has a name: an accepted socket has its listener's, a client seldom has one.
+    /// Whether it has a name: an accepted socket has its listener's, and a client seldom has one.
     pub named: bool,
 }
 
 /// The TCP listeners of the daemon's own network namespace.
 ///
-/// Fails where the kernel lacks `tcp_diag`, or is not asked for it by policy.
+/// Fails if the kernel lacks `tcp_diag`, or a security policy forbids the request.
 pub fn listeners() -> io::Result<Vec<ListenQueue>> {
     let mut found = Vec::new();
     dump_tcp(1 << LISTEN, |message| keep(&mut found, listen_queue(message)))?;
     Ok(found)
 }
 
-/// The TCP sockets of the daemon's own network namespace for which something was sent again; if `established`, those
-/// that are connected as well.
+/// The TCP sockets of the daemon's own network namespace with retransmits; if `established`, the established ones too.
 ///
-/// The kernel hands over every connection there is then: tens of milliseconds where there are a hundred thousand.
+/// With `established` the kernel returns every connection: tens of milliseconds with a hundred thousand of them.
 pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     let all = if established { 1 << ESTABLISHED } else { 0 };
@@ -154,7 +152,7 @@ fn keep<T>(found: &mut Vec<T>, one: Option<T>) {
     }
 }
 
-/// Asks for all sockets that match a request, and hands each answer over without its header.
+/// Requests all sockets that match, and passes each answer on without its header.
 fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
     let socket = socket_with(
         AddressFamily::NETLINK,
@@ -223,7 +221,7 @@ fn connection(message: &[u8]) -> Option<Connection> {
         inode: u64::from(u32_at(message, 68)?),
         local: end(4, 8)?,
         remote: end(6, 24)?,
-        // The count is of other things where the timer is another: probes of a closed window, signs of life.
+        // With another timer the count has another meaning: window probes or keepalives.
         retransmits: match *message.get(2)? {
             RETRANSMIT_TIMER => u32::from(*message.get(3)?),
             _ => 0,
@@ -278,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// Others may have the same port at another address.
+    /// Other sockets may have the same port at another address.
     fn queue_at(address: SocketAddr) -> ListenQueue {
         let all = listeners().unwrap();
         all.into_iter().find(|queue| (queue.address, queue.port) == (address.ip(), address.port())).unwrap()

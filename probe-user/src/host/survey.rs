@@ -1,7 +1,7 @@
-//! One survey of the host for many services: what all of them need is read once, when the first of them needs it.
+//! One survey of the host for many services: shared data is read once, when the first service needs it.
 //!
-//! Which process listens on a port shows only in the descriptors of all processes. A thousand services that each read them
-//! would take minutes, with the same result.
+//! The owner of a listening port shows only in the descriptors of all processes. A thousand services that each read
+//! them would take minutes, with the same result.
 
 use std::{
     collections::HashMap,
@@ -16,16 +16,16 @@ use super::{
     ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::ProcessTree,
 };
 
-/// The host at one moment, as far as it was asked for. A survey does not show what happened after it was made.
+/// The host at one moment, read on demand. A survey does not show later changes.
 #[derive(Debug)]
 pub struct Survey {
     reader: ProcReader,
-    /// Who listens on each port of the daemon's own network namespace.
+    /// The listeners on each port of the daemon's own network namespace.
     listening: OnceLock<HashMap<u16, Vec<u32>>>,
     candidates: OnceLock<Vec<Candidate>>,
-    /// Where the kernel does not list children.
+    /// Read if the kernel does not list children.
     process_tree: OnceLock<ProcessTree>,
-    /// What listens in each network namespace.
+    /// The listeners of each network namespace.
     listeners: Tables<Sockets>,
     /// The other ends of the connections in each network namespace.
     outbound: Tables<HashMap<u64, SocketAddr>>,
@@ -68,7 +68,6 @@ impl Survey {
         listening.get(&port).map_or(&[], Vec::as_slice)
     }
 
-    /// All processes there are.
     pub(super) fn candidates(&self) -> &[Candidate] {
         self.candidates.get_or_init(|| {
             let pids = self.reader.pids().unwrap_or_default();
@@ -88,7 +87,7 @@ impl Survey {
         let mut found = Vec::new();
         for &pid in pids {
             let namespace = self.namespace(pid);
-            // A process that vanishes meanwhile listens no more.
+            // A process that vanishes meanwhile has no listeners.
             let read = || match namespace.is_some() && namespace == own {
                 true => self.reader.own_listening(),
                 false => self.reader.listening(&self.reader.folder(pid).join("net")),
@@ -109,8 +108,8 @@ impl Survey {
         sockets.into_iter().map(|socket| socket.port).collect()
     }
 
-    /// Where a process and its descendants are connected to, in the network namespace of the process: what they have asked
-    /// for themselves, not what they have accepted.
+    /// The remote ends of the connections of a process and its descendants, in the network namespace of the process:
+    /// those that they opened, not those that they accepted.
     pub fn outbound_of(&self, main: u32) -> Outbound {
         let sockets = once(&self.outbound, self.namespace(main), || {
             self.reader.outbound(&self.reader.folder(main).join("net"))
@@ -127,7 +126,7 @@ impl Survey {
     }
 }
 
-/// What is read for this key, the first time; without a key each time.
+/// The value for this key, read the first time; without a key read each time.
 fn once<K: Eq + Hash, T>(
     tables: &Mutex<HashMap<K, Arc<T>>>,
     key: Option<K>,

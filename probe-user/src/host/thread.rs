@@ -1,4 +1,4 @@
-//! Threads, and what they do at the moment.
+//! Threads and their present state.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -12,9 +12,7 @@ const TEXT_MAX: u64 = 16 * 1024;
 pub struct Thread {
     /// Its process.
     pub pid: u32,
-    /// Its id.
     pub tid: u32,
-    /// Its name.
     pub name: String,
     /// Its state, as the letter `/proc` shows: `R` runs, `S` sleeps, `D` sleeps and cannot be interrupted,
     /// `T` is stopped, `t` is held by a debugger, `Z` is dead.
@@ -23,7 +21,7 @@ pub struct Thread {
     pub start_nanos: u64,
     /// Processor time it used, in the kernel's ticks of mostly 10 ms.
     pub ticks: Duration,
-    /// The same to the nanosecond; zero where the kernel does not count it (`CONFIG_SCHED_INFO`).
+    /// The same in nanoseconds; zero if the kernel does not count it (`CONFIG_SCHED_INFO`).
     pub run: Duration,
     /// Time it was ready to run and had no CPU.
     pub run_delay: Duration,
@@ -32,7 +30,7 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Processor time it used since an earlier sample, as exactly as the kernel counts it.
+    /// CPU time since an earlier sample, as exactly as the kernel counts it.
     pub fn cpu_since(&self, earlier: Option<&Self>) -> Duration {
         let (run, ticks) = earlier.map_or_else(Default::default, |earlier| (earlier.run, earlier.ticks));
         if self.run.is_zero() { self.ticks.saturating_sub(ticks) } else { self.run.saturating_sub(run) }
@@ -40,7 +38,7 @@ impl Thread {
 }
 
 impl ProcReader {
-    /// The threads of a process, at most `limit` of them, and how many there are.
+    /// The threads of a process, at most `limit` of them, and their full number.
     pub fn threads(&self, pid: u32, limit: usize) -> (Vec<Thread>, usize) {
         let Ok(entries) = fs::read_dir(self.folder(pid).join("task")) else { return Default::default() };
         let mut tids: Vec<u32> =
@@ -51,7 +49,7 @@ impl ProcReader {
         (tids.into_iter().take(limit).filter_map(|tid| self.thread(pid, tid)).collect(), all)
     }
 
-    /// What a thread waits for in the kernel: the name of a function. None if it runs, or if the kernel does not let this process read it.
+    /// The kernel function that a thread waits in. None if it runs, or if the kernel hides it from this process.
     pub fn wait_channel(&self, pid: u32, tid: u32) -> Option<String> {
         let name = self.task_text(pid, tid, "wchan")?;
         (!name.is_empty() && name != "0").then_some(name)

@@ -1,4 +1,4 @@
-//! What processes use: processor time, memory, threads and file descriptors.
+//! The resource usage of processes: CPU time, memory, threads and file descriptors.
 
 use std::{fs, time::Duration};
 
@@ -7,23 +7,21 @@ use rustix::fs::PROC_SUPER_MAGIC;
 use super::{ProcReader, ReadError, read_text};
 use crate::{clock::Timestamp, fact::ProcessKey};
 
-/// What a set of processes used at one moment.
+/// The usage of a set of processes at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Usage {
-    /// When it was read.
     pub at: Timestamp,
     /// Processor time of each process since its start, user and system.
     pub cpu: Vec<(ProcessKey, Duration)>,
-    /// Resident memory in bytes; what processes share counts for each.
+    /// Resident memory in bytes; shared memory counts for each process.
     pub rss_bytes: u64,
-    /// Threads.
     pub threads: u64,
-    /// Open file descriptors, of those processes whose descriptors we may see.
+    /// Open file descriptors of those processes whose descriptors are readable.
     pub fds: u64,
 }
 
 impl ProcReader {
-    /// What these processes use now. A process that is gone uses nothing.
+    /// The present usage of these processes. An ended process uses nothing.
     pub fn usage(&self, pids: &[u32]) -> Usage {
         let mut usage = Usage { at: Timestamp::now(), ..Usage::default() };
         for &pid in pids {
@@ -61,10 +59,10 @@ impl ProcReader {
 }
 
 impl Usage {
-    /// Processor time used since an earlier reading, in percent of one core. None if no time has passed.
+    /// CPU time since an earlier reading, in percent of one core. None if no time has passed.
     ///
-    /// Only processes that both readings saw count, and those started in between. A process that ended took its time
-    /// with it; a process that the earlier reading missed would count with all its lifetime.
+    /// Only processes in both readings count, and those started in between. An ended process took its time with it. A
+    /// process that the earlier reading missed would count with its whole life.
     pub fn cpu_percent(&self, earlier: &Self) -> Option<f64> {
         let elapsed = self.at.since(earlier.at);
         if elapsed.is_zero() {
@@ -82,10 +80,10 @@ impl Usage {
         Some(used.as_secs_f64() / elapsed.as_secs_f64() * 100.0)
     }
 
-    /// Resident memory in percent of the limit of the processes' memory cgroup, or of the host's memory where
-    /// there is none. Both in bytes.
+    /// Resident memory in percent of the limit of the processes' memory cgroup, or of the host's memory without a
+    /// limit. Both in bytes.
     pub fn memory_percent(&self, limit: Option<u64>, total: u64) -> f64 {
-        // A limit above what the host has does not limit.
+        // A limit above the host's memory does not limit.
         let of = limit.unwrap_or(total).min(total).max(1);
         self.rss_bytes as f64 / of as f64 * 100.0
     }

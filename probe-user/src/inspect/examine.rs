@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_of_a_listener_that_nobody_accepts_from_grows() {
+    fn the_queue_of_a_listener_without_accepts_grows() {
         let reader = real();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         rustix::net::listen(&listener, 1).unwrap();

@@ -51,7 +51,7 @@ pub struct Inspector {
 struct PendingSample {
     main: ProcessKey,
     asked: Timestamp,
-    look: oneshot::Receiver<Option<Sample>>,
+    sample: oneshot::Receiver<Option<Sample>>,
 }
 
 impl Inspector {
@@ -79,8 +79,8 @@ impl Inspector {
     pub(crate) fn sample_early(&mut self, service: ServiceId, main: Option<ProcessKey>) {
         let Some(main) = main.filter(|_| !self.blocking_reads.is_busy()) else { return };
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
-        let (done, look) = oneshot::channel();
-        self.early.insert(service, PendingSample { main, asked: Timestamp::now(), look });
+        let (done, sample) = oneshot::channel();
+        self.early.insert(service, PendingSample { main, asked: Timestamp::now(), sample });
         tokio::spawn(async move {
             // The examination may not need it any more.
             let _ = done.send(first_sample(&reader, &blocking_reads, main).await);
@@ -171,19 +171,19 @@ async fn examine(
     early: Option<(PendingSample, EarlySample)>,
 ) -> Option<Examination> {
     let early = match early {
-        Some((early, ahead)) => early.look.await.ok().flatten().map(|look| (look, ahead.over)),
+        Some((early, ahead)) => early.sample.await.ok().flatten().map(|sample| (sample, ahead.over)),
         None => None,
     };
     let ahead = early.is_some();
     let first = match early {
-        Some((look, over)) => {
-            sleep(over.saturating_sub(Timestamp::now().since(look.at()))).await;
-            look
+        Some((sample, over)) => {
+            sleep(over.saturating_sub(Timestamp::now().since(sample.at()))).await;
+            sample
         }
         None => {
-            let look = first_sample(reader, blocking_reads, main).await?;
+            let sample = first_sample(reader, blocking_reads, main).await?;
             sleep(over).await;
-            look
+            sample
         }
     };
     let reader = reader.clone();

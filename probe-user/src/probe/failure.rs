@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_errno_tells_whose_fault_it_is() {
+    fn an_errno_decides_between_a_fault_of_the_service_and_of_the_host() {
         let kind = |errno| kind_of(&io::Error::from_raw_os_error(errno));
         assert_eq!(kind(111), ProbeFailure::Refused);
         assert_eq!(kind(104), ProbeFailure::Reset);

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_breaks_off_or_is_no_http_is_told_apart() {
+    async fn a_cut_answer_and_an_invalid_one_have_their_own_failures() {
         let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
         assert_eq!(failure(fake_server(cut, |_| {}).await).0, ProbeFailure::Reset);
         let (kind, text) = failure(fake_server(b"", |_| {}).await);
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn refused_dns_and_tls_are_told_apart() {
+    async fn refused_dns_and_tls_have_their_own_failures() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let clients = Clients::new().unwrap();

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_login_that_takes_too_long_tells_whether_it_was_connected() {
+    async fn a_login_timeout_reports_whether_it_was_connected() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (kind, text) = outcome(silent.local_addr().unwrap()).await;
         assert_eq!(kind, ProbeFailure::Timeout, "{text}");

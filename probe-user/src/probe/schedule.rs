@@ -1,5 +1,5 @@
-//! When probes run: by absolute ticks, at once on request, in quick succession after a restart, and side by side
-//! while one hangs.
+//! The schedule of probes: absolute ticks, immediate runs on request, fast repeats after a restart, and hedged
+//! attempts beside a hung one.
 
 mod attempts;
 mod phases;
@@ -32,7 +32,7 @@ use crate::{
 /// connect may still be refused.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
 
-/// Starts probes; each runs in a task of its own, so that a slow one delays no other.
+/// Starts probes. Each has its own task, so that a slow one delays no other.
 #[derive(Debug)]
 pub struct Prober {
     clients: Clients,
@@ -42,8 +42,8 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Where `reports` is full, a probe waits with its next run until its report is taken. `silences` hears of
-    /// services that are silent while runs with a short timeout still wait for them.
+    /// If `reports` is full, a probe delays its next run until there is room. `silences` gets the services that are
+    /// silent while hedged attempts still wait for them.
     pub fn new(
         clients: Clients,
         reports: mpsc::Sender<ProbeReport>,
@@ -81,25 +81,23 @@ pub struct ProbeHandle {
 }
 
 impl ProbeHandle {
-    /// Runs now, or once more as soon as a run under way has ended. During recovery the quick succession starts
-    /// over.
+    /// Runs now, or once more after the present run. During recovery the fast repeats start over.
     pub fn now(&self) {
         self.orders.give(|pending| pending.now = true);
     }
 
-    /// Runs now and then, until the first success, in quick succession: after 1, 2, 4, 8 … ms, at most the
-    /// interval. A service that says it is starting is asked at least each eighth of the time it has taken so
-    /// far, so that its readiness is not noticed much later than it came.
+    /// Runs now and repeats fast until the first success: after 1, 2, 4, 8 … ms, at most the interval. A service that
+    /// reports its start is probed at least each eighth of the time that its start has taken so far, so that its
+    /// readiness is noticed soon.
     pub fn recover(&self) {
         self.orders.give(|pending| pending.recover = true);
     }
 
-    /// Stops running until [`ProbeHandle::resume`]; the next of the runs under way to end still reports.
+    /// Stops running until [`ProbeHandle::resume`]. The next present run to end still reports.
     pub fn pause(&self) {
         self.orders.give(|pending| pending.paused = true);
     }
 
-    /// Runs now and goes on.
     pub fn resume(&self) {
         self.orders.give(|pending| {
             pending.paused = false;
@@ -114,7 +112,7 @@ impl Drop for ProbeHandle {
     }
 }
 
-/// What a handle asks of its task.
+/// The orders of a handle for its task.
 #[derive(Debug, Default)]
 struct Orders {
     pending: Mutex<PendingOrders>,
@@ -134,7 +132,7 @@ impl Orders {
         self.changed.notify_one();
     }
 
-    /// What is pending. While paused it stays pending, else it is done with.
+    /// The pending orders. During a pause they stay pending.
     fn take(&self) -> PendingOrders {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = *pending;
@@ -197,8 +195,8 @@ impl Task {
                 Some(recovery) if run.outcome != ProbeOutcome::Ok => {
                     ended + recovery.wait(&run.outcome, interval)
                 }
-                // The tick that a silent run has kept waiting: with an interval as long as the timeout, every
-                // second one would be left out.
+                // This tick was delayed by a silent run. With an interval as long as the timeout, every second run
+                // would be left out.
                 None if run.outcome.is_timeout() && next_tick(first, interval, begun) <= ended => ended,
                 Some(_) | None => {
                     recovery = None;
@@ -222,7 +220,7 @@ impl Task {
     }
 }
 
-/// The quick succession of runs after a restart.
+/// The fast repeats after a restart.
 struct Recovery {
     began: Instant,
     wait: Duration,
@@ -244,7 +242,7 @@ impl Recovery {
     }
 }
 
-/// The first tick after `now`; ticks that passed meanwhile are left out, never made up for.
+/// The first tick after `now`. Ticks that passed meanwhile are left out, never made up for.
 fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
     let Some(passed) = now.checked_duration_since(first) else { return first };
     let into = passed.as_nanos() % interval.as_nanos();

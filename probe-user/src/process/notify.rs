@@ -130,7 +130,7 @@ mod tests {
         (Notifier { socket: Some(socket), every, ..Notifier::default() }, manager)
     }
 
-    fn heard(manager: &UnixDatagram) -> Option<String> {
+    fn received(manager: &UnixDatagram) -> Option<String> {
         let mut buffer = [0; 256];
         let length = manager.recv(&mut buffer).ok()?;
         Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
@@ -142,21 +142,21 @@ mod tests {
         let (mut notifier, manager) = pair(Some(Duration::from_secs(4)));
         for (now, sent) in [(0, true), (999, false), (1000, true), (1500, false), (9000, true)] {
             notifier.notify_watchdog(at(now));
-            assert_eq!(heard(&manager).is_some_and(|it| it == "WATCHDOG=1"), sent, "{now}");
+            assert_eq!(received(&manager).is_some_and(|it| it == "WATCHDOG=1"), sent, "{now}");
         }
         let (mut unasked, manager) = pair(None);
         unasked.notify_watchdog(at(0));
-        assert_eq!(heard(&manager), None);
+        assert_eq!(received(&manager), None);
     }
 
     #[test]
-    fn a_status_is_one_line_and_told_once() {
+    fn a_status_is_one_line_and_sent_once() {
         let (mut notifier, manager) = pair(None);
         for _ in 0..2 {
             notifier.status(|| "a\nREADY=1".to_owned());
         }
-        assert_eq!(heard(&manager).as_deref(), Some("STATUS=a READY=1"));
-        assert_eq!(heard(&manager), None);
+        assert_eq!(received(&manager).as_deref(), Some("STATUS=a READY=1"));
+        assert_eq!(received(&manager), None);
     }
 
     #[test]
@@ -172,12 +172,12 @@ mod tests {
         let path = folder.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
         connect(&path.into()).unwrap().send(b"READY=1").unwrap();
-        assert_eq!(heard(&by_path).as_deref(), Some("READY=1"));
+        assert_eq!(received(&by_path).as_deref(), Some("READY=1"));
 
         let name = format!("hostprobe-test-{}", std::process::id());
         let by_name = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
         connect(&format!("@{name}").into()).unwrap().send(b"READY=1").unwrap();
-        assert_eq!(heard(&by_name).as_deref(), Some("READY=1"));
+        assert_eq!(received(&by_name).as_deref(), Some("READY=1"));
         assert_eq!(connect(&"vsock:2:1".into()).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 }

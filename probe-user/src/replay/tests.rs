@@ -367,7 +367,7 @@ fn an_observation_that_is_too_long_is_recorded_in_part_and_said_to_be() {
 }
 
 #[test]
-fn a_scope_compares_a_part_of_what_is_replayed() {
+fn a_scope_compares_a_part_of_the_replay() {
     let mut config = config();
     let mut daemon = Daemon::start(&config, Timestamp::from_nanos(999_000_000_000));
     life(&mut daemon, 7);

@@ -112,7 +112,7 @@ async fn health_has_the_documented_shape() {
 }
 
 #[tokio::test]
-async fn the_daemon_is_ready_when_it_says_so() {
+async fn the_daemon_is_ready_after_agent_ready() {
     let served = Served::start(View::default()).await;
     assert!(served.ask("/livez", "localhost").await.0.starts_with("HTTP/1.1 200"));
     assert!(served.ask("/readyz", "localhost").await.0.starts_with("HTTP/1.1 503"));

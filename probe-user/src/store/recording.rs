@@ -1,8 +1,8 @@
-//! The recording: what the engine observed and what it decided, from which `hostprobe replay` decides again.
+//! The recording: the engine's observations and decisions. `hostprobe replay` repeats the decisions from it.
 //!
-//! The daemon records each observation before the engine takes it in, with services by name ([`portable`]), and each
-//! decision ([`Decision`]). It leaves out observations that could change nothing ([`filter`]). A thread of its own
-//! writes the lines to bounded files ([`segment`]).
+//! The daemon records each observation before the engine observes it, with services by name ([`portable`]), and each
+//! decision ([`Decision`]). It leaves out observations that change nothing ([`filter`]). A writer thread writes the
+//! lines to bounded files ([`segment`]).
 
 mod decision;
 pub mod filter;
@@ -26,7 +26,7 @@ use crate::{
     redact::redact,
 };
 
-/// How much may wait to be written: a storm of some thousand observations, within a few MiB.
+/// The most lines that wait to be written: a storm of some thousand observations, within a few MiB.
 const QUEUE: QueueLimits = QueueLimits { lines: 8192, bytes: 4 << 20 };
 
 /// The longest text of a process, such as its arguments, in bytes.
@@ -45,12 +45,12 @@ pub enum RecordingError {
         path.display()
     )]
     Folder { path: PathBuf, why: String },
-    /// The thread that writes cannot be started.
+    /// The writer thread does not start.
     #[error(transparent)]
     Thread(#[from] SinkError),
 }
 
-/// Records what the engine observes and decides.
+/// Records the engine's observations and decisions.
 #[derive(Debug)]
 pub struct Recording {
     sink: Sink,
@@ -88,7 +88,7 @@ impl Recording {
         Self { sink, filter: Filter::new(services), names, origin, sequence: 0, line: Vec::new() }
     }
 
-    /// Records an observation before the engine takes it in at `now`, if a replay needs it.
+    /// Records an observation before the engine observes it at `now`, if a replay needs it.
     pub fn on_observation(&mut self, now: Timestamp, observation: &Observation) {
         if !self.filter.wants(now, observation) {
             return;
@@ -105,7 +105,7 @@ impl Recording {
         self.sink.push(&self.line);
     }
 
-    /// Records that the engine does what is due at `now`.
+    /// Records that the engine ticks at `now`.
     pub fn on_tick(&mut self, now: Timestamp) {
         self.render(now, Entry::Tick {});
         self.sink.push(&self.line);
@@ -125,12 +125,12 @@ impl Recording {
         self.sink.take_loss()
     }
 
-    /// Where the recording is written.
+    /// The path of the recording.
     pub fn place(&self) -> &str {
         self.sink.name()
     }
 
-    /// Writes what is queued, for at most `patience`, and returns how many lines were lost in all.
+    /// Writes the queued lines, for at most `patience`, and returns the number of lost lines.
     pub fn shutdown(self, patience: Duration) -> u64 {
         self.sink.shutdown(patience)
     }
@@ -141,7 +141,7 @@ impl Recording {
         let cut = portable::shorten(&mut seen, half(ITEMS), |text| {
             *text = clipped(&redact(text), half(TEXT));
         });
-        // An observation has no maps but those of its own fields, so this cannot fail; a replay would report it.
+        // An observation has no maps except in its own fields, so this cannot fail; a replay would report it.
         let seen = serde_json::to_value(seen).unwrap_or_default();
         Seen { services, seen, clipped: cut || halvings > 0 }
     }
@@ -177,7 +177,7 @@ fn write(into: &mut Vec<u8>, origin: &Origin, sequence: u64, at: Timestamp, entr
     let run = origin.ephemeral_id.clone();
     let line = Line { run, sequence, timestamp: wall(at), at_ns: at.as_nanos(), entry };
     if let Err(error) = serde_json::to_writer(&mut *into, &line) {
-        // Only a map with keys that are no strings could fail, and there is none.
+        // Only a map without string keys could fail, and there is none.
         tracing::error!("recording, line {sequence}: it could not be rendered: {error}");
     }
     into.push(b'\n');

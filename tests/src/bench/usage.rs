@@ -121,8 +121,8 @@ fn of_ended_children(pid: u32) -> u64 {
 
 /// These processes and all that descend from them.
 fn process_tree(roots: &[u32]) -> Result<BTreeSet<u32>> {
-    let families = ProcReader::new("/").context("cannot read /proc")?.families();
-    Ok(roots.iter().flat_map(|root| families.of(*root)).collect())
+    let tree = ProcReader::new("/").context("cannot read /proc")?.process_tree();
+    Ok(roots.iter().flat_map(|root| tree.of(*root)).collect())
 }
 
 #[cfg(test)]

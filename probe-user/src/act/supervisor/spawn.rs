@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_status_tells_signal_and_exit_apart() {
+    async fn a_wait_status_distinguishes_signal_and_exit() {
         assert_eq!(run(&["/bin/sh", "-c", "kill -9 $$"], "/").await.unwrap().0, 9);
         assert_eq!(run(&["/bin/true"], "/").await.unwrap().0, 0);
     }
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_exec_says_why() {
+    async fn a_failed_exec_returns_its_errno() {
         let missing = run(&["/nonexistent"], "/").await.unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
         let no_folder = run(&["/bin/true"], "/nonexistent").await.unwrap_err();

@@ -101,7 +101,7 @@ fn the_full_example_is_read_as_it_is_meant() {
 }
 
 #[test]
-fn every_wrong_key_and_value_is_told_at_once() {
+fn every_wrong_key_and_value_is_reported_at_once() {
     let text = "\
 [http]
 listne = \"x\"
@@ -129,7 +129,7 @@ expect = { status = [\"200\"] }
 }
 
 #[test]
-fn a_wrong_shape_is_told_in_toml_words() {
+fn a_wrong_shape_is_reported_in_toml_words() {
     refused(
         "[service]\nname = \"a\"",
         &["1:1: found a table; expected a list (a table of a list begins with `[[`)"],

@@ -38,7 +38,7 @@ pub fn path_of(mount: &Path, id: u64) -> Option<PathBuf> {
     // SAFETY: the call returned a new descriptor, which nothing else owns.
     let opened = unsafe { OwnedFd::from_raw_fd(opened) };
     let path = fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()?;
-    // What was removed while it was opened has no path any more.
+    // A folder that was removed while it was opened has no path any more.
     (!path.to_string_lossy().ends_with(" (deleted)")).then_some(path)
 }
 

@@ -1,16 +1,16 @@
-//! What a cgroup's path says: which systemd unit and which container it belongs to.
+//! The meaning of a cgroup's path: its systemd unit and its container.
 
-/// What systemd makes cgroups for, apart from slices.
+/// The suffixes of systemd's units with cgroups, except slices.
 const UNITS: [&str; 5] = [".service", ".scope", ".mount", ".swap", ".socket"];
 
-/// The systemd unit that a cgroup belongs to: the last of its path that is a unit, and no slice.
+/// The systemd unit of a cgroup: the last part of the path that is a unit and no slice.
 ///
-/// A `\x2d` in it stays: it is part of the name that systemd itself goes by. Only the underscore goes that
-/// systemd puts before a name that the kernel would take for a file of its own, as in `_memory.service`.
+/// A `\x2d` stays, because it is part of systemd's own name of the unit. systemd puts an underscore before a name that
+/// the kernel would take for its own file, as in `_memory.service`; that underscore is removed.
 pub fn unit_name(path: &str) -> Option<String> {
     let mut units = path.rsplit('/').filter(|part| UNITS.iter().any(|kind| part.ends_with(kind)));
     let last = units.next()?;
-    // The manager of a user's services has an `init.scope` below its own unit, which is not that of process 1.
+    // A user's manager has an `init.scope` below its own unit, which is not that of process 1.
     let unit = if last == "init.scope" { units.next().unwrap_or(last) } else { last };
     Some(unit.strip_prefix('_').unwrap_or(unit).to_owned())
 }
@@ -31,7 +31,7 @@ pub fn container_id(path: &str) -> Option<String> {
     None
 }
 
-/// Whether this is what a container's id is, and not a name.
+/// Whether this is a container's id and not a name.
 pub fn is_hexadecimal_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
@@ -64,7 +64,7 @@ fn machine_name(part: &str) -> Option<String> {
     (!name.is_empty() && !name.starts_with("qemu-")).then_some(name)
 }
 
-/// A name without systemd's escapes, `\xHH` for a byte; None if it is not one of these.
+/// A name without systemd's escapes, `\xHH` for a byte; None with another escape.
 fn unescaped(name: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
@@ -116,7 +116,7 @@ mod tests {
             ("/system.slice/_memory.service", "memory.service"),
             ("/system.slice/dev-hugepages.mount", "dev-hugepages.mount"),
             ("/system.slice/docker.socket", "docker.socket"),
-            // As a cgroup namespace shows it.
+            // The form in a cgroup namespace.
             ("/../../system.slice/redis.service", "redis.service"),
         ] {
             assert_eq!(unit_name(path).as_deref(), Some(unit), "{path}");
@@ -153,7 +153,7 @@ mod tests {
             format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container"),
             format!("/system.slice/web.service/libpod-payload-{ID}"),
             format!("/libpod_parent/libpod-{ID}"),
-            // As a cgroup namespace shows it.
+            // The form in a cgroup namespace.
             format!("/../docker-{ID}.scope"),
             format!("/../../{ID}"),
             format!("/lxc/{ID}/init"),

@@ -1,4 +1,4 @@
-//! A cgroup of our own for each service that hostprobe itself starts, so that none of its processes is lost.
+//! A cgroup for each service that hostprobe starts, so that it finds all of the service's processes.
 
 use std::{
     fs, io,
@@ -15,17 +15,16 @@ use crate::{
     host::{place, read_text},
 };
 
-/// How the name of a daemon's folder begins.
+/// The prefix of a daemon's folder.
 const FOLDER: &str = "hostprobe-";
 
 /// A v2 cgroup that hostprobe made for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnCgroup {
-    /// Its folder.
     pub path: PathBuf,
     /// Its id: the folder's inode number.
     pub id: u64,
-    /// The file a pid is written to in order to move that process in.
+    /// A pid that is written to this file moves the process in.
     pub procs_file: PathBuf,
 }
 
@@ -44,8 +43,8 @@ impl Cgroups {
         Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
     }
 
-    /// The cgroups that daemons which no longer live made for a service. No daemon supervises the processes in them.
-    /// `lives` says whether a daemon does.
+    /// The cgroups that ended daemons made for a service. No daemon supervises the processes in them. `lives` reports
+    /// whether a daemon still runs.
     pub fn left_behind(&self, service: &str, lives: impl Fn(ProcessKey) -> bool) -> Vec<OwnCgroup> {
         let folders = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let dead =
@@ -87,15 +86,15 @@ impl OwnCgroup {
         Ok(pids)
     }
 
-    /// Sends SIGKILL to each of its processes; they may take a moment to be gone, and what they fork meanwhile
-    /// is missed.
+    /// Sends SIGKILL to each of its processes. They may take a moment to end, and processes that they fork meanwhile
+    /// are missed.
     ///
     /// `cgroup.kill` would miss nothing, but it leaves the group unfit for a next start: Linux 6.18 compares the
     /// kills of the parent's group with those of the child's (`kill_seq` in `cgroup_post_fork`), and so kills
     /// every process that is cloned into a group that was ever killed.
     pub fn kill_members(&self) -> io::Result<()> {
         for pid in self.members()? {
-            // One that cannot be killed is gone already.
+            // A process that cannot be killed is gone already.
             if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, Signal::KILL);
             }
@@ -103,10 +102,10 @@ impl OwnCgroup {
         Ok(())
     }
 
-    /// Kills all its processes, with what they fork meanwhile; nothing can be started in it any more.
+    /// Kills all its processes and those that they fork meanwhile. The cgroup cannot be used for a start afterwards.
     pub fn kill_for_good(&self) -> io::Result<()> {
         match fs::write(self.path.join("cgroup.kill"), "1") {
-            // Before Linux 5.14 there is no such file.
+            // Before Linux 5.14 this file is missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.kill_members(),
             done => done,
         }
@@ -114,7 +113,7 @@ impl OwnCgroup {
 
     /// Removes the cgroup; it must be empty.
     pub fn remove(&self) -> io::Result<()> {
-        // What a service made below its group must go first.
+        // The groups that a service made below its own must go first.
         for below in folders(&self.path)? {
             Self { procs_file: below.join("cgroup.procs"), path: below, id: 0 }.remove()?;
         }
@@ -122,7 +121,7 @@ impl OwnCgroup {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => done?,
         }
-        // The last of a daemon's groups takes the daemon's folder along; another one keeps it.
+        // The daemon's last group removes the daemon's folder; while there is another one, the folder stays.
         let is_daemons = |folder: &&Path| {
             folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDER))
         };
@@ -149,7 +148,7 @@ fn folder_name(service: &str) -> String {
 fn collect(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
     let text = match read_text(&folder.join("cgroup.procs"), TEXT_MAX) {
         Ok(text) => text,
-        // The group was removed meanwhile: it has no processes.
+        // The group was removed meanwhile, so it has no processes.
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) || error.raw_os_error() == Some(19) => {
             return Ok(());
         }
@@ -224,7 +223,7 @@ mod tests {
         assert_eq!(v1.cgroups().create_for(OWNER, "api").unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 
-    /// A real cgroup with a real process in it, or None where this host does not let us.
+    /// A real cgroup with a real process in it, or None if this host does not allow it.
     fn with_a_process(name: &str) -> Option<(OwnCgroup, Child)> {
         let made = Cgroups::discover(Path::new("/")).unwrap().create_for(OWNER, name);
         let group = match made {

@@ -70,7 +70,7 @@ async fn an_examination_is_answered_also_for_a_process_that_is_gone() {
 }
 
 #[tokio::test]
-async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
+async fn a_recent_early_sample_is_the_first_sample() {
     let mut it = Fixture::new();
     let over = Duration::from_millis(20);
     let me = it.me();
@@ -79,10 +79,10 @@ async fn a_look_ahead_is_the_first_look_if_it_is_recent_enough() {
         it.inspector.sample_early(WEB, Some(me));
         // It is taken, and as good as untouched.
         let early = it.inspector.early.get_mut(&WEB).unwrap();
-        let look = (&mut early.look).await.unwrap();
+        let sample = (&mut early.sample).await.unwrap();
         let (again, taken) = oneshot::channel();
-        let _ = again.send(look);
-        early.look = taken;
+        let _ = again.send(sample);
+        early.sample = taken;
 
         let asked = Timestamp::now();
         let ahead = EarlySample { since: if recent { before } else { asked }, over };
@@ -127,7 +127,7 @@ async fn a_file_that_blocks_costs_the_snapshot_its_rest_only() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_cannot_be_written_says_what_to_do() {
+async fn the_error_of_an_unwritable_snapshot_has_the_remedy() {
     let mut it = Fixture::new();
     it.inspector.snapshot(WEB, "web", None);
     let Answer::Snapshot(WEB, Err(why)) = it.answer().await else { panic!("there is no process") };
@@ -141,7 +141,7 @@ async fn a_snapshot_that_cannot_be_written_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn holders_of_ports_and_connections_are_named_or_nobody_is() {
+async fn known_holders_of_ports_and_connections_are_named() {
     let mut it = Fixture::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -61,7 +61,7 @@ fn a_snapshot_shows_threads_descriptors_and_sockets_and_no_secrets() {
 }
 
 #[test]
-fn a_snapshot_taken_early_says_what_is_missing() {
+fn an_early_snapshot_lists_the_missing_sections() {
     let draft = Draft::default();
     draft.line("Snapshot of api");
     draft.begin(vec!["sockets", "cgroup", "limits"]);

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_of_credentials_is_life_where_the_probe_says_so() {
+    fn refused_credentials_count_as_up_if_the_probe_allows_it() {
         let denied = |alive| refusal(1045, "Access denied", "db:3306", alive);
         assert_eq!(denied(true).unwrap(), ProbeOutcome::Ok);
         assert_eq!(denied(false).unwrap_err().text, "db:3306 refuses us with error 1045: Access denied");

@@ -68,7 +68,7 @@ async fn a_replica_that_refuses_answers_without_its_primary_differs_from_a_repli
 }
 
 #[tokio::test]
-async fn a_loading_server_is_starting_and_says_how_far() {
+async fn a_loading_server_is_starting_with_its_progress() {
     let info = "# Persistence\r\nloading:1\r\nloading_loaded_perc:41.5\r\nloading_eta_seconds:12\r\n";
     let bulk = format!("${}\r\n{info}\r\n", info.len());
     let loading = "-LOADING Redis is loading the dataset in memory\r\n";
@@ -81,7 +81,7 @@ async fn a_loading_server_is_starting_and_says_how_far() {
 }
 
 #[tokio::test]
-async fn a_refusal_of_credentials_is_life_where_the_probe_says_so() {
+async fn refused_credentials_count_as_up_if_the_probe_allows_it() {
     for words in ["NOAUTH Authentication required.", "WRONGPASS invalid pair", "ERR operation not permitted"]
     {
         let reply = format!("-{words}\r\n");

@@ -1,8 +1,8 @@
-//! When in its interval each probe runs.
+//! The phase of each probe in its interval.
 //!
-//! A probe that wakes a CPU and finds its caches cold takes three times the CPU time of a probe that follows another. So
-//! a few of one interval begin together, and it is such groups that are spread: the load is as even with many
-//! services as if each had a time of its own.
+//! A probe that wakes a CPU and finds its caches cold takes three times the CPU time of a probe that follows another.
+//! So a few probes of one interval start together as a group, and the groups are spread. With many services the load
+//! is as even as with single probes.
 
 use std::{
     collections::HashMap,
@@ -12,21 +12,20 @@ use std::{
 
 use tokio::time::Instant;
 
-/// So many probes begin together. All run on one thread, so that the last of them waits for the others: for less
-/// than a millisecond.
+/// The probes of a group. All run on one thread, so the last one waits for the others, for less than a millisecond.
 const TOGETHER: u32 = 5;
 
-/// The first runs of all probes are spread over this long, so that they do not all fire at once.
+/// The first runs of all probes are spread over this time, so that they do not all start at once.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// The golden section of 2³²: so far apart are the places of the first groups of two intervals.
+/// The golden section of 2³²: the distance between the first groups of two intervals.
 const GOLDEN: u32 = 0x9E37_79B9;
 
-/// Gives probes their times.
+/// Gives each probe its phase.
 #[derive(Debug, Default)]
 pub(super) struct Phases {
     epoch: Epoch,
-    /// How many probes there are of each interval, and which of the intervals it is.
+    /// The number of probes of each interval, and the order of the intervals.
     known: HashMap<Duration, (u32, u32)>,
 }
 
@@ -35,7 +34,7 @@ pub(super) struct Phases {
 #[derive(Clone, Debug, Default)]
 struct Epoch(Arc<OnceLock<Instant>>);
 
-/// When a probe first runs.
+/// The first run of a probe.
 #[derive(Debug)]
 pub(super) struct Phase {
     epoch: Epoch,
@@ -86,7 +85,7 @@ mod tests {
         assert_eq!(times(12, SECOND), [[zero; 5].as_slice(), &[half; 5], &[quarter; 2]].concat());
     }
 
-    /// Whether so many are spread evenly over a second, each hundredth of it.
+    /// Whether this number of probes is spread evenly over a second, in hundredths of it.
     fn are_spread(times: &[Duration]) {
         assert!(times.iter().all(|at| *at < SECOND));
         for part in 0..100 {

@@ -211,7 +211,7 @@ async fn while_a_probe_hangs_further_ones_are_begun_as_many_as_failures_are_want
 }
 
 #[tokio::test]
-async fn silence_to_all_attempts_of_a_short_time_out_is_told_of_once_and_answers_and_long_ones_are_not() {
+async fn silence_to_all_attempts_with_a_short_timeout_is_reported_once() {
     let server = Server::start().await;
     let (silences, mut reported) = mpsc::channel(8);
     let (handle, mut reports) = server.probed_and_watched(3, SECOND / 4, silences.clone()).await;
@@ -272,7 +272,7 @@ async fn a_late_wrong_status_is_one_failure() {
 }
 
 #[tokio::test]
-async fn what_was_never_answered_or_wants_one_failure_is_asked_one_by_one() {
+async fn attempts_do_not_overlap_before_the_first_answer_or_with_failures_of_one() {
     let server = Server::start().await;
     let (handle, mut reports) = server.probed(1, SECOND / 4).await;
     server.answers.send_replace(None);

@@ -15,7 +15,7 @@ use crate::sensor::{ebpf::Options, record::Record};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A user that owns nothing on this host: the numbers need no name.
-const OTHER_USER: u32 = 54_321;
+const OTHER_ID: u32 = 54_321;
 
 /// Runs on a thread of its own, whose rights are its own as well.
 fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -60,7 +60,7 @@ fn capabilities_before() -> CapabilitySet {
 }
 
 #[test]
-fn what_is_given_up_cannot_be_done_any_more_and_cannot_be_had_back() {
+fn dropped_rights_are_gone_and_cannot_be_regained() {
     if !is_root() {
         return;
     }
@@ -110,7 +110,7 @@ fn of<'a>(status: &'a str, key: &str) -> &'a str {
 }
 
 #[test]
-fn the_sensor_is_heard_and_told_after_the_rights_are_given_up() {
+fn the_sensor_works_after_the_rights_are_dropped() {
     if !is_root() {
         return;
     }
@@ -141,7 +141,7 @@ fn the_sensor_is_heard_and_told_after_the_rights_are_given_up() {
 }
 
 #[test]
-fn a_sensor_that_refuses_a_look_at_a_map_leaves_the_right_to_it() {
+fn a_sensor_that_cannot_use_its_maps_without_a_right_keeps_it() {
     if !is_root() {
         return;
     }
@@ -195,7 +195,7 @@ fn each_right_that_is_kept_is_needed() {
 }
 
 #[test]
-fn of_the_ambient_set_programs_have_what_is_not_the_daemon_s() {
+fn programs_keep_ambient_rights_beyond_the_daemon_s_own() {
     if !is_root() {
         return;
     }
@@ -221,9 +221,9 @@ fn of_the_ambient_set_programs_have_what_is_not_the_daemon_s() {
 fn become_a_stranger_with(given: CapabilitySet) {
     rustix::thread::set_keep_capabilities(true).unwrap();
     // SAFETY: plain numbers. The bare calls change this thread alone.
-    called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_USER, OTHER_USER, OTHER_USER) }).unwrap();
+    called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_ID, OTHER_ID, OTHER_ID) }).unwrap();
     // SAFETY: as above.
-    called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_USER, OTHER_USER, OTHER_USER) }).unwrap();
+    called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_ID, OTHER_ID, OTHER_ID) }).unwrap();
     set(CapabilitySets { effective: given, permitted: given, inheritable: given }).unwrap();
     for capability in given.iter() {
         configure_capability_in_ambient_set(capability, true).unwrap();

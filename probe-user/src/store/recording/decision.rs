@@ -1,4 +1,4 @@
-//! What the engine decides, in a form that can be compared: then, in the recording, and now, in a replay.
+//! The engine's decisions in a comparable form: the recorded ones, and those of a replay.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,28 +7,26 @@ use crate::{
     fact::{Action, Fact, Phase},
 };
 
-/// A decision about a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// The service's name.
     pub service: String,
-    /// The incident that it belongs to.
+    /// Its incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident: Option<String>,
     pub decided: Decided,
 }
 
-/// What the engine decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decided {
     /// An incident opened, with this verdict.
     Open(String),
-    /// The verdict or what else is known of an incident changed.
+    /// The verdict or another property of an incident changed.
     Update(String),
     /// An incident is over.
     Resolve(String),
-    /// The service is to be restarted.
+    /// The daemon requests a restart of the service.
     Restart {},
     /// The restart of the service is held, for this reason.
     Hold(String),
@@ -75,7 +73,7 @@ impl Decision {
         matches!(self.decided, Decided::Resolve(_))
     }
 
-    /// Whether either can be decided in place of the other.
+    /// Whether each can replace the other.
     pub const fn is_like(&self, other: &Self) -> bool {
         matches!(
             (&self.decided, &other.decided),

@@ -1,4 +1,4 @@
-//! Leaves out observations that could change nothing. Probes ask a healthy host all day long, and every answer is the
+//! Leaves out observations that change nothing: a healthy host answers probes all day long, and every answer is the
 //! same good news.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// After so many good answers in a row, further ones are not recorded: the first makes the engine forget what came
-/// before, the second confirms it.
+/// After this number of good answers in a row, further ones are not recorded. The first makes the engine forget the
+/// past, and the second confirms it.
 const RECORDED: u8 = 2;
 
 /// From this percentage of a server's resources on, each answer is recorded.
@@ -23,12 +23,12 @@ const NEAR: f64 = 70.0;
 const PRESSED: f64 = 0.2;
 const LATE: Duration = Duration::from_millis(50);
 
-/// Remembers what was recorded, to compare the next observation with.
+/// The last recorded observations, to compare the next one with.
 #[derive(Debug)]
 pub struct Filter {
     services: Vec<Recorded>,
     pressed: bool,
-    /// Connections between services that are recorded; at most one for each pair.
+    /// The recorded connections between services, at most one for each pair.
     connected: BTreeSet<(ServiceId, ServiceId)>,
 }
 
@@ -46,7 +46,7 @@ struct Recorded {
 #[derive(Debug)]
 struct Answers {
     slow: Option<Duration>,
-    /// Recorded answers in a row that are like the latest.
+    /// The recorded answers in a row that are like the latest.
     row: u8,
     like: Option<Good>,
 }
@@ -87,10 +87,10 @@ impl Filter {
         Self { services: services.collect(), pressed: true, connected: BTreeSet::new() }
     }
 
-    /// Whether an observation is to be recorded before the engine takes it in at `now`.
+    /// Whether to record an observation before the engine observes it at `now`.
     ///
-    /// The rule: it is, unless the engine has taken in the like since anything else happened to the service, so
-    /// that it must be in the same state before and after. That holds for
+    /// The rule: an observation is left out if the engine has observed an equal one since the last other event of the
+    /// service, so that the engine's state is the same before and after it. That holds for
     /// - a good answer of a probe, fast and with room to spare, of a service that is healthy and has no incident,
     ///   if so were two recorded answers before it, whose runs began after the service was last stirred;
     /// - a use of resources below half of each limit, of such a service, if the one before was as low;
@@ -130,7 +130,7 @@ impl Filter {
         }
     }
 
-    /// Takes note of a fact about a service, published at `now`: it shows in which state the engine has it.
+    /// Notes a fact about a service, published at `now`, because it shows the engine's state of the service.
     #[expect(clippy::wildcard_enum_match_arm, reason = "only these facts show the engine's state")]
     pub fn on_fact(&mut self, fact: &Fact, now: Timestamp) {
         let id = match fact {
@@ -218,7 +218,7 @@ impl Recorded {
     }
 }
 
-/// What sort of good answer it is; None if it is not good, slow, or near a limit.
+/// The kind of a good answer; None if it is not good, slow, or near a limit.
 fn good(report: &ProbeReport, slow: Option<Duration>) -> Option<Good> {
     match report.outcome {
         ProbeOutcome::Ok => {}

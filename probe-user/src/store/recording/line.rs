@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Decision;
 
-/// One line: what the engine took in or decided, and when.
+/// One line: an observation or a decision of the engine, with its time.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// The run of the daemon: `agent.ephemeral_id` of its events.
@@ -26,26 +26,25 @@ pub struct Line {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    /// The engine starts.
     Start(Start),
-    /// The engine does what is due.
+    /// The engine ticks.
     Tick {},
-    /// The engine takes in an observation.
+    /// The engine observes.
     Observation(Seen),
     /// The engine decided.
     Decision(Decision),
 }
 
-/// The engine as it starts.
+/// The engine's state at its start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// The version of the daemon.
     pub version: String,
-    /// When it begins to count time, in nanoseconds since boot (`CLOCK_BOOTTIME`).
+    /// The start of its clock, in nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub start_ns: u64,
-    /// Whether it may restart nothing.
+    /// Whether restarts are off.
     pub observe: bool,
-    /// The fingerprint of what decides in the configuration; two that are equal decide alike.
+    /// The fingerprint of the configuration's decisive parts; equal fingerprints lead to equal decisions.
     pub digest: String,
     /// The services' names in the order of the configuration, at most [`MOST_SERVICES`].
     pub services: Vec<String>,
@@ -61,7 +60,7 @@ pub struct Seen {
     pub services: Vec<String>,
     /// The observation itself, for a hostprobe of the same version to read.
     pub seen: Value,
-    /// Parts of it are missing, because the line would have been too long.
+    /// Parts are missing, because the line would have been too long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub clipped: bool,
 }

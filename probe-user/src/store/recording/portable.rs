@@ -1,4 +1,4 @@
-//! An observation apart from the configuration it was made under: its services by name.
+//! An observation independent of its configuration: with services by name.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use crate::{
     fact::{Holder, Membership, Observation, Peer, ProbeOutcome, Process, ServiceId},
 };
 
-/// What an observation is, in a few words.
+/// The kind of an observation, in a few words.
 pub const fn words(observation: &Observation) -> &'static str {
     match observation {
         Observation::Running(..) => "its main process runs",
@@ -45,13 +45,13 @@ pub fn named(observation: Observation, name: impl Fn(ServiceId) -> String) -> (O
         });
         u32::try_from(at).ok().map(ServiceId)
     };
-    // Every service has a place, so nothing is left out; were it, a host without pressure says nothing.
+    // Every service has a place, so nothing is left out. An observation of a host without pressure changes nothing.
     let placed = map(observation, &mut place).unwrap_or_else(|| Observation::Pressure(Default::default()));
     (placed, names)
 }
 
-/// The observation with the services that `find` knows by their names; Err with the name of the one that it is
-/// about, if that is unknown.
+/// The observation with the services that `find` knows by their names. An error is the name of its service, if that is
+/// unknown.
 pub fn placed(
     observation: Observation,
     names: &[String],
@@ -129,8 +129,8 @@ fn map_holders<'h>(
     }
 }
 
-/// Treats the texts of others in an observation, none of which a decision rests on, and shortens its lists to
-/// `items`; true if a list was longer.
+/// Redacts and clips the foreign texts of an observation, on which no decision depends, and shortens its lists to
+/// `items`. True if a list was longer.
 pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut String)) -> bool {
     let mut process = |process: &mut Process| {
         let path = process.cgroup.as_mut().map(|cgroup| &mut cgroup.path);
@@ -192,15 +192,15 @@ fn cut<T>(list: &mut Vec<T>, items: usize) -> bool {
     longer
 }
 
-/// A fingerprint of everything in a configuration that decides: the same for two that lead to the same decisions.
+/// A fingerprint of everything in a configuration that decides: equal for two that lead to the same decisions.
 /// Commands and credentials are not in it.
 pub fn digest(services: &[Service]) -> String {
-    // FNV-1a, 64 bits: it tells apart what one person has edited, and is the same wherever it is computed.
+    // FNV-1a, 64 bits: enough to detect an edit, and the same on every machine.
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
     for service in services {
-        // Each struct is taken apart whole, so that a new key does not compile before it is decided here.
+        // Each struct is destructured whole, so that a new key does not compile until it is handled here.
         let Service { name, identity, depends_on, critical, probes, restart, limits, policy } = service;
         let identity = match identity {
             Identity::Unit(_) => "unit",
@@ -228,7 +228,7 @@ pub fn digest(services: &[Service]) -> String {
     format!("{hash:016x}")
 }
 
-/// What decides of a probe. What it asks and expects is in its result, which is recorded.
+/// The decisive part of a probe. Its target and expectation show in its result, which is recorded.
 fn probe_digest(probe: &Probe) -> impl Debug {
     let Probe {
         kind,

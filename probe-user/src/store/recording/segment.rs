@@ -1,7 +1,7 @@
 //! The files of a recording: bounded segments, of which the oldest is deleted.
 //!
-//! A segment belongs to one run of the daemon, and its name says to which: `00000042-c0ffee00.ndjson`. The numbers
-//! count on over all runs. Each segment begins with the run's start, so that it can be read by itself.
+//! A segment belongs to one run of the daemon, and its name has the run: `00000042-c0ffee00.ndjson`. The numbers
+//! continue over all runs. Each segment begins with the run's start, so that it can be read alone.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{emit::Destination, host::private_folder};
 /// The folder of the recording within the state directory.
 pub const FOLDER: &str = "recording";
 
-/// So many segments fill a recording: a smaller number would delete more of the past at once.
+/// The number of segments of a full recording. A smaller number would delete more of the past at once.
 const SEGMENTS: u64 = 8;
 
 /// The most files, whatever their size: each start of the daemon begins a segment.
@@ -26,7 +26,7 @@ const MOST_FILES: usize = 256;
 /// The end of a segment's name.
 const EXTENSION: &str = ".ndjson";
 
-/// How large a recording may be.
+/// The limits of a recording's size.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// All segments together, in bytes.
@@ -36,7 +36,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The limits of a recording of so many bytes; None for 0, which turns it off.
+    /// The limits of a recording of this number of bytes; None for 0, which turns it off.
     pub const fn of(total: u64) -> Option<Self> {
         if total == 0 { None } else { Some(Self { total, segment: total / SEGMENTS }) }
     }
@@ -48,7 +48,7 @@ pub(super) struct Segments {
     path: PathBuf,
     folder: File,
     run: String,
-    /// What each segment begins with.
+    /// The header of each segment.
     header: Vec<u8>,
     limits: Limits,
     file: File,
@@ -57,7 +57,7 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Creates the folder where it is missing, and the first segment of a run. The error says why it cannot.
+    /// Creates the folder if it is missing, and the first segment of a run. The error names the reason.
     pub(super) fn open(path: &Path, run: &str, header: Vec<u8>, limits: Limits) -> Result<Self, String> {
         let folder = private_folder::open(path)?;
         let file = create(&folder, run).map_err(|error| error.to_string())?;
@@ -73,7 +73,7 @@ impl Segments {
         self.begin()
     }
 
-    /// Writes the header, and makes room for this segment.
+    /// Writes the header, after it has made room for this segment.
     fn begin(&mut self) -> io::Result<()> {
         self.file.write_all(&self.header)?;
         self.size = self.header.len() as u64;
@@ -83,8 +83,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Deletes the oldest segments until what is left and a full segment fit. The segment in progress has the highest
-    /// number and stays.
+    /// Deletes the oldest segments until the rest and a full segment fit. The present segment has the highest number
+    /// and stays.
     fn delete_oldest(&self) -> io::Result<()> {
         let mut segments = list(&self.folder)?;
         segments.pop_last();
@@ -107,7 +107,8 @@ impl Segments {
         Ok(())
     }
 
-    /// How many bytes of these lines, in whole lines, the segment has room for; at least one line in an empty segment.
+    /// The number of bytes of these lines, in whole lines, that fit into the segment; at least one line in an empty
+    /// segment.
     fn fitting(&self, lines: &[u8]) -> usize {
         let room = usize::try_from(self.limits.segment.saturating_sub(self.size)).unwrap_or(usize::MAX);
         if lines.len() <= room {
@@ -134,7 +135,8 @@ impl Destination for Segments {
             fitting = self.fitting(lines);
         }
         if let Err(error) = self.file.write_all(&lines[..fitting]) {
-            // A full disk may have taken a part of a line: it is taken back, so that a reader never sees it.
+            // A full disk may have taken a part of a line. The file is cut to its last whole line, so that a reader
+            // never sees a torn one.
             let _ = self.file.set_len(self.size);
             return Err(error);
         }
@@ -162,7 +164,7 @@ fn create(folder: &File, run: &str) -> io::Result<File> {
 
 /// The segments in an open folder, by number.
 fn list(folder: &File) -> io::Result<BTreeMap<u64, String>> {
-    // A descriptor of its own has its own place in the listing.
+    // An own descriptor has its own position in the listing.
     let listing = openat(folder, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut segments = BTreeMap::new();
     for entry in Dir::new(listing)? {
@@ -175,7 +177,7 @@ fn list(folder: &File) -> io::Result<BTreeMap<u64, String>> {
     Ok(segments)
 }
 
-/// The number and the run of a segment; None if this is not the name of one.
+/// The number and the run of a segment; None for any other file name.
 fn parse(name: &str) -> Option<(u64, &str)> {
     let (number, run) = name.strip_suffix(EXTENSION)?.split_once('-')?;
     let digits = number.len() >= 8 && number.bytes().all(|byte| byte.is_ascii_digit());

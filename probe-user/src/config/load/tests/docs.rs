@@ -87,7 +87,7 @@ fn every_example_is_valid() {
 }
 
 #[test]
-fn the_page_says_every_default_as_it_is() {
+fn the_page_has_every_default() {
     let (_, rest) = PAGE.split_once("<!-- defaults -->\n```toml\n").unwrap();
     let written = parse(rest.split("```").next().unwrap()).unwrap();
     let shortest = "[[service]]\nname = \"web\"\nexec = [\"/usr/bin/web\"]\n[[service.probe]]\nhttp = \"http://127.0.0.1:8080/\"";

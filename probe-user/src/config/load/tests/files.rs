@@ -34,7 +34,7 @@ fn refused_whole(path: &Path, expected: &str) {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
+fn the_error_of_an_unreadable_file_has_the_reason_and_the_remedy() {
     let folder = Folder::new("unreadable");
     refused_whole(&folder.0.join("missing.toml"), "no such file; create it, or name another with --config");
     refused_whole(&folder.0, "is a directory; expected a TOML file");
@@ -49,7 +49,7 @@ fn a_file_that_cannot_be_read_says_why_and_what_to_do() {
 }
 
 #[test]
-fn a_file_that_is_forbidden_says_so() {
+fn the_error_of_a_forbidden_file_names_the_missing_right() {
     let folder = Folder::new("forbidden");
     let path = folder.file("secret.toml", b"", 0o000);
     if rustix::process::geteuid().is_root() {

@@ -45,7 +45,7 @@ fn a_service_is_one_thing() {
 }
 
 #[test]
-fn a_match_says_something() {
+fn an_empty_match_is_an_error() {
     let matched = |lines: &str| format!("[[service]]\nname = \"a\"\nmatch = {lines}");
     refused(
         &matched("{}"),
@@ -319,7 +319,7 @@ fn the_daemons_own_parts_are_checked() {
 }
 
 #[test]
-fn what_is_hardly_meant_gets_a_warning() {
+fn a_doubtful_value_gets_a_warning() {
     for (text, expected) in [
         (
             "[http]\nlisten = \"0.0.0.0:9464\"".to_owned(),

@@ -18,7 +18,7 @@ use rustix::{
 };
 use tempfile::TempDir;
 
-use super::{OTHER_USER, apart};
+use super::{OTHER_ID, apart};
 use crate::sensor::ebpf::{EbpfSensor, LoadError, Options};
 
 /// Another user's process, and a file that only that user may write to.
@@ -30,7 +30,7 @@ pub(super) struct OtherUser {
 
 impl OtherUser {
     pub(super) fn new() -> Self {
-        Self::of(Some(OTHER_USER))
+        Self::of(Some(OTHER_ID))
     }
 
     /// Of another user, or of this one.
@@ -135,7 +135,7 @@ pub(super) fn deeds(other: &OtherUser) -> Vec<(&'static str, CapabilitySet, bool
                 let file = other.folder.path().join("owned");
                 move || {
                     fs::write(&file, "")?;
-                    let changed = chown(&file, Some(OTHER_USER), None);
+                    let changed = chown(&file, Some(OTHER_ID), None);
                     fs::remove_file(&file).and(changed)
                 }
             }),
@@ -144,17 +144,13 @@ pub(super) fn deeds(other: &OtherUser) -> Vec<(&'static str, CapabilitySet, bool
             "become another user",
             CapabilitySet::SETUID,
             // SAFETY: plain numbers. The bare call changes this thread alone.
-            Box::new(|| {
-                called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_USER, OTHER_USER, OTHER_USER) })
-            }),
+            Box::new(|| called(unsafe { libc::syscall(libc::SYS_setresuid, OTHER_ID, OTHER_ID, OTHER_ID) })),
         ),
         deed(
             "become another group",
             CapabilitySet::SETGID,
             // SAFETY: as above.
-            Box::new(|| {
-                called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_USER, OTHER_USER, OTHER_USER) })
-            }),
+            Box::new(|| called(unsafe { libc::syscall(libc::SYS_setresgid, OTHER_ID, OTHER_ID, OTHER_ID) })),
         ),
         deed(
             "change the root folder",
