@@ -1,5 +1,5 @@
 //! A real Alertmanager gets each incident once, and its end; one that cannot be reached costs
-//! nothing but the telling.
+//! its own alerts only.
 
 use std::{net::TcpListener, time::Duration};
 
@@ -126,7 +126,7 @@ impl Lab {
     }
 }
 
-/// What an Alertmanager says is on.
+/// The firing alerts of an Alertmanager.
 fn active(alertmanager: &Alertmanager) -> Vec<Value> {
     let (status, body) = http::get(alertmanager.port, "/api/v2/alerts?active=true").expect("it answers");
     assert_eq!(status, 200, "{body}");

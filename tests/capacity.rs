@@ -1,5 +1,4 @@
-//! Databases that work and have no room left, lost their primary, or say nothing at all: what is the matter is
-//! distinguished, and the holders of connections are named even when no new one can be had.
+//! Databases that are full, lost their primary, or do not answer: each case has its own verdict, and the holders of connections are named even when no new one can be had.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -119,7 +118,7 @@ fn a_postgres_with_nearly_all_connections_in_use_alerts_before_it_refuses() {
     let Some((lab, folder, port)) = postgres(&options, "connections_percent = 70") else { return };
     let clients = [(); 6].map(|()| folder.keep_busy_in_turn(port, SLEEP));
     assert!(clients.iter().all(is_served));
-    // Six clients, the session that stands by, and the one that asks.
+    // Six clients, the standby session, and the one that asks.
     let event = lab.daemon.wait_for(|event| fails(event, "connections") && says(event, 8, 10, 6), LONG);
     assert_eq!(first_holder(&event)["application"], "psql");
     let detail = text(&event, "probe.detail");

@@ -1,4 +1,4 @@
-//! A service that serves HTTP dies in every way there is; the stream tells the whole incident, down to "healthy
+//! A service that serves HTTP dies in every way there is; the stream reports the whole incident, down to "healthy
 //! again".
 
 use hostprobe_tests::{

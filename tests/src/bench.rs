@@ -34,7 +34,6 @@ use section::{Effort, Section};
 pub struct Task {
     /// Its name on the command line, in the names of plots, and in links.
     pub name: &'static str,
-    /// Measures it.
     pub measure: fn(Effort) -> Result<Section>,
 }
 

@@ -62,7 +62,6 @@ impl Group {
         Self(folder)
     }
 
-    /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.0
     }

@@ -140,7 +140,6 @@ impl Daemon {
         self.folder.as_ref().expect("a folder").path().join("state")
     }
 
-    /// Its pid.
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -219,7 +218,6 @@ impl Daemon {
         self.process.signal(Signal::HUP);
     }
 
-    /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
     }

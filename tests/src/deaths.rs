@@ -43,8 +43,6 @@ impl Default for Deaths {
 }
 
 impl Deaths {
-    /// Begins to count.
-    ///
     /// # Panics
     /// If nothing can be seen of the kernel.
     pub fn new() -> Self {

@@ -9,7 +9,7 @@ use crate::daemon::{Daemon, Mark, event_action, field};
 /// The longest a fault may take to be healed on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The events of a service from a mark until a service's incident was resolved and its state healthy again.
+/// The events of a service from a mark until its incident was resolved and its state healthy again.
 #[derive(Debug)]
 pub struct IncidentEvents {
     events: Vec<Value>,

@@ -11,7 +11,6 @@ use crate::{incident_events::text, parts::built, process::Running, systemd::Syst
 /// Longest wait for anything, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Its unit.
 pub const UNIT: &str = "hostprobe.service";
 
 /// Its event file, inside.

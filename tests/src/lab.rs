@@ -15,7 +15,6 @@ use crate::{
 
 /// A victim under the built-in supervisor, probed every ten seconds.
 pub struct ExecLab {
-    /// The daemon.
     pub daemon: Daemon,
     /// The loopback port the victim serves.
     pub port: u16,

@@ -19,7 +19,6 @@ const START: Duration = Duration::from_secs(120);
 /// HTTP servers, each a process with a loopback port of its own.
 #[derive(Debug)]
 pub struct Servers {
-    /// Their ports.
     pub ports: Vec<u16>,
     stamps: NamedTempFile,
     /// The process that ends all of them.

@@ -32,7 +32,6 @@ impl MemoryCgroup {
         Ok(cgroup)
     }
 
-    /// Its directory.
     pub fn directory(&self) -> &Path {
         &self.directory
     }

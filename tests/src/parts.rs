@@ -80,7 +80,6 @@ pub fn skip(reason: &str) {
 /// A Redis server.
 #[derive(Debug)]
 pub struct Redis {
-    /// The process.
     pub process: Running,
     /// The loopback port it serves.
     pub port: u16,
@@ -88,7 +87,6 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Its program.
     pub const PROGRAM: &str = "/usr/bin/redis-server";
 
     /// Starts one with further options, such as `["--maxmemory", "2mb"]`; None where it is not installed.
@@ -124,7 +122,6 @@ impl Redis {
         answer
     }
 
-    /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -133,7 +130,6 @@ impl Redis {
 /// An Alertmanager that stores alerts and notifies no receiver.
 #[derive(Debug)]
 pub struct Alertmanager {
-    /// The process.
     pub process: Running,
     /// The loopback port of its API.
     pub port: u16,
@@ -141,7 +137,6 @@ pub struct Alertmanager {
 }
 
 impl Alertmanager {
-    /// Its program.
     pub const PROGRAM: &str = "/usr/bin/prometheus-alertmanager";
 
     /// Starts one on a free port; None where it is not installed.
@@ -176,7 +171,6 @@ impl Alertmanager {
         format!("http://127.0.0.1:{}/api/v2/alerts", self.port)
     }
 
-    /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -150,7 +150,6 @@ impl Running {
         Self { child, end, life, stdout, stderr }
     }
 
-    /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

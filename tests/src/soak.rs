@@ -67,10 +67,7 @@ pub fn judge(samples: &[Sample]) -> Findings {
 
 /// An amount of memory as a person says it.
 #[derive(Clone, Copy, Debug)]
-pub struct Mib(
-    /// Bytes.
-    pub u64,
-);
+pub struct Mib(pub u64);
 
 impl fmt::Display for Mib {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

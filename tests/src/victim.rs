@@ -13,7 +13,6 @@ use crate::{http, parts::built, process::Running};
 /// A running victim.
 #[derive(Debug)]
 pub struct Victim {
-    /// The process.
     pub process: Running,
     /// The loopback port it serves.
     pub port: u16,

@@ -73,7 +73,7 @@ fn where_ids_name_no_unit_the_process_is_asked() {
 }
 
 #[test]
-fn a_fork_that_has_ended_has_its_parent_s_image_without_a_look_at_proc() {
+fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
     let host = host();
     let mut enricher = enricher(&host);
     let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);

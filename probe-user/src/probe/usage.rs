@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_most_is_named_by_all_that_is_known() {
+    fn the_largest_holder_is_named_by_all_that_is_known() {
         let holder = Holder {
             user: Some("web".to_owned()),
             application: Some("orders".to_owned()),

@@ -351,7 +351,7 @@ fn a_fingerprint_is_of_what_decides() {
 }
 
 #[test]
-fn an_observation_that_is_too_long_is_recorded_in_part_and_said_to_be() {
+fn an_observation_that_is_too_long_is_recorded_in_part_and_marked() {
     let config = config();
     let mut daemon = Daemon::start(&config, Timestamp::from_nanos(999_000_000_000));
     let now = Timestamp::from_nanos(1_000_000_000_000);

@@ -137,7 +137,7 @@ async fn metrics_and_status_are_served() {
 }
 
 #[tokio::test]
-async fn a_strangers_name_is_turned_away() {
+async fn a_name_of_another_host_is_refused() {
     let served = Served::start(View::default()).await;
     let (head, _) = served.ask("/health", "evil.example").await;
     assert!(head.starts_with("HTTP/1.1 421"), "{head}");

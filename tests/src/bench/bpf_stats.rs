@@ -25,7 +25,6 @@ const RAW_TRACEPOINT: u64 = 17;
 pub struct Counting(#[expect(dead_code, reason = "it is closed when it is dropped")] OwnedFd);
 
 impl Counting {
-    /// Begins to count.
     pub fn begin() -> Result<Self> {
         Ok(Self(enable_stats(Stats::RunTime).context("the kernel does not count what eBPF programs take")?))
     }

@@ -26,7 +26,6 @@ const PEERS: [(&str, &str); 5] = [
     ("Prometheus", blackbox::PROMETHEUS),
 ];
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a folder")?;
     let size = |path: &Path| -> Result<f64> {

@@ -64,7 +64,6 @@ impl SupervisedService {
 /// Samples by their subject, one a round.
 type Samples = BTreeMap<&'static str, Vec<f64>>;
 
-/// Measures the section.
 pub fn measure(effort: Effort) -> Result<Section> {
     let rounds = effort.pick(9, 1);
     let mut services = by_hostprobe()?;

@@ -18,7 +18,6 @@ const SERVICES: usize = 10;
 /// Percent of one core.
 const CPU_LIMIT: f64 = 0.3;
 
-/// Bytes.
 const MEMORY_LIMIT: f64 = 20e6;
 
 /// Who watches them.

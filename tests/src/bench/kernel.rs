@@ -16,7 +16,6 @@ process, or TCP connections over loopback. A sample is the mean of one round. Th
 clock for each run, so an empty program at the same hook is measured too: no figure can be below that. exitsnoop and \
 tcpstates write to pipes that are read at once.";
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let _counting = Counting::begin()?;
     let mut rows = exits::measure(effort)?;

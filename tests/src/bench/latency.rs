@@ -37,7 +37,6 @@ exitsnoop writes by line, which it does on a terminal alone unless `stdbuf` make
 alone. Then the main process of a service that hostprobe keeps running is killed, which is answered by a restart; when that really \
 happened is taken from the kernel by hooks of the benchmark's own: from the record of the death to that of the successor's exec.";
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let lineage = Lineage::new();
     let pidfile = lineage.pidfile();

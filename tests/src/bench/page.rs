@@ -26,7 +26,6 @@ const HEADLINES: [(&str, &str); 5] = [
 /// What was measured, and on what.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The machine.
     pub machine: Machine,
     /// The sections, in the order of the tasks.
     pub sections: Vec<Section>,
@@ -48,7 +47,6 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one.
     pub fn this() -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
         let value = |text: &str, key: &str, separator: char| {
@@ -107,7 +105,6 @@ impl Record {
         )
     }
 
-    /// The page.
     pub fn page(&self) -> String {
         let Machine { kernel, cpu, cpus, memory_gib, distribution } = &self.machine;
         let mut page = format!(

@@ -14,7 +14,6 @@ use super::section::{Row, Section};
 
 type Panel<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// Pixels.
 const WIDTH: u32 = 1000;
 const LINE: u32 = 26;
 const HEAD: u32 = 74;

@@ -62,7 +62,6 @@ impl SupervisedService {
 /// Samples by their subject, one a round.
 type Samples = BTreeMap<&'static str, Vec<f64>>;
 
-/// Measures the section.
 pub fn measure(effort: Effort) -> Result<Section> {
     let (rounds, slow_rounds) = effort.pick((20, 3), (3, 1));
     let systemd = Rc::new(SystemdLab::boot()?);

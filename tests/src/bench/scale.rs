@@ -135,7 +135,7 @@ fn number(count: usize) -> String {
     Unit::Count.show(count as f64)
 }
 
-/// Measures one subject; the first lineage is what probes, the last all that it runs.
+/// Measures one subject; the first process tree is what probes, the last all that it runs.
 fn watch(servers: &Servers, times: Times, families: &[Vec<u32>], figures: &mut Figures) -> Result<()> {
     thread::sleep(times.warm_up);
     let (from, began) = (servers.mark()?, Instant::now());

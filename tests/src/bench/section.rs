@@ -28,11 +28,9 @@ impl Effort {
 pub struct Section {
     /// The name of its task.
     pub name: String,
-    /// Its heading.
     pub title: String,
     /// What was done, with which peers, in plain sentences.
     pub method: String,
-    /// The figures.
     pub rows: Vec<Row>,
     /// What there is to say beyond figures, in Markdown; empty if nothing.
     pub further: String,
@@ -79,15 +77,11 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// Nanoseconds.
     Nanoseconds,
-    /// Percent.
     Percent,
-    /// Bytes.
     Bytes,
     /// So many a second.
     PerSecond,
-    /// A number of things.
     Count,
     /// So many times something else.
     Times,

@@ -47,7 +47,6 @@ const CONNECTING: &str = "Both ends are on this host: each request is ten change
 entered, and one entry in the map of who asked for a connection, made and taken out again. When an error comes, the owner of the connection can no \
 longer be found, and an unwatched process may have become a service by then. So the map holds every connection.";
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let nginx = Nginx::start()?;
     let redis = Redis::start(&[]).context("redis-server is missing")?;

@@ -16,7 +16,6 @@ const PROCESSES: usize = 300;
 /// Services in the configuration.
 const SERVICES: usize = 10;
 
-/// Nanoseconds.
 const LIMIT: f64 = 150e6;
 
 /// Measures the time from the start of the process to its `agent.ready`.

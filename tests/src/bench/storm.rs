@@ -47,7 +47,6 @@ struct Step {
     said_lost: u64,
 }
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let duration = effort.pick(Duration::from_secs(5), Duration::from_millis(800));
     let lineage = Lineage::new();

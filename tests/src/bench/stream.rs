@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Facts that are published without a check of the writer's progress: well below what its queue holds.
 const BATCH: usize = 4096;
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Section> {
     let (rounds, events) = effort.pick((9, 400_000), (2, 50_000));
     let (mut to_file, mut rendered, mut bytes) = (Vec::new(), Vec::new(), 0);

@@ -43,7 +43,7 @@ pub struct Memory {
     pub anonymous: f64,
 }
 
-/// Lets some time pass and says what each of these families used of it: processes, with all that descend from them.
+/// Lets some time pass and says what each of these process trees used of it: processes, with all that descend from them.
 pub fn window(families: &[Vec<u32>], length: Duration) -> Result<Vec<Used>> {
     let read = || -> Result<Vec<(u64, u64)>> { families.iter().map(|roots| so_far(roots)).collect() };
     let (began, before) = (Instant::now(), read()?);

@@ -94,7 +94,7 @@ fn sleep_all(
     let mut group = None;
     for number in 0..count {
         if let Some((folder, groups)) = groups {
-            // A child is born into the group of its parent, so that there is one move a group and none a child.
+            // A child starts in the cgroup of its parent, so that there is one move a group and none a child.
             let next = number * groups / count;
             if group.replace(next) != Some(next) {
                 fs::write(format!("{folder}/{next}/cgroup.procs"), "0")?;

@@ -21,7 +21,6 @@ const LONG: Duration = Duration::from_secs(60);
 /// The only service of a daemon of its own: a server that is probed ten times a second, one failure counts, and
 /// only the first second after a start is excused.
 pub struct ServerLab {
-    /// The daemon.
     pub daemon: Daemon,
     /// Where the daemon shows its status.
     page: u16,

@@ -113,7 +113,6 @@ pub fn victim(port: u16) -> Vec<String> {
 /// A running daemon with a row's services.
 #[derive(Debug)]
 pub struct Scene {
-    /// The daemon.
     pub daemon: Daemon,
     /// Where the daemon's alerts go.
     pub receiver: Receiver,

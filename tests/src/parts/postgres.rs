@@ -144,11 +144,9 @@ impl PostgresFolder {
 /// A PostgreSQL server.
 #[derive(Debug)]
 pub struct Postgres {
-    /// The process.
     pub process: Running,
     /// The loopback port it serves.
     pub port: u16,
-    /// Its folder.
     pub folder: PostgresFolder,
 }
 

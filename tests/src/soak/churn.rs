@@ -75,7 +75,6 @@ impl Churn {
         Self { stop, counts, threads }
     }
 
-    /// Ends it.
     pub fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {

@@ -62,7 +62,7 @@ fn the_daemons_own_errors_belong_to_no_service() {
 }
 
 #[test]
-fn without_an_owner_the_local_port_of_a_server_says_whose_it_is() {
+fn without_an_owner_the_local_port_of_a_server_gives_the_service() {
     let mut enricher = enricher();
     let mut record = refused(None, "127.0.0.1:50000");
     record.direction = Direction::Inbound;
@@ -113,7 +113,7 @@ fn a_peer_is_a_service_by_its_address() {
 }
 
 #[test]
-fn a_stop_is_told_for_every_service_of_the_process_with_its_sender() {
+fn a_stop_is_published_for_every_service_of_the_process_with_its_sender() {
     let mut enricher = enricher();
     enricher.members.set_main(CACHE, Some(key(&MAIN)));
     let sender = record::Sender { pid: 9, uid: 3, start_ns: 5, cgroup_v2: None, comm: "kill".to_owned() };

@@ -105,7 +105,7 @@ fn a_survey_reads_once_and_the_next_one_reads_again() {
 }
 
 #[test]
-fn the_kernel_and_the_tables_tell_the_same_of_the_real_host() {
+fn netlink_and_the_proc_tables_agree_on_the_real_host() {
     let listener = std::net::TcpListener::bind("[::]:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let survey = Survey::new(ProcReader::new("/").unwrap());

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_tell_whose_fault_it_is() {
+    fn codes_show_which_side_is_at_fault() {
         for (code, words, failure) in [
             (1040, "Too many connections", ProbeFailure::TooManyConnections),
             (1203, "User web already has more than 'max_user_connections'", ProbeFailure::TooManyConnections),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_connect_now_means_stands_in_the_words() {
+    fn the_message_explains_cannot_connect_now() {
         for starting in [
             "the database system is starting up",
             "the database system is in recovery mode",
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_tell_whose_fault_it_is() {
+    fn codes_show_which_side_is_at_fault() {
         for (code, message, failure) in [
             ("53300", "sorry, too many clients already", ProbeFailure::TooManyConnections),
             ("08P01", "no more connections allowed (max_client_conn)", ProbeFailure::TooManyConnections),

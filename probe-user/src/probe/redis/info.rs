@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_refused_since_the_last_look_are_evidence_and_older_ones_are_not() {
+    fn writes_refused_since_the_last_probe_are_evidence_and_older_ones_are_not() {
         let mut counted = Counted::default();
         let mut run_with = |run: &str, count: u64| {
             let info = format!("run_id:{run}\r\n# Errorstats\r\nerrorstat_OOM:count={count}\r\n");

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn other_wordings_say_less_and_other_lines_nothing() {
+    fn other_wordings_give_less_and_other_lines_nothing() {
         let mut lines = Lines::default();
         let global = "Out of memory: Killed process 7 (x) total-vm:1kB, anon-rss:2kB";
         let found = lines.line(global).unwrap();

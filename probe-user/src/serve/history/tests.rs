@@ -84,7 +84,7 @@ impl Stream {
 }
 
 #[test]
-fn memory_is_bounded_and_what_is_forgotten_is_said() {
+fn memory_is_bounded_and_dropped_entries_are_reported() {
     let mut stream = Stream::new(2);
     let lost = stream.say(&samples::killed());
     for _ in 0..RECENT {

@@ -47,7 +47,6 @@ struct Samples {
 const FLOOR: &str =
     "All figures include what the empty program's does: the kernel's readings of its clock around each run.";
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Vec<Row>> {
     let (rounds, deaths) = (effort.pick(12, 2), effort.pick(6000, 2000));
     let (mut own, mut peer, mut empty) = (Samples::default(), Samples::default(), Samples::default());

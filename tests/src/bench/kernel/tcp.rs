@@ -34,7 +34,6 @@ struct Samples {
     refused: Vec<f64>,
 }
 
-/// Measures it.
 pub fn measure(effort: Effort) -> Result<Vec<Row>> {
     let (rounds, connections) = (effort.pick(12, 2), effort.pick(3000, 1000));
     let (mut own, mut peer, mut empty) = (Samples::default(), Samples::default(), Vec::new());

@@ -95,7 +95,6 @@ fn configuration(cycle: u32, checks: &str) -> Result<(TempDir, PathBuf)> {
 /// A victim that a Monit keeps running, restarted when its process is gone, or at the first answer that is missing.
 #[derive(Debug)]
 pub struct SupervisedVictim {
-    /// The Monit.
     pub monit: Monit,
     _folder: TempDir,
 }

@@ -11,7 +11,6 @@ use crate::{
     process::{Running, until},
 };
 
-/// Its program.
 pub const PROGRAM: &str = "/usr/sbin/netdata";
 
 /// Longest wait until it answers.

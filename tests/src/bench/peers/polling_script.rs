@@ -42,7 +42,6 @@ pub struct PollingScript {
 }
 
 impl PollingScript {
-    /// Starts both.
     pub fn start(port: u16) -> Result<Self> {
         ensure!(fs::exists("/usr/bin/curl")?, "/usr/bin/curl is missing: apt-get install curl");
         let folder = tempfile::Builder::new().prefix("hostprobe-bench-script-").tempdir()?;

@@ -206,7 +206,7 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_said() {
+fn what_this_version_cannot_do_is_reported() {
     const PROBE: &str = "expected `http`, `tcp`, `redis`, `postgres` or `mysql`";
     for (text, expected) in [
         (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
