@@ -147,7 +147,10 @@ fn a_killed_postmaster_is_restarted_at_the_first_attempt_however_busy_its_backen
 /// A server that runs and refuses the probe's password is not restarted, and an alert is sent.
 fn is_held(mut lab: ServerLab) {
     let hold = lab.daemon.wait_for(|event| is(event, "restart.hold", DB), LONG);
-    assert_eq!(text(&hold, "event.reason"), "a restart would not mend this");
+    assert_eq!(
+        text(&hold, "event.reason"),
+        "the service works and does not let the probe in: a restart gives the probe no rights"
+    );
     lab.daemon.wait_for(|event| is(event, "alert.send", DB), LONG);
     let open = lab.daemon.wait_for(|event| is(event, "incident.open", DB), LONG);
     assert_eq!(text(&open, "incident.verdict"), "unhealthy");

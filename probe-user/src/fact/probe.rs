@@ -38,72 +38,74 @@ probe_kinds! {
     Mysql = "mysql",
 }
 
-/// Why a probe failed; the kind decides whether a restart could help.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum ProbeFailure {
+/// One list of the failures, so that [`ProbeFailure::ALL`] leaves none out.
+macro_rules! probe_failures {
+    ($($(#[$doc:meta])* $failure:ident = $word:literal,)+) => {
+        /// Why a probe failed; `engine/rules/failure.rs` says whether a restart could help.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum ProbeFailure { $($(#[$doc])* $failure,)+ }
+
+        impl ProbeFailure {
+            /// Every failure, in the order of the documentation.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$failure),+];
+
+            /// The word used for it in events.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$failure => $word,)+ }
+            }
+        }
+    };
+}
+
+probe_failures! {
     /// ECONNREFUSED: nothing listens.
-    Refused,
+    Refused = "refused",
     /// The connection was made, and no answer came within the timeout.
-    Timeout,
+    Timeout = "timeout",
     /// No connection within the timeout: nothing came back, or the accept queue is full.
-    ConnectTimeout,
+    ConnectTimeout = "connect_timeout",
     /// The connection was reset or closed before the answer was whole.
-    Reset,
+    Reset = "reset",
     /// ENETUNREACH, EHOSTUNREACH: no way there.
-    Unreachable,
+    Unreachable = "unreachable",
     /// The name does not resolve.
-    Dns,
+    Dns = "dns",
     /// The TLS handshake failed.
-    Tls,
-    /// An HTTP status that was not expected.
-    Status,
+    Tls = "tls",
+    /// An HTTP status that was not expected, by which the server reports a failure of its own.
+    Status = "status",
     /// A body without the expected text.
-    Body,
+    Body = "body",
     /// An answer that is not of the protocol, or an error answer of the server.
-    Protocol,
-    /// The server is up but turns us away, mostly for our credentials.
-    Auth,
+    Protocol = "protocol",
+    /// The server is up but does not let the probe in, mostly for its credentials.
+    Auth = "auth",
+    /// The server is up and refuses what the probe asks for: the host name, the path, the method.
+    Rejected = "rejected",
+    /// The server is up and says that it takes no request now (HTTP 429, 503 with `Retry-After`).
+    Busy = "busy",
+    /// A proxy or pooler answers that the server behind it fails (HTTP 502, 504).
+    Upstream = "upstream",
     /// The server refuses for lack of free connections.
-    TooManyConnections,
+    TooManyConnections = "too_many_connections",
+    /// The limit of the probe's own account is reached, and other accounts may connect.
+    AccountLimit = "account_limit",
     /// More of the server's connections are in use than the probe allows.
-    Connections,
+    Connections = "connections",
     /// The server answers, but uses more memory than the probe allows; a restart is no answer to that.
-    Memory,
+    Memory = "memory",
     /// The server's memory is full, or it cannot write to its disk, and it refuses to take more.
-    MemoryFull,
+    MemoryFull = "memory_full",
     /// A replica has lost the server it copies.
-    Replication,
-    /// The probe could not be made, for a fault on our side.
-    Local,
+    Replication = "replication",
+    /// The probe could not be made, for a fault of the daemon or of this host.
+    Local = "local",
 }
 
 impl ProbeFailure {
     /// Whether nothing came in time, with or without a connection.
     pub const fn is_timeout(self) -> bool {
         matches!(self, Self::Timeout | Self::ConnectTimeout)
-    }
-
-    /// The word used for it in events.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Timeout => "timeout",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Reset => "reset",
-            Self::Unreachable => "unreachable",
-            Self::Dns => "dns",
-            Self::Tls => "tls",
-            Self::Status => "status",
-            Self::Body => "body",
-            Self::Protocol => "protocol",
-            Self::Auth => "auth",
-            Self::TooManyConnections => "too_many_connections",
-            Self::Connections => "connections",
-            Self::Memory => "memory",
-            Self::MemoryFull => "memory_full",
-            Self::Replication => "replication",
-            Self::Local => "local",
-        }
     }
 }
 

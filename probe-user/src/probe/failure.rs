@@ -40,7 +40,11 @@ impl Failure {
             | ProbeFailure::Body
             | ProbeFailure::Protocol
             | ProbeFailure::Auth
+            | ProbeFailure::Rejected
+            | ProbeFailure::Busy
+            | ProbeFailure::Upstream
             | ProbeFailure::TooManyConnections
+            | ProbeFailure::AccountLimit
             | ProbeFailure::Connections
             | ProbeFailure::Memory
             | ProbeFailure::MemoryFull

@@ -2,6 +2,7 @@
 
 mod connected;
 mod plain;
+mod status;
 mod target;
 
 use std::{
@@ -127,11 +128,14 @@ async fn judge(
     let status = response.status();
     waiting.set("the end of the body");
     if !expected(status, &probe.expect_status) {
-        let _ = tokio::time::timeout(DRAIN, read(response)).await;
+        let headers = response.headers().clone();
+        let mut body = Vec::new();
+        let _ = tokio::time::timeout(DRAIN, read(response, &mut body)).await;
         let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
-        return Err(Failure::new(ProbeFailure::Status, text));
+        return Err(Failure::new(status::failure(status, &headers, &body), text));
     }
-    let body = read(response).await.map_err(|error| Failure::chain(&error, &peer(target)))?;
+    let mut body = Vec::new();
+    read(response, &mut body).await.map_err(|error| Failure::chain(&error, &peer(target)))?;
     match &probe.expect_body {
         Some(text) if !contains(&body, text.as_bytes()) => Err(Failure::new(
             ProbeFailure::Body,
@@ -153,13 +157,12 @@ fn wanted(statuses: &[u16]) -> String {
     statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ")
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
-    let mut body = Vec::new();
+async fn read(mut response: Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
     while body.len() < BODY_MAX {
         let Some(chunk) = response.chunk().await? else { break };
         body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - body.len())]);
     }
-    Ok(body)
+    Ok(())
 }
 
 fn contains(body: &[u8], text: &[u8]) -> bool {

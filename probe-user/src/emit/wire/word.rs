@@ -211,16 +211,24 @@ words! {
         Dns,
         /// The TLS handshake failed.
         Tls,
-        /// An HTTP status that was not expected.
+        /// An HTTP status that was not expected, by which the server reports a failure of its own.
         Status,
         /// A body without the expected text.
         Body,
         /// An answer that is not of the protocol, or an error answer of the server.
         Protocol,
-        /// The server is up but refuses the daemon, mostly for its credentials.
+        /// The server is up but does not let the probe in, mostly for its credentials.
         Auth,
+        /// The server is up and refuses what the probe asks for: the host name, the path, the method.
+        Rejected,
+        /// The server is up and says that it takes no request now.
+        Busy,
+        /// A proxy or pooler answers that the server behind it fails.
+        Upstream,
         /// The server refuses for lack of free connections.
         TooManyConnections,
+        /// The limit of the probe's own account is reached, and other accounts may connect.
+        AccountLimit,
         /// More of the server's connections are in use than the probe allows.
         Connections,
         /// The server uses more memory than the probe allows.
@@ -229,7 +237,7 @@ words! {
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,
-        /// The probe could not run because of a fault of the daemon or its host.
+        /// The probe could not be made, for a fault of the daemon or of its host.
         Local,
     }
 }
@@ -257,5 +265,6 @@ mod tests {
         check(Direction::pairs());
         check(ProbeKind::pairs());
         check(ProbeError::pairs());
+        assert_eq!(ProbeError::pairs().len(), fact::ProbeFailure::ALL.len());
     }
 }

@@ -1,16 +1,13 @@
-//! The table of verdicts for the README.
+//! The tables as they stand in the README and in `docs/design/decisions.md`.
 
 use std::fmt::Write;
 
-use super::{AlertRule, DefaultAction, EndRule, SeverityRule, of};
-use crate::fact::Verdict;
+use super::{
+    AlertRule, DefaultAction, EndRule, Mend, Obstacle, Origin, SeverityRule, of, of_failure, of_obstacle,
+};
+use crate::fact::{ProbeFailure, Verdict};
 
-/// The lines of the README between which the table stands.
-pub const START: &str = "<!-- verdicts -->\n";
-pub const END: &str = "<!-- end of verdicts -->\n";
-
-/// The table of verdicts as Markdown.
-pub fn markdown() -> String {
+fn verdicts() -> String {
     let mut table = "| verdict | evidence | default action | severity | alert | ends when |\n".to_owned();
     table.push_str("|---|---|---|---|---|---|\n");
     for verdict in Verdict::ALL {
@@ -55,6 +52,48 @@ pub fn markdown() -> String {
     table
 }
 
+/// What a restart can mend.
+fn failures() -> String {
+    let mut table = "| `probe.error` | verdict | other cause² | restart | because |\n".to_owned();
+    table.push_str("|---|---|---|---|---|\n");
+    for failure in ProbeFailure::ALL {
+        let rule = of_failure(failure);
+        let mut verdict = format!("`{}`", rule.alive.as_str());
+        if rule.unknown != rule.alive {
+            let _ = write!(verdict, "; `{}`¹", rule.unknown.as_str());
+        }
+        if rule.remote != rule.unknown {
+            let _ = write!(verdict, "; `{}` on another host", rule.remote.as_str());
+        }
+        let origin = match rule.origin {
+            Origin::Here => "",
+            Origin::OrElsewhere => "yes",
+        };
+        let mend = match rule.mend {
+            Mend::Restart => "yes",
+            Mend::Hold => "hold",
+            Mend::Nothing => "none",
+        };
+        let (name, reason) = (failure.as_str(), rule.reason);
+        let _ = writeln!(table, "| `{name}` | {verdict} | {origin} | {mend} | {reason} |");
+    }
+    table.push_str(
+        "\n¹ if no main process is known. ² another service that does not answer this one can cause it.\n",
+    );
+    table
+}
+
+/// What goes before the table of failures.
+fn obstacles() -> String {
+    let mut table = "| evidence | verdict | restart | because |\n|---|---|---|---|\n".to_owned();
+    for obstacle in Obstacle::ALL {
+        let rule = of_obstacle(obstacle);
+        let (verdict, words, reason) = (rule.verdict.as_str(), rule.words, rule.reason);
+        let _ = writeln!(table, "| {words} | `{verdict}` | hold | {reason} |");
+    }
+    table
+}
+
 /// The evidence for a verdict, and a remark on its default action.
 fn text(verdict: Verdict) -> (&'static str, &'static str) {
     match verdict {
@@ -68,9 +107,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "its process lives and does not answer: stopped, no thread runs, connections pile up, or silence alone",
             " after a snapshot",
         ),
-        Verdict::Unhealthy => {
-            ("its probes fail, and nothing else says why", ", if it can help: not for a refused password")
-        }
+        Verdict::Unhealthy => (
+            "its probes fail, and nothing else says why",
+            ", if it [can help](docs/design/decisions.md#what-a-restart-can-mend)",
+        ),
         Verdict::WorkerDied => (
             "a worker crashed, was killed or OOM-killed, and its main process lives",
             "; `worker_died` can say restart",
@@ -96,16 +136,27 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_readme_has_the_table_of_verdicts() {
-        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-        let (_, rest) = readme.split_once(START).unwrap();
-        let (table, _) = rest.split_once(END).unwrap();
-        let expected = markdown();
-        assert_eq!(table, expected, "README.md: put this between the markers:\n{expected}");
+/// The page has this table between its markers. `UPDATE_DOCS=1` writes it there.
+fn compare(page: &str, name: &str, table: &str) {
+    let path = format!("{}/../{page}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (start, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n"));
+    let (before, rest) = text.split_once(&start).unwrap();
+    let (found, after) = rest.split_once(&end).unwrap();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{before}{start}{table}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(found, table, "{page} is out of date: run this test with UPDATE_DOCS=1");
     }
+}
+
+#[test]
+fn the_readme_has_the_table_of_verdicts() {
+    compare("README.md", "verdicts", &verdicts());
+}
+
+#[test]
+fn a_page_has_the_tables_of_what_a_restart_can_mend() {
+    compare("docs/design/decisions.md", "failures", &failures());
+    compare("docs/design/decisions.md", "obstacles", &obstacles());
 }

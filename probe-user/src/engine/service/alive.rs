@@ -8,7 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{EarlySample, Effect, Effects},
-        rules::{self, BlameRule, Extra},
+        rules::{self, BlameRule, Extra, Impact},
         verdict::{self, Remedy},
     },
     fact::{
@@ -149,8 +149,7 @@ impl Service {
         });
         let trouble = self.network.event();
         let trouble = trouble.filter(|_| finding.verdict == Verdict::Network);
-        let degraded =
-            matches!(failure, ProbeFailure::Memory | ProbeFailure::MemoryFull | ProbeFailure::Connections);
+        let degraded = rules::of_failure(*failure).impact == Impact::Degraded;
         let remedy = match self.response_to(finding.verdict) {
             Response::Ignore => return,
             Response::Alert => remedy,

@@ -6,6 +6,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        rules::{self, Obstacle},
         verdict::{self, Finding, Remedy},
     },
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
@@ -66,7 +67,7 @@ impl Service {
         }
         let (verdict, summary, remedy) = match pressed {
             Some(why) => {
-                let remedy = Remedy::Hold(format!("a restart would take more of what is short: {why}"));
+                let remedy = Remedy::Hold(rules::of_obstacle(Obstacle::Overload).reason.to_owned());
                 (Verdict::Overloaded, format!("{why}; {slow}"), remedy)
             }
             None => (Verdict::Slow, slow, Remedy::Nothing),

@@ -73,6 +73,24 @@ fn a_wrong_password_causes_no_restart() {
 }
 
 #[test]
+fn a_restart_is_done_only_for_a_failure_that_it_can_mend_and_a_hold_says_why() {
+    for failure in ProbeFailure::ALL {
+        let mut lab = Lab::exec();
+        lab.wait(Duration::from_secs(60));
+        for _ in 0..3 {
+            lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
+            lab.see(Observation::Examined(API, Some(at_work())));
+        }
+        lab.see(snapshot());
+        let rule = rules::of_failure(failure);
+        assert_eq!(lab.incidents()[0].1, rule.alive, "{failure:?}");
+        assert_eq!(lab.restarts_asked() == 1, rule.mend == rules::Mend::Restart, "{failure:?}");
+        let held = lab.restarts().iter().any(|it| it.action == Action::Hold(rule.reason.to_owned()));
+        assert_eq!(held, rule.mend == rules::Mend::Hold, "{failure:?}");
+    }
+}
+
+#[test]
 fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
     let mut lab = Lab::exec();
     lab.killed(100);

@@ -5,7 +5,10 @@ use std::time::Duration;
 use super::Finding;
 use crate::{
     clock::Timestamp,
-    engine::EarlySample,
+    engine::{
+        EarlySample,
+        rules::{self, Mend, Obstacle, Origin},
+    },
     fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name},
 };
 
@@ -45,108 +48,54 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     let Circumstances { failure, detail, failures, alive, remote, .. } = *circumstances;
     let times = if failures == 1 { "once".to_owned() } else { format!("{failures} times in a row") };
     let failed = format!("its probe failed {times}: {detail}");
+    if let Some((obstacle, evidence)) = obstacle(circumstances) {
+        let rule = rules::of_obstacle(obstacle);
+        let finding = Finding::new(rule.verdict, rule.confidence, format!("{evidence}; {failed}"));
+        return (finding, Remedy::Hold(rule.reason.to_owned()));
+    }
+    let rule = rules::of_failure(failure);
+    let verdict = match (remote, alive) {
+        (true, _) => rule.remote,
+        (false, true) => rule.alive,
+        (false, false) => rule.unknown,
+    };
+    let (confidence, summary) = match verdict {
+        Verdict::Hung => {
+            let (confidence, evidence) = circumstances.examination.map_or((0.6, String::new()), hang);
+            (confidence, format!("its process lives and does not answer{evidence}; {failed}"))
+        }
+        Verdict::NotListening => {
+            (0.8, format!("its process lives, but its probe was refused {times}: {detail}"))
+        }
+        Verdict::Unhealthy => (0.6, failed),
+        Verdict::Network => (0.8, failed),
+        _ => (0.9, failed),
+    };
+    let reason = rule.reason.to_owned();
+    let remedy = match rule.mend {
+        _ if verdict == Verdict::Network => {
+            Remedy::Hold(rules::of_failure(ProbeFailure::Unreachable).reason.to_owned())
+        }
+        Mend::Restart => Remedy::Restart,
+        Mend::Hold => Remedy::Hold(reason),
+        Mend::Nothing => Remedy::Nothing,
+    };
+    (Finding::new(verdict, confidence, summary), remedy)
+}
+
+/// What keeps the service from answering without a fault of its own, and the evidence for people.
+fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
+    let Circumstances { failure, alive, remote, examination, network, .. } = *circumstances;
     let timed_out = failure.is_timeout();
     if timed_out && let Some(why) = overload(circumstances) {
-        let finding = Finding::new(Verdict::Overloaded, 0.8, format!("{why}; {failed}"));
-        return (finding, Remedy::Hold(format!("a restart would take more of what is short: {why}")));
+        return Some((Obstacle::Overload, why));
     }
-    let unreachable =
-        remote && failure == ProbeFailure::ConnectTimeout || failure == ProbeFailure::Unreachable;
-    let network = circumstances.network.filter(|_| !remote && blames_others(failure));
-    if unreachable || network.is_some() {
-        let why = network.map_or_else(|| failed.clone(), |why| format!("{why}; {failed}"));
-        let finding = Finding::new(Verdict::Network, 0.8, why);
-        return (finding, Remedy::Hold("a restart does not mend the network".to_owned()));
+    let elsewhere = rules::of_failure(failure).origin == Origin::OrElsewhere;
+    if let Some(why) = network.filter(|_| elsewhere && !remote) {
+        return Some((Obstacle::Network, why.to_owned()));
     }
-    if timed_out && alive && circumstances.examination.is_some_and(is_held_by_tracer) {
-        let summary = format!("a debugger or another tracer keeps it stopped (state t); {failed}");
-        let remedy = Remedy::Hold("a restart would end the process that the tracer examines".to_owned());
-        return (Finding::new(Verdict::Hung, 1.0, summary), remedy);
-    }
-    if timed_out && alive {
-        let (confidence, evidence) = match circumstances.examination {
-            Some(examination) => hang(examination),
-            None => (0.6, String::new()),
-        };
-        let summary = format!("its process lives and does not answer{evidence}; {failed}");
-        return (Finding::new(Verdict::Hung, confidence, summary), Remedy::Restart);
-    }
-    if failure == ProbeFailure::Refused && alive {
-        let summary = format!("its process lives, but its probe was refused {times}: {detail}");
-        return (Finding::new(Verdict::NotListening, 0.8, summary), Remedy::Restart);
-    }
-    let verdict = match failure {
-        ProbeFailure::TooManyConnections | ProbeFailure::Connections => Verdict::PoolExhausted,
-        ProbeFailure::MemoryFull => Verdict::MemoryFull,
-        ProbeFailure::Memory => Verdict::LimitExceeded,
-        ProbeFailure::Refused
-        | ProbeFailure::Timeout
-        | ProbeFailure::ConnectTimeout
-        | ProbeFailure::Reset
-        | ProbeFailure::Unreachable
-        | ProbeFailure::Dns
-        | ProbeFailure::Tls
-        | ProbeFailure::Status
-        | ProbeFailure::Body
-        | ProbeFailure::Protocol
-        | ProbeFailure::Auth
-        | ProbeFailure::Replication
-        | ProbeFailure::Local => Verdict::Unhealthy,
-    };
-    let confidence = if verdict == Verdict::Unhealthy { 0.6 } else { 0.9 };
-    let finding = Finding::new(verdict, confidence, failed);
-    (finding, remedy(failure))
-}
-
-/// Whether restarting the service could mend such a failure.
-///
-/// It does not mend a wrong password, a name that does not resolve or an unreachable network. A database without
-/// free connections would lose those that it serves.
-fn remedy(failure: ProbeFailure) -> Remedy {
-    let why = match failure {
-        ProbeFailure::Refused
-        | ProbeFailure::Timeout
-        | ProbeFailure::ConnectTimeout
-        | ProbeFailure::Reset
-        | ProbeFailure::Status
-        | ProbeFailure::Body
-        | ProbeFailure::Protocol => return Remedy::Restart,
-        ProbeFailure::Memory => return Remedy::Nothing,
-        ProbeFailure::TooManyConnections | ProbeFailure::Connections => {
-            "a restart would end the connections that it serves"
-        }
-        ProbeFailure::MemoryFull => "a restart could lose what it stores",
-        ProbeFailure::Unreachable
-        | ProbeFailure::Dns
-        | ProbeFailure::Tls
-        | ProbeFailure::Auth
-        | ProbeFailure::Replication
-        | ProbeFailure::Local => "a restart would not mend this",
-    };
-    Remedy::Hold(why.to_owned())
-}
-
-/// Whether such a failure can be caused by another service that does not answer this one.
-const fn blames_others(failure: ProbeFailure) -> bool {
-    match failure {
-        ProbeFailure::Timeout
-        | ProbeFailure::ConnectTimeout
-        | ProbeFailure::Reset
-        | ProbeFailure::Status
-        | ProbeFailure::Body
-        | ProbeFailure::Protocol => true,
-        ProbeFailure::Refused
-        | ProbeFailure::Unreachable
-        | ProbeFailure::Dns
-        | ProbeFailure::Tls
-        | ProbeFailure::Auth
-        | ProbeFailure::TooManyConnections
-        | ProbeFailure::Connections
-        | ProbeFailure::Memory
-        | ProbeFailure::MemoryFull
-        | ProbeFailure::Replication
-        | ProbeFailure::Local => false,
-    }
+    let traced = timed_out && alive && examination.is_some_and(is_held_by_tracer);
+    traced.then(|| (Obstacle::Tracer, "a debugger or another tracer keeps it stopped (state t)".to_owned()))
 }
 
 /// Why a timeout is not the service's own fault, if so.

@@ -18,7 +18,8 @@ pub(super) fn meaning(words: &str) -> Meaning {
     Meaning::Failed(match words.split(' ').next().unwrap_or_default() {
         "LOADING" => return Meaning::Loading,
         "MASTERDOWN" => return Meaning::PrimaryDown,
-        "NOAUTH" | "WRONGPASS" | "NOPERM" => ProbeFailure::Auth,
+        // DENIED: protected mode lets in clients from loopback alone.
+        "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => ProbeFailure::Auth,
         // A script or a module holds it: it reads requests and answers none, which is as bad as silence.
         "BUSY" => ProbeFailure::Timeout,
         // It cannot write to its disk, and takes no more for that reason. It is a store that is full, and what it

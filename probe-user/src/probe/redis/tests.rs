@@ -82,8 +82,12 @@ async fn a_loading_server_is_starting_with_its_progress() {
 
 #[tokio::test]
 async fn refused_credentials_count_as_up_if_the_probe_allows_it() {
-    for words in ["NOAUTH Authentication required.", "WRONGPASS invalid pair", "ERR operation not permitted"]
-    {
+    for words in [
+        "NOAUTH Authentication required.",
+        "WRONGPASS invalid pair",
+        "DENIED Redis is running in protected mode",
+        "ERR operation not permitted",
+    ] {
         let reply = format!("-{words}\r\n");
         let (kind, text) = failure(fake_server(&[("PING", &reply)], |_| {}).await);
         assert_eq!(kind, ProbeFailure::Auth, "{words}");

@@ -1,0 +1,119 @@
+//! What a restart can mend: one table for the verdicts on failed probes and for the documentation.
+//!
+//! A new failure does not compile before it has a row here. The reason of a hold is in the incident.
+
+use crate::fact::{ProbeFailure, Verdict};
+
+/// What a failure says about a service, and whether a restart could mend it.
+#[derive(Clone, Copy, Debug)]
+pub struct FailureRule {
+    /// The verdict if the service's main process is known to live.
+    pub alive: Verdict,
+    /// The verdict if no main process is known.
+    pub unknown: Verdict,
+    /// The verdict if the service is on another host, where nothing is restarted.
+    pub remote: Verdict,
+    pub mend: Mend,
+    pub origin: Origin,
+    pub impact: Impact,
+    pub reason: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mend {
+    /// A restart can mend it.
+    Restart,
+    /// A restart cannot mend it, or would do harm.
+    Hold,
+    /// The service works, so that no restart is considered.
+    Nothing,
+}
+
+/// Where such a failure can come from besides the service itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Here,
+    /// Another service that does not answer this one can cause it.
+    OrElsewhere,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Impact {
+    /// The service is of no use to this probe.
+    Fails,
+    /// The service works, but not as it should.
+    Degraded,
+}
+
+/// What keeps a service from answering without a fault of its own. It goes before the failure's own rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The service lacks the CPU, memory or disk time that others use.
+    Overload,
+    /// Its connections to other hosts fail.
+    Network,
+    /// A debugger or another tracer keeps its processes stopped.
+    Tracer,
+}
+
+impl Obstacle {
+    pub const ALL: [Self; 3] = [Self::Overload, Self::Network, Self::Tracer];
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct ObstacleRule {
+    pub verdict: Verdict,
+    pub confidence: f32,
+    /// Why a restart does not mend it.
+    pub reason: &'static str,
+    pub words: &'static str,
+}
+
+/// The rule of a failure.
+#[rustfmt::skip] // A table reads best as one.
+pub const fn of(failure: ProbeFailure) -> FailureRule {
+    use Impact::{Degraded, Fails};
+    use Mend::{Hold, Nothing, Restart};
+    use Origin::{Here, OrElsewhere};
+    use Verdict::{Hung, LimitExceeded, MemoryFull, Network, NotListening, PoolExhausted, Unhealthy};
+    type Failure = ProbeFailure;
+
+    //                                 process lives  none is known  other host     mend     origin       impact    reason
+    let (alive, unknown, remote, mend, origin, impact, reason) = match failure {
+        Failure::Refused            => (NotListening,  Unhealthy,     Unhealthy,     Restart, Here,        Fails,    "nothing listens, and a start opens the listener again"),
+        Failure::Timeout            => (Hung,          Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "a process that answers no more may answer after a start"),
+        Failure::ConnectTimeout     => (Hung,          Unhealthy,     Network,       Restart, OrElsewhere, Fails,    "a process that accepts no more may accept after a start"),
+        Failure::Reset              => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it breaks off its connections, which a start may end"),
+        Failure::Unreachable        => (Network,       Network,       Network,       Hold,    Here,        Fails,    "a restart does not mend the network"),
+        Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not make a name resolve"),
+        Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
+        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
+        Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
+        Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
+        Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),
+        Failure::Rejected           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and refuses what the probe asks for: a restart does not change the question"),
+        Failure::Busy               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service asks for time: a restart would take it"),
+        Failure::Upstream           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    OrElsewhere, Fails,    "the service works, and what is behind it fails: a restart of the one does not mend the other"),
+        Failure::TooManyConnections => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Fails,    "a restart would end the connections that it serves"),
+        Failure::AccountLimit       => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "only the probe's account has no connection left: a restart would end those of all others"),
+        Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Degraded, "a restart would end the connections that it serves"),
+        Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, above its limit"),
+        Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,    Here,        Degraded, "a restart could lose what it stores"),
+        Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not bring the primary back"),
+        Failure::Local              => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the probe failed on this host before it asked the service anything"),
+    };
+    FailureRule { alive, unknown, remote, mend, origin, impact, reason }
+}
+
+/// The rule of an obstacle.
+#[rustfmt::skip]
+pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
+    use Verdict::{Hung, Network, Overloaded};
+
+    let (verdict, confidence, reason, words) = match obstacle {
+        Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
+        Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
+        Obstacle::Tracer   => (Hung,       1.0, "a restart would end the process that the tracer examines",       "timeouts while a debugger keeps its process stopped"),
+    };
+    ObstacleRule { verdict, confidence, reason, words }
+}
