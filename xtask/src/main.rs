@@ -2,6 +2,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod check;
 mod demo;
 mod ebpf;
@@ -44,6 +45,11 @@ enum Command {
     /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if
     /// none of them grew, 1 if one did, 3 if a part is missing.
     Soak(soak::Arguments),
+    /// Show the engine random observations, and fail if a restart is not justified, an incident does not end, or a replay
+    /// decides otherwise
+    ///
+    /// `cargo xtask test` runs the same test for some seconds. It prints the shortest sequence that fails.
+    Chaos(chaos::Arguments),
     /// Measure what hostprobe costs and how fast it is, beside what a user would run instead
     ///
     /// Needs root. On Debian, installs missing peers and does not start them. Writes docs/numbers.md, its plots and
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo => demo::demo().map(|never| match never {}),
         Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
+        Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),

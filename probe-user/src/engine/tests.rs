@@ -5,6 +5,7 @@ mod deaths;
 mod dependencies;
 mod hangs;
 mod probes;
+mod properties;
 mod races;
 mod units;
 mod workers;
@@ -74,6 +75,12 @@ impl Lab {
     fn see(&mut self, observation: Observation) {
         let mut engine = std::mem::replace(&mut self.engine, Engine::new(&[], false, self.now));
         engine.observe(self.now, observation, self);
+        self.engine = engine;
+    }
+
+    fn tick(&mut self) {
+        let mut engine = std::mem::replace(&mut self.engine, Engine::new(&[], false, self.now));
+        engine.tick(self.now, self);
         self.engine = engine;
     }
 

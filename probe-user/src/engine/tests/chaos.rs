@@ -6,12 +6,17 @@ use crate::{
     fact::{AcceptQueue, Direction, Holder, Peer, PortHolder, Pressure, Protocol, Retransmits, Suspension},
 };
 
-const SERVICES: u32 = 6;
+pub(super) const SERVICES: u32 = 6;
 
 /// Pseudo-random numbers (xorshift), the same in each run.
-struct Random(u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        // A generator of this kind stays at 0 for ever.
+        Self((seed ^ 0x9e37_79b9_7f4a_7c15).max(1))
+    }
+
     fn below(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -28,7 +33,7 @@ impl Random {
     }
 }
 
-fn services() -> Vec<config::Service> {
+pub(super) fn services() -> Vec<config::Service> {
     let mut services: Vec<_> = (0..SERVICES)
         .map(|at| {
             let identity = match at {
@@ -51,7 +56,7 @@ fn services() -> Vec<config::Service> {
     services
 }
 
-fn observation(random: &mut Random, now: Timestamp) -> Observation {
+pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
     let service = random.service();
     let key = process(random.pid());
     let event = EventId(1);
@@ -187,7 +192,7 @@ fn observation(random: &mut Random, now: Timestamp) -> Observation {
 #[test]
 fn random_observations_leave_the_engine_idle_and_within_its_budgets() {
     for seed in 1..=40 {
-        let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let mut random = Random::new(seed);
         let mut lab = Lab::of(false, &services());
         let began = lab.now;
         for step in 0..1500 {

@@ -59,17 +59,17 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         (false, true) => rule.alive,
         (false, false) => rule.unknown,
     };
-    let (confidence, summary) = match verdict {
-        Verdict::Hung => {
-            let (confidence, evidence) = circumstances.examination.map_or((0.6, String::new()), hang);
-            (confidence, format!("its process lives and does not answer{evidence}; {failed}"))
-        }
-        Verdict::NotListening => {
-            (0.8, format!("its process lives, but its probe was refused {times}: {detail}"))
-        }
-        Verdict::Unhealthy => (0.6, failed),
-        Verdict::Network => (0.8, failed),
-        _ => (0.9, failed),
+    let (confidence, summary) = if verdict == Verdict::Hung {
+        let (confidence, evidence) = circumstances.examination.map_or((0.6, String::new()), hang);
+        (confidence, format!("its process lives and does not answer{evidence}; {failed}"))
+    } else if verdict == Verdict::NotListening {
+        (0.8, format!("its process lives, but its probe was refused {times}: {detail}"))
+    } else if verdict == Verdict::Unhealthy {
+        (0.6, failed)
+    } else if verdict == Verdict::Network {
+        (0.8, failed)
+    } else {
+        (0.9, failed)
     };
     let reason = rule.reason.to_owned();
     let remedy = match rule.mend {
