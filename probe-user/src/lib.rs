@@ -25,6 +25,7 @@ pub mod replay;
 pub mod sensor;
 pub mod serve;
 pub mod store;
+pub mod untrusted_file;
 
 use std::future::Future;
 
