@@ -1,14 +1,11 @@
 //! What the daemon watches: processes, their lineages, cgroups and ports.
 
-use aya_ebpf::{
-    macros::map,
-    maps::{HashMap, LruHashMap},
-};
+use aya_ebpf::{macros::map, maps::HashMap};
 use probe_abi::{
-    CgroupKey, DESCENDANTS_MAX, Descendant, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey, START_UNIT_NS,
+    CgroupKey, DESCENDANTS_MAX, Descendant, DropClass, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey, START_UNIT_NS,
 };
 
-use crate::{cgroup::Cgroups, prefilter};
+use crate::{cgroup::Cgroups, prefilter, ring};
 
 /// Watched thread group ids, each with the number of the lineage that it heads.
 ///
@@ -16,10 +13,10 @@ use crate::{cgroup::Cgroups, prefilter};
 #[map]
 static WATCHED_TGID: HashMap<u32, u32> = HashMap::with_max_entries(4096, 0);
 
-/// The living descendants of watched processes, orphans too. If more live than fit, the map evicts the least recently used
-/// ones: those count as watched only by their parents and cgroups.
+/// The living descendants of watched processes, orphans too. If more live than fit, the later ones are counted and are known
+/// by their parents and cgroups only: a crowd that one service starts does not displace the workers of another.
 #[map]
-static DESCENDANTS: LruHashMap<u32, Descendant> = LruHashMap::with_max_entries(DESCENDANTS_MAX, 0);
+static DESCENDANTS: HashMap<u32, Descendant> = HashMap::with_max_entries(DESCENDANTS_MAX, 0);
 
 /// Watched cgroups of both hierarchies. The value is unused.
 #[map]
@@ -74,8 +71,11 @@ fn inherited(tgid: u32, start_ns: impl FnOnce() -> u64) -> u32 {
 #[inline(always)]
 pub fn add_descendant(tgid: u32, start_ns: u64, lineage: u32) {
     let descendant = Descendant { start: start_ns / START_UNIT_NS, lineage, pad: 0 };
+    if DESCENDANTS.insert(&tgid, &descendant, 0).is_err() {
+        ring::count_drop(DropClass::Descendant);
+        return;
+    }
     prefilter::note_birth(tgid);
-    let _ = DESCENDANTS.insert(&tgid, &descendant, 0);
 }
 
 /// Removes a process that ended and belonged to a lineage.

@@ -30,10 +30,14 @@ pub enum DropClass {
     Stop = 11,
     /// The bulk ring was half full for a new cgroup.
     Cgroup = 12,
+    /// No room for the owner of a watched process's connection: `WATCHED_OWNERS` was full.
+    SocketOwner = 13,
+    /// No room for a descendant of a watched process: `DESCENDANTS` was full.
+    Descendant = 14,
 }
 
 /// Number of [`DropClass`] classes.
-pub const DROP_CLASSES: u32 = 13;
+pub const DROP_CLASSES: u32 = 15;
 
 /// Index into the map `EXITS`: exits of thread groups that a record was wanted for. Each exit is counted once.
 pub const EXITS_WANTED: u32 = 0;

@@ -4,12 +4,16 @@
 //! process is unrelated. So the owner is noted at the start. An accepted socket has no owner of its own: its owner is that
 //! of the listener.
 
-use aya_ebpf::{helpers::bpf_ktime_get_boot_ns, macros::map, maps::LruHashMap};
-use probe_abi::PortKey;
+use aya_ebpf::{
+    helpers::bpf_ktime_get_boot_ns,
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+use probe_abi::{DropClass, PortKey, WATCHED_OWNERS_MAX};
 
 use crate::{
     cgroup::{self, Cgroups},
-    task, watch,
+    ring, task, watch,
 };
 
 #[derive(Clone, Copy)]
@@ -34,8 +38,13 @@ pub struct Listener {
     pub full_ns: u64,
 }
 
-/// The process that asked for a connection, by the address of the socket. Unwatched processes are here too: the daemon may
-/// begin to watch one while its connections last.
+/// The watched process that asked for a connection, by the address of the socket. No other process can take the room of
+/// these: the map evicts nothing. What it has no room for is counted, and goes to `OWNERS`.
+#[map]
+static WATCHED_OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(WATCHED_OWNERS_MAX, 0);
+
+/// The same of unwatched processes: the daemon may begin to watch one while its connections last. If there are more than
+/// fit, the map evicts the least recently used ones.
 #[map]
 static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16384, 0);
 
@@ -83,19 +92,29 @@ impl Owner {
 /// The current process asks for a connection.
 #[inline(always)]
 pub fn on_connecting(socket: u64) {
-    let _ = OWNERS.insert(&socket, &Owner::current(), 0);
+    let owner = Owner::current();
+    if owner.is_watched() {
+        if WATCHED_OWNERS.insert(&socket, &owner, 0).is_ok() {
+            // Of an earlier socket at this address, whose close was missed.
+            let _ = OWNERS.remove(socket);
+            return;
+        }
+        ring::count_drop(DropClass::SocketOwner);
+    }
+    let _ = OWNERS.insert(&socket, &owner, 0);
 }
 
 /// The process that asked for the connection of a socket.
 #[inline(always)]
 pub fn of(socket: u64) -> Option<*const Owner> {
-    OWNERS.get_ptr(socket)
+    OWNERS.get_ptr(socket).or_else(|| WATCHED_OWNERS.get_ptr(socket))
 }
 
 /// Removes a closed socket, whose address another one may get soon.
 #[inline(always)]
 pub fn forget(socket: u64) {
     let _ = OWNERS.remove(socket);
+    let _ = WATCHED_OWNERS.remove(socket);
 }
 
 #[inline(always)]

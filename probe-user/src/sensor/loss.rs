@@ -34,6 +34,10 @@ pub enum LossClass {
     AcceptQueue,
     Stop,
     Cgroup,
+    /// Owners of connections of watched processes, beyond the room for them: an error of such a connection may be missed.
+    SocketOwner,
+    /// Descendants of watched processes, beyond the room for them: they are known by parent and cgroup only.
+    Descendant,
     /// Runs of a program that the kernel left out.
     Missed,
     /// Records that arrived but made no sense.
@@ -61,6 +65,8 @@ impl LossClass {
             Self::AcceptQueue => "accept_queue",
             Self::Stop => "stop",
             Self::Cgroup => "cgroup",
+            Self::SocketOwner => "socket_owner",
+            Self::Descendant => "descendant",
             Self::Missed => "missed",
             Self::Undecodable => "undecodable",
             Self::Kmsg => "kmsg",
@@ -76,6 +82,8 @@ pub enum LossPlace {
     /// The ring whose records the daemon collects every second.
     BulkRing,
     Hook(Hook),
+    /// A map of the eBPF programs, by its name.
+    Map(&'static str),
     ProcessConnector,
     KernelLog,
 }
@@ -87,6 +95,7 @@ impl LossPlace {
             Self::UrgentRing => "urgent ring",
             Self::BulkRing => "bulk ring",
             Self::Hook(hook) => hook.tracepoint(),
+            Self::Map(name) => name,
             Self::ProcessConnector => "process connector",
             Self::KernelLog => "kernel log",
         }
@@ -112,6 +121,8 @@ impl Loss {
             | LossClass::AcceptQueue
             | LossClass::Stop
             | LossClass::Cgroup
+            | LossClass::SocketOwner
+            | LossClass::Descendant
             | LossClass::Undecodable
             | LossClass::Kmsg => false,
         }

@@ -38,7 +38,7 @@ const TABLES: [Known; 6] = [
 ];
 
 /// The eBPF maps, as far as the kernel keeps their names.
-const MAPS: [Known; 19] = [
+const MAPS: [Known; 20] = [
     Known(
         "URGENT",
         "deaths, OOM kills, errors not yet read",
@@ -63,7 +63,7 @@ const MAPS: [Known; 19] = [
     Known(
         "DESCENDANTS",
         "living processes of services",
-        "those heard of longest ago are known by parent and cgroup alone",
+        "later ones are known by parent and cgroup alone, and counted: `stream.loss`",
     ),
     Known("PREFILTER", "nothing", "bits of what the maps above may contain: more of them cost a lookup each"),
     Known("SIGNALS", "signals sent lately", "the oldest goes: a death that late lacks its sender"),
@@ -73,8 +73,13 @@ const MAPS: [Known; 19] = [
         "the oldest goes",
     ),
     Known(
+        "WATCHED_OWNERS",
+        "connections of services",
+        "it is counted (`stream.loss`) and goes to the map of all other connections",
+    ),
+    Known(
         "OWNERS",
-        "connections",
+        "connections of everything else",
         "the one heard of longest ago loses its owner: its errors belong to no service",
     ),
     Known(

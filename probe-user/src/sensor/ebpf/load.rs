@@ -105,6 +105,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         Lineages::new(map(&mut ebpf, "DESCENDANTS")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
+        map(&mut ebpf, "WATCHED_OWNERS")?,
         Prefilter::new(map(&mut ebpf, "PREFILTER")?)
             .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
     );

@@ -30,6 +30,8 @@ const CLASSES: [DropClass; DROP_CLASSES as usize] = [
     DropClass::AcceptQueue,
     DropClass::Stop,
     DropClass::Cgroup,
+    DropClass::SocketOwner,
+    DropClass::Descendant,
 ];
 
 /// What a record of this class is about, and the ring that it is meant for.
@@ -48,6 +50,8 @@ const fn describe(class: DropClass) -> (LossClass, LossPlace) {
         DropClass::AcceptQueue => (LossClass::AcceptQueue, LossPlace::UrgentRing),
         DropClass::Stop => (LossClass::Stop, LossPlace::UrgentRing),
         DropClass::Cgroup => (LossClass::Cgroup, LossPlace::BulkRing),
+        DropClass::SocketOwner => (LossClass::SocketOwner, LossPlace::Map("WATCHED_OWNERS")),
+        DropClass::Descendant => (LossClass::Descendant, LossPlace::Map("DESCENDANTS")),
     }
 }
 

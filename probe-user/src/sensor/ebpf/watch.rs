@@ -6,7 +6,13 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, MapError};
-use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS};
+use probe_abi::{
+    DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS, WATCHED_OWNERS_MAX,
+};
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 
 use super::{cgroup_id::CgroupId, prefilter::Prefilter};
 use crate::fact::ProcessKey;
@@ -20,6 +26,12 @@ const PROCESSES_MAX: usize = 4096;
 pub struct WatchError {
     what: String,
     source: MapError,
+}
+
+/// Whether a process with this id lives. One that may not be signalled does.
+fn lives(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// A local TCP port in its network namespace.
@@ -76,6 +88,8 @@ pub struct Watched {
     cgroups: HashMap<MapData, [u64; 2], u32>,
     // The layout of `probe_abi::PortKey`: namespace, port.
     ports: HashMap<MapData, [u32; 2], u32>,
+    // The layout of the programs' `Owner`: the last word holds the process id.
+    owners: HashMap<MapData, u64, [u64; 5]>,
     prefilter: Prefilter,
 }
 
@@ -85,9 +99,10 @@ impl Watched {
         lineages: Lineages,
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
+        owners: HashMap<MapData, u64, [u64; 5]>,
         prefilter: Prefilter,
     ) -> Self {
-        Self { processes, lineages, cgroups, ports, prefilter }
+        Self { processes, lineages, cgroups, ports, owners, prefilter }
     }
 
     /// Whether the kernel denies even a lookup.
@@ -142,9 +157,29 @@ impl Watched {
     /// is.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         let watched = all_keys(self.processes.keys(), PROCESSES_MAX);
-        let (Some(mut ids), Some(descendants)) = (watched, self.lineages.ids()) else { return Ok(()) };
+        self.sweep_owners();
+        let (Some(mut ids), Some(mut descendants)) = (watched, self.lineages.ids()) else { return Ok(()) };
+        if descendants.len() > Lineages::limit() / 2 {
+            // The kernel does not run a program on a CPU that is already running it, so some exits are missed.
+            descendants.retain(|&pid| lives(pid) || self.remove_descendant(pid).is_err());
+        }
         ids.extend(descendants);
         self.prefilter.sweep(&ids).map_err(|it| failed(&"prefilter", it))
+    }
+
+    /// Drops the sockets of processes that are gone, once there are many: a close that was missed leaves its entry.
+    fn sweep_owners(&mut self) {
+        let limit = WATCHED_OWNERS_MAX as usize;
+        let Some(sockets) = all_keys(self.owners.keys(), limit).filter(|them| them.len() > limit / 2) else {
+            return;
+        };
+        for socket in sockets {
+            let owner = self.owners.get(&socket, 0);
+            if owner.is_ok_and(|[.., process]| !lives(process as u32)) {
+                // It may have been closed meanwhile.
+                let _ = self.owners.remove(&socket);
+            }
+        }
     }
 
     pub fn add_port(&mut self, port: WatchedPort) -> Result<(), WatchError> {
@@ -154,7 +189,7 @@ impl Watched {
 
 /// All keys of a map of at most `limit` entries; `None` if the map changes so fast that the kernel keeps starting
 /// again.
-fn all_keys(mut keys: impl Iterator<Item = Result<u32, MapError>>, limit: usize) -> Option<Vec<u32>> {
+fn all_keys<K>(mut keys: impl Iterator<Item = Result<K, MapError>>, limit: usize) -> Option<Vec<K>> {
     let mut found = Vec::new();
     for key in keys.by_ref().take(2 * limit) {
         found.push(key.ok()?);
