@@ -29,7 +29,7 @@ pub use output::open_output;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
 pub use schema::schema;
-pub use sink::Sink;
+pub use sink::{Loss, Sink};
 pub use stdout::Descriptor;
 
 use crate::{
@@ -67,10 +67,12 @@ impl Emitter {
     /// times without facts.
     pub fn report_losses(&mut self, at: Timestamp) {
         for sink in 0..self.sinks.len() {
-            let count = self.sinks[sink].take_loss();
-            if count > 0 {
-                let place = self.sinks[sink].name().to_owned();
-                self.number(&Fact::Loss { class: "events".to_owned(), count, place }, at);
+            let Loss { usual, essential } = self.sinks[sink].take_loss();
+            for (class, count) in [("events", usual), ("essential_events", essential)] {
+                if count > 0 {
+                    let place = self.sinks[sink].name().to_owned();
+                    self.number(&Fact::Loss { class: class.to_owned(), count, place }, at);
+                }
             }
         }
     }
@@ -127,8 +129,9 @@ impl Emitter {
             *known = Some(*state);
         }
         self.render(fact, at, id);
+        let essential = action::Action::of(fact).is_essential();
         for sink in &self.sinks {
-            sink.push(&self.line);
+            if essential { sink.push_essential(&self.line) } else { sink.push(&self.line) }
         }
         id
     }

@@ -214,6 +214,41 @@ impl Action {
         }
     }
 
+    /// Whether a line is among the last to be lost: what the daemon decided and did, and what it lost. The observations
+    /// that lead to it can be many; these are few.
+    pub const fn is_essential(self) -> bool {
+        match self {
+            Self::AgentStart
+            | Self::AgentReady
+            | Self::AgentReload
+            | Self::AgentStop
+            | Self::ServiceState
+            | Self::IncidentOpen
+            | Self::IncidentUpdate
+            | Self::IncidentResolve
+            | Self::RestartRequest
+            | Self::RestartDone
+            | Self::RestartFail
+            | Self::RestartHold
+            | Self::AlertSend
+            | Self::AlertFail
+            | Self::StreamLoss => true,
+            Self::ProcessExit
+            | Self::ProcessOomKill
+            | Self::ListenerUp
+            | Self::ListenerDown
+            | Self::SocketError
+            | Self::SocketRetransmit
+            | Self::SocketBacklog
+            | Self::ProcessSuspend
+            | Self::ServiceDependency
+            | Self::UnitState
+            | Self::ProbeFail
+            | Self::ProbeRecover
+            | Self::ProbeSlow => false,
+        }
+    }
+
     #[rustfmt::skip] // A table reads best as one.
     pub const fn shape(self) -> Shape {
         use Kind::{Alert, Event, PipelineError, State};

@@ -3,6 +3,9 @@
 //! The queue is one buffer of whole lines. The writer takes all of it at once: a single line is written at once,
 //! and lines that come faster are written together. A pipe or a socket with room takes each line directly, which
 //! saves its reader the wake-up of the writer.
+//!
+//! A part of the queue is kept for essential lines, those on incidents, restarts and alerts. They are queued in their
+//! order among the others, and are the last to be lost.
 
 mod direct;
 mod queue;
@@ -14,12 +17,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::queue::Loss;
 use self::{direct::Direct, queue::Shared, writer::Writer};
 use super::{
     MAX_LINE,
     destination::{Destination, QueueLimits},
     error::SinkError,
 };
+
+/// How much more of the queue is for essential lines alone: some thousand incidents with all that is done about them.
+const ESSENTIAL: QueueLimits = QueueLimits { lines: 4096, bytes: 8 << 20 };
 
 /// A destination with its queue and its writer thread.
 #[derive(Debug)]
@@ -44,8 +51,23 @@ impl Sink {
         &self.name
     }
 
-    /// Writes one line, with its newline, or queues it. Never waits: without room, the line is lost and counted.
-    pub fn push(&self, mut line: &[u8]) {
+    /// Writes one line, its newline included, or queues it. Never waits: where there is no room, the line is lost and
+    /// counted.
+    pub fn push(&self, line: &[u8]) {
+        self.push_within(line, self.shared.limits, false);
+    }
+
+    /// The same for a line that is lost only where there is no room for essential lines either.
+    pub fn push_essential(&self, line: &[u8]) {
+        let QueueLimits { lines, bytes } = self.shared.limits;
+        let limits = QueueLimits {
+            lines: lines.saturating_add(ESSENTIAL.lines),
+            bytes: bytes.saturating_add(ESSENTIAL.bytes),
+        };
+        self.push_within(line, limits, true);
+    }
+
+    fn push_within(&self, mut line: &[u8], QueueLimits { lines, bytes }: QueueLimits, essential: bool) {
         let mut queue = self.shared.lock();
         if queue.is_idle()
             && let Some(direct) = &mut queue.direct
@@ -55,15 +77,14 @@ impl Sink {
                 return;
             }
         }
-        let QueueLimits { lines, bytes } = self.shared.limits;
         if queue.broken
             || queue.waiting_lines + queue.taken_lines >= lines
             || queue.waiting.len() + queue.taken_bytes + line.len() > bytes
         {
-            queue.lose(1);
+            queue.lose(1, essential);
             return;
         }
-        // A writer with waiting lines is awake, so only the first line wakes it.
+        // A writer that has something to take does not wait for more: only the first line has to wake it.
         let wakes = queue.waiting.is_empty();
         queue.waiting.extend_from_slice(line);
         queue.waiting_lines += 1;
@@ -73,14 +94,14 @@ impl Sink {
         }
     }
 
-    /// The lines lost since the last call, once there is room to report them; else 0. Room means a half-empty
-    /// queue, so that a slow reader causes few reports.
-    pub fn take_loss(&self) -> u64 {
+    /// The lines lost since this was last called, once there is room again for an event about them. Room is a half-empty
+    /// queue, so that a reader that is only too slow gets few such events.
+    pub fn take_loss(&self) -> Loss {
         let mut queue = self.shared.lock();
         let QueueLimits { lines, bytes } = self.shared.limits;
         let room = (queue.waiting_lines + queue.taken_lines) * 2 <= lines
             && (queue.waiting.len() + queue.taken_bytes) * 2 <= bytes.saturating_sub(MAX_LINE).max(1);
-        if room && !queue.broken { std::mem::take(&mut queue.unreported) } else { 0 }
+        if room && !queue.broken { std::mem::take(&mut queue.unreported) } else { Loss::default() }
     }
 
     pub fn waiting(&self) -> usize {

@@ -180,9 +180,9 @@ fn the_longest_event_fits_a_line() {
 #[test]
 fn a_loss_is_reported_as_soon_as_there_is_room() {
     let (mut emitter, written, open) = watched(QueueLimits { lines: 1, bytes: 1 << 20 });
-    emitter.publish(&samples::down(), Timestamp::now());
+    emitter.publish(&samples::killed(), Timestamp::now());
     written.recv().unwrap();
-    let lost = emitter.publish(&samples::down(), Timestamp::now());
+    let lost = emitter.publish(&samples::killed(), Timestamp::now());
     assert_eq!((lost, emitter.lost()), (EventId(2), 1), "a lost event leaves a gap in the numbers");
     drop(open);
     // The blocked write is over once the next line appears. Until then there is no room.

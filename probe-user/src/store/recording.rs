@@ -122,7 +122,7 @@ impl Recording {
 
     /// The lines that were lost since the last call, once there is room again.
     pub fn take_loss(&self) -> u64 {
-        self.sink.take_loss()
+        self.sink.take_loss().usual
     }
 
     /// The path of the recording.

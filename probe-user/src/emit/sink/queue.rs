@@ -18,6 +18,13 @@ pub(super) struct Shared {
     pub(super) ended: Condvar,
 }
 
+/// How many lines were lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loss {
+    pub usual: u64,
+    pub essential: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     /// Whole lines that the writer has not taken yet.
@@ -27,7 +34,7 @@ pub(super) struct Queue {
     pub(super) taken_bytes: usize,
     pub(super) taken_lines: usize,
     /// Lines lost since the last report of a loss, and ever.
-    pub(super) unreported: u64,
+    pub(super) unreported: Loss,
     pub(super) lost: u64,
     pub(super) reopen: bool,
     /// Set by shutdown: the writer writes until then and ends.
@@ -49,8 +56,9 @@ impl Queue {
             && !self.broken
     }
 
-    pub(super) fn lose(&mut self, lines: usize) {
-        self.unreported += lines as u64;
+    pub(super) fn lose(&mut self, lines: usize, essential: bool) {
+        let Loss { usual, essential: reserved } = &mut self.unreported;
+        *(if essential { reserved } else { usual }) += lines as u64;
         self.lost += lines as u64;
     }
 }

@@ -59,11 +59,11 @@ fn a_full_queue_loses_lines_and_counts_them() {
     sink.push(b"3\n");
     sink.push(b"4\n");
     assert_eq!(sink.lost(), 2);
-    assert_eq!(sink.take_loss(), 0, "there is no room yet for the report");
+    assert_eq!(sink.take_loss(), Loss::default(), "there is no room yet for the report");
     answer.send(Ok(ALL)).unwrap();
     assert_eq!(written.recv().unwrap(), b"2\n", "the writer has taken the whole queue");
-    assert_eq!(sink.take_loss(), 2);
-    assert_eq!(sink.take_loss(), 0, "a loss is reported once");
+    assert_eq!(sink.take_loss(), Loss { usual: 2, essential: 0 });
+    assert_eq!(sink.take_loss(), Loss::default(), "a loss is reported once");
     drop(answer);
     assert_eq!(sink.shutdown(PATIENCE), 2);
 }
@@ -110,4 +110,30 @@ fn shutdown_does_not_exceed_its_time_limit() {
     written.recv().unwrap();
     sink.push(b"2\n");
     assert_eq!(sink.shutdown(Duration::from_millis(1)), 2, "the writer is stuck");
+}
+
+#[test]
+fn essential_lines_are_the_last_to_be_lost_and_keep_their_order() {
+    let (sink, written, answer) = scripted(QueueLimits { lines: 2, bytes: 1 << 20 });
+    sink.push(b"1\n");
+    written.recv().unwrap();
+    sink.push(b"2\n");
+    sink.push(b"lost\n");
+    sink.push_essential(b"incident\n");
+    sink.push(b"lost\n");
+    sink.push_essential(b"restart\n");
+    for _ in 2..ESSENTIAL.lines {
+        sink.push_essential(b"x\n");
+    }
+    sink.push_essential(b"lost\n");
+    answer.send(Ok(ALL)).unwrap();
+    let lines = written.recv().unwrap();
+    assert!(lines.starts_with(b"2\nincident\nrestart\nx\n"), "{:?}", String::from_utf8_lossy(&lines));
+    answer.send(Ok(ALL)).unwrap();
+    drop(answer);
+    while sink.waiting() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(sink.take_loss(), Loss { usual: 2, essential: 1 });
+    assert_eq!(sink.shutdown(PATIENCE), 3);
 }

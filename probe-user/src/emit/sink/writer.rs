@@ -131,7 +131,8 @@ impl<D: Destination> Writer<D> {
     fn lose_all(&mut self) {
         let mut queue = self.shared.lock();
         let lines = queue.taken_lines + queue.waiting_lines;
-        queue.lose(lines);
+        // What they were is not known any more.
+        queue.lose(lines, false);
         queue.waiting.clear();
         (queue.taken_bytes, queue.taken_lines, queue.waiting_lines) = (0, 0, 0);
     }
