@@ -182,6 +182,11 @@ impl Daemon {
                 }
             }
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
+            Outcome::Reloaded(None) => self.reloaded("there is no configuration file to read".to_owned()),
+            Outcome::Reloaded(Some(loaded)) => self.reloaded(match *loaded {
+                Err(errors) => errors.to_string(),
+                Ok(_) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
+            }),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
@@ -294,11 +299,14 @@ impl Daemon {
     pub fn reload(&mut self) {
         self.notifier.reloading();
         self.publisher.reopen();
-        let refused = match self.config_file.as_deref().map(Config::load) {
-            None => "there is no configuration file to read".to_owned(),
-            Some(Err(errors)) => errors.to_string(),
-            Some(Ok(_)) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
-        };
+        let file = self.config_file.clone();
+        let read = move || Outcome::Reloaded(file.as_deref().map(Config::load).map(Box::new));
+        if let Err(error) = self.executor.outcomes.spawn_thread("reload", read) {
+            self.reloaded(format!("the configuration file cannot be read: {error}"));
+        }
+    }
+
+    fn reloaded(&mut self, refused: String) {
         self.publisher.publish(Fact::AgentReload(Some(refused)), Timestamp::now());
         self.notifier.ready();
     }

@@ -6,9 +6,11 @@
 //! observation, and their outcomes come back as observations.
 
 pub mod act;
+pub mod bounded_thread;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod descriptors;
 pub mod discover;
 pub mod doctor;
 pub mod emit;

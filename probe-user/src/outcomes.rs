@@ -2,6 +2,8 @@
 
 use tokio::sync::mpsc;
 
+use crate::bounded_thread::{self, NoAnswer};
+
 /// Sends the outcomes of tasks to a loop. Once that loop has ended, outcomes are dropped: the daemon is stopping.
 #[derive(Debug)]
 pub struct Outcomes<T>(mpsc::Sender<T>);
@@ -28,9 +30,13 @@ impl<T: Send + 'static> Outcomes<T> {
     }
 
     /// Runs on another thread what may block, and sends its outcome.
-    pub fn spawn_blocking(&self, work: impl FnOnce() -> T + Send + 'static) {
+    pub fn spawn_thread(
+        &self,
+        name: &str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(), NoAnswer> {
         let outcomes = self.clone();
-        tokio::task::spawn_blocking(move || outcomes.blocking_send(work()));
+        bounded_thread::start(name, move || outcomes.blocking_send(work()))
     }
 
     /// Sends one outcome from a thread that may block.
@@ -48,7 +54,7 @@ mod tests {
         let (outcomes, mut inbox) = Outcomes::channel(1);
         outcomes.spawn(async { 1 });
         assert_eq!(inbox.recv().await, Some(1));
-        outcomes.spawn_blocking(|| 2);
+        outcomes.spawn_thread("test", || 2).unwrap();
         assert_eq!(inbox.recv().await, Some(2));
         drop(inbox);
         outcomes.spawn(async { 3 });

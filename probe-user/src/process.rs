@@ -1,5 +1,6 @@
 //! The daemon's own process: its rights, its service manager, its self-test.
 
+pub mod deadline;
 pub mod log;
 pub mod memory;
 pub mod notify;

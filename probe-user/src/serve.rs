@@ -2,6 +2,7 @@
 //!
 //! It shows what the pipeline publishes and asks it nothing back, so that no request can slow detection down.
 
+mod connections;
 pub mod control;
 mod guard;
 pub mod health;
@@ -11,7 +12,7 @@ mod shown;
 pub mod status;
 mod view;
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -21,7 +22,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use tokio::{net::TcpListener, sync::oneshot};
+use tokio::net::TcpListener;
 
 pub use self::{
     metrics::Metrics,
@@ -61,9 +62,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     })
 }
 
-/// How long open connections are waited for at the end.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// Answers requests until `shutdown` is over.
 pub async fn serve(
     listener: TcpListener,
@@ -72,19 +70,9 @@ pub async fn serve(
 ) -> io::Result<()> {
     let guard = guard::Guard::of(listener.local_addr()?, &shown.origin.host_name);
     let router = router(shown).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
-    let (close, closed) = oneshot::channel::<()>();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async {
-        // A dropped sender means the same.
-        let _ = closed.await;
-    });
-    let end = async {
-        shutdown.await;
-        let _ = close.send(());
-        tokio::time::sleep(FAREWELL).await;
-    };
     tokio::select! {
-        ended = server => ended,
-        () = end => Ok(()),
+        ended = connections::accept(listener, router) => ended,
+        () = shutdown => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod deaths;
 pub mod demo;
 pub mod ecs;
 pub mod fault;
+pub mod hanging_mount;
 pub mod http;
 pub mod incident_events;
 pub mod installed;

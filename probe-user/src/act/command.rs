@@ -2,13 +2,15 @@
 
 use std::{process::Stdio, time::Duration};
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Signal, kill_process_group, setrlimit};
 use tokio::{
     io::AsyncReadExt,
     process::{ChildStderr, Command},
     sync::oneshot,
     time::timeout,
 };
+
+use crate::descriptors;
 
 /// A restart command that runs longer has failed.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +39,8 @@ pub enum CommandError {
 /// Runs `argv` to its end. Its environment has only a plain `PATH`.
 pub async fn run(argv: &[String]) -> Result<(), CommandError> {
     let command = argv.first().cloned().unwrap_or_default();
-    let started = Command::new(&command)
+    let mut program = Command::new(&command);
+    program
         .args(argv.get(1..).unwrap_or_default())
         .env_clear()
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -46,8 +49,13 @@ pub async fn run(argv: &[String]) -> Result<(), CommandError> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
+        .kill_on_drop(true);
+    if let Some(limit) = descriptors::inherited() {
+        let set = move || Ok(setrlimit(Resource::Nofile, limit)?);
+        // SAFETY: `prlimit(2)` may be called between fork and exec, and nothing is allocated.
+        unsafe { program.pre_exec(set) };
+    }
+    let started = descriptors::reserved(|| program.spawn(), descriptors::is_exhausted);
     let mut child = started.map_err(|source| CommandError::Start { command: command.clone(), source })?;
     let group = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let stderr = child.stderr.take().map(read_stderr);

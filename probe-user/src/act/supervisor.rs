@@ -6,20 +6,33 @@
 
 mod spawn;
 
-use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, time::Duration};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use spawn::{Child, spawn};
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::timeout,
 };
 
 use crate::{
+    bounded_thread::{self, NoAnswer},
     config::Exec,
+    descriptors,
     fact::{ProcessKey, ServiceId},
     host::{OwnCgroup, ProcReader},
+    untrusted_file::{self, Access, FileError, Refusal},
 };
+
+/// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// From SIGTERM to SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,13 +53,34 @@ pub enum SupervisorReport {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    #[error("{path}: cannot open the output file: {source}")]
-    Output { path: String, source: io::Error },
+    #[error("{}: cannot open the output file: {}", .0.path.display(), .0.reason)]
+    Output(FileError),
+    #[error(
+        "{command}: has not started: {source}; the file system of the command, of its directory or of its output \
+         {output} may not answer"
+    )]
+    Hangs { command: String, output: String, source: NoAnswer },
+    /// The thread of an earlier start is still there.
+    #[error(
+        "{command}: an earlier start has not ended; the file system of its output {output} may not answer"
+    )]
+    HangsStill { command: String, output: String },
     #[error("{command}: {source}")]
     Spawn { command: String, source: io::Error },
     /// It ended before the daemon could read its start time.
     #[error("{command}: pid {pid} ended at once")]
     Gone { command: String, pid: u32 },
+}
+
+impl SupervisorError {
+    /// Whether the daemon has no descriptors left.
+    fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Output(FileError { reason: Refusal::Other(error), .. })
+            | Self::Spawn { source: error, .. } => descriptors::is_exhausted(error),
+            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => false,
+        }
+    }
 }
 
 enum Request {
@@ -78,6 +112,7 @@ impl SupervisedProcess {
             left_behind,
             processes,
             reports,
+            starting: Arc::default(),
             running: None,
             left_group: None,
         };
@@ -107,6 +142,8 @@ struct SupervisorTask {
     left_behind: Vec<OwnCgroup>,
     processes: ProcReader,
     reports: mpsc::Sender<SupervisorReport>,
+    /// Shared with the thread of a start, so that a start that hangs is not followed by more of its kind.
+    starting: Arc<()>,
     running: Option<(Child, ProcessKey)>,
     /// The process group of a command that ended by itself. Its children may be left in it; until they end, the
     /// kernel does not reuse its number.
@@ -132,7 +169,7 @@ impl SupervisorTask {
             match request {
                 Some(Request::Restart) => {
                     self.terminate().await;
-                    let report = match self.start() {
+                    let report = match self.start().await {
                         Ok(key) => SupervisorReport::Started(self.service, key),
                         Err(error) => SupervisorReport::Failed(self.service, error),
                     };
@@ -156,30 +193,28 @@ impl SupervisorTask {
         let _ = self.reports.send(report).await;
     }
 
-    fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
-        let output = self.output()?;
-        let command = || self.exec.command.first().cloned().unwrap_or_default();
-        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.as_path());
-        let child = spawn(&self.exec, &output, cgroup)
-            .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
-        let Some(key) = self.processes.key_of(child.pid) else {
-            return Err(SupervisorError::Gone { command: command(), pid: child.pid });
-        };
-        self.running = Some((child, key));
-        Ok(key)
-    }
-
-    fn output(&self) -> Result<std::fs::File, SupervisorError> {
-        let path = &self.exec.output;
-        let failed = |source| SupervisorError::Output { path: path.display().to_string(), source };
-        let open = || OpenOptions::new().create(true).append(true).mode(0o640).open(path);
-        match (open(), path.parent()) {
-            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(folder).map_err(failed)?;
-                open().map_err(failed)
-            }
-            (opened, _) => opened.map_err(failed),
+    /// Starts the command on a thread of its own: it opens the paths of the configuration, and the fork waits until the
+    /// child has entered its folder and executed the command.
+    async fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
+        let command = self.exec.command.first().cloned().unwrap_or_default();
+        let output = self.exec.output.display().to_string();
+        if Arc::strong_count(&self.starting) > 1 {
+            return Err(SupervisorError::HangsStill { command, output });
         }
+        let (exec, processes) = (self.exec.clone(), self.processes.clone());
+        let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
+        let (runtime, starting) = (Handle::current(), Arc::clone(&self.starting));
+        let work = move || {
+            let _entered = runtime.enter();
+            let started = start(&exec, cgroup.as_deref(), &processes);
+            drop(starting);
+            started
+        };
+        let started = bounded_thread::answer("exec", START_TIMEOUT, work).await;
+        let mut started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
+        let key = started.key;
+        self.running = started.child.take().map(|child| (child, key));
+        Ok(key)
     }
 
     /// Ends the command and everything it left behind, also under an earlier run of the daemon.
@@ -204,6 +239,51 @@ impl SupervisorTask {
             kill_members(&cgroup, OwnCgroup::kill_for_good).await;
             remove(&cgroup).await;
         }
+    }
+}
+
+/// A command that was started. It is killed if its start took so long that the supervisor has given it up.
+struct Started {
+    key: ProcessKey,
+    child: Option<Child>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            signal_group(self.key.pid, Signal::KILL);
+        }
+    }
+}
+
+fn start(exec: &Exec, cgroup: Option<&Path>, processes: &ProcReader) -> Result<Started, SupervisorError> {
+    descriptors::reserved(|| start_once(exec, cgroup, processes), SupervisorError::is_exhausted)
+}
+
+fn start_once(
+    exec: &Exec,
+    cgroup: Option<&Path>,
+    processes: &ProcReader,
+) -> Result<Started, SupervisorError> {
+    let output = open_output(&exec.output).map_err(SupervisorError::Output)?;
+    let command = || exec.command.first().cloned().unwrap_or_default();
+    let child = spawn(exec, &output, cgroup)
+        .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
+    let Some(key) = processes.key_of(child.pid) else {
+        return Err(SupervisorError::Gone { command: command(), pid: child.pid });
+    };
+    Ok(Started { key, child: Some(child) })
+}
+
+fn open_output(path: &Path) -> Result<File, FileError> {
+    let open = || untrusted_file::append(path, Access::Append, 0o640).map(|(file, _)| file);
+    match (open(), path.parent()) {
+        (Err(FileError { reason: Refusal::Missing, .. }), Some(folder)) => {
+            let failed = |error: io::Error| FileError { path: folder.to_owned(), reason: error.into() };
+            fs::create_dir_all(folder).map_err(failed)?;
+            open()
+        }
+        (opened, _) => opened,
     }
 }
 

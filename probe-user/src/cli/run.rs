@@ -9,8 +9,8 @@ use clap::Args as ClapArgs;
 use hostprobe::{
     config::{Config, EventOutput, Identity},
     daemon::{RunError, RunOptions},
-    host,
-    process::{log, notify::Notifier},
+    descriptors, host,
+    process::{deadline, log, notify::Notifier},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -75,6 +75,7 @@ pub fn run(args: Args) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    descriptors::prepare();
     let options = RunOptions {
         config_file,
         observe: args.observe,
@@ -92,6 +93,7 @@ pub fn run(args: Args) -> ExitCode {
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        deadline::install(deadline::DEADLINE)?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM".to_owned(),
@@ -100,6 +102,8 @@ pub fn run(args: Args) -> ExitCode {
         };
         std::io::Result::Ok(hostprobe::run(config, options, shutdown).await)
     });
+    // Not even a thread of the runtime that hangs holds up the end.
+    runtime.shutdown_background();
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error @ RunError::ForeignProc(_))) => {

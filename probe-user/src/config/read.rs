@@ -5,11 +5,20 @@ use std::{
     io::{self, ErrorKind, Read},
     os::unix::fs::MetadataExt,
     path::Path,
+    time::Duration,
+};
+
+use crate::{
+    bounded_thread,
+    untrusted_file::{self, Refusal},
 };
 
 /// Larger files are refused unread: the path probably names another file.
 const LARGEST_CONFIG_BYTES: u64 = 1 << 20;
 const LARGEST_PASSWORD_BYTES: u64 = 4096;
+
+/// How long a password file may take to open: its file system may not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file's text.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,24 +51,36 @@ pub(super) fn config_error(failure: impl Into<Failure>) -> String {
 
 /// Reads a password file and trims it; the error names the file and says what is wrong.
 pub(super) fn password(path: &Path) -> Result<Content, String> {
-    let content = read(path, LARGEST_PASSWORD_BYTES).map_err(|failure| {
-        let why = match failure {
-            Failure::Missing => "does not exist; expected a file that holds the password alone".to_owned(),
-            Failure::Forbidden => "may not be read by this user; expected a readable file".to_owned(),
-            Failure::Directory => "is a directory; expected a file that holds the password alone".to_owned(),
-            Failure::NotUtf8(_) => "is not UTF-8 text; expected the password alone".to_owned(),
-            Failure::TooLarge => {
-                format!("is larger than {LARGEST_PASSWORD_BYTES} bytes; expected the password alone")
-            }
-            Failure::Other(error) => format!("cannot be read: {error}; expected a readable file"),
-        };
-        format!("the password file {} {why}", path.display())
+    let at = path.to_owned();
+    let read = move || untrusted_file::read_with_mode(&at, LARGEST_PASSWORD_BYTES);
+    let read = bounded_thread::blocking_answer("password", PATIENCE, read);
+    let (bytes, mode) = match read {
+        Ok(read) => read.map_err(|refused| password_error(path, &refused.reason))?,
+        Err(error) => return Err(format!("the password file {} cannot be read: {error}", path.display())),
+    };
+    let text = String::from_utf8(bytes).map_err(|_| {
+        format!("the password file {} is not UTF-8 text; expected the password alone", path.display())
     })?;
-    let text = content.text.trim().to_owned();
+    let text = text.trim().to_owned();
     if text.is_empty() {
         return Err(format!("the password file {} is empty; expected the password alone", path.display()));
     }
-    Ok(Content { text, ..content })
+    Ok(Content { text, readable_by_others: mode & 0o044 != 0 })
+}
+
+fn password_error(path: &Path, refusal: &Refusal) -> String {
+    let alone = "expected a file that holds the password alone";
+    let why = match refusal {
+        Refusal::Missing => format!("does not exist; {alone}"),
+        Refusal::Forbidden => "may not be read by this user; expected a readable file".to_owned(),
+        Refusal::Kind(kind) => format!("is {kind}; {alone}"),
+        Refusal::TooLarge(largest) => format!("is larger than {largest} bytes; expected the password alone"),
+        Refusal::DanglingLink | Refusal::NoReader | Refusal::ForeignLink(_) => {
+            format!("is {refusal}; {alone}")
+        }
+        Refusal::Other(error) => format!("cannot be read: {error}; expected a readable file"),
+    };
+    format!("the password file {} {why}", path.display())
 }
 
 /// Why a file gives no text.
@@ -85,6 +106,7 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Reads the operator's own file. It may be a pipe, as of `<(command)` in a shell.
 fn read(path: &Path, largest: u64) -> Result<Content, Failure> {
     let file = File::open(path)?;
     let readable_by_others = file.metadata()?.mode() & 0o044 != 0;

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     act::{
@@ -12,7 +12,7 @@ use crate::{
         supervisor::SupervisedProcess,
         systemd::{JobOutcome, Systemd, UnitChange},
     },
-    config::{Config, Identity},
+    config::{Config, ConfigErrors, Identity},
     emit::Names,
     engine::Effect,
     enrich::Enricher,
@@ -30,6 +30,10 @@ use crate::inspect::{
 /// How long systemd may take to start a unit before the restart has failed: its own default is 90 s.
 const UNIT_START: Duration = Duration::from_secs(95);
 
+/// How long the commands under `exec` may take to end: 10 s to SIGKILL and 1 s each for what is left in their cgroups.
+/// A process that hangs in the kernel takes longer, and holds up no more than itself.
+const STOPS: Duration = Duration::from_secs(14);
+
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
 
@@ -42,6 +46,8 @@ pub enum Outcome {
     Found(ServiceId, Option<ProcessKey>),
     /// The connections that a service's processes opened before the daemon started.
     Connections(ServiceId, Outbound),
+    /// The configuration file, read again; None if there is none.
+    Reloaded(Option<Box<Result<Config, ConfigErrors>>>),
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
@@ -183,7 +189,11 @@ impl Executor {
         for (_, process) in self.supervised.drain() {
             stops.spawn(async move { process.stop().await });
         }
-        stops.join_all().await;
+        if timeout(STOPS, stops.join_all()).await.is_err() {
+            tracing::error!(
+                "commands under exec: some have not ended within {STOPS:?}; the daemon ends without them"
+            );
+        }
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {

@@ -92,13 +92,16 @@ impl Search {
         target.wait = (target.wait * 2).min(LONGEST_WAIT);
         let survey = Arc::clone(survey);
         let (matcher, named) = (target.matcher.clone(), Arc::clone(&target.named));
-        self.outcomes.spawn_blocking(move || Outcome::Found(service, find(&survey, &matcher, &named)));
+        let find = move || Outcome::Found(service, find(&survey, &matcher, &named));
+        if let Err(error) = self.outcomes.spawn_thread("search", find) {
+            tracing::warn!("processes of matched services: cannot be searched for yet: {error}");
+            target.under_way = false;
+        }
     }
 
-    /// Searches for a service's main process on this thread, while the daemon starts.
-    pub(super) fn find_now(&self, service: ServiceId, survey: &Survey) -> Option<ProcessKey> {
-        let target = self.services.get(&service)?;
-        find(survey, &target.matcher, &target.named)
+    /// How many searches are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.services.values().filter(|target| target.under_way).count()
     }
 
     /// A search has ended. Starts another one if this one may have missed the process. `found` is true after a

@@ -5,11 +5,10 @@ pub(super) mod state;
 
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-
 use self::state::Connection;
 use super::{Daemon, executor::Outcome};
 use crate::{
+    bounded_thread,
     clock::Timestamp,
     fact::{AcceptQueue, Direction, Fact, Observation, Peer, ProcessKey, ServiceId, SocketError, Source},
     host::{Outbound, ProcReader},
@@ -85,6 +84,8 @@ impl Daemon {
             self.publish_socket_error(error, service);
         }
         self.place_connections();
+        let later = std::mem::take(&mut self.sockets.read_later);
+        self.sockets.unread.extend(later);
     }
 
     pub(super) fn on_retransmits(&mut self, record: &record::Retransmits) {
@@ -113,12 +114,17 @@ impl Daemon {
             return;
         }
         let (survey, outcomes) = (self.survey(), self.executor.outcomes.clone());
-        spawn_blocking(move || {
-            for (service, main) in unread {
+        let read = unread.clone();
+        let started = bounded_thread::start("connections", move || {
+            for (service, main) in read {
                 let connections = survey.outbound_of(main.pid);
                 outcomes.blocking_send(Outcome::Connections(service, connections));
             }
         });
+        if let Err(error) = started {
+            tracing::warn!("connections of the services' processes: cannot be read yet: {error}");
+            self.sockets.read_later = unread;
+        }
     }
 
     fn watch_ports(&mut self, netns: Option<u32>, ports: &[u16]) {

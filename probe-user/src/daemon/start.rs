@@ -50,7 +50,7 @@ impl Daemon {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);
-        daemon.take_over(&reader, &wired.reports, &mut wired.prober);
+        daemon.take_over(&reader, &wired.reports, &mut wired.prober, &mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
         daemon.report_ready(ready);
         Ok((daemon, wired.inbox))

@@ -2,13 +2,13 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 use super::{destination::Destination, error::SinkError};
+use crate::untrusted_file::{self, Access, FileError, Kind};
 
 /// When to rotate a file, and the number of old files.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,7 @@ pub struct EventFile {
     path: PathBuf,
     rotation: Rotation,
     file: File,
+    kind: Kind,
     /// The size up to the last whole line, in bytes.
     size: u64,
 }
@@ -43,9 +44,10 @@ impl EventFile {
 
     /// [`Self::open`] with other limits.
     pub fn with_rotation(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
-        let error = |source| SinkError::File { path: path.to_owned(), source };
-        let (file, size) = append_to(path).map_err(error)?;
-        Ok(Self { path: path.to_owned(), rotation, file, size })
+        let (mut file, kind) = open(path).map_err(SinkError::Refused)?;
+        let size = end_last_line(&mut file, kind)
+            .map_err(|source| SinkError::File { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned(), rotation, file, kind, size })
     }
 
     /// `FILE` becomes `FILE.1`, that `FILE.2`, and so on; the oldest is overwritten.
@@ -77,7 +79,9 @@ impl Destination for EventFile {
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
-        if self.size > 0 && self.size + lines.len() as u64 > self.rotation.max_bytes {
+        // A device or a FIFO is not renamed.
+        let rotates = self.kind == Kind::Regular && self.size > 0;
+        if rotates && self.size + lines.len() as u64 > self.rotation.max_bytes {
             // If the folder is not writable, the file grows further and no event is lost.
             if let Err(error) = self.rotate() {
                 tracing::warn!("{}: could not rotate the file: {error}", self.path.display());
@@ -98,16 +102,21 @@ impl Destination for EventFile {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
-        (self.file, self.size) = append_to(&self.path)?;
+        let (mut file, kind) = open(&self.path).map_err(io::Error::other)?;
+        self.size = end_last_line(&mut file, kind)?;
+        (self.file, self.kind) = (file, kind);
         Ok(())
     }
 }
 
-/// Opens a file for appending, and returns its size.
-fn append_to(path: &Path) -> io::Result<(File, u64)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+fn open(path: &Path) -> Result<(File, Kind), FileError> {
+    untrusted_file::append(path, Access::ReadAndAppend, 0o640)
+}
+
+/// Ends the last line if it is torn, and returns the file's size.
+fn end_last_line(file: &mut File, kind: Kind) -> io::Result<u64> {
     let mut size = file.metadata()?.len();
-    if size > 0 {
+    if size > 0 && kind == Kind::Regular {
         // The daemon or the host may have died in the middle of a line. This ends the line.
         let mut last = [0];
         if file.seek(SeekFrom::Start(size - 1)).and_then(|_| file.read_exact(&mut last)).is_ok()
@@ -117,7 +126,7 @@ fn append_to(path: &Path) -> io::Result<(File, u64)> {
             size += 1;
         }
     }
-    Ok((file, size))
+    Ok(size)
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! Reads of `/proc` that may block, each on its own thread and with a timeout.
 //!
-//! A file of a process can be locked for as long as that process hangs in the kernel, and a thread that waits for it
-//! cannot be ended. So these are not the runtime's threads, because the runtime waits for its threads at its end. The
-//! number of blocked threads is bounded.
+//! A file of a process can be locked for as long as that process hangs in the kernel. The number of blocked threads is
+//! bounded.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::bounded_thread::{self, NoAnswer};
 
 /// The most reads at a time. Further ones wait for a permit.
 const READS_MAX: usize = 8;
@@ -43,22 +41,16 @@ impl BlockingReads {
                  whether hostprobe gets CPU time"
             ));
         };
-        let (done, outcome) = oneshot::channel();
         let run = move || {
             let found = read();
             drop(permit);
-            // The caller may have stopped waiting.
-            let _ = done.send(found);
+            found
         };
-        let started = thread::Builder::new().name("proc-read".to_owned()).spawn(run);
-        started.map_err(|error| {
-            format!("no thread can be started to read /proc: {error}; raise pids.max or RLIMIT_NPROC")
-        })?;
-        match timeout(patience, outcome).await {
-            Ok(Ok(found)) => Ok(found),
-            Ok(Err(_)) => Err("the reading of /proc ended early".to_owned()),
-            Err(_) => Err(format!("reading /proc took more than {patience:?}")),
-        }
+        bounded_thread::answer("proc-read", patience, run).await.map_err(|error| match error {
+            NoAnswer::Thread(_) => format!("/proc cannot be read: {error}"),
+            NoAnswer::Ended => "the reading of /proc ended early".to_owned(),
+            NoAnswer::Late(_) => format!("reading /proc took more than {patience:?}"),
+        })
     }
 }
 

@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::answer::Answer;
 use crate::{
+    bounded_thread,
     clock::Timestamp,
     config::{Config, Limits},
     enrich::Enricher,
@@ -55,7 +54,7 @@ impl UsageSampler {
         let (reader, last, outcomes) = (self.reader.clone(), Arc::clone(&self.last), outcomes.clone());
         let under_way = Arc::clone(&self.under_way);
         under_way.store(true, Ordering::Relaxed);
-        spawn_blocking(move || {
+        let started = bounded_thread::start("usage", move || {
             let process_tree = reader.process_tree();
             for (service, main) in mains {
                 let pids = process_tree.of(main.pid);
@@ -72,5 +71,9 @@ impl UsageSampler {
             }
             under_way.store(false, Ordering::Relaxed);
         });
+        if let Err(error) = started {
+            self.under_way.store(false, Ordering::Relaxed);
+            tracing::warn!("usage of the services' processes: cannot be read: {error}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Under systemd every line begins with its syslog priority (`sd-daemon(3)`), so that `journalctl -p warning` finds it,
 //! and has no time of its own, since the journal adds one.
 
+mod stderr;
+
 use std::{
     fmt,
     io::IsTerminal as _,
@@ -23,7 +25,7 @@ pub fn init(level: Level) {
     let stderr = std::io::stderr();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| stderr::Unhurried(std::io::stderr()))
         .with_ansi(stderr.is_terminal() && !no_color)
         .with_max_level(level)
         .with_target(false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::watch,
+    sync::{oneshot, watch},
 };
 
 use super::*;
@@ -170,4 +170,44 @@ async fn a_taken_port_is_named() {
     let address = taken.local_addr().unwrap();
     let error = bind(address).await.unwrap_err().to_string();
     assert!(error.contains(&address.to_string()) && error.contains("http.listen"), "{error}");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_is_answered_however_many_send_half_a_request() {
+    let served = Served::start(View::default()).await;
+    let mut idle = Vec::new();
+    for _ in 0..10 * connections::CONNECTIONS_MAX {
+        let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+        // It may have been closed for the next one already.
+        let _ = stream.write_all(b"GET /health HTTP/1.1\r\nHost: loc").await;
+        idle.push(stream);
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..5 {
+        assert_eq!(served.ask("/livez", "localhost").await.1, "ok\n");
+    }
+    let mut open = 0;
+    for stream in &mut idle {
+        let read = tokio::time::timeout(Duration::from_millis(1), stream.read(&mut [0; 64])).await;
+        open += usize::from(read.is_err());
+    }
+    assert!(open <= connections::CONNECTIONS_MAX, "{open} connections are open");
+}
+
+#[tokio::test]
+async fn a_request_with_an_endless_head_is_refused() {
+    let served = Served::start(View::default()).await;
+    let mut stream = tokio::net::TcpStream::connect(served.address).await.unwrap();
+    let mut sent = 0;
+    stream.write_all(b"GET /health HTTP/1.1\r\nX: ").await.unwrap();
+    while sent < 1 << 20 {
+        match stream.write(&[b'x'; 4096]).await {
+            Ok(written) => sent += written,
+            Err(_) => break,
+        }
+    }
+    let mut answer = Vec::new();
+    // A reset is an answer too: the server does not read the rest.
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
 }

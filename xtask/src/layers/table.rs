@@ -7,7 +7,8 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 /// The folders of `probe-user/src`, one layer a row, the ground first. A folder may import from itself and from the
 /// layers before its own in this table.
 pub const LAYERS: &[&[&str]] = &[
-    &["clock", "outcomes", "redact", "untrusted_file"],
+    &["bounded_thread"],
+    &["clock", "descriptors", "outcomes", "redact", "untrusted_file"],
     &["fact"],
     &["config"],
     &["host"],

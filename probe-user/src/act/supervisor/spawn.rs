@@ -25,7 +25,7 @@ use rustix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::config::Exec;
+use crate::{config::Exec, descriptors};
 
 /// A child process.
 #[derive(Debug)]
@@ -87,6 +87,8 @@ struct Plan {
     environment: Strings,
     input: OwnedFd,
     output: i32,
+    /// The limit on descriptors without the daemon's own increase.
+    files: Option<libc::rlimit>,
 }
 
 /// Strings as `execve` takes them.
@@ -121,6 +123,10 @@ impl Plan {
             environment: Strings::new(environment.collect::<io::Result<_>>()?),
             input: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             output: output.as_raw_fd(),
+            files: descriptors::inherited().map(|limit| libc::rlimit {
+                rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
+                rlim_max: limit.maximum.unwrap_or(libc::RLIM_INFINITY),
+            }),
         })
     }
 }
@@ -144,6 +150,7 @@ unsafe extern "C" fn exec_command(job: *const c_void) -> ! {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         let ready = libc::setpgid(0, 0) == 0
+            && plan.files.is_none_or(|files| libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0)
             && libc::dup2(plan.input.as_raw_fd(), 0) == 0
             && libc::dup2(plan.output, 1) == 1
             && libc::dup2(plan.output, 2) == 2

@@ -31,6 +31,8 @@ pub struct Sockets {
     pub unplaced: VecDeque<Connection>,
     /// Main processes that are older than the daemon and whose connections were not read yet.
     pub unread: Vec<(ServiceId, ProcessKey)>,
+    /// The same, where no thread could be started to read them: they are tried again every second.
+    pub read_later: Vec<(ServiceId, ProcessKey)>,
     pub recent: RecentErrors,
     /// Full listeners that were published a short while ago, by service and port.
     pub full: HashMap<(ServiceId, u16), (Timestamp, EventId)>,

@@ -41,7 +41,7 @@ pub(super) async fn announce(
 ) -> Result<Announced, RunError> {
     let origin = Origin::read("/proc".as_ref());
     let names = Names::of(config);
-    let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events)?]);
+    let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events).await?]);
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();

@@ -24,31 +24,50 @@ use crate::{
 /// The longest wait for systemd's states of the units before the daemon reports that it is ready.
 const UNITS: Duration = Duration::from_secs(5);
 
+/// The longest wait for the searches for matched services: a pidfile can be on a file system that does not answer.
+const SEARCHES: Duration = Duration::from_secs(5);
+
 /// The wait before the daemon tries systemd's bus again.
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Finds the running services, starts the supervised ones, and probes all.
-    pub(super) fn take_over(
+    pub(super) async fn take_over(
         &mut self,
         reader: &ProcReader,
         reports: &mpsc::Sender<SupervisorReport>,
         prober: &mut Prober,
+        inbox: &mut Inbox,
     ) {
+        self.find_matched(inbox).await;
         let config = Arc::clone(&self.config);
-        let survey = self.survey();
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             match &service.identity {
                 Identity::Exec(exec) => self.supervise(id, &service.name, exec, reader, reports),
-                Identity::Match(_) => {
-                    if let Some(main) = self.search.find_now(id, &survey) {
-                        self.found(id, main, &survey);
-                    }
-                }
-                Identity::Unit(_) | Identity::Remote => {}
+                Identity::Match(_) | Identity::Unit(_) | Identity::Remote => {}
             }
             let start = |(index, probe): (usize, &Probe)| prober.spawn(id, index, probe.clone());
             self.executor.probes.insert(id, service.probes.iter().enumerate().map(start).collect());
+        }
+    }
+
+    /// Searches for the main processes of all matched services.
+    async fn find_matched(&mut self, inbox: &mut Inbox) {
+        let matched = self.search.interested(|_| true);
+        self.look_for(matched);
+        let ended = async {
+            while self.search.under_way() > 0 {
+                match inbox.outcomes.recv().await {
+                    Some(outcome) => self.on_outcome(outcome),
+                    None => return,
+                }
+            }
+        };
+        if timeout(SEARCHES, ended).await.is_err() {
+            tracing::error!(
+                "processes of matched services: some searches take longer than {SEARCHES:?}; each is watched once it is \
+                 found"
+            );
         }
     }
 

@@ -1,0 +1,94 @@
+//! The daemon's file descriptors: as many as the host allows, and some kept for what must not fail.
+//!
+//! A start or a restart takes a few descriptors. Without them a killed service stays down, although nothing is wrong with
+//! it. So a few are kept open and given up for the time of such a call.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags, openat},
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+};
+
+/// One start takes eight: output (found and opened), input, both ends of a pipe, cgroup, pidfd, and the queue of events.
+const RESERVED: usize = 16;
+
+static RESERVE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// The limit before it was raised: the programs that the daemon starts get it back.
+static INHERITED: OnceLock<Rlimit> = OnceLock::new();
+
+/// Raises the soft limit on descriptors to the hard one, and keeps some for restarts.
+pub fn prepare() {
+    let inherited = *INHERITED.get_or_init(|| getrlimit(Resource::Nofile));
+    let raised = Rlimit { current: inherited.maximum, ..inherited };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("descriptors: could not raise the limit of {:?}: {error}", inherited.current);
+    }
+    fill(&mut RESERVE.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// The limit that the daemon was started with; None if it has not been raised.
+pub fn inherited() -> Option<Rlimit> {
+    INHERITED.get().copied()
+}
+
+/// Does what must not fail for want of descriptors. If it does, it is tried again with those in reserve.
+pub fn reserved<T, E>(
+    mut work: impl FnMut() -> Result<T, E>,
+    is_exhausted: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    match work() {
+        Err(error) if is_exhausted(&error) => {
+            let mut reserve = RESERVE.lock().unwrap_or_else(PoisonError::into_inner);
+            reserve.clear();
+            let done = work();
+            fill(&mut reserve);
+            done
+        }
+        done => done,
+    }
+}
+
+/// Whether an error says that the process, or the host, has no descriptors left.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+fn fill(reserve: &mut Vec<OwnedFd>) {
+    while reserve.len() < RESERVED {
+        // What cannot be kept now is kept after the next use.
+        let Ok(kept) = openat(CWD, "/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+            return;
+        };
+        reserve.push(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_not_fail_is_tried_again_with_the_reserve() {
+        prepare();
+        assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
+        let kept = || RESERVE.lock().map(|reserve| reserve.len()).unwrap_or_default();
+        let mut tries = 0;
+        let done = reserved(
+            || {
+                tries += 1;
+                if tries == 1 { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(tries) }
+            },
+            is_exhausted,
+        );
+        assert_eq!(done.unwrap(), 2);
+        assert_eq!(kept(), RESERVED);
+        let denied = || Err::<(), _>(io::Error::from_raw_os_error(libc::EACCES));
+        assert_eq!(reserved(denied, is_exhausted).unwrap_err().raw_os_error(), Some(libc::EACCES));
+    }
+}

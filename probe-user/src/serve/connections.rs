@@ -1,0 +1,118 @@
+//! The connections of the HTTP server: few, and none for long.
+//!
+//! Whoever may connect can open connections and send half a request, or read an answer byte by byte. So there is a cap.
+//! At the cap a new connection takes the place of the one that has been without a request for the longest time: a client
+//! that asks at once is answered, however many others wait without asking.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, http::Request};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, Id, JoinSet},
+    time::timeout,
+};
+
+use crate::clock::Timestamp;
+
+/// The most connections at once. A monitoring system, a load balancer and a few people need a handful.
+pub(super) const CONNECTIONS_MAX: usize = 32;
+
+/// How long a client may take to send the head of a request, and to send the next one on the same connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last: a client that reads its answer slowly is cut off.
+const LIFETIME: Duration = Duration::from_secs(60);
+
+/// The largest head of a request, in bytes. hyper takes no less.
+const HEAD_MAX: usize = 8192;
+
+const HEADERS_MAX: usize = 64;
+
+/// How long to wait before clients are let in again after that failed, as it does without descriptors.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Lets clients in, for ever.
+pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<()> {
+    let mut connections = Connections::default();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => connections.serve(stream, router.clone()),
+                Err(error) => {
+                    tracing::warn!("http: could not let a client in: {error}; the next try is in {PAUSE:?}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+            Some(ended) = connections.tasks.join_next_with_id() => {
+                let id = ended.map_or_else(|error| error.id(), |(id, ())| id);
+                connections.open.remove(&id);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    open: HashMap<Id, Open>,
+}
+
+struct Open {
+    /// When its last request came; before the first, when it was opened.
+    asked: Arc<AtomicU64>,
+    task: AbortHandle,
+}
+
+impl Connections {
+    fn serve(&mut self, stream: TcpStream, router: Router) {
+        if self.open.len() >= CONNECTIONS_MAX {
+            self.close_idlest();
+        }
+        let asked = Arc::new(AtomicU64::new(Timestamp::now().as_nanos()));
+        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked)));
+        self.open.insert(task.id(), Open { asked, task });
+    }
+
+    fn close_idlest(&mut self) {
+        let idlest = self.open.iter().min_by_key(|(_, open)| open.asked.load(Ordering::Relaxed));
+        if let Some((&id, open)) = idlest {
+            open.task.abort();
+            self.open.remove(&id);
+        }
+    }
+}
+
+async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>) {
+    let router = TowerToHyperService::new(router);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
+        router.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX)
+        .max_headers(HEADERS_MAX);
+    let ended = timeout(LIFETIME, http.serve_connection(TokioIo::new(stream), answer)).await;
+    if let Ok(Err(error)) = ended {
+        tracing::debug!("http: a connection ended: {error}");
+    }
+}

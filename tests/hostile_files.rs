@@ -1,0 +1,162 @@
+//! Paths of the configuration that lead to a FIFO, a device, an endless file or a file system that does not answer: the
+//! daemon says so, watches and restarts the others, and ends when it is asked to.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hostprobe_tests::{
+    daemon::Daemon,
+    hanging_mount::HangingMount,
+    parts::require_root,
+    story::{Story, is, text},
+    supervised::Supervised,
+};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    process::Signal,
+};
+use tempfile::TempDir;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The daemon and a few megabytes for its tables; a file that is read whole takes gigabytes.
+const RESIDENT_MAX_KB: u64 = 200 * 1024;
+
+fn fifo(path: &Path) {
+    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO can be made");
+}
+
+fn peak_resident_kb(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+fn matched(name: &str, pidfile: &Path) -> String {
+    format!("[[service]]\nname = {name:?}\n[service.match]\npidfile = {:?}\n", pidfile.display().to_string())
+}
+
+/// A neighbour under the supervisor, next to these services.
+fn with_neighbour(others: &str) -> (Supervised, Daemon) {
+    let neighbour = Supervised::new();
+    let daemon = Daemon::start(&format!("{}{others}", neighbour.config("")), &[]);
+    daemon.ready();
+    neighbour.until_healthy(&daemon);
+    (neighbour, daemon)
+}
+
+/// The neighbour is restarted when it is killed, and the daemon ends in time.
+fn works_and_ends(neighbour: &Supervised, mut daemon: Daemon, within: Duration) {
+    let mark = daemon.mark();
+    neighbour.kill(&daemon);
+    Story::of(&daemon, mark, &neighbour.name);
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.wait(within);
+    assert!(began.elapsed() < within, "it took {:?}", began.elapsed());
+}
+
+#[test]
+fn a_pidfile_that_is_no_short_file_holds_up_nothing() {
+    if !require_root() {
+        return;
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    fifo(&at("fifo"));
+    std::os::unix::fs::symlink("/dev/zero", at("zero")).expect("a link");
+    File::create(at("sparse")).and_then(|file| file.set_len(3 << 30)).expect("a sparse file");
+    fs::create_dir(at("folder")).expect("a folder");
+    std::os::unix::fs::symlink("nowhere", at("dangling")).expect("a link");
+    let kinds = ["fifo", "zero", "sparse", "folder", "dangling"];
+    let services: String = kinds.iter().map(|kind| matched(kind, &at(kind))).collect();
+    let (neighbour, daemon) = with_neighbour(&services);
+    // Two rounds of the search for them.
+    std::thread::sleep(Duration::from_secs(3));
+    let peak = peak_resident_kb(daemon.pid());
+    assert!(peak < RESIDENT_MAX_KB, "{peak} kB");
+    works_and_ends(&neighbour, daemon, Duration::from_secs(15));
+}
+
+#[test]
+fn an_output_that_is_a_fifo_without_a_reader_is_refused_with_its_reason() {
+    if !require_root() {
+        return;
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("output");
+    fifo(&path);
+    let service = format!(
+        "[[service]]\nname = \"mute\"\nexec = [\"/bin/sleep\", \"60\"]\noutput = {:?}\n",
+        path.display().to_string()
+    );
+    let (neighbour, daemon) = with_neighbour(&service);
+    let incident = daemon.wait_for(|event| is(event, "incident.open", "mute"), LONG);
+    let summary = text(&incident, "incident.summary");
+    assert!(summary.contains("a FIFO that no process reads") && summary.contains("/output"), "{summary}");
+    works_and_ends(&neighbour, daemon, Duration::from_secs(15));
+}
+
+#[test]
+fn a_file_system_that_does_not_answer_costs_its_own_services_only() {
+    let Some(mount) = HangingMount::new() else { return };
+    let folder = TempDir::new().expect("a temporary folder");
+    let exec = |name: &str, output: &Path, further: &str| {
+        format!(
+            "[[service]]\nname = {name:?}\nexec = [\"/bin/sleep\", \"60\"]\noutput = {:?}\n{further}\n",
+            output.display().to_string()
+        )
+    };
+    let directory = format!("directory = {:?}", mount.path("work").display().to_string());
+    let services = [
+        matched("pidfile", &mount.path("pid")),
+        exec("output", &mount.path("output"), ""),
+        exec("directory", &folder.path().join("directory"), &directory),
+    ]
+    .concat();
+    let (neighbour, daemon) = with_neighbour(&services);
+    for name in ["output", "directory"] {
+        let incident = daemon.wait_for(|event| is(event, "incident.open", name), LONG);
+        let summary = text(&incident, "incident.summary");
+        assert!(summary.contains("no answer within"), "{summary}");
+    }
+    works_and_ends(&neighbour, daemon, Duration::from_secs(28));
+}
+
+#[test]
+fn an_event_file_that_is_no_file_is_refused_with_its_reason() {
+    if !require_root() {
+        return;
+    }
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("events");
+    fifo(&path);
+    let config = format!("[http]\nlisten = \"\"\n[events]\noutput = {:?}\n", path.display().to_string());
+    let mut daemon = Daemon::start_to_file(&config, &[]);
+    assert_eq!(daemon.wait(LONG).code(), Some(1));
+    let log = daemon.log();
+    assert!(log.contains("/events: a FIFO that no process reads"), "{log}");
+}
+
+#[test]
+fn a_command_gets_the_limit_on_descriptors_that_the_daemon_was_started_with() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let config = service.service(&["/bin/sh", "-c", "ulimit -Sn; exec sleep 60"]);
+    let under = ["/usr/bin/prlimit", "--nofile=777:5000"];
+    let daemon = Daemon::start_under(&under, &format!("[http]\nlisten = \"\"\n{config}"), &[]);
+    daemon.ready();
+    let until = Instant::now() + LONG;
+    while service.output().is_empty() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(service.output().trim(), "777");
+    let own = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("the daemon lives");
+    let files = own.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    assert_eq!(files.split_whitespace().nth(3), Some("5000"), "its own is raised: {files}");
+}
