@@ -5,22 +5,19 @@ use std::{
     fs::{self, File},
     io::Write as _,
     net::{SocketAddr, TcpStream},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hostprobe_tests::{
     daemon::Daemon,
     http::{self, free_port},
+    incident_events::{IncidentEvents, is, number},
     parts::require_root,
-    process::with_argument,
+    process::{kill, until, with_argument},
     storm::{Manner, Storm},
-    story::{Story, is, number},
     supervised::Supervised,
 };
-use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, openat},
-    process::{Pid, Signal},
-};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, openat};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -54,8 +51,8 @@ fn half_sent_requests_prevent_neither_a_restart_nor_the_answers_to_others() {
     assert!(descriptors(daemon.pid()) < 200, "{} descriptors are open", descriptors(daemon.pid()));
     let mark = daemon.mark();
     service.kill(&daemon);
-    let story = Story::of(&daemon, mark, &service.name);
-    assert_eq!(number(story.one("restart.request"), "restart.attempt"), Some(1));
+    let events = IncidentEvents::of(&daemon, mark, &service.name);
+    assert_eq!(number(events.one("restart.request"), "restart.attempt"), Some(1));
     let (status, _) = http::get(page, "/health").expect("others are answered");
     assert_eq!(status, 200);
 }
@@ -80,7 +77,7 @@ fn a_reader_that_blocks_loses_neither_an_incident_nor_a_restart() {
     let config = config.replace("listen = \"\"", &format!("listen = \"127.0.0.1:{page}\""));
     let mut daemon = Daemon::start_to_file(&config, &[]);
     let healthy = || http::get(page, "/health").is_ok_and(|(status, _)| status == 200);
-    eventually("the service is healthy", || healthy());
+    until("the service is healthy", LONG, || healthy().then_some(()));
 
     let mut storm = Storm::of(Manner::Signals, DEATHS);
     storm.begin();
@@ -88,13 +85,9 @@ fn a_reader_that_blocks_loses_neither_an_incident_nor_a_restart() {
     let victim = service.port.to_string();
     let pid = || with_argument(&victim).into_iter().next();
     let before = pid().expect("the service runs");
-    rustix::process::kill_process(
-        Pid::from_raw(before.cast_signed()).expect("a pid"),
-        Signal::KILL,
-    )
-    .expect("it can be killed");
-    eventually("the service runs again", || pid().is_some_and(|now| now != before));
-    eventually("the service is healthy again", || healthy());
+    kill(before);
+    until("the service runs again", LONG, || pid().filter(|now| *now != before));
+    until("the service is healthy again", LONG, || healthy().then_some(()));
 
     // Now the reader reads.
     fcntl_setfl(&reader, OFlags::empty()).expect("its flags");
@@ -115,13 +108,4 @@ fn a_reader_that_blocks_loses_neither_an_incident_nor_a_restart() {
     assert_eq!(lost("essential_events"), 0);
     let last = events.last().and_then(|event| event["event"]["sequence"].as_u64()).expect("a number");
     assert_eq!(events.len() as u64 + lost("events"), last, "what is lost is counted");
-}
-
-#[track_caller]
-fn eventually(what: &str, such: impl Fn() -> bool) {
-    let until = Instant::now() + LONG;
-    while !such() {
-        assert!(Instant::now() < until, "{what}: not within {LONG:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -10,8 +10,9 @@ use std::{
 use hostprobe_tests::{
     daemon::Daemon,
     hanging_mount::HangingMount,
+    incident_events::{IncidentEvents, is, text},
     parts::require_root,
-    story::{Story, is, text},
+    process::until,
     supervised::Supervised,
 };
 use rustix::{
@@ -52,7 +53,7 @@ fn with_neighbour(others: &str) -> (Supervised, Daemon) {
 fn works_and_ends(neighbour: &Supervised, mut daemon: Daemon, within: Duration) {
     let mark = daemon.mark();
     neighbour.kill(&daemon);
-    Story::of(&daemon, mark, &neighbour.name);
+    IncidentEvents::of(&daemon, mark, &neighbour.name);
     let began = Instant::now();
     daemon.signal(Signal::TERM);
     daemon.wait(within);
@@ -151,11 +152,9 @@ fn a_command_gets_the_limit_on_descriptors_that_the_daemon_was_started_with() {
     let under = ["/usr/bin/prlimit", "--nofile=777:5000"];
     let daemon = Daemon::start_under(&under, &format!("[http]\nlisten = \"\"\n{config}"), &[]);
     daemon.ready();
-    let until = Instant::now() + LONG;
-    while service.output().is_empty() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    assert_eq!(service.output().trim(), "777");
+    let said =
+        until("the command says its limit", LONG, || Some(service.output()).filter(|said| !said.is_empty()));
+    assert_eq!(said.trim(), "777");
     let own = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("the daemon lives");
     let files = own.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
     assert_eq!(files.split_whitespace().nth(3), Some("5000"), "its own is raised: {files}");

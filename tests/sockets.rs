@@ -1,12 +1,16 @@
 //! Socket errors of services and connections between them, as a real daemon reports them.
 
-use std::{net::TcpStream, process::Command, time::Duration};
+use std::{
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::Duration,
+};
 
 use hostprobe_tests::{
     daemon::{Daemon, field},
     http::free_port,
     incident_events::{is, listening_pid, number, text},
-    parts::{require, require_root},
+    parts::{built, require, require_root},
     process::Running,
     schema,
     supervised::Supervised,
@@ -184,4 +188,42 @@ fn every_hook_for_sockets_is_in_the_coverage() {
         let covered = coverage.iter().find(|it| it["hook"] == hook).unwrap_or_else(|| panic!("no {hook}"));
         assert_eq!(covered["attached"], json!(true), "{covered}");
     }
+}
+
+/// Two processes with the usual limit on descriptors hold more connections than the map of unwatched ones does: 16384.
+const HELD: &str = "9000";
+
+#[test]
+fn a_crowd_of_connections_does_not_displace_those_of_a_service() {
+    if !ready_to_go() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
+    let port = listener.local_addr().expect("a port").port();
+    let client = Supervised::new();
+    // It connects once it is watched.
+    let script = format!("sleep 1; exec 3<>/dev/tcp/127.0.0.1/{port}; cat <&3; sleep 1000");
+    let service = client.service(&[BASH, "-c", &script]);
+    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{service}"), &[]);
+    daemon.ready();
+    let (stream, _) = listener.accept().expect("the service connects");
+    let crowd: Vec<Running> = (0..2)
+        .map(|_| {
+            let crowd = Running::start(Command::new(built("connects")).args(["held", HELD]), Signal::KILL);
+            crowd.wait_until_it_says("ready", &crowd.stdout, LONG);
+            crowd.signal(Signal::USR1);
+            crowd
+        })
+        .collect();
+    for process in &crowd {
+        process.wait_until_it_says(&format!("made {HELD}"), &process.stdout, LONG);
+    }
+    // A close with data unread, or with no time to linger, is a reset.
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    drop(stream);
+    let ours = |event: &Value| {
+        is(event, "socket.error", &client.name) && number(event, "server.port") == Some(port.into())
+    };
+    let reset = daemon.wait_for(ours, LONG);
+    assert_eq!(text(&reset, "socket.error"), "ECONNRESET", "{reset:#}");
 }

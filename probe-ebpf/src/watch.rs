@@ -2,7 +2,8 @@
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use probe_abi::{
-    CgroupKey, DESCENDANTS_MAX, Descendant, DropClass, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey, START_UNIT_NS,
+    CgroupKey, DESCENDANTS_MAX, Descendant, DropClass, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, PortKey,
+    START_UNIT_NS,
 };
 
 use crate::{cgroup::Cgroups, prefilter, ring};

@@ -6,9 +6,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, MapData, MapError};
-use probe_abi::{
-    DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS, WATCHED_OWNERS_MAX,
-};
+use probe_abi::{DESCENDANTS_MAX, HIERARCHY_MEMORY_V1, HIERARCHY_UNIFIED, START_UNIT_NS, WATCHED_OWNERS_MAX};
 use rustix::{
     io::Errno,
     process::{Pid, test_kill_process},
