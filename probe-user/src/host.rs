@@ -6,6 +6,7 @@
 pub mod address;
 mod candidate;
 pub mod cgroup;
+pub mod client;
 pub mod connection;
 pub mod holder;
 pub mod listener;

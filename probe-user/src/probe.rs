@@ -141,6 +141,16 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
 /// The failure of a run that had no answer within its timeout.
 async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
+    if let Some((_, bytes)) = now.body.filter(|(at, _)| at.elapsed() < probe.timeout / 2)
+        && let Some(text) = &probe.expect_body
+    {
+        // The service answers, and goes on answering.
+        let text = format!(
+            "expected a body that contains {text:?}, got {bytes} bytes without it within {:?}, and no end of it",
+            probe.timeout
+        );
+        return ProbeOutcome::Failed(ProbeFailure::Body, text);
+    }
     let kind = match now.connection {
         Connection::Resolving => ProbeFailure::Dns,
         Connection::Missing => ProbeFailure::ConnectTimeout,
@@ -148,6 +158,10 @@ async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         Connection::Hidden(peer) => {
             match tokio::time::timeout(TRIAL, tcp::connect(&peer, &Waiting::default())).await {
                 Err(_) => ProbeFailure::ConnectTimeout,
+                // The client library may have connected a socket to itself, which is then silent.
+                Ok(Err(failure)) if failure.kind == ProbeFailure::Refused => {
+                    return ProbeOutcome::Failed(failure.kind, failure.text);
+                }
                 Ok(_) => ProbeFailure::Timeout,
             }
         }

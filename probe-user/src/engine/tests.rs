@@ -3,6 +3,7 @@
 mod chaos;
 mod deaths;
 mod dependencies;
+mod evidence;
 mod hangs;
 mod probes;
 mod properties;

@@ -2,7 +2,7 @@
 
 mod alive;
 
-pub use alive::{Circumstances, Remedy, early_sample, of_failures, of_suspension, shows_hang};
+pub use alive::{Circumstances, Remedy, early_sample, failures_needed, of_failures, of_suspension};
 
 use super::summary::Summary;
 use crate::fact::{

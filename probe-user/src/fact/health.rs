@@ -40,6 +40,21 @@ pub struct Examination {
     pub queue_before: Option<AcceptQueue>,
     /// The same listener's queue in the second sample.
     pub queue: Option<AcceptQueue>,
+    /// The clients that wait in that queue in the first sample, and in the second one: without the daemon's own probes, and
+    /// without those that have closed their connection. None if the kernel does not list them.
+    #[serde(default)]
+    pub clients_before: Option<u32>,
+    #[serde(default)]
+    pub clients: Option<u32>,
+    /// Connections of clients that a process of the service has accepted.
+    #[serde(default)]
+    pub served: u32,
+    /// Connections that their client has closed, and the service has not.
+    #[serde(default)]
+    pub abandoned: u32,
+    /// Each thread waits for a lock that only the process itself can release, or for a new connection.
+    #[serde(default)]
+    pub locked: bool,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
 }
@@ -58,12 +73,27 @@ impl Examination {
         !self.progressed() && self.starving == 0
     }
 
-    /// Whether connections wait to be accepted, and no fewer than before.
+    /// Whether more clients wait to be accepted than before.
     pub fn queue_grows(&self) -> bool {
-        match (self.queue_before, self.queue) {
-            (Some(before), Some(after)) => after.waiting > 0 && after.waiting >= before.waiting,
-            _ => false,
-        }
+        self.clients_before.zip(self.clients).is_some_and(|(before, after)| after > before)
+    }
+
+    /// Whether its processes can do nothing more by themselves: each thread waits for another one, and there is a client
+    /// that gave up and was not noticed. A service that waits for a disk, a server or a timer is none of those.
+    pub fn is_stuck(&self) -> bool {
+        self.idled() && self.locked && self.abandoned > 0
+    }
+
+    /// Whether it takes no further connection while it serves those that it has accepted.
+    pub fn is_busy(&self) -> bool {
+        self.queue.is_some_and(|queue| queue.waiting > 0) && self.served > 0 && !self.is_stuck()
+    }
+
+    /// Whether its listeners have room for a connection. The kernel answers then, whatever the processes do.
+    pub fn has_room(&self) -> bool {
+        let has_room =
+            |queue: &AcceptQueue| queue.waiting == 0 || queue.backlog != u32::MAX && !queue.is_full();
+        self.queue.as_ref().is_some_and(has_room) && self.queue_before.as_ref().is_none_or(has_room)
     }
 }
 

@@ -38,6 +38,7 @@ const IPPROTO_TCP: u8 = 6;
 const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
 const FIN_WAIT1: u32 = 4;
+const CLOSE_WAIT: u32 = 8;
 const LAST_ACK: u32 = 9;
 const CLOSING: u32 = 11;
 const LISTEN: u32 = 10;
@@ -100,7 +101,7 @@ pub struct UnixEnd {
 /// Fails if the kernel lacks `tcp_diag`, or a security policy forbids the request.
 pub fn listeners() -> io::Result<Vec<ListenQueue>> {
     let mut found = Vec::new();
-    dump_tcp(1 << LISTEN, |message| keep(&mut found, listen_queue(message)))?;
+    dump_tcp(1 << LISTEN, Ports::default(), |message| keep(&mut found, listen_queue(message)))?;
     Ok(found)
 }
 
@@ -111,7 +112,7 @@ pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     let all = if established { 1 << ESTABLISHED } else { 0 };
     let leaving = 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSING;
-    dump_tcp(all | 1 << SYN_SENT | leaving, |message| {
+    dump_tcp(all | 1 << SYN_SENT | leaving, Ports::default(), |message| {
         let state = message.get(1).copied().map_or(0, u32::from);
         let wanted = |it: &Connection| it.retransmits > 0 || state == ESTABLISHED;
         keep(&mut found, connection(message).filter(wanted));
@@ -119,13 +120,41 @@ pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
     Ok(found)
 }
 
+/// The established connections whose local port this is, in the daemon's own network namespace, and whether the other end
+/// still has them open.
+pub fn connections_at(port: u16) -> io::Result<Vec<(Connection, bool)>> {
+    let mut found = Vec::new();
+    dump_tcp(1 << ESTABLISHED | 1 << CLOSE_WAIT, Ports { local: port, remote: 0 }, |message| {
+        let is_open = message.get(1).is_some_and(|state| u32::from(*state) == ESTABLISHED);
+        keep(&mut found, connection(message).map(|it| (it, is_open)));
+    })?;
+    Ok(found)
+}
+
+/// The established connections to this remote port.
+pub fn connections_to(port: u16) -> io::Result<Vec<Connection>> {
+    let mut found = Vec::new();
+    let ports = Ports { local: 0, remote: port };
+    dump_tcp(1 << ESTABLISHED, ports, |message| keep(&mut found, connection(message)))?;
+    Ok(found)
+}
+
+/// The kernel lists only sockets with these ports; 0 is any.
+#[derive(Clone, Copy, Default)]
+struct Ports {
+    local: u16,
+    remote: u16,
+}
+
 /// Asks for all TCP sockets in one of these states, a bit each.
-fn dump_tcp(states: u32, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn dump_tcp(states: u32, ports: Ports, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     for family in [AF_INET, AF_INET6] {
         // struct inet_diag_req_v2: family, protocol, extensions, padding, states, and a socket id of 48 bytes.
         let mut request = vec![family, IPPROTO_TCP, 0, 0];
         request.extend(states.to_ne_bytes());
-        request.extend([0; 48]);
+        request.extend(ports.local.to_be_bytes());
+        request.extend(ports.remote.to_be_bytes());
+        request.extend([0; 44]);
         dump(&request, &mut each)?;
     }
     Ok(())

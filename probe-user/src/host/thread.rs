@@ -29,6 +29,16 @@ pub struct Thread {
     pub switches: u64,
 }
 
+/// What a sleeping thread waits for, as far as it tells whether anything outside of its process can wake it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// A lock, a condition or the end of a thread, without a time limit. Only its own process can wake it.
+    Lock,
+    /// A new connection.
+    Connection,
+    Other,
+}
+
 impl Thread {
     /// CPU time since an earlier sample, as exactly as the kernel counts it.
     pub fn cpu_since(&self, earlier: Option<&Self>) -> Duration {
@@ -53,6 +63,11 @@ impl ProcReader {
     pub fn wait_channel(&self, pid: u32, tid: u32) -> Option<String> {
         let name = self.task_text(pid, tid, "wchan")?;
         (!name.is_empty() && name != "0").then_some(name)
+    }
+
+    /// What a sleeping thread waits for.
+    pub fn wait(&self, pid: u32, tid: u32) -> Wait {
+        self.task_text(pid, tid, "syscall").map_or(Wait::Other, |text| wait_of(&text))
     }
 
     /// A file of a thread, without the space at its end.
@@ -88,6 +103,26 @@ impl ProcReader {
 
     fn task(&self, pid: u32, tid: u32) -> PathBuf {
         self.folder(pid).join("task").join(tid.to_string())
+    }
+}
+
+/// Reads `/proc/PID/task/TID/syscall`: the number of the system call, and its arguments in hexadecimal.
+fn wait_of(text: &str) -> Wait {
+    let mut fields = text.split_ascii_whitespace();
+    let number = fields.next().and_then(|field| field.parse::<i64>().ok());
+    let arguments: Vec<u64> =
+        fields.map_while(|field| u64::from_str_radix(field.trim_start_matches("0x"), 16).ok()).collect();
+    match (number, &arguments[..]) {
+        (Some(libc::SYS_futex), [_, operation, _, timeout, ..]) => {
+            let operation = *operation as i32;
+            let command = operation & libc::FUTEX_CMD_MASK;
+            let waits = [libc::FUTEX_WAIT, libc::FUTEX_WAIT_BITSET, libc::FUTEX_LOCK_PI].contains(&command);
+            // Another process can wake a thread through memory that they share.
+            let is_private = operation & libc::FUTEX_PRIVATE_FLAG != 0;
+            if waits && is_private && *timeout == 0 { Wait::Lock } else { Wait::Other }
+        }
+        (Some(libc::SYS_accept | libc::SYS_accept4), _) => Wait::Connection,
+        _ => Wait::Other,
     }
 }
 
@@ -144,5 +179,22 @@ mod tests {
         host.write("proc/10/task/11/wchan", b"0");
         assert_eq!(host.reader().wait_channel(10, 10).as_deref(), Some("rpc_wait_bit_killable"));
         assert_eq!((host.reader().wait_channel(10, 11), host.reader().wait_channel(10, 12)), (None, None));
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn only_a_private_lock_without_a_time_limit_is_one_that_nothing_outside_can_release() {
+        for (text, expected) in [
+            ("202 0x7f10 0x80 0x2 0x0 0x0 0x0 0x7ffd 0x7f11", Wait::Lock),
+            ("202 0x7f10 0x189 0x0 0x0 0x0 0xffffffff 0x7ffd 0x7f11", Wait::Lock),
+            ("202 0x7f10 0x189 0x0 0x7ffd0 0x0 0xffffffff 0x7ffd 0x7f11", Wait::Other),
+            ("202 0x7f10 0x0 0x2 0x0 0x0 0x0 0x7ffd 0x7f11", Wait::Other),
+            ("288 0x3 0x0 0x0 0x80000 0x0 0x0 0x7ffd 0x7f11", Wait::Connection),
+            ("230 0x0 0x0 0x7ffd 0x0 0x0 0x0 0x7ffd 0x7f11", Wait::Other),
+            ("running", Wait::Other),
+            ("", Wait::Other),
+        ] {
+            assert_eq!(wait_of(text), expected, "{text}");
+        }
     }
 }

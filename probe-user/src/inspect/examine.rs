@@ -2,10 +2,17 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
-use crate::host::{ProcReader, cgroup::Hierarchy, pressure::total_micros, read_text, thread::Thread};
 use crate::{
     clock::Timestamp,
     fact::{AcceptQueue, Examination, ProcessKey},
+    host::{
+        ProcReader,
+        cgroup::Hierarchy,
+        client::ClientCount,
+        pressure::total_micros,
+        read_text,
+        thread::{Thread, Wait},
+    },
 };
 
 /// The most threads of a sample: enough for any service, and read in well under a second.
@@ -21,6 +28,8 @@ pub struct Sample {
     threads: Vec<Thread>,
     /// The accept queues of its listeners, by inode number.
     queues: Vec<(u64, AcceptQueue)>,
+    /// The connections at its listeners, by port; read only if any waits.
+    clients: HashMap<u16, ClientCount>,
     /// The total time that a task of its cgroup waited for a CPU, in microseconds.
     starved_micros: Option<u64>,
 }
@@ -47,7 +56,10 @@ impl ProcReader {
             count += all;
         }
         let queues = self.accept_queues(&pids);
-        Some(Sample { at, main, count, threads, queues, starved_micros: self.starved_micros(main.pid) })
+        let waits = queues.iter().any(|(_, queue)| queue.waiting > 0);
+        let clients = if waits { self.clients_of(main, &queues) } else { HashMap::new() };
+        let starved_micros = self.starved_micros(main.pid);
+        Some(Sample { at, main, count, threads, queues, clients, starved_micros })
     }
 
     /// The progress between an earlier sample and now. None if the main process is gone.
@@ -91,11 +103,52 @@ impl ProcReader {
             }
         }
         (seen.queue_before, seen.queue) = fullest(&earlier.queues, &now.queues);
+        self.examine_clients(earlier, &now, &mut seen);
         let starved = earlier.starved_micros.zip(now.starved_micros);
         seen.cgroup_pressure = starved
             .filter(|_| !over.is_zero())
             .map(|(then, now)| (now.saturating_sub(then) as f64 / over.as_micros().max(1) as f64).min(1.0));
         Some(seen)
+    }
+
+    fn examine_clients(&self, earlier: &Sample, now: &Sample, seen: &mut Examination) {
+        if let (Some(before), Some(after)) = (seen.queue_before, seen.queue) {
+            let waiting = |sample: &Sample, queue: AcceptQueue| match queue.waiting {
+                0 => Some(0),
+                _ => sample.clients.get(&queue.port).map(|clients| clients.waiting),
+            };
+            seen.clients_before = waiting(earlier, before);
+            seen.clients = waiting(now, after);
+        }
+        let idled = seen.idled();
+        let counts = if idled && now.clients.is_empty() {
+            self.clients_of(now.main, &now.queues)
+        } else {
+            now.clients.clone()
+        };
+        seen.served = counts.values().map(|count| count.served).sum();
+        seen.abandoned = counts.values().map(|count| count.abandoned).sum();
+        seen.locked = idled && now.threads.len() == now.count && self.are_locked(&now.threads);
+    }
+
+    fn clients_of(&self, main: ProcessKey, queues: &[(u64, AcceptQueue)]) -> HashMap<u16, ClientCount> {
+        let mut ports: Vec<u16> = queues.iter().map(|(_, queue)| queue.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        self.client_counts(main.pid, &ports)
+    }
+
+    /// Whether each thread waits for a lock of its own process or for a new connection, and at least one for a lock.
+    fn are_locked(&self, threads: &[Thread]) -> bool {
+        let mut any_lock = false;
+        for thread in threads.iter().filter(|thread| thread.state != 'Z') {
+            match self.wait(thread.pid, thread.tid) {
+                Wait::Lock => any_lock = true,
+                Wait::Connection => {}
+                Wait::Other => return false,
+            }
+        }
+        any_lock
     }
 
     /// The total time that a task of a process's own v2 cgroup waited for a CPU, in microseconds. None without PSI,
@@ -115,7 +168,8 @@ fn fullest(
 ) -> (Option<AcceptQueue>, Option<AcceptQueue>) {
     let then = |inode: &u64| before.iter().find(|(other, _)| other == inode).map(|(_, queue)| *queue);
     let both = now.iter().filter_map(|(inode, queue)| Some((then(inode)?, *queue)));
-    let fullest = both.max_by_key(|(then, now)| (then.waiting, now.waiting));
+    // A full queue of a small backlog matters more than a longer one with room.
+    let fullest = both.max_by_key(|(then, now)| (then.is_full() || now.is_full(), then.waiting, now.waiting));
     match fullest {
         Some((then, now)) => (Some(then), Some(now)),
         // A new listener has no earlier sample to compare with.
@@ -213,7 +267,7 @@ mod tests {
         let (before, after) = fullest(&of_ours(&first.queues), &of_ours(&now));
         let seen = Examination { queue_before: before, queue: after, ..Examination::default() };
         assert_eq!((before.unwrap().waiting, after.unwrap().waiting), (1, 2));
-        assert!(seen.queue_grows() && seen.queue.unwrap().is_full());
+        assert!(seen.queue.unwrap().is_full() && !seen.has_room());
     }
 
     #[test]

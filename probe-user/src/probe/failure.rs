@@ -2,6 +2,7 @@
 
 use std::{error::Error, io};
 
+use super::http::tls_words;
 use crate::fact::ProbeFailure;
 
 /// Why a run failed.
@@ -62,10 +63,14 @@ impl Failure {
         let mut next = Some(error);
         while let Some(error) = next {
             last = error.to_string();
-            if let Some(io) = error.downcast_ref::<io::Error>() {
+            if let Some(tls) = error.downcast_ref::<io::Error>().and_then(tls_in) {
+                let why = tls_words(tls);
+                found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {why}")));
+            } else if let Some(io) = error.downcast_ref::<io::Error>() {
                 found = Some(Self::io(io, peer));
             } else if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {tls}")));
+                let why = tls_words(tls);
+                found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {why}")));
             } else if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
                 found = Self::hyper(hyper, peer).or(found);
             } else if last == "dns error" {
@@ -88,16 +93,19 @@ impl Failure {
     }
 }
 
+/// The TLS error that was made an I/O error. It is no `source` of it: it must be asked for.
+fn tls_in(error: &io::Error) -> Option<&rustls::Error> {
+    let inner = error.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| tls_in(inner.downcast_ref::<io::Error>()?))
+}
+
 #[expect(clippy::wildcard_enum_match_arm, reason = "std has dozens of kinds and adds more; the rest is ours")]
 fn kind_of(error: &io::Error) -> ProbeFailure {
-    // An error that was made an I/O error is no `source` of it: it must be asked for.
-    if let Some(inner) = error.get_ref() {
-        if inner.is::<rustls::Error>() {
-            return ProbeFailure::Tls;
-        }
-        if let Some(inner) = inner.downcast_ref::<io::Error>() {
-            return kind_of(inner);
-        }
+    if tls_in(error).is_some() {
+        return ProbeFailure::Tls;
+    }
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        return kind_of(inner);
     }
     match error.kind() {
         // A missing Unix socket has no listener.

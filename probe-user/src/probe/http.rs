@@ -1,50 +1,47 @@
 //! HTTP and HTTPS: checks the status and the body of the answer.
 
-mod connected;
-mod plain;
+mod connection;
 mod status;
 mod target;
+mod trust;
 
 use std::{
     sync::{Arc, Once, OnceLock},
     time::Duration,
 };
 
-use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, header, redirect};
+use reqwest::{Client, Response, StatusCode, Url, header};
+use rustls::ClientConfig;
 
-use self::{
-    connected::{NoteConnected, noting},
-    target::{AGENT, address, peer},
-};
-use super::{
-    failure::Failure,
-    progress::{Connection, Waiting},
-};
+use self::target::peer;
+pub(super) use self::trust::words as tls_words;
+use super::{failure::Failure, progress::Waiting};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
 };
 
-/// How much of a body is read, in bytes.
+/// How much of a body is searched for the expected text, in bytes.
 const BODY_MAX: usize = 1 << 20;
 
-/// The longest read of the body of an answer that is already wrong.
+/// How long and how far a body is read whose content does not matter.
 ///
 /// Closing with the body unread would send a reset, which the service may log, and which hostprobe's own
-/// kernel side would report as an error of the service.
+/// kernel side would report as an error of the service. A body may have no end: a stream of events has none.
 const DRAIN: Duration = Duration::from_millis(100);
+const DRAIN_MAX: usize = 64 * 1024;
 
-/// The clients that all HTTP probes share.
+/// What all HTTP probes share.
 ///
 /// They keep no connection and follow no redirect: a redirect is an answer of the service, and where it
 /// leads may be another one. They take no proxy from the environment, since a proxy's health is not the
 /// service's.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
-    /// It has no CA certificates: a host has more than a hundred of them, and most probes need none.
-    plain: Client,
-    /// Made for the first https probe.
-    tls: Arc<OnceLock<Client>>,
+    /// It makes the requests, and sends none. It has no CA certificates.
+    requests: Client,
+    /// Made for the first https probe: a host has more than a hundred CA certificates, and most probes need none.
+    tls: Arc<OnceLock<Result<Arc<ClientConfig>, String>>>,
 }
 
 impl Clients {
@@ -54,38 +51,25 @@ impl Clients {
             // It fails only where the process already has one, which serves as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
-        Ok(Self { plain: builder().tls_certs_only([]).build()?, tls: Arc::default() })
+        Ok(Self { requests: Client::builder().tls_certs_only([]).build()?, tls: Arc::default() })
     }
 
-    /// Makes the client that a URL needs.
+    /// Makes what a URL needs.
     pub(super) fn prepare(&self, url: &str) {
-        if let Ok(url) = Url::parse(url) {
-            self.of(&url);
+        if let Ok(url) = Url::parse(url)
+            && let Err(error) = self.tls_of(&url)
+        {
+            tracing::warn!("https probes will fail: {error}");
         }
     }
 
-    /// The client for a URL.
-    fn of(&self, url: &Url) -> &Client {
-        if !is_tls(url) {
-            return &self.plain;
+    /// How to connect to a URL with TLS. None if it is not https.
+    fn tls_of(&self, url: &Url) -> Result<Option<Arc<ClientConfig>>, String> {
+        if url.scheme() != "https" {
+            return Ok(None);
         }
-        self.tls.get_or_init(|| {
-            builder().build().unwrap_or_else(|error| {
-                // A host without CA certificates must still probe plain HTTP.
-                tracing::warn!(%error, "CA certificates: none loaded; https probes will fail");
-                self.plain.clone()
-            })
-        })
+        self.tls.get_or_init(trust::of_host).clone().map(Some)
     }
-}
-
-fn builder() -> ClientBuilder {
-    Client::builder()
-        .redirect(redirect::Policy::none())
-        .pool_max_idle_per_host(0)
-        .no_proxy()
-        .connector_layer(NoteConnected)
-        .user_agent(AGENT)
 }
 
 /// Requests the target once.
@@ -95,33 +79,21 @@ pub(super) async fn run(
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    let request = clients.plain.get(probe.target.expose()).header(header::CONNECTION, "close").build();
+    let request = clients.requests.get(probe.target.expose()).header(header::CONNECTION, "close").build();
     let request = request.map_err(|_| {
         Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"))
     })?;
+    let tls = clients.tls_of(request.url()).map_err(|error| Failure::new(ProbeFailure::Local, error))?;
+    // Chunks of a byte each have six on the wire; what is more than twice the body is not read.
+    let body_max = if probe.expect_body.is_some() { 2 * BODY_MAX } else { 2 * DRAIN_MAX };
     let judge = async |response| judge(probe, response, waiting, &target).await;
-    if plain::suits(&request) {
-        return plain::ask(request, waiting, judge).await;
-    }
-    if let Some(address) = address(request.url()).filter(|_| is_tls(request.url())) {
-        // What the client notes is the end of the TLS handshake, not the connection below it.
-        waiting.connection(Connection::Hidden(address));
-    }
-    let url = request.url().clone();
-    let response = noting(waiting, clients.of(&url).execute(request)).await.map_err(|error| {
-        let failure = Failure::chain(&error, &peer(&target));
-        if failure.kind == ProbeFailure::Timeout && error.is_connect() {
-            return Failure::new(ProbeFailure::ConnectTimeout, failure.text);
-        }
-        failure
-    })?;
-    judge(response).await
+    connection::ask(request, tls, body_max, waiting, judge).await
 }
 
 /// Whether a response is what the probe expects.
 async fn judge(
     probe: &Probe,
-    response: Response,
+    mut response: Response,
     waiting: &Waiting,
     target: &str,
 ) -> Result<ProbeOutcome, Failure> {
@@ -130,19 +102,54 @@ async fn judge(
     if !expected(status, &probe.expect_status) {
         let headers = response.headers().clone();
         let mut body = Vec::new();
-        let _ = tokio::time::timeout(DRAIN, read(response, &mut body)).await;
+        let _ = tokio::time::timeout(DRAIN, drain(&mut response, &mut body)).await;
         let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
         return Err(Failure::new(status::failure(status, &headers, &body), text));
     }
-    let mut body = Vec::new();
-    read(response, &mut body).await.map_err(|error| Failure::chain(&error, &peer(target)))?;
-    match &probe.expect_body {
-        Some(text) if !contains(&body, text.as_bytes()) => Err(Failure::new(
-            ProbeFailure::Body,
-            format!("expected a body that contains {text:?}, got {} bytes without it", body.len()),
-        )),
-        Some(_) | None => Ok(ProbeOutcome::Ok),
+    let broken = |error: reqwest::Error| Failure::chain(&error, &peer(target));
+    if let Some(text) = &probe.expect_body {
+        let (found, read) = search(&mut response, text.as_bytes(), waiting).await.map_err(broken)?;
+        if !found {
+            let text = format!("expected a body that contains {text:?}, got {read} bytes without it");
+            return Err(Failure::new(ProbeFailure::Body, text));
+        }
+        let _ = tokio::time::timeout(DRAIN, drain(&mut response, &mut Vec::new())).await;
+        return Ok(ProbeOutcome::Ok);
     }
+    // The status is right. A body that does not end says nothing; one that breaks off does.
+    match tokio::time::timeout(DRAIN, drain(&mut response, &mut Vec::new())).await {
+        Ok(Err(error)) => Err(broken(error)),
+        Ok(Ok(())) | Err(_) => Ok(ProbeOutcome::Ok),
+    }
+}
+
+/// Reads a body to its end, or as far as it is worth.
+async fn drain(response: &mut Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
+    while body.len() < DRAIN_MAX {
+        let Some(chunk) = response.chunk().await? else { break };
+        body.extend_from_slice(&chunk[..chunk.len().min(DRAIN_MAX - body.len())]);
+    }
+    Ok(())
+}
+
+/// Whether a body contains a text, and how many bytes of it were read.
+async fn search(
+    response: &mut Response,
+    text: &[u8],
+    waiting: &Waiting,
+) -> Result<(bool, usize), reqwest::Error> {
+    let mut body: Vec<u8> = Vec::new();
+    while body.len() < BODY_MAX {
+        let Some(chunk) = response.chunk().await? else { break };
+        waiting.body_goes_on(body.len() + chunk.len());
+        // The text may begin in what came before.
+        let from = (body.len() + 1).saturating_sub(text.len());
+        body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - body.len())]);
+        if contains(&body[from.min(body.len())..], text) {
+            return Ok((true, body.len()));
+        }
+    }
+    Ok((text.is_empty(), body.len()))
 }
 
 fn expected(status: StatusCode, wanted: &[u16]) -> bool {
@@ -157,152 +164,9 @@ fn wanted(statuses: &[u16]) -> String {
     statuses.iter().map(u16::to_string).collect::<Vec<_>>().join(" or ")
 }
 
-async fn read(mut response: Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
-    while body.len() < BODY_MAX {
-        let Some(chunk) = response.chunk().await? else { break };
-        body.extend_from_slice(&chunk[..chunk.len().min(BODY_MAX - body.len())]);
-    }
-    Ok(())
-}
-
 fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-fn is_tls(url: &Url) -> bool {
-    url.scheme() == "https"
-}
-
 #[cfg(test)]
-mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
-
-    use super::*;
-    use crate::{
-        fact::ProbeKind,
-        probe::{Clients, run_once, tests::probe},
-    };
-
-    #[test]
-    fn ca_certificates_are_read_for_https_alone() {
-        let clients = super::Clients::new().unwrap();
-        for plain in ["http://127.0.0.1/", "not a url", "HTTP://host:443/"] {
-            clients.prepare(plain);
-            assert!(clients.tls.get().is_none(), "{plain}");
-        }
-        clients.prepare("https://127.0.0.1/");
-        assert!(clients.tls.get().is_some());
-    }
-
-    /// Probes a listener that sends `response` once it has read the request, and closes.
-    async fn fake_server(response: &[u8], change: impl FnOnce(&mut Probe)) -> ProbeOutcome {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://user:s3cret@{}/health?token=x", listener.local_addr().unwrap());
-        let serve = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.unwrap());
-            }
-            stream.write_all(response).await.unwrap();
-            stream.shutdown().await.unwrap();
-            // Held until the probe is through, so that what it sees is its own doing.
-            stream
-        };
-        let clients = Clients::new().unwrap();
-        let mut probe = probe(ProbeKind::Http, &url);
-        change(&mut probe);
-        tokio::join!(serve, run_once(&probe, &clients)).1.1
-    }
-
-    fn failure(outcome: ProbeOutcome) -> (ProbeFailure, String) {
-        let ProbeOutcome::Failed(kind, text) = outcome else { panic!("{outcome:?}") };
-        assert!(!text.contains("s3cret") && !text.contains("token"), "{text}");
-        (kind, text)
-    }
-
-    #[tokio::test]
-    async fn the_status_decides() {
-        let ok = fake_server(b"HTTP/1.1 204 No Content\r\n\r\n", |_| {}).await;
-        assert_eq!(ok, ProbeOutcome::Ok);
-        let moved = b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
-        assert_eq!(fake_server(moved, |_| {}).await, ProbeOutcome::Ok, "a redirect is not followed");
-
-        let busy = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy";
-        let (kind, text) = failure(fake_server(busy, |_| {}).await);
-        assert_eq!((kind, text.as_str()), (ProbeFailure::Status, "expected status 200–399, got 503"));
-        let wanted = |probe: &mut Probe| probe.expect_status = vec![200, 503];
-        assert_eq!(fake_server(busy, wanted).await, ProbeOutcome::Ok);
-        let (_, text) = failure(fake_server(moved, wanted).await);
-        assert_eq!(text, "expected status 200 or 503, got 302");
-    }
-
-    #[tokio::test]
-    async fn the_body_decides_where_it_is_asked_for() {
-        let expect = |text: &'static str| move |probe: &mut Probe| probe.expect_body = Some(text.to_owned());
-        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}";
-        assert_eq!(fake_server(answer, expect("\"ok\"")).await, ProbeOutcome::Ok);
-        let (kind, text) = failure(fake_server(answer, expect("ready")).await);
-        assert_eq!(kind, ProbeFailure::Body);
-        assert_eq!(text, "expected a body that contains \"ready\", got 15 bytes without it");
-
-        let mut large = b"HTTP/1.0 200 OK\r\n\r\n".to_vec();
-        large.resize(large.len() + BODY_MAX / 2, b'x');
-        let (_, text) = failure(fake_server(&large, expect("ready")).await);
-        assert!(text.contains("524288 bytes"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn a_cut_answer_and_an_invalid_one_have_their_own_failures() {
-        let cut = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf";
-        assert_eq!(failure(fake_server(cut, |_| {}).await).0, ProbeFailure::Reset);
-        let (kind, text) = failure(fake_server(b"", |_| {}).await);
-        assert_eq!(kind, ProbeFailure::Reset, "{text}");
-        let (kind, text) = failure(fake_server(b"-ERR unknown command\r\n", |_| {}).await);
-        assert_eq!(kind, ProbeFailure::Protocol, "{text}");
-        assert!(text.contains("does not speak HTTP"), "{text}");
-    }
-
-    #[tokio::test]
-    async fn refused_dns_and_tls_have_their_own_failures() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let clients = Clients::new().unwrap();
-        let plain = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(b"I speak no TLS\r\n").await.unwrap();
-            stream
-        };
-        let https = probe(ProbeKind::Http, &format!("https://{address}/"));
-        let (_stream, (_, outcome)) = tokio::join!(plain, run_once(&https, &clients));
-        assert_eq!(failure(outcome).0, ProbeFailure::Tls);
-
-        drop(listener);
-        let refused = run_once(&probe(ProbeKind::Http, &format!("http://{address}/")), &clients).await.1;
-        let expected = format!("connection refused by {address}: nothing listens there");
-        assert_eq!(failure(refused), (ProbeFailure::Refused, expected));
-
-        let nowhere = run_once(&probe(ProbeKind::Http, "http://no-such-host.invalid/"), &clients).await.1;
-        assert_eq!(failure(nowhere).0, ProbeFailure::Dns);
-        let local = run_once(&probe(ProbeKind::Http, "not a url"), &clients).await.1;
-        assert_eq!(failure(local).0, ProbeFailure::Local);
-    }
-
-    #[tokio::test]
-    async fn silence_is_a_timeout() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut probe = probe(ProbeKind::Http, &format!("http://{}/", listener.local_addr().unwrap()));
-        probe.timeout = Duration::from_millis(50);
-        let (took, outcome) = run_once(&probe, &Clients::new().unwrap()).await;
-        let (kind, text) = failure(outcome);
-        assert_eq!(kind, ProbeFailure::Timeout);
-        assert!(
-            text.ends_with("within 50ms: still waiting for the response on an open connection"),
-            "{text}"
-        );
-        assert!(took >= probe.timeout && took < Duration::from_secs(2));
-    }
-}
+mod tests;

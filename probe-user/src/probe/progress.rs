@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use tokio::time::Instant;
+
 #[derive(Debug, Default)]
 pub(crate) struct Waiting(Mutex<Now>);
 
@@ -9,11 +11,13 @@ pub(crate) struct Waiting(Mutex<Now>);
 pub(super) struct Now {
     pub(super) what: &'static str,
     pub(super) connection: Connection,
+    /// When the latest part of a body came, and how many bytes of it have come, where a text is sought in it.
+    pub(super) body: Option<(Instant, usize)>,
 }
 
 impl Default for Now {
     fn default() -> Self {
-        Self { what: "the connection", connection: Connection::Missing }
+        Self { what: "the connection", connection: Connection::Missing, body: None }
     }
 }
 
@@ -34,6 +38,10 @@ impl Waiting {
 
     pub(super) fn connection(&self, connection: Connection) {
         self.change(|now| now.connection = connection);
+    }
+
+    pub(super) fn body_goes_on(&self, bytes: usize) {
+        self.change(|now| now.body = Some((Instant::now(), bytes)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Now)) {

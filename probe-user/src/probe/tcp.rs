@@ -1,8 +1,12 @@
 //! TCP: does it accept a connection?
 
-use std::path::Path;
+use std::{io, net::SocketAddr, path::Path, time::Duration};
 
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::{
+    net::{TcpStream, UnixStream, lookup_host},
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     failure::Failure,
@@ -12,6 +16,9 @@ use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
 };
+
+/// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to `host:port`, and closes.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
@@ -28,7 +35,7 @@ pub(super) async fn connect_unix(path: &Path, waiting: &Waiting) -> Result<UnixS
     Ok(stream)
 }
 
-/// Connects to the first address of `host:port` that accepts.
+/// Connects to an address of `host:port` that accepts.
 pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream, Failure> {
     waiting.set("the name to resolve");
     waiting.connection(Connection::Resolving);
@@ -37,25 +44,54 @@ pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream
     })?;
     waiting.set("the connection to be accepted");
     waiting.connection(Connection::Missing);
-    let mut failure = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                waiting.connection(Connection::Made);
-                return Ok(stream);
-            }
-            Err(error) => failure = Some(Failure::connect(&error, &address.to_string())),
+    let stream = connect_to_any(addresses.collect(), target).await?;
+    waiting.connection(Connection::Made);
+    Ok(stream)
+}
+
+/// The first connection to one of these addresses. Some of a name's addresses may lead nowhere, so that the next one is
+/// tried beside an address that does not answer.
+async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Failure> {
+    let mut failure = Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"));
+    if let [address] = addresses[..] {
+        return connect_to(address).await;
+    }
+    let (mut addresses, mut trials) = (addresses.into_iter(), JoinSet::new());
+    loop {
+        match addresses.next() {
+            Some(address) => drop(trials.spawn(connect_to(address))),
+            None if trials.is_empty() => return Err(failure),
+            None => {}
+        }
+        let patience = if addresses.len() > 0 { STAGGER } else { Duration::MAX };
+        match timeout(patience, trials.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(why)))) => failure = why,
+            Ok(Some(Err(_)) | None) | Err(_) => {}
         }
     }
-    Err(failure
-        .unwrap_or_else(|| Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"))))
+}
+
+async fn connect_to(address: SocketAddr) -> Result<TcpStream, Failure> {
+    let stream = TcpStream::connect(address).await;
+    refuse_own(stream.map_err(|error| Failure::connect(&error, &address.to_string()))?, address)
+}
+
+/// Refuses a connection of a socket with itself.
+fn refuse_own(stream: TcpStream, address: SocketAddr) -> Result<TcpStream, Failure> {
+    // A port of the ephemeral range that nothing listens on may be the one that the kernel chooses for this end. TCP
+    // then connects the socket to itself (RFC 9293, simultaneous open).
+    if stream.local_addr().is_ok_and(|own| stream.peer_addr().is_ok_and(|peer| own == peer)) {
+        // A reset leaves no TIME_WAIT, which would keep the service from listening.
+        let _ = stream.set_zero_linger();
+        return Err(Failure::connect(&io::ErrorKind::ConnectionRefused.into(), &address.to_string()));
+    }
+    Ok(stream)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpSocket};
 
     use super::*;
     use crate::{
@@ -100,5 +136,41 @@ mod tests {
         let (_, outcome) = run_once(&probe, &Clients::new().unwrap()).await;
         let ProbeOutcome::Failed(ProbeFailure::ConnectTimeout, text) = outcome else { panic!("{outcome:?}") };
         assert!(text.contains("still waiting for the connection to be accepted"), "{text}");
+    }
+
+    /// Listens on a port of the ephemeral range, and frees it.
+    async fn ephemeral_port() -> u16 {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    }
+
+    /// Connects to a port where nothing listens, from the same port: the kernel's choice made certain.
+    #[tokio::test]
+    async fn a_connection_of_a_socket_with_itself_is_refused() {
+        let address: SocketAddr = ([127, 0, 0, 1], ephemeral_port().await).into();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        let own = socket.connect(address).await.unwrap();
+        assert_eq!(own.local_addr().unwrap(), own.peer_addr().unwrap());
+        let failure = refuse_own(own, address).unwrap_err();
+        assert_eq!(failure.kind, ProbeFailure::Refused);
+        TcpListener::bind(address).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_leads_nowhere_does_not_hide_one_that_accepts() {
+        let full = TcpSocket::new_v4().unwrap();
+        full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = full.listen(1).unwrap();
+        let silent = full.local_addr().unwrap();
+        let _fill = (TcpStream::connect(silent).await.unwrap(), TcpStream::connect(silent).await.unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
+        let stream = connect_to_any(vec![refused, silent, address], "name:80").await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+        let none = connect_to_any(vec![refused, refused], "name:80").await.unwrap_err();
+        assert_eq!(none.kind, ProbeFailure::Refused);
+        assert_eq!(connect_to_any(vec![], "name:80").await.unwrap_err().kind, ProbeFailure::Dns);
     }
 }

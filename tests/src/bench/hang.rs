@@ -202,7 +202,7 @@ fn rows(hung: &Samples, stopped: &Samples, cold: &[f64]) -> Vec<Row> {
     }
     silent = silent.note(
         "A process that is silent is found by its probe alone: the phase of the interval, then the timeouts, then the \
-         snapshot and the start. The victim does nothing at all while it is looked at, so that two timeouts count, and \
+         snapshot and the start. The victim is proved to be stuck (each thread waits for another one), so that two timeouts count, and \
          the second attempt begins a quarter of a timeout after the first. With a timeout of 200 ms the first look is \
          taken while the attempts still wait, and the second one 100 ms later. On a pressed host (PSI) \
          attempts side by side count as one, and it takes as long as with one after another. Monit acts on the first.",

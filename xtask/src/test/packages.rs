@@ -13,13 +13,16 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 16] = [
     "busybox-static",
     "crun",
     "dbus",
+    "gunicorn",
     "iproute2",
+    "iptables",
     "mariadb-server",
     "nginx-light",
+    "openssl",
     "podman",
     "polkitd",
     "postgresql",

@@ -54,10 +54,12 @@ pub enum Obstacle {
     Network,
     /// A debugger or another tracer keeps its processes stopped.
     Tracer,
+    /// Something on the way drops the packets to its port.
+    Filter,
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 3] = [Self::Overload, Self::Network, Self::Tracer];
+    pub const ALL: [Self; 4] = [Self::Overload, Self::Network, Self::Tracer, Self::Filter];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +115,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
     let (verdict, confidence, reason, words) = match obstacle {
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
+        Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "no connection (`connect_timeout`) while its accept queue has room: the kernel would have answered"),
         Obstacle::Tracer   => (Hung,       1.0, "a restart would end the process that the tracer examines",       "timeouts while a debugger keeps its process stopped"),
     };
     ObstacleRule { verdict, confidence, reason, words }

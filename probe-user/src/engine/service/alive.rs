@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{FailureStreak, Fault, RecoveryState, Service, Timer};
+use super::model::{FailureStreak, Fault, ProbeState, RecoveryState, Service, Timer};
 use crate::{
     config::Response,
     engine::{
@@ -58,14 +58,22 @@ impl Service {
             self.enter(RecoveryState::Idle, None);
             return self.judge(streak, ctx);
         }
-        // A service that waits for another one looks the same, so the engine waits for the other's probes. One
-        // timeout alone, without other evidence, is not enough.
-        let alone = ctx.surroundings.dependencies.is_empty();
-        let shows_hang = |it: &Examination| !it.ahead && verdict::shows_hang(it);
-        let shows_hang = alone && self.generation.liveness.examination().is_some_and(shows_hang);
-        let failing = self.probes.iter().position(|probe| probe.is_failing() && probe.timed_out());
-        if let (true, Some(index)) =
-            (shows_hang && matches!(self.recovery.state(), RecoveryState::Idle), failing)
+        self.judge_if_stuck(ctx);
+    }
+
+    /// Judges a service that times out and is proved to be stuck, by fewer attempts than are usual, which may have run side
+    /// by side.
+    pub(super) fn judge_if_stuck<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        // A service that waits for another one can look the same, so the engine waits for the other's probes.
+        let is_alone = ctx.surroundings.alone && ctx.surroundings.dependencies.is_empty();
+        let stuck = self.generation.liveness.examination().filter(|seen| is_alone && seen.is_stuck());
+        let is_proved = |probe: &ProbeState| {
+            let needed = verdict::failures_needed(probe.failures(), stuck);
+            probe.is_failing() && probe.timed_out() && probe.failed_attempts() >= needed
+        };
+        let proved = self.probes.iter().position(is_proved).filter(|_| stuck.is_some());
+        if let (Some(index), true) =
+            (proved, self.is_idle() && self.is_to_be_judged() && !self.unit_is_stopped())
         {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
             self.judge(FailureStreak { index, failure, detail }, ctx);
@@ -142,6 +150,7 @@ impl Service {
             failures: probe.failed_in_a_row(),
             alive: self.main.is_some(),
             remote: self.settings.is_remote,
+            port: probe.port(),
             examination: self.generation.liveness.examination(),
             network: self.network.explains(first_failed, ctx.now),
             pressed: ctx.surroundings.pressed.as_deref(),

@@ -10,7 +10,7 @@ use crate::{
         rules::{self, AlertRule, Extra, SeverityRule},
         verdict::Remedy,
     },
-    fact::{Fact, Phase, Severity, Verdict},
+    fact::{Fact, Phase, RestartMethod, Severity, Verdict},
 };
 
 /// How long an incident with a restart in progress may last before its alert. An incident that a restart heals
@@ -50,7 +50,7 @@ impl Service {
     /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         let severity = self.severity(fault.finding.verdict);
-        let patience = patience(&fault);
+        let patience = patience(&fault, self.can_restart());
         self.timers.clear(Timer::Healing);
         self.forget_lost_listener();
         for probe in &mut self.probes {
@@ -126,6 +126,14 @@ impl Service {
         ctx.request(Effect::Alert { incident: open.published(), resolved: false });
     }
 
+    /// Whether hostprobe or, after a death, something else may restart it.
+    fn can_restart(&self) -> bool {
+        let own = self.settings.restart.enabled
+            && !self.settings.only_observed
+            && self.settings.method != RestartMethod::None;
+        !self.settings.is_remote && (own || self.main.is_none())
+    }
+
     fn severity(&self, verdict: Verdict) -> Severity {
         match rules::of(verdict).severity {
             SeverityRule::Info => Severity::Info,
@@ -137,7 +145,7 @@ impl Service {
 }
 
 /// The delay of a fault's alert. None: no alert.
-fn patience(fault: &Fault) -> Option<Duration> {
+fn patience(fault: &Fault, can_restart: bool) -> Option<Duration> {
     match rules::of(fault.finding.verdict).alert {
         AlertRule::Never => None,
         AlertRule::AtOnce => Some(Duration::ZERO),
@@ -146,7 +154,7 @@ fn patience(fault: &Fault) -> Option<Duration> {
         AlertRule::WithHolders => Some(if fault.cause_alerts { ALERT_PATIENCE } else { HOLDERS_PATIENCE }),
         AlertRule::AtOnceIfOwnFault => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
         AlertRule::DelayedIfRestarted | AlertRule::WhenBudgetIsSpent => {
-            let held = matches!(fault.remedy, Remedy::Hold(_)) && !fault.degraded;
+            let held = (matches!(fault.remedy, Remedy::Hold(_)) || !can_restart) && !fault.degraded;
             Some(if held { Duration::ZERO } else { ALERT_PATIENCE })
         }
     }

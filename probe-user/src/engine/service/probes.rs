@@ -89,15 +89,16 @@ impl Service {
         let (at, begun, index, stopped) = (report.at, report.begun(), report.index, self.unit_is_stopped());
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = !probe.is_failing();
-        if !first && !ctx.surroundings.alone && begun < probe.last_failed() {
-            // The engine needs the results of the other silent services first, so concurrent attempts count as one.
+        let timed_out = failure.is_timeout();
+        if timed_out && !first && begun < probe.last_failed() {
+            // Attempts side by side are one failure, unless the process is proved to be stuck.
+            probe.note_timeout_beside();
+            self.judge_if_stuck(ctx);
             return;
         }
-        let timed_out = failure.is_timeout();
         let in_a_row = probe.count_failure(at, timed_out);
         let event = ctx.effects.publish(Fact::Probe(report, ProbeChange::Fail(in_a_row)), at);
         probe.add_evidence(event);
-        let failures = probe.failures();
         let ahead = verdict::early_sample(probe.timeout(), begun, at);
         if first {
             // When its failures count, the engine has to know whether a dependency causes them.
@@ -109,9 +110,8 @@ impl Service {
         if timed_out {
             self.examine(Examination::OVER, Some(ahead), ctx);
         }
-        // A process that does nothing at all needs fewer probes.
-        let idle = timed_out && self.generation.liveness.examination().is_some_and(Examination::idled);
-        let needed = if idle { failures.min(2) } else { failures };
+        let examination = self.generation.liveness.examination().filter(|_| timed_out);
+        let needed = verdict::failures_needed(self.probes[index].failures(), examination);
         if in_a_row >= needed && self.is_to_be_judged() && !stopped {
             self.judge(FailureStreak { index, failure, detail }, ctx);
         }
@@ -119,7 +119,7 @@ impl Service {
 
     /// Whether a row of failures is to be judged. An open incident is judged again only if a restart failed to mend
     /// it, or if the reason for a hold may be over.
-    fn is_to_be_judged(&self) -> bool {
+    pub(super) fn is_to_be_judged(&self) -> bool {
         match &self.incident {
             None => true,
             Some(open) => {

@@ -412,7 +412,7 @@ fn concurrent_attempts_find_a_failed_dependency_before_a_hang() {
     }
     assert_eq!(requests(&lab), [], "the cache's result comes first");
     // The cache was probed when the first attempt ended.
-    for begun in [1000, 1250, 1500] {
+    for begun in [1000, 2001, 3002] {
         hangs::unanswered(&mut lab, CACHE, start, millis(begun));
         lab.see(Observation::Examined(CACHE, Some(at_work())));
     }

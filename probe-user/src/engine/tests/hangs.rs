@@ -3,25 +3,31 @@
 use super::*;
 use crate::fact::{AcceptQueue, Peer, Pressure, Retransmits, Suspension};
 
-fn timeout() -> ProbeOutcome {
+pub(super) fn timeout() -> ProbeOutcome {
     ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into())
 }
 
-fn queue(waiting: u32) -> Option<AcceptQueue> {
+pub(super) fn queue(waiting: u32) -> Option<AcceptQueue> {
     let address = [127, 0, 0, 1].into();
     Some(AcceptQueue { at: at(1000), source: Source::Proc, address, port: 8080, waiting, backlog: 128 })
 }
 
-fn idle(waiting: u32) -> Examination {
+pub(super) fn idle(waiting: u32) -> Examination {
     let over = Duration::from_millis(200);
     Examination { over, threads: 4, queue_before: queue(0), queue: queue(waiting), ..Examination::default() }
+}
+
+/// Each thread waits for another one, the latest probe waits to be accepted, and so do more and more clients.
+pub(super) fn stuck(clients: u32) -> Examination {
+    let (clients_before, clients) = (Some(0), Some(clients));
+    Examination { locked: true, abandoned: 1, clients_before, clients, ..idle(1 + clients.unwrap_or(0)) }
 }
 
 fn stopped() -> Examination {
     Examination { stopped: true, ..idle(0) }
 }
 
-fn grown_up() -> Lab {
+pub(super) fn grown_up() -> Lab {
     let mut lab = Lab::exec();
     lab.wait(LATER);
     lab
@@ -70,10 +76,10 @@ fn an_examination_starts_at_the_first_timeout_or_at_a_stop_signal() {
 }
 
 #[test]
-fn a_growing_queue_without_service_is_a_hang_at_the_first_timeout() {
+fn a_stuck_process_with_more_and_more_clients_is_a_hang_at_the_first_timeout() {
     let mut lab = grown_up();
     lab.answer(timeout());
-    lab.see(Observation::Examined(API, Some(idle(3))));
+    lab.see(Observation::Examined(API, Some(stuck(3))));
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 
@@ -90,7 +96,7 @@ fn is_hung_at_the_second(seen: Examination) {
 
 #[test]
 fn an_early_sample_leaves_the_count_at_two_timeouts() {
-    is_hung_at_the_second(Examination { ahead: true, ..idle(3) });
+    is_hung_at_the_second(Examination { ahead: true, ..stuck(3) });
 }
 
 #[test]
@@ -107,8 +113,8 @@ fn a_process_stopped_in_an_early_sample_is_examined_again() {
 }
 
 #[test]
-fn an_idle_process_shortens_the_wait() {
-    is_hung_at_the_second(idle(0));
+fn a_stuck_process_shortens_the_wait() {
+    is_hung_at_the_second(stuck(0));
 }
 
 #[test]
@@ -304,25 +310,38 @@ pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, be
 }
 
 #[test]
-fn concurrent_attempts_find_a_hang_after_one_and_a_half_timeouts() {
+fn concurrent_attempts_find_a_stuck_process_after_one_and_a_quarter_timeouts() {
     let mut lab = grown_up();
     let start = lab.now;
     for begun in [0, 250] {
         unanswered(&mut lab, API, start, Duration::from_millis(begun));
-        lab.see(Observation::Examined(API, Some(at_work())));
+        lab.see(Observation::Examined(API, Some(stuck(0))));
     }
-    assert_eq!(lab.incidents(), []);
-    unanswered(&mut lab, API, start, Duration::from_millis(500));
-    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
-    assert_eq!(lab.now.since(start), Duration::from_millis(1500));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+    assert_eq!(lab.now.since(start), Duration::from_millis(1250));
 
     let mut lab = grown_up();
     let start = lab.now;
     for begun in [0, 250] {
         unanswered(&mut lab, API, start, Duration::from_millis(begun));
-        lab.see(Observation::Examined(API, Some(idle(0))));
     }
-    assert_eq!(lab.incidents()[0].1, Verdict::Hung, "a process that does nothing at all needs two");
+    assert_eq!(lab.incidents(), [], "the examination is under way");
+    lab.see(Observation::Examined(API, Some(stuck(0))));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+}
+
+#[test]
+fn concurrent_attempts_count_as_one_failure_of_a_process_that_may_go_on() {
+    let mut lab = grown_up();
+    for row in 0..3 {
+        assert_eq!(lab.incidents(), [], "row {row}");
+        let start = lab.now;
+        for begun in [0, 250, 500] {
+            unanswered(&mut lab, API, start, Duration::from_millis(begun));
+            lab.see(Observation::Examined(API, Some(at_work())));
+        }
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
 }
 
 #[test]
@@ -359,8 +378,10 @@ fn concurrent_attempts_count_as_one_under_pressure() {
 
     let mut lab = grown_up();
     let starved = Examination { run_delay: Duration::from_millis(180), ..at_work() };
-    let start = lab.now;
-    row(&mut lab, start, &starved);
+    for _ in 0..3 {
+        let start = lab.now;
+        row(&mut lab, start, &starved);
+    }
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Overloaded, Severity::Warning)]);
     assert_eq!(lab.restarts_asked(), 0, "starved, not dead");
 }

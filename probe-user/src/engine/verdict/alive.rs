@@ -34,6 +34,8 @@ pub struct Circumstances<'a> {
     pub alive: bool,
     /// The service is on another host.
     pub remote: bool,
+    /// The TCP port that the probe connects to.
+    pub port: Option<u16>,
     pub examination: Option<&'a Examination>,
     /// Failures of its connections to other hosts, for people.
     pub network: Option<&'a str>,
@@ -85,7 +87,7 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
 
 /// What keeps the service from answering without a fault of its own, and the evidence for people.
 fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
-    let Circumstances { failure, alive, remote, examination, network, .. } = *circumstances;
+    let Circumstances { failure, alive, remote, port, examination, network, .. } = *circumstances;
     let timed_out = failure.is_timeout();
     if timed_out && let Some(why) = overload(circumstances) {
         return Some((Obstacle::Overload, why));
@@ -93,6 +95,16 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     let elsewhere = rules::of_failure(failure).origin == Origin::OrElsewhere;
     if let Some(why) = network.filter(|_| elsewhere && !remote) {
         return Some((Obstacle::Network, why.to_owned()));
+    }
+    let has_room = examination.is_some_and(Examination::has_room);
+    if let Some(port) =
+        port.filter(|_| failure == ProbeFailure::ConnectTimeout && alive && !remote && has_room)
+    {
+        let why = format!(
+            "packets to port {port} are dropped on the way, as by a firewall: its accept queue has room, so that the \
+             kernel would answer"
+        );
+        return Some((Obstacle::Filter, why));
     }
     let traced = timed_out && alive && examination.is_some_and(is_held_by_tracer);
     traced.then(|| (Obstacle::Tracer, "a debugger or another tracer keeps it stopped (state t)".to_owned()))
@@ -143,9 +155,11 @@ fn hang(examination: &Examination) -> (f32, String) {
             format!(": {threads} of its threads wait in {channel} and cannot be interrupted{queue}"),
         );
     }
+    if examination.is_stuck() {
+        return (0.95, format!(": each of its threads waits for another one{queue}"));
+    }
     if !examination.progressed() {
-        let sure = if examination.queue_grows() { 0.95 } else { 0.85 };
-        return (sure, format!(": none of its threads ran within {over} ms{queue}"));
+        return (0.85, format!(": none of its threads ran within {over} ms{queue}"));
     }
     (0.7, queue)
 }
@@ -166,9 +180,18 @@ pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
     )
 }
 
-/// Whether an examination proves that a timed-out service hangs.
-pub fn shows_hang(examination: &Examination) -> bool {
-    examination.idled() && examination.queue_grows() && !is_held_by_tracer(examination)
+/// How many failures in a row count after an examination, if it takes so many without one.
+///
+/// A process that can do nothing more by itself needs fewer, and still fewer if more and more clients wait. One that
+/// serves other clients, as a pool whose workers are all busy, gets twice the time: a restart would end what it works on.
+pub fn failures_needed(failures: u32, examination: Option<&Examination>) -> u32 {
+    match examination {
+        Some(seen) if is_held_by_tracer(seen) => failures,
+        Some(seen) if seen.is_stuck() && seen.queue_grows() && !seen.ahead => 1,
+        Some(seen) if seen.is_stuck() => failures.min(2),
+        Some(seen) if seen.is_busy() => failures.saturating_mul(2),
+        Some(_) | None => failures,
+    }
 }
 
 /// Whether a tracer, such as a debugger, keeps all of it stopped.
@@ -203,6 +226,7 @@ mod tests {
             failures: 3,
             alive: true,
             remote: false,
+            port: Some(8080),
             examination: None,
             network: None,
             pressed: None,

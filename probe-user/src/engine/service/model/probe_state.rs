@@ -19,6 +19,7 @@ pub struct ProbeState {
     /// The number of failures, or slow answers, in a row that counts.
     failures: u32,
     timeout: Duration,
+    port: Option<u16>,
     slow_above: Option<Duration>,
     /// The duration of the latest answer.
     took: Option<Duration>,
@@ -57,6 +58,8 @@ struct Slowness {
 #[derive(Debug, Default)]
 struct FailureRow {
     count: u32,
+    /// Timeouts of attempts that ran beside a counted one.
+    beside: u32,
     first: Timestamp,
     last: Timestamp,
     timed_out: bool,
@@ -68,6 +71,7 @@ impl ProbeState {
         Self {
             failures: spec.failures.max(1),
             timeout: spec.timeout,
+            port: spec.port(),
             slow_above: spec.slow,
             took: None,
             published: 0,
@@ -161,6 +165,16 @@ impl ProbeState {
         row.count
     }
 
+    /// Notes a timeout of an attempt that ran beside a counted one.
+    pub fn note_timeout_beside(&mut self) {
+        self.found.failing.beside = self.found.failing.beside.saturating_add(1);
+    }
+
+    /// The number of attempts that failed since the first failure, also of those that ran side by side.
+    pub fn failed_attempts(&self) -> u32 {
+        self.found.failing.count.saturating_add(self.found.failing.beside)
+    }
+
     pub fn add_evidence(&mut self, event: EventId) {
         if self.found.failing.evidence.len() < MAX_EVIDENCE {
             self.found.failing.evidence.push(event);
@@ -174,6 +188,11 @@ impl ProbeState {
     /// The number of failures in a row that counts.
     pub fn failures(&self) -> u32 {
         self.failures
+    }
+
+    /// The TCP port that it connects to.
+    pub fn port(&self) -> Option<u16> {
+        self.port
     }
 
     pub fn timeout(&self) -> Duration {

@@ -1,0 +1,89 @@
+//! How many failures count, by what is known of the process; failures that nothing is done about.
+
+use super::{
+    hangs::{grown_up, idle, queue, stuck, timeout},
+    *,
+};
+
+/// A pool whose workers all serve a client, while probes wait to be accepted.
+fn busy() -> Examination {
+    Examination { served: 2, abandoned: 1, clients_before: Some(0), clients: Some(0), ..idle(1) }
+}
+
+/// The number of timeouts, one after another, until a service with such examinations is hung.
+fn timeouts_until_hung(seen: &Examination) -> u32 {
+    let mut lab = grown_up();
+    for timeouts in 1..=20 {
+        lab.answer(timeout());
+        lab.see(Observation::Examined(API, Some(seen.clone())));
+        if !lab.incidents().is_empty() {
+            assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+            return timeouts;
+        }
+    }
+    panic!("it is never hung")
+}
+
+#[test]
+fn the_configured_failures_are_needed_unless_the_process_is_stuck() {
+    let asleep = |change: fn(&mut Examination)| {
+        let mut seen = stuck(3);
+        change(&mut seen);
+        timeouts_until_hung(&seen)
+    };
+    assert_eq!(asleep(|seen| seen.locked = false), 3, "a disk, a server or a timer may wake it");
+    assert_eq!(asleep(|seen| seen.abandoned = 0), 3, "it may have nothing to do");
+    assert_eq!(asleep(|seen| seen.switches = 1), 3, "it does something");
+    assert_eq!(asleep(|seen| seen.clients = Some(0)), 2, "only probes wait");
+    assert_eq!(asleep(|seen| seen.clients = None), 2, "nothing is known of its clients");
+    assert_eq!(timeouts_until_hung(&idle(3)), 3, "the connections that wait are the probes' own");
+}
+
+#[test]
+fn a_pool_whose_workers_all_serve_clients_gets_twice_the_failures() {
+    assert_eq!(timeouts_until_hung(&busy()), 6);
+    assert_eq!(timeouts_until_hung(&Examination { served: 0, ..busy() }), 3);
+}
+
+#[test]
+fn packets_that_are_dropped_on_the_way_are_a_network_fault() {
+    let unconnected = |lab: &mut Lab, seen: Examination| {
+        for _ in 0..3 {
+            lab.answer(ProbeOutcome::Failed(ProbeFailure::ConnectTimeout, "no connection".into()));
+            lab.see(Observation::Examined(API, Some(seen.clone())));
+        }
+    };
+    let mut lab = grown_up();
+    unconnected(&mut lab, idle(0));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Network, Severity::Critical)]);
+    assert_eq!(lab.alerts(), [(Verdict::Network, Severity::Critical, false)]);
+    lab.see(snapshot());
+    assert_eq!(lab.restarts_asked(), 0);
+    assert!(matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("does not open the way")));
+
+    let full = Examination { queue_before: queue(129), ..idle(129) };
+    let unknown = AcceptQueue { backlog: u32::MAX, ..queue(5).unwrap() };
+    let unknown = Examination { queue_before: Some(unknown), queue: Some(unknown), ..idle(0) };
+    let no_listener = Examination { queue_before: None, queue: None, ..idle(0) };
+    for seen in [full, unknown, no_listener] {
+        let mut lab = grown_up();
+        unconnected(&mut lab, seen.clone());
+        assert_eq!(lab.incidents()[0].1, Verdict::Hung, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_failure_that_nothing_is_done_about_alerts_at_once() {
+    let observed = RestartPolicy::default();
+    for (identity, restart) in [(Identity::Remote, policy()), (exec_identity(), observed)] {
+        for failure in [ProbeFailure::Status, ProbeFailure::Timeout, ProbeFailure::Refused] {
+            let mut lab = Lab::new(identity.clone(), vec![http_probe()], restart.clone());
+            lab.wait(LATER);
+            for _ in 0..3 {
+                lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
+                lab.see(Observation::Examined(API, Some(at_work())));
+            }
+            assert_eq!(lab.alerts().len(), 1, "{failure:?}");
+        }
+    }
+}

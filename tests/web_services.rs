@@ -1,0 +1,326 @@
+//! Web servers that are busy, that refuse the probe, that stream, or that a firewall hides: what a restart cannot mend is
+//! not restarted.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark},
+    http::free_port,
+    incident_events::{is, text, wait_until_healthy},
+    network,
+    parts::{Redis, require, require_root},
+    victim::Victim,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+const GUNICORN: &str = "/usr/bin/gunicorn";
+const NGINX: &str = "/usr/sbin/nginx";
+const IPTABLES: &str = "/usr/sbin/iptables";
+
+/// A quick probe; failures count after the first second.
+const QUICK: &str = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3";
+
+/// A service under the supervisor with one probe.
+fn service(name: &str, command: &[String], probe: &str, times: &str, folder: &Path) -> String {
+    format!(
+        r#"
+        [[service]]
+        name = "{name}"
+        exec = {command:?}
+        output = "{folder}/{name}.output"
+        directory = "{folder}"
+        [[service.probe]]
+        {probe}
+        {times}
+        [service.restart]
+        grace = "1s"
+        "#,
+        folder = folder.display()
+    )
+}
+
+fn start(services: &str) -> Daemon {
+    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{services}"), &[]);
+    daemon.ready();
+    daemon
+}
+
+fn words(command: &[&str]) -> Vec<String> {
+    command.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// What was done about a service since a mark, besides nothing.
+fn restarts(daemon: &Daemon, mark: Mark, service: &str) -> Vec<Value> {
+    let restarted = |event: &Value| is(event, "restart.request", service);
+    daemon.since(mark).into_iter().filter(restarted).collect()
+}
+
+/// gunicorn with two workers that serve one request each at a time. `/slow?N` takes N seconds, `/events` has no end.
+fn gunicorn(folder: &Path, port: u16) -> Vec<String> {
+    let application = r#"
+import time
+
+def ticks():
+    while True:
+        yield b"data: tick\n\n"
+        time.sleep(0.1)
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    if path == "/slow":
+        time.sleep(float(environ["QUERY_STRING"]))
+    return ticks() if path == "/events" else [b"ok"]
+"#;
+    fs::write(folder.join("application.py"), application).expect("a file is written");
+    let address = format!("127.0.0.1:{port}");
+    words(&[GUNICORN, "--workers", "2", "--bind", &address, "--timeout", "60", "application:app"])
+}
+
+/// The answer to a request that takes twelve seconds.
+fn slow_request(port: u16) -> io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(LONG))?;
+    stream.write_all(b"GET /slow?12 HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
+fn a_pool_whose_workers_are_busy_is_not_restarted_and_loses_no_request() {
+    if !require_root() || !require("gunicorn", GUNICORN) {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let probe = format!("http = \"http://127.0.0.1:{port}/\"");
+    let times = "interval = \"2s\"\ntimeout = \"2s\"\nfailures = 5";
+    let mut daemon = start(&service("app", &gunicorn(folder.path(), port), &probe, times, folder.path()));
+    wait_until_healthy(&daemon, "app");
+    thread::sleep(Duration::from_secs(2));
+    let mark = daemon.mark();
+    let requests = [(); 2].map(|()| thread::spawn(move || slow_request(port)));
+    for request in requests {
+        let answer = request.join().expect("a thread ends").expect("the request is answered");
+        assert!(answer.contains(" 200 OK") && answer.ends_with("ok"), "{answer}");
+    }
+    daemon.wait_for_after(mark, |event| is(event, "probe.recover", "app"), LONG);
+    assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new());
+    assert_eq!(daemon.since(mark).iter().filter(|event| is(event, "incident.open", "app")).count(), 0);
+    assert!(daemon.since(mark).iter().any(|event| is(event, "probe.fail", "app")), "the pool was full");
+    daemon.stop();
+}
+
+#[test]
+fn a_stream_without_end_behind_a_right_status_is_healthy() {
+    if !require_root() || !require("gunicorn", GUNICORN) {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let probe = format!("http = \"http://127.0.0.1:{port}/events\"");
+    let mut daemon = start(&service("app", &gunicorn(folder.path(), port), &probe, QUICK, folder.path()));
+    wait_until_healthy(&daemon, "app");
+    thread::sleep(Duration::from_secs(4));
+    assert_eq!(daemon.count(|event| is(event, "incident.open", "app")), 0);
+    daemon.stop();
+}
+
+/// An nginx that serves this part of a `server` block.
+fn nginx(folder: &Path, name: &str, server: &str) -> Vec<String> {
+    let config = format!(
+        "daemon off; master_process off; user root; pid {folder}/{name}.pid; error_log stderr;\n\
+         events {{}}\n\
+         http {{ access_log off; client_body_temp_path {folder}/{name}.b; proxy_temp_path {folder}/{name}.p;\n\
+         fastcgi_temp_path {folder}/{name}.f; uwsgi_temp_path {folder}/{name}.u; scgi_temp_path {folder}/{name}.s;\n\
+         server {{ {server} }} }}\n",
+        folder = folder.display()
+    );
+    let path = folder.join(format!("{name}.conf"));
+    fs::write(&path, config).expect("a file is written");
+    words(&[NGINX, "-c", &path.display().to_string()])
+}
+
+#[test]
+fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reason() {
+    if !require_root() || !require("nginx-light", NGINX) {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let (mut services, nowhere) = (String::new(), free_port());
+    let proxied = format!("location / {{ proxy_pass http://127.0.0.1:{nowhere}; }}");
+    let auth = "a restart gives the probe no rights";
+    let question = "a restart does not change the question";
+    let cases = [
+        ("unauthorized", "return 401;", "auth", auth),
+        ("forbidden", "deny all;", "auth", auth),
+        ("missing", "root /nonexistent;", "rejected", question),
+        ("host", "return 421;", "rejected", question),
+        ("busy", "add_header Retry-After 5 always; return 503;", "busy", "asks for time"),
+        ("proxy", proxied.as_str(), "upstream", "what is behind it fails"),
+    ];
+    for (name, server, ..) in cases {
+        let port = free_port();
+        let command = nginx(folder.path(), name, &format!("listen 127.0.0.1:{port}; {server}"));
+        let probe = format!("http = \"http://127.0.0.1:{port}/health\"");
+        services += &service(name, &command, &probe, QUICK, folder.path());
+    }
+    let mut daemon = start(&services);
+    for (name, _, error, reason) in cases {
+        let hold = daemon.wait_for(|event| is(event, "restart.hold", name), LONG);
+        assert!(text(&hold, "event.reason").contains(reason), "{name}: {hold:#}");
+        // It may be asked before it listens.
+        daemon.wait_for(|event| is(event, "probe.fail", name) && text(event, "probe.error") == error, LONG);
+    }
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(daemon.count(|event| text(event, "event.action") == "restart.request"), 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_firewall_that_drops_the_packets_to_the_port_is_a_network_fault() {
+    if !require_root() || !require("iptables", IPTABLES) {
+        return;
+    }
+    network::in_its_own(|| {
+        let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+        let program = Victim::program().display().to_string();
+        let command = words(&[&program, "--port", &port.to_string()]);
+        let probe = format!("http = \"http://127.0.0.1:{port}/health\"");
+        let mut daemon = start(&service("app", &command, &probe, QUICK, folder.path()));
+        wait_until_healthy(&daemon, "app");
+        thread::sleep(Duration::from_secs(1));
+        let mark = daemon.mark();
+        let rule = |operation: &str| {
+            let port = port.to_string();
+            let rule = [operation, "INPUT", "-p", "tcp", "--dport", &port, "--syn", "-j", "DROP"];
+            let status = Command::new(IPTABLES).args(rule).status().expect("iptables runs");
+            assert!(status.success());
+        };
+        rule("--append");
+        let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", "app"), LONG);
+        assert_eq!(text(&open, "incident.verdict"), "network", "{open:#}");
+        let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
+        assert_eq!(text(&hold, "event.reason"), "a restart does not open the way to its port");
+        rule("--delete");
+        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+        assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new());
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_probe_that_connects_to_itself_is_refused() {
+    if !require_root() {
+        return;
+    }
+    network::in_its_own(|| {
+        // The kernel chooses the local port from these, of which nothing listens on the first.
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "40000 40001").expect("a range is set");
+        let mut services = String::new();
+        for (name, probe) in [
+            ("tcp", "tcp = \"127.0.0.1:40000\""),
+            ("http", "http = \"http://localhost:40000/\""),
+            ("redis", "redis = \"redis://127.0.0.1:40000\""),
+            ("postgres", "postgres = \"postgres://probe@127.0.0.1:40000/postgres\""),
+        ] {
+            services += &format!(
+                "[[service]]\nname = \"{name}\"\n[[service.probe]]\n{probe}\ninterval = \"100ms\"\n\
+                 timeout = \"1s\"\nfailures = 3\n"
+            );
+        }
+        let mut daemon = start(&services);
+        thread::sleep(Duration::from_secs(5));
+        let fails: Vec<Value> =
+            daemon.events().into_iter().filter(|event| text(event, "event.action") == "probe.fail").collect();
+        assert!(fails.len() > 40, "{}", fails.len());
+        for fail in fails {
+            // With two ports for all, one may be in use: the probe is then not made.
+            assert!(["refused", "local"].contains(&text(&fail, "probe.error")), "{fail:#}");
+        }
+        assert_eq!(daemon.count(|event| text(event, "event.action") == "probe.recover"), 0);
+        assert_eq!(daemon.count(|event| text(event, "service.state") == "healthy"), 0);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_redis_in_protected_mode_is_held() {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
+        return;
+    }
+    network::in_its_own(|| {
+        network::ip(&["address", "add", "10.77.0.1/32", "dev", "lo"]);
+        let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+        let mut command = Redis::command(port, folder.path());
+        // Redis turns protected mode off where it is bound by name, unless it is asked for.
+        command.extend(words(&["--bind", "0.0.0.0", "--protected-mode", "yes"]));
+        let probe = format!("redis = \"redis://10.77.0.1:{port}\"");
+        let mut daemon = start(&service("store", &command, &probe, QUICK, folder.path()));
+        let hold = daemon.wait_for(|event| is(event, "restart.hold", "store"), LONG);
+        assert!(text(&hold, "event.reason").contains("no rights"), "{hold:#}");
+        // It may be asked before it listens.
+        let auth = |event: &Value| is(event, "probe.fail", "store") && text(event, "probe.error") == "auth";
+        let fail = daemon.wait_for(auth, LONG);
+        assert!(text(&fail, "probe.detail").contains("DENIED"), "{fail:#}");
+        assert_eq!(daemon.count(|event| is(event, "restart.request", "store")), 0);
+        daemon.stop();
+    });
+}
+
+#[test]
+fn a_self_signed_certificate_of_an_authority_is_trusted_if_the_store_holds_it() {
+    const OPENSSL: &str = "/usr/bin/openssl";
+    if !require_root() || !require("nginx-light", NGINX) || !require("openssl", OPENSSL) {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let certificate = |name: &str| {
+        let [key, pem] = ["key", "pem"].map(|end| folder.path().join(format!("{name}.{end}")));
+        let made = Command::new(OPENSSL)
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            .args(["-addext", "basicConstraints=critical,CA:TRUE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&pem)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl runs").success());
+        (key.display().to_string(), pem.display().to_string())
+    };
+    let ((key, pem), (_, other)) = (certificate("own"), certificate("other"));
+    let server =
+        format!("listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {key}; return 200;");
+    let command = nginx(folder.path(), "tls", &server);
+    let probe = format!("http = \"https://localhost:{port}/\"");
+    let config = service("tls", &command, &probe, QUICK, folder.path());
+    for (store, is_trusted) in [(&pem, true), (&other, false)] {
+        let config = format!("[http]\nlisten = \"\"\n{config}");
+        let mut daemon = Daemon::start_with(&config, &[], |command| {
+            command.env("SSL_CERT_FILE", store).env_remove("SSL_CERT_DIR")
+        });
+        daemon.ready();
+        if is_trusted {
+            wait_until_healthy(&daemon, "tls");
+        } else {
+            let tls = |event: &Value| is(event, "probe.fail", "tls") && text(event, "probe.error") == "tls";
+            let fail = daemon.wait_for(tls, LONG);
+            assert!(text(&fail, "probe.detail").contains("host's store does not hold it"), "{fail:#}");
+            daemon.wait_for(|event| is(event, "restart.hold", "tls"), LONG);
+        }
+        daemon.stop();
+    }
+}
