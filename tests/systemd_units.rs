@@ -139,7 +139,7 @@ fn an_operator_s_restart_is_not_restarted_again() {
 /// No restart was asked for, and no alert was sent.
 #[track_caller]
 fn assert_nothing_done(lab: &Lab, mark: Mark) {
-    let acts = ["restart.request", "restart.done", "restart.fail", "alert.send"];
+    let acts = ["incident.open", "restart.request", "restart.done", "restart.fail", "alert.send"];
     let done: Vec<Value> =
         lab.daemon.since(mark).into_iter().filter(|event| acts.contains(&event_action(event))).collect();
     assert!(done.is_empty(), "{done:#?}");

@@ -25,7 +25,7 @@ use dependency::Dependencies;
 pub use effect::{EarlySample, Effect, Effects};
 use overload::Overload;
 use service::Service;
-use surroundings::{Cause, Standing, Surroundings};
+use surroundings::{Cause, NeededService, Standing, Surroundings};
 pub use view::ServiceView;
 
 use crate::{
@@ -135,7 +135,11 @@ impl Engine {
             && steps > 0
         {
             steps -= 1;
-            let surroundings = self.surroundings(id, now);
+            let needed = self.needed(id, &input);
+            for needed in needed.iter().filter(|needed| needed.failed) {
+                self.dependencies.learn(id, needed.service);
+            }
+            let surroundings = Surroundings { needed, ..self.surroundings(id, now) };
             let Some(service) = self.services.get_mut(id.0 as usize) else { continue };
             let before = service.standing();
             let mut ctx = Ctx {
@@ -166,6 +170,21 @@ impl Engine {
             };
             next.extend(dependents.into_iter().map(|dependent| (dependent, Input::DependencyChanged)));
         }
+    }
+
+    /// The services among the units that a unit needs, where its state names them.
+    fn needed(&self, id: ServiceId, input: &Input) -> Vec<NeededService> {
+        let Input::Observation(observation) = input else { return Vec::new() };
+        let Observation::Unit(_, state) = &**observation else { return Vec::new() };
+        if state.needs.is_empty() {
+            return Vec::new();
+        }
+        let others = self.services.iter().filter(|other| other.id() != id);
+        let needed = others.filter_map(|other| {
+            let unit = other.unit_id().filter(|unit| state.needs.iter().any(|needed| needed.id == **unit))?;
+            Some(NeededService { unit: unit.to_owned(), service: other.id(), failed: other.has_failed() })
+        });
+        needed.collect()
     }
 
     /// What a service needs to know of the others and of the host.

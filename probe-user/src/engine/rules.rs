@@ -153,6 +153,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::OomKilled      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
         Verdict::Killed         => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Never,  false, None),
         Verdict::Stopped        => (Nothing, Info,      AlertRule::Never,   Running,      Block::Always,  Blame::Never,  false, None),
+        Verdict::StartFailed    => (Hold,    OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
         Verdict::NotListening   => (Restart, OfService, DelayedIfRestarted, Listening,    Block::Always,  Blame::Always, false, None),
         Verdict::Hung           => (Restart, OfService, DelayedIfRestarted, NotStopped,   Block::Always,  Blame::Always, false, Snapshot),
         Verdict::Unhealthy      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),

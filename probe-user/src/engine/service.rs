@@ -8,11 +8,14 @@ mod incident;
 mod limits;
 mod listener;
 mod model;
+mod needed;
 mod probes;
 mod restart;
 mod state;
+mod stop;
 mod systemd;
 mod timer;
+mod unit_change;
 mod worker;
 
 pub use model::Service;
@@ -81,7 +84,6 @@ impl Service {
         if !by_hostprobe && !is_successor && self.settings.is_unit && self.incident.is_some() {
             self.recovery.budget().spend(ctx.now);
         }
-        self.unit.set_was_reset(false);
         self.verify();
         ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
     }

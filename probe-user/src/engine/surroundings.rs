@@ -17,8 +17,18 @@ pub struct Surroundings {
     pub pressed: Option<String>,
     /// The number of services that time out together, if one cause is likely.
     pub together: Option<String>,
+    /// The services whose units this one's unit needs, of those that its state names.
+    pub needed: Vec<NeededService>,
     /// No other cause of the service's silence is known.
     pub alone: bool,
+}
+
+/// A watched service whose unit another one needs.
+#[derive(Clone, Debug)]
+pub struct NeededService {
+    pub unit: String,
+    pub service: ServiceId,
+    pub failed: bool,
 }
 
 /// A service that has failed and that others depend on.

@@ -8,6 +8,7 @@ mod hangs;
 mod probes;
 mod properties;
 mod races;
+mod unit_states;
 mod units;
 mod workers;
 
@@ -169,6 +170,14 @@ impl Lab {
             }
         }
         alerts
+    }
+
+    /// The states that it has had, in order.
+    fn states(&self) -> Vec<ServiceState> {
+        let state = |fact: &Fact| {
+            if let Fact::ServiceState(_, state, ..) = fact { Some(*state) } else { None }
+        };
+        self.published.iter().filter_map(state).collect()
     }
 
     fn state(&self) -> ServiceState {

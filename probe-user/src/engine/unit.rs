@@ -5,7 +5,11 @@
 //! times, 0.1 ms apart or more. So this holds even where a SIGKILL by a stop job and the kernel's time of the death
 //! would leave it open.
 
-use std::time::Duration;
+pub mod meaning;
+
+use std::{borrow::Cow, time::Duration};
+
+use meaning::{Meaning, Row, failed_by_systemd};
 
 use crate::{
     clock::Timestamp,
@@ -27,7 +31,7 @@ pub enum UnitJudgement {
     /// ms, and may answer an early read before that.
     Stale,
     /// The operator stops or restarts it: nothing to do. With the evidence.
-    StopRequested(&'static str),
+    StopRequested(Cow<'static, str>),
     /// It runs again: only verify that it works.
     AlreadyRestarted {
         /// By a requested job, as of `systemctl restart`. systemd counts its restarts by `Restart=`, and a
@@ -36,6 +40,8 @@ pub enum UnitJudgement {
     },
     /// It runs without that process: another one is its main process.
     StillRuns,
+    /// It ended as it should, or is not to run now.
+    Rests(&'static Row),
     /// systemd is starting it: judge again if it does not run after this long.
     RestartsItself(Duration),
     /// It is down or waits out its `RestartSec=`: RestartUnit starts it now.
@@ -60,27 +66,19 @@ pub fn judge(
     before: Option<&str>,
 ) -> UnitJudgement {
     use UnitJudgement::{
-        AlreadyRestarted, NotLoaded, Restart, RestartsItself, Stale, StillRuns, StopRequested,
+        AlreadyRestarted, NotLoaded, Rests, Restart, RestartsItself, Stale, StillRuns, StopRequested,
     };
 
-    if state.load != "loaded" {
-        return NotLoaded(state.load.clone());
-    }
     let up = matches!(state.active.as_str(), "active" | "activating" | "reloading" | "refreshing");
     let auto_restart = state.sub.starts_with("auto-restart");
-    let stopped_first = match (state.main_started, state.active_exit, state.main_exited) {
-        (Some(started), Some(left), Some(exited)) => {
-            started < left && left < exited && !failed_by_systemd(&state.result)
-        }
-        _ => false,
-    };
+    let stopped_first = state.left_first() && !failed_by_systemd(state);
     match state.job.as_ref().map(|job| job.kind.as_str()) {
-        Some("stop") => return StopRequested("a stop job is under way"),
+        Some("stop") => return StopRequested("a stop job is under way".into()),
         // The job is read just after the state, and a restart job continues as a start job. systemd's own restarts
         // have jobs too, but only in the state auto-restart.
         Some("start" | "restart" | "try-restart") if !auto_restart && state.active != "activating" => {
             return if stopped_first || !matches!(state.active.as_str(), "inactive" | "failed") {
-                StopRequested("a restart job is under way")
+                StopRequested("a restart job is under way".into())
             } else {
                 RestartsItself(AT_ONCE)
             };
@@ -94,7 +92,9 @@ pub fn judge(
     if let Some(main) = &state.main
         && main != died
     {
-        return if restarted { AlreadyRestarted { asked } } else { StillRuns };
+        // The next command of a oneshot unit belongs to the same run.
+        let next_command = state.active == "activating" && before == Some(state.invocation_id.as_str());
+        return if restarted && !next_command { AlreadyRestarted { asked } } else { StillRuns };
     }
     if up && !auto_restart && restarted {
         return AlreadyRestarted { asked };
@@ -104,6 +104,9 @@ pub fn judge(
         return Stale;
     }
 
+    if state.load != "loaded" && !stopped_first {
+        return NotLoaded(state.load.clone());
+    }
     if auto_restart {
         let waited = state.changed.map(|changed| state.at.since(changed)).unwrap_or_default();
         let left = state.restart_delay.saturating_sub(waited);
@@ -117,28 +120,32 @@ pub fn judge(
         };
     }
     if stopped_first {
-        return StopRequested("systemd was already stopping it when it died");
+        return StopRequested("systemd was already stopping it when it died".into());
     }
     match (state.active.as_str(), state.sub.as_str()) {
         ("active", sub) if sub != "exited" => StillRuns,
+        // Its work is done, and an ExecStartPost= runs.
+        ("activating", _) if state.result == "success" && meaning::is_oneshot(state) => StillRuns,
         // Unless it is the same run, which ended while it was starting.
         ("activating", _) if before.is_none() || state.main_exited.is_none() => RestartsItself(AT_ONCE),
         // A unit that ends with an error is failed, unless it is stopped while it waits for its restart.
-        ("inactive", _) if state.result != "success" => {
-            StopRequested("it was stopped while it waited to be restarted")
+        ("inactive", _) if meaning::was_asked(state) => {
+            StopRequested("it was stopped while it waited to be restarted".into())
         }
         // systemd forgets stopped units that no client keeps.
         ("inactive", _) if state.main_exited.is_none() && state.invocation_id.is_empty() => {
-            StopRequested("it exited with success or was stopped; systemd has forgotten which")
+            StopRequested("it exited with success or was stopped; systemd has forgotten which".into())
         }
-        (active, _) => Restart { gave_up: active == "failed" && state.restarts_itself, waits: None },
+        (active, _) => {
+            let row = meaning::of_end(state, false);
+            match row.meaning {
+                Meaning::Done | Meaning::Stopped => Rests(row),
+                Meaning::Runs | Meaning::Starting | Meaning::Waits | Meaning::Fault(..) => {
+                    Restart { gave_up: active == "failed" && state.restarts_itself, waits: None }
+                }
+            }
+        }
     }
-}
-
-/// Results for which systemd stops a unit without a request. (`RuntimeMaxSec=` stops a unit too, but the unit's
-/// author wants that, and its result `timeout` is also that of a slow stop.)
-pub fn failed_by_systemd(result: &str) -> bool {
-    matches!(result, "watchdog" | "oom-kill" | "protocol" | "resources" | "start-limit-hit")
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@ mod alive;
 
 pub use alive::{Circumstances, Remedy, early_sample, failures_needed, of_failures, of_suspension};
 
-use super::summary::Summary;
+use super::{
+    summary::Summary,
+    unit::meaning::{self, Meaning},
+};
 use crate::fact::{
     ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,
     process::whereabouts,
@@ -89,12 +92,15 @@ pub const fn sure(source: Source) -> f32 {
 
 /// The verdict on a unit without a main process, from systemd's state alone.
 pub fn of_unit(state: &UnitState) -> Finding {
-    let (verdict, what) = match state.result.as_str() {
-        "signal" => (Verdict::Killed, "a signal ended it"),
-        "core-dump" => (Verdict::Crashed, "it dumped core"),
-        "oom-kill" => (Verdict::OomKilled, "the OOM killer killed one of its processes"),
-        "start-limit-hit" => (Verdict::CrashLoop, "it failed more often than its StartLimit allows"),
-        _ => (Verdict::Exited, "it is not running"),
+    let row = meaning::of_end(state, false);
+    let (verdict, what) = match (row.meaning, state.result.as_str()) {
+        (Meaning::Fault(Some(verdict), _), _) => (verdict, meaning::words(row, state)),
+        (_, "signal") => (Verdict::Killed, "a signal ended it".to_owned()),
+        (_, "core-dump") => (Verdict::Crashed, "it dumped core".to_owned()),
+        (_, "oom-kill") => (Verdict::OomKilled, "the OOM killer killed one of its processes".to_owned()),
+        (_, "start-limit-hit") => (Verdict::CrashLoop, meaning::words(row, state)),
+        (_, "exit-code") => (Verdict::Exited, "it exited with an error".to_owned()),
+        (_, _) => (Verdict::Exited, "it is not running".to_owned()),
     };
     Finding::new(
         verdict,

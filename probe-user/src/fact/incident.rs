@@ -18,6 +18,8 @@ pub enum Verdict {
     Killed,
     /// An operator or a program stopped it on purpose.
     Stopped,
+    /// systemd could not start it, or not in time.
+    StartFailed,
     /// Its process lives, its listener is gone.
     NotListening,
     /// Its probes fail without other evidence.
@@ -48,12 +50,13 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
         Self::Killed,
         Self::Stopped,
+        Self::StartFailed,
         Self::NotListening,
         Self::Hung,
         Self::Unhealthy,
@@ -77,6 +80,7 @@ impl Verdict {
             Self::OomKilled => "oom_killed",
             Self::Killed => "killed",
             Self::Stopped => "stopped",
+            Self::StartFailed => "start_failed",
             Self::NotListening => "not_listening",
             Self::Unhealthy => "unhealthy",
             Self::CrashLoop => "crash_loop",

@@ -48,6 +48,8 @@ pub struct Check {
 impl Health {
     pub fn of(view: &View) -> Self {
         let weights = view.services.iter().map(|service| match status(service.state) {
+            // A service that is stopped on purpose is not well, and its host is.
+            _ if service.state == ServiceState::Stopped => Status::Healthy,
             Status::Unhealthy if !service.critical => Status::Degraded,
             other @ (Status::Healthy | Status::Degraded | Status::Unhealthy) => other,
         });
@@ -100,7 +102,8 @@ mod tests {
         use ServiceState::{Degraded, Down, Healthy, Paused, Starting, Stopped, Unhealthy};
         assert_eq!(overall(&[]), Status::Healthy);
         assert_eq!(overall(&[(true, Healthy)]), Status::Healthy);
-        for state in [Starting, Degraded, Stopped, Paused] {
+        assert_eq!(overall(&[(true, Healthy), (true, Stopped)]), Status::Healthy);
+        for state in [Starting, Degraded, Paused] {
             assert_eq!(overall(&[(true, Healthy), (true, state)]), Status::Degraded);
         }
         for state in [Unhealthy, Down] {

@@ -24,6 +24,8 @@ pub struct Expected<'a> {
     pub named: Vec<String>,
     /// Whether the incident must be over by now.
     pub resolved: bool,
+    /// Whether it is a stop on request: a state and no incident.
+    pub stopped: bool,
 }
 
 impl Scene {
@@ -74,6 +76,12 @@ fn measure(events: &[Value], row: &Row, expected: &Expected<'_>) -> Measured {
             |step: &str| field(incident, &format!("incident.timing.{step}_ms")).and_then(Value::as_f64);
         measured.detected_ms = measured.detected_ms.or_else(|| time("detected"));
         measured.healthy_ms = time("healthy").or(measured.healthy_ms);
+    }
+    let is_stopped = |event: &Value| {
+        is(event, "service.state", expected.service) && text(event, "service.state") == "stopped"
+    };
+    if expected.stopped && events.iter().any(is_stopped) {
+        measured.verdicts.push("stopped".to_owned());
     }
     measured.expect(measured.verdicts == row.verdicts, || {
         format!("verdicts {:?}, expected {:?}", reached(events), row.verdicts)

@@ -45,14 +45,13 @@ fn asked_for(row: &Row, command: &[&str]) -> Option<Measured> {
     let services = [Service::new(API, &format!("unit = {UNIT:?}"), port)];
     let scene = Scene::start_with(&services, "", |command| command.env("DBUS_SYSTEM_BUS_ADDRESS", bus));
     systemd.systemctl(command).expect("systemctl succeeds");
-    scene.verdict(API, "stopped");
+    scene.until_state(API, "stopped");
     if command.contains(&"stop") {
-        scene.until_state(API, "stopped");
         scene.more_probes();
         systemd.systemctl(&["start", UNIT]).expect("the unit starts");
     }
-    scene.healed(API);
+    scene.until_state(API, "healthy");
     scene.more_probes();
-    let expected = Expected { service: API, alerts: Some(&[]), resolved: true, ..Expected::default() };
+    let expected = Expected { service: API, alerts: Some(&[]), stopped: true, ..Expected::default() };
     Some(scene.judge(row, &expected))
 }

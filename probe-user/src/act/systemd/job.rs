@@ -30,11 +30,12 @@ pub(super) async fn restart_and_wait(
     let ends = link.job_ends(&waiting()).await?.filter_map(async |signal| {
         let end = signal.map_err(failed).and_then(|signal| {
             let body = signal.body();
-            let (_, path, of, result): (u32, OwnedObjectPath, &str, &str) =
+            // The signal names the canonical unit, and `unit` may be an alias. The job's path is enough.
+            let (_, path, _, result): (u32, OwnedObjectPath, &str, &str) =
                 body.deserialize().map_err(failed)?;
-            Ok((of == unit).then(|| (path.to_string(), result.to_owned())))
+            Ok((path.to_string(), result.to_owned()))
         });
-        end.transpose()
+        Some(end)
     });
     let mut ends = std::pin::pin!(ends);
     // systemd handles the calls of one connection in order.

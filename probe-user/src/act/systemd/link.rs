@@ -20,7 +20,7 @@ use super::{
     namespace::Manager,
     state::{self, Properties},
 };
-use crate::fact::{UnitJob, UnitState};
+use crate::fact::{NeededUnit, UnitJob, UnitState};
 
 /// How long systemd may take for one answer.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -114,12 +114,29 @@ impl Link {
                     Err(error) => return Err(error),
                 },
             };
-            let state = state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref())?;
+            let mut state =
+                state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref())?;
             if state.load == "loaded" {
-                self.keep(unit).await;
+                self.keep(&state.id).await;
+            }
+            let stops = state.job.as_ref().is_some_and(|job| job.kind != "start");
+            if stops || matches!(state.active.as_str(), "inactive" | "deactivating") || state.left_first() {
+                state.needs = self.needs(state::needs(&properties)).await;
             }
             return Ok(state);
         }
+    }
+
+    /// The states of the units that a unit needs. One that cannot be read says nothing.
+    async fn needs(&self, units: Vec<(String, &'static str)>) -> Vec<NeededUnit> {
+        let read = units.into_iter().map(async |(unit, relation)| {
+            let call = || format!("reading {unit}");
+            let answer = self.call(SYSTEMD, &state::object_path(&unit), PROPERTIES, "GetAll", &"", call).await;
+            let body = answer.ok()?.body();
+            let properties: Properties<'_> = body.deserialize().ok()?;
+            Some(state::needed(unit, relation, &properties))
+        });
+        futures_util::future::join_all(read).await.into_iter().flatten().collect()
     }
 
     /// Makes systemd keep a unit in memory while this connection lasts.

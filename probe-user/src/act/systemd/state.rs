@@ -7,8 +7,11 @@ use zbus::{ObjectPath, Variant};
 use super::{SystemdError, cgroup::Hierarchy, namespace::Manager};
 use crate::{
     clock::Timestamp,
-    fact::{UnitJob, UnitState},
+    fact::{NeededUnit, UnitJob, UnitState},
 };
+
+/// The most needed units that are read: their states are read one by one.
+const MOST_NEEDS: usize = 16;
 
 /// Every property of every interface of a unit.
 pub(super) type Properties<'m> = HashMap<&'m str, Variant<'m>>;
@@ -60,8 +63,24 @@ pub(super) fn read(
         // systemd writes 0 for a moment that has not come.
         micros(properties, property).filter(|&at| at != 0).map(|at| boot.plus(Duration::from_micros(at)))
     };
+    let changed = moment("StateChangeTimestampMonotonic");
+    // systemd checks the conditions before a start, and a start that it skips changes no state.
+    let skipped = boolean(properties, "ConditionResult") == Some(false)
+        && moment("ConditionTimestampMonotonic")
+            .is_some_and(|checked| changed.is_none_or(|changed| checked > changed));
     Ok(UnitState {
         at: Timestamp::now(),
+        id: text(properties, "Id").unwrap_or_else(|| unit.to_owned()),
+        kind: text(properties, "Type").unwrap_or_default(),
+        triggered_by: list(properties, "TriggeredBy"),
+        on_failure: list(properties, "OnFailure"),
+        skipped,
+        needs: Vec::new(),
+        ended_job: None,
+        start_timeout: limit(properties, "TimeoutStartUSec"),
+        stop_timeout: limit(properties, "TimeoutStopUSec"),
+        started: moment("InactiveExitTimestampMonotonic"),
+        ready: moment("ActiveEnterTimestampMonotonic"),
         manager_pid: manager.pid,
         load: needed("LoadState")?,
         active: needed("ActiveState")?,
@@ -84,11 +103,54 @@ pub(super) fn read(
         main_started: moment("ExecMainStartTimestampMonotonic"),
         main_exited: moment("ExecMainExitTimestampMonotonic"),
         active_exit: moment("ActiveExitTimestampMonotonic"),
-        changed: moment("StateChangeTimestampMonotonic"),
+        changed,
         job,
         cgroup_id: hierarchy.zip(cgroup.as_ref()).and_then(|(hierarchy, path)| hierarchy.id(path)),
         cgroup,
     })
+}
+
+/// The units that a unit needs, each with the strongest relation.
+pub(super) fn needs(properties: &Properties<'_>) -> Vec<(String, &'static str)> {
+    let mut needs: Vec<(String, &str)> = Vec::new();
+    for relation in ["BindsTo", "Requires", "Requisite", "PartOf"] {
+        for unit in list(properties, relation) {
+            // Slices and targets of the boot do not fail, and every service needs some.
+            let relevant = !unit.ends_with(".slice") && !unit.ends_with(".target");
+            if relevant && needs.len() < MOST_NEEDS && needs.iter().all(|(known, _)| *known != unit) {
+                needs.push((unit, relation));
+            }
+        }
+    }
+    needs
+}
+
+/// The state of a unit that another one needs.
+pub(super) fn needed(unit: String, relation: &str, properties: &Properties<'_>) -> NeededUnit {
+    let left = micros(properties, "ActiveExitTimestampMonotonic").filter(|&at| at != 0);
+    NeededUnit {
+        id: text(properties, "Id").unwrap_or(unit),
+        relation: relation.to_owned(),
+        active: text(properties, "ActiveState").unwrap_or_default(),
+        result: text(properties, "Result").unwrap_or_default(),
+        restarts: number(properties, "NRestarts").unwrap_or(0),
+        left: left.map(Timestamp::from_monotonic_micros),
+    }
+}
+
+fn list(properties: &Properties<'_>, name: &str) -> Vec<String> {
+    let Some(Variant::Array(items)) = properties.get(name) else { return Vec::new() };
+    items
+        .iter()
+        .filter_map(|item| if let Variant::Str(text) = item { Some(text.as_str().to_owned()) } else { None })
+        .collect()
+}
+
+fn boolean(properties: &Properties<'_>, name: &str) -> Option<bool> {
+    match properties.get(name) {
+        Some(Variant::Bool(it)) => Some(*it),
+        _ => None,
+    }
 }
 
 fn text(properties: &Properties<'_>, name: &str) -> Option<String> {
@@ -114,6 +176,11 @@ fn micros(properties: &Properties<'_>, name: &str) -> Option<u64> {
 
 fn span(properties: &Properties<'_>, name: &str) -> Option<Duration> {
     micros(properties, name).map(Duration::from_micros)
+}
+
+/// A time limit; None for `infinity`, which systemd writes as the largest number.
+fn limit(properties: &Properties<'_>, name: &str) -> Option<Duration> {
+    micros(properties, name).filter(|&micros| micros != u64::MAX).map(Duration::from_micros)
 }
 
 fn invocation_id(properties: &Properties<'_>) -> String {

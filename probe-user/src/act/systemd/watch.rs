@@ -11,12 +11,16 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream};
 use tokio::sync::mpsc;
-use zbus::{Message, MessageStream};
+use zbus::{Message, MessageStream, ObjectPath};
 
-use super::{Systemd, SystemdError, link::Link, state::object_path};
+use super::{
+    Systemd, SystemdError,
+    link::Link,
+    state::{Properties, job, object_path},
+};
 use crate::{
     clock::Timestamp,
-    fact::{ServiceId, UnitState},
+    fact::{EndedJob, ServiceId, UnitState},
 };
 
 /// The bus limits the rules of a connection (512 by default). With more units than this, the daemon takes the
@@ -38,6 +42,8 @@ pub struct UnitChange {
 
 enum End {
     NoReceiver,
+    /// A unit has another canonical name than its signals were asked for.
+    Renamed,
     /// The bus or systemd does not answer. The daemon reconnects.
     Lost(SystemdError),
 }
@@ -54,17 +60,18 @@ impl Systemd {
     /// After a lost connection it reconnects, with growing waits, and reads every unit, so it reports the changes
     /// in between.
     pub async fn watch(&self, units: Vec<(ServiceId, String)>, changes: mpsc::Sender<UnitChange>) {
-        let mut paths = HashMap::<_, Vec<_>>::new();
-        for (at, (_, unit)) in units.iter().enumerate() {
-            paths.entry(object_path(unit)).or_default().push(at);
-        }
-        let known = units.iter().map(|_| None).collect();
-        let mut watch = Watch { units, paths, known, changes };
+        let ids = units.iter().map(|(_, unit)| unit.clone()).collect();
+        let (known, jobs) = (units.iter().map(|_| None).collect(), units.iter().map(|_| Jobs::default()).collect());
+        let mut watch = Watch { units, ids, paths: HashMap::new(), known, jobs, changes };
         let mut wait = FIRST_WAIT;
         loop {
             let began = Timestamp::now();
             let Err(end) = watch.listen(self).await;
-            let End::Lost(error) = end else { return };
+            let error = match end {
+                End::NoReceiver => return,
+                End::Renamed => continue,
+                End::Lost(error) => error,
+            };
             if Timestamp::now().since(began) > LONGEST_WAIT {
                 wait = FIRST_WAIT;
             }
@@ -85,18 +92,33 @@ impl Systemd {
     }
 }
 
+/// The jobs of a unit.
+#[derive(Clone, Default)]
+struct Jobs {
+    /// The id of the latest that the unit named. A job that systemd drops as needless is never named.
+    named: u32,
+    ended: Option<EndedJob>,
+}
+
 /// The watched units and their last reported states.
 struct Watch {
     units: Vec<(ServiceId, String)>,
+    /// Their canonical names. systemd sends signals on the paths of these only.
+    ids: Vec<String>,
     /// The units of each object path.
     paths: HashMap<String, Vec<usize>>,
     known: Vec<Option<UnitState>>,
+    jobs: Vec<Jobs>,
     changes: mpsc::Sender<UnitChange>,
 }
 
 impl Watch {
     async fn listen(&mut self, systemd: &Systemd) -> Result<Infallible, End> {
         let ear = Link::open(systemd.address.as_deref()).await?;
+        self.paths.clear();
+        for (at, id) in self.ids.iter().enumerate() {
+            self.paths.entry(object_path(id)).or_default().push(at);
+        }
         for rule in self.rules() {
             ear.add_match(&rule).await?;
         }
@@ -123,12 +145,28 @@ impl Watch {
     }
 
     /// Marks the units that a signal is about.
-    fn concerns(&self, signal: &Message, dirty: &mut BTreeSet<usize>) -> Result<(), End> {
+    fn concerns(&mut self, signal: &Message, dirty: &mut BTreeSet<usize>) -> Result<(), End> {
         let header = signal.header();
         match header.member().map(|member| member.as_str()) {
             Some("PropertiesChanged") => {
                 let path = header.path().map(|path| path.as_str()).unwrap_or_default();
-                dirty.extend(self.paths.get(path).into_iter().flatten());
+                let units = self.paths.get(path).into_iter().flatten();
+                if let Some(job) = named_job(signal) {
+                    units.clone().for_each(|&at| self.jobs[at].named = job);
+                }
+                dirty.extend(units);
+                Ok(())
+            }
+            Some("JobRemoved") => {
+                let body = signal.body();
+                if let Ok((id, _, unit, result)) = body.deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
+                    for &at in self.paths.get(&object_path(unit)).into_iter().flatten() {
+                        if self.jobs[at].named == id {
+                            self.jobs[at].ended = Some(EndedJob { id, result: result.to_owned() });
+                            dirty.insert(at);
+                        }
+                    }
+                }
                 Ok(())
             }
             // A reload may change settings such as RestartSec=.
@@ -149,8 +187,9 @@ impl Watch {
         let units = &self.units;
         let read = dirty.into_iter().map(async |at| (at, systemd.unit_state(&units[at].1).await));
         let mut read = std::pin::pin!(stream::iter(read).buffered(MAX_PENDING_READS));
+        let mut renamed = false;
         while let Some((at, state)) = read.next().await {
-            let state = match state {
+            let mut state = match state {
                 Ok(state) => state,
                 Err(error) if error.is_lost() => return Err(error.into()),
                 // One bad name must not stop the reads of the others.
@@ -159,6 +198,11 @@ impl Watch {
                     continue;
                 }
             };
+            state.ended_job.clone_from(&self.jobs[at].ended);
+            if self.ids[at] != state.id {
+                self.ids[at].clone_from(&state.id);
+                renamed = true;
+            }
             if !self.known[at].as_ref().is_some_and(|known| same(known, &state)) {
                 self.known[at] = Some(state.clone());
                 let service = self.units[at].0;
@@ -166,7 +210,7 @@ impl Watch {
                 sent.map_err(|_| End::NoReceiver)?;
             }
         }
-        Ok(())
+        if renamed { Err(End::Renamed) } else { Ok(()) }
     }
 
     fn rules(&self) -> Vec<String> {
@@ -174,6 +218,7 @@ impl Watch {
         const CHANGED: &str = "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'";
         let mut rules = vec![
             format!("{SYSTEMD},interface='org.freedesktop.systemd1.Manager',member='Reloading'"),
+            format!("{SYSTEMD},interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"),
             "type='signal',sender='org.freedesktop.DBus',interface='org.freedesktop.DBus',\
              member='NameOwnerChanged',arg0='org.freedesktop.systemd1'"
                 .to_owned(),
@@ -190,8 +235,17 @@ impl Watch {
 /// Whether two readings show one state. Moments are ignored: each reading translates them to the daemon's clock
 /// again, and none changes alone.
 fn same(known: &UnitState, state: &UnitState) -> bool {
-    let UnitState { at, main_started, main_exited, active_exit, changed, .. } = *state;
-    UnitState { at, main_started, main_exited, active_exit, changed, ..known.clone() } == *state
+    let UnitState { at, main_started, main_exited, active_exit, changed, started, ready, .. } = *state;
+    let needs = state.needs.clone();
+    UnitState { at, main_started, main_exited, active_exit, changed, started, ready, needs, ..known.clone() }
+        == *state
+}
+
+/// The job that a change of a unit's properties names, if any.
+fn named_job(signal: &Message) -> Option<u32> {
+    let body = signal.body();
+    let (_, changed, _): (&str, Properties<'_>, Vec<&str>) = body.deserialize().ok()?;
+    Some(job(&changed)?.0)
 }
 
 fn lost(why: &str) -> End {

@@ -65,6 +65,8 @@ words! {
         Killed,
         /// An operator or a program stopped it on purpose.
         Stopped,
+        /// systemd could not start its unit, or not in time.
+        StartFailed,
         /// Its process lives, but its listener is closed.
         NotListening,
         /// Its probes fail without other evidence.

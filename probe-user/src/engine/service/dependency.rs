@@ -31,9 +31,11 @@ impl Service {
     /// The service's standing for its dependents.
     pub(in crate::engine) fn standing(&self) -> Standing {
         let Some(open) = &self.incident else {
-            return if self.is_stopped_since_before() { Standing::Failed } else { Standing::Well };
+            return if self.fails_others() { Standing::Failed } else { Standing::Well };
         };
         match open.rule().blocks {
+            // Its cause may be no service.
+            BlockRule::Held if open.cause() == self.settings.id => Standing::Failed,
             BlockRule::Held => Standing::Held(open.cause()),
             BlockRule::Always => Standing::Failed,
             BlockRule::UnlessDegraded if !open.is_degraded() => Standing::Failed,
@@ -41,21 +43,35 @@ impl Service {
         }
     }
 
-    /// Whether its unit was already stopped when the daemon started, so that it has no incident.
-    fn is_stopped_since_before(&self) -> bool {
-        self.incident.is_none()
-            && self.unit_is_stopped()
-            && (self.probes.is_empty() || self.probes.iter().any(ProbeState::is_failing))
+    /// Whether it is down on purpose, so that it has no incident. A probe may show that it answers all the same.
+    fn fails_others(&self) -> bool {
+        self.is_stopped()
+            && (self.stopped.is_some()
+                || self.probes.is_empty()
+                || self.probes.iter().any(ProbeState::is_failing))
+    }
+
+    /// Whether its unit has failed or is being restarted because of that.
+    pub(in crate::engine) fn has_failed(&self) -> bool {
+        self.incident.is_some() || matches!(self.recovery.state(), RecoveryState::Inspecting(_))
+    }
+
+    /// The canonical name of its unit, once systemd has said it.
+    pub(in crate::engine) fn unit_id(&self) -> Option<&str> {
+        self.unit.id()
     }
 
     /// The service as a cause of other failures, if it has an incident.
     pub(in crate::engine) fn as_cause(&self, declared: bool) -> Option<Cause> {
         let Some(open) = &self.incident else {
-            return self.is_stopped_since_before().then(|| Cause {
+            return self.fails_others().then(|| Cause {
                 service: self.settings.id,
                 verdict: Verdict::Stopped,
-                summary: "systemd reports it as stopped".to_owned(),
-                since: self.unwell_since.unwrap_or(self.startup.at()),
+                summary: self.rest().unwrap_or_else(|| "it starts again".to_owned()),
+                since: self.stopped.as_ref().map_or_else(
+                    || self.unwell_since.unwrap_or(self.startup.at()),
+                    |stopped| stopped.since,
+                ),
                 declared,
                 alerts: false,
                 attempts: 0,
@@ -127,7 +143,11 @@ impl Service {
         let Some(cause) = self.cause(ctx) else { return fault };
         let name = ctx.name(cause.service);
         let (depends, confidence) = if cause.guessed { ("may depend", 0.5) } else { ("depends", 0.9) };
-        let why = format!("{name}, which it {depends} on, has an incident ({})", cause.verdict.as_str());
+        let why = if cause.verdict == Verdict::Stopped {
+            format!("{name}, which it {depends} on, is stopped")
+        } else {
+            format!("{name}, which it {depends} on, has an incident ({})", cause.verdict.as_str())
+        };
         let summary = fault.finding.summary.caused_by(why.clone(), cause.summary.clone());
         Fault {
             finding: Finding { verdict: Verdict::DependencyDown, confidence, summary },

@@ -49,6 +49,7 @@ impl Service {
 
     /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
+        self.stopped = None;
         let severity = self.severity(fault.finding.verdict);
         let patience = patience(&fault, self.can_restart());
         self.timers.clear(Timer::Healing);

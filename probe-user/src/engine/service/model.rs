@@ -13,6 +13,7 @@ mod probe_state;
 mod recovery;
 mod settings;
 mod startup;
+mod stopped;
 mod timers;
 mod unit_view;
 
@@ -29,6 +30,7 @@ pub use probe_state::ProbeState;
 pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState};
 pub use settings::Settings;
 pub use startup::Startup;
+pub use stopped::Stopped;
 pub use timers::{Scope, Timer, Timers};
 pub use unit_view::UnitView;
 
@@ -51,6 +53,8 @@ pub struct Service {
     pub(super) probes: Vec<ProbeState>,
     pub(super) listeners: Listeners,
     pub(super) unit: UnitView,
+    /// Its unit was stopped on request and has not been healthy since.
+    pub(super) stopped: Option<Stopped>,
     pub(super) oom_kills: OomKills,
     pub(super) network: NetworkTrouble,
     pub(super) worker_deaths: WorkerDeaths,
@@ -74,6 +78,7 @@ impl Service {
             probes: spec.probes.iter().map(ProbeState::new).collect(),
             listeners: Listeners::new(spec.local_ports()),
             unit: UnitView::default(),
+            stopped: None,
             oom_kills: OomKills::default(),
             network: NetworkTrouble::default(),
             worker_deaths: WorkerDeaths::default(),

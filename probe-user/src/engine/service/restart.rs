@@ -8,7 +8,7 @@ use crate::{
         budget::describe,
         ctx::Ctx,
         effect::{Effect, Effects},
-        rules::{DefaultAction, Extra},
+        rules::Extra,
         verdict::{Finding, Remedy},
     },
     fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
@@ -16,6 +16,9 @@ use crate::{
 
 /// Every restart method reports sooner than this.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// How much later than its time limits systemd may report the end of a job.
+const ANSWER_SLACK: Duration = Duration::from_secs(10);
 
 /// The time limit of a snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(4);
@@ -49,6 +52,11 @@ impl Service {
                     ctx.request(Effect::InspectUnit(self.settings.id));
                 }
             }
+            // It still stops or starts.
+            Err(_) if self.settings.is_unit && self.unit.is_between() => {
+                self.await_restart(ctx);
+                ctx.request(Effect::InspectUnit(self.settings.id));
+            }
             Err(error) if self.settings.is_unit => {
                 // The operator may have stopped the unit meanwhile.
                 let summary = format!("the restart failed: {error}");
@@ -71,7 +79,7 @@ impl Service {
     /// Decides on the action for the open incident.
     pub(super) fn decide<E: Effects>(&mut self, remedy: Remedy, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };
-        if open.rule().action == DefaultAction::Nothing || self.settings.is_remote {
+        if self.settings.is_remote {
             self.enter(RecoveryState::Idle, None);
             return;
         }
@@ -155,7 +163,6 @@ impl Service {
         self.become_crash_loop(&why, ctx);
         self.publish_restart(Action::Hold(why), ctx);
         if self.unit.is("failed") {
-            self.unit.set_was_reset(true);
             ctx.request(Effect::ResetFailed(self.settings.id));
         }
         self.enter(RecoveryState::CrashLoopBackoff, Some(ctx.now.plus(wait)));
@@ -177,7 +184,16 @@ impl Service {
         self.publish_restart(Action::Request, ctx);
         // Earlier results of its probes are out of date.
         self.reset_startup(ctx.now);
-        self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(ANSWER)));
+        self.await_restart(ctx);
+    }
+
+    /// Waits for the outcome of the restart. systemd may take long to stop a unit.
+    pub(super) fn await_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let bound = match (self.settings.is_unit, self.unit.restart_bound()) {
+            (true, Some(bound)) => ANSWER.max(bound.saturating_add(ANSWER_SLACK)),
+            (_, _) => ANSWER,
+        };
+        self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(bound)));
     }
 
     pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {

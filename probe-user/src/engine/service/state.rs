@@ -7,9 +7,10 @@ use crate::{
         ctx::Ctx,
         effect::Effects,
         rules::{BlockRule, EndRule},
+        unit::meaning::{Phase, words},
         view::ServiceView,
     },
-    fact::{Fact, ServiceState},
+    fact::{Fact, ServiceState, Verdict},
 };
 
 impl Service {
@@ -19,6 +20,12 @@ impl Service {
             self.resolve(ctx);
         }
         self.note_unwell(ctx.now);
+        self.forget_stop();
+        self.publish_state(ctx);
+    }
+
+    /// Publishes the state if it has changed.
+    pub(super) fn publish_state<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let (state, why) = self.conclude();
         if state != self.state {
             let previous = std::mem::replace(&mut self.state, state);
@@ -35,13 +42,15 @@ impl Service {
                 | RecoveryState::Inspecting(_)
                 | RecoveryState::SystemdRestarting
                 | RecoveryState::FindingPortHolder(_)
-        ) {
+        ) || self.unit.is_between()
+        {
             return false;
         }
         let Some(open) = &self.incident else { return true };
         let since = open.since();
-        let stopped = open.rule().ends == EndRule::Running;
-        if (stopped || !self.settings.is_remote && self.probes.is_empty()) && self.main.is_none() {
+        // A unit can be up without a main process.
+        let runs = self.main.is_some() || self.settings.is_remote || self.unit.is_in(Phase::Up);
+        if self.probes.is_empty() && !runs {
             return false;
         }
         let has_its_ports = self.listeners.has_all_expected();
@@ -93,17 +102,19 @@ impl Service {
 
     fn conclude(&self) -> (ServiceState, String) {
         let summary = || self.incident.as_ref().map_or_else(String::new, |open| open.summary().to_string());
-        let stopped = self.incident.as_ref().is_some_and(|open| open.rule().ends == EndRule::Running);
-        if stopped && self.main.is_none() {
-            return (ServiceState::Stopped, summary());
+        if let Some(why) = self.rest() {
+            return (ServiceState::Stopped, why);
         }
+        let between = self.unit.is_between() && self.open_verdict() != Some(Verdict::StartFailed);
+        let is_starting = between && self.unit.is_in(Phase::Starting);
         if self.incident.is_some() {
-            let starting = matches!(
-                self.recovery.state(),
-                RecoveryState::Verifying
-                    | RecoveryState::Restarting { .. }
-                    | RecoveryState::SystemdRestarting
-            );
+            let starting = is_starting
+                || matches!(
+                    self.recovery.state(),
+                    RecoveryState::Verifying
+                        | RecoveryState::Restarting { .. }
+                        | RecoveryState::SystemdRestarting
+                );
             return match (self.main.is_some() || self.settings.is_remote, starting) {
                 (_, true) => {
                     let why =
@@ -117,14 +128,19 @@ impl Service {
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
+        if is_starting {
+            return (ServiceState::Starting, "systemd is starting it".to_owned());
+        }
         if let Some(why) = self.startup_report() {
             return (ServiceState::Starting, why);
         }
-        if self.unit_is_stopped() {
-            return (ServiceState::Stopped, "systemd reports it as stopped".to_owned());
+        if let Some(stopped) = &self.stopped {
+            return (ServiceState::Starting, format!("it runs again; before, {}", stopped.why));
         }
-        let heard =
-            self.main.is_some() || self.probes.iter().any(|probe| probe.is_ok() || probe.is_failing());
+        let heard = self.main.is_some()
+            || self.unit.is_in(Phase::Up)
+            || self.unit.is_in(Phase::Finished)
+            || self.probes.iter().any(|probe| probe.is_ok() || probe.is_failing());
         if !heard {
             return (ServiceState::Starting, "nothing is known of it yet".to_owned());
         }
@@ -134,11 +150,19 @@ impl Service {
         if let Some(breaches) = self.generation.breaches.words() {
             return (ServiceState::Degraded, breaches);
         }
-        if self.probes.iter().all(|probe| probe.is_ok()) {
+        if self.probes.is_empty()
+            && let Some((state, row)) = self.unit.meaning()
+        {
+            (ServiceState::Healthy, words(row, state))
+        } else if self.probes.iter().all(|probe| probe.is_ok()) {
             (ServiceState::Healthy, "all probes succeed".to_owned())
         } else {
             (self.state, "waiting for its probes".to_owned())
         }
+    }
+
+    fn open_verdict(&self) -> Option<Verdict> {
+        self.incident.as_ref().map(OpenIncident::verdict)
     }
 
     /// The service's own report that it is still starting.

@@ -5,18 +5,24 @@
 
 use std::time::Duration;
 
-use UnitJudgement::{AlreadyRestarted, NotLoaded, Restart, RestartsItself, Stale, StillRuns, StopRequested};
+use UnitJudgement::{
+    AlreadyRestarted, NotLoaded, Restart, RestartsItself, Rests, Stale, StillRuns, StopRequested,
+};
 
 use super::model::{Fault, Inspection, RecoveryState, Service, Timer};
 use crate::{
     engine::{
+        budget::describe,
         ctx::Ctx,
         effect::{Effect, Effects},
         rules::Extra,
-        unit::{UnitJudgement, failed_by_systemd, judge},
-        verdict::{self, Remedy},
+        unit::{
+            UnitJudgement, judge,
+            meaning::{self, Meaning, Phase, Row},
+        },
+        verdict::Remedy,
     },
-    fact::{Action, Fact, ProcessExit, Sender, UnitState, Verdict},
+    fact::{Action, ProcessExit, Sender, UnitState, Verdict},
 };
 
 /// systemd has not noticed the death yet: the wait between two reads, and the number of reads.
@@ -32,9 +38,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(30);
 
 /// Between two checks of a unit that is starting.
 const STILL_STARTING: Duration = Duration::from_secs(5);
-
-/// How much later than systemd the kernel may report an exit.
-const KERNEL_FIRST: Duration = Duration::from_millis(100);
 
 impl Service {
     /// Reads the unit's state before an action on a fault.
@@ -67,13 +70,13 @@ impl Service {
     }
 
     pub(super) fn on_unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
-        self.unit.update(state.clone());
+        let before = self.unit.update(state.clone());
         if matches!(self.recovery.state(), RecoveryState::Inspecting(_))
             && let RecoveryState::Inspecting(inspection) = self.enter(RecoveryState::Idle, None)
         {
-            self.on_judged(inspection, state, ctx);
+            self.on_judged(inspection, state, before.as_ref(), ctx);
         } else {
-            self.unit_changed(&state, ctx);
+            self.unit_changed(&state, before.as_ref(), ctx);
         }
     }
 
@@ -94,7 +97,13 @@ impl Service {
         }
     }
 
-    fn on_judged<E: Effects>(&mut self, inspection: Box<Inspection>, state: UnitState, ctx: &mut Ctx<'_, E>) {
+    fn on_judged<E: Effects>(
+        &mut self,
+        inspection: Box<Inspection>,
+        state: UnitState,
+        before: Option<&UnitState>,
+        ctx: &mut Ctx<'_, E>,
+    ) {
         let judgement = match &inspection.exit {
             Some(exit) => judge(&state, &exit.process.key, exit.at, self.unit.invocation()),
             None => self.judge_without_exit(&state, &inspection),
@@ -105,59 +114,84 @@ impl Service {
         }
         let judgement = match (&judgement, &inspection.exit) {
             (AlreadyRestarted { .. } | RestartsItself(_) | Restart { .. }, Some(exit)) => {
-                asked_to_end(exit, &state).map_or(judgement, StopRequested)
+                asked_to_end(exit, &state).map_or(judgement, |why| StopRequested(why.into()))
             }
             (_, _) => judgement,
         };
-        let event = ctx.publish(Fact::Unit(state.clone(), self.settings.id));
-        self.unit.judge(&state);
+        let event = self.publish_unit(&state, ctx);
         if state.main.is_none() {
             self.main = None;
         }
         let (mut fault, retry) = (inspection.fault, inspection.retry);
-        fault.evidence.push(event);
         match judgement {
             StopRequested(why) => {
-                self.fail_as_stopped(fault, why, ctx);
-                self.unit_changed(&state, ctx);
+                match self.taken_down_by(&state, ctx) {
+                    Some(needed) if needed.failed() => self.fail_with_needed(fault, needed, event, ctx),
+                    needed => {
+                        let why = needed.map_or_else(|| why.into_owned(), |needed| needed.words());
+                        let restarts = state.job.as_ref().is_some_and(|job| job.kind != "stop");
+                        self.on_stop_request(&why, restarts, ctx);
+                        self.unit_changed(&state, before, ctx);
+                    }
+                }
             }
+            Rests(row) => self.on_rest(row, &state, ctx),
             StillRuns => {
                 self.verify();
-                self.unit_changed(&state, ctx);
+                self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: true } => {
-                self.fail_as_stopped(fault, "it was restarted on request", ctx);
-                self.unit_changed(&state, ctx);
+                self.on_stop_request("it was restarted on request", true, ctx);
+                self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: false } => {
+                fault.evidence.push(event);
                 self.leave_to_systemd(fault, "systemd has restarted it already", ctx);
                 self.enter(RecoveryState::SystemdRestarting, Some(ctx.now.plus(RESTART_SLACK)));
-                self.unit_changed(&state, ctx);
+                self.unit_changed(&state, before, ctx);
             }
             RestartsItself(within) => {
+                let mut fault = self.by_unit(fault, meaning::of_end(&state, false), &state);
+                fault.evidence.push(event);
                 self.leave_to_systemd(fault, "systemd restarts it itself at once", ctx);
                 let until = ctx.now.plus(within).plus(RESTART_SLACK);
                 self.enter(RecoveryState::SystemdRestarting, Some(until));
             }
             NotLoaded(load) => {
+                fault.evidence.push(event);
                 let why = format!("systemd cannot start the unit: it is {load}");
                 fault.finding.summary.add(why.clone());
                 fault.remedy = Remedy::Hold(why);
                 self.fail(fault, ctx);
             }
-            Restart { gave_up, .. } => {
+            Restart { gave_up, waits } => {
                 self.unit.set_needs_reset(gave_up);
-                if retry { self.restart(ctx) } else { self.fail(fault, ctx) }
+                let awaits = self.incident.as_ref().is_some_and(|it| it.verdict() == Verdict::DependencyDown);
+                let refused = fault.finding.verdict == Verdict::Exited && inspection.exit.is_none();
+                if let Some(needed) = self.waits_for(&state, ctx).filter(|_| awaits || refused) {
+                    return self.fail_with_needed(fault, needed, event, ctx);
+                }
+                if retry {
+                    return self.restart(ctx);
+                }
+                let mut fault = self.by_unit(fault, meaning::of_end(&state, false), &state);
+                fault.evidence.push(event);
+                match (waits, &fault.remedy) {
+                    // A restart does not mend it, and systemd makes one all the same.
+                    (Some(left), Remedy::Hold(_)) => {
+                        let why = format!("systemd restarts it itself in {}", describe(left));
+                        self.leave_to_systemd(fault, &why, ctx);
+                        let until = ctx.now.plus(left).plus(RESTART_SLACK);
+                        self.enter(RecoveryState::SystemdRestarting, Some(until));
+                    }
+                    (_, _) => self.fail(fault, ctx),
+                }
             }
-            Stale => self.fail(fault, ctx),
+            Stale => {
+                fault.evidence.push(event);
+                self.fail(fault, ctx);
+            }
         }
-    }
-
-    /// The stop or restart was requested, so nothing failed.
-    fn fail_as_stopped<E: Effects>(&mut self, mut fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
-        fault.finding.verdict = Verdict::Stopped;
-        fault.finding.summary.set_request(why);
-        self.fail(fault, ctx);
     }
 
     /// Checks the unit again before a delayed restart, because systemd or an operator may have acted meanwhile.
@@ -195,10 +229,13 @@ impl Service {
     fn judge_without_exit(&self, state: &UnitState, inspection: &Inspection) -> UnitJudgement {
         let job = state.job.as_ref().map(|job| job.kind.as_str());
         let starting = state.active == "activating" && !state.sub.starts_with("auto-restart");
-        if state.load != "loaded" {
+        if job == Some("stop") || state.active == "deactivating" && meaning::was_asked(state) {
+            StopRequested("systemd is stopping it".into())
+        } else if state.active == "deactivating" {
+            // Its end is under way, and its exit or its next state tells more.
+            StillRuns
+        } else if meaning::phase(state) == Phase::NotLoaded || meaning::phase(state) == Phase::Masked {
             NotLoaded(state.load.clone())
-        } else if state.active == "deactivating" || job == Some("stop") {
-            StopRequested("systemd is stopping it")
         } else if state.main.is_some() && state.main != self.main {
             AlreadyRestarted { asked: false }
         } else if inspection.from_earlier_state && state.main.is_some() {
@@ -208,10 +245,21 @@ impl Service {
             // It is starting on request.
             if inspection.retry { RestartsItself(STILL_STARTING) } else { StillRuns }
         } else if self.unit.was_stopped_since(state) {
-            StopRequested("it was stopped meanwhile")
+            StopRequested("it was stopped meanwhile".into())
+        } else if let Some(row) = self.rests(state) {
+            Rests(row)
         } else {
             Restart { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
         }
+    }
+
+    /// The row of a unit without an exit that is down, or has finished, as it should be.
+    fn rests(&self, state: &UnitState) -> Option<&'static Row> {
+        let row = meaning::of(state, false);
+        // Its probes failed, though its work is done.
+        let fails = row.phase == Phase::Finished && !self.probes.is_empty();
+        let is_judged = meaning::was_asked(state);
+        (matches!(row.meaning, Meaning::Done | Meaning::Stopped) && !fails && !is_judged).then_some(row)
     }
 
     /// Opens or updates the incident and leaves the restart to systemd, unless the budget is spent.
@@ -229,72 +277,6 @@ impl Service {
     pub(super) fn on_systemd_restart_overdue<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.inspect_same(false, ctx);
     }
-
-    /// A state change without an inspection: a new main process, or a stopped unit without a known exit.
-    fn unit_changed<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
-        if let Some(main) = state.main {
-            if state.active != "deactivating" {
-                self.on_running(main, ctx);
-                self.unit.set_invocation(&state.invocation_id);
-            }
-            return;
-        }
-        // If its main process is gone, systemd has not noticed the exit yet.
-        let settled = matches!(state.active.as_str(), "active" | "inactive" | "failed");
-        if state.job.is_some() || state.main_pid != 0 || !settled {
-            return;
-        }
-        let down = state.active != "active";
-        let finding = || verdict::of_unit(state);
-        match self.recovery.state() {
-            // A unit without a main process can still be up. Its probes tell whether it is healthy.
-            RecoveryState::Restarting { confirmed: true, .. } if !down => {
-                self.enter(RecoveryState::Verifying, None);
-            }
-            RecoveryState::Restarting { confirmed: true, .. } => {
-                self.enter(RecoveryState::Idle, None);
-                self.fail(Fault::now(ctx.now, finding()), ctx);
-            }
-            // The kernel may still report the exit, with more detail.
-            RecoveryState::Idle | RecoveryState::Verifying if down && self.main.is_some() => {
-                self.inspect(Fault::now(ctx.now, finding()), None, ctx);
-                if let Some(inspection) = self.recovery.inspection() {
-                    inspection.from_earlier_state = true;
-                }
-                self.timers.set(Timer::Recovery, Some(ctx.now.plus(KERNEL_FIRST)));
-            }
-            RecoveryState::Idle if state.active == "failed" && self.incident.is_none() => {
-                let event = ctx.publish(Fact::Unit(state.clone(), self.settings.id));
-                let since = state.active_exit.unwrap_or(ctx.now);
-                let evidence = vec![event];
-                self.unit.judge(state);
-                let fault = Fault { since, evidence, ..Fault::now(ctx.now, finding()) };
-                self.fail(fault, ctx);
-            }
-            // The operator stopped it while it waited for another restart.
-            RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
-                if self.unit.was_stopped_since(state) =>
-            {
-                self.fail_as_stopped(Fault::now(ctx.now, finding()), "it was stopped meanwhile", ctx);
-            }
-            RecoveryState::Idle
-            | RecoveryState::Inspecting(_)
-            | RecoveryState::AwaitingSuccessor(_)
-            | RecoveryState::Backoff
-            | RecoveryState::Restarting { .. }
-            | RecoveryState::SystemdRestarting
-            | RecoveryState::Examining(_)
-            | RecoveryState::Snapshotting
-            | RecoveryState::FindingPortHolder(_)
-            | RecoveryState::Verifying
-            | RecoveryState::CrashLoopBackoff => {}
-        }
-    }
-
-    /// Whether the unit is stopped without a failure.
-    pub(super) fn unit_is_stopped(&self) -> bool {
-        self.main.is_none() && self.unit.is("inactive")
-    }
 }
 
 /// Why the main process counts as asked to end: the unit's manager, or an unknown sender, sent it a signal to end
@@ -302,7 +284,7 @@ impl Service {
 fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
     const SIGHUP_SIGINT_SIGTERM: [u8; 3] = [1, 2, 15];
     let polite = |signal: Option<u8>| signal.is_some_and(|it| SIGHUP_SIGINT_SIGTERM.contains(&it));
-    if failed_by_systemd(&state.result) {
+    if meaning::failed_by_systemd(state) {
         return None;
     }
     match &exit.sender {

@@ -17,6 +17,7 @@ impl Service {
                 Timer::ListenerGone => return self.on_listener_gone(ctx),
                 Timer::WorkerDied => return self.on_worker_died(ctx),
                 Timer::Healing => return self.on_healing_over(ctx),
+                Timer::StartOverdue => return self.on_start_overdue(ctx),
                 Timer::Recheck => return self.examine(Examination::OVER, None, ctx),
                 Timer::Recovery => return self.on_recovery_timeout(ctx),
             }
@@ -32,6 +33,7 @@ impl Service {
                 self.enter(RecoveryState::Idle, None);
                 self.fail(fault, ctx);
             }
+            RecoveryState::Restarting { confirmed: false } if self.unit.is_between() => self.await_restart(ctx),
             RecoveryState::Restarting { .. } => {
                 self.enter(RecoveryState::Idle, None);
                 let finding = Finding::new(Verdict::Exited, 0.8, "the restart led to no main process");

@@ -23,6 +23,11 @@ fn down(active: &str, pid: u32, died: Timestamp, left: i64) -> UnitState {
     }
 }
 
+/// The unit was stopped while it waited for its own restart: systemd keeps the result of the death.
+fn stopped_while_waiting(pid: u32, died: Timestamp) -> UnitState {
+    UnitState { result: "signal".into(), changed: later(died, 9000), ..down("inactive", pid, died, 500) }
+}
+
 fn with_job(kind: &str, state: UnitState) -> UnitState {
     UnitState { job: Some(UnitJob { id: 1, kind: kind.into() }), ..state }
 }
@@ -98,13 +103,11 @@ fn a_back_off_does_not_undo_an_operators_stop() {
     lab.killed(101);
     let died = lab.now;
     lab.see(Observation::Unit(API, waiting_unit(101, died, Duration::from_secs(10))));
-    lab.see(Observation::Unit(
-        API,
-        UnitState { changed: later(died, 9000), ..down("inactive", 101, died, 500) },
-    ));
+    lab.see(Observation::Unit(API, stopped_while_waiting(101, died)));
     lab.wait(LATER);
     assert_eq!(lab.restarts_asked(), 1);
-    assert_eq!(lab.incidents().last().unwrap().1, Verdict::Stopped);
+    assert_eq!(lab.incidents().last().unwrap().0, Phase::Resolve);
+    assert_eq!(lab.state(), ServiceState::Stopped);
 }
 
 #[test]
@@ -157,12 +160,9 @@ fn a_restart_that_an_operator_cancelled_is_not_repeated() {
     let died = lab.now;
     lab.see(Observation::Unit(API, waiting_unit(100, died, Duration::from_secs(10))));
     lab.see(Observation::RestartOutcome(API, Err("the job was cancelled".into())));
-    lab.see(Observation::Unit(
-        API,
-        UnitState { changed: later(died, 9000), ..down("inactive", 100, died, 500) },
-    ));
+    lab.see(Observation::Unit(API, stopped_while_waiting(100, died)));
     lab.wait(LATER);
-    assert_eq!(lab.restarts_asked(), 1);
+    assert_eq!((lab.restarts_asked(), lab.state()), (1, ServiceState::Stopped));
 }
 
 #[test]

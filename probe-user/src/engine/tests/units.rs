@@ -121,15 +121,15 @@ fn a_requested_stop_is_stopped_and_nothing_is_done() {
         lab.now = at(2000);
         lab.die(100, ExitStatus::Code(0), None);
         lab.see(Observation::Unit(API, state(lab.now)));
-        assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Stopped, Severity::Info)]);
+        assert_eq!(lab.incidents(), [], "a requested stop is a state and an event");
         assert_eq!((lab.restarts_asked(), lab.alerts().len()), (0, 0));
         assert_eq!(lab.state(), ServiceState::Stopped);
         lab.wait(Duration::from_secs(3600));
         assert_eq!((lab.restarts_asked(), lab.alerts().len()), (0, 0));
         lab.see(Observation::Unit(API, running_unit(101)));
         lab.answer(ProbeOutcome::Ok);
-        assert_eq!(lab.incidents().last().unwrap(), &(Phase::Resolve, Verdict::Stopped, Severity::Info));
-        assert_eq!(lab.alerts(), []);
+        assert_eq!((lab.incidents(), lab.alerts()), (vec![], vec![]));
+        assert_eq!(lab.states(), [ServiceState::Stopped, ServiceState::Starting, ServiceState::Healthy]);
     }
 }
 
@@ -145,9 +145,8 @@ fn a_restart_job_with_a_new_process_is_stopped_then_healthy() {
     };
     lab.see(Observation::Unit(API, restarted));
     lab.answer(ProbeOutcome::Ok);
-    let verdicts: Vec<_> = lab.incidents().into_iter().map(|(phase, verdict, _)| (phase, verdict)).collect();
-    assert_eq!(verdicts, [(Phase::Open, Verdict::Stopped), (Phase::Resolve, Verdict::Stopped)]);
-    assert_eq!(lab.restarts_asked(), 0);
+    assert_eq!(lab.states(), [ServiceState::Stopped, ServiceState::Starting, ServiceState::Healthy]);
+    assert_eq!((lab.incidents(), lab.restarts_asked()), (vec![], 0));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The states were recorded from systemd 252. Times are milliseconds since the death.
 
 use super::{UnitJudgement::*, *};
-use crate::fact::UnitJob;
+use crate::fact::{UnitJob, Verdict};
 
 const DIED: ProcessKey = ProcessKey { pid: 41, start: at(-1000.0) };
 
@@ -55,7 +55,71 @@ fn a_crash_is_restarted() {
     assert_eq!(judged(&ended("failed", "failed", "signal", CRASH)), restart);
     assert_eq!(judged(&ended("inactive", "dead", "success", CRASH)), restart, "exit 0 without Restart=");
     assert_eq!(judged(&ended("deactivating", "stop-post", "signal", CRASH)), restart);
-    assert_eq!(judged(&ended("active", "exited", "success", CRASH)), restart, "RemainAfterExit=");
+}
+
+#[test]
+fn a_unit_that_ended_as_it_should_rests() {
+    let oneshot = |state| UnitState { kind: "oneshot".into(), ..state };
+    let triggered =
+        |by: &str, state| UnitState { kind: "simple".into(), triggered_by: vec![by.into()], ..state };
+    let done = ended("inactive", "dead", "success", CRASH);
+    let failed = ended("failed", "failed", "exit-code", CRASH);
+    for state in [
+        ended("active", "exited", "success", CRASH),
+        oneshot(done.clone()),
+        oneshot(ended("active", "exited", "success", CRASH)),
+        triggered("api.socket", done.clone()),
+        triggered("api.timer", done.clone()),
+        triggered("api.path", done.clone()),
+        ended("inactive", "dead", "exec-condition", CRASH),
+    ] {
+        assert!(matches!(judged(&state), Rests(_)), "{state:?} is {:?}", judged(&state));
+    }
+    for state in [oneshot(failed.clone()), triggered("api.timer", failed.clone())] {
+        assert_eq!(meaning::of_end(&state, false).meaning, Meaning::Fault(None, meaning::Mend::Hold));
+    }
+    let restart = Meaning::Fault(None, meaning::Mend::Restart);
+    for state in [failed.clone(), done, triggered("api.socket", failed)] {
+        assert_eq!(meaning::of_end(&state, false).meaning, restart, "{state:?}");
+    }
+    let next_command = UnitState {
+        main: Some(ProcessKey { pid: 42, start: at(1.0) }),
+        main_started: Some(at(1.0)),
+        ..oneshot(unit("activating", "start", "success"))
+    };
+    assert_eq!(judged(&next_command), StillRuns);
+    assert_eq!(judged(&oneshot(ended("activating", "start-post", "success", (-2000.0, 0.2)))), StillRuns);
+}
+
+#[test]
+fn a_start_that_failed_is_no_stop() {
+    let begun = |state| UnitState { started: Some(at(-999.0)), ..state };
+    // As systemd 252 shows a unit of Type=notify that was not ready in time, and one whose ExecStartPre= failed.
+    let late = begun(UnitState { main_exited: Some(at(0.1)), ..unit("failed", "failed", "timeout") });
+    assert_eq!(judged(&late), Restart { gave_up: false, waits: None });
+    let of = |state: &UnitState| meaning::of_end(state, false).meaning;
+    let start_failed = Meaning::Fault(Some(Verdict::StartFailed), meaning::Mend::Hold);
+    assert_eq!(of(&late), start_failed);
+    let unprepared = begun(UnitState { main_started: None, ..unit("failed", "failed", "exit-code") });
+    assert_eq!(of(&unprepared), start_failed);
+    for result in ["protocol", "resources"] {
+        assert_eq!(of(&ended("failed", "failed", result, STOP)), start_failed);
+    }
+    // A stop that took longer than TimeoutStopSec= is still a stop.
+    let slow = begun(UnitState { ready: Some(at(-999.0)), ..ended("failed", "failed", "timeout", STOP) });
+    assert!(matches!(judged(&slow), StopRequested(_)));
+}
+
+#[test]
+fn each_phase_ends_in_a_row_for_everything_else() {
+    use meaning::{Course, Phase, ROWS};
+    for phase in [
+        Phase::Masked, Phase::NotLoaded, Phase::Starting, Phase::Restarting, Phase::Up, Phase::Finished,
+        Phase::Stopping, Phase::Down,
+    ] {
+        let last = ROWS.iter().rfind(|row| row.phase == phase).unwrap();
+        assert!(last.unit.is_none() && last.result.is_none() && last.course == Course::Any, "{last:?}");
+    }
 }
 
 #[test]

@@ -119,6 +119,10 @@ impl OpenIncident {
         self.summary.add(detail);
     }
 
+    pub fn set_request(&mut self, why: &str) {
+        self.summary.set_request(why);
+    }
+
     pub fn set_holders(&mut self, holders: Vec<String>) {
         self.summary.set_holders(holders);
     }

@@ -21,6 +21,8 @@ pub enum Timer {
     Healing,
     /// A stopped process is examined again.
     Recheck,
+    /// systemd has been starting its unit for too long.
+    StartOverdue,
     /// The state of its recovery ends.
     Recovery,
 }
@@ -38,7 +40,7 @@ impl Timer {
         match self {
             Self::ListenerGone | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => Scope::Process,
             Self::Alert | Self::Settled | Self::Healing => Scope::Incident,
-            Self::Recovery => Scope::Recovery,
+            Self::Recovery | Self::StartOverdue => Scope::Recovery,
         }
     }
 }

@@ -1,27 +1,64 @@
 //! A service's unit as systemd reports it.
 
-use crate::{clock::Timestamp, fact::UnitState};
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    engine::unit::meaning::{self, Phase, Row},
+    fact::{EventId, UnitState},
+};
+
+/// The bound of a start that systemd does not bound (`TimeoutStartSec=infinity`).
+const ENDLESS_START: Duration = Duration::from_secs(15 * 60);
+
+/// A service may ask systemd for more time than its `TimeoutStartSec=` (`EXTEND_TIMEOUT_USEC=`).
+const EXTENDED: u32 = 2;
 
 #[derive(Debug, Default)]
 pub struct UnitView {
     state: Option<UnitState>,
+    /// What the state means.
+    row: Option<&'static Row>,
+    /// The state that the engine judged last, and its event.
+    judged: Option<(UnitState, EventId)>,
     /// The unit's invocation that the main process belongs to.
     invocation: Option<String>,
-    /// When the judged state had last changed. The engine did not cause a later change.
-    judged_change: Option<Timestamp>,
     /// systemd has given up on the unit: it refuses every start before a reset.
     needs_reset: bool,
-    /// hostprobe has cleared its failed state, which makes the unit look stopped.
-    was_reset: bool,
+    /// The latest ended job that is known.
+    ended_job: Option<u32>,
 }
 
 impl UnitView {
-    pub fn update(&mut self, state: UnitState) {
-        self.state = Some(state);
+    /// Takes in a state. Returns the one before.
+    pub fn update(&mut self, state: UnitState) -> Option<UnitState> {
+        self.row = Some(meaning::of(&state, false));
+        self.state.replace(state)
     }
 
-    pub fn judge(&mut self, state: &UnitState) {
-        self.judged_change = state.changed;
+    /// Takes note of the latest ended job. True if it ended now and changed nothing: the unit was down before it, and
+    /// is down in the same way. So it was a request to stop a unit that is down.
+    pub fn take_idle_job(&mut self, state: &UnitState, before: Option<&UnitState>) -> bool {
+        let Some(job) = &state.ended_job else { return false };
+        let is_new = self.ended_job.replace(job.id) != Some(job.id);
+        let is_down = |state: &UnitState| matches!(state.active.as_str(), "failed" | "inactive");
+        let same = |before: &UnitState| {
+            is_down(before) && before.active == state.active && before.invocation_id == state.invocation_id
+        };
+        is_new && job.result == "done" && !state.skipped && is_down(state) && before.is_some_and(same)
+    }
+
+    pub fn judge(&mut self, state: &UnitState, event: EventId) {
+        self.judged = Some((state.clone(), event));
+    }
+
+    /// The event of the last judged state, if this one is the same.
+    pub fn judged_as(&self, state: &UnitState) -> Option<EventId> {
+        let same = |judged: &UnitState| {
+            (&judged.active, &judged.sub, &judged.result, &judged.invocation_id, &judged.load, &judged.job)
+                == (&state.active, &state.sub, &state.result, &state.invocation_id, &state.load, &state.job)
+        };
+        self.judged.as_ref().filter(|(judged, _)| same(judged)).map(|(_, event)| *event)
     }
 
     pub fn invocation(&self) -> Option<&str> {
@@ -36,17 +73,50 @@ impl UnitView {
         self.needs_reset = needs_reset;
     }
 
-    pub fn set_was_reset(&mut self, was_reset: bool) {
-        self.was_reset = was_reset;
-    }
-
     pub fn is(&self, active: &str) -> bool {
         self.state.as_ref().is_some_and(|unit| unit.active == active)
     }
 
+    /// Its canonical name.
+    pub fn id(&self) -> Option<&str> {
+        self.state.as_ref().map(|unit| unit.id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// The state and its meaning.
+    pub fn meaning(&self) -> Option<(&UnitState, &'static Row)> {
+        self.state.as_ref().zip(self.row)
+    }
+
+    pub fn is_in(&self, phase: Phase) -> bool {
+        self.row.is_some_and(|row| row.phase == phase)
+    }
+
+    /// Whether its restart by hostprobe still makes systemd stop or start it.
+    pub fn is_between(&self) -> bool {
+        self.is_in(Phase::Stopping) || self.is_in(Phase::Starting)
+    }
+
     /// Whether the operator has stopped it since the engine judged it.
     pub fn was_stopped_since(&self, state: &UnitState) -> bool {
-        state.active == "inactive" && state.changed != self.judged_change && !self.was_reset
+        state.active == "inactive" && meaning::was_asked(state) && self.judged_as(state).is_none()
+    }
+
+    /// How long its start may still take, if it is starting and has a bound.
+    pub fn start_bound(&self) -> Option<Duration> {
+        let (state, _) = self.meaning().filter(|(_, row)| row.phase == Phase::Starting)?;
+        let bound = match state.start_timeout {
+            Some(timeout) => timeout.saturating_mul(EXTENDED),
+            None if meaning::is_oneshot(state) => return None,
+            None => ENDLESS_START,
+        };
+        let lasted = state.started.map(|started| state.at.since(started)).unwrap_or_default();
+        Some(bound.saturating_sub(lasted).max(Duration::from_secs(1)))
+    }
+
+    /// How long systemd may take to stop and start it; None if that has no bound.
+    pub fn restart_bound(&self) -> Option<Duration> {
+        let state = self.state.as_ref()?;
+        Some(state.stop_timeout?.saturating_add(state.start_timeout?))
     }
 
     /// Whether the unit's StartLimit, which counts hostprobe's starts too, would refuse one more start.

@@ -1,0 +1,10 @@
+//! A stop on request.
+
+use crate::clock::Timestamp;
+
+#[derive(Debug)]
+pub struct Stopped {
+    /// The evidence that it was requested.
+    pub why: String,
+    pub since: Timestamp,
+}
