@@ -66,7 +66,7 @@ pub fn judge(
     before: Option<&str>,
 ) -> UnitJudgement {
     use UnitJudgement::{
-        AlreadyRestarted, NotLoaded, Rests, Restart, RestartsItself, Stale, StillRuns, StopRequested,
+        AlreadyRestarted, NotLoaded, Restart, RestartsItself, Rests, Stale, StillRuns, StopRequested,
     };
 
     let up = matches!(state.active.as_str(), "active" | "activating" | "reloading" | "refreshing");

@@ -129,7 +129,8 @@ impl UnitState {
     /// Whether its latest activation succeeded, so that it became active.
     pub fn was_ready(&self) -> bool {
         let begun = [self.started, self.main_started].into_iter().flatten().max();
-        let since_then = |moment: Option<Timestamp>| moment.is_some_and(|it| begun.is_none_or(|begun| it >= begun));
+        let since_then =
+            |moment: Option<Timestamp>| moment.is_some_and(|it| begun.is_none_or(|begun| it >= begun));
         since_then(self.ready) || since_then(self.active_exit)
     }
 

@@ -114,8 +114,7 @@ impl Link {
                     Err(error) => return Err(error),
                 },
             };
-            let mut state =
-                state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref())?;
+            let mut state = state::read(unit, &properties, job, &self.manager, (*self.hierarchy).as_ref())?;
             if state.load == "loaded" {
                 self.keep(&state.id).await;
             }
@@ -131,7 +130,8 @@ impl Link {
     async fn needs(&self, units: Vec<(String, &'static str)>) -> Vec<NeededUnit> {
         let read = units.into_iter().map(async |(unit, relation)| {
             let call = || format!("reading {unit}");
-            let answer = self.call(SYSTEMD, &state::object_path(&unit), PROPERTIES, "GetAll", &"", call).await;
+            let answer =
+                self.call(SYSTEMD, &state::object_path(&unit), PROPERTIES, "GetAll", &"", call).await;
             let body = answer.ok()?.body();
             let properties: Properties<'_> = body.deserialize().ok()?;
             Some(state::needed(unit, relation, &properties))

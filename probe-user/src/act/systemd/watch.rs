@@ -61,7 +61,8 @@ impl Systemd {
     /// in between.
     pub async fn watch(&self, units: Vec<(ServiceId, String)>, changes: mpsc::Sender<UnitChange>) {
         let ids = units.iter().map(|(_, unit)| unit.clone()).collect();
-        let (known, jobs) = (units.iter().map(|_| None).collect(), units.iter().map(|_| Jobs::default()).collect());
+        let (known, jobs) =
+            (units.iter().map(|_| None).collect(), units.iter().map(|_| Jobs::default()).collect());
         let mut watch = Watch { units, ids, paths: HashMap::new(), known, jobs, changes };
         let mut wait = FIRST_WAIT;
         loop {

@@ -101,7 +101,9 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::Exited => ("it exited, with any code, though it should stay up", ""),
         Verdict::OomKilled => ("the OOM killer chose its main process", ""),
         Verdict::Killed => ("another process sent it a fatal signal", ""),
-        Verdict::Stopped => ("systemd was asked to stop or restart it", "; an event and a state, no incident"),
+        Verdict::Stopped => {
+            ("systemd was asked to stop or restart it", "; an event and a state, no incident")
+        }
         Verdict::StartFailed => (
             "systemd could not start its unit, or it was not ready in time",
             "; a further start is systemd's or the operator's",

@@ -68,10 +68,10 @@ impl Service {
                 service: self.settings.id,
                 verdict: Verdict::Stopped,
                 summary: self.rest().unwrap_or_else(|| "it starts again".to_owned()),
-                since: self.stopped.as_ref().map_or_else(
-                    || self.unwell_since.unwrap_or(self.startup.at()),
-                    |stopped| stopped.since,
-                ),
+                since: self
+                    .stopped
+                    .as_ref()
+                    .map_or_else(|| self.unwell_since.unwrap_or(self.startup.at()), |stopped| stopped.since),
                 declared,
                 alerts: false,
                 attempts: 0,

@@ -86,7 +86,8 @@ impl Service {
         detail: String,
         ctx: &mut Ctx<'_, E>,
     ) {
-        let (at, begun, index, stopped) = (report.at, report.begun(), report.index, self.is_at_rest() || self.unit.is_between());
+        let (at, begun, index, stopped) =
+            (report.at, report.begun(), report.index, self.is_at_rest() || self.unit.is_between());
         let Some(probe) = self.probes.get_mut(index) else { return };
         let first = !probe.is_failing();
         let timed_out = failure.is_timeout();

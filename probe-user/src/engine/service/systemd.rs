@@ -124,17 +124,15 @@ impl Service {
         }
         let (mut fault, retry) = (inspection.fault, inspection.retry);
         match judgement {
-            StopRequested(why) => {
-                match self.taken_down_by(&state, ctx) {
-                    Some(needed) if needed.failed() => self.fail_with_needed(fault, needed, event, ctx),
-                    needed => {
-                        let why = needed.map_or_else(|| why.into_owned(), |needed| needed.words());
-                        let restarts = state.job.as_ref().is_some_and(|job| job.kind != "stop");
-                        self.on_stop_request(&why, restarts, ctx);
-                        self.unit_changed(&state, before, ctx);
-                    }
+            StopRequested(why) => match self.taken_down_by(&state, ctx) {
+                Some(needed) if needed.failed() => self.fail_with_needed(fault, needed, event, ctx),
+                needed => {
+                    let why = needed.map_or_else(|| why.into_owned(), |needed| needed.words());
+                    let restarts = state.job.as_ref().is_some_and(|job| job.kind != "stop");
+                    self.on_stop_request(&why, restarts, ctx);
+                    self.unit_changed(&state, before, ctx);
                 }
-            }
+            },
             Rests(row) => self.on_rest(row, &state, ctx),
             StillRuns => {
                 self.verify();

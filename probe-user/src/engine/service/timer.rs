@@ -33,7 +33,9 @@ impl Service {
                 self.enter(RecoveryState::Idle, None);
                 self.fail(fault, ctx);
             }
-            RecoveryState::Restarting { confirmed: false } if self.unit.is_between() => self.await_restart(ctx),
+            RecoveryState::Restarting { confirmed: false } if self.unit.is_between() => {
+                self.await_restart(ctx)
+            }
             RecoveryState::Restarting { .. } => {
                 self.enter(RecoveryState::Idle, None);
                 let finding = Finding::new(Verdict::Exited, 0.8, "the restart led to no main process");

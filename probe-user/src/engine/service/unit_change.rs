@@ -31,7 +31,11 @@ impl Service {
                 self.on_running(main, ctx);
                 self.unit.set_invocation(&state.invocation_id);
             } else if Self::begins_to_stop(state) && (self.is_idle() || self.is_verifying()) {
-                self.on_stop_request(self.stop_words(state, "systemd is stopping it", ctx).as_str(), false, ctx);
+                self.on_stop_request(
+                    self.stop_words(state, "systemd is stopping it", ctx).as_str(),
+                    false,
+                    ctx,
+                );
             }
             return;
         }
@@ -158,7 +162,7 @@ impl Service {
             fault.finding.verdict,
             Verdict::Exited | Verdict::Killed | Verdict::Crashed | Verdict::OomKilled
         );
-        if !is_death {
+        if !is_death && verdict != Some(fault.finding.verdict) {
             return fault;
         }
         if let Some(verdict) = verdict.filter(|verdict| *verdict != fault.finding.verdict) {

@@ -44,7 +44,8 @@ fn a_oneshot_unit_that_succeeds_is_done_and_one_that_fails_is_held_until_it_succ
     let oneshot = |state: UnitState| UnitState { kind: "oneshot".into(), ready: None, ..state };
     let mut lab = unseen();
     let run = |lab: &mut Lab, pid, code, active, result| {
-        let state = oneshot(UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) });
+        let state =
+            oneshot(UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) });
         lab.see(Observation::Unit(API, state));
         assert_eq!(lab.state(), ServiceState::Starting);
         lab.wait(LATER);
@@ -135,8 +136,7 @@ fn a_stop_of_a_failed_unit_ends_its_incident_and_a_reset_does_not() {
 
 #[test]
 fn a_start_that_times_out_is_its_own_incident() {
-    let starting =
-        |pid| UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) };
+    let starting = |pid| UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) };
     let systemd = Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None };
     let timed_out = |lab: &mut Lab, pid| {
         lab.see(Observation::Unit(API, starting(pid)));
@@ -159,7 +159,13 @@ fn a_start_that_times_out_is_its_own_incident() {
         let waiting = waiting_unit(pid, lab.now, Duration::from_millis(100));
         lab.see(Observation::Unit(
             API,
-            UnitState { result: "timeout".into(), active_exit: None, ready: None, started: ended.started, ..waiting },
+            UnitState {
+                result: "timeout".into(),
+                active_exit: None,
+                ready: None,
+                started: ended.started,
+                ..waiting
+            },
         ));
         lab.wait(Duration::from_millis(160));
     }
@@ -211,7 +217,13 @@ fn a_stop_that_takes_minutes_stays_quiet() {
     };
     let stopping = |kind: &str, at| {
         let job = Some(UnitJob { id: 9, kind: kind.into() });
-        slow(UnitState { at, active: "deactivating".into(), sub: "stop-sigterm".into(), job, ..running_unit(100) })
+        slow(UnitState {
+            at,
+            active: "deactivating".into(),
+            sub: "stop-sigterm".into(),
+            job,
+            ..running_unit(100)
+        })
     };
     // hostprobe's own restart of a service that hangs.
     let mut lab = Lab::unit();
@@ -245,9 +257,7 @@ const BASE: ServiceId = ServiceId(1);
 
 /// Two units: the first needs the second.
 fn pair() -> Lab {
-    let unit = |name: &str| {
-        service(name, Identity::Unit(format!("{name}.service")), vec![], policy())
-    };
+    let unit = |name: &str| service(name, Identity::Unit(format!("{name}.service")), vec![], policy());
     let mut lab = Lab::of(false, &[unit("api"), unit("base")]);
     lab.see(Observation::Unit(API, running_unit(100)));
     lab.see(Observation::Unit(BASE, UnitState { id: "base.service".into(), ..running_unit(200) }));
@@ -270,11 +280,8 @@ fn needs(active: &str, result: &str, left: Timestamp) -> Vec<NeededUnit> {
 #[test]
 fn a_unit_that_went_down_with_one_that_it_needs_is_held_until_that_one_is_back() {
     let mut lab = pair();
-    let base = |lab: &mut Lab, pid: u32, exit| {
-        let exit = exit(pid, lab.now, KILL, Some(bash()));
-        lab.see(Observation::Exit(exit, Membership { service: BASE, main: true }, EventId(901)));
-    };
-    base(&mut lab, 200, exit);
+    let killed = exit(200, lab.now, KILL, Some(bash()));
+    lab.see(Observation::Exit(killed, Membership { service: BASE, main: true }, EventId(901)));
     let died = lab.now;
     let id = || "base.service".to_owned();
     lab.see(Observation::Unit(BASE, UnitState { id: id(), ..down("failed", "signal", 200, died, 500) }));
@@ -352,7 +359,8 @@ fn a_unit_without_a_main_process_is_healthy_and_its_end_is_seen() {
     let mut lab = unseen();
     lab.see(Observation::Unit(API, forked));
     assert_eq!(lab.state(), ServiceState::Healthy);
-    let ended = UnitState { main_started: None, main_exited: None, ..down("inactive", "success", 100, lab.now, 0) };
+    let ended =
+        UnitState { main_started: None, main_exited: None, ..down("inactive", "success", 100, lab.now, 0) };
     lab.see(Observation::Unit(API, ended));
     assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Exited, 1));
 }

@@ -209,7 +209,8 @@ fn has_course(state: &UnitState, course: Course, taken_down: bool) -> bool {
         Course::NeverRan => state.started.is_none() && state.main_started.is_none(),
         Course::NotReady => !state.was_ready(),
         Course::NoMain => {
-            let before = state.main_exited.zip(state.started).is_some_and(|(exited, started)| exited < started);
+            let before =
+                state.main_exited.zip(state.started).is_some_and(|(exited, started)| exited < started);
             state.main_started.is_none() || before
         }
     }

@@ -114,8 +114,14 @@ fn a_start_that_failed_is_no_stop() {
 fn each_phase_ends_in_a_row_for_everything_else() {
     use meaning::{Course, Phase, ROWS};
     for phase in [
-        Phase::Masked, Phase::NotLoaded, Phase::Starting, Phase::Restarting, Phase::Up, Phase::Finished,
-        Phase::Stopping, Phase::Down,
+        Phase::Masked,
+        Phase::NotLoaded,
+        Phase::Starting,
+        Phase::Restarting,
+        Phase::Up,
+        Phase::Finished,
+        Phase::Stopping,
+        Phase::Down,
     ] {
         let last = ROWS.iter().rfind(|row| row.phase == phase).unwrap();
         assert!(last.unit.is_none() && last.result.is_none() && last.course == Course::Any, "{last:?}");

@@ -10,19 +10,23 @@ pub const END: &str = "<!-- end of unit states -->\n";
 
 /// The table as Markdown.
 pub fn markdown() -> String {
-    let mut table = "| unit | systemd says | `Result=` | how it came | service | incident | why |\n".to_owned();
+    let mut table =
+        "| unit | systemd says | `Result=` | how it came | service | incident | why |\n".to_owned();
     table.push_str("|---|---|---|---|---|---|---|\n");
     for row in ROWS {
-        let unit = row.unit.map_or_else(|| "any".to_owned(), |sorts| {
-            sorts.iter().map(|sort| unit_words(*sort)).collect::<Vec<_>>().join(", ")
-        });
-        let result = row.result.map_or_else(|| "any".to_owned(), |results| {
-            results.iter().map(|result| format!("`{result}`")).collect::<Vec<_>>().join(", ")
-        });
+        let unit = row.unit.map_or_else(
+            || "any".to_owned(),
+            |sorts| sorts.iter().map(|sort| unit_words(*sort)).collect::<Vec<_>>().join(", "),
+        );
+        let result = row.result.map_or_else(
+            || "any".to_owned(),
+            |results| results.iter().map(|result| format!("`{result}`")).collect::<Vec<_>>().join(", "),
+        );
         let (service, incident) = meaning_words(row.meaning);
         let (phase, course) = (phase_words(row.phase), course_words(row.course));
         let why = row.because;
-        let _ = writeln!(table, "| {unit} | {phase} | {result} | {course} | {service} | {incident} | {why} |");
+        let _ =
+            writeln!(table, "| {unit} | {phase} | {result} | {course} | {service} | {incident} | {why} |");
     }
     table
 }
