@@ -46,7 +46,11 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
             if file_name(process) == Some("systemd") {
                 return None;
             }
-            Some(service(process, reader.unit(*leader).filter(|unit| unit.ends_with(".service")), sockets))
+            Some(service(
+                process,
+                reader.own_unit(*leader).filter(|unit| unit.ends_with(".service")),
+                sockets,
+            ))
         })
         .collect();
     found.sort_by_key(|found| found.ports.first().copied());

@@ -30,4 +30,5 @@ pub mod soak;
 pub mod storm;
 pub mod supervised;
 pub mod systemd;
+pub mod unit_matrix;
 pub mod victim;

@@ -1,4 +1,4 @@
-//! The operator's log: incidents, restarts, holds, failed alerts, and reloads.
+//! The operator's log: incidents, stops, restarts, holds, failed alerts, and reloads.
 //!
 //! The event stream has all of it and more. The log has the facts that a person acts on, and each line begins with its
 //! service.
@@ -9,7 +9,9 @@ use tracing::{error, info, warn};
 
 use crate::{
     emit::{Names, Origin},
-    fact::{Action, AlertOutcome, Fact, Incident, IncidentId, Phase, Restart, Severity, Verdict},
+    fact::{
+        Action, AlertOutcome, Fact, Incident, IncidentId, Phase, Restart, ServiceState, Severity, Verdict,
+    },
     redact::redact,
 };
 
@@ -30,6 +32,9 @@ impl OperatorLog {
     pub(super) fn on_fact(&mut self, fact: &Fact) {
         if let Fact::Incident(phase, incident) = fact {
             self.on_incident(*phase, incident);
+        }
+        if let Fact::ServiceState(service, ServiceState::Stopped, _, why) = fact {
+            info!("{}: stopped: {}", self.names.service(*service), redact(why));
         }
         if let Fact::Restart(restart) = fact {
             self.on_restart(restart);

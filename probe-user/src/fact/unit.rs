@@ -55,7 +55,8 @@ pub struct UnitState {
     /// unit file.
     #[serde(default)]
     pub kind: String,
-    /// `TriggeredBy`: the sockets, timers and paths that start it.
+    /// `TriggeredBy`: the sockets, timers and paths that start it. For a unit that is down, also the bus name whose
+    /// callers start it.
     #[serde(default)]
     pub triggered_by: Vec<String>,
     /// `OnFailure`: the units that systemd starts when it fails.
@@ -128,10 +129,17 @@ pub struct UnitState {
 impl UnitState {
     /// Whether its latest activation succeeded, so that it became active.
     pub fn was_ready(&self) -> bool {
-        let begun = [self.started, self.main_started].into_iter().flatten().max();
+        // The wait for a restart counts as an activation of its own.
+        let started = self.started.filter(|_| !self.waits_to_restart());
+        let begun = [started, self.main_started].into_iter().flatten().max();
         let since_then =
             |moment: Option<Timestamp>| moment.is_some_and(|it| begun.is_none_or(|begun| it >= begun));
         since_then(self.ready) || since_then(self.active_exit)
+    }
+
+    /// Whether it waits out its `RestartSec=`.
+    pub fn waits_to_restart(&self) -> bool {
+        self.sub.starts_with("auto-restart")
     }
 
     /// Whether it left the active state before its main process ended, as it does for a stop.

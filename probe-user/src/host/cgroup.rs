@@ -13,7 +13,7 @@ use std::{
 use procfs::process::MountInfo;
 
 pub use self::{
-    name::{container_id, is_hexadecimal_id, unit_name},
+    name::{container_id, is_hexadecimal_id, own_unit_name, unit_name},
     own::OwnCgroup,
 };
 use super::{ReadError, read_record, read_text};

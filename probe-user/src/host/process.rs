@@ -177,6 +177,11 @@ impl ProcReader {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
     }
 
+    /// The same, if it is a unit of the host's own systemd.
+    pub fn own_unit(&self, pid: u32) -> Option<String> {
+        self.cgroups.of(pid).paths().find_map(cgroup::own_unit_name)
+    }
+
     pub fn pids(&self) -> Result<Vec<u32>, ReadError> {
         let entries = fs::read_dir(&self.proc).map_err(ReadError::at(&self.proc))?;
         Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())

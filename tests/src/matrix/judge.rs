@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     daemon::{event_action, field},
-    incident_events::text,
+    incident_events::{is, text},
 };
 
 /// What is right for a row beside its verdicts.

@@ -122,8 +122,21 @@ impl Link {
             if stops || matches!(state.active.as_str(), "inactive" | "deactivating") || state.left_first() {
                 state.needs = self.needs(state::needs(&properties)).await;
             }
+            if state.active == "inactive"
+                && let Some(name) = state::bus_name(&properties)
+                && self.activates(&name).await
+            {
+                state.triggered_by.push(name);
+            }
             return Ok(state);
         }
+    }
+
+    /// Whether the bus has a service started when its name is called.
+    async fn activates(&self, name: &str) -> bool {
+        let call = || "ListActivatableNames".into();
+        let names = self.ask::<_, Vec<String>>(BUS, BUS_PATH, BUS, "ListActivatableNames", &(), call).await;
+        names.is_ok_and(|names| names.iter().any(|known| known == name))
     }
 
     /// The states of the units that a unit needs. One that cannot be read says nothing.

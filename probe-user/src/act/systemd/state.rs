@@ -125,6 +125,11 @@ pub(super) fn needs(properties: &Properties<'_>) -> Vec<(String, &'static str)> 
     needs
 }
 
+/// The bus name that a unit takes, if it takes one.
+pub(super) fn bus_name(properties: &Properties<'_>) -> Option<String> {
+    text(properties, "BusName").filter(|name| !name.is_empty())
+}
+
 /// The state of a unit that another one needs.
 pub(super) fn needed(unit: String, relation: &str, properties: &Properties<'_>) -> NeededUnit {
     let left = micros(properties, "ActiveExitTimestampMonotonic").filter(|&at| at != 0);

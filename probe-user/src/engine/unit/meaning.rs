@@ -17,7 +17,7 @@ pub enum Sort {
     Oneshot,
     /// A timer, a path or the like starts it.
     Scheduled,
-    /// A socket starts it.
+    /// A socket or a call of its bus name starts it.
     Activated,
 }
 
@@ -92,6 +92,9 @@ pub struct Row {
     /// The reason, as part of a sentence about the unit.
     pub because: &'static str,
 }
+
+/// Units that start another one for a piece of work.
+const SCHEDULES: [&str; 2] = [".timer", ".path"];
 
 const ONCE: &[Sort] = &[Sort::Oneshot, Sort::Scheduled];
 
@@ -186,12 +189,12 @@ pub fn phase(state: &UnitState) -> Phase {
 fn sort(state: &UnitState) -> Sort {
     if state.kind == "oneshot" {
         Sort::Oneshot
-    } else if state.triggered_by.iter().any(|unit| unit.ends_with(".socket")) {
-        Sort::Activated
     } else if state.triggered_by.is_empty() {
         Sort::LongRunning
-    } else {
+    } else if state.triggered_by.iter().all(|unit| SCHEDULES.iter().any(|kind| unit.ends_with(kind))) {
         Sort::Scheduled
+    } else {
+        Sort::Activated
     }
 }
 
@@ -209,8 +212,8 @@ fn has_course(state: &UnitState, course: Course, taken_down: bool) -> bool {
         Course::NeverRan => state.started.is_none() && state.main_started.is_none(),
         Course::NotReady => !state.was_ready(),
         Course::NoMain => {
-            let before =
-                state.main_exited.zip(state.started).is_some_and(|(exited, started)| exited < started);
+            let started = state.started.filter(|_| !state.waits_to_restart());
+            let before = state.main_exited.zip(started).is_some_and(|(exited, started)| exited < started);
             state.main_started.is_none() || before
         }
     }
@@ -244,6 +247,9 @@ pub fn words(row: &Row, state: &UnitState) -> String {
         }
         Meaning::Fault(..) if row.phase == Phase::NotLoaded => {
             let _ = write!(words, ": it is {}", state.load);
+            if state.load == "not-found" {
+                words.push_str("; hostprobe watches units of the host's systemd, and none of a user's");
+            }
         }
         Meaning::Runs
         | Meaning::Starting

@@ -15,6 +15,13 @@ pub fn unit_name(path: &str) -> Option<String> {
     Some(unit.strip_prefix('_').unwrap_or(unit).to_owned())
 }
 
+/// The unit that a cgroup belongs to, if it is one of the host's own systemd. Below the unit of a user's manager or of a
+/// container, another systemd may have units of its own, whose names mean nothing to the host's.
+pub fn own_unit_name(path: &str) -> Option<String> {
+    let units = path.split('/').filter(|part| UNITS.iter().any(|kind| part.ends_with(kind))).count();
+    unit_name(path).filter(|_| units == 1)
+}
+
 /// The container that a cgroup belongs to, the innermost where they are nested: its 64 hexadecimal digits, as Docker,
 /// containerd, CRI-O, Podman and Kubernetes name its group; the name of an LXC container or of a container that is
 /// registered with systemd-machined, such as one of systemd-nspawn.
@@ -123,6 +130,21 @@ mod tests {
         }
         for path in ["/", "", "/docker/abc", "/system.slice", "/user.slice/user-1000.slice"] {
             assert_eq!(unit_name(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_units_of_a_users_systemd_or_a_containers_are_not_the_hosts() {
+        for (path, own) in [
+            ("/system.slice/redis.service", Some("redis.service")),
+            ("/system.slice/redis.service/worker", Some("redis.service")),
+            ("/lab/payload/system.slice/redis.service", Some("redis.service")),
+            ("/user.slice/user-1000.slice/user@1000.service/app.slice/redis.service", None),
+            ("/user.slice/user-1000.slice/user@1000.service/init.scope", None),
+            ("/machine.slice/systemd-nspawn@web.service/payload/system.slice/redis.service", None),
+            ("/machine.slice/machine-web.scope/payload/system.slice/redis.service", None),
+        ] {
+            assert_eq!(own_unit_name(path).as_deref(), own, "{path}");
         }
     }
 

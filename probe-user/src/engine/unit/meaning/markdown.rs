@@ -36,7 +36,7 @@ const fn unit_words(sort: Sort) -> &'static str {
         Sort::LongRunning => "long-running",
         Sort::Oneshot => "oneshot",
         Sort::Scheduled => "triggered by a timer or path",
-        Sort::Activated => "triggered by a socket",
+        Sort::Activated => "triggered by a socket or a bus name",
     }
 }
 
