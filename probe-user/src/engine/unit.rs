@@ -9,7 +9,7 @@ pub mod meaning;
 
 use std::{borrow::Cow, time::Duration};
 
-use meaning::{Meaning, Row, failed_by_systemd};
+use meaning::{Known, Meaning, Row, failed_by_systemd};
 
 use crate::{
     clock::Timestamp,
@@ -137,7 +137,7 @@ pub fn judge(
             StopRequested("it exited with success or was stopped; systemd has forgotten which".into())
         }
         (active, _) => {
-            let row = meaning::of_end(state, false);
+            let row = meaning::of_end(state, Known { taken_down: false, main_ran: true });
             match row.meaning {
                 Meaning::Done | Meaning::Stopped => Rests(row),
                 Meaning::Runs | Meaning::Starting | Meaning::Waits | Meaning::Fault(..) => {

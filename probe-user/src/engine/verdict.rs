@@ -6,7 +6,7 @@ pub use alive::{Circumstances, Remedy, early_sample, failures_needed, of_failure
 
 use super::{
     summary::Summary,
-    unit::meaning::{self, Meaning},
+    unit::meaning::{self, Known, Meaning},
 };
 use crate::fact::{
     ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,
@@ -92,7 +92,7 @@ pub const fn sure(source: Source) -> f32 {
 
 /// The verdict on a unit without a main process, from systemd's state alone.
 pub fn of_unit(state: &UnitState) -> Finding {
-    let row = meaning::of_end(state, false);
+    let row = meaning::of_end(state, Known::default());
     let (verdict, what) = match (row.meaning, state.result.as_str()) {
         (Meaning::Fault(Some(verdict), _), _) => (verdict, meaning::words(row, state)),
         (_, "signal") => (Verdict::Killed, "a signal ended it".to_owned()),

@@ -21,6 +21,8 @@ pub struct EndedJob {
     pub id: u32,
     /// `done`, `failed`, `dependency`, `timeout`, `canceled`, `skipped`, …, as systemd names it.
     pub result: String,
+    /// The unit was down before it, and is down since then: it changed nothing.
+    pub idle: bool,
 }
 
 /// A unit that another one needs, as it is once the other is down or goes down.

@@ -39,6 +39,13 @@ pub(super) fn job<'p>(properties: &'p Properties<'_>) -> Option<(u32, &'p Object
     }
 }
 
+/// When the state of a unit that is down changed last.
+pub(super) fn down_since(properties: &Properties<'_>) -> Option<Timestamp> {
+    let active = text(properties, "ActiveState")?;
+    let changed = micros(properties, "StateChangeTimestampMonotonic").filter(|&at| at != 0)?;
+    matches!(active.as_str(), "failed" | "inactive").then(|| Timestamp::from_monotonic_micros(changed))
+}
+
 /// Reads a unit's state from its properties. `job` is the job in progress.
 pub(super) fn read(
     unit: &str,

@@ -16,7 +16,7 @@ use zbus::{Message, MessageStream, ObjectPath};
 use super::{
     Systemd, SystemdError,
     link::Link,
-    state::{Properties, job, object_path},
+    state::{Properties, down_since, job, object_path},
 };
 use crate::{
     clock::Timestamp,
@@ -96,9 +96,17 @@ impl Systemd {
 /// The jobs of a unit.
 #[derive(Clone, Default)]
 struct Jobs {
-    /// The id of the latest that the unit named. A job that systemd drops as needless is never named.
-    named: u32,
+    /// The latest that the unit named. A job that systemd drops as needless is never named.
+    named: Option<NamedJob>,
     ended: Option<EndedJob>,
+}
+
+/// A job as a unit named it, with the unit's state at that moment.
+#[derive(Clone, Copy)]
+struct NamedJob {
+    id: u32,
+    /// When the unit's state had changed last, if it was down.
+    down_since: Option<Timestamp>,
 }
 
 /// The watched units and their last reported states.
@@ -153,7 +161,11 @@ impl Watch {
                 let path = header.path().map(|path| path.as_str()).unwrap_or_default();
                 let units = self.paths.get(path).into_iter().flatten();
                 if let Some(job) = named_job(signal) {
-                    units.clone().for_each(|&at| self.jobs[at].named = job);
+                    for &at in units.clone() {
+                        // The first signal of a job shows the state before it.
+                        self.jobs[at].named =
+                            self.jobs[at].named.filter(|named| named.id == job.id).or(Some(job));
+                    }
                 }
                 dirty.extend(units);
                 Ok(())
@@ -162,8 +174,9 @@ impl Watch {
                 let body = signal.body();
                 if let Ok((id, _, unit, result)) = body.deserialize::<(u32, ObjectPath<'_>, &str, &str)>() {
                     for &at in self.paths.get(&object_path(unit)).into_iter().flatten() {
-                        if self.jobs[at].named == id {
-                            self.jobs[at].ended = Some(EndedJob { id, result: result.to_owned() });
+                        if self.jobs[at].named.is_some_and(|named| named.id == id) {
+                            let result = result.to_owned();
+                            self.jobs[at].ended = Some(EndedJob { id, result, idle: false });
                             dirty.insert(at);
                         }
                     }
@@ -199,7 +212,7 @@ impl Watch {
                     continue;
                 }
             };
-            state.ended_job.clone_from(&self.jobs[at].ended);
+            state.ended_job = self.jobs[at].ended(&state);
             if self.ids[at] != state.id {
                 self.ids[at].clone_from(&state.id);
                 renamed = true;
@@ -243,10 +256,26 @@ fn same(known: &UnitState, state: &UnitState) -> bool {
 }
 
 /// The job that a change of a unit's properties names, if any.
-fn named_job(signal: &Message) -> Option<u32> {
+fn named_job(signal: &Message) -> Option<NamedJob> {
     let body = signal.body();
     let (_, changed, _): (&str, Properties<'_>, Vec<&str>) = body.deserialize().ok()?;
-    Some(job(&changed)?.0)
+    Some(NamedJob { id: job(&changed)?.0, down_since: down_since(&changed) })
+}
+
+impl Jobs {
+    /// The latest ended job, of a unit in this state.
+    fn ended(&self, state: &UnitState) -> Option<EndedJob> {
+        // Each reading translates a moment anew, which may differ by microseconds.
+        const SAME: Duration = Duration::from_millis(1);
+        let ended = self.ended.clone()?;
+        let before = self.named.filter(|named| named.id == ended.id).and_then(|named| named.down_since);
+        let is_down = matches!(state.active.as_str(), "failed" | "inactive") && state.job.is_none();
+        let idle = is_down
+            && before
+                .zip(state.changed)
+                .is_some_and(|(before, now)| now.since(before) < SAME && before.since(now) < SAME);
+        Some(EndedJob { idle, ..ended })
+    }
 }
 
 fn lost(why: &str) -> End {

@@ -18,7 +18,7 @@ use crate::{
         rules::Extra,
         unit::{
             UnitJudgement, judge,
-            meaning::{self, Meaning, Phase, Row},
+            meaning::{self, Known, Meaning, Phase, Row},
         },
         verdict::Remedy,
     },
@@ -112,8 +112,16 @@ impl Service {
             self.enter(RecoveryState::Inspecting(inspection), Some(ctx.now.plus(STALE_WAIT)));
             return;
         }
+        let known =
+            Known { taken_down: false, main_ran: inspection.exit.is_some() || self.unit.main_ran(&state) };
+        // The state may be that of the next run already. Before it, the unit was not ready, so systemd's signal was no
+        // operator's.
+        let failed_to_start = matches!(judgement, AlreadyRestarted { asked: false })
+            && before.is_some_and(|before| meaning::phase(before) == Phase::Starting);
         let judgement = match (&judgement, &inspection.exit) {
-            (AlreadyRestarted { .. } | RestartsItself(_) | Restart { .. }, Some(exit)) => {
+            (AlreadyRestarted { asked: false } | RestartsItself(_) | Restart { .. }, Some(exit))
+                if !failed_to_start =>
+            {
                 asked_to_end(exit, &state).map_or(judgement, |why| StopRequested(why.into()))
             }
             (_, _) => judgement,
@@ -143,13 +151,24 @@ impl Service {
                 self.unit_changed(&state, before, ctx);
             }
             AlreadyRestarted { asked: false } => {
+                if let (true, Some(before), Some(exit)) = (failed_to_start, before, &inspection.exit)
+                    && is_polite_signal_of_manager(exit, &state)
+                {
+                    let ended = UnitState {
+                        result: "timeout".into(),
+                        ready: None,
+                        active_exit: None,
+                        ..before.clone()
+                    };
+                    fault = self.by_unit(fault, meaning::of_end(&ended, known), &ended);
+                }
                 fault.evidence.push(event);
                 self.leave_to_systemd(fault, "systemd has restarted it already", ctx);
                 self.enter(RecoveryState::SystemdRestarting, Some(ctx.now.plus(RESTART_SLACK)));
                 self.unit_changed(&state, before, ctx);
             }
             RestartsItself(within) => {
-                let mut fault = self.by_unit(fault, meaning::of_end(&state, false), &state);
+                let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
                 fault.evidence.push(event);
                 self.leave_to_systemd(fault, "systemd restarts it itself at once", ctx);
                 let until = ctx.now.plus(within).plus(RESTART_SLACK);
@@ -172,7 +191,7 @@ impl Service {
                 if retry {
                     return self.restart(ctx);
                 }
-                let mut fault = self.by_unit(fault, meaning::of_end(&state, false), &state);
+                let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
                 fault.evidence.push(event);
                 match (waits, &fault.remedy) {
                     // A restart does not mend it, and systemd makes one all the same.
@@ -253,7 +272,7 @@ impl Service {
 
     /// The row of a unit without an exit that is down, or has finished, as it should be.
     fn rests(&self, state: &UnitState) -> Option<&'static Row> {
-        let row = meaning::of(state, false);
+        let row = meaning::of(state, Known::default());
         // Its probes failed, though its work is done.
         let fails = row.phase == Phase::Finished && !self.probes.is_empty();
         let is_judged = meaning::was_asked(state);
@@ -280,18 +299,25 @@ impl Service {
 /// Why the main process counts as asked to end: the unit's manager, or an unknown sender, sent it a signal to end
 /// by. A stop by systemd itself is visible as a stop job or a failure.
 fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
-    const SIGHUP_SIGINT_SIGTERM: [u8; 3] = [1, 2, 15];
-    let polite = |signal: Option<u8>| signal.is_some_and(|it| SIGHUP_SIGINT_SIGTERM.contains(&it));
     if meaning::failed_by_systemd(state) {
         return None;
     }
     match &exit.sender {
-        Some(Sender::Process { pid, .. }) => {
-            (state.manager_pid != 0 && *pid == state.manager_pid && polite(exit.sent_signal))
-                .then_some("systemd was asked to signal it, as by systemctl kill")
-        }
+        Some(Sender::Process { .. }) => is_polite_signal_of_manager(exit, state)
+            .then_some("systemd was asked to signal it, as by systemctl kill"),
         Some(Sender::Itself | Sender::Kernel) => None,
         None => polite(exit.status.signal())
             .then_some("an unknown sender sent it a signal that asks a process to end"),
     }
+}
+
+/// Whether the unit's manager sent a signal that asks a process to end.
+fn is_polite_signal_of_manager(exit: &ProcessExit, state: &UnitState) -> bool {
+    matches!(&exit.sender, Some(Sender::Process { pid, .. }) if state.manager_pid != 0 && *pid == state.manager_pid)
+        && polite(exit.sent_signal)
+}
+
+/// SIGHUP, SIGINT or SIGTERM.
+fn polite(signal: Option<u8>) -> bool {
+    signal.is_some_and(|it| matches!(it, 1 | 2 | 15))
 }

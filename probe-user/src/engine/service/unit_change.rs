@@ -7,7 +7,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::Effects,
-        unit::meaning::{self, Meaning, Mend, Phase, Row},
+        unit::meaning::{self, Known, Meaning, Mend, Phase, Row},
         verdict::{self, Finding, Remedy},
     },
     fact::{EventId, Fact, UnitState, Verdict},
@@ -24,7 +24,7 @@ impl Service {
         before: Option<&UnitState>,
         ctx: &mut Ctx<'_, E>,
     ) {
-        let idle_job = self.unit.take_idle_job(state, before);
+        let idle_job = self.unit.take_idle_job(state);
         self.timers.set(Timer::StartOverdue, self.unit.start_bound().map(|bound| ctx.now.plus(bound)));
         if let Some(main) = state.main {
             if state.active != "deactivating" {
@@ -109,7 +109,7 @@ impl Service {
         if let Some(needed) = needed.filter(|needed| needed.failed()) {
             return self.fail_with_needed(fault, needed, event, ctx);
         }
-        let row = meaning::of(state, false);
+        let row = meaning::of(state, Known { taken_down: false, main_ran: self.unit.main_ran(state) });
         match row.meaning {
             Meaning::Fault(..) => {
                 let mut fault = self.by_unit(fault, row, state);
@@ -134,7 +134,7 @@ impl Service {
     /// The unit is up, without a main process.
     fn on_up_without_main<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
         if self.main.is_none() && meaning::phase(state) == Phase::Finished && self.incident.is_some() {
-            self.on_rest(meaning::of(state, false), state, ctx);
+            self.on_rest(meaning::of(state, Known::default()), state, ctx);
         }
     }
 

@@ -116,7 +116,7 @@ fn a_stop_of_a_failed_unit_ends_its_incident_and_a_reset_does_not() {
     };
     let failed = second_death(&mut lab);
     // systemd changes nothing of a failed unit that is stopped: only its job comes and goes.
-    let job = |result: &str| Some(EndedJob { id: 34, result: result.into() });
+    let job = |result: &str| Some(EndedJob { id: 34, result: result.into(), idle: true });
     lab.see(Observation::Unit(API, UnitState { ended_job: job("done"), ..failed }));
     assert_eq!((lab.state(), lab.incidents().last().unwrap().0), (ServiceState::Stopped, Phase::Resolve));
     lab.wait(LATER);

@@ -146,28 +146,37 @@ pub const ROWS: &[Row] = &{
     ]
 };
 
-/// The row of a unit's state. `taken_down` says that a unit that it needs has failed.
-pub fn of(state: &UnitState, taken_down: bool) -> &'static Row {
-    find(state, phase(state), taken_down)
+/// What is known of a unit besides its state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known {
+    /// A unit that it needs has failed.
+    pub taken_down: bool,
+    /// A main process ran in its latest run. systemd's moments do not show that once it has given up on a unit.
+    pub main_ran: bool,
+}
+
+/// The row of a unit's state.
+pub fn of(state: &UnitState, known: Known) -> &'static Row {
+    find(state, phase(state), known)
 }
 
 /// The row for the end of a unit's main process, also while systemd waits to restart the unit.
-pub fn of_end(state: &UnitState, taken_down: bool) -> &'static Row {
+pub fn of_end(state: &UnitState, known: Known) -> &'static Row {
     match phase(state) {
-        phase @ (Phase::Finished | Phase::Masked | Phase::NotLoaded) => find(state, phase, taken_down),
+        phase @ (Phase::Finished | Phase::Masked | Phase::NotLoaded) => find(state, phase, known),
         Phase::Up | Phase::Starting | Phase::Restarting | Phase::Stopping | Phase::Down => {
-            find(state, Phase::Down, taken_down)
+            find(state, Phase::Down, known)
         }
     }
 }
 
-fn find(state: &UnitState, phase: Phase, taken_down: bool) -> &'static Row {
+fn find(state: &UnitState, phase: Phase, known: Known) -> &'static Row {
     let sort = sort(state);
     let matches = |row: &&Row| {
         row.phase == phase
             && row.unit.is_none_or(|sorts| sorts.contains(&sort))
             && row.result.is_none_or(|results| results.contains(&state.result.as_str()))
-            && has_course(state, row.course, taken_down)
+            && has_course(state, row.course, known)
     };
     // The last row of each phase matches any unit, result and course.
     ROWS.iter().find(matches).unwrap_or(&ROWS[ROWS.len() - 1])
@@ -203,10 +212,10 @@ pub fn is_oneshot(state: &UnitState) -> bool {
     sort(state) == Sort::Oneshot
 }
 
-fn has_course(state: &UnitState, course: Course, taken_down: bool) -> bool {
+fn has_course(state: &UnitState, course: Course, known: Known) -> bool {
     match course {
         Course::Any => true,
-        Course::TakenDown => taken_down,
+        Course::TakenDown => known.taken_down,
         Course::Asked => was_asked(state),
         Course::Skipped => state.skipped,
         Course::NeverRan => state.started.is_none() && state.main_started.is_none(),
@@ -214,7 +223,7 @@ fn has_course(state: &UnitState, course: Course, taken_down: bool) -> bool {
         Course::NoMain => {
             let started = state.started.filter(|_| !state.waits_to_restart());
             let before = state.main_exited.zip(started).is_some_and(|(exited, started)| exited < started);
-            state.main_started.is_none() || before
+            !known.main_ran && (state.main_started.is_none() || before)
         }
     }
 }

@@ -76,11 +76,14 @@ fn a_unit_that_ended_as_it_should_rests() {
         assert!(matches!(judged(&state), Rests(_)), "{state:?} is {:?}", judged(&state));
     }
     for state in [oneshot(failed.clone()), triggered("api.timer", failed.clone())] {
-        assert_eq!(meaning::of_end(&state, false).meaning, Meaning::Fault(None, meaning::Mend::Hold));
+        assert_eq!(
+            meaning::of_end(&state, meaning::Known::default()).meaning,
+            Meaning::Fault(None, meaning::Mend::Hold)
+        );
     }
     let restart = Meaning::Fault(None, meaning::Mend::Restart);
     for state in [failed.clone(), done, triggered("api.socket", failed)] {
-        assert_eq!(meaning::of_end(&state, false).meaning, restart, "{state:?}");
+        assert_eq!(meaning::of_end(&state, meaning::Known::default()).meaning, restart, "{state:?}");
     }
     let next_command = UnitState {
         main: Some(ProcessKey { pid: 42, start: at(1.0) }),
@@ -97,7 +100,7 @@ fn a_start_that_failed_is_no_stop() {
     // As systemd 252 shows a unit of Type=notify that was not ready in time, and one whose ExecStartPre= failed.
     let late = begun(UnitState { main_exited: Some(at(0.1)), ..unit("failed", "failed", "timeout") });
     assert_eq!(judged(&late), Restart { gave_up: false, waits: None });
-    let of = |state: &UnitState| meaning::of_end(state, false).meaning;
+    let of = |state: &UnitState| meaning::of_end(state, meaning::Known::default()).meaning;
     let start_failed = Meaning::Fault(Some(Verdict::StartFailed), meaning::Mend::Hold);
     assert_eq!(of(&late), start_failed);
     let unprepared = begun(UnitState { main_started: None, ..unit("failed", "failed", "exit-code") });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    engine::unit::meaning::{self, Phase, Row},
+    engine::unit::meaning::{self, Known, Phase, Row},
     fact::{EventId, UnitState},
 };
 
@@ -32,20 +32,16 @@ pub struct UnitView {
 impl UnitView {
     /// Takes in a state. Returns the one before.
     pub fn update(&mut self, state: UnitState) -> Option<UnitState> {
-        self.row = Some(meaning::of(&state, false));
+        self.row = Some(meaning::of(&state, Known::default()));
         self.state.replace(state)
     }
 
-    /// Takes note of the latest ended job. True if it ended now and changed nothing: the unit was down before it, and
-    /// is down in the same way. So it was a request to stop a unit that is down.
-    pub fn take_idle_job(&mut self, state: &UnitState, before: Option<&UnitState>) -> bool {
+    /// Takes note of the latest ended job. True if it is new and changed nothing of a unit that is down: it was a request
+    /// to stop the unit. A start that systemd skips changes nothing either.
+    pub fn take_idle_job(&mut self, state: &UnitState) -> bool {
         let Some(job) = &state.ended_job else { return false };
         let is_new = self.ended_job.replace(job.id) != Some(job.id);
-        let is_down = |state: &UnitState| matches!(state.active.as_str(), "failed" | "inactive");
-        let same = |before: &UnitState| {
-            is_down(before) && before.active == state.active && before.invocation_id == state.invocation_id
-        };
-        is_new && job.result == "done" && !state.skipped && is_down(state) && before.is_some_and(same)
+        is_new && job.idle && job.result == "done" && !state.skipped
     }
 
     pub fn judge(&mut self, state: &UnitState, event: EventId) {
@@ -67,6 +63,11 @@ impl UnitView {
 
     pub fn set_invocation(&mut self, id: &str) {
         self.invocation = Some(id.to_owned());
+    }
+
+    /// Whether a main process ran in the run that a state is about.
+    pub fn main_ran(&self, state: &UnitState) -> bool {
+        !state.invocation_id.is_empty() && self.invocation() == Some(&state.invocation_id)
     }
 
     pub fn set_needs_reset(&mut self, needs_reset: bool) {
