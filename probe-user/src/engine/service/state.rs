@@ -7,7 +7,7 @@ use crate::{
         ctx::Ctx,
         effect::Effects,
         rules::{BlockRule, EndRule},
-        unit::meaning::{Phase, words},
+        unit::meaning::{Meaning, Phase, words},
         view::ServiceView,
     },
     fact::{Fact, ServiceState, Verdict},
@@ -105,10 +105,8 @@ impl Service {
         if let Some(why) = self.rest() {
             return (ServiceState::Stopped, why);
         }
-        let between = self.unit.is_between() && self.open_verdict() != Some(Verdict::StartFailed);
-        let is_starting = between && self.unit.is_in(Phase::Starting);
-        if self.incident.is_some() {
-            let starting = is_starting
+        if let Some(open) = &self.incident {
+            let starting = self.unit.is_in(Phase::Starting) && open.verdict() != Verdict::StartFailed
                 || matches!(
                     self.recovery.state(),
                     RecoveryState::Verifying
@@ -121,14 +119,12 @@ impl Service {
                         self.startup_report().unwrap_or_else(|| "waiting for it to prove healthy".to_owned());
                     (ServiceState::Starting, why)
                 }
-                (true, false) if self.incident.as_ref().is_some_and(|open| open.is_degraded()) => {
-                    (ServiceState::Degraded, summary())
-                }
+                (true, false) if open.is_degraded() => (ServiceState::Degraded, summary()),
                 (true, false) => (ServiceState::Unhealthy, summary()),
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
-        if is_starting {
+        if self.unit.means(Meaning::Starting) {
             return (ServiceState::Starting, "systemd is starting it".to_owned());
         }
         if let Some(why) = self.startup_report() {
@@ -138,7 +134,7 @@ impl Service {
             return (ServiceState::Starting, format!("it runs again; before, {}", stopped.why));
         }
         let heard = self.main.is_some()
-            || self.unit.is_in(Phase::Up)
+            || self.unit.means(Meaning::Runs)
             || self.unit.is_in(Phase::Finished)
             || self.probes.iter().any(|probe| probe.is_ok() || probe.is_failing());
         if !heard {
@@ -159,10 +155,6 @@ impl Service {
         } else {
             (self.state, "waiting for its probes".to_owned())
         }
-    }
-
-    fn open_verdict(&self) -> Option<Verdict> {
-        self.incident.as_ref().map(OpenIncident::verdict)
     }
 
     /// The service's own report that it is still starting.

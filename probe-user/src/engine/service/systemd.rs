@@ -20,7 +20,7 @@ use crate::{
             UnitJudgement, judge,
             meaning::{self, Known, Meaning, Phase, Row},
         },
-        verdict::Remedy,
+        verdict::{Finding, Remedy},
     },
     fact::{Action, ProcessExit, Sender, UnitState, Verdict},
 };
@@ -187,6 +187,11 @@ impl Service {
                 let refused = fault.finding.verdict == Verdict::Exited && inspection.exit.is_none();
                 if let Some(needed) = self.waits_for(&state, ctx).filter(|_| awaits || refused) {
                     return self.fail_with_needed(fault, needed, event, ctx);
+                }
+                if retry && awaits {
+                    let summary = "the unit that it needs runs again, and it does not";
+                    let finding = Finding::new(Verdict::Unhealed, 0.9, summary);
+                    return self.fail(Fault::now(ctx.now, finding), ctx);
                 }
                 if retry {
                     return self.restart(ctx);

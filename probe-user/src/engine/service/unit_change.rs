@@ -191,7 +191,9 @@ impl Service {
 
     /// systemd has been starting the unit for longer than it should.
     pub(super) fn on_start_overdue<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let Some((state, _)) = self.unit.meaning() else { return };
+        let Some((state, _)) = self.unit.meaning().filter(|(_, row)| row.phase == Phase::Starting) else {
+            return;
+        };
         let lasted = state.started.map(|started| ctx.now.since(started).as_secs()).unwrap_or_default();
         let why = format!("systemd has been starting it for {lasted} s ({})", state.sub);
         if self.incident.is_some() || !self.is_idle() {

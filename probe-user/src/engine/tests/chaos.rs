@@ -3,7 +3,10 @@
 use super::*;
 use crate::{
     config::Response,
-    fact::{AcceptQueue, Direction, Holder, Peer, PortHolder, Pressure, Protocol, Retransmits, Suspension},
+    fact::{
+        AcceptQueue, Direction, EndedJob, Holder, NeededUnit, Peer, PortHolder, Pressure, Protocol,
+        Retransmits, Suspension,
+    },
 };
 
 pub(super) const SERVICES: u32 = 6;
@@ -54,6 +57,37 @@ pub(super) fn services() -> Vec<config::Service> {
     services[5].policy.worker_died = Response::Restart;
     services[4].policy.pool_exhausted = Response::Restart;
     services
+}
+
+/// A state of a unit, likely or not.
+fn unit(random: &mut Random, key: ProcessKey, now: Timestamp) -> UnitState {
+    let active = ["active", "inactive", "failed", "deactivating", "activating"];
+    let results = ["success", "exit-code", "timeout", "watchdog", "protocol", "exec-condition"];
+    let main = (random.below(2) == 0).then_some(key);
+    let often = |random: &mut Random| random.below(3) > 0;
+    let needed = NeededUnit {
+        id: "needed.service".into(),
+        relation: "BindsTo".into(),
+        active: active[random.below(5) as usize].into(),
+        left: Some(now),
+        ..NeededUnit::default()
+    };
+    let job = EndedJob { id: random.below(5) as u32, result: "done".into(), idle: often(random) };
+    UnitState {
+        at: now,
+        load: if often(random) { "loaded" } else { "masked" }.into(),
+        kind: if often(random) { "notify" } else { "oneshot" }.into(),
+        triggered_by: if often(random) { vec![] } else { vec!["b.socket".into()] },
+        active: active[random.below(5) as usize].into(),
+        sub: if often(random) { "" } else { "exited" }.into(),
+        result: results[random.below(6) as usize].into(),
+        needs: if often(random) { vec![] } else { vec![needed] },
+        ended_job: (!often(random)).then_some(job),
+        started: Some(now),
+        main,
+        main_pid: main.map_or(0, |main| main.pid),
+        ..UnitState::default()
+    }
 }
 
 pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
@@ -110,21 +144,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                 server: None,
             })
         }
-        14 => {
-            let active = ["active", "inactive", "failed", "deactivating", "activating"];
-            let main = (random.below(2) == 0).then_some(key);
-            Observation::Unit(
-                ServiceId(1),
-                UnitState {
-                    at: now,
-                    load: "loaded".into(),
-                    active: active[random.below(5) as usize].into(),
-                    main,
-                    main_pid: main.map_or(0, |main| main.pid),
-                    ..UnitState::default()
-                },
-            )
-        }
+        14 => Observation::Unit(ServiceId(1), unit(random, key, now)),
         15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
         16 => {
             Observation::RestartOutcome(service, if random.below(3) == 0 { Err("no".into()) } else { Ok(()) })

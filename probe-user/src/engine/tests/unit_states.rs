@@ -47,8 +47,8 @@ fn a_oneshot_unit_that_succeeds_is_done_and_one_that_fails_is_held_until_it_succ
         let state =
             oneshot(UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) });
         lab.see(Observation::Unit(API, state));
-        assert_eq!(lab.state(), ServiceState::Starting);
         lab.wait(LATER);
+        assert_ne!(lab.state(), ServiceState::Stopped);
         lab.die(pid, ExitStatus::Code(code), None);
         lab.see(Observation::Unit(API, oneshot(down(active, result, pid, lab.now, -1_000_000_000))));
         lab.wait(LATER);

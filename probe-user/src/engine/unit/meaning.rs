@@ -116,6 +116,7 @@ pub const ROWS: &[Row] = &{
 
     [
         row(None, Up, None, Any, Runs, "systemd reports it as running"),
+        row(Some(&[Sort::Oneshot]), Starting, None, Any, Runs, "its work is under way (Type=oneshot)"),
         row(None, Starting, None, Any, Starts, "systemd is starting it"),
         row(None, Finished, None, Any, Done, "its process has done its work (RemainAfterExit=)"),
         row(None, Restarting, None, Any, Waits, "systemd starts it again after RestartSec="),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    engine::unit::meaning::{self, Known, Phase, Row},
+    engine::unit::meaning::{self, Known, Meaning, Phase, Row},
     fact::{EventId, UnitState},
 };
 
@@ -90,6 +90,10 @@ impl UnitView {
 
     pub fn is_in(&self, phase: Phase) -> bool {
         self.row.is_some_and(|row| row.phase == phase)
+    }
+
+    pub fn means(&self, meaning: Meaning) -> bool {
+        self.row.is_some_and(|row| row.meaning == meaning)
     }
 
     /// Whether its restart by hostprobe still makes systemd stop or start it.
