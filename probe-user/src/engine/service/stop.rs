@@ -15,7 +15,8 @@ impl Service {
     /// not: the service has to prove healthy.
     pub(super) fn on_stop_request<E: Effects>(&mut self, why: &str, restarts: bool, ctx: &mut Ctx<'_, E>) {
         if self.stopped.is_none() {
-            self.stopped = Some(Stopped { why: why.to_owned(), since: ctx.now });
+            let invocation = self.unit.meaning().map_or_else(String::new, |(it, _)| it.invocation_id.clone());
+            self.stopped = Some(Stopped { why: why.to_owned(), since: ctx.now, invocation });
         }
         if !restarts {
             self.end_incident(why, ctx);

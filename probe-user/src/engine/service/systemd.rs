@@ -71,6 +71,20 @@ impl Service {
 
     pub(super) fn on_unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
         let before = self.unit.update(state.clone());
+        let waits = match self.recovery.state() {
+            RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => true,
+            RecoveryState::Inspecting(inspection) => inspection.retry,
+            RecoveryState::AwaitingSuccessor(_)
+            | RecoveryState::Restarting { .. }
+            | RecoveryState::SystemdRestarting
+            | RecoveryState::Examining(_)
+            | RecoveryState::Snapshotting
+            | RecoveryState::FindingPortHolder(_)
+            | RecoveryState::Verifying => false,
+        };
+        if self.unit.take_idle_job(&state) && waits && self.incident.is_some() {
+            return self.on_stop_request("it was stopped while it was down", false, ctx);
+        }
         if matches!(self.recovery.state(), RecoveryState::Inspecting(_))
             && let RecoveryState::Inspecting(inspection) = self.enter(RecoveryState::Idle, None)
         {
@@ -206,7 +220,13 @@ impl Service {
                         let until = ctx.now.plus(left).plus(RESTART_SLACK);
                         self.enter(RecoveryState::SystemdRestarting, Some(until));
                     }
-                    (_, _) => self.fail(fault, ctx),
+                    (_, _) => {
+                        let is_held = fault.finding.verdict == Verdict::StartFailed;
+                        self.fail(fault, ctx);
+                        if is_held {
+                            self.loop_if_spent(ctx);
+                        }
+                    }
                 }
             }
             Stale => {
@@ -288,6 +308,11 @@ impl Service {
     fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
         self.open_or_update(fault, ctx);
         self.publish_restart(Action::Hold(why.to_owned()), ctx);
+        self.loop_if_spent(ctx);
+    }
+
+    /// systemd's restarts count too.
+    fn loop_if_spent<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.recovery.budget().left(ctx.now) == 0 {
             let why =
                 format!("systemd has spent its budget of {} restarts", self.recovery.budget().describe());

@@ -24,7 +24,6 @@ impl Service {
         before: Option<&UnitState>,
         ctx: &mut Ctx<'_, E>,
     ) {
-        let idle_job = self.unit.take_idle_job(state);
         self.timers.set(Timer::StartOverdue, self.unit.start_bound().map(|bound| ctx.now.plus(bound)));
         if let Some(main) = state.main {
             if state.active != "deactivating" {
@@ -65,7 +64,7 @@ impl Service {
             RecoveryState::Idle | RecoveryState::Verifying if !down => self.on_up_without_main(state, ctx),
             // The operator stopped it while it was down or waited for another restart.
             RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
-                if self.incident.is_some() && (idle_job || self.unit.was_stopped_since(state)) =>
+                if self.incident.is_some() && self.unit.was_stopped_since(state) =>
             {
                 self.on_stop_request("it was stopped meanwhile", false, ctx);
             }
@@ -97,7 +96,13 @@ impl Service {
             // A start that failed again.
             return ran && self.is_verifying();
         }
-        self.stopped.is_none() && (ran || unusable || state.active == "failed") || refused
+        match &self.stopped {
+            None => ran || unusable || refused || state.active == "failed",
+            // It was started again meanwhile, and ended before its process was known.
+            Some(stopped) => {
+                refused || !state.invocation_id.is_empty() && state.invocation_id != stopped.invocation
+            }
+        }
     }
 
     /// The unit is down.

@@ -123,6 +123,14 @@ fn a_stop_of_a_failed_unit_ends_its_incident_and_a_reset_does_not() {
     assert_eq!((lab.restarts_asked(), lab.state()), (1, ServiceState::Stopped));
     assert_eq!(lab.alerts(), []);
 
+    // The job's end is the answer to the question before the second restart.
+    let mut lab = plain();
+    let failed = second_death(&mut lab);
+    lab.wait(Duration::from_secs(2));
+    lab.see(Observation::Unit(API, UnitState { ended_job: job("done"), ..failed }));
+    lab.wait(LATER);
+    assert_eq!((lab.restarts_asked(), lab.state()), (1, ServiceState::Stopped));
+
     let mut lab = plain();
     let failed = second_death(&mut lab);
     let reset =
@@ -132,6 +140,18 @@ fn a_stop_of_a_failed_unit_ends_its_incident_and_a_reset_does_not() {
     lab.wait(Duration::from_secs(2));
     lab.see(Observation::Unit(API, reset));
     assert_eq!((lab.restarts_asked(), lab.incidents().len()), (2, 2));
+}
+
+#[test]
+fn a_stopped_unit_that_was_started_and_died_unseen_has_failed() {
+    let mut lab = plain();
+    lab.die(100, ExitStatus::Signal { number: 15, core_dumped: false }, None);
+    let stopped = down("inactive", "success", 100, lab.now, -400);
+    lab.see(Observation::Unit(API, stopped.clone()));
+    lab.see(Observation::Unit(API, UnitState { result: "exit-code".into(), ..stopped }));
+    assert_eq!((lab.state(), lab.incidents()), (ServiceState::Stopped, vec![]));
+    lab.see(Observation::Unit(API, down("failed", "signal", 101, lab.now, 500)));
+    assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Killed, 1));
 }
 
 #[test]
