@@ -7,6 +7,7 @@ use super::{
 };
 
 /// A fact that becomes an event of the stream.
+#[allow(clippy::large_enum_variant, reason = "each is handled at once, and few are kept")]
 #[derive(Clone, Debug)]
 pub enum Fact {
     /// The daemon starts.

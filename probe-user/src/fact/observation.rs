@@ -9,6 +9,7 @@ use super::{
 };
 
 /// Everything that can change a decision.
+#[allow(clippy::large_enum_variant, reason = "each is handled at once, and few are kept")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Observation {
     /// A service's main process runs.
