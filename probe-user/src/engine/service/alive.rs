@@ -73,7 +73,7 @@ impl Service {
         };
         let proved = self.probes.iter().position(is_proved).filter(|_| stuck.is_some());
         if let (Some(index), true) =
-            (proved, self.is_idle() && self.is_to_be_judged() && !self.unit_is_stopped())
+            (proved, self.is_idle() && self.is_to_be_judged() && !(self.is_at_rest() || self.unit.is_between()))
         {
             let (failure, detail) = (ProbeFailure::Timeout, "no answer".to_owned());
             self.judge(FailureStreak { index, failure, detail }, ctx);
