@@ -17,7 +17,10 @@ use hostprobe_tests::{
     storm::{Manner, Storm},
     supervised::Supervised,
 };
-use rustix::fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, openat};
+use rustix::{
+    fs::{CWD, FileType, Mode, OFlags, fcntl_setfl, mknodat, openat},
+    process::Signal,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -37,7 +40,7 @@ fn half_sent_requests_prevent_neither_a_restart_nor_the_answers_to_others() {
     }
     let (service, page) = (Supervised::new(), free_port());
     let config = service.config("").replace("listen = \"\"", &format!("listen = \"127.0.0.1:{page}\""));
-    let daemon = Daemon::start_under(&["/usr/bin/prlimit", DESCRIPTORS], &config, &[]);
+    let mut daemon = Daemon::start_under(&["/usr/bin/prlimit", DESCRIPTORS], &config, &[]);
     daemon.ready();
     service.until_healthy(&daemon);
     let address = SocketAddr::from(([127, 0, 0, 1], page));
@@ -55,6 +58,9 @@ fn half_sent_requests_prevent_neither_a_restart_nor_the_answers_to_others() {
     assert_eq!(number(events.one("restart.request"), "restart.attempt"), Some(1));
     let (status, _) = http::get(page, "/health").expect("others are answered");
     assert_eq!(status, 200);
+    // It ends the service.
+    daemon.signal(Signal::TERM);
+    daemon.wait(LONG);
 }
 
 /// Deaths while the stream is not read. Each is a line of about a kilobyte; the queue has room for 8 MiB.
@@ -84,7 +90,7 @@ fn a_reader_that_blocks_loses_neither_an_incident_nor_a_restart() {
     storm.process.wait(LONG);
     let victim = service.port.to_string();
     let pid = || with_argument(&victim).into_iter().next();
-    let before = pid().expect("the service runs");
+    let before = until("the service runs", LONG, pid);
     kill(before);
     until("the service runs again", LONG, || pid().filter(|now| *now != before));
     until("the service is healthy again", LONG, || healthy().then_some(()));

@@ -150,7 +150,7 @@ fn a_command_gets_the_limit_on_descriptors_that_the_daemon_was_started_with() {
     let service = Supervised::new();
     let config = service.service(&["/bin/sh", "-c", "ulimit -Sn; exec sleep 60"]);
     let under = ["/usr/bin/prlimit", "--nofile=777:5000"];
-    let daemon = Daemon::start_under(&under, &format!("[http]\nlisten = \"\"\n{config}"), &[]);
+    let mut daemon = Daemon::start_under(&under, &format!("[http]\nlisten = \"\"\n{config}"), &[]);
     daemon.ready();
     let said =
         until("the command says its limit", LONG, || Some(service.output()).filter(|said| !said.is_empty()));
@@ -158,4 +158,7 @@ fn a_command_gets_the_limit_on_descriptors_that_the_daemon_was_started_with() {
     let own = fs::read_to_string(format!("/proc/{}/limits", daemon.pid())).expect("the daemon lives");
     let files = own.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
     assert_eq!(files.split_whitespace().nth(3), Some("5000"), "its own is raised: {files}");
+    // It ends the command.
+    daemon.signal(Signal::TERM);
+    daemon.wait(LONG);
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use hostprobe_tests::storm::wait_for_start_signal;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A port without a listener.
 const CLOSED: u16 = 1;
@@ -28,6 +29,11 @@ fn main() -> ExitCode {
     // Each process has its own addresses, so that lingering connections take no other process's ports.
     let own = u32::from(Ipv4Addr::new(127, 0, 0, 1)) + (std::process::id() % 10_000) * 1_000;
     let holds = manner == "held";
+    if holds {
+        // Both ends of a connection take a descriptor each.
+        let limit = getrlimit(Resource::Nofile);
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    }
     let listener = (manner == "served" || holds)
         .then(|| TcpListener::bind((Ipv4Addr::from(own), 0)).expect("the loopback has ports"));
     let served = listener.as_ref().and_then(|it| it.local_addr().ok()).map(|address| address.port());
