@@ -135,9 +135,9 @@ pub fn read_with_mode(path: &Path, largest: u64) -> Result<(Vec<u8>, u32), FileE
 fn read_regular(path: &Path, largest: u64) -> Result<(Vec<u8>, u32), Refusal> {
     let found = look_up(path, OFlags::empty())?;
     let meta = found.metadata()?;
-    match Kind::of(&meta) {
-        Kind::Regular => {}
-        kind => return Err(Refusal::Kind(kind)),
+    let kind = Kind::of(&meta);
+    if kind != Kind::Regular {
+        return Err(Refusal::Kind(kind));
     }
     if meta.len() > largest {
         return Err(Refusal::TooLarge(largest));
@@ -193,14 +193,13 @@ fn append_found(found: &File, access: Access) -> Result<(File, Kind), Refusal> {
         }
     }
     let flags = open_flags(kind, access);
-    let file = open_found(found, flags).map_err(|refusal| match refusal {
+    let file = open_found(found, flags).map_err(|refusal| {
         // `fifo(7)`: a writer that does not wait is refused where there is no reader.
-        Refusal::Other(error) if error.raw_os_error() == Some(libc::ENXIO) && kind == Kind::Fifo => {
-            Refusal::NoReader
-        }
-        other => other,
+        let has_no_reader = kind == Kind::Fifo
+            && matches!(&refusal, Refusal::Other(error) if error.raw_os_error() == Some(libc::ENXIO));
+        if has_no_reader { Refusal::NoReader } else { refusal }
     })?;
-    // Whoever writes to it, a command of a service for instance, expects a write that waits for room.
+    // A program that writes to it, such as the command of a service, expects that a write waits for room.
     fcntl_setfl(&file, OFlags::APPEND)?;
     Ok((file, kind))
 }

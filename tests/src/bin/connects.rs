@@ -61,8 +61,10 @@ fn main() -> ExitCode {
         }
     }
     println!("made {made}");
-    while holds {
-        thread::park();
+    if holds {
+        loop {
+            thread::park();
+        }
     }
     drop(held);
     ExitCode::SUCCESS

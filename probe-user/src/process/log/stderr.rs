@@ -71,7 +71,7 @@ mod tests {
         }
         let mut read = vec![0; 1 << 20];
         let first = reader.read(&mut read).unwrap();
-        log.write(b"after\n").unwrap();
+        log.write_all(b"after\n").unwrap();
         drop(log);
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
