@@ -73,7 +73,7 @@ impl Service {
         let settings = Settings::new(id, spec, observe);
         Self {
             main: None,
-            startup: Startup::new(now, Duration::ZERO),
+            startup: Startup::new(now, first_grace(spec)),
             generation: Generation::default(),
             probes: spec.probes.iter().map(ProbeState::new).collect(),
             listeners: Listeners::new(spec.local_ports()),
@@ -147,4 +147,9 @@ impl Service {
     pub(super) fn is_verifying(&self) -> bool {
         matches!(self.recovery.state(), RecoveryState::Verifying)
     }
+}
+
+/// The grace at the daemon's start. The daemon is about to start a supervised command; anything else may run already.
+fn first_grace(spec: &config::Service) -> Duration {
+    if matches!(spec.identity, config::Identity::Exec(_)) { spec.restart.grace } else { Duration::ZERO }
 }

@@ -254,3 +254,13 @@ fn a_failure_that_becomes_mendable_is_restarted() {
     lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "500".into()));
     assert_eq!(lab.restarts_asked(), 1);
 }
+
+#[test]
+fn a_probe_that_fails_before_the_command_has_started_does_not_count() {
+    let probe = Probe { failures: 1, ..http_probe() };
+    let mut lab = Lab::of(false, &[service("api", exec_identity(), vec![probe], policy())]);
+    lab.refuse();
+    lab.see(Observation::Running(API, process(100)));
+    lab.answer(ProbeOutcome::Ok);
+    assert!(lab.incidents().is_empty() && lab.restarts_asked() == 0, "{:?}", lab.incidents());
+}
