@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{Survey, candidate::Candidate};
-use crate::{config::Matcher, fact::ProcessKey};
+use crate::{config::Matcher, fact::ProcessKey, untrusted_file};
 
 impl Survey {
     /// The main process that a matcher means: of all processes that meet every condition, the oldest whose parent does
@@ -85,8 +85,12 @@ impl Survey {
     }
 }
 
+/// Larger pidfiles are refused unread: another user may control the path.
+const PIDFILE_MAX: u64 = 4096;
+
 fn pid_in(pidfile: &Path) -> Option<u32> {
-    fs::read_to_string(pidfile).ok()?.trim().parse().ok()
+    let bytes = untrusted_file::read(pidfile, PIDFILE_MAX).ok()?;
+    std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
