@@ -306,9 +306,16 @@ impl Service {
 
     /// Opens or updates the incident and leaves the restart to systemd, unless the budget is spent.
     fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
-        self.open_or_update(fault, ctx);
+        let loops = self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::CrashLoop)
+            && self.recovery.budget().left(ctx.now) == 0;
+        // In a crash loop, systemd's next try and its failure change nothing.
+        if !loops {
+            self.open_or_update(fault, ctx);
+        }
         self.publish_restart(Action::Hold(why.to_owned()), ctx);
-        self.loop_if_spent(ctx);
+        if !loops {
+            self.loop_if_spent(ctx);
+        }
     }
 
     /// systemd's restarts count too.
