@@ -195,6 +195,52 @@ fn a_postgres_that_refuses_the_password_is_not_restarted() {
     is_held(ServerLab::start(&exec(&folder.command(port)), &probe, &alert_to(&receiver)));
 }
 
+#[test]
+fn a_redis_that_does_not_let_the_probe_ask_is_not_restarted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let receiver = Victim::start();
+    let options = ["--user", "default", "on", "nopass", "~*", "+@all", "-ping"];
+    let Some((lab, _)) = redis(folder.path(), &options, redis_probe, &alert_to(&receiver)) else { return };
+    is_held(lab);
+}
+
+/// It is starting for as long as it waits for its primary.
+fn is_starting(mut lab: ServerLab, words: &str) {
+    lab.wait_until_it_says(words);
+    std::thread::sleep(Duration::from_secs(3));
+    lab.wait_until_it_says(words);
+    assert_eq!(lab.daemon.count(|event| is(event, "incident.open", DB)), 0);
+    lab.daemon.stop();
+}
+
+#[test]
+fn a_replica_that_waits_for_its_first_synchronization_is_starting() {
+    let nobody = free_port().to_string();
+    for stale in ["yes", "no"] {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = ["--replicaof", "127.0.0.1", &nobody, "--replica-serve-stale-data", stale];
+        let Some((lab, _)) = redis(folder.path(), &options, redis_probe, "") else { return };
+        is_starting(lab, "has not come up");
+    }
+}
+
+#[test]
+fn a_postgres_standby_that_serves_no_clients_is_starting() {
+    if !require_root() {
+        return;
+    }
+    let Some(folder) = PostgresFolder::new() else { return };
+    let port = free_port();
+    folder.write("data/standby.signal", "");
+    let mut command = folder.command(port);
+    command.extend(["-c", "hot_standby=off", "-c", "restore_command=false"].map(str::to_owned));
+    let probe = format!(r#"postgres = "postgres://postgres@127.0.0.1:{port}/postgres""#);
+    is_starting(
+        ServerLab::start(&exec(&command), &probe, ""),
+        "the database system is not accepting connections",
+    );
+}
+
 /// Ends the server on this port.
 struct Ended(u16);
 

@@ -188,9 +188,7 @@ fn incidents_after(daemon: &Daemon, mark: Mark) -> usize {
 #[test]
 fn the_discovered_configuration_is_accepted_and_watches_the_same() {
     on_a_host(|_host| {
-        let discovered = Command::new(built("hostprobe")).arg("discover").output().expect("it can be run");
-        assert!(discovered.status.success(), "{discovered:?}");
-        let config = String::from_utf8(discovered.stdout).expect("UTF-8");
+        let config = discovered();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("hostprobe.toml");
         std::fs::write(&file, &config).expect("the file is written");
@@ -204,5 +202,28 @@ fn the_discovered_configuration_is_accepted_and_watches_the_same() {
         for service in ["redis-server", "postgres", "victim"] {
             daemon.wait_for(becomes(service, "healthy"), LONG);
         }
+    });
+}
+
+/// The configuration that `discover` prints.
+fn discovered() -> String {
+    let discovered = Command::new(built("hostprobe")).arg("discover").output().expect("it can be run");
+    assert!(discovered.status.success(), "{discovered:?}");
+    String::from_utf8(discovered.stdout).expect("UTF-8")
+}
+
+#[test]
+fn servers_that_ask_for_a_password_are_healthy_with_the_discovered_configuration_as_without_one() {
+    on_a_host(|host| {
+        host.postgres.folder.write("data/pg_hba.conf", "host all all 127.0.0.1/32 scram-sha-256\n");
+        host.postgres.folder.sql(host.postgres.port, "SELECT pg_reload_conf()");
+        assert!(Redis::request(host.redis.port, "CONFIG SET requirepass word").starts_with("+OK"));
+        watch().stop();
+
+        let daemon = Daemon::start(&discovered(), &[]);
+        for service in ["redis-server", "postgres", "victim"] {
+            daemon.wait_for(becomes(service, "healthy"), LONG);
+        }
+        assert_eq!(daemon.count(|event| event_action(event) == "probe.fail"), 0);
     });
 }

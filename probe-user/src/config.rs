@@ -10,6 +10,7 @@ mod default;
 mod error;
 mod file;
 mod load;
+mod mysql;
 mod nearest;
 mod parse;
 mod probe;
@@ -25,6 +26,7 @@ pub use self::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     error::{ConfigError, ConfigErrors},
+    mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,
     protocol::{Protocol, protocol},
     secret::Secret,

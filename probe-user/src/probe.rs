@@ -6,6 +6,7 @@
 //! A `postgres` or `mysql` probe that can log in keeps the session of its last good run until the next one: a
 //! server that refuses new connections still answers the old one, and names who holds them all.
 
+mod bounded;
 mod failure;
 pub mod http;
 pub mod mysql;
@@ -29,9 +30,6 @@ use crate::{
 
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
 const AFTERWARDS: Duration = Duration::from_secs(1);
-
-/// The longest attempt, after a run's timeout, to find out whether a connection is possible at all.
-const TRIAL: Duration = Duration::from_millis(250);
 
 /// The clients that all probes share, because they are costly to set up.
 #[derive(Clone, Debug)]
@@ -59,25 +57,24 @@ impl Clients {
 /// The state that a probe keeps from one run to the next.
 #[derive(Debug, Default)]
 pub struct Kept {
-    postgres: Option<postgres::Session>,
-    mysql: Option<mysql::Session>,
+    postgres: postgres::Kept,
+    mysql: mysql::Kept,
     redis: redis::Counted,
 }
 
 impl Kept {
     /// Closes the open sessions, which would keep a server from shutting down.
     pub fn close_sessions(&mut self) {
-        self.postgres = None;
-        self.mysql = None;
+        self.postgres.close();
+        self.mysql.close();
     }
 
     /// The server's connections and their holders, read over the session that was open before the server refused new
     /// ones.
     async fn usage(&mut self) -> Option<ServerUsage> {
-        match (&mut self.postgres, &mut self.mysql) {
-            (Some(session), _) => session.usage().await,
-            (None, Some(session)) => session.usage().await,
-            (None, None) => None,
+        match self.postgres.usage().await {
+            Some(usage) => Some(usage),
+            None => self.mysql.usage().await,
         }
     }
 }
@@ -114,8 +111,16 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     let mut outcome = match answer {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(failure)) => ProbeOutcome::Failed(failure.kind, failure.text),
-        Err(_) => late(probe, &waiting).await,
+        Err(_) => late(probe, &waiting),
     };
+    if probe.kind == ProbeKind::Postgres && matches!(outcome, ProbeOutcome::Failed(ProbeFailure::Timeout, _))
+    {
+        let what = waiting.now().what;
+        let silence = tokio::time::timeout(AFTERWARDS, postgres::silence(probe, &mut kept.postgres, what));
+        if let Ok(Some(failure)) = silence.await {
+            outcome = ProbeOutcome::Failed(failure.kind, failure.text);
+        }
+    }
     match &mut outcome {
         ProbeOutcome::Failed(ProbeFailure::TooManyConnections, text) => {
             let usage = tokio::time::timeout(AFTERWARDS, kept.usage()).await;
@@ -139,7 +144,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
 }
 
 /// The failure of a run that had no answer within its timeout.
-async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
+fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
     if let Some((_, bytes)) = now.body.filter(|(at, _)| at.elapsed() < probe.timeout / 2)
         && let Some(text) = &probe.expect_body
@@ -155,21 +160,14 @@ async fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         Connection::Resolving => ProbeFailure::Dns,
         Connection::Missing => ProbeFailure::ConnectTimeout,
         Connection::Made => ProbeFailure::Timeout,
-        Connection::Hidden(peer) => {
-            match tokio::time::timeout(TRIAL, tcp::connect(&peer, &Waiting::default())).await {
-                Err(_) => ProbeFailure::ConnectTimeout,
-                // The client library may have connected a socket to itself, which is then silent.
-                Ok(Err(failure)) if failure.kind == ProbeFailure::Refused => {
-                    return ProbeOutcome::Failed(failure.kind, failure.text);
-                }
-                Ok(_) => ProbeFailure::Timeout,
-            }
-        }
     };
     let text =
         format!("{} did not answer within {:?}: still waiting for {}", probe.target, probe.timeout, now.what);
     ProbeOutcome::Failed(kind, text)
 }
+
+#[cfg(test)]
+mod hostile;
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 //! their own.
 
 mod mariadb;
+mod pgbouncer;
 mod postgres;
 
 use std::{
@@ -17,6 +18,7 @@ use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
 pub use mariadb::MariadbFolder;
+pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder};
 
 use crate::{http::free_port, process::Running};

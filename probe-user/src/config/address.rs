@@ -4,7 +4,10 @@ use std::error::Error;
 
 use reqwest::Url;
 
-use super::unsupported::Unsupported;
+use super::{
+    mysql::{MysqlAddress, WrongMysqlAddress},
+    unsupported::Unsupported,
+};
 
 /// What an address must be.
 #[derive(Clone, Copy, Debug)]
@@ -81,16 +84,16 @@ pub(super) fn redis(text: &str) -> Result<(), Wrong> {
 
 pub(super) fn mysql(text: &str) -> Result<(), Wrong> {
     url(text)?;
-    match mysql_async::Opts::from_url(text) {
-        Ok(opts) if opts.ssl_opts().is_some() => Err(Wrong::Unsupported(Unsupported::MysqlTls)),
+    match MysqlAddress::parse(text) {
         Ok(_) => Ok(()),
-        Err(mysql_async::UrlError::UnknownParameter { param }) => {
-            Err(Wrong::Because(format!("a wrong MySQL address: unknown option `{param}`")))
+        Err(WrongMysqlAddress::Tls) => Err(Wrong::Unsupported(Unsupported::MysqlTls)),
+        Err(WrongMysqlAddress::UnknownOption(option)) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: unknown option `{option}`")))
         }
-        Err(mysql_async::UrlError::InvalidParamValue { param, .. }) => {
-            Err(Wrong::Because(format!("a wrong MySQL address: invalid value for option `{param}`")))
+        Err(WrongMysqlAddress::OptionValue(option)) => {
+            Err(Wrong::Because(format!("a wrong MySQL address: invalid value for option `{option}`")))
         }
-        Err(_) => Err(Wrong::Because("a wrong MySQL address".to_owned())),
+        Err(WrongMysqlAddress::Form) => Err(Wrong::Because("a wrong MySQL address".to_owned())),
     }
 }
 

@@ -26,8 +26,8 @@ pub struct Probe {
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.
     pub connections_percent: Option<u8>,
-    /// A server that asks for a password counts as up: for discovered services, whose password hostprobe does not
-    /// have.
+    /// A server that refuses the login counts as up (`login_required = false`): for discovered services, whose
+    /// password hostprobe does not have.
     pub auth_is_alive: bool,
 }
 

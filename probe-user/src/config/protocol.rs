@@ -49,6 +49,7 @@ pub(super) enum ProbeOption {
     Expect,
     MemoryPercent,
     ConnectionsPercent,
+    LoginRequired,
 }
 
 /// A protocol's row.
@@ -76,7 +77,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"redis://127.0.0.1:6379\"",
                 check: address::redis,
             },
-            options: &[ProbeOption::MemoryPercent],
+            options: &[ProbeOption::MemoryPercent, ProbeOption::LoginRequired],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["redis-server", "valkey-server"],
@@ -89,7 +90,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"postgres://user@127.0.0.1/database\"",
                 check: address::postgres,
             },
-            options: &[ProbeOption::ConnectionsPercent],
+            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["postgres", "postmaster"],
@@ -102,7 +103,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"mysql://127.0.0.1:3306\"",
                 check: address::mysql,
             },
-            options: &[ProbeOption::ConnectionsPercent],
+            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["mysqld", "mariadbd"],
@@ -138,6 +139,7 @@ pub(super) struct ProbeKeys {
     pub(super) expect: At<Table<ExpectKeys>>,
     pub(super) memory_percent: At<Whole>,
     pub(super) connections_percent: At<Whole>,
+    pub(super) login_required: At<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -95,6 +95,8 @@ fn the_printed_configuration_is_valid_toml() {
     assert_eq!(services[1]["unit"].as_str(), Some("postgresql@15-main.service"));
     assert!(services[1].get("match").is_none(), "at most one of unit, exec and match");
     assert_eq!(services[2]["probe"][0]["redis"].as_str(), Some("redis://127.0.0.1:6379"));
+    // What runs without a configuration and what this one says of a server that asks for a password is the same.
+    assert_eq!(services[2]["probe"][0]["login_required"].as_bool(), Some(false));
     assert_eq!(services[2]["probe"][0]["interval"].as_str(), Some("10s"));
     assert_eq!(services[3]["restart"]["enabled"].as_bool(), Some(false));
 

@@ -91,7 +91,11 @@ fn probe(text: &mut String, probe: &Probe) {
     line(text, &format!("timeout = \"{:?}\"", probe.timeout));
     line(text, &format!("failures = {}", probe.failures));
     if probe.auth_is_alive {
-        line(text, "# password_file = \"/etc/hostprobe/secret\"    # if it asks for a password");
+        line(
+            text,
+            "login_required = false    # it counts as healthy where it asks for a password that it was not given",
+        );
+        line(text, "# password_file = \"/etc/hostprobe/secret\"    # with which login_required = true");
     }
 }
 

@@ -122,6 +122,8 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         // A Unix socket with a full accept queue refuses at once instead of making the client wait.
         io::ErrorKind::WouldBlock => ProbeFailure::ConnectTimeout,
         io::ErrorKind::InvalidData => ProbeFailure::Protocol,
+        // Client libraries say so of an answer that they cannot read; the kernel says so of our own request.
+        io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => ProbeFailure::Protocol,
         _ => ProbeFailure::Local,
     }
 }

@@ -1,73 +1,138 @@
-//! MySQL and MariaDB: logs in, runs `SELECT 1`, and reads the number of free connections.
+//! MySQL and MariaDB: can one log in and run `SELECT 1`, and how many connections are left?
 //!
-//! An address without a user asks for the server's greeting only, which needs no rights. The server counts each
-//! such run in its status variable `Aborted_connects`. It does not count towards `max_connect_errors` over the
-//! loopback interface; from another host it does, unless the server runs with `skip_name_resolve`.
+//! An address without a user needs no rights. Over the loopback interface the probe reads the server's greeting. From
+//! another address it only finds out whether the port is open, by a connection that the server never gets to see.
 
 mod failure;
 mod greeting;
+mod login;
 mod session;
 mod usage;
+mod wire;
 
-use mysql_async::{Opts, OptsBuilder};
+use std::time::Duration;
 
-pub(super) use self::session::Session;
-use super::{
-    failure::Failure,
-    progress::{Connection, Waiting},
-    tcp, usage as limit,
-};
+use self::{failure::is_limit, session::Session};
+use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, usage as limit};
 use crate::{
-    config::Probe,
+    config::{MysqlAccount, MysqlAddress, Probe},
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
-const DEFAULT_PORT: u16 = 3306;
+/// A server notices within a few milliseconds that a session has ended; these are the waits before a login is tried again.
+const GIVEN_BACK: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
 
-/// The longest answer that is read, in bytes.
-const ANSWER_MAX: usize = 16 << 20;
+/// What is kept from one run to the next.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    session: Option<Session>,
+    /// The account has so few connections that the probe takes only one at a time.
+    is_limited: bool,
+}
+
+impl Kept {
+    pub(super) fn close(&mut self) {
+        self.session = None;
+    }
+
+    pub(super) async fn usage(&mut self) -> Option<ServerUsage> {
+        self.session.as_mut()?.usage().await
+    }
+
+    fn keep(&mut self, session: Session) {
+        self.session = Some(session).filter(|_| !self.is_limited);
+    }
+}
 
 /// Reads the greeting, or logs in where the address names a user.
 pub(super) async fn run(
     probe: &Probe,
-    kept: &mut Option<Session>,
+    kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
-    let target = probe.target.expose();
-    let peer = address(target);
-    if !names_user(target) {
-        let stream = tcp::connect(&peer, waiting).await?;
-        return greeting::read(stream, &peer, probe, waiting).await;
+    let mut outcome = connect(probe, kept, server, waiting).await;
+    if kept.is_limited && matches!(&outcome, Err(failure) if failure.kind == ProbeFailure::AccountLimit) {
+        // The session that the probe keeps, or that of its latest run, may be what takes the last connection.
+        kept.session = None;
+        for wait in GIVEN_BACK {
+            tokio::time::sleep(wait).await;
+            outcome = connect(probe, kept, server, waiting).await;
+            if outcome.is_ok() {
+                break;
+            }
+        }
     }
-    let opts = options(target)
-        .map_err(|why| Failure::new(ProbeFailure::Local, format!("{}: {why}", probe.target)))?;
-    // A Unix socket connects or refuses at once.
-    let over_tcp = opts.socket().is_none();
-    waiting.connection(if over_tcp { Connection::Hidden(peer.clone()) } else { Connection::Made });
-    login(opts, &peer, probe, kept, server, waiting).await
+    outcome
 }
 
-async fn login(
-    opts: Opts,
-    peer: &str,
+async fn connect(
     probe: &Probe,
-    kept: &mut Option<Session>,
+    kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
+    let address = MysqlAddress::parse(probe.target.expose())
+        .map_err(|_| Failure::new(ProbeFailure::Local, format!("{}: not a MySQL URL", probe.target)))?;
+    if let Some(path) = &address.socket {
+        let peer = path.display().to_string();
+        let stream = Bounded::new(tcp::connect_unix(path, waiting).await?);
+        return ask(Asking { stream, peer: &peer, over_tcp: false, probe, waiting }, &address, kept, server)
+            .await;
+    }
+    let peer = &address.peer;
+    if address.account.is_none() {
+        let addresses = tcp::resolve(peer, waiting).await?;
+        if !addresses.iter().all(|address| address.ip().is_loopback()) {
+            return tcp::connect_unseen(addresses, peer, waiting).await.map(|()| ProbeOutcome::Ok);
+        }
+    }
+    let stream = Bounded::new(tcp::connect(peer, waiting).await?);
+    ask(Asking { stream, peer, over_tcp: true, probe, waiting }, &address, kept, server).await
+}
+
+struct Asking<'a> {
+    stream: Bounded,
+    peer: &'a str,
+    over_tcp: bool,
+    probe: &'a Probe,
+    waiting: &'a Waiting,
+}
+
+async fn ask(
+    asking: Asking<'_>,
+    address: &MysqlAddress,
+    kept: &mut Kept,
+    server: &mut Option<ServerUsage>,
+) -> Result<ProbeOutcome, Failure> {
+    match &address.account {
+        None => greeting::read(asking.stream, asking.peer, asking.probe, asking.waiting).await,
+        Some(account) => log_in(asking, account, kept, server).await,
+    }
+}
+
+async fn log_in(
+    asking: Asking<'_>,
+    account: &MysqlAccount,
+    kept: &mut Kept,
+    server: &mut Option<ServerUsage>,
+) -> Result<ProbeOutcome, Failure> {
+    let Asking { stream, peer, over_tcp, probe, waiting } = asking;
     waiting.set("the server to let us in");
-    let mut session = match Session::open(opts).await {
+    let mut session = match Session::open(stream, account, over_tcp).await {
         Ok(session) => session,
-        Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
+        Err(error) => {
+            kept.is_limited |= is_limit(&error);
+            return failure::classify(&error, peer, probe.auth_is_alive);
+        }
     };
-    waiting.connection(Connection::Made);
     waiting.set("the result of SELECT 1");
     if let Err(error) = session.ping().await {
         return failure::classify(&error, peer, probe.auth_is_alive);
     }
     if probe.connections_percent.is_none() {
-        *kept = Some(session);
+        kept.keep(session);
         return Ok(ProbeOutcome::Ok);
     }
     waiting.set("the number of connections");
@@ -86,41 +151,11 @@ async fn login(
         // That there are too many is known; the names are an extra.
         usage.holders = session.holders().await.unwrap_or_default();
     }
-    *kept = Some(session);
+    kept.keep(session);
     match above {
         Some(percent) => Err(limit::too_many(peer, usage, percent)),
         None => Ok(ProbeOutcome::Ok),
     }
-}
-
-/// How the client library is to connect; what is wrong must not repeat any part of the address.
-fn options(target: &str) -> Result<Opts, &'static str> {
-    let opts = Opts::from_url(target).map_err(|_| "not a MySQL URL")?;
-    if opts.ssl_opts().is_some() {
-        return Err("the mysql probe cannot do TLS");
-    }
-    // What is given here is not asked for, which saves a query; and a probe of a port is to go to that port.
-    let builder = OptsBuilder::from_opts(opts)
-        .prefer_socket(false)
-        .max_allowed_packet(Some(ANSWER_MAX))
-        .wait_timeout(Some(28_800))
-        .stmt_cache_size(Some(0));
-    Ok(builder.into())
-}
-
-/// Whether a URL has a user.
-fn names_user(target: &str) -> bool {
-    reqwest::Url::parse(target).is_ok_and(|url| !url.username().is_empty())
-}
-
-/// `host:port` of a `mysql://` URL or of a bare address.
-fn address(target: &str) -> String {
-    let rest = target.split_once("://").map_or(target, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    // The last colon of a bracketed IPv6 address is inside the brackets.
-    if has_port && !host.ends_with(']') { host.to_owned() } else { format!("{host}:{DEFAULT_PORT}") }
 }
 
 #[cfg(test)]
@@ -134,21 +169,6 @@ mod tests {
         fact::ProbeKind,
         probe::{Clients, run_once, tests::probe},
     };
-
-    #[test]
-    fn an_address_has_the_usual_port() {
-        assert_eq!(address("mysql://probe:s3c@db/orders?x=y"), "db:3306");
-        assert_eq!(address("mysql://[::1]/"), "[::1]:3306");
-        assert_eq!(address("mysql://[::1]:3307/"), "[::1]:3307");
-        assert_eq!(address("127.0.0.1:3307"), "127.0.0.1:3307");
-    }
-
-    #[test]
-    fn only_a_named_user_logs_in() {
-        assert!(names_user("mysql://probe@db/"));
-        assert!(!names_user("mysql://db/"));
-        assert!(!names_user("127.0.0.1:3307"));
-    }
 
     async fn outcome(target: std::net::SocketAddr) -> (ProbeFailure, String) {
         let mut probe = probe(ProbeKind::Mysql, &format!("mysql://probe:s3cret@{target}/"));
@@ -185,12 +205,5 @@ mod tests {
         let mut said = Vec::new();
         // The end comes only when the other side closes.
         tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut said).await.unwrap();
-    }
-
-    #[test]
-    fn tls_is_refused_and_a_wrong_url_is_not_repeated() {
-        assert!(options("mysql://u:s3cret@h/?require_ssl=true").unwrap_err().contains("TLS"));
-        assert_eq!(options("mysql://u:s3cret@h/?color=red").unwrap_err(), "not a MySQL URL");
-        assert!(options("mysql://u:s3cret@h/d").is_ok());
     }
 }

@@ -1,122 +1,202 @@
 //! PostgreSQL: logs in, runs `SELECT 1`, and reads the number of free connections.
 //!
 //! The session of the last good run stays open until the next one. A server that is asked to end once its
-//! clients have left (SIGTERM, a "smart" shutdown) refuses the next run, and that closes the session.
+//! clients have left (SIGTERM, a "smart" shutdown) refuses the next run, and that closes the session. Through a pooler,
+//! and where its account has few connections, a probe keeps none.
 
 mod failure;
+mod pooler;
 mod session;
+mod startup;
+mod target;
 mod usage;
 
-use std::error::Error;
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_postgres::{
-    Config,
-    config::{Host, SslMode},
+use self::{
+    failure::classify,
+    pooler::{Console, Route},
+    session::Session,
+    target::Target,
 };
-
-use self::failure::classify;
-pub(super) use self::session::Session;
-use super::{failure::Failure, progress::Waiting, tcp, usage as limit};
+use super::{
+    failure::Failure,
+    progress::{Connection, Waiting},
+    usage as limit,
+};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
-const DEFAULT_PORT: u16 = 5432;
+/// A server notices within a few milliseconds that a session has ended; these are the waits before a login is tried again.
+const GIVEN_BACK: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
+
+/// So often a pooler is asked whether a connection has become free.
+const LOOK: Duration = Duration::from_millis(100);
+
+const LOGIN: &str = "the server to let us in";
+
+/// What is kept from one run to the next.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    session: Option<Session>,
+    route: Option<Route>,
+    /// The pooler answers questions about its pools.
+    has_console: bool,
+    /// The account or the database has so few connections that the probe takes only one at a time.
+    is_limited: bool,
+    /// What the session reported before it was closed.
+    usage: Option<ServerUsage>,
+}
+
+impl Kept {
+    pub(super) fn close(&mut self) {
+        self.session = None;
+    }
+
+    pub(super) async fn usage(&mut self) -> Option<ServerUsage> {
+        match &mut self.session {
+            Some(session) => session.usage().await,
+            None => self.usage.take(),
+        }
+    }
+
+    fn keep(&mut self, session: Session) {
+        let may = self.route == Some(Route::Direct) && !self.is_limited;
+        self.session = Some(session).filter(|_| may);
+    }
+}
 
 /// Logs in, runs `SELECT 1`, and asks for the connections in use where the probe watches them.
 pub(super) async fn run(
     probe: &Probe,
-    kept: &mut Option<Session>,
+    kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
-    let mut config: Config = probe.target.expose().parse().map_err(|error: tokio_postgres::Error| {
-        // The parser's message may quote the URL. Its source has the reason and quotes at most one key.
-        let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
-        Failure::new(ProbeFailure::Local, format!("{} is not a PostgreSQL URL{cause}", probe.target))
-    })?;
-    if config.get_application_name().is_none() {
-        config.application_name("hostprobe");
+    kept.usage = None;
+    let target = Target::of(probe)?;
+    if kept.has_console && leaves_the_last(&target, waiting).await {
+        return Ok(ProbeOutcome::Ok);
     }
-    if config.get_ssl_mode() == SslMode::Require {
-        let text = format!("{} requires TLS, which the postgres probe cannot do", probe.target);
-        return Err(Failure::new(ProbeFailure::Local, text));
-    }
-    let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
-    let peer = match (config.get_hostaddrs().first(), config.get_hosts().first()) {
-        (Some(address), _) => std::net::SocketAddr::new(*address, port).to_string(),
-        (None, Some(Host::Unix(folder))) => {
-            let path = folder.join(format!(".s.PGSQL.{port}"));
-            let stream = tcp::connect_unix(&path, waiting).await?;
-            let peer = path.display().to_string();
-            return ask(Asking { config: &config, peer: &peer, probe, waiting }, stream, kept, server).await;
+    let asking = Asking { target: &target, probe, waiting };
+    let mut outcome = asking.ask(kept, server).await;
+    let is_refused = matches!(
+        &outcome,
+        Err(failure)
+            if matches!(failure.kind, ProbeFailure::AccountLimit | ProbeFailure::TooManyConnections)
+    );
+    if is_refused && kept.is_limited {
+        // The session that the probe keeps, or that of its latest run, may be what takes the last connection.
+        let usage = kept.usage().await;
+        kept.usage = usage;
+        kept.session = None;
+        for wait in GIVEN_BACK {
+            tokio::time::sleep(wait).await;
+            outcome = asking.ask(kept, server).await;
+            if outcome.is_ok() {
+                break;
+            }
         }
-        // An IPv6 address has colons of its own.
-        (None, Some(Host::Tcp(host))) if host.contains(':') => format!("[{host}]:{port}"),
-        (None, Some(Host::Tcp(host))) => format!("{host}:{port}"),
-        (None, None) => format!("127.0.0.1:{port}"),
-    };
-    let stream = tcp::connect(&peer, waiting).await?;
-    ask(Asking { config: &config, peer: &peer, probe, waiting }, stream, kept, server).await
+    }
+    outcome
+}
+
+/// Where a further client would take the last connection of a pool, waits until it could: the pooler works then, and the
+/// connection is left to the applications.
+async fn leaves_the_last(target: &Target, waiting: &Waiting) -> bool {
+    let Some(mut console) = pooler::console(target).await else { return false };
+    waiting.connection(Connection::Made);
+    waiting.set("a free connection of the pool");
+    loop {
+        match console.pool(target.database()).await {
+            Some((pool, _)) if pool.is_scarce() && pool.is_exhausted() => tokio::time::sleep(LOOK).await,
+            Some((pool, _)) => return pool.is_scarce(),
+            None => return false,
+        }
+    }
+}
+
+/// A run without an answer: None unless a pooler let it in.
+pub(super) async fn silence(probe: &Probe, kept: &mut Kept, waiting_for: &str) -> Option<Failure> {
+    if kept.route == Some(Route::Direct) {
+        return None;
+    }
+    let target = Target::of(probe).ok()?;
+    let mut console = pooler::console(&target).await?;
+    kept.route = Some(Route::Pooler);
+    kept.has_console = matches!(console, Console::Open(_));
+    let pool = console.pool(target.database()).await;
+    let (failure, usage) = pooler::silence(&target, waiting_for != LOGIN, pool);
+    kept.usage = usage;
+    Some(failure)
 }
 
 struct Asking<'a> {
-    config: &'a Config,
-    peer: &'a str,
+    target: &'a Target,
     probe: &'a Probe,
     waiting: &'a Waiting,
 }
 
-async fn ask<S>(
-    asking: Asking<'_>,
-    stream: S,
-    kept: &mut Option<Session>,
-    server: &mut Option<ServerUsage>,
-) -> Result<ProbeOutcome, Failure>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let Asking { config, peer, probe, waiting } = asking;
-    waiting.set("the server to let us in");
-    let mut session = match Session::open(config, stream).await {
-        Ok(session) => session,
-        Err(error) => return classify(&error, peer, probe.auth_is_alive),
-    };
-    waiting.set("the result of SELECT 1");
-    if let Err(error) = session.query("SELECT 1").await {
-        return classify(&error, peer, probe.auth_is_alive);
-    }
-    if probe.connections_percent.is_none() {
-        *kept = Some(session);
-        return Ok(ProbeOutcome::Ok);
-    }
-    waiting.set("the number of connections");
-    let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
-    let connections = match counted {
-        Ok(Some(connections)) => connections,
-        Ok(None) => {
-            let text = format!("{peer} does not show how many connections are in use");
-            return Err(Failure::new(ProbeFailure::Local, text));
+impl Asking<'_> {
+    async fn ask(&self, kept: &mut Kept, server: &mut Option<ServerUsage>) -> Result<ProbeOutcome, Failure> {
+        let Self { target, probe, waiting } = self;
+        let peer = &target.peer;
+        let stream = target.connect(waiting).await?;
+        waiting.set(LOGIN);
+        let mut session = match Session::open(&target.config, stream).await {
+            Ok(session) => session,
+            Err(error) => {
+                kept.is_limited |= failure::is_limit(&error);
+                return classify(&error, peer, probe.auth_is_alive);
+            }
+        };
+        waiting.set("the result of SELECT 1");
+        if let Err(error) = session.query("SELECT 1").await {
+            return classify(&error, peer, probe.auth_is_alive);
         }
-        Err(error) if error.as_db_error().is_some() => {
-            let text =
-                format!("{peer} does not show how many connections are in use: {}", failure::words(&error));
-            return Err(Failure::new(ProbeFailure::Local, text));
+        let known = kept.route;
+        kept.route = Some(pooler::route(&mut session, known).await);
+        if kept.route == Some(Route::Pooler) && known != kept.route {
+            // Its connection goes back to the pool before anything else is asked.
+            drop(session);
+            kept.has_console = matches!(pooler::console(target).await, Some(Console::Open(_)));
+            return Ok(ProbeOutcome::Ok);
         }
-        Err(error) => return classify(&error, peer, probe.auth_is_alive),
-    };
-    let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
-    let above = limit::above_limit(probe, connections);
-    if above.is_some() {
-        waiting.set("who holds the connections");
-        // That there are too many is known; the names are an extra.
-        usage.holders = session.holders().await;
-    }
-    *kept = Some(session);
-    match above {
-        Some(percent) => Err(limit::too_many(peer, usage, percent)),
-        None => Ok(ProbeOutcome::Ok),
+        if probe.connections_percent.is_none() {
+            kept.keep(session);
+            return Ok(ProbeOutcome::Ok);
+        }
+        waiting.set("the number of connections");
+        let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
+        let connections = match counted {
+            Ok(Some(connections)) => connections,
+            Ok(None) => {
+                let text = format!("{peer} does not show how many connections are in use");
+                return Err(Failure::new(ProbeFailure::Local, text));
+            }
+            Err(error) if error.as_db_error().is_some() => {
+                let text = format!(
+                    "{peer} does not show how many connections are in use: {}",
+                    failure::words(&error)
+                );
+                return Err(Failure::new(ProbeFailure::Local, text));
+            }
+            Err(error) => return classify(&error, peer, probe.auth_is_alive),
+        };
+        let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
+        let above = limit::above_limit(probe, connections);
+        if above.is_some() {
+            waiting.set("who holds the connections");
+            // That there are too many is known; the names are an extra.
+            usage.holders = session.holders().await;
+        }
+        kept.keep(session);
+        match above {
+            Some(percent) => Err(limit::too_many(peer, usage, percent)),
+            None => Ok(ProbeOutcome::Ok),
+        }
     }
 }

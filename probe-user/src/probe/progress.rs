@@ -26,9 +26,6 @@ pub(crate) enum Connection {
     Resolving,
     Missing,
     Made,
-    /// A client library connects to this `host:port` and does not report when. The run tries the connection itself once
-    /// the time is over.
-    Hidden(String),
 }
 
 impl Waiting {

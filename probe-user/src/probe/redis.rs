@@ -12,21 +12,26 @@ mod info;
 use std::io;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, cmd};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 pub(super) use self::info::Counted;
 use self::{
     failure::{Meaning, meaning},
     info::Info,
 };
-use super::{failure::Failure, progress::Waiting, tcp};
+use super::{
+    bounded::{BUDGET, Bounded},
+    failure::Failure,
+    progress::Waiting,
+    tcp,
+};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
 /// `INFO` is some kilobytes long; whatever claims to be much longer is not Redis.
-const REPLY_MAX: u64 = 1 << 20;
+const REPLY_MAX: u64 = BUDGET as u64 / 2;
 
 /// Logs in if the URL has a password, sends `PING`, and reads `INFO`.
 pub(super) async fn run(
@@ -47,12 +52,12 @@ pub(super) async fn run(
         ConnectionAddr::Tcp(host, port) => {
             // An IPv6 address has colons of its own.
             let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            let stream = BufReader::new(tcp::connect(&peer, waiting).await?);
+            let stream = BufReader::new(Bounded::new(tcp::connect(&peer, waiting).await?));
             ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
         }
         ConnectionAddr::Unix(path) => {
             let peer = path.display().to_string();
-            let stream = BufReader::new(tcp::connect_unix(path, waiting).await?);
+            let stream = BufReader::new(Bounded::new(tcp::connect_unix(path, waiting).await?));
             ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
         }
         // The enum may grow: any other way to a server is one this probe cannot go either.
@@ -60,8 +65,8 @@ pub(super) async fn run(
     }
 }
 
-async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
-    mut server: Server<'_, S>,
+async fn ask(
+    mut server: Server<'_>,
     connection: &ConnectionInfo,
     counted: &mut Counted,
     usage: &mut Option<ServerUsage>,
@@ -90,6 +95,9 @@ async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
             let info = Info(&text);
             *usage = Some(info.usage());
             match info.complaint(server.probe.memory_percent, counted) {
+                Some((ProbeFailure::Replication, words)) if info.waits_for_first_sync() => {
+                    Ok(ProbeOutcome::Starting(words))
+                }
                 Some((kind, words)) => Err(Failure::new(kind, format!("{} {words}", server.peer))),
                 None => Ok(ProbeOutcome::Ok),
             }
@@ -105,21 +113,23 @@ enum Reply {
     Error(String),
 }
 
-struct Server<'a, S> {
-    stream: BufReader<S>,
+struct Server<'a> {
+    stream: BufReader<Bounded>,
     peer: &'a str,
     probe: &'a Probe,
     waiting: &'a Waiting,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
+impl Server<'_> {
     async fn request(&mut self, command: &redis::Cmd) -> Result<Reply, Failure> {
         let sent = self.stream.write_all(&command.get_packed_command()).await;
         // A server that has too many clients says so and closes at once: what it said may still be read when
         // writing fails.
         match (self.reply().await, sent) {
             (Ok(reply), _) => Ok(reply),
-            (Err(_), Err(error)) | (Err(error), Ok(())) if error.kind() == io::ErrorKind::InvalidData => {
+            (Err(_), Err(error)) | (Err(error), Ok(()))
+                if error.kind() == io::ErrorKind::InvalidData && error.get_ref().is_none() =>
+            {
                 let text = format!("{} does not answer as Redis does", self.peer);
                 Err(Failure::new(ProbeFailure::Protocol, text))
             }
@@ -164,7 +174,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Server<'_, S> {
             }
             Meaning::PrimaryDown => {
                 let info = self.info("replication").await;
-                if let Some(syncing) = info.as_deref().and_then(|text| Info(text).syncing()) {
+                let starting = info.as_deref().map(Info).and_then(|info| {
+                    let first = info.link_down().filter(|_| info.waits_for_first_sync());
+                    info.syncing().or(first)
+                });
+                if let Some(syncing) = starting {
                     return Ok(ProbeOutcome::Starting(syncing));
                 }
                 let link = info.as_deref().and_then(|text| Info(text).link_down());

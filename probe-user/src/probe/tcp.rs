@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, path::Path, time::Duration};
 
 use tokio::{
-    net::{TcpStream, UnixStream, lookup_host},
+    net::{TcpSocket, TcpStream, UnixStream, lookup_host},
     task::JoinSet,
     time::timeout,
 };
@@ -37,29 +37,59 @@ pub(super) async fn connect_unix(path: &Path, waiting: &Waiting) -> Result<UnixS
 
 /// Connects to an address of `host:port` that accepts.
 pub(super) async fn connect(target: &str, waiting: &Waiting) -> Result<TcpStream, Failure> {
+    connect_by(resolve(target, waiting).await?, target, Way::Usual, waiting).await
+}
+
+/// Finds out whether a port is open, by a connection that its server never gets to see.
+pub(super) async fn connect_unseen(
+    addresses: Vec<SocketAddr>,
+    target: &str,
+    waiting: &Waiting,
+) -> Result<(), Failure> {
+    connect_by(addresses, target, Way::Unseen, waiting).await.map(drop)
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Usual,
+    /// The kernel delays its acknowledgement and then resets the connection, which ends before it is in the accept queue.
+    Unseen,
+}
+
+/// The addresses of `host:port`.
+pub(super) async fn resolve(target: &str, waiting: &Waiting) -> Result<Vec<SocketAddr>, Failure> {
     waiting.set("the name to resolve");
     waiting.connection(Connection::Resolving);
     let addresses = lookup_host(target).await.map_err(|error| {
         Failure::new(ProbeFailure::Dns, format!("the name in {target} does not resolve: {error}"))
     })?;
+    Ok(addresses.collect())
+}
+
+async fn connect_by(
+    addresses: Vec<SocketAddr>,
+    target: &str,
+    way: Way,
+    waiting: &Waiting,
+) -> Result<TcpStream, Failure> {
     waiting.set("the connection to be accepted");
     waiting.connection(Connection::Missing);
-    let stream = connect_to_any(addresses.collect(), target).await?;
+    let stream = connect_to_any(addresses, target, way).await?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
 
 /// The first connection to one of these addresses. Some of a name's addresses may lead nowhere, so that the next one is
 /// tried beside an address that does not answer.
-async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str) -> Result<TcpStream, Failure> {
+async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> Result<TcpStream, Failure> {
     let mut failure = Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"));
     if let [address] = addresses[..] {
-        return connect_to(address).await;
+        return connect_to(address, way).await;
     }
     let (mut addresses, mut trials) = (addresses.into_iter(), JoinSet::new());
     loop {
         match addresses.next() {
-            Some(address) => drop(trials.spawn(connect_to(address))),
+            Some(address) => drop(trials.spawn(connect_to(address, way))),
             None if trials.is_empty() => return Err(failure),
             None => {}
         }
@@ -72,9 +102,19 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str) -> Result<TcpS
     }
 }
 
-async fn connect_to(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address).await;
+async fn connect_to(address: SocketAddr, way: Way) -> Result<TcpStream, Failure> {
+    let stream = match way {
+        Way::Usual => TcpStream::connect(address).await,
+        Way::Unseen => unseen(address).await,
+    };
     refuse_own(stream.map_err(|error| Failure::connect(&error, &address.to_string()))?, address)
+}
+
+async fn unseen(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    rustix::net::sockopt::set_tcp_quickack(&socket, false)?;
+    socket.set_zero_linger()?;
+    socket.connect(address).await
 }
 
 /// Refuses a connection of a socket with itself.
@@ -167,10 +207,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
-        let stream = connect_to_any(vec![refused, silent, address], "name:80").await.unwrap();
+        let stream = connect_to_any(vec![refused, silent, address], "name:80", Way::Usual).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
-        let none = connect_to_any(vec![refused, refused], "name:80").await.unwrap_err();
+        let none = connect_to_any(vec![refused, refused], "name:80", Way::Usual).await.unwrap_err();
         assert_eq!(none.kind, ProbeFailure::Refused);
-        assert_eq!(connect_to_any(vec![], "name:80").await.unwrap_err().kind, ProbeFailure::Dns);
+        assert_eq!(connect_to_any(vec![], "name:80", Way::Usual).await.unwrap_err().kind, ProbeFailure::Dns);
     }
 }

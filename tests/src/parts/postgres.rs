@@ -129,13 +129,30 @@ impl PostgresFolder {
         self.folder.path().join("data").display().to_string()
     }
 
-    /// PostgreSQL refuses to run as root, so root runs it as the user of its package.
-    fn as_its_user(&self, program: &str) -> Vec<String> {
-        let mut command = Vec::new();
-        if geteuid().is_root() {
-            let options = ["/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
-            command.extend(options.map(str::to_owned));
+    /// The command that runs SQL as a user in the server on a port.
+    pub fn command_as(&self, user: &str, port: u16, sql: &str) -> Vec<String> {
+        let port = port.to_string();
+        let options = ["-h", "127.0.0.1", "-p", &port, "-U", user, "-d", "postgres", "-qAtX", "-c", sql]
+            .map(str::to_owned);
+        [self.as_its_user("psql"), options.to_vec()].concat()
+    }
+
+    /// Runs a command beside the server.
+    pub fn run(&self, command: &[String]) -> Running {
+        Running::start(words(command).current_dir("/"), Signal::KILL)
+    }
+
+    /// PostgreSQL and its poolers refuse to run as root, so root runs them as the user of their package.
+    pub fn as_server_user() -> Vec<String> {
+        if !geteuid().is_root() {
+            return Vec::new();
         }
+        let options = ["/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"];
+        options.map(str::to_owned).to_vec()
+    }
+
+    fn as_its_user(&self, program: &str) -> Vec<String> {
+        let mut command = Self::as_server_user();
         command.push(self.programs.join(program).display().to_string());
         command
     }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 17] = [
     "busybox-static",
     "crun",
     "dbus",
@@ -23,6 +23,7 @@ const PACKAGES: [&str; 16] = [
     "mariadb-server",
     "nginx-light",
     "openssl",
+    "pgbouncer",
     "podman",
     "polkitd",
     "postgresql",

@@ -66,6 +66,7 @@ pub(super) fn probe(
         expect_body,
         memory_percent,
         connections_percent,
+        auth_is_alive: written.login_required.as_ref().is_some_and(|required| !required.get_ref()),
         ..defaults
     };
     remark_on_times(&probe, written, found);
@@ -130,6 +131,7 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             "connections_percent",
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
+        (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
     ];
     for (option, key, span) in options {
         let Some(span) = span else { continue };

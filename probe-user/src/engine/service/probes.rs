@@ -1,5 +1,7 @@
 //! The results of a service's probes.
 
+use std::time::Duration;
+
 use super::model::{FailureStreak, Fault, RecoveryState, Service};
 use crate::{
     clock::Timestamp,
@@ -11,6 +13,10 @@ use crate::{
     },
     fact::{EventId, Examination, Fact, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, Verdict},
 };
+
+/// A service that has reported for longer that it is starting may wait for something that does not come: a primary, a
+/// promotion, a disk. A longer grace of its restarts says that it takes longer.
+const STARTING_MAX: Duration = Duration::from_secs(300);
 
 impl Service {
     pub(super) fn on_probe<E: Effects>(&mut self, report: ProbeReport, ctx: &mut Ctx<'_, E>) {
@@ -36,7 +42,8 @@ impl Service {
                 }
             }
             ProbeOutcome::Starting(detail) => {
-                probe.start(detail.clone());
+                let since = probe.start(detail.clone(), report.at);
+                self.is_starting(since, detail.clone(), ctx);
             }
             ProbeOutcome::Failed(failure, detail) => {
                 probe.fail();
@@ -49,6 +56,19 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Whether it has reported for too long that it is starting.
+    fn is_starting<E: Effects>(&mut self, since: Timestamp, detail: String, ctx: &mut Ctx<'_, E>) {
+        let most = self.settings.restart.grace.max(STARTING_MAX);
+        let took = ctx.now.since(since);
+        if self.incident.is_some() || took < most {
+            return;
+        }
+        let summary = format!("it has been starting for {} s: {detail}", took.as_secs());
+        let finding = Finding { verdict: Verdict::Unhealthy, confidence: 0.7, summary: summary.into() };
+        let remedy = Remedy::Hold("it is starting, and a restart would begin that again".to_owned());
+        self.fail(Fault { since, remedy, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
     /// Whether its answers have been slow for long enough.

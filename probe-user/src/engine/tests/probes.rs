@@ -51,6 +51,25 @@ fn a_restarted_service_that_is_loading_is_shown_with_its_own_report() {
 }
 
 #[test]
+fn a_service_that_is_starting_for_too_long_is_reported_and_not_restarted() {
+    let mut lab = Lab::exec();
+    let starting = || ProbeOutcome::Starting("the database system is not accepting connections".into());
+    lab.answer(starting());
+    lab.wait(Duration::from_secs(280));
+    lab.answer(starting());
+    assert_eq!(lab.incidents(), []);
+    lab.wait(Duration::from_secs(30));
+    for _ in 0..3 {
+        lab.answer(starting());
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Unhealthy, Severity::Critical)]);
+    assert_eq!(lab.restarts_asked(), 0);
+    lab.answer(ProbeOutcome::Ok);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+    assert_eq!(lab.engine.view().next().unwrap().incident, None);
+}
+
+#[test]
 fn a_service_that_reports_loading_is_starting_not_failing() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(60));

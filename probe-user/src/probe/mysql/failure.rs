@@ -1,27 +1,38 @@
 //! The meaning of a MySQL or MariaDB server's errors.
 
-use mysql_async::{DriverError, Error, IoError};
+use std::io;
 
 use crate::{
     fact::{ProbeFailure, ProbeOutcome},
     probe::failure::Failure,
 };
 
+/// Why an exchange with a server failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The server answered with an error.
+    #[error("error {code}: {words}")]
+    Refused { code: u16, words: String },
+    /// It asks for a way to log in that the probe does not have.
+    #[error("it asks for the authentication plugin {0}")]
+    UnknownPlugin(String),
+    #[error("it sent {0}")]
+    Malformed(&'static str),
+}
+
 /// What an error of a run means.
 pub(super) fn classify(error: &Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
     match error {
-        Error::Server(server) => refusal(server.code, &server.message, peer, auth_is_alive),
-        Error::Io(IoError::Io(io)) => Err(Failure::io(io, peer)),
-        Error::Driver(DriverError::ConnectionClosed) => {
-            Err(Failure::io(&std::io::ErrorKind::UnexpectedEof.into(), peer))
-        }
-        // It asks for a way to log in that we do not have.
-        Error::Driver(DriverError::UnknownAuthPlugin { .. }) if auth_is_alive => Ok(ProbeOutcome::Ok),
-        Error::Driver(DriverError::UnknownAuthPlugin { name }) => {
+        Error::Refused { code, words } => refusal(*code, words, peer, auth_is_alive),
+        Error::Io(error) => Err(Failure::io(error, peer)),
+        Error::UnknownPlugin(_) if auth_is_alive => Ok(ProbeOutcome::Ok),
+        Error::UnknownPlugin(name) => {
             let text = format!("{peer} asks for the authentication plugin {name}, which hostprobe lacks");
             Err(Failure::new(ProbeFailure::Auth, text))
         }
-        Error::Driver(_) | Error::Other(_) | Error::Url(_) => {
+        Error::Malformed(_) => {
             let text = format!("{peer} does not answer as a MySQL server does: {error}");
             Err(Failure::new(ProbeFailure::Protocol, text))
         }
@@ -29,12 +40,7 @@ pub(super) fn classify(error: &Error, peer: &str, auth_is_alive: bool) -> Result
 }
 
 /// What it means that the server answers with this error.
-pub(super) fn refusal(
-    code: u16,
-    words: &str,
-    peer: &str,
-    auth_is_alive: bool,
-) -> Result<ProbeOutcome, Failure> {
+fn refusal(code: u16, words: &str, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
     match meaning(code, words) {
         Meaning::Starting => Ok(ProbeOutcome::Starting(words.to_owned())),
         Meaning::Failed(ProbeFailure::Auth) if auth_is_alive => Ok(ProbeOutcome::Ok),
@@ -52,10 +58,11 @@ enum Meaning {
 
 fn meaning(code: u16, words: &str) -> Meaning {
     Meaning::Failed(match code {
-        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS.
-        1040 | 1203 => ProbeFailure::TooManyConnections,
-        // ER_USER_LIMIT_REACHED, which may be about queries as well.
-        1226 if words.contains("connections") => ProbeFailure::TooManyConnections,
+        // ER_CON_COUNT_ERROR.
+        1040 => ProbeFailure::TooManyConnections,
+        _ if is_limit_of_account(code, words) => ProbeFailure::AccountLimit,
+        // Errors of a client library and of ProxySQL: a proxy answers with them if the server behind it fails.
+        2000..=2999 | 9001 => ProbeFailure::Upstream,
         // ER_UNKNOWN_COM_ERROR: a Galera node that has not joined its cluster yet answers with this error.
         1047 if words.contains("WSREP has not yet prepared") => return Meaning::Starting,
         // ER_SERVER_SHUTDOWN, ER_QUERY_INTERRUPTED, ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED.
@@ -73,6 +80,16 @@ fn meaning(code: u16, words: &str) -> Meaning {
     })
 }
 
+/// `ER_TOO_MANY_USER_CONNECTIONS`, and `ER_USER_LIMIT_REACHED`, which may be about queries as well.
+fn is_limit_of_account(code: u16, words: &str) -> bool {
+    code == 1203 || code == 1226 && words.contains("connections")
+}
+
+/// Whether a login failed at the limit of its account.
+pub(super) fn is_limit(error: &Error) -> bool {
+    matches!(error, Error::Refused { code, words } if is_limit_of_account(*code, words))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,11 +98,17 @@ mod tests {
     fn codes_show_which_side_is_at_fault() {
         for (code, words, failure) in [
             (1040, "Too many connections", ProbeFailure::TooManyConnections),
-            (1203, "User web already has more than 'max_user_connections'", ProbeFailure::TooManyConnections),
+            (1203, "User web already has more than 'max_user_connections'", ProbeFailure::AccountLimit),
+            (1226, "User 'web' has exceeded the 'max_user_connections' resource", ProbeFailure::AccountLimit),
             (
-                1226,
-                "User 'web' has exceeded the 'max_user_connections' resource",
-                ProbeFailure::TooManyConnections,
+                2003,
+                "Can't connect to remote MySQL server for client connected to '0.0.0.0:6446'",
+                ProbeFailure::Upstream,
+            ),
+            (
+                9001,
+                "Max connect timeout reached while reaching hostgroup 0 after 10000ms",
+                ProbeFailure::Upstream,
             ),
             (1226, "User 'web' has exceeded the 'max_questions' resource", ProbeFailure::Auth),
             (1045, "Access denied for user 'probe'@'localhost'", ProbeFailure::Auth),

@@ -1,48 +1,53 @@
-//! The greeting that a server sends on connect.
+//! A probe without a user: the greeting that a server sends on connect.
 
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use std::time::Duration;
 
-use super::failure::refusal;
+use super::{
+    failure::{Error, classify},
+    login::{Greeting, log_in_after},
+    wire::Wire,
+};
 use crate::{
-    config::Probe,
+    config::{MysqlAccount, Probe},
     fact::{ProbeFailure, ProbeOutcome},
-    probe::{Waiting, failure::Failure},
+    probe::{Waiting, bounded::Bounded, failure::Failure},
 };
 
-/// A greeting is some hundred bytes long; whatever claims to be much longer is none.
-const PACKET_MAX: usize = 4096;
+/// The longest wait for the refusal of the login. A server may delay it after many (`connection_control`).
+const REFUSAL: Duration = Duration::from_millis(100);
 
-/// Reads the greeting from a connection to `peer`.
+/// Reads the greeting from a connection to `peer`, and ends the login in the way the protocol has for it.
+///
+/// A server counts a login that is broken off as an error of the client's host, and blocks the host after
+/// `max_connect_errors` of them. It does not count a login that it refuses.
 pub(super) async fn read(
-    mut stream: TcpStream,
+    stream: Bounded,
     peer: &str,
     probe: &Probe,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     waiting.set("the server's greeting");
-    let failed = |error| Failure::io(&error, peer);
-    let mut header = [0; 4];
-    stream.read_exact(&mut header).await.map_err(failed)?;
-    let length = usize::from(header[0]) | usize::from(header[1]) << 8 | usize::from(header[2]) << 16;
-    if length == 0 || length > PACKET_MAX {
-        return Err(no_greeting(peer));
-    }
-    let mut payload = vec![0; length];
-    stream.read_exact(&mut payload).await.map_err(failed)?;
-    match payload.as_slice() {
-        [10, ..] => Ok(ProbeOutcome::Ok),
-        [0xff, low, high, words @ ..] => {
-            let code = u16::from_le_bytes([*low, *high]);
-            // Newer servers put an SQLSTATE of six characters before the words.
-            let words = if words.first() == Some(&b'#') { words.get(6..).unwrap_or_default() } else { words };
-            refusal(code, &String::from_utf8_lossy(words), peer, probe.auth_is_alive)
+    let mut wire = Wire::new(stream);
+    match wire.read().await {
+        Ok(packet) if Greeting::is(&packet) => {
+            if let Some(greeting) = Greeting::parse(&packet) {
+                let _ = tokio::time::timeout(REFUSAL, take_leave(wire, &greeting)).await;
+            }
+            Ok(ProbeOutcome::Ok)
         }
-        _ => Err(no_greeting(peer)),
+        Ok(_) => {
+            Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does")))
+        }
+        Err(error) => classify(&error, peer, probe.auth_is_alive),
     }
 }
 
-fn no_greeting(peer: &str) -> Failure {
-    Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does"))
+/// Logs in as nobody, which few servers allow.
+async fn take_leave(mut wire: Wire, greeting: &Greeting) -> Result<(), Error> {
+    match log_in_after(greeting, &mut wire, &MysqlAccount::default(), true).await {
+        Ok(()) => wire.quit().await,
+        Err(_) => wire.closed().await,
+    }
 }
 
 #[cfg(test)]

@@ -1,65 +1,125 @@
-//! A session with a MySQL or MariaDB server, which is closed in order when it is dropped.
+//! A session with a MySQL or MariaDB server, which says goodbye when it is dropped.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use mysql_async::{Conn, DriverError, Error, Opts, prelude::Queryable};
+use super::{
+    failure::Error,
+    login::login,
+    usage,
+    wire::{Fields, Wire},
+};
+use crate::{
+    config::MysqlAccount,
+    fact::{Holder, ServerUsage, Share},
+    probe::bounded::Bounded,
+};
 
-use super::usage;
-use crate::fact::{Holder, ServerUsage, Share};
-
-/// The longest close in order: a hung server does not read it.
+/// The timeout of a goodbye, which a server that hangs does not read.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+const COM_QUERY: u8 = 3;
+
+/// No query of a probe has more columns.
+const COLUMNS_MAX: u64 = 16;
+
+type Row = Vec<Option<String>>;
 
 /// A session that is logged in.
 #[derive(Debug)]
-pub(in crate::probe) struct Session(Option<Conn>);
+pub(super) struct Session {
+    /// None where a query was broken off: its answer may still come.
+    wire: Option<Wire>,
+}
 
 impl Session {
-    /// Connects and logs in.
-    pub async fn open(opts: Opts) -> Result<Self, Error> {
-        Ok(Self(Some(Conn::new(opts).await?)))
+    /// Logs in over a stream that is connected.
+    pub async fn open(stream: Bounded, account: &MysqlAccount, over_tcp: bool) -> Result<Self, Error> {
+        let mut wire = Wire::new(stream);
+        login(&mut wire, account, over_tcp).await?;
+        Ok(Self { wire: Some(wire) })
     }
 
-    /// Lets the server do something that needs no table.
+    /// Runs a query that needs no table.
     pub async fn ping(&mut self) -> Result<(), Error> {
-        self.conn()?.query_drop("SELECT 1").await
+        self.query("SELECT 1").await.map(drop)
     }
 
-    /// The connections in use, and their limit; None if the server does not show them.
+    /// The number of connections in use and the maximum; None if the server keeps the numbers to itself.
     pub async fn connections(&mut self) -> Result<Option<Share>, Error> {
-        let conn = self.conn()?;
-        let most: Option<u64> = conn.query_first("SELECT @@global.max_connections").await?;
-        let status: Option<(String, u64)> =
-            conn.query_first("SHOW GLOBAL STATUS LIKE 'Threads_connected'").await?;
-        Ok(most.zip(status).map(|(most, (_, used))| Share { used, most }))
+        let most = number(&self.query("SELECT @@global.max_connections").await?, 0);
+        let used = number(&self.query("SHOW GLOBAL STATUS LIKE 'Threads_connected'").await?, 1);
+        Ok(most.zip(used).map(|(most, used)| Share { used, most }))
     }
 
-    /// The largest holders of connections, as far as this session's user may see them.
+    /// The holders of most connections, as far as this session's user may know.
     pub async fn holders(&mut self) -> Result<Vec<Holder>, Error> {
-        let clients: Vec<(Option<String>, Option<String>)> = self.conn()?.query(usage::CLIENTS).await?;
-        Ok(usage::holders(clients))
+        let clients = self.query(usage::CLIENTS).await?.into_iter().map(|row| {
+            let mut columns = row.into_iter();
+            (columns.next().flatten(), columns.next().flatten())
+        });
+        Ok(usage::holders(clients.collect()))
     }
 
-    /// The server's report of its connections; None if it does not answer any more.
+    /// All that the server reports of its connections; None if it does not answer any more.
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = self.connections().await.ok()?;
         let holders = self.holders().await.unwrap_or_default();
         Some(ServerUsage { connections, memory: None, holders })
     }
 
-    fn conn(&mut self) -> Result<&mut Conn, Error> {
-        self.0.as_mut().ok_or(Error::Driver(DriverError::ConnectionClosed))
+    async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
+        // If this future is dropped, so is its connection: the next query would read this one's answer from it.
+        let mut wire = self.wire.take().ok_or(io::Error::from(io::ErrorKind::NotConnected))?;
+        let answer = query(&mut wire, sql).await;
+        if matches!(answer, Ok(_) | Err(Error::Refused { .. })) {
+            self.wire = Some(wire);
+        }
+        answer
     }
+}
+
+async fn query(wire: &mut Wire, sql: &str) -> Result<Vec<Row>, Error> {
+    wire.command(COM_QUERY, sql.as_bytes()).await?;
+    let first = wire.read().await?;
+    if first.first() == Some(&0) {
+        return Ok(Vec::new());
+    }
+    let columns = Fields(&first).integer().filter(|columns| (1..=COLUMNS_MAX).contains(columns));
+    let columns = columns.ok_or(Error::Malformed("no answer to a query"))?;
+    for _ in 0..columns {
+        wire.read().await?;
+    }
+    if !is_end(&wire.read().await?) {
+        return Err(Error::Malformed("an answer of more columns than it has"));
+    }
+    let mut rows = Vec::new();
+    loop {
+        let packet = wire.read().await?;
+        if is_end(&packet) {
+            return Ok(rows);
+        }
+        let mut fields = Fields(&packet);
+        let row: Option<Row> = (0..columns).map(|_| fields.column()).collect();
+        rows.push(row.ok_or(Error::Malformed("a row that is cut off"))?);
+    }
+}
+
+/// Whether a packet ends a list. The first column of a row may be as long as this byte says, but its packet is then longer.
+fn is_end(packet: &[u8]) -> bool {
+    packet.first() == Some(&0xfe) && packet.len() < 9
+}
+
+fn number(rows: &[Row], column: usize) -> Option<u64> {
+    rows.first()?.get(column)?.as_ref()?.parse().ok()
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let (Some(conn), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some(wire), Ok(runtime)) = (self.wire.take(), tokio::runtime::Handle::try_current()) else {
             return;
         };
-        // Left to itself the library would wait for the answer to a query under way, however long that takes.
         runtime.spawn(async move {
-            let _ = tokio::time::timeout(GOODBYE, conn.disconnect()).await;
+            let _ = tokio::time::timeout(GOODBYE, wire.quit()).await;
         });
     }
 }

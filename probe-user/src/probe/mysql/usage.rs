@@ -9,7 +9,7 @@ use crate::{
 
 /// User and host of each connection; without the right PROCESS, of the user's own ones.
 pub(super) const CLIENTS: &str =
-    "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE COMMAND <> 'Daemon' LIMIT 20000";
+    "SELECT USER, HOST FROM information_schema.PROCESSLIST WHERE COMMAND <> 'Daemon' LIMIT 8000";
 
 /// The largest holders of these connections, largest first.
 pub(super) fn holders(clients: Vec<(Option<String>, Option<String>)>) -> Vec<Holder> {

@@ -2,35 +2,38 @@
 
 use std::time::Duration;
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
-    task::JoinHandle,
-};
+use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::usage;
-use crate::fact::{Holder, ServerUsage};
+use super::{
+    startup::{Announced, Startup},
+    usage,
+};
+use crate::{
+    fact::{Holder, ServerUsage},
+    probe::bounded::Bounded,
+};
 
 /// The longest close in order: a hung server does not read it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A session that is logged in.
 #[derive(Debug)]
-pub(in crate::probe) struct Session {
+pub(super) struct Session {
     client: Client,
     /// What ended the connection, if something did.
     ended: JoinHandle<Option<Error>>,
+    announced: Announced,
+    /// A query has no answer yet.
+    is_asking: bool,
     /// Dropped with the session, which gives the connection until [`GOODBYE`] to end.
     _open: oneshot::Sender<()>,
 }
 
 impl Session {
     /// Logs in over a stream that is connected.
-    pub async fn open<S>(config: &Config, stream: S) -> Result<Self, Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn open(config: &Config, stream: Bounded) -> Result<Self, Error> {
+        let (stream, announced) = Startup::new(stream);
         let (client, connection) = config.connect_raw(stream, NoTls).await?;
         let (open, closed) = oneshot::channel::<()>();
         let ended = tokio::spawn(async move {
@@ -42,12 +45,15 @@ impl Session {
             // Without its client it closes in order and ends, unless it waits for an answer that does not come.
             tokio::time::timeout(GOODBYE, connection).await.ok().and_then(Result::err)
         });
-        Ok(Self { client, ended, _open: open })
+        Ok(Self { client, ended, announced, is_asking: false, _open: open })
     }
 
     /// The rows of a query.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<SimpleQueryRow>, Error> {
-        let messages = match self.client.simple_query(sql).await {
+        self.is_asking = true;
+        let answer = self.client.simple_query(sql).await;
+        self.is_asking = false;
+        let messages = match answer {
             Ok(messages) => messages,
             // The error that ended the connection has more detail than the closed connection.
             Err(error) if error.is_closed() => return Err(self.end().await.unwrap_or(error)),
@@ -59,6 +65,11 @@ impl Session {
             SimpleQueryMessage::CommandComplete(_) | SimpleQueryMessage::RowDescription(_) | _ => None,
         };
         Ok(messages.into_iter().filter_map(row).collect())
+    }
+
+    /// The process that the server announced at the login.
+    pub fn announced(&self) -> Option<i32> {
+        self.announced.process()
     }
 
     async fn end(&mut self) -> Option<Error> {
@@ -78,5 +89,14 @@ impl Session {
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = usage::connections(&self.query(usage::CONNECTIONS).await.ok()?);
         Some(ServerUsage { connections, memory: None, holders: self.holders().await })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.is_asking {
+            // A pooler would give a server connection to a query that waits, although its probe has given up.
+            self.ended.abort();
+        }
     }
 }

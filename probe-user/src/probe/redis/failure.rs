@@ -20,12 +20,16 @@ pub(super) fn meaning(words: &str) -> Meaning {
         "MASTERDOWN" => return Meaning::PrimaryDown,
         // DENIED: protected mode lets in clients from loopback alone.
         "NOAUTH" | "WRONGPASS" | "NOPERM" | "DENIED" => ProbeFailure::Auth,
-        // A script or a module holds it: it reads requests and answers none, which is as bad as silence.
-        "BUSY" => ProbeFailure::Timeout,
+        // A script or a module runs. It has to be ended by `SCRIPT KILL`: a server that has begun to write waits with
+        // its own end for the script's, so that a restart would kill it and lose data.
+        "BUSY" => ProbeFailure::Busy,
+        "CLUSTERDOWN" => ProbeFailure::Upstream,
         // It cannot write to its disk, and takes no more for that reason. It is a store that is full, and what it
         // holds would not outlive a restart.
         "MISCONF" => ProbeFailure::MemoryFull,
         "OOM" => ProbeFailure::MemoryFull,
+        // Envoy's and Twemproxy's words.
+        _ if words.contains("upstream") || words.contains("Host is down") => ProbeFailure::Upstream,
         _ if words.contains("max number of clients") => ProbeFailure::TooManyConnections,
         // The replies of servers before version 6 to a wrong password and to a missing one.
         _ if words.contains("invalid password") || words.contains("operation not permitted") => {

@@ -110,13 +110,24 @@ impl Info<'_> {
         }
         let host = self.field("master_host").unwrap_or("an unknown host");
         let port = self.field("master_port").unwrap_or("?");
-        Some(match self.number("master_link_down_since_seconds") {
+        Some(match self.link_down_seconds() {
             Some(seconds) => {
                 format!("is a replica, and its link to its primary {host}:{port} is down for {seconds} s")
             }
-            // -1: it never was up.
             None => format!("is a replica, and its link to its primary {host}:{port} has not come up"),
         })
+    }
+
+    /// A replica whose link to its primary was not up since its start.
+    pub fn waits_for_first_sync(&self) -> bool {
+        self.field("master_link_status") == Some("down") && self.link_down_seconds().is_none()
+    }
+
+    /// How long the link to the primary has been down; None if it never was up: -1, and the seconds since 1970 in
+    /// servers before version 7.
+    fn link_down_seconds(&self) -> Option<u64> {
+        const YEARS: u64 = 1_000_000_000;
+        self.number("master_link_down_since_seconds").filter(|seconds| *seconds < YEARS)
     }
 
     /// What a replica that copies its primary is doing.

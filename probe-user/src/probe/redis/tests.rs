@@ -68,6 +68,28 @@ async fn a_replica_that_refuses_answers_without_its_primary_differs_from_a_repli
 }
 
 #[tokio::test]
+async fn a_replica_that_waits_for_its_first_sync_is_starting() {
+    let waits = |since: &str| {
+        bulk(&format!(
+            "role:slave\r\nmaster_host:h\r\nmaster_port:1\r\nmaster_link_status:down\r\n\
+             master_link_down_since_seconds:{since}\r\n"
+        ))
+    };
+    let words = "is a replica, and its link to its primary h:1 has not come up";
+    let starting = ProbeOutcome::Starting(words.to_owned());
+    for since in ["-1", "1790000000"] {
+        let info = waits(since);
+        assert_eq!(fake_server(&[("PING", "+PONG\r\n"), ("INFO", &info)], |_| {}).await, starting, "{since}");
+        let down = "-MASTERDOWN Link with MASTER is down\r\n";
+        let script = [("PING", down), ("INFO replication", info.as_str())];
+        assert_eq!(fake_server(&script, |_| {}).await, starting, "{since}");
+    }
+    let lost = waits("7");
+    let outcome = fake_server(&[("PING", "+PONG\r\n"), ("INFO", &lost)], |_| {}).await;
+    assert_eq!(failure(outcome).0, ProbeFailure::Replication);
+}
+
+#[tokio::test]
 async fn a_loading_server_is_starting_with_its_progress() {
     let info = "# Persistence\r\nloading:1\r\nloading_loaded_perc:41.5\r\nloading_eta_seconds:12\r\n";
     let bulk = format!("${}\r\n{info}\r\n", info.len());
@@ -107,7 +129,12 @@ async fn a_server_with_too_many_clients_speaks_first() {
 async fn other_errors_and_other_servers_have_their_own_failures() {
     for (words, expected) in [
         ("MISCONF Errors writing to the AOF file", ProbeFailure::MemoryFull),
-        ("BUSY Redis is busy running a script", ProbeFailure::Timeout),
+        ("BUSY Redis is busy running a script", ProbeFailure::Busy),
+        ("CLUSTERDOWN The cluster is down", ProbeFailure::Upstream),
+        ("ERR no upstream host", ProbeFailure::Upstream),
+        ("NOPERM User default has no permissions to run the 'ping' command", ProbeFailure::Auth),
+        ("DENIED Redis is running in protected mode", ProbeFailure::Auth),
+        ("OOM command not allowed when used memory > 'maxmemory'", ProbeFailure::MemoryFull),
         ("ERR unknown command", ProbeFailure::Protocol),
     ] {
         let reply = format!("-{words}\r\n");

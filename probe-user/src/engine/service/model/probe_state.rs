@@ -39,6 +39,7 @@ struct Found {
     well_at: Option<Timestamp>,
     /// The service's own report that it is starting.
     starting: Option<String>,
+    starting_since: Timestamp,
     slowness: Slowness,
     failing: FailureRow,
 }
@@ -141,9 +142,13 @@ impl ProbeState {
     }
 
     /// The service reports that it is starting, so earlier results belong to its previous start.
-    pub fn start(&mut self, detail: String) {
+    /// Returns since when.
+    pub fn start(&mut self, detail: String, at: Timestamp) -> Timestamp {
+        let since = self.found.starting.as_ref().map_or(at, |_| self.found.starting_since);
         self.reset(self.found.since);
         self.found.starting = Some(detail);
+        self.found.starting_since = since;
+        since
     }
 
     /// Notes a failure, which may or may not count.

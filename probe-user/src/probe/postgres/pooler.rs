@@ -1,0 +1,177 @@
+//! Whether a pooler is between the probe and the server, and what it says of its pool.
+//!
+//! A pooler has few connections to its server, and the applications wait for them. Through it a probe keeps no session,
+//! and a query without an answer is no fault of the pooler that let the probe in.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use tokio_postgres::SimpleQueryRow;
+
+use super::{session::Session, target::Target};
+use crate::{
+    fact::{Holder, ProbeFailure, ServerUsage, Share},
+    probe::{
+        Waiting,
+        failure::Failure,
+        usage::{HOLDERS, PORTS},
+    },
+};
+
+/// The way from the probe to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Direct,
+    Pooler,
+}
+
+/// The largest pid of Linux. A pooler announces a random number of 32 bits instead.
+const PID_MAX: i32 = 1 << 22;
+
+/// `PgBouncer`'s database for questions about itself. It takes no connection to the server.
+const CONSOLE: &str = "pgbouncer";
+
+/// What a pooler says when it is asked about itself.
+pub(super) enum Console {
+    /// It works, and does not let this user ask.
+    Closed,
+    Open(Box<Session>),
+}
+
+/// A pool of connections to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pool {
+    /// A client keeps its connection until it leaves.
+    pub(super) is_per_session: bool,
+    pub(super) used: u64,
+    pub(super) size: u64,
+    pub(super) waiting: u64,
+}
+
+/// Whether the process that announced itself at the login is the one that answers queries.
+pub(super) async fn route(session: &mut Session, known: Option<Route>) -> Route {
+    let Some(announced) = session.announced().filter(|process| (1..=PID_MAX).contains(process)) else {
+        return Route::Pooler;
+    };
+    if known == Some(Route::Direct) {
+        return Route::Direct;
+    }
+    let rows = session.query("SELECT pg_backend_pid()").await.unwrap_or_default();
+    let process = rows.first().and_then(|row| row.try_get(0).ok().flatten()?.parse().ok());
+    if process == Some(announced) { Route::Direct } else { Route::Pooler }
+}
+
+/// Asks the peer for its console; None if it is no pooler, or does not answer.
+pub(super) async fn console(target: &Target) -> Option<Console> {
+    let mut config = target.config.clone();
+    config.dbname(CONSOLE);
+    let stream = target.connect(&Waiting::default()).await.ok()?;
+    match Session::open(&config, stream).await {
+        Ok(mut session) => {
+            let version = session.query("SHOW VERSION").await;
+            version.is_ok().then(|| Console::Open(Box::new(session)))
+        }
+        // PostgreSQL names the function that raised an error, and a pooler does not.
+        Err(error) => {
+            error.as_db_error().is_some_and(|error| error.routine().is_none()).then_some(Console::Closed)
+        }
+    }
+}
+
+impl Console {
+    /// The pool of a database, and the clients that hold its connections.
+    pub(super) async fn pool(&mut self, database: &str) -> Option<(Pool, Vec<Holder>)> {
+        let Self::Open(session) = self else { return None };
+        let is_ours = |row: &SimpleQueryRow| text(row, "database") == Some(database);
+        let databases = session.query("SHOW DATABASES").await.ok()?;
+        let ours = databases.iter().find(|row| text(row, "name") == Some(database))?;
+        let mut pool = Pool {
+            is_per_session: text(ours, "pool_mode") == Some("session"),
+            used: 0,
+            size: number(ours, "pool_size"),
+            waiting: 0,
+        };
+        for row in session.query("SHOW POOLS").await.ok()?.iter().filter(|row| is_ours(row)) {
+            pool.is_per_session |= text(row, "pool_mode") == Some("session");
+            pool.used += ["sv_active", "sv_tested", "sv_login"].map(|of| number(row, of)).iter().sum::<u64>();
+            pool.waiting += number(row, "cl_waiting");
+        }
+        let clients = session.query("SHOW CLIENTS").await.unwrap_or_default();
+        let active = clients.iter().filter(|row| is_ours(row) && text(row, "state") == Some("active"));
+        // A client without a server connection is `active` as well, and its `link` is empty.
+        Some((pool, holders(active.filter(|row| text(row, "link").is_some_and(|link| !link.is_empty())))))
+    }
+}
+
+impl Pool {
+    /// Whether a further client would take the last connection, or wait for one.
+    pub(super) fn is_scarce(self) -> bool {
+        self.is_per_session && self.used + 1 >= self.size
+    }
+
+    pub(super) fn is_exhausted(self) -> bool {
+        self.size > 0 && self.used >= self.size
+    }
+}
+
+/// What a run without an answer means where a pooler let it in.
+pub(super) fn silence(
+    target: &Target,
+    at_query: bool,
+    pool: Option<(Pool, Vec<Holder>)>,
+) -> (Failure, Option<ServerUsage>) {
+    let (peer, database) = (&target.peer, target.database());
+    match pool {
+        Some((pool, holders)) if pool.is_exhausted() || pool.waiting > 0 => {
+            let connections = Some(Share { used: pool.used, most: pool.size });
+            let usage = ServerUsage { connections, memory: None, holders };
+            let text = format!(
+                "{peer} has no server connection to {database} left, and {} clients wait",
+                pool.waiting
+            );
+            (Failure::new(ProbeFailure::TooManyConnections, text), Some(usage))
+        }
+        Some(_) => {
+            let text =
+                format!("{peer} is a pooler and works; the server of {database} behind it does not answer");
+            (Failure::new(ProbeFailure::Upstream, text), None)
+        }
+        None if at_query => {
+            let text = format!(
+                "{peer} is a pooler and let the probe in, but it gave it no server connection to {database} in time"
+            );
+            (Failure::new(ProbeFailure::TooManyConnections, text), None)
+        }
+        None => {
+            let text = format!("{peer} is a pooler and works; its login to {database} did not end in time");
+            (Failure::new(ProbeFailure::Upstream, text), None)
+        }
+    }
+}
+
+fn holders<'r>(clients: impl Iterator<Item = &'r SimpleQueryRow>) -> Vec<Holder> {
+    let mut found: HashMap<(String, String, Option<IpAddr>), Holder> = HashMap::new();
+    for row in clients {
+        let owned = |column| text(row, column).unwrap_or_default().to_owned();
+        let client = text(row, "addr").and_then(|address| address.parse().ok());
+        let (user, application) = (owned("user"), owned("application_name"));
+        let holder = found.entry((user.clone(), application.clone(), client)).or_default();
+        holder.user = Some(user).filter(|name| !name.is_empty());
+        holder.application = Some(application).filter(|name| !name.is_empty());
+        holder.client = client;
+        holder.connections += 1;
+        let port = u16::try_from(number(row, "port")).ok().filter(|port| *port > 0);
+        holder.ports.extend(port.filter(|_| holder.ports.len() < PORTS));
+    }
+    let mut holders: Vec<_> = found.into_iter().collect();
+    holders.sort_by(|(a, one), (b, other)| other.connections.cmp(&one.connections).then_with(|| a.cmp(b)));
+    holders.truncate(HOLDERS);
+    holders.into_iter().map(|(_, holder)| holder).collect()
+}
+
+fn text<'r>(row: &'r SimpleQueryRow, column: &str) -> Option<&'r str> {
+    row.try_get(column).ok().flatten()
+}
+
+fn number(row: &SimpleQueryRow, column: &str) -> u64 {
+    text(row, column).and_then(|text| text.parse().ok()).unwrap_or_default()
+}

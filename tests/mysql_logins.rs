@@ -1,0 +1,88 @@
+//! A mysql probe costs its host no right to connect, and its account no more than one connection where it has no more.
+
+use std::time::Duration;
+
+use hostprobe_tests::{
+    http::free_port,
+    incident_events::is,
+    lab::server::{DB, ServerLab},
+    network,
+    parts::{MariadbFolder, require_root},
+};
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// An address of this host that a server does not take for its own.
+const FAR: &str = "10.99.7.1";
+
+/// A server that blocks a host after three logins that were broken off.
+fn server(folder: &MariadbFolder, port: u16) -> String {
+    let mut command = folder.command(port);
+    command.extend(["--bind-address=0.0.0.0", "--max-connect-errors=3"].map(str::to_owned));
+    format!("exec = {command:?}")
+}
+
+/// What the server answers to this query of its root.
+fn answer(port: u16, sql: &str) -> String {
+    let mut client = MariadbFolder::client(port, "root", sql);
+    assert!(client.wait(LONG).success());
+    client.stdout.all().join("\n")
+}
+
+#[test]
+fn probes_without_a_user_do_not_get_their_host_blocked() {
+    if !require_root() {
+        return;
+    }
+    network::in_its_own(|| {
+        network::ip(&["address", "add", &format!("{FAR}/32"), "dev", "lo"]);
+        let sql = "CREATE USER app@'%' IDENTIFIED BY 'word';";
+        for address in [FAR, "127.0.0.1"] {
+            let Some(folder) = MariadbFolder::new(sql) else { return };
+            let port = free_port();
+            let probe = format!("mysql = \"mysql://{address}:{port}\"");
+            let mut lab = ServerLab::start(&server(&folder, port), &probe, "");
+            lab.wait_until_healthy();
+            std::thread::sleep(Duration::from_secs(2));
+            let errors = "SELECT count(*) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE \
+                          'Connection_errors_%' AND VARIABLE_VALUE > 0";
+            assert_eq!(answer(port, errors), "0");
+            let warned = lab.output().matches("Aborted connection").count();
+            assert_eq!(warned, 0, "{}", lab.output());
+            // The application of this host is let in.
+            let host = format!("-h{FAR}");
+            let mut command = std::process::Command::new("/usr/bin/mariadb");
+            command.args([
+                "--no-defaults",
+                &host,
+                "-P",
+                &port.to_string(),
+                "-uapp",
+                "-pword",
+                "-e",
+                "SELECT 1",
+            ]);
+            let output = command.output().expect("the client can be run");
+            assert!(output.status.success(), "{address}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(lab.daemon.count(|event| is(event, "probe.fail", DB)), 0);
+            lab.daemon.stop();
+        }
+    });
+}
+
+#[test]
+fn an_account_with_one_connection_is_enough_for_a_probe() {
+    if !require_root() {
+        return;
+    }
+    let sql = "CREATE USER probe@'%' WITH MAX_USER_CONNECTIONS 1;";
+    let Some(folder) = MariadbFolder::new(sql) else { return };
+    let port = free_port();
+    let probe = format!("mysql = \"mysql://probe@127.0.0.1:{port}\"");
+    let mut lab = ServerLab::start(&server(&folder, port), &probe, "");
+    lab.wait_until_healthy();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(lab.daemon.count(|event| is(event, "probe.fail", DB)), 0);
+    lab.daemon.stop();
+}
