@@ -45,7 +45,7 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
             ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `match`, \
-             `output`, `directory`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`, `policy`",
+             `output`, `directory`, `environment`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`, `policy`",
         ),
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\n[service.restart]\ngrace = \"10 sec\"\n",
@@ -106,8 +106,40 @@ fn a_good_configuration_is_accepted() {
     let file = copy.file("good.toml", WELL.as_bytes());
     let output = run(&mut copy.command("check", &file));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 1 services\n", file.display()));
-    assert!(output.stderr.is_empty(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{}: valid, 1 service\n", file.display()));
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The unit exists on no host.
+    assert!(said.starts_with(&format!("warning: {}: service `a`: ", file.display())), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let positional = run(copy.program("check").arg(&file));
+    assert_eq!(positional, output);
+}
+
+#[test]
+fn a_misspelled_command_gets_the_nearest_one() {
+    let output = run(&mut ProgramCopy::new().program("staus"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("'status'"), "{said}");
+}
+
+#[test]
+fn a_table_or_key_in_the_wrong_place_gets_a_hint() {
+    let copy = ProgramCopy::new();
+    for (content, hint) in [
+        ("[restart]\nenabled = true\n", "expected it in [service.restart] below its [[service]]"),
+        ("[[probe]]\nhttp = \"http://h/\"\n", "expected it in [[service.probe]] below its [[service]]"),
+        ("[service]\nname = \"a\"\n", "a table of a list, which is written [[service]]"),
+        ("[[service]]\nname = \"a\"\nhttp = \"http://h/\"\n", "expected it in [[service.probe]]"),
+        ("[[service]]\nname = \"a\"\nport = 80\n", "expected it in `match`, such as match = { port = 80 }"),
+        ("[[service]]\nname = api\n", "a text without quotes; expected \"api\""),
+    ] {
+        let output = run(copy.program("check").arg(copy.file("bad.toml", content.as_bytes())));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(hint), "{content}: {said}");
+    }
+    let output = run(copy.program("check").arg(copy.file("empty.toml", b"")));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("there is no service to watch"), "{said}");
 }
 
 #[test]

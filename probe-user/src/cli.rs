@@ -2,9 +2,11 @@
 
 mod argument;
 mod ask;
+mod check;
 mod doctor;
 mod incidents;
 mod output;
+mod reload;
 mod replay;
 mod run;
 mod status;
@@ -12,12 +14,9 @@ mod status;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{config::Config, emit, host, process::self_test, sensor::ebpf};
+use hostprobe::{emit, host, process::self_test, sensor::ebpf};
 
-use self::{
-    argument::DEFAULT_CONFIG,
-    output::{BAD_CONFIG, NOT_POSSIBLE, print},
-};
+use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
 /// Detects failures of services with eBPF and probes, finds the cause, restarts what can be mended, and alerts.
 #[derive(Debug, Parser)]
@@ -32,11 +31,7 @@ enum Command {
     /// Run the daemon: watch, restart services, and write events
     Run(run::Args),
     /// Check a configuration: whether it is valid, and if not, where and why
-    Check {
-        /// The configuration file
-        #[arg(long, default_value = DEFAULT_CONFIG)]
-        config: PathBuf,
-    },
+    Check(check::Args),
     /// Check hook by hook what the daemon can observe on this host, and which fallbacks replace the rest
     ///
     /// Exit status: 0 full coverage, 1 degraded, 2 it cannot run.
@@ -47,6 +42,8 @@ enum Command {
     Incidents(incidents::ListArgs),
     /// Explain one incident: evidence, verdict, decisions, outcome, timings
     Explain(incidents::ExplainArgs),
+    /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
+    Reload(reload::Args),
     /// Repeat a daemon's recorded decisions, and show the differences
     Replay(replay::Args),
     /// Print a configuration for the servers that listen on this host
@@ -68,31 +65,17 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => run::run(args),
-        Command::Check { config } => check(&config),
+        Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(args),
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::list(&args),
         Command::Explain(args) => incidents::explain(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),
-        Command::Schema => print(&format!("{:#}\n", emit::schema())),
+        Command::Schema => print_json(&emit::schema()),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
-    }
-}
-
-fn check(file: &std::path::Path) -> ExitCode {
-    match Config::load(file) {
-        Ok(config) => {
-            for warning in &config.warnings {
-                eprintln!("warning: {warning}");
-            }
-            print(&format!("{}: valid, {} services\n", file.display(), config.services.len()))
-        }
-        Err(errors) => {
-            eprintln!("{errors}");
-            ExitCode::from(BAD_CONFIG)
-        }
     }
 }
 
@@ -101,7 +84,10 @@ fn kernel_symbols(file: &std::path::Path) -> ExitCode {
     match ebpf::stack::Symbols::read(table).write_to(file) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hostprobe: {}: cannot copy the kernel's symbols: {error}", file.display());
+            complain(format_args!(
+                "hostprobe: {}: cannot copy the kernel's symbols: {error}",
+                file.display()
+            ));
             ExitCode::from(NOT_POSSIBLE)
         }
     }
@@ -111,9 +97,9 @@ fn discover() -> ExitCode {
     let found = host::ProcReader::new("/")
         .and_then(|reader| hostprobe::discover::discover(&reader, std::process::id()));
     match found {
-        Ok(found) => print(&hostprobe::discover::to_toml(&found)),
+        Ok(found) => print(&Page::of(hostprobe::discover::to_toml(&found).lines())),
         Err(error) => {
-            eprintln!("hostprobe: {error}");
+            complain(format_args!("hostprobe: {error}"));
             ExitCode::from(NOT_POSSIBLE)
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! It comes from a file ([`Config::load`]) or, without one, from what listens on this host.
 
+mod absent;
 mod address;
 mod check;
 mod choice;

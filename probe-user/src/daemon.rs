@@ -20,7 +20,10 @@ use publisher::Publisher;
 use search::Search;
 use sockets::state::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     act::supervisor::SupervisorReport,
@@ -30,7 +33,7 @@ use crate::{
     enrich::Enricher,
     fact::{
         AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
-        ProcessExit, ServiceId, Source, UnitState,
+        ProcessExit, Reload, ServiceId, Source, UnitState,
     },
     inspect::answer::Answer,
     sensor::{Sensors, record::Record},
@@ -63,6 +66,8 @@ pub struct Daemon {
     measured: Timestamp,
     stopping: bool,
     config_file: Option<PathBuf>,
+    /// Clients that wait for the outcome of a reload.
+    reload_requests: Vec<oneshot::Sender<Reload>>,
     notifier: Notifier,
 }
 
@@ -182,10 +187,11 @@ impl Daemon {
                 }
             }
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
-            Outcome::Reloaded(None) => self.reloaded("there is no configuration file to read".to_owned()),
-            Outcome::Reloaded(Some(loaded)) => self.reloaded(match *loaded {
-                Err(errors) => errors.to_string(),
-                Ok(_) => "the file is valid, and takes effect when hostprobe is restarted".to_owned(),
+            Outcome::Reloaded(loaded) => self.reloaded(match loaded.map(|loaded| *loaded) {
+                None => Reload::Refused("there is no configuration file to read".to_owned()),
+                Some(Err(errors)) => Reload::Refused(errors.to_string()),
+                Some(Ok(config)) if config.fingerprint == self.config.fingerprint => Reload::Unchanged,
+                Some(Ok(_)) => Reload::NeedsRestart,
             }),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
@@ -302,13 +308,23 @@ impl Daemon {
         let file = self.config_file.clone();
         let read = move || Outcome::Reloaded(file.as_deref().map(Config::load).map(Box::new));
         if let Err(error) = self.executor.outcomes.spawn_thread("reload", read) {
-            self.reloaded(format!("the configuration file cannot be read: {error}"));
+            self.reloaded(Reload::Refused(format!("the configuration file cannot be read: {error}")));
         }
     }
 
-    fn reloaded(&mut self, refused: String) {
-        self.publisher.publish(Fact::AgentReload(Some(refused)), Timestamp::now());
+    /// Reloads, and answers the client of the control socket once the file is read.
+    pub fn on_reload_request(&mut self, answer: oneshot::Sender<Reload>) {
+        self.reload_requests.push(answer);
+        self.reload();
+    }
+
+    fn reloaded(&mut self, reload: Reload) {
+        self.publisher.publish(Fact::AgentReload(reload.clone()), Timestamp::now());
         self.notifier.ready();
+        for request in self.reload_requests.drain(..) {
+            // A client that went away needs no answer.
+            let _ = request.send(reload.clone());
+        }
     }
 
     fn observe(&mut self, observation: Observation) {

@@ -18,14 +18,18 @@ use crate::{
     host::{ProcReader, ReadError},
 };
 
+/// The file of this program.
+const OWN_NAME: &str = "hostprobe";
+
 /// Finds the services of this host: one for each group of processes that listens on TCP.
 ///
 /// A group is a topmost process and all below it that execute the same file. hostprobe's own processes are
-/// left out: `own_pid` and what runs the same file below it.
+/// left out: `own_pid` and what runs the same file.
 pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadError> {
     let processes: HashMap<u32, Process> =
         reader.scan()?.into_iter().map(|(process, _)| (process.key.pid, process)).collect();
     let own = topmost(own_pid, &processes);
+    let own_executable = processes.get(&own_pid).and_then(|process| process.executable.clone());
     let mut groups: BTreeMap<u32, BTreeSet<SocketAddr>> = BTreeMap::new();
     for socket in reader.listeners()? {
         // One that vanished since the scan is none to watch.
@@ -42,6 +46,12 @@ pub fn discover(reader: &ProcReader, own_pid: u32) -> Result<Vec<Found>, ReadErr
         .iter()
         .filter_map(|(leader, sockets)| {
             let process = processes.get(leader)?;
+            // A running daemon, which this command need not descend from.
+            if file_name(process) == Some(OWN_NAME)
+                || own_executable.is_some() && process.executable == own_executable
+            {
+                return None;
+            }
             // systemd only holds sockets for services, which hold them as well once they run.
             if file_name(process) == Some("systemd") {
                 return None;

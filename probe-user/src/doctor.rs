@@ -5,8 +5,6 @@
 mod check;
 mod checks;
 
-use std::fmt;
-
 use serde::Serialize;
 
 pub use self::check::{Check, State};
@@ -32,26 +30,25 @@ pub struct Report {
     pub host_checks: Vec<Check>,
 }
 
-impl fmt::Display for Report {
-    /// For a person with ten seconds.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Report {
+    /// Its lines, for a person with ten seconds.
+    pub fn lines(&self) -> Vec<String> {
         let attached = self.hooks.iter().filter(|hook| hook.state == State::Full).count();
         let coverage = match self.coverage {
             State::Full | State::Absent => "full coverage",
             State::Degraded => "degraded",
         };
         let Self { version, host, kernel, hooks, .. } = self;
-        writeln!(
-            f,
+        let mut lines = vec![format!(
             "hostprobe {version} on {host}, Linux {kernel}: {coverage}, {attached} of {} hooks",
             hooks.len()
-        )?;
+        )];
         for (title, checks) in [("hooks", hooks), ("host", &self.host_checks)] {
             let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or_default();
-            writeln!(f, "\n{title}")?;
-            checks.iter().try_for_each(|check| check.write(width, f))?;
+            lines.extend([String::new(), title.to_owned()]);
+            lines.extend(checks.iter().flat_map(|check| check.lines(width)));
         }
-        Ok(())
+        lines
     }
 }
 

@@ -34,6 +34,7 @@ pub use stdout::Descriptor;
 
 use crate::{
     clock::Timestamp,
+    escape,
     fact::{EventId, Fact, Incident, ServiceState},
 };
 
@@ -149,6 +150,8 @@ impl Emitter {
                 tracing::error!("event {}: could not render it: {error}", id.0);
             }
             self.last_record = Some(record);
+            // Events go to a terminal too.
+            escape::escaped_json(&mut self.line);
             self.line.push(b'\n');
             if self.line.len() <= MAX_LINE {
                 return;

@@ -25,6 +25,7 @@ use crate::{
     clock::Timestamp,
     fact::{Process, ProcessKey, ServiceId},
     host::{ProcReader, ReadError, cgroup},
+    redact,
     sensor::{ebpf, record},
 };
 
@@ -115,7 +116,7 @@ impl Enricher {
                 // A relative name says little: the link in /proc has the whole path.
                 self.reader.read(record.pid).and_then(|process| process.executable)
             }),
-            command_line: Some(image.arguments.join(" ")),
+            command_line: Some(redact::arguments(image.arguments.iter().map(String::as_str))),
             user_id: image.uid,
             container_id: group
                 .paths()

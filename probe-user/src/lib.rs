@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod emit;
 pub mod engine;
 pub mod enrich;
+pub mod escape;
 pub mod fact;
 pub mod host;
 pub mod inspect;
@@ -62,6 +63,7 @@ pub async fn run(
             Some(outcome) = inbox.alerts.recv() => daemon.on_alert(outcome),
             _ = inbox.every_second.tick() => daemon.every_second(),
             Some(()) = inbox.hangups.recv() => daemon.reload(),
+            Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
             () = due => daemon.tick(),
         }
     };

@@ -1,31 +1,37 @@
 //! Removes secrets from texts that other programs wrote: command lines and error messages.
 //!
-//! It finds secrets by the text before them (`password=`, `--token`, `Bearer`), by their place in a URL, and by the
-//! flags of a few programs that take a password. It rather hides a harmless word than shows a secret.
+//! It finds secrets of the configuration by their values, and others by the text before them (`password=`, `--token`,
+//! `Bearer`), by their place in a URL, and by the options of programs that take a password. It rather hides a harmless
+//! word than shows a secret.
+
+mod argument;
+mod decoded;
+mod known;
+mod option;
 
 use std::borrow::Cow;
 
-const HIDDEN: &str = "***";
+use self::option::{Announced, Kind};
+pub use self::{
+    argument::arguments,
+    known::{SHORTEST_SECRET, remember},
+};
 
-/// Options with a secret as their value in spite of a harmless name: a program, its option, and whether the value
-/// follows the option without a space.
-const PROGRAM_OPTIONS: [(&str, &str, bool); 9] = [
-    ("mysql", "-p", true),
-    ("mysqld", "-p", true),
-    ("mysqldump", "-p", true),
-    ("mysqladmin", "-p", true),
-    ("mariadb", "-p", true),
-    ("redis-cli", "-a", false),
-    ("sshpass", "-p", true),
-    ("sshpass", "-p", false),
-    ("curl", "-u", false),
-];
+const HIDDEN: &str = "***";
 
 /// The text without its secrets; each is replaced by `***`.
 pub fn redact(text: &str) -> Cow<'_, str> {
+    match known::hide(text) {
+        Cow::Borrowed(text) => by_context(text),
+        Cow::Owned(text) => Cow::Owned(by_context(&text).into_owned()),
+    }
+}
+
+/// The text without what looks like a secret.
+fn by_context(text: &str) -> Cow<'_, str> {
     let mut out: Option<String> = None;
     let mut shown = 0;
-    let mut scan = Scan { text, at: 0, program: program(text), hide_next: false };
+    let mut scan = Scan { text, at: 0, program: "", hide_next: None };
     while let Some((start, end)) = scan.next_secret() {
         let out = out.get_or_insert_with(|| String::with_capacity(text.len()));
         out.push_str(&text[shown..start]);
@@ -41,18 +47,13 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// The file name of a command line's first word.
-fn program(text: &str) -> &str {
-    let first = text.split_ascii_whitespace().next().unwrap_or_default();
-    first.rsplit('/').next().unwrap_or(first)
-}
-
 struct Scan<'a> {
     text: &'a str,
     at: usize,
+    /// The last program with secret options that was named, such as `mysql` in `sudo mysql -pPASSWORD`.
     program: &'a str,
-    /// The previous word announced a secret.
-    hide_next: bool,
+    /// What the previous word announced.
+    hide_next: Option<Kind>,
 }
 
 impl Scan<'_> {
@@ -79,40 +80,44 @@ impl Scan<'_> {
         let word = &self.text[start..end];
         // MySQL reports whether there was a password, not which: `(using password: YES)`.
         let said = matches!(word, "YES)" | "NO)");
-        if std::mem::take(&mut self.hide_next) && !word.starts_with('-') && !said {
+        if let Some(kind) = self.hide_next.take()
+            && !word.starts_with('-')
+            && !said
+        {
             if is_scheme_word(word) {
-                self.hide_next = true;
+                self.hide_next = Some(kind);
                 return None;
             }
-            return Some((start, self.value_end(start, end)));
-        }
-        for (program, option, attached) in PROGRAM_OPTIONS {
-            if program == self.program && word.starts_with(option) {
-                match (word.len() > option.len(), attached) {
-                    (true, true) => return Some((start + option.len(), end)),
-                    (false, false) => self.hide_next = true,
-                    (true, false) | (false, true) => {}
-                }
+            if let Some(from) = kind.start(word) {
+                let from = start + from;
+                return Some((from, self.value_end(from, end)));
             }
+        }
+        if let Some(program) = option::program(word) {
+            self.program = program;
+        }
+        match option::announced(self.program, word) {
+            Some(Announced::Next(kind)) => self.hide_next = Some(kind),
+            Some(Announced::From(from)) => return Some((start + from, end)),
+            None => {}
         }
         if let Some((from, to)) = url_secret(word) {
             return Some((start + from, start + to));
         }
         if let Some(value) = keyed_value(word) {
-            if value == word.len() {
-                self.hide_next = true;
-                return None;
-            }
             let from = start + value;
-            if is_scheme_word(&self.text[from..end]) {
-                self.hide_next = true;
+            if from == end || is_scheme_word(&self.text[from..end]) {
+                self.hide_next = Some(Kind::Whole);
                 return None;
             }
             return Some((from, self.value_end(from, end)));
         }
         let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
-        self.hide_next |= bare.eq_ignore_ascii_case("bearer")
-            || (bare.starts_with('-') && is_secret_name(bare.trim_start_matches('-')));
+        if bare.eq_ignore_ascii_case("bearer")
+            || (bare.starts_with('-') && is_secret_name(bare.trim_start_matches('-')))
+        {
+            self.hide_next = Some(Kind::Whole);
+        }
         None
     }
 
@@ -152,7 +157,7 @@ fn keyed_value(word: &str) -> Option<usize> {
 }
 
 /// Whether a value of this name is a secret.
-fn is_secret_name(name: &str) -> bool {
+pub(crate) fn is_secret_name(name: &str) -> bool {
     const ANYWHERE: [&str; 8] =
         ["password", "passwd", "passphrase", "secret", "apikey", "credential", "privatekey", "accesskey"];
     const ENDING: [&str; 4] = ["token", "pass", "pwd", "masterauth"];

@@ -15,13 +15,14 @@ mod view;
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
+use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub use self::{
@@ -29,6 +30,7 @@ pub use self::{
     shown::Shown,
     view::{Counters, Dependency, ServiceView, View},
 };
+use crate::escape::escaped_json;
 
 /// The address could not be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +101,7 @@ async fn health(State(shown): State<Shown>) -> Response {
         health::Status::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
         health::Status::Healthy | health::Status::Degraded => StatusCode::OK,
     };
-    (code, Json(health)).into_response()
+    (code, json(&health)).into_response()
 }
 
 async fn live() -> &'static str {
@@ -114,16 +116,30 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], shown.metrics.encode()).into_response()
+async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = metrics::Format::accepted(&accept.collect::<Vec<_>>().join(","));
+    ([(header::CONTENT_TYPE, format.content_type())], shown.metrics.encode(format)).into_response()
 }
 
-async fn status(State(shown): State<Shown>) -> Json<status::Status> {
-    Json(shown.status())
+async fn status(State(shown): State<Shown>) -> Response {
+    json(&shown.status())
 }
 
-async fn incidents(State(shown): State<Shown>) -> Json<Vec<history::Listed>> {
-    Json(shown.history().incidents())
+async fn incidents(State(shown): State<Shown>) -> Response {
+    json(&shown.history().incidents())
+}
+
+/// JSON that a terminal can show, where `curl` is run.
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut json) => {
+            escaped_json(&mut json);
+            ([(header::CONTENT_TYPE, "application/json")], json).into_response()
+        }
+        // Only a map without string keys could fail, and there is none.
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 #[cfg(test)]

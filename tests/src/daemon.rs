@@ -208,14 +208,27 @@ impl Daemon {
         self.process.stderr.all().join("\n")
     }
 
+    /// The lines of its event stream so far.
+    pub fn lines(&self) -> Vec<String> {
+        self.process.stdout.all()
+    }
+
     /// Replaces its configuration file and asks it to read it again.
     ///
     /// # Panics
     /// If it has none, or the file cannot be written.
     pub fn reload(&self, config_toml: &str) {
+        self.rewrite(config_toml);
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Replaces its configuration file.
+    ///
+    /// # Panics
+    /// If it has none, or the file cannot be written.
+    pub fn rewrite(&self, config_toml: &str) {
         let config = self.config.as_ref().expect("a configuration file");
         std::fs::write(config.path(), config_toml).expect("the configuration is written");
-        self.process.signal(Signal::HUP);
     }
 
     pub fn signal(&self, signal: Signal) {

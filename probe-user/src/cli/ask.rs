@@ -10,13 +10,13 @@ use std::{
 
 use clap::Args as ClapArgs;
 use hostprobe::{
-    config::{Config, DEFAULT_CONTROL},
+    config::{Config, ConfigErrors, DEFAULT_CONTROL},
     serve::control::{Answer, RefusalKind, Request},
 };
 
 use super::{
     argument::DEFAULT_CONFIG,
-    output::{BAD_CONFIG, NOT_POSSIBLE},
+    output::{BAD_CONFIG, NOT_POSSIBLE, complain},
 };
 
 /// The longest wait for the daemon's answer.
@@ -51,7 +51,7 @@ impl Failure {
 
     /// Prints the reason, and returns the exit status.
     pub fn end(self) -> ExitCode {
-        eprintln!("hostprobe: {}", self.message);
+        complain(format_args!("hostprobe: {}", self.message));
         ExitCode::from(self.status)
     }
 }
@@ -67,11 +67,14 @@ impl Daemon {
                 let status = match refusal.kind {
                     RefusalKind::NotFound => 1,
                     RefusalKind::BadRequest => BAD_CONFIG,
-                    RefusalKind::NotPermitted => NOT_POSSIBLE,
+                    RefusalKind::NotPermitted | RefusalKind::Stopping => NOT_POSSIBLE,
                 };
                 Err(Failure::new(refusal.message, status))
             }
-            answer @ (Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_)) => Ok(answer),
+            answer @ (Answer::Status(_)
+            | Answer::Incidents(_)
+            | Answer::Explanation(_)
+            | Answer::Reload(_)) => Ok(answer),
         }
     }
 
@@ -81,7 +84,10 @@ impl Daemon {
         }
         let config = match &self.config {
             Some(file) => {
-                Config::load(file).map_err(|errors| Failure::new(errors.to_string(), BAD_CONFIG))?
+                let in_words = |errors: ConfigErrors| {
+                    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                };
+                Config::load(file).map_err(|errors| Failure::new(in_words(errors), BAD_CONFIG))?
             }
             // A file that is unreadable for this user, or broken by now, does not prevent a question to the usual
             // socket.

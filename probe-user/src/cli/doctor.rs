@@ -7,7 +7,7 @@ use hostprobe::doctor::{State, examine};
 
 use super::{
     argument::{Hooks, hooks},
-    output::{print, print_json},
+    output::{Page, complain, print, print_json},
 };
 
 /// Exit status: the daemon can run, with reduced coverage.
@@ -30,18 +30,22 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hostprobe: cannot run: the runtime does not start: {error}");
+            complain(format_args!("hostprobe: cannot run: the runtime does not start: {error}"));
             return ExitCode::from(CANNOT);
         }
     };
     let report = match runtime.block_on(examine(args.without_hook.concat())) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("hostprobe: cannot run: {error}");
+            complain(format_args!("hostprobe: cannot run: {error}"));
             return ExitCode::from(CANNOT);
         }
     };
-    let printed = if args.json { print_json(&report) } else { print(&report.to_string()) };
+    let printed = if args.json {
+        print_json(&report)
+    } else {
+        print(&Page::of(report.lines().iter().map(String::as_str)))
+    };
     match report.coverage {
         State::Full | State::Absent => printed,
         State::Degraded => ExitCode::from(DEGRADED),

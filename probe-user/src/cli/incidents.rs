@@ -1,6 +1,6 @@
 //! `hostprobe incidents` and `hostprobe explain`.
 
-use std::{fmt::Write as _, fs::File, io::BufReader, path::PathBuf, process::ExitCode};
+use std::{fs::File, io::BufReader, path::PathBuf, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use hostprobe::{
@@ -13,7 +13,7 @@ use hostprobe::{
 
 use super::{
     ask,
-    output::{BAD_CONFIG, ago, print, print_json},
+    output::{BAD_CONFIG, Page, ago, complain, counted, print, print_json},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -44,8 +44,10 @@ pub fn list(args: &ListArgs) -> ExitCode {
     match args.daemon.ask(&Request::Incidents) {
         Err(failure) => failure.end(),
         Ok(Answer::Incidents(incidents)) if args.json => print_json(&incidents),
-        Ok(Answer::Incidents(incidents)) => print(&in_words(&incidents)),
-        Ok(Answer::Status(_) | Answer::Explanation(_) | Answer::Error(_)) => ask::unexpected(),
+        Ok(Answer::Incidents(incidents)) => print(&list_page(&incidents)),
+        Ok(Answer::Status(_) | Answer::Explanation(_) | Answer::Reload(_) | Answer::Error(_)) => {
+            ask::unexpected()
+        }
     }
 }
 
@@ -55,14 +57,16 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         Some(file) => from_file(file, &args.incident),
         None => match args.daemon.ask(&Request::Explain { incident: args.incident.clone() }) {
             Ok(Answer::Explanation(explanation)) => Ok(*explanation),
-            Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Error(_)) => return ask::unexpected(),
+            Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Reload(_) | Answer::Error(_)) => {
+                return ask::unexpected();
+            }
             Err(failure) => Err(failure),
         },
     };
     match explanation {
         Err(failure) => failure.end(),
         Ok(explanation) if args.json => print_json(&explanation),
-        Ok(explanation) => print(&explanation_text(&explanation)),
+        Ok(explanation) => print(&explanation_page(&explanation)),
     }
 }
 
@@ -79,39 +83,41 @@ fn from_file(file: &PathBuf, incident: &str) -> Result<Explanation, ask::Failure
         ask::Failure::new(format!("{} cannot be read: {error}", file.display()), BAD_CONFIG)
     })?;
     if bad > 0 {
-        eprintln!("hostprobe: {}: {bad} lines are no events of this version", file.display());
+        complain(format_args!(
+            "hostprobe: {}: {} of it are no events of this version",
+            file.display(),
+            counted(bad, "line")
+        ));
     }
     history.explain(incident).map_err(|none| ask::Failure::new(none.in_words(incident), 1))
 }
 
-fn in_words(incidents: &[Listed]) -> String {
+fn list_page(incidents: &[Listed]) -> Page {
+    let mut page = Page::default();
     if incidents.is_empty() {
-        return "no incidents since the daemon started\n".to_owned();
+        page.line(format_args!("no incidents since the daemon started"));
+        return page;
     }
-    let mut text = String::new();
     let service = incidents.iter().map(|incident| incident.service.chars().count()).max().unwrap_or(0).max(7);
-    // Writing to a string cannot fail.
-    let _ = writeln!(
-        text,
+    page.line(format_args!(
         "{:<12}  {:<19}  {:<service$}  {:<16}  STATE",
         "INCIDENT", "SINCE", "SERVICE", "VERDICT"
-    );
+    ));
     for incident in incidents {
         let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
         let since = incident.since.as_deref().and_then(|since| since.get(..19)).unwrap_or("-");
-        let _ = writeln!(
-            text,
+        page.line(format_args!(
             "{:<12}  {since:<19}  {:<service$}  {verdict:<16}  {}",
             incident.id,
             incident.service,
             phase_text(incident)
-        );
-        let _ = writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default());
+        ));
+        page.line(format_args!("  {}", incident.summary.as_deref().unwrap_or_default()));
         if let Some(hold) = &incident.hold {
-            let _ = writeln!(text, "  not restarted: {hold}");
+            page.line(format_args!("  not restarted: {hold}"));
         }
     }
-    text
+    page
 }
 
 fn phase_text(incident: &Listed) -> String {
@@ -130,35 +136,29 @@ fn phase_text(incident: &Listed) -> String {
     }
 }
 
-fn explanation_text(explanation: &Explanation) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = write_explanation(explanation, &mut text);
-    text
-}
-
-fn write_explanation(explanation: &Explanation, text: &mut String) -> std::fmt::Result {
+fn explanation_page(explanation: &Explanation) -> Page {
+    let mut page = Page::default();
     let incident = &explanation.incident;
     let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
-    writeln!(text, "{}: {} {verdict}", incident.id, explanation.service)?;
-    writeln!(text, "  {}", incident.summary.as_deref().unwrap_or_default())?;
+    page.line(format_args!("{}: {} {verdict}", incident.id, explanation.service));
+    page.line(format_args!("  {}", incident.summary.as_deref().unwrap_or_default()));
     let percent = incident.confidence.map(|sure| format!("{:.0} %", sure * 100.0)).unwrap_or_default();
-    writeln!(text, "  fault:      {}", incident.since.as_deref().unwrap_or("-"))?;
-    writeln!(text, "  confidence: {percent}")?;
+    page.line(format_args!("  fault:      {}", incident.since.as_deref().unwrap_or("-")));
+    page.line(format_args!("  confidence: {percent}"));
     if let Some(severity) = incident.severity {
-        writeln!(text, "  severity:   {}", word(&severity))?;
+        page.line(format_args!("  severity:   {}", word(&severity)));
     }
     if let Some(cause) = incident.cause.as_ref().filter(|cause| cause.service != explanation.service) {
-        writeln!(text, "  cause:      {}", cause.service)?;
+        page.line(format_args!("  cause:      {}", cause.service));
     }
     if let Some(held) = incident.held.as_ref().filter(|held| !held.is_empty()) {
-        writeln!(text, "  held:       {}", held.join(", "))?;
+        page.line(format_args!("  held:       {}", held.join(", ")));
     }
-    writeln!(text, "  restarts:   {}", incident.attempts.unwrap_or(0))?;
+    page.line(format_args!("  restarts:   {}", incident.attempts.unwrap_or(0)));
     if let Some(file) = &incident.snapshot {
-        writeln!(text, "  snapshot:   {file}")?;
+        page.line(format_args!("  snapshot:   {file}"));
     }
-    writeln!(text, "  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over"))?;
+    page.line(format_args!("  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over")));
     if let Some(timing) = incident.timing {
         let steps = [
             ("detected", timing.detected_ms),
@@ -168,19 +168,21 @@ fn write_explanation(explanation: &Explanation, text: &mut String) -> std::fmt::
             ("healthy", timing.healthy_ms),
         ];
         let steps = steps.into_iter().filter_map(|(step, ms)| Some(format!("{step} {}", offset(ms?))));
-        writeln!(text, "  timing:     {}", steps.collect::<Vec<_>>().join(", "))?;
+        page.line(format_args!("  timing:     {}", steps.collect::<Vec<_>>().join(", ")));
     }
-    writeln!(text, "\n  after the fault, * is evidence:")?;
+    page.line(format_args!(""));
+    page.line(format_args!("  after the fault, * is evidence:"));
     for entry in &explanation.timeline {
-        writeln!(text, "  {:>12} {} {}", offset(entry.after_ms), mark(entry), entry.message)?;
+        page.line(format_args!("  {:>12} {} {}", offset(entry.after_ms), mark(entry), entry.message));
     }
     if explanation.left_out > 0 {
-        writeln!(text, "  {} events in the middle were not kept", explanation.left_out)?;
+        let events = counted(explanation.left_out, "event");
+        page.line(format_args!("  not kept, from the middle: {events}"));
     }
     if !explanation.missing.is_empty() {
-        writeln!(text, "  evidence that is no longer at hand: {}", explanation.missing.join(", "))?;
+        page.line(format_args!("  evidence that is no longer at hand: {}", explanation.missing.join(", ")));
     }
-    Ok(())
+    page
 }
 
 const fn mark(entry: &Entry) -> char {

@@ -1,31 +1,83 @@
-//! The output of several commands: text, JSON, exit status.
+//! The output of all commands: text for people, JSON, exit status.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{fmt, io::Write as _, process::ExitCode};
+
+use hostprobe::{
+    config::ConfigErrors,
+    escape::{escaped, escaped_json},
+};
 
 /// Exit status: bad usage or a bad configuration.
 pub(super) const BAD_CONFIG: u8 = 2;
 /// Exit status: rights or kernel features are missing.
 pub(super) const NOT_POSSIBLE: u8 = 3;
 
+/// Text for people. It is made of whole lines, so that a text from outside cannot begin a line of its own.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    text: String,
+}
+
+impl Page {
+    /// Adds a line. What a terminal would obey is shown as `\n`, `\u{1b}` and so on.
+    pub(super) fn line(&mut self, line: fmt::Arguments<'_>) {
+        self.text.push_str(&escaped(&line.to_string()));
+        self.text.push('\n');
+    }
+
+    /// A page of these lines.
+    pub(super) fn of<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
+        let mut page = Self::default();
+        lines.into_iter().for_each(|line| page.line(format_args!("{line}")));
+        page
+    }
+}
+
 /// Prints to standard output. A closed reader, such as `head`, is no error.
-pub(super) fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
+pub(super) fn print(page: &Page) -> ExitCode {
+    print_bytes(page.text.as_bytes())
+}
+
+pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
+    match serde_json::to_vec_pretty(value) {
+        Ok(mut json) => {
+            escaped_json(&mut json);
+            json.push(b'\n');
+            print_bytes(&json)
+        }
+        Err(error) => {
+            complain(format_args!("hostprobe: answer: cannot be written as JSON: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints one line to standard error.
+pub(super) fn complain(line: fmt::Arguments<'_>) {
+    let mut page = Page::default();
+    page.line(line);
+    // There is no place left to report that standard error is closed.
+    let _ = std::io::stderr().write_all(page.text.as_bytes());
+}
+
+/// Prints what is wrong with a configuration, a line each.
+pub(super) fn complain_all(errors: &ConfigErrors) {
+    errors.iter().for_each(|error| complain(format_args!("{error}")));
+}
+
+fn print_bytes(bytes: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            eprintln!("hostprobe: standard output: {error}");
+            complain(format_args!("hostprobe: standard output: {error}"));
             ExitCode::FAILURE
         }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }
 
-pub(super) fn print_json(value: &impl serde::Serialize) -> ExitCode {
-    match serde_json::to_string_pretty(value) {
-        Ok(text) => print(&(text + "\n")),
-        Err(error) => {
-            eprintln!("hostprobe: answer: cannot be written as JSON: {error}");
-            ExitCode::FAILURE
-        }
-    }
+/// Such as `1 service`, `2 services`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The time between two moments in one unit; None if one of them is missing.

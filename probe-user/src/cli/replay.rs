@@ -1,7 +1,6 @@
 //! `hostprobe replay`.
 
 use std::{
-    fmt::Write as _,
     fs::File,
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -15,7 +14,7 @@ use hostprobe::{
     store::recording::segment,
 };
 
-use super::output::{BAD_CONFIG, print};
+use super::output::{BAD_CONFIG, Page, complain, complain_all, counted, print, print_json};
 
 /// Exit status: some decision differs.
 const DIFFERS: u8 = 1;
@@ -46,7 +45,7 @@ pub fn run(args: &Args) -> ExitCode {
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(errors) => {
-            eprintln!("{errors}");
+            complain_all(&errors);
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -55,20 +54,15 @@ pub fn run(args: &Args) -> ExitCode {
     let report = match replay(place, &config, scope) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("hostprobe: {error}");
+            complain(format_args!("hostprobe: {error}"));
             return ExitCode::from(BAD_CONFIG);
         }
     };
     if report.runs.iter().all(|run| run.of_services == 0) {
-        eprintln!("hostprobe: {}", nothing(&report, place, args));
+        complain(format_args!("hostprobe: {}", nothing(&report, place, args)));
         return ExitCode::from(BAD_CONFIG);
     }
-    let text = if args.json {
-        serde_json::to_string_pretty(&report).map_or_else(|error| error.to_string(), |text| text + "\n")
-    } else {
-        in_words(&report)
-    };
-    let printed = print(&text);
+    let printed = if args.json { print_json(&report) } else { print(&page(&report)) };
     if report.same { printed } else { ExitCode::from(DIFFERS) }
 }
 
@@ -125,32 +119,32 @@ fn malformed(report: &Report) -> Option<String> {
     Some(format!("{} lines are no recording of this version, the first is {first}", report.malformed))
 }
 
-fn in_words(report: &Report) -> String {
-    let mut text = String::new();
+fn page(report: &Report) -> Page {
+    let mut page = Page::default();
     for run in &report.runs {
-        // Writing to a string cannot fail.
-        let _ = describe(run, &mut text);
+        describe(run, &mut page);
     }
     let differing = report.runs.iter().flat_map(|run| &run.rows).filter(|row| !row.same).count();
-    text.extend(malformed(report).map(|words| words + "\n"));
-    text.push_str(&match differing {
-        0 => "same: everything is decided as it was then\n".to_owned(),
-        1 => "differs: 1 decision\n".to_owned(),
-        more => format!("differs: {more} decisions\n"),
-    });
-    text
+    if let Some(words) = malformed(report) {
+        page.line(format_args!("{words}"));
+    }
+    match differing {
+        0 => page.line(format_args!("same: everything is decided as it was then")),
+        more => page.line(format_args!("differs: {}", counted(more as u64, "decision"))),
+    }
+    page
 }
 
-fn describe(run: &RunReport, text: &mut String) -> std::fmt::Result {
-    writeln!(text, "run {}, {} to {}: {} observations", run.id, run.from, run.to, run.observations)?;
+fn describe(run: &RunReport, page: &mut Page) {
+    page.line(format_args!("run {}, {} to {}: {} observations", run.id, run.from, run.to, run.observations));
     for note in &run.notes {
-        writeln!(text, "  note: {note}")?;
+        page.line(format_args!("  note: {note}"));
     }
     for service in &run.only_recorded {
-        writeln!(text, "  note: {service} is in the recording only")?;
+        page.line(format_args!("  note: {service} is in the recording only"));
     }
     for service in &run.only_configured {
-        writeln!(text, "  note: {service} is in the configuration only")?;
+        page.line(format_args!("  note: {service} is in the configuration only"));
     }
     let wide = |words: &dyn Fn(&hostprobe::replay::Row) -> usize, least| {
         run.rows.iter().map(words).max().unwrap_or(0).clamp(least, 60)
@@ -159,24 +153,22 @@ fn describe(run: &RunReport, text: &mut String) -> std::fmt::Result {
     let then = wide(&|row| row.recorded.as_deref().unwrap_or("-").chars().count(), 8);
     let now = wide(&|row| row.replayed.as_deref().unwrap_or("-").chars().count(), 8);
     if run.rows.is_empty() {
-        writeln!(text, "  nothing was decided, then or now")?;
+        page.line(format_args!("  nothing was decided, then or now"));
     } else {
-        writeln!(
-            text,
+        page.line(format_args!(
             "  {:<24} {:<service$} {:<then$} {:<now$}",
             "TIME", "SERVICE", "RECORDED", "REPLAYED"
-        )?;
+        ));
     }
     for row in &run.rows {
         let time = row.timestamp.get(..23).unwrap_or(&row.timestamp);
         let (recorded, replayed) =
             (row.recorded.as_deref().unwrap_or("-"), row.replayed.as_deref().unwrap_or("-"));
         let verdict = if row.same { "same" } else { "DIFFERS" };
-        writeln!(
-            text,
+        page.line(format_args!(
             "  {time:<24} {:<service$} {recorded:<then$} {replayed:<now$} {verdict}",
             row.service
-        )?;
+        ));
     }
-    writeln!(text)
+    page.line(format_args!(""));
 }

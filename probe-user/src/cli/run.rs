@@ -17,7 +17,7 @@ use tracing::Level;
 
 use super::{
     argument::{DEFAULT_CONFIG, Hooks, hooks},
-    output::{BAD_CONFIG, NOT_POSSIBLE},
+    output::{BAD_CONFIG, NOT_POSSIBLE, complain, complain_all},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -56,7 +56,7 @@ pub fn run(args: Args) -> ExitCode {
     let loaded = match config_file.as_deref().map(Config::load).transpose() {
         Ok(loaded) => loaded,
         Err(errors) => {
-            eprintln!("{errors}");
+            complain_all(&errors);
             return ExitCode::from(BAD_CONFIG);
         }
     };
@@ -65,9 +65,9 @@ pub fn run(args: Args) -> ExitCode {
         None => {}
         Some("-") => config.events = EventOutput::Stdout,
         Some(other) if other == "journald" || other.starts_with("tcp:") || other.starts_with("unix:") => {
-            eprintln!(
+            complain(format_args!(
                 "hostprobe: --events {other} is not supported by this version; expected \"-\" or a file"
-            );
+            ));
             return ExitCode::from(BAD_CONFIG);
         }
         Some(file) => config.events = EventOutput::File(PathBuf::from(file)),
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hostprobe: runtime: cannot start: {error}");
+            complain(format_args!("hostprobe: runtime: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -107,15 +107,15 @@ pub fn run(args: Args) -> ExitCode {
     match outcome {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error @ RunError::ForeignProc(_))) => {
-            eprintln!("hostprobe: {error}");
+            complain(format_args!("hostprobe: {error}"));
             ExitCode::from(NOT_POSSIBLE)
         }
         Ok(Err(error)) => {
-            eprintln!("hostprobe: {error}");
+            complain(format_args!("hostprobe: {error}"));
             if matches!(error, RunError::Host(_)) { ExitCode::from(NOT_POSSIBLE) } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("hostprobe: signals: cannot be caught: {error}");
+            complain(format_args!("hostprobe: signals: cannot be caught: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -136,15 +136,17 @@ fn discovered() -> Config {
             found.service.identity = Identity::Unit(unit.clone());
         }
     }
-    eprintln!("hostprobe: {DEFAULT_CONFIG}: no such file; watching what listens here, restarting nothing");
+    complain(format_args!(
+        "hostprobe: {DEFAULT_CONFIG}: no such file; watching what listens here, restarting nothing"
+    ));
     for found in &found {
         let ports: Vec<String> = found.ports.iter().map(u16::to_string).collect();
         let probe = found.service.probes.first().map_or("kernel evidence only", |probe| probe.kind.as_str());
-        eprintln!("  {:<24} port {:<12} {probe}", found.service.name, ports.join(","));
+        complain(format_args!("  {:<24} port {:<12} {probe}", found.service.name, ports.join(",")));
     }
-    eprintln!(
+    complain(format_args!(
         "hostprobe: to have services restarted, write a configuration: hostprobe discover > {DEFAULT_CONFIG}, edit it, \
          hostprobe check, and start again"
-    );
+    ));
     Config { services: found.into_iter().map(|found| found.service).collect(), ..Config::default() }
 }

@@ -1,6 +1,6 @@
 //! `hostprobe status`.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use hostprobe::{
@@ -13,7 +13,7 @@ use hostprobe::{
 
 use super::{
     ask,
-    output::{ago, print, print_json},
+    output::{Page, ago, counted, print, print_json},
 };
 
 #[derive(Debug, ClapArgs)]
@@ -30,65 +30,63 @@ pub fn run(args: &Args) -> ExitCode {
     match args.daemon.ask(&Request::Status) {
         Err(failure) => failure.end(),
         Ok(Answer::Status(status)) if args.json => print_json(&status),
-        Ok(Answer::Status(status)) => print(&in_words(&status)),
-        Ok(Answer::Incidents(_) | Answer::Explanation(_) | Answer::Error(_)) => ask::unexpected(),
+        Ok(Answer::Status(status)) => print(&page(&status)),
+        Ok(Answer::Incidents(_) | Answer::Explanation(_) | Answer::Reload(_) | Answer::Error(_)) => {
+            ask::unexpected()
+        }
     }
 }
 
-fn in_words(status: &Status) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = write(status, &mut text);
-    text
-}
-
-fn write(status: &Status, text: &mut String) -> std::fmt::Result {
+fn page(status: &Status) -> Page {
+    let mut page = Page::default();
     let attached = status.coverage.iter().filter(|hook| hook.attached).count();
     let watches = if status.ready { "watches" } else { "starts" };
-    writeln!(
-        text,
+    page.line(format_args!(
         "{} {watches} {} with {attached} of {} hooks; {} open, {} so far",
         status.host.name,
         counted(status.services.len() as u64, "service"),
         status.coverage.len(),
         counted(status.counters.incidents_open, "incident"),
-        counted(status.counters.restarts, "restart"),
-    )?;
+        counted(status.counters.restarts, "restart")
+    ));
     for hook in status.coverage.iter().filter(|hook| !hook.attached) {
-        writeln!(text, "  not seen: {}: {}", hook.hook, hook.reason.as_deref().unwrap_or("unknown"))?;
+        page.line(format_args!("  not seen: {}: {}", hook.hook, hook.reason.as_deref().unwrap_or("unknown")));
     }
     if status.counters.events_lost > 0 {
-        writeln!(text, "  {} events were lost on their way out", status.counters.events_lost)?;
+        page.line(format_args!("  lost on the way out: {}", counted(status.counters.events_lost, "event")));
     }
     let name = status.services.iter().map(|service| service.name.chars().count()).max().unwrap_or(0).max(7);
-    writeln!(text, "\n{:<name$}  {:<9}  {:<10}  {:>9}  DEPENDS ON", "SERVICE", "STATE", "SINCE", "ANSWER")?;
+    page.line(format_args!(""));
+    page.line(format_args!(
+        "{:<name$}  {:<9}  {:<10}  {:>9}  DEPENDS ON",
+        "SERVICE", "STATE", "SINCE", "ANSWER"
+    ));
     for service in &status.services {
         let since = service.since.as_deref().and_then(|since| ago(since, &status.timestamp));
         let answer = service.response_time_ms.map_or_else(|| "-".to_owned(), |took| format!("{took:.1} ms"));
-        writeln!(
-            text,
+        page.line(format_args!(
             "{:<name$}  {:<9}  {:<10}  {:>9}  {}",
             service.name,
             word(&service.state),
             since.unwrap_or_else(|| "start".to_owned()),
             answer,
-            depends_on(service),
-        )?;
+            depends_on(service)
+        ));
         if let (Some(id), Some(verdict)) = (&service.incident, service.verdict) {
             let summary = service.summary.as_deref().unwrap_or_default();
-            writeln!(text, "  {} ({id}): {summary}", word(&verdict))?;
+            page.line(format_args!("  {} ({id}): {summary}", word(&verdict)));
         }
         if let Some(error) = service.error.as_ref().filter(|error| service.summary.as_ref() != Some(*error)) {
-            writeln!(text, "  {error}")?;
+            page.line(format_args!("  {error}"));
         }
         if let Some(hold) = &service.hold {
-            writeln!(text, "  not restarted: {hold}")?;
+            page.line(format_args!("  not restarted: {hold}"));
         }
         if !service.held.is_empty() {
-            writeln!(text, "  held because of it: {}", service.held.join(", "))?;
+            page.line(format_args!("  held because of it: {}", service.held.join(", ")));
         }
     }
-    Ok(())
+    page
 }
 
 fn depends_on(service: &Service) -> String {
@@ -98,8 +96,4 @@ fn depends_on(service: &Service) -> String {
     });
     let words: Vec<String> = words.collect();
     if words.is_empty() { "-".to_owned() } else { words.join(", ") }
-}
-
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

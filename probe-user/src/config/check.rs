@@ -2,6 +2,7 @@
 
 mod address;
 mod dependency;
+mod environment;
 mod outside;
 mod probe;
 mod service;
@@ -46,6 +47,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
         services: service::services(&file.service, outside, &mut found),
+        fingerprint: 0,
         warnings: Vec::new(),
     };
     (config, found)

@@ -2,8 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use super::{secret::Secret, service::Service};
-use crate::fact::Severity;
+use super::{
+    secret::Secret,
+    service::{Identity, Service},
+};
+use crate::{fact::Severity, redact};
 
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
@@ -20,8 +23,29 @@ pub struct Config {
     pub kernel: KernelOptions,
     pub snapshots: SnapshotOptions,
     pub state: StateOptions,
+    /// Differs where the file or one of its secrets differs; 0 without a file.
+    pub fingerprint: u64,
     /// What the operator should know of this valid configuration, one sentence each.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Its passwords and tokens, which no output may hold.
+    pub fn secrets(&self) -> Vec<String> {
+        let probes = self.services.iter().flat_map(|service| &service.probes);
+        let mut secrets: Vec<String> = probes.flat_map(|probe| probe.target.parts()).collect();
+        for service in &self.services {
+            if let Identity::Exec(exec) = &service.identity {
+                let named = exec.environment.iter().filter(|(name, _)| redact::is_secret_name(name));
+                secrets.extend(named.map(|(_, value)| value.expose().to_owned()));
+            }
+        }
+        for AlertReceiver { webhook, .. } in &self.alerts {
+            secrets.extend(webhook.parts());
+            secrets.extend(webhook.path_tokens());
+        }
+        secrets
+    }
 }
 
 /// Where events go.

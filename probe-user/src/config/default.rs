@@ -30,6 +30,7 @@ impl Default for Config {
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),
             state: StateOptions::default(),
+            fingerprint: 0,
             warnings: Vec::new(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Every key is optional here, so that a missing one is reported by the checks, which know what it means.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -99,6 +99,8 @@ pub(super) struct Service {
     pub(super) output: At<String>,
     /// With `exec`: the folder it runs in; `/` if not given.
     pub(super) directory: At<String>,
+    /// With `exec`: variables of its environment.
+    pub(super) environment: At<BTreeMap<String, Spanned<String>>>,
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,
     pub(super) critical: Option<bool>,

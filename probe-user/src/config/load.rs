@@ -1,6 +1,9 @@
 //! The way from a file to a [`Config`]: read, parse, check, and give every finding its place.
 
-use std::path::Path;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::Path,
+};
 
 use super::{
     check::{self, Outside},
@@ -8,6 +11,7 @@ use super::{
     error::{ConfigErrors, locate, refuse},
     parse, read,
 };
+use crate::redact;
 
 impl Config {
     /// Reads and checks a configuration file; on failure says everything that is wrong with it.
@@ -15,7 +19,13 @@ impl Config {
         let content = read::config(path).map_err(|message| ConfigErrors::whole(path, message))?;
         let variable = |name: &str| std::env::var(name).ok();
         let outside = Outside { variable: &variable, readable_by_others: content.readable_by_others };
-        from_text(path, &content.text, &outside)
+        let mut config = from_text(path, &content.text, &outside)?;
+        let secrets = config.secrets();
+        let mut hasher = DefaultHasher::new();
+        (&content.text, &secrets).hash(&mut hasher);
+        config.fingerprint = hasher.finish();
+        redact::remember(secrets);
+        Ok(config)
     }
 }
 

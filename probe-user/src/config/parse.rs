@@ -6,7 +6,7 @@ use toml::{
     de::{DeArray, DeTable, DeValue},
 };
 
-use super::{error::Finding, file::File, nearest::nearest};
+use super::{error::Finding, file::File, nearest::nearest, values::is_harmless};
 
 /// The search for errors ends after so many: the operator mends the first ones first.
 const MOST_ERRORS: usize = 20;
@@ -15,7 +15,7 @@ const MOST_ERRORS: usize = 20;
 pub(super) fn parse(text: &str) -> Result<File, Vec<Finding>> {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
-        return Err(errors.iter().take(MOST_ERRORS).map(finding).collect());
+        return Err(errors.iter().take(MOST_ERRORS).map(|error| finding(error, text)).collect());
     }
     // Reading stops at the first error. What it was about is taken out and the rest is read again, until
     // no error is left.
@@ -25,7 +25,7 @@ pub(super) fn parse(text: &str) -> Result<File, Vec<Finding>> {
             Ok(file) if found.is_empty() => return Ok(file),
             Ok(_) => return Err(found),
             Err(error) => {
-                found.push(finding(&error));
+                found.push(finding(&error, text));
                 let removed = error.span().is_some_and(|span| remove_from_table(document.get_mut(), &span));
                 if !removed || found.len() == MOST_ERRORS {
                     return Err(found);
@@ -63,8 +63,26 @@ fn remove_from_value(value: &mut Spanned<DeValue<'_>>, span: &std::ops::Range<us
     }
 }
 
-fn finding(error: &toml::de::Error) -> Finding {
-    (error.span().map_or(0, |span| span.start), in_plain_words(error.message()))
+fn finding(error: &toml::de::Error, text: &str) -> Finding {
+    let at = error.span().map_or(0, |span| span.start);
+    let written = text.get(at..).and_then(|rest| rest.lines().next()).unwrap_or_default().trim();
+    let words = match error.message() {
+        // `[service]` where a list of tables is expected.
+        "invalid type: map, expected a sequence" if written.starts_with('[') => {
+            format!("found a table; expected a table of a list, which is written [{written}]")
+        }
+        "string values must be quoted" | "string values must be quoted, expected literal string" => {
+            let word = written.split([' ', '\t', '#', ',', ']', '}']).next().unwrap_or_default();
+            if word.is_empty() {
+                let words = "no value; expected a text in quotes, a number, true or false, or a list";
+                return (at, words.to_owned());
+            }
+            let expected = if is_harmless(word) { format!("{word:?}") } else { "\"…\"".to_owned() };
+            format!("a text without quotes; expected {expected}")
+        }
+        other => in_plain_words(other),
+    };
+    (at, words)
 }
 
 /// The parser's message as "what is wrong; expected …", in TOML's words, and without repeating any text of
@@ -95,7 +113,36 @@ fn in_plain_words(message: &str) -> String {
 
 fn unknown_key(key: &str, expected: &str) -> String {
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    if let Some(place) = misplaced(key.trim_matches('`'), &known) {
+        return format!("{key} is not a key of this table; expected it in {place}");
+    }
     let near = nearest(key.trim_matches('`'), known.iter().copied());
     let hint = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
     format!("unknown key {key}{hint}; expected {expected}")
+}
+
+/// The place of a key that is known elsewhere in the file, if the keys of this table are the `known` ones.
+fn misplaced(key: &str, known: &[&str]) -> Option<&'static str> {
+    const PROBES: [&str; 5] = ["http", "tcp", "redis", "postgres", "mysql"];
+    const PROBE_OPTIONS: [&str; 4] = ["interval", "timeout", "failures", "expect_status"];
+    const RESTARTS: [&str; 4] = ["enabled", "budget", "backoff", "grace"];
+    const LIMITS: [&str; 4] = ["cpu_percent", "memory_percent", "threads", "fds"];
+    const MATCHES: [&str; 5] = ["exe", "pidfile", "port", "cgroup", "container"];
+    const RESPONSES: [&str; 3] = ["worker_died", "memory_full", "pool_exhausted"];
+    let (in_file, in_service) = (known.contains(&"service"), known.contains(&"depends_on"));
+    match key {
+        "probe" if in_file => Some("[[service.probe]] below its [[service]]"),
+        "restart" if in_file => Some("[service.restart] below its [[service]]"),
+        "limits" if in_file => Some("[service.limits] below its [[service]]"),
+        "policy" if in_file => Some("[service.policy] below its [[service]]"),
+        "name" | "unit" | "exec" | "match" | "depends_on" if in_file => Some("a [[service]]"),
+        "webhook" if in_file => Some("an [[alert]]"),
+        _ if !in_service => None,
+        _ if PROBES.contains(&key) || PROBE_OPTIONS.contains(&key) => Some("[[service.probe]]"),
+        _ if RESTARTS.contains(&key) => Some("[service.restart]"),
+        _ if LIMITS.contains(&key) => Some("[service.limits]"),
+        _ if MATCHES.contains(&key) => Some("`match`, such as match = { port = 80 }"),
+        _ if RESPONSES.contains(&key) => Some("[service.policy]"),
+        _ => None,
+    }
 }

@@ -2,29 +2,87 @@
 
 use std::fmt;
 
+use reqwest::Url;
+
 /// A text that may hold a password; it prints without it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     text: String,
     /// What is printed instead, where the writer of the configuration marked the secret parts.
     shown: Option<String>,
+    /// The secrets that were put into it.
+    inserted: Vec<String>,
 }
 
 impl Secret {
     /// Wraps a text; it prints as a URL without password, query and fragment.
     pub fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), shown: None }
+        Self { text: text.into(), shown: None, inserted: Vec::new() }
     }
 
-    /// Wraps a text that prints as if it were `shown`, which must be free of secrets or a URL.
-    pub fn shown_as(text: impl Into<String>, shown: impl Into<String>) -> Self {
-        Self { text: text.into(), shown: Some(shown.into()) }
+    /// Wraps a text with `inserted` secrets. It prints as if it were `shown`, which must be free of secrets or a URL.
+    pub fn shown_as(text: impl Into<String>, shown: impl Into<String>, inserted: Vec<String>) -> Self {
+        Self { text: text.into(), shown: Some(shown.into()), inserted }
     }
 
     /// The text itself, for the one place that connects with it.
     pub fn expose(&self) -> &str {
         &self.text
     }
+
+    /// Its secret parts, which no text may repeat: what was inserted, the password, a user that stands for one, and
+    /// values of the query with a secret's name. Each as it is written and decoded.
+    pub fn parts(&self) -> Vec<String> {
+        let mut parts = self.inserted.clone();
+        if let Ok(url) = Url::parse(&self.text) {
+            let user =
+                Some(url.username()).filter(|user| !user.is_empty() && url.scheme().starts_with("http"));
+            let written = url.password().or(user).map(str::to_owned);
+            parts.extend(written.iter().map(|text| percent_decode(text)));
+            parts.extend(written);
+            let query = url.query_pairs().filter(|(name, _)| is_secret_name(name));
+            parts.extend(query.map(|(_, value)| value.into_owned()));
+        }
+        parts
+    }
+
+    /// The parts of its path that are probably a token, such as those of a chat's webhook.
+    pub fn path_tokens(&self) -> Vec<String> {
+        // `services` and `v2` are no tokens.
+        const SHORTEST_TOKEN: usize = 8;
+        let is_token = |part: &&str| {
+            part.len() >= SHORTEST_TOKEN
+                && part.bytes().any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+        };
+        let url = Url::parse(&self.text).ok();
+        let parts = url.iter().filter_map(Url::path_segments).flatten().filter(is_token);
+        parts.flat_map(|part| [part.to_owned(), percent_decode(part)]).collect()
+    }
+}
+
+/// Whether the parameter of a query with this name is a secret.
+pub(super) fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "token", "secret", "key"].iter().any(|word| name.contains(word))
+}
+
+fn percent_decode(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, others @ ..] = rest {
+        let digits = others.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        match digits.filter(|_| *first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &others[2..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = others;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl fmt::Display for Secret {
@@ -65,8 +123,20 @@ mod tests {
 
     #[test]
     fn a_marked_part_prints_as_its_mark() {
-        let hook = Secret::shown_as("https://h/T0KEN", "https://h/${HOOK}");
+        let hook = Secret::shown_as("https://h/T0KEN", "https://h/${HOOK}", Vec::new());
         assert_eq!(hook.expose(), "https://h/T0KEN");
         assert_eq!(format!("{hook} {hook:?}"), "https://h/${HOOK} Secret(https://h/${HOOK})");
+    }
+
+    #[test]
+    fn the_parts_of_a_secret_are_its_password_and_its_tokens_and_not_its_place() {
+        let parts = |text| Secret::new(text).parts();
+        assert_eq!(parts("postgres://probe:a%40b@db/x?sslpassword=c%2F"), ["a@b", "a%40b", "c/"]);
+        assert_eq!(parts("http://t0ken@h/x?api_key=k&page=2"), ["t0ken", "t0ken", "k"]);
+        assert_eq!(parts("postgres://probe@db/x"), [""; 0]);
+        assert_eq!(parts("db:5432"), [""; 0]);
+        let hook = Secret::new("https://hooks.test/services/T024BE7LD/xoxb-1%2F2?x=1");
+        assert_eq!(hook.path_tokens(), ["T024BE7LD", "T024BE7LD", "xoxb-1%2F2", "xoxb-1/2"]);
+        assert_eq!(Secret::new("http://h/api/v2/alerts").path_tokens(), [""; 0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::probe::Probe;
+use super::{probe::Probe, secret::Secret};
 use crate::fact::ServiceId;
 
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub struct Exec {
     /// The file its output is appended to.
     pub output: PathBuf,
     pub directory: PathBuf,
+    /// Variables of its environment, besides the host's and the user's. Their values are not shown.
+    pub environment: Vec<(String, Secret)>,
 }
 
 /// Identifies a process of a service: every part that is set must hold.

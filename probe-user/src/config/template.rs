@@ -2,7 +2,10 @@
 
 use reqwest::Url;
 
-use super::{Secret, values::Written};
+use super::{
+    secret::{Secret, is_secret_name},
+    values::Written,
+};
 
 /// An address in the configuration file; `${NAME}` is replaced by an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,18 +38,21 @@ impl Template {
             return Ok(Secret::new(&self.written));
         }
         let credentials = self.credentials_end();
-        let mut text = String::new();
+        let (mut text, mut inserted) = (String::new(), Vec::new());
         let mut rest = self.written.as_str();
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').unwrap_or((after, ""));
             let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| name.to_owned())?;
             text.push_str(before);
             let offset = self.written.len() - rest.len() + before.len();
+            if self.is_secret_at(offset) {
+                inserted.push(value.clone());
+            }
             text.push_str(&if offset < credentials { percent_encode(&value) } else { value });
             rest = after;
         }
         text.push_str(rest);
-        Ok(Secret::shown_as(text, &self.written))
+        Ok(Secret::shown_as(text, &self.written, inserted))
     }
 
     /// Whether the environment provides a part of it.
@@ -61,13 +67,22 @@ impl Template {
             .split_once(':')
             .is_some_and(|(_, password)| password.len() > 1 && !password.starts_with("${"));
         let in_query = self.written.split_once('?').is_some_and(|(_, query)| {
-            query.split('&').filter_map(|pair| pair.split_once('=')).any(|(key, value)| {
-                let key = key.to_ascii_lowercase();
-                ["password", "token", "secret", "key"].iter().any(|word| key.contains(word))
-                    && !value.starts_with("${")
-            })
+            query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .any(|(key, value)| is_secret_name(key) && !value.starts_with("${"))
         });
         in_credentials || in_query
+    }
+
+    /// Whether a variable at this offset stands for a secret: not for a user, a host or a port.
+    fn is_secret_at(&self, offset: usize) -> bool {
+        let start = self.authority_start();
+        let end = self.written[start..].find(['/', '?', '#']).map_or(self.written.len(), |at| start + at);
+        match offset < self.credentials_end() {
+            true => self.written[start..offset].contains(':'),
+            false => offset > end,
+        }
     }
 
     fn authority_start(&self) -> usize {
@@ -87,7 +102,7 @@ pub(super) fn with_password(address: &Secret, password: &str) -> Option<Secret> 
     let mut url = Url::parse(address.expose()).ok()?;
     // Encoded here already, because the URL's own encoding leaves a `%` of the password as it is.
     url.set_password(Some(&percent_encode(password))).ok()?;
-    Some(Secret::shown_as(url, address.to_string()))
+    Some(Secret::shown_as(url, address.to_string(), vec![password.to_owned()]))
 }
 
 fn percent_encode(text: &str) -> String {
@@ -117,7 +132,10 @@ mod tests {
         let url = fill("postgres://u:${PW}@h/db?application_name=a@b").unwrap();
         assert_eq!(url.expose(), "postgres://u:p%40s%2Fs%25@h/db?application_name=a@b");
         assert_eq!(url.to_string(), "postgres://u@h/db");
+        assert!(url.parts().contains(&"p@s/s%".to_owned()), "{:?}", url.parts());
+        assert_eq!(fill("http://${PATH_TOKEN}:80/x").unwrap().parts(), [""; 0], "a host is no secret");
         let hook = fill("https://h/${PATH_TOKEN}/x").unwrap();
+        assert_eq!(hook.parts(), ["T/B"]);
         assert_eq!(
             (hook.expose(), hook.to_string().as_str()),
             ("https://h/T/B/x", "https://h/${PATH_TOKEN}/x")

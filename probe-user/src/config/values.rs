@@ -43,11 +43,12 @@ impl<'de, T: Written> Deserialize<'de> for Text<T> {
 
 /// A text for an error message: quoted, and left out if it is long or may be a URL with a password.
 pub(super) fn quote(text: &str) -> String {
-    if text.contains("://") || text.contains('@') || text.len() > 60 {
-        "another text".to_owned()
-    } else {
-        format!("{text:?}")
-    }
+    if is_harmless(text) { format!("{text:?}") } else { "another text".to_owned() }
+}
+
+/// Whether a text is short and cannot be a URL with a password.
+pub(super) fn is_harmless(text: &str) -> bool {
+    !text.contains("://") && !text.contains('@') && text.len() <= 60
 }
 
 impl Written for Duration {

@@ -10,7 +10,8 @@ use tracing::{error, info, warn};
 use crate::{
     emit::{Names, Origin},
     fact::{
-        Action, AlertOutcome, Fact, Incident, IncidentId, Phase, Restart, ServiceState, Severity, Verdict,
+        Action, AlertOutcome, Fact, Incident, IncidentId, Phase, Reload, Restart, ServiceState, Severity,
+        Verdict,
     },
     redact::redact,
 };
@@ -42,10 +43,13 @@ impl OperatorLog {
         if let Fact::Alert(outcome) = fact {
             self.on_alert(outcome);
         }
-        if let Fact::AgentReload(refused) = fact {
-            match refused {
-                Some(why) => error!("hostprobe: the running configuration stays: {why}"),
-                None => info!("hostprobe: the configuration was reloaded"),
+        if let Fact::AgentReload(reload) = fact {
+            match reload {
+                Reload::Refused(why) => error!("hostprobe: the running configuration stays: {why}"),
+                Reload::NeedsRestart => {
+                    warn!("hostprobe: the new configuration is valid; restart hostprobe to use it");
+                }
+                Reload::Unchanged => info!("hostprobe: the configuration has not changed"),
             }
         }
     }
@@ -238,7 +242,7 @@ mod tests {
                 error: error.map(str::to_owned),
             })
         };
-        let refused = Fact::AgentReload(Some("line 3: no such key".to_owned()));
+        let refused = Fact::AgentReload(Reload::Refused("line 3: no such key".to_owned()));
         let said = lines(&[alert(None), alert(Some("it answered 404")), refused]);
         assert_eq!(said.len(), 2, "{said:#?}");
         assert!(said[0].starts_with("WARN web: alert of incident "), "{said:#?}");

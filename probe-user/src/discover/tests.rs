@@ -45,6 +45,18 @@ fn host() -> FakeHost {
 }
 
 #[test]
+fn a_running_daemon_is_left_out_also_where_another_process_asks() {
+    let host = host();
+    host.process(50, 1, "sh", "/bin/sh");
+    host.process(51, 50, "hostprobe", "/usr/bin/hostprobe");
+    for own in [51, 999] {
+        let found = discover(&host.reader(), own).unwrap();
+        assert!(found.iter().all(|found| !found.ports.contains(&9464)), "{own}: {found:#?}");
+        assert_eq!(found.len(), 4);
+    }
+}
+
+#[test]
 fn each_group_that_listens_is_a_service() {
     let found = discover(&host().reader(), 40).unwrap();
     let summary: Vec<(&str, Option<&str>, &[u16])> = found

@@ -6,7 +6,10 @@ use super::{
     found::{Found, merge},
     name,
 };
-use crate::config::{Identity, Matcher, Probe, Service};
+use crate::{
+    config::{Identity, Matcher, Probe, Service},
+    escape::escaped_json,
+};
 
 /// A configuration file for these services. Those of one unit are one service there: it is started and
 /// stopped as a whole.
@@ -104,6 +107,11 @@ fn line(text: &mut String, line: &str) {
     let _ = writeln!(text, "{line}");
 }
 
+/// A basic string of TOML, on one line and without characters that a terminal obeys.
 fn quoted(text: &str) -> String {
-    ::toml::Value::String(text.to_owned()).to_string()
+    // The escapes of JSON are also those of TOML, but for characters of more than 16 bits.
+    let plain = text.chars().filter(|char| !matches!(char, '\u{e0000}'..='\u{e007f}'));
+    let mut json = serde_json::Value::String(plain.collect()).to_string().into_bytes();
+    escaped_json(&mut json);
+    String::from_utf8_lossy(&json).into_owned()
 }

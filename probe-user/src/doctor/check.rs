@@ -1,7 +1,5 @@
 //! One check and its outcome.
 
-use std::fmt;
-
 use serde::Serialize;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,19 +41,20 @@ impl Check {
         Self { remedy: Some(remedy.into()), ..Self::new(name, State::Degraded, detail) }
     }
 
-    pub(super) fn write(&self, width: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Its lines, with the names in a column of this width.
+    pub(super) fn lines(&self, width: usize) -> Vec<String> {
         let mark = match self.state {
             State::Full => "ok",
             State::Degraded => "LESS",
             State::Absent => "-",
         };
-        writeln!(f, "  {mark:<4}  {:<width$}  {}", self.name, self.detail)?;
+        let mut lines = vec![format!("  {mark:<4}  {:<width$}  {}", self.name, self.detail)];
         for (what, words) in [("instead", &self.fallback), ("to do", &self.remedy)] {
             if let Some(words) = words {
-                writeln!(f, "        {:<width$}  {what}: {words}", "")?;
+                lines.push(format!("        {:<width$}  {what}: {words}", ""));
             }
         }
-        Ok(())
+        lines
     }
 
     pub(super) fn new(name: &str, state: State, detail: impl Into<String>) -> Self {

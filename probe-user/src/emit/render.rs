@@ -51,7 +51,7 @@ impl Renderer<'_> {
         match fact {
             Fact::AgentStart(start) => self.agent_start(&mut record, start),
             Fact::AgentReady(ready) => self.agent_ready(&mut record, ready),
-            Fact::AgentReload(refused) => self.agent_reload(&mut record, refused.as_deref()),
+            Fact::AgentReload(reload) => self.agent_reload(&mut record, reload),
             Fact::AgentStop(reason) => self.agent_stop(&mut record, reason),
             Fact::ProcessExit(exit, of) => self.process_exit(&mut record, exit, *of),
             Fact::OomKill(kill, of) => self.oom_kill(&mut record, kill, *of),
@@ -137,6 +137,11 @@ impl Renderer<'_> {
 
     fn name(&self, text: &str) -> String {
         clipped(text, self.fit(room::NAME))
+    }
+
+    /// A name that a process chose.
+    fn foreign_name(&self, text: &str) -> String {
+        self.text(text, room::NAME)
     }
 
     fn service(&self, id: ServiceId) -> wire::Service {

@@ -234,7 +234,12 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
 
 fn exec_identity() -> Identity {
     let command = vec!["/usr/bin/api".into()];
-    Identity::Exec(Exec { command, output: PathBuf::from("/var/log/api.log"), directory: PathBuf::from("/") })
+    Identity::Exec(Exec {
+        command,
+        output: PathBuf::from("/var/log/api.log"),
+        directory: PathBuf::from("/"),
+        environment: Vec::new(),
+    })
 }
 
 fn policy() -> RestartPolicy {

@@ -2,8 +2,8 @@
 
 use super::{
     AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, OomKill, Phase,
-    ProbeChange, ProbeReport, ProcessExit, Restart, Retransmits, ServiceId, ServiceState, SocketError,
-    Source, Suspension, UnitState,
+    ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId, ServiceState,
+    SocketError, Source, Suspension, UnitState,
 };
 
 /// A fact that becomes an event of the stream.
@@ -14,8 +14,8 @@ pub enum Fact {
     AgentStart(AgentStart),
     /// The daemon watches: what it can see of the kernel.
     AgentReady(AgentReady),
-    /// A reload was asked for: None if it took effect, else why it was refused.
-    AgentReload(Option<String>),
+    /// A reload was asked for.
+    AgentReload(Reload),
     /// The daemon ends, and why.
     AgentStop(String),
     /// A process ended.

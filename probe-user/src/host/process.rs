@@ -16,6 +16,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     fact::{Cgroup, INITIAL_PID_NAMESPACE, Process, ProcessKey},
+    redact,
 };
 
 /// The longest kept command line, in bytes.
@@ -234,8 +235,8 @@ pub(super) fn executable(link: &Path) -> Option<String> {
 
 fn command_line(path: &Path) -> Option<String> {
     let arguments = read_record(path, COMMAND_LINE_MAX).ok()?;
-    let arguments = String::from_utf8_lossy(&arguments);
-    let line = arguments.trim_end_matches('\0').replace('\0', " ");
+    let text = String::from_utf8_lossy(&arguments);
+    let line = redact::arguments(text.trim_end_matches('\0').split('\0'));
     (!line.is_empty()).then_some(line)
 }
 

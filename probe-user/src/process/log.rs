@@ -1,7 +1,7 @@
 //! The daemon's log on standard error: for the journal as systemd reads it, elsewhere for a person.
 //!
 //! Under systemd every line begins with its syslog priority (`sd-daemon(3)`), so that `journalctl -p warning` finds it,
-//! and has no time of its own, since the journal adds one.
+//! and has no time of its own, since the journal adds one. All lines are escaped and free of known secrets.
 
 mod stderr;
 
@@ -13,9 +13,15 @@ use std::{
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
-    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    field::RecordFields,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{DefaultFields, Writer},
+    },
     registry::LookupSpan,
 };
+
+use crate::{escape::escaped, redact::redact};
 
 /// Begins to write the log of this process, down to `level`.
 ///
@@ -27,6 +33,7 @@ pub fn init(level: Level) {
     let log = tracing_subscriber::fmt()
         .with_writer(|| stderr::Unhurried(std::io::stderr()))
         .with_ansi(stderr.is_terminal() && !no_color)
+        .fmt_fields(Escaped)
         .with_max_level(level)
         .with_target(false);
     let journal = std::env::var("JOURNAL_STREAM").ok();
@@ -59,18 +66,21 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut text = String::new();
-        context.format_fields(Writer::new(&mut text), event)?;
         write!(writer, "<{}>", priority(*event.metadata().level()))?;
-        for char in text.chars() {
-            // The journal would read the text after a line feed as a new message with the default priority.
-            if char.is_control() {
-                write!(writer, "{}", char.escape_default())?;
-            } else {
-                writer.write_char(char)?;
-            }
-        }
+        context.format_fields(writer.by_ref(), event)?;
         writeln!(writer)
+    }
+}
+
+/// The text and the fields of a line. A terminal would obey control characters, and the journal would read the text
+/// after a line feed as a new message with the default priority.
+struct Escaped;
+
+impl<'writer> FormatFields<'writer> for Escaped {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut text = String::new();
+        DefaultFields::new().format_fields(Writer::new(&mut text), fields)?;
+        writer.write_str(&escaped(&redact(&text)))
     }
 }
 
@@ -116,6 +126,7 @@ mod tests {
             .with_writer(move || to.clone())
             .with_ansi(false)
             .with_max_level(Level::INFO)
+            .fmt_fields(Escaped)
             .event_format(Prioritized)
             .finish();
         tracing::subscriber::with_default(log, || {

@@ -25,6 +25,7 @@ fn config() -> Config {
             command: vec!["/bin/true".to_owned()],
             output: PathBuf::from("/dev/null"),
             directory: PathBuf::from("/"),
+            environment: Vec::new(),
         }),
         depends_on: Vec::new(),
         critical: true,

@@ -1,7 +1,7 @@
 //! The control socket: a request is one line of JSON, and so is its answer.
 //!
 //! Only root and the daemon's own user are answered. It shows what the pipeline has published already: a question
-//! costs the making of its answer, which is bounded, and no read of the host.
+//! costs the making of its answer, which is bounded, and no read of the host. A request to reload is passed on.
 
 use std::{
     fs, io,
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
 
@@ -27,6 +27,7 @@ use super::{
     shown::Shown,
     status::Status,
 };
+use crate::fact::Reload;
 
 /// The most clients that are served at once; more wait.
 const CLIENTS: usize = 8;
@@ -53,6 +54,8 @@ pub enum Request {
         /// Its id, or the number at the end of it.
         incident: String,
     },
+    /// To read the configuration file again.
+    Reload,
 }
 
 /// The daemon's answer.
@@ -65,6 +68,8 @@ pub enum Answer {
     Incidents(Vec<Listed>),
     /// To [`Request::Explain`].
     Explanation(Box<Explanation>),
+    /// To [`Request::Reload`].
+    Reload(Reload),
     /// There is no answer.
     Error(Refusal),
 }
@@ -88,7 +93,12 @@ pub enum RefusalKind {
     NotPermitted,
     /// No such incident, or several.
     NotFound,
+    /// The daemon ends.
+    Stopping,
 }
+
+/// Where requests for a reload go, each with the place for its answer.
+pub type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
 
 /// The socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -175,16 +185,16 @@ impl Drop for ControlSocket {
 }
 
 /// Answers for ever.
-pub async fn serve(socket: ControlSocket, shown: Shown) {
+pub async fn serve(socket: ControlSocket, shown: Shown, reloads: Reloads) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
-                let shown = shown.clone();
+                let (shown, reloads) = (shown.clone(), reloads.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, &shown).await {
+                    if let Err(error) = attend(stream, &shown, &reloads).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -199,7 +209,7 @@ pub async fn serve(socket: ControlSocket, shown: Shown) {
 }
 
 /// Serves one client until it goes away or takes too long.
-async fn attend(stream: UnixStream, shown: &Shown) -> io::Result<()> {
+async fn attend(stream: UnixStream, shown: &Shown, reloads: &Reloads) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let allowed = uid == 0 || uid == rustix::process::geteuid().as_raw();
     let (read, mut write) = stream.into_split();
@@ -217,7 +227,7 @@ async fn attend(stream: UnixStream, shown: &Shown) -> io::Result<()> {
             }
             _ if !whole => refusal(RefusalKind::BadRequest, "a request is one line of at most 4096 bytes"),
             Err(error) => refusal(RefusalKind::BadRequest, &error.to_string()),
-            Ok(request) => answer(request, shown),
+            Ok(request) => answer(request, shown, reloads).await,
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
@@ -228,7 +238,7 @@ async fn attend(stream: UnixStream, shown: &Shown) -> io::Result<()> {
     }
 }
 
-fn answer(request: Request, shown: &Shown) -> Answer {
+async fn answer(request: Request, shown: &Shown, reloads: &Reloads) -> Answer {
     match request {
         Request::Status => Answer::Status(Box::new(shown.status())),
         Request::Incidents => Answer::Incidents(shown.history().incidents()),
@@ -236,6 +246,13 @@ fn answer(request: Request, shown: &Shown) -> Answer {
             Ok(explanation) => Answer::Explanation(Box::new(explanation)),
             Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
         },
+        Request::Reload => {
+            let (answer, outcome) = oneshot::channel();
+            // The daemon answers at its next turn; both channels close when it ends.
+            let _ = reloads.send(answer).await;
+            let outcome = outcome.await.map(Answer::Reload);
+            outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
+        }
     }
 }
 

@@ -1,6 +1,9 @@
-//! Metrics in the OpenMetrics format: blackbox_exporter's names for probes, `hostprobe_*` for the rest.
+//! Metrics for Prometheus: blackbox_exporter's names for probes, `process_*` for the daemon itself, `hostprobe_*` for the
+//! rest.
 
 mod labels;
+mod own;
+mod plain;
 
 use std::sync::{
     Mutex, PoisonError,
@@ -25,8 +28,33 @@ use crate::{
     },
 };
 
-/// The content type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// The format of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' older text format, for clients that do not ask for the other.
+    Plain,
+}
+
+impl Format {
+    /// The format for a client that accepts these media types.
+    pub fn accepted(accept: &str) -> Self {
+        let named = accept.split(',').filter(|kind| kind.trim().starts_with("application/openmetrics-text"));
+        let refused = |kind: &str| {
+            let weights = kind.split(';').filter_map(|parameter| parameter.trim().strip_prefix("q="));
+            weights.filter_map(|weight| weight.parse::<f64>().ok()).any(|weight| weight <= 0.0)
+        };
+        if named.into_iter().any(|kind| !refused(kind)) { Self::OpenMetrics } else { Self::Plain }
+    }
+
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}
 
 /// From an immediate restart to a quarter of an hour, in seconds.
 const RECOVERY_BUCKETS: [f64; 14] =
@@ -78,6 +106,7 @@ impl Metrics {
             "How long the last probe took, in seconds",
             probe_duration.clone(),
         );
+        registry.register_collector(Box::new(own::OwnProcess));
         let own = registry.sub_registry_with_prefix("hostprobe");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         own.register("build", "The version of hostprobe", version);
@@ -261,11 +290,14 @@ impl Metrics {
     }
 
     /// All metrics as text.
-    pub fn encode(&self) -> String {
+    pub fn encode(&self, format: Format) -> String {
         let mut text = String::new();
         // Writing into a string cannot fail.
         let _ = text::encode(&mut text, &self.registry);
-        text
+        match format {
+            Format::OpenMetrics => text,
+            Format::Plain => plain::from_openmetrics(&text),
+        }
     }
 
     fn exit(&self, exit: &ProcessExit, of: Option<Membership>) {

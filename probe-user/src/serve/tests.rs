@@ -125,8 +125,12 @@ async fn metrics_and_status_are_served() {
     let api = ServiceView { incident: Some(IncidentId(3)), ..service("api", ServiceState::Down) };
     let served = Served::start(View { ready: true, services: vec![api], ..View::default() }).await;
     let (head, body) = served.ask("/metrics", "localhost").await;
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert!(body.contains("hostprobe_build_info") && !body.contains("# EOF"), "{body}");
+    let prometheus = "localhost\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let (head, body) = served.ask("/metrics", prometheus).await;
     assert!(head.contains("application/openmetrics-text; version=1.0.0"), "{head}");
-    assert!(body.contains("hostprobe_build_info"));
+    assert!(body.contains("hostprobe_build_info") && body.ends_with("# EOF\n"), "{body}");
     let (_, status) = served.json("/api/v1/status").await;
     assert_eq!(status["services"][0]["state"], "down");
     assert_eq!(status["services"][0]["incident"], "c0ffee00-i3");

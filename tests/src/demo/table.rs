@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use hostprobe::escape::escaped;
+
 use super::{
     faults::Step,
     outcome::{Outcome, verdicts},
@@ -55,7 +57,7 @@ impl Table {
     /// Shows a line that stays.
     fn print(&mut self, line: &str) {
         self.progress("");
-        say(&format!("{}\n", line.trim_end()));
+        say(&format!("{}\n", escaped(line.trim_end())));
     }
 }
 

@@ -27,6 +27,7 @@ const PACKAGES: [&str; 17] = [
     "podman",
     "polkitd",
     "postgresql",
+    "prometheus",
     "prometheus-alertmanager",
     "redis-server",
     "systemd-container",

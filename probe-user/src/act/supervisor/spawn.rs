@@ -4,18 +4,16 @@
 //! (measured: 7 to 15 ms; `cgroup_threadgroup_rwsem` in the kernel's `cgroup_attach_lock`), which would be most of
 //! a recovery. clone3(2) with `CLONE_INTO_CGROUP` (Linux 5.7) starts a process inside the cgroup.
 
+mod child;
+mod environment;
 mod fork;
 
 use std::{
-    ffi::{CString, OsStr, c_void},
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read as _},
-    os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
-    ptr,
+    sync::Once,
 };
 
 use rustix::{
@@ -25,7 +23,8 @@ use rustix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::{config::Exec, descriptors};
+use self::child::{Job, Plan, exec_command};
+use crate::config::Exec;
 
 /// A child process.
 #[derive(Debug)]
@@ -49,19 +48,31 @@ impl Child {
     }
 }
 
-/// Starts `exec` in its own process group and, if one is given, in the cgroup with this folder. Its output goes to
-/// `output`; its input is empty. An error is the error of the failed call, exec included.
+/// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its output goes to
+/// `output`; its input is empty. It inherits nothing else of the daemon: no descriptor, no signal's action, and of the
+/// environment only what [`environment`] lists. An error is the error of the failed call, exec included.
 pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Child> {
     let plan = Plan::new(exec, output)?;
-    let cgroup =
-        cgroup.map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
-    let cgroup = cgroup.transpose()?;
+    let folder = cgroup
+        .map(|path| open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+        .transpose()?;
     let (failure, report) = pipe_with(PipeFlags::CLOEXEC)?;
 
-    let job = Job { plan: &plan, report: report.as_raw_fd() };
+    let mut job = Job { plan: &plan, report: report.as_raw_fd(), processes: None };
     // SAFETY: `exec_command` makes only calls that are allowed between fork and exec, and the job outlives the
     // call.
-    let pid = unsafe { fork::fork(cgroup.as_ref(), exec_command, (&raw const job).cast()) }?;
+    let forked = unsafe { fork::clone3(folder.as_ref(), exec_command, (&raw const job).cast()) };
+    let pid = match forked {
+        Err(error) if fork::is_filtered(&error) => {
+            report_filter(&error);
+            let processes = cgroup.map(|path| OpenOptions::new().write(true).open(path.join("cgroup.procs")));
+            let processes = processes.transpose()?;
+            job.processes = processes.as_ref().map(File::as_raw_fd);
+            // SAFETY: as above; the file outlives the call too.
+            unsafe { fork::clone(exec_command, (&raw const job).cast()) }?
+        }
+        forked => forked?,
+    };
     drop(report);
     let raw = Pid::from_raw(pid).ok_or_else(|| io::Error::other("a child without a pid"))?;
     let pidfd = pidfd_open(raw, PidfdFlags::NONBLOCK)?;
@@ -79,106 +90,28 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     }
 }
 
-/// Everything the child needs, allocated before the fork, because the child must not allocate.
-struct Plan {
-    program: CString,
-    directory: CString,
-    arguments: Strings,
-    environment: Strings,
-    input: OwnedFd,
-    output: i32,
-    /// The limit on descriptors without the daemon's own increase.
-    files: Option<libc::rlimit>,
-}
-
-/// Strings as `execve` takes them.
-struct Strings {
-    pointers: Vec<*const libc::c_char>,
-    _strings: Vec<CString>,
-}
-
-impl Strings {
-    fn new(strings: Vec<CString>) -> Self {
-        let pointers = strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect();
-        Self { pointers, _strings: strings }
-    }
-}
-
-impl Plan {
-    fn new(exec: &Exec, output: &File) -> io::Result<Self> {
-        let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
-        let arguments: Vec<CString> =
-            exec.command.iter().map(|argument| text(argument.as_ref())).collect::<io::Result<_>>()?;
-        let program = arguments.first().cloned().ok_or_else(|| io::Error::other("the command is empty"))?;
-        let environment = std::env::vars_os().map(|(name, value)| {
-            let mut entry = name;
-            entry.push("=");
-            entry.push(value);
-            text(&entry)
-        });
-        Ok(Self {
-            program,
-            directory: text(exec.directory.as_os_str())?,
-            arguments: Strings::new(arguments),
-            environment: Strings::new(environment.collect::<io::Result<_>>()?),
-            input: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
-            output: output.as_raw_fd(),
-            files: descriptors::inherited().map(|limit| libc::rlimit {
-                rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
-                rlim_max: limit.maximum.unwrap_or(libc::RLIM_INFINITY),
-            }),
-        })
-    }
-}
-
-struct Job<'p> {
-    plan: &'p Plan,
-    /// The descriptor that takes the errno of a failed call.
-    report: i32,
-}
-
-/// Becomes the command.
-///
-/// # Safety
-/// Only in the child of a [`fork::fork`], with a [`Job`].
-unsafe extern "C" fn exec_command(job: *const c_void) -> ! {
-    // SAFETY: only async-signal-safe calls, on descriptors and strings made before the fork. They change only the
-    // child's own state, and `errno`, which belongs to the waiting thread. The child inherits the signal mask and
-    // empties it, so that SIGTERM can end the command.
-    unsafe {
-        let Job { plan, report } = &*job.cast::<Job<'_>>();
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        let ready = libc::setpgid(0, 0) == 0
-            && plan.files.is_none_or(|files| libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0)
-            && libc::dup2(plan.input.as_raw_fd(), 0) == 0
-            && libc::dup2(plan.output, 1) == 1
-            && libc::dup2(plan.output, 2) == 2
-            && libc::chdir(plan.directory.as_ptr()) == 0
-            && libc::signal(libc::SIGPIPE, libc::SIG_DFL) != libc::SIG_ERR
-            && libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0;
-        if ready {
-            libc::execve(
-                plan.program.as_ptr(),
-                plan.arguments.pointers.as_ptr(),
-                plan.environment.pointers.as_ptr(),
-            );
-        }
-        let errno = (*libc::__errno_location()).to_ne_bytes();
-        libc::write(*report, errno.as_ptr().cast(), errno.len());
-        libc::_exit(127)
-    }
+/// Logs once that services start in the slower way.
+fn report_filter(error: &io::Error) {
+    static LOGGED: Once = Once::new();
+    LOGGED.call_once(|| {
+        tracing::warn!(
+            "clone3: a system call filter refuses it ({error}): services under `exec` start some milliseconds later; \
+             under systemd, install the drop-in exec.conf of the package, which also gives them rights of their own"
+        );
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::PathBuf};
+    use std::{fs, os::fd::IntoRawFd as _, path::PathBuf, ptr};
 
     use super::*;
+    use crate::config::Secret;
 
     fn exec(command: &[&str], directory: &str) -> Exec {
         let command = command.iter().map(|word| (*word).to_owned()).collect();
-        Exec { command, output: PathBuf::new(), directory: PathBuf::from(directory) }
+        let environment = vec![("GREETING".to_owned(), Secret::new("hello"))];
+        Exec { command, output: PathBuf::new(), directory: PathBuf::from(directory), environment }
     }
 
     async fn run(command: &[&str], directory: &str) -> io::Result<(u32, String)> {
@@ -200,6 +133,81 @@ mod tests {
     async fn a_wait_status_distinguishes_signal_and_exit() {
         assert_eq!(run(&["/bin/sh", "-c", "kill -9 $$"], "/").await.unwrap().0, 9);
         assert_eq!(run(&["/bin/true"], "/").await.unwrap().0, 0);
+    }
+
+    #[tokio::test]
+    async fn a_command_inherits_no_variable_descriptor_terminal_or_signal_action() {
+        // A descriptor without close-on-exec, as a service manager passes them.
+        let leaked = File::open("/etc/passwd").unwrap();
+        let leaked = rustix::io::fcntl_dupfd_cloexec(&leaked, 200).unwrap();
+        rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
+        let raw = leaked.into_raw_fd();
+        // SAFETY: no test depends on the action of SIGUSR2, which the whole process shares.
+        unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+        let script = "env | cut -d= -f1 | sort | tr '\\n' ' '; echo; echo $GREETING; ls /proc/$$/fd | tr '\\n' ' '; \
+                      echo; grep -E 'SigIgn|SigBlk' /proc/$$/status | cut -f2 | tr '\\n' ' '; echo; \
+                      umask; cut -d' ' -f6,7 /proc/$$/stat; echo $$";
+        let (status, output) = run(&["/bin/sh", "-c", script], "/").await.unwrap();
+        // SAFETY: the descriptor is this test's own.
+        unsafe { libc::close(raw) };
+        assert_eq!(status, 0, "{output}");
+        let lines: Vec<&str> = output.lines().map(str::trim).collect();
+        let [names, greeting, descriptors, masks, umask, session, pid] = lines[..] else {
+            panic!("{output}")
+        };
+        for name in names.split(' ') {
+            let known =
+                ["GREETING", "PWD", "OLDPWD", "SHLVL", "_"].contains(&name) || environment::is_kept(name);
+            assert!(known, "{name} is not inherited: {output}");
+        }
+        assert!(names.contains("PATH"), "{output}");
+        assert_eq!(greeting, "hello");
+        assert_eq!(descriptors, "0 1 2", "{output}");
+        assert_eq!(masks, "0000000000000000 0000000000000000", "{output}");
+        assert_eq!(umask, "0022");
+        assert_eq!(session, format!("{pid} 0"), "its own session, and no terminal: {output}");
+    }
+
+    /// Has the calling thread's clone3 fail, as a service manager's or a container engine's filter does.
+    fn refuse_clone3(errno: i32) {
+        let (load, equal, answer) =
+            (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ, libc::BPF_RET);
+        let step =
+            |code: u32, jt, k| libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf: 1 - jt, k };
+        let refused = libc::SECCOMP_RET_ERRNO | errno.cast_unsigned();
+        let mut filter = [
+            libc::sock_filter { jf: 0, ..step(load, 0, 0) },
+            libc::sock_filter { jt: 0, jf: 1, ..step(equal, 0, u32::try_from(libc::SYS_clone3).unwrap()) },
+            step(answer, 0, refused),
+            step(answer, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: 4, filter: filter.as_mut_ptr() };
+        // SAFETY: the program outlives the calls, which concern this thread alone.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            let filtered = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program);
+            assert_eq!(filtered, 0, "{}", io::Error::last_os_error());
+        }
+    }
+
+    #[test]
+    fn a_command_starts_under_a_filter_that_refuses_clone3() {
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let filtered = std::thread::spawn(move || {
+                refuse_clone3(errno);
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let script = "echo $GREETING; ps -o pgid= -p $$ | tr -d ' '; echo $$; exit 3";
+                let (status, output) = runtime.block_on(run(&["/bin/sh", "-c", script], "/usr")).unwrap();
+                let missing = runtime.block_on(run(&["/nonexistent"], "/")).unwrap_err();
+                (status, output, missing.kind(), own_state())
+            });
+            let before = own_state();
+            let (status, output, missing, after) = filtered.join().unwrap();
+            let lines: Vec<&str> = output.lines().collect();
+            assert_eq!((status, lines[0], lines[1]), (3 << 8, "hello", lines[2]), "{output}");
+            assert_eq!(missing, io::ErrorKind::NotFound);
+            assert_eq!(after, before);
+        }
     }
 
     /// The action and mask of SIGPIPE, the current folder and the target of standard input.

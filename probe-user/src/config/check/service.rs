@@ -6,6 +6,7 @@ use toml::Spanned;
 
 use super::{
     dependency,
+    environment::environment,
     outside::Outside,
     probe::probe,
     value::{absolute, command, whole},
@@ -38,7 +39,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
     let place = entry.span();
     let written = &entry.get_ref().0;
     let name = name(written, place.clone(), found);
-    let identity = identity(written, &name, found);
+    let identity = identity(written, &name, outside, found);
     if let Some(maintenance) = &written.maintenance {
         found.unsupported(maintenance.span(), Unsupported::Maintenance);
     }
@@ -86,7 +87,12 @@ fn name(written: &file::Service, place: std::ops::Range<usize>, found: &mut Find
 }
 
 /// What the service is on this host; None if that is wrong.
-fn identity(written: &file::Service, name: &str, found: &mut Findings) -> Option<Identity> {
+fn identity(
+    written: &file::Service,
+    name: &str,
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Option<Identity> {
     let spans = [
         ("unit", written.unit.as_ref().map(Spanned::span)),
         ("exec", written.exec.as_ref().map(Spanned::span)),
@@ -102,10 +108,15 @@ fn identity(written: &file::Service, name: &str, found: &mut Findings) -> Option
         return None;
     }
     if written.exec.is_none() {
-        for (key, value) in [("output", &written.output), ("directory", &written.directory)] {
-            if let Some(value) = value {
+        let spans = [
+            ("output", written.output.as_ref().map(Spanned::span)),
+            ("directory", written.directory.as_ref().map(Spanned::span)),
+            ("environment", written.environment.as_ref().map(Spanned::span)),
+        ];
+        for (key, span) in spans {
+            if let Some(span) = span {
                 let message = format!("`{key}` in a service without `exec`; expected it beside `exec` only");
-                found.error(value.span(), message);
+                found.error(span, message);
             }
         }
     }
@@ -126,7 +137,13 @@ fn identity(written: &file::Service, name: &str, found: &mut Findings) -> Option
         let command = command(exec, "exec", found);
         let output = path(&written.output, format!("/var/log/hostprobe/{name}.log"), found);
         let directory = path(&written.directory, "/".to_owned(), found);
-        return Some(Identity::Exec(Exec { command: command?, output: output?, directory: directory? }));
+        let environment = environment(&written.environment, outside, found);
+        return Some(Identity::Exec(Exec {
+            command: command?,
+            output: output?,
+            directory: directory?,
+            environment,
+        }));
     }
     if let Some(matcher) = &written.matcher {
         return Some(Identity::Match(self::matcher(matcher, found)));

@@ -132,7 +132,7 @@ expect = { status = [\"200\"] }
 fn a_wrong_shape_is_reported_in_toml_words() {
     refused(
         "[service]\nname = \"a\"",
-        &["1:1: found a table; expected a list (a table of a list begins with `[[`)"],
+        &["1:1: found a table; expected a table of a list, which is written [[service]]"],
     );
     refused("events = [\"-\"]", &["1:10: found a list; expected a table"]);
     refused("[[service]]\nmatch = \"x\"", &["2:9: found a string; expected a table"]);
@@ -160,7 +160,7 @@ fn wrong_syntax_has_its_place() {
         "a = 1\nä = 2\nb =",
         &[
             "2:1: invalid unquoted key; expected letters, numbers, `-`, `_`",
-            "3:4: string values must be quoted; expected literal string",
+            "3:4: no value; expected a text in quotes, a number, true or false, or a list",
         ],
     );
 }

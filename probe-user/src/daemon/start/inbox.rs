@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
     act::{supervisor::SupervisorReport, systemd::UnitChange},
     daemon::executor::Outcome,
-    fact::{AlertOutcome, ProbeReport, ServiceId},
+    fact::{AlertOutcome, ProbeReport, Reload, ServiceId},
     inspect::answer::Answer,
     outcomes::Outcomes,
+    serve::control::Reloads,
 };
 
 /// The most messages of a kind that may wait for the loop. Further senders wait.
@@ -36,6 +37,8 @@ pub struct Inbox {
     pub alerts: mpsc::Receiver<AlertOutcome>,
     /// SIGHUP.
     pub hangups: Signal,
+    /// Requests of clients to reload.
+    pub reloads: mpsc::Receiver<oneshot::Sender<Reload>>,
     /// The work of every second.
     pub every_second: Interval,
 }
@@ -49,6 +52,7 @@ pub(super) struct Senders {
     pub(super) probes: mpsc::Sender<ProbeReport>,
     pub(super) silences: mpsc::Sender<ServiceId>,
     pub(super) alerts: mpsc::Sender<AlertOutcome>,
+    pub(super) reloads: Reloads,
 }
 
 impl Inbox {
@@ -61,6 +65,7 @@ impl Inbox {
         let (probe_sender, probes) = mpsc::channel(QUEUE);
         let (silence_sender, silences) = mpsc::channel(QUEUE);
         let (alert_sender, alerts) = mpsc::channel(QUEUE);
+        let (reload_sender, reloads) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangups = signal(SignalKind::hangup())?;
@@ -72,10 +77,22 @@ impl Inbox {
             probes: probe_sender,
             silences: silence_sender,
             alerts: alert_sender,
+            reloads: reload_sender,
         };
         Ok((
             senders,
-            Self { units, supervisor, outcomes, answers, probes, silences, alerts, hangups, every_second },
+            Self {
+                units,
+                supervisor,
+                outcomes,
+                answers,
+                probes,
+                silences,
+                alerts,
+                hangups,
+                reloads,
+                every_second,
+            },
         ))
     }
 }

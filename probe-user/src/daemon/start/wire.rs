@@ -24,7 +24,7 @@ use crate::{
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
-    serve::{self, Shown},
+    serve::{self, Shown, control::Reloads},
 };
 
 /// The daemon, and the parts that start and probe services.
@@ -55,7 +55,7 @@ pub(super) async fn wire(
         metrics: publisher.metrics(),
         history: publisher.history(),
     };
-    control(config.control.as_deref(), &shown).await;
+    control(config.control.as_deref(), &shown, senders.reloads.clone()).await;
     let page = listener.map(|listener| show(listener, shown));
     let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
     let daemon = Daemon {
@@ -74,6 +74,7 @@ pub(super) async fn wire(
         measured: Timestamp::default(),
         stopping: false,
         config_file: options.config_file,
+        reload_requests: Vec::new(),
         notifier: options.notifier,
     };
     let prober = Prober::new(Clients::new()?, senders.probes, senders.silences);
@@ -120,11 +121,11 @@ fn show(listener: TcpListener, shown: Shown) -> String {
 }
 
 /// Serves the control socket. If that fails, the daemon runs without it.
-async fn control(path: Option<&Path>, shown: &Shown) {
+async fn control(path: Option<&Path>, shown: &Shown, reloads: Reloads) {
     let Some(path) = path else { return };
     match serve::control::open(path).await {
         Ok(socket) => {
-            tokio::spawn(serve::control::serve(socket, shown.clone()));
+            tokio::spawn(serve::control::serve(socket, shown.clone(), reloads));
         }
         Err(error) => tracing::warn!("control socket: `hostprobe status` cannot ask this daemon: {error}"),
     }

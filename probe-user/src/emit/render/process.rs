@@ -71,7 +71,7 @@ impl Renderer<'_> {
             shmem_bytes: kill.shmem_bytes,
             limit_bytes: kill.limit_bytes,
             score_adj: kill.score_adj,
-            trigger: wire::OomTrigger { pid: kill.trigger_pid, name: self.name(&kill.trigger_name) },
+            trigger: wire::OomTrigger { pid: kill.trigger_pid, name: self.foreign_name(&kill.trigger_name) },
             cgroup: record.cgroup.as_ref().and_then(|cgroup| cgroup.path.clone()),
         });
     }
@@ -102,7 +102,7 @@ impl Renderer<'_> {
         });
         record.container = process.container_id.as_ref().map(|id| wire::Container { id: self.name(id) });
         wire::Process {
-            name: Some(self.name(&process.name)),
+            name: Some(self.foreign_name(&process.name)),
             executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),
             command_line: process.command_line.as_ref().map(|line| self.text(line, room::COMMAND_LINE)),
             parent: (process.parent_pid != 0).then_some(wire::Parent { pid: process.parent_pid }),
@@ -144,14 +144,14 @@ impl Renderer<'_> {
             Sender::Process { pid, name, user_id, unit } => wire::Sender {
                 origin: wire::SenderOrigin::Process,
                 pid: Some(*pid),
-                name: Some(self.name(name)),
+                name: Some(self.foreign_name(name)),
                 user: Some(wire::User { id: user_id.to_string() }),
                 unit: unit.as_ref().map(|unit| self.name(unit)),
             },
             Sender::Itself => wire::Sender {
                 origin: wire::SenderOrigin::Itself,
                 pid: Some(target.key.pid),
-                name: Some(self.name(&target.name)),
+                name: Some(self.foreign_name(&target.name)),
                 user: Some(wire::User { id: target.user_id.to_string() }),
                 unit: None,
             },

@@ -4,7 +4,7 @@ use super::{Renderer, counted, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, ServerUsage,
+        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, Reload, ServerUsage,
         ServiceId, ServiceState, Share, UnitState,
     },
 };
@@ -76,13 +76,18 @@ impl Renderer<'_> {
         }
     }
 
-    pub(super) fn agent_reload(&self, record: &mut Record, refused: Option<&str>) {
-        match refused {
-            None => {
+    pub(super) fn agent_reload(&self, record: &mut Record, reload: &Reload) {
+        match reload {
+            Reload::Unchanged => {
                 record.event.outcome = Outcome::Success;
-                record.message = "hostprobe uses the new configuration".to_owned();
+                record.message = "hostprobe read its configuration again; nothing has changed".to_owned();
             }
-            Some(why) => {
+            Reload::NeedsRestart => {
+                record.log.level = Level::Warn;
+                record.message =
+                    "the new configuration is valid; hostprobe uses it once it is restarted".to_owned();
+            }
+            Reload::Refused(why) => {
                 record.event.outcome = Outcome::Failure;
                 record.log.level = Level::Error;
                 record.error = Some(self.error(why));
@@ -131,7 +136,9 @@ impl Renderer<'_> {
                 record.event.outcome = Outcome::Failure;
                 record.log.level = Level::Warn;
                 let why = detail.map(|why| format!(": {why}")).unwrap_or_default();
-                record.message = format!("{who} failed, {} in a row{why}", counted(times.into(), "time"));
+                let times_in_a_row =
+                    if times > 1 { format!(" {times} times in a row") } else { String::new() };
+                record.message = format!("{who} failed{times_in_a_row}{why}");
                 Some(times)
             }
             ProbeChange::Recover(times) => {
@@ -181,7 +188,7 @@ impl Renderer<'_> {
             process: holder
                 .process
                 .as_ref()
-                .map(|(pid, name)| wire::HolderProcess { pid: *pid, name: self.name(name) }),
+                .map(|(pid, name)| wire::HolderProcess { pid: *pid, name: self.foreign_name(name) }),
             connections: holder.connections,
         }
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::fact::ProcessKey;
+use crate::{escape::escaped, fact::ProcessKey, redact::redact};
 
 /// The longest snapshot, in bytes. A longer one says that it is incomplete.
 pub(super) const TEXT_MAX: usize = 4 << 20;
@@ -89,7 +89,7 @@ impl Draft {
             return false;
         }
         // A process chooses its name. The name must not look like a line of the snapshot, nor move a terminal's cursor.
-        content.text.extend(line.chars().map(|char| if char.is_control() { '?' } else { char }));
+        content.text.push_str(&escaped(&redact(line)));
         content.text.push('\n');
         true
     }

@@ -6,7 +6,6 @@ use super::draft::{Draft, Subject};
 use crate::{
     fact::TcpState,
     host::{ProcReader, cgroup::Hierarchy, read_text},
-    redact::redact,
 };
 
 /// Processes shown.
@@ -112,7 +111,7 @@ pub(super) fn descriptors(reader: &ProcReader, _: &Subject, pids: &[u32], draft:
         draft.line(&format!("process {pid}: {} open, the first {first} of them:", numbers.len()));
         for number in &numbers[..first] {
             let target = fs::read_link(folder.join(number.to_string())).unwrap_or_default();
-            if !draft.line(&format!("    {number} {}", redact(&target.to_string_lossy()))) {
+            if !draft.line(&format!("    {number} {}", target.display())) {
                 return;
             }
         }
@@ -196,7 +195,6 @@ pub(super) fn command_lines(reader: &ProcReader, _: &Subject, pids: &[u32], draf
         let command = process.command_line.unwrap_or_else(|| "-".to_owned());
         let (parent, name, user) = (process.parent_pid, process.name, process.user_id);
         let exe = process.executable.unwrap_or_else(|| "-".to_owned());
-        let command = redact(&command);
         draft.line(&format!("process {pid} ({name}) parent {parent} user {user} exe {exe}: {command}"));
     }
     if pids.len() > PROCESSES_MAX {

@@ -89,7 +89,7 @@ fn a_snapshot_shows_the_counters_of_both_cgroup_versions() {
     reader.snapshot(&subject(reader.key_of(10).unwrap()), &draft);
     let text = draft.take();
     for expected in [
-        "thread 10 (d?[2Jb) state D wchan folio_wait_bit",
+        "thread 10 (d\\u{1b}[2Jb) state D wchan folio_wait_bit",
         "memory.usage_in_bytes: 4096\n",
         "memory.events:\n    low 0\n    oom_kill 2\n",
         "ListenOverflows since the host's start: 77\n",

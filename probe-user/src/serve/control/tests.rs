@@ -39,18 +39,31 @@ async fn ask(path: &Path, request: &[u8]) -> Answer {
     serde_json::from_str(&line).unwrap()
 }
 
+/// A daemon that answers each request to reload.
+fn reloads() -> Reloads {
+    let (sender, mut requests) = mpsc::channel::<oneshot::Sender<Reload>>(1);
+    tokio::spawn(async move {
+        while let Some(answer) = requests.recv().await {
+            let _ = answer.send(Reload::NeedsRestart);
+        }
+    });
+    sender
+}
+
 #[tokio::test]
 async fn a_question_is_answered_in_one_line() {
     let (_folder, path) = folder();
     let socket = open(&path).await.unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let server = tokio::spawn(serve(socket, shown()));
+    let server = tokio::spawn(serve(socket, shown(), reloads()));
     let Answer::Status(status) = ask(&path, b"{\"command\":\"status\"}\n").await else { panic!("a status") };
     assert_eq!(status.services[0].name, "api");
     assert_eq!(ask(&path, b"{\"command\":\"incidents\"}\n").await, Answer::Incidents(Vec::new()));
     let refused = |answer, expected| match &answer {
         Answer::Error(refusal) => assert_eq!(refusal.kind, expected, "{}", refusal.message),
-        Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_) => panic!("{answer:?}"),
+        Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_) | Answer::Reload(_) => {
+            panic!("{answer:?}")
+        }
     };
     refused(ask(&path, b"{\"command\":\"explain\",\"incident\":\"3\"}\n").await, RefusalKind::NotFound);
     refused(ask(&path, b"{\"command\":\"dance\"}\n").await, RefusalKind::BadRequest);
@@ -65,7 +78,7 @@ async fn a_question_is_answered_in_one_line() {
 #[tokio::test(start_paused = true)]
 async fn idle_clients_do_not_keep_others_out_for_long() {
     let (_folder, path) = folder();
-    tokio::spawn(serve(open(&path).await.unwrap(), shown()));
+    tokio::spawn(serve(open(&path).await.unwrap(), shown(), reloads()));
     let idle: Vec<Client> = (0..2 * CLIENTS).map(|_| Client::connect(&path).unwrap()).collect();
     let answer = ask(&path, b"{\"command\":\"incidents\"}\n").await;
     assert_eq!(answer, Answer::Incidents(Vec::new()));

@@ -134,7 +134,7 @@ fn map_holders<'h>(
 pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut String)) -> bool {
     let mut process = |process: &mut Process| {
         let path = process.cgroup.as_mut().map(|cgroup| &mut cgroup.path);
-        [process.executable.as_mut(), process.command_line.as_mut(), path]
+        [Some(&mut process.name), process.executable.as_mut(), process.command_line.as_mut(), path]
             .into_iter()
             .flatten()
             .for_each(&mut text);

@@ -34,7 +34,7 @@ pub fn run(exclusive: bool) -> Result<()> {
     // Before this process leaves the initial network namespace: the process connector serves no other.
     fallback::run();
     let doctor = Builder::new_current_thread().enable_all().build()?.block_on(doctor::examine(Vec::new()))?;
-    report::line(&serde_json::json!({ "doctor": doctor.to_string() }));
+    report::line(&serde_json::json!({ "doctor": doctor.lines().join("\n") }));
     // A network namespace of its own keeps connections of other processes away.
     // SAFETY: takes one number; this process has one thread, and no other process is affected.
     let left = unsafe { libc::unshare(libc::CLONE_NEWNET) } == 0;

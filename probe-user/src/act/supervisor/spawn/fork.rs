@@ -22,6 +22,12 @@ const STACK: usize = 64 * 1024;
 /// The code of the child.
 pub type ChildMain = unsafe extern "C" fn(*const c_void) -> !;
 
+/// Whether a system call filter refused clone3(2). Filters cannot read its flags, so those against namespaces refuse all
+/// of it: systemd's with ENOSYS, others with EPERM.
+pub fn is_filtered(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
+}
+
 /// Forks into a cgroup and returns the child's pid. The child runs `child_main` on its own stack. The calling
 /// thread continues when the child has called exec or has ended.
 ///
@@ -29,7 +35,7 @@ pub type ChildMain = unsafe extern "C" fn(*const c_void) -> !;
 /// The child shares the daemon's memory with running threads. `child_main` may make only async-signal-safe calls
 /// (`signal-safety(7)`), must not write to memory that others use, and must end by exec or `_exit`. It may read
 /// what `argument` points to.
-pub unsafe fn fork(
+pub unsafe fn clone3(
     cgroup: Option<&OwnedFd>,
     child_main: ChildMain,
     argument: *const c_void,
@@ -48,11 +54,49 @@ pub unsafe fn fork(
     }
     // SAFETY: the stack has the given size and outlives its use, because with CLONE_VFORK the call returns after
     // that. The caller guarantees the rest.
-    let pid = unsafe { clone3(&arguments, child_main, argument) };
+    let pid = unsafe { call_clone3(&arguments, child_main, argument) };
     match i32::try_from(pid) {
         Ok(pid) if pid >= 0 => Ok(pid),
         Ok(errno) => Err(io::Error::from_raw_os_error(-errno)),
         Err(_) => Err(io::Error::other("the kernel returned no pid")),
+    }
+}
+
+/// The same by clone(2), without a cgroup.
+///
+/// # Safety
+/// As for [`clone3`]. `child_main` must give signals their default action before it unblocks them.
+pub unsafe fn clone(child_main: ChildMain, argument: *const c_void) -> io::Result<i32> {
+    let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>());
+    let start = Start { child_main, argument };
+    // SAFETY: the stack and `start` outlive the call, which returns after the child's exec. All signals are blocked
+    // meanwhile, so that no handler of the daemon runs in the child. The caller guarantees the rest.
+    let pid = unsafe {
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let end = stack.as_mut_ptr_range().end;
+        let pid = libc::clone(begin, end.cast(), flags, (&raw const start).cast_mut().cast());
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        if pid < 0 { Err(error) } else { Ok(pid) }
+    };
+    drop(stack);
+    pid
+}
+
+/// What a child of [`clone`] runs.
+struct Start {
+    child_main: ChildMain,
+    argument: *const c_void,
+}
+
+extern "C" fn begin(start: *mut c_void) -> i32 {
+    // SAFETY: `clone` passes a `Start` that outlives the child's use of it.
+    unsafe {
+        let Start { child_main, argument } = &*start.cast::<Start>();
+        child_main(*argument)
     }
 }
 
@@ -64,9 +108,9 @@ const SHARES: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
 /// the parent. The child calls `child_main` right after the system call, on the new stack.
 ///
 /// # Safety
-/// As for [`fork`]; the arguments must name a stack.
+/// As for [`clone3`]; the arguments must name a stack.
 #[cfg(target_arch = "x86_64")]
-unsafe fn clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
+unsafe fn call_clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
     let result: isize;
     // SAFETY: the parent sees a system call that changes `rax`, `rcx` and `r11`. The child finds `child_main` and its
     // argument in registers, as they are copied; its stack pointer is the end of the new stack, which is aligned.
@@ -96,9 +140,9 @@ unsafe fn clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: 
 /// The same for this architecture.
 ///
 /// # Safety
-/// As for [`fork`]; the arguments must name a stack.
+/// As for [`clone3`]; the arguments must name a stack.
 #[cfg(target_arch = "aarch64")]
-unsafe fn clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
+unsafe fn call_clone3(arguments: &libc::clone_args, child_main: ChildMain, argument: *const c_void) -> isize {
     let result: isize;
     // SAFETY: the parent sees a system call that changes `x0`. The child finds `child_main` and its argument in registers,
     // as they are copied; its stack pointer is the end of the new stack, which is aligned.

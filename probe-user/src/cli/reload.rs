@@ -1,0 +1,45 @@
+//! `hostprobe reload`.
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use hostprobe::{
+    fact::Reload,
+    serve::control::{Answer, Request},
+};
+
+use super::{
+    ask,
+    output::{BAD_CONFIG, Page, complain, print},
+};
+
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Exit status: 0 if nothing has changed, 1 if hostprobe must be restarted, 2 if the file is refused."
+)]
+pub struct Args {
+    #[command(flatten)]
+    daemon: ask::Daemon,
+}
+
+/// Has the daemon read its configuration again, and reports the outcome.
+pub fn run(args: &Args) -> ExitCode {
+    match args.daemon.ask(&Request::Reload) {
+        Err(failure) => failure.end(),
+        Ok(Answer::Reload(Reload::Unchanged)) => print(&Page::of(["the configuration has not changed"])),
+        Ok(Answer::Reload(Reload::NeedsRestart)) => {
+            complain(format_args!(
+                "hostprobe: the new configuration is valid; restart hostprobe to use it, the old one stays until then"
+            ));
+            ExitCode::FAILURE
+        }
+        Ok(Answer::Reload(Reload::Refused(why))) => {
+            why.lines().for_each(|line| complain(format_args!("{line}")));
+            complain(format_args!("hostprobe: the new configuration is refused, the old one stays"));
+            ExitCode::from(BAD_CONFIG)
+        }
+        Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_) | Answer::Error(_)) => {
+            ask::unexpected()
+        }
+    }
+}
