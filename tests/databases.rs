@@ -215,10 +215,10 @@ fn is_starting(mut lab: ServerLab, words: &str) {
 
 #[test]
 fn a_replica_that_waits_for_its_first_synchronization_is_starting() {
-    let nobody = free_port().to_string();
+    let primary = free_port().to_string();
     for stale in ["yes", "no"] {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = ["--replicaof", "127.0.0.1", &nobody, "--replica-serve-stale-data", stale];
+        let options = ["--replicaof", "127.0.0.1", &primary, "--replica-serve-stale-data", stale];
         let Some((lab, _)) = redis(folder.path(), &options, redis_probe, "") else { return };
         is_starting(lab, "has not come up");
     }

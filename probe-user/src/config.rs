@@ -31,5 +31,5 @@ pub use self::{
     probe::Probe,
     protocol::{Protocol, protocol},
     secret::Secret,
-    service::{Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
+    service::{Exec, Identity, Limits, Matcher, OnCleanExit, Policy, Response, RestartPolicy, Service},
 };

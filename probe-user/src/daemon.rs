@@ -29,7 +29,7 @@ use crate::{
     act::supervisor::SupervisorReport,
     clock::Timestamp,
     config::Config,
-    engine::Engine,
+    engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
         AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
@@ -99,7 +99,15 @@ impl Daemon {
     /// Executes the effects that the engine requested, and updates the views.
     pub fn execute_effects(&mut self) {
         while let Some(effect) = self.publisher.next_effect() {
+            let adopts = if let Effect::Adopt { service, process } = &effect {
+                Some((*service, *process))
+            } else {
+                None
+            };
             self.executor.execute(effect, &self.config, &self.enricher);
+            if let Some((service, process)) = adopts {
+                self.adopt(service, process);
+            }
         }
         self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);
@@ -163,7 +171,7 @@ impl Daemon {
             }
             SupervisorReport::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
-                    let status = ExitStatus::from_wait_status(status);
+                    let status = status.map_or(ExitStatus::Unknown, ExitStatus::from_wait_status);
                     let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
                     let exit = ProcessExit { source: Source::Supervisor, ..exit };
                     self.on_process_exit(exit, Some(Membership { service, main: true }));
@@ -212,6 +220,8 @@ impl Daemon {
                 let holder = holder.map(|holder| PortHolder { service: of(holder.pid), ..holder });
                 self.observe(Observation::PortHolder(service, holder));
             }
+            Answer::Listeners(service, port, sockets) => self.on_listeners(service, port, &sockets),
+            Answer::Successor(service, found) => self.observe(Observation::Successor(service, found)),
             Answer::Holders(service, mut holders) => {
                 self.name_services(&mut holders);
                 self.observe(Observation::Holders(service, holders));

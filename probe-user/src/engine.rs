@@ -8,6 +8,7 @@ pub mod budget;
 mod ctx;
 mod dependency;
 mod effect;
+mod foreground;
 mod overload;
 pub mod rules;
 mod service;
@@ -92,7 +93,9 @@ impl Engine {
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::PortHolder(..)
-            | Observation::Holders(..) => {
+            | Observation::Holders(..)
+            | Observation::Successor(..)
+            | Observation::ListenerChecked(..) => {
                 if let Some(id) = observation.service() {
                     self.handle(id, Input::Observation(Box::new(observation)), now, effects);
                 }

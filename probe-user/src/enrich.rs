@@ -6,6 +6,7 @@
 mod exit;
 mod groups;
 mod membership;
+mod namespaces;
 mod network;
 mod oom;
 mod resolve;
@@ -18,6 +19,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use groups::Groups;
 pub use membership::Members;
+use namespaces::Namespaces;
 use network::LocalNetwork;
 use table::Table;
 
@@ -38,6 +40,7 @@ pub struct Enricher {
     lineages: Option<ebpf::Lineages>,
     page_bytes: u64,
     network: LocalNetwork,
+    namespaces: Namespaces,
     /// Which processes belong to which service.
     pub members: Members,
 }
@@ -56,7 +59,16 @@ impl Enricher {
             }
         }
         let network = LocalNetwork::new(&reader);
-        Ok(Self { reader, table, groups, lineages: None, page_bytes: procfs::page_size(), network, members })
+        Ok(Self {
+            reader,
+            table,
+            groups,
+            lineages: None,
+            page_bytes: procfs::page_size(),
+            network,
+            namespaces: Namespaces::default(),
+            members,
+        })
     }
 
     /// Uses the lineages that the eBPF programs keep from now on.
@@ -75,6 +87,14 @@ impl Enricher {
     /// The lineage that a main process heads; None if it is no service's main process.
     pub fn lineage(&self, main: u32) -> Option<u32> {
         self.members.head(main).map(membership::lineage_of)
+    }
+
+    /// The pids of a service's descendants, where the eBPF programs keep lineages.
+    pub fn descendants_of(&self, service: ServiceId) -> Vec<u32> {
+        self.lineages
+            .as_ref()
+            .map(|lineages| lineages.members(membership::lineage_of(service)))
+            .unwrap_or_default()
     }
 
     /// The tables: name, entries, and the most there can be.

@@ -12,6 +12,7 @@ pub mod holder;
 pub mod listener;
 mod matcher;
 pub mod outbound;
+pub mod pidfile;
 pub mod place;
 pub mod pressure;
 pub mod private_folder;
@@ -20,6 +21,8 @@ pub mod queue;
 mod remains;
 mod scan;
 pub mod sockdiag;
+pub mod standstill;
+mod successor;
 pub mod survey;
 mod tcp_table;
 pub mod thread;
@@ -38,6 +41,7 @@ pub use self::{
     outbound::Outbound,
     process::ProcReader,
     remains::Remains,
+    successor::LeftProcesses,
     survey::Survey,
     usage::Usage,
 };

@@ -296,3 +296,41 @@ mod tests {
         }
     }
 }
+
+/// A process that the current thread traces and keeps stopped, as a debugger does, until it is dropped.
+#[derive(Debug)]
+pub struct Traced(libc::pid_t);
+
+impl Traced {
+    /// Attaches to all threads of a process and stops them.
+    ///
+    /// # Panics
+    /// If the process cannot be traced.
+    pub fn stop(pid: u32) -> Self {
+        let traced = Self(pid.cast_signed());
+        traced.of_each_thread(libc::PTRACE_SEIZE);
+        traced.of_each_thread(libc::PTRACE_INTERRUPT);
+        traced
+    }
+
+    fn of_each_thread(&self, request: libc::c_uint) {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0)).expect("it lives");
+        let threads = threads.filter_map(|thread| thread.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        for thread in threads {
+            // SAFETY: none of these requests reads or writes memory of this process.
+            let done = unsafe { libc::ptrace(request, thread, 0, 0) };
+            let error = std::io::Error::last_os_error();
+            // A thread may have ended meanwhile.
+            let is_gone = error.raw_os_error() == Some(libc::ESRCH);
+            assert!(done == 0 || is_gone, "thread {thread} can be traced: {error}");
+        }
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            self.of_each_thread(libc::PTRACE_DETACH);
+        }
+    }
+}

@@ -37,6 +37,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// From SIGTERM to SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a core dump may take before a restart: some 60 GB at 100 MB/s.
+const DUMP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The same when the daemon ends: less than systemd waits for the daemon.
+const LAST_DUMP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Between two checks whether a core dump is complete.
+const DUMP_INTERVAL: Duration = Duration::from_millis(100);
+
 /// The wait until killed processes have left their cgroup.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -47,8 +56,8 @@ const REQUESTS_MAX: usize = 4;
 pub enum SupervisorReport {
     Started(ServiceId, ProcessKey),
     Failed(ServiceId, SupervisorError),
-    /// With its wait status (`wait(2)`).
-    Ended(ServiceId, ProcessKey, u32),
+    /// With its wait status (`wait(2)`), which a process that another one started does not have.
+    Ended(ServiceId, ProcessKey, Option<u32>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +94,7 @@ impl SupervisorError {
 
 enum Request {
     Restart,
+    Adopt(ProcessKey),
     Stop(oneshot::Sender<()>),
 }
 
@@ -92,6 +102,7 @@ enum Request {
 #[derive(Debug)]
 pub struct SupervisedProcess {
     requests: mpsc::Sender<Request>,
+    cgroup: Option<OwnCgroup>,
 }
 
 impl SupervisedProcess {
@@ -105,6 +116,7 @@ impl SupervisedProcess {
         reports: mpsc::Sender<SupervisorReport>,
     ) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
+        let own_cgroup = cgroup.clone();
         let work = SupervisorTask {
             service,
             exec,
@@ -117,13 +129,23 @@ impl SupervisedProcess {
             left_group: None,
         };
         tokio::spawn(work.run(inbox));
-        Self { requests }
+        Self { requests, cgroup: own_cgroup }
     }
 
     /// Starts the command. Ends it first if it runs.
     pub fn restart(&self) {
         // If the queue is full, a restart is waiting already.
         let _ = self.requests.try_send(Request::Restart);
+    }
+
+    /// The cgroup that its processes are in.
+    pub fn cgroup(&self) -> Option<&OwnCgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Takes a descendant of the command that ended for the command.
+    pub fn adopt(&self, process: ProcessKey) {
+        let _ = self.requests.try_send(Request::Adopt(process));
     }
 
     /// Ends the command with all its descendants, and waits for their end.
@@ -158,25 +180,24 @@ impl SupervisorTask {
                 Some((child, key)) => tokio::select! {
                     request = inbox.recv() => request,
                     status = child.wait() => {
-                        let ended = SupervisorReport::Ended(self.service, *key, status.unwrap_or_default());
-                        self.left_group = Some(key.pid);
-                        self.running = None;
-                        self.report(ended).await;
+                        let (status, key) = (status.ok().flatten(), *key);
+                        self.on_end(key, status).await;
                         continue;
                     }
                 },
             };
             match request {
                 Some(Request::Restart) => {
-                    self.terminate().await;
+                    self.terminate(DUMP_TIMEOUT).await;
                     let report = match self.start().await {
                         Ok(key) => SupervisorReport::Started(self.service, key),
                         Err(error) => SupervisorReport::Failed(self.service, error),
                     };
                     self.report(report).await;
                 }
+                Some(Request::Adopt(process)) => self.adopt(process).await,
                 Some(Request::Stop(done)) => {
-                    self.terminate().await;
+                    self.terminate(LAST_DUMP_TIMEOUT).await;
                     if let Some(cgroup) = &self.cgroup {
                         kill_members(cgroup, OwnCgroup::kill_for_good).await;
                         remove(cgroup).await;
@@ -185,6 +206,28 @@ impl SupervisorTask {
                 }
                 None => return,
             }
+        }
+    }
+
+    /// The command ended by itself.
+    async fn on_end(&mut self, key: ProcessKey, status: Option<u32>) {
+        self.left_group = Some(key.pid);
+        self.running = None;
+        self.report(SupervisorReport::Ended(self.service, key, status)).await;
+    }
+
+    async fn adopt(&mut self, process: ProcessKey) {
+        // The kernel reported the end of the former one before its parent could wait for it.
+        if let Some((mut child, key)) = self.running.take() {
+            let status = child.wait().await.ok().flatten();
+            self.on_end(key, status).await;
+        }
+        match Child::adopt(process.pid) {
+            Ok(child) if self.processes.key_of(process.pid) == Some(process) => {
+                self.running = Some((child, process));
+            }
+            // The sensors report its end.
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -217,17 +260,36 @@ impl SupervisorTask {
         Ok(key)
     }
 
-    /// Ends the command and everything it left behind, also under an earlier run of the daemon.
-    async fn terminate(&mut self) {
-        if let Some((mut child, key)) = self.running.take() {
-            signal_group(key.pid, Signal::TERM);
-            // A stopped process takes SIGTERM only after SIGCONT.
-            signal_group(key.pid, Signal::CONT);
-            if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
-                signal_group(key.pid, Signal::KILL);
-                let _ = child.wait().await;
+    /// Waits until no process of the command writes a core dump. SIGKILL would cut the dump off.
+    async fn await_core_dumps(&self, limit: Duration) {
+        let dumps = || {
+            let members = self.cgroup.as_ref().and_then(|cgroup| cgroup.members().ok()).unwrap_or_default();
+            self.processes.standstill(&members).dumping_core.is_some()
+        };
+        let complete = async {
+            while dumps() {
+                tokio::time::sleep(DUMP_INTERVAL).await;
             }
-            signal_group(key.pid, Signal::KILL);
+        };
+        let _ = timeout(limit, complete).await;
+    }
+
+    /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
+    /// time to be written.
+    async fn terminate(&mut self, dump: Duration) {
+        if let Some((mut child, key)) = self.running.take() {
+            child.signal(Signal::TERM);
+            // A stopped process takes SIGTERM only after SIGCONT.
+            child.signal(Signal::CONT);
+            if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+                let is_dumping = || self.processes.dumps_core(key.pid);
+                if !is_dumping() || timeout(dump, child.wait()).await.is_err() {
+                    child.signal(Signal::KILL);
+                    let _ = child.wait().await;
+                }
+            }
+            self.await_core_dumps(dump).await;
+            child.signal(Signal::KILL);
         }
         if let Some(group) = self.left_group.take() {
             signal_group(group, Signal::KILL);

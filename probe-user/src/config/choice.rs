@@ -1,6 +1,10 @@
 //! Values that are one of a few words.
 
-use super::{daemon::AlertFormat, service::Response, values::Written};
+use super::{
+    daemon::AlertFormat,
+    service::{OnCleanExit, Response},
+    values::Written,
+};
 use crate::fact::Severity;
 
 impl Written for Severity {
@@ -19,6 +23,18 @@ impl Written for Response {
             "ignore" => Some(Self::Ignore),
             "alert" => Some(Self::Alert),
             "restart" => Some(Self::Restart),
+            _ => None,
+        }
+    }
+}
+
+impl Written for OnCleanExit {
+    const EXPECTED: &'static str = r#""always" or "never""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "always" => Some(Self::Always),
+            "never" => Some(Self::Never),
             _ => None,
         }
     }

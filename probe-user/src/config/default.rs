@@ -10,7 +10,7 @@ use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     probe::Probe,
     secret::Secret,
-    service::RestartPolicy,
+    service::{OnCleanExit, RestartPolicy},
 };
 use crate::fact::ProbeKind;
 
@@ -80,6 +80,7 @@ impl Default for RestartPolicy {
     fn default() -> Self {
         Self {
             enabled: false,
+            on_clean_exit: OnCleanExit::default(),
             budget: 5,
             budget_window: Duration::from_secs(600),
             backoff_first: Duration::from_secs(1),

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::{
     choice::Format,
     protocol::ProbeKeys,
-    service::Response,
+    service::{OnCleanExit, Response},
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
@@ -126,6 +126,7 @@ pub(super) struct Matcher {
 #[serde(deny_unknown_fields)]
 pub(super) struct Restart {
     pub(super) enabled: At<bool>,
+    pub(super) on_clean_exit: Option<Text<OnCleanExit>>,
     pub(super) budget: Option<Text<Budget>>,
     pub(super) backoff: Option<Text<Backoff>>,
     pub(super) grace: Option<Text<Duration>>,

@@ -1,6 +1,11 @@
 //! A service: what it is on this host, how its health is asked for, and what is done when it fails.
 
-use std::{collections::BTreeSet, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use super::{probe::Probe, secret::Secret};
 use crate::fact::ServiceId;
@@ -45,6 +50,16 @@ pub enum Response {
 }
 
 impl Service {
+    /// The TCP ports it must listen on for its probes to succeed, each with the address if one probe in numbers names it.
+    pub fn local_addresses(&self) -> BTreeMap<u16, Option<IpAddr>> {
+        let address = |port: u16| {
+            let mut of_port = self.probes.iter().filter(|probe| probe.port() == Some(port));
+            let address = of_port.next().and_then(Probe::address)?.ip();
+            of_port.all(|probe| probe.address().is_some_and(|it| it.ip() == address)).then_some(address)
+        };
+        self.local_ports().into_iter().map(|port| (port, address(port))).collect()
+    }
+
     /// The TCP ports it must listen on for its probes to succeed; none for a service that is elsewhere.
     pub fn local_ports(&self) -> BTreeSet<u16> {
         let matched = match &self.identity {
@@ -90,6 +105,8 @@ pub struct Matcher {
     pub pidfile: Option<PathBuf>,
     /// A TCP port it listens on.
     pub port: Option<u16>,
+    /// The address on which it listens there, if a probe names one.
+    pub address: Option<IpAddr>,
     /// Its cgroup's path.
     pub cgroup: Option<String>,
     /// Its container: the id, or at least its first 12 digits; or the name of an LXC container.
@@ -101,6 +118,7 @@ pub struct Matcher {
 pub struct RestartPolicy {
     /// False: hostprobe only watches and alerts.
     pub enabled: bool,
+    pub on_clean_exit: OnCleanExit,
     /// How many restarts are allowed…
     pub budget: u32,
     /// … in how long.
@@ -113,6 +131,16 @@ pub struct RestartPolicy {
     pub grace: Duration,
     /// For [`Identity::Match`]: absolute path and arguments of the command that restarts it.
     pub command: Option<Vec<String>>,
+}
+
+/// What to do when the main process ends with success, or because another process asked it to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCleanExit {
+    /// Restart it, as after any other end.
+    #[default]
+    Always,
+    /// Take it for a stop.
+    Never,
 }
 
 /// Limits above which a service is degraded.

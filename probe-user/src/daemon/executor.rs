@@ -16,8 +16,8 @@ use crate::{
     emit::Names,
     engine::Effect,
     enrich::Enricher,
-    fact::{ProcessKey, RestartMethod, ServiceId, UnitState},
-    host::Outbound,
+    fact::{ExitStatus, ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
+    host::{LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::ProbeHandle,
 };
@@ -109,6 +109,21 @@ impl Executor {
                 self.inspector.snapshot(service, name, enricher.members.main_of(service));
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
+            Effect::FindListener { service, port } => {
+                self.inspector.find_listener(service, enricher.members.main_of(service), port)
+            }
+            Effect::FindSuccessor { service, of, ports } => {
+                let left = match self.supervised.get(&service).and_then(SupervisedProcess::cgroup) {
+                    Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
+                    None => LeftProcesses::OfGroup(of, enricher.descendants_of(service)),
+                };
+                self.inspector.find_successor(service, left, ports);
+            }
+            Effect::Adopt { service, process } => {
+                if let Some(supervised) = self.supervised.get(&service) {
+                    supervised.adopt(process);
+                }
+            }
             Effect::FindHolders { service, ports } => {
                 self.inspector.find_holders(service, enricher.members.main_of(service), ports)
             }
@@ -150,6 +165,19 @@ impl Executor {
 
     fn probes_of(&self, service: ServiceId) -> impl Iterator<Item = &ProbeHandle> {
         self.probes.get(&service).into_iter().flatten()
+    }
+
+    /// Whether other processes of a supervised service may live on after its main process.
+    pub(super) fn has_left_processes(&self, service: ServiceId, exit: &ProcessExit) -> bool {
+        let Some(supervised) = self.supervised.get(&service) else { return false };
+        match supervised.cgroup() {
+            Some(cgroup) => {
+                let members = cgroup.members().unwrap_or_default();
+                members.iter().any(|pid| *pid != exit.process.key.pid)
+            }
+            // The search reads all processes. A command that failed is started again without it.
+            None => exit.status == ExitStatus::Code(0),
+        }
     }
 
     /// Resumes a service's probes after a snapshot.

@@ -116,7 +116,9 @@ impl Daemon {
         for service in &services {
             self.set_main(*service, None);
             let member = Membership { service: *service, main: true };
-            self.observe(Observation::Exit(exit.clone(), member, event));
+            let left_processes = self.executor.has_left_processes(*service, &exit);
+            let exit = ProcessExit { left_processes, ..exit.clone() };
+            self.observe(Observation::Exit(exit, member, event));
         }
         // A graceful replacement, or a sibling under the same name, may be there already.
         self.look_for(services);

@@ -30,9 +30,9 @@ pub struct Search {
 
 /// The state of the search for one service.
 struct Target {
+    name: String,
     matcher: Matcher,
-    /// The last content of its pidfile.
-    named: Arc<Mutex<Option<Named>>>,
+    pidfile: Arc<Mutex<KnownPidfile>>,
     under_way: bool,
     /// Something happened during a search that the search may have missed.
     again: bool,
@@ -48,8 +48,9 @@ impl Search {
             if let Identity::Match(matcher) = &service.identity {
                 let matcher = matcher.clone();
                 let target = Target {
+                    name: service.name.clone(),
                     matcher,
-                    named: Arc::default(),
+                    pidfile: Arc::default(),
                     under_way: false,
                     again: false,
                     due,
@@ -91,8 +92,9 @@ impl Search {
         target.due = now.plus(target.wait);
         target.wait = (target.wait * 2).min(LONGEST_WAIT);
         let survey = Arc::clone(survey);
-        let (matcher, named) = (target.matcher.clone(), Arc::clone(&target.named));
-        let find = move || Outcome::Found(service, find(&survey, &matcher, &named));
+        let (name, matcher) = (target.name.clone(), target.matcher.clone());
+        let pidfile = Arc::clone(&target.pidfile);
+        let find = move || Outcome::Found(service, find(&survey, &matcher, &pidfile, &name));
         if let Err(error) = self.outcomes.spawn_thread("search", find) {
             tracing::warn!("processes of matched services: cannot be searched for yet: {error}");
             target.under_way = false;
@@ -118,6 +120,52 @@ impl Search {
     }
 }
 
-fn find(survey: &Survey, matcher: &Matcher, named: &Mutex<Option<Named>>) -> Option<ProcessKey> {
-    survey.find_main_again(matcher, &mut named.lock().unwrap_or_else(PoisonError::into_inner))
+fn find(survey: &Survey, matcher: &Matcher, pidfile: &Mutex<KnownPidfile>, name: &str) -> Option<ProcessKey> {
+    let mut pidfile = pidfile.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = survey.find_main_again(matcher, &mut pidfile.named);
+    let problem = if found.is_none() { survey.pidfile_problem(matcher) } else { None };
+    if let Some(problem) = pidfile.note(problem) {
+        tracing::warn!("{name}: its process cannot be found by its pidfile: {problem}");
+    }
+    found
+}
+
+/// What earlier searches read in a pidfile.
+#[derive(Debug, Default)]
+struct KnownPidfile {
+    named: Option<Named>,
+    /// What kept it from naming a process, and whether that is reported.
+    problem: Option<(String, bool)>,
+}
+
+impl KnownPidfile {
+    /// Takes note of what a search found. Returns a problem that is to be reported: once, and not the first time, because
+    /// a service that starts writes its file in two steps, and one that stops leaves it for a moment.
+    fn note(&mut self, problem: Option<String>) -> Option<String> {
+        let again = problem.is_some() && self.problem.as_ref().map(|(known, _)| known) == problem.as_ref();
+        if !again {
+            self.problem = problem.map(|problem| (problem, false));
+            return None;
+        }
+        let (known, reported) = self.problem.as_mut()?;
+        (!std::mem::replace(reported, true)).then(|| known.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::KnownPidfile;
+
+    #[test]
+    fn a_pidfiles_problem_is_reported_once_when_it_lasts() {
+        let mut pidfile = KnownPidfile::default();
+        let mut note = |problem: &str| pidfile.note((!problem.is_empty()).then(|| problem.to_owned()));
+        assert_eq!(note("it is empty"), None);
+        assert_eq!(note("it is empty").as_deref(), Some("it is empty"));
+        assert_eq!(note("it is empty"), None);
+        assert_eq!(note("it names pid 7, which does not run"), None);
+        assert_eq!(note(""), None);
+        assert_eq!(note("it is empty"), None, "it was found in between");
+        assert_eq!(note("it is empty").as_deref(), Some("it is empty"));
+    }
 }

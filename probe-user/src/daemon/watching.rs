@@ -1,10 +1,12 @@
 //! The processes and cgroups of services: the enricher and the sensors are kept in step.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::Daemon;
 use crate::{
     clock::Timestamp,
-    fact::{Observation, ProcessKey, ServiceId},
-    host::Survey,
+    fact::{Observation, ProcessKey, ServiceId, process::accepts},
+    host::{ListeningSocket, Survey},
     sensor::ebpf::CgroupId,
 };
 
@@ -82,14 +84,52 @@ impl Daemon {
         lives
     }
 
+    /// A process of a supervised service takes the place of its main process.
+    pub(super) fn adopt(&mut self, service: ServiceId, process: ProcessKey) {
+        if !self.take_for_main(service, process) {
+            return self.observe(Observation::Successor(service, None));
+        }
+        let name = &self.config.services[service.0 as usize].name;
+        tracing::info!("{name}: pid {} takes the place of its main process", process.pid);
+        self.observe(Observation::Running(service, process));
+        // The sensors reported its listeners under the process that opened them.
+        let ports = self.ports_of(service, process.pid, &self.survey());
+        self.observe(Observation::Listening(service, ports));
+    }
+
     /// Counts the listeners of a process that is older than the daemon; the sensors report those of younger ones. Its
     /// connections are read with the next [`Daemon::execute_effects`].
     pub(super) fn observe_listeners(&mut self, service: ServiceId, main: ProcessKey, survey: &Survey) {
         if main.start < self.began {
-            let ports = survey.ports_of(main.pid);
+            let ports = self.ports_of(service, main.pid, survey);
             self.take_stock_of_sockets(service, main, &ports);
             self.observe(Observation::Listening(service, ports));
         }
+    }
+
+    /// The ports that a process and its descendants listen on, one for each socket that clients of the service reach.
+    fn ports_of(&self, service: ServiceId, main: u32, survey: &Survey) -> Vec<u16> {
+        let sockets = survey.listening_of(main);
+        sockets
+            .iter()
+            .filter(|it| self.is_expected(service, it.ip(), it.port()))
+            .map(SocketAddr::port)
+            .collect()
+    }
+
+    /// Whether one of these sockets that listen on a port is the service's.
+    pub(super) fn on_listeners(&mut self, service: ServiceId, port: u16, sockets: &[ListeningSocket]) {
+        let main = self.enricher.members.main_of(service);
+        let is_own =
+            |pid| Some(pid) == main.map(|main| main.pid) || self.enricher.service_of(pid) == Some(service);
+        let held = sockets.iter().any(|it| self.is_expected(service, it.address, it.port) && is_own(it.pid));
+        self.observe(Observation::ListenerChecked(service, port, held));
+    }
+
+    /// Whether connections to the service's port reach a socket with this address.
+    fn is_expected(&self, service: ServiceId, address: IpAddr, port: u16) -> bool {
+        let expected = self.config.services[service.0 as usize].local_addresses();
+        expected.get(&port).copied().flatten().is_none_or(|expected| accepts(address, expected))
     }
 
     pub(super) fn survey(&self) -> Survey {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, Incident, RestartMethod, ServiceId},
+    fact::{EventId, Fact, Incident, ProcessKey, RestartMethod, ServiceId},
 };
 
 /// Takes the engine's facts and effects.
@@ -50,6 +50,21 @@ pub enum Effect {
     /// Find the process that listens on one of these ports.
     /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.
     FindPortHolder { service: ServiceId, ports: Vec<u16> },
+    /// Find out whether a process of a service holds a listener on a port.
+    /// [`Observation::ListenerChecked`](crate::fact::Observation::ListenerChecked) answers.
+    FindListener { service: ServiceId, port: u16 },
+    /// Find the process that takes the place of a main process that ended. [`Observation::Successor`](crate::fact::Observation::Successor)
+    /// answers.
+    FindSuccessor {
+        service: ServiceId,
+        /// The pid of the main process that ended.
+        of: u32,
+        ports: Vec<u16>,
+    },
+    /// Make a running process the main process of a supervised service.
+    /// [`Observation::Running`](crate::fact::Observation::Running) answers, or
+    /// [`Observation::Successor`](crate::fact::Observation::Successor) with None if it does not run any more.
+    Adopt { service: ServiceId, process: ProcessKey },
     /// Find the clients on this host that are connected to these ports.
     /// [`Observation::Holders`](crate::fact::Observation::Holders) answers.
     FindHolders { service: ServiceId, ports: Vec<u16> },

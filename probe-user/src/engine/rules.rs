@@ -156,6 +156,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::StartFailed    => (Hold,    OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
         Verdict::NotListening   => (Restart, OfService, DelayedIfRestarted, Listening,    Block::Always,  Blame::Always, false, None),
         Verdict::Hung           => (Restart, OfService, DelayedIfRestarted, NotStopped,   Block::Always,  Blame::Always, false, Snapshot),
+        Verdict::Paused         => (Hold,    Warning,   Delayed,            NotStopped,   Block::Always,  Blame::Never,  true,  None),
         Verdict::Unhealthy      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
         Verdict::WorkerDied     => (Alert,   Warning,   AtOnceIfOwnFault,   WorkersLive,  Block::Never,   Blame::Never,  true,  None),
         Verdict::Slow           => (Alert,   Warning,   AtOnce,             InTime,       Block::Never,   Blame::Never,  true,  None),

@@ -13,6 +13,7 @@ mod probes;
 mod restart;
 mod state;
 mod stop;
+mod successor;
 mod systemd;
 mod timer;
 mod unit_change;
@@ -46,6 +47,7 @@ impl Service {
             Observation::Exit(exit, member, event) => self.on_exit(exit, member.main, event, ctx),
             Observation::OomKill(kill, _, event) => self.oom_kills.add(kill, event),
             Observation::Listener(listener, _, event) => self.on_listener(&listener, event, ctx),
+            Observation::ListenerChecked(_, port, held) => self.on_listener_checked(port, held, ctx),
             Observation::Probe(report) => self.on_probe(report, ctx),
             Observation::Unit(_, state) => self.on_unit(state, ctx),
             Observation::UnitUnknown(_, error) => self.on_unit_unknown(&error, ctx),
@@ -59,6 +61,7 @@ impl Service {
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
+            Observation::Successor(_, found) => self.on_successor(found, ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }
@@ -80,7 +83,10 @@ impl Service {
             // It was up long before the daemon started, so it gets no grace.
             self.startup.set_grace_until(ctx.now);
         }
-        let is_successor = matches!(self.recovery.state(), RecoveryState::AwaitingSuccessor(_));
+        let is_successor = matches!(
+            self.recovery.state(),
+            RecoveryState::AwaitingSuccessor(_) | RecoveryState::FindingSuccessor(_)
+        );
         if !by_hostprobe && !is_successor && self.settings.is_unit && self.incident.is_some() {
             self.recovery.budget().spend(ctx.now);
         }

@@ -5,9 +5,12 @@ mod deaths;
 mod dependencies;
 mod evidence;
 mod hangs;
+mod listeners;
 mod probes;
 mod properties;
 mod races;
+mod standstill;
+mod successors;
 mod unit_states;
 mod units;
 mod workers;
@@ -214,7 +217,7 @@ fn process(pid: u32) -> ProcessKey {
 }
 
 fn bash() -> Sender {
-    Sender::Process { pid: 4000, name: "bash".into(), user_id: 0, unit: None }
+    Sender::Process { pid: 4000, name: "bash".into(), user_id: 0, unit: None, terminal: false }
 }
 
 fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> ProcessExit {
@@ -229,6 +232,8 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         sender_service: None,
         oom: false,
         max_rss_bytes: 0,
+        namespace_end: None,
+        left_processes: false,
     }
 }
 

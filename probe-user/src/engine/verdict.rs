@@ -1,16 +1,18 @@
 //! From evidence to a verdict, with its confidence and a sentence for people.
 
 mod alive;
+mod standstill;
 
-pub use alive::{Circumstances, Remedy, early_sample, failures_needed, of_failures, of_suspension};
+pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
+pub use standstill::of_suspension;
 
 use super::{
     summary::Summary,
     unit::meaning::{self, Known, Meaning},
 };
 use crate::fact::{
-    ExitStatus, Holder, OomKill, PortHolder, ProcessExit, Sender, Source, UnitState, Verdict,
-    process::whereabouts,
+    ExitStatus, Holder, NamespaceEnd, OomKill, PortHolder, ProcessExit, Sender, ServiceId, Source, UnitState,
+    Verdict, process::whereabouts,
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -22,11 +24,25 @@ pub struct Finding {
     pub summary: Summary,
 }
 
+/// What could mend a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    Restart,
+    /// No restart, and why.
+    Hold(String),
+    /// No restart before something that ends by itself, and what.
+    Await(String),
+    /// No action by hostprobe is possible or expected.
+    Nothing,
+}
+
 impl Finding {
     pub fn new(verdict: Verdict, confidence: f32, summary: impl Into<Summary>) -> Self {
         Self { verdict, confidence, summary: summary.into() }
     }
 }
+
+const SIGKILL: u8 = 9;
 
 /// The verdict on the death of a main process alone.
 ///
@@ -37,6 +53,11 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
     let sure = sure(exit.source);
     if exit.oom || oom.is_some() {
         return Finding::new(Verdict::OomKilled, sure, oom_sentence(&format!("main process {pid}"), oom));
+    }
+    if let Some(end) = &exit.namespace_end {
+        let summary =
+            format!("main process {pid} was killed with its pid namespace, {}", namespace_words(end));
+        return Finding::new(Verdict::Killed, sure, summary);
     }
     match (exit.status, exit.killer()) {
         (ExitStatus::Code(code), _) => {
@@ -57,6 +78,12 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
             Verdict::Killed,
             sure,
             format!("main process {pid} was killed by {status} from {}", sender_words(sender)),
+        ),
+        // The kernel sends SIGKILL for a limit, not for a fault.
+        (ExitStatus::Signal { number: SIGKILL, .. }, Some(Sender::Kernel)) => Finding::new(
+            Verdict::Killed,
+            sure,
+            format!("main process {pid} was killed by SIGKILL from the kernel"),
         ),
         (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel)) => {
             Finding::new(Verdict::Crashed, sure, format!("main process {pid} crashed with {status}"))
@@ -113,11 +140,27 @@ pub fn of_unit(state: &UnitState) -> Finding {
 ///
 /// A worker that was asked to end, or whose pipe has no reader, ends as it should.
 pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
+    if matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() {
+        return None;
+    }
+    let summary = format!("{}; its main process lives", child_words(exit, oom)?);
+    Some(Finding::new(Verdict::WorkerDied, sure(exit.source), summary))
+}
+
+/// How a process of a service failed, besides its main process. None if it ended as it should.
+pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> {
     const ORDERLY: [u8; 6] = [1, 2, 13, 14, 15, 3];
     let (pid, name) = (exit.process.key.pid, &exit.process.name);
-    let how = match (exit.status, exit.killer()) {
+    if let Some(end) = &exit.namespace_end {
+        return Some(format!(
+            "its process {name} (pid {pid}) was killed with its pid namespace, {}",
+            namespace_words(end)
+        ));
+    }
+    Some(match (exit.status, exit.killer()) {
         _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
-        (ExitStatus::Code(_) | ExitStatus::Unknown, _) => return None,
+        (ExitStatus::Code(0) | ExitStatus::Unknown, _) => return None,
+        (ExitStatus::Code(code), _) => format!("its process {name} (pid {pid}) exited with code {code}"),
         (ExitStatus::Signal { number, .. }, _) if ORDERLY.contains(&number) => return None,
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
             format!("its process {name} (pid {pid}) was killed by {status} from {}", sender_words(sender))
@@ -130,9 +173,39 @@ pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
         (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel) | None) => {
             format!("its process {name} (pid {pid}) crashed with {status}")
         }
+    })
+}
+
+/// Whether a main process ended with success, or as another process asked it to.
+pub fn is_clean(exit: &ProcessExit, service: ServiceId) -> bool {
+    const SIGHUP_SIGINT_SIGQUIT_SIGTERM: [u8; 4] = [1, 2, 3, 15];
+    let request = exit.sent_signal.filter(|signal| SIGHUP_SIGINT_SIGQUIT_SIGTERM.contains(signal));
+    let by_other =
+        matches!(exit.sender, Some(Sender::Process { .. })) && exit.sender_service != Some(service);
+    let request = request.filter(|_| by_other);
+    match exit.status {
+        ExitStatus::Code(0) => true,
+        // As shells and Java say that a signal ended them.
+        ExitStatus::Code(code) => request.is_some_and(|signal| code == 128 + signal),
+        // Where senders are not known.
+        ExitStatus::Signal { number: 1 | 2 | 15, core_dumped: false } if exit.sender.is_none() => true,
+        ExitStatus::Signal { number, .. } => request == Some(number),
+        ExitStatus::Unknown => false,
+    }
+}
+
+/// The init of a pid namespace and its end, as a part of a sentence.
+fn namespace_words(end: &NamespaceEnd) -> String {
+    let NamespaceEnd { init_pid, init_name, status, sender } = end;
+    let how = match (status, sender) {
+        (ExitStatus::Code(code), _) => format!("exited with code {code}"),
+        (ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
+            format!("was killed by {status} from {}", sender_words(sender))
+        }
+        (ExitStatus::Signal { .. }, _) => format!("was ended by {status}"),
+        (ExitStatus::Unknown, _) => "has ended".to_owned(),
     };
-    let summary = format!("{how}; its main process lives");
-    Some(Finding::new(Verdict::WorkerDied, sure(exit.source), summary))
+    format!("whose init {init_name} (pid {init_pid}) {how}")
 }
 
 fn oom_sentence(who: &str, oom: Option<&OomKill>) -> String {
@@ -173,9 +246,10 @@ fn mib(bytes: u64) -> String {
 
 fn sender_words(sender: &Sender) -> String {
     match sender {
-        Sender::Process { pid, name, user_id, unit } => {
+        Sender::Process { pid, name, user_id, unit, terminal } => {
             let unit = unit.as_ref().map_or_else(String::new, |unit| format!(", unit {unit}"));
-            format!("{name} ({}, uid {user_id}{unit})", whereabouts(*pid))
+            let terminal = if *terminal { ", at a terminal" } else { "" };
+            format!("{name} ({}, uid {user_id}{unit}{terminal})", whereabouts(*pid))
         }
         Sender::Itself => "itself".to_owned(),
         Sender::Kernel => "the kernel".to_owned(),

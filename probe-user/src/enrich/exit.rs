@@ -3,13 +3,23 @@
 use super::Enricher;
 use crate::{
     clock::Timestamp,
-    fact::{ExitStatus, Membership, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source},
+    fact::{
+        ExitStatus, Membership, NamespaceEnd, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source,
+    },
     host::cgroup,
     sensor::record,
 };
 
 /// The parent of orphans.
 const INIT: u32 = 1;
+
+const SIGHUP: u32 = 1;
+const SIGKILL: u32 = 9;
+
+/// How long after a request to end, and after a SIGHUP, an exit may be the answer, in nanoseconds. A server may serve its
+/// last clients for minutes.
+const REQUEST_DONE: u64 = 600_000_000_000;
+const HANGUP_AT_ONCE: u64 = 5_000_000_000;
 
 impl Enricher {
     /// A process ended. None if it is not known which: a fallback may only have the pid.
@@ -22,20 +32,34 @@ impl Enricher {
         };
         let service = self.member(key, process.parent_pid, &record.cgroups, record.lineage);
         self.table.remove(key);
-        let sender = record.signal.as_ref().map(|signal| self.sender(signal, record.pid));
-        let sender_service = record.signal.as_ref().and_then(|signal| self.sender_service(signal));
+        let signal = record.signal.as_ref().filter(|signal| may_explain(signal, record));
+        let sender = signal.map(|signal| self.sender(signal, record.pid));
+        let sender_service = signal.and_then(|signal| self.sender_service(signal));
         let exit = ProcessExit {
             at: Timestamp::from_nanos(record.at_ns),
             source: record.source,
             process,
             status: record.status.exit_status(),
             sender,
-            sent_signal: record.signal.as_ref().and_then(|signal| u8::try_from(signal.number).ok()),
+            sent_signal: signal.and_then(|signal| u8::try_from(signal.number).ok()),
             sender_service,
             oom: record.oom_victim,
             max_rss_bytes: record.max_rss_pages.saturating_mul(self.page_bytes),
+            namespace_end: self.namespace_end(record),
+            left_processes: false,
         };
+        if record.namespace_init {
+            self.namespaces.ended(&exit);
+        }
         Some((exit, service))
+    }
+
+    /// The end of the pid namespace that a process was in, if the kernel killed the process for that.
+    fn namespace_end(&self, record: &record::Exit) -> Option<NamespaceEnd> {
+        let signal = record.signal.as_ref().filter(|signal| signal.sender.is_none())?;
+        let killed =
+            signal.number == SIGKILL && record.status.signal() == Some(SIGKILL) && !record.oom_victim;
+        self.namespaces.end_by(signal.context_pid).filter(|_| killed)
     }
 
     /// The process that ended. Without a start time it is the latest with this pid, unless another process has the pid
@@ -87,6 +111,8 @@ impl Enricher {
             sender_service: None,
             oom: false,
             max_rss_bytes: 0,
+            namespace_end: None,
+            left_processes: false,
         }
     }
 
@@ -109,13 +135,20 @@ impl Enricher {
         self.member(key, parent, &cgroups, None).map(|member| member.service)
     }
 
+    /// Whether a process has a controlling terminal. One that has ended had that of its parent.
+    fn is_at_terminal(&self, key: ProcessKey) -> bool {
+        let parent = || self.reader.key_of(self.table.get(key)?.parent_pid);
+        let process = if self.lives(key) { Some(key) } else { parent() };
+        process.is_some_and(|process| self.reader.has_terminal(process))
+    }
+
     pub(super) fn sender(&self, signal: &record::Signal, target: u32) -> Sender {
         match &signal.sender {
             None => Sender::Kernel,
             Some(sender) if sender.pid == target => Sender::Itself,
             Some(sender) => {
-                let known =
-                    self.table.get(ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns)));
+                let key = ProcessKey::new(sender.pid, Timestamp::from_nanos(sender.start_ns));
+                let known = self.table.get(key);
                 let path = known.and_then(|known| known.cgroup.as_ref()).map(|group| group.path.as_str());
                 let ids = record::Cgroups { v2: sender.cgroup_v2, memory_v1: None };
                 let unit = path.and_then(cgroup::unit_name).or_else(|| self.groups.home(&ids).unit);
@@ -123,8 +156,16 @@ impl Enricher {
                 let read =
                     || (path.is_none() || !self.groups.say_all(&ids)).then(|| self.reader.unit(sender.pid));
                 let unit = unit.or_else(|| read().flatten());
-                Sender::Process { pid: sender.pid, name: sender.comm.clone(), user_id: sender.uid, unit }
+                let (pid, name, user_id) = (sender.pid, sender.comm.clone(), sender.uid);
+                Sender::Process { pid, name, user_id, unit, terminal: self.is_at_terminal(key) }
             }
         }
     }
+}
+
+/// Whether a process may have ended because of a signal. An exit by code has the last request to end, be it long ago. A
+/// SIGHUP mostly asks a daemon to read its configuration again.
+fn may_explain(signal: &record::Signal, exit: &record::Exit) -> bool {
+    let limit = if signal.number == SIGHUP { HANGUP_AT_ONCE } else { REQUEST_DONE };
+    exit.status.signal().is_some() || exit.at_ns.saturating_sub(signal.at_ns) < limit
 }

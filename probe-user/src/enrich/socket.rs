@@ -19,10 +19,17 @@ impl Enricher {
         let service = self
             .member(process, parent, &record.cgroups, None)
             .map(|member| member.service)
-            .or_else(|| self.members.expecting(record.port));
+            .or_else(|| self.members.expecting(record.port).filter(|_| self.is_around(record.pid)));
         let at = Timestamp::from_nanos(record.at_ns);
         let (up, address, port) = (record.up, record.address, record.port);
         (Listener { at, up, address, port, source: record.source, process }, service)
+    }
+
+    /// Whether a process is in the daemon's own network namespace, where probes look for ports. One that is gone may have
+    /// been.
+    fn is_around(&self, pid: u32) -> bool {
+        let own = self.reader.netns(std::process::id());
+        self.reader.netns(pid).is_none_or(|netns| Some(netns) == own)
     }
 
     /// An error of a socket, and whose it is; None if that is no service.

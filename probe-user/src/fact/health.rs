@@ -23,6 +23,15 @@ pub struct Examination {
     pub stopped: bool,
     /// A debugger holds the main process (state `t`).
     pub traced: bool,
+    /// The process that traces one of them, if that is none of them.
+    #[serde(default)]
+    pub tracer: Option<Tracer>,
+    /// The frozen cgroup that one of them is in.
+    #[serde(default)]
+    pub frozen: Option<FrozenCgroup>,
+    /// The process that writes its core dump: a fatal signal has ended it.
+    #[serde(default)]
+    pub dumping_core: Option<u32>,
     /// Threads in uninterruptible sleep (state `D`) in both samples.
     pub uninterruptible: u32,
     /// What such a thread waits for (`/proc/PID/wchan`), where that can be read.
@@ -57,6 +66,23 @@ pub struct Examination {
     pub locked: bool,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
+}
+
+/// A process that traces another one (`ptrace(2)`), such as a debugger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tracer {
+    pub pid: u32,
+    pub name: String,
+}
+
+/// A cgroup whose processes the kernel does not let run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenCgroup {
+    pub path: String,
+    /// The container that it is of.
+    pub container: Option<String>,
+    /// The systemd unit that it is of.
+    pub unit: Option<String>,
 }
 
 impl Examination {

@@ -26,6 +26,8 @@ pub enum Verdict {
     Unhealthy,
     /// It failed again after each restart its budget allows.
     CrashLoop,
+    /// It is kept from running on purpose: frozen, traced, or stopped from a terminal.
+    Paused,
     /// Another process of it died, and its main process lives.
     WorkerDied,
     /// Its process lives and does not answer.
@@ -50,7 +52,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -59,6 +61,7 @@ impl Verdict {
         Self::StartFailed,
         Self::NotListening,
         Self::Hung,
+        Self::Paused,
         Self::Unhealthy,
         Self::WorkerDied,
         Self::Slow,
@@ -84,6 +87,7 @@ impl Verdict {
             Self::NotListening => "not_listening",
             Self::Unhealthy => "unhealthy",
             Self::CrashLoop => "crash_loop",
+            Self::Paused => "paused",
             Self::WorkerDied => "worker_died",
             Self::Hung => "hung",
             Self::Slow => "slow",

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AcceptQueue, EventId, Examination, Holder, Listener, Membership, OomKill, PortHolder, Pressure,
-    ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, SocketError, Suspension,
-    UnitState,
+    ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, SocketError, Successor,
+    Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -22,6 +22,8 @@ pub enum Observation {
     OomKill(OomKill, Membership, EventId),
     /// A service's listener came or went.
     Listener(Listener, ServiceId, EventId),
+    /// Whether a process of a service holds a listener on a port.
+    ListenerChecked(ServiceId, u16, bool),
     /// A probe ended.
     Probe(ProbeReport),
     /// The state of a service's unit, requested or not.
@@ -54,6 +56,8 @@ pub enum Observation {
     Snapshot(ServiceId, Result<String, String>),
     /// The process that listens on one of a service's ports; None if there is none.
     PortHolder(ServiceId, Option<PortHolder>),
+    /// The process that takes the place of a main process that ended; None if there is none.
+    Successor(ServiceId, Option<Successor>),
     /// The holders of the connections to a service, largest first, from this host's sockets.
     Holders(ServiceId, Vec<Holder>),
     /// How hard the host is pressed.
@@ -83,6 +87,8 @@ impl Observation {
             | Self::Snapshot(id, _)
             | Self::PortHolder(id, _)
             | Self::Holders(id, _)
+            | Self::Successor(id, _)
+            | Self::ListenerChecked(id, ..)
             | Self::Connected { client: id, .. } => Some(*id),
             Self::Pressure(_) | Self::ConnectionsUnseen => None,
         }

@@ -160,11 +160,27 @@ pub enum Sender {
         user_id: u32,
         /// The systemd unit it runs in, where that could be read.
         unit: Option<String>,
+        /// It, or the process that started it, has a controlling terminal.
+        #[serde(default)]
+        terminal: bool,
     },
     /// The process itself, as by `abort` or `raise`.
     Itself,
     /// The kernel: a fault, an expired limit, or the OOM killer.
     Kernel,
+}
+
+impl Sender {
+    /// Whether a person sent it: at a terminal, or in a login session of systemd's (`session-3.scope`).
+    pub fn is_operator(&self) -> bool {
+        match self {
+            Self::Process { unit, terminal, .. } => {
+                let is_session = |unit: &String| unit.starts_with("session-") && unit.ends_with(".scope");
+                *terminal || unit.as_ref().is_some_and(is_session)
+            }
+            Self::Itself | Self::Kernel => false,
+        }
+    }
 }
 
 /// A process that ended.
@@ -188,6 +204,33 @@ pub struct ProcessExit {
     pub oom: bool,
     /// Largest resident set it had, in bytes; 0 if not known.
     pub max_rss_bytes: u64,
+    /// The kernel killed it because the init of its pid namespace ended.
+    #[serde(default)]
+    pub namespace_end: Option<NamespaceEnd>,
+    /// It was a main process, and other processes of its service may live on.
+    #[serde(default)]
+    pub left_processes: bool,
+}
+
+/// The end of a pid namespace's init, which ends all processes of the namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceEnd {
+    pub init_pid: u32,
+    pub init_name: String,
+    pub status: ExitStatus,
+    /// The sender of the signal that the init died of.
+    pub sender: Option<Sender>,
+}
+
+/// A process that takes the place of a main process that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Successor {
+    pub process: ProcessKey,
+    pub name: String,
+    /// It executes a program of its own. A worker shares the program that its parent executed.
+    pub executed: bool,
+    /// It listens on a port that the service is expected to listen on.
+    pub listens: bool,
 }
 
 impl ProcessExit {
@@ -263,6 +306,13 @@ pub struct Membership {
     pub main: bool,
 }
 
+/// Whether a socket that is bound to one address accepts connections to another.
+pub fn accepts(bound: IpAddr, wanted: IpAddr) -> bool {
+    let (bound, wanted) = (bound.to_canonical(), wanted.to_canonical());
+    // A socket of `::` accepts IPv4 as well, unless it asked not to, which is rare.
+    bound == wanted || bound.is_unspecified() && (bound.is_ipv6() || wanted.is_ipv4())
+}
+
 /// A TCP socket that began or ceased to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
@@ -290,6 +340,17 @@ mod tests {
         assert_eq!(ExitStatus::from_wait_status(0x8b), ExitStatus::Signal { number: 11, core_dumped: true });
         assert_eq!(ExitStatus::from_wait_status(9).to_string(), "SIGKILL");
         assert_eq!(ExitStatus::from_wait_status(0x8b).to_string(), "SIGSEGV (core dumped)");
+    }
+
+    #[test]
+    fn a_socket_accepts_connections_to_its_own_address_or_to_any() {
+        let accepts = |bound: &str, wanted: &str| accepts(bound.parse().unwrap(), wanted.parse().unwrap());
+        assert!(accepts("127.0.0.1", "127.0.0.1") && accepts("0.0.0.0", "127.0.0.2"));
+        assert!(
+            accepts("::", "127.0.0.1") && accepts("::", "::1") && accepts("::ffff:127.0.0.1", "127.0.0.1")
+        );
+        assert!(!accepts("127.0.0.2", "127.0.0.1") && !accepts("::1", "127.0.0.1"));
+        assert!(!accepts("0.0.0.0", "::1"));
     }
 
     #[test]

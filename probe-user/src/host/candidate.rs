@@ -2,8 +2,15 @@
 
 use std::{path::Path, sync::OnceLock};
 
-use super::{ProcReader, cgroup, process::executable};
+use super::{
+    ProcReader, cgroup,
+    process::{executable, status_field},
+    read_record,
+};
 use crate::fact::ProcessKey;
+
+/// `status` is one or two kilobytes long.
+const STATUS_MAX: u64 = 64 * 1024;
 
 /// What the matcher has read of a process. Nothing comes from the process's memory, which a hanging process may have
 /// locked.
@@ -24,6 +31,12 @@ impl Candidate {
     pub(super) fn executes(&self, exe: &Path, reader: &ProcReader) -> bool {
         let executable = self.executable.get_or_init(|| executable(&reader.folder(self.key.pid).join("exe")));
         executable.as_ref().is_some_and(|executable| Path::new(executable) == exe)
+    }
+
+    /// Its pid in its own pid namespace, if that is not the daemon's.
+    pub(super) fn namespaced_pid(&self, reader: &ProcReader) -> Option<u32> {
+        let status = read_record(&reader.folder(self.key.pid).join("status"), STATUS_MAX).ok()?;
+        status_field(&String::from_utf8_lossy(&status), "NSpid").skip(1).last()
     }
 
     /// Whether it is in the cgroup with this path or in one below it, in any hierarchy.

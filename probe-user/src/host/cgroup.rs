@@ -1,5 +1,6 @@
 //! Cgroups: the mounted hierarchies, the groups of a process, and the meaning of their paths.
 
+mod freezer;
 mod handle;
 mod name;
 mod own;
@@ -51,6 +52,8 @@ pub struct Cgroups {
     v2: Option<Mount>,
     memory: Option<Mount>,
     systemd: Option<Mount>,
+    /// The v1 freezer's hierarchy.
+    freezer: Option<Mount>,
     /// The number of the v1 memory hierarchy.
     memory_number: Option<u32>,
 }
@@ -86,7 +89,7 @@ impl Cgroups {
         let path = proc.join("self/mountinfo");
         let text = read_text(&path, TEXT_MAX).map_err(ReadError::at(path))?;
         let memory_number = memory_number(&proc.join("self/cgroup"));
-        let mut found = Self { proc, v2: None, memory: None, systemd: None, memory_number };
+        let mut found = Self { proc, v2: None, memory: None, systemd: None, freezer: None, memory_number };
         // An unreadable line belongs to another kind of mount.
         for mount in text.lines().filter_map(|line| MountInfo::from_line(line).ok()) {
             let slot = match mount.fs_type.as_str() {
@@ -95,6 +98,7 @@ impl Cgroups {
                 "cgroup" if mount.super_options.get("name") == Some(&Some("systemd".to_owned())) => {
                     &mut found.systemd
                 }
+                "cgroup" if mount.super_options.contains_key("freezer") => &mut found.freezer,
                 _ => continue,
             };
             // The first is the usual place; later ones are bind mounts for containers.

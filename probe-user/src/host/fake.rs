@@ -25,6 +25,7 @@ impl FakeHost {
         Self::with_mounts(concat!(
             "25 20 0:5 / /proc rw - proc proc rw\n",
             "31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+            "34 20 0:30 / /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer\n",
             "32 20 0:28 / /sys/fs/cgroup/systemd rw - cgroup systemd rw,name=systemd\n",
             "33 20 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
         ))

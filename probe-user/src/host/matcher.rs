@@ -2,8 +2,12 @@
 
 use std::{collections::HashSet, fs, os::unix::fs::MetadataExt as _, path::Path};
 
-use super::{Survey, candidate::Candidate};
-use crate::{config::Matcher, fact::ProcessKey, untrusted_file};
+use super::{
+    Survey,
+    candidate::Candidate,
+    pidfile::{self, PidfileError},
+};
+use crate::{config::Matcher, fact::ProcessKey};
 
 impl Survey {
     /// The main process that a matcher means: of all processes that meet every condition, the oldest whose parent does
@@ -12,30 +16,59 @@ impl Survey {
     /// The first call reads all processes, and with a port all their descriptors: milliseconds on a
     /// small host, much more on a large one.
     pub fn find_main(&self, matcher: &Matcher) -> Option<ProcessKey> {
-        let by_pidfile = matcher.pidfile.as_deref().map(pid_in);
-        let read: Vec<Candidate>;
-        let candidates = match (matcher.port, by_pidfile) {
-            (Some(port), _) => {
-                read = self.read_all(self.listening_on(port));
-                &read
-            }
-            (None, Some(pid)) => {
-                read = self.read_all(pid.as_slice());
-                &read
-            }
-            (None, None) => self.candidates(),
+        let Some(pidfile) = matcher.pidfile.as_deref() else { return self.find_any(matcher, |_| true) };
+        let pid = pidfile::read(pidfile).ok()?;
+        let named = self.read_all(&[pid]);
+        topmost(named.iter().filter(|it| self.holds(matcher, it)))
+            .or_else(|| self.find_in_namespace(matcher, pid))
+    }
+
+    /// What keeps a pidfile from naming a process of the service; None if it names one, or there is no file.
+    pub fn pidfile_problem(&self, matcher: &Matcher) -> Option<String> {
+        let pidfile = matcher.pidfile.as_deref()?;
+        let problem = match pidfile::read(pidfile) {
+            Err(PidfileError::Missing) => return None,
+            Err(error) => error.to_string(),
+            Ok(_) if self.find_main(matcher).is_some() => return None,
+            Ok(pid) => match self.read_all(&[pid]).first() {
+                None => format!("it names pid {pid}, which does not run"),
+                Some(_) => {
+                    format!("it names pid {pid}, which is not the service by the other parts of `match`")
+                }
+            },
         };
+        Some(format!("{}: {problem}", pidfile.display()))
+    }
+
+    /// A pidfile that was written in another pid namespace has the pid of that namespace. Only another part of the
+    /// matcher can say which process it means.
+    fn find_in_namespace(&self, matcher: &Matcher, pid: u32) -> Option<ProcessKey> {
+        let Matcher { exe, pidfile: _, port, address: _, cgroup, container } = matcher;
+        let is_known = exe.is_some() || port.is_some() || cgroup.is_some() || container.is_some();
+        let named = |it: &Candidate| it.namespaced_pid(self.reader()) == Some(pid);
+        if is_known { self.find_any(matcher, named) } else { None }
+    }
+
+    fn find_any(&self, matcher: &Matcher, is_meant: impl Fn(&Candidate) -> bool) -> Option<ProcessKey> {
+        let listening: Vec<Candidate>;
+        let candidates = match matcher.port {
+            Some(port) => {
+                listening = self.read_all(&self.listening_on(port, matcher.address));
+                &listening
+            }
+            None => self.candidates(),
+        };
+        topmost(candidates.iter().filter(|it| self.holds(matcher, it) && is_meant(it)))
+    }
+
+    /// Whether every part of a matcher but its pidfile holds for a process.
+    fn holds(&self, matcher: &Matcher, it: &Candidate) -> bool {
+        let Matcher { exe, pidfile: _, port, address, cgroup, container } = matcher;
         let reader = self.reader();
-        let holds = |it: &&Candidate| {
-            by_pidfile.is_none_or(|pid| pid == Some(it.key.pid))
-                && matcher.exe.as_ref().is_none_or(|exe| it.executes(exe, reader))
-                && matcher.cgroup.as_ref().is_none_or(|cgroup| it.is_in(cgroup, reader))
-                && matcher.container.as_ref().is_none_or(|id| it.is_in_container(id, reader))
-        };
-        let found: Vec<&Candidate> = candidates.iter().filter(holds).collect();
-        let pids: HashSet<u32> = found.iter().map(|it| it.key.pid).collect();
-        let topmost = found.iter().filter(|it| !pids.contains(&it.parent));
-        topmost.map(|it| it.key).min_by_key(|key| (key.start, key.pid))
+        port.is_none_or(|port| self.listening_on(port, *address).contains(&it.key.pid))
+            && exe.as_ref().is_none_or(|exe| it.executes(exe, reader))
+            && cgroup.as_ref().is_none_or(|cgroup| it.is_in(cgroup, reader))
+            && container.as_ref().is_none_or(|id| it.is_in_container(id, reader))
     }
 
     fn read_all(&self, pids: &[u32]) -> Vec<Candidate> {
@@ -85,12 +118,12 @@ impl Survey {
     }
 }
 
-/// Larger pidfiles are refused unread: another user may control the path.
-const PIDFILE_MAX: u64 = 4096;
-
-fn pid_in(pidfile: &Path) -> Option<u32> {
-    let bytes = untrusted_file::read(pidfile, PIDFILE_MAX).ok()?;
-    std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+/// The oldest process whose parent is not one of these.
+fn topmost<'c>(found: impl Iterator<Item = &'c Candidate>) -> Option<ProcessKey> {
+    let found: Vec<&Candidate> = found.collect();
+    let pids: HashSet<u32> = found.iter().map(|it| it.key.pid).collect();
+    let topmost = found.iter().filter(|it| !pids.contains(&it.parent));
+    topmost.map(|it| it.key).min_by_key(|key| (key.start, key.pid))
 }
 
 #[cfg(test)]
@@ -129,6 +162,46 @@ mod tests {
         host.remove("run/web.pid");
         host.write("run/web.pid", b"42\n");
         assert_eq!(survey(&host).find_main_again(&matcher, &mut named).map(|key| key.pid), Some(42));
+    }
+
+    #[test]
+    fn a_pidfile_of_another_pid_namespace_names_a_process_by_its_pid_there() {
+        let host = FakeHost::v2();
+        host.process(7, 1, "kworker", "/kworker");
+        host.process(500, 1, "nginx", "/usr/sbin/nginx");
+        host.write("proc/500/status", b"Name:\tnginx\nNSpid:\t500\t7\n");
+        host.write("run/nginx.pid", b"7\n");
+        let matcher = Matcher {
+            pidfile: Some(host.root().join("run/nginx.pid")),
+            exe: Some("/usr/sbin/nginx".into()),
+            ..Matcher::default()
+        };
+        assert_eq!(survey(&host).find_main(&matcher), Some(key(500)));
+        assert_eq!(survey(&host).pidfile_problem(&matcher), None);
+        // Where nothing else says which process it is, the pid is that of the host.
+        let alone = Matcher { exe: None, ..matcher };
+        assert_eq!(survey(&host).find_main(&alone), Some(key(7)));
+    }
+
+    #[test]
+    fn a_pidfile_that_names_no_process_of_the_service_says_why() {
+        let host = FakeHost::v2();
+        host.process(42, 1, "other", "/usr/bin/other");
+        let pidfile = host.root().join("run/web.pid");
+        let exe = Some("/usr/bin/web".into());
+        let matcher = Matcher { pidfile: Some(pidfile), exe, ..Matcher::default() };
+        let problem = |text: &str| {
+            host.write("run/web.pid", text.as_bytes());
+            assert_eq!(survey(&host).find_main(&matcher), None);
+            survey(&host).pidfile_problem(&matcher).unwrap_or_default()
+        };
+        assert!(problem("42\n").contains("which is not the service by the other parts"));
+        assert!(problem("4000\n").contains("which does not run"));
+        assert!(problem("").ends_with("run/web.pid: it is empty"));
+        assert!(problem("pid: 42").contains("should begin with a pid"));
+        assert!(problem("1").contains("1 is not the pid of a service"));
+        host.remove("run/web.pid");
+        assert_eq!(survey(&host).pidfile_problem(&matcher), None);
     }
 
     #[test]

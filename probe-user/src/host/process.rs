@@ -173,6 +173,11 @@ impl ProcReader {
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
     }
 
+    /// Whether a process has a controlling terminal.
+    pub fn has_terminal(&self, key: ProcessKey) -> bool {
+        self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && stat.tty_nr != 0)
+    }
+
     /// The systemd unit that a process runs in, by its cgroup's path.
     pub fn unit(&self, pid: u32) -> Option<String> {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)

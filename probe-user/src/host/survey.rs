@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs,
     hash::Hash,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -15,13 +15,14 @@ use std::{
 use super::{
     ListeningSocket, Outbound, ProcReader, candidate::Candidate, listener::Sockets, process::ProcessTree,
 };
+use crate::fact::process::accepts;
 
 /// The host at one moment, read on demand. A survey does not show later changes.
 #[derive(Debug)]
 pub struct Survey {
     reader: ProcReader,
     /// The listeners on each port of the daemon's own network namespace.
-    listening: OnceLock<HashMap<u16, Vec<u32>>>,
+    listening: OnceLock<HashMap<u16, Vec<(IpAddr, u32)>>>,
     candidates: OnceLock<Vec<Candidate>>,
     /// Read if the kernel does not list children.
     process_tree: OnceLock<ProcessTree>,
@@ -51,21 +52,26 @@ impl Survey {
         &self.reader
     }
 
-    /// The processes that listen on a port in the daemon's own network namespace.
-    pub(super) fn listening_on(&self, port: u16) -> &[u32] {
+    /// The processes that listen on a port in the daemon's own network namespace, where connections to `address` reach
+    /// them. If they reach none, or for None: on any address.
+    pub(super) fn listening_on(&self, port: u16, address: Option<IpAddr>) -> Vec<u32> {
         let listening = self.listening.get_or_init(|| {
-            let mut by_port: HashMap<u16, Vec<u32>> = HashMap::new();
+            let mut by_port: HashMap<u16, Vec<(IpAddr, u32)>> = HashMap::new();
             for socket in self.reader.listeners().unwrap_or_default() {
-                by_port.entry(socket.port).or_default().push(socket.pid);
-            }
-            for pids in by_port.values_mut() {
-                // It may listen on several addresses.
-                pids.sort_unstable();
-                pids.dedup();
+                by_port.entry(socket.port).or_default().push((socket.address, socket.pid));
             }
             by_port
         });
-        listening.get(&port).map_or(&[], Vec::as_slice)
+        let sockets = || listening.get(&port).into_iter().flatten();
+        let reached = |(bound, _): &&(IpAddr, u32)| address.is_none_or(|address| accepts(*bound, address));
+        let mut pids: Vec<u32> = sockets().filter(reached).map(|(_, pid)| *pid).collect();
+        if pids.is_empty() {
+            pids.extend(sockets().map(|(_, pid)| *pid));
+        }
+        // It may listen on several addresses.
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     pub(super) fn candidates(&self) -> &[Candidate] {
@@ -83,29 +89,51 @@ impl Survey {
 
     /// The sockets that these processes listen on, each in its own network namespace, in order.
     pub fn listeners_of(&self, pids: &[u32]) -> Vec<ListeningSocket> {
-        let own = self.reader.own_namespace();
         let mut found = Vec::new();
         for &pid in pids {
-            let namespace = self.namespace(pid);
-            // A process that vanishes meanwhile has no listeners.
-            let read = || match namespace.is_some() && namespace == own {
-                true => self.reader.own_listening(),
-                false => self.reader.listening(&self.reader.folder(pid).join("net")),
-            };
-            let sockets = once(&self.listeners, namespace.clone(), || read().unwrap_or_default());
-            self.reader.join(pid, &sockets, &mut found);
+            self.reader.join(pid, &self.sockets_around(pid), &mut found);
         }
         found.sort_unstable();
         found
     }
 
-    /// The ports that a process and its descendants listen on, one for each socket.
-    pub fn ports_of(&self, main: u32) -> Vec<u16> {
-        let mut sockets = self.listeners_of(&self.subtree(main));
-        // A socket that several processes share is one.
-        sockets.sort_by_key(|socket| (socket.port, socket.address, socket.pid));
-        sockets.dedup_by_key(|socket| (socket.port, socket.address));
-        sockets.into_iter().map(|socket| socket.port).collect()
+    /// What listens in the network namespace of a process.
+    fn sockets_around(&self, pid: u32) -> Arc<Sockets> {
+        let namespace = self.namespace(pid);
+        // A process that vanishes meanwhile listens no more.
+        let read = || match namespace.is_some() && namespace == self.reader.own_namespace() {
+            true => self.reader.own_listening(),
+            false => self.reader.listening(&self.reader.folder(pid).join("net")),
+        };
+        once(&self.listeners, namespace.clone(), || read().unwrap_or_default())
+    }
+
+    /// The addresses that a process and its descendants listen on, one for each socket. Several sockets may share an
+    /// address (`SO_REUSEPORT`), and several processes a socket.
+    pub fn listening_of(&self, main: u32) -> Vec<SocketAddr> {
+        let mut sockets = HashMap::new();
+        for pid in self.subtree(main) {
+            let table = self.sockets_around(pid);
+            for inode in self.reader.socket_inodes(pid) {
+                if let Some(&(address, port)) = table.get(&inode) {
+                    sockets.insert(inode, SocketAddr::new(address, port));
+                }
+            }
+        }
+        let mut addresses: Vec<_> = sockets.into_values().collect();
+        addresses.sort_unstable();
+        addresses
+    }
+
+    /// The sockets that listen on a port and that a process, its descendants, or any process in the daemon's own network
+    /// namespace hold.
+    pub fn listeners_on(&self, port: u16, main: Option<u32>) -> Vec<ListeningSocket> {
+        let mut found = self.reader.listeners().unwrap_or_default();
+        found.extend(main.map(|main| self.listeners_of(&self.subtree(main))).unwrap_or_default());
+        found.retain(|socket| socket.port == port);
+        found.sort_unstable();
+        found.dedup();
+        found
     }
 
     /// The remote ends of the connections of a process and its descendants, in the network namespace of the process:

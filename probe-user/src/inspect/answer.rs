@@ -1,6 +1,7 @@
 //! The answers of the inspectors.
 
-use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId};
+use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId, Successor};
+use crate::host::ListeningSocket;
 
 /// Listeners by inode number, each with its service; None: it belongs to no watched service.
 pub type Owners = Vec<(u64, Option<ServiceId>)>;
@@ -13,6 +14,10 @@ pub enum Answer {
     Snapshot(ServiceId, Result<String, String>),
     /// The process that has a port; its service is not filled in yet.
     PortHolder(ServiceId, Option<PortHolder>),
+    /// The sockets that listen on a port.
+    Listeners(ServiceId, u16, Vec<ListeningSocket>),
+    /// The process that takes the place of a main process.
+    Successor(ServiceId, Option<Successor>),
     /// The processes that have connections; their services are not filled in yet.
     Holders(ServiceId, Vec<Holder>),
     /// A probe's report, with the processes behind its holders.

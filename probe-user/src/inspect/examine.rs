@@ -25,6 +25,7 @@ pub struct Sample {
     main: ProcessKey,
     /// The number of threads, including those beyond the limit.
     count: usize,
+    pids: Vec<u32>,
     threads: Vec<Thread>,
     /// The accept queues of its listeners, by inode number.
     queues: Vec<(u64, AcceptQueue)>,
@@ -59,7 +60,7 @@ impl ProcReader {
         let waits = queues.iter().any(|(_, queue)| queue.waiting > 0);
         let clients = if waits { self.clients_of(main, &queues) } else { HashMap::new() };
         let starved_micros = self.starved_micros(main.pid);
-        Some(Sample { at, main, count, threads, queues, clients, starved_micros })
+        Some(Sample { at, main, count, pids, threads, queues, clients, starved_micros })
     }
 
     /// The progress between an earlier sample and now. None if the main process is gone.
@@ -69,12 +70,16 @@ impl ProcReader {
         let key = |thread: &Thread| (thread.tid, thread.start_nanos);
         let before: HashMap<_, _> = earlier.threads.iter().map(|thread| (key(thread), thread)).collect();
         let main = now.threads.iter().find(|thread| thread.tid == now.main.pid);
+        let standstill = self.standstill(&now.pids);
         let mut seen = Examination {
             at: now.at,
             over,
             threads: u32::try_from(now.count).unwrap_or(u32::MAX),
             stopped: main.is_some_and(|main| main.state == 'T'),
             traced: main.is_some_and(|main| main.state == 't'),
+            tracer: standstill.tracer,
+            frozen: standstill.frozen,
+            dumping_core: standstill.dumping_core,
             ..Examination::default()
         };
         for thread in &now.threads {

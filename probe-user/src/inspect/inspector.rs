@@ -19,7 +19,7 @@ use crate::{
     config::SnapshotOptions,
     engine::EarlySample,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
-    host::{ProcReader, holder::Client},
+    host::{LeftProcesses, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
 };
 
@@ -135,6 +135,29 @@ impl Inspector {
         });
     }
 
+    /// Finds the sockets that listen on a port; the answer comes as [`Answer::Listeners`].
+    pub(crate) fn find_listener(&self, service: ServiceId, main: Option<ProcessKey>, port: u16) {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.outcomes.spawn(async move {
+            let find = move || Survey::new(reader).listeners_on(port, main.map(|main| main.pid));
+            let found = logged(blocking_reads.read(SAMPLE_TIMEOUT, find).await).unwrap_or_default();
+            Answer::Listeners(service, port, found)
+        });
+    }
+
+    /// Finds the process that takes the place of a service's main process; the answer comes as [`Answer::Successor`].
+    pub(crate) fn find_successor(&self, service: ServiceId, left: LeftProcesses, ports: Vec<u16>) {
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.outcomes.spawn(async move {
+            let find = move || {
+                let survey = Survey::new(reader);
+                survey.successor(&survey.left(&left), &ports)
+            };
+            let found = blocking_reads.read(SAMPLE_TIMEOUT, find).await;
+            Answer::Successor(service, logged(found).flatten())
+        });
+    }
+
     /// Finds the clients with connections to these ports, or to the Unix sockets of the service's processes. The
     /// answer comes as [`Answer::Holders`].
     pub(crate) fn find_holders(&self, service: ServiceId, main: Option<ProcessKey>, ports: Vec<u16>) {
@@ -246,7 +269,7 @@ fn sentence(exit: &ProcessExit) -> String {
         None => String::new(),
         Some(Sender::Kernel) => ", sent by the kernel".to_owned(),
         Some(Sender::Itself) => ", sent by itself".to_owned(),
-        Some(Sender::Process { pid, name, user_id, unit }) => {
+        Some(Sender::Process { pid, name, user_id, unit, .. }) => {
             let unit = unit.as_deref().map(|unit| format!(", {unit}")).unwrap_or_default();
             format!(", sent by {name} ({}, uid {user_id}{unit})", whereabouts(*pid))
         }

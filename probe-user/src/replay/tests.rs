@@ -190,6 +190,8 @@ fn life(daemon: &mut Daemon, seed: u64) {
                         sender_service: Some(ServiceId(0)),
                         oom: false,
                         max_rss_bytes: 0,
+                        namespace_end: None,
+                        left_processes: false,
                     };
                     let member = Membership { service: ServiceId(service), main: true };
                     daemon.see(now, Observation::Exit(exit, member, EventId(1)));

@@ -138,6 +138,9 @@ pub struct Signal {
     pub at_ns: u64,
     pub number: u32,
     pub code: i32,
+    /// The process in whose context it was sent: the sender, if that is a process. The kernel ends the processes of a
+    /// pid namespace in the context of the namespace's init.
+    pub context_pid: u32,
     /// `None` for the kernel itself.
     pub sender: Option<Sender>,
 }

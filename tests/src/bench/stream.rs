@@ -133,11 +133,19 @@ fn death() -> Fact {
         source: Source::Ebpf,
         process,
         status: ExitStatus::Signal { number: 9, core_dumped: false },
-        sender: Some(Sender::Process { pid: 4000, name: "bash".to_owned(), user_id: 0, unit: None }),
+        sender: Some(Sender::Process {
+            pid: 4000,
+            name: "bash".to_owned(),
+            user_id: 0,
+            unit: None,
+            terminal: false,
+        }),
         sent_signal: Some(9),
         sender_service: None,
         oom: false,
         max_rss_bytes: 64 << 20,
+        namespace_end: None,
+        left_processes: false,
     };
     Fact::ProcessExit(exit, Some(Membership { service: ServiceId(0), main: true }))
 }

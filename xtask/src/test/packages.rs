@@ -13,7 +13,8 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 19] = [
+    "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
@@ -30,6 +31,7 @@ const PACKAGES: [&str; 17] = [
     "prometheus",
     "prometheus-alertmanager",
     "redis-server",
+    "strace",
     "systemd-container",
     "util-linux",
 ];

@@ -19,7 +19,10 @@ use std::{
 use rustix::{
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid},
+    process::{
+        Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpgid, kill_process_group, pidfd_open,
+        pidfd_send_signal, waitid,
+    },
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -31,20 +34,48 @@ use crate::config::Exec;
 pub struct Child {
     pub pid: u32,
     pidfd: AsyncFd<OwnedFd>,
+    group: Option<Pid>,
+    /// Another process started it, so its status cannot be read.
+    adopted: bool,
 }
 
 impl Child {
-    /// Reaps the process and returns its wait status (`wait(2)`). Cancel safe.
-    pub async fn wait(&mut self) -> io::Result<u32> {
+    /// A process that runs already.
+    pub fn adopt(pid: u32) -> io::Result<Self> {
+        let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let raw = raw.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // SAFETY: an `OwnedFd` is an open descriptor, always the same one, until it is dropped.
+        let pidfd = unsafe {
+            AsyncFd::register_with_interest(pidfd_open(raw, PidfdFlags::NONBLOCK)?, Interest::READABLE)
+        }?;
+        Ok(Self { pid, pidfd, group: getpgid(Some(raw)).ok(), adopted: true })
+    }
+
+    /// Signals the process and its process group, which may be gone already.
+    pub fn signal(&self, signal: Signal) {
+        if self.adopted {
+            let _ = pidfd_send_signal(self.pidfd.get_ref(), signal);
+        }
+        if let Some(group) = self.group {
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Waits until the process has ended, reaps it, and returns its wait status (`wait(2)`). None if another process
+    /// started it. Cancel safe.
+    pub async fn wait(&mut self) -> io::Result<Option<u32>> {
         // A pidfd becomes readable once the process has ended (`pidfd_open(2)`).
         self.pidfd.readable().await?.retain_ready();
+        if self.adopted {
+            return Ok(None);
+        }
         let status = waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), WaitIdOptions::EXITED)?;
         let status = status.ok_or_else(|| io::Error::other("an ended child has no status"))?;
-        Ok(match (status.exit_status(), status.terminating_signal()) {
+        Ok(Some(match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => (code.cast_unsigned() & 0xff) << 8,
             (None, Some(signal)) => signal.cast_unsigned() | if status.dumped() { 0x80 } else { 0 },
             (None, None) => 0,
-        })
+        }))
     }
 }
 
@@ -81,7 +112,7 @@ pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> io::Result<Ch
     let mut errno = [0; 4];
     match File::from(failure).read(&mut errno)? {
         // A successful exec closed the pipe.
-        0 => Ok(Child { pid: pid.cast_unsigned(), pidfd }),
+        0 => Ok(Child { pid: pid.cast_unsigned(), pidfd, group: Some(raw), adopted: false }),
         _ => {
             // The child ends by itself at once. Its status says no more than the error.
             let _ = waitid(WaitId::PidFd(pidfd.get_ref().as_fd()), WaitIdOptions::EXITED);
@@ -119,6 +150,7 @@ mod tests {
         let path = folder.path().join("output");
         let output = File::create(&path)?;
         let status = spawn(&exec(command, directory), &output, None)?.wait().await?;
+        let status = status.ok_or_else(|| io::Error::other("an own child has a status"))?;
         Ok((status, fs::read_to_string(path)?))
     }
 

@@ -27,7 +27,11 @@ pub(super) fn services(
 ) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
     for entry in written {
-        let service = service(entry, outside, found);
+        let mut service = service(entry, outside, found);
+        let addresses = service.local_addresses();
+        if let Identity::Match(matcher) = &mut service.identity {
+            matcher.address = matcher.port.and_then(|port| addresses.get(&port).copied().flatten());
+        }
         unlike_the_others(&service, &services, entry, found);
         services.push(service);
     }
@@ -179,6 +183,7 @@ fn matcher(written: &Spanned<Table<file::Matcher>>, found: &mut Findings) -> Mat
         found.error(place, format!("`match` is empty; {expected}"));
     }
     Matcher {
+        address: None,
         exe,
         pidfile,
         port,
@@ -203,6 +208,7 @@ fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Fin
     if let Some(backoff) = &written.backoff {
         (policy.backoff_first, policy.backoff_max) = (backoff.0.first, backoff.0.max);
     }
+    policy.on_clean_exit = written.on_clean_exit.as_ref().map_or(policy.on_clean_exit, |it| it.0);
     policy.grace = written.grace.as_ref().map_or(policy.grace, |grace| grace.0);
     policy.enabled = written.enabled.as_ref().map_or(policy.enabled, |enabled| *enabled.get_ref());
     policy.command = written.command.as_ref().and_then(|words| command(words, "command", found));

@@ -141,7 +141,7 @@ impl Renderer<'_> {
         target: &Process,
     ) -> wire::ExitSignal {
         let sender = sender.map(|sender| match sender {
-            Sender::Process { pid, name, user_id, unit } => wire::Sender {
+            Sender::Process { pid, name, user_id, unit, .. } => wire::Sender {
                 origin: wire::SenderOrigin::Process,
                 pid: Some(*pid),
                 name: Some(self.foreign_name(name)),
@@ -182,7 +182,7 @@ impl Renderer<'_> {
             (status @ ExitStatus::Signal { .. }, _) if exit.oom => {
                 (false, format!("was killed by the OOM killer ({status})"))
             }
-            (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit })) => {
+            (status @ ExitStatus::Signal { .. }, Some(Sender::Process { pid, name, user_id, unit, .. })) => {
                 let unit = unit.as_ref().map(|unit| format!(", {unit}")).unwrap_or_default();
                 let place = whereabouts(*pid);
                 (false, format!("was killed by {status} from {name} ({place}, uid {user_id}{unit})"))

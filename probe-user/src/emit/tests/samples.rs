@@ -63,11 +63,13 @@ fn exit(status: ExitStatus, sent_signal: Option<u8>, sender: Option<Sender>) -> 
         sender_service: None,
         oom: false,
         max_rss_bytes: 1 << 20,
+        namespace_end: None,
+        left_processes: false,
     }
 }
 
 fn bash() -> Sender {
-    Sender::Process { pid: 4000, name: "bash".to_owned(), user_id: 0, unit: None }
+    Sender::Process { pid: 4000, name: "bash".to_owned(), user_id: 0, unit: None, terminal: false }
 }
 
 const MAIN: Option<Membership> = Some(Membership { service: API, main: true });
@@ -119,7 +121,13 @@ fn an_incident() -> Incident {
 pub fn enormous(character: &str) -> Fact {
     let text = character.repeat(100_000);
     let mut exit = exit(KILL, Some(9), None);
-    exit.sender = Some(Sender::Process { pid: 1, name: text.clone(), user_id: 0, unit: Some(text.clone()) });
+    exit.sender = Some(Sender::Process {
+        pid: 1,
+        name: text.clone(),
+        user_id: 0,
+        unit: Some(text.clone()),
+        terminal: false,
+    });
     exit.process.name = text.clone();
     exit.process.executable = Some(text.clone());
     exit.process.command_line = Some(text.clone());

@@ -73,6 +73,8 @@ words! {
         Unhealthy,
         /// It failed again after each restart its budget allows.
         CrashLoop,
+        /// It is kept from running on purpose: frozen, traced, or stopped from a terminal.
+        Paused,
         /// A worker died, and its main process lives.
         WorkerDied,
         /// Its process lives and does not answer.

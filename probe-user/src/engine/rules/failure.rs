@@ -48,18 +48,23 @@ pub enum Impact {
 /// What keeps a service from answering without a fault of its own. It goes before the failure's own rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Obstacle {
+    /// A fatal signal ended a process of it, which writes its core dump.
+    CoreDump,
+    /// Its cgroup is frozen.
+    Frozen,
+    /// A debugger or another tracer examines its processes.
+    Tracer,
     /// The service lacks the CPU, memory or disk time that others use.
     Overload,
     /// Its connections to other hosts fail.
     Network,
-    /// A debugger or another tracer keeps its processes stopped.
-    Tracer,
     /// Something on the way drops the packets to its port.
     Filter,
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 4] = [Self::Overload, Self::Network, Self::Tracer, Self::Filter];
+    pub const ALL: [Self; 6] =
+        [Self::CoreDump, Self::Frozen, Self::Tracer, Self::Overload, Self::Network, Self::Filter];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -110,13 +115,15 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
 /// The rule of an obstacle.
 #[rustfmt::skip]
 pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
-    use Verdict::{Hung, Network, Overloaded};
+    use Verdict::{Crashed, Network, Overloaded, Paused};
 
     let (verdict, confidence, reason, words) = match obstacle {
+        Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "timeouts while a process of it writes its core dump"),
+        Obstacle::Frozen   => (Paused,     1.0, "a restart would undo the pause",                                 "timeouts while its cgroup is frozen"),
+        Obstacle::Tracer   => (Paused,     1.0, "a restart would end the process that the tracer examines",       "timeouts while a process outside of the service traces it"),
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
         Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "no connection (`connect_timeout`) while its accept queue has room: the kernel would have answered"),
-        Obstacle::Tracer   => (Hung,       1.0, "a restart would end the process that the tracer examines",       "timeouts while a debugger keeps its process stopped"),
     };
     ObstacleRule { verdict, confidence, reason, words }
 }

@@ -113,6 +113,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "its process lives and does not answer: stopped, no thread runs, connections pile up, or silence alone",
             " after a snapshot",
         ),
+        Verdict::Paused => (
+            "its cgroup is frozen, a debugger or another tracer holds it, or a person stopped it from a terminal",
+            "",
+        ),
         Verdict::Unhealthy => (
             "its probes fail, and nothing else says why",
             ", if it [can help](docs/design/decisions.md#what-a-restart-can-mend)",

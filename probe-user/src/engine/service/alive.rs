@@ -108,7 +108,11 @@ impl Service {
             RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::Examining(_)
         );
         let proving = self.is_verifying();
-        let known = !proving && self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::Hung);
+        let known = !proving
+            && self
+                .incident
+                .as_ref()
+                .is_some_and(|open| matches!(open.verdict(), Verdict::Hung | Verdict::Paused));
         let Some(main) = self.main.filter(|_| free && !known) else { return };
         let failed =
             self.probes.iter().filter_map(|probe| probe.is_failing().then_some(probe.first_failed())).min();
@@ -116,13 +120,13 @@ impl Service {
             (Some((stop, _)), _) => stop.at,
             (None, failed) => failed.unwrap_or(ctx.now),
         };
-        let finding =
+        let (finding, remedy) =
             verdict::of_suspension(main.pid, self.generation.liveness.suspension().map(|(stop, _)| stop));
         let mut evidence: Vec<_> =
             self.generation.liveness.suspension().iter().map(|(_, event)| *event).collect();
         evidence.extend(self.probes.iter_mut().flat_map(|probe| probe.take_evidence()));
         self.enter(RecoveryState::Idle, None);
-        self.fail_alive(Fault { since, evidence, ..Fault::now(ctx.now, finding) }, ctx);
+        self.fail_alive(Fault { since, evidence, remedy, ..Fault::now(ctx.now, finding) }, ctx);
     }
 
     /// Judges the failures of a probe once there are as many as its `failures`.
@@ -133,6 +137,10 @@ impl Service {
         let until = self.generation.liveness.answer_until().filter(|until| *until > ctx.now);
         if timed_out && self.main.is_some() && is_unexamined && until.is_some() {
             self.enter(RecoveryState::Examining(streak), until);
+            return;
+        }
+        if !timed_out && self.main_dumps_core() {
+            // Its exit is next, and says more than connections that break off with it.
             return;
         }
         let Some(probe) = self.probes.get(*index).filter(|probe| probe.is_failing()) else { return };
@@ -187,6 +195,11 @@ impl Service {
         fault.evidence = self.probes.get_mut(*index).map(|it| it.take_evidence()).unwrap_or_default();
         fault.evidence.extend(trouble);
         self.fail_alive(fault, ctx);
+    }
+
+    fn main_dumps_core(&self) -> bool {
+        let dumping = self.generation.liveness.examination().and_then(|found| found.dumping_core);
+        dumping.is_some() && dumping == self.main.map(|main| main.pid)
     }
 
     /// The policy's response to a verdict, besides the rule's.

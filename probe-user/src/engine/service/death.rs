@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::model::{DeadWorkers, EARLY_EXIT, Fault, RecoveryState, Service};
 use crate::{
+    config::OnCleanExit,
     engine::{ctx::Ctx, effect::Effects, verdict},
-    fact::{EventId, ExitStatus, ProcessExit},
+    fact::{EventId, ExitStatus, ProcessExit, Verdict},
 };
 
 /// The time limit for a successor of a main process that exited with success.
@@ -23,6 +24,7 @@ impl Service {
             return self.on_worker_exit(&exit, event, ctx);
         }
         let dead_worker = self.generation.dead_workers.take();
+        let dead_child = self.generation.dead_child.take();
         let had_ports = self.listeners.has_all_expected();
         self.main = None;
         self.reset_generation();
@@ -32,10 +34,21 @@ impl Service {
             return;
         }
         let oom = self.oom_kills.take(&exit);
-        let finding = verdict::of_exit(&exit, oom.as_ref().map(|(kill, _)| kill));
+        let mut finding = verdict::of_exit(&exit, oom.as_ref().map(|(kill, _)| kill));
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
         evidence.extend(dead_worker.map(DeadWorkers::into_evidence).unwrap_or_default());
+        if let Some(child) = dead_child.filter(|child| child.explains(&exit)) {
+            finding.summary.add(child.words);
+            evidence.push(child.event);
+        }
+        evidence.dedup();
+        let is_stop = self.settings.restart.on_clean_exit == OnCleanExit::Never
+            && verdict::is_clean(&exit, self.settings.id);
+        if is_stop {
+            // No incident: `fail` takes it for a stop.
+            finding.verdict = Verdict::Stopped;
+        }
         let failed = matches!(exit.status, ExitStatus::Code(code) if code != 0);
         let early_exit = failed && exit.uptime() < EARLY_EXIT && !had_ports;
         let fault = Fault { since: exit.at, evidence, early_exit, ..Fault::now(ctx.now, finding) };
@@ -46,6 +59,8 @@ impl Service {
             // successor.
             let until = ctx.now.plus(SUCCESSION);
             self.enter(RecoveryState::AwaitingSuccessor(Box::new(fault)), Some(until));
+        } else if self.settings.is_supervised && exit.left_processes {
+            self.find_successor(fault, &exit, exit.uptime() < EARLY_EXIT, ctx);
         } else {
             self.fail(fault, ctx);
         }

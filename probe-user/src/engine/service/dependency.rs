@@ -97,7 +97,10 @@ impl Service {
     pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
         let undecided = matches!(
             self.recovery.state(),
-            RecoveryState::Examining(_) | RecoveryState::Inspecting(_) | RecoveryState::AwaitingSuccessor(_)
+            RecoveryState::Examining(_)
+                | RecoveryState::Inspecting(_)
+                | RecoveryState::AwaitingSuccessor(_)
+                | RecoveryState::FindingSuccessor(_)
         );
         let unproven = self.incident.is_none() && self.probes.iter().any(|probe| !probe.is_ok());
         undecided

@@ -23,6 +23,10 @@ const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
 impl Service {
     /// Opens or updates the incident with a fault, and decides on the action.
     pub(super) fn fail<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
+        if fault.finding.verdict == Verdict::Stopped {
+            let why = format!("{}; `on_clean_exit` is \"never\"", fault.finding.summary);
+            return self.on_stop_request(&why, false, ctx);
+        }
         if fault.early_exit {
             return self.find_port_holder(fault, ctx);
         }
@@ -30,7 +34,8 @@ impl Service {
         let awaits = rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies;
         let fault = if awaits { self.blamed(fault, ctx) } else { fault };
         let remedy = fault.remedy.clone();
-        let not_yet = rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies
+        let not_yet = !self.settings.is_remote
+            && rules::of(fault.finding.verdict).extra == Extra::AwaitsDependencies
             && self.awaits_dependency(ctx);
         self.open_or_update(fault, ctx);
         if let (Some(open), true) = (&mut self.incident, self.recovery.port_taken()) {

@@ -1,5 +1,7 @@
 //! The service's listening sockets, as the kernel reports them.
 
+use std::time::Duration;
+
 use super::model::{Fault, LISTENER_GONE, LostListener, Service, Timer};
 use crate::{
     engine::{
@@ -9,6 +11,9 @@ use crate::{
     },
     fact::{EventId, Listener, Verdict},
 };
+
+/// The time limit of the check whether another process holds a listener.
+const CHECK: Duration = Duration::from_millis(500);
 
 impl Service {
     /// The ports that it listened on before the daemon watched it.
@@ -26,6 +31,9 @@ impl Service {
         event: EventId,
         ctx: &mut Ctx<'_, E>,
     ) {
+        if !self.listeners.concerns(listener.address, listener.port) {
+            return;
+        }
         if listener.up {
             self.listeners.add(listener.port);
             if self.generation.lost_listener.is_some_and(|lost| lost.port == listener.port) {
@@ -43,15 +51,42 @@ impl Service {
         let needed = self.listeners.expects(listener.port);
         if needed && self.main.is_some() && self.incident.is_none() && self.is_idle() {
             let Listener { at: since, port, source, .. } = *listener;
-            self.generation.lost_listener = Some(LostListener { since, event, port, source });
+            self.generation.lost_listener = Some(LostListener { since, event, port, source, checked: false });
             self.timers.set(Timer::ListenerGone, Some(since.plus(LISTENER_GONE)));
             ctx.request(Effect::ProbeNow(self.settings.id));
         }
     }
 
-    /// An expected listener is still closed although the process lives.
+    /// An expected listener is still closed although the process lives. The count of its sockets may be wrong, so the
+    /// daemon checks whether a process of the service holds one.
     pub(super) fn on_listener_gone<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let Some(LostListener { since, event, port, source }) = self.generation.lost_listener.take() else {
+        let Some(lost) = &mut self.generation.lost_listener else { return };
+        if lost.checked {
+            // The check did not answer.
+            return self.fail_listener(ctx);
+        }
+        lost.checked = true;
+        let port = lost.port;
+        self.timers.set(Timer::ListenerGone, Some(ctx.now.plus(CHECK)));
+        ctx.request(Effect::FindListener { service: self.settings.id, port });
+    }
+
+    pub(super) fn on_listener_checked<E: Effects>(&mut self, port: u16, held: bool, ctx: &mut Ctx<'_, E>) {
+        if self.generation.lost_listener.is_none_or(|lost| lost.port != port || !lost.checked) {
+            return;
+        }
+        if held {
+            self.listeners.add(port);
+            self.forget_lost_listener();
+        } else {
+            self.timers.clear(Timer::ListenerGone);
+            self.fail_listener(ctx);
+        }
+    }
+
+    fn fail_listener<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let Some(LostListener { since, event, port, source, .. }) = self.generation.lost_listener.take()
+        else {
             return;
         };
         let finding = Finding {

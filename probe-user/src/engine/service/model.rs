@@ -21,13 +21,13 @@ use std::time::Duration;
 
 pub use dead_workers::{DeadWorkers, WorkerDeaths};
 pub use fault::Fault;
-pub use generation::Generation;
+pub use generation::{DeadChild, Generation};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
 pub use network::NetworkTrouble;
 pub use oom_kills::OomKills;
 pub use open_incident::OpenIncident;
 pub use probe_state::ProbeState;
-pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState};
+pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, Succession};
 pub use settings::Settings;
 pub use startup::Startup;
 pub use stopped::Stopped;
@@ -76,7 +76,7 @@ impl Service {
             startup: Startup::new(now, first_grace(spec)),
             generation: Generation::default(),
             probes: spec.probes.iter().map(ProbeState::new).collect(),
-            listeners: Listeners::new(spec.local_ports()),
+            listeners: Listeners::new(spec.local_addresses()),
             unit: UnitView::default(),
             stopped: None,
             oom_kills: OomKills::default(),

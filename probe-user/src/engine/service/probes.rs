@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{FailureStreak, Fault, RecoveryState, Service};
+use super::model::{FailureStreak, Fault, RecoveryState, Service, Timer};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -143,6 +143,8 @@ impl Service {
     pub(super) fn is_to_be_judged(&self) -> bool {
         match &self.incident {
             None => true,
+            // The next check tells whether its main process is still stopped.
+            Some(open) if open.verdict() == Verdict::Paused && self.timers.is_set(Timer::Recheck) => false,
             Some(open) => {
                 matches!(self.recovery.state(), RecoveryState::Verifying)
                     || (self.recovery.is_restart_useless() || open.rule().rejudged)

@@ -95,6 +95,8 @@ impl Service {
             Remedy::Hold(why) if self.settings.restart.enabled || self.incident_has_other_cause() => {
                 return self.hold(&why, ctx);
             }
+            // Also where hostprobe does not restart, what does should wait.
+            Remedy::Await(why) => return self.hold(&why, ctx),
             Remedy::Hold(_) | Remedy::Restart => {}
         }
         if wants_snapshot {

@@ -39,6 +39,7 @@ impl Service {
             self.recovery.state(),
             RecoveryState::Restarting { .. }
                 | RecoveryState::AwaitingSuccessor(_)
+                | RecoveryState::FindingSuccessor(_)
                 | RecoveryState::Inspecting(_)
                 | RecoveryState::SystemdRestarting
                 | RecoveryState::FindingPortHolder(_)

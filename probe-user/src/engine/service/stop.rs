@@ -71,9 +71,9 @@ impl Service {
         rests.then(|| crate::engine::unit::meaning::words(row, state))
     }
 
-    /// Whether the unit is not meant to run now, so that failed probes say nothing.
+    /// Whether the service is not meant to run now, so that failed probes say nothing.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.settings.is_unit && self.rest().is_some()
+        (self.settings.is_unit || self.stopped.is_some()) && self.rest().is_some()
     }
 
     /// Whether a service that others need is down on purpose.

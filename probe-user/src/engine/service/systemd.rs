@@ -75,6 +75,7 @@ impl Service {
             RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => true,
             RecoveryState::Inspecting(inspection) => inspection.retry,
             RecoveryState::AwaitingSuccessor(_)
+            | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
             | RecoveryState::Examining(_)

@@ -36,6 +36,7 @@ impl Service {
             RecoveryState::Restarting { confirmed: false } if self.unit.is_between() => {
                 self.await_restart(ctx)
             }
+            RecoveryState::FindingSuccessor(_) => self.on_search_due(ctx),
             RecoveryState::Restarting { .. } => {
                 self.enter(RecoveryState::Idle, None);
                 let finding = Finding::new(Verdict::Exited, 0.8, "the restart led to no main process");

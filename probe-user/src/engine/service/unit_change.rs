@@ -74,6 +74,7 @@ impl Service {
             RecoveryState::Idle
             | RecoveryState::Inspecting(_)
             | RecoveryState::AwaitingSuccessor(_)
+            | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Backoff
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{DeadWorkers, Fault, RecoveryState, Service, Timer};
+use super::model::{DeadChild, DeadWorkers, Fault, RecoveryState, Service, Timer};
 use crate::{
     config::Response,
     engine::{
@@ -10,7 +10,7 @@ use crate::{
         effect::{Effect, Effects},
         verdict::{self, Remedy},
     },
-    fact::{EventId, ExitStatus, Fact, Phase, ProcessExit, Sender},
+    fact::{EventId, ExitStatus, Fact, OomKill, Phase, ProcessExit, Sender},
 };
 
 /// The longest time between a worker's death and its main process's death that counts as one death.
@@ -28,8 +28,9 @@ impl Service {
         ctx: &mut Ctx<'_, E>,
     ) {
         let oom = self.oom_kills.take(exit);
+        self.note_dead_child(exit, oom.as_ref().map(|(kill, _)| kill), event);
         // A kill between two processes of the service is no fault; an abort is a crash.
-        let by_sender = matches!(exit.killer(), Some(Sender::Process { .. }));
+        let by_sender = matches!(exit.killer(), Some(Sender::Process { .. })) || exit.namespace_end.is_some();
         let own = by_sender && exit.sender_service == Some(self.settings.id) && !exit.oom && oom.is_none();
         let leaving = self.main.is_none()
             || matches!(
@@ -74,6 +75,16 @@ impl Service {
         } else {
             self.generation.dead_workers = Some(DeadWorkers::one(fault));
             self.timers.set(Timer::WorkerDied, Some(ctx.now.plus(TOGETHER)));
+        }
+    }
+
+    /// Remembers how a child failed, in case its main process exits because of it.
+    fn note_dead_child(&mut self, exit: &ProcessExit, oom: Option<&OomKill>, event: EventId) {
+        let Some(words) = verdict::child_words(exit, oom) else { return };
+        let earlier = self.generation.dead_child.as_ref();
+        // Of several that fail together, the first is the reason for the others.
+        if earlier.is_none_or(|earlier| exit.at.since(earlier.at) >= TOGETHER) {
+            self.generation.dead_child = Some(DeadChild { at: exit.at, event, words });
         }
     }
 

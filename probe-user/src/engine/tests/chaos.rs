@@ -5,7 +5,7 @@ use crate::{
     config::Response,
     fact::{
         AcceptQueue, Direction, EndedJob, Holder, NeededUnit, Peer, PortHolder, Pressure, Protocol,
-        Retransmits, Suspension,
+        Retransmits, Successor, Suspension, Tracer,
     },
 };
 
@@ -94,7 +94,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
     let service = random.service();
     let key = process(random.pid());
     let event = EventId(1);
-    match random.below(24) {
+    match random.below(26) {
         0 | 1 => Observation::Running(service, key),
         2 => Observation::Listening(service, vec![8080]),
         3 | 4 => {
@@ -104,7 +104,8 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                 2 => KILL,
                 _ => SEGV,
             };
-            let exit = exit(key.pid, now, status, Some(bash()));
+            let left_processes = random.below(2) == 0;
+            let exit = ProcessExit { left_processes, ..exit(key.pid, now, status, Some(bash())) };
             Observation::Exit(exit, Membership { service, main: random.below(3) > 0 }, event)
         }
         5 => {
@@ -157,10 +158,18 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
             let look = Examination {
                 stopped: random.below(3) == 0,
                 over: Examination::OVER,
+                tracer: (random.below(6) == 0).then(|| Tracer { pid: 9, name: "gdb".into() }),
+                dumping_core: (random.below(6) == 0).then_some(key.pid),
                 ..Examination::default()
             };
             Observation::Examined(service, (random.below(4) > 0).then_some(look))
         }
+        24 => {
+            let (executed, listens) = (random.below(2) == 0, random.below(2) == 0);
+            let found = Successor { process: key, name: "x".into(), executed, listens };
+            Observation::Successor(service, (random.below(3) > 0).then_some(found))
+        }
+        25 => Observation::ListenerChecked(service, 8080, random.below(2) == 0),
         19 => Observation::Snapshot(service, Ok("/snapshot".into())),
         20 => {
             let holder = PortHolder { port: 80, pid: 1, name: "x".into(), unit: None, service: None };

@@ -161,7 +161,7 @@ fn a_traced_process_is_held_and_restarted_if_it_still_times_out_afterwards() {
         lab.answer(timeout());
         lab.see(Observation::Examined(API, Some(traced.clone())));
     }
-    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Hung, Severity::Critical)]);
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Paused, Severity::Warning)]);
     assert_eq!(lab.restarts().len(), 1, "one hold is published");
     for _ in 0..2 {
         lab.answer(timeout());

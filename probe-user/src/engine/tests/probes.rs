@@ -147,6 +147,7 @@ fn a_listener_that_stays_away_is_not_listening() {
     lab.see(listener(&lab, true));
     lab.see(listener(&lab, false));
     lab.wait(Duration::from_millis(300));
+    lab.see(Observation::ListenerChecked(API, 8080, false));
     assert_eq!(lab.incidents()[0].1, Verdict::NotListening);
     assert_eq!(lab.restarts_asked(), 1);
 }

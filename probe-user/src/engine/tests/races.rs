@@ -47,7 +47,8 @@ fn plain_unit() -> Lab {
 }
 
 fn sigterm_of_systemd(lab: &mut Lab, pid: u32) {
-    let systemd = Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None };
+    let systemd =
+        Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None, terminal: false };
     lab.die(pid, ExitStatus::Signal { number: 15, core_dumped: false }, Some(systemd));
 }
 

@@ -157,7 +157,8 @@ fn a_stopped_unit_that_was_started_and_died_unseen_has_failed() {
 #[test]
 fn a_start_that_times_out_is_its_own_incident() {
     let starting = |pid| UnitState { active: "activating".into(), sub: "start".into(), ..running_unit(pid) };
-    let systemd = Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None };
+    let systemd =
+        Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None, terminal: false };
     let timed_out = |lab: &mut Lab, pid| {
         lab.see(Observation::Unit(API, starting(pid)));
         assert_eq!(lab.state(), ServiceState::Starting);
@@ -218,7 +219,8 @@ fn a_start_without_a_limit_is_told_after_a_while_and_a_oneshot_may_take_its_time
 #[test]
 fn systemd_s_watchdog_is_a_hang() {
     let mut lab = plain();
-    let systemd = Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None };
+    let systemd =
+        Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None, terminal: false };
     lab.die(100, ExitStatus::Signal { number: 6, core_dumped: true }, Some(systemd));
     lab.see(Observation::Unit(API, down("failed", "watchdog", 100, lab.now, -9000)));
     assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Hung, 1));

@@ -2,24 +2,18 @@
 
 use std::time::Duration;
 
-use super::Finding;
+use super::{
+    Finding, Remedy,
+    standstill::{is_kept, of_standstill},
+};
 use crate::{
     clock::Timestamp,
     engine::{
         EarlySample,
         rules::{self, Mend, Obstacle, Origin},
     },
-    fact::{Examination, ProbeFailure, Suspension, Verdict, process::signal_name},
+    fact::{Examination, ProbeFailure, Verdict},
 };
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    Restart,
-    /// No restart, and why.
-    Hold(String),
-    /// No action by hostprobe is possible or expected.
-    Nothing,
-}
 
 /// The evidence when a row of failures counts.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +47,9 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
     if let Some((obstacle, evidence)) = obstacle(circumstances) {
         let rule = rules::of_obstacle(obstacle);
         let finding = Finding::new(rule.verdict, rule.confidence, format!("{evidence}; {failed}"));
-        return (finding, Remedy::Hold(rule.reason.to_owned()));
+        let reason = rule.reason.to_owned();
+        let ends_by_itself = obstacle == Obstacle::CoreDump;
+        return (finding, if ends_by_itself { Remedy::Await(reason) } else { Remedy::Hold(reason) });
     }
     let rule = rules::of_failure(failure);
     let verdict = match (remote, alive) {
@@ -89,6 +85,12 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
 fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     let Circumstances { failure, alive, remote, port, examination, network, .. } = *circumstances;
     let timed_out = failure.is_timeout();
+    if timed_out
+        && alive
+        && let Some(kept) = examination.and_then(of_standstill)
+    {
+        return Some(kept);
+    }
     if timed_out && let Some(why) = overload(circumstances) {
         return Some((Obstacle::Overload, why));
     }
@@ -106,8 +108,7 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
         );
         return Some((Obstacle::Filter, why));
     }
-    let traced = timed_out && alive && examination.is_some_and(is_held_by_tracer);
-    traced.then(|| (Obstacle::Tracer, "a debugger or another tracer keeps it stopped (state t)".to_owned()))
+    None
 }
 
 /// Why a timeout is not the service's own fault, if so.
@@ -164,39 +165,18 @@ fn hang(examination: &Examination) -> (f32, String) {
     (0.7, queue)
 }
 
-/// The verdict on a main process that a signal has stopped.
-pub fn of_suspension(pid: u32, suspension: Option<&Suspension>) -> Finding {
-    let by = suspension.map_or_else(String::new, |stop| {
-        let sender = stop
-            .sender
-            .as_ref()
-            .map_or_else(String::new, |sender| format!(" from {}", super::sender_words(sender)));
-        format!(" by {}{sender}", signal_name(stop.signal))
-    });
-    Finding::new(
-        Verdict::Hung,
-        1.0,
-        format!("its main process {pid} is stopped (state T){by}, and does nothing"),
-    )
-}
-
 /// How many failures in a row count after an examination, if it takes so many without one.
 ///
 /// A process that can do nothing more by itself needs fewer, and still fewer if more and more clients wait. One that
 /// serves other clients, as a pool whose workers are all busy, gets twice the time: a restart would end what it works on.
 pub fn failures_needed(failures: u32, examination: Option<&Examination>) -> u32 {
     match examination {
-        Some(seen) if is_held_by_tracer(seen) => failures,
+        Some(seen) if is_kept(seen) => failures,
         Some(seen) if seen.is_stuck() && seen.queue_grows() && !seen.ahead => 1,
         Some(seen) if seen.is_stuck() => failures.min(2),
         Some(seen) if seen.is_busy() => failures.saturating_mul(2),
         Some(_) | None => failures,
     }
-}
-
-/// Whether a tracer, such as a debugger, keeps all of it stopped.
-fn is_held_by_tracer(examination: &Examination) -> bool {
-    examination.traced && !examination.progressed()
 }
 
 /// The early sample that may serve as the first of an examination. A probe with this timeout waited from `begun` to

@@ -117,7 +117,13 @@ fn a_stop_is_published_for_every_service_of_the_process_with_its_sender() {
     let mut enricher = enricher();
     enricher.members.set_main(CACHE, Some(key(&MAIN)));
     let sender = record::Sender { pid: 9, uid: 3, start_ns: 5, cgroup_v2: None, comm: "kill".to_owned() };
-    let signal = record::Signal { at_ns: 9_000_000_000, number: 19, code: 0, sender: Some(sender) };
+    let signal = record::Signal {
+        at_ns: 9_000_000_000,
+        number: 19,
+        code: 0,
+        context_pid: sender.pid,
+        sender: Some(sender),
+    };
     let record = record::Stop { at_ns: 9_000_000_000, pid: MAIN.pid, start_ns: MAIN.start_ns, signal };
     let (stop, services) = enricher.stop(&record);
     assert_eq!(services, [WEB, CACHE]);
@@ -136,7 +142,13 @@ fn a_death_names_the_service_of_who_caused_it() {
     enricher.members.add_cgroup(CACHE, 77);
     let sender = |pid, start_ns, cgroup_v2| {
         let sender = record::Sender { pid, uid: 0, start_ns, cgroup_v2, comm: String::new() };
-        Some(record::Signal { at_ns: 9_000_000_000, number: 9, code: 0, sender: Some(sender) })
+        Some(record::Signal {
+            at_ns: 9_000_000_000,
+            number: 9,
+            code: 0,
+            context_pid: sender.pid,
+            sender: Some(sender),
+        })
     };
     let mut record = record::Exit {
         at_ns: 9_000_000_001,

@@ -38,8 +38,8 @@ fn a_shared_listener_is_the_topmost_s_and_one_port() {
     process(&host, 10, 1, &[9]);
     let survey = Survey::new(host.reader());
     assert_eq!(main_at(&survey, 8080), Some(20));
-    assert_eq!(survey.ports_of(20), [8080]);
-    assert_eq!((main_at(&survey, 8081), survey.ports_of(10)), (None, vec![]));
+    assert_eq!(ports(&survey, 20), [8080]);
+    assert_eq!((main_at(&survey, 8081), ports(&survey, 10)), (None, vec![]));
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn of_several_sockets_on_one_port_the_oldest_process_counts() {
     host.write("proc/30/net/tcp", table.as_bytes());
     let survey = Survey::new(host.reader());
     assert_eq!(main_at(&survey, 8080), Some(30));
-    assert_eq!(survey.ports_of(30), [8080]);
+    assert_eq!(ports(&survey, 30), [8080]);
 }
 
 #[test]
@@ -71,8 +71,8 @@ fn a_dual_stack_listener_and_one_of_each_family_are_found() {
     }
     let survey = Survey::new(host.reader());
     assert_eq!((main_at(&survey, 80), main_at(&survey, 81)), (Some(10), Some(11)));
-    assert_eq!(survey.ports_of(10), [80]);
-    assert_eq!(survey.ports_of(11), [81, 81], "two sockets");
+    assert_eq!(ports(&survey, 10), [80]);
+    assert_eq!(ports(&survey, 11), [81, 81], "two sockets");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_port_in_another_network_namespace_belongs_to_its_process_and_is_free_here()
     host.write("proc/20/net/tcp", line("00000000:0051", 8).as_bytes());
     let survey = Survey::new(host.reader());
     assert_eq!((main_at(&survey, 80), main_at(&survey, 81)), (Some(10), None));
-    assert_eq!((survey.ports_of(10), survey.ports_of(20)), (vec![80], vec![81]));
+    assert_eq!((ports(&survey, 10), ports(&survey, 20)), (vec![80], vec![81]));
 }
 
 #[test]
@@ -113,6 +113,45 @@ fn netlink_and_the_proc_tables_agree_on_the_real_host() {
     let listed = at(survey.reader.own_listening().unwrap());
     assert_eq!(listed, at(survey.reader.listening("/proc/net".as_ref()).unwrap()));
     assert_eq!(listed.len(), 1);
-    assert_eq!(survey.listening_on(port), [std::process::id()]);
-    assert!(survey.ports_of(std::process::id()).contains(&port));
+    assert_eq!(survey.listening_on(port, None), [std::process::id()]);
+    assert!(ports(&survey, std::process::id()).contains(&port));
+}
+
+#[test]
+fn each_socket_of_a_shared_port_counts_and_a_shared_socket_counts_once() {
+    let host = FakeHost::v2();
+    let reuse = [line("0100007F:0050", 7), line("0100007F:0050", 8), line("0100007F:0050", 9)];
+    host.write("proc/net/tcp", reuse.concat().as_bytes());
+    host.write("proc/10/net/tcp", reuse.concat().as_bytes());
+    process(&host, 10, 1, &[7]);
+    process(&host, 11, 10, &[7, 8]);
+    process(&host, 12, 10, &[9]);
+    let survey = Survey::new(host.reader());
+    assert_eq!(ports(&survey, 10), [80, 80, 80]);
+    let holders: Vec<u32> = survey.listeners_on(80, Some(10)).iter().map(|socket| socket.pid).collect();
+    assert_eq!(holders, [10, 11, 12]);
+    assert_eq!(survey.listeners_on(81, Some(10)), []);
+}
+
+#[test]
+fn of_two_programs_on_one_port_the_probes_address_tells_which_is_meant() {
+    let host = FakeHost::v2();
+    let lines = [line("0100007F:1F90", 7), line("0200007F:1F90", 8)];
+    host.write("proc/net/tcp", lines.concat().as_bytes());
+    process(&host, 10, 1, &[7]);
+    process(&host, 20, 1, &[8]);
+    let found = |address: Option<[u8; 4]>| {
+        let address = address.map(IpAddr::from);
+        let matcher = Matcher { port: Some(8080), address, ..Matcher::default() };
+        Survey::new(host.reader()).find_main(&matcher).map(|key| key.pid)
+    };
+    assert_eq!(found(Some([127, 0, 0, 2])), Some(20));
+    assert_eq!(found(Some([127, 0, 0, 1])), Some(10));
+    assert_eq!(found(Some([192, 0, 2, 1])), Some(10), "no socket accepts it, so the oldest is meant");
+    assert_eq!(found(None), Some(10));
+}
+
+/// The ports that a process and its descendants listen on, one for each socket.
+fn ports(survey: &Survey, main: u32) -> Vec<u16> {
+    survey.listening_of(main).iter().map(SocketAddr::port).collect()
 }

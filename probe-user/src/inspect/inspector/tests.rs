@@ -52,6 +52,8 @@ fn exit(code: u8) -> ProcessExit {
         sender_service: None,
         oom: false,
         max_rss_bytes: 0,
+        namespace_end: None,
+        left_processes: false,
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn read(
     }
 }
 
-/// Logs in as nobody, which few servers allow.
+/// Logs in without a user name, which few servers allow.
 async fn take_leave(mut wire: Wire, greeting: &Greeting) -> Result<(), Error> {
     match log_in_after(greeting, &mut wire, &MysqlAccount::default(), true).await {
         Ok(()) => wire.quit().await,

@@ -96,6 +96,7 @@ fn signal(bytes: &Bytes<'_>, at: usize) -> Result<Option<Signal>, DecodeError> {
     Ok(Some(Signal {
         at_ns: bytes.u64(at + offset_of!(abi::SentSignal, at_ns))?,
         number,
+        context_pid: sender.pid,
         code: bytes.i32(at + offset_of!(abi::SentSignal, code))?,
         sender: from_process.then_some(sender),
     }))

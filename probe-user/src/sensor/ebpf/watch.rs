@@ -65,6 +65,13 @@ impl Lineages {
         all_keys(map.keys(), Self::limit())
     }
 
+    /// Ids of the descendants in a lineage. It reads every entry.
+    pub fn members(&self, lineage: u32) -> Vec<u32> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = map.iter().take(Self::limit()).filter_map(Result::ok);
+        entries.filter(|(_, [_, of])| *of == u64::from(lineage)).map(|(pid, _)| pid).collect()
+    }
+
     /// Size of the map.
     pub const fn limit() -> usize {
         DESCENDANTS_MAX as usize

@@ -123,7 +123,9 @@ impl Filter {
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::PortHolder(..)
-            | Observation::Holders(..) => {
+            | Observation::Holders(..)
+            | Observation::Successor(..)
+            | Observation::ListenerChecked(..) => {
                 self.stir(observation.service(), now);
                 true
             }

@@ -29,6 +29,8 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Snapshot(..) => "the snapshot of its processes",
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
+        Observation::ListenerChecked(..) => "whether a port of it is held",
+        Observation::Successor(..) => "the successor of its main process",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
     }
@@ -107,7 +109,9 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::AcceptQueue(_, id, _)
         | Observation::Suspended(_, id, _)
         | Observation::Examined(id, _)
-        | Observation::Snapshot(id, _) => *id = to(*id)?,
+        | Observation::Snapshot(id, _)
+        | Observation::Successor(id, _)
+        | Observation::ListenerChecked(id, ..) => *id = to(*id)?,
         Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
@@ -173,6 +177,8 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::Connected { .. }
         | Observation::Examined(..)
         | Observation::PortHolder(..)
+        | Observation::Successor(..)
+        | Observation::ListenerChecked(..)
         | Observation::Pressure(_)
         | Observation::ConnectionsUnseen => {}
     }
@@ -209,10 +215,20 @@ pub fn digest(services: &[Service]) -> String {
             Identity::Remote => "remote",
         };
         let probes: Vec<_> = probes.iter().map(probe_digest).collect();
-        let RestartPolicy { enabled, budget, budget_window, backoff_first, backoff_max, grace, command } =
-            restart;
-        let restart =
-            ((enabled, budget, budget_window, command.is_some()), (backoff_first, backoff_max, grace));
+        let RestartPolicy {
+            enabled,
+            on_clean_exit,
+            budget,
+            budget_window,
+            backoff_first,
+            backoff_max,
+            grace,
+            command,
+        } = restart;
+        let restart = (
+            (enabled, on_clean_exit, budget, budget_window, command.is_some()),
+            (backoff_first, backoff_max, grace),
+        );
         // Limits and policy are printed whole: each key of theirs decides.
         let text = format!(
             "{:?}",

@@ -1,13 +1,10 @@
 //! The sockets that a service listens on, as the kernel reports them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Source},
+    fact::{EventId, Source, process::accepts},
 };
 
 /// How long a listener may be closed before a living process counts as not listening. A reload that closes and
@@ -21,6 +18,8 @@ pub struct LostListener {
     pub event: EventId,
     pub port: u16,
     pub source: Source,
+    /// The daemon checks whether another process of the service holds one.
+    pub checked: bool,
 }
 
 #[derive(Debug)]
@@ -28,11 +27,12 @@ pub struct Listeners {
     /// The number of listening sockets per port.
     open: BTreeMap<u16, u32>,
     /// The ports of its probes and its matcher. Other ports may open and close.
-    expected: BTreeSet<u16>,
+    /// With the address on which it is expected, if a probe names one.
+    expected: BTreeMap<u16, Option<IpAddr>>,
 }
 
 impl Listeners {
-    pub fn new(expected: BTreeSet<u16>) -> Self {
+    pub fn new(expected: BTreeMap<u16, Option<IpAddr>>) -> Self {
         Self { open: BTreeMap::new(), expected }
     }
 
@@ -56,18 +56,23 @@ impl Listeners {
     }
 
     pub fn expects(&self, port: u16) -> bool {
-        self.expected.contains(&port)
+        self.expected.contains_key(&port)
+    }
+
+    /// Whether a socket with this address matters. Clients of the service do not reach one on another address.
+    pub fn concerns(&self, address: IpAddr, port: u16) -> bool {
+        self.expected.get(&port).copied().flatten().is_none_or(|expected| accepts(address, expected))
     }
 
     pub fn expected(&self) -> Vec<u16> {
-        self.expected.iter().copied().collect()
+        self.expected.keys().copied().collect()
     }
 
     pub fn has_all_expected(&self) -> bool {
-        self.expected.iter().all(|port| self.open.contains_key(port))
+        self.expected.keys().all(|port| self.open.contains_key(port))
     }
 
     pub fn has_any_expected(&self) -> bool {
-        self.expected.iter().any(|port| self.open.contains_key(port))
+        self.expected.keys().any(|port| self.open.contains_key(port))
     }
 }

@@ -150,7 +150,8 @@ impl OpenIncident {
     /// Adds evidence up to the limit.
     pub fn add_evidence(&mut self, events: Vec<EventId>) {
         let room = MAX_EVIDENCE.saturating_sub(self.record.evidence.len());
-        self.record.evidence.extend(events.into_iter().take(room));
+        let known = self.record.evidence.clone();
+        self.record.evidence.extend(events.into_iter().filter(|event| !known.contains(event)).take(room));
     }
 
     /// Names a service that is held because of this incident. True if it is new.

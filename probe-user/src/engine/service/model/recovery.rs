@@ -27,6 +27,8 @@ pub enum RecoveryState {
     },
     /// The main process exited with success, and a successor may replace it.
     AwaitingSuccessor(Box<Fault>),
+    /// Other processes of a supervised command outlived its main process. One of them may take its place.
+    FindingSuccessor(Box<Succession>),
     /// systemd restarts the unit by itself.
     SystemdRestarting,
     /// A row of failures counts, and an examination is in progress.
@@ -46,6 +48,27 @@ pub struct FailureStreak {
     pub index: usize,
     pub failure: ProbeFailure,
     pub detail: String,
+}
+
+/// The search for the process that takes the place of a supervised main process.
+#[derive(Debug)]
+pub struct Succession {
+    /// What has failed if there is none.
+    pub fault: Fault,
+    /// The pid of the main process that ended.
+    pub of: u32,
+    /// It exited with code 0.
+    pub exited_well: bool,
+    /// It ended soon after its start.
+    pub early: bool,
+    /// The service was healthy when it ended.
+    pub was_healthy: bool,
+    /// Until then a successor may begin to listen.
+    pub until: Timestamp,
+    /// The last search found no listener, and the next is due.
+    pub waits: bool,
+    /// A successor was found, and the daemon takes it in.
+    pub adopts: bool,
 }
 
 /// A fault whose meaning depends on the unit's state.

@@ -11,6 +11,10 @@ pub struct Settings {
     pub method: RestartMethod,
     pub is_unit: bool,
     pub is_remote: bool,
+    /// hostprobe's own supervisor starts it.
+    pub is_supervised: bool,
+    /// The name of the program that the supervisor starts.
+    pub program: Option<String>,
     /// hostprobe does not start it, and finds its process by a pattern.
     pub is_matched: bool,
     pub critical: bool,
@@ -30,6 +34,11 @@ impl Settings {
             Identity::Match(_) if spec.restart.command.is_some() => RestartMethod::Command,
             Identity::Match(_) | Identity::Remote => RestartMethod::None,
         };
+        let program = match &spec.identity {
+            Identity::Exec(exec) => exec.command.first().and_then(|path| path.rsplit('/').next()),
+            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
+        };
+        let program = program.map(str::to_owned);
         let mut restart = spec.restart.clone();
         restart.enabled &= !observe;
         Self {
@@ -37,6 +46,8 @@ impl Settings {
             method,
             is_unit: matches!(spec.identity, Identity::Unit(_)),
             is_remote: spec.identity == Identity::Remote,
+            is_supervised: matches!(spec.identity, Identity::Exec(_)),
+            program,
             is_matched: matches!(spec.identity, Identity::Match(_)),
             critical: spec.critical,
             restart,

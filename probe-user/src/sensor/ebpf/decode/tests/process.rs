@@ -24,7 +24,13 @@ fn decodes_an_exit() {
             max_rss_pages: 512,
             cgroups: Cgroups { v2: Some(77), memory_v1: None },
             comm: "nginx".to_owned(),
-            signal: Some(Signal { at_ns: 8_500, number: 11, code: 0, sender: Some(sender) }),
+            signal: Some(Signal {
+                at_ns: 8_500,
+                number: 11,
+                code: 0,
+                context_pid: sender.pid,
+                sender: Some(sender)
+            }),
         }
     );
     assert_eq!((exit.status.signal(), exit.status.core_dumped(), exit.status.code()), (Some(11), true, None));
@@ -47,7 +53,7 @@ fn a_signal_from_the_kernel_has_no_sender() {
 fn decodes_a_stop() {
     let Ok(Record::Stop(stop)) = decode(&stop_bytes()) else { panic!("not a stop") };
     let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
-    let signal = Signal { at_ns: 9_000, number: 19, code: 0, sender: Some(sender) };
+    let signal = Signal { at_ns: 9_000, number: 19, code: 0, context_pid: sender.pid, sender: Some(sender) };
     assert_eq!(stop, Stop { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
     let mut bytes = stop_bytes();
     bytes[56] = 0; // signal.signal

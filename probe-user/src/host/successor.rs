@@ -1,0 +1,146 @@
+//! The process that takes the place of a main process that ended.
+
+use std::collections::HashSet;
+
+use super::{OwnCgroup, Survey};
+use crate::fact::{ProcessKey, Successor};
+
+/// `PF_FORKNOEXEC` in the kernel's `include/linux/sched.h`: it has forked and not executed a program since.
+const FORKED: u32 = 0x40;
+
+/// Where the processes are that a main process left behind.
+#[derive(Clone, Debug)]
+pub enum LeftProcesses {
+    InCgroup(OwnCgroup),
+    /// In the process group or session that the main process led, or among these.
+    OfGroup(u32, Vec<u32>),
+}
+
+struct Heir {
+    key: ProcessKey,
+    parent: u32,
+    name: String,
+    executed: bool,
+}
+
+impl Survey {
+    /// The pids of the processes that a main process left behind.
+    pub fn left(&self, left: &LeftProcesses) -> Vec<u32> {
+        let reader = self.reader();
+        match left {
+            LeftProcesses::InCgroup(cgroup) => cgroup.members().unwrap_or_default(),
+            LeftProcesses::OfGroup(leader, descendants) => {
+                let leader = i32::try_from(*leader).unwrap_or_default();
+                let is_left = |pid: &u32| {
+                    descendants.contains(pid)
+                        || reader.stat(*pid).is_some_and(|stat| stat.pgrp == leader || stat.session == leader)
+                };
+                reader.pids().unwrap_or_default().into_iter().filter(is_left).collect()
+            }
+        }
+    }
+
+    /// Of these processes, the one that can take the place of their main process: the oldest that listens on one of
+    /// these ports and executed a program of its own, and whose parent does not; else the oldest that listens; else
+    /// the oldest.
+    pub fn successor(&self, pids: &[u32], ports: &[u16]) -> Option<Successor> {
+        let heirs: Vec<Heir> = pids.iter().filter_map(|&pid| self.heir(pid)).collect();
+        let pids: Vec<u32> = heirs.iter().map(|heir| heir.key.pid).collect();
+        let sockets = self.listeners_of(&pids);
+        let listening: HashSet<u32> =
+            sockets.iter().filter(|it| ports.contains(&it.port)).map(|it| it.pid).collect();
+        let listens = |heir: &&Heir| listening.contains(&heir.key.pid);
+        let of = |heirs: Vec<&Heir>, listens| {
+            let pids: HashSet<u32> = heirs.iter().map(|heir| heir.key.pid).collect();
+            let topmost = heirs.into_iter().filter(|heir| !pids.contains(&heir.parent));
+            let heir = topmost.min_by_key(|heir| (heir.key.start, heir.key.pid))?;
+            Some(Successor { process: heir.key, name: heir.name.clone(), executed: heir.executed, listens })
+        };
+        of(heirs.iter().filter(listens).filter(|heir| heir.executed).collect(), true)
+            .or_else(|| of(heirs.iter().filter(listens).collect(), true))
+            .or_else(|| of(heirs.iter().collect(), false))
+    }
+
+    fn heir(&self, pid: u32) -> Option<Heir> {
+        let reader = self.reader();
+        let stat = reader.stat(pid)?;
+        let key = reader.key(pid, &stat);
+        let parent = u32::try_from(stat.ppid).unwrap_or_default();
+        let executed = stat.flags & FORKED == 0;
+        (!matches!(stat.state, 'Z' | 'X')).then_some(Heir { key, parent, name: stat.comm, executed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    fn listener(host: &FakeHost, pids: &[u32]) {
+        let line = "   0: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 7 1 0\n";
+        for pid in pids {
+            host.write(&format!("proc/{pid}/net/tcp"), format!("  sl\n{line}").as_bytes());
+            host.fd(*pid, 3, "socket:[7]");
+        }
+    }
+
+    fn forked(host: &FakeHost, pid: u32) {
+        let path = host.root().join(format!("proc/{pid}/stat"));
+        let stat = std::fs::read_to_string(&path).unwrap().replace(" 4194560 ", " 4194624 ");
+        std::fs::write(path, stat).unwrap();
+    }
+
+    fn found(host: &FakeHost, pids: &[u32]) -> Option<(u32, bool, bool)> {
+        let found = Survey::new(host.reader()).successor(pids, &[8080]);
+        found.map(|found| (found.process.pid, found.executed, found.listens))
+    }
+
+    #[test]
+    fn the_new_main_process_of_an_upgrade_comes_before_its_workers_and_those_of_the_former() {
+        let host = FakeHost::v2();
+        for (pid, parent) in [(11, 1), (20, 1), (21, 20), (22, 20)] {
+            host.process(pid, parent, "nginx", "/nginx");
+        }
+        for worker in [11, 21, 22] {
+            forked(&host, worker);
+        }
+        listener(&host, &[11, 20, 21, 22]);
+        assert_eq!(found(&host, &[22, 21, 20, 11]), Some((20, true, true)));
+    }
+
+    #[test]
+    fn workers_alone_are_no_program_of_their_own() {
+        let host = FakeHost::v2();
+        for pid in [11, 12] {
+            host.process(pid, 1, "nginx", "/nginx");
+            forked(&host, pid);
+        }
+        listener(&host, &[11, 12]);
+        assert_eq!(found(&host, &[11, 12]), Some((11, false, true)));
+    }
+
+    #[test]
+    fn a_process_that_does_not_listen_comes_last() {
+        let host = FakeHost::v2();
+        host.process(11, 1, "logger", "/logger");
+        host.process(12, 1, "web", "/web");
+        assert_eq!(found(&host, &[11, 12]), Some((11, true, false)));
+        listener(&host, &[12]);
+        assert_eq!(found(&host, &[11, 12]), Some((12, true, true)));
+        assert_eq!(found(&host, &[]), None);
+        assert_eq!(found(&host, &[99]), None);
+    }
+
+    #[test]
+    fn without_a_cgroup_the_process_group_and_the_session_tell() {
+        let host = FakeHost::v2();
+        for pid in [10, 11, 12, 13] {
+            host.process(pid, 1, "web", "/web");
+        }
+        let stat = std::fs::read_to_string(host.root().join("proc/11/stat")).unwrap();
+        host.write("proc/11/stat", stat.replace(" 1 11 11 ", " 1 10 7 ").as_bytes());
+        let mut left = Survey::new(host.reader()).left(&LeftProcesses::OfGroup(10, vec![13]));
+        left.sort_unstable();
+        assert_eq!(left, [10, 11, 13]);
+    }
+}

@@ -1,0 +1,306 @@
+//! Services whose processes are kept from running on purpose are held: frozen, traced, stopped from a terminal, or writing
+//! their core dump.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use hostprobe_tests::{
+    cgroup::Group,
+    daemon::{Daemon, Mark, event_action},
+    http,
+    incident_events::{is, number, text},
+    parts::{available, require, require_root},
+    process::{Running, Traced, signal, until},
+    supervised::Supervised,
+    victim::Victim,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Longer than a restart that is not wanted would take to come.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Both ways to see: with the hooks, and without any.
+const SEEING: [&[&str]; 2] = [&[], &["--without-hook", "all"]];
+
+fn start(service: &Supervised, args: &[&str]) -> Daemon {
+    let times = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
+    let daemon = Daemon::start(&service.config(times), args);
+    service.until_healthy(&daemon);
+    // Failures count after the grace.
+    std::thread::sleep(Duration::from_secs(1));
+    daemon
+}
+
+fn restarts(daemon: &Daemon, mark: Mark) -> usize {
+    daemon.since(mark).iter().filter(|event| event_action(event) == "restart.request").count()
+}
+
+/// Has a service paused, and checks that it is held and goes on afterwards. Returns the incident's summary.
+fn is_held<P>(
+    service: &Supervised,
+    daemon: &Daemon,
+    pause: impl FnOnce(u32) -> P,
+    resume: impl FnOnce(P),
+) -> String {
+    let (mark, main) = (daemon.mark(), service.pid(daemon));
+    let paused = pause(main);
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "paused", "{opened}");
+    let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", &service.name), LONG);
+    assert!(text(&held, "event.reason").contains("a restart would"), "{held}");
+    std::thread::sleep(QUIET);
+    resume(paused);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
+    assert_eq!(restarts(daemon, mark), 0);
+    assert_eq!(service.pid(daemon), main);
+    text(&opened, "incident.summary").to_owned()
+}
+
+#[test]
+fn a_frozen_cgroup_of_version_2_is_a_pause() {
+    if !require_root() {
+        return;
+    }
+    for args in SEEING {
+        let service = Supervised::new();
+        let daemon = start(&service, args);
+        let freeze = service.cgroup(&daemon).join("cgroup.freeze");
+        let set = |value: &str| fs::write(&freeze, value).expect("the cgroup is frozen or thawed");
+        let summary = is_held(&service, &daemon, |_| set("1"), |()| set("0"));
+        assert!(summary.contains("its cgroup /") && summary.contains("is frozen"), "{summary}");
+    }
+}
+
+#[test]
+fn a_frozen_cgroup_of_version_1_names_the_container() {
+    let freezer = Path::new("/sys/fs/cgroup/freezer");
+    if !require_root() || !available(freezer.join("cgroup.procs").exists(), "the freezer of cgroup v1") {
+        return;
+    }
+    let id = "0123456789abcdef".repeat(4);
+    for args in SEEING {
+        let service = Supervised::new();
+        let daemon = start(&service, args);
+        let group = Group::new(freezer, &format!("docker-{id}.scope"));
+        let set = |value: &str| fs::write(group.folder().join("freezer.state"), value).expect("it is set");
+        let pause = |main| {
+            group.add(main);
+            set("FROZEN");
+            main
+        };
+        let resume = |main: u32| {
+            set("THAWED");
+            fs::write(freezer.join("cgroup.procs"), main.to_string()).expect("it is moved");
+        };
+        let summary = is_held(&service, &daemon, pause, resume);
+        assert!(summary.contains(&format!("container {id} is paused")), "{summary}");
+    }
+}
+
+#[test]
+fn a_debugger_that_stops_a_service_is_named() {
+    if !require_root() {
+        return;
+    }
+    for args in SEEING {
+        let service = Supervised::new();
+        let daemon = start(&service, args);
+        let summary = is_held(&service, &daemon, Traced::stop, drop);
+        let own = std::process::id();
+        assert!(summary.contains(&format!("(pid {own}) traces it")), "{summary}");
+    }
+}
+
+/// The command that an operator runs at a terminal.
+fn at_terminal(line: &str) {
+    let done = Command::new("/usr/bin/script").args(["-qec", line, "/dev/null"]).status();
+    assert!(done.is_ok_and(|done| done.success()), "{line} succeeds");
+}
+
+#[test]
+fn a_stop_from_a_terminal_is_a_pause_and_names_its_sender() {
+    if !require_root() || !require("bsdutils", "/usr/bin/script") {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = start(&service, &[]);
+    let stop = |main| {
+        at_terminal(&format!("kill -STOP {main}"));
+        main
+    };
+    let summary = is_held(&service, &daemon, stop, |main| signal(main, Signal::CONT));
+    assert!(
+        summary.contains("stopped (state T) by SIGSTOP from") && summary.contains("at a terminal"),
+        "{summary}"
+    );
+}
+
+#[test]
+fn job_control_is_a_pause() {
+    if !require_root() {
+        return;
+    }
+    for stop in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
+        let service = Supervised::new();
+        let daemon = start(&service, &[]);
+        let pause = |main| {
+            signal(main, stop);
+            main
+        };
+        is_held(&service, &daemon, pause, |main| signal(main, Signal::CONT));
+    }
+}
+
+/// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump
+/// has begun.
+struct SlowDumps {
+    before: String,
+    folder: PathBuf,
+}
+
+const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
+
+impl SlowDumps {
+    fn new(folder: &Path, seconds: u32) -> Self {
+        let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
+        let (script, base) = (folder.join("dump"), folder.display());
+        let text = format!("#!/bin/sh\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
+        fs::write(&script, text).expect("a script is written");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
+        fs::write(CORE_PATTERN, format!("|{}", script.display())).expect("root may set the pattern");
+        Self { before, folder: folder.to_owned() }
+    }
+
+    fn until_begun(&self) {
+        until("a dump begins", LONG, || self.folder.join("begun").exists().then_some(()));
+    }
+
+    /// The size of the dump, once it is complete.
+    fn size(folder: &Path) -> u64 {
+        let size = || fs::read_to_string(folder.join("size")).ok()?.trim().parse().ok();
+        until("the dump ends", LONG, size)
+    }
+}
+
+impl Drop for SlowDumps {
+    fn drop(&mut self) {
+        let _ = fs::write(CORE_PATTERN, &self.before);
+    }
+}
+
+/// Has a service use 200 MB, which are in its dump.
+fn allocate(service: &Supervised, daemon: &Daemon) {
+    assert_eq!(http::get(service.port, "/alloc?mb=200").expect("an answer").0, 200);
+    let statm = format!("/proc/{}/statm", service.pid(daemon));
+    let resident = || fs::read_to_string(&statm).ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+    until("it uses 200 MB", LONG, || resident().filter(|pages| pages * 4096 > 200_000_000));
+}
+
+/// Crashes a service whose dump takes so long, and returns its incident and the size of the dump.
+fn crash_with_dump(service: &Supervised, daemon: &Daemon, seconds: u32) -> (Value, u64) {
+    allocate(service, daemon);
+    let mark = daemon.mark();
+    let dumps = SlowDumps::new(service.folder(), seconds);
+    drop(http::get(service.port, "/segv"));
+    dumps.until_begun();
+    drop(dumps);
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
+    let over = daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "crashed", "{opened}");
+    assert_eq!((text(&over, "incident.verdict"), restarts(daemon, mark)), ("crashed", 1));
+    (opened, SlowDumps::size(service.folder()))
+}
+
+#[test]
+fn a_core_dump_is_left_to_finish_before_the_restart() {
+    if !require_root() {
+        return;
+    }
+    for args in SEEING {
+        let service = Supervised::new();
+        let daemon = start(&service, args);
+        // Longer than the supervisor waits after SIGTERM.
+        let (opened, size) = crash_with_dump(&service, &daemon, 13);
+        let summary = text(&opened, "incident.summary");
+        assert!(summary.contains("writes its core dump"), "{summary}");
+        assert!(size > 200_000_000, "the dump has {size} bytes");
+    }
+}
+
+#[test]
+fn the_core_dump_of_a_wrappers_command_is_left_to_finish() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let (victim, port) = (Victim::program().display().to_string(), service.port);
+    let script = format!("{victim} --port {port} & wait");
+    let config = service.service(&["/bin/sh", "-c", &script]);
+    let probe = format!(
+        "[[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\ninterval = \"200ms\"\ntimeout = \"1s\"\n\
+         [service.restart]\ngrace = \"1s\"\n"
+    );
+    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{config}{probe}"), &[]);
+    service.until_healthy(&daemon);
+    std::thread::sleep(Duration::from_secs(1));
+    allocate(&service, &daemon);
+    let mark = daemon.mark();
+    let dumps = SlowDumps::new(service.folder(), 13);
+    drop(http::get(port, "/segv"));
+    dumps.until_begun();
+    drop(dumps);
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "crashed", "{opened}");
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
+    assert!(SlowDumps::size(service.folder()) > 200_000_000);
+    assert_eq!(restarts(&daemon, mark), 1);
+}
+
+#[test]
+fn a_program_that_writes_no_dump_is_restarted_at_once() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = start(&service, &[]);
+    let mark = daemon.mark();
+    drop(http::get(service.port, "/segv"));
+    let over = daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
+    assert_eq!((text(&over, "incident.verdict"), restarts(&daemon, mark)), ("crashed", 1));
+    assert!(number(&over, "incident.attempts").is_none_or(|attempts| attempts == 1));
+}
+
+#[test]
+fn a_service_that_hangs_while_it_is_traced_is_restarted_after_the_trace() {
+    if !require_root() || !require("strace", "/usr/bin/strace") {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = start(&service, &[]);
+    let main = service.pid(&daemon).to_string();
+    let mark = daemon.mark();
+    let strace = Running::start(
+        Command::new("/usr/bin/strace").args(["-f", "-o", "/dev/null", "-p", &main]),
+        Signal::TERM,
+    );
+    std::thread::sleep(Duration::from_secs(2));
+    // A service that is traced and answers is healthy.
+    let opened = daemon.since(mark).iter().filter(|event| event_action(event) == "incident.open").count();
+    assert_eq!(opened, 0);
+    // What does not answer while it is traced is held.
+    drop(http::get(service.port, "/hang"));
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "paused");
+    assert!(text(&opened, "incident.summary").contains(&format!("strace (pid {}) traces it", strace.pid())));
+    drop(strace);
+    daemon.wait_for_after(mark, |event| is(event, "restart.request", &service.name), LONG);
+}
