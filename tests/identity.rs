@@ -242,7 +242,7 @@ fn a_daemon_that_forks_twice_is_found_by_every_matcher() {
 }
 
 #[test]
-fn a_supervised_command_that_daemonizes_has_exited_and_its_descendants_belong_to_its_service() {
+fn a_supervised_command_that_daemonizes_has_exited_and_its_daemon_becomes_the_main_process() {
     if !require_root() {
         return;
     }
@@ -255,9 +255,9 @@ fn a_supervised_command_that_daemonizes_has_exited_and_its_descendants_belong_to
     assert_eq!(text(&opened, "incident.verdict"), "exited");
     let left = listening(&daemon, &service.name, lineage.port);
     let worker = lineage.spawn("orphan");
-    for process in [worker, left] {
+    for (process, is_main) in [(worker, false), (left, true)] {
         signal(process, Signal::ABORT);
-        assert_eq!(owner(&exit_of(&daemon, process)), (service.name.as_str(), Some(false)));
+        assert_eq!(owner(&exit_of(&daemon, process)), (service.name.as_str(), Some(is_main)));
     }
     daemon.stop();
 }

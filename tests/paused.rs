@@ -15,7 +15,7 @@ use hostprobe_tests::{
     http,
     incident_events::{is, number, text},
     parts::{available, require, require_root},
-    process::{Running, Traced, signal, until},
+    process::{Running, Traced, signal, until, with_argument},
     supervised::Supervised,
     victim::Victim,
 };
@@ -40,6 +40,12 @@ fn start(service: &Supervised, args: &[&str]) -> Daemon {
     daemon
 }
 
+/// The victim that serves.
+fn main_of(service: &Supervised) -> u32 {
+    let [main] = with_argument(&service.port.to_string())[..] else { panic!("one process serves") };
+    main
+}
+
 fn restarts(daemon: &Daemon, mark: Mark) -> usize {
     daemon.since(mark).iter().filter(|event| event_action(event) == "restart.request").count()
 }
@@ -51,7 +57,7 @@ fn is_held<P>(
     pause: impl FnOnce(u32) -> P,
     resume: impl FnOnce(P),
 ) -> String {
-    let (mark, main) = (daemon.mark(), service.pid(daemon));
+    let (mark, main) = (daemon.mark(), main_of(service));
     let paused = pause(main);
     let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "paused", "{opened}");
@@ -61,7 +67,7 @@ fn is_held<P>(
     resume(paused);
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
     assert_eq!(restarts(daemon, mark), 0);
-    assert_eq!(service.pid(daemon), main);
+    assert_eq!(main_of(service), main);
     text(&opened, "incident.summary").to_owned()
 }
 
@@ -134,7 +140,8 @@ fn a_stop_from_a_terminal_is_a_pause_and_names_its_sender() {
     let service = Supervised::new();
     let daemon = start(&service, &[]);
     let stop = |main| {
-        at_terminal(&format!("kill -STOP {main}"));
+        // The operator's shell is still there when the daemon hears of the signal.
+        at_terminal(&format!("kill -STOP {main}; sleep 1"));
         main
     };
     let summary = is_held(&service, &daemon, stop, |main| signal(main, Signal::CONT));
@@ -198,16 +205,16 @@ impl Drop for SlowDumps {
 }
 
 /// Has a service use 200 MB, which are in its dump.
-fn allocate(service: &Supervised, daemon: &Daemon) {
+fn allocate(service: &Supervised) {
     assert_eq!(http::get(service.port, "/alloc?mb=200").expect("an answer").0, 200);
-    let statm = format!("/proc/{}/statm", service.pid(daemon));
+    let statm = format!("/proc/{}/statm", main_of(service));
     let resident = || fs::read_to_string(&statm).ok()?.split(' ').nth(1)?.parse::<u64>().ok();
     until("it uses 200 MB", LONG, || resident().filter(|pages| pages * 4096 > 200_000_000));
 }
 
 /// Crashes a service whose dump takes so long, and returns its incident and the size of the dump.
 fn crash_with_dump(service: &Supervised, daemon: &Daemon, seconds: u32) -> (Value, u64) {
-    allocate(service, daemon);
+    allocate(service);
     let mark = daemon.mark();
     let dumps = SlowDumps::new(service.folder(), seconds);
     drop(http::get(service.port, "/segv"));
@@ -252,7 +259,7 @@ fn the_core_dump_of_a_wrappers_command_is_left_to_finish() {
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{config}{probe}"), &[]);
     service.until_healthy(&daemon);
     std::thread::sleep(Duration::from_secs(1));
-    allocate(&service, &daemon);
+    allocate(&service);
     let mark = daemon.mark();
     let dumps = SlowDumps::new(service.folder(), 13);
     drop(http::get(port, "/segv"));
@@ -286,7 +293,7 @@ fn a_service_that_hangs_while_it_is_traced_is_restarted_after_the_trace() {
     }
     let service = Supervised::new();
     let daemon = start(&service, &[]);
-    let main = service.pid(&daemon).to_string();
+    let main = main_of(&service).to_string();
     let mark = daemon.mark();
     let strace = Running::start(
         Command::new("/usr/bin/strace").args(["-f", "-o", "/dev/null", "-p", &main]),

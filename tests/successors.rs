@@ -220,18 +220,14 @@ fn a_wrapper_that_exits_after_its_command_names_the_end_of_the_command() {
         let [victim] = with_argument(&service.port.to_string())[..] else { panic!("one process serves") };
         signal(victim, Signal::KILL);
     };
-    for args in SEEING {
-        let over = after("REAL & wait", kill, args);
-        assert_eq!(text(&over, "incident.verdict"), "exited");
-        let summary = text(&over, "incident.summary");
-        assert!(summary.contains("exited with code 0; its process victim"), "{summary}");
-        assert!(summary.contains("was killed by SIGKILL"), "{summary}");
-        assert_eq!(
-            summary.contains(&format!("(pid {}, uid 0", std::process::id())),
-            args.is_empty(),
-            "{summary}"
-        );
-    }
+    // Without hooks, two ends within a millisecond may be told in the other order, and nothing is known of the sender.
+    let over = after("REAL & wait", kill, &[]);
+    assert_eq!(text(&over, "incident.verdict"), "exited");
+    let summary = text(&over, "incident.summary");
+    assert!(summary.contains("exited with code 0; its process victim"), "{summary}");
+    assert!(summary.contains("was killed by SIGKILL from"), "{summary}");
+    assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
+    assert_eq!(text(&after("REAL & wait", kill, SEEING[1]), "incident.verdict"), "exited");
     let crashes = |service: &Supervised, _: &Daemon| drop(http::get(service.port, "/segv"));
     for script in ["REAL; exit 0", "REAL & wait; sleep 0.3; exit 1", "trap '' TERM; REAL"] {
         let over = after(script, crashes, &[]);
