@@ -164,6 +164,9 @@ impl Daemon {
                     self.on_process_exit(exit, Some(Membership { service, main: true }));
                 }
             }
+            SupervisorReport::Delayed(service, error) => {
+                self.observe(Observation::RestartDelayed(service, error.to_string()));
+            }
             SupervisorReport::Failed(service, error) => {
                 // The error already explains a fork that could not execute the command.
                 self.early.remove(&service);
@@ -186,6 +189,9 @@ impl Daemon {
             Outcome::Restart(service, outcome) => {
                 self.observe(Observation::RestartOutcome(service, outcome));
                 self.look_for(vec![service]);
+            }
+            Outcome::RestartDelayed(service, error) => {
+                self.observe(Observation::RestartDelayed(service, error));
             }
             Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
             Outcome::Found(service, main) => {

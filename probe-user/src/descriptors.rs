@@ -6,7 +6,7 @@
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use rustix::{
@@ -29,7 +29,7 @@ pub fn prepare() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!("descriptors: could not raise the limit of {:?}: {error}", inherited.current);
     }
-    fill(&mut RESERVE.lock().unwrap_or_else(PoisonError::into_inner));
+    fill(&mut reserve());
 }
 
 /// The limit that the daemon was started with; None if it has not been raised.
@@ -37,17 +37,17 @@ pub fn inherited() -> Option<Rlimit> {
     INHERITED.get().copied()
 }
 
-/// Does what must not fail for want of descriptors. If it does, it is tried again with those in reserve.
+/// Does what must not fail because no descriptor is left. If it does, it is tried again with those in reserve.
 pub fn reserved<T, E>(
     mut work: impl FnMut() -> Result<T, E>,
     is_exhausted: impl Fn(&E) -> bool,
 ) -> Result<T, E> {
     match work() {
         Err(error) if is_exhausted(&error) => {
-            let mut reserve = RESERVE.lock().unwrap_or_else(PoisonError::into_inner);
-            reserve.clear();
+            // The lock is not held during the work, which may need the reserve itself.
+            reserve().clear();
             let done = work();
-            fill(&mut reserve);
+            fill(&mut reserve());
             done
         }
         done => done,
@@ -57,6 +57,17 @@ pub fn reserved<T, E>(
 /// Whether an error says that the process, or the host, has no descriptors left.
 pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Whether an error says that this process, or the host, lacks descriptors, memory or threads. It is no fault of what was
+/// to be started.
+pub fn is_shortage(error: &io::Error) -> bool {
+    let errno = error.raw_os_error();
+    is_exhausted(error) || matches!(errno, Some(libc::ENOMEM | libc::EAGAIN | libc::ENOBUFS))
+}
+
+fn reserve() -> MutexGuard<'static, Vec<OwnedFd>> {
+    RESERVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn fill(reserve: &mut Vec<OwnedFd>) {
@@ -77,7 +88,7 @@ mod tests {
     fn what_must_not_fail_is_tried_again_with_the_reserve() {
         prepare();
         assert_eq!(getrlimit(Resource::Nofile).current, getrlimit(Resource::Nofile).maximum);
-        let kept = || RESERVE.lock().map(|reserve| reserve.len()).unwrap_or_default();
+        let kept = || reserve().len();
         let mut tries = 0;
         let done = reserved(
             || {

@@ -10,6 +10,7 @@ mod dependency;
 mod effect;
 mod foreground;
 mod overload;
+mod own_trouble;
 pub mod rules;
 mod service;
 mod summary;
@@ -25,6 +26,7 @@ use ctx::{Ctx, Input};
 use dependency::Dependencies;
 pub use effect::{EarlySample, Effect, Effects};
 use overload::Overload;
+use own_trouble::{Attempt, OwnTrouble};
 use service::Service;
 use surroundings::{Cause, NeededService, Standing, Surroundings};
 pub use view::ServiceView;
@@ -42,6 +44,7 @@ pub struct Engine {
     names: Vec<String>,
     dependencies: Dependencies,
     overload: Overload,
+    own_trouble: OwnTrouble,
     incidents: u64,
     /// The number of services with probes.
     probed: usize,
@@ -56,6 +59,7 @@ impl Engine {
             names: services.iter().map(|service| service.name.clone()).collect(),
             dependencies: Dependencies::declared(services),
             overload: Overload::default(),
+            own_trouble: OwnTrouble::default(),
             incidents: 0,
             connections_unseen: false,
             probed: services.iter().filter(|service| !service.probes.is_empty()).count(),
@@ -85,6 +89,7 @@ impl Engine {
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
             | Observation::RestartOutcome(..)
+            | Observation::RestartDelayed(..)
             | Observation::Usage(..)
             | Observation::SocketError(..)
             | Observation::Retransmits(..)
@@ -96,6 +101,7 @@ impl Engine {
             | Observation::Holders(..)
             | Observation::Successor(..)
             | Observation::ListenerChecked(..) => {
+                self.note_own_trouble(&observation, now, effects);
                 if let Some(id) = observation.service() {
                     self.handle(id, Input::Observation(Box::new(observation)), now, effects);
                 }
@@ -110,19 +116,40 @@ impl Engine {
                 self.handle(self.services[at].id(), Input::Due, now, effects);
             }
         }
+        self.own_trouble.tick(now, effects);
     }
 
     /// When [`Engine::tick`] is next needed.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.services.iter().filter_map(Service::deadline).min()
+        self.services.iter().filter_map(Service::deadline).chain(self.own_trouble.deadline()).min()
     }
 
     /// The services for the status page, in the order of their ids.
     pub fn view(&self) -> impl Iterator<Item = ServiceView> {
         self.services.iter().map(|service| ServiceView {
             depends_on: self.dependencies.of(service.id()).map(|(on, _)| on).collect(),
+            stale_since: self.own_trouble.stale_since(service.id()),
             ..service.view()
         })
+    }
+
+    /// Keeps the daemon's own trouble apart from that of the services.
+    fn note_own_trouble(&mut self, observation: &Observation, now: Timestamp, effects: &mut impl Effects) {
+        if let Observation::Probe(report) = observation {
+            let attempt = (report.service, Attempt::Probe(report.index));
+            let Some(detail) = own_trouble::unasked(report) else {
+                return self.own_trouble.note_success(attempt, now);
+            };
+            let Some(service) = self.services.get_mut(report.service.0 as usize) else { return };
+            let is_known = self.own_trouble.is_known(attempt);
+            let event = if is_known { None } else { service.publish_unasked(report, effects) };
+            self.own_trouble.note(attempt, detail, event, now, &mut self.incidents, effects);
+        } else if let Observation::RestartDelayed(id, error) = observation {
+            let attempt = (*id, Attempt::Restart);
+            self.own_trouble.note(attempt, error, None, now, &mut self.incidents, effects);
+        } else if let Observation::RestartOutcome(id, _) = observation {
+            self.own_trouble.note_success((*id, Attempt::Restart), now);
+        }
     }
 
     fn service(&self, id: ServiceId) -> Option<&Service> {

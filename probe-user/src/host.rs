@@ -34,6 +34,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::descriptors;
+
 pub use self::{
     cgroup::{Cgroups, OwnCgroup},
     listener::ListeningSocket,
@@ -63,17 +65,22 @@ impl ReadError {
 /// Most files of `/proc` are shorter, so that one read gets the whole file.
 const USUAL: usize = 4096;
 
+/// A process that cannot be read because no descriptor is left must not look as if it had ended.
+fn open(path: &Path) -> io::Result<File> {
+    descriptors::reserved(|| File::open(path), descriptors::is_exhausted)
+}
+
 /// A file's bytes, at most `limit` of them.
 fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(USUAL);
-    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
 /// [`read_bytes`] for a file that the kernel generates whole, such as `stat`, `status`, `cgroup` and `cmdline` of a
 /// process: a read that does not fill its buffer got all of it, and needs no second read.
 fn read_record(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
+    let mut file = open(path)?;
     let mut bytes = vec![0; USUAL];
     let length = loop {
         match file.read(&mut bytes) {

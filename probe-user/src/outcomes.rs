@@ -39,6 +39,10 @@ impl<T: Send + 'static> Outcomes<T> {
         bounded_thread::start(name, move || outcomes.blocking_send(work()))
     }
 
+    pub async fn send(&self, outcome: T) {
+        let _ = self.0.send(outcome).await;
+    }
+
     /// Sends one outcome from a thread that may block.
     pub fn blocking_send(&self, outcome: T) {
         let _ = self.0.blocking_send(outcome);

@@ -3,6 +3,7 @@
 //! Each section is a file: it starts the real parts, measures hostprobe and its peers in turn, round after round, so that
 //! what else the machine does meets all of them, and returns rows. Everything else here turns rows into pages and plots.
 
+mod attacks;
 mod bounds;
 mod bpf_stats;
 mod build;
@@ -50,5 +51,6 @@ pub const TASKS: &[Task] = &[
     Task { name: "start", measure: start::measure },
     Task { name: "stream", measure: stream::measure },
     Task { name: "build", measure: build::measure },
+    Task { name: "attacks", measure: attacks::measure },
     Task { name: "bounds", measure: bounds::measure },
 ];

@@ -36,6 +36,16 @@ pub enum CommandError {
     Timeout { command: String },
 }
 
+impl CommandError {
+    /// Whether the daemon lacked descriptors, memory or threads for the start.
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Start { source, .. } => descriptors::is_shortage(source),
+            Self::Failed { .. } | Self::Timeout { .. } => false,
+        }
+    }
+}
+
 /// Runs `argv` to its end. Its environment has only a plain `PATH`.
 pub async fn run(argv: &[String]) -> Result<(), CommandError> {
     let command = argv.first().cloned().unwrap_or_default();

@@ -34,6 +34,9 @@ use crate::{
 /// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The wait before a start that the daemon lacked something for is tried again.
+const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
+
 /// From SIGTERM to SIGKILL.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -56,6 +59,8 @@ const REQUESTS_MAX: usize = 4;
 pub enum SupervisorReport {
     Started(ServiceId, ProcessKey),
     Failed(ServiceId, SupervisorError),
+    /// The daemon lacks what a start takes. It is tried again.
+    Delayed(ServiceId, SupervisorError),
     /// With its wait status (`wait(2)`), which a process that another one started does not have.
     Ended(ServiceId, ProcessKey, Option<u32>),
 }
@@ -82,6 +87,16 @@ pub enum SupervisorError {
 }
 
 impl SupervisorError {
+    /// Whether the daemon lacks descriptors, memory or threads.
+    fn is_shortage(&self) -> bool {
+        match self {
+            Self::Output(FileError { reason: Refusal::Other(error), .. })
+            | Self::Spawn { source: error, .. }
+            | Self::Hangs { source: NoAnswer::Thread(error), .. } => descriptors::is_shortage(error),
+            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => false,
+        }
+    }
+
     /// Whether the daemon has no descriptors left.
     fn is_exhausted(&self) -> bool {
         match self {
@@ -125,6 +140,7 @@ impl SupervisedProcess {
             processes,
             reports,
             starting: Arc::default(),
+            delayed: false,
             running: None,
             left_group: None,
         };
@@ -166,6 +182,8 @@ struct SupervisorTask {
     reports: mpsc::Sender<SupervisorReport>,
     /// Shared with the thread of a start, so that a start that hangs is not followed by more of its kind.
     starting: Arc<()>,
+    /// A start waits until the daemon has what it takes.
+    delayed: bool,
     running: Option<(Child, ProcessKey)>,
     /// The process group of a command that ended by itself. Its children may be left in it; until they end, the
     /// kernel does not reuse its number.
@@ -176,6 +194,10 @@ impl SupervisorTask {
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         loop {
             let request = match &mut self.running {
+                None if self.delayed => tokio::select! {
+                    request = inbox.recv() => request,
+                    () = tokio::time::sleep(SHORTAGE_RETRY) => Some(Request::Restart),
+                },
                 None => inbox.recv().await,
                 Some((child, key)) => tokio::select! {
                     request = inbox.recv() => request,
@@ -189,14 +211,18 @@ impl SupervisorTask {
             match request {
                 Some(Request::Restart) => {
                     self.terminate(DUMP_TIMEOUT).await;
-                    let report = match self.start().await {
+                    let started = self.start().await;
+                    self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
+                    let report = match started {
                         Ok(key) => SupervisorReport::Started(self.service, key),
+                        Err(error) if self.delayed => SupervisorReport::Delayed(self.service, error),
                         Err(error) => SupervisorReport::Failed(self.service, error),
                     };
                     self.report(report).await;
                 }
                 Some(Request::Adopt(process)) => self.adopt(process).await,
                 Some(Request::Stop(done)) => {
+                    self.delayed = false;
                     self.terminate(LAST_DUMP_TIMEOUT).await;
                     if let Some(cgroup) = &self.cgroup {
                         kill_members(cgroup, OwnCgroup::kill_for_good).await;

@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Args as ClapArgs;
@@ -41,6 +42,12 @@ pub struct Args {
     #[arg(long)]
     kernel_log: bool,
 }
+
+/// The runtime's own threads resolve names. A resolver that does not answer holds one each.
+const RESOLVERS_MAX: usize = 32;
+
+/// The runtime panics if it needs its first thread and cannot have it. So the first one, of the start, stays.
+const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub fn run(args: Args) -> ExitCode {
     let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
@@ -83,7 +90,12 @@ pub fn run(args: Args) -> ExitCode {
         without: args.without_hook.concat(),
         notifier,
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(RESOLVERS_MAX)
+        .thread_keep_alive(FOR_EVER)
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("hostprobe: runtime: cannot start: {error}"));

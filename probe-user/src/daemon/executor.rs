@@ -31,6 +31,9 @@ use crate::inspect::{
 /// decides when a job has failed; the engine has a shorter limit for each unit.
 const UNIT_JOB: Duration = Duration::from_secs(3600);
 
+/// The wait before a restart that the daemon lacked something for is tried again.
+const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
+
 /// How long the commands under `exec` may take to end: 10 s to SIGKILL and 1 s each for what is left in their cgroups.
 /// A process that hangs in the kernel takes longer, and holds up no more than itself.
 const STOPS: Duration = Duration::from_secs(14);
@@ -41,6 +44,8 @@ const LAST_ALERTS: Duration = Duration::from_secs(2);
 /// The outcome of an effect.
 pub enum Outcome {
     Restart(ServiceId, Result<(), String>),
+    /// A restart that the daemon lacks something for, with the error. It is tried again.
+    RestartDelayed(ServiceId, String),
     /// The state of a unit.
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A search for a matched service's main process.
@@ -154,8 +159,17 @@ impl Executor {
             }
             RestartMethod::Command => {
                 let argv = config.services[service.0 as usize].restart.command.clone().unwrap_or_default();
+                let delays = self.outcomes.clone();
                 self.outcomes.spawn(async move {
-                    let outcome = command::run(&argv).await;
+                    let outcome = loop {
+                        match command::run(&argv).await {
+                            Err(error) if error.is_shortage() => {
+                                delays.send(Outcome::RestartDelayed(service, error.to_string())).await;
+                                tokio::time::sleep(SHORTAGE_RETRY).await;
+                            }
+                            outcome => break outcome,
+                        }
+                    };
                     Outcome::Restart(service, outcome.map_err(|error| error.to_string()))
                 });
             }

@@ -203,6 +203,7 @@ impl Publisher {
                 }),
                 incident: view.incident.map(|incident| incident.id),
                 since: self.since.get(at as usize).copied().flatten(),
+                stale_since: view.stale_since,
                 depends_on: depends_on(spec, &view.depends_on, names),
             });
         let services: Vec<ServiceView> = services.collect();

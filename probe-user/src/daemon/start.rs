@@ -31,6 +31,8 @@ impl Daemon {
     /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
         let mut attached = attach(&config, &options).await?;
+        // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
+        let _ = tokio::task::spawn_blocking(|| ()).await;
         let config = Arc::new(config);
         let announced = announce(&config, &options, &mut attached).await?;
         let (reader, observe) = (attached.reader.clone(), options.observe);

@@ -86,8 +86,11 @@ impl Names {
         }))
     }
 
-    /// A service's name; `?` for an unknown service.
+    /// A service's name, or hostprobe's own; `?` for an unknown service.
     pub fn service(&self, id: ServiceId) -> &str {
+        if id == ServiceId::DAEMON {
+            return "hostprobe";
+        }
         self.get(id).map_or("?", |name| &name.service)
     }
 

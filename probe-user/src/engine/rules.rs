@@ -79,6 +79,8 @@ pub enum EndRule {
     NotStopped,
     /// No worker has died for a while, if several did in a row.
     WorkersLive,
+    /// hostprobe can probe and restart again.
+    Able,
 }
 
 /// Whether the service's incident is a cause for those that depend on it.
@@ -121,7 +123,7 @@ impl EndRule {
     pub fn is_answer(self) -> bool {
         match self {
             Self::Answer | Self::Running | Self::Listening | Self::NotStopped => true,
-            Self::InTime | Self::WithinLimits | Self::WorkersLive => false,
+            Self::InTime | Self::WithinLimits | Self::WorkersLive | Self::Able => false,
         }
     }
 }
@@ -140,7 +142,7 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Answer, InTime, Listening, NotStopped, Running, WithinLimits, WorkersLive};
+    use EndRule::{Able, Answer, InTime, Listening, NotStopped, Running, WithinLimits, WorkersLive};
     use Extra::{AwaitsDependencies, Holders, MemoryPolicy, None, Snapshot};
     use SeverityRule::{Critical, Info, OfService, Warning};
     type Block = BlockRule;
@@ -168,6 +170,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::MemoryFull     => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Never,  true,  MemoryPolicy),
         Verdict::Network        => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Always, true,  None),
         Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
+        Verdict::AgentImpaired  => (Alert,   Critical,  AtOnce,             Able,         Block::Never,   Blame::Never,  false, None),
     };
     Rule { action, severity, alert, ends, blocks, blame, rejudged, extra }
 }

@@ -52,6 +52,7 @@ impl Service {
             Observation::Unit(_, state) => self.on_unit(state, ctx),
             Observation::UnitUnknown(_, error) => self.on_unit_unknown(&error, ctx),
             Observation::RestartOutcome(_, outcome) => self.on_restarted(outcome, ctx),
+            Observation::RestartDelayed(..) => self.on_restart_delayed(ctx),
             Observation::Usage(_, usage) => self.on_usage(usage, ctx),
             Observation::SocketError(error, _, event) => self.on_socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.on_retransmits(&retransmits, event),

@@ -6,6 +6,7 @@ mod dependencies;
 mod evidence;
 mod hangs;
 mod listeners;
+mod own_trouble;
 mod probes;
 mod properties;
 mod races;

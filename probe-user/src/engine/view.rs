@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::fact::{Incident, ServiceId, ServiceState};
+use crate::{
+    clock::Timestamp,
+    fact::{Incident, ServiceId, ServiceState},
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
@@ -14,4 +17,6 @@ pub struct ServiceView {
     pub incident: Option<Incident>,
     /// The services that it depends on, declared or learned from its connections.
     pub depends_on: Vec<ServiceId>,
+    /// Since when its state is only the last known one, because hostprobe cannot probe or restart it.
+    pub stale_since: Option<Timestamp>,
 }

@@ -9,3 +9,8 @@ pub struct EventId(pub u64);
 /// A configured or discovered service, by its position in the running configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u32);
+
+impl ServiceId {
+    /// hostprobe itself, as the subject of an incident. It is no position in the configuration.
+    pub const DAEMON: Self = Self(u32::MAX);
+}

@@ -48,6 +48,8 @@ pub enum Verdict {
     Network,
     /// It uses more than it should.
     LimitExceeded,
+    /// hostprobe itself lacks descriptors, memory, threads or ports. It says nothing of a service.
+    AgentImpaired,
 }
 
 impl Verdict {
@@ -73,6 +75,7 @@ impl Verdict {
         Self::MemoryFull,
         Self::Network,
         Self::CrashLoop,
+        Self::AgentImpaired,
     ];
 
     /// The word used for it in events.
@@ -98,6 +101,7 @@ impl Verdict {
             Self::MemoryFull => "memory_full",
             Self::Network => "network",
             Self::LimitExceeded => "limit_exceeded",
+            Self::AgentImpaired => "agent_impaired",
         }
     }
 }

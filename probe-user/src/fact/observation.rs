@@ -33,6 +33,8 @@ pub enum Observation {
     /// A restart succeeded or failed.
     #[serde(rename = "Restarted")]
     RestartOutcome(ServiceId, Result<(), String>),
+    /// A restart waits until the daemon has the descriptors, memory or threads that it takes, with the error.
+    RestartDelayed(ServiceId, String),
     /// What a service's processes use.
     Usage(ServiceId, ResourceUsage),
     /// A socket of a service had an error.
@@ -78,6 +80,7 @@ impl Observation {
             | Self::Unit(id, _)
             | Self::UnitUnknown(id, _)
             | Self::RestartOutcome(id, _)
+            | Self::RestartDelayed(id, _)
             | Self::Usage(id, _)
             | Self::SocketError(_, id, _)
             | Self::Retransmits(_, id, _)

@@ -3,7 +3,7 @@
 use std::{error::Error, io};
 
 use super::http::tls_words;
-use crate::fact::ProbeFailure;
+use crate::{descriptors, fact::ProbeFailure};
 
 /// Why a run failed.
 #[derive(Debug)]
@@ -35,12 +35,12 @@ impl Failure {
             ProbeFailure::Timeout | ProbeFailure::ConnectTimeout => format!("{peer} did not answer: {error}"),
             ProbeFailure::Unreachable => format!("{peer} cannot be reached: {error}"),
             ProbeFailure::Local => format!("cannot probe {peer} from this host: {error}"),
+            ProbeFailure::Auth => format!("{peer} does not let the probe in: {error}"),
             ProbeFailure::Tls => format!("no TLS session with {peer}: {error}"),
             ProbeFailure::Dns
             | ProbeFailure::Status
             | ProbeFailure::Body
             | ProbeFailure::Protocol
-            | ProbeFailure::Auth
             | ProbeFailure::Rejected
             | ProbeFailure::Busy
             | ProbeFailure::Upstream
@@ -76,11 +76,29 @@ impl Failure {
             } else if last == "dns error" {
                 // The connector's error type is private; this is how it prints. Its source is the resolver's.
                 let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
+                if let Some(shortage) = Self::shortage(error, peer) {
+                    return shortage;
+                }
                 return Self::new(ProbeFailure::Dns, format!("the name in {peer} does not resolve{cause}"));
             }
             next = error.source();
         }
         found.unwrap_or_else(|| Self::new(ProbeFailure::Protocol, format!("no answer from {peer}: {last}")))
+    }
+
+    /// The resolver had no descriptors, memory or threads to ask with.
+    fn shortage(error: &(dyn Error + 'static), peer: &str) -> Option<Self> {
+        let mut next = error.source();
+        while let Some(error) = next {
+            if let Some(io) = error.downcast_ref::<io::Error>().filter(|it| descriptors::is_shortage(it)) {
+                return Some(Self::new(
+                    ProbeFailure::Local,
+                    format!("cannot resolve the name in {peer} on this host: {io}"),
+                ));
+            }
+            next = error.source();
+        }
+        None
     }
 
     fn hyper(error: &hyper::Error, peer: &str) -> Option<Self> {
@@ -124,6 +142,8 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         io::ErrorKind::InvalidData => ProbeFailure::Protocol,
         // Client libraries say so of an answer that they cannot read; the kernel says so of our own request.
         io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => ProbeFailure::Protocol,
+        // The mode of a Unix socket, or a filter of this host.
+        io::ErrorKind::PermissionDenied => ProbeFailure::Auth,
         _ => ProbeFailure::Local,
     }
 }
@@ -141,6 +161,7 @@ mod tests {
         assert_eq!(kind(110), ProbeFailure::Timeout);
         assert_eq!(kind(101), ProbeFailure::Unreachable);
         assert_eq!(kind(113), ProbeFailure::Unreachable);
+        assert_eq!(kind(13), ProbeFailure::Auth, "EACCES: the socket is not for this user");
         assert_eq!(kind(24), ProbeFailure::Local, "EMFILE is ours");
         assert_eq!(kind(99), ProbeFailure::Local, "EADDRNOTAVAIL: no local port is free");
     }

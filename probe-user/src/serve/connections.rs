@@ -1,8 +1,8 @@
 //! The connections of the HTTP server: few, and none for long.
 //!
-//! Whoever may connect can open connections and send half a request, or read an answer byte by byte. So there is a cap.
-//! At the cap a new connection takes the place of the one that has been without a request for the longest time: a client
-//! that asks at once is answered, however many others wait without asking.
+//! Any client can open connections and send half a request, or read an answer byte by byte. So there is a cap. At the cap
+//! a new connection takes the place of the one that has been without a request for the longest time: a client that asks
+//! at once is answered, however many others wait without asking.
 
 use std::{
     collections::HashMap,

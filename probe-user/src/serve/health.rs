@@ -43,6 +43,9 @@ pub struct Check {
     /// The verdict of its open incident.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<wire::Verdict>,
+    /// Its state is the last known one: hostprobe itself lacks what it takes to watch it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
 }
 
 impl Health {
@@ -54,7 +57,8 @@ impl Health {
             other @ (Status::Healthy | Status::Degraded | Status::Unhealthy) => other,
         });
         // A daemon that does not watch yet cannot vouch for anything.
-        let own = if view.ready { Status::Healthy } else { Status::Degraded };
+        let blind = view.services.iter().any(|service| service.stale_since.is_some());
+        let own = if view.ready && !blind { Status::Healthy } else { Status::Degraded };
         Self {
             status: weights.fold(own, Status::max),
             timestamp: format!("{:.3}", jiff::Timestamp::now()),
@@ -69,6 +73,7 @@ fn check(service: &ServiceView) -> Check {
         response_time_ms: service.response_time.map(|took| took.as_micros() as f64 / 1000.0),
         error: service.error.clone(),
         verdict: service.verdict.map(Into::into),
+        stale: service.stale_since.is_some(),
     }
 }
 

@@ -57,6 +57,9 @@ pub struct Service {
     /// When it came into its state: RFC 3339, UTC; absent if it never changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// Since when hostprobe itself lacks what it takes to watch it: RFC 3339, UTC. Its state is the last known one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale_since: Option<String>,
     /// What it depends on.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
@@ -98,6 +101,7 @@ impl Status {
             incident: service.incident.map(|id| origin.incident_id(id)),
             summary: service.summary.clone(),
             since: service.since.map(emit::wall),
+            stale_since: service.stale_since.map(emit::wall),
             depends_on: service.depends_on.clone(),
             held: service.held.clone(),
             hold: history.hold(&service.name).map(str::to_owned),

@@ -29,6 +29,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {
         since: None,
         depends_on: Vec::new(),
         held: Vec::new(),
+        stale_since: None,
     }
 }
 

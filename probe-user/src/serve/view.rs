@@ -49,6 +49,8 @@ pub struct ServiceView {
     pub depends_on: Vec<Dependency>,
     /// Services whose restart or alert is held because of its incident.
     pub held: Vec<String>,
+    /// Since when its state is only the last known one; None if it is the present one.
+    pub stale_since: Option<Timestamp>,
 }
 
 /// A service that another one depends on.

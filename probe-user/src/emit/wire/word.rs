@@ -95,6 +95,8 @@ words! {
         Network,
         /// It uses more than its limits allow.
         LimitExceeded,
+        /// hostprobe itself lacks descriptors, memory, threads or ports: the services keep their last known state.
+        AgentImpaired,
     }
 }
 

@@ -43,6 +43,9 @@ pub enum Impact {
     Fails,
     /// The service works, but not as it should.
     Degraded,
+    /// Nothing is known of the service: hostprobe could not ask it. It is an incident of hostprobe itself, and the service
+    /// keeps its last known state.
+    Unknown,
 }
 
 /// What keeps a service from answering without a fault of its own. It goes before the failure's own rule.
@@ -79,10 +82,10 @@ pub struct ObstacleRule {
 /// The rule of a failure.
 #[rustfmt::skip] // A table reads best as one.
 pub const fn of(failure: ProbeFailure) -> FailureRule {
-    use Impact::{Degraded, Fails};
+    use Impact::{Degraded, Fails, Unknown};
     use Mend::{Hold, Nothing, Restart};
     use Origin::{Here, OrElsewhere};
-    use Verdict::{Hung, LimitExceeded, MemoryFull, Network, NotListening, PoolExhausted, Unhealthy};
+    use Verdict::{AgentImpaired, Hung, LimitExceeded, MemoryFull, Network, NotListening, PoolExhausted, Unhealthy};
     type Failure = ProbeFailure;
 
     //                                 process lives  none is known  other host     mend     origin       impact    reason
@@ -107,7 +110,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, above its limit"),
         Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,    Here,        Degraded, "a restart could lose what it stores"),
         Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not bring the primary back"),
-        Failure::Local              => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the probe failed on this host before it asked the service anything"),
+        Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing, Here,        Unknown,  "the probe failed on this host before it asked the service anything"),
     };
     FailureRule { alive, unknown, remote, mend, origin, impact, reason }
 }

@@ -42,6 +42,7 @@ fn verdicts() -> String {
             EndRule::WithinLimits => "usage is 10 % below the limit",
             EndRule::NotStopped => "it is not stopped, and its probes answer",
             EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
+            EndRule::Able => "it can probe and restart again, for 10 s",
         };
         let name = verdict.as_str();
         let _ =
@@ -143,6 +144,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             ("connections to another host time out, find no way, or are not acknowledged", "")
         }
         Verdict::CrashLoop => ("its restart budget is spent", "; the next try is after the long back-off"),
+        Verdict::AgentImpaired => (
+            "hostprobe itself has no descriptors, memory, threads or ports left to probe or restart with",
+            "; one incident of hostprobe, and the services keep their last known state",
+        ),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
+        own_trouble,
         rules::{self, Obstacle},
         verdict::{self, Finding, Remedy},
     },
@@ -19,7 +20,20 @@ use crate::{
 const STARTING_MAX: Duration = Duration::from_secs(300);
 
 impl Service {
+    /// Publishes the failure of an attempt that did not reach the service.
+    pub(in crate::engine) fn publish_unasked(
+        &mut self,
+        report: &ProbeReport,
+        effects: &mut impl Effects,
+    ) -> Option<EventId> {
+        let published = self.probes.get_mut(report.index)?.publish_unasked();
+        Some(effects.publish(Fact::Probe(report.clone(), ProbeChange::Fail(published)), report.at))
+    }
+
     pub(super) fn on_probe<E: Effects>(&mut self, report: ProbeReport, ctx: &mut Ctx<'_, E>) {
+        if own_trouble::unasked(&report).is_some() {
+            return;
+        }
         let counts = ctx.now >= self.startup.grace_until()
             && matches!(self.recovery.state(), RecoveryState::Idle | RecoveryState::Verifying);
         let Some(probe) = self.probes.get_mut(report.index) else { return };

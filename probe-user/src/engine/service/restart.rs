@@ -76,6 +76,13 @@ impl Service {
         }
     }
 
+    /// The requested restart is still to come: the daemon lacks what it takes. The service has no part in that.
+    pub(super) fn on_restart_delayed<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if matches!(self.recovery.state(), RecoveryState::Restarting { confirmed: false }) {
+            self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(ANSWER)));
+        }
+    }
+
     /// Decides on the action for the open incident.
     pub(super) fn decide<E: Effects>(&mut self, remedy: Remedy, ctx: &mut Ctx<'_, E>) {
         let Some(open) = &self.incident else { return };

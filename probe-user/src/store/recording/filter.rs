@@ -116,6 +116,7 @@ impl Filter {
             | Observation::Unit(..)
             | Observation::UnitUnknown(..)
             | Observation::RestartOutcome(..)
+            | Observation::RestartDelayed(..)
             | Observation::SocketError(..)
             | Observation::Retransmits(..)
             | Observation::AcceptQueue(..)

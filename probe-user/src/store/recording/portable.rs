@@ -19,6 +19,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Unit(..) => "its unit's state",
         Observation::UnitUnknown(..) => "its unit's state cannot be read",
         Observation::RestartOutcome(..) => "how its restart went",
+        Observation::RestartDelayed(..) => "its restart waits for the daemon",
         Observation::Usage(..) => "what its processes use",
         Observation::SocketError(..) => "an error of a socket",
         Observation::Retransmits(..) => "segments sent again",
@@ -105,6 +106,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Unit(id, _)
         | Observation::UnitUnknown(id, _)
         | Observation::RestartOutcome(id, _)
+        | Observation::RestartDelayed(id, _)
         | Observation::Usage(id, _)
         | Observation::AcceptQueue(_, id, _)
         | Observation::Suspended(_, id, _)
@@ -165,6 +167,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         }
         Observation::UnitUnknown(_, error)
         | Observation::RestartOutcome(_, Err(error))
+        | Observation::RestartDelayed(_, error)
         | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
         Observation::Running(..)
         | Observation::Listener(..)

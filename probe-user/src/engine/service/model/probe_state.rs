@@ -157,6 +157,12 @@ impl ProbeState {
         self.found.starting = None;
     }
 
+    /// An attempt that did not reach the service is published, and counts for nothing.
+    pub fn publish_unasked(&mut self) -> u32 {
+        self.published = self.published.saturating_add(1);
+        self.published
+    }
+
     /// Counts a failure; the number of failures in a row.
     pub fn count_failure(&mut self, at: Timestamp, timed_out: bool) -> u32 {
         let row = &mut self.found.failing;
