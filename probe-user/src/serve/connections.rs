@@ -46,6 +46,10 @@ const HEAD_MAX: usize = 8192;
 
 const HEADERS_MAX: usize = 64;
 
+/// The wait between two clients at the cap. It bounds the CPU time that a flood of them takes, and gives each of them 32
+/// times as long to ask before it is the idlest.
+const PACE: Duration = Duration::from_millis(1);
+
 /// How long to wait before clients are let in again after that failed, as it does without descriptors.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -55,7 +59,13 @@ pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => connections.serve(stream, router.clone()),
+                Ok((stream, _)) => {
+                    if connections.open.len() >= CONNECTIONS_MAX {
+                        connections.close_idlest();
+                        tokio::time::sleep(PACE).await;
+                    }
+                    connections.serve(stream, router.clone());
+                }
                 Err(error) => {
                     tracing::warn!("http: could not let a client in: {error}; the next try is in {PAUSE:?}");
                     tokio::time::sleep(PAUSE).await;
@@ -83,9 +93,6 @@ struct Open {
 
 impl Connections {
     fn serve(&mut self, stream: TcpStream, router: Router) {
-        if self.open.len() >= CONNECTIONS_MAX {
-            self.close_idlest();
-        }
         let asked = Arc::new(AtomicU64::new(Timestamp::now().as_nanos()));
         let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked)));
         self.open.insert(task.id(), Open { asked, task });
