@@ -1,13 +1,7 @@
 //! A daemon without descriptors: one incident of its own, and none of a service.
 
 use std::{
-    collections::BTreeSet,
-    fs,
-    io::Read as _,
-    net::TcpListener,
-    process::Command,
-    thread,
-    time::Duration,
+    collections::BTreeSet, fs, io::Read as _, net::TcpListener, process::Command, thread, time::Duration,
 };
 
 use hostprobe_tests::{

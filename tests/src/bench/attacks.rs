@@ -24,11 +24,7 @@ use super::{
     usage,
 };
 use crate::{
-    daemon::Daemon,
-    http::free_port,
-    incident_events::IncidentEvents,
-    parts::built,
-    process::Running,
+    daemon::Daemon, http::free_port, incident_events::IncidentEvents, parts::built, process::Running,
     supervised::Supervised,
 };
 
@@ -201,7 +197,9 @@ fn servers(_: &Path) -> Result<String> {
         flood(stream, &[b'x'; 4096]);
     })?;
     let probe = |name: &str, address: String| {
-        format!("[[service]]\nname = {name:?}\n[[service.probe]]\n{address}\ninterval = \"200ms\"\ntimeout = \"1s\"\n")
+        format!(
+            "[[service]]\nname = {name:?}\n[[service.probe]]\n{address}\ninterval = \"200ms\"\ntimeout = \"1s\"\n"
+        )
     };
     Ok([
         probe("huge", format!("postgres = \"postgres://probe@127.0.0.1:{huge}/x?sslmode=disable\"")),

@@ -75,7 +75,8 @@ impl Service {
             EndRule::WithinLimits => self.generation.breaches.words().is_some(),
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
-            EndRule::Answer | EndRule::Running | EndRule::Listening => false,
+            // No service has an incident that ends with the daemon's own trouble.
+            EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able => false,
         };
         if still {
             return false;
@@ -172,6 +173,7 @@ impl Service {
             error: (self.state != ServiceState::Healthy).then_some(why),
             incident: self.incident.as_ref().map(OpenIncident::published),
             depends_on: Vec::new(),
+            stale_since: None,
         }
     }
 }

@@ -89,8 +89,6 @@ fn a_restart_that_waits_for_descriptors_is_one_restart_of_the_budget() {
     lab.wait(LATER);
     assert_eq!(lab.state(), ServiceState::Healthy);
     assert_eq!(lab.restarts().last().map(|restart| restart.budget_left), Some(left));
-    let own = |fact: &&Fact| {
-        matches!(fact, Fact::Incident(Phase::Open | Phase::Resolve, incident) if incident.service == ServiceId::DAEMON)
-    };
+    let own = |fact: &&Fact| matches!(fact, Fact::Incident(Phase::Open | Phase::Resolve, incident) if incident.service == ServiceId::DAEMON);
     assert_eq!(lab.published.iter().filter(own).count(), 2);
 }
