@@ -81,7 +81,9 @@ fn page(status: &Status) -> Page {
         }
         if let Some(since) = service.stale_since.as_deref() {
             let since = ago(since, &status.timestamp).unwrap_or_else(|| since.to_owned());
-            writeln!(text, "  last known state: hostprobe itself has not been able to watch it for {since}")?;
+            page.line(format_args!(
+                "  last known state: hostprobe has not been able to watch it for {since}"
+            ));
         }
         if let Some(hold) = &service.hold {
             page.line(format_args!("  not restarted: {hold}"));
