@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_secs(12);
 const START: &str = "<!-- unit matrix -->\n";
 const END: &str = "<!-- end of unit matrix -->\n";
 
-/// Where the page is written anew if this variable is set.
+/// Where the page is written again if this variable is set.
 const UPDATE: &str = "UPDATE_DOCS";
 
 #[test]

@@ -45,7 +45,6 @@ const IDLE: Duration = Duration::from_secs(3600);
 /// How long events may take to be written out at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// Everything the daemon consists of.
 pub struct Daemon {
     config: Arc<Config>,
     sensors: Sensors,

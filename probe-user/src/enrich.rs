@@ -46,7 +46,6 @@ pub struct Enricher {
 }
 
 impl Enricher {
-    /// Reads the processes there are.
     pub fn new(reader: ProcReader, members: Members) -> Result<Self, ReadError> {
         let mut table = Table::default();
         let groups = Groups::new(reader.cgroups().clone());

@@ -40,20 +40,17 @@ pub enum BindError {
         "{address}: another process already listens there; stop it, or set http.listen to another port or to \"\""
     )]
     InUse {
-        /// The address.
         address: SocketAddr,
     },
     /// Any other reason.
     #[error("{address}: cannot listen: {source}; set http.listen to an address of this host, or to \"\"")]
     Other {
-        /// The address.
         address: SocketAddr,
         /// Why.
         source: io::Error,
     },
 }
 
-/// Listens on an address.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| {
         if source.kind() == io::ErrorKind::AddrInUse {

@@ -126,7 +126,6 @@ impl Account {
     }
 }
 
-/// The process whose death an event reports.
 pub fn reported_death(event: &Value) -> Option<ProcessKey> {
     if event_action(event) != "process.exit" {
         return None;

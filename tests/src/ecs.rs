@@ -108,7 +108,6 @@ impl Check {
         }
     }
 
-    /// How many events there were.
     pub const fn events(&self) -> u64 {
         self.events
     }

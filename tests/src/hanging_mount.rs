@@ -37,7 +37,6 @@ impl HangingMount {
         Some(Self { server: Some(server), folder })
     }
 
-    /// A path in it.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }

@@ -17,7 +17,6 @@ pub const NOBODY: u32 = 65534;
 /// A folder that every user may enter, with a copy of the program in it.
 #[derive(Debug)]
 pub struct ProgramCopy {
-    /// The folder.
     pub folder: TempDir,
     program: PathBuf,
 }

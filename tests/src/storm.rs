@@ -19,7 +19,6 @@ pub enum Manner {
     Exit,
     /// With exit code 0.
     Well,
-    /// By a signal.
     Signals,
     /// As another program, with 0.
     Exec,
@@ -39,7 +38,6 @@ impl Manner {
         }
     }
 
-    /// The one with this word.
     pub fn named(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|manner| manner.word() == word)
     }

@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A service to be: its name, its port, and where its output goes.
 #[derive(Debug)]
 pub struct Supervised {
-    /// Its name.
     pub name: String,
     /// The loopback port it serves.
     pub port: u16,

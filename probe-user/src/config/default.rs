@@ -14,7 +14,6 @@ use super::{
 };
 use crate::fact::ProbeKind;
 
-/// The default control socket.
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
 impl Default for Config {

@@ -41,12 +41,10 @@ const STOPS: Duration = Duration::from_secs(14);
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
 
-/// The outcome of an effect.
 pub enum Outcome {
     Restart(ServiceId, Result<(), String>),
     /// A restart that the daemon lacks something for, with the error. It is tried again.
     RestartDelayed(ServiceId, String),
-    /// The state of a unit.
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),

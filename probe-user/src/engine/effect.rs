@@ -31,7 +31,6 @@ pub enum Effect {
     ResetFailed(ServiceId),
     /// Read a unit's state. [`Observation::Unit`](crate::fact::Observation::Unit) answers.
     InspectUnit(ServiceId),
-    /// Probe a service now.
     ProbeNow(ServiceId),
     /// Probe a service in quick succession until it answers.
     ProbeUntilHealthy(ServiceId),

@@ -7,7 +7,6 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub struct Surroundings {
-    /// The services that this one depends on.
     pub dependencies: Vec<ServiceId>,
     /// The root causes among them: services that have failed.
     pub causes: Vec<Cause>,

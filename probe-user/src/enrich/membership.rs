@@ -109,7 +109,6 @@ impl Members {
         self.mains.get(&service).copied()
     }
 
-    /// The main process that has this pid.
     pub fn main_with(&self, pid: u32) -> Option<ProcessKey> {
         self.main_of(*self.by_pid.get(&pid)?.first()?)
     }
@@ -121,7 +120,6 @@ impl Members {
         mains
     }
 
-    /// The services whose main process this is.
     pub fn services_of(&self, main: ProcessKey) -> Vec<ServiceId> {
         let services = self.by_pid.get(&main.pid).into_iter().flatten();
         services.copied().filter(|service| self.main_of(*service) == Some(main)).collect()

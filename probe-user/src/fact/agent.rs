@@ -18,7 +18,6 @@ pub struct AgentStart {
 pub struct AgentReady {
     /// Where the daemon runs.
     pub place: Place,
-    /// Hook by hook.
     pub coverage: Vec<HookCoverage>,
     /// The result of the self-test: the delay of a child's exit through the ring, or the reason of a failure.
     pub self_test: Result<Duration, String>,

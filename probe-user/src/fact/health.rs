@@ -79,7 +79,6 @@ pub struct Tracer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FrozenCgroup {
     pub path: String,
-    /// The container that it is of.
     pub container: Option<String>,
     /// The systemd unit that it is of.
     pub unit: Option<String>,

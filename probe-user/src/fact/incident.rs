@@ -195,11 +195,9 @@ pub enum Phase {
 /// One incident of one service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Incident {
-    /// Its number.
     pub id: IncidentId,
     /// The service that failed.
     pub service: ServiceId,
-    /// What happened.
     pub verdict: Verdict,
     /// The confidence in the verdict, 0 to 1: 1 for the kernel's own report, less for probes alone.
     pub confidence: f32,
@@ -265,7 +263,6 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restart {
     pub service: ServiceId,
-    /// The incident that it is for.
     pub incident: Option<IncidentId>,
     pub method: RestartMethod,
     /// Which try of this incident, from 1.

@@ -136,13 +136,10 @@ pub struct ProbeReport {
     pub index: usize,
     /// When the answer came or the wait ended.
     pub at: Timestamp,
-    /// Protocol.
     pub kind: ProbeKind,
     /// What was probed, with secrets left out.
     pub target: String,
-    /// Its duration.
     pub duration: Duration,
-    /// How it ended.
     pub outcome: ProbeOutcome,
     /// The server's report of its own resources, if the probe reads it.
     pub server: Option<ServerUsage>,

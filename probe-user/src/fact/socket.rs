@@ -84,7 +84,6 @@ pub enum Protocol {
     Udp,
     /// ICMP and ICMPv6, as of ping sockets and raw ones.
     Icmp,
-    /// Any other.
     Other,
 }
 

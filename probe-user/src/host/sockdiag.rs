@@ -68,7 +68,6 @@ pub struct ListenQueue {
     pub inode: u64,
     /// Connections that wait to be accepted.
     pub waiting: u32,
-    /// The backlog.
     pub backlog: u32,
 }
 

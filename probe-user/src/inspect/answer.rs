@@ -24,6 +24,5 @@ pub enum Answer {
     Probed(Box<ProbeReport>),
     /// The services of listeners that are full.
     QueueOwners(Owners),
-    /// The resource usage of a service.
     Usage(ServiceId, ResourceUsage),
 }

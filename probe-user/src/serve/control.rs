@@ -41,45 +41,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The wait before the next accept after a failed one.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A question to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
-    /// How the services are.
     Status,
-    /// Which incidents there were.
     Incidents,
-    /// The timeline of one of them.
     Explain {
         /// Its id, or the number at the end of it.
         incident: String,
     },
-    /// To read the configuration file again.
     Reload,
 }
 
-/// The daemon's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To [`Request::Status`].
     Status(Box<Status>),
-    /// To [`Request::Incidents`].
     Incidents(Vec<Listed>),
-    /// To [`Request::Explain`].
     Explanation(Box<Explanation>),
-    /// To [`Request::Reload`].
     Reload(Reload),
-    /// There is no answer.
     Error(Refusal),
 }
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// In a word.
     pub kind: RefusalKind,
-    /// In a sentence.
     pub message: String,
 }
 
@@ -87,20 +74,17 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
-    /// The request is not one.
     BadRequest,
     /// Only root and the daemon's own user may ask.
     NotPermitted,
     /// No such incident, or several.
     NotFound,
-    /// The daemon ends.
     Stopping,
 }
 
 /// Where requests for a reload go, each with the place for its answer.
 pub type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
 
-/// The socket could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Another daemon has it.
@@ -109,21 +93,16 @@ pub enum ControlError {
         path.display()
     )]
     InUse {
-        /// The socket.
         path: PathBuf,
     },
     /// Something that is no socket is there.
     #[error("{}: not a socket; remove it, or set control.socket to another path", path.display())]
     NotASocket {
-        /// The path.
         path: PathBuf,
     },
-    /// Any other reason.
     #[error("{}: cannot make the socket: {source}; set control.socket to a path that can be written, or to \"\"", path.display())]
     Other {
-        /// The socket.
         path: PathBuf,
-        /// Why.
         source: io::Error,
     },
 }

@@ -33,7 +33,6 @@ pub struct Health {
 /// One service.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
-    /// Its state.
     pub status: Status,
     /// The duration of its last probe, in milliseconds; null before the first answer.
     pub response_time_ms: Option<f64>,

@@ -25,13 +25,11 @@ pub struct View {
 /// One service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
-    /// Its name.
     pub name: String,
     /// Its systemd unit, if it has one.
     pub unit: Option<String>,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
-    /// Its state.
     pub state: ServiceState,
     /// The duration of its last probe.
     pub response_time: Option<Duration>,
@@ -45,7 +43,6 @@ pub struct ServiceView {
     pub summary: Option<String>,
     /// When it came into its state; None if it never changed.
     pub since: Option<Timestamp>,
-    /// What it depends on.
     pub depends_on: Vec<Dependency>,
     /// Services whose restart or alert is held because of its incident.
     pub held: Vec<String>,

@@ -106,7 +106,6 @@ impl Programs {
         Self(self.0.iter().map(of).collect())
     }
 
-    /// The one at a tracepoint.
     pub fn at(&self, tracepoint: &str) -> Taken {
         self.0.get(tracepoint).copied().unwrap_or_default()
     }

@@ -38,11 +38,8 @@ pub struct Machine {
     pub kernel: String,
     /// The model of its CPUs.
     pub cpu: String,
-    /// How many CPUs it has.
     pub cpus: usize,
-    /// Its memory, GiB.
     pub memory_gib: u64,
-    /// Its distribution.
     pub distribution: String,
 }
 

@@ -80,7 +80,6 @@ pub enum Unit {
     Nanoseconds,
     Percent,
     Bytes,
-    /// So many a second.
     PerSecond,
     Count,
     /// So many times something else.

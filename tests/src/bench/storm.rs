@@ -75,10 +75,10 @@ pub fn measure(effort: Effort) -> Result<Section> {
             .note("Of exitsnoop: watched deaths without a line."),
         row("unwatched processes' failures that reached user space", Unit::Count, |step| step.unwatched as f64)
             .target("0", format!("{unwatched} of {made}"), unwatched == 0),
-        row("events said to be lost", Unit::Count, |step| step.said_lost as f64)
+        row("events reported as lost", Unit::Count, |step| step.said_lost as f64)
             .target("0", said.to_string(), said == 0)
             .note(&format!(
-                "exitsnoop says on its standard error how many events it lost. Of {} exits it had {} lines and said {} were \
+                "exitsnoop prints on its standard error how many events it lost. Of {} exits it had {} lines and reported {} as \
                  lost: {peer_silent} are unaccounted for.",
                 total(&peer, |step| step.made + step.died),
                 total(&peer, |step| step.unwatched + step.died - step.unreported),
@@ -236,7 +236,7 @@ fn killed(effort: Effort, lineage: &Lineage) -> Result<Row> {
         .of("hostprobe", &unaccounted)
         .target("0", format!("{off} of {made}"), off == 0.0)
         .note(&format!(
-            "{made} died: {reported} were reported (50 a second and cgroup), {counted} were said to be lost by `stream.loss`, with those of \
+            "{made} died: {reported} were reported (50 a second and cgroup), {counted} were reported as lost by `stream.loss`, with those of \
              others on the host."
         )))
 }

@@ -20,7 +20,6 @@ impl Table {
         Self { live: io::stdout().is_terminal() }
     }
 
-    /// Its head.
     pub fn heading(&mut self) {
         self.print(&format!(
             "{:<40} {:<28} {:<30} {:>11} {:>10}",

@@ -14,7 +14,6 @@ use crate::incident_events::text;
 /// An HTTP server on a loopback port that answers every request with 200 and keeps what was posted.
 #[derive(Clone, Debug)]
 pub struct Receiver {
-    /// Its port.
     pub port: u16,
     posted: Arc<Mutex<Vec<Value>>>,
 }

@@ -4,7 +4,6 @@ use std::fs;
 
 use super::{PostgresFolder, require};
 
-/// Its program.
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 
 /// The command that pools the connections to the server at `server`, with one connection a pool; None where it is not

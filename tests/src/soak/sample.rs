@@ -11,18 +11,14 @@ pub struct Sample {
     pub rss: u64,
     /// Open descriptors.
     pub fds: u64,
-    /// Threads.
     pub threads: u64,
-    /// Its tables.
     pub tables: Vec<Table>,
 }
 
 /// A table of the daemon's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Its name.
     pub name: String,
-    /// Its entries.
     pub entries: u64,
     /// The most it can have.
     pub limit: u64,

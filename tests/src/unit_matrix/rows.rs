@@ -7,7 +7,6 @@ mod template;
 
 use super::row::UnitRow;
 
-/// All rows.
 pub fn rows() -> Vec<UnitRow> {
     [ends::ROWS, starts::ROWS, others::ROWS].concat()
 }

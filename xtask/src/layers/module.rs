@@ -23,7 +23,6 @@ pub struct Module {
     pub children: HashMap<String, ModuleId>,
     /// What it defines, modules left out.
     pub items: HashSet<(Namespace, String)>,
-    /// What it imports.
     pub imports: Vec<Import>,
     /// Whether a macro call may define items here that nothing else shows.
     pub is_generated: bool,

@@ -9,7 +9,6 @@ pub enum Namespace {
     Type,
     /// Functions, constants and constructors.
     Value,
-    /// Macros.
     Macro,
 }
 
@@ -71,7 +70,6 @@ pub fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// The names an item defines.
 pub fn defined(item: &Item) -> Vec<(Namespace, String)> {
     let (namespaces, name): (&[Namespace], _) = match item {
         Item::Const(item) => (&[Namespace::Value], &item.ident),

@@ -265,7 +265,7 @@ fn named_job(signal: &Message) -> Option<NamedJob> {
 impl Jobs {
     /// The latest ended job, of a unit in this state.
     fn ended(&self, state: &UnitState) -> Option<EndedJob> {
-        // Each reading translates a moment anew, which may differ by microseconds.
+        // Each reading translates a moment again, which may differ by microseconds.
         const SAME: Duration = Duration::from_millis(1);
         let ended = self.ended.clone()?;
         let before = self.named.filter(|named| named.id == ended.id).and_then(|named| named.down_since);

@@ -23,19 +23,14 @@ const QUEUE: usize = 1024;
 /// The receiving ends.
 pub struct Inbox {
     pub units: mpsc::Receiver<UnitChange>,
-    /// Reports of supervised commands.
     pub supervisor: mpsc::Receiver<SupervisorReport>,
-    /// Outcomes of effects.
     pub outcomes: mpsc::Receiver<Outcome>,
     /// Answers to questions about processes.
     pub answers: mpsc::Receiver<Answer>,
-    /// Results of probes.
     pub probes: mpsc::Receiver<ProbeReport>,
     /// Services that are silent while probes still wait for them.
     pub silences: mpsc::Receiver<ServiceId>,
-    /// Deliveries of alerts.
     pub alerts: mpsc::Receiver<AlertOutcome>,
-    /// SIGHUP.
     pub hangups: Signal,
     /// Requests of clients to reload.
     pub reloads: mpsc::Receiver<oneshot::Sender<Reload>>,

@@ -31,7 +31,6 @@ pub enum RunError {
     /// `/proc` cannot be read.
     #[error("/proc: cannot be read: {0}; mount it")]
     Host(#[from] ReadError),
-    /// There are no descriptors left.
     #[error("sensors: no descriptors left: {0}; raise RLIMIT_NOFILE")]
     Descriptors(std::io::Error),
     /// `/proc` is that of another pid namespace.
@@ -43,7 +42,6 @@ pub enum RunError {
     /// A receiver of alerts cannot be set up.
     #[error(transparent)]
     Alerts(#[from] AlertError),
-    /// Signals cannot be caught.
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
     /// The probes' client cannot be made.

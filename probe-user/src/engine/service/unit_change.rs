@@ -106,7 +106,6 @@ impl Service {
         }
     }
 
-    /// The unit is down.
     pub(super) fn on_down<E: Effects>(&mut self, state: &UnitState, ctx: &mut Ctx<'_, E>) {
         let event = self.publish_unit(state, ctx);
         let needed = self.taken_down_by(state, ctx);

@@ -9,7 +9,6 @@ pub(super) enum Meaning {
     Loading,
     /// A replica that answers no client without its primary (`replica-serve-stale-data no`).
     PrimaryDown,
-    /// It fails.
     Failed(ProbeFailure),
 }
 

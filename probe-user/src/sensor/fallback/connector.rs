@@ -54,7 +54,6 @@ pub enum Event {
     Fork {
         /// The new process.
         child: u32,
-        /// Its parent.
         parent: u32,
         /// When.
         at: Timestamp,

@@ -313,7 +313,6 @@ impl Exits {
         room
     }
 
-    /// The exits that are due by now.
     pub fn due_by(&mut self, now: Timestamp) -> Vec<Exit> {
         let mut exits = Vec::new();
         while let Some((pid, _)) = self.settling.pop_front_if(|(_, due)| *due <= now) {

@@ -83,7 +83,6 @@ impl UnitView {
         self.state.as_ref().map(|unit| unit.id.as_str()).filter(|id| !id.is_empty())
     }
 
-    /// The state and its meaning.
     pub fn meaning(&self) -> Option<(&UnitState, &'static Row)> {
         self.state.as_ref().zip(self.row)
     }
