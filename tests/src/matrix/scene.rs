@@ -199,9 +199,13 @@ impl Scene {
         })
     }
 
-    /// Waits until a service's incident is over and its state healthy; false when the time is over.
+    /// Waits until a service's latest incident is over; false when the time is over.
     pub fn healed(&self, service: &str) -> bool {
-        self.find(VERDICT, |event| is(event, "incident.resolve", service)).is_some()
+        let events = self.daemon.since(self.mark);
+        let opened = events.iter().rfind(|event| is(event, "incident.open", service));
+        let latest = opened.map(|event| text(event, "incident.id").to_owned());
+        let is_latest = |event: &Value| latest.as_ref().is_none_or(|id| text(event, "incident.id") == id);
+        self.find(VERDICT, |event| is(event, "incident.resolve", service) && is_latest(event)).is_some()
     }
 
     /// Waits until the bystander was probed some more.
