@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -31,9 +31,10 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Both ways to see: with the hooks, and without any.
 const SEEING: [&[&str]; 2] = [&[], &["--without-hook", "all"]];
 
+const TIMES: &str = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
+
 fn start(service: &Supervised, args: &[&str]) -> Daemon {
-    let times = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
-    let daemon = Daemon::start(&service.config(times), args);
+    let daemon = Daemon::start(&service.config(TIMES), args);
     service.until_healthy(&daemon);
     // Failures count after the grace.
     std::thread::sleep(Duration::from_secs(1));
@@ -158,13 +159,41 @@ fn job_control_is_a_pause() {
     }
     for stop in [Signal::TSTP, Signal::TTIN, Signal::TTOU] {
         let service = Supervised::new();
-        let daemon = start(&service, &[]);
+        let port = service.port;
+        let mut command = Command::new(Victim::program());
+        // As a shell with job control starts it: in a group of its own, and in its parent's session.
+        command.args(["--port", &port.to_string()]).process_group(0);
+        let victim = Running::start(&mut command, Signal::KILL);
+        victim.wait_until_it_says("listening on", &victim.stdout, LONG);
+        let config = format!(
+            "[http]\nlisten = \"\"\n[[service]]\nname = {:?}\nmatch = {{ port = {port} }}\n\
+             [[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n{TIMES}",
+            service.name
+        );
+        let daemon = Daemon::start(&config, &[]);
+        service.until_healthy(&daemon);
         let pause = |main| {
             signal(main, stop);
             main
         };
         is_held(&service, &daemon, pause, |main| signal(main, Signal::CONT));
     }
+}
+
+#[test]
+fn job_control_does_not_stop_a_supervised_command() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let daemon = start(&service, &[]);
+    let mark = daemon.mark();
+    // The kernel discards it: the command leads a session of its own.
+    signal(main_of(&service), Signal::TSTP);
+    service.kill(&daemon);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
+    let stopped = |event: &Value| is(event, "process.suspend", &service.name);
+    assert!(!daemon.since(mark).iter().any(stopped), "the daemon reports no stop");
 }
 
 /// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump

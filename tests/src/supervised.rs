@@ -92,12 +92,13 @@ impl Supervised {
         is(event, "listener.up", &self.name) && number(event, "server.port") == Some(port.into())
     }
 
-    /// Its main process: the latest to listen on its port.
+    /// Its main process: the latest to listen on its port. Without hooks, the daemon sees a listener within a second.
     ///
     /// # Panics
     /// If it never listened.
     #[track_caller]
     pub fn pid(&self, daemon: &Daemon) -> u32 {
+        daemon.wait_for(|event| self.listens(self.port, event), PATIENCE);
         let events = daemon.events();
         let latest = events.iter().rev().find(|event| self.listens(self.port, event));
         let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");

@@ -11,6 +11,9 @@ use crate::{
     sensor::record::{self, Cgroups, Owner},
 };
 
+/// It stops every process. Job control's signals do not.
+const SIGSTOP: u8 = 19;
+
 impl Enricher {
     /// A listener came or went; the service it belongs to, if any.
     pub fn listener(&self, record: &record::Listen) -> (Listener, Option<ServiceId>) {
@@ -95,7 +98,7 @@ impl Enricher {
         Some((queue, service))
     }
 
-    /// The stop of a process, and the services whose main process it is.
+    /// The stop of a process, and the services whose main process it is; none if the kernel discards the signal.
     pub fn stop(&self, record: &record::Stop) -> (Suspension, Vec<ServiceId>) {
         let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
         let stop = Suspension {
@@ -104,7 +107,8 @@ impl Enricher {
             signal: u8::try_from(record.signal.number).unwrap_or_default(),
             sender: Some(self.sender(&record.signal, record.pid)),
         };
-        (stop, self.members.services_of(process))
+        let takes_effect = stop.signal == SIGSTOP || self.reader.has_job_control(record.pid);
+        (stop, if takes_effect { self.members.services_of(process) } else { Vec::new() })
     }
 
     /// The service whose process has connected; None if it is no service's.

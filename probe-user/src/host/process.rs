@@ -178,6 +178,12 @@ impl ProcReader {
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && stat.tty_nr != 0)
     }
 
+    /// Whether job control can stop a process. In an orphaned process group the kernel discards SIGTSTP, SIGTTIN and
+    /// SIGTTOU (`get_signal` in `kernel/signal.c`), and the group of a session's leader is orphaned.
+    pub fn has_job_control(&self, pid: u32) -> bool {
+        self.stat(pid).is_none_or(|stat| stat.pgrp != stat.session)
+    }
+
     /// The systemd unit that a process runs in, by its cgroup's path.
     pub fn unit(&self, pid: u32) -> Option<String> {
         self.cgroups.of(pid).paths().find_map(cgroup::unit_name)
