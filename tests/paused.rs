@@ -31,7 +31,8 @@ const QUIET: Duration = Duration::from_secs(3);
 /// Both ways to see: with the hooks, and without any.
 const SEEING: [&[&str]; 2] = [&[], &["--without-hook", "all"]];
 
-const TIMES: &str = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
+const TIMES: &str =
+    "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
 
 fn start(service: &Supervised, args: &[&str]) -> Daemon {
     let daemon = Daemon::start(&service.config(TIMES), args);

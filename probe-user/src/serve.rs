@@ -39,9 +39,7 @@ pub enum BindError {
     #[error(
         "{address}: another process already listens there; stop it, or set http.listen to another port or to \"\""
     )]
-    InUse {
-        address: SocketAddr,
-    },
+    InUse { address: SocketAddr },
     /// Any other reason.
     #[error("{address}: cannot listen: {source}; set http.listen to an address of this host, or to \"\"")]
     Other {

@@ -48,10 +48,16 @@ pub enum Effect {
     Snapshot(ServiceId),
     /// Find the process that listens on one of these ports.
     /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.
-    FindPortHolder { service: ServiceId, ports: Vec<u16> },
+    FindPortHolder {
+        service: ServiceId,
+        ports: Vec<u16>,
+    },
     /// Find out whether a process of a service holds a listener on a port.
     /// [`Observation::ListenerChecked`](crate::fact::Observation::ListenerChecked) answers.
-    FindListener { service: ServiceId, port: u16 },
+    FindListener {
+        service: ServiceId,
+        port: u16,
+    },
     /// Find the process that takes the place of a main process that ended. [`Observation::Successor`](crate::fact::Observation::Successor)
     /// answers.
     FindSuccessor {
@@ -63,12 +69,21 @@ pub enum Effect {
     /// Make a running process the main process of a supervised service.
     /// [`Observation::Running`](crate::fact::Observation::Running) answers, or
     /// [`Observation::Successor`](crate::fact::Observation::Successor) with None if it does not run any more.
-    Adopt { service: ServiceId, process: ProcessKey },
+    Adopt {
+        service: ServiceId,
+        process: ProcessKey,
+    },
     /// Find the clients on this host that are connected to these ports.
     /// [`Observation::Holders`](crate::fact::Observation::Holders) answers.
-    FindHolders { service: ServiceId, ports: Vec<u16> },
+    FindHolders {
+        service: ServiceId,
+        ports: Vec<u16>,
+    },
     /// Alert the receivers.
-    Alert { incident: Incident, resolved: bool },
+    Alert {
+        incident: Incident,
+        resolved: bool,
+    },
 }
 
 /// A first sample that may be older than the request.

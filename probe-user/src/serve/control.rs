@@ -92,19 +92,12 @@ pub enum ControlError {
         "{}: another hostprobe answers there; stop it, or set control.socket to another path or to \"\"",
         path.display()
     )]
-    InUse {
-        path: PathBuf,
-    },
+    InUse { path: PathBuf },
     /// Something that is no socket is there.
     #[error("{}: not a socket; remove it, or set control.socket to another path", path.display())]
-    NotASocket {
-        path: PathBuf,
-    },
+    NotASocket { path: PathBuf },
     #[error("{}: cannot make the socket: {source}; set control.socket to a path that can be written, or to \"\"", path.display())]
-    Other {
-        path: PathBuf,
-        source: io::Error,
-    },
+    Other { path: PathBuf, source: io::Error },
 }
 
 /// Removes the daemon's socket file when it is dropped.
