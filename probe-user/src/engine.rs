@@ -13,6 +13,7 @@ mod overload;
 mod own_trouble;
 pub mod rules;
 mod service;
+mod succession;
 mod summary;
 mod surroundings;
 pub mod unit;

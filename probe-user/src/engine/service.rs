@@ -73,8 +73,10 @@ impl Service {
             return;
         }
         let is_first = !self.recovery.was_started() && self.incident.is_none();
+        let is_heir = matches!(self.recovery.state(), RecoveryState::FindingSuccessor(it) if it.adopts);
         self.main = Some(main);
         self.reset_generation();
+        self.generation.listened = is_heir;
         let by_hostprobe = matches!(self.recovery.state(), RecoveryState::Restarting { .. });
         if !by_hostprobe {
             self.recovery.count_start(ctx.now);

@@ -15,6 +15,7 @@ mod successors;
 mod unit_states;
 mod units;
 mod workers;
+mod wrappers;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -85,6 +85,10 @@ pub fn of_exit(exit: &ProcessExit, oom: Option<&OomKill>) -> Finding {
             sure,
             format!("main process {pid} was killed by SIGKILL from the kernel"),
         ),
+        // It gave up, or ended as a child of its own did.
+        (status @ ExitStatus::Signal { number, .. }, Some(Sender::Itself)) if !raised_by_fault(number) => {
+            Finding::new(Verdict::Exited, sure, format!("main process {pid} ended itself by {status}"))
+        }
         (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel)) => {
             Finding::new(Verdict::Crashed, sure, format!("main process {pid} crashed with {status}"))
         }
@@ -140,16 +144,21 @@ pub fn of_unit(state: &UnitState) -> Finding {
 ///
 /// A worker that was asked to end, or whose pipe has no reader, ends as it should.
 pub fn of_worker(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<Finding> {
-    if matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() {
+    if matches!(exit.status, ExitStatus::Code(_)) && !exit.oom && oom.is_none() || is_orderly(exit) {
         return None;
     }
     let summary = format!("{}; its main process lives", child_words(exit, oom)?);
     Some(Finding::new(Verdict::WorkerDied, sure(exit.source), summary))
 }
 
-/// How a process of a service failed, besides its main process. None if it ended as it should.
+/// Whether a process was asked to end, or its pipe has no reader: SIGHUP, SIGINT, SIGQUIT, SIGPIPE, SIGALRM, SIGTERM.
+pub fn is_orderly(exit: &ProcessExit) -> bool {
+    let by_signal = matches!(exit.status, ExitStatus::Signal { number: 1 | 2 | 3 | 13 | 14 | 15, .. });
+    by_signal && !exit.oom && exit.namespace_end.is_none()
+}
+
+/// How a process of a service ended, besides its main process. None for a success.
 pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> {
-    const ORDERLY: [u8; 6] = [1, 2, 13, 14, 15, 3];
     let (pid, name) = (exit.process.key.pid, &exit.process.name);
     if let Some(end) = &exit.namespace_end {
         return Some(format!(
@@ -161,7 +170,6 @@ pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> 
         _ if exit.oom || oom.is_some() => oom_sentence(&format!("its process {name} (pid {pid})"), oom),
         (ExitStatus::Code(0) | ExitStatus::Unknown, _) => return None,
         (ExitStatus::Code(code), _) => format!("its process {name} (pid {pid}) exited with code {code}"),
-        (ExitStatus::Signal { number, .. }, _) if ORDERLY.contains(&number) => return None,
         (status @ ExitStatus::Signal { .. }, Some(sender @ Sender::Process { .. })) => {
             format!("its process {name} (pid {pid}) was killed by {status} from {}", sender_words(sender))
         }
@@ -169,6 +177,9 @@ pub fn child_words(exit: &ProcessExit, oom: Option<&OomKill>) -> Option<String> 
             if !core_dumped && !raised_by_fault(number) =>
         {
             format!("its process {name} (pid {pid}) was killed by {status}; its sender is not known")
+        }
+        (status @ ExitStatus::Signal { number, .. }, Some(Sender::Itself)) if !raised_by_fault(number) => {
+            format!("its process {name} (pid {pid}) ended itself by {status}")
         }
         (status @ ExitStatus::Signal { .. }, Some(Sender::Itself | Sender::Kernel) | None) => {
             format!("its process {name} (pid {pid}) crashed with {status}")

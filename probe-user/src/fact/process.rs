@@ -231,6 +231,19 @@ pub struct Successor {
     pub executed: bool,
     /// It listens on a port that the service is expected to listen on.
     pub listens: bool,
+    /// It listens on another port or on a Unix socket.
+    #[serde(default)]
+    pub listens_elsewhere: bool,
+    /// A process that it started listens there as well.
+    #[serde(default)]
+    pub leads: bool,
+    /// No other process that the main process left behind has executed a program, or only forked, as this one has. A
+    /// process that one of these started does not count.
+    #[serde(default)]
+    pub sole: bool,
+    /// Its executable, as the kernel reports it.
+    #[serde(default)]
+    pub executable: Option<String>,
 }
 
 impl ProcessExit {

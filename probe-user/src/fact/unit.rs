@@ -79,6 +79,12 @@ pub struct UnitState {
     /// `TimeoutStopUSec`; None for `infinity`.
     #[serde(default)]
     pub stop_timeout: Option<Duration>,
+    /// `WatchdogUSec`: how long it may give no sign of life; None without a watchdog.
+    #[serde(default)]
+    pub watchdog: Option<Duration>,
+    /// `WatchdogSignal`: the number of the signal that the watchdog sends.
+    #[serde(default)]
+    pub watchdog_signal: u8,
     /// `InactiveExitTimestampMonotonic`: when its latest activation began.
     #[serde(default)]
     pub started: Option<Timestamp>,

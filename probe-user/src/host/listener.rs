@@ -1,6 +1,12 @@
 //! The processes that listen on TCP ports.
 
-use std::{collections::HashMap, net::IpAddr, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::{BufRead, BufReader},
+    net::IpAddr,
+    path::Path,
+};
 
 use super::{ProcReader, ReadError, sockdiag, tcp_table};
 use crate::fact::TcpState;
@@ -58,6 +64,17 @@ impl ProcReader {
         Ok(sockets)
     }
 
+    /// Whether a process listens on a Unix socket.
+    pub(super) fn listens_on_unix(&self, pid: u32) -> bool {
+        let open: HashSet<u64> = self.socket_inodes(pid).into_iter().collect();
+        if open.is_empty() {
+            return false;
+        }
+        let Ok(file) = File::open(self.folder(pid).join("net/unix")) else { return false };
+        let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
+        lines.filter_map(|line| unix_listener(&line)).any(|inode| open.contains(&inode))
+    }
+
     /// Adds those of these sockets that a process has open.
     pub(super) fn join(&self, pid: u32, sockets: &Sockets, found: &mut Vec<ListeningSocket>) {
         let begin = found.len();
@@ -71,6 +88,17 @@ impl ProcReader {
             }
         }
     }
+}
+
+/// The inode number of a Unix socket that listens, from its line in `/proc/net/unix`: number, references, protocol,
+/// flags, type, state, inode and path.
+fn unix_listener(line: &[u8]) -> Option<u64> {
+    /// `__SO_ACCEPTCON` in the kernel's `include/uapi/linux/net.h`.
+    const LISTENS: u32 = 1 << 16;
+    let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    let flags = u32::from_str_radix(str::from_utf8(fields.nth(3)?).ok()?, 16).ok()?;
+    let inode = str::from_utf8(fields.nth(2)?).ok()?.parse().ok()?;
+    (flags & LISTENS != 0).then_some(inode)
 }
 
 #[cfg(test)]

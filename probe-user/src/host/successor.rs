@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{OwnCgroup, Survey};
+use super::{OwnCgroup, Survey, process::executable};
 use crate::fact::{ProcessKey, Successor};
 
 /// `PF_FORKNOEXEC` in the kernel's `include/linux/sched.h`: it has forked and not executed a program since.
@@ -21,6 +21,9 @@ struct Heir {
     parent: u32,
     name: String,
     executed: bool,
+    /// On one of the service's ports.
+    listens: bool,
+    listens_elsewhere: bool,
 }
 
 impl Survey {
@@ -40,25 +43,35 @@ impl Survey {
         }
     }
 
-    /// Of these processes, the one that can take the place of their main process: the oldest that listens on one of
-    /// these ports and executed a program of its own, and whose parent does not; else the oldest that listens; else
-    /// the oldest.
+    /// Of these processes, the one that can take the place of their main process. The processes that listen on one of
+    /// these ports come first, then those that listen elsewhere, then the others; among them those that executed a
+    /// program of their own. Of equals it is the topmost: one with workers, else the oldest.
     pub fn successor(&self, pids: &[u32], ports: &[u16]) -> Option<Successor> {
-        let heirs: Vec<Heir> = pids.iter().filter_map(|&pid| self.heir(pid)).collect();
+        let mut heirs: Vec<Heir> = pids.iter().filter_map(|&pid| self.heir(pid)).collect();
         let pids: Vec<u32> = heirs.iter().map(|heir| heir.key.pid).collect();
         let sockets = self.listeners_of(&pids);
-        let listening: HashSet<u32> =
-            sockets.iter().filter(|it| ports.contains(&it.port)).map(|it| it.pid).collect();
-        let listens = |heir: &&Heir| listening.contains(&heir.key.pid);
-        let of = |heirs: Vec<&Heir>, listens| {
-            let pids: HashSet<u32> = heirs.iter().map(|heir| heir.key.pid).collect();
-            let topmost = heirs.into_iter().filter(|heir| !pids.contains(&heir.parent));
-            let heir = topmost.min_by_key(|heir| (heir.key.start, heir.key.pid))?;
-            Some(Successor { process: heir.key, name: heir.name.clone(), executed: heir.executed, listens })
-        };
-        of(heirs.iter().filter(listens).filter(|heir| heir.executed).collect(), true)
-            .or_else(|| of(heirs.iter().filter(listens).collect(), true))
-            .or_else(|| of(heirs.iter().collect(), false))
+        for heir in &mut heirs {
+            let mut own = sockets.iter().filter(|it| it.pid == heir.key.pid);
+            heir.listens = own.any(|it| ports.contains(&it.port));
+            let elsewhere = || sockets.iter().any(|it| it.pid == heir.key.pid);
+            heir.listens_elsewhere =
+                !heir.listens && (elsewhere() || self.reader().listens_on_unix(heir.key.pid));
+        }
+        let best = heirs.iter().map(Heir::rank).max()?;
+        let equals: Vec<&Heir> = heirs.iter().filter(|heir| heir.rank() == best).collect();
+        let heir =
+            topmost(&equals).min_by_key(|heir| (!leads(heir, &heirs), heir.key.start, heir.key.pid))?;
+        let of_its_kind: Vec<&Heir> = heirs.iter().filter(|it| it.executed == heir.executed).collect();
+        Some(Successor {
+            process: heir.key,
+            name: heir.name.clone(),
+            executed: heir.executed,
+            listens: heir.listens,
+            listens_elsewhere: heir.listens_elsewhere,
+            leads: leads(heir, &heirs),
+            sole: topmost(&of_its_kind).count() == 1,
+            executable: executable(&self.reader().folder(heir.key.pid).join("exe")),
+        })
     }
 
     fn heir(&self, pid: u32) -> Option<Heir> {
@@ -67,8 +80,38 @@ impl Survey {
         let key = reader.key(pid, &stat);
         let parent = u32::try_from(stat.ppid).unwrap_or_default();
         let executed = stat.flags & FORKED == 0;
-        (!matches!(stat.state, 'Z' | 'X')).then_some(Heir { key, parent, name: stat.comm, executed })
+        let (listens, listens_elsewhere) = (false, false);
+        (!matches!(stat.state, 'Z' | 'X')).then_some(Heir {
+            key,
+            parent,
+            name: stat.comm,
+            executed,
+            listens,
+            listens_elsewhere,
+        })
     }
+}
+
+impl Heir {
+    /// The higher, the fitter.
+    fn rank(&self) -> (bool, bool, bool) {
+        let serves = self.listens || self.listens_elsewhere;
+        (self.listens, self.listens_elsewhere, serves && self.executed)
+    }
+}
+
+/// Those of these processes whose parents are not among them.
+fn topmost<'a>(heirs: &[&'a Heir]) -> impl Iterator<Item = &'a Heir> {
+    let pids: HashSet<u32> = heirs.iter().map(|heir| heir.key.pid).collect();
+    heirs.iter().copied().filter(move |heir| !pids.contains(&heir.parent)).collect::<Vec<_>>().into_iter()
+}
+
+/// Whether a child of this process listens as it does.
+fn leads(heir: &Heir, heirs: &[Heir]) -> bool {
+    heirs.iter().any(|child| {
+        child.parent == heir.key.pid
+            && (heir.listens && child.listens || heir.listens_elsewhere && child.listens_elsewhere)
+    })
 }
 
 #[cfg(test)]
@@ -90,6 +133,10 @@ mod tests {
         std::fs::write(path, stat).unwrap();
     }
 
+    fn successor(host: &FakeHost, pids: &[u32], ports: &[u16]) -> Successor {
+        Survey::new(host.reader()).successor(pids, ports).unwrap()
+    }
+
     fn found(host: &FakeHost, pids: &[u32]) -> Option<(u32, bool, bool)> {
         let found = Survey::new(host.reader()).successor(pids, &[8080]);
         found.map(|found| (found.process.pid, found.executed, found.listens))
@@ -106,6 +153,46 @@ mod tests {
         }
         listener(&host, &[11, 20, 21, 22]);
         assert_eq!(found(&host, &[22, 21, 20, 11]), Some((20, true, true)));
+        let new = successor(&host, &[22, 21, 20, 11], &[8080]);
+        assert!(new.leads && new.sole, "{new:?}");
+        assert_eq!(new.executable.as_deref(), Some("/nginx"));
+    }
+
+    #[test]
+    fn workers_that_execute_a_program_have_siblings_and_no_workers() {
+        let host = FakeHost::v2();
+        for pid in [11, 12] {
+            host.process(pid, 1, "python3", "/python3");
+        }
+        listener(&host, &[11, 12]);
+        let worker = successor(&host, &[11, 12], &[8080]);
+        assert!(worker.executed && worker.listens && !worker.leads && !worker.sole, "{worker:?}");
+        let alone = successor(&host, &[12], &[8080]);
+        assert!(alone.sole && !alone.leads, "{alone:?}");
+    }
+
+    #[test]
+    fn a_listener_elsewhere_counts_less_than_one_on_the_port_and_more_than_none() {
+        let host = FakeHost::v2();
+        for pid in [10, 11, 12] {
+            host.process(pid, 1, "web", "/web");
+        }
+        let sockets = "Num       RefCount Protocol Flags    Type St Inode Path\n\
+             0: 00000002 00000000 00010000 0001 01 70 /run/web.sock\n\
+             0: 00000003 00000000 00000000 0001 03 71 /run/web.sock\n";
+        for (pid, inode) in [(11, 71), (12, 70)] {
+            host.write(&format!("proc/{pid}/net/unix"), sockets.as_bytes());
+            host.fd(pid, 3, &format!("socket:[{inode}]"));
+        }
+        let elsewhere = successor(&host, &[10, 11, 12], &[]);
+        assert_eq!(
+            (elsewhere.process.pid, elsewhere.listens, elsewhere.listens_elsewhere),
+            (12, false, true)
+        );
+        listener(&host, &[10]);
+        assert_eq!(found(&host, &[10, 11, 12]), Some((10, true, true)));
+        let on_another_port = successor(&host, &[10, 11], &[9090]);
+        assert_eq!((on_another_port.process.pid, on_another_port.listens_elsewhere), (10, true));
     }
 
     #[test]

@@ -86,6 +86,8 @@ pub(super) fn read(
         ended_job: None,
         start_timeout: limit(properties, "TimeoutStartUSec"),
         stop_timeout: limit(properties, "TimeoutStopUSec"),
+        watchdog: limit(properties, "WatchdogUSec").filter(|limit| !limit.is_zero()),
+        watchdog_signal: signal(properties, "WatchdogSignal").unwrap_or_default(),
         started: moment("InactiveExitTimestampMonotonic"),
         ready: moment("ActiveEnterTimestampMonotonic"),
         manager_pid: manager.pid,
@@ -179,6 +181,13 @@ fn number(properties: &Properties<'_>, name: &str) -> Option<u32> {
     }
 }
 
+fn signal(properties: &Properties<'_>, name: &str) -> Option<u8> {
+    match properties.get(name) {
+        Some(Variant::I32(number)) => u8::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
 fn micros(properties: &Properties<'_>, name: &str) -> Option<u64> {
     match properties.get(name) {
         Some(Variant::U64(micros)) => Some(*micros),
@@ -234,6 +243,7 @@ mod tests {
         ]);
         let state = read("x.service", &properties, None, &manager(), None).unwrap();
         assert_eq!((state.main, state.active_exit, state.cgroup), (None, None, None));
+        assert_eq!((state.watchdog, state.watchdog_signal), (None, 0));
         assert_eq!(state.restart_delay, Duration::from_millis(100));
         assert!(!state.restarts_itself && state.invocation_id.is_empty());
     }
@@ -246,10 +256,13 @@ mod tests {
             ("SubState", Variant::from("running")),
             ("RestartUSec", Variant::from(100_000_u64)),
             ("RestartUSecNext", Variant::from(2_000_000_u64)),
+            ("WatchdogUSec", Variant::from(3_000_000_u64)),
+            ("WatchdogSignal", Variant::from(6_i32)),
             ("InvocationID", Variant::from(vec![0x0a_u8, 0xff])),
         ]);
         let state = read("x.service", &properties, None, &manager(), None).unwrap();
         assert_eq!(state.restart_delay, Duration::from_secs(2));
+        assert_eq!((state.watchdog, state.watchdog_signal), (Some(Duration::from_secs(3)), 6));
         assert_eq!(state.invocation_id, "0aff");
         let nothing = read("x.service", &Properties::new(), None, &manager(), None);
         assert!(nothing.unwrap_err().to_string().contains("x.service has no usable LoadState"));

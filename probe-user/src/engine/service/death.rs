@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::model::{DeadWorkers, EARLY_EXIT, Fault, RecoveryState, Service};
+use super::{
+    model::{DeadWorkers, EARLY_EXIT, Fault, RecoveryState, Service},
+    successor::Served,
+};
 use crate::{
     config::OnCleanExit,
-    engine::{ctx::Ctx, effect::Effects, verdict},
+    engine::{ctx::Ctx, effect::Effects, succession::End, verdict},
     fact::{EventId, ExitStatus, ProcessExit, Verdict},
 };
 
@@ -26,6 +29,8 @@ impl Service {
         let dead_worker = self.generation.dead_workers.take();
         let dead_child = self.generation.dead_child.take();
         let had_ports = self.listeners.has_all_expected();
+        let (ports, needs_ports) = self.listeners.to_pass_on();
+        let (healthy_at, listened) = (self.generation.healthy_at, self.generation.listened);
         self.main = None;
         self.reset_generation();
         self.listeners.clear();
@@ -38,14 +43,17 @@ impl Service {
         let mut evidence = vec![event];
         evidence.extend(oom.map(|(_, event)| event));
         evidence.extend(dead_worker.map(DeadWorkers::into_evidence).unwrap_or_default());
+        let mut is_clean = verdict::is_clean(&exit, self.settings.id);
         if let Some(child) = dead_child.filter(|child| child.explains(&exit)) {
+            if child.is_repeated_by(&exit) {
+                finding.verdict = child.verdict;
+                is_clean |= child.asked;
+            }
             finding.summary.add(child.words);
             evidence.push(child.event);
         }
         evidence.dedup();
-        let is_stop = self.settings.restart.on_clean_exit == OnCleanExit::Never
-            && verdict::is_clean(&exit, self.settings.id);
-        if is_stop {
+        if is_clean && self.settings.restart.on_clean_exit == OnCleanExit::Never {
             // No incident: `fail` takes it for a stop.
             finding.verdict = Verdict::Stopped;
         }
@@ -60,7 +68,9 @@ impl Service {
             let until = ctx.now.plus(SUCCESSION);
             self.enter(RecoveryState::AwaitingSuccessor(Box::new(fault)), Some(until));
         } else if self.settings.is_supervised && exit.left_processes {
-            self.find_successor(fault, &exit, exit.uptime() < EARLY_EXIT, ctx);
+            let end = End::of(&exit, is_clean, fault.finding.verdict);
+            let served = Served { ports, needs_ports, healthy_at, listened };
+            self.find_successor(fault, &exit, end, served, ctx);
         } else {
             self.fail(fault, ctx);
         }

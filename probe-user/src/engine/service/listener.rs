@@ -36,6 +36,7 @@ impl Service {
         }
         if listener.up {
             self.listeners.add(listener.port);
+            self.generation.listened |= self.main == Some(listener.process);
             if self.generation.lost_listener.is_some_and(|lost| lost.port == listener.port) {
                 self.forget_lost_listener();
             }

@@ -19,7 +19,7 @@ mod unit_view;
 
 use std::time::Duration;
 
-pub use dead_workers::{DeadWorkers, WorkerDeaths};
+pub use dead_workers::{DeadWorkers, TOGETHER, WorkerDeaths};
 pub use fault::Fault;
 pub use generation::{DeadChild, Generation};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};

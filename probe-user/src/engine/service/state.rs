@@ -22,6 +22,9 @@ impl Service {
         self.note_unwell(ctx.now);
         self.forget_stop();
         self.publish_state(ctx);
+        if self.state == ServiceState::Healthy && self.main.is_some() {
+            self.generation.healthy_at.get_or_insert(ctx.now);
+        }
     }
 
     /// Publishes the state if it has changed.

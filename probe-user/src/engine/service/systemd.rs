@@ -133,9 +133,15 @@ impl Service {
         // operator's.
         let failed_to_start = matches!(judgement, AlreadyRestarted { asked: false })
             && before.is_some_and(|before| meaning::phase(before) == Phase::Starting);
+        let ended_by_systemd = match (&judgement, &inspection.exit) {
+            (AlreadyRestarted { asked: false }, Some(exit)) if !failed_to_start => {
+                self.ended_by_systemd(exit, &state, before)
+            }
+            (_, _) => None,
+        };
         let judgement = match (&judgement, &inspection.exit) {
             (AlreadyRestarted { asked: false } | RestartsItself(_) | Restart { .. }, Some(exit))
-                if !failed_to_start =>
+                if !failed_to_start && ended_by_systemd.is_none() =>
             {
                 asked_to_end(exit, &state).map_or(judgement, |why| StopRequested(why.into()))
             }
@@ -175,6 +181,9 @@ impl Service {
                         active_exit: None,
                         ..before.clone()
                     };
+                    fault = self.by_unit(fault, meaning::of_end(&ended, known), &ended);
+                }
+                if let Some(ended) = ended_by_systemd {
                     fault = self.by_unit(fault, meaning::of_end(&ended, known), &ended);
                 }
                 fault.evidence.push(event);
@@ -235,6 +244,25 @@ impl Service {
                 self.fail(fault, ctx);
             }
         }
+    }
+
+    /// The unit's last state in the run that died, if systemd ended that run by itself. `state` is that of the next run,
+    /// whose result is a success again.
+    fn ended_by_systemd(
+        &self,
+        exit: &ProcessExit,
+        state: &UnitState,
+        before: Option<&UnitState>,
+    ) -> Option<UnitState> {
+        let of_that_run = before.filter(|it| self.unit.invocation() == Some(&it.invocation_id));
+        if let Some(before) = of_that_run.filter(|before| meaning::failed_by_systemd(before)) {
+            return Some(before.clone());
+        }
+        let by_watchdog = state.watchdog.is_some()
+            && is_signal_of_manager(exit, state)
+            && exit.sent_signal == Some(state.watchdog_signal);
+        let ended = || UnitState { result: "watchdog".into(), job: None, ..before.unwrap_or(state).clone() };
+        by_watchdog.then(ended)
     }
 
     /// Checks the unit again before a delayed restart, because systemd or an operator may have acted meanwhile.
@@ -351,8 +379,11 @@ fn asked_to_end(exit: &ProcessExit, state: &UnitState) -> Option<&'static str> {
 
 /// Whether the unit's manager sent a signal that asks a process to end.
 fn is_polite_signal_of_manager(exit: &ProcessExit, state: &UnitState) -> bool {
+    is_signal_of_manager(exit, state) && polite(exit.sent_signal)
+}
+
+fn is_signal_of_manager(exit: &ProcessExit, state: &UnitState) -> bool {
     matches!(&exit.sender, Some(Sender::Process { pid, .. }) if state.manager_pid != 0 && *pid == state.manager_pid)
-        && polite(exit.sent_signal)
 }
 
 /// SIGHUP, SIGINT or SIGTERM.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{DeadChild, DeadWorkers, Fault, RecoveryState, Service, Timer};
+use super::model::{DeadChild, DeadWorkers, Fault, RecoveryState, Service, TOGETHER, Timer};
 use crate::{
     config::Response,
     engine::{
@@ -12,9 +12,6 @@ use crate::{
     },
     fact::{EventId, ExitStatus, Fact, OomKill, Phase, ProcessExit, Sender},
 };
-
-/// The longest time between a worker's death and its main process's death that counts as one death.
-const TOGETHER: Duration = Duration::from_millis(50);
 
 /// After repeated deaths the incident lasts until no worker has died for this long, also if the service answers in
 /// between.
@@ -78,13 +75,20 @@ impl Service {
         }
     }
 
-    /// Remembers how a child failed, in case its main process exits because of it.
+    /// Remembers how a child ended, in case its main process ends because of it.
     fn note_dead_child(&mut self, exit: &ProcessExit, oom: Option<&OomKill>, event: EventId) {
         let Some(words) = verdict::child_words(exit, oom) else { return };
-        let earlier = self.generation.dead_child.as_ref();
-        // Of several that fail together, the first is the reason for the others.
-        if earlier.is_none_or(|earlier| exit.at.since(earlier.at) >= TOGETHER) {
-            self.generation.dead_child = Some(DeadChild { at: exit.at, event, words });
+        let child = DeadChild {
+            at: exit.at,
+            event,
+            words,
+            status: exit.status,
+            verdict: verdict::of_exit(exit, oom).verdict,
+            orderly: verdict::is_orderly(exit),
+            asked: verdict::is_clean(exit, self.settings.id),
+        };
+        if self.generation.dead_child.as_ref().is_none_or(|earlier| child.replaces(earlier)) {
+            self.generation.dead_child = Some(child);
         }
     }
 

@@ -166,7 +166,18 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
         }
         24 => {
             let (executed, listens) = (random.below(2) == 0, random.below(2) == 0);
-            let found = Successor { process: key, name: "x".into(), executed, listens };
+            let (listens_elsewhere, leads, sole) =
+                (random.below(2) == 0, random.below(2) == 0, random.below(2) == 0);
+            let found = Successor {
+                process: key,
+                name: "x".into(),
+                executed,
+                listens,
+                listens_elsewhere,
+                leads,
+                sole,
+                executable: None,
+            };
             Observation::Successor(service, (random.below(3) > 0).then_some(found))
         }
         25 => Observation::ListenerChecked(service, 8080, random.below(2) == 0),

@@ -35,6 +35,11 @@ fn the_sender_of_the_signal_decides_between_crashed_and_killed() {
     assert_eq!(verdict(SEGV, Some(bash())), Verdict::Killed);
     assert_eq!(verdict(SEGV, None), Verdict::Crashed);
     assert_eq!(verdict(KILL, None), Verdict::Killed);
+    assert_eq!(verdict(KILL, Some(Sender::Itself)), Verdict::Exited);
+    assert_eq!(
+        verdict(ExitStatus::Signal { number: 6, core_dumped: false }, Some(Sender::Itself)),
+        Verdict::Crashed
+    );
     assert_eq!(verdict(ExitStatus::Code(0), None), Verdict::Exited);
     assert_eq!(verdict(ExitStatus::Code(3), Some(bash())), Verdict::Exited);
 }

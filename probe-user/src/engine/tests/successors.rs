@@ -1,10 +1,7 @@
 //! Main processes that end while the service goes on, and ends that were asked for.
 
 use super::*;
-use crate::{
-    config::OnCleanExit,
-    fact::{NamespaceEnd, Successor},
-};
+use crate::{config::OnCleanExit, fact::Successor};
 
 const OK: ExitStatus = ExitStatus::Code(0);
 const TERM: ExitStatus = ExitStatus::Signal { number: 15, core_dumped: false };
@@ -23,7 +20,45 @@ fn dies_and_leaves(lab: &mut Lab, status: ExitStatus, sender: Option<Sender>) {
 }
 
 fn heir(executed: bool, listens: bool) -> Option<Successor> {
-    Some(Successor { process: process(101), name: "nginx".into(), executed, listens })
+    Some(Successor {
+        process: process(101),
+        name: "nginx".into(),
+        executed,
+        listens,
+        listens_elsewhere: false,
+        leads: false,
+        sole: true,
+        executable: Some("/usr/sbin/nginx".into()),
+    })
+}
+
+/// A process that started when the service was at work, with the program of the main process.
+fn younger(executed: bool, listens: bool) -> Successor {
+    let process = ProcessKey { pid: 101, start: at(1050) };
+    Successor { process, name: "api".into(), ..heir(executed, listens).unwrap() }
+}
+
+/// A second main process, as nginx and gunicorn start it for an upgrade: its workers listen as well.
+fn second_main() -> Option<Successor> {
+    Some(Successor { leads: true, ..younger(true, true) })
+}
+
+/// A worker that executes the program of the main process, beside others.
+fn spawned_worker() -> Option<Successor> {
+    Some(Successor { process: process(101), sole: false, ..younger(true, true) })
+}
+
+fn listens(lab: &mut Lab, pid: u32, port: u16) {
+    let (address, process) = ([127, 0, 0, 1].into(), process(pid));
+    let listener = Listener { at: lab.now, up: true, address, port, source: Source::Ebpf, process };
+    lab.see(Observation::Listener(listener, API, EventId(920)));
+}
+
+/// A service without probes, at work since a minute.
+fn without_probes(on_clean_exit: OnCleanExit) -> Lab {
+    let mut lab = Lab::new(exec_identity(), vec![], RestartPolicy { on_clean_exit, ..policy() });
+    lab.wait(LATER);
+    lab
 }
 
 fn adopts(lab: &Lab) -> usize {
@@ -44,7 +79,7 @@ fn a_successor_that_has_the_listener_becomes_the_main_process_without_an_inciden
         let mut lab = grown_up();
         dies_and_leaves(&mut lab, status, sender);
         assert!(matches!(&lab.requested[..], [Effect::FindSuccessor { ports, .. }] if *ports == [8080]));
-        lab.see(Observation::Successor(API, heir(true, true)));
+        lab.see(Observation::Successor(API, second_main()));
         assert_eq!(adopts(&lab), 1);
         lab.see(Observation::Running(API, process(101)));
         lab.answer(ProbeOutcome::Ok);
@@ -54,6 +89,116 @@ fn a_successor_that_has_the_listener_becomes_the_main_process_without_an_inciden
         lab.killed(101);
         assert_eq!(lab.restarts_asked(), 1);
     }
+}
+
+/// The main process ends after a minute and leaves this process behind. The incident's verdict, if there is one, whether
+/// the process is kept, and the number of restarts.
+fn outcome(
+    mut lab: Lab,
+    status: ExitStatus,
+    sender: Option<Sender>,
+    found: Option<Successor>,
+) -> (Option<Verdict>, usize, usize) {
+    dies_and_leaves(&mut lab, status, sender);
+    for _ in 0..25 {
+        lab.see(Observation::Successor(API, found.clone()));
+        lab.wait(Duration::from_millis(100));
+        if adopts(&lab) + lab.restarts_asked() > 0 {
+            break;
+        }
+    }
+    (lab.incidents().first().map(|(_, verdict, _)| *verdict), adopts(&lab), lab.restarts_asked())
+}
+
+#[test]
+fn workers_that_execute_a_program_do_not_replace_a_main_process_that_was_killed() {
+    for (status, sender, verdict) in [
+        (KILL, Some(bash()), Verdict::Killed),
+        (KILL, None, Verdict::Killed),
+        (SEGV, Some(Sender::Kernel), Verdict::Crashed),
+    ] {
+        assert_eq!(outcome(grown_up(), status, sender, spawned_worker()), (Some(verdict), 0, 1));
+    }
+    // A helper of another program has a listener of the main process, as dovecot's login processes have.
+    let login = Successor { name: "imap-login".into(), sole: false, ..younger(true, true) };
+    let mut lab = grown_up();
+    listens(&mut lab, 100, 8080);
+    assert_eq!(outcome(lab, KILL, Some(bash()), Some(login)), (Some(Verdict::Killed), 0, 1));
+}
+
+#[test]
+fn a_server_that_outlives_its_wrapper_is_kept_and_the_end_of_the_wrapper_is_an_incident() {
+    for leads in [false, true] {
+        let real = Successor { process: process(101), name: "real".into(), leads, ..younger(true, true) };
+        for (status, verdict) in [(KILL, Verdict::Killed), (ExitStatus::Code(2), Verdict::Exited)] {
+            let mut lab = grown_up();
+            listens(&mut lab, 101, 8080);
+            let sender = (status == KILL).then(bash);
+            assert_eq!(outcome(lab, status, sender, Some(real.clone())), (Some(verdict), 1, 0));
+        }
+    }
+}
+
+#[test]
+fn a_listener_may_pass_to_a_fork_when_the_main_process_was_asked_to_end() {
+    for status in [TERM, OK] {
+        let fork = Some(younger(false, true));
+        assert_eq!(outcome(grown_up(), status, Some(bash()), fork), (None, 1, 0), "{status:?}");
+    }
+    // One that started with the main process may be its only worker.
+    let fork = Successor { process: process(101), ..younger(false, true) };
+    assert_eq!(outcome(grown_up(), TERM, Some(bash()), Some(fork)), (Some(Verdict::Killed), 1, 0));
+    let workers = Successor { sole: false, ..younger(false, true) };
+    assert_eq!(outcome(grown_up(), TERM, Some(bash()), Some(workers)), (Some(Verdict::Killed), 0, 1));
+}
+
+#[test]
+fn a_service_without_probes_is_upgraded_as_any_other() {
+    let always = OnCleanExit::Always;
+    let on_unix = Successor { listens: false, listens_elsewhere: true, ..second_main().unwrap() };
+    for end in [(OK, None), (TERM, Some(bash())), (KILL, Some(bash()))] {
+        let (status, sender) = end.clone();
+        assert_eq!(
+            outcome(without_probes(always), status, sender, Some(on_unix.clone())),
+            (None, 1, 0),
+            "{end:?}"
+        );
+        // The ports that were open are those to listen on.
+        let (status, sender) = end.clone();
+        let mut lab = without_probes(always);
+        listens(&mut lab, 100, 9090);
+        dies_and_leaves(&mut lab, status, sender);
+        assert!(matches!(&lab.requested[..], [Effect::FindSuccessor { ports, .. }] if *ports == [9090]));
+        lab.see(Observation::Successor(API, second_main()));
+        assert_eq!((adopts(&lab), lab.incidents()), (1, vec![]), "{end:?}");
+    }
+    // It has no listener at all.
+    assert_eq!(outcome(without_probes(always), OK, None, Some(younger(true, false))), (None, 1, 0));
+    let helper = Some(Successor { name: "helper".into(), ..younger(true, false) });
+    let mut lab = without_probes(always);
+    listens(&mut lab, 100, 9090);
+    assert_eq!(outcome(lab, OK, None, helper.clone()), (Some(Verdict::Exited), 0, 1));
+    assert_eq!(outcome(without_probes(OnCleanExit::Never), OK, None, helper), (None, 0, 0));
+}
+
+#[test]
+fn a_long_start_that_ends_well_leaves_its_daemon_in_the_background() {
+    for found in [heir(true, false), heir(false, false)] {
+        let mut lab = without_probes(OnCleanExit::Always);
+        dies_and_leaves(&mut lab, OK, None);
+        for _ in 0..25 {
+            lab.see(Observation::Successor(API, found.clone()));
+            lab.wait(Duration::from_millis(100));
+        }
+        assert_eq!((adopts(&lab), lab.restarts_asked()), (1, 0));
+        assert!(summary(&lab).contains("left nginx (pid 101) in the background"), "{}", summary(&lab));
+    }
+    // The probe's port is another one, which the start has not opened.
+    let mut lab = Lab::of(false, &[service("api", exec_identity(), vec![http_probe()], policy())]);
+    lab.see(Observation::RestartOutcome(API, Ok(())));
+    lab.see(Observation::Running(API, process(100)));
+    lab.now = lab.now.plus(Duration::from_secs(15));
+    assert_eq!(outcome(lab, OK, None, heir(true, false)), (Some(Verdict::Exited), 1, 0));
 }
 
 #[test]
@@ -211,72 +356,4 @@ fn a_polite_end_names_its_sender_and_that_it_was_at_a_terminal() {
         "main process 100 exited with code 0 after SIGQUIT from nginx (pid 4000, uid 0, at a terminal)"
     );
     assert_eq!(lab.restarts_asked(), 1);
-}
-
-fn child_dies(lab: &mut Lab, status: ExitStatus, sender: Option<Sender>) {
-    lab.now = lab.now.plus(Duration::from_millis(1));
-    let exit = exit(150, lab.now, status, sender);
-    lab.see(Observation::Exit(exit, Membership { service: API, main: false }, EventId(910)));
-}
-
-#[test]
-fn a_wrapper_that_exits_after_its_child_gives_the_childs_end_as_the_reason() {
-    let ends = [
-        (KILL, Some(bash()), "killed by SIGKILL from bash (pid 4000"),
-        (SEGV, Some(Sender::Kernel), "crashed with SIGSEGV"),
-        (ExitStatus::Code(3), None, "exited with code 3"),
-        (KILL, None, "its sender is not known"),
-    ];
-    for (status, sender, words) in ends {
-        for (code, later) in [(0, 1), (137, 40), (1, 500)] {
-            let mut lab = grown_up();
-            child_dies(&mut lab, status, sender.clone());
-            lab.wait(Duration::from_millis(later));
-            lab.die(100, ExitStatus::Code(code), None);
-            let found = summary(&lab);
-            assert_eq!(lab.incidents().last().unwrap().1, Verdict::Exited);
-            assert!(found.contains(&format!("exited with code {code}; its process api")), "{found}");
-            assert!(found.contains(words), "{found}");
-            let incident = lab.engine.view().next().unwrap().incident.unwrap();
-            assert_eq!(incident.evidence.iter().filter(|event| **event == EventId(910)).count(), 1);
-        }
-    }
-}
-
-#[test]
-fn a_child_that_died_long_before_is_no_reason() {
-    let mut lab = grown_up();
-    child_dies(&mut lab, KILL, Some(bash()));
-    lab.wait(LATER);
-    lab.answer(ProbeOutcome::Ok);
-    lab.die(100, OK, None);
-    assert_eq!(summary(&lab), "main process 100 exited with code 0");
-    let mut lab = grown_up();
-    child_dies(&mut lab, KILL, Some(bash()));
-    lab.killed(100);
-    assert!(!summary(&lab).contains("its process"), "{}", summary(&lab));
-}
-
-#[test]
-fn a_process_that_ends_with_its_pid_namespace_was_killed_by_what_ended_the_init() {
-    let end = |status, sender| {
-        let mut lab = grown_up();
-        let (init_pid, init_name) = (90, "tini".into());
-        let namespace_end = Some(NamespaceEnd { init_pid, init_name, status, sender });
-        let exit = ProcessExit { namespace_end, ..exit(100, lab.now, KILL, Some(Sender::Kernel)) };
-        lab.see(Observation::Exit(exit, Membership { service: API, main: true }, EventId(900)));
-        assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Killed, 1));
-        summary(&lab)
-    };
-    let init = "main process 100 was killed with its pid namespace, whose init tini (pid 90)";
-    assert_eq!(end(KILL, Some(bash())), format!("{init} was killed by SIGKILL from bash (pid 4000, uid 0)"));
-    assert_eq!(end(OK, None), format!("{init} exited with code 0"));
-    assert_eq!(end(SEGV, Some(Sender::Kernel)), format!("{init} was ended by SIGSEGV (core dumped)"));
-}
-
-#[test]
-fn a_sigkill_from_the_kernel_is_no_crash() {
-    let mut lab = grown_up();
-    lab.die(100, KILL, Some(Sender::Kernel));
-    assert_eq!(lab.incidents()[0].1, Verdict::Killed);
 }

@@ -8,6 +8,9 @@ use crate::{clock::Timestamp, fact::EventId};
 /// The most events that an incident keeps as evidence.
 pub const MAX_EVIDENCE: usize = 64;
 
+/// The longest time between a worker's death and its main process's death that counts as one death.
+pub const TOGETHER: Duration = Duration::from_millis(50);
+
 /// Deaths that follow each other sooner than this are repeated deaths.
 const AGAIN: Duration = Duration::from_secs(60);
 

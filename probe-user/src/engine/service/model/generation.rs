@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use super::{breaches::Breaches, dead_workers::DeadWorkers, listeners::LostListener, liveness::Liveness};
+use super::{
+    breaches::Breaches,
+    dead_workers::{DeadWorkers, TOGETHER},
+    listeners::LostListener,
+    liveness::Liveness,
+};
 use crate::{
     clock::Timestamp,
-    fact::{EventId, ExitStatus, ProcessExit},
+    fact::{EventId, ExitStatus, ProcessExit, Sender, Verdict},
 };
 
 /// How long a wrapper may take to exit after its child.
@@ -21,20 +26,48 @@ pub struct Generation {
     pub breaches: Breaches,
     /// The child that died last, which may be the reason for the exit of its main process.
     pub dead_child: Option<DeadChild>,
+    /// When the service was first healthy with it.
+    pub healthy_at: Option<Timestamp>,
+    /// It began to listen itself, or took over a listener.
+    pub listened: bool,
 }
 
-/// A process of the service that failed.
+/// A process of the service that ended, and not with success.
 #[derive(Debug)]
 pub struct DeadChild {
     pub at: Timestamp,
     pub event: EventId,
     /// How it ended, for people.
     pub words: String,
+    pub status: ExitStatus,
+    /// The verdict on a main process that ended like this.
+    pub verdict: Verdict,
+    /// It ended by a signal that ends workers in an orderly way.
+    pub orderly: bool,
+    /// Another process asked it to end.
+    pub asked: bool,
 }
 
 impl DeadChild {
-    /// Whether a main process may have exited because of it, as a shell that waits for its command does.
+    /// Whether a main process may have ended because of it: a shell that waits for its command exits, and `timeout`,
+    /// `unshare` or `sudo` end themselves by the signal that ended their child.
     pub fn explains(&self, exit: &ProcessExit) -> bool {
-        matches!(exit.status, ExitStatus::Code(_)) && exit.at.since(self.at) < WRAPPER
+        let as_wrapper = match exit.status {
+            ExitStatus::Code(_) => !self.orderly,
+            ExitStatus::Signal { .. } => self.is_repeated_by(exit),
+            ExitStatus::Unknown => false,
+        };
+        as_wrapper && exit.at.since(self.at) < WRAPPER
+    }
+
+    /// Whether the main process ended itself by the signal that ended this one.
+    pub fn is_repeated_by(&self, exit: &ProcessExit) -> bool {
+        exit.killer() == Some(&Sender::Itself) && self.status.signal() == exit.status.signal()
+    }
+
+    /// Whether this end rather than an earlier one may be the reason for the end of the main process. Of several that
+    /// fail together, the first is the reason for the others, and no orderly end hides a failure.
+    pub fn replaces(&self, earlier: &Self) -> bool {
+        self.at.since(earlier.at) >= if self.orderly && !earlier.orderly { WRAPPER } else { TOGETHER }
     }
 }

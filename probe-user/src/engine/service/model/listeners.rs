@@ -68,6 +68,15 @@ impl Listeners {
         self.expected.keys().copied().collect()
     }
 
+    /// The ports that a successor of the main process should listen on, and whether the main process did: the expected
+    /// ones if it listened on one of them, else those that it listened on.
+    pub fn to_pass_on(&self) -> (Vec<u16>, bool) {
+        if self.has_any_expected() || self.open.is_empty() {
+            return (self.expected(), self.has_any_expected());
+        }
+        (self.open.keys().copied().collect(), true)
+    }
+
     pub fn has_all_expected(&self) -> bool {
         self.expected.keys().all(|port| self.open.contains_key(port))
     }

@@ -6,7 +6,10 @@ use super::fault::Fault;
 use crate::{
     clock::Timestamp,
     config::RestartPolicy,
-    engine::budget::Budget,
+    engine::{
+        budget::Budget,
+        succession::{End, Traits},
+    },
     fact::{ProbeFailure, ProcessExit},
 };
 
@@ -57,12 +60,19 @@ pub struct Succession {
     pub fault: Fault,
     /// The pid of the main process that ended.
     pub of: u32,
-    /// It exited with code 0.
-    pub exited_well: bool,
-    /// It ended soon after its start.
-    pub early: bool,
-    /// The service was healthy when it ended.
-    pub was_healthy: bool,
+    pub end: End,
+    /// The ports of the listeners that a successor should hold.
+    pub ports: Vec<u16>,
+    /// The main process served on these ports, so a successor has to.
+    pub needs_ports: bool,
+    /// What holds whichever process is found.
+    pub traits: Traits,
+    /// The executable and the name of the main process.
+    pub program: (Option<String>, String),
+    /// The main process itself began to listen.
+    pub listened: bool,
+    /// A process that started later is none of the first workers.
+    pub workers_started: Option<Timestamp>,
     /// Until then a successor may begin to listen.
     pub until: Timestamp,
     /// The last search found no listener, and the next is due.
