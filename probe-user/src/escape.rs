@@ -7,11 +7,14 @@ fn is_unsafe(char: char) -> bool {
     char.is_control()
         || matches!(char,
             // Marks and overrides of the direction (Unicode's bidirectional algorithm, UAX 9).
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
+            '\u{61c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{206f}'
             // Further ends of a line, and characters without a width.
-            | '\u{2028}' | '\u{2029}' | '\u{200b}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{ad}'
-            // Annotations and tags.
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{2028}' | '\u{2029}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2065}' | '\u{feff}' | '\u{ad}'
+            | '\u{34f}' | '\u{180b}'..='\u{180f}' | '\u{17b4}' | '\u{17b5}'
+            // Letters that show as nothing.
+            | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}'
+            // Variation selectors, annotations and tags.
+            | '\u{fe00}'..='\u{fe0f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// One line of text that can be shown anywhere: `\n`, `\u{1b}` and so on instead of the characters.
@@ -60,6 +63,10 @@ mod tests {
             r"\u{9b}31m \u{7f} \u{202e}txt.exe\u{2066}"
         );
         assert_eq!(escaped("\u{2028}\u{200b}\u{feff}\u{e0041}"), r"\u{2028}\u{200b}\u{feff}\u{e0041}");
+        for char in "\u{200c}\u{200d}\u{34f}\u{115f}\u{1160}\u{3164}\u{ffa0}\u{180e}\u{fe0f}\u{e0100}".chars()
+        {
+            assert_eq!(escaped(&format!("a{char}b")), format!("a{}b", char.escape_default()));
+        }
         assert_eq!(escaped("Grüße, 東京 🎉 ok"), "Grüße, 東京 🎉 ok");
     }
 

@@ -158,10 +158,14 @@ fn keyed_value(word: &str) -> Option<usize> {
 
 /// Whether a value of this name is a secret.
 pub(crate) fn is_secret_name(name: &str) -> bool {
-    const ANYWHERE: [&str; 8] =
-        ["password", "passwd", "passphrase", "secret", "apikey", "credential", "privatekey", "accesskey"];
-    const ENDING: [&str; 4] = ["token", "pass", "pwd", "masterauth"];
-    const WHOLE: [&str; 7] = ["pwd", "pass", "token", "auth", "authorization", "pgpassword", "cookie"];
+    #[rustfmt::skip]
+    const ANYWHERE: [&str; 15] = [
+        "password", "passwd", "passphrase", "passcode", "secret", "credential", "apikey", "privatekey", "accesskey",
+        "encryptionkey", "signingkey", "masterkey", "authkey", "sharedkey", "sessionid",
+    ];
+    const ENDING: [&str; 5] = ["token", "pass", "pwd", "pw", "masterauth"];
+    const WHOLE: [&str; 9] =
+        ["pwd", "pw", "pass", "token", "auth", "authorization", "pgpassword", "cookie", "bearer"];
     const NOT_THE_VALUE: [&str; 5] = ["file", "path", "stdin", "prompt", "name"];
     let name = name.to_ascii_lowercase();
     let mut parts = name.split(['-', '_', '.']).rev();
@@ -174,10 +178,20 @@ pub(crate) fn is_secret_name(name: &str) -> bool {
         || parts.any(|part| WHOLE.contains(&part))
 }
 
+/// Whether the value of this name in the query of a URL is a secret.
+pub(crate) fn is_secret_parameter(name: &str) -> bool {
+    const ANYWHERE: [&str; 2] = ["key", "token"];
+    const WHOLE: [&str; 5] = ["sig", "signature", "code", "session", "sid"];
+    let lower = name.to_ascii_lowercase();
+    is_secret_name(name)
+        || ANYWHERE.iter().any(|word| lower.contains(word))
+        || lower.split(['-', '_', '.']).any(|part| WHOLE.contains(&part))
+}
+
 /// The start and end of the secret in a URL's user part: the text after the first colon of `user:password@`, or, over
 /// HTTP, a user without a password, which then is the secret.
 fn url_secret(word: &str) -> Option<(usize, usize)> {
-    let scheme_end = word.find("://")?;
+    let Some(scheme_end) = word.find("://") else { return login_secret(word) };
     let from = scheme_end + 3;
     let rest = &word[from..];
     let rest = &rest[..rest.find(['"', '\'', '>', '<']).unwrap_or(rest.len())];
@@ -199,6 +213,23 @@ fn url_secret(word: &str) -> Option<(usize, usize)> {
     };
     // Text that is already hidden stays.
     (begin < at && &rest[begin..at] != HIDDEN).then_some((from + begin, from + at))
+}
+
+/// The start and end of the password in a login without a scheme: `user:password@host`, as `curl` and Go's database
+/// drivers take it.
+fn login_secret(word: &str) -> Option<(usize, usize)> {
+    let at = word.rfind('@')?;
+    let host = &word[at + 1..];
+    // An image is named `name:tag@sha256:…`.
+    if !host.starts_with(|c: char| c.is_alphanumeric() || "[(/".contains(c)) || host.starts_with("sha256:") {
+        return None;
+    }
+    let colon = word[..at].find(':')?;
+    let is_user = |c: char| c.is_alphanumeric() || "_.-+%\\".contains(c);
+    let user = word[..colon].trim_end_matches(is_user);
+    let is_login = user.is_empty() || user.ends_with(['=', '"', '\'', '`', '(', ',', ';', '<']);
+    let begin = colon + 1;
+    (is_login && begin < at && &word[begin..at] != HIDDEN).then_some((begin, at))
 }
 
 #[cfg(test)]
@@ -239,6 +270,18 @@ mod tests {
                 "redis-server --requirepass *** --masterauth ***",
             ),
             ("app --dbpass=abc --smtp-pwd def DBPWD=ghi", "app --dbpass=*** --smtp-pwd *** DBPWD=***"),
+            ("app root:pw@tcp(db:3306)/x?a=b", "app root:***@tcp(db:3306)/x?a=b"),
+            ("DSN=root:p:w@tcp(db)/x app", "DSN=root:***@tcp(db)/x app"),
+            ("curl u:p@h/ 'v:q@i'", "curl u:***@h/ 'v:***@i'"),
+            ("cannot open u:p/w@unix(/run/db.sock)/x", "cannot open u:***@unix(/run/db.sock)/x"),
+            ("REDIS_PW=x app --pw y --db-pw=z", "REDIS_PW=*** app --pw *** --db-pw=***"),
+            ("curl --oauth2-bearer T h", "curl --oauth2-bearer *** h"),
+            ("curl -b session=abc -H x h", "curl -b *** -H x h"),
+            ("curl -bsession=abc --cookie a=b h", "curl -b*** --cookie *** h"),
+            ("app --encryption-key K --signing_key=L", "app --encryption-key *** --signing_key=***"),
+            ("mysqlsh -pPW db && mycli -pPW db", "mysqlsh -p*** db && mycli -p*** db"),
+            ("mysqld_exporter -p PW", "mysqld_exporter -p ***"),
+            ("mongostat -p PW --port 1", "mongostat -p *** --port 1"),
         ] {
             assert_eq!(redact(text), shown);
             assert_eq!(redact(shown), shown, "hiding twice is hiding once");
@@ -254,6 +297,12 @@ mod tests {
             "app --password-file /etc/pw --tokenizer bpe --max-tokens 9",
             "http://127.0.0.1:8080/health?email=a@b",
             "ssh://git@host/x",
+            "git clone git@host:x/y",
+            "rsync u@h:/x /y",
+            "docker run nginx:1.25@sha256:abc",
+            "mail to a@b: refused",
+            "mysqlsh -p db",
+            "curl --key k.pem --cert c.pem",
             "connect to 127.0.0.1:80: Connection refused (os error 111)",
             "é: ü=ö",
             "",

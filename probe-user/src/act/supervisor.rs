@@ -14,12 +14,12 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use spawn::{Child, spawn};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
     config::Exec,
     descriptors,
     fact::{ProcessKey, ServiceId},
-    host::{OwnCgroup, ProcReader},
+    host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
     untrusted_file::{self, Access, FileError, Refusal},
 };
 
@@ -48,6 +48,9 @@ const LAST_DUMP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two checks whether a core dump is complete.
 const DUMP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Between two checks whether a program that the main process left behind has ended.
+const LEFT_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The wait until killed processes have left their cgroup.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -300,24 +303,44 @@ impl SupervisorTask {
         let _ = timeout(limit, complete).await;
     }
 
+    /// Ends in order what a main process left behind: a wrapper may end before its server does. Workers that only forked
+    /// have nothing of their own to save. The group `asked` has got its SIGTERM.
+    async fn end_left_programs(&self, main: u32, asked: Option<u32>, deadline: Instant) {
+        let left = match &self.cgroup {
+            Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
+            None => LeftProcesses::OfGroup(main, Vec::new()),
+        };
+        let programs = || Survey::new(self.processes.clone()).programs_left(&left);
+        for program in programs().into_iter().filter(|program| Some(program.group) != asked) {
+            signal_process(program.pid, Signal::TERM);
+            signal_process(program.pid, Signal::CONT);
+        }
+        while Instant::now() < deadline && !programs().is_empty() {
+            tokio::time::sleep(LEFT_INTERVAL).await;
+        }
+    }
+
     /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
     /// time to be written.
     async fn terminate(&mut self, dump: Duration) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
         if let Some((mut child, key)) = self.running.take() {
             child.signal(Signal::TERM);
             // A stopped process takes SIGTERM only after SIGCONT.
             child.signal(Signal::CONT);
-            if timeout(STOP_TIMEOUT, child.wait()).await.is_err() {
+            if timeout_at(deadline, child.wait()).await.is_err() {
                 let is_dumping = || self.processes.dumps_core(key.pid);
                 if !is_dumping() || timeout(dump, child.wait()).await.is_err() {
                     child.signal(Signal::KILL);
                     let _ = child.wait().await;
                 }
             }
+            self.end_left_programs(key.pid, child.group(), deadline).await;
             self.await_core_dumps(dump).await;
             child.signal(Signal::KILL);
         }
         if let Some(group) = self.left_group.take() {
+            self.end_left_programs(group, None, deadline).await;
             signal_group(group, Signal::KILL);
         }
         if let Some(cgroup) = &self.cgroup {
@@ -411,6 +434,13 @@ async fn remove(cgroup: &OwnCgroup) {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!("{}: cannot remove the cgroup: {error}", cgroup.path.display()),
         Err(_) => tracing::debug!("{}: cannot remove the cgroup: it is in use", cgroup.path.display()),
+    }
+}
+
+/// Signals a process, which may be gone already.
+fn signal_process(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
     }
 }
 

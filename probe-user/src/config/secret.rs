@@ -2,7 +2,10 @@
 
 use std::fmt;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Url;
+
+use crate::redact::is_secret_parameter;
 
 /// A text that may hold a password; it prints without it.
 #[derive(Clone, PartialEq, Eq)]
@@ -40,7 +43,12 @@ impl Secret {
             let written = url.password().or(user).map(str::to_owned);
             parts.extend(written.iter().map(|text| percent_decode(text)));
             parts.extend(written);
-            let query = url.query_pairs().filter(|(name, _)| is_secret_name(name));
+            if let Some(password) = url.password() {
+                // As `Authorization: Basic` has it.
+                let login = format!("{}:{}", percent_decode(url.username()), percent_decode(password));
+                parts.push(STANDARD.encode(login));
+            }
+            let query = url.query_pairs().filter(|(name, _)| is_secret_parameter(name));
             parts.extend(query.map(|(_, value)| value.into_owned()));
         }
         parts
@@ -58,12 +66,6 @@ impl Secret {
         let parts = url.iter().filter_map(Url::path_segments).flatten().filter(is_token);
         parts.flat_map(|part| [part.to_owned(), percent_decode(part)]).collect()
     }
-}
-
-/// Whether the parameter of a query with this name is a secret.
-pub(super) fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["password", "token", "secret", "key"].iter().any(|word| name.contains(word))
 }
 
 fn percent_decode(text: &str) -> String {
@@ -131,8 +133,11 @@ mod tests {
     #[test]
     fn the_parts_of_a_secret_are_its_password_and_its_tokens_and_not_its_place() {
         let parts = |text| Secret::new(text).parts();
-        assert_eq!(parts("postgres://probe:a%40b@db/x?sslpassword=c%2F"), ["a@b", "a%40b", "c/"]);
+        let login = "cHJvYmU6YUBi";
+        assert_eq!(parts("postgres://probe:a%40b@db/x?sslpassword=c%2F"), ["a@b", "a%40b", login, "c/"]);
         assert_eq!(parts("http://t0ken@h/x?api_key=k&page=2"), ["t0ken", "t0ken", "k"]);
+        let query = "http://h/?pass=a&pwd=b&auth=c&sig=d&code=e&page=2&encoding=f&sigma=g";
+        assert_eq!(parts(query), ["a", "b", "c", "d", "e"]);
         assert_eq!(parts("postgres://probe@db/x"), [""; 0]);
         assert_eq!(parts("db:5432"), [""; 0]);
         let hook = Secret::new("https://hooks.test/services/T024BE7LD/xoxb-1%2F2?x=1");

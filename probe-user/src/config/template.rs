@@ -2,10 +2,8 @@
 
 use reqwest::Url;
 
-use super::{
-    secret::{Secret, is_secret_name},
-    values::Written,
-};
+use super::{secret::Secret, values::Written};
+use crate::redact::is_secret_parameter;
 
 /// An address in the configuration file; `${NAME}` is replaced by an environment variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +68,7 @@ impl Template {
             query
                 .split('&')
                 .filter_map(|pair| pair.split_once('='))
-                .any(|(key, value)| is_secret_name(key) && !value.starts_with("${"))
+                .any(|(key, value)| is_secret_parameter(key) && !value.starts_with("${"))
         });
         in_credentials || in_query
     }

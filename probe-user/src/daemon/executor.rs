@@ -14,9 +14,9 @@ use crate::{
     },
     config::{Config, ConfigErrors, Identity},
     emit::Names,
-    engine::Effect,
+    engine::{Effect, verdict},
     enrich::Enricher,
-    fact::{ExitStatus, ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
+    fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
     host::{LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::ProbeHandle,
@@ -188,7 +188,7 @@ impl Executor {
                 members.iter().any(|pid| *pid != exit.process.key.pid)
             }
             // The search reads all processes. A command that failed is started again without it.
-            None => exit.status == ExitStatus::Code(0),
+            None => verdict::is_clean(exit, service),
         }
     }
 

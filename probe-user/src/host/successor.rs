@@ -16,6 +16,14 @@ pub enum LeftProcesses {
     OfGroup(u32, Vec<u32>),
 }
 
+/// A process that executed a program after its fork.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftProgram {
+    pub pid: u32,
+    /// Its process group.
+    pub group: u32,
+}
+
 struct Heir {
     key: ProcessKey,
     parent: u32,
@@ -41,6 +49,17 @@ impl Survey {
                 reader.pids().unwrap_or_default().into_iter().filter(is_left).collect()
             }
         }
+    }
+
+    /// Of the processes that a main process left behind, those that executed a program after their fork.
+    pub fn programs_left(&self, left: &LeftProcesses) -> Vec<LeftProgram> {
+        let program = |pid: u32| {
+            let stat = self.reader().stat(pid)?;
+            let lives = !matches!(stat.state, 'Z' | 'X') && stat.flags & FORKED == 0;
+            let group = u32::try_from(stat.pgrp).unwrap_or_default();
+            lives.then_some(LeftProgram { pid, group })
+        };
+        self.left(left).into_iter().filter_map(program).collect()
     }
 
     /// Of these processes, the one that can take the place of their main process. The processes that listen on one of
@@ -229,5 +248,9 @@ mod tests {
         let mut left = Survey::new(host.reader()).left(&LeftProcesses::OfGroup(10, vec![13]));
         left.sort_unstable();
         assert_eq!(left, [10, 11, 13]);
+        forked(&host, 13);
+        let mut programs = Survey::new(host.reader()).programs_left(&LeftProcesses::OfGroup(10, vec![13]));
+        programs.sort_unstable_by_key(|program| program.pid);
+        assert_eq!(programs, [LeftProgram { pid: 10, group: 10 }, LeftProgram { pid: 11, group: 10 }]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, Match, MatchKind};
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
@@ -21,11 +21,16 @@ pub const SHORTEST_SECRET: usize = 4;
 /// A shorter secret is hidden only where it is a word of its own.
 const SHORTEST_ANYWHERE: usize = 8;
 
+/// A shorter part of a secret in Base64 is in too many harmless texts.
+const SHORTEST_BASE64: usize = 6;
+
 /// The secrets, and what to search for. It only grows: a server may repeat a secret of an earlier configuration.
 struct Known {
     secrets: BTreeSet<String>,
     /// The secrets and their encoded forms.
     forms: Vec<String>,
+    /// Whether each of them is hidden only where it is a word of its own.
+    words: Vec<bool>,
     /// Searches for each of `forms`.
     search: AhoCorasick,
 }
@@ -45,7 +50,12 @@ pub fn remember(secrets: impl IntoIterator<Item = String>) {
     forms.sort_unstable();
     forms.dedup();
     match AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&forms) {
-        Ok(search) => *known = Some(Arc::new(Known { secrets: all, forms, search })),
+        Ok(search) => {
+            // The same text may be a secret and a part of another one in Base64.
+            let is_word = |form: &String| form.len() < SHORTEST_ANYWHERE && all.contains(form);
+            let words = forms.iter().map(is_word).collect();
+            *known = Some(Arc::new(Known { secrets: all, forms, words, search }));
+        }
         Err(error) => tracing::error!("configuration: its secrets cannot be searched for in texts: {error}"),
     }
 }
@@ -56,19 +66,20 @@ fn forms(secret: &str) -> Vec<String> {
     if secret.contains(' ') {
         forms.push(secret.replace(' ', "+"));
     }
-    if secret.len() >= SHORTEST_ANYWHERE {
-        // Behind an unknown text, such as the user's name in `Authorization: Basic`, Base64 has one of three forms.
-        for before in 0..3_usize {
-            let mut bytes = vec![0; before];
-            bytes.extend(secret.as_bytes());
-            // Without the characters that also depend on the neighbours.
-            let whole = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+    // Behind an unknown text, such as the user's name in `Authorization: Basic`, Base64 has one of three forms.
+    for before in 0..3_usize {
+        let mut bytes = vec![0; before];
+        bytes.extend(secret.as_bytes());
+        // Without the characters that also depend on the neighbours.
+        let whole = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+        if whole.len() >= SHORTEST_BASE64 {
             forms.extend([STANDARD, URL_SAFE].map(|it| it.encode(&bytes)[whole.clone()].to_owned()));
         }
-        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-        forms.push(hex.to_uppercase());
-        forms.push(hex);
     }
+    forms.extend([STANDARD, URL_SAFE].map(|it| it.encode(secret)));
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    forms.push(hex.to_uppercase());
+    forms.push(hex);
     forms
 }
 
@@ -110,9 +121,11 @@ impl Known {
         let is_letter = |at: Option<usize>| {
             at.and_then(|at| text.get(at)).is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80)
         };
-        self.search.find_iter(text).map(|found| found.range()).filter(move |at| {
-            at.len() >= SHORTEST_ANYWHERE || !is_letter(at.start.checked_sub(1)) && !is_letter(Some(at.end))
-        })
+        let fits = move |found: &Match| {
+            !self.words[found.pattern().as_usize()]
+                || !is_letter(found.start().checked_sub(1)) && !is_letter(Some(found.end()))
+        };
+        self.search.find_iter(text).filter(fits).map(|found| found.range())
     }
 
     /// The beginning of a secret at the end of a text that was cut within it.
@@ -172,5 +185,22 @@ mod tests {
         learn();
         assert_eq!(redact("got zQ7w, (zQ7w)"), "got ***, (***)");
         assert!(matches!(redact("azQ7wb zq é"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_short_secret_is_hidden_in_base64_and_in_hexadecimal_digits() {
+        remember(["hunTer2".to_owned(), "zQ7w".to_owned()]);
+        for text in [
+            "got dTpodW5UZXIy!",
+            "got dXM6aHVuVGVyMg==",
+            "got dXNyOmh1blRlcjI=",
+            "got aHVuVGVyMg==",
+            "68756e54657232",
+        ] {
+            let shown = redact(text);
+            assert!(shown.contains("***"), "{text}: {shown}");
+        }
+        // The shortest are hidden where they are all of the text.
+        assert_eq!(redact("got elE3dw== 7a513777"), "got *** ***");
     }
 }

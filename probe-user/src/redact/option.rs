@@ -45,10 +45,16 @@ enum Value {
 }
 
 /// Programs, and their options with a secret.
-const PROGRAM_OPTIONS: [(&[&str], &str, Value); 13] = [
+#[rustfmt::skip]
+const PROGRAM_OPTIONS: [(&[&str], &str, Value); 18] = [
     // After a space follows the name of a database.
     (&["mysql", "mysqld", "mysqldump", "mysqladmin", "mysqlimport", "mysqlcheck"], "-p", Attached),
     (&["mariadb", "mariadb-dump", "mariadb-admin", "mariadb-check", "mariadb-import"], "-p", Attached),
+    (&["mysqlsh", "mysqlshow", "mysqlslap", "mysqlbinlog", "mysqlpump", "mycli", "innobackupex"], "-p", Attached),
+    (&["mariadb-backup", "mariabackup", "xtrabackup", "mariadb-show", "mariadb-slap"], "-p", Attached),
+    (&["mongoimport", "mongostat", "mongotop", "mongofiles", "mysqld_exporter", "pt-query-digest"], "-p", Either),
+    (&["curl"], "-b", Either),
+    (&["curl"], "--cookie", Separate),
     (&["redis-cli", "valkey-cli", "redis-benchmark", "valkey-benchmark"], "-a", Separate),
     (&["sshpass", "mongo", "mongosh", "mongodump", "mongorestore", "mongoexport"], "-p", Either),
     // Also the ports of `docker run`.

@@ -61,6 +61,11 @@ impl Child {
         }
     }
 
+    /// The process group that [`Self::signal`] reaches.
+    pub fn group(&self) -> Option<u32> {
+        self.group.map(|group| group.as_raw_nonzero().get().cast_unsigned())
+    }
+
     /// Waits until the process has ended, reaps it, and returns its wait status (`wait(2)`). None if another process
     /// started it. Cancel safe.
     pub async fn wait(&mut self) -> io::Result<Option<u32>> {

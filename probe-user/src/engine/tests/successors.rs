@@ -52,6 +52,7 @@ fn listens(lab: &mut Lab, pid: u32, port: u16) {
     let (address, process) = ([127, 0, 0, 1].into(), process(pid));
     let listener = Listener { at: lab.now, up: true, address, port, source: Source::Ebpf, process };
     lab.see(Observation::Listener(listener, API, EventId(920)));
+    lab.requested.clear();
 }
 
 /// A service without probes, at work since a minute.

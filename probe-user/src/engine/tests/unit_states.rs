@@ -229,6 +229,52 @@ fn systemd_s_watchdog_is_a_hang() {
 }
 
 #[test]
+fn what_systemd_ended_is_named_though_systemd_has_restarted_the_unit_already() {
+    let systemd =
+        || Sender::Process { pid: SYSTEMD, name: "systemd".into(), user_id: 0, unit: None, terminal: false };
+    let abort = ExitStatus::Signal { number: 6, core_dumped: true };
+    // The first state that the daemon reads is that of the next run, whose result is a success.
+    let next = |lab: &Lab, watchdog| UnitState {
+        restarts: 1,
+        main_started: Some(lab.now.plus(Duration::from_millis(2))),
+        watchdog,
+        watchdog_signal: 6,
+        ..running_unit(101)
+    };
+    let verdict = |lab: &Lab| (lab.incidents()[0].1, lab.restarts_asked());
+    let mut lab = plain();
+    lab.die(100, abort, Some(systemd()));
+    let state = next(&lab, Some(Duration::from_secs(1)));
+    lab.see(Observation::Unit(API, state));
+    assert_eq!(verdict(&lab), (Verdict::Hung, 0));
+    let summary = lab.engine.view().next().unwrap().incident.unwrap().summary;
+    assert!(summary.contains("WatchdogSec=") && summary.contains("SIGABRT"), "{summary}");
+
+    let mut lab = plain();
+    lab.die(100, abort, Some(systemd()));
+    let state = next(&lab, None);
+    lab.see(Observation::Unit(API, state));
+    assert_eq!(verdict(&lab), (Verdict::Killed, 0), "it has no watchdog");
+
+    // An earlier state of the dead run has the result.
+    let term = ExitStatus::Signal { number: 15, core_dumped: false };
+    for (result, right) in [("watchdog", Verdict::Hung), ("oom-kill", Verdict::OomKilled)] {
+        let mut lab = plain();
+        let stopping = UnitState {
+            active: "deactivating".into(),
+            sub: "stop-sigterm".into(),
+            result: result.into(),
+            ..running_unit(100)
+        };
+        lab.see(Observation::Unit(API, stopping));
+        lab.die(100, term, Some(systemd()));
+        let state = next(&lab, None);
+        lab.see(Observation::Unit(API, state));
+        assert_eq!(verdict(&lab), (right, 0), "{result}");
+    }
+}
+
+#[test]
 fn a_stop_that_takes_minutes_stays_quiet() {
     let deadline = Duration::from_secs(300);
     let slow = |state| UnitState {

@@ -112,6 +112,23 @@ pub(super) const ROWS: &[UnitRow] = &[
         ..ROW
     },
     UnitRow {
+        name: "watched",
+        unit: "notify, WatchdogSec=1, Restart=always, RestartSec=0",
+        event: "it goes silent",
+        files: service!(
+            "Type=notify",
+            "NotifyAccess=all",
+            "WatchdogSec=1",
+            "Restart=always",
+            "RestartSec=0",
+            "ExecStart=/bin/sh -c 'mkdir /run/@ 2>/dev/null || pings=1; systemd-notify --ready; while :; do [ -n \"$pings\" ] && systemd-notify WATCHDOG=1; sleep 0.2; done'"
+        ),
+        running: &[],
+        act: START,
+        right: Outcome { verdicts: &["hung"], restarts: 0, ..KILLED },
+        ..ROW
+    },
+    UnitRow {
         name: "nameless",
         unit: "dbus, TimeoutStartSec=1",
         event: "it never takes its bus name",
