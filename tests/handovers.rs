@@ -274,6 +274,35 @@ fn a_program_that_repeats_the_end_of_its_child_names_the_sender() {
 }
 
 #[test]
+fn a_program_that_ends_itself_by_the_signal_that_it_got_was_ended_by_the_sender() {
+    if !require_root() || !require("python3", PYTHON) {
+        return;
+    }
+    for never in [false, true] {
+        let service = Supervised::new();
+        let words = server(&service, "repeats");
+        let further = if never { "on_clean_exit = \"never\"\n" } else { "" };
+        let daemon = probed(&service, &words.each_ref().map(String::as_str), further);
+        service.until_healthy(&daemon);
+        let mark = daemon.mark();
+        signal(service.pid(&daemon), Signal::TERM);
+        if never {
+            let stopped = |event: &Value| {
+                is(event, "service.state", &service.name) && text(event, "service.state") == "stopped"
+            };
+            daemon.wait_for_after(mark, stopped, LONG);
+            std::thread::sleep(QUIET);
+            assert_eq!(restarts(&daemon, mark), 0);
+            continue;
+        }
+        let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
+        let summary = text(&opened, "incident.summary");
+        assert_eq!(text(&opened, "incident.verdict"), "killed", "{summary}");
+        assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
+    }
+}
+
+#[test]
 fn a_server_ends_in_order_though_its_wrapper_ends_at_once() {
     if !require_root() || !require("python3", PYTHON) {
         return;

@@ -10,6 +10,10 @@ const REQUESTS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 15;
 /// In place of a signal number: the last signal of any number in [`REQUESTS`].
 const ANY_REQUEST: u32 = 0;
 
+/// The longest time a program may clean up between a request to end and its end, in nanoseconds: ten minutes, as for an
+/// exit by code.
+const CLEANUP_NS: u64 = 600_000_000_000;
+
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Target {
@@ -24,11 +28,28 @@ static SIGNALS: LruHashMap<Target, SentSignal> = LruHashMap::with_max_entries(81
 
 #[inline(always)]
 pub fn store(target: &Target, sent: &SentSignal) {
+    if is_repeated(target, sent) {
+        return;
+    }
     let _ = SIGNALS.insert(target, sent, u64::from(BPF_ANY));
     if REQUESTS >> (target.signal & 63) & 1 == 1 {
         let any = Target { tgid: target.tgid, signal: ANY_REQUEST };
         let _ = SIGNALS.insert(&any, sent, u64::from(BPF_ANY));
     }
+}
+
+/// Whether a process sends itself the request to end that another process sent it shortly before. Programs that clean up
+/// first end themselves by the same signal, and the other process is the reason.
+#[inline(always)]
+fn is_repeated(target: &Target, sent: &SentSignal) -> bool {
+    if REQUESTS >> (target.signal & 63) & 1 == 0 || sent.sender_tgid != target.tgid {
+        return false;
+    }
+    let Some(earlier) = SIGNALS.get_ptr(target) else { return false };
+    // SAFETY: the lookup returned a valid entry.
+    let (by, at_ns) = unsafe { ((*earlier).sender_tgid, (*earlier).at_ns) };
+    // The sender is the process itself, so its start is that of the receiver.
+    by != target.tgid && at_ns >= sent.sender_start_ns && sent.at_ns.wrapping_sub(at_ns) < CLEANUP_NS
 }
 
 /// The signal a process died of. For a `signal` of 0, the last request to end that it got: an exit by code may be the

@@ -153,3 +153,30 @@ fn a_clean_exit_names_the_sender_of_the_request() {
     let signal = exit.signal.unwrap();
     assert_eq!((signal.number, signal.sender.unwrap().pid), (15, std::process::id()));
 }
+
+#[test]
+fn a_process_that_repeats_the_request_to_end_names_its_sender() {
+    let Some(mut fixture) = fixture("a_process_that_repeats_the_request_to_end_names_its_sender") else {
+        return;
+    };
+    // The handler restores the default action and sends the signal again, as programs do that clean up first.
+    let script =
+        "trap 'trap - TERM; kill -TERM $$' TERM; echo ready; while :; do read line || sleep 0.01; done";
+    let mut child = Command::new("/bin/sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let exit = fixture.wait_for("exit by the repeated signal", exit_of(child.id()));
+    assert_eq!(child.wait().unwrap().signal(), Some(15));
+    let signal = exit.signal.unwrap();
+    assert_eq!((signal.number, signal.sender.unwrap().pid), (15, std::process::id()));
+
+    // Without another sender it is the process itself.
+    let mut child = shell("kill -TERM $$");
+    fixture.sensor.watch_process(child.id(), 1).unwrap();
+    let exit = fixture.wait_for("exit by its own signal", exit_of(child.id()));
+    child.wait().unwrap();
+    assert_eq!(exit.signal.unwrap().sender.unwrap().pid, child.id());
+}
