@@ -243,32 +243,27 @@ fn a_long_start_leaves_its_daemon_in_the_background() {
 
 #[test]
 fn a_program_that_repeats_the_end_of_its_child_names_the_sender() {
-    if !require_root() || !require("util-linux", "/usr/bin/unshare") {
+    if !require_root() || !require("coreutils", "/usr/bin/timeout") {
         return;
     }
     let victim = Victim::program().display().to_string();
-    for wrapper in [&["/usr/bin/unshare", "--fork", "--pid"][..], &["/usr/bin/timeout", "--foreground", "1h"]]
-    {
+    for number in [Signal::KILL, Signal::USR1] {
         let service = Supervised::new();
         let port = service.port.to_string();
-        let words = [wrapper, &[&victim, "--port", &port]].concat();
-        let daemon = probed(&service, &words, "");
+        let daemon = probed(&service, &["/usr/bin/timeout", "1h", &victim, "--port", &port], "");
         service.until_healthy(&daemon);
-        let [real] = with_argument(&port)
-            .into_iter()
-            .filter(|pid| {
-                fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "victim\n")
-            })
-            .collect::<Vec<_>>()[..]
+        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let [real] =
+            with_argument(&port).into_iter().filter(|pid| name(pid) == "victim\n").collect::<Vec<_>>()[..]
         else {
             panic!("one process serves")
         };
         let mark = daemon.mark();
-        signal(real, Signal::KILL);
+        signal(real, number);
         let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
         let summary = text(&opened, "incident.summary");
         assert_eq!(text(&opened, "incident.verdict"), "killed", "{summary}");
-        assert!(summary.contains("its process victim"), "{summary}");
+        assert!(summary.contains("ended itself by") && summary.contains("its process victim"), "{summary}");
         assert!(summary.contains(&format!("(pid {}, uid 0", std::process::id())), "{summary}");
     }
 }

@@ -85,7 +85,11 @@ fn a_restart_ends_processes_that_left_the_process_group() {
     IncidentEvents::of(&daemon, mark, &service.name);
     let killed =
         |event: &Value| is(event, "process.exit", &service.name) && number(event, "process.pid") == first;
-    assert_eq!(text(&daemon.wait_for(killed, LONG), "process.exit_signal.name"), "SIGKILL");
+    assert_eq!(
+        text(&daemon.wait_for(killed, LONG), "process.exit_signal.name"),
+        "SIGTERM",
+        "it ends in order"
+    );
     assert_eq!(with_argument(&detached.to_string()).len(), 1, "only the second one is left");
     daemon.stop();
     assert_eq!(with_argument(&detached.to_string()), [] as [u32; 0]);

@@ -1,6 +1,6 @@
 //! Whether a process that outlived its main process takes its place: one table, without state.
 
-use crate::fact::{ExitStatus, ProcessExit, Verdict};
+use crate::fact::{ExitStatus, ProcessExit, Successor, Verdict};
 
 /// How the main process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,16 +113,23 @@ pub fn judge(end: End, traits: Traits) -> Judgement {
     row.map_or(Judgement::Unfit, |(_, _, judgement)| *judgement)
 }
 
-/// Whether two processes execute the same program. A new version may have replaced the file of the former.
-pub fn is_same_program(one: (Option<&str>, &str), other: (Option<&str>, &str)) -> bool {
-    let file =
-        |(path, _): (Option<&str>, &str)| path.map(|path| path.trim_end_matches(" (deleted)").to_owned());
-    file(one).is_some_and(|path| file(other) == Some(path)) || one.1 == other.1
+/// Whether a process executes the program of a former one, of which the executable and the name are known. The
+/// executable of a script is the script as it was executed.
+pub fn is_same_program(former: (Option<&str>, &str), found: &Successor) -> bool {
+    /// `TASK_COMM_LEN` without its end.
+    const NAME_MAX: usize = 15;
+    let (executable, name) = former;
+    let is_former = |path: &String| {
+        let file = path.rsplit('/').next().unwrap_or_default();
+        executable == Some(path.as_str()) || !name.is_empty() && file.get(..NAME_MAX).unwrap_or(file) == name
+    };
+    found.name == name || found.programs.iter().any(is_former)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Traits as T, *};
+    use crate::{clock::Timestamp, fact::ProcessKey};
 
     fn traits(all: &[T]) -> T {
         all.iter().fold(T::default(), |sum, one| sum.and(*one))
@@ -155,10 +162,24 @@ mod tests {
     }
 
     #[test]
-    fn a_replaced_file_is_the_same_program() {
-        assert!(is_same_program((Some("/usr/sbin/nginx (deleted)"), "a"), (Some("/usr/sbin/nginx"), "b")));
-        assert!(is_same_program((None, "nginx"), (Some("/usr/sbin/nginx"), "nginx")));
-        assert!(!is_same_program((None, "sh"), (None, "nginx")));
-        assert!(!is_same_program((Some("/bin/dash"), "sh"), (Some("/usr/sbin/nginx"), "nginx")));
+    fn a_script_is_the_same_program_as_its_interpreter_with_its_path() {
+        let found = |name: &str, programs: &[&str]| Successor {
+            process: ProcessKey { pid: 7, start: Timestamp::from_nanos(1) },
+            name: name.into(),
+            executed: true,
+            listens: true,
+            listens_elsewhere: false,
+            leads: false,
+            sole: true,
+            programs: programs.iter().map(|path| (*path).to_owned()).collect(),
+        };
+        let gunicorn = found("python3", &["/usr/bin/python3.11", "/usr/bin/python3", "/usr/bin/gunicorn"]);
+        assert!(is_same_program((Some("/usr/bin/gunicorn"), "gunicorn"), &gunicorn));
+        assert!(is_same_program((None, "gunicorn"), &gunicorn));
+        assert!(is_same_program((Some("/usr/bin/python3"), "x"), &gunicorn));
+        let nginx = found("nginx", &["/usr/sbin/nginx"]);
+        assert!(is_same_program((None, "nginx"), &nginx));
+        assert!(!is_same_program((Some("/bin/dash"), "sh"), &nginx));
+        assert!(!is_same_program((None, ""), &nginx));
     }
 }

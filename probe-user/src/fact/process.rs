@@ -241,9 +241,9 @@ pub struct Successor {
     /// process that one of these started does not count.
     #[serde(default)]
     pub sole: bool,
-    /// Its executable, as the kernel reports it.
+    /// The paths of what it executes: its executable, and for a script its interpreter and the script itself.
     #[serde(default)]
-    pub executable: Option<String>,
+    pub programs: Vec<String>,
 }
 
 impl ProcessExit {

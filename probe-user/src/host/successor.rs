@@ -2,11 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::{OwnCgroup, Survey, process::executable};
-use crate::fact::{ProcessKey, Successor};
+use super::{OwnCgroup, Survey, process::executable, read_record};
+use crate::{
+    fact::{ProcessKey, Successor},
+    redact::redact,
+};
 
 /// `PF_FORKNOEXEC` in the kernel's `include/linux/sched.h`: it has forked and not executed a program since.
 const FORKED: u32 = 0x40;
+
+/// Room for the first two arguments if they are paths.
+const ARGUMENTS_MAX: u64 = 8192;
 
 /// Where the processes are that a main process left behind.
 #[derive(Clone, Debug)]
@@ -89,8 +95,20 @@ impl Survey {
             listens_elsewhere: heir.listens_elsewhere,
             leads: leads(heir, &heirs),
             sole: topmost(&of_its_kind).count() == 1,
-            executable: executable(&self.reader().folder(heir.key.pid).join("exe")),
+            programs: self.programs(heir.key.pid),
         })
+    }
+
+    /// The paths of what a process executes. A script has the interpreter and itself as its first two arguments, and the
+    /// interpreter may be a symbolic link to the executable.
+    fn programs(&self, pid: u32) -> Vec<String> {
+        let folder = self.reader().folder(pid);
+        let arguments = read_record(&folder.join("cmdline"), ARGUMENTS_MAX).unwrap_or_default();
+        let first = arguments.split(|byte| *byte == 0).take(2).map(String::from_utf8_lossy);
+        let paths = first.filter(|argument| argument.starts_with('/')).map(|path| redact(&path).into_owned());
+        let mut programs: Vec<String> = executable(&folder.join("exe")).into_iter().chain(paths).collect();
+        programs.dedup();
+        programs
     }
 
     fn heir(&self, pid: u32) -> Option<Heir> {
@@ -174,7 +192,7 @@ mod tests {
         assert_eq!(found(&host, &[22, 21, 20, 11]), Some((20, true, true)));
         let new = successor(&host, &[22, 21, 20, 11], &[8080]);
         assert!(new.leads && new.sole, "{new:?}");
-        assert_eq!(new.executable.as_deref(), Some("/nginx"));
+        assert_eq!(new.programs, ["/nginx"]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ impl Service {
     /// The ports that it listened on before the daemon watched it.
     pub(super) fn on_listening(&mut self, ports: Vec<u16>) {
         self.listeners.clear();
+        // Which of its processes began to listen is not known.
+        self.generation.listened |= !ports.is_empty();
         for port in ports {
             self.listeners.add(port);
         }

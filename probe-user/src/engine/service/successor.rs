@@ -171,8 +171,7 @@ impl Succession {
     fn traits_of(&self, found: &Successor) -> Traits {
         let serves = found.listens || !self.needs_ports && found.listens_elsewhere;
         let program = (self.program.0.as_deref(), self.program.1.as_str());
-        let is_peer =
-            self.listened || succession::is_same_program(program, (found.executable.as_deref(), &found.name));
+        let is_peer = self.listened || succession::is_same_program(program, found);
         let is_later = self.workers_started.is_some_and(|started| found.process.start >= started);
         self.traits
             .and(Traits::SERVES.when(serves))

@@ -176,7 +176,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
                 listens_elsewhere,
                 leads,
                 sole,
-                executable: None,
+                programs: Vec::new(),
             };
             Observation::Successor(service, (random.below(3) > 0).then_some(found))
         }

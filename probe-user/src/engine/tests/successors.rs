@@ -28,7 +28,7 @@ fn heir(executed: bool, listens: bool) -> Option<Successor> {
         listens_elsewhere: false,
         leads: false,
         sole: true,
-        executable: Some("/usr/sbin/nginx".into()),
+        programs: vec!["/usr/sbin/nginx".into()],
     })
 }
 

@@ -176,6 +176,7 @@ fn a_process_that_repeats_the_request_to_end_names_its_sender() {
     // Without another sender it is the process itself.
     let mut child = shell("kill -TERM $$");
     fixture.sensor.watch_process(child.id(), 1).unwrap();
+    drop(child.stdin.take());
     let exit = fixture.wait_for("exit by its own signal", exit_of(child.id()));
     child.wait().unwrap();
     assert_eq!(exit.signal.unwrap().sender.unwrap().pid, child.id());
