@@ -6,17 +6,18 @@ use std::{
     io::{self, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     thread,
     time::Duration,
 };
 
 use hostprobe_tests::{
-    daemon::{Daemon, Mark},
+    daemon::Daemon,
     http::free_port,
     incident_events::{is, text, wait_until_healthy},
+    lab::probed::{QUICK, restarts, service, start, words},
     network,
-    parts::{Redis, require, require_root},
+    parts::{NGINX, OPENSSL, Redis, certificate, nginx, require, require_root},
     victim::Victim,
 };
 use serde_json::Value;
@@ -26,46 +27,7 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_secs(60);
 
 const GUNICORN: &str = "/usr/bin/gunicorn";
-const NGINX: &str = "/usr/sbin/nginx";
 const IPTABLES: &str = "/usr/sbin/iptables";
-
-/// A quick probe; failures count after the first second.
-const QUICK: &str = "interval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3";
-
-/// A service under the supervisor with one probe.
-fn service(name: &str, command: &[String], probe: &str, times: &str, folder: &Path) -> String {
-    format!(
-        r#"
-        [[service]]
-        name = "{name}"
-        exec = {command:?}
-        output = "{folder}/{name}.output"
-        directory = "{folder}"
-        [[service.probe]]
-        {probe}
-        {times}
-        [service.restart]
-        grace = "1s"
-        "#,
-        folder = folder.display()
-    )
-}
-
-fn start(services: &str) -> Daemon {
-    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{services}"), &[]);
-    daemon.ready();
-    daemon
-}
-
-fn words(command: &[&str]) -> Vec<String> {
-    command.iter().map(|&word| word.to_owned()).collect()
-}
-
-/// What was done about a service since a mark, besides nothing.
-fn restarts(daemon: &Daemon, mark: Mark, service: &str) -> Vec<Value> {
-    let restarted = |event: &Value| is(event, "restart.request", service);
-    daemon.since(mark).into_iter().filter(restarted).collect()
-}
 
 /// gunicorn with two workers that serve one request each at a time. `/slow?N` takes N seconds, `/events` has no end.
 fn gunicorn(folder: &Path, port: u16) -> Vec<String> {
@@ -137,21 +99,6 @@ fn a_stream_without_end_behind_a_right_status_is_healthy() {
     daemon.stop();
 }
 
-/// An nginx that serves this part of a `server` block.
-fn nginx(folder: &Path, name: &str, server: &str) -> Vec<String> {
-    let config = format!(
-        "daemon off; master_process off; user root; pid {folder}/{name}.pid; error_log stderr;\n\
-         events {{}}\n\
-         http {{ access_log off; client_body_temp_path {folder}/{name}.b; proxy_temp_path {folder}/{name}.p;\n\
-         fastcgi_temp_path {folder}/{name}.f; uwsgi_temp_path {folder}/{name}.u; scgi_temp_path {folder}/{name}.s;\n\
-         server {{ {server} }} }}\n",
-        folder = folder.display()
-    );
-    let path = folder.join(format!("{name}.conf"));
-    fs::write(&path, config).expect("a file is written");
-    words(&[NGINX, "-c", &path.display().to_string()])
-}
-
 #[test]
 fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reason() {
     if !require_root() || !require("nginx-light", NGINX) {
@@ -189,7 +136,7 @@ fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reaso
 }
 
 #[test]
-fn a_firewall_that_drops_the_packets_to_the_port_is_a_network_fault() {
+fn a_firewall_that_drops_or_rejects_the_packets_to_the_port_is_a_network_fault() {
     if !require_root() || !require("iptables", IPTABLES) {
         return;
     }
@@ -201,21 +148,25 @@ fn a_firewall_that_drops_the_packets_to_the_port_is_a_network_fault() {
         let mut daemon = start(&service("app", &command, &probe, QUICK, folder.path()));
         wait_until_healthy(&daemon, "app");
         thread::sleep(Duration::from_secs(1));
-        let mark = daemon.mark();
-        let rule = |operation: &str| {
-            let port = port.to_string();
-            let rule = [operation, "INPUT", "-p", "tcp", "--dport", &port, "--syn", "-j", "DROP"];
-            let status = Command::new(IPTABLES).args(rule).status().expect("iptables runs");
-            assert!(status.success());
-        };
-        rule("--append");
-        let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", "app"), LONG);
-        assert_eq!(text(&open, "incident.verdict"), "network", "{open:#}");
-        let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
-        assert_eq!(text(&hold, "event.reason"), "a restart does not open the way to its port");
-        rule("--delete");
-        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
-        assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new());
+        for target in ["DROP", "REJECT", "REJECT --reject-with tcp-reset"] {
+            let mark = daemon.mark();
+            let rule = |operation: &str| {
+                let port = port.to_string();
+                let rule = [operation, "INPUT", "-p", "tcp", "--dport", &port, "--syn", "-j"];
+                let target = target.split(' ');
+                let status = Command::new(IPTABLES).args(rule).args(target).status().expect("iptables runs");
+                assert!(status.success());
+            };
+            rule("--append");
+            let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", "app"), LONG);
+            assert_eq!(text(&open, "incident.verdict"), "network", "{target}: {open:#}");
+            let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
+            assert_eq!(text(&hold, "event.reason"), "a restart does not open the way to its port");
+            thread::sleep(Duration::from_secs(3));
+            rule("--delete");
+            daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+            assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new(), "{target}");
+        }
         daemon.stop();
     });
 }
@@ -281,27 +232,11 @@ fn a_redis_in_protected_mode_is_held() {
 
 #[test]
 fn a_self_signed_certificate_of_an_authority_is_trusted_if_the_store_holds_it() {
-    const OPENSSL: &str = "/usr/bin/openssl";
     if !require_root() || !require("nginx-light", NGINX) || !require("openssl", OPENSSL) {
         return;
     }
     let (folder, port) = (TempDir::new().expect("a folder"), free_port());
-    let certificate = |name: &str| {
-        let [key, pem] = ["key", "pem"].map(|end| folder.path().join(format!("{name}.{end}")));
-        let made = Command::new(OPENSSL)
-            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .args(["-addext", "basicConstraints=critical,CA:TRUE"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&pem)
-            .stderr(Stdio::null())
-            .status();
-        assert!(made.expect("openssl runs").success());
-        (key.display().to_string(), pem.display().to_string())
-    };
-    let ((key, pem), (_, other)) = (certificate("own"), certificate("other"));
+    let ((key, pem), (_, other)) = (certificate(folder.path(), "own"), certificate(folder.path(), "other"));
     let server =
         format!("listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {key}; return 200;");
     let command = nginx(folder.path(), "tls", &server);

@@ -225,7 +225,9 @@ impl Daemon {
                 let holder = holder.map(|holder| PortHolder { service: of(holder.pid), ..holder });
                 self.observe(Observation::PortHolder(service, holder));
             }
-            Answer::Listeners(service, port, sockets) => self.on_listeners(service, port, &sockets),
+            Answer::Listeners(service, port, Some(sockets)) => self.on_listeners(service, port, &sockets),
+            // The engine does not wait for an answer for ever.
+            Answer::Listeners(_, _, None) => {}
             Answer::Successor(service, found) => self.observe(Observation::Successor(service, found)),
             Answer::Holders(service, mut holders) => {
                 self.name_services(&mut holders);

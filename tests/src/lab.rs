@@ -1,5 +1,6 @@
 //! A daemon that keeps a service running which fails on demand.
 
+pub mod probed;
 pub mod server;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};

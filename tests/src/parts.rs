@@ -4,6 +4,7 @@
 mod mariadb;
 mod pgbouncer;
 mod postgres;
+mod web;
 
 use std::{
     fs,
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 pub use mariadb::MariadbFolder;
 pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder};
+pub use web::{HAPROXY, NGINX, OPENSSL, certificate, haproxy, nginx};
 
 use crate::{http::free_port, process::Running};
 

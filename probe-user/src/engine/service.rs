@@ -10,6 +10,7 @@ mod listener;
 mod model;
 mod needed;
 mod probes;
+mod refusal;
 mod restart;
 mod state;
 mod stop;

@@ -1,5 +1,6 @@
 //! The engine's behaviour: observations in, facts and effects out.
 
+mod backends;
 mod chaos;
 mod deaths;
 mod dependencies;
@@ -10,6 +11,7 @@ mod own_trouble;
 mod probes;
 mod properties;
 mod races;
+mod refusals;
 mod standstill;
 mod successors;
 mod unit_states;
@@ -41,6 +43,8 @@ struct Lab {
     now: Timestamp,
     published: Vec<Fact>,
     requested: Vec<Effect>,
+    /// What the daemon answers if a probe is refused; None: nothing.
+    listens: Option<bool>,
 }
 
 impl Effects for Lab {
@@ -72,7 +76,13 @@ impl Lab {
     /// With these services, before any observation.
     fn of(observe: bool, services: &[config::Service]) -> Self {
         let now = at(1000);
-        Self { engine: Engine::new(services, observe, now), now, published: vec![], requested: vec![] }
+        Self {
+            engine: Engine::new(services, observe, now),
+            now,
+            published: vec![],
+            requested: vec![],
+            listens: Some(false),
+        }
     }
 
     fn exec() -> Self {
@@ -113,6 +123,7 @@ impl Lab {
 
     fn answer_after(&mut self, service: ServiceId, duration: Duration, outcome: ProbeOutcome) {
         self.now = self.now.plus(Duration::from_millis(4)).plus(duration);
+        let known = self.requested.len();
         self.see(Observation::Probe(ProbeReport {
             service,
             index: 0,
@@ -123,6 +134,11 @@ impl Lab {
             outcome,
             server: None,
         }));
+        for effect in self.requested[known..].to_vec() {
+            if let (Effect::FindListener { service, port }, Some(listens)) = (effect, self.listens) {
+                self.see(Observation::ListenerChecked(service, port, listens));
+            }
+        }
     }
 
     fn refuse(&mut self) {

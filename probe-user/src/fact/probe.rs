@@ -76,7 +76,7 @@ probe_failures! {
     Status = "status",
     /// A body without the expected text.
     Body = "body",
-    /// An answer that is not of the protocol, or an error answer of the server.
+    /// An answer that is not of the protocol, or an internal error of the server.
     Protocol = "protocol",
     /// The server is up but does not let the probe in, mostly for its credentials.
     Auth = "auth",
@@ -98,7 +98,9 @@ probe_failures! {
     MemoryFull = "memory_full",
     /// A replica has lost the server it copies.
     Replication = "replication",
-    /// The probe could not be made, for a fault of the daemon or of this host.
+    /// The probe cannot be made as it is configured, or not from this host: a URL or TLS that it cannot use, no IPv6.
+    CannotAsk = "cannot_ask",
+    /// The daemon lacks the descriptors, memory, threads or local ports for the probe.
     Local = "local",
 }
 

@@ -126,14 +126,14 @@ impl Survey {
     }
 
     /// The sockets that listen on a port and that a process, its descendants, or any process in the daemon's own network
-    /// namespace hold.
-    pub fn listeners_on(&self, port: u16, main: Option<u32>) -> Vec<ListeningSocket> {
-        let mut found = self.reader.listeners().unwrap_or_default();
+    /// namespace hold. None if the host does not list them.
+    pub fn listeners_on(&self, port: u16, main: Option<u32>) -> Option<Vec<ListeningSocket>> {
+        let mut found = self.reader.listeners().ok()?;
         found.extend(main.map(|main| self.listeners_of(&self.subtree(main))).unwrap_or_default());
         found.retain(|socket| socket.port == port);
         found.sort_unstable();
         found.dedup();
-        found
+        Some(found)
     }
 
     /// The remote ends of the connections of a process and its descendants, in the network namespace of the process:

@@ -14,8 +14,8 @@ pub enum Answer {
     Snapshot(ServiceId, Result<String, String>),
     /// The process that has a port; its service is not filled in yet.
     PortHolder(ServiceId, Option<PortHolder>),
-    /// The sockets that listen on a port.
-    Listeners(ServiceId, u16, Vec<ListeningSocket>),
+    /// The sockets that listen on a port. None if they cannot be read.
+    Listeners(ServiceId, u16, Option<Vec<ListeningSocket>>),
     /// The process that takes the place of a main process.
     Successor(ServiceId, Option<Successor>),
     /// The processes that have connections; their services are not filled in yet.

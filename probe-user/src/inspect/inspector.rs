@@ -140,7 +140,7 @@ impl Inspector {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         self.outcomes.spawn(async move {
             let find = move || Survey::new(reader).listeners_on(port, main.map(|main| main.pid));
-            let found = logged(blocking_reads.read(SAMPLE_TIMEOUT, find).await).unwrap_or_default();
+            let found = logged(blocking_reads.read(SAMPLE_TIMEOUT, find).await).flatten();
             Answer::Listeners(service, port, found)
         });
     }

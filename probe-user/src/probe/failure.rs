@@ -34,7 +34,9 @@ impl Failure {
             ProbeFailure::Reset => format!("{peer} reset the connection before its answer was whole"),
             ProbeFailure::Timeout | ProbeFailure::ConnectTimeout => format!("{peer} did not answer: {error}"),
             ProbeFailure::Unreachable => format!("{peer} cannot be reached: {error}"),
-            ProbeFailure::Local => format!("cannot probe {peer} from this host: {error}"),
+            ProbeFailure::Local | ProbeFailure::CannotAsk => {
+                format!("cannot probe {peer} from this host: {error}")
+            }
             ProbeFailure::Auth => format!("{peer} does not let the probe in: {error}"),
             ProbeFailure::Tls => format!("no TLS session with {peer}: {error}"),
             ProbeFailure::Dns
@@ -117,7 +119,10 @@ fn tls_in(error: &io::Error) -> Option<&rustls::Error> {
     inner.downcast_ref::<rustls::Error>().or_else(|| tls_in(inner.downcast_ref::<io::Error>()?))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "std has dozens of kinds and adds more; the rest is ours")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "std has dozens of kinds and adds more; the rest says nothing of the service"
+)]
 fn kind_of(error: &io::Error) -> ProbeFailure {
     if tls_in(error).is_some() {
         return ProbeFailure::Tls;
@@ -144,7 +149,11 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         io::ErrorKind::InvalidInput if error.raw_os_error().is_none() => ProbeFailure::Protocol,
         // The mode of a Unix socket, or a filter of this host.
         io::ErrorKind::PermissionDenied => ProbeFailure::Auth,
-        _ => ProbeFailure::Local,
+        // No local port is free; `tcp` knows where the host has no address instead.
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ProbeFailure::Local,
+        _ if descriptors::is_shortage(error) => ProbeFailure::Local,
+        _ if error.raw_os_error() == Some(libc::EHOSTDOWN) => ProbeFailure::Unreachable,
+        _ => ProbeFailure::CannotAsk,
     }
 }
 
@@ -162,7 +171,13 @@ mod tests {
         assert_eq!(kind(101), ProbeFailure::Unreachable);
         assert_eq!(kind(113), ProbeFailure::Unreachable);
         assert_eq!(kind(13), ProbeFailure::Auth, "EACCES: the socket is not for this user");
-        assert_eq!(kind(24), ProbeFailure::Local, "EMFILE is ours");
+        for (errno, name) in [(24, "EMFILE"), (23, "ENFILE"), (12, "ENOMEM"), (105, "ENOBUFS")] {
+            assert_eq!(kind(errno), ProbeFailure::Local, "{name} is ours");
+        }
+        for (errno, name) in [(97, "EAFNOSUPPORT"), (22, "EINVAL"), (92, "ENOPROTOOPT"), (5, "EIO")] {
+            assert_eq!(kind(errno), ProbeFailure::CannotAsk, "{name} is no lack of ours");
+        }
+        assert_eq!(kind(112), ProbeFailure::Unreachable, "EHOSTDOWN");
         assert_eq!(kind(99), ProbeFailure::Local, "EADDRNOTAVAIL: no local port is free");
     }
 

@@ -81,9 +81,9 @@ pub(super) async fn run(
     let target = probe.target.to_string();
     let request = clients.requests.get(probe.target.expose()).header(header::CONNECTION, "close").build();
     let request = request.map_err(|_| {
-        Failure::new(ProbeFailure::Local, format!("{target} is not a URL that can be requested"))
+        Failure::new(ProbeFailure::CannotAsk, format!("{target} is not a URL that can be requested"))
     })?;
-    let tls = clients.tls_of(request.url()).map_err(|error| Failure::new(ProbeFailure::Local, error))?;
+    let tls = clients.tls_of(request.url()).map_err(|error| Failure::new(ProbeFailure::CannotAsk, error))?;
     // Chunks of a byte each have six on the wire; what is more than twice the body is not read.
     let body_max = if probe.expect_body.is_some() { 2 * BODY_MAX } else { 2 * DRAIN_MAX };
     let judge = async |response| judge(probe, response, waiting, &target).await;

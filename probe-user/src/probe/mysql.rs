@@ -74,7 +74,7 @@ async fn connect(
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     let address = MysqlAddress::parse(probe.target.expose())
-        .map_err(|_| Failure::new(ProbeFailure::Local, format!("{}: not a MySQL URL", probe.target)))?;
+        .map_err(|_| Failure::new(ProbeFailure::CannotAsk, format!("{}: not a MySQL URL", probe.target)))?;
     if let Some(path) = &address.socket {
         let peer = path.display().to_string();
         let stream = Bounded::new(tcp::connect_unix(path, waiting).await?);
@@ -140,7 +140,7 @@ async fn log_in(
         Ok(Some(connections)) => connections,
         Ok(None) => {
             let text = format!("{peer} does not show how many connections are in use");
-            return Err(Failure::new(ProbeFailure::Local, text));
+            return Err(Failure::new(ProbeFailure::Rejected, text));
         }
         Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
     };

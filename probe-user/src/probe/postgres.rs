@@ -175,14 +175,14 @@ impl Asking<'_> {
             Ok(Some(connections)) => connections,
             Ok(None) => {
                 let text = format!("{peer} does not show how many connections are in use");
-                return Err(Failure::new(ProbeFailure::Local, text));
+                return Err(Failure::new(ProbeFailure::Rejected, text));
             }
             Err(error) if error.as_db_error().is_some() => {
                 let text = format!(
                     "{peer} does not show how many connections are in use: {}",
                     failure::words(&error)
                 );
-                return Err(Failure::new(ProbeFailure::Local, text));
+                return Err(Failure::new(ProbeFailure::Rejected, text));
             }
             Err(error) => return classify(&error, peer, probe.auth_is_alive),
         };

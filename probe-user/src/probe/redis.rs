@@ -41,12 +41,12 @@ pub(super) async fn run(
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.to_string();
-    let no_tls = || Failure::new(ProbeFailure::Local, format!("{target}: the redis probe cannot do TLS"));
+    let no_tls = || Failure::new(ProbeFailure::CannotAsk, format!("{target}: the redis probe cannot do TLS"));
     if target.starts_with("rediss:") {
         return Err(no_tls());
     }
     let info = probe.target.expose().into_connection_info().map_err(|error| {
-        Failure::new(ProbeFailure::Local, format!("{target} is not a Redis URL: {}", error.category()))
+        Failure::new(ProbeFailure::CannotAsk, format!("{target} is not a Redis URL: {}", error.category()))
     })?;
     match info.addr() {
         ConnectionAddr::Tcp(host, port) => {

@@ -1,6 +1,11 @@
 //! TCP: does it accept a connection?
 
-use std::{io, net::SocketAddr, path::Path, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpSocket, TcpStream, UnixStream, lookup_host},
@@ -14,6 +19,7 @@ use super::{
 };
 use crate::{
     config::Probe,
+    descriptors,
     fact::{ProbeFailure, ProbeOutcome},
 };
 
@@ -61,7 +67,10 @@ pub(super) async fn resolve(target: &str, waiting: &Waiting) -> Result<Vec<Socke
     waiting.set("the name to resolve");
     waiting.connection(Connection::Resolving);
     let addresses = lookup_host(target).await.map_err(|error| {
-        Failure::new(ProbeFailure::Dns, format!("the name in {target} does not resolve: {error}"))
+        // The resolver may have no descriptors, memory or threads to ask with.
+        let is_own = descriptors::is_shortage(&error);
+        let kind = if is_own { ProbeFailure::Local } else { ProbeFailure::Dns };
+        Failure::new(kind, format!("the name in {target} does not resolve: {error}"))
     })?;
     Ok(addresses.collect())
 }
@@ -86,7 +95,7 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> R
     if let [address] = addresses[..] {
         return connect_to(address, way).await;
     }
-    let (mut addresses, mut trials) = (addresses.into_iter(), JoinSet::new());
+    let (mut addresses, mut trials, mut has_tried) = (addresses.into_iter(), JoinSet::new(), false);
     loop {
         match addresses.next() {
             Some(address) => drop(trials.spawn(connect_to(address, way))),
@@ -96,7 +105,9 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> R
         let patience = if addresses.len() > 0 { STAGGER } else { Duration::MAX };
         match timeout(patience, trials.join_next()).await {
             Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
-            Ok(Some(Ok(Err(why)))) => failure = why,
+            // An address of a kind that this host does not have says nothing about the service.
+            Ok(Some(Ok(Err(why)))) if why.kind == ProbeFailure::CannotAsk && has_tried => {}
+            Ok(Some(Ok(Err(why)))) => (failure, has_tried) = (why, true),
             Ok(Some(Err(_)) | None) | Err(_) => {}
         }
     }
@@ -107,7 +118,26 @@ async fn connect_to(address: SocketAddr, way: Way) -> Result<TcpStream, Failure>
         Way::Usual => TcpStream::connect(address).await,
         Way::Unseen => unseen(address).await,
     };
-    refuse_own(stream.map_err(|error| Failure::connect(&error, &address.to_string()))?, address)
+    refuse_own(stream.map_err(|error| unconnected(&error, address))?, address)
+}
+
+/// Why there is no connection. The kernel has one error for a host without a free port and for one without an address of
+/// its own to connect from.
+fn unconnected(error: &io::Error, address: SocketAddr) -> Failure {
+    let failure = Failure::connect(error, &address.to_string());
+    if error.kind() != io::ErrorKind::AddrNotAvailable || has_source(address) {
+        return failure;
+    }
+    let text = format!("cannot probe {address}: this host has no address to connect from");
+    Failure::new(ProbeFailure::CannotAsk, text)
+}
+
+/// Whether this host has an address to connect from. UDP has ports of its own, and sends nothing to connect.
+fn has_source(address: SocketAddr) -> bool {
+    let own = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let connected = UdpSocket::bind(SocketAddr::new(own, 0)).and_then(|socket| socket.connect(address));
+    let lacks = [libc::EADDRNOTAVAIL, libc::EAFNOSUPPORT, libc::ENETUNREACH];
+    !connected.is_err_and(|error| error.raw_os_error().is_some_and(|errno| lacks.contains(&errno)))
 }
 
 async fn unseen(address: SocketAddr) -> io::Result<TcpStream> {
@@ -153,6 +183,14 @@ mod tests {
         let text = format!("connection refused by {address}: nothing listens there");
         assert_eq!(outcome, ProbeOutcome::Failed(ProbeFailure::Refused, text));
         assert!(took < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_host_without_a_free_port_differs_from_one_without_an_address() {
+        let error = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+        assert_eq!(unconnected(&error, ([127, 0, 0, 1], 80).into()).kind, ProbeFailure::Local);
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        assert_eq!(unconnected(&refused, ([127, 0, 0, 1], 80).into()).kind, ProbeFailure::Refused);
     }
 
     #[tokio::test]

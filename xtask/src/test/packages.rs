@@ -13,12 +13,13 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
     "gunicorn",
+    "haproxy",
     "iproute2",
     "iptables",
     "mariadb-server",

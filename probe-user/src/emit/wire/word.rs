@@ -243,6 +243,8 @@ words! {
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,
+        /// The probe cannot be made as it is configured, or not from this host.
+        CannotAsk,
         /// The probe could not be made, for a fault of the daemon or of its host.
         Local,
     }

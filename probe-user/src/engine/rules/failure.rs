@@ -23,6 +23,9 @@ pub struct FailureRule {
 pub enum Mend {
     /// A restart can mend it.
     Restart,
+    /// A restart can mend it if the probe has succeeded once since the configuration was loaded, or if something else
+    /// proves the service at fault. Before that, the probe's address or protocol may be wrong.
+    RestartIfAnswered,
     /// A restart cannot mend it, or would do harm.
     Hold,
     /// The service works, so that no restart is considered.
@@ -61,13 +64,26 @@ pub enum Obstacle {
     Overload,
     /// Its connections to other hosts fail.
     Network,
-    /// Something on the way drops the packets to its port.
+    /// What it connects to on this host refuses it, and hostprobe does not watch that.
+    Backend,
+    /// Something on the way drops or refuses the connections to its port.
     Filter,
 }
 
+/// Why [`Mend::RestartIfAnswered`] is a hold before the probe's first right answer.
+pub const UNANSWERED: &str =
+    "it has never answered this probe: a restart changes neither its address nor its protocol";
+
 impl Obstacle {
-    pub const ALL: [Self; 6] =
-        [Self::CoreDump, Self::Frozen, Self::Tracer, Self::Overload, Self::Network, Self::Filter];
+    pub const ALL: [Self; 7] = [
+        Self::CoreDump,
+        Self::Frozen,
+        Self::Tracer,
+        Self::Overload,
+        Self::Network,
+        Self::Backend,
+        Self::Filter,
+    ];
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -83,34 +99,35 @@ pub struct ObstacleRule {
 #[rustfmt::skip] // A table reads best as one.
 pub const fn of(failure: ProbeFailure) -> FailureRule {
     use Impact::{Degraded, Fails, Unknown};
-    use Mend::{Hold, Nothing, Restart};
+    use Mend::{Hold, Nothing, Restart, RestartIfAnswered};
     use Origin::{Here, OrElsewhere};
     use Verdict::{AgentImpaired, Hung, LimitExceeded, MemoryFull, Network, NotListening, PoolExhausted, Unhealthy};
     type Failure = ProbeFailure;
 
-    //                                 process lives  none is known  other host     mend     origin       impact    reason
+    //                                 process lives  none is known  other host     mend                origin       impact    reason
     let (alive, unknown, remote, mend, origin, impact, reason) = match failure {
-        Failure::Refused            => (NotListening,  Unhealthy,     Unhealthy,     Restart, Here,        Fails,    "nothing listens, and a start opens the listener again"),
-        Failure::Timeout            => (Hung,          Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "a process that answers no more may answer after a start"),
-        Failure::ConnectTimeout     => (Hung,          Unhealthy,     Network,       Restart, OrElsewhere, Fails,    "a process that accepts no more may accept after a start"),
-        Failure::Reset              => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it breaks off its connections, which a start may end"),
-        Failure::Unreachable        => (Network,       Network,       Network,       Hold,    Here,        Fails,    "a restart does not mend the network"),
-        Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not make a name resolve"),
-        Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
-        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
-        Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
-        Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     Restart, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
-        Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),
-        Failure::Rejected           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service works and refuses what the probe asks for: a restart does not change the question"),
-        Failure::Busy               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "the service asks for time: a restart would take it"),
-        Failure::Upstream           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    OrElsewhere, Fails,    "the service works, and what is behind it fails: a restart of the one does not mend the other"),
-        Failure::TooManyConnections => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Fails,    "a restart would end the connections that it serves"),
-        Failure::AccountLimit       => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "only the probe's account has no connection left: a restart would end those of all others"),
-        Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,    Here,        Degraded, "a restart would end the connections that it serves"),
-        Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing, Here,        Degraded, "it works, above its limit"),
-        Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,    Here,        Degraded, "a restart could lose what it stores"),
-        Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,    Here,        Fails,    "a restart does not bring the primary back"),
-        Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing, Here,        Unknown,  "the probe failed on this host before it asked the service anything"),
+        Failure::Refused            => (NotListening,  Unhealthy,     Unhealthy,     RestartIfAnswered, Here,        Fails,    "nothing listens, and a start opens the listener again"),
+        Failure::Timeout            => (Hung,          Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "a process that answers no more may answer after a start"),
+        Failure::ConnectTimeout     => (Hung,          Unhealthy,     Network,       RestartIfAnswered, OrElsewhere, Fails,    "a process that accepts no more may accept after a start"),
+        Failure::Reset              => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it breaks off its connections, which a start may end"),
+        Failure::Unreachable        => (Network,       Network,       Network,       Hold,              Here,        Fails,    "a restart does not mend the network"),
+        Failure::Dns                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a name resolve"),
+        Failure::Tls                => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not change what the two sides accept: certificates, names, versions"),
+        Failure::Status             => (Unhealthy,     Unhealthy,     Unhealthy,     Restart,           OrElsewhere, Fails,    "it reports a failure of its own, which a start may end"),
+        Failure::Body               => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "it reports something else than health, which a start may end"),
+        Failure::Protocol           => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its answers make no sense, which a start may end"),
+        Failure::Auth               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service works and does not let the probe in: a restart gives the probe no rights"),
+        Failure::Rejected           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service works and refuses what the probe asks for: a restart does not change the question"),
+        Failure::Busy               => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the service asks for time: a restart would take it"),
+        Failure::Upstream           => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              OrElsewhere, Fails,    "the service works, and what is behind it fails: a restart of the one does not mend the other"),
+        Failure::TooManyConnections => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,              Here,        Fails,    "a restart would end the connections that it serves"),
+        Failure::AccountLimit       => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "only the probe's account has no connection left: a restart would end those of all others"),
+        Failure::Connections        => (PoolExhausted, PoolExhausted, PoolExhausted, Hold,              Here,        Degraded, "a restart would end the connections that it serves"),
+        Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, above its limit"),
+        Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,              Here,        Degraded, "a restart could lose what it stores"),
+        Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not bring the primary back"),
+        Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
+        Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing,           Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),
     };
     FailureRule { alive, unknown, remote, mend, origin, impact, reason }
 }
@@ -118,7 +135,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
 /// The rule of an obstacle.
 #[rustfmt::skip]
 pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
-    use Verdict::{Crashed, Network, Overloaded, Paused};
+    use Verdict::{Crashed, Network, Overloaded, Paused, Unhealthy};
 
     let (verdict, confidence, reason, words) = match obstacle {
         Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "timeouts while a process of it writes its core dump"),
@@ -126,7 +143,8 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::Tracer   => (Paused,     1.0, "a restart would end the process that the tracer examines",       "timeouts while a process outside of the service traces it"),
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
-        Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "no connection (`connect_timeout`) while its accept queue has room: the kernel would have answered"),
+        Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections"),
+        Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "`connect_timeout` while its accept queue has room, or `refused` while it listens: the kernel would have answered"),
     };
     ObstacleRule { verdict, confidence, reason, words }
 }

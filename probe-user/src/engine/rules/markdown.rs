@@ -72,6 +72,7 @@ fn failures() -> String {
         };
         let mend = match rule.mend {
             Mend::Restart => "yes",
+            Mend::RestartIfAnswered => "yes³",
             Mend::Hold => "hold",
             Mend::Nothing => "none",
         };
@@ -79,7 +80,9 @@ fn failures() -> String {
         let _ = writeln!(table, "| `{name}` | {verdict} | {origin} | {mend} | {reason} |");
     }
     table.push_str(
-        "\n¹ if no main process is known. ² another service that does not answer this one can cause it.\n",
+        "\n¹ if no main process is known. ² another service that does not answer this one can cause it. ³ only if the \
+         probe has succeeded since the configuration was loaded, or other evidence proves the fault: the service \
+         listened on the port, or does not accept its connections.\n",
     );
     table
 }

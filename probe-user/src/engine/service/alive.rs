@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{FailureStreak, Fault, ProbeState, RecoveryState, Service, Timer};
+use super::model::{FailureStreak, Fault, Place, ProbeState, RecoveryState, Service, Timer, Trouble};
 use crate::{
     config::Response,
     engine::{
@@ -153,6 +153,12 @@ impl Service {
             }
             return;
         }
+        if cause.is_none() && self.awaits_port_check(&streak, ctx) {
+            return;
+        }
+        let Some(probe) = self.probes.get(*index) else { return };
+        let explains = |place| self.network.explains(place, probe.wrong_since(), ctx.now);
+        let (network, backend) = (explains(Place::OtherHost), explains(Place::ThisHost));
         let (finding, remedy) = verdict::of_failures(&verdict::Circumstances {
             failure: *failure,
             detail,
@@ -160,13 +166,17 @@ impl Service {
             alive: self.main.is_some(),
             remote: self.settings.is_remote,
             port: probe.port(),
+            listens: self.listens_in_vain(&streak, ctx),
+            proved: self.has_proved_right(&streak),
             examination: self.generation.liveness.examination(),
-            network: self.network.explains(first_failed, ctx.now),
+            network: network.map(Trouble::words),
+            backend: backend.map(Trouble::words),
             pressed: ctx.surroundings.pressed.as_deref(),
             together: ctx.surroundings.together.as_deref(),
         });
-        let trouble = self.network.event();
-        let trouble = trouble.filter(|_| finding.verdict == Verdict::Network);
+        let trouble = if finding.verdict == Verdict::Network { network } else { backend };
+        let explained = matches!(finding.verdict, Verdict::Network | Verdict::Unhealthy);
+        let trouble = trouble.map(Trouble::event).filter(|_| explained);
         let degraded = rules::of_failure(*failure).impact == Impact::Degraded;
         let remedy = match self.response_to(finding.verdict) {
             Response::Ignore => return,
@@ -221,17 +231,25 @@ impl Service {
             libc::ENETUNREACH,
             libc::ENETDOWN,
         ];
-        let outbound = error.direction == Direction::Outbound;
-        if outbound && error.peer == Peer::Remote && ELSEWHERE.contains(&i32::from(error.errno)) {
-            let words = format!("its connection to {} failed with {}", error.remote, errno_name(error.errno));
-            self.network.error(error.at, event, words);
+        if error.direction != Direction::Outbound || !ELSEWHERE.contains(&i32::from(error.errno)) {
+            return;
         }
+        let place = match error.peer {
+            Peer::Remote => Place::OtherHost,
+            // Where its own processes listened, it has only itself to blame.
+            Peer::Local if !self.listeners.has_listened(error.remote.port()) => Place::ThisHost,
+            // What is watched is a dependency, which has a state of its own.
+            Peer::Local | Peer::Service(_) => return,
+        };
+        let words = format!("its connection to {} failed with {}", error.remote, errno_name(error.errno));
+        self.network.note((error.remote, place), (error.at, event), None, words);
     }
 
     pub(super) fn on_retransmits(&mut self, retransmits: &Retransmits, event: EventId) {
         if retransmits.peer == Peer::Remote {
             let words = format!("{} does not acknowledge what it sends", retransmits.remote);
-            self.network.retransmits(retransmits.at, event, retransmits.count, words);
+            let (remote, at) = (retransmits.remote, retransmits.at);
+            self.network.note((remote, Place::OtherHost), (at, event), Some(retransmits.count), words);
         }
     }
 

@@ -36,6 +36,10 @@ impl Service {
         if !self.listeners.concerns(listener.address, listener.port) {
             return;
         }
+        if self.generation.port_check.as_ref().is_some_and(|it| it.port == listener.port && !it.is_pending())
+        {
+            self.forget_port_check();
+        }
         if listener.up {
             self.listeners.add(listener.port);
             self.generation.listened |= self.main == Some(listener.process);
@@ -75,6 +79,11 @@ impl Service {
     }
 
     pub(super) fn on_listener_checked<E: Effects>(&mut self, port: u16, held: bool, ctx: &mut Ctx<'_, E>) {
+        self.on_lost_listener_checked(port, held, ctx);
+        self.on_port_checked(port, held, ctx);
+    }
+
+    fn on_lost_listener_checked<E: Effects>(&mut self, port: u16, held: bool, ctx: &mut Ctx<'_, E>) {
         if self.generation.lost_listener.is_none_or(|lost| lost.port != port || !lost.checked) {
             return;
         }

@@ -9,6 +9,7 @@ mod liveness;
 mod network;
 mod oom_kills;
 mod open_incident;
+mod port_check;
 mod probe_state;
 mod recovery;
 mod settings;
@@ -23,9 +24,10 @@ pub use dead_workers::{DeadWorkers, TOGETHER, WorkerDeaths};
 pub use fault::Fault;
 pub use generation::{DeadChild, Generation};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
-pub use network::NetworkTrouble;
+pub use network::{OutboundTrouble, Place, Trouble};
 pub use oom_kills::OomKills;
 pub use open_incident::OpenIncident;
+pub use port_check::{CHECK, PortCheck};
 pub use probe_state::ProbeState;
 pub use recovery::{FailureStreak, Inspection, Recovery, RecoveryState, Succession};
 pub use settings::Settings;
@@ -56,7 +58,7 @@ pub struct Service {
     /// Its unit was stopped on request and has not been healthy since.
     pub(super) stopped: Option<Stopped>,
     pub(super) oom_kills: OomKills,
-    pub(super) network: NetworkTrouble,
+    pub(super) network: OutboundTrouble,
     pub(super) worker_deaths: WorkerDeaths,
     /// The holders of its connections, as the service itself or the host's sockets show them.
     pub(super) holders: Vec<Holder>,
@@ -80,7 +82,7 @@ impl Service {
             unit: UnitView::default(),
             stopped: None,
             oom_kills: OomKills::default(),
-            network: NetworkTrouble::default(),
+            network: OutboundTrouble::default(),
             worker_deaths: WorkerDeaths::default(),
             holders: Vec::new(),
             incident: None,

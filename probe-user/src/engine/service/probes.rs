@@ -51,6 +51,9 @@ impl Service {
                 let event =
                     change.map(|change| ctx.effects.publish(Fact::Probe(report.clone(), change), report.at));
                 self.generation.liveness.forget_examination();
+                if self.generation.port_check.as_ref().is_some_and(|it| it.streak.index == report.index) {
+                    self.forget_port_check();
+                }
                 if let Some((slow, since)) = slow.filter(|_| counts) {
                     self.is_slow(slow, since, event, ctx);
                 }
@@ -60,7 +63,7 @@ impl Service {
                 self.is_starting(since, detail.clone(), ctx);
             }
             ProbeOutcome::Failed(failure, detail) => {
-                probe.fail();
+                probe.fail(report.at);
                 if let Some(server) = &report.server {
                     self.holders.clone_from(&server.holders);
                 }

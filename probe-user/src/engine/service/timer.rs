@@ -15,6 +15,7 @@ impl Service {
                 // Nothing else to do: the engine settles the service after each input.
                 Timer::Settled | Timer::WorkersQuiet => {}
                 Timer::ListenerGone => return self.on_listener_gone(ctx),
+                Timer::PortCheck => return self.on_port_check_overdue(ctx),
                 Timer::WorkerDied => return self.on_worker_died(ctx),
                 Timer::Healing => return self.on_healing_over(ctx),
                 Timer::StartOverdue => return self.on_start_overdue(ctx),

@@ -30,9 +30,15 @@ pub struct Circumstances<'a> {
     pub remote: bool,
     /// The TCP port that the probe connects to.
     pub port: Option<u16>,
+    /// The port refuses the probe although the service listens on it.
+    pub listens: bool,
+    /// The probe has been answered, or the port been open, since the configuration was loaded.
+    pub proved: bool,
     pub examination: Option<&'a Examination>,
     /// Failures of its connections to other hosts, for people.
     pub network: Option<&'a str>,
+    /// Failures of its connections to what hostprobe does not watch on this host, for people.
+    pub backend: Option<&'a str>,
     /// What the host is short of, for people.
     pub pressed: Option<&'a str>,
     /// The number of services that time out together, for people.
@@ -52,6 +58,15 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         return (finding, if ends_by_itself { Remedy::Await(reason) } else { Remedy::Hold(reason) });
     }
     let rule = rules::of_failure(failure);
+    if rule.mend == Mend::RestartIfAnswered && !is_proved(circumstances) {
+        let port = circumstances.port.filter(|_| failure == ProbeFailure::Refused);
+        let why = port.map_or_else(
+            || "it has never answered this probe, so check its address and its protocol".to_owned(),
+            |port| format!("nothing of this service ever listened on port {port}, so check the address"),
+        );
+        let finding = Finding::new(Verdict::Unhealthy, 0.6, format!("{why}; {failed}"));
+        return (finding, Remedy::Hold(rules::UNANSWERED.to_owned()));
+    }
     let verdict = match (remote, alive) {
         (true, _) => rule.remote,
         (false, true) => rule.alive,
@@ -74,11 +89,22 @@ pub fn of_failures(circumstances: &Circumstances<'_>) -> (Finding, Remedy) {
         _ if verdict == Verdict::Network => {
             Remedy::Hold(rules::of_failure(ProbeFailure::Unreachable).reason.to_owned())
         }
-        Mend::Restart => Remedy::Restart,
+        Mend::Restart | Mend::RestartIfAnswered => Remedy::Restart,
         Mend::Hold => Remedy::Hold(reason),
         Mend::Nothing => Remedy::Nothing,
     };
     (Finding::new(verdict, confidence, summary), remedy)
+}
+
+/// Whether the failure is the service's: its probe was right once, or its processes are seen not to do their work.
+fn is_proved(circumstances: &Circumstances<'_>) -> bool {
+    let seen = circumstances.examination.filter(|_| circumstances.failure.is_timeout());
+    let is_at_fault = seen.is_some_and(|seen| {
+        let waits_for_ever = seen.uninterruptible > 0 && !seen.progressed();
+        let does_not_accept = seen.queue.is_some_and(|queue| queue.waiting > 0);
+        seen.is_stuck() || waits_for_ever || does_not_accept
+    });
+    circumstances.proved || circumstances.remote || is_at_fault
 }
 
 /// What keeps the service from answering without a fault of its own, and the evidence for people.
@@ -97,6 +123,17 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     let elsewhere = rules::of_failure(failure).origin == Origin::OrElsewhere;
     if let Some(why) = network.filter(|_| elsewhere && !remote) {
         return Some((Obstacle::Network, why.to_owned()));
+    }
+    let is_stuck = examination.is_some_and(Examination::is_stuck);
+    if let Some(why) = circumstances.backend.filter(|_| elsewhere && !remote && !is_stuck) {
+        return Some((Obstacle::Backend, why.to_owned()));
+    }
+    if let Some(port) = port.filter(|_| circumstances.listens) {
+        let why = format!(
+            "port {port} refuses the probe although the service listens on it: a firewall rejects the connections, or \
+             the probe's address leads elsewhere"
+        );
+        return Some((Obstacle::Filter, why));
     }
     let has_room = examination.is_some_and(Examination::has_room);
     if let Some(port) =
@@ -197,7 +234,11 @@ const QUOTA_PERIOD: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fact::ProbeFailure::{Auth, ConnectTimeout, Refused, Status, Timeout};
+    use crate::fact::{
+        AcceptQueue,
+        ProbeFailure::{Auth, Body, ConnectTimeout, Protocol, Refused, Reset, Status, Timeout},
+        Source,
+    };
 
     fn alive(failure: ProbeFailure) -> Circumstances<'static> {
         Circumstances {
@@ -207,8 +248,11 @@ mod tests {
             alive: true,
             remote: false,
             port: Some(8080),
+            listens: false,
+            proved: true,
             examination: None,
             network: None,
+            backend: None,
             pressed: None,
             together: None,
         }
@@ -280,5 +324,55 @@ mod tests {
         assert_eq!(finding.verdict, Verdict::Network);
         assert!(matches!(remedy, Remedy::Hold(_)));
         assert_eq!(verdict(&Circumstances { failure: Refused, ..local }), Verdict::NotListening);
+    }
+
+    #[test]
+    fn a_service_is_not_blamed_for_what_it_connects_to() {
+        let refused = Some("its connection to 127.0.0.1:5432 failed with ECONNREFUSED");
+        for failure in [Status, Reset, Timeout] {
+            let (finding, remedy) = of_failures(&Circumstances { backend: refused, ..alive(failure) });
+            assert_eq!(finding.verdict, Verdict::Unhealthy);
+            assert!(finding.summary.to_string().contains("127.0.0.1:5432"), "{failure:?}");
+            assert!(matches!(remedy, Remedy::Hold(_)), "{failure:?}");
+        }
+        let gone = Circumstances { backend: refused, ..alive(Refused) };
+        assert_eq!(of_failures(&gone).1, Remedy::Restart, "nothing listens");
+        let stuck = Examination { locked: true, abandoned: 1, ..Examination::default() };
+        let stuck = Circumstances { backend: refused, examination: Some(&stuck), ..alive(Timeout) };
+        assert_eq!(verdict(&stuck), Verdict::Hung);
+    }
+
+    #[test]
+    fn a_refusal_while_it_listens_is_a_network_fault() {
+        let (finding, remedy) = of_failures(&Circumstances { listens: true, ..alive(Refused) });
+        assert_eq!(finding.verdict, Verdict::Network);
+        assert!(matches!(remedy, Remedy::Hold(_)));
+    }
+
+    #[test]
+    fn a_probe_that_was_never_answered_may_be_wrong_itself() {
+        for failure in [Refused, Reset, Protocol, Body, Timeout, ConnectTimeout] {
+            let new = Circumstances { proved: false, ..alive(failure) };
+            let (finding, remedy) = of_failures(&new);
+            assert_eq!(
+                (finding.verdict, remedy),
+                (Verdict::Unhealthy, Remedy::Hold(rules::UNANSWERED.into()))
+            );
+            assert!(matches!(of_failures(&alive(failure)).1, Remedy::Restart), "{failure:?}");
+        }
+        let new = Circumstances { proved: false, ..alive(Timeout) };
+        let queue = AcceptQueue {
+            at: Timestamp::default(),
+            source: Source::Proc,
+            address: [127, 0, 0, 1].into(),
+            port: 8080,
+            waiting: 1,
+            backlog: 128,
+        };
+        let waits = Examination { queue: Some(queue), ..examined(0, 0) };
+        assert_eq!(verdict(&Circumstances { examination: Some(&waits), ..new }), Verdict::Hung);
+        let (idle, failed) = (examined(0, 0), Circumstances { failure: Status, ..new });
+        assert_eq!(verdict(&Circumstances { examination: Some(&idle), ..new }), Verdict::Unhealthy);
+        assert_eq!(of_failures(&failed).1, Remedy::Restart, "it speaks the protocol, and says that it fails");
     }
 }

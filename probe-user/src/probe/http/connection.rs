@@ -54,7 +54,7 @@ pub(super) async fn ask<T>(
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let unusable = |error: &dyn std::fmt::Display| {
-        Failure::new(ProbeFailure::Local, format!("cannot ask {peer}: {error}"))
+        Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}"))
     };
 
     let mut request = hyper::Request::<Body>::try_from(request).map_err(|error| unusable(&error))?;

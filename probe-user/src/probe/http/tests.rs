@@ -113,7 +113,7 @@ async fn refused_dns_and_tls_have_their_own_failures() {
     let nowhere = run_once(&probe(ProbeKind::Http, "http://no-such-host.invalid/"), &clients).await.1;
     assert_eq!(failure(nowhere).0, ProbeFailure::Dns);
     let local = run_once(&probe(ProbeKind::Http, "not a url"), &clients).await.1;
-    assert_eq!(failure(local).0, ProbeFailure::Local);
+    assert_eq!(failure(local).0, ProbeFailure::CannotAsk);
 }
 
 #[tokio::test]

@@ -9,19 +9,43 @@ use crate::{
     probe::failure::Failure,
 };
 
-/// A server that turns us away, and us alone.
-const ABOUT_US: [SqlState; 5] = [
-    SqlState::INVALID_PASSWORD,
-    SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-    SqlState::INVALID_CATALOG_NAME,
-    SqlState::INSUFFICIENT_PRIVILEGE,
-    // The database takes no connections (`ALTER DATABASE … ALLOW_CONNECTIONS false`).
-    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-];
+/// What codes and classes of codes mean, the first that fit. A server that answers with an error is alive, so that any other
+/// code is one that it refuses the probe with.
+const CODES: [(&str, ProbeFailure); 21] = {
+    use ProbeFailure::{Auth, Busy, MemoryFull, Protocol, Rejected, Reset};
 
-/// The server ended the session: at an administrator's request, after another backend's crash, or at its limit.
-const ENDED: [SqlState; 3] =
-    [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT];
+    [
+        // The server turns us away: the account, its password, the database, a right.
+        ("28", Auth),
+        ("3D", Auth),
+        ("42501", Auth),
+        // The database takes no connections (`ALTER DATABASE … ALLOW_CONNECTIONS false`).
+        ("55000", Auth),
+        // It is dropped.
+        ("57P04", Auth),
+        // The server ended the session: at an administrator's request, after another backend's crash, or at its limit.
+        ("57P01", Reset),
+        ("57P02", Reset),
+        ("25P03", Reset),
+        // A limit of time, another session's lock, a conflict with another transaction, or with recovery on a standby.
+        ("57", Busy),
+        ("55", Busy),
+        ("40", Busy),
+        ("25P", Busy),
+        // The disk or the memory is full, or a limit on them is reached; the system fails to read or write.
+        ("53", MemoryFull),
+        ("58", MemoryFull),
+        // The server itself is broken: an internal error, or data that cannot be.
+        ("XX", Protocol),
+        // Parameters and names that the server does not know, or that it does not support.
+        ("22", Rejected),
+        ("42", Rejected),
+        ("0A", Rejected),
+        ("25", Rejected),
+        ("54", Rejected),
+        ("", Rejected),
+    ]
+};
 
 /// What an error of a run means.
 pub(super) fn classify(
@@ -30,6 +54,14 @@ pub(super) fn classify(
     auth_is_alive: bool,
 ) -> Result<ProbeOutcome, Failure> {
     let Some(server) = error.as_db_error() else {
+        if asks_for_another_login(error) {
+            let text = format!("{peer} asks for a way to log in that hostprobe lacks: {error}");
+            return if auth_is_alive {
+                Ok(ProbeOutcome::Ok)
+            } else {
+                Err(Failure::new(ProbeFailure::Auth, text))
+            };
+        }
         if lacks_password(error) {
             if auth_is_alive {
                 return Ok(ProbeOutcome::Ok);
@@ -59,10 +91,6 @@ enum Meaning {
 fn meaning(code: &SqlState, message: &str, routine: Option<&str>) -> Meaning {
     Meaning::Failed(if *code == SqlState::CANNOT_CONNECT_NOW {
         return cannot_connect_now(message);
-    } else if ABOUT_US.contains(code) {
-        ProbeFailure::Auth
-    } else if ENDED.contains(code) {
-        ProbeFailure::Reset
     } else if *code == SqlState::TOO_MANY_CONNECTIONS {
         if limit_of(routine, message) == Some(Limit::Account) {
             ProbeFailure::AccountLimit
@@ -71,10 +99,15 @@ fn meaning(code: &SqlState, message: &str, routine: Option<&str>) -> Meaning {
         }
     } else if code.code().starts_with("08") || routine.is_none() {
         // PostgreSQL names the function that raised an error, and a pooler does not.
-        of_pooler(message)
+        of_pooler(message, code)
     } else {
-        ProbeFailure::Protocol
+        of_code(code)
     })
+}
+
+fn of_code(code: &SqlState) -> ProbeFailure {
+    let row = CODES.iter().find(|(begin, _)| code.code().starts_with(begin));
+    row.map_or(ProbeFailure::Rejected, |(_, failure)| *failure)
 }
 
 /// A limit below that of the whole server.
@@ -128,7 +161,11 @@ const POOLER_WORDS: [(&str, ProbeFailure); 20] = [
     ("shutting down", ProbeFailure::Reset),
 ];
 
-fn of_pooler(message: &str) -> ProbeFailure {
+fn of_pooler(message: &str, code: &SqlState) -> ProbeFailure {
+    let by_code = of_code(code);
+    if matches!(by_code, ProbeFailure::Auth | ProbeFailure::Reset) {
+        return by_code;
+    }
     let known = POOLER_WORDS.iter().find(|(words, _)| message.contains(words));
     known.map_or(ProbeFailure::Upstream, |(_, failure)| *failure)
 }
@@ -151,6 +188,12 @@ pub(super) fn words(error: &tokio_postgres::Error) -> String {
 
 fn words_of(server: &DbError) -> String {
     format!("{}: {} (SQLSTATE {})", server.severity(), server.message(), server.code().code())
+}
+
+/// Whether the server asked for an authentication that the client library does not have, such as GSSAPI.
+fn asks_for_another_login(error: &tokio_postgres::Error) -> bool {
+    // This error has no type of its own. Its words are those of the library.
+    error.to_string().starts_with("authentication error")
 }
 
 /// Whether the server asked for a password that we do not have, which the client notices by itself.
@@ -193,8 +236,20 @@ mod tests {
             ("3D000", "database \"x\" does not exist", ProbeFailure::Auth),
             ("42501", "permission denied for database \"x\"", ProbeFailure::Auth),
             ("XX000", "cache lookup failed", ProbeFailure::Protocol),
+            ("XX001", "invalid page in block 0 of relation base/5/1259", ProbeFailure::Protocol),
             // A temporary file that is too long, not a connection too many.
-            ("53400", "temporary file size exceeds temp_file_limit", ProbeFailure::Protocol),
+            ("53400", "temporary file size exceeds temp_file_limit", ProbeFailure::MemoryFull),
+            ("53100", "could not extend file: No space left on device", ProbeFailure::MemoryFull),
+            ("53200", "out of memory", ProbeFailure::MemoryFull),
+            ("58030", "could not read block 0: Input/output error", ProbeFailure::MemoryFull),
+            ("57014", "canceling statement due to statement timeout", ProbeFailure::Busy),
+            ("57P04", "database \"x\" was dropped", ProbeFailure::Auth),
+            ("40001", "canceling statement due to conflict with recovery", ProbeFailure::Busy),
+            ("22023", "invalid value for parameter \"TimeZone\"", ProbeFailure::Rejected),
+            ("42704", "unrecognized configuration parameter \"x\"", ProbeFailure::Rejected),
+            ("28000", "role \"x\" is not permitted to log in", ProbeFailure::Auth),
+            ("0A000", "unsupported frontend protocol", ProbeFailure::Rejected),
+            ("P0001", "raised by a login trigger", ProbeFailure::Rejected),
         ] {
             assert_eq!(of(code, message), Meaning::Failed(failure), "{code} {message}");
         }

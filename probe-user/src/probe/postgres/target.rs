@@ -24,18 +24,21 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn of(probe: &Probe) -> Result<Self, Failure> {
-        let local = |text: String| Failure::new(ProbeFailure::Local, text);
+        let unusable = |text: String| Failure::new(ProbeFailure::CannotAsk, text);
         let parsed = probe.target.expose().parse::<Config>();
         let mut config = parsed.map_err(|error| {
             // The parser's message may quote the URL. Its source has the reason and quotes at most one key.
             let cause = error.source().map_or_else(String::new, |source| format!(": {source}"));
-            local(format!("{} is not a PostgreSQL URL{cause}", probe.target))
+            unusable(format!("{} is not a PostgreSQL URL{cause}", probe.target))
         })?;
         if config.get_application_name().is_none() {
             config.application_name("hostprobe");
         }
         if config.get_ssl_mode() == SslMode::Require {
-            return Err(local(format!("{} requires TLS, which the postgres probe cannot do", probe.target)));
+            return Err(unusable(format!(
+                "{} requires TLS, which the postgres probe cannot do",
+                probe.target
+            )));
         }
         let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
         let (peer, socket) = match (config.get_hostaddrs().first(), config.get_hosts().first()) {

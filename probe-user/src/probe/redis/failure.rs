@@ -34,6 +34,7 @@ pub(super) fn meaning(words: &str) -> Meaning {
         _ if words.contains("invalid password") || words.contains("operation not permitted") => {
             ProbeFailure::Auth
         }
-        _ => ProbeFailure::Protocol,
+        // A server that answers with an error is alive.
+        _ => ProbeFailure::Rejected,
     })
 }

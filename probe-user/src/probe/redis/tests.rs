@@ -135,7 +135,9 @@ async fn other_errors_and_other_servers_have_their_own_failures() {
         ("NOPERM User default has no permissions to run the 'ping' command", ProbeFailure::Auth),
         ("DENIED Redis is running in protected mode", ProbeFailure::Auth),
         ("OOM command not allowed when used memory > 'maxmemory'", ProbeFailure::MemoryFull),
-        ("ERR unknown command", ProbeFailure::Protocol),
+        ("ERR unknown command", ProbeFailure::Rejected),
+        ("NOREPLICAS Not enough good replicas to write.", ProbeFailure::Rejected),
+        ("A word that is yet to come", ProbeFailure::Rejected),
     ] {
         let reply = format!("-{words}\r\n");
         let (kind, text) = failure(fake_server(&[("PING", &reply)], |_| {}).await);

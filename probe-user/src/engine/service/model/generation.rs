@@ -7,6 +7,7 @@ use super::{
     dead_workers::{DeadWorkers, TOGETHER},
     listeners::LostListener,
     liveness::Liveness,
+    port_check::PortCheck,
 };
 use crate::{
     clock::Timestamp,
@@ -20,6 +21,8 @@ const WRAPPER: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Generation {
     pub lost_listener: Option<LostListener>,
+    /// The latest check of the port that refuses a probe.
+    pub port_check: Option<PortCheck>,
     pub liveness: Liveness,
     /// Dead workers, until it is clear whether the main process outlives them.
     pub dead_workers: Option<DeadWorkers>,

@@ -1,6 +1,10 @@
 //! The sockets that a service listens on, as the kernel reports them.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use crate::{
     clock::Timestamp,
@@ -29,11 +33,13 @@ pub struct Listeners {
     /// The ports of its probes and its matcher. Other ports may open and close.
     /// With the address on which it is expected, if a probe names one.
     expected: BTreeMap<u16, Option<IpAddr>>,
+    /// The ports that it has ever listened on; bounded by their number.
+    seen: BTreeSet<u16>,
 }
 
 impl Listeners {
     pub fn new(expected: BTreeMap<u16, Option<IpAddr>>) -> Self {
-        Self { open: BTreeMap::new(), expected }
+        Self { open: BTreeMap::new(), expected, seen: BTreeSet::new() }
     }
 
     pub fn clear(&mut self) {
@@ -42,6 +48,17 @@ impl Listeners {
 
     pub fn add(&mut self, port: u16) {
         *self.open.entry(port).or_default() += 1;
+        self.seen.insert(port);
+    }
+
+    /// Whether it listens on a port, as far as the kernel has reported.
+    pub fn is_open(&self, port: u16) -> bool {
+        self.open.contains_key(&port)
+    }
+
+    /// Whether it has listened on a port since the configuration was loaded.
+    pub fn has_listened(&self, port: u16) -> bool {
+        self.seen.contains(&port)
     }
 
     /// True if it was the last counted listener on its port.

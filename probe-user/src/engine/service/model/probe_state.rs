@@ -25,6 +25,10 @@ pub struct ProbeState {
     took: Option<Duration>,
     /// Failures published since the last success, also across restarts.
     published: u32,
+    /// The service has answered it rightly since the configuration was loaded, or with its own report of a start.
+    answered: bool,
+    /// Since when the answers are not right, also across restarts.
+    wrong_since: Option<Timestamp>,
     found: Found,
 }
 
@@ -76,17 +80,21 @@ impl ProbeState {
             slow_above: spec.slow,
             took: None,
             published: 0,
+            answered: false,
+            wrong_since: Some(Timestamp::default()),
             found: Found::default(),
         }
     }
 
     /// Drops the results of an earlier process.
     pub fn reset(&mut self, now: Timestamp) {
+        self.wrong_since.get_or_insert(now);
         self.found = Found { since: now, ..Found::default() };
     }
 
     /// Results before a fault prove nothing after it.
     pub fn distrust_before(&mut self, since: Timestamp) {
+        self.wrong_since.get_or_insert(since);
         self.found.since = since;
         self.found.ok = false;
         self.found.well_at = None;
@@ -105,6 +113,8 @@ impl ProbeState {
         if !self.found.ok {
             self.found.well_at = Some(report.at);
         }
+        self.answered = true;
+        self.wrong_since = None;
         self.found.ok = true;
         self.found.starting = None;
         self.found.failing = FailureRow::default();
@@ -145,6 +155,8 @@ impl ProbeState {
     /// Returns since when.
     pub fn start(&mut self, detail: String, at: Timestamp) -> Timestamp {
         let since = self.found.starting.as_ref().map_or(at, |_| self.found.starting_since);
+        self.answered = true;
+        self.wrong_since.get_or_insert(at);
         self.reset(self.found.since);
         self.found.starting = Some(detail);
         self.found.starting_since = since;
@@ -152,7 +164,8 @@ impl ProbeState {
     }
 
     /// Notes a failure, which may or may not count.
-    pub fn fail(&mut self) {
+    pub fn fail(&mut self, at: Timestamp) {
+        self.wrong_since.get_or_insert(at);
         self.found.ok = false;
         self.found.starting = None;
     }
@@ -212,6 +225,16 @@ impl ProbeState {
 
     pub fn took(&self) -> Option<Duration> {
         self.took
+    }
+
+    /// Whether its address and its protocol have proved right.
+    pub fn has_been_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// Since when the service has not answered it rightly.
+    pub fn wrong_since(&self) -> Timestamp {
+        self.wrong_since.map_or(self.found.failing.first, |since| since.min(self.found.failing.first))
     }
 
     pub fn is_ok(&self) -> bool {

@@ -11,6 +11,8 @@ pub enum Timer {
     Alert,
     /// An expected listener has been closed for too long.
     ListenerGone,
+    /// The daemon does not say whether the service listens on a port that refuses its probe.
+    PortCheck,
     /// A service without probes has run for long enough to count as healthy.
     Settled,
     /// No worker has died for long enough.
@@ -38,7 +40,9 @@ pub enum Scope {
 impl Timer {
     const fn scope(self) -> Scope {
         match self {
-            Self::ListenerGone | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => Scope::Process,
+            Self::ListenerGone | Self::PortCheck | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => {
+                Scope::Process
+            }
             Self::Alert | Self::Settled | Self::Healing => Scope::Incident,
             Self::Recovery | Self::StartOverdue => Scope::Recovery,
         }

@@ -1,0 +1,185 @@
+//! Services that fail for the fault of another, or only for their probe, are not restarted.
+
+use std::{path::Path, thread, time::Duration};
+
+use hostprobe_tests::{
+    daemon::Daemon,
+    http::free_port,
+    incident_events::{is, text, wait_until_healthy},
+    lab::probed::{QUICK, restarts, service, start, words},
+    network,
+    parts::{
+        HAPROXY, MariadbFolder, NGINX, OPENSSL, Redis, certificate, haproxy, nginx, require, require_root,
+    },
+    process::Running,
+    victim::Victim,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+fn victim(port: u16, more: &[&str]) -> Vec<String> {
+    let program = Victim::program().display().to_string();
+    words(&[&[&program, "--port", &port.to_string()], more].concat())
+}
+
+/// A Redis that hostprobe does not watch.
+fn store(port: u16, folder: &Path) -> Running {
+    let command = Redis::command(port, folder);
+    let (program, arguments) = command.split_first().expect("a program");
+    let server = Running::start(std::process::Command::new(program).args(arguments), Signal::KILL);
+    server.wait_until_it_says("Ready to accept connections", &server.stdout, LONG);
+    server
+}
+
+/// No service was restarted, and each of these names was held.
+fn all_are_held(daemon: &mut Daemon, names: &[&str], words: &str) {
+    for name in names {
+        let hold = daemon.wait_for(|event| is(event, "restart.hold", name), LONG);
+        assert!(text(&hold, "event.reason").contains(words), "{name}: {hold:#}");
+    }
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(daemon.count(|event| text(event, "event.action") == "restart.request"), 0);
+    daemon.stop();
+}
+
+#[test]
+fn a_proxy_or_an_application_before_a_dead_server_is_held_until_the_server_is_back() {
+    if !require_root() || !require("haproxy", HAPROXY) || !require("redis-server", Redis::PROGRAM) {
+        return;
+    }
+    let (folder, [behind, proxy, app]) = (TempDir::new().expect("a folder"), [(); 3].map(|()| free_port()));
+    let mut server = store(behind, folder.path());
+    let proxied = haproxy(folder.path(), proxy, behind);
+    let store_port = behind.to_string();
+    let mut services =
+        service("proxy", &proxied, &format!("redis = \"redis://127.0.0.1:{proxy}\""), QUICK, folder.path());
+    let probe = format!("http = \"http://127.0.0.1:{app}/health\"");
+    services += &service("app", &victim(app, &["--redis", &store_port]), &probe, QUICK, folder.path());
+    let mut daemon = start(&services);
+    for name in ["proxy", "app"] {
+        wait_until_healthy(&daemon, name);
+    }
+    thread::sleep(Duration::from_secs(2));
+    let mark = daemon.mark();
+    server.stop();
+    for name in ["proxy", "app"] {
+        let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", name), LONG);
+        assert_eq!(text(&open, "incident.verdict"), "unhealthy", "{open:#}");
+        let cause = format!("127.0.0.1:{behind} failed with ECONNREFUSED");
+        assert!(text(&open, "incident.summary").contains(&cause), "{open:#}");
+        let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", name), LONG);
+        assert_eq!(text(&hold, "event.reason"), "a restart does not mend what it connects to");
+    }
+    thread::sleep(Duration::from_secs(15));
+    let again = store(behind, folder.path());
+    for name in ["proxy", "app"] {
+        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), LONG);
+        assert_eq!(restarts(&daemon, mark, name), Vec::<Value>::new());
+    }
+    drop(again);
+    daemon.stop();
+}
+
+#[test]
+fn an_application_that_fails_by_itself_is_restarted() {
+    if !require_root() {
+        return;
+    }
+    let (folder, port) = (TempDir::new().expect("a folder"), free_port());
+    let probe = format!("http = \"http://127.0.0.1:{port}/health\"");
+    let mut daemon = start(&service("app", &victim(port, &[]), &probe, QUICK, folder.path()));
+    wait_until_healthy(&daemon, "app");
+    thread::sleep(Duration::from_secs(2));
+    let mark = daemon.mark();
+    hostprobe_tests::http::get(port, "/fail").expect("it answers");
+    daemon.wait_for_after(mark, |event| is(event, "restart.request", "app"), LONG);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
+    daemon.stop();
+}
+
+#[test]
+fn a_probe_of_a_port_or_an_address_that_the_service_never_had_is_held() {
+    if !require_root() {
+        return;
+    }
+    network::in_its_own(|| {
+        network::ip(&["address", "add", "10.77.0.1/32", "dev", "lo"]);
+        let folder = TempDir::new().expect("a folder");
+        let mut services = String::new();
+        for (name, host, offset) in [("port", "127.0.0.1", 1), ("address", "10.77.0.1", 0)] {
+            let port = free_port();
+            let probe = format!("http = \"http://{host}:{}/health\"", port + offset);
+            services += &service(name, &victim(port, &[]), &probe, QUICK, folder.path());
+        }
+        let mut daemon = start(&services);
+        let open = daemon.wait_for(|event| is(event, "incident.open", "address"), LONG);
+        assert!(text(&open, "incident.summary").contains("ever listened on port"), "{open:#}");
+        all_are_held(&mut daemon, &["port", "address"], "never answered this probe");
+    });
+}
+
+#[test]
+fn a_probe_of_the_wrong_protocol_is_held() {
+    if !require_root()
+        || !require("nginx-light", NGINX)
+        || !require("redis-server", Redis::PROGRAM)
+        || !require("openssl", OPENSSL)
+    {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder");
+    let (key, pem) = certificate(folder.path(), "own");
+    let redis_with_tls = |port: u16| {
+        let mut command = Redis::command(0, folder.path());
+        let port = port.to_string();
+        command.extend(words(&["--tls-port", &port, "--tls-cert-file", &pem, "--tls-key-file", &key]));
+        command.extend(words(&["--tls-auth-clients", "no"]));
+        command
+    };
+    let plain = |port: u16| Redis::command(port, folder.path());
+    let web = |port: u16| {
+        nginx(folder.path(), &format!("web-{port}"), &format!("listen 127.0.0.1:{port}; return 200;"))
+    };
+    // HTTP/2 without TLS, by prior knowledge.
+    let http2 = |port: u16| {
+        nginx(folder.path(), &format!("h2-{port}"), &format!("listen 127.0.0.1:{port} http2; return 200;"))
+    };
+    let cases: [(&str, &dyn Fn(u16) -> Vec<String>, &str); 7] = [
+        ("http-on-tls", &redis_with_tls, "http = \"http://127.0.0.1:PORT/\""),
+        ("redis-on-tls", &redis_with_tls, "redis = \"redis://127.0.0.1:PORT\""),
+        ("mysql-on-redis", &plain, "mysql = \"mysql://127.0.0.1:PORT\""),
+        ("postgres-on-redis", &plain, "postgres = \"postgres://probe@127.0.0.1:PORT/postgres\""),
+        ("redis-on-http", &web, "redis = \"redis://127.0.0.1:PORT\""),
+        ("mysql-on-http", &web, "mysql = \"mysql://probe@127.0.0.1:PORT\""),
+        ("http-on-http2", &http2, "http = \"http://127.0.0.1:PORT/\""),
+    ];
+    let (mut services, mut names) = (String::new(), Vec::new());
+    for (name, command, probe) in cases {
+        let port = free_port();
+        let probe = probe.replace("PORT", &port.to_string());
+        services += &service(name, &command(port), &probe, QUICK, folder.path());
+        names.push(name);
+    }
+    all_are_held(&mut start(&services), &names, "never answered this probe");
+}
+
+#[test]
+fn a_mariadb_that_takes_only_encrypted_logins_is_held() {
+    if !require_root() {
+        return;
+    }
+    let Some(folder) = MariadbFolder::new("CREATE USER probe@'%';") else { return };
+    let (outputs, port) = (TempDir::new().expect("a folder"), free_port());
+    let mut command = folder.command(port);
+    command.push("--require-secure-transport=ON".to_owned());
+    let probe = format!("mysql = \"mysql://probe@127.0.0.1:{port}\"");
+    let mut daemon = start(&service("db", &command, &probe, QUICK, outputs.path()));
+    let fail =
+        daemon.wait_for(|event| is(event, "probe.fail", "db") && text(event, "probe.error") == "auth", LONG);
+    assert!(text(&fail, "probe.detail").contains("3159"), "{fail:#}");
+    all_are_held(&mut daemon, &["db"], "gives the probe no rights");
+}
