@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use hostprobe_tests::{
     http::free_port,
-    incident_events::is,
+    incident_events::{is, text},
     lab::server::{DB, ServerLab},
     network,
     parts::{MariadbFolder, require_root},
+    process::until,
 };
+use serde_json::Value;
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
@@ -84,5 +86,20 @@ fn an_account_with_one_connection_is_enough_for_a_probe() {
     lab.wait_until_healthy();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(lab.daemon.count(|event| is(event, "probe.fail", DB)), 0);
+
+    // Another session of the account takes its connection.
+    let count =
+        "SELECT count(*) FROM information_schema.PROCESSLIST WHERE USER = 'probe' AND INFO LIKE '%SLEEP%'";
+    let taken = until("the connection is taken", LONG, || {
+        let client = MariadbFolder::client(port, "probe", "SELECT SLEEP(5)");
+        std::thread::sleep(Duration::from_millis(200));
+        (answer(port, count) == "1").then_some(client)
+    });
+    let failed = |event: &Value| is(event, "probe.fail", DB) && text(event, "probe.error") == "account_limit";
+    lab.daemon.wait_for(failed, LONG);
+    lab.daemon.wait_for(|event| is(event, "restart.hold", DB), LONG);
+    drop(taken);
+    lab.daemon.wait_for(|event| is(event, "incident.resolve", DB), LONG);
     lab.daemon.stop();
+    assert_eq!(lab.daemon.count(|event| is(event, "restart.request", DB)), 0);
 }
