@@ -46,6 +46,9 @@ fn all_are_held(daemon: &mut Daemon, names: &[&str], words: &str) {
     daemon.stop();
 }
 
+/// The command of a server on a port.
+type Start<'f> = &'f dyn Fn(u16) -> Vec<String>;
+
 #[test]
 fn a_proxy_or_an_application_before_a_dead_server_is_held_until_the_server_is_back() {
     if !require_root() || !require("haproxy", HAPROXY) || !require("redis-server", Redis::PROGRAM) {
@@ -148,7 +151,7 @@ fn a_probe_of_the_wrong_protocol_is_held() {
     let http2 = |port: u16| {
         nginx(folder.path(), &format!("h2-{port}"), &format!("listen 127.0.0.1:{port} http2; return 200;"))
     };
-    let cases: [(&str, &dyn Fn(u16) -> Vec<String>, &str); 7] = [
+    let cases: [(&str, Start<'_>, &str); 7] = [
         ("http-on-tls", &redis_with_tls, "http = \"http://127.0.0.1:PORT/\""),
         ("redis-on-tls", &redis_with_tls, "redis = \"redis://127.0.0.1:PORT\""),
         ("mysql-on-redis", &plain, "mysql = \"mysql://127.0.0.1:PORT\""),

@@ -134,7 +134,8 @@ impl Lab {
             outcome,
             server: None,
         }));
-        for effect in self.requested[known..].to_vec() {
+        let asked: Vec<Effect> = self.requested[known..].to_vec();
+        for effect in asked {
             if let (Effect::FindListener { service, port }, Some(listens)) = (effect, self.listens) {
                 self.see(Observation::ListenerChecked(service, port, listens));
             }
