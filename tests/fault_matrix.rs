@@ -49,6 +49,23 @@ incident is opened, and until all probes are well again. Printed and written by
 
 ";
 
+/// The page lies beside this crate's other pages.
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
+
+#[test]
+fn the_page_has_every_row_of_the_matrix_in_its_order_and_all_are_right() {
+    let page = std::fs::read_to_string(PATH).expect("the page is there");
+    let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let lines: Vec<_> = page.lines().map(cells).filter(|cells| cells.len() == 12).skip(2).collect();
+    let on_page: Vec<_> = lines.iter().step_by(2).map(|cells| cells[1..4].join(" | ")).collect();
+    let of_matrix: Vec<_> =
+        rows().iter().map(|row| format!("{} | {} | {}", row.number, row.fault, row.action)).collect();
+    assert_eq!(on_page, of_matrix, "docs/faults.md: {PAGE} with the other test writes it");
+    let sources: Vec<_> = lines.iter().map(|cells| cells[4].as_str()).collect();
+    assert_eq!(sources, ["hooks", "fallback"].repeat(of_matrix.len()));
+    assert!(lines.iter().all(|cells| cells[10] == "yes"), "the page has a row that is wrong or was not run");
+}
+
 #[test]
 fn every_fault_gets_its_verdict_and_action_twice_in_a_row_and_without_hooks() {
     silence_panics_of_rows();

@@ -12,7 +12,7 @@ use hostprobe_tests::{
     hanging_mount::HangingMount,
     incident_events::{IncidentEvents, is, text},
     parts::require_root,
-    process::until,
+    process::{peak_resident, until},
     supervised::Supervised,
 };
 use rustix::{
@@ -24,16 +24,10 @@ use tempfile::TempDir;
 const LONG: Duration = Duration::from_secs(60);
 
 /// The daemon and a few megabytes for its tables; a file that is read whole takes gigabytes.
-const RESIDENT_MAX_KB: u64 = 200 * 1024;
+const RESIDENT_MAX: u64 = 200 << 20;
 
 fn fifo(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO can be made");
-}
-
-fn peak_resident_kb(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 fn matched(name: &str, pidfile: &Path) -> String {
@@ -77,8 +71,8 @@ fn a_pidfile_that_is_no_short_file_holds_up_nothing() {
     let (neighbour, daemon) = with_neighbour(&services);
     // Two rounds of the search for them.
     std::thread::sleep(Duration::from_secs(3));
-    let peak = peak_resident_kb(daemon.pid());
-    assert!(peak < RESIDENT_MAX_KB, "{peak} kB");
+    let peak = peak_resident(daemon.pid());
+    assert!(peak < RESIDENT_MAX, "{peak} bytes");
     works_and_ends(&neighbour, daemon, Duration::from_secs(15));
 }
 

@@ -12,24 +12,11 @@ use hostprobe_tests::{
 };
 use serde_json::Value;
 
-/// Far more than anything here takes: reaching it is a failure.
-const LONG: Duration = Duration::from_secs(60);
-
 /// An address of this host that a server does not take for its own.
 const FAR: &str = "10.99.7.1";
 
-/// A server that blocks a host after three logins that were broken off.
-fn server(folder: &MariadbFolder, port: u16) -> String {
-    let mut command = folder.command(port);
-    command.extend(["--bind-address=0.0.0.0", "--max-connect-errors=3"].map(str::to_owned));
+fn exec(command: &[String]) -> String {
     format!("exec = {command:?}")
-}
-
-/// What the server answers to this query of its root.
-fn answer(port: u16, sql: &str) -> String {
-    let mut client = MariadbFolder::client(port, "root", sql);
-    assert!(client.wait(LONG).success());
-    client.stdout.all().join("\n")
 }
 
 #[test]
@@ -44,29 +31,16 @@ fn probes_without_a_user_do_not_get_their_host_blocked() {
             let Some(folder) = MariadbFolder::new(sql) else { return };
             let port = free_port();
             let probe = format!("mysql = \"mysql://{address}:{port}\"");
-            let mut lab = ServerLab::start(&server(&folder, port), &probe, "");
+            let mut lab = ServerLab::start(&exec(&folder.strict_command(port)), &probe, "");
             lab.wait_until_healthy();
             std::thread::sleep(Duration::from_secs(2));
             let errors = "SELECT count(*) FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME LIKE \
                           'Connection_errors_%' AND VARIABLE_VALUE > 0";
-            assert_eq!(answer(port, errors), "0");
+            assert_eq!(MariadbFolder::answer(port, errors), "0");
             let warned = lab.output().matches("Aborted connection").count();
             assert_eq!(warned, 0, "{}", lab.output());
             // The application of this host is let in.
-            let host = format!("-h{FAR}");
-            let mut command = std::process::Command::new("/usr/bin/mariadb");
-            command.args([
-                "--no-defaults",
-                &host,
-                "-P",
-                &port.to_string(),
-                "-uapp",
-                "-pword",
-                "-e",
-                "SELECT 1",
-            ]);
-            let output = command.output().expect("the client can be run");
-            assert!(output.status.success(), "{address}: {}", String::from_utf8_lossy(&output.stderr));
+            assert_eq!(MariadbFolder::login(FAR, port, "app", "word"), Ok(()), "{address}");
             assert_eq!(lab.daemon.count(|event| is(event, "probe.fail", DB)), 0);
             lab.daemon.stop();
         }
@@ -82,7 +56,7 @@ fn an_account_with_one_connection_is_enough_for_a_probe() {
     let Some(folder) = MariadbFolder::new(sql) else { return };
     let port = free_port();
     let probe = format!("mysql = \"mysql://probe@127.0.0.1:{port}\"");
-    let mut lab = ServerLab::start(&server(&folder, port), &probe, "");
+    let mut lab = ServerLab::start(&exec(&folder.strict_command(port)), &probe, "");
     lab.wait_until_healthy();
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(lab.daemon.count(|event| is(event, "probe.fail", DB)), 0);

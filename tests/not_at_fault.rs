@@ -8,9 +8,7 @@ use hostprobe_tests::{
     incident_events::{is, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service, start, words},
     network,
-    parts::{
-        HAPROXY, MariadbFolder, NGINX, OPENSSL, Redis, certificate, haproxy, nginx, require, require_root,
-    },
+    parts::{Certificate, MariadbFolder, Redis, haproxy, nginx, require, require_root},
     process::Running,
     victim::Victim,
 };
@@ -47,16 +45,16 @@ fn all_are_held(daemon: &mut Daemon, names: &[&str], words: &str) {
 }
 
 /// The command of a server on a port.
-type Start<'f> = &'f dyn Fn(u16) -> Vec<String>;
+type Start<'f> = &'f dyn Fn(u16) -> Option<Vec<String>>;
 
 #[test]
 fn a_proxy_or_an_application_before_a_dead_server_is_held_until_the_server_is_back() {
-    if !require_root() || !require("haproxy", HAPROXY) || !require("redis-server", Redis::PROGRAM) {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
         return;
     }
     let (folder, [behind, proxy, app]) = (TempDir::new().expect("a folder"), [(); 3].map(|()| free_port()));
+    let Some(proxied) = haproxy(folder.path(), proxy, behind) else { return };
     let mut server = store(behind, folder.path());
-    let proxied = haproxy(folder.path(), proxy, behind);
     let store_port = behind.to_string();
     let mut services =
         service("proxy", &proxied, &format!("redis = \"redis://127.0.0.1:{proxy}\""), QUICK, folder.path());
@@ -127,30 +125,27 @@ fn a_probe_of_a_port_or_an_address_that_the_service_never_had_is_held() {
 
 #[test]
 fn a_probe_of_the_wrong_protocol_is_held() {
-    if !require_root()
-        || !require("nginx-light", NGINX)
-        || !require("redis-server", Redis::PROGRAM)
-        || !require("openssl", OPENSSL)
-    {
+    if !require_root() || !require("redis-server", Redis::PROGRAM) {
         return;
     }
     let folder = TempDir::new().expect("a folder");
-    let (key, pem) = certificate(folder.path(), "own");
+    let Some(own) = Certificate::self_signed(folder.path(), "own") else { return };
+    let (key, pem) = (own.key.display().to_string(), own.pem.display().to_string());
     let redis_with_tls = |port: u16| {
         let mut command = Redis::command(0, folder.path());
         let port = port.to_string();
         command.extend(words(&["--tls-port", &port, "--tls-cert-file", &pem, "--tls-key-file", &key]));
         command.extend(words(&["--tls-auth-clients", "no"]));
-        command
+        Some(command)
     };
-    let plain = |port: u16| Redis::command(port, folder.path());
-    let web = |port: u16| {
-        nginx(folder.path(), &format!("web-{port}"), &format!("listen 127.0.0.1:{port}; return 200;"))
+    let plain = |port: u16| Some(Redis::command(port, folder.path()));
+    let serve = |port: u16, more: &str| {
+        let server = format!("listen 127.0.0.1:{port}{more}; return 200;");
+        nginx(folder.path(), &format!("web-{port}"), "daemon off; master_process off;", &server)
     };
+    let web = |port: u16| serve(port, "");
     // HTTP/2 without TLS, by prior knowledge.
-    let http2 = |port: u16| {
-        nginx(folder.path(), &format!("h2-{port}"), &format!("listen 127.0.0.1:{port} http2; return 200;"))
-    };
+    let http2 = |port: u16| serve(port, " http2");
     let cases: [(&str, Start<'_>, &str); 7] = [
         ("http-on-tls", &redis_with_tls, "http = \"http://127.0.0.1:PORT/\""),
         ("redis-on-tls", &redis_with_tls, "redis = \"redis://127.0.0.1:PORT\""),
@@ -164,7 +159,8 @@ fn a_probe_of_the_wrong_protocol_is_held() {
     for (name, command, probe) in cases {
         let port = free_port();
         let probe = probe.replace("PORT", &port.to_string());
-        services += &service(name, &command(port), &probe, QUICK, folder.path());
+        let Some(command) = command(port) else { return };
+        services += &service(name, &command, &probe, QUICK, folder.path());
         names.push(name);
     }
     all_are_held(&mut start(&services), &names, "never answered this probe");

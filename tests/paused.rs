@@ -1,22 +1,18 @@
 //! Services whose processes are kept from running on purpose are held: frozen, traced, stopped from a terminal, or writing
 //! their core dump.
 
-use std::{
-    fs,
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::process::CommandExt as _, path::Path, process::Command, time::Duration};
 
 use hostprobe_tests::{
     cgroup::Group,
+    core_dump::{SlowDumps, allocate},
     daemon::{Daemon, Mark, event_action},
     http,
     incident_events::{is, number, text},
     parts::{available, require, require_root},
-    process::{Running, Traced, signal, until, with_argument},
+    process::{Running, Traced, signal, with_argument},
     supervised::Supervised,
+    terminal,
     victim::Victim,
 };
 use rustix::process::Signal;
@@ -128,22 +124,16 @@ fn a_debugger_that_stops_a_service_is_named() {
     }
 }
 
-/// The command that an operator runs at a terminal.
-fn at_terminal(line: &str) {
-    let done = Command::new("/usr/bin/script").args(["-qec", line, "/dev/null"]).status();
-    assert!(done.is_ok_and(|done| done.success()), "{line} succeeds");
-}
-
 #[test]
 fn a_stop_from_a_terminal_is_a_pause_and_names_its_sender() {
-    if !require_root() || !require("bsdutils", "/usr/bin/script") {
+    if !require_root() || !terminal::is_there() {
         return;
     }
     let service = Supervised::new();
     let daemon = start(&service, &[]);
     let stop = |main| {
         // The operator's shell is still there when the daemon hears of the signal.
-        at_terminal(&format!("kill -STOP {main}; sleep 1"));
+        terminal::run(&format!("kill -STOP {main}; sleep 1"));
         main
     };
     let summary = is_held(&service, &daemon, stop, |main| signal(main, Signal::CONT));
@@ -197,54 +187,9 @@ fn job_control_does_not_stop_a_supervised_command() {
     assert!(!daemon.since(mark).iter().any(stopped), "the daemon reports no stop");
 }
 
-/// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump
-/// has begun.
-struct SlowDumps {
-    before: String,
-    folder: PathBuf,
-}
-
-const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
-
-impl SlowDumps {
-    fn new(folder: &Path, seconds: u32) -> Self {
-        let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
-        let (script, base) = (folder.join("dump"), folder.display());
-        let text = format!("#!/bin/sh\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
-        fs::write(&script, text).expect("a script is written");
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
-        fs::write(CORE_PATTERN, format!("|{}", script.display())).expect("root may set the pattern");
-        Self { before, folder: folder.to_owned() }
-    }
-
-    fn until_begun(&self) {
-        until("a dump begins", LONG, || self.folder.join("begun").exists().then_some(()));
-    }
-
-    /// The size of the dump, once it is complete.
-    fn size(folder: &Path) -> u64 {
-        let size = || fs::read_to_string(folder.join("size")).ok()?.trim().parse().ok();
-        until("the dump ends", LONG, size)
-    }
-}
-
-impl Drop for SlowDumps {
-    fn drop(&mut self) {
-        let _ = fs::write(CORE_PATTERN, &self.before);
-    }
-}
-
-/// Has a service use 200 MB, which are in its dump.
-fn allocate(service: &Supervised) {
-    assert_eq!(http::get(service.port, "/alloc?mb=200").expect("an answer").0, 200);
-    let statm = format!("/proc/{}/statm", main_of(service));
-    let resident = || fs::read_to_string(&statm).ok()?.split(' ').nth(1)?.parse::<u64>().ok();
-    until("it uses 200 MB", LONG, || resident().filter(|pages| pages * 4096 > 200_000_000));
-}
-
 /// Crashes a service whose dump takes so long, and returns its incident and the size of the dump.
 fn crash_with_dump(service: &Supervised, daemon: &Daemon, seconds: u32) -> (Value, u64) {
-    allocate(service);
+    allocate(service.port, main_of(service), 200);
     let mark = daemon.mark();
     let dumps = SlowDumps::new(service.folder(), seconds);
     drop(http::get(service.port, "/segv"));
@@ -289,7 +234,7 @@ fn the_core_dump_of_a_wrappers_command_is_left_to_finish() {
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{config}{probe}"), &[]);
     service.until_healthy(&daemon);
     std::thread::sleep(Duration::from_secs(1));
-    allocate(&service);
+    allocate(service.port, main_of(&service), 200);
     let mark = daemon.mark();
     let dumps = SlowDumps::new(service.folder(), 13);
     drop(http::get(port, "/segv"));

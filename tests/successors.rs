@@ -1,15 +1,17 @@
 //! The main process of a supervised service ends while the service goes on: upgrades in place, daemons that put themselves
 //! into the background, wrappers, and ends that an operator asked for.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::time::Duration;
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action},
     http,
     incident_events::{is, number, text},
-    parts::{Redis, require, require_root},
-    process::{signal, until, with_argument},
+    parts::{Redis, gunicorn, nginx, require, require_root},
+    pid_namespace::PidNamespace,
+    process::{lives, pid_in, signal, with_argument},
     supervised::Supervised,
+    terminal, upgrade,
     victim::Victim,
 };
 use rustix::process::Signal;
@@ -21,20 +23,18 @@ const LONG: Duration = Duration::from_secs(60);
 /// Longer than a restart that is not wanted would take to come.
 const QUIET: Duration = Duration::from_secs(3);
 
-const NGINX: &str = "/usr/sbin/nginx";
-const GUNICORN: &str = "/usr/bin/gunicorn";
-
 /// Both ways to see: with the hooks, and without any.
 const SEEING: [&[&str]; 2] = [&[], &["--without-hook", "all"]];
 
 /// The service with this command, probed over HTTP.
-fn start(service: &Supervised, command: &[&str], further: &str, args: &[&str]) -> Daemon {
+fn start(service: &Supervised, command: &[impl AsRef<str>], further: &str, args: &[&str]) -> Daemon {
+    let command: Vec<&str> = command.iter().map(AsRef::as_ref).collect();
     let probe = format!(
         "[[service.probe]]\nhttp = \"http://127.0.0.1:{}/health\"\ninterval = \"200ms\"\ntimeout = \"1s\"\nfailures = 3\n",
         service.port
     );
     let restart = format!("[service.restart]\ngrace = \"2s\"\n{further}");
-    let config = format!("[http]\nlisten = \"\"\n{}{probe}{restart}", service.service(command));
+    let config = format!("[http]\nlisten = \"\"\n{}{probe}{restart}", service.service(&command));
     Daemon::start(&config, args)
 }
 
@@ -47,28 +47,10 @@ fn incidents(daemon: &Daemon, mark: Mark) -> Vec<Value> {
     events.into_iter().filter(|event| event_action(event) == "incident.open").collect()
 }
 
-fn pid_in(file: &Path) -> Option<u32> {
-    fs::read_to_string(file).ok()?.split_whitespace().next()?.parse().ok()
-}
-
-fn lives(pid: u32) -> bool {
-    let state = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    state.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
-}
-
-/// The configuration of an nginx that writes only below the service's folder.
-fn nginx_config(service: &Supervised, daemon: &str) -> String {
-    let base = service.folder().display();
-    let config = format!(
-        "daemon {daemon};\nuser root;\nworker_processes 2;\npid {base}/pid;\nerror_log {base}/error.log;\n\
-         events {{ worker_connections 64; }}\nhttp {{ access_log off; client_body_temp_path {base}/b; \
-         proxy_temp_path {base}/p; fastcgi_temp_path {base}/f; uwsgi_temp_path {base}/u; scgi_temp_path {base}/s;\n\
-         server {{ listen 127.0.0.1:{}; location / {{ return 200 ok; }} }} }}\n",
-        service.port
-    );
-    let file = service.folder().join("nginx.conf");
-    fs::write(&file, config).expect("the configuration is written");
-    file.display().to_string()
+/// The command of an nginx with two workers that answers on the service's port.
+fn nginx_of(service: &Supervised, daemon: &str) -> Option<Vec<String>> {
+    let main = format!("daemon {daemon}; worker_processes 2;");
+    nginx(service.folder(), "nginx", &main, &nginx::ok(service.port))
 }
 
 /// After an upgrade in place: nothing was restarted, the successor lives, and its own death is seen.
@@ -87,52 +69,32 @@ fn goes_on(daemon: &Daemon, service: &Supervised, mark: Mark, successor: u32) {
 
 #[test]
 fn an_upgrade_of_nginx_in_place_makes_the_new_master_the_main_process() {
-    if !require_root() || !require("nginx-light", NGINX) {
+    if !require_root() {
         return;
     }
     for args in SEEING {
         let service = Supervised::new();
-        // In the foreground nginx does not take the signal: its parent has to be another process than the one that started it.
-        let config = nginx_config(&service, "on");
-        let error_log = service.folder().join("error.log").display().to_string();
-        let daemon = start(&service, &[NGINX, "-e", &error_log, "-c", &config], "", args);
+        let Some(command) = nginx_of(&service, "on") else { return };
+        let daemon = start(&service, &command, "", args);
         daemon.wait_for(|event| is(event, "incident.resolve", &service.name), LONG);
-        let (file, former) = (service.folder().join("pid"), service.folder().join("pid.oldbin"));
-        let old = pid_in(&file).expect("nginx writes its pid");
         let mark = daemon.mark();
-        signal(old, Signal::USR2);
-        until("the new master writes its pid", LONG, || pid_in(&former));
-        let new = until("it is another", LONG, || pid_in(&file).filter(|pid| *pid != old));
-        signal(old, Signal::QUIT);
-        until("the old master ends", LONG, || (!lives(old)).then_some(()));
+        let new = upgrade::of_nginx(&service.folder().join("nginx.pid"));
         goes_on(&daemon, &service, mark, new);
     }
 }
 
 #[test]
 fn an_upgrade_of_gunicorn_in_place_makes_the_new_master_the_main_process() {
-    if !require_root() || !require("gunicorn", GUNICORN) {
+    if !require_root() {
         return;
     }
-    let app = "def app(environ, start):\n    start('200 OK', [])\n    return [b'ok']\n";
     for (args, end) in SEEING.into_iter().zip([Signal::TERM, Signal::KILL]) {
         let service = Supervised::new();
-        fs::write(service.folder().join("app.py"), app).expect("the application is written");
-        let folder = service.folder().display().to_string();
-        let (file, bind) = (service.folder().join("pid"), format!("127.0.0.1:{}", service.port));
-        let pidfile = file.display().to_string();
-        let command = ["--bind", &bind, "--workers", "2", "--pid", &pidfile, "--chdir", &folder, "app:app"];
-        let daemon = start(&service, &[&[GUNICORN], &command[..]].concat(), "", args);
+        let Some(command) = gunicorn(service.folder(), service.port) else { return };
+        let daemon = start(&service, &command, "", args);
         service.until_healthy(&daemon);
-        let old = pid_in(&file).expect("gunicorn writes its pid");
         let mark = daemon.mark();
-        signal(old, Signal::USR2);
-        let second = service.folder().join("pid.2");
-        let new = until("the new master writes its pid", LONG, || pid_in(&second));
-        // Its workers serve as well by then.
-        std::thread::sleep(Duration::from_secs(1));
-        signal(old, end);
-        until("the old master ends", LONG, || (!lives(old)).then_some(()));
+        let new = upgrade::of_gunicorn(&service.folder().join("pid"), end);
         goes_on(&daemon, &service, mark, new);
     }
 }
@@ -155,16 +117,15 @@ fn stays_in_background(daemon: &Daemon, service: &Supervised, hint: &str) {
 
 #[test]
 fn an_nginx_that_goes_into_the_background_is_kept_and_named() {
-    if !require_root() || !require("nginx-light", NGINX) {
+    if !require_root() {
         return;
     }
     for args in SEEING {
         let service = Supervised::new();
-        let config = nginx_config(&service, "on");
-        let error_log = service.folder().join("error.log").display().to_string();
-        let mut daemon = start(&service, &[NGINX, "-e", &error_log, "-c", &config], "", args);
+        let Some(command) = nginx_of(&service, "on") else { return };
+        let mut daemon = start(&service, &command, "", args);
         stays_in_background(&daemon, &service, "daemon off;");
-        let main = pid_in(&service.folder().join("pid")).expect("nginx writes its pid");
+        let main = pid_in(&service.folder().join("nginx.pid")).expect("nginx writes its pid");
         let mark = daemon.mark();
         signal(main, Signal::KILL);
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &service.name), LONG);
@@ -238,29 +199,20 @@ fn a_wrapper_that_exits_after_its_command_names_the_end_of_the_command() {
 
 #[test]
 fn a_process_whose_pid_namespace_ends_was_killed_by_what_killed_the_init() {
-    if !require_root() || !require("util-linux", "/usr/bin/unshare") {
+    if !require_root() {
         return;
     }
-    let service = Supervised::new();
-    let victim = Victim::program().display().to_string();
-    // The init of the namespace is a shell, and the service is its child.
-    let script = format!("{victim} --port {} & wait", service.port);
-    let mut unshare = Command::new("/usr/bin/unshare");
-    unshare.args(["--pid", "--fork", "--kill-child", "/bin/sh", "-c", &script]);
-    let running = hostprobe_tests::process::Running::start(&mut unshare, Signal::KILL);
-    until("it listens", LONG, || http::get(service.port, "/").ok());
+    let Some(namespace) = PidNamespace::start() else { return };
     let config = format!(
-        "[http]\nlisten = \"\"\n[[service]]\nname = {:?}\nmatch = {{ port = {} }}\n",
-        service.name, service.port
+        "[http]\nlisten = \"\"\n[[service]]\nname = \"app\"\nmatch = {{ port = {} }}\n",
+        namespace.port
     );
     let daemon = Daemon::start(&config, &[]);
     daemon.ready();
-    daemon.wait_for(|event| is(event, "service.state", &service.name), LONG);
-    let children =
-        fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("it lives");
-    let init: u32 = children.trim().parse().expect("unshare has one child");
+    daemon.wait_for(|event| is(event, "service.state", "app"), LONG);
+    let init = namespace.init();
     signal(init, Signal::KILL);
-    let opened = daemon.wait_for(|event| is(event, "incident.open", &service.name), LONG);
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "app"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "killed");
     let summary = text(&opened, "incident.summary");
     assert!(summary.contains(&format!("whose init sh (pid {init}) was killed by SIGKILL from")), "{summary}");
@@ -269,23 +221,19 @@ fn a_process_whose_pid_namespace_ends_was_killed_by_what_killed_the_init() {
 
 #[test]
 fn a_clean_end_that_a_tool_asks_for_is_a_stop_where_the_configuration_says_so() {
-    if !require_root() || !require("nginx-light", NGINX) {
+    if !require_root() || !terminal::is_there() {
         return;
     }
     for (further, args) in
         [("on_clean_exit = \"never\"\n", SEEING[0]), ("on_clean_exit = \"never\"\n", SEEING[1]), ("", &[])]
     {
         let service = Supervised::new();
-        let config = nginx_config(&service, "off");
-        let error_log = service.folder().join("error.log").display().to_string();
-        let nginx = [NGINX, "-e", &error_log, "-c", &config];
+        let Some(nginx) = nginx_of(&service, "off") else { return };
         let daemon = start(&service, &nginx, further, args);
         service.until_healthy(&daemon);
         let mark = daemon.mark();
         // At a terminal, as an operator does it.
-        let line = format!("{} -s quit", nginx.join(" "));
-        let asked = Command::new("/usr/bin/script").args(["-qec", &line, "/dev/null"]).status();
-        assert!(asked.is_ok_and(|asked| asked.success()), "nginx takes the request");
+        terminal::run(&format!("{} -s quit", nginx.join(" ")));
         if further.is_empty() {
             let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", &service.name), LONG);
             let summary = text(&opened, "incident.summary");

@@ -6,7 +6,6 @@ use std::{
     io::{self, Read, Write},
     net::TcpStream,
     path::Path,
-    process::Command,
     thread,
     time::Duration,
 };
@@ -16,8 +15,8 @@ use hostprobe_tests::{
     http::free_port,
     incident_events::{is, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service, start, words},
-    network,
-    parts::{NGINX, OPENSSL, Redis, certificate, nginx, require, require_root},
+    network::{self, Firewall},
+    parts::{Certificate, Redis, gunicorn, nginx, require, require_root},
     victim::Victim,
 };
 use serde_json::Value;
@@ -26,54 +25,20 @@ use tempfile::TempDir;
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
 
-const GUNICORN: &str = "/usr/bin/gunicorn";
-const IPTABLES: &str = "/usr/sbin/iptables";
-
-/// gunicorn with two workers that serve one request each at a time. `/slow?N` takes N seconds, `/events` has no end.
-fn gunicorn(folder: &Path, port: u16) -> Vec<String> {
-    let application = r#"
-import time
-
-def ticks():
-    while True:
-        yield b"data: tick\n\n"
-        time.sleep(0.1)
-
-def app(environ, start_response):
-    path = environ["PATH_INFO"]
-    start_response("200 OK", [("Content-Type", "text/plain")])
-    if path == "/slow":
-        time.sleep(float(environ["QUERY_STRING"]))
-    return ticks() if path == "/events" else [b"ok"]
-"#;
-    fs::write(folder.join("application.py"), application).expect("a file is written");
-    let address = format!("127.0.0.1:{port}");
-    words(&[GUNICORN, "--workers", "2", "--bind", &address, "--timeout", "60", "application:app"])
-}
-
-/// The answer to a request that takes twelve seconds.
-fn slow_request(port: u16) -> io::Result<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(LONG))?;
-    stream.write_all(b"GET /slow?12 HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
 #[test]
 fn a_pool_whose_workers_are_busy_is_not_restarted_and_loses_no_request() {
-    if !require_root() || !require("gunicorn", GUNICORN) {
+    if !require_root() {
         return;
     }
     let (folder, port) = (TempDir::new().expect("a folder"), free_port());
     let probe = format!("http = \"http://127.0.0.1:{port}/\"");
     let times = "interval = \"2s\"\ntimeout = \"2s\"\nfailures = 5";
-    let mut daemon = start(&service("app", &gunicorn(folder.path(), port), &probe, times, folder.path()));
+    let Some(command) = gunicorn(folder.path(), port) else { return };
+    let mut daemon = start(&service("app", &command, &probe, times, folder.path()));
     wait_until_healthy(&daemon, "app");
     thread::sleep(Duration::from_secs(2));
     let mark = daemon.mark();
-    let requests = [(); 2].map(|()| thread::spawn(move || slow_request(port)));
+    let requests = [(); 2].map(|()| thread::spawn(move || gunicorn::slow_request(port, 12)));
     for request in requests {
         let answer = request.join().expect("a thread ends").expect("the request is answered");
         assert!(answer.contains(" 200 OK") && answer.ends_with("ok"), "{answer}");
@@ -87,21 +52,27 @@ fn a_pool_whose_workers_are_busy_is_not_restarted_and_loses_no_request() {
 
 #[test]
 fn a_stream_without_end_behind_a_right_status_is_healthy() {
-    if !require_root() || !require("gunicorn", GUNICORN) {
+    if !require_root() {
         return;
     }
     let (folder, port) = (TempDir::new().expect("a folder"), free_port());
     let probe = format!("http = \"http://127.0.0.1:{port}/events\"");
-    let mut daemon = start(&service("app", &gunicorn(folder.path(), port), &probe, QUICK, folder.path()));
+    let Some(command) = gunicorn(folder.path(), port) else { return };
+    let mut daemon = start(&service("app", &command, &probe, QUICK, folder.path()));
     wait_until_healthy(&daemon, "app");
     thread::sleep(Duration::from_secs(4));
     assert_eq!(daemon.count(|event| is(event, "incident.open", "app")), 0);
     daemon.stop();
 }
 
+/// An nginx without workers that serves this part of a `server` block.
+fn web_server(folder: &Path, name: &str, server: &str) -> Option<Vec<String>> {
+    nginx(folder, name, "daemon off; master_process off;", server)
+}
+
 #[test]
 fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reason() {
-    if !require_root() || !require("nginx-light", NGINX) {
+    if !require_root() {
         return;
     }
     let folder = TempDir::new().expect("a folder");
@@ -119,7 +90,8 @@ fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reaso
     ];
     for (name, server, ..) in cases {
         let port = free_port();
-        let command = nginx(folder.path(), name, &format!("listen 127.0.0.1:{port}; {server}"));
+        let server = format!("listen 127.0.0.1:{port}; {server}");
+        let Some(command) = web_server(folder.path(), name, &server) else { return };
         let probe = format!("http = \"http://127.0.0.1:{port}/health\"");
         services += &service(name, &command, &probe, QUICK, folder.path());
     }
@@ -137,7 +109,7 @@ fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reaso
 
 #[test]
 fn a_firewall_that_drops_or_rejects_the_packets_to_the_port_is_a_network_fault() {
-    if !require_root() || !require("iptables", IPTABLES) {
+    if !require_root() || !Firewall::is_there() {
         return;
     }
     network::in_its_own(|| {
@@ -148,24 +120,17 @@ fn a_firewall_that_drops_or_rejects_the_packets_to_the_port_is_a_network_fault()
         let mut daemon = start(&service("app", &command, &probe, QUICK, folder.path()));
         wait_until_healthy(&daemon, "app");
         thread::sleep(Duration::from_secs(1));
-        for target in ["DROP", "REJECT", "REJECT --reject-with tcp-reset"] {
+        for target in [&["DROP"][..], &["REJECT"], &["REJECT", "--reject-with", "tcp-reset"]] {
             let mark = daemon.mark();
-            let rule = |operation: &str| {
-                let port = port.to_string();
-                let rule = [operation, "INPUT", "-p", "tcp", "--dport", &port, "--syn", "-j"];
-                let target = target.split(' ');
-                let status = Command::new(IPTABLES).args(rule).args(target).status().expect("iptables runs");
-                assert!(status.success());
-            };
-            rule("--append");
+            let firewall = Firewall::with_target(port, target);
             let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", "app"), LONG);
-            assert_eq!(text(&open, "incident.verdict"), "network", "{target}: {open:#}");
+            assert_eq!(text(&open, "incident.verdict"), "network", "{target:?}: {open:#}");
             let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "app"), LONG);
             assert_eq!(text(&hold, "event.reason"), "a restart does not open the way to its port");
             thread::sleep(Duration::from_secs(3));
-            rule("--delete");
+            drop(firewall);
             daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "app"), LONG);
-            assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new(), "{target}");
+            assert_eq!(restarts(&daemon, mark, "app"), Vec::<Value>::new(), "{target:?}");
         }
         daemon.stop();
     });
@@ -232,17 +197,19 @@ fn a_redis_in_protected_mode_is_held() {
 
 #[test]
 fn a_self_signed_certificate_of_an_authority_is_trusted_if_the_store_holds_it() {
-    if !require_root() || !require("nginx-light", NGINX) || !require("openssl", OPENSSL) {
+    if !require_root() {
         return;
     }
     let (folder, port) = (TempDir::new().expect("a folder"), free_port());
-    let ((key, pem), (_, other)) = (certificate(folder.path(), "own"), certificate(folder.path(), "other"));
+    let Some(own) = Certificate::self_signed(folder.path(), "own") else { return };
+    let Some(other) = Certificate::self_signed(folder.path(), "other") else { return };
+    let (pem, key) = (own.pem.display(), own.key.display());
     let server =
         format!("listen 127.0.0.1:{port} ssl; ssl_certificate {pem}; ssl_certificate_key {key}; return 200;");
-    let command = nginx(folder.path(), "tls", &server);
+    let Some(command) = web_server(folder.path(), "tls", &server) else { return };
     let probe = format!("http = \"https://localhost:{port}/\"");
     let config = service("tls", &command, &probe, QUICK, folder.path());
-    for (store, is_trusted) in [(&pem, true), (&other, false)] {
+    for (store, is_trusted) in [(&own.pem, true), (&other.pem, false)] {
         let config = format!("[http]\nlisten = \"\"\n{config}");
         let mut daemon = Daemon::start_with(&config, &[], |command| {
             command.env("SSL_CERT_FILE", store).env_remove("SSL_CERT_DIR")

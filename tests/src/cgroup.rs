@@ -47,6 +47,18 @@ pub fn v2() -> Option<PathBuf> {
     available(mount.is_some(), "a mounted cgroup v2").then_some(mount).flatten()
 }
 
+/// The folder of the v2 cgroup that a process is in.
+///
+/// # Panics
+/// If there is none.
+#[track_caller]
+pub fn v2_of(pid: u32) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("it lives");
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).expect("a v2 cgroup");
+    let v2 = hierarchies().into_iter().find(|hierarchy| hierarchy.v2).expect("a v2 hierarchy");
+    v2.mount.join(path)
+}
+
 /// A cgroup, removed when it is dropped, as soon as it is empty.
 #[derive(Debug)]
 pub struct Group(PathBuf);

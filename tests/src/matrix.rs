@@ -6,14 +6,19 @@ mod deaths;
 mod dependencies;
 mod hangs;
 mod host;
+mod hostile;
 mod judge;
 mod network;
+mod paused;
 pub(crate) mod receiver;
+mod refused;
 mod row;
 pub(crate) mod scene;
 mod source;
+mod successors;
 mod table;
 mod units;
+mod well;
 mod workers;
 
 use std::{panic, thread};
@@ -24,7 +29,7 @@ pub use table::{Report, SideBySide, heading, line};
 
 /// All rows, in the order of their numbers.
 pub fn rows() -> Vec<Row> {
-    let groups: [&[Row]; 8] = [
+    let groups: [&[Row]; 13] = [
         deaths::ROWS,
         hangs::ROWS,
         dependencies::ROWS,
@@ -33,6 +38,11 @@ pub fn rows() -> Vec<Row> {
         units::ROWS,
         host::ROWS,
         network::ROWS,
+        refused::ROWS,
+        well::ROWS,
+        paused::ROWS,
+        successors::ROWS,
+        hostile::ROWS,
     ];
     let mut rows: Vec<Row> = groups.concat();
     rows.sort_by_key(Row::order);

@@ -54,6 +54,54 @@ pub fn ip(arguments: &[&str]) {
     assert!(output.status.success(), "ip {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+const IPTABLES: &str = "/usr/sbin/iptables";
+
+/// A firewall in the calling thread's network namespace that drops what would open a connection to a port, until it is
+/// dropped itself.
+#[derive(Debug)]
+pub struct Firewall {
+    port: u16,
+    /// What iptables does with a packet, such as `DROP`.
+    target: &'static [&'static str],
+}
+
+impl Firewall {
+    /// Whether there can be one. Without it the test is skipped.
+    pub fn is_there() -> bool {
+        require("iptables", IPTABLES)
+    }
+
+    /// Drops connections to this port.
+    ///
+    /// # Panics
+    /// If the kernel refuses the rule.
+    pub fn before(port: u16) -> Self {
+        Self::with_target(port, &["DROP"])
+    }
+
+    /// The same, with another target for the packets.
+    ///
+    /// # Panics
+    /// If the kernel refuses the rule.
+    pub fn with_target(port: u16, target: &'static [&'static str]) -> Self {
+        let firewall = Self { port, target };
+        assert!(firewall.rule("--append"), "iptables takes the rule");
+        firewall
+    }
+
+    fn rule(&self, operation: &str) -> bool {
+        let port = self.port.to_string();
+        let rule = [operation, "INPUT", "-p", "tcp", "--dport", &port, "--syn", "-j"];
+        Command::new(IPTABLES).args(rule).args(self.target).status().is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Firewall {
+    fn drop(&mut self) {
+        self.rule("--delete");
+    }
+}
+
 /// Another host: a server in a network namespace of its own, at the other end of a cable.
 #[derive(Debug)]
 pub struct Peer {

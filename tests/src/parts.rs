@@ -1,10 +1,13 @@
 //! The real parts a test needs: whether they are there, and servers started on a port and in a folder of
 //! their own.
 
+mod certificate;
+pub mod gunicorn;
+mod haproxy;
 mod mariadb;
+pub mod nginx;
 mod pgbouncer;
 mod postgres;
-mod web;
 
 use std::{
     fs,
@@ -18,10 +21,13 @@ use std::{
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
+pub use certificate::Certificate;
+pub use gunicorn::gunicorn;
+pub use haproxy::haproxy;
 pub use mariadb::MariadbFolder;
+pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder};
-pub use web::{HAPROXY, NGINX, OPENSSL, certificate, haproxy, nginx};
 
 use crate::{http::free_port, process::Running};
 

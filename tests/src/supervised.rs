@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    cgroup,
     daemon::Daemon,
     http::free_port,
     incident_events::{is, number, text},
@@ -111,12 +112,7 @@ impl Supervised {
     /// If there is none.
     #[track_caller]
     pub fn cgroup(&self, daemon: &Daemon) -> PathBuf {
-        let groups = fs::read_to_string(format!("/proc/{}/cgroup", self.pid(daemon))).expect("it lives");
-        let path = groups.lines().find_map(|line| line.strip_prefix("0::/")).expect("a v2 cgroup");
-        let mounts = fs::read_to_string("/proc/self/mounts").expect("/proc can be read");
-        let mut mounts = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        let v2 = mounts.find(|fields| fields.get(2) == Some(&"cgroup2")).expect("a v2 hierarchy");
-        Path::new(v2[1]).join(path)
+        cgroup::v2_of(self.pid(daemon))
     }
 
     /// Kills its main process.

@@ -10,10 +10,8 @@ use std::{
 
 use serde_json::Value;
 
-use self::{
-    row::{Act, Outcome, UnitRow},
-    rows::rows,
-};
+pub(crate) use self::row::{Act, UnitRow};
+use self::{row::Outcome, rows::rows};
 use crate::{
     daemon::{Daemon, Mark, event_action, field},
     incident_events::text,
@@ -38,37 +36,55 @@ pub fn right() -> Vec<String> {
 /// The daemon's configuration for all rows.
 pub fn config() -> String {
     let mut config = "[http]\nlisten = \"\"\n".to_owned();
-    for UnitRow { name, watched, config: more, .. } in rows() {
-        let unit = watched.replace('@', name);
-        let restart = if more.contains("[service.restart]") {
-            String::new()
-        } else {
-            "[service.restart]\nenabled = true\nbackoff = \"3s..10s\"\n".to_owned()
-        };
-        let _ = writeln!(config, "[[service]]\nname = {name:?}\nunit = {unit:?}\n{more}\n{restart}");
+    for row in rows() {
+        let _ = writeln!(config, "[[service]]\nname = {:?}\n{}", row.name, keys(&row));
     }
     config
 }
 
-/// Writes the unit files and starts what is to run before the daemon.
+/// The keys of a row's service in a configuration.
+pub(crate) fn keys(row: &UnitRow) -> String {
+    let (unit, more) = (row.watched.replace('@', row.name), row.config);
+    let restart = if more.contains("[service.restart]") {
+        ""
+    } else {
+        "[service.restart]\nenabled = true\nbackoff = \"3s..10s\"\n"
+    };
+    format!("unit = {unit:?}\n{more}\n{restart}")
+}
+
+/// The row of a name.
+///
+/// # Panics
+/// If there is none.
+pub(crate) fn row(name: &str) -> UnitRow {
+    rows().into_iter().find(|row| row.name == name).expect("there is such a row")
+}
+
+/// Writes all unit files and starts what is to run before the daemon.
 pub fn prepare(lab: &SystemdLab) {
-    for row in rows() {
+    prepare_rows(lab, &rows());
+}
+
+/// The same for some rows.
+pub(crate) fn prepare_rows(lab: &SystemdLab, rows: &[UnitRow]) {
+    for row in rows {
         for (file, text) in row.files {
             let path = lab.path("/etc/systemd/system").join(file.replace('@', row.name));
             std::fs::write(&path, text.replace('@', row.name)).expect("the unit file is written");
         }
     }
-    for row in rows().iter().filter(|row| row.watched.starts_with("alias-of-")) {
+    for row in rows.iter().filter(|row| row.watched.starts_with("alias-of-")) {
         let alias = lab.path("/etc/systemd/system").join(row.watched.replace('@', row.name));
         std::os::unix::fs::symlink(format!("{}.service", row.name), alias).expect("an alias is made");
     }
     lab.systemctl(&["daemon-reload"]).expect("systemd reads the units");
-    let running =
-        rows().into_iter().flat_map(|row| row.running.iter().map(move |unit| unit.replace('@', row.name)));
+    let running = rows.iter().flat_map(|row| row.running.iter().map(move |unit| unit.replace('@', row.name)));
     let running: Vec<String> = running.collect();
-    let mut start = vec!["start"];
-    start.extend(running.iter().map(String::as_str));
-    lab.systemctl(&start).expect("the units start");
+    if !running.is_empty() {
+        let start: Vec<&str> = std::iter::once("start").chain(running.iter().map(String::as_str)).collect();
+        lab.systemctl(&start).expect("the units start");
+    }
 }
 
 /// Does everything to every unit, some rows at a time.
@@ -93,6 +109,11 @@ pub fn outcomes(daemon: &Daemon, within: Duration) -> Vec<String> {
         }
         std::thread::sleep(Duration::from_millis(300));
     }
+}
+
+/// Whether hostprobe has made of a row's unit what is right.
+pub(crate) fn is_right(daemon: &Daemon, row: &UnitRow) -> bool {
+    outcome(&daemon.events(), row.name) == row.right.cells()
 }
 
 fn outcomes_now(events: &[Value]) -> Vec<String> {

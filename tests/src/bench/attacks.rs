@@ -2,8 +2,8 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::Write as _,
+    net::{SocketAddr, TcpStream},
     os::unix::fs::symlink,
     path::Path,
     process::Command,
@@ -24,7 +24,12 @@ use super::{
     usage,
 };
 use crate::{
-    daemon::Daemon, http::free_port, incident_events::IncidentEvents, parts::built, process::Running,
+    daemon::Daemon,
+    hostile_server::Answer,
+    http::free_port,
+    incident_events::IncidentEvents,
+    parts::built,
+    process::{Running, peak_resident},
     supervised::Supervised,
 };
 
@@ -128,9 +133,7 @@ fn run(attack: &Attack, kills: usize) -> Result<Outcome> {
         }
         used.join().map_err(|_| anyhow::anyhow!("the measurement failed"))?
     })?;
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid()))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no peak")?;
-    let resident = peak.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0;
+    let resident = peak_resident(daemon.pid()) as f64;
     Ok(Outcome { detected_ns, resident, cpu_percent: used[0].percent() })
 }
 
@@ -186,16 +189,8 @@ fn paths(folder: &Path) -> Result<String> {
 }
 
 fn servers(_: &Path) -> Result<String> {
-    let huge = serve(|mut stream| {
-        // An authentication message of the largest length.
-        let _ = stream.write_all(b"R\x7f\xff\xff\xff");
-        flood(stream, &[0; 4096]);
-    })?;
-    let endless_head = serve(|stream| flood(stream, b"HTTP/1.1 100 Continue\r\n\r\n"))?;
-    let endless_body = serve(|mut stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-        flood(stream, &[b'x'; 4096]);
-    })?;
+    let huge = Answer::HugeMessage.serve()?;
+    let (endless_head, endless_body) = (Answer::EndlessHead.serve()?, Answer::EndlessBody.serve()?);
     let probe = |name: &str, address: String| {
         format!(
             "[[service]]\nname = {name:?}\n[[service.probe]]\n{address}\ninterval = \"200ms\"\ntimeout = \"1s\"\n"
@@ -210,24 +205,4 @@ fn servers(_: &Path) -> Result<String> {
         ),
     ]
     .concat())
-}
-
-/// A server on a port of its own that answers each client on a thread.
-fn serve(answer: fn(TcpStream)) -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || {
-                let mut stream = stream;
-                let _ = stream.read(&mut [0; 1024]);
-                answer(stream);
-            });
-        }
-    });
-    Ok(port)
-}
-
-fn flood(mut stream: TcpStream, bytes: &[u8]) {
-    while stream.write_all(bytes).is_ok() {}
 }

@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io, thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
 use hostprobe::host::ProcReader;
+
+use crate::process::cpu_time;
 
 /// What some processes used during a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -90,22 +92,6 @@ fn so_far(roots: &[u32]) -> Result<(u64, u64)> {
     }
     let root_lives = roots.iter().all(|root| fs::exists(format!("/proc/{root}/stat")).unwrap_or(false));
     root_lives.then_some((cpu, sleeps)).context("what was to be measured has ended")
-}
-
-/// The CPU time of a process with all its threads, also of those that have ended, ns.
-fn cpu_time(pid: u32) -> io::Result<u64> {
-    let mut clock = 0;
-    // SAFETY: the clock outlives the call.
-    let error = unsafe { libc::clock_getcpuclockid(pid.cast_signed(), &raw mut clock) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time outlives the call.
-    if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
 }
 
 /// The CPU time of children that have ended and been waited for, ns; the kernel keeps it in ticks.

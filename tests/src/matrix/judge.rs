@@ -20,6 +20,8 @@ pub struct Expected<'a> {
     pub restarts: &'a [(&'a str, usize, usize)],
     /// The services that alerts say have failed, each once; None where the row says nothing of alerts.
     pub alerts: Option<&'a [&'a str]>,
+    /// Words of the reason why the service is not restarted; empty where no restart is considered.
+    pub held: &'a str,
     /// Words that a summary of the incident must have.
     pub named: Vec<String>,
     /// Whether the incident must be over by now.
@@ -48,6 +50,42 @@ impl Scene {
             tell(&events);
         }
         measured
+    }
+}
+
+/// What is right about a fault that a restart does not mend.
+#[derive(Clone, Debug)]
+pub struct Held<'a> {
+    pub service: &'a str,
+    /// Words of the reason why it is not restarted.
+    pub because: &'a str,
+    /// Whether an alert is sent before the fault ends.
+    pub alert: bool,
+    /// Words that a summary of the incident must have.
+    pub named: Vec<String>,
+}
+
+impl Scene {
+    /// After a fault that a restart does not mend: waits for the row's verdict, has the fault last for some more probes,
+    /// ends it, and judges.
+    pub fn is_held(self, row: &Row, held: Held<'_>, end: impl FnOnce(&Self)) -> Measured {
+        let Held { service, because, alert, named } = held;
+        let found = row.verdicts.first().and_then(|verdict| self.verdict(service, verdict));
+        self.more_probes();
+        end(&self);
+        if found.is_some() {
+            self.healed(service);
+        }
+        self.more_probes();
+        let alerts = if alert { &[service][..] } else { &[] };
+        let (alerts, held, resolved) = (Some(alerts), because, true);
+        self.judge(row, &Expected { service, alerts, held, named, resolved, ..Expected::default() })
+    }
+
+    /// After what is no fault: waits until the daemon has probed the service some more, and judges.
+    pub fn is_left_alone(self, row: &Row, service: &str) -> Measured {
+        self.looked_at(service);
+        self.judge(row, &Expected { service, alerts: Some(&[]), ..Expected::default() })
     }
 }
 
@@ -94,6 +132,11 @@ fn measure(events: &[Value], row: &Row, expected: &Expected<'_>) -> Measured {
         let resolved = incidents.last().is_some_and(|last| event_action(last) == "incident.resolve");
         measured.expect(resolved, || "the incident is not over".to_owned());
     }
+    let is_held = |event: &Value| {
+        is(event, "restart.hold", expected.service) && text(event, "event.reason").contains(expected.held)
+    };
+    let held = expected.held.is_empty() || events.iter().any(is_held);
+    measured.expect(held, || format!("no restart is held because {:?}", expected.held));
     judge_restarts(&mut measured, events, expected.restarts);
     measured
 }

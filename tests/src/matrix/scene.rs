@@ -1,7 +1,7 @@
 //! One row's stage: services under a daemon of their own, a bystander that is well all the time, and a receiver of
 //! alerts.
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{path::Path, process::Command, thread, time::Duration};
 
 use rustix::process::Resource;
 use serde_json::Value;
@@ -29,6 +29,9 @@ pub const BYSTANDER: &str = "bystander";
 /// that is well would have been done by then.
 const MORE_PROBES: u64 = 6;
 
+/// Between two looks at the daemon's status: often enough to see each probe, and seldom enough to cost little.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(40);
+
 /// A service in a row's configuration.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -39,6 +42,8 @@ pub struct Service {
     probe: String,
     times: String,
     restart: String,
+    /// Whether it has to be well before the fault.
+    awaited: bool,
 }
 
 impl Service {
@@ -52,7 +57,14 @@ impl Service {
             times: "interval = \"250ms\"\ntimeout = \"800ms\"\nfailures = 2".to_owned(),
             restart: "enabled = true\nbudget = \"5 per 10m\"\nbackoff = \"100ms..2s\"\ngrace = \"1s\""
                 .to_owned(),
+            awaited: true,
         }
+    }
+
+    /// One that cannot be well before the fault.
+    pub fn unawaited(mut self) -> Self {
+        self.awaited = false;
+        self
     }
 
     /// A command under the supervisor.
@@ -91,7 +103,7 @@ impl Service {
 
     /// Its part of a configuration; what it prints goes to a file in this folder.
     pub fn config(&self, folder: &Path) -> String {
-        let Self { name, how, keys, probe, times, restart } = self;
+        let Self { name, how, keys, probe, times, restart, awaited: _ } = self;
         let output = if how.starts_with("exec") {
             format!("output = {:?}", folder.join(format!("{name}.log")))
         } else {
@@ -119,6 +131,8 @@ pub struct Scene {
     /// What happened before the fault is no part of the row.
     pub mark: Mark,
     bystander: u16,
+    /// Where the daemon shows its status.
+    page: u16,
     _folder: TempDir,
 }
 
@@ -143,20 +157,20 @@ impl Scene {
         adjust: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Self {
         let folder = tempfile::Builder::new().prefix("hostprobe-matrix-").tempdir().expect("a folder");
-        let (receiver, bystander) = (Receiver::start(), free_port());
+        let (receiver, bystander, page) = (Receiver::start(), free_port(), free_port());
         // A core dump is part of some faults.
         let unlimited = rustix::process::Rlimit { current: None, maximum: None };
         rustix::process::setrlimit(Resource::Core, unlimited).expect("root may raise its limits");
         let others: String = services.iter().map(|service| service.config(folder.path())).collect();
         let config = format!(
-            "[http]\nlisten = \"\"\n{more}\n{}{others}{}",
+            "[http]\nlisten = \"127.0.0.1:{page}\"\n{more}\n{}{others}{}",
             receiver.config(),
             Service::victim(BYSTANDER, bystander).config(folder.path())
         );
         let daemon = Daemon::start_with(&config, Source::of_row().arguments(), adjust);
         daemon.ready();
-        let mut scene = Self { daemon, receiver, mark: Mark::default(), bystander, _folder: folder };
-        for service in services.iter().filter(|service| !service.probe.is_empty()) {
+        let mut scene = Self { daemon, receiver, mark: Mark::default(), bystander, page, _folder: folder };
+        for service in services.iter().filter(|service| service.awaited && !service.probe.is_empty()) {
             scene.until_state(&service.name, "healthy");
         }
         scene.until_state(BYSTANDER, "healthy");
@@ -214,6 +228,33 @@ impl Scene {
         let probed = || http::get(self.bystander, "/count").ok()?.1.parse::<u64>().ok();
         let before = until("the bystander counts its probes", PATIENCE, probed);
         until("the bystander is probed on", PATIENCE, || probed().filter(|&now| now >= before + MORE_PROBES));
+    }
+
+    /// Waits until a service was probed some more: what was about to be done to it would have been done by then.
+    #[track_caller]
+    pub fn looked_at(&self, service: &str) {
+        let took = || Some(self.status(service)?["response_time_ms"].clone()).filter(|took| !took.is_null());
+        let mut last = until(&format!("{service} is probed"), PATIENCE, took);
+        for _ in 0..MORE_PROBES {
+            last = until(&format!("{service} is probed on"), PATIENCE, || took().filter(|now| *now != last));
+        }
+    }
+
+    /// Waits until the daemon shows that a service says it is starting, and in which words.
+    #[track_caller]
+    pub fn until_it_starts(&self, service: &str, words: &str) {
+        until(&format!("{service} is starting: {words}"), PATIENCE, || {
+            let status = self.status(service)?;
+            let says = status["error"].as_str().is_some_and(|error| error.contains(words));
+            (says && status["state"] == "starting").then_some(())
+        });
+    }
+
+    /// What the daemon shows of a service.
+    fn status(&self, service: &str) -> Option<Value> {
+        thread::sleep(BETWEEN_LOOKS);
+        let status: Value = serde_json::from_str(&http::get(self.page, "/api/v1/status").ok()?.1).ok()?;
+        status["services"].as_array()?.iter().find(|shown| shown["name"] == service).cloned()
     }
 
     fn find(&self, within: Duration, such: impl Fn(&Value) -> bool) -> Option<Value> {

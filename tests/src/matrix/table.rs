@@ -24,13 +24,18 @@ pub fn line(row: &Row, outcome: Option<&Outcome>) -> String {
         "{:<4} {:<44} {:<28} {:<28} {:<30} {:>9} {:>9} {:>5}  {ok}",
         row.number,
         row.fault,
-        row.verdicts.join(", "),
-        measured.verdicts.join(", "),
+        words(row.verdicts),
+        words(&measured.verdicts),
         row.action,
         millis(measured.detected_ms),
         millis(measured.healthy_ms),
         measured.false_actions,
     )
+}
+
+fn words<T: AsRef<str>>(verdicts: &[T]) -> String {
+    let verdicts: Vec<&str> = verdicts.iter().map(AsRef::as_ref).collect();
+    if verdicts.is_empty() { "–".to_owned() } else { verdicts.join(", ") }
 }
 
 fn millis(time: Option<f64>) -> String {
@@ -62,7 +67,7 @@ impl Display for SideBySide<'_> {
                 writeln!(
                     f,
                     "| {head} | {source} | {} | {sure} | {} | {} | {} | {} |",
-                    measured.verdicts.join(", "),
+                    words(&measured.verdicts),
                     measured.restarts,
                     millis(measured.detected_ms),
                     millis(measured.healthy_ms),

@@ -1,7 +1,5 @@
 //! A process of a service dies and its main process lives.
 
-use std::fs;
-
 use super::{
     judge::Expected,
     row::{Measured, Row},
@@ -11,15 +9,12 @@ use crate::{
     http::{self, free_port},
     incident_events::{is, number},
     memcg::MemoryCgroup,
-    parts::{built, require, require_root},
-    process::{signal, until},
+    parts::{built, nginx, require_root},
+    process::{children, lives, pid_in, signal, until},
 };
 use rustix::process::Signal;
 
 const WEB: &str = "web";
-
-/// Debian's nginx.
-const NGINX: &str = "/usr/sbin/nginx";
 
 pub(super) const ROWS: &[Row] = &[
     Row {
@@ -67,40 +62,28 @@ fn worker_out_of_memory(row: &Row) -> Option<Measured> {
 }
 
 fn nginx_worker_killed(row: &Row) -> Option<Measured> {
-    if !require_root() || !require("nginx-light", NGINX) {
+    if !require_root() {
         return None;
     }
     let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
-    let base = folder.path().display();
-    let config = format!(
-        "daemon off;\nuser root;\nworker_processes 2;\npid {base}/pid;\nerror_log {base}/error.log;\n\
-         events {{ worker_connections 64; }}\nhttp {{ access_log off; client_body_temp_path {base}/b; \
-         proxy_temp_path {base}/p; fastcgi_temp_path {base}/f; uwsgi_temp_path {base}/u; scgi_temp_path {base}/s;\n\
-         server {{ listen 127.0.0.1:{port}; location / {{ return 200 ok; }} }} }}\n"
-    );
-    let file = folder.path().join("nginx.conf");
-    fs::write(&file, config).expect("the configuration is written");
-    let words = [NGINX, "-e", &format!("{base}/error.log"), "-c", &file.display().to_string()];
-    let scene = Scene::start(&[Service::exec(WEB, &words.map(str::to_owned), port)]);
-    let main = fs::read_to_string(folder.path().join("pid")).expect("nginx writes its pid");
-    let main = main.trim().to_owned();
-    let children = || {
-        let children = fs::read_to_string(format!("/proc/{main}/task/{main}/children")).unwrap_or_default();
-        children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()).collect::<Vec<_>>()
-    };
-    let before = until("both workers run", PATIENCE, || Some(children()).filter(|found| found.len() == 2));
+    let main = "daemon off; worker_processes 2;";
+    let command = nginx(folder.path(), "nginx", main, &nginx::ok(port))?;
+    let scene = Scene::start(&[Service::exec(WEB, &command, port)]);
+    let main = pid_in(&folder.path().join("nginx.pid")).expect("nginx writes its pid");
+    let before =
+        until("both workers run", PATIENCE, || Some(children(main)).filter(|found| found.len() == 2));
     signal(before[0], Signal::KILL);
     scene.event("the worker's exit is reported", |event| {
         is(event, "process.exit", WEB) && number(event, "process.pid") == Some(before[0].into())
     });
     until("the master replaces it", PATIENCE, || {
-        let now = children();
+        let now = children(main);
         (now.len() == 2 && !now.contains(&before[0])).then_some(())
     });
     scene.verdict(WEB, "worker_died");
     scene.healed(WEB);
     scene.more_probes();
-    let lives = fs::read_to_string(format!("/proc/{main}/comm")).is_ok_and(|name| name.trim() == "nginx");
+    let lives = lives(main);
     let named = vec![before[0].to_string()];
     let expected = Expected { service: WEB, named, resolved: true, ..Expected::default() };
     let mut measured = scene.judge(row, &expected);

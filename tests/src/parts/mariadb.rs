@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-use super::{require, temporary_folder, words};
+use super::{START, require, temporary_folder, words};
 use crate::process::Running;
 
 /// A MariaDB data folder, made and owned by the user it must be served by.
@@ -62,12 +62,49 @@ impl MariadbFolder {
         command
     }
 
+    /// The same for all addresses of this host; it blocks a host after three logins that were broken off.
+    pub fn strict_command(&self, port: u16) -> Vec<String> {
+        let mut command = self.command(port);
+        command.extend(["--bind-address=0.0.0.0", "--max-connect-errors=3"].map(str::to_owned));
+        command
+    }
+
     /// A client that runs SQL in the server on a port; it shows results as they come, without headings.
     pub fn client(port: u16, user: &str, sql: &str) -> Running {
         let command =
             ["/usr/bin/mariadb", "--no-defaults", "-h127.0.0.1", "-nNs", "-u", user, "-e", sql, "-P"];
         let command: Vec<String> = command.into_iter().map(str::to_owned).chain([port.to_string()]).collect();
         Running::start(&mut words(&command), Signal::KILL)
+    }
+
+    /// What the server on a port answers to this query of its root.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn answer(port: u16, sql: &str) -> String {
+        let mut client = Self::client(port, "root", sql);
+        assert!(client.wait(START).success());
+        client.stdout.all().join("\n")
+    }
+
+    /// Whether the server at an address lets a user in who has this password.
+    ///
+    /// # Errors
+    /// What the client says if not.
+    ///
+    /// # Panics
+    /// If the client cannot be run.
+    pub fn login(address: &str, port: u16, user: &str, password: &str) -> Result<(), String> {
+        let mut command = Command::new("/usr/bin/mariadb");
+        let [host, user, password] =
+            [("-h", address), ("-u", user), ("-p", password)].map(|(a, b)| format!("{a}{b}"));
+        command.args(["--no-defaults", &host, "-P", &port.to_string(), &user, &password, "-e", "SELECT 1"]);
+        let output = command.output().expect("the client can be run");
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     /// Where it keeps its data and its temporary tables. A server that starts removes temporary tables it did not make,

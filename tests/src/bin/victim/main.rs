@@ -19,6 +19,7 @@
 //! | `/close` | stops listening, lives on |
 //! | `/fail` | answers `/health` with 500 from now on |
 //! | `/hang` | answers nothing from now on |
+//! | `/interim` | answers `/health` with `100 Continue` without an end from now on |
 //! | `/fork-child-crash` | a forked child crashes, the service lives on |
 //! | `/threads?n=N` | has N idle threads beyond its own |
 //! | `/fds?n=N` | has N open files beyond its own |
@@ -46,6 +47,7 @@ use hostprobe_tests::{
         allocate, crash_in_a_child, end_other_threads, exit_this_thread, hang, wait_for_main_thread,
         write_to_nothing,
     },
+    hostile_server::Answer,
     http::{request_target, respond},
 };
 use store::Store;
@@ -56,6 +58,8 @@ struct Service {
     listener: AtomicI32,
     failing: AtomicBool,
     hanging: AtomicBool,
+    /// Whether `/health` gets interim responses only.
+    interim: AtomicBool,
     /// How late `/health` is answered, in milliseconds.
     delay: AtomicU64,
     /// How often `/health` was answered.
@@ -115,6 +119,7 @@ fn main() -> ExitCode {
         listener: AtomicI32::new(listener.as_raw_fd()),
         failing: AtomicBool::new(false),
         hanging: AtomicBool::new(false),
+        interim: AtomicBool::new(false),
         delay: AtomicU64::new(0),
         answered: AtomicU64::new(0),
         idle: Mutex::default(),
@@ -173,10 +178,14 @@ fn serve(stream: TcpStream, service: &Service) {
             | "/close"
             | "/fail"
             | "/hang"
+            | "/interim"
             | "/fork-child-crash"
             | "/threads"
             | "/fds"
     );
+    if path == "/health" && service.interim.load(Ordering::SeqCst) {
+        return Answer::EndlessHead.send(stream);
+    }
     if path == "/health" {
         thread::sleep(Duration::from_millis(service.delay.load(Ordering::SeqCst)));
         service.answered.fetch_add(1, Ordering::SeqCst);
@@ -216,6 +225,7 @@ fn fail(path: &str, number: i32, service: &Service) {
         }
         "/fail" => service.failing.store(true, Ordering::SeqCst),
         "/slow" => service.delay.store(number.max(0).unsigned_abs().into(), Ordering::SeqCst),
+        "/interim" => service.interim.store(true, Ordering::SeqCst),
         "/hang" => service.hanging.store(true, Ordering::SeqCst),
         "/fork-child-crash" => crash_in_a_child(),
         "/threads" => have(&service.idle, number, idle_thread),

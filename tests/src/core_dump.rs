@@ -1,0 +1,66 @@
+//! Core dumps that take their time.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::{http, process::until};
+
+/// Far more than a dump takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+const CORE_PATTERN: &str = "/proc/sys/kernel/core_pattern";
+
+/// Core dumps go through a program that reads them late. The setting is the whole host's, so it holds only until a dump
+/// has begun.
+#[derive(Debug)]
+pub struct SlowDumps {
+    before: String,
+    folder: PathBuf,
+}
+
+impl SlowDumps {
+    /// Each dump is read after so many seconds. The program that reads it is in this folder.
+    ///
+    /// # Panics
+    /// If this user may not change the setting.
+    pub fn new(folder: &Path, seconds: u32) -> Self {
+        let before = fs::read_to_string(CORE_PATTERN).expect("the pattern can be read");
+        let (script, base) = (folder.join("dump"), folder.display());
+        let text = format!("#!/bin/sh\n: > {base}/begun\nsleep {seconds}\nwc -c > {base}/size\n");
+        fs::write(&script, text).expect("a script is written");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("it may be executed");
+        fs::write(CORE_PATTERN, format!("|{}", script.display())).expect("root may set the pattern");
+        Self { before, folder: folder.to_owned() }
+    }
+
+    pub fn until_begun(&self) {
+        until("a dump begins", LONG, || self.folder.join("begun").exists().then_some(()));
+    }
+
+    /// The size of the dump, once it is complete.
+    pub fn size(folder: &Path) -> u64 {
+        let size = || fs::read_to_string(folder.join("size")).ok()?.trim().parse().ok();
+        until("the dump ends", LONG, size)
+    }
+}
+
+impl Drop for SlowDumps {
+    fn drop(&mut self) {
+        let _ = fs::write(CORE_PATTERN, &self.before);
+    }
+}
+
+/// Has a victim use so many megabytes, which are in its dump.
+///
+/// # Panics
+/// If it does not answer.
+pub fn allocate(port: u16, pid: u32, megabytes: u64) {
+    assert_eq!(http::get(port, &format!("/alloc?mb={megabytes}")).expect("an answer").0, 200);
+    let statm = format!("/proc/{pid}/statm");
+    let resident = || fs::read_to_string(&statm).ok()?.split(' ').nth(1)?.parse::<u64>().ok();
+    until("it uses the memory", LONG, || resident().filter(|pages| pages * 4096 > megabytes * 1_000_000));
+}
