@@ -47,7 +47,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: "26c",
-        fault: "a dead port, from which a probe may connect",
+        fault: "a dead port that a probe may connect from",
         verdicts: &["unhealthy"],
         action: "alert",
         run: connects_to_itself,
@@ -68,7 +68,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: "26f",
-        fault: "the daemon lacks descriptors; SIGKILL of a service",
+        fault: "SIGKILL while the daemon lacks descriptors",
         verdicts: &["agent_impaired"],
         action: "alert; restart of the killed one",
         run: lacks_descriptors,

@@ -26,7 +26,7 @@ const DUMPED: u64 = 100;
 pub(super) const ROWS: &[Row] = &[
     Row {
         number: "23a",
-        fault: "its cgroup is frozen, as by a container engine",
+        fault: "its cgroup is frozen, as by podman pause",
         verdicts: &["paused"],
         action: "hold",
         run: frozen,

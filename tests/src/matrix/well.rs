@@ -32,14 +32,14 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         number: "22b",
-        fault: "a stream of events without an end behind 200",
+        fault: "events without an end behind status 200",
         verdicts: &[],
         action: "none",
         run: endless_body,
     },
     Row {
         number: "22c",
-        fault: "pgbouncer: an application needs the one session",
+        fault: "pgbouncer: an app needs the one session",
         verdicts: &[],
         action: "none",
         run: pool_of_one_session,
