@@ -1,4 +1,4 @@
-//! The host, or a service's share of it, is too busy, or a service takes more than its share.
+//! The host, or a service's share of it, is too busy.
 
 use std::process::Command;
 
@@ -9,29 +9,20 @@ use super::{
 };
 use crate::{
     cpu::CpuCgroup,
-    http::{self, free_port},
+    http::free_port,
     incident_events::is,
     parts::{available, built, require_root},
     process::Running,
 };
 use rustix::process::Signal;
 
-pub(super) const ROWS: &[Row] = &[
-    Row {
-        number: "16",
-        fault: "CPU starvation by a neighbour, all slow",
-        verdicts: &["overloaded"],
-        action: "hold",
-        run: starved,
-    },
-    Row {
-        number: "27",
-        fault: "more threads than its limit",
-        verdicts: &["limit_exceeded"],
-        action: "degraded; alert after 10 s",
-        run: above_its_limit,
-    },
-];
+pub(super) const ROWS: &[Row] = &[Row {
+    number: "16",
+    fault: "CPU starvation by a neighbour, all slow",
+    verdicts: &["overloaded"],
+    action: "hold",
+    run: starved,
+}];
 
 /// The services that starve together.
 const NAMES: [&str; 3] = ["api", "shop", "mail"];
@@ -66,26 +57,5 @@ fn starved(row: &Row) -> Option<Measured> {
     }
     scene.more_probes();
     let expected = Expected { service: NAMES[0], resolved: true, ..Expected::default() };
-    Some(scene.judge(row, &expected))
-}
-
-fn above_its_limit(row: &Row) -> Option<Measured> {
-    if !require_root() {
-        return None;
-    }
-    let port = free_port();
-    let scene = Scene::start(&[Service::victim(NAMES[0], port).keys("[service.limits]\nthreads = 40")]);
-    let _ = http::get(port, "/threads?n=200");
-    let found = scene.verdict(NAMES[0], "limit_exceeded");
-    if found.is_some() {
-        scene.until_state(NAMES[0], "degraded");
-    }
-    scene.more_probes();
-    let _ = http::get(port, "/threads?n=0");
-    if found.is_some() {
-        scene.healed(NAMES[0]);
-    }
-    scene.more_probes();
-    let expected = Expected { service: NAMES[0], alerts: Some(&[]), resolved: true, ..Expected::default() };
     Some(scene.judge(row, &expected))
 }

@@ -191,7 +191,7 @@ fn lacks_descriptors(row: &Row) -> Option<Measured> {
     descriptors::take_from(&scene.daemon);
     scene.verdict(HOSTPROBE, "agent_impaired");
     signal(scene.pid(API), Signal::KILL);
-    scene.event("the killed service is started", |event| is(event, "restart.done", API));
+    let restarted = scene.restarted(API);
     descriptors::give_back(&scene.daemon);
     scene.healed(HOSTPROBE);
     scene.healed(API);
@@ -210,6 +210,7 @@ fn lacks_descriptors(row: &Row) -> Option<Measured> {
         ..Expected::default()
     };
     let mut measured = scene.judge(row, &expected);
+    measured.expect(restarted, || "the killed service was not restarted meanwhile".to_owned());
     measured.expect(moved == 0, || format!("{moved} events blame the other services"));
     Some(measured)
 }

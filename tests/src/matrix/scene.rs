@@ -222,6 +222,11 @@ impl Scene {
         self.find(VERDICT, |event| is(event, "incident.resolve", service) && is_latest(event)).is_some()
     }
 
+    /// Waits until a service was restarted; false when the time is over.
+    pub fn restarted(&self, service: &str) -> bool {
+        self.find(VERDICT, |event| is(event, "restart.done", service)).is_some()
+    }
+
     /// Waits until the bystander was probed some more.
     #[track_caller]
     pub fn more_probes(&self) {
