@@ -116,7 +116,7 @@ fn huge_message(row: &Row) -> Option<Measured> {
         relay.set_hostile(false);
     };
     let held = Held { service: DB, because: "", alert: true, named: Vec::new() };
-    let mut measured = scene.is_held(row, held, end);
+    let mut measured = scene.judge_held(row, held, end);
     measured.expect(grown < MEMORY, || format!("the daemon took {grown} bytes more"));
     Some(measured)
 }
@@ -146,7 +146,7 @@ fn connects_to_itself(row: &Row) -> Option<Measured> {
         std::mem::forget(listen());
     };
     let held = Held { service: FAR, because: "", alert: true, named: Vec::new() };
-    Some(scene.is_held(row, held, end))
+    Some(scene.judge_held(row, held, end))
 }
 
 fn firewall(row: &Row) -> Option<Measured> {
@@ -158,7 +158,7 @@ fn firewall(row: &Row) -> Option<Measured> {
     let firewall = Firewall::before(port);
     let because = "a restart does not open the way to its port";
     let held = Held { service: API, because, alert: true, named: Vec::new() };
-    Some(scene.is_held(row, held, |_| drop(firewall)))
+    Some(scene.judge_held(row, held, |_| drop(firewall)))
 }
 
 fn client_has_the_connection(row: &Row) -> Option<Measured> {
@@ -175,7 +175,7 @@ fn client_has_the_connection(row: &Row) -> Option<Measured> {
     let end = |_: &Scene| succeeded = client.wait(PATIENCE).success();
     let named = vec!["1 of 1 connections are in use".to_owned()];
     let held = Held { service: POOL, because: "the connections that it serves", alert: true, named };
-    let mut measured = scene.is_held(row, held, end);
+    let mut measured = scene.judge_held(row, held, end);
     measured.expect(succeeded, || "the client's transaction was broken off".to_owned());
     Some(measured)
 }

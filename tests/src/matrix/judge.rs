@@ -68,7 +68,7 @@ pub struct Held<'a> {
 impl Scene {
     /// After a fault that a restart does not mend: waits for the row's verdict, has the fault last for some more probes,
     /// ends it, and judges.
-    pub fn is_held(self, row: &Row, held: Held<'_>, end: impl FnOnce(&Self)) -> Measured {
+    pub fn judge_held(self, row: &Row, held: Held<'_>, end: impl FnOnce(&Self)) -> Measured {
         let Held { service, because, alert, named } = held;
         let found = row.verdicts.first().and_then(|verdict| self.verdict(service, verdict));
         self.more_probes();
@@ -83,7 +83,7 @@ impl Scene {
     }
 
     /// After what is no fault: waits until the daemon has probed the service some more, and judges.
-    pub fn is_left_alone(self, row: &Row, service: &str) -> Measured {
+    pub fn judge_left_alone(self, row: &Row, service: &str) -> Measured {
         self.looked_at(service);
         self.judge(row, &Expected { service, alerts: Some(&[]), ..Expected::default() })
     }
@@ -132,10 +132,10 @@ fn measure(events: &[Value], row: &Row, expected: &Expected<'_>) -> Measured {
         let resolved = incidents.last().is_some_and(|last| event_action(last) == "incident.resolve");
         measured.expect(resolved, || "the incident is not over".to_owned());
     }
-    let is_held = |event: &Value| {
+    let judge_held = |event: &Value| {
         is(event, "restart.hold", expected.service) && text(event, "event.reason").contains(expected.held)
     };
-    let held = expected.held.is_empty() || events.iter().any(is_held);
+    let held = expected.held.is_empty() || events.iter().any(judge_held);
     measured.expect(held, || format!("no restart is held because {:?}", expected.held));
     judge_restarts(&mut measured, events, expected.restarts);
     measured

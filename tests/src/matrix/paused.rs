@@ -65,14 +65,14 @@ fn frozen(row: &Row) -> Option<Measured> {
     let freeze = cgroup::v2_of(scene.pid(API)).join("cgroup.freeze");
     let set = |value: &str| fs::write(&freeze, value).expect("the cgroup is frozen or thawed");
     set("1");
-    Some(scene.is_held(row, paused("a restart would undo the pause", "is frozen"), |_| set("0")))
+    Some(scene.judge_held(row, paused("a restart would undo the pause", "is frozen"), |_| set("0")))
 }
 
 fn traced(row: &Row) -> Option<Measured> {
     let (scene, _) = start()?;
     let debugger = Traced::stop(scene.pid(API));
     let named = format!("(pid {}) traces it", std::process::id());
-    Some(scene.is_held(row, paused("the tracer examines", &named), |_| drop(debugger)))
+    Some(scene.judge_held(row, paused("the tracer examines", &named), |_| drop(debugger)))
 }
 
 /// What is traced and answers is healthy; what does not answer is held for as long as it is traced.

@@ -93,7 +93,7 @@ fn refuses(row: &Row, answer: &str, because: &str) -> Option<Measured> {
     let scene = Scene::start(&[Service::exec(WEB, &command, port)]);
     fs::write(&refuses, "").expect("a file is written");
     let end = |_: &Scene| fs::remove_file(&refuses).expect("it is there");
-    Some(scene.is_held(row, held(WEB, because), end))
+    Some(scene.judge_held(row, held(WEB, because), end))
 }
 
 fn backend_is_dead(row: &Row) -> Option<Measured> {
@@ -137,7 +137,7 @@ fn certificate_is_not_trusted(row: &Row) -> Option<Measured> {
         });
     };
     reload(&second);
-    Some(scene.is_held(row, held(WEB, "certificates"), |_| reload(&first)))
+    Some(scene.judge_held(row, held(WEB, "certificates"), |_| reload(&first)))
 }
 
 fn protected_mode(row: &Row) -> Option<Measured> {
@@ -157,7 +157,7 @@ fn protected_mode(row: &Row) -> Option<Measured> {
         assert!(answer.starts_with("+OK"), "{answer}");
     };
     protect("yes");
-    Some(scene.is_held(row, held(CACHE, NO_RIGHTS), |_| protect("no")))
+    Some(scene.judge_held(row, held(CACHE, NO_RIGHTS), |_| protect("no")))
 }
 
 /// The probe's role may have one connection, which is enough for the probe, and then another session has it.
@@ -186,7 +186,7 @@ fn account_limit(row: &Row) -> Option<Measured> {
         folder.sql(port, &format!("SELECT pg_terminate_backend(pid) {others}"));
         drop(session);
     };
-    let mut measured = scene.is_held(row, held(DB, "only the probe's account"), end);
+    let mut measured = scene.judge_held(row, held(DB, "only the probe's account"), end);
     measured.expect(failed == 0, || "one connection was not enough for the probe".to_owned());
     Some(measured)
 }

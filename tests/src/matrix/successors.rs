@@ -70,7 +70,7 @@ pub(super) const ROWS: &[Row] = &[
 fn is_upgraded(row: &Row, scene: Scene, successor: u32) -> Measured {
     scene.looked_at(WEB);
     let left_alone = lives(successor);
-    let mut measured = scene.is_left_alone(row, WEB);
+    let mut measured = scene.judge_left_alone(row, WEB);
     measured.expect(left_alone, || "the successor was ended".to_owned());
     measured
 }

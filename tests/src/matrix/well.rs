@@ -80,7 +80,7 @@ fn workers_are_busy(row: &Row) -> Option<Measured> {
     scene.event("the pool is full", |event| is(event, "probe.fail", WEB));
     scene.event("the pool has room", |event| is(event, "probe.recover", WEB));
     let answers = requests.map(|request| request.join().expect("the thread ends"));
-    let mut measured = scene.is_left_alone(row, WEB);
+    let mut measured = scene.judge_left_alone(row, WEB);
     for answer in answers {
         let answered = answer.as_ref().is_ok_and(|answer| answer.ends_with("ok"));
         measured.expect(answered, || format!("a request was lost: {answer:?}"));
@@ -95,7 +95,7 @@ fn endless_body(row: &Row) -> Option<Measured> {
     let (port, folder) = (free_port(), tempfile::tempdir().expect("a temporary folder"));
     let probe = format!("http = \"http://127.0.0.1:{port}/events\"");
     let service = Service::exec(WEB, &gunicorn(folder.path(), port)?, port).probe(&probe);
-    Some(Scene::start(&[service]).is_left_alone(row, WEB))
+    Some(Scene::start(&[service]).judge_left_alone(row, WEB))
 }
 
 /// The application asks for the session six times, and has it soon each time.
@@ -110,7 +110,7 @@ fn pool_of_one_session(row: &Row) -> Option<Measured> {
     let begun = std::time::Instant::now();
     let answers = [(); 6].map(|()| server.folder.sql(port, "SELECT 6"));
     let took = begun.elapsed();
-    let mut measured = scene.is_left_alone(row, POOL);
+    let mut measured = scene.judge_left_alone(row, POOL);
     measured.expect(answers.iter().all(|answer| answer == "6"), || format!("it was answered {answers:?}"));
     measured.expect(took.as_secs() < 3, || format!("the application waited {took:?} for its session"));
     Some(measured)
@@ -130,7 +130,7 @@ fn logins_are_counted(row: &Row) -> Option<Measured> {
     let scene = Scene::start(&[Service::exec(DB, &folder.strict_command(port), port).probe(&probe)]);
     scene.looked_at(DB);
     let login = MariadbFolder::login(FAR, port, "app", "word");
-    let mut measured = scene.is_left_alone(row, DB);
+    let mut measured = scene.judge_left_alone(row, DB);
     measured.expect(login.is_ok(), || format!("the application is refused: {login:?}"));
     Some(measured)
 }
@@ -155,7 +155,7 @@ fn first_copy(row: &Row) -> Option<Measured> {
         Running::start(command.args(&server[1..]).args(["--repl-diskless-sync-delay", "0"]), Signal::KILL)
     };
     scene.until_state(CACHE, "healthy");
-    let measured = scene.is_left_alone(row, CACHE);
+    let measured = scene.judge_left_alone(row, CACHE);
     server.stop();
     Some(measured)
 }
@@ -180,7 +180,7 @@ fn standby(row: &Row) -> Option<Measured> {
     let data = folder.path().join("data");
     signal(pid_in(&data.join("postmaster.pid")).expect("it runs"), Signal::USR1);
     scene.until_state(DB, "healthy");
-    let measured = scene.is_left_alone(row, DB);
+    let measured = scene.judge_left_alone(row, DB);
     assert!(!fs::exists(data.join("standby.signal")).unwrap_or(true), "it is a primary");
     Some(measured)
 }
