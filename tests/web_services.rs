@@ -1,14 +1,7 @@
 //! Web servers that are busy, that refuse the probe, that stream, or that a firewall hides: what a restart cannot mend is
 //! not restarted.
 
-use std::{
-    fs,
-    io::{self, Read, Write},
-    net::TcpStream,
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{fs, path::Path, thread, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,

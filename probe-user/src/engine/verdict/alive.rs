@@ -127,9 +127,7 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     let is_stuck = examination.is_some_and(Examination::is_stuck);
     // A server that says itself what is behind it says more than its socket does.
     let could_restart = rules::of_failure(failure).mend != Mend::Hold;
-    if let Some(why) =
-        circumstances.backend.filter(|_| elsewhere && could_restart && !remote && !is_stuck)
-    {
+    if let Some(why) = circumstances.backend.filter(|_| elsewhere && could_restart && !remote && !is_stuck) {
         return Some((Obstacle::Backend, why.to_owned()));
     }
     if let Some(port) = port.filter(|_| circumstances.listens) {
