@@ -12,6 +12,9 @@ use hostprobe_tests::{
 };
 use serde_json::Value;
 
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
 /// An address of this host that a server does not take for its own.
 const FAR: &str = "10.99.7.1";
 
@@ -67,7 +70,7 @@ fn an_account_with_one_connection_is_enough_for_a_probe() {
     let taken = until("the connection is taken", LONG, || {
         let client = MariadbFolder::client(port, "probe", "SELECT SLEEP(5)");
         std::thread::sleep(Duration::from_millis(200));
-        (answer(port, count) == "1").then_some(client)
+        (MariadbFolder::answer(port, count) == "1").then_some(client)
     });
     let failed = |event: &Value| is(event, "probe.fail", DB) && text(event, "probe.error") == "account_limit";
     lab.daemon.wait_for(failed, LONG);
