@@ -242,12 +242,12 @@ fn without_the_polkit_rule_a_refused_restart_says_what_to_do_and_root_needs_no_r
     installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
 }
 
-#[test]
-fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_daemon() {
+/// hostprobe as a service that starts a command with its output in this file, and the command's port.
+fn with_a_command(output: &str) -> Option<(Installed, u16)> {
     if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
-        return;
+        return None;
     }
-    let Some(systemd) = SystemdLab::for_test() else { return };
+    let systemd = SystemdLab::for_test()?;
     let port = free_port();
     let program = systemd.install(&Victim::program()).expect("the victim is installed");
     let services = format!(
@@ -255,12 +255,32 @@ fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_dae
         [[service]]
         name = "web"
         exec = ["{program}", "--port", "{port}"]
-        output = "/root/web.log"
+        output = "{output}"
         [[service.probe]]
         http = "http://127.0.0.1:{port}/health"
         "#
     );
-    let installed = Installed::new(systemd, &services).expect("hostprobe is installed");
+    Some((Installed::new(systemd, &services).expect("hostprobe is installed"), port))
+}
+
+#[test]
+fn without_the_drop_in_for_commands_one_runs_all_the_same_and_the_log_names_the_drop_in() {
+    let Some((installed, port)) = with_a_command("/var/log/hostprobe/web.log") else { return };
+    let systemd = &installed.systemd;
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(0, "healthy service", becomes("web", "healthy"));
+    let [main] = with_argument(&port.to_string())[..] else { panic!("one process serves") };
+    let over = kill_and_heal(&installed, "web", || main);
+    assert_eq!(text(&over, "incident.verdict"), "killed");
+    let status = installed.status();
+    assert!(status.contains("exec.conf") && !status.contains("Function not implemented"), "{status}");
+    systemd.systemctl(&["stop", UNIT]).expect("it stops");
+    assert_eq!(with_argument(&port.to_string()), [0_u32; 0]);
+}
+
+#[test]
+fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_daemon() {
+    let Some((installed, port)) = with_a_command("/root/web.log") else { return };
     let systemd = &installed.systemd;
     installed
         .drop_in("exec.conf", &fs::read_to_string(shipped("exec.conf")).expect("a file"))

@@ -11,13 +11,14 @@ mod option;
 
 use std::borrow::Cow;
 
-use self::option::{Announced, Kind};
+use self::{
+    known::HIDDEN,
+    option::{Announced, Kind},
+};
 pub use self::{
     argument::arguments,
     known::{SHORTEST_SECRET, remember},
 };
-
-const HIDDEN: &str = "***";
 
 /// The text without its secrets; each is replaced by `***`.
 pub fn redact(text: &str) -> Cow<'_, str> {

@@ -13,7 +13,10 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
 
-use super::{HIDDEN, decoded::Decoded};
+use super::decoded::Decoded;
+
+/// What stands in place of a secret.
+pub const HIDDEN: &str = "***";
 
 /// A shorter secret is not hidden: its letters are in too many harmless words. A guess would find it at once anyway.
 pub const SHORTEST_SECRET: usize = 4;
