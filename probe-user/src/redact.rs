@@ -11,13 +11,13 @@ mod option;
 
 use std::borrow::Cow;
 
-use self::{
-    known::HIDDEN,
-    option::{Announced, Kind},
-};
 pub use self::{
     argument::arguments,
     known::{SHORTEST_SECRET, remember},
+};
+use self::{
+    known::HIDDEN,
+    option::{Announced, Kind},
 };
 
 /// The text without its secrets; each is replaced by `***`.
