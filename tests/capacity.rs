@@ -221,16 +221,17 @@ fn write(port: u16, number: usize) -> String {
 
 #[test]
 fn a_redis_that_is_full_and_evicts_nothing_is_reported_with_its_figures() {
-    let options = ["--maxmemory", "5mb", "--maxmemory-policy", "noeviction"];
+    // Each write takes a MiB, and an empty server somewhat less. So the last one that it takes leaves it well above.
+    let options = ["--maxmemory", "5632kb", "--maxmemory-policy", "noeviction"];
     let Some((lab, _folder, port)) = redis(&options) else { return };
     let refused = (0..100).any(|number| write(port, number).starts_with("-OOM"));
-    assert!(refused, "a hundred megabytes do not fit into five");
+    assert!(refused, "a hundred megabytes do not fit into six");
     let event = lab.daemon.wait_for(|event| fails(event, "memory_full"), LONG);
     let detail = text(&event, "probe.detail");
-    let end = "of its maxmemory of 5.0 MiB and its policy is noeviction: it refuses writes";
+    let end = "of its maxmemory of 5.5 MiB and its policy is noeviction: it refuses writes";
     assert!(detail.ends_with(end), "{detail}");
-    assert_eq!(number(&event, "probe.server.memory.max"), Some(5 << 20));
-    assert!(number(&event, "probe.server.memory.used") >= Some(5 << 20), "{event:#}");
+    assert_eq!(number(&event, "probe.server.memory.max"), Some(5632 << 10));
+    assert!(number(&event, "probe.server.memory.used") >= Some(5632 << 10), "{event:#}");
     assert!(Redis::request(port, "FLUSHALL").starts_with("+OK"));
     recovers(lab);
 }
