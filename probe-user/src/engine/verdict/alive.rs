@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::fact::{
         AcceptQueue,
-        ProbeFailure::{Auth, Body, ConnectTimeout, Protocol, Refused, Reset, Status, Timeout},
+        ProbeFailure::{Auth, Body, ConnectTimeout, Protocol, Refused, Reset, Status, Timeout, Upstream},
         Source,
     };
 
@@ -337,6 +337,8 @@ mod tests {
             assert!(finding.summary.to_string().contains("127.0.0.1:5432"), "{failure:?}");
             assert!(matches!(remedy, Remedy::Hold(_)), "{failure:?}");
         }
+        let said = of_failures(&Circumstances { backend: refused, ..alive(Upstream) }).1;
+        assert_eq!(said, Remedy::Hold(rules::of_failure(Upstream).reason.into()), "it says so itself");
         let gone = Circumstances { backend: refused, ..alive(Refused) };
         assert_eq!(of_failures(&gone).1, Remedy::Restart, "nothing listens");
         let stuck = Examination { locked: true, abandoned: 1, ..Examination::default() };
