@@ -35,7 +35,11 @@ kind, port = sys.argv[1], int(sys.argv[2])
 def serve(listener, status="200 OK"):
     while True:
         client, _ = listener.accept()
-        client.recv(4096)
+        # A request may come in parts. One that is not read whole is answered by a reset.
+        request = client.recv(4096)
+        while request and b"\r\n\r\n" not in request:
+            more = client.recv(4096)
+            request = request + more if more else b""
         code = "500 Failed" if os.path.exists(sys.argv[3] + "/broken") else status
         client.sendall(f"HTTP/1.1 {code}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".encode())
         client.close()
