@@ -158,7 +158,8 @@ fn job_control_is_a_pause() {
         victim.wait_until_it_says("listening on", &victim.stdout, LONG);
         let config = format!(
             "[http]\nlisten = \"\"\n[[service]]\nname = {:?}\nmatch = {{ port = {port} }}\n\
-             [[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n{TIMES}",
+             [[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n{TIMES}\
+             enabled = true\ncommand = [\"/usr/bin/true\"]\n",
             service.name
         );
         let daemon = Daemon::start(&config, &[]);
