@@ -32,9 +32,13 @@ pub fn prepare() {
     fill(&mut reserve());
 }
 
-/// The limit that the daemon was started with; None if it has not been raised.
+/// The limit that the daemon was started with, for its children; None if it has not been raised. `prlimit(1)` may have
+/// lowered the daemon's own limit since, and without a capability no child can go above that.
 pub fn inherited() -> Option<Rlimit> {
-    INHERITED.get().copied()
+    let inherited = INHERITED.get()?;
+    let most = getrlimit(Resource::Nofile).maximum;
+    let within = |limit: Option<u64>| limit.into_iter().chain(most).min();
+    Some(Rlimit { current: within(inherited.current), maximum: within(inherited.maximum) })
 }
 
 /// Does what must not fail because no descriptor is left. If it does, it is tried again with those in reserve.
