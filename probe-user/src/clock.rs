@@ -53,9 +53,25 @@ impl Timestamp {
 
     /// A moment of `CLOCK_MONOTONIC` on this clock.
     pub fn from_monotonic_nanos(monotonic: u64) -> Self {
-        let suspended = nanos(ClockId::Boottime) - nanos(ClockId::Monotonic);
-        Self(monotonic.saturating_add(u64::try_from(suspended).unwrap_or_default()))
+        Self(monotonic.saturating_add(u64::try_from(suspended()).unwrap_or_default()))
     }
+}
+
+/// How much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, in nanoseconds. The thread may lose its CPU between two
+/// readings, so the closest ones of a few count: two translations of one moment differ by microseconds.
+fn suspended() -> i128 {
+    const READINGS: usize = 8;
+    const CLOSE: i128 = 2_000;
+    let mut best = (i128::MAX, 0);
+    for _ in 0..READINGS {
+        let before = nanos(ClockId::Monotonic);
+        let ahead = nanos(ClockId::Boottime) - before;
+        best = best.min((nanos(ClockId::Monotonic) - before, ahead));
+        if best.0 < CLOSE {
+            break;
+        }
+    }
+    best.1
 }
 
 fn nanos(clock: ClockId) -> i128 {
