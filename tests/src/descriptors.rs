@@ -54,8 +54,9 @@ pub fn give_back(daemon: &Daemon) {
     limit(daemon, 4096);
 }
 
+/// Sets the soft limit. To raise the hard one again takes a capability.
 fn limit(daemon: &Daemon, limit: usize) {
-    let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}:{limit}"));
+    let (pid, limit) = (daemon.pid().to_string(), format!("--nofile={limit}:"));
     let status = Command::new("/usr/bin/prlimit").args(["--pid", &pid, &limit]).status();
     assert!(status.expect("prlimit runs").success());
 }
