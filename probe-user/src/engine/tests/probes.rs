@@ -22,6 +22,19 @@ fn probes_count_only_in_a_row_and_after_the_grace() {
 }
 
 #[test]
+fn one_failure_is_called_once_and_several_are_counted() {
+    for (failures, words) in [(1, "its probe failed once: "), (2, "its probe failed 2 times in a row: ")] {
+        let mut lab = Lab::new(exec_identity(), vec![Probe { failures, ..http_probe() }], policy());
+        lab.wait(LATER);
+        for _ in 0..failures {
+            lab.answer(ProbeOutcome::Failed(ProbeFailure::Status, "status 503".into()));
+        }
+        let summary = lab.engine.view().next().unwrap().incident.unwrap().summary;
+        assert!(summary.contains(words) && !summary.contains("1 time"), "{summary}");
+    }
+}
+
+#[test]
 fn counters_start_again_after_a_restart() {
     let mut lab = Lab::exec();
     lab.wait(Duration::from_secs(30));
