@@ -46,6 +46,9 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let (mut daemon, mut inbox) = Daemon::start(config, options).await?;
     tokio::pin!(shutdown);
+    // After each turn of the sensors, the other branches and the runtime's other tasks have one: records that come faster
+    // than they are taken in must hold up neither probes nor restarts.
+    let mut others_have_a_turn = false;
     let why = loop {
         daemon.execute_effects();
         daemon.notify_watchdog();
@@ -53,7 +56,11 @@ pub async fn run(
         tokio::select! {
             biased;
             why = &mut shutdown => break why,
-            () = daemon.sensors_readable() => daemon.drain_sensors(),
+            () = daemon.sensors_readable(), if !others_have_a_turn => {
+                daemon.drain_sensors();
+                others_have_a_turn = true;
+                continue;
+            }
             Some(change) = inbox.units.recv() => daemon.on_unit(change.service, Ok(change.state)),
             Some(report) = inbox.supervisor.recv() => daemon.on_supervisor_report(report),
             Some(outcome) = inbox.outcomes.recv() => daemon.on_outcome(outcome),
@@ -65,7 +72,9 @@ pub async fn run(
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
             () = due => daemon.tick(),
+            () = tokio::task::yield_now(), if others_have_a_turn => {}
         }
+        others_have_a_turn = false;
     };
     daemon.stop(why).await;
     Ok(())
