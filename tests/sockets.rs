@@ -193,6 +193,28 @@ fn every_hook_for_sockets_is_in_the_coverage() {
 /// Two processes with the usual limit on descriptors hold more connections than the map of unwatched ones does: 16384.
 const HELD: &str = "9000";
 
+/// Connections of another user that stay open.
+fn crowd() -> Vec<Running> {
+    let crowd: Vec<Running> = (0..2)
+        .map(|_| {
+            let crowd = Running::start(Command::new(built("connects")).args(["held", HELD]), Signal::KILL);
+            crowd.wait_until_it_says("ready", &crowd.stdout, LONG);
+            crowd.signal(Signal::USR1);
+            crowd
+        })
+        .collect();
+    for process in &crowd {
+        process.wait_until_it_says(&format!("made {HELD}"), &process.stdout, LONG);
+    }
+    crowd
+}
+
+/// Closes a connection with a reset.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
+    drop(stream);
+}
+
 #[test]
 fn a_crowd_of_connections_does_not_displace_those_of_a_service() {
     if !ready_to_go() {
@@ -207,23 +229,42 @@ fn a_crowd_of_connections_does_not_displace_those_of_a_service() {
     let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{service}"), &[]);
     daemon.ready();
     let (stream, _) = listener.accept().expect("the service connects");
-    let crowd: Vec<Running> = (0..2)
-        .map(|_| {
-            let crowd = Running::start(Command::new(built("connects")).args(["held", HELD]), Signal::KILL);
-            crowd.wait_until_it_says("ready", &crowd.stdout, LONG);
-            crowd.signal(Signal::USR1);
-            crowd
-        })
-        .collect();
-    for process in &crowd {
-        process.wait_until_it_says(&format!("made {HELD}"), &process.stdout, LONG);
-    }
-    // A close with data unread, or with no time to linger, is a reset.
-    rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket");
-    drop(stream);
+    let _crowd = crowd();
+    reset(stream);
     let ours = |event: &Value| {
         is(event, "socket.error", &client.name) && number(event, "server.port") == Some(port.into())
     };
     let reset = daemon.wait_for(ours, LONG);
     assert_eq!(text(&reset, "socket.error"), "ECONNRESET", "{reset:#}");
+}
+
+#[test]
+fn a_crowd_of_connections_does_not_displace_those_from_before_the_watch() {
+    if !ready_to_go() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
+    let port = listener.local_addr().expect("a port").port();
+    let pidfile = tempfile::NamedTempFile::new().expect("a temporary file");
+    let config = format!(
+        "[http]\nlisten = \"\"\n[[service]]\nname = \"client\"\nmatch = {{ pidfile = {:?} }}\n",
+        pidfile.path()
+    );
+    let daemon = Daemon::start(&config, &[]);
+    daemon.ready();
+    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; echo connected; cat <&3; sleep 1000");
+    let client = Running::start(Command::new(BASH).args(["-c", &script]), Signal::KILL);
+    client.wait_until_it_says("connected", &client.stdout, LONG);
+    let (stream, _) = listener.accept().expect("the client connects");
+    std::fs::write(pidfile.path(), client.pid().to_string()).expect("it is written");
+    daemon.wait_for(|event| is(event, "service.state", "client"), LONG);
+    // The daemon looks every second for connections from before the watch.
+    std::thread::sleep(Duration::from_secs(3));
+    let _crowd = crowd();
+    reset(stream);
+    let ours = |event: &Value| {
+        is(event, "socket.error", "client") && number(event, "server.port") == Some(port.into())
+    };
+    let error = daemon.wait_for(ours, LONG);
+    assert_eq!(text(&error, "socket.error"), "ECONNRESET", "{error:#}");
 }

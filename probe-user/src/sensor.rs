@@ -124,6 +124,7 @@ impl Sensors {
     pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
         self.fallback.every_second(mains);
         if let Some(ebpf) = &mut self.ebpf {
+            ebpf.adopt_connections();
             let now = Timestamp::now().as_nanos();
             out.extend(ebpf.repeated_errors(now).into_iter().map(Record::SocketError));
             out.extend(ebpf.retransmits(now).into_iter().map(Record::Retransmits));

@@ -8,6 +8,7 @@
 //!
 //! The programs vanish with the [`EbpfSensor`] value, and with the process however it ends: nothing is pinned.
 
+mod adoption;
 pub mod btf;
 mod cgroup_id;
 pub mod coverage;
@@ -183,6 +184,12 @@ impl EbpfSensor {
     /// or so: unwatched ones that stay in it cost a lookup each time they do something.
     pub fn sweep(&mut self) -> Result<(), WatchError> {
         self.watched.sweep()
+    }
+
+    /// Begins to move the connections that processes made before they were watched to where no other process's displace
+    /// them. Meant to be called about once a second.
+    pub fn adopt_connections(&mut self) {
+        self.watched.adopt_connections();
     }
 
     /// Errors that were counted after the first of their kind, each kind at most every ten seconds; `at_ns` is that of

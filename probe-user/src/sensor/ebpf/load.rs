@@ -10,6 +10,7 @@ use aya::{
 };
 
 use super::{
+    adoption::Owners,
     coverage::Attachment,
     error::LoadError,
     fields::{self, IS_TYPED, Resolved},
@@ -105,7 +106,8 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
         Lineages::new(map(&mut ebpf, "DESCENDANTS")?),
         map(&mut ebpf, "WATCHED_CGROUP")?,
         map(&mut ebpf, "WATCHED_PORT")?,
-        map(&mut ebpf, "WATCHED_OWNERS")?,
+        Owners::new(map(&mut ebpf, "WATCHED_OWNERS")?),
+        Owners::new(map(&mut ebpf, "OWNERS")?),
         Prefilter::new(map(&mut ebpf, "PREFILTER")?)
             .map_err(|source| LoadError::Map { name: "PREFILTER", source })?,
     );

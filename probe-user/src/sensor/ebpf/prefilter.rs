@@ -72,6 +72,10 @@ impl Prefilter {
         Ok(it)
     }
 
+    pub fn cgroups(&self) -> &BTreeSet<CgroupId> {
+        &self.cgroups
+    }
+
     pub fn add_process(&mut self, pid: u32) -> Result<(), MapError> {
         self.bits.add_process(pid);
         self.write()

@@ -12,7 +12,11 @@ use rustix::{
     process::{Pid, test_kill_process},
 };
 
-use super::{cgroup_id::CgroupId, prefilter::Prefilter};
+use super::{
+    adoption::{Adoption, Owners, Whose, process_of},
+    cgroup_id::CgroupId,
+    prefilter::Prefilter,
+};
 use crate::fact::ProcessKey;
 
 /// Size of the map `WATCHED_TGID`.
@@ -93,8 +97,10 @@ pub struct Watched {
     cgroups: HashMap<MapData, [u64; 2], u32>,
     // The layout of `probe_abi::PortKey`: namespace, port.
     ports: HashMap<MapData, [u32; 2], u32>,
-    // The layout of the programs' `Owner`: the last word holds the process id.
-    owners: HashMap<MapData, u64, [u64; 5]>,
+    owners: Owners,
+    adoption: Adoption,
+    /// A process or a cgroup is watched since the last adoption.
+    has_new: bool,
     prefilter: Prefilter,
 }
 
@@ -104,10 +110,12 @@ impl Watched {
         lineages: Lineages,
         cgroups: HashMap<MapData, [u64; 2], u32>,
         ports: HashMap<MapData, [u32; 2], u32>,
-        owners: HashMap<MapData, u64, [u64; 5]>,
+        owners: Owners,
+        unwatched_owners: Owners,
         prefilter: Prefilter,
     ) -> Self {
-        Self { processes, lineages, cgroups, ports, owners, prefilter }
+        let adoption = Adoption::new(unwatched_owners, owners.clone());
+        Self { processes, lineages, cgroups, ports, owners, adoption, has_new: false, prefilter }
     }
 
     /// Whether the kernel denies even a lookup.
@@ -117,6 +125,7 @@ impl Watched {
     }
 
     pub fn add_process(&mut self, pid: u32, lineage: u32) -> Result<(), WatchError> {
+        self.has_new = true;
         self.processes
             .insert(pid, lineage, 0)
             .and_then(|()| self.prefilter.add_process(pid))
@@ -124,6 +133,7 @@ impl Watched {
     }
 
     pub fn add_descendant(&mut self, process: ProcessKey, lineage: u32) -> Result<(), WatchError> {
+        self.has_new = true;
         let descendant = [process.start.as_nanos() / START_UNIT_NS, lineage.into()];
         let mut descendants = self.lineages.0.lock().unwrap_or_else(PoisonError::into_inner);
         descendants
@@ -146,6 +156,7 @@ impl Watched {
     }
 
     pub fn add_cgroup(&mut self, cgroup: CgroupId) -> Result<(), WatchError> {
+        self.has_new = true;
         self.cgroups
             .insert(key(cgroup), 1, 0)
             .and_then(|()| self.prefilter.add_cgroup(cgroup))
@@ -172,17 +183,35 @@ impl Watched {
         self.prefilter.sweep(&ids).map_err(|it| failed(&"prefilter", it))
     }
 
+    /// Begins to move the connections that processes made before they were watched to where no other process's displace
+    /// them. Meant to be called about once a second.
+    pub fn adopt_connections(&mut self) {
+        if !self.has_new || self.adoption.is_under_way() {
+            return;
+        }
+        // A map that cannot be read now is read the next time.
+        let Some(processes) = all_keys(self.processes.keys(), PROCESSES_MAX) else { return };
+        let lineages = self.lineages();
+        let whose = Whose {
+            processes: processes.into_iter().collect(),
+            cgroups: self.prefilter.cgroups().clone(),
+            is_descendant: Box::new(move |process| lineages.of(process).is_some()),
+        };
+        self.has_new = !self.adoption.begin(whose);
+    }
+
     /// Drops the sockets of processes that are gone, once there are many: a close that was missed leaves its entry.
     fn sweep_owners(&mut self) {
         let limit = WATCHED_OWNERS_MAX as usize;
-        let Some(sockets) = all_keys(self.owners.keys(), limit).filter(|them| them.len() > limit / 2) else {
+        let mut owners = self.owners.lock();
+        let Some(sockets) = all_keys(owners.keys(), limit).filter(|them| them.len() > limit / 2) else {
             return;
         };
         for socket in sockets {
-            let owner = self.owners.get(&socket, 0);
-            if owner.is_ok_and(|[.., process]| !lives(process as u32)) {
+            let owner = owners.get(&socket, 0);
+            if owner.is_ok_and(|owner| !lives(process_of(&owner))) {
                 // It may have been closed meanwhile.
-                let _ = self.owners.remove(&socket);
+                let _ = owners.remove(&socket);
             }
         }
     }
