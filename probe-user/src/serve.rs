@@ -10,6 +10,7 @@ pub mod history;
 pub mod metrics;
 mod shown;
 pub mod status;
+mod turns;
 mod view;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc};

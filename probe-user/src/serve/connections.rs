@@ -2,7 +2,8 @@
 //!
 //! Any client can open connections and send half a request, or read an answer byte by byte. So there is a cap. At the cap
 //! a new connection takes the place of the one that has been without a request for the longest time: a client that asks
-//! at once is answered, however many others wait without asking.
+//! at once is answered, however many others wait without asking. Clients that ask without end share a part of one CPU
+//! (`serve/turns.rs`).
 
 use std::{
     collections::HashMap,
@@ -30,6 +31,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::turns::Turns;
 use crate::clock::Timestamp;
 
 /// The most connections at once. A monitoring system, a load balancer and a few people need a handful.
@@ -83,6 +85,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router) -> io::Result<
 struct Connections {
     tasks: JoinSet<()>,
     open: HashMap<Id, Open>,
+    turns: Arc<Turns>,
 }
 
 struct Open {
@@ -94,7 +97,7 @@ struct Open {
 impl Connections {
     fn serve(&mut self, stream: TcpStream, router: Router) {
         let asked = Arc::new(AtomicU64::new(Timestamp::now().as_nanos()));
-        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked)));
+        let task = self.tasks.spawn(serve_one(stream, router, Arc::clone(&asked), Arc::clone(&self.turns)));
         self.open.insert(task.id(), Open { asked, task });
     }
 
@@ -107,11 +110,12 @@ impl Connections {
     }
 }
 
-async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>) {
+async fn serve_one(stream: TcpStream, router: Router, asked: Arc<AtomicU64>, turns: Arc<Turns>) {
     let router = TowerToHyperService::new(router);
     let answer = service_fn(move |request: Request<Incoming>| {
         asked.store(Timestamp::now().as_nanos(), Ordering::Relaxed);
-        router.call(request)
+        let (answer, turns) = (router.call(request), Arc::clone(&turns));
+        async move { turns.take(answer).await }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
