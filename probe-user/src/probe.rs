@@ -12,6 +12,7 @@ pub mod http;
 pub mod mysql;
 pub mod postgres;
 mod progress;
+mod reading;
 pub mod redis;
 mod schedule;
 pub mod tcp;
@@ -30,6 +31,9 @@ use crate::{
 
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
 const AFTERWARDS: Duration = Duration::from_secs(1);
+
+/// The most of a failure's text that is kept, in bytes. A server's own words may be part of it, and are as long as it likes.
+const TEXT_MAX: usize = 1024;
 
 /// The clients that all probes share, because they are costly to set up.
 #[derive(Clone, Debug)]
@@ -139,6 +143,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         ) => {}
         // After any other failure an open session would keep a server from shutting down.
         ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => kept.close_sessions(),
+    }
+    if let ProbeOutcome::Failed(_, text) | ProbeOutcome::Starting(text) = &mut outcome {
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        text.shrink_to_fit();
     }
     Run { took, outcome, server }
 }

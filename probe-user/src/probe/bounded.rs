@@ -6,7 +6,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -14,17 +14,23 @@ use tokio::{
     net::{TcpStream, UnixStream},
 };
 
+use super::reading::Pace;
+
 /// The usual budget. The longest answer to a probe is a database's list of its connections, some 100 KiB long.
 pub(super) const BUDGET: usize = 1 << 20;
 
 /// A read wakes a task, however few bytes it brings; that costs as much CPU time as some hundred bytes do.
 const READ_COST: usize = 256;
 
+/// The cost of a read after which the probe rests: a server that drips ends within a few seconds.
+const DRIP_COST: usize = 8192;
+
 /// A socket, and the number of bytes that may still be read from it.
 #[derive(Debug)]
 pub(super) struct Bounded {
     socket: Socket,
     left: usize,
+    pace: Pace,
 }
 
 #[derive(Debug)]
@@ -40,7 +46,7 @@ pub(super) struct TooLong;
 
 impl Bounded {
     pub(super) fn new(socket: impl Into<Socket>) -> Self {
-        Self { socket: socket.into(), left: BUDGET }
+        Self { socket: socket.into(), left: BUDGET, pace: Pace::default() }
     }
 }
 
@@ -65,6 +71,7 @@ impl AsyncRead for Bounded {
         if self.left == 0 {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, TooLong)));
         }
+        ready!(self.pace.poll_ready(context));
         let before = buffer.filled().len();
         let read = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
@@ -72,8 +79,9 @@ impl AsyncRead for Bounded {
         };
         if read.is_ready() {
             // A read may go beyond the budget by the length of its buffer, which its caller bounds.
-            let cost = (buffer.filled().len() - before).saturating_add(READ_COST);
-            self.left = self.left.saturating_sub(cost);
+            let length = buffer.filled().len() - before;
+            let cost = if self.pace.on_read(length) { DRIP_COST } else { READ_COST };
+            self.left = self.left.saturating_sub(length.saturating_add(cost));
         }
         read
     }
@@ -127,7 +135,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn the_budget_bounds_bytes_and_single_bytes_alike() {
         let (length, error) = read_from(&[0; 4096]).await;
         assert!((BUDGET / 2..=BUDGET + 8192).contains(&length), "{length}");

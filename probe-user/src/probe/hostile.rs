@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::{Clients, bounded::BUDGET, run_once, tests::probe};
+use super::{Clients, TEXT_MAX, bounded::BUDGET, run_once, tests::probe};
 use crate::fact::{ProbeFailure, ProbeKind, ProbeOutcome};
 
 /// Beside what a probe reads, this much fits into the buffers of the two sockets.
@@ -121,6 +121,13 @@ async fn a_redis_server_cannot_make_a_probe_read_without_end() {
     part(vec![b'+'; 4096]).await;
     part(many(b"*1\r\n")).await;
     part(many(b"%1\r\n")).await;
+}
+
+#[tokio::test]
+async fn the_words_of_a_server_are_kept_in_part() {
+    let long = [b"-ERR ".to_vec(), "ü".repeat(100_000).into_bytes(), b"\r\n".to_vec()].concat();
+    let (_, _, text) = endless(ProbeKind::Redis, "redis://ADDRESS", &[&long], b"x").await;
+    assert!(text.contains("ERR üü") && text.len() <= TEXT_MAX, "{} bytes", text.len());
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ use tokio_rustls::TlsConnector;
 use super::target::{AGENT, address, peer};
 use crate::{
     fact::ProbeFailure,
-    probe::{failure::Failure, progress::Waiting, tcp},
+    probe::{failure::Failure, progress::Waiting, reading::Pace, tcp},
 };
 
 /// The most that may come before the body: a TLS handshake, interim responses (`100 Continue`), and headers.
@@ -67,7 +67,8 @@ pub(super) async fn ask<T>(
     let left = Left::new(HEAD_MAX);
     let interim = left.clone();
     on_informational(&mut request, move |_| interim.take(HEAD_MAX / INTERIM_MAX));
-    let stream = Bounded { stream: tcp::connect(&address, waiting).await?, left: left.clone() };
+    let stream = tcp::connect(&address, waiting).await?;
+    let stream = Bounded { stream, left: left.clone(), pace: Pace::default() };
     let judge = async |response| {
         left.allow(body_max);
         judge(response).await
@@ -125,6 +126,7 @@ impl Left {
 struct Bounded<S> {
     stream: S,
     left: Left,
+    pace: Pace,
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
@@ -137,9 +139,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
             let words = "it sends more than an answer can be, and no end of it";
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, words)));
         }
+        ready!(self.pace.poll_ready(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        self.left.take(buffer.filled().len() - before);
+        let length = buffer.filled().len() - before;
+        self.left.take(length);
+        self.pace.on_read(length);
         Poll::Ready(Ok(()))
     }
 }
