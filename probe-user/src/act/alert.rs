@@ -11,6 +11,7 @@ mod notification;
 pub mod outbox;
 mod pace;
 mod receiver;
+mod request;
 mod shared;
 
 use std::{sync::Arc, time::Duration};

@@ -16,12 +16,10 @@ use super::{
     notification::Alert,
     outbox::{CAPACITY, Message, Next},
     pace::Pace,
+    request,
     shared::SharedOutbox,
 };
 use crate::{config::Secret, fact::AlertOutcome, redact::redact};
-
-/// The quoted part of a refusal, in bytes.
-const QUOTED: usize = 300;
 
 pub(super) struct Receiver {
     url: Url,
@@ -149,25 +147,19 @@ impl Receiver {
     }
 
     async fn post(&self, body: &Value) -> Result<(), Failure> {
-        let request = self.client.post(self.url.clone()).json(body);
-        let unreached = |error| Failure { why: reason(error), refused: false };
-        let mut answer = request.send().await.map_err(unreached)?;
-        let status = answer.status();
+        let unreached = |why| Failure { why, refused: false };
+        let request = self.client.post(self.url.clone()).json(body).build();
+        let request = request.map_err(|error| unreached(reason(error)))?;
+        let answer =
+            request::send(self.client.clone(), request, self.pace.timeout).await.map_err(unreached)?;
+        let (status, words) = (answer.status, answer.words);
         if status.is_success() {
             return Ok(());
         }
-        let mut quoted = Vec::new();
-        while quoted.len() < QUOTED
-            && let Ok(Some(chunk)) = answer.chunk().await
-        {
-            quoted.extend_from_slice(&chunk[..chunk.len().min(QUOTED - quoted.len())]);
-        }
-        let words = String::from_utf8_lossy(&quoted);
-        let words = words.trim();
         let why = if words.is_empty() {
             format!("the receiver answered {status}")
         } else {
-            format!("the receiver answered {status}: {}", redact(words))
+            format!("the receiver answered {status}: {}", redact(&words))
         };
         let busy = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         Err(Failure { why, refused: !status.is_server_error() && !busy })
