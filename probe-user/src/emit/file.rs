@@ -34,6 +34,8 @@ pub struct EventFile {
     kind: Kind,
     /// The size up to the last whole line, in bytes.
     size: u64,
+    /// The latest rotation failed, and a warning said so.
+    has_warned: bool,
 }
 
 impl EventFile {
@@ -47,7 +49,7 @@ impl EventFile {
         let (mut file, kind) = open(path).map_err(SinkError::Refused)?;
         let size = end_last_line(&mut file, kind)
             .map_err(|source| SinkError::File { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), rotation, file, kind, size })
+        Ok(Self { path: path.to_owned(), rotation, file, kind, size, has_warned: false })
     }
 
     /// `FILE` becomes `FILE.1`, that `FILE.2`, and so on; the oldest is overwritten.
@@ -83,9 +85,13 @@ impl Destination for EventFile {
         let rotates = self.kind == Kind::Regular && self.size > 0;
         if rotates && self.size + lines.len() as u64 > self.rotation.max_bytes {
             // If the folder is not writable, the file grows further and no event is lost.
-            if let Err(error) = self.rotate() {
+            let rotated = self.rotate();
+            if let Err(error) = &rotated
+                && !self.has_warned
+            {
                 tracing::warn!("{}: could not rotate the file: {error}", self.path.display());
             }
+            self.has_warned = rotated.is_err();
         }
         match self.file.write_all(lines) {
             Ok(()) => {
@@ -170,6 +176,23 @@ mod tests {
         assert_eq!(read(folder.path().join("e.1")), "5\n6\n");
         assert_eq!(read(folder.path().join("e.2")), "3\n4\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_rotation_that_fails_loses_no_line_and_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, in_the_way) = (folder.path().join("e"), folder.path().join("e.1"));
+        fs::create_dir(&in_the_way).unwrap();
+        let mut file = EventFile::with_rotation(&path, Rotation { max_bytes: 2, keep: 1 }).unwrap();
+        for line in [b"1\n", b"2\n"] {
+            file.write(line).unwrap();
+        }
+        assert!(file.has_warned);
+        assert_eq!(read(&path), "1\n2\n");
+        fs::remove_dir(&in_the_way).unwrap();
+        file.write(b"3\n").unwrap();
+        assert!(!file.has_warned);
+        assert_eq!((read(&in_the_way).as_str(), read(&path).as_str()), ("1\n2\n", "3\n"));
     }
 
     #[test]
