@@ -1,6 +1,7 @@
 //! The harness of the tests against real parts: a daemon under test, a service that fails on demand, and the
 //! servers it depends on, each in a folder and on a port of its own and gone when its handle is dropped.
 
+pub mod attack;
 pub mod bench;
 pub mod cgroup;
 pub mod core_dump;

@@ -1,13 +1,15 @@
 //! A program whose children, unwatched processes, die in great numbers (`src/bin/storm.rs`).
 
 use std::{
+    io,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
-use crate::{parts::built, process::Running};
+use crate::{parts::built, process::Running, program::NOBODY};
 
 /// Far more than any of them takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
@@ -54,24 +56,30 @@ impl Storm {
     /// One that makes children until it is stopped.
     #[track_caller]
     pub fn endless(manner: Manner) -> Self {
-        Self::with(&[manner.word()])
+        Self::endless_under(&built("storm"), manner)
+    }
+
+    /// The same, from a copy of the program.
+    #[track_caller]
+    pub fn endless_under(program: &Path, manner: Manner) -> Self {
+        Self::with(program, &[manner.word()])
     }
 
     /// One that makes so many as fast as it can.
     #[track_caller]
     pub fn of(manner: Manner, number: u64) -> Self {
-        Self::with(&[manner.word(), &number.to_string()])
+        Self::with(&built("storm"), &[manner.word(), &number.to_string()])
     }
 
     /// One that makes so many, at so many a second.
     #[track_caller]
     pub fn paced(manner: Manner, number: u64, per_second: u64) -> Self {
-        Self::with(&[manner.word(), &number.to_string(), &per_second.to_string()])
+        Self::with(&built("storm"), &[manner.word(), &number.to_string(), &per_second.to_string()])
     }
 
     #[track_caller]
-    fn with(arguments: &[&str]) -> Self {
-        let process = Running::start(Command::new(built("storm")).args(arguments), Signal::TERM);
+    fn with(program: &Path, arguments: &[&str]) -> Self {
+        let process = Running::start(Command::new(program).args(arguments), Signal::TERM);
         process.wait_until_it_says("ready", &process.stdout, LONG);
         Self { process }
     }
@@ -115,6 +123,13 @@ impl Storm {
         let made = said.last().and_then(|line| line.strip_prefix("made ")?.parse().ok());
         made.unwrap_or_else(|| panic!("it does not say how many: {said:?}"))
     }
+}
+
+/// For the programs themselves: drops all rights.
+pub fn become_nobody() -> io::Result<()> {
+    // SAFETY: plain system calls.
+    let dropped = unsafe { libc::setgid(NOBODY) == 0 && libc::setuid(NOBODY) == 0 };
+    if dropped { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// For the programs themselves: says `ready`, and waits for SIGUSR1.

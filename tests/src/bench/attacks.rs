@@ -1,5 +1,6 @@
 //! Whether hostile surroundings cost the daemon memory and CPU, or a neighbour the detection of its death.
 
+<<<<<<< HEAD
 use std::{
     fs::{self, File},
     io::Write as _,
@@ -10,19 +11,17 @@ use std::{
     thread,
     time::Duration,
 };
+=======
+use std::{fmt::Write as _, time::Duration};
+>>>>>>> 2e4782c (The attacks have a harness of their own, more kinds, a table in the benchmark and a short run in the suite)
 
 use anyhow::{Context, Result};
-use rustix::{
-    fs::{CWD, FileType, Mode, mknodat},
-    process::Signal,
-};
-use tempfile::TempDir;
 
 use super::{
     section::{Effort, Row, Section, Unit},
     stats::Summary,
-    usage,
 };
+<<<<<<< HEAD
 use crate::{
     daemon::Daemon,
     hostile_server::Answer,
@@ -37,82 +36,50 @@ use crate::{
 const HELD: u32 = 9000;
 
 const LONG: Duration = Duration::from_secs(60);
+=======
+use crate::attack::{ATTACKS, Attack, Outcome, run};
+>>>>>>> 2e4782c (The attacks have a harness of their own, more kinds, a table in the benchmark and a short run in the suite)
 
 /// A neighbour's death may be detected this much later than in quiet surroundings.
 const FACTOR: f64 = 2.0;
 
-const METHOD: &str = "A service under the supervisor is killed again and again, first in quiet surroundings, then under each attack. The \
-time is from the kernel's record of the death to its detection; memory is the greatest resident size of the daemon, CPU that \
-of the whole run. Half-sent requests: 1,500 connections to the page, each with the half of a head. Paths: pidfiles and \
-an output that are a FIFO, a link to `/dev/zero`, a sparse file of 3 GB, a folder. Servers: PostgreSQL that announces a message of 2 GB, \
-HTTP with `100 Continue` without end, and with a body without end. Connections: 18,000 of unwatched processes stay open.";
-
-/// One kind of hostile surroundings: the services that it adds, and what it does beside them.
-struct Attack {
-    name: &'static str,
-    prepare: fn(&Path) -> Result<String>,
-    begin: fn(u16) -> Result<Held>,
-}
-
-/// What an attack keeps open.
-#[derive(Default)]
-struct Held {
-    _streams: Vec<TcpStream>,
-    _processes: Vec<Running>,
-}
-
-const ATTACKS: [Attack; 5] = [
-    Attack { name: "quiet", prepare: nothing, begin: idle },
-    Attack { name: "half-sent requests", prepare: nothing, begin: half_sent },
-    Attack { name: "paths", prepare: paths, begin: idle },
-    Attack { name: "servers", prepare: servers, begin: idle },
-    Attack { name: "connections", prepare: nothing, begin: connections },
-];
-
-/// What came of one.
-struct Outcome {
-    detected_ns: Vec<f64>,
-    resident: f64,
-    cpu_percent: f64,
-}
+const METHOD: &str = "A service under the supervisor is killed again and again, first in quiet surroundings, then under each attack, \
+and this several times over. The time is from the kernel's record of the death to its detection; memory is the greatest resident \
+size of the daemon, CPU that of the time in which the service is killed, lines are those of the stream and of the log.";
 
 pub fn measure(effort: Effort) -> Result<Section> {
-    let kills = effort.pick(30, 3);
-    let outcomes: Vec<Outcome> =
-        ATTACKS.iter().map(|attack| run(attack, kills).context(attack.name)).collect::<Result<_>>()?;
-    let median = |outcome: &Outcome| {
-        Summary::of(&outcome.detected_ns).map(|summary| summary.median).context("no death was detected")
-    };
-    let quiet = median(&outcomes[0])?;
-    let mut rows = Vec::new();
-    for (attack, outcome) in ATTACKS.iter().zip(&outcomes) {
-        let median = median(outcome)?;
-        let row = Row::new(&format!("detection of a neighbour's death: {}", attack.name), Unit::Nanoseconds)
-            .of("hostprobe", &outcome.detected_ns);
-        rows.push(row.target(
-            &format!("≤ {FACTOR} × quiet"),
-            format!("{:.2} ×", median / quiet),
-            median <= FACTOR * quiet,
-        ));
+    let (rounds, kills, least) =
+        effort.pick((3, 20, Duration::from_secs(5)), (1, 3, Duration::from_millis(500)));
+    let mut outcomes: Vec<Vec<Outcome>> = ATTACKS.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (attack, outcomes) in ATTACKS.iter().zip(&mut outcomes) {
+            eprintln!("  {}", attack.name);
+            outcomes.push(run(attack, kills, least).context(attack.name)?);
+        }
     }
-    for (attack, outcome) in ATTACKS.iter().zip(&outcomes) {
-        rows.push(
-            Row::new(&format!("resident memory: {}", attack.name), Unit::Bytes)
-                .of("hostprobe", &[outcome.resident]),
-        );
-        let cpu = format!("CPU: {}", attack.name);
-        rows.push(Row::new(&cpu, Unit::Percent).of("hostprobe", &[outcome.cpu_percent]));
+    let detected = |outcomes: &[Outcome]| -> Vec<f64> {
+        outcomes.iter().flat_map(|outcome| outcome.detected_ns.iter().copied()).collect()
+    };
+    let quiet = Summary::of(&detected(&outcomes[0])).context("no death was detected")?.median;
+    let mut rows = Vec::new();
+    for (attack, outcomes) in ATTACKS.iter().zip(&outcomes) {
+        let name = format!("detection of a neighbour's death: {}", attack.name);
+        let row = Row::new(&name, Unit::Nanoseconds).of("hostprobe", &detected(outcomes));
+        let median = row.summary("hostprobe").context("no death was detected")?.median;
+        let times = Unit::Times.show(median / quiet);
+        rows.push(row.target(&format!("≤ {FACTOR} × quiet"), times, median <= FACTOR * quiet));
     }
     Ok(Section {
         name: "attacks".to_owned(),
         title: "Hostile surroundings".to_owned(),
         method: METHOD.to_owned(),
         rows,
-        further: String::new(),
+        further: table(ATTACKS, &outcomes, quiet),
         unmeasured: Vec::new(),
     })
 }
 
+<<<<<<< HEAD
 fn run(attack: &Attack, kills: usize) -> Result<Outcome> {
     let folder = TempDir::new()?;
     let (service, page) = (Supervised::new(), free_port());
@@ -180,11 +147,31 @@ fn paths(folder: &Path) -> Result<String> {
     let mut config = format!(
         "[[service]]\nname = \"mute\"\nexec = [\"/bin/sleep\", \"60\"]\noutput = {:?}\n",
         at("output").display().to_string()
+=======
+/// Each attack with what it cost.
+fn table(attacks: &[Attack], outcomes: &[Vec<Outcome>], quiet: f64) -> String {
+    let mut table = String::from(
+        "\n| attack | what it does | greatest memory | CPU | lines a second | detection, median | against quiet |\n\
+         |---|---|---:|---:|---:|---:|---:|\n",
+>>>>>>> 2e4782c (The attacks have a harness of their own, more kinds, a table in the benchmark and a short run in the suite)
     );
-    for name in ["fifo", "zero", "sparse", "folder"] {
-        let pidfile = at(name).display().to_string();
-        config.push_str(&format!("[[service]]\nname = {name:?}\n[service.match]\npidfile = {pidfile:?}\n"));
+    for (attack, outcomes) in attacks.iter().zip(outcomes) {
+        let most = |of: fn(&Outcome) -> f64| outcomes.iter().map(of).fold(0.0, f64::max);
+        let detected: Vec<f64> = outcomes.iter().flat_map(|it| it.detected_ns.iter().copied()).collect();
+        let median = Summary::of(&detected).map_or(f64::NAN, |summary| summary.median);
+        let _ = writeln!(
+            table,
+            "| {} | {} | {} | {} | {:.0} | {} | {} |",
+            attack.name,
+            attack.what,
+            Unit::Bytes.show(most(|outcome| outcome.resident)),
+            Unit::Percent.show(most(|outcome| outcome.cpu_percent)),
+            most(|outcome| outcome.lines_per_second),
+            Unit::Nanoseconds.show(median),
+            Unit::Times.show(median / quiet),
+        );
     }
+<<<<<<< HEAD
     Ok(config)
 }
 
@@ -205,4 +192,7 @@ fn servers(_: &Path) -> Result<String> {
         ),
     ]
     .concat())
+=======
+    table
+>>>>>>> 2e4782c (The attacks have a harness of their own, more kinds, a table in the benchmark and a short run in the suite)
 }

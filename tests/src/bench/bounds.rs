@@ -80,7 +80,8 @@ const MAPS: [Known; 20] = [
     Known(
         "OWNERS",
         "connections of everything else",
-        "the one heard of longest ago loses its owner: its errors belong to no service",
+        "the one heard of longest ago loses its owner: its errors belong to no service. Those of a process that becomes \
+         watched move to the map of watched ones within a second",
     ),
     Known(
         "LISTENERS",
@@ -99,7 +100,11 @@ const MAPS: [Known; 20] = [
         "the oldest goes: its next error is reported as a first",
     ),
     Known("RETRANSMITS", "pairs with retransmits in a second", "the oldest goes uncounted"),
-    Known("BUDGETS", "cgroups with unwatched deaths", "the quietest starts its second again"),
+    Known(
+        "BUDGETS",
+        "cgroups with deaths, listeners and socket errors; processes that are stopped",
+        "the quietest starts its second again",
+    ),
     Known("DROPS", "nothing", "counters"),
     Known("EXITS", "nothing", "counters"),
     Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),

@@ -2,7 +2,7 @@
 //!
 //! `connects served|refused|repeated|held N [PER_SECOND]` says `ready`, waits for SIGUSR1, makes N connections, and says how
 //! many it made: to itself and closed in order, each refused by another address, all refused by one, or to itself and kept
-//! open until its end by a signal.
+//! open until its end by a signal, without rights.
 
 use std::{
     io::Read,
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hostprobe_tests::storm::wait_for_start_signal;
+use hostprobe_tests::storm::{become_nobody, wait_for_start_signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A port without a listener.
@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         // Both ends of a connection take a descriptor each.
         let limit = getrlimit(Resource::Nofile);
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+        become_nobody().expect("rights can be dropped");
     }
     let listener = (manner == "served" || holds)
         .then(|| TcpListener::bind((Ipv4Addr::from(own), 0)).expect("the loopback has ports"));

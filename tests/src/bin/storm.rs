@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hostprobe_tests::storm::{Manner, wait_for_start_signal};
-
-/// The user `nobody`, on every distribution.
-const NOBODY: libc::uid_t = 65534;
+use hostprobe_tests::storm::{Manner, become_nobody, wait_for_start_signal};
 
 /// Children that live at once.
 const BATCH: u64 = 8;
@@ -33,14 +30,12 @@ fn main() -> ExitCode {
     };
     let number = |at: usize| arguments.get(at).and_then(|number| number.parse::<u64>().ok());
     let (most, pace) = (number(1).unwrap_or(u64::MAX), number(2));
-    // SAFETY: plain system calls; the handler stores to an atomic, which is allowed in one.
-    unsafe {
-        if libc::setgid(NOBODY) != 0 || libc::setuid(NOBODY) != 0 {
-            eprintln!("storm: its rights cannot be dropped: {}", std::io::Error::last_os_error());
-            return ExitCode::FAILURE;
-        }
-        libc::signal(libc::SIGTERM, end as extern "C" fn(libc::c_int) as libc::sighandler_t);
+    if let Err(error) = become_nobody() {
+        eprintln!("storm: its rights cannot be dropped: {error}");
+        return ExitCode::FAILURE;
     }
+    // SAFETY: a plain system call; the handler stores to an atomic, which is allowed in one.
+    unsafe { libc::signal(libc::SIGTERM, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
     wait_for_start_signal();
     let (began, mut made) = (Instant::now(), 0);
     while made < most && !END.load(Ordering::SeqCst) {
