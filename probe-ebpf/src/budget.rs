@@ -7,7 +7,7 @@ use aya_ebpf::{Global, helpers::bpf_ktime_get_boot_ns, macros::map, maps::LruHas
 
 use crate::cgroup::Cgroups;
 
-/// Records per second, cgroup and hook.
+/// Records of unwatched processes per second, cgroup and hook.
 #[unsafe(no_mangle)]
 static UNWATCHED_PER_SECOND: Global<u32> = Global::new(50);
 
@@ -23,7 +23,20 @@ pub enum Budget {
     Listen = 1,
     /// First errors of sockets, of watched processes too: a service may connect to a thousand peers.
     SocketError = 2,
+    /// Exits of a service's processes, but for its main one: a service makes as many as it likes.
+    WatchedExit = 3,
+    /// Listeners of a service's processes.
+    WatchedListen = 4,
+    /// Stop signals to a watched process. Its user sends as many as it likes.
+    Stop = 5,
 }
+
+/// Records of a service's processes per second, cgroup and hook. When a database has crashed, it ends the processes of
+/// all its clients at once.
+const WATCHED_PER_SECOND: u64 = 500;
+
+/// Stop signals per second and process.
+const STOPS_PER_SECOND: u64 = 20;
 
 #[repr(C)]
 struct Key {
@@ -44,10 +57,22 @@ struct Window {
 #[map]
 static BUDGETS: LruHashMap<Key, Window> = LruHashMap::with_max_entries(2048, 0);
 
-/// Takes one record from the budget of unwatched processes; false if this second's budget is spent.
+/// Takes one record from the budget of watched or of unwatched processes; false if this second's budget is spent.
 #[inline(always)]
-pub fn take(budget: Budget, cgroups: &Cgroups) -> bool {
-    take_of(budget, cgroups, u64::from(UNWATCHED_PER_SECOND.load()))
+pub fn take(watched: bool, of_watched: Budget, of_unwatched: Budget, cgroups: &Cgroups) -> bool {
+    // One call: two would double what the verifier follows.
+    let (budget, limit) = if watched {
+        (of_watched, WATCHED_PER_SECOND)
+    } else {
+        (of_unwatched, u64::from(UNWATCHED_PER_SECOND.load()))
+    };
+    take_of(budget, cgroups, limit)
+}
+
+/// Takes one stop signal to a process.
+#[inline(always)]
+pub fn take_stop(tgid: u32) -> bool {
+    take_of(Budget::Stop, &Cgroups { v2: u64::from(tgid), mem_v1: 0 }, STOPS_PER_SECOND)
 }
 
 /// Takes one record from a budget of `limit` a second.

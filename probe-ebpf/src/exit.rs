@@ -165,15 +165,14 @@ pub fn sched_process_exit(ctx: RawTracePointContext) -> i32 {
         return 0;
     }
     ring::increment(&EXITS, EXITS_WANTED);
-    if !direct {
-        if !budget::take(Budget::Exit, &cgroups) {
-            ring::count_drop(DropClass::ExitThrottled);
-            return 0;
-        }
-        if !ring::half_free(&URGENT) {
-            ring::count_drop(DropClass::ExitUnwatched);
-            return 0;
-        }
+    // A main process is the exception to every budget.
+    if !heads_lineage && !budget::take(direct, Budget::WatchedExit, Budget::Exit, &cgroups) {
+        ring::count_drop(DropClass::ExitThrottled);
+        return 0;
+    }
+    if !direct && !ring::half_free(&URGENT) {
+        ring::count_drop(DropClass::ExitUnwatched);
+        return 0;
     }
 
     let signal = sent_signal::last(tgid, status & 0x7f, start_ns);

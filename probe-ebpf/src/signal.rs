@@ -13,6 +13,7 @@ use aya_log_ebpf::debug;
 use probe_abi::{COMM_LEN, DropClass, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, SentSignal, Stop};
 
 use crate::{
+    budget,
     field::{self, offsets, read},
     oom,
     ring::{self, URGENT},
@@ -98,6 +99,10 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
 
 #[inline(always)]
 fn submit_stop(receiver: u64, tgid: u32, sent: &SentSignal) {
+    if !budget::take_stop(tgid) {
+        ring::count_drop(DropClass::Stop);
+        return;
+    }
     let Some(mut entry) = URGENT.reserve::<Stop>(0) else {
         ring::count_drop(DropClass::Stop);
         return;

@@ -8,7 +8,8 @@ pub enum DropClass {
     ExitWatched = 0,
     /// The urgent ring was half full for the exit of a process that is unwatched, or watched only for its lineage.
     ExitUnwatched = 1,
-    /// A cgroup's budget of such exits for this second was spent.
+    /// A cgroup's budget of such exits, or of those of a service's other processes than its main one, was spent for this
+    /// second.
     ExitThrottled = 2,
     /// The urgent ring was full for an OOM kill.
     Oom = 3,
@@ -16,7 +17,7 @@ pub enum DropClass {
     Exec = 4,
     /// The urgent ring was full for a listener, or half full for that of an unwatched process.
     Listen = 5,
-    /// A cgroup's budget of unwatched listener changes for this second was spent.
+    /// A cgroup's budget of listener changes for this second was spent.
     ListenThrottled = 6,
     /// The urgent ring was half full for the first error of its kind.
     SocketError = 7,
@@ -26,7 +27,7 @@ pub enum DropClass {
     Connect = 9,
     /// The urgent ring was half full for a full accept queue.
     AcceptQueue = 10,
-    /// The urgent ring was full for the stop of a watched process.
+    /// The urgent ring was full for the stop of a watched process, or its budget for this second was spent.
     Stop = 11,
     /// The bulk ring was half full for a new cgroup.
     Cgroup = 12,

@@ -32,15 +32,13 @@ pub fn on_change(ctx: &RawTracePointContext, socket: u64, up: u32) {
     if task::is_outside_namespace(owner.tgid) && !direct {
         return;
     }
-    if !direct {
-        if !budget::take(Budget::Listen, &owner.cgroups()) {
-            ring::count_drop(DropClass::ListenThrottled);
-            return;
-        }
-        if !ring::half_free(&URGENT) {
-            ring::count_drop(DropClass::Listen);
-            return;
-        }
+    if !budget::take(direct, Budget::WatchedListen, Budget::Listen, &owner.cgroups()) {
+        ring::count_drop(DropClass::ListenThrottled);
+        return;
+    }
+    if !direct && !ring::half_free(&URGENT) {
+        ring::count_drop(DropClass::Listen);
+        return;
     }
     let Some(mut entry) = URGENT.reserve::<Listen>(0) else {
         ring::count_drop(DropClass::Listen);

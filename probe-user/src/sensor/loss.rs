@@ -18,7 +18,7 @@ pub enum LossClass {
     ExitWatched,
     /// Exits of unwatched processes that the ring had no room for.
     ExitUnwatched,
-    /// Exits of unwatched processes beyond the limit a second.
+    /// Exits beyond the limit a second: of unwatched processes, and of a service's other processes than its main one.
     ExitThrottled,
     /// Exits that the process connector dropped.
     ExitConnector,
