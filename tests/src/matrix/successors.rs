@@ -13,7 +13,7 @@ use crate::{
     http::free_port,
     parts::{Redis, gunicorn, nginx, require, require_root},
     pid_namespace::PidNamespace,
-    process::{lives, signal},
+    process::{children, lives, signal},
     terminal, upgrade,
 };
 
@@ -122,7 +122,9 @@ fn wrapped(row: &Row) -> Option<Measured> {
     let script = format!("{} & wait", victim(port).join(" "));
     let command = ["/bin/sh", "-c", &script].map(str::to_owned);
     let scene = Scene::start(&[Service::exec(APP, &command, port)]);
-    signal(scene.pid(APP), Signal::KILL);
+    // Without hooks, a listener is reported as one of the main process: here of the shell.
+    let reported = scene.pid(APP);
+    signal(children(reported).first().copied().unwrap_or(reported), Signal::KILL);
     scene.healed(APP);
     scene.more_probes();
     let mut named = vec!["exited with code 0".to_owned()];
