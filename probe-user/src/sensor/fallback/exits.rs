@@ -29,6 +29,10 @@ const TRACKED_MAX: usize = 32 * 1024;
 /// How long the connector's event may come after the exit was seen.
 const SETTLE: Duration = Duration::from_millis(3);
 
+/// How long it may come later still if nothing else says how the process ended: on a busy host the kernel may run
+/// others between the two signs of an exit.
+const SETTLE_UNKNOWN: Duration = Duration::from_millis(50);
+
 /// A thread's exit that is older than this when its process ends is not how the process ended.
 const FRESH: Duration = Duration::from_millis(100);
 
@@ -45,7 +49,7 @@ pub struct Exits {
     ends: bool,
     execs: bool,
     tracked: HashMap<u32, Tracked>,
-    /// Processes whose exit was seen, and when it is due.
+    /// Processes whose exit was seen, and when it is due; the next one first.
     settling: VecDeque<(u32, Timestamp)>,
     reported: VecDeque<(u32, Timestamp)>,
     unwatched: Budget,
@@ -172,8 +176,13 @@ impl Exits {
         {
             tracked.seen = Some(now);
             let settle = if self.connector.is_some() { SETTLE } else { Duration::ZERO };
-            self.settling.push_back((pid, now.plus(settle)));
+            self.settle_by(pid, now.plus(settle));
         }
+    }
+
+    fn settle_by(&mut self, pid: u32, due: Timestamp) {
+        let at = self.settling.partition_point(|(_, other)| *other <= due);
+        self.settling.insert(at, (pid, due));
     }
 
     /// The exit of a process is certain: it is due at once, with what is known so far.
@@ -315,29 +324,35 @@ impl Exits {
 
     pub fn due_by(&mut self, now: Timestamp) -> Vec<Exit> {
         let mut exits = Vec::new();
-        while let Some((pid, _)) = self.settling.pop_front_if(|(_, due)| *due <= now) {
-            exits.extend(self.exit_of(pid, now));
+        while let Some((pid, due)) = self.settling.pop_front_if(|(_, due)| *due <= now) {
+            exits.extend(self.exit_of(pid, due, now));
         }
         exits
     }
 
-    /// The exit of a process; None if it does not matter, or the process still runs.
-    fn exit_of(&mut self, pid: u32, now: Timestamp) -> Option<Exit> {
+    /// The exit of a process; None if it does not matter, the process still runs, or its status may still come.
+    fn exit_of(&mut self, pid: u32, due: Timestamp, now: Timestamp) -> Option<Exit> {
         let tracked = self.tracked.remove(&pid)?;
         if tracked.key.is_some_and(|key| self.reader.runs(key)) {
             self.tracked.insert(pid, Tracked { seen: None, ..tracked });
             return None;
         }
         let Tracked { key, main, pidfd, end, seen } = tracked;
-        if self.reported.len() == REPORTED_MAX {
-            self.reported.pop_front();
-        }
-        self.reported.push_back((pid, now));
         let remains = self.reader.remains(pid).filter(|found| key.is_none_or(|key| key == found.key));
         let fresh = |end: &End| end.at.plus(FRESH) >= seen.unwrap_or(now);
         let reported = end.filter(fresh).map(|end| end.status);
         let status =
             reported.or_else(|| remains.as_ref()?.status).or_else(|| pidfd.as_ref().and_then(pidfd::status));
+        let latest = seen.unwrap_or(now).plus(SETTLE_UNKNOWN);
+        if status.is_none() && self.connector.is_some() && due > Timestamp::default() && due < latest {
+            self.tracked.insert(pid, Tracked { key, main, pidfd, end, seen });
+            self.settle_by(pid, latest);
+            return None;
+        }
+        if self.reported.len() == REPORTED_MAX {
+            self.reported.pop_front();
+        }
+        self.reported.push_back((pid, now));
         let status = Status(status);
         if status.code() == Some(0) && main != Some(pid) {
             return None;
