@@ -10,6 +10,9 @@ mod daemon;
 mod default;
 mod error;
 mod file;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod load;
 mod mysql;
 mod nearest;

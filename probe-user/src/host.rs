@@ -8,6 +8,9 @@ mod candidate;
 pub mod cgroup;
 pub mod client;
 pub mod connection;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod holder;
 pub mod listener;
 mod matcher;

@@ -10,12 +10,12 @@ mod toolchain;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::ExitCode,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo;
+use crate::{cargo, nightly};
 
 /// Exit status of `verify-ebpf` without the toolchain: it can say neither "the same" nor "different".
 const NOT_VERIFIED: u8 = 4;
@@ -88,13 +88,11 @@ fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
             flags.push(format!("--remap-path-prefix={}={name}", folder.display()));
         }
     }
-    let status = Command::new("rustup")
-        .args(["run", toolchain::RUST, "cargo", "build", "--locked", "--release"])
+    let status = nightly::command(&["cargo", "build", "--locked", "--release"])
         .args(["--package", "probe-ebpf", "--bin", "hostprobe-bpf", "--features", "ebpf"])
         .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"])
         .arg("--target-dir")
         .arg(target)
-        .current_dir(root)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // The workspace's release profile is for the daemon. bpf-linker optimizes this crate as a whole, and the loader
         // reads no debug information.
@@ -102,10 +100,6 @@ fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
-        // The cargo that runs this program sets them for its own toolchain.
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .env_remove("RUSTC")
-        .env_remove("CARGO")
         .status()
         .context("cannot run rustup")?;
     ensure!(status.success(), "probe-ebpf: the build failed");

@@ -6,7 +6,9 @@ mod chaos;
 mod check;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod layers;
+mod nightly;
 mod run;
 mod soak;
 mod test;
@@ -50,6 +52,11 @@ enum Command {
     ///
     /// `cargo xtask test` runs the same test for some seconds. It prints the shortest sequence that fails.
     Chaos(chaos::Arguments),
+    /// Have inputs made up for whatever reads foreign bytes, and fail if one of them crashes it
+    ///
+    /// Installs a nightly compiler and cargo-fuzz. As many fuzzers run at once as there are CPUs. Exit status: 0 if none
+    /// found anything, 1 if one did, 4 not run, because a tool is missing.
+    Fuzz(fuzz::Arguments),
     /// Measure what hostprobe costs and how fast it is, beside what a user would run instead
     ///
     /// Needs root. On Debian, installs missing peers and does not start them. Writes docs/numbers.md, its plots and
@@ -83,6 +90,7 @@ fn main() -> ExitCode {
         Command::Demo => demo::demo().map(|never| match never {}),
         Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
+        Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),
         Command::Vm(arguments) => vm::vm(&arguments),
         Command::Check => check::check().map(|()| ExitCode::SUCCESS),

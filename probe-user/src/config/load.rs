@@ -29,7 +29,7 @@ impl Config {
     }
 }
 
-fn from_text(path: &Path, text: &str, outside: &Outside<'_>) -> Result<Config, ConfigErrors> {
+pub(super) fn from_text(path: &Path, text: &str, outside: &Outside<'_>) -> Result<Config, ConfigErrors> {
     let file = match parse::parse(text) {
         Ok(file) => file,
         Err(errors) => return Err(refuse(path, text, errors)),

@@ -208,7 +208,7 @@ fn dump(request: &[u8], mut each: impl FnMut(&[u8])) -> io::Result<()> {
 }
 
 /// Takes the messages of one datagram; true if the last one was among them.
-fn take_messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
+pub(super) fn take_messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Result<bool> {
     while let (Some(length), Some(kind)) = (u32_at(datagram, 0), u16_at(datagram, 4)) {
         let length = length as usize;
         let Some(body) = datagram.get(HEADER..length) else { break };
@@ -229,7 +229,7 @@ fn take_messages(mut datagram: &[u8], each: &mut impl FnMut(&[u8])) -> io::Resul
 
 /// Reads a `struct inet_diag_msg`: family, state, timer, retransmits, the socket's id, expiry, both queues, the
 /// user and the inode.
-fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
+pub(super) fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
     Some(ListenQueue {
         address: address(message, 8)?,
         port: u16::from_be_bytes(array::<2>(message, 4)?),
@@ -240,7 +240,7 @@ fn listen_queue(message: &[u8]) -> Option<ListenQueue> {
 }
 
 /// Reads the same structure of a connection.
-fn connection(message: &[u8]) -> Option<Connection> {
+pub(super) fn connection(message: &[u8]) -> Option<Connection> {
     let end = |port: usize, ip: usize| {
         let port = u16::from_be_bytes(array::<2>(message, port)?);
         Some(SocketAddr::new(address(message, ip)?.to_canonical(), port))
@@ -267,7 +267,7 @@ fn address(message: &[u8], at: usize) -> Option<IpAddr> {
 }
 
 /// Reads a `struct unix_diag_msg`: family, type, state, padding, inode, a cookie, and then attributes.
-fn unix_end(message: &[u8]) -> Option<UnixEnd> {
+pub(super) fn unix_end(message: &[u8]) -> Option<UnixEnd> {
     let mut end = UnixEnd { inode: u64::from(u32_at(message, 4)?), peer: 0, named: false };
     let mut attributes = message.get(16..)?;
     while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {

@@ -7,6 +7,9 @@
 mod connector;
 mod describe;
 mod exits;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 mod kmsg;
 mod oom_count;
 mod pidfd;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::toolchain;
+use crate::nightly;
 
 /// These crates are compiled into the object. The lock file has their versions.
 const CRATES: &[&str] = &[
@@ -50,7 +51,7 @@ pub fn of_sources(root: &Path) -> Result<String> {
     for name in CRATES {
         add(name, version(&lock, name).unwrap_or("none"));
     }
-    add("rust", toolchain::RUST);
+    add("rust", nightly::RUST);
     add("bpf-linker", toolchain::BPF_LINKER);
     let bytes = hash.finalize();
     let hex: String = bytes.iter().map(|it| format!("{it:02x}")).collect();

@@ -2,11 +2,9 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
-/// The compiler. To build `core` from source takes a nightly. The version is fixed, because another one may write other
-/// bytes.
-pub const RUST: &str = "nightly-2026-05-20";
+use crate::nightly::{self, RUST, output, run, succeeds};
 
 /// The linker's version. Its LLVM must have the major version of the compiler's.
 pub const BPF_LINKER: &str = "0.13.0";
@@ -15,10 +13,7 @@ const LLVM: &str = "22";
 
 /// Installs the parts that are missing, or fails with the commands that do.
 pub fn ensure() -> Result<()> {
-    if !succeeds(Command::new("rustup").args(["run", RUST, "rustc", "--version"])) {
-        run(Command::new("rustup").args(["toolchain", "install", RUST, "--profile", "minimal"]))
-            .with_context(|| format!("{RUST}: missing; run `rustup toolchain install {RUST}`"))?;
-    }
+    nightly::ensure()?;
     let sysroot = output(Command::new("rustup").args(["run", RUST, "rustc", "--print", "sysroot"]))?;
     if !Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file() {
         run(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", RUST]))
@@ -53,25 +48,4 @@ fn install_linker() -> Result<()> {
         .args(["--features", &format!("llvm-{LLVM}")])
         .env("LLVM_PREFIX", &prefix))
     .context(how)
-}
-
-fn succeeds(command: &mut Command) -> bool {
-    command.output().is_ok_and(|it| it.status.success())
-}
-
-fn output(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    ensure!(
-        output.status.success(),
-        "{command:?} failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    eprintln!("running {command:?}");
-    let status = command.status().with_context(|| format!("cannot run {:?}", command.get_program()))?;
-    ensure!(status.success(), "{command:?} failed ({status})");
-    Ok(())
 }

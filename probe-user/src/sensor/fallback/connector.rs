@@ -170,7 +170,7 @@ fn subscription() -> Vec<u8> {
 }
 
 /// Reads one message; None for what does not matter here, as a thread's start.
-fn event(message: &[u8]) -> Option<Event> {
+pub(super) fn event(message: &[u8]) -> Option<Event> {
     let field = |index: usize| number(message, EVENT + 4 * index);
     let at = || {
         let nanos = message.get(HEADERS + 8..HEADERS + 16)?;

@@ -102,11 +102,7 @@ impl Kmsg {
         for _ in 0..BATCH {
             match self.log.read(&mut buffer) {
                 Ok(length) => {
-                    let record = String::from_utf8_lossy(&buffer[..length]);
-                    let line = record.split_once(';').filter(|(head, _)| is_the_kernel_s(head));
-                    let line = line.map_or("", |(_, text)| text);
-                    // What follows the first line are properties of the record.
-                    if let Some(found) = self.reader.line(line.lines().next().unwrap_or_default()) {
+                    if let Some(found) = self.reader.record(&buffer[..length]) {
                         each(found);
                     }
                 }
@@ -136,12 +132,21 @@ fn is_the_kernel_s(head: &str) -> bool {
 
 /// What was found in the lines before the one that names the victim.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     trigger: (u32, String),
     limited: Option<String>,
 }
 
 impl Lines {
+    /// Reads a record as `/dev/kmsg` gives it; the kill, if it names the victim.
+    pub(super) fn record(&mut self, record: &[u8]) -> Option<OomLine> {
+        let record = String::from_utf8_lossy(record);
+        let line = record.split_once(';').filter(|(head, _)| is_the_kernel_s(head));
+        let line = line.map_or("", |(_, text)| text);
+        // What follows the first line are properties of the record.
+        self.line(line.lines().next().unwrap_or_default())
+    }
+
     /// Reads a line; the kill, if the line names the victim.
     fn line(&mut self, line: &str) -> Option<OomLine> {
         if let Some((name, _)) = line.split_once(" invoked oom-killer:") {

@@ -1,0 +1,21 @@
+//! What an HTTP server answers.
+#![no_main]
+
+use std::net::SocketAddr;
+
+use hostprobe::{config::Probe, fact::ProbeKind};
+use hostprobe_fuzz::answers::{Server, probe};
+
+std::thread_local! {
+    static SERVER: Server = Server::new(make_probe, false);
+}
+
+fn make_probe(address: SocketAddr, options: u8) -> Probe {
+    Probe {
+        expect_body: (options & 1 != 0).then(|| "healthy".to_owned()),
+        expect_status: if options & 2 == 0 { Vec::new() } else { vec![200, 503] },
+        ..probe(ProbeKind::Http, format!("http://{address}/health?full=1"))
+    }
+}
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| SERVER.with(|server| server.answer(input)));

@@ -1,0 +1,44 @@
+//! What the kernel gives: records of the hooks, messages of netlink, its log, its type information.
+#![no_main]
+
+use std::{path::Path, sync::OnceLock};
+
+use hostprobe::{
+    host::{self, Cgroups},
+    sensor::{
+        ebpf::{
+            btf::{KernelTypes, reduce},
+            decode::decode,
+            fields,
+        },
+        fallback::fuzz::{connector_event, oom_kills},
+    },
+};
+use hostprobe_fuzz::split;
+
+fn cgroups() -> &'static Cgroups {
+    static CGROUPS: OnceLock<Cgroups> = OnceLock::new();
+    CGROUPS.get_or_init(|| Cgroups::discover(Path::new("/")).expect("the cgroups of this host"))
+}
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let Some((source, bytes)) = input.split_first() else { return };
+    match source {
+        b'r' => {
+            if let Ok(record) = decode(bytes) {
+                let _ = format!("{record:?}");
+            }
+        }
+        b'c' => drop(connector_event(bytes)),
+        b's' => drop(host::fuzz::sockets(bytes)),
+        b'k' => drop(oom_kills(split(bytes, b"\0"), cgroups())),
+        b't' => {
+            let reduced = reduce::reduce(bytes, &fields::names());
+            let parts = [Some(bytes), reduced.as_deref().ok()];
+            for types in parts.into_iter().flatten().filter_map(|part| KernelTypes::parse(part).ok()) {
+                let _ = fields::resolve(&types);
+            }
+        }
+        _ => {}
+    }
+});

@@ -1,0 +1,93 @@
+//! The files of `/proc` and of cgroups, which processes fill with names and arguments of their choice, and pidfiles.
+#![no_main]
+
+use std::path::{Path, PathBuf};
+
+use hostprobe::{
+    config::{Matcher, fuzz::check},
+    discover::{discover, to_toml},
+    emit::Origin,
+    host::{Cgroups, ProcReader, Survey, cgroup, pidfile, place},
+    sensor::ebpf::stack::Symbols,
+};
+use hostprobe_fuzz::host::Host;
+
+std::thread_local! {
+    static HOST: Host = Host::new();
+}
+
+const PORTS: [u16; 2] = [80, 5432];
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| HOST.with(|host| {
+    host.become_like(input);
+    read_host(host.root());
+}));
+
+fn read_host(root: &Path) {
+    let proc = root.join("proc");
+    let _ = Origin::read(&proc);
+    let _ = place::find(root, 10);
+    let _ = pidfile::read(&root.join("run/pid"));
+    let _ = Symbols::read(&proc.join("kallsyms")).oom_scope(&[0, 0xffff_ffff_8100_0000, u64::MAX]);
+    let Ok(reader) = ProcReader::new(root) else { return };
+    read_processes(&reader);
+    read_sockets(&reader);
+    find(&reader, root);
+
+    // Whatever processes are called, what is discovered is a configuration that the daemon accepts.
+    if let Ok(found) = discover(&reader, 1) {
+        let text = to_toml(&found);
+        assert!(!text.contains(|char: char| char.is_control() && char != '\n'), "{text:?}");
+        let config = check(&text, "x").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        assert!(config.services.len() <= found.len());
+    }
+}
+
+fn read_processes(reader: &ProcReader) {
+    for pid in [10, 11] {
+        let _ = (reader.read(pid), reader.remains(pid), reader.descent(pid), reader.unit(pid), reader.own_unit(pid));
+        let _ = (reader.threads(pid, 16), reader.wait(pid, pid), reader.wait_channel(pid, pid));
+        let _ = (reader.cgroups().frozen(pid), reader.cgroups().memory_limit_of(pid));
+        let tree = reader.process_tree().of(pid);
+        assert!(tree.len() <= 2, "{tree:?}");
+        assert!(reader.descendants(pid, |_| false).len() <= 2);
+        for path in reader.cgroups().of(pid).paths() {
+            let _ = (cgroup::unit_name(path), cgroup::own_unit_name(path), cgroup::container_id(path));
+        }
+        if let Some(key) = reader.key_of(pid) {
+            let _ = (reader.runs(key), reader.has_terminal(key));
+            let sample = reader.sample(key);
+            let _ = sample.and_then(|sample| reader.examine(&sample));
+        }
+    }
+    let _ = (reader.scan(), reader.memory_total(), reader.standstill(&[10, 11]));
+    let usage = reader.usage(&[10, 11]);
+    let _ = (usage.cpu_percent(&usage), usage.memory_percent(Some(0), 0));
+    let stalls = reader.stalls();
+    let _ = stalls.since(&stalls);
+    let cgroups: &Cgroups = reader.cgroups();
+    let _ = (cgroups.mode(), cgroups.of_self(), cgroups.show_a_part());
+}
+
+fn read_sockets(reader: &ProcReader) {
+    let _ = (reader.addresses(), reader.listeners(), reader.port_holder(&PORTS));
+    let _ = (reader.connections_to(&PORTS), reader.sockets_around(10, true), reader.accept_queues(&[10, 11]));
+    let ends = reader.sockets_around(10, true).map(|(listeners, _)| listeners.into_values().collect());
+    let _ = reader.owners_of(&[ends.unwrap_or_default()]);
+}
+
+fn find(reader: &ProcReader, root: &Path) {
+    let survey = Survey::new(reader.clone());
+    let _ = (survey.listening_of(10), survey.listeners_on(80, Some(10)), survey.outbound_of(10));
+    let any = Matcher::default;
+    for matcher in [
+        Matcher { pidfile: Some(root.join("run/pid")), ..any() },
+        Matcher { pidfile: Some(root.join("run/pid")), exe: Some(PathBuf::from("/bin/a")), ..any() },
+        Matcher { exe: Some(PathBuf::from("/bin/a")), ..any() },
+        Matcher { port: Some(80), ..any() },
+        Matcher { cgroup: Some("/a".to_owned()), ..any() },
+        Matcher { container: Some("web".to_owned()), ..any() },
+    ] {
+        let _ = (survey.find_main(&matcher), survey.pidfile_problem(&matcher));
+    }
+}

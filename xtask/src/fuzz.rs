@@ -1,0 +1,118 @@
+//! `cargo xtask fuzz`: runs the fuzzers in `fuzz/`.
+//!
+//! A fuzzer makes up inputs, watches which code each of them reaches, and keeps those that reach more. `cargo fuzz`
+//! builds them; this program runs them itself, several at a time, and adds up what they print.
+
+mod run;
+mod table;
+mod tools;
+
+use std::{
+    fs, io,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use self::run::Outcome;
+use crate::{
+    cargo::root,
+    nightly::{self, run as run_command},
+};
+
+/// Exit status without the tools: the fuzzers say nothing then.
+const NOT_RUN: u8 = 4;
+
+/// AddressSanitizer finds reads and writes out of bounds in `unsafe` code, of which the libraries have some, and it lets
+/// the fuzzer bound a single allocation. It works with all that the daemon uses, and takes half the speed.
+const SANITIZER: &str = "address";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long to run each of them
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..))]
+    seconds: u32,
+    /// The fuzzers to run, by the names of their files in fuzz/fuzz_targets; all of them if none is named
+    targets: Vec<String>,
+}
+
+pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
+    let targets = chosen(&arguments.targets)?;
+    if let Err(error) = tools::ensure() {
+        eprintln!("fuzz: NOT run, as a tool is missing: {error:#}");
+        return Ok(ExitCode::from(NOT_RUN));
+    }
+    run_command(&mut nightly::command(&["cargo", "fuzz", "build", "--sanitizer", SANITIZER]))?;
+    let programs = programs()?;
+    let todo = Mutex::new(targets.iter());
+    let outcomes = Mutex::new(Vec::new());
+    let work = || -> Result<()> {
+        loop {
+            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(target) = next else { return Ok(()) };
+            eprintln!("{target}: runs for {} s", arguments.seconds);
+            let outcome = run::run(target, &programs.join(target), arguments.seconds)?;
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+        }
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, usize::from).min(targets.len());
+        let started: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        started.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")))
+    })?;
+    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort_by(|one, other| one.target.cmp(&other.target));
+    Ok(report(&outcomes))
+}
+
+fn report(outcomes: &[Outcome]) -> ExitCode {
+    println!("{}", table::of(outcomes));
+    let mut status = ExitCode::SUCCESS;
+    for outcome in outcomes {
+        let Some(finding) = &outcome.finding else { continue };
+        status = ExitCode::FAILURE;
+        println!("\n{}: found something; its last words:\n{}", outcome.target, finding.words);
+        match &finding.input {
+            Some(input) => {
+                println!("the input is {}; to repeat it:\n  {} {}", input, outcome.program.display(), input);
+            }
+            None => println!("it left no input; to repeat it:\n  {}", outcome.program.display()),
+        }
+    }
+    status
+}
+
+/// The fuzzers of these names, or all.
+fn chosen(names: &[String]) -> Result<Vec<String>> {
+    let folder = root().join("fuzz/fuzz_targets");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        all.extend(path.file_stem().and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    all.sort();
+    let unknown = names.iter().find(|name| !all.contains(name));
+    if let Some(unknown) = unknown {
+        bail!("{unknown}: no such fuzzer; there are {}", all.join(", "));
+    }
+    Ok(if names.is_empty() { all } else { names.to_vec() })
+}
+
+/// The folder in which cargo-fuzz leaves the programs.
+fn programs() -> Result<PathBuf> {
+    let version = nightly::output(&mut nightly::command(&["rustc", "-vV"]))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let folder = root().join("fuzz/target").join(host).join("release");
+    ensure!(folder.is_dir(), "{}: the build did not make it", folder.display());
+    Ok(folder)
+}
+
+/// Creates a folder for what a fuzzer leaves.
+fn folder(name: &str, target: &str) -> io::Result<PathBuf> {
+    let folder = root().join("fuzz").join(name).join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
