@@ -309,8 +309,10 @@ impl Service {
             NotLoaded(state.load.clone())
         } else if state.main.is_some() && state.main != self.main {
             AlreadyRestarted { asked: false }
-        } else if inspection.from_earlier_state && state.main.is_some() {
-            // The state was older than the running process.
+        } else if inspection.from_earlier_state
+            && (state.main.is_some() || meaning::phase(state) == Phase::Up)
+        {
+            // The state was older than the present run.
             StillRuns
         } else if job.is_some() || starting || state.active == "reloading" {
             // It is starting on request.

@@ -7,7 +7,7 @@ use super::{
 use crate::fact::{EndedJob, NeededUnit};
 
 /// A unit whose main process `pid` ended at `died` and that left the active state `left` µs after that.
-fn down(active: &str, result: &str, pid: u32, died: Timestamp, left: i64) -> UnitState {
+pub(super) fn down(active: &str, result: &str, pid: u32, died: Timestamp, left: i64) -> UnitState {
     UnitState {
         active: active.into(),
         sub: if active == "failed" { "failed" } else { "dead" }.into(),
@@ -31,7 +31,7 @@ fn unseen() -> Lab {
 }
 
 /// The same, with a main process.
-fn plain() -> Lab {
+pub(super) fn plain() -> Lab {
     let mut lab = unseen();
     lab.see(Observation::Unit(API, running_unit(100)));
     lab.wait(LATER);

@@ -1,6 +1,9 @@
 //! Units and their states in systemd.
 
-use super::*;
+use super::{
+    unit_states::{down, plain},
+    *,
+};
 
 impl Lab {
     pub(super) fn unit() -> Self {
@@ -156,6 +159,26 @@ fn a_unit_with_an_unknown_state_is_not_restarted() {
     lab.see(Observation::UnitUnknown(API, "the bus is gone".into()));
     assert_eq!(lab.incidents()[0].1, Verdict::Killed);
     assert_eq!(lab.restarts_asked(), 0);
+}
+
+#[test]
+fn a_unit_that_is_up_again_without_a_main_process_has_not_failed() {
+    let mut lab = plain();
+    let failed = UnitState { main_exited: None, ..down("failed", "exit-code", 100, lab.now, 500) };
+    lab.see(Observation::Unit(API, failed.clone()));
+    assert_eq!(lab.incidents(), [], "the kernel may still report the exit");
+    lab.wait(Duration::from_millis(100));
+    let up = UnitState { main: None, main_pid: 0, ..running_unit(101) };
+    lab.see(Observation::Unit(API, up));
+    lab.wait(LATER);
+    assert_eq!((lab.incidents(), lab.restarts_asked()), (vec![], 0));
+
+    // One that is still down has.
+    let mut lab = plain();
+    lab.see(Observation::Unit(API, failed.clone()));
+    lab.wait(Duration::from_millis(100));
+    lab.see(Observation::Unit(API, failed));
+    assert_eq!((lab.incidents().len(), lab.restarts_asked()), (1, 1));
 }
 
 #[test]
