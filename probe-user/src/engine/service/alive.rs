@@ -43,6 +43,7 @@ impl Service {
         let at_work = found.as_ref().is_some_and(Examination::progressed);
         let ahead = found.as_ref().is_some_and(|found| found.ahead);
         self.generation.liveness.answer(found);
+        let streak = self.leave_examining();
         if stopped && !at_work && !ahead {
             return self.on_stopped(ctx);
         }
@@ -53,12 +54,18 @@ impl Service {
             self.generation.liveness.resume();
             self.timers.clear(Timer::Recheck);
         }
-        if let RecoveryState::Examining(streak) = self.recovery.state() {
-            let streak = streak.clone();
-            self.enter(RecoveryState::Idle, None);
-            return self.judge(streak, ctx);
+        match streak {
+            Some(streak) => self.judge(streak, ctx),
+            None => self.judge_if_stuck(ctx),
         }
-        self.judge_if_stuck(ctx);
+    }
+
+    /// Goes back to the state before the examination. Returns the row of failures that waited for it.
+    fn leave_examining(&mut self) -> Option<FailureStreak> {
+        let RecoveryState::Examining { streak, verifying } = self.recovery.state() else { return None };
+        let (streak, verifying) = (streak.clone(), *verifying);
+        self.enter(if verifying { RecoveryState::Verifying } else { RecoveryState::Idle }, None);
+        Some(streak)
     }
 
     /// Judges a service that times out and is proved to be stuck, by fewer attempts than are usual, which may have run side
@@ -103,10 +110,7 @@ impl Service {
     /// The main process is still stopped.
     fn on_stopped<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.timers.set(Timer::Recheck, Some(ctx.now.plus(RECHECK_INTERVAL)));
-        let free = matches!(
-            self.recovery.state(),
-            RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::Examining(_)
-        );
+        let free = matches!(self.recovery.state(), RecoveryState::Idle | RecoveryState::Verifying);
         let proving = self.is_verifying();
         let known = !proving
             && self
@@ -136,7 +140,8 @@ impl Service {
         let is_unexamined = self.generation.liveness.examination().is_none();
         let until = self.generation.liveness.answer_until().filter(|until| *until > ctx.now);
         if timed_out && self.main.is_some() && is_unexamined && until.is_some() {
-            self.enter(RecoveryState::Examining(streak), until);
+            let verifying = self.is_verifying();
+            self.enter(RecoveryState::Examining { streak, verifying }, until);
             return;
         }
         if !timed_out && self.main_dumps_core() {

@@ -97,7 +97,7 @@ impl Service {
     pub(in crate::engine) fn is_suspect(&self, now: Timestamp) -> bool {
         let undecided = matches!(
             self.recovery.state(),
-            RecoveryState::Examining(_)
+            RecoveryState::Examining { .. }
                 | RecoveryState::Inspecting(_)
                 | RecoveryState::AwaitingSuccessor(_)
                 | RecoveryState::FindingSuccessor(_)

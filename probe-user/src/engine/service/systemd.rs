@@ -78,7 +78,7 @@ impl Service {
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
-            | RecoveryState::Examining(_)
+            | RecoveryState::Examining { .. }
             | RecoveryState::Snapshotting
             | RecoveryState::FindingPortHolder(_)
             | RecoveryState::Verifying => false,

@@ -44,7 +44,7 @@ impl Service {
                 self.fail(Fault::now(ctx.now, finding), ctx);
             }
             RecoveryState::SystemdRestarting => self.on_systemd_restart_overdue(ctx),
-            RecoveryState::Examining(_) => self.on_examined(None, ctx),
+            RecoveryState::Examining { .. } => self.on_examined(None, ctx),
             RecoveryState::FindingPortHolder(_) => self.on_port_holder(None, ctx),
             RecoveryState::Snapshotting => self.on_snapshot(Err("it took too long".to_owned()), ctx),
             RecoveryState::Idle | RecoveryState::Verifying => {}

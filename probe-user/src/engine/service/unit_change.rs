@@ -78,7 +78,7 @@ impl Service {
             | RecoveryState::Backoff
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
-            | RecoveryState::Examining(_)
+            | RecoveryState::Examining { .. }
             | RecoveryState::Snapshotting
             | RecoveryState::FindingPortHolder(_)
             | RecoveryState::Verifying

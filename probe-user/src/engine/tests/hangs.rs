@@ -83,6 +83,43 @@ fn a_stuck_process_with_more_and_more_clients_is_a_hang_at_the_first_timeout() {
     assert_eq!(lab.incidents()[0].1, Verdict::Hung);
 }
 
+/// A service whose probe counts at its first failure hangs, is restarted, and has not answered since.
+fn restarted_after_a_hang() -> Lab {
+    let probe = Probe { failures: 1, ..http_probe() };
+    let mut lab = Lab::new(exec_identity(), vec![probe], policy());
+    lab.wait(LATER);
+    lab.answer(timeout());
+    assert_eq!(lab.incidents(), [], "the examination is under way");
+    lab.see(Observation::Examined(API, Some(at_work())));
+    assert_eq!(lab.incidents()[0].1, Verdict::Hung);
+    lab.see(snapshot());
+    lab.see(Observation::RestartOutcome(API, Ok(())));
+    lab.see(Observation::Running(API, process(101)));
+    assert_eq!(lab.restarts_asked(), 1);
+    lab.wait(LATER);
+    lab
+}
+
+#[test]
+fn a_second_hang_before_the_first_answer_after_a_restart_is_restarted_too() {
+    let mut lab = restarted_after_a_hang();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(at_work())));
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 2);
+
+    let mut lab = restarted_after_a_hang();
+    lab.answer(timeout());
+    lab.see(Observation::Examined(API, Some(stopped())));
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 2, "stopped by a signal");
+
+    let mut lab = restarted_after_a_hang();
+    lab.answer(timeout());
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 2, "the examination did not end in time");
+}
+
 /// With such an examination a service is hung at the second timeout, not before.
 #[track_caller]
 fn is_hung_at_the_second(seen: Examination) {

@@ -35,7 +35,11 @@ pub enum RecoveryState {
     /// systemd restarts the unit by itself.
     SystemdRestarting,
     /// A row of failures counts, and an examination is in progress.
-    Examining(FailureStreak),
+    Examining {
+        streak: FailureStreak,
+        /// It was to prove healthy, as in `Verifying`, when its probes failed.
+        verifying: bool,
+    },
     /// The daemon takes a snapshot of the processes before the restart.
     Snapshotting,
     FindingPortHolder(Box<Fault>),
