@@ -10,7 +10,7 @@ mod hostile;
 mod judge;
 mod network;
 mod paused;
-pub(crate) mod receiver;
+pub mod receiver;
 mod refused;
 mod row;
 pub(crate) mod scene;

@@ -51,6 +51,7 @@ pub enum AlertRule {
     Never,
     /// It has lasted already, and no restart is in progress.
     AtOnce,
+    /// It may soon be over by itself.
     Delayed,
     /// Delayed while a restart may mend it; at once without a restart.
     DelayedIfRestarted,
@@ -162,7 +163,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::Unhealthy      => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),
         Verdict::WorkerDied     => (Alert,   Warning,   AtOnceIfOwnFault,   WorkersLive,  Block::Never,   Blame::Never,  true,  None),
         Verdict::Slow           => (Alert,   Warning,   AtOnce,             InTime,       Block::Never,   Blame::Never,  true,  None),
-        Verdict::LimitExceeded  => (Alert,   Warning,   DelayedIfRestarted, WithinLimits, Block::Never,   Blame::Never,  true,  None),
+        Verdict::LimitExceeded  => (Alert,   Warning,   Delayed,            WithinLimits, Block::Never,   Blame::Never,  true,  None),
         Verdict::Overloaded     => (Hold,    Warning,   Delayed,            InTime,       UnlessDegraded, WhenFound,     true,  None),
         Verdict::DependencyDown => (Hold,    OfService, WithCause,          Answer,       Held,           Blame::Never,  true,  None),
         Verdict::Unhealed       => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),

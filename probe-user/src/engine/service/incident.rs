@@ -8,6 +8,7 @@ use crate::{
         ctx::Ctx,
         effect::{Effect, Effects},
         rules::{self, AlertRule, Extra, SeverityRule},
+        unit::meaning as unit,
         verdict::Remedy,
     },
     fact::{Fact, Phase, RestartMethod, Severity, Verdict},
@@ -137,7 +138,10 @@ impl Service {
         let own = self.settings.restart.enabled
             && !self.settings.only_observed
             && self.settings.method != RestartMethod::None;
-        !self.settings.is_remote && (own || self.main.is_none())
+        // What hostprobe itself starts, nothing else starts again. systemd leaves a unit that is down as it is.
+        let other =
+            self.main.is_none() && !self.settings.is_supervised && !self.unit.is_in(unit::Phase::Down);
+        !self.settings.is_remote && (own || other)
     }
 
     fn severity(&self, verdict: Verdict) -> Severity {
@@ -160,7 +164,7 @@ fn patience(fault: &Fault, can_restart: bool) -> Option<Duration> {
         AlertRule::WithHolders => Some(if fault.cause_alerts { ALERT_PATIENCE } else { HOLDERS_PATIENCE }),
         AlertRule::AtOnceIfOwnFault => Some(if fault.urgent { Duration::ZERO } else { ALERT_PATIENCE }),
         AlertRule::DelayedIfRestarted | AlertRule::WhenBudgetIsSpent => {
-            let held = (matches!(fault.remedy, Remedy::Hold(_)) || !can_restart) && !fault.degraded;
+            let held = matches!(fault.remedy, Remedy::Hold(_)) || !can_restart;
             Some(if held { Duration::ZERO } else { ALERT_PATIENCE })
         }
     }

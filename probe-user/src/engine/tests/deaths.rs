@@ -127,7 +127,8 @@ fn with_observe_the_hold_gives_its_reason() {
 
 #[test]
 fn without_a_restart_policy_the_engine_only_reports() {
-    let mut lab = Lab::new(exec_identity(), vec![http_probe()], RestartPolicy::default());
+    let matched = Identity::Match(config::Matcher { port: Some(8080), ..config::Matcher::default() });
+    let mut lab = Lab::new(matched, vec![http_probe()], RestartPolicy::default());
     lab.killed(100);
     assert_eq!(lab.restarts_asked(), 0);
     assert!(matches!(&lab.restarts()[0].action, Action::Hold(why) if why.contains("not enabled")));

@@ -2,6 +2,8 @@
 
 use super::{
     hangs::{grown_up, idle, queue, stuck, timeout},
+    unit_states::down,
+    units::waiting_unit,
     *,
 };
 
@@ -85,5 +87,54 @@ fn a_failure_that_nothing_is_done_about_alerts_at_once() {
             }
             assert_eq!(lab.alerts().len(), 1, "{failure:?}");
         }
+    }
+}
+
+/// The main process is killed, and the unit is then in this state. Returns the alerts before anything else happens.
+fn alerts_of_a_death(identity: Identity, restart: RestartPolicy, state: Option<UnitState>) -> usize {
+    let mut lab = Lab::new(identity, vec![http_probe()], restart);
+    lab.wait(LATER);
+    lab.killed(100);
+    if let Some(state) = state {
+        lab.see(Observation::Unit(API, state));
+    }
+    assert_eq!(lab.incidents()[0].1, Verdict::Killed);
+    lab.alerts().len()
+}
+
+#[test]
+fn a_death_alerts_at_once_where_neither_hostprobe_nor_systemd_restarts() {
+    let unit = || Identity::Unit("api.service".into());
+    let failed = || Some(down("failed", "signal", 100, at(1060), 500));
+    let waits = || Some(waiting_unit(100, at(1060), Duration::from_secs(10)));
+    let off = RestartPolicy::default;
+    assert_eq!(alerts_of_a_death(exec_identity(), off(), None), 1);
+    assert_eq!(alerts_of_a_death(exec_identity(), policy(), None), 0);
+    assert_eq!(alerts_of_a_death(unit(), off(), failed()), 1);
+    assert_eq!(alerts_of_a_death(unit(), policy(), failed()), 0);
+    assert_eq!(alerts_of_a_death(unit(), off(), waits()), 0, "systemd restarts it");
+    let matched = Identity::Match(config::Matcher { port: Some(8080), ..config::Matcher::default() });
+    assert_eq!(alerts_of_a_death(matched, off(), None), 0, "its own supervisor may restart it");
+}
+
+#[test]
+fn a_failure_that_a_restart_cannot_mend_alerts_at_once() {
+    let held = [
+        ProbeFailure::Auth,
+        ProbeFailure::Rejected,
+        ProbeFailure::Busy,
+        ProbeFailure::Upstream,
+        ProbeFailure::Tls,
+        ProbeFailure::Dns,
+        ProbeFailure::AccountLimit,
+        ProbeFailure::CannotAsk,
+        ProbeFailure::Replication,
+    ];
+    for failure in held {
+        let mut lab = grown_up();
+        for _ in 0..3 {
+            lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
+        }
+        assert_eq!((lab.alerts().len(), lab.restarts_asked()), (1, 0), "{failure:?}");
     }
 }
