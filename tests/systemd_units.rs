@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark, event_action, field},
-    http::free_port,
+    http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
     systemd::SystemdLab,
     victim::Victim,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The longest anything here may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,13 +22,20 @@ const UNIT: &str = "api.service";
 struct Lab {
     daemon: Daemon,
     systemd: SystemdLab,
+    /// The port of the daemon's page.
+    page: u16,
 }
 
 impl Lab {
     /// `settings` are of the unit's `[Service]`, `limits` of its `[Unit]`.
     fn start(limits: &str, settings: &str) -> Option<Self> {
+        Self::start_with(limits, settings, "enabled = true")
+    }
+
+    /// `restart` is the service's `[service.restart]`.
+    fn start_with(limits: &str, settings: &str, restart: &str) -> Option<Self> {
         let systemd = SystemdLab::for_test()?;
-        let port = free_port();
+        let (port, page) = (free_port(), free_port());
         let program = systemd.install(&Victim::program()).expect("the victim is installed");
         let unit = format!("[Unit]\n{limits}\n[Service]\nExecStart={program} --port {port}\n{settings}\n");
         systemd.write_unit(UNIT, &unit).expect("the unit is written");
@@ -36,18 +43,18 @@ impl Lab {
         let config = format!(
             r#"
             [http]
-            listen = ""
+            listen = "127.0.0.1:{page}"
             [[service]]
             name = "api"
             unit = "{UNIT}"
             [[service.probe]]
             http = "http://127.0.0.1:{port}/health"
             [service.restart]
-            enabled = true
+            {restart}
             "#
         );
         let daemon = systemd.start_daemon(&config);
-        let lab = Self { daemon, systemd };
+        let lab = Self { daemon, systemd, page };
         lab.wait_for_state(Mark::default(), "healthy");
         Some(lab)
     }
@@ -69,6 +76,36 @@ impl Lab {
         let mark = self.daemon.mark();
         self.kill();
         IncidentEvents::of(&self.daemon, mark, "api")
+    }
+
+    /// A page of the daemon.
+    #[track_caller]
+    fn page(&self, path: &str) -> Value {
+        let (status, page) = http::get(self.page, path).expect("the page answers");
+        assert_eq!(status, 200, "{path}: {page}");
+        serde_json::from_str(&page).expect("the page is JSON")
+    }
+
+    /// Stops the unit, and asserts that this leaves nothing for an operator to do: the state is `stopped`, the page of
+    /// the host's health says that all is well, and no incident is open.
+    #[track_caller]
+    fn stop_and_be_well(&self) {
+        let mark = self.daemon.mark();
+        self.systemd.systemctl(&["stop", UNIT]).expect("it stops");
+        self.wait_for_state(mark, "stopped");
+        let status = self.page("/api/v1/status");
+        assert_eq!(status["counters"]["incidents_open"], json!(0), "{status:#}");
+        assert_eq!(status["services"][0]["state"], json!("stopped"), "{status:#}");
+        let health = self.page("/health");
+        assert_eq!(health["status"], json!("healthy"), "{health:#}");
+        let acts = ["incident.open", "restart.request"];
+        // Longer than a back-off, and than a probe takes to fail often enough.
+        std::thread::sleep(Duration::from_secs(7));
+        let later: Vec<Value> =
+            self.daemon.since(mark).into_iter().filter(|event| acts.contains(&event_action(event))).collect();
+        assert!(later.is_empty(), "{later:#?}");
+        assert_eq!(self.page("/health")["status"], json!("healthy"));
+        assert!(["inactive", "failed"].contains(&self.show("ActiveState").as_str()), "it does not run");
     }
 
     fn show(&self, property: &str) -> String {
@@ -117,6 +154,36 @@ fn an_operator_s_stop_is_left_stopped() {
     lab.systemd.systemctl(&["start", UNIT]).expect("it starts");
     lab.wait_for_state(mark, "healthy");
     assert_nothing_done(&lab, mark);
+}
+
+#[test]
+fn the_host_is_well_after_a_stop() {
+    let Some(lab) = Lab::start("", "Restart=always\nRestartSec=10") else { return };
+    let mark = lab.daemon.mark();
+    lab.stop_and_be_well();
+    assert_nothing_done(&lab, mark);
+}
+
+#[test]
+fn the_host_is_well_after_a_stop_of_a_unit_that_had_failed() {
+    stop_after_a_failure("enabled = true\nbudget = \"1 per 10m\"", true, "crash_loop");
+    stop_after_a_failure("enabled = false", false, "killed");
+}
+
+/// The unit fails, once more than it is restarted, and is then stopped.
+fn stop_after_a_failure(restart: &str, is_restarted: bool, verdict: &str) {
+    let Some(lab) = Lab::start_with("", "Restart=no", restart) else { return };
+    if is_restarted {
+        lab.kill_and_heal();
+    }
+    let mark = lab.daemon.mark();
+    lab.kill();
+    lab.daemon.wait_for_after(mark, |event| is(event, "restart.hold", "api"), PATIENCE);
+    // At the end of its budget, hostprobe has reset it.
+    assert_ne!(lab.show("ActiveState"), "active");
+    lab.stop_and_be_well();
+    let resolved = lab.daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "api"), PATIENCE);
+    assert_eq!(text(&resolved, "incident.verdict"), verdict, "{restart}: {resolved:#}");
 }
 
 #[test]
