@@ -3,15 +3,17 @@
 use std::{
     net::{TcpListener, TcpStream},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use hostprobe::sensor::loss::LossClass;
 use hostprobe_tests::{
     daemon::{Daemon, field},
     http::free_port,
     incident_events::{is, listening_pid, number, text},
     parts::{built, require, require_root},
-    process::Running,
+    process::{Running, until},
     schema,
     supervised::Supervised,
     victim::Victim,
@@ -190,14 +192,25 @@ fn every_hook_for_sockets_is_in_the_coverage() {
     }
 }
 
-/// Two processes with the usual limit on descriptors hold more connections than the map of unwatched ones does: 16384.
-const HELD: &str = "9000";
+/// Four processes with the usual limit on descriptors hold twice as many connections as the map of unwatched ones does.
+const PROCESSES: u32 = 4;
+const HELD: u32 = 9000;
+
+/// The size of that map.
+const ROOM: u32 = 16_384;
+
+/// One crowd at a time: it displaces what another test has to see displaced by its own.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Connections of another user that stay open.
 fn crowd() -> Vec<Running> {
-    let crowd: Vec<Running> = (0..2)
+    let held = HELD.to_string();
+    let crowd: Vec<Running> = (0..PROCESSES)
         .map(|_| {
-            let crowd = Running::start(Command::new(built("connects")).args(["held", HELD]), Signal::KILL);
+            let crowd = Running::start(Command::new(built("connects")).args(["held", &held]), Signal::KILL);
             crowd.wait_until_it_says("ready", &crowd.stdout, LONG);
             crowd.signal(Signal::USR1);
             crowd
@@ -220,6 +233,7 @@ fn a_crowd_of_connections_does_not_displace_those_of_a_service() {
     if !ready_to_go() {
         return;
     }
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
     let port = listener.local_addr().expect("a port").port();
     let client = Supervised::new();
@@ -230,6 +244,16 @@ fn a_crowd_of_connections_does_not_displace_those_of_a_service() {
     daemon.ready();
     let (stream, _) = listener.accept().expect("the service connects");
     let _crowd = crowd();
+    let displaced = PROCESSES * HELD - ROOM;
+    until("those that the crowd displaced are counted", LONG, || {
+        let events = daemon.events();
+        let lost = |class: LossClass| -> i64 {
+            let such = events.iter().filter(|event| text(event, "loss.class") == class.as_str());
+            such.filter_map(|event| number(event, "loss.count")).sum()
+        };
+        assert_eq!(lost(LossClass::SocketOwner), 0, "the service has room of its own");
+        (lost(LossClass::SocketOwnerUnwatched) >= displaced.into()).then_some(())
+    });
     reset(stream);
     let ours = |event: &Value| {
         is(event, "socket.error", &client.name) && number(event, "server.port") == Some(port.into())
@@ -243,6 +267,7 @@ fn a_crowd_of_connections_does_not_displace_those_from_before_the_watch() {
     if !ready_to_go() {
         return;
     }
+    let _alone = alone();
     let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has ports");
     let port = listener.local_addr().expect("a port").port();
     let pidfile = tempfile::NamedTempFile::new().expect("a temporary file");

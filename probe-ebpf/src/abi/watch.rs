@@ -11,6 +11,8 @@ pub const HIERARCHY_MEMORY_V1: u64 = 1;
 pub const DESCENDANTS_MAX: u32 = 16384;
 /// Connections of watched processes whose owners `WATCHED_OWNERS` holds at a time.
 pub const WATCHED_OWNERS_MAX: u32 = 16384;
+/// Connections of all other processes whose owners `OWNERS` holds at a time.
+pub const OWNERS_MAX: u32 = 16384;
 /// The unit of [`Descendant::start`] in nanoseconds: a tick of `/proc/PID/stat`. The daemon knows no finer start of the
 /// processes that began before it.
 pub const START_UNIT_NS: u64 = 10_000_000;

@@ -5,11 +5,12 @@
 //! of the listener.
 
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     helpers::bpf_ktime_get_boot_ns,
     macros::map,
-    maps::{HashMap, LruHashMap},
+    maps::{HashMap, LruHashMap, PerCpuArray},
 };
-use probe_abi::{DropClass, PortKey, WATCHED_OWNERS_MAX};
+use probe_abi::{DropClass, OWNERS_MAX, PortKey, WATCHED_OWNERS_MAX};
 
 use crate::{
     cgroup::{self, Cgroups},
@@ -46,7 +47,12 @@ static WATCHED_OWNERS: HashMap<u64, Owner> = HashMap::with_max_entries(WATCHED_O
 /// The same of unwatched processes: the daemon may begin to watch one while its connections last. If there are more than
 /// fit, the map evicts the least recently used ones.
 #[map]
-static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16384, 0);
+static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(OWNERS_MAX, 0);
+
+/// How many entries `OWNERS` would have if it evicted none: those added less those removed, over all CPUs. The kernel does
+/// not say what it evicts. What this is above the map's size was evicted.
+#[map]
+static OWNERS_BALANCE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Listeners by port. Of several listeners on one port, the last.
 #[map]
@@ -96,12 +102,33 @@ pub fn on_connecting(socket: u64) {
     if owner.is_watched() {
         if WATCHED_OWNERS.insert(&socket, &owner, 0).is_ok() {
             // Of an earlier socket at this address, whose close was missed.
-            let _ = OWNERS.remove(socket);
+            remove_unwatched(socket);
             return;
         }
         ring::count_drop(DropClass::SocketOwner);
     }
-    let _ = OWNERS.insert(&socket, &owner, 0);
+    if OWNERS.insert(&socket, &owner, u64::from(BPF_NOEXIST)).is_ok() {
+        add_to_balance(1);
+    } else {
+        let _ = OWNERS.insert(&socket, &owner, 0);
+    }
+}
+
+#[inline(always)]
+fn remove_unwatched(socket: u64) {
+    if OWNERS.remove(socket).is_ok() {
+        // An entry that was added on one CPU may be removed on another, so that only the sum makes sense.
+        add_to_balance(u64::MAX);
+    }
+}
+
+/// A plain store suffices, as in [`ring::increment`].
+#[inline(always)]
+fn add_to_balance(count: u64) {
+    if let Some(balance) = OWNERS_BALANCE.get_ptr_mut(0) {
+        // SAFETY: the lookup returned a valid slot of this CPU.
+        unsafe { *balance = (*balance).wrapping_add(count) };
+    }
 }
 
 /// The process that asked for the connection of a socket.
@@ -113,7 +140,7 @@ pub fn of(socket: u64) -> Option<*const Owner> {
 /// Removes a closed socket, whose address another one may get soon.
 #[inline(always)]
 pub fn forget(socket: u64) {
-    let _ = OWNERS.remove(socket);
+    remove_unwatched(socket);
     let _ = WATCHED_OWNERS.remove(socket);
 }
 

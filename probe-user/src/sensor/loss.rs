@@ -36,6 +36,9 @@ pub enum LossClass {
     Cgroup,
     /// Owners of connections of watched processes, beyond the room for them: an error of such a connection may be missed.
     SocketOwner,
+    /// Owners of connections of all other processes, beyond the room for them: if one of these processes is watched later,
+    /// the errors of such a connection are missed.
+    SocketOwnerUnwatched,
     /// Descendants of watched processes, beyond the room for them: they are known by parent and cgroup only.
     Descendant,
     /// Runs of a program that the kernel left out.
@@ -66,6 +69,7 @@ impl LossClass {
             Self::Stop => "stop",
             Self::Cgroup => "cgroup",
             Self::SocketOwner => "socket_owner",
+            Self::SocketOwnerUnwatched => "socket_owner_unwatched",
             Self::Descendant => "descendant",
             Self::Missed => "missed",
             Self::Undecodable => "undecodable",
@@ -122,6 +126,7 @@ impl Loss {
             | LossClass::Stop
             | LossClass::Cgroup
             | LossClass::SocketOwner
+            | LossClass::SocketOwnerUnwatched
             | LossClass::Descendant
             | LossClass::Undecodable
             | LossClass::Kmsg => false,

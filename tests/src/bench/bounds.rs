@@ -38,7 +38,7 @@ const TABLES: [Known; 6] = [
 ];
 
 /// The eBPF maps, as far as the kernel keeps their names.
-const MAPS: [Known; 20] = [
+const MAPS: [Known; 21] = [
     Known(
         "URGENT",
         "deaths, OOM kills, errors not yet read",
@@ -80,8 +80,8 @@ const MAPS: [Known; 20] = [
     Known(
         "OWNERS",
         "connections of everything else",
-        "the one heard of longest ago loses its owner: its errors belong to no service. Those of a process that becomes \
-         watched move to the map of watched ones within a second",
+        "the one heard of longest ago loses its owner: its errors belong to no service, and it is counted (`stream.loss`). \
+         Those of a process that becomes watched move to the map of watched ones within a second",
     ),
     Known(
         "LISTENERS",
@@ -107,6 +107,7 @@ const MAPS: [Known; 20] = [
     ),
     Known("DROPS", "nothing", "counters"),
     Known("EXITS", "nothing", "counters"),
+    Known("OWNERS_BALANCE", "nothing", "counters"),
     Known("AYA_LOGS", "debug lines, if asked for", "the line is lost"),
 ];
 

@@ -115,6 +115,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     let retransmits = RetransmitCounts::new(map(&mut ebpf, "RETRANSMITS")?);
     let drops: PerCpuArray<_, u64> = map(&mut ebpf, "DROPS")?;
     let exits: PerCpuArray<_, u64> = map(&mut ebpf, "EXITS")?;
+    let owners_balance: PerCpuArray<_, u64> = map(&mut ebpf, "OWNERS_BALANCE")?;
 
     let mut coverage = attach::attach_all(&mut ebpf, options, &resolved);
     let symbols = symbols.finish().or_copy(stack::COPY.as_ref());
@@ -124,7 +125,7 @@ pub(super) fn load(options: &Options, paths: &Paths) -> Result<Loaded, LoadError
     }
     let attached = coverage.iter().filter(|it| it.attached).map(|it| it.hook);
     let missed = Missed::of(&ebpf, attached);
-    let tally = Tally::new(drops, exits);
+    let tally = Tally::new(drops, exits, owners_balance);
     Ok(Loaded { ebpf, coverage, rings, watched, errors, retransmits, tally, missed, symbols })
 }
 

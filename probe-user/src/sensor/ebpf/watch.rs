@@ -223,8 +223,10 @@ impl Watched {
 
 /// All keys of a map of at most `limit` entries; `None` if the map changes so fast that the kernel keeps starting
 /// again.
-fn all_keys<K>(mut keys: impl Iterator<Item = Result<K, MapError>>, limit: usize) -> Option<Vec<K>> {
+fn all_keys<K>(keys: impl Iterator<Item = Result<K, MapError>>, limit: usize) -> Option<Vec<K>> {
     let mut found = Vec::new();
+    // After its end, the map's iterator would start again.
+    let mut keys = keys.fuse();
     for key in keys.by_ref().take(2 * limit) {
         found.push(key.ok()?);
     }
@@ -247,4 +249,29 @@ fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
 
 fn failed(what: &impl std::fmt::Debug, source: MapError) -> WatchError {
     WatchError { what: format!("{what:?}"), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys as a map gives them: after the last one, the next call begins at the first.
+    struct Keys(Vec<u32>, usize);
+
+    impl Iterator for Keys {
+        type Item = Result<u32, MapError>;
+
+        fn next(&mut self) -> Option<Self::Item> {
+            let key = self.0.get(self.1).copied();
+            self.1 = key.map_or(0, |_| self.1 + 1);
+            key.map(Ok)
+        }
+    }
+
+    #[test]
+    fn all_keys_of_a_map_are_those_up_to_its_end() {
+        assert_eq!(all_keys(Keys(vec![], 0), 2), Some(vec![]));
+        assert_eq!(all_keys(Keys(vec![1, 2], 0), 2), Some(vec![1, 2]));
+        assert_eq!(all_keys(Keys(vec![1, 2, 3, 4, 5], 0), 2), None, "the kernel keeps starting again");
+    }
 }
