@@ -2,6 +2,7 @@
 //! their own.
 
 mod certificate;
+mod forward;
 pub mod gunicorn;
 mod haproxy;
 mod mariadb;
@@ -22,6 +23,7 @@ use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
 pub use certificate::Certificate;
+pub use forward::{nginx_stream, socat, stunnel};
 pub use gunicorn::gunicorn;
 pub use haproxy::haproxy;
 pub use mariadb::MariadbFolder;

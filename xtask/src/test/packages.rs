@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 24] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -22,6 +22,7 @@ const PACKAGES: [&str; 21] = [
     "haproxy",
     "iproute2",
     "iptables",
+    "libnginx-mod-stream",
     "mariadb-server",
     "nginx-light",
     "openssl",
@@ -32,7 +33,9 @@ const PACKAGES: [&str; 21] = [
     "prometheus",
     "prometheus-alertmanager",
     "redis-server",
+    "socat",
     "strace",
+    "stunnel4",
     "systemd-container",
     "util-linux",
 ];
