@@ -5,6 +5,7 @@ mod ask;
 mod check;
 mod doctor;
 mod incidents;
+mod operate;
 mod output;
 mod reload;
 mod replay;
@@ -14,7 +15,7 @@ mod status;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{emit, host, process::self_test, sensor::ebpf};
+use hostprobe::{emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -42,6 +43,18 @@ enum Command {
     Incidents(incidents::ListArgs),
     /// Explain one incident: evidence, verdict, decisions, outcome, timings
     Explain(incidents::ExplainArgs),
+    /// Stop a service, until it is started; also over restarts of hostprobe
+    Stop(operate::ServiceArgs),
+    /// Start a service
+    Start(operate::ServiceArgs),
+    /// Restart a service. That is no incident and spends no budget
+    Restart(operate::ServiceArgs),
+    /// Hold restarts and alerts of a service; probes and incidents go on, and what is still wrong at the end is acted on
+    Pause(operate::PauseArgs),
+    /// End a pause early
+    Resume(operate::ResumeArgs),
+    /// Acknowledge an incident: it alerts no more
+    Ack(operate::AckArgs),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
     Reload(reload::Args),
     /// Repeat a daemon's recorded decisions, and show the differences
@@ -70,6 +83,12 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::list(&args),
         Command::Explain(args) => incidents::explain(&args),
+        Command::Stop(args) => operate::service(CommandKind::Stop, args),
+        Command::Start(args) => operate::service(CommandKind::Start, args),
+        Command::Restart(args) => operate::service(CommandKind::Restart, args),
+        Command::Pause(args) => operate::pause(args),
+        Command::Resume(args) => operate::resume(args),
+        Command::Ack(args) => operate::ack(args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),

@@ -46,6 +46,12 @@ impl Timestamp {
             .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
     }
 
+    /// A moment of the wall clock as it stands now; boot, if it was before that.
+    pub fn from_wall(wall: jiff::Timestamp) -> Self {
+        let behind = nanos(ClockId::Realtime) - wall.as_nanosecond();
+        Self(u64::try_from(nanos(ClockId::Boottime) - behind).unwrap_or_default())
+    }
+
     /// A moment of `CLOCK_MONOTONIC`, which systemd reports in microseconds, on this clock.
     pub fn from_monotonic_micros(micros: u64) -> Self {
         Self::from_monotonic_nanos(micros.saturating_mul(1000))
@@ -95,5 +101,8 @@ mod tests {
     fn the_present_maps_to_the_wall_clock() {
         let wall = Timestamp::now().to_wall();
         assert!(jiff::Timestamp::now().duration_since(wall).abs() < jiff::SignedDuration::from_secs(1));
+        let again = Timestamp::from_wall(wall);
+        assert!(Timestamp::now().since(again) < Duration::from_secs(1));
+        assert_eq!(Timestamp::from_wall(jiff::Timestamp::UNIX_EPOCH), Timestamp::default());
     }
 }

@@ -35,4 +35,5 @@ pub use self::{
     protocol::{Protocol, protocol},
     secret::Secret,
     service::{Exec, Identity, Limits, Matcher, OnCleanExit, Policy, Response, RestartPolicy, Service},
+    values::duration,
 };

@@ -3,6 +3,7 @@
 pub(crate) mod executor;
 mod ingest;
 mod missed_exits;
+mod operator;
 mod operator_log;
 mod publisher;
 mod search;
@@ -16,6 +17,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use crate::process::notify::Notifier;
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
+use operator::OperatorWait;
 use publisher::Publisher;
 use search::Search;
 use sockets::state::Sockets;
@@ -29,6 +31,7 @@ use crate::{
     act::supervisor::SupervisorReport,
     clock::Timestamp,
     config::Config,
+    emit::Origin,
     engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
@@ -37,6 +40,7 @@ use crate::{
     },
     inspect::answer::Answer,
     sensor::{Sensors, record::Record},
+    store::directory::StateDirectory,
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -67,7 +71,12 @@ pub struct Daemon {
     config_file: Option<PathBuf>,
     /// Clients that wait for the outcome of a reload.
     reload_requests: Vec<oneshot::Sender<Reload>>,
+    /// Operators who wait for the outcome of a command.
+    operator_waits: Vec<OperatorWait>,
     notifier: Notifier,
+    origin: Origin,
+    /// Keeps other daemons off the state directory. None without one.
+    _directory: Option<StateDirectory>,
 }
 
 impl Daemon {
@@ -158,6 +167,7 @@ impl Daemon {
             SupervisorReport::Started(service, key) => {
                 self.set_main(service, Some(key));
                 self.observe(Observation::RestartOutcome(service, Ok(())));
+                self.answer_start(service, &Ok(()));
                 self.observe(Observation::Running(service, key));
                 if let Some(exit) = self.early.remove(&service).filter(|exit| exit.process.key == key) {
                     self.on_process_exit(exit, Some(Membership { service, main: true }));
@@ -169,8 +179,10 @@ impl Daemon {
             SupervisorReport::Failed(service, error) => {
                 // The error already explains a fork that could not execute the command.
                 self.early.remove(&service);
+                self.answer_start(service, &Err(error.to_string()));
                 self.observe(Observation::RestartOutcome(service, Err(error.to_string())));
             }
+            SupervisorReport::Halted(service) => self.on_stopped(service, Ok(())),
             SupervisorReport::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
                     let status = status.map_or(ExitStatus::Unknown, ExitStatus::from_wait_status);
@@ -186,12 +198,14 @@ impl Daemon {
     pub fn on_outcome(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Restart(service, outcome) => {
+                self.answer_start(service, &outcome);
                 self.observe(Observation::RestartOutcome(service, outcome));
                 self.look_for(vec![service]);
             }
             Outcome::RestartDelayed(service, error) => {
                 self.observe(Observation::RestartDelayed(service, error));
             }
+            Outcome::Stop(service, outcome) => self.on_stopped(service, outcome),
             Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
             Outcome::Found(service, main) => {
                 self.search.ended(service, main.is_some(), Timestamp::now());
@@ -314,6 +328,12 @@ impl Daemon {
             self.missed_exits.on_loss(&loss);
             let (class, place) = (loss.class.as_str().to_owned(), loss.place.as_str().to_owned());
             self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
+        }
+        if let Some(store) = &self.executor.store {
+            let (count, place) = (store.take_loss(), store.path().display().to_string());
+            if count > 0 {
+                self.publisher.publish(Fact::Loss { class: "state".to_owned(), count, place }, now);
+            }
         }
     }
 

@@ -101,7 +101,8 @@ impl Engine {
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)
-            | Observation::ListenerChecked(..) => {
+            | Observation::ListenerChecked(..)
+            | Observation::Operator(..) => {
                 self.note_own_trouble(&observation, now, effects);
                 if let Some(id) = observation.service() {
                     self.handle(id, Input::Observation(Box::new(observation)), now, effects);
@@ -151,6 +152,16 @@ impl Engine {
         } else if let Observation::RestartOutcome(id, _) = observation {
             self.own_trouble.note_success((*id, Attempt::Restart), now);
         }
+    }
+
+    /// Whether a start would change nothing, because the service runs.
+    pub fn runs(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(Service::runs)
+    }
+
+    /// Whether an operator's order keeps the service stopped.
+    pub fn is_kept_stopped(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(Service::is_kept_stopped)
     }
 
     fn service(&self, id: ServiceId) -> Option<&Service> {

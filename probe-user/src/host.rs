@@ -3,6 +3,7 @@
 //! Every reader takes the host's root folder, so that tests read their own tree. A process that vanishes during a read
 //! is no error. Any other failed read returns its path.
 
+pub mod accounts;
 pub mod address;
 mod candidate;
 pub mod cgroup;

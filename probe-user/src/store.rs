@@ -1,3 +1,5 @@
 //! What the daemon keeps in its state directory.
 
+pub mod directory;
 pub mod recording;
+pub mod state;

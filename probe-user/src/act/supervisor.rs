@@ -64,6 +64,8 @@ pub enum SupervisorReport {
     Failed(ServiceId, SupervisorError),
     /// The daemon lacks what a start takes. It is tried again.
     Delayed(ServiceId, SupervisorError),
+    /// It was stopped for an operator, with all its descendants.
+    Halted(ServiceId),
     /// With its wait status (`wait(2)`), which a process that another one started does not have.
     Ended(ServiceId, ProcessKey, Option<u32>),
 }
@@ -113,6 +115,7 @@ impl SupervisorError {
 enum Request {
     Restart,
     Adopt(ProcessKey),
+    Halt,
     Stop(oneshot::Sender<()>),
 }
 
@@ -155,6 +158,11 @@ impl SupervisedProcess {
     pub fn restart(&self) {
         // If the queue is full, a restart is waiting already.
         let _ = self.requests.try_send(Request::Restart);
+    }
+
+    /// Ends the command with all its descendants; it can be started again. False if too many requests wait.
+    pub fn halt(&self) -> bool {
+        self.requests.try_send(Request::Halt).is_ok()
     }
 
     /// The cgroup that its processes are in.
@@ -224,6 +232,7 @@ impl SupervisorTask {
                     self.report(report).await;
                 }
                 Some(Request::Adopt(process)) => self.adopt(process).await,
+                Some(Request::Halt) => self.halt().await,
                 Some(Request::Stop(done)) => {
                     self.delayed = false;
                     self.terminate(LAST_DUMP_TIMEOUT).await;
@@ -243,6 +252,16 @@ impl SupervisorTask {
         self.left_group = Some(key.pid);
         self.running = None;
         self.report(SupervisorReport::Ended(self.service, key, status)).await;
+    }
+
+    async fn halt(&mut self) {
+        self.delayed = false;
+        let key = self.running.as_ref().map(|(_, key)| *key);
+        self.terminate(DUMP_TIMEOUT).await;
+        if let Some(key) = key {
+            self.report(SupervisorReport::Ended(self.service, key, None)).await;
+        }
+        self.report(SupervisorReport::Halted(self.service)).await;
     }
 
     async fn adopt(&mut self, process: ProcessKey) {

@@ -19,7 +19,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-use self::link::Link;
+use self::link::{JobKind, Link};
 pub use self::{error::SystemdError, job::JobOutcome, link::PATIENCE, watch::UnitChange};
 use crate::fact::UnitState;
 
@@ -77,7 +77,7 @@ impl Systemd {
     /// This calls RestartUnit for a stopped unit too, because StartUnit does not shorten the wait of `RestartSec=`.
     /// After [`SystemdError::Timeout`] the job may still come: a hung systemd runs it once it continues.
     pub async fn restart(&self, unit: &str) -> Result<(), SystemdError> {
-        let restart = async { self.link().await?.restart(unit).await.map(drop) };
+        let restart = async { self.link().await?.enqueue(JobKind::Restart, unit).await.map(drop) };
         in_time(|| format!("RestartUnit({unit})"), restart).await
     }
 
@@ -85,7 +85,13 @@ impl Systemd {
     /// the unit is ready; that of a simple unit when its process has started.
     pub async fn restart_and_wait(&self, unit: &str, limit: Duration) -> Result<JobOutcome, SystemdError> {
         let link = in_time(|| format!("RestartUnit({unit})"), self.link()).await?;
-        job::restart_and_wait(&link, unit, limit).await
+        job::run_and_wait(&link, JobKind::Restart, unit, limit).await
+    }
+
+    /// Stops a unit and waits for the outcome, at most `limit`.
+    pub async fn stop_and_wait(&self, unit: &str, limit: Duration) -> Result<JobOutcome, SystemdError> {
+        let link = in_time(|| format!("StopUnit({unit})"), self.link()).await?;
+        job::run_and_wait(&link, JobKind::Stop, unit, limit).await
     }
 
     /// Clears a unit's failed state, and with it the count of starts that `StartLimitBurst=` limits.

@@ -19,8 +19,9 @@ use super::{
     output::{BAD_CONFIG, NOT_POSSIBLE, complain},
 };
 
-/// The longest wait for the daemon's answer.
+/// The longest wait for the daemon's answer, and for that to a command: the service has to stop and to start.
 const PATIENCE: Duration = Duration::from_secs(10);
+const COMMAND_PATIENCE: Duration = Duration::from_secs(40);
 
 /// The longest answer, in bytes. Some hundred incidents take less than one MiB.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -65,7 +66,7 @@ impl Daemon {
         match answer {
             Answer::Error(refusal) => {
                 let status = match refusal.kind {
-                    RefusalKind::NotFound => 1,
+                    RefusalKind::NotFound | RefusalKind::Failed => 1,
                     RefusalKind::BadRequest => BAD_CONFIG,
                     RefusalKind::NotPermitted | RefusalKind::Stopping => NOT_POSSIBLE,
                 };
@@ -74,7 +75,8 @@ impl Daemon {
             answer @ (Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
-            | Answer::Reload(_)) => Ok(answer),
+            | Answer::Reload(_)
+            | Answer::Done(_)) => Ok(answer),
         }
     }
 
@@ -105,7 +107,8 @@ impl Daemon {
 
 fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let is_command = matches!(request, Request::Operate(_));
+    stream.set_read_timeout(Some(if is_command { COMMAND_PATIENCE } else { PATIENCE }))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');
@@ -134,7 +137,7 @@ fn no_answer(path: &Path, error: &io::Error) -> String {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            format!("{shown} may only be used by root and the daemon's own user")
+            format!("{shown} may only be used by root, the daemon's own user and the group of [control]")
         }
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             format!("the daemon at {shown} does not answer in time")

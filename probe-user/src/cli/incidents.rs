@@ -45,9 +45,13 @@ pub fn list(args: &ListArgs) -> ExitCode {
         Err(failure) => failure.end(),
         Ok(Answer::Incidents(incidents)) if args.json => print_json(&incidents),
         Ok(Answer::Incidents(incidents)) => print(&list_page(&incidents)),
-        Ok(Answer::Status(_) | Answer::Explanation(_) | Answer::Reload(_) | Answer::Error(_)) => {
-            ask::unexpected()
-        }
+        Ok(
+            Answer::Status(_)
+            | Answer::Explanation(_)
+            | Answer::Reload(_)
+            | Answer::Done(_)
+            | Answer::Error(_),
+        ) => ask::unexpected(),
     }
 }
 
@@ -57,7 +61,13 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
         Some(file) => from_file(file, &args.incident),
         None => match args.daemon.ask(&Request::Explain { incident: args.incident.clone() }) {
             Ok(Answer::Explanation(explanation)) => Ok(*explanation),
-            Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Reload(_) | Answer::Error(_)) => {
+            Ok(
+                Answer::Status(_)
+                | Answer::Incidents(_)
+                | Answer::Reload(_)
+                | Answer::Done(_)
+                | Answer::Error(_),
+            ) => {
                 return ask::unexpected();
             }
             Err(failure) => Err(failure),

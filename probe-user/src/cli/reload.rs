@@ -38,8 +38,12 @@ pub fn run(args: &Args) -> ExitCode {
             complain(format_args!("hostprobe: the new configuration is refused, the old one stays"));
             ExitCode::from(BAD_CONFIG)
         }
-        Ok(Answer::Status(_) | Answer::Incidents(_) | Answer::Explanation(_) | Answer::Error(_)) => {
-            ask::unexpected()
-        }
+        Ok(
+            Answer::Status(_)
+            | Answer::Incidents(_)
+            | Answer::Explanation(_)
+            | Answer::Done(_)
+            | Answer::Error(_),
+        ) => ask::unexpected(),
     }
 }

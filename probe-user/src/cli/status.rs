@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 use hostprobe::{
-    emit::word,
+    emit::{wire::CommandKind, word},
     serve::{
         control::{Answer, Request},
-        status::{Service, Status},
+        status::{Order, Service, Status},
     },
 };
 
@@ -31,9 +31,13 @@ pub fn run(args: &Args) -> ExitCode {
         Err(failure) => failure.end(),
         Ok(Answer::Status(status)) if args.json => print_json(&status),
         Ok(Answer::Status(status)) => print(&page(&status)),
-        Ok(Answer::Incidents(_) | Answer::Explanation(_) | Answer::Reload(_) | Answer::Error(_)) => {
-            ask::unexpected()
-        }
+        Ok(
+            Answer::Incidents(_)
+            | Answer::Explanation(_)
+            | Answer::Reload(_)
+            | Answer::Done(_)
+            | Answer::Error(_),
+        ) => ask::unexpected(),
     }
 }
 
@@ -85,6 +89,9 @@ fn page(status: &Status) -> Page {
                 "  last known state: hostprobe has not been able to watch it for {since}"
             ));
         }
+        for order in &service.orders {
+            page.line(format_args!("  {}", order_line(order, &status.timestamp)));
+        }
         if let Some(hold) = &service.hold {
             page.line(format_args!("  not restarted: {hold}"));
         }
@@ -93,6 +100,21 @@ fn page(status: &Status) -> Page {
         }
     }
     page
+}
+
+/// Such as `paused by alice (as root) 5 min ago, for 25 min more: the disk is replaced`.
+fn order_line(order: &Order, now: &str) -> String {
+    let done = match order.command {
+        CommandKind::Stop => "stopped",
+        CommandKind::Pause => "paused",
+        CommandKind::Ack => "acknowledged",
+        CommandKind::Start | CommandKind::Restart | CommandKind::Resume => "changed",
+    };
+    let since = ago(&order.since, now).map_or_else(String::new, |since| format!(" {since} ago"));
+    let until = order.until.as_deref().and_then(|until| ago(now, until));
+    let until = until.map_or_else(String::new, |left| format!(", for {left} more"));
+    let reason = order.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{done} by {}{since}{until}{reason}", order.by)
 }
 
 fn depends_on(service: &Service) -> String {

@@ -33,6 +33,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
         events: file.events.as_ref().map_or(defaults.events, |events| output(&events.0, &mut found)),
         http: file.http.as_ref().map_or(defaults.http, |http| listen(&http.0, &mut found)),
         control: file.control.as_ref().map_or(defaults.control, |control| socket(&control.0, &mut found)),
+        control_group: file.control.as_ref().and_then(|control| group(&control.0, &mut found)),
         kernel: file
             .kernel
             .as_ref()
@@ -107,6 +108,18 @@ fn socket(control: &Control, found: &mut Findings) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+fn group(control: &Control, found: &mut Findings) -> Option<String> {
+    let group = control.group.as_ref()?;
+    let name = group.get_ref().as_str();
+    // What separates fields and members in group(5) is in no name.
+    if name.is_empty() || name.contains([':', ',', '\n', '\0']) {
+        let message = format!("found {}; expected the name of a group such as \"adm\"", quote(name));
+        found.error(group.span(), message);
+        return None;
+    }
+    Some(name.to_owned())
 }
 
 fn kernel_options(kernel: &Kernel, found: &mut Findings) -> KernelOptions {

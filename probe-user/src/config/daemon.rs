@@ -16,6 +16,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// The control socket; None: no socket.
     pub control: Option<PathBuf>,
+    /// The group whose members may use the control socket, besides root and the daemon's own user.
+    pub control_group: Option<String>,
     /// The receivers of incidents.
     pub alerts: Vec<AlertReceiver>,
     /// The services, in the order of their ids.

@@ -24,6 +24,7 @@ impl Default for Config {
             events: EventOutput::Stdout,
             http: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9464))),
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
+            control_group: None,
             alerts: Vec::new(),
             services: Vec::new(),
             kernel: KernelOptions::default(),

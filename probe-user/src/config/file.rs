@@ -47,6 +47,8 @@ pub(super) struct Http {
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
     pub(super) socket: At<String>,
+    /// The group whose members may use the socket too.
+    pub(super) group: At<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

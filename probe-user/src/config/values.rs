@@ -68,6 +68,11 @@ impl Written for Duration {
     }
 }
 
+/// A duration in the notation of the configuration, such as `30m`. The error says what is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    Duration::read(text).ok_or_else(|| format!("expected {}", Duration::EXPECTED))
+}
+
 /// The number of restarts that are allowed within an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Budget {

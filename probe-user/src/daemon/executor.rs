@@ -10,7 +10,7 @@ use crate::{
         alert::{Alert, Alerter},
         command,
         supervisor::SupervisedProcess,
-        systemd::{JobOutcome, Systemd, UnitChange},
+        systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
     config::{Config, ConfigErrors, Identity},
     emit::Names,
@@ -20,6 +20,7 @@ use crate::{
     host::{LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::ProbeHandle,
+    store::state::StateStore,
 };
 
 use crate::inspect::{
@@ -38,6 +39,9 @@ const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
 /// A process that hangs in the kernel takes longer, and holds up no more than itself.
 const STOPS: Duration = Duration::from_secs(14);
 
+/// How long the last changes of the state may take to be written at the end.
+const LAST_STATE: Duration = Duration::from_secs(2);
+
 /// How long the last alerts may take to be delivered at the end.
 const LAST_ALERTS: Duration = Duration::from_secs(2);
 
@@ -45,6 +49,8 @@ pub enum Outcome {
     Restart(ServiceId, Result<(), String>),
     /// A restart that the daemon lacks something for, with the error. It is tried again.
     RestartDelayed(ServiceId, String),
+    /// An operator's stop of a unit.
+    Stop(ServiceId, Result<(), String>),
     Unit(ServiceId, Result<Box<UnitState>, String>),
     /// A search for a matched service's main process.
     Found(ServiceId, Option<ProcessKey>),
@@ -66,6 +72,8 @@ pub struct Executor {
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
+    /// None without a state directory.
+    pub(super) store: Option<StateStore>,
     pub(super) names: Names,
     pub(super) usage: UsageSampler,
     pub(super) inspector: Inspector,
@@ -80,6 +88,12 @@ impl Executor {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
                 self.restart(service, method, reset_failed, config)
+            }
+            Effect::Stop(service) => self.stop_service(service, config),
+            Effect::KeepOrders { service, orders } => {
+                if let Some(store) = &self.store {
+                    store.keep_orders(&config.services[service.0 as usize].name, orders);
+                }
             }
             Effect::ResetFailed(service) => {
                 if let Some((systemd, unit)) = self.unit(service, config) {
@@ -175,6 +189,26 @@ impl Executor {
         }
     }
 
+    /// Stops a unit or a supervised command. Nothing else can be stopped.
+    fn stop_service(&self, service: ServiceId, config: &Config) {
+        if let Some(process) = self.supervised.get(&service) {
+            if !process.halt() {
+                let busy = "its supervisor is busy; try again".to_owned();
+                self.outcomes.spawn(async move { Outcome::Stop(service, Err(busy)) });
+            }
+            return;
+        }
+        if let Err(error) = self.systemd.clone() {
+            self.outcomes.spawn(async move { Outcome::Stop(service, Err(error)) });
+        }
+        if let Some((systemd, unit)) = self.unit(service, config) {
+            self.outcomes.spawn(async move {
+                let ended = systemd.stop_and_wait(&unit, UNIT_JOB).await;
+                Outcome::Stop(service, job_outcome("stop", &unit, ended))
+            });
+        }
+    }
+
     fn probes_of(&self, service: ServiceId) -> impl Iterator<Item = &ProbeHandle> {
         self.probes.get(&service).into_iter().flatten()
     }
@@ -235,6 +269,9 @@ impl Executor {
                 "commands under exec: some have not ended within {STOPS:?}; the daemon ends without them"
             );
         }
+        if let Some(store) = self.store.take() {
+            store.shutdown(LAST_STATE);
+        }
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {
@@ -256,9 +293,13 @@ async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Resu
     if reset_failed {
         systemd.reset_failed(unit).await.map_err(|error| error.to_string())?;
     }
-    match systemd.restart_and_wait(unit, UNIT_JOB).await {
+    job_outcome("restart", unit, systemd.restart_and_wait(unit, UNIT_JOB).await)
+}
+
+fn job_outcome(kind: &str, unit: &str, ended: Result<JobOutcome, SystemdError>) -> Result<(), String> {
+    match ended {
         Ok(JobOutcome::Done) => Ok(()),
-        Ok(outcome) => Err(format!("systemd's restart job for {unit} ended as {outcome:?}")),
+        Ok(outcome) => Err(format!("systemd's {kind} job for {unit} ended as {outcome:?}")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's log: incidents, stops, restarts, holds, failed alerts, and reloads.
+//! The operator's log: incidents, stops, restarts, holds, failed alerts, reloads, and the operators' own commands.
 //!
 //! The event stream has all of it and more. The log has the facts that a person acts on, and each line begins with its
 //! service.
@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 use crate::{
     emit::{Names, Origin},
     fact::{
-        Action, AlertOutcome, Fact, Incident, IncidentId, Phase, Reload, Restart, ServiceState, Severity,
-        Verdict,
+        Action, AlertOutcome, Fact, Incident, IncidentId, OperatorReport, Phase, Reload, Restart,
+        ServiceState, Severity, Verdict,
     },
     redact::redact,
 };
@@ -42,6 +42,9 @@ impl OperatorLog {
         }
         if let Fact::Alert(outcome) = fact {
             self.on_alert(outcome);
+        }
+        if let Fact::Operator(report) = fact {
+            self.on_operator(report);
         }
         if let Fact::AgentReload(reload) = fact {
             match reload {
@@ -100,6 +103,22 @@ impl OperatorLog {
             Action::Done => info!("{service}: restart {attempt} done by {method}"),
             Action::Fail(why) => error!("{service}: restart {attempt} by {method} failed: {}", redact(why)),
             Action::Hold(why) => warn!("{service}: restart held: {}", redact(why)),
+        }
+    }
+
+    fn on_operator(&self, report: &OperatorReport) {
+        let order = redact(&report.order.to_string()).into_owned();
+        let subject = report.service.map_or("all services", |service| self.names.service(service));
+        match &report.error {
+            None => info!("{subject}: {order}"),
+            Some(why) => {
+                warn!(
+                    "{subject}: {} by {} failed: {}",
+                    report.order.kind.as_str(),
+                    report.order.by,
+                    redact(why)
+                );
+            }
         }
     }
 

@@ -48,6 +48,7 @@ impl Effects for Publisher {
     }
 
     fn request(&mut self, effect: Effect) {
+        self.changed |= matches!(effect, Effect::KeepOrders { .. });
         self.effects.push_back(effect);
     }
 }
@@ -97,7 +98,10 @@ impl Publisher {
 
     /// Updates the views with a fact.
     fn count(&mut self, fact: &Fact, at: Timestamp) {
-        self.changed |= matches!(fact, Fact::ServiceState(..) | Fact::Incident(..) | Fact::AgentReady(_));
+        self.changed |= matches!(
+            fact,
+            Fact::ServiceState(..) | Fact::Incident(..) | Fact::AgentReady(_) | Fact::Operator(_)
+        );
         self.ready |= matches!(fact, Fact::AgentReady(_));
         self.counters.incidents += u64::from(matches!(fact, Fact::Incident(Phase::Open, _)));
         if let Fact::Restart(restart) = fact {
@@ -204,6 +208,10 @@ impl Publisher {
                 incident: view.incident.map(|incident| incident.id),
                 since: self.since.get(at as usize).copied().flatten(),
                 stale_since: view.stale_since,
+                orders: [view.orders.stop, view.orders.pause, view.acknowledged]
+                    .into_iter()
+                    .flatten()
+                    .collect(),
                 depends_on: depends_on(spec, &view.depends_on, names),
             });
         let services: Vec<ServiceView> = services.collect();

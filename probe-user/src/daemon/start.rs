@@ -18,11 +18,25 @@ pub use self::{
 use super::Daemon;
 use crate::{
     clock::Timestamp,
-    config::Config,
+    config::{Config, StateOptions},
     fact::{AgentReady, Fact, Observation},
     process::memory,
     sensor::ebpf::Hook,
+    store::directory::{DirectoryError, StateDirectory},
 };
+
+/// Takes the state directory. If it cannot be used, the daemon runs without one. If another daemon has it, this one does
+/// not run: the two would undo what the other does.
+fn take_directory(state: &StateOptions) -> Result<Option<StateDirectory>, RunError> {
+    match StateDirectory::take(&state.directory) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error @ DirectoryError::InUse { .. }) => Err(RunError::State(error)),
+        Err(error @ DirectoryError::Unusable { .. }) => {
+            tracing::warn!("{error}");
+            Ok(None)
+        }
+    }
+}
 
 impl Daemon {
     /// Starts the daemon in four phases: attach, announce, wire, take over.
@@ -30,11 +44,12 @@ impl Daemon {
     /// Once attached, the calling thread gives up the rights that the daemon does not go on using. It has to be the
     /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
+        let directory = take_directory(&config.state)?;
         let mut attached = attach(&config, &options).await?;
         // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
         let _ = tokio::task::spawn_blocking(|| ()).await;
         let config = Arc::new(config);
-        let announced = announce(&config, &options, &mut attached).await?;
+        let announced = announce(&config, &options, directory, &mut attached).await?;
         let (reader, observe) = (attached.reader.clone(), options.observe);
         let mut ready = AgentReady {
             place: attached.place.clone(),
@@ -52,6 +67,7 @@ impl Daemon {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);
+        daemon.observe_remembered(wired.remembered);
         daemon.take_over(&reader, &wired.reports, &mut wired.prober, &mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
         daemon.report_ready(ready);

@@ -92,6 +92,12 @@ pub enum Action {
     /// An alert is not delivered yet.
     #[serde(rename = "alert.fail")]
     AlertFail,
+    /// An operator's pause or acknowledgement holds an alert back.
+    #[serde(rename = "alert.suppress")]
+    AlertSuppress,
+    /// An operator gave a command; with `error` if it was refused or failed.
+    #[serde(rename = "operator.command")]
+    OperatorCommand,
     /// Events, records or lines were lost.
     #[serde(rename = "stream.loss")]
     StreamLoss,
@@ -147,7 +153,7 @@ const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,
@@ -175,6 +181,8 @@ impl Action {
         Self::RestartHold,
         Self::AlertSend,
         Self::AlertFail,
+        Self::AlertSuppress,
+        Self::OperatorCommand,
         Self::StreamLoss,
     ];
 
@@ -210,6 +218,8 @@ impl Action {
             },
             Fact::Alert(outcome) if outcome.error.is_none() => Self::AlertSend,
             Fact::Alert(_) => Self::AlertFail,
+            Fact::AlertSuppressed(_) => Self::AlertSuppress,
+            Fact::Operator(_) => Self::OperatorCommand,
             Fact::Loss { .. } => Self::StreamLoss,
         }
     }
@@ -232,6 +242,8 @@ impl Action {
             | Self::RestartHold
             | Self::AlertSend
             | Self::AlertFail
+            | Self::AlertSuppress
+            | Self::OperatorCommand
             | Self::StreamLoss => true,
             Self::ProcessExit
             | Self::ProcessOomKill
@@ -278,8 +290,10 @@ impl Action {
             Self::RestartDone     => (Event, "process", "start", &["service.name", "restart"]),
             Self::RestartFail     => (Event, "process", "info", &["service.name", "restart", "error"]),
             Self::RestartHold     => (Event, "process", "info", &["service.name", "restart", "event.reason"]),
-            Self::AlertSend       => (Alert, "host", "info", &["service.name", "incident.id", "alert"]),
-            Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert", "error"]),
+            Self::AlertSend       => (Alert, "host", "info", &["service.name", "incident.id", "alert.receiver"]),
+            Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert.receiver", "error"]),
+            Self::AlertSuppress   => (Alert, "host", "info", &["service.name", "incident.id", "alert", "event.reason"]),
+            Self::OperatorCommand => (Event, "host", "change", &["operator.command", "user.id"]),
             Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
         };
         let one_of: &[&str] =

@@ -1,6 +1,7 @@
 //! Turns facts into the stream's objects.
 
 mod incident;
+mod operator;
 mod process;
 mod socket;
 mod watch;
@@ -71,6 +72,8 @@ impl Renderer<'_> {
             Fact::Incident(phase, incident) => self.incident_event(&mut record, *phase, incident),
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
+            Fact::AlertSuppressed(alert) => self.alert_suppressed(&mut record, alert),
+            Fact::Operator(report) => self.operator(&mut record, report),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
         record.message = self.text(&record.message, room::MESSAGE);
@@ -115,6 +118,8 @@ impl Renderer<'_> {
             probe: None,
             restart: None,
             alert: None,
+            user: None,
+            operator: None,
             loss: None,
             coverage: None,
             place: None,
@@ -186,6 +191,8 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         | Fact::Incident(..)
         | Fact::Restart(_)
         | Fact::Alert(_)
+        | Fact::AlertSuppressed(_)
+        | Fact::Operator(_)
         | Fact::Loss { .. } => None,
     }
 }

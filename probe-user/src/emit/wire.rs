@@ -4,12 +4,14 @@
 //! [`super::action`] lists the parts that an event always has.
 
 mod incident;
+mod operator;
 mod process;
 mod socket;
 mod watch;
 mod word;
 
 pub use incident::*;
+pub use operator::*;
 pub use process::*;
 pub use socket::*;
 pub use watch::*;
@@ -97,6 +99,12 @@ pub struct Record {
     /// The delivery of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
+    /// The user who gave a command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
+    /// An operator's command. Its reason is in `event.reason`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Operator>,
     /// Lost events, records or lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,

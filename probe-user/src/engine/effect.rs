@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, Incident, ProcessKey, RestartMethod, ServiceId},
+    fact::{EventId, Fact, Incident, Orders, ProcessKey, RestartMethod, ServiceId},
 };
 
 /// Takes the engine's facts and effects.
@@ -26,6 +26,14 @@ pub enum Effect {
         method: RestartMethod,
         /// Clear the unit's failed state and its count of starts first.
         reset_failed: bool,
+    },
+    /// Stop a service for an operator. [`OperatorCommand::StopFailed`](crate::fact::OperatorCommand::StopFailed)
+    /// answers if that fails.
+    Stop(ServiceId),
+    /// Keep an operator's orders about a service for the next run of the daemon, in place of the earlier ones.
+    KeepOrders {
+        service: ServiceId,
+        orders: Orders,
     },
     /// Clear a unit's failed state, so that systemd accepts an operator's start.
     ResetFailed(ServiceId),

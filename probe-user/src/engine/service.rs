@@ -9,6 +9,7 @@ mod limits;
 mod listener;
 mod model;
 mod needed;
+mod operator;
 mod probes;
 mod refusal;
 mod restart;
@@ -64,6 +65,7 @@ impl Service {
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
             Observation::Successor(_, found) => self.on_successor(found, ctx),
+            Observation::Operator(_, command) => self.on_operator(command, ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }

@@ -7,6 +7,7 @@ mod dependencies;
 mod evidence;
 mod hangs;
 mod listeners;
+mod operator;
 mod own_trouble;
 mod probes;
 mod properties;
@@ -26,10 +27,10 @@ use crate::{
     clock::Timestamp,
     config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
-        AcceptQueue, Action, EventId, Examination, ExitStatus, Fact, Incident, Listener, Membership, Phase,
-        ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage,
-        Restart, RestartMethod, Sender, ServiceState, Severity, SocketError, Source, Suspension, UnitJob,
-        UnitState, Verdict,
+        AcceptQueue, Action, CommandKind, EventId, Examination, ExitStatus, Fact, Incident, Listener,
+        Membership, Operator, Order, Phase, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
+        ProcessExit, ProcessKey, ResourceUsage, Restart, RestartMethod, Sender, ServiceState, Severity,
+        SocketError, Source, Suspension, UnitJob, UnitState, User, Verdict,
     },
 };
 
@@ -254,6 +255,11 @@ fn exit(pid: u32, at: Timestamp, status: ExitStatus, sender: Option<Sender>) -> 
         namespace_end: None,
         left_processes: false,
     }
+}
+
+fn order(kind: CommandKind, since: Timestamp) -> Order {
+    let by = Operator { user: User { id: 0, name: Some("root".into()) }, login: None };
+    Order { kind, by, reason: Some("the disk is replaced".into()), since, until: None }
 }
 
 fn exec_identity() -> Identity {

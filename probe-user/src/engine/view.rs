@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{Incident, ServiceId, ServiceState},
+    fact::{Incident, Order, Orders, ServiceId, ServiceState},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -19,4 +19,8 @@ pub struct ServiceView {
     pub depends_on: Vec<ServiceId>,
     /// Since when its state is only the last known one, because hostprobe cannot probe or restart it.
     pub stale_since: Option<Timestamp>,
+    /// The operator's orders in force.
+    pub orders: Orders,
+    /// The operator's acknowledgement of the incident.
+    pub acknowledged: Option<Order>,
 }

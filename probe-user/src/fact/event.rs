@@ -1,9 +1,9 @@
 //! What the daemon publishes.
 
 use super::{
-    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, OomKill, Phase,
-    ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId, ServiceState,
-    SocketError, Source, Suspension, UnitState,
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, OomKill,
+    OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId,
+    ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
 };
 
 /// A fact that becomes an event of the stream.
@@ -46,6 +46,10 @@ pub enum Fact {
     Restart(Restart),
     /// An alert was delivered, or was not.
     Alert(AlertOutcome),
+    /// An alert is held back.
+    AlertSuppressed(SuppressedAlert),
+    /// An operator gave a command.
+    Operator(OperatorReport),
     /// A loss: the class of the lost items, their number, and the place.
     Loss {
         /// What was lost.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{EventId, ServiceId};
 use crate::clock::Timestamp;
 
@@ -163,7 +165,7 @@ impl ServiceState {
 }
 
 /// An incident's number, from 1 at the daemon's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IncidentId(pub u64);
 
 /// The steps of an incident, each counted from the fault's own (kernel) timestamp.
@@ -273,6 +275,15 @@ pub struct Restart {
     pub budget_left: u32,
     /// The step.
     pub action: Action,
+}
+
+/// An alert that an operator's order holds back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SuppressedAlert {
+    pub incident: IncidentId,
+    pub service: ServiceId,
+    pub severity: Severity,
+    pub reason: String,
 }
 
 /// How the delivery of one alert went.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, EventId, Examination, Holder, Listener, Membership, OomKill, PortHolder, Pressure,
-    ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, SocketError, Successor,
-    Suspension, UnitState,
+    AcceptQueue, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand, PortHolder,
+    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, SocketError,
+    Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -62,6 +62,8 @@ pub enum Observation {
     Successor(ServiceId, Option<Successor>),
     /// The holders of the connections to a service, largest first, from this host's sockets.
     Holders(ServiceId, Vec<Holder>),
+    /// An operator wants something of a service.
+    Operator(ServiceId, OperatorCommand),
     /// How hard the host is pressed.
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.
@@ -92,6 +94,7 @@ impl Observation {
             | Self::Holders(id, _)
             | Self::Successor(id, _)
             | Self::ListenerChecked(id, ..)
+            | Self::Operator(id, _)
             | Self::Connected { client: id, .. } => Some(*id),
             Self::Pressure(_) | Self::ConnectionsUnseen => None,
         }

@@ -1,25 +1,27 @@
 //! The control socket: a request is one line of JSON, and so is its answer.
 //!
-//! Only root and the daemon's own user are answered. It shows what the pipeline has published already: a question
-//! costs the making of its answer, which is bounded, and no read of the host. A request to reload is passed on.
+//! Only root, the daemon's own user and one group are answered. It shows what the pipeline has published already: a
+//! question costs the making of its answer, which is bounded, and no read of the host. The daemon's loop answers
+//! commands and requests to reload.
 
-use std::{
-    fs, io,
-    os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
-        net::UnixListener as StdListener,
-    },
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+mod operation;
+mod peer;
+mod socket;
+
+use std::{io, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{UnixListener, UnixStream},
+    net::UnixStream,
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
+};
+
+use self::peer::Peer;
+pub use self::{
+    operation::{MAX_REASON, Operation, Operations, OperatorRequest, Target},
+    socket::{ControlError, ControlSocket, open},
 };
 
 use super::{
@@ -38,6 +40,9 @@ const MAX_REQUEST: u64 = 4096;
 /// The longest wait for a client's question, and then for the client to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The longest wait for the outcome of a command. A service may take longer to stop.
+const OUTCOME: Duration = Duration::from_secs(30);
+
 /// The wait before the next accept after a failed one.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,6 +56,7 @@ pub enum Request {
         incident: String,
     },
     Reload,
+    Operate(Operation),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +66,8 @@ pub enum Answer {
     Incidents(Vec<Listed>),
     Explanation(Box<Explanation>),
     Reload(Reload),
+    /// To [`Request::Operate`]: the outcome in a sentence.
+    Done(String),
     Error(Refusal),
 }
 
@@ -75,98 +83,36 @@ pub struct Refusal {
 #[serde(rename_all = "snake_case")]
 pub enum RefusalKind {
     BadRequest,
-    /// Only root and the daemon's own user may ask.
+    /// Only root, the daemon's own user and the group may ask.
     NotPermitted,
-    /// No such incident, or several.
+    /// No such service or incident, or several.
     NotFound,
+    /// The service has no method for the command, or the method failed.
+    Failed,
     Stopping,
 }
 
 /// Where requests for a reload go, each with the place for its answer.
 pub type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
 
-#[derive(Debug, thiserror::Error)]
-pub enum ControlError {
-    /// Another daemon has it.
-    #[error(
-        "{}: another hostprobe answers there; stop it, or set control.socket to another path or to \"\"",
-        path.display()
-    )]
-    InUse { path: PathBuf },
-    /// Something that is no socket is there.
-    #[error("{}: not a socket; remove it, or set control.socket to another path", path.display())]
-    NotASocket { path: PathBuf },
-    #[error("{}: cannot make the socket: {source}; set control.socket to a path that can be written, or to \"\"", path.display())]
-    Other { path: PathBuf, source: io::Error },
-}
-
-/// Removes the daemon's socket file when it is dropped.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode of the file, to recognise a later daemon's file.
-    file: Option<(u64, u64)>,
-}
-
-/// Makes the socket, for its owner only, and its folder where that alone is missing. The socket that a dead daemon
-/// left is replaced, that of a living one is not. Needs a Tokio runtime.
-pub async fn open(path: &Path) -> Result<ControlSocket, ControlError> {
-    let other = |source| ControlError::Other { path: path.to_owned(), source };
-    if let Some(folder) = path.parent()
-        && !folder.exists()
-    {
-        fs::DirBuilder::new().mode(0o755).create(folder).map_err(other)?;
-    }
-    let listener = match StdListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if !fs::symlink_metadata(path).map_err(other)?.file_type().is_socket() {
-                return Err(ControlError::NotASocket { path: path.to_owned() });
-            }
-            match UnixStream::connect(path).await {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).and_then(|()| StdListener::bind(path)).map_err(other)?
-                }
-                Ok(_) => return Err(ControlError::InUse { path: path.to_owned() }),
-                // So many clients wait that the queue is full.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Err(ControlError::InUse { path: path.to_owned() });
-                }
-                Err(error) => return Err(other(error)),
-            }
-        }
-        bound => bound.map_err(other)?,
-    };
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(other)?;
-    listener.set_nonblocking(true).map_err(other)?;
-    let listener = UnixListener::from_std(listener).map_err(other)?;
-    Ok(ControlSocket { listener, path: path.to_owned(), file: identity(path) })
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|file| (file.dev(), file.ino()))
-}
-
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        if self.file.is_some() && identity(&self.path) == self.file {
-            // A file that stays is replaced by the next daemon.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+/// The ways to the daemon's loop.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    pub reloads: Reloads,
+    pub operations: Operations,
 }
 
 /// Answers for ever.
-pub async fn serve(socket: ControlSocket, shown: Shown, reloads: Reloads) {
+pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
-                let (shown, reloads) = (shown.clone(), reloads.clone());
+                let (shown, requests, group) = (shown.clone(), requests.clone(), socket.group);
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, &shown, &reloads).await {
+                    if let Err(error) = attend(stream, &shown, &requests, group).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -181,9 +127,14 @@ pub async fn serve(socket: ControlSocket, shown: Shown, reloads: Reloads) {
 }
 
 /// Serves one client until it goes away or takes too long.
-async fn attend(stream: UnixStream, shown: &Shown, reloads: &Reloads) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    let allowed = uid == 0 || uid == rustix::process::geteuid().as_raw();
+async fn attend(
+    stream: UnixStream,
+    shown: &Shown,
+    requests: &Requests,
+    group: Option<u32>,
+) -> io::Result<()> {
+    let peer = Peer::of(&stream)?;
+    let allowed = peer.is_admitted(group);
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     loop {
@@ -194,12 +145,13 @@ async fn attend(stream: UnixStream, shown: &Shown, reloads: &Reloads) -> io::Res
         }
         let whole = line.last() == Some(&b'\n');
         let answer = match serde_json::from_slice::<Request>(&line) {
-            _ if !allowed => {
-                refusal(RefusalKind::NotPermitted, "only root and the daemon's own user may ask")
-            }
+            _ if !allowed => refusal(
+                RefusalKind::NotPermitted,
+                "only root, the daemon's own user and the group of [control] may ask",
+            ),
             _ if !whole => refusal(RefusalKind::BadRequest, "a request is one line of at most 4096 bytes"),
             Err(error) => refusal(RefusalKind::BadRequest, &error.to_string()),
-            Ok(request) => answer(request, shown, reloads).await,
+            Ok(request) => answer(request, shown, requests, &peer).await,
         };
         let mut text = serde_json::to_vec(&answer)?;
         text.push(b'\n');
@@ -210,7 +162,7 @@ async fn attend(stream: UnixStream, shown: &Shown, reloads: &Reloads) -> io::Res
     }
 }
 
-async fn answer(request: Request, shown: &Shown, reloads: &Reloads) -> Answer {
+async fn answer(request: Request, shown: &Shown, requests: &Requests, peer: &Peer) -> Answer {
     match request {
         Request::Status => Answer::Status(Box::new(shown.status())),
         Request::Incidents => Answer::Incidents(shown.history().incidents()),
@@ -221,9 +173,27 @@ async fn answer(request: Request, shown: &Shown, reloads: &Reloads) -> Answer {
         Request::Reload => {
             let (answer, outcome) = oneshot::channel();
             // The daemon answers at its next turn; both channels close when it ends.
-            let _ = reloads.send(answer).await;
+            let _ = requests.reloads.send(answer).await;
             let outcome = outcome.await.map(Answer::Reload);
             outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
+        }
+        Request::Operate(operation) => operate(operation, requests, peer).await,
+    }
+}
+
+async fn operate(operation: Operation, requests: &Requests, peer: &Peer) -> Answer {
+    if operation.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+        return refusal(RefusalKind::BadRequest, &format!("a reason has at most {MAX_REASON} bytes"));
+    }
+    let (answer, outcome) = oneshot::channel();
+    let by = peer.operator().await;
+    let _ = requests.operations.send(OperatorRequest { operation, by, answer }).await;
+    match timeout(OUTCOME, outcome).await {
+        Ok(Ok(Ok(done))) => Answer::Done(done),
+        Ok(Ok(Err(why))) => Answer::Error(why),
+        Ok(Err(_)) => refusal(RefusalKind::Stopping, "the daemon ends"),
+        Err(_) => {
+            Answer::Done("the service takes its time; `hostprobe status` shows how it goes on".to_owned())
         }
     }
 }

@@ -139,9 +139,13 @@ impl History {
                 | Action::RestartHold
                 | Action::AlertSend
                 | Action::AlertFail
+                | Action::AlertSuppress
         ) {
             self.step(record);
-        } else if action == Action::ServiceState {
+        } else if action == Action::OperatorCommand && record.incident.is_some() {
+            self.step(record);
+        } else if matches!(action, Action::ServiceState | Action::OperatorCommand) {
+            // What happens to a service belongs to its open incident.
             self.state(record);
         } else if action == Action::AgentStart {
             // Another run's evidence has other ids.

@@ -6,7 +6,11 @@ use super::{
     history::History,
     view::{Dependency, View},
 };
-use crate::emit::{self, Origin, wire};
+use crate::{
+    emit::{self, Origin, wire},
+    fact,
+    redact::redact,
+};
 
 /// The daemon and its services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,6 +64,9 @@ pub struct Service {
     /// Since when hostprobe itself lacks what it takes to watch it: RFC 3339, UTC. Its state is the last known one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale_since: Option<String>,
+    /// The operators' orders about it that are in force: a stop, a pause, an acknowledgement.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orders: Vec<Order>,
     /// What it depends on.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
@@ -69,6 +76,33 @@ pub struct Service {
     /// Why its restart is held, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<String>,
+}
+
+/// An operator's order in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub command: wire::CommandKind,
+    /// Who gave it.
+    pub by: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// RFC 3339, UTC.
+    pub since: String,
+    /// When it ends by itself: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+impl From<&fact::Order> for Order {
+    fn from(order: &fact::Order) -> Self {
+        Self {
+            command: order.kind.into(),
+            by: order.by.to_string(),
+            reason: order.reason.as_deref().map(|reason| redact(reason).into_owned()),
+            since: emit::wall(order.since),
+            until: order.until.map(emit::wall),
+        }
+    }
 }
 
 /// What the daemon counted since its start.
@@ -102,6 +136,7 @@ impl Status {
             summary: service.summary.clone(),
             since: service.since.map(emit::wall),
             stale_since: service.stale_since.map(emit::wall),
+            orders: service.orders.iter().map(Into::into).collect(),
             depends_on: service.depends_on.clone(),
             held: service.held.clone(),
             hold: history.hold(&service.name).map(str::to_owned),

@@ -30,6 +30,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {
         depends_on: Vec::new(),
         held: Vec::new(),
         stale_since: None,
+        orders: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    fact::{HookCoverage, IncidentId, ServiceState, Verdict},
+    fact::{HookCoverage, IncidentId, Order, ServiceState, Verdict},
 };
 
 /// What there is to show, as the pipeline last published it.
@@ -48,6 +48,8 @@ pub struct ServiceView {
     pub held: Vec<String>,
     /// Since when its state is only the last known one; None if it is the present one.
     pub stale_since: Option<Timestamp>,
+    /// The operator's orders about it that are in force.
+    pub orders: Vec<Order>,
 }
 
 /// A service that another one depends on.

@@ -6,7 +6,10 @@ use futures_util::StreamExt;
 use tokio::time::timeout;
 use zbus::OwnedObjectPath;
 
-use super::{error::SystemdError, link::Link};
+use super::{
+    error::SystemdError,
+    link::{JobKind, Link},
+};
 
 /// A job's result, as systemd reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +22,14 @@ pub enum JobOutcome {
     StillRunning,
 }
 
-/// Restarts a unit over a connection, and follows the job to its end for at most `limit`.
-pub(super) async fn restart_and_wait(
+/// Requests a job for a unit over a connection, and follows it to its end for at most `limit`.
+pub(super) async fn run_and_wait(
     link: &Link,
+    kind: JobKind,
     unit: &str,
     limit: Duration,
 ) -> Result<JobOutcome, SystemdError> {
-    let waiting = || format!("following the restart of {unit}");
+    let waiting = || format!("following {}({unit})", kind.method());
     let failed = |source| SystemdError::Call { call: waiting(), source };
     let ends = link.job_ends(&waiting()).await?.filter_map(async |signal| {
         let end = signal.map_err(failed).and_then(|signal| {
@@ -39,7 +43,7 @@ pub(super) async fn restart_and_wait(
     });
     let mut ends = std::pin::pin!(ends);
     // systemd handles the calls of one connection in order.
-    let mut accepted = std::pin::pin!(async { tokio::join!(link.subscribe(), link.restart(unit)) });
+    let mut accepted = std::pin::pin!(async { tokio::join!(link.subscribe(), link.enqueue(kind, unit)) });
     // The ends of other jobs must be read meanwhile: a full queue would hold back the answer.
     let mut early = Vec::new();
     let (subscribed, job) = loop {

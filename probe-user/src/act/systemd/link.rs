@@ -42,6 +42,22 @@ impl Drop for JobSignals {
     }
 }
 
+/// What systemd is to do with a unit.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum JobKind {
+    Restart,
+    Stop,
+}
+
+impl JobKind {
+    pub(super) const fn method(self) -> &'static str {
+        match self {
+            Self::Restart => "RestartUnit",
+            Self::Stop => "StopUnit",
+        }
+    }
+}
+
 /// A connection to a systemd.
 #[derive(Clone, Debug)]
 pub(super) struct Link {
@@ -196,13 +212,12 @@ impl Link {
         }
     }
 
-    /// Requests a restart of a unit; the job's object path.
-    pub(super) async fn restart(&self, unit: &str) -> Result<String, SystemdError> {
-        let job: zbus::OwnedObjectPath = self
-            .ask(SYSTEMD, MANAGER_PATH, MANAGER, "RestartUnit", &(unit, "replace"), || {
-                format!("RestartUnit({unit})")
-            })
-            .await?;
+    /// Requests a job for a unit; the job's object path.
+    pub(super) async fn enqueue(&self, kind: JobKind, unit: &str) -> Result<String, SystemdError> {
+        let method = kind.method();
+        let call = || format!("{method}({unit})");
+        let job: zbus::OwnedObjectPath =
+            self.ask(SYSTEMD, MANAGER_PATH, MANAGER, method, &(unit, "replace"), call).await?;
         Ok(job.to_string())
     }
 

@@ -90,6 +90,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
     assert_eq!(config.snapshots.keep, 8);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));
+    assert_eq!(config.control_group.as_deref(), Some("adm"));
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);

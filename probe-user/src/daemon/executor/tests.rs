@@ -37,6 +37,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         supervised: HashMap::new(),
         probes: HashMap::new(),
         alerter: None,
+        store: None,
         names: Names::of(config),
         usage: UsageSampler::new(reader.clone()),
     };

@@ -1,6 +1,6 @@
 //! The second phase of the start: the event stream opens, and the self-test proves that the sensors report an exit.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
@@ -10,15 +10,15 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    config::Config,
+    config::{Config, StateOptions},
     daemon::publisher::Publisher,
     emit::{Emitter, Names, Origin, open_output},
     engine::Engine,
-    fact::{AgentStart, Fact},
+    fact::{AgentStart, Fact, Orders},
     process::self_test,
     sensor::record::Record,
     serve::View,
-    store::recording::Recording,
+    store::{directory::StateDirectory, recording::Recording, state::StateStore},
 };
 
 /// What the second phase made.
@@ -26,6 +26,8 @@ pub(super) struct Announced {
     pub(super) origin: Origin,
     pub(super) names: Names,
     pub(super) publisher: Publisher,
+    /// None without a state directory.
+    pub(super) state: Option<State>,
     pub(super) view: watch::Receiver<Arc<View>>,
     pub(super) engine: Engine,
     /// The records of the sensors during the self-test.
@@ -33,10 +35,20 @@ pub(super) struct Announced {
     pub(super) self_test: Result<Duration, String>,
 }
 
+/// The state that outlives the daemon.
+pub(super) struct State {
+    /// Keeps other daemons off the directory.
+    pub(super) directory: StateDirectory,
+    pub(super) store: Option<StateStore>,
+    /// The orders in force, by service.
+    pub(super) remembered: BTreeMap<String, Orders>,
+}
+
 /// Opens the event stream, publishes the start, and runs the self-test.
 pub(super) async fn announce(
     config: &Config,
     options: &RunOptions,
+    directory: Option<StateDirectory>,
     attached: &mut Attached,
 ) -> Result<Announced, RunError> {
     let origin = Origin::read("/proc".as_ref());
@@ -45,14 +57,29 @@ pub(super) async fn announce(
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();
-    let recording = record(config, options.observe, &origin, &names, start);
+    let recording = directory.as_ref().and_then(|_| record(config, options.observe, &origin, &names, start));
+    let state = directory.map(|directory| open_state(directory, &config.state));
     let mut publisher = Publisher::new(config, emitter, origin.clone(), recording, coverage, views);
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
     let engine = Engine::new(&config.services, options.observe, start);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
     let mut seen = Vec::new();
     let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
-    Ok(Announced { origin, names, publisher, view, engine, seen, self_test })
+    Ok(Announced { origin, names, publisher, state, view, engine, seen, self_test })
+}
+
+/// Opens the store. If its file system does not answer, the daemon runs without it.
+fn open_state(directory: StateDirectory, options: &StateOptions) -> State {
+    match StateStore::open(&options.directory) {
+        Ok((store, remembered)) => State { directory, store: Some(store), remembered },
+        Err(error) => {
+            tracing::error!(
+                "{}: state cannot be opened: {error}; operators' stops and pauses end with the daemon",
+                options.directory.display()
+            );
+            State { directory, store: None, remembered: BTreeMap::new() }
+        }
+    }
 }
 
 /// Starts the recording. If its folder is not writable, the daemon runs without it.

@@ -12,7 +12,7 @@ use crate::{
     host::{ProcReader, place},
     process::privileges,
     sensor::{Sensors, ebpf::Options},
-    serve,
+    serve::{self, control::ControlSocket},
 };
 
 /// What the first phase opened.
@@ -24,6 +24,7 @@ pub(super) struct Attached {
     pub(super) sensors: Sensors,
     /// The address for health and metrics.
     pub(super) listener: Option<TcpListener>,
+    pub(super) control: Option<ControlSocket>,
 }
 
 /// Attaches the sensors, binds the HTTP port, and drops the rights that are not needed afterwards.
@@ -37,8 +38,10 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     sensors.coverage().iter().for_each(warn_of);
     // A port below 1024 takes a right as well.
     let listener = listen(config.http).await;
+    // To give the socket to a group takes a right, too.
+    let control = control(config).await;
     privileges::drop_unneeded(config, sensors.ebpf());
-    Ok(Attached { began, place, reader, sensors, listener })
+    Ok(Attached { began, place, reader, sensors, listener, control })
 }
 
 /// Finds out where the daemon runs, and says so. It has to be a place where `/proc` and the kernel call a process the same.
@@ -84,4 +87,14 @@ fn warn_of(hook: &HookCoverage) {
 async fn listen(address: Option<SocketAddr>) -> Option<TcpListener> {
     let bound = serve::bind(address?).await;
     bound.inspect_err(|error| tracing::error!("http: health and metrics are not served: {error}")).ok()
+}
+
+/// Makes the control socket. If that fails, the daemon runs without it.
+async fn control(config: &Config) -> Option<ControlSocket> {
+    let opened = serve::control::open(config.control.as_ref()?, config.control_group.as_deref()).await;
+    opened
+        .inspect_err(|error| {
+            tracing::warn!("control socket: `hostprobe status` cannot ask this daemon: {error}")
+        })
+        .ok()
 }

@@ -14,7 +14,7 @@ use crate::{
     fact::{AlertOutcome, ProbeReport, Reload, ServiceId},
     inspect::answer::Answer,
     outcomes::Outcomes,
-    serve::control::Reloads,
+    serve::control::{OperatorRequest, Requests},
 };
 
 /// The most messages of a kind that may wait for the loop. Further senders wait.
@@ -32,6 +32,8 @@ pub struct Inbox {
     pub silences: mpsc::Receiver<ServiceId>,
     pub alerts: mpsc::Receiver<AlertOutcome>,
     pub hangups: Signal,
+    /// Commands of operators.
+    pub operations: mpsc::Receiver<OperatorRequest>,
     /// Requests of clients to reload.
     pub reloads: mpsc::Receiver<oneshot::Sender<Reload>>,
     /// The work of every second.
@@ -47,7 +49,7 @@ pub(super) struct Senders {
     pub(super) probes: mpsc::Sender<ProbeReport>,
     pub(super) silences: mpsc::Sender<ServiceId>,
     pub(super) alerts: mpsc::Sender<AlertOutcome>,
-    pub(super) reloads: Reloads,
+    pub(super) requests: Requests,
 }
 
 impl Inbox {
@@ -61,6 +63,7 @@ impl Inbox {
         let (silence_sender, silences) = mpsc::channel(QUEUE);
         let (alert_sender, alerts) = mpsc::channel(QUEUE);
         let (reload_sender, reloads) = mpsc::channel(QUEUE);
+        let (operation_sender, operations) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangups = signal(SignalKind::hangup())?;
@@ -72,7 +75,7 @@ impl Inbox {
             probes: probe_sender,
             silences: silence_sender,
             alerts: alert_sender,
-            reloads: reload_sender,
+            requests: Requests { reloads: reload_sender, operations: operation_sender },
         };
         Ok((
             senders,
@@ -85,6 +88,7 @@ impl Inbox {
                 silences,
                 alerts,
                 hangups,
+                operations,
                 reloads,
                 every_second,
             },

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     act::alert::AlertError, emit::SinkError, host::ReadError, probe::ClientError, process::notify::Notifier,
-    sensor::ebpf::Hook,
+    sensor::ebpf::Hook, store::directory::DirectoryError,
 };
 
 /// The options of a run, beside its configuration.
@@ -28,6 +28,9 @@ pub enum RunError {
     /// Events cannot be written.
     #[error(transparent)]
     Events(#[from] SinkError),
+    /// Another daemon has the state directory.
+    #[error(transparent)]
+    State(DirectoryError),
     /// `/proc` cannot be read.
     #[error("/proc: cannot be read: {0}; mount it")]
     Host(#[from] ReadError),

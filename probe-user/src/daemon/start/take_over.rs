@@ -94,7 +94,12 @@ impl Daemon {
         }
         let process =
             SupervisedProcess::new(id, exec.clone(), (cgroup, left_behind), reader.clone(), reports.clone());
-        process.restart();
+        if self.engine.is_kept_stopped(id) {
+            // An earlier daemon may have left processes behind.
+            process.halt();
+        } else {
+            process.restart();
+        }
         self.executor.supervised.insert(id, process);
     }
 

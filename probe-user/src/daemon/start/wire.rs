@@ -1,11 +1,11 @@
 //! The third phase of the start: the parts of the daemon, connected by channels.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::net::TcpListener;
 
 use super::{
-    announce::Announced,
+    announce::{Announced, State},
     attach::Attached,
     inbox::{Inbox, Senders},
     options::{RunError, RunOptions},
@@ -17,14 +17,14 @@ use crate::{
     daemon::{Daemon, executor::Executor, search::Search, sockets::state::Sockets},
     emit::Names,
     enrich::{Enricher, Members},
-    fact::ServiceId,
+    fact::{Orders, ServiceId},
     host::ProcReader,
     inspect::{
         holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
-    serve::{self, Shown, control::Reloads},
+    serve::{self, Shown},
 };
 
 /// The daemon, and the parts that start and probe services.
@@ -33,6 +33,8 @@ pub(super) struct Wired {
     pub(super) inbox: Inbox,
     pub(super) reports: tokio::sync::mpsc::Sender<SupervisorReport>,
     pub(super) prober: Prober,
+    /// The operators' orders in force, by service.
+    pub(super) remembered: BTreeMap<String, Orders>,
 }
 
 /// Puts the daemon together, and begins to serve health and metrics.
@@ -42,8 +44,8 @@ pub(super) async fn wire(
     attached: Attached,
     announced: Announced,
 ) -> Result<Wired, RunError> {
-    let Attached { began, place: _, reader, sensors, listener } = attached;
-    let Announced { origin, names, publisher, view, engine, seen, self_test: _ } = announced;
+    let Attached { began, place: _, reader, sensors, listener, control } = attached;
+    let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
     if let Some(lineages) = sensors.lineages() {
         enricher.learn_from(lineages);
@@ -55,10 +57,19 @@ pub(super) async fn wire(
         metrics: publisher.metrics(),
         history: publisher.history(),
     };
-    control(config.control.as_deref(), &shown, senders.reloads.clone()).await;
+    if let Some(socket) = control {
+        tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));
+    }
     let page = listener.map(|listener| show(listener, shown));
     let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
+    let (directory, store, remembered) = match state {
+        Some(State { directory, store, remembered }) => (Some(directory), store, remembered),
+        None => (None, None, BTreeMap::new()),
+    };
+    let executor = Executor { store, ..executor(&config, names, &reader, alerter, &senders) };
     let daemon = Daemon {
+        origin,
+        _directory: directory,
         sensors,
         records: seen,
         early: Default::default(),
@@ -66,7 +77,7 @@ pub(super) async fn wire(
         engine,
         publisher,
         search: Search::new(&config, reader.clone(), senders.outcomes.clone()),
-        executor: executor(&config, names, &reader, alerter, &senders),
+        executor,
         config,
         sockets: Sockets::default(),
         missed_exits: Default::default(),
@@ -75,10 +86,11 @@ pub(super) async fn wire(
         stopping: false,
         config_file: options.config_file,
         reload_requests: Vec::new(),
+        operator_waits: Vec::new(),
         notifier: options.notifier,
     };
     let prober = Prober::new(Clients::new()?, senders.probes, senders.silences);
-    Ok(Wired { daemon, inbox, reports: senders.supervisor, prober })
+    Ok(Wired { daemon, inbox, reports: senders.supervisor, prober, remembered })
 }
 
 fn executor(
@@ -102,6 +114,7 @@ fn executor(
         supervised: Default::default(),
         probes: Default::default(),
         alerter: Some(alerter),
+        store: None,
         names,
         usage: UsageSampler::new(reader.clone()),
     }
@@ -118,17 +131,6 @@ fn show(listener: TcpListener, shown: Shown) -> String {
         }
     });
     page
-}
-
-/// Serves the control socket. If that fails, the daemon runs without it.
-async fn control(path: Option<&Path>, shown: &Shown, reloads: Reloads) {
-    let Some(path) = path else { return };
-    match serve::control::open(path).await {
-        Ok(socket) => {
-            tokio::spawn(serve::control::serve(socket, shown.clone(), reloads));
-        }
-        Err(error) => tracing::warn!("control socket: `hostprobe status` cannot ask this daemon: {error}"),
-    }
 }
 
 /// The enricher before any process is found.

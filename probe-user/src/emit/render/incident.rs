@@ -3,7 +3,9 @@
 use super::{Renderer, millis, room, rounded, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
-    fact::{Action, AlertOutcome, Incident, Phase, Restart, RestartMethod, Severity, Timing},
+    fact::{
+        Action, AlertOutcome, Incident, Phase, Restart, RestartMethod, Severity, SuppressedAlert, Timing,
+    },
 };
 
 impl Renderer<'_> {
@@ -125,13 +127,31 @@ impl Renderer<'_> {
         };
         let incident = self.incident_id(outcome.incident);
         record.alert = Some(wire::Alert {
-            receiver,
+            receiver: Some(receiver),
             severity: outcome.severity.into(),
             status: wire::AlertStatus::of(outcome.resolved),
             attempts: outcome.attempts,
             dedup_key: incident.id.clone(),
         });
         record.service = Some(self.service(outcome.service));
+        record.incident = Some(incident);
+    }
+}
+
+impl Renderer<'_> {
+    pub(super) fn alert_suppressed(&self, record: &mut Record, alert: &SuppressedAlert) {
+        let service = self.names.service(alert.service);
+        record.message = format!("{service}: alert held back: {}", alert.reason);
+        record.event.reason = Some(self.text(&alert.reason, room::DETAIL));
+        let incident = self.incident_id(alert.incident);
+        record.alert = Some(wire::Alert {
+            receiver: None,
+            severity: alert.severity.into(),
+            status: wire::AlertStatus::Firing,
+            attempts: 0,
+            dedup_key: incident.id.clone(),
+        });
+        record.service = Some(self.service(alert.service));
         record.incident = Some(incident);
     }
 }

@@ -106,7 +106,7 @@ impl Renderer<'_> {
             executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),
             command_line: process.command_line.as_ref().map(|line| self.text(line, room::COMMAND_LINE)),
             parent: (process.parent_pid != 0).then_some(wire::Parent { pid: process.parent_pid }),
-            user: Some(wire::User { id: process.user_id.to_string() }),
+            user: Some(wire::User { id: process.user_id.to_string(), name: None }),
             pid_ns: process.namespace_pid,
             ..self.bare_process(process.key)
         }
@@ -145,14 +145,14 @@ impl Renderer<'_> {
                 origin: wire::SenderOrigin::Process,
                 pid: Some(*pid),
                 name: Some(self.foreign_name(name)),
-                user: Some(wire::User { id: user_id.to_string() }),
+                user: Some(wire::User { id: user_id.to_string(), name: None }),
                 unit: unit.as_ref().map(|unit| self.name(unit)),
             },
             Sender::Itself => wire::Sender {
                 origin: wire::SenderOrigin::Itself,
                 pid: Some(target.key.pid),
                 name: Some(self.foreign_name(&target.name)),
-                user: Some(wire::User { id: target.user_id.to_string() }),
+                user: Some(wire::User { id: target.user_id.to_string(), name: None }),
                 unit: None,
             },
             Sender::Kernel => wire::Sender {

@@ -9,12 +9,13 @@ use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
     fact::{
-        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, Container, Direction,
-        EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId, Listener, Membership, OomKill,
-        OomScope, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport,
-        Process, ProcessExit, ProcessKey, Protocol, Reload, Restart, RestartMethod, Retransmits, Sender,
-        ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, Suspension, TcpState,
-        Timing, UnitJob, UnitState, Verdict,
+        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, CommandKind,
+        Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId,
+        Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place,
+        ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey,
+        Protocol, Reload, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState,
+        Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob,
+        UnitState, User, Verdict,
     },
 };
 
@@ -278,6 +279,26 @@ fn alert(resolved: bool, error: Option<&str>) -> Fact {
     })
 }
 
+fn order(kind: CommandKind) -> Order {
+    let user = |id, name: &str| User { id, name: Some(name.to_owned()) };
+    Order {
+        kind,
+        by: Operator { user: user(0, "root"), login: Some(user(1000, "alice")) },
+        reason: Some("the disk is replaced".to_owned()),
+        since: START,
+        until: Some(START.plus(Duration::from_secs(1800))),
+    }
+}
+
+fn operator(
+    kind: CommandKind,
+    service: Option<ServiceId>,
+    incident: Option<IncidentId>,
+    error: Option<&str>,
+) -> Fact {
+    Fact::Operator(OperatorReport { service, incident, order: order(kind), error: error.map(str::to_owned) })
+}
+
 fn start(file: Option<&str>) -> AgentStart {
     AgentStart { config_file: file.map(str::to_owned) }
 }
@@ -356,6 +377,16 @@ pub fn facts() -> Vec<Fact> {
         restart(Action::Hold("api depends on web, which is down".to_owned())),
         alert(false, None),
         alert(true, Some("connection refused")),
+        Fact::AlertSuppressed(SuppressedAlert {
+            incident: IncidentId(3),
+            service: API,
+            severity: Severity::Warning,
+            reason: order(CommandKind::Pause).to_string(),
+        }),
+        operator(CommandKind::Pause, Some(API), None, None),
+        operator(CommandKind::Pause, None, None, None),
+        operator(CommandKind::Ack, Some(API), Some(IncidentId(3)), None),
+        operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

@@ -95,8 +95,9 @@ pub struct Restart {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Alert {
-    /// The receiver, without its path and secrets.
-    pub receiver: String,
+    /// The receiver, without its path and secrets; absent where an order holds the alert back from all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<String>,
     /// The severity of the alert.
     pub severity: Severity,
     /// Whether the incident is open or over.

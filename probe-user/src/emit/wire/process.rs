@@ -69,6 +69,9 @@ pub struct Parent {
 pub struct User {
     /// The numeric user id, as a string as ECS has it.
     pub id: String,
+    /// The name, for the user behind an operator's command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
 }
 
 /// A fatal signal.

@@ -53,6 +53,24 @@ words! {
 }
 
 words! {
+    /// A command of an operator.
+    CommandKind from fact::CommandKind {
+        /// Stop a service, until it is started.
+        Stop,
+        /// Start a service.
+        Start,
+        /// Restart a service.
+        Restart,
+        /// Hold restarts and alerts. Probes and incidents go on.
+        Pause,
+        /// End a pause.
+        Resume,
+        /// Hold the alerts of an incident.
+        Ack,
+    }
+}
+
+words! {
     /// The verdict on a service.
     Verdict from fact::Verdict {
         /// It ended itself by a signal: a fault, an abort.
@@ -263,6 +281,7 @@ mod tests {
     #[test]
     fn the_stream_uses_the_words_of_the_facts() {
         check(Provider::pairs());
+        check(CommandKind::pairs());
         check(Verdict::pairs());
         assert_eq!(Verdict::pairs().len(), fact::Verdict::ALL.len());
         check(Severity::pairs());

@@ -34,6 +34,11 @@ impl Service {
         self.main = None;
         self.reset_generation();
         self.listeners.clear();
+        if self.is_kept_stopped() {
+            self.stop_pending = false;
+            self.enter(RecoveryState::Idle, None);
+            return;
+        }
         if matches!(self.recovery.state(), RecoveryState::Restarting { .. }) {
             // A restart ends it.
             return;

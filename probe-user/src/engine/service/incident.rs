@@ -11,7 +11,7 @@ use crate::{
         unit::meaning as unit,
         verdict::Remedy,
     },
-    fact::{Fact, Phase, RestartMethod, Severity, Verdict},
+    fact::{Fact, Phase, RestartMethod, Severity, SuppressedAlert, Verdict},
 };
 
 /// How long an incident with a restart in progress may last before its alert. An incident that a restart heals
@@ -24,6 +24,10 @@ const HOLDERS_PATIENCE: Duration = Duration::from_secs(1);
 impl Service {
     /// Opens or updates the incident with a fault, and decides on the action.
     pub(super) fn fail<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
+        if self.is_kept_stopped() {
+            // It is not meant to run.
+            return;
+        }
         if fault.finding.verdict == Verdict::Stopped {
             let why = format!("{}; `on_clean_exit` is \"never\"", fault.finding.summary);
             return self.on_stop_request(&why, false, ctx);
@@ -105,8 +109,10 @@ impl Service {
         let answered = self.probes.iter().filter_map(|probe| probe.well_at()).max();
         let healthy = answered.filter(|_| open.rule().ends.is_answer()).unwrap_or(ctx.now);
         open.healthy(healthy);
-        // A stop causes no alert, and an incident with another cause alerts with that cause.
-        let quiet = open.rule().alert.is_silent();
+        // A stop causes no alert, and an incident with another cause alerts with that cause. A receiver that got no
+        // alert before an order held it back gets none.
+        let quiet =
+            open.rule().alert.is_silent() || self.orders.pause.is_some() || open.acknowledged().is_some();
         if !open.alerted() {
             open.downgrade();
             if !quiet {
@@ -127,8 +133,16 @@ impl Service {
     }
 
     pub(super) fn alert_now<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        let silence = self.silence();
         let Some(open) = &mut self.incident else { return };
         self.timers.clear(Timer::Alert);
+        if let Some(reason) = silence {
+            if open.mute() {
+                let (incident, service, severity) = (open.id(), self.settings.id, open.severity());
+                ctx.publish(Fact::AlertSuppressed(SuppressedAlert { incident, service, severity, reason }));
+            }
+            return;
+        }
         open.set_alerted();
         ctx.request(Effect::Alert { incident: open.published(), resolved: false });
     }

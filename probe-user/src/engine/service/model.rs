@@ -39,7 +39,7 @@ pub use unit_view::UnitView;
 use crate::{
     clock::Timestamp,
     config,
-    fact::{Holder, ProcessKey, ServiceId, ServiceState},
+    fact::{Holder, Orders, ProcessKey, ServiceId, ServiceState},
 };
 
 /// A process that exits with an error sooner than this after its start may have found its port taken.
@@ -55,8 +55,12 @@ pub struct Service {
     pub(super) probes: Vec<ProbeState>,
     pub(super) listeners: Listeners,
     pub(super) unit: UnitView,
-    /// Its unit was stopped on request and has not been healthy since.
+    /// It was stopped on request and has not been healthy since.
     pub(super) stopped: Option<Stopped>,
+    /// The operator's orders in force.
+    pub(super) orders: Orders,
+    /// The operator's stop is under way.
+    pub(super) stop_pending: bool,
     pub(super) oom_kills: OomKills,
     pub(super) network: OutboundTrouble,
     pub(super) worker_deaths: WorkerDeaths,
@@ -81,6 +85,8 @@ impl Service {
             listeners: Listeners::new(spec.local_addresses()),
             unit: UnitView::default(),
             stopped: None,
+            orders: Orders::default(),
+            stop_pending: false,
             oom_kills: OomKills::default(),
             network: OutboundTrouble::default(),
             worker_deaths: WorkerDeaths::default(),

@@ -31,8 +31,12 @@ impl Service {
             Err(error) => Action::Fail(error.clone()),
         };
         // A first start is no restart. Its failure is in the incident that it opens.
-        if self.incident.is_some() {
+        if self.incident.is_some() || self.recovery.asked().is_some() {
             self.publish_restart(action, ctx);
+        }
+        self.recovery.set_asked(None);
+        if self.is_kept_stopped() {
+            return;
         }
         // A late outcome belongs to a restart that is no longer current.
         let first_start = self.incident.is_none() && outcome.is_err();
@@ -42,7 +46,7 @@ impl Service {
         match outcome {
             Ok(()) if self.settings.is_matched && (!self.probes.is_empty() || self.main.is_some()) => {
                 // The command may heal a running process, or one that the daemon cannot find. The probes will tell.
-                self.enter(RecoveryState::Verifying, None);
+                self.verify();
                 ctx.request(Effect::ProbeUntilHealthy(self.settings.id));
             }
             Ok(()) => {
@@ -115,6 +119,9 @@ impl Service {
         if !self.settings.restart.enabled || self.settings.method == RestartMethod::None {
             return self.hold("restarts are not enabled for this service", ctx);
         }
+        if self.orders.pause.is_some() {
+            return self.hold_for_pause(ctx);
+        }
         if self.recovery.budget().left(ctx.now) == 0 {
             return self.on_budget_spent(ctx);
         }
@@ -179,9 +186,16 @@ impl Service {
 
     pub(super) fn restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         self.recovery.budget().spend(ctx.now);
+        self.recovery.set_asked(None);
         if let Some(open) = &mut self.incident {
             open.note_restart(ctx.now);
         }
+        self.request_restart(ctx);
+        self.publish_restart(Action::Request, ctx);
+    }
+
+    /// Has it restarted by its method, and waits for the outcome.
+    pub(super) fn request_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let reset_failed = self.unit.start_limit_is_near(self.recovery.starts(), ctx.now);
         self.unit.set_needs_reset(false);
         self.recovery.count_start(ctx.now);
@@ -190,7 +204,6 @@ impl Service {
             method: self.settings.method,
             reset_failed,
         });
-        self.publish_restart(Action::Request, ctx);
         // Earlier results of its probes are out of date.
         self.reset_startup(ctx.now);
         self.await_restart(ctx);
@@ -215,7 +228,11 @@ impl Service {
                 Action::Hold(_) => open.attempts() + 1,
                 Action::Request | Action::Done | Action::Fail(_) => open.attempts(),
             }),
-            reason: open.map_or_else(|| "first start".to_owned(), |open| open.summary().to_string()),
+            reason: match (self.recovery.asked(), open) {
+                (Some(order), _) => order.to_owned(),
+                (None, Some(open)) => open.summary().to_string(),
+                (None, None) => "first start".to_owned(),
+            },
             budget_left: self.recovery.budget().left(ctx.now),
             action,
         };

@@ -129,6 +129,9 @@ impl Service {
                 (false, false) => (ServiceState::Down, summary()),
             };
         }
+        if let Some(order) = self.recovery.asked() {
+            return (ServiceState::Starting, order.to_owned());
+        }
         if self.unit.means(Meaning::Starting) {
             return (ServiceState::Starting, "systemd is starting it".to_owned());
         }
@@ -177,6 +180,8 @@ impl Service {
             incident: self.incident.as_ref().map(OpenIncident::published),
             depends_on: Vec::new(),
             stale_since: None,
+            orders: self.orders.clone(),
+            acknowledged: self.incident.as_ref().and_then(OpenIncident::acknowledged).cloned(),
         }
     }
 }

@@ -42,6 +42,9 @@ impl Service {
 
     /// Forgets the stop once the service runs and is healthy again.
     pub(super) fn forget_stop(&mut self) {
+        if self.is_kept_stopped() || matches!(self.recovery.state(), RecoveryState::Restarting { .. }) {
+            return;
+        }
         let runs = self.main.is_some() || self.unit.is_in(Phase::Up) || self.unit.is_in(Phase::Finished);
         if self.stopped.is_some()
             && runs
@@ -54,6 +57,9 @@ impl Service {
 
     /// Why it does not run on purpose, if so.
     pub(super) fn rest(&self) -> Option<String> {
+        if let Some(order) = &self.orders.stop {
+            return Some(order.to_string());
+        }
         if let Some(Stopped { why, .. }) = &self.stopped
             && (self.main.is_none() && !self.unit.is_between() || self.unit.is_in(Phase::Stopping))
         {

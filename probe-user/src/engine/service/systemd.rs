@@ -55,7 +55,7 @@ impl Service {
 
     /// A fault without a death. For a unit, the engine reads the unit's state first.
     pub(super) fn fail_alive<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
-        if self.settings.is_unit {
+        if self.settings.is_unit && !self.is_kept_stopped() {
             self.inspect(fault, None, ctx);
         } else {
             self.fail(fault, ctx);
@@ -70,6 +70,10 @@ impl Service {
     }
 
     pub(super) fn on_unit<E: Effects>(&mut self, state: UnitState, ctx: &mut Ctx<'_, E>) {
+        if self.stays_stopped(&state, ctx) {
+            self.unit.update(state);
+            return;
+        }
         let before = self.unit.update(state.clone());
         let waits = match self.recovery.state() {
             RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => true,
@@ -267,6 +271,9 @@ impl Service {
 
     /// Checks the unit again before a delayed restart, because systemd or an operator may have acted meanwhile.
     pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if self.orders.pause.is_some() {
+            return self.hold_for_pause(ctx);
+        }
         let exited =
             self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::AwaitsDependencies);
         if exited && self.cause(ctx).is_some() {

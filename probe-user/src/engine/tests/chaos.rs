@@ -4,8 +4,8 @@ use super::*;
 use crate::{
     config::Response,
     fact::{
-        AcceptQueue, Direction, EndedJob, Holder, NeededUnit, Peer, PortHolder, Pressure, Protocol,
-        Retransmits, Successor, Suspension, Tracer,
+        AcceptQueue, CommandKind, Direction, EndedJob, Holder, IncidentId, NeededUnit, OperatorCommand,
+        Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits, Successor, Suspension, Tracer,
     },
 };
 
@@ -90,11 +90,26 @@ fn unit(random: &mut Random, key: ProcessKey, now: Timestamp) -> UnitState {
     }
 }
 
+fn command(random: &mut Random, now: Timestamp) -> OperatorCommand {
+    let order = |kind, until| Order { until, ..order(kind, now) };
+    let until = (random.below(2) == 0).then(|| now.plus(Duration::from_secs(random.below(300))));
+    match random.below(9) {
+        0 => OperatorCommand::Stop(order(CommandKind::Stop, None)),
+        1 => OperatorCommand::StopFailed("no".into()),
+        2 | 3 => OperatorCommand::Start(order(CommandKind::Start, None)),
+        4 => OperatorCommand::Restart(order(CommandKind::Restart, None)),
+        5 => OperatorCommand::Pause(order(CommandKind::Pause, until)),
+        6 => OperatorCommand::Resume(order(CommandKind::Resume, None)),
+        7 => OperatorCommand::Remembered(Orders::default()),
+        _ => OperatorCommand::Ack(IncidentId(random.below(20)), order(CommandKind::Ack, until)),
+    }
+}
+
 pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
     let service = random.service();
     let key = process(random.pid());
     let event = EventId(1);
-    match random.below(26) {
+    match random.below(28) {
         0 | 1 => Observation::Running(service, key),
         2 => Observation::Listening(service, vec![8080]),
         3 | 4 => {
@@ -180,6 +195,7 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
             };
             Observation::Successor(service, (random.below(3) > 0).then_some(found))
         }
+        26 => Observation::Operator(service, command(random, now)),
         25 => Observation::ListenerChecked(service, 8080, random.below(2) == 0),
         19 => Observation::Snapshot(service, Ok("/snapshot".into())),
         20 => {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     emit::{Name, Names, Origin},
     engine::rules::{self, DefaultAction},
-    fact::{IncidentId, Pressure},
+    fact::{CommandKind, IncidentId, OperatorCommand, Pressure},
     store::recording::{
         Decision,
         filter::Filter,
@@ -195,6 +195,9 @@ fn heal(trial: &mut Trial) -> Result<(), TestCaseError> {
         for (id, spec) in (0..).map(ServiceId).zip(&specs) {
             let main = process(500 + id.0);
             if round == 0 {
+                let order = |kind| order(kind, now);
+                trial.see(Observation::Operator(id, OperatorCommand::Start(order(CommandKind::Start))));
+                trial.see(Observation::Operator(id, OperatorCommand::Resume(order(CommandKind::Resume))));
                 if matches!(spec.identity, Identity::Unit(_)) {
                     let state = UnitState {
                         at: now,

@@ -126,7 +126,8 @@ impl Filter {
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)
-            | Observation::ListenerChecked(..) => {
+            | Observation::ListenerChecked(..)
+            | Observation::Operator(..) => {
                 self.stir(observation.service(), now);
                 true
             }

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use crate::{
     config::{Identity, Probe, RestartPolicy, Service},
-    fact::{Holder, Membership, Observation, Peer, ProbeOutcome, Process, ServiceId},
+    fact::{
+        Holder, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process, ServiceId,
+    },
 };
 
 /// The kind of an observation, in a few words.
@@ -31,6 +33,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::PortHolder(..) => "who has its port",
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
+        Observation::Operator(..) => "an operator's command",
         Observation::Successor(..) => "the successor of its main process",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
@@ -113,7 +116,8 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _)
         | Observation::Successor(id, _)
-        | Observation::ListenerChecked(id, ..) => *id = to(*id)?,
+        | Observation::ListenerChecked(id, ..)
+        | Observation::Operator(id, _) => *id = to(*id)?,
         Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
@@ -169,6 +173,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::RestartOutcome(_, Err(error))
         | Observation::RestartDelayed(_, error)
         | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
+        Observation::Operator(_, command) => shorten_command(command, &mut text),
         Observation::Running(..)
         | Observation::Listener(..)
         | Observation::RestartOutcome(_, Ok(()))
@@ -186,6 +191,21 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::ConnectionsUnseen => {}
     }
     false
+}
+
+/// An operator's reason is a foreign text as well.
+fn shorten_command(command: &mut OperatorCommand, text: &mut impl FnMut(&mut String)) {
+    let orders = match command {
+        OperatorCommand::StopFailed(error) => return text(error),
+        OperatorCommand::Remembered(Orders { stop, pause }) => [stop.as_mut(), pause.as_mut()],
+        OperatorCommand::Stop(order)
+        | OperatorCommand::Start(order)
+        | OperatorCommand::Restart(order)
+        | OperatorCommand::Pause(order)
+        | OperatorCommand::Resume(order)
+        | OperatorCommand::Ack(_, order) => [Some(order), None],
+    };
+    orders.into_iter().flatten().filter_map(|order| order.reason.as_mut()).for_each(text);
 }
 
 fn shorten_holders(holders: &mut Vec<Holder>, items: usize, mut text: impl FnMut(&mut String)) -> bool {

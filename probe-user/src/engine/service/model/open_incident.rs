@@ -10,7 +10,7 @@ use crate::{
         summary::Summary,
         verdict::Finding,
     },
-    fact::{EventId, Incident, IncidentId, ServiceId, Severity, Timing, Verdict},
+    fact::{EventId, Incident, IncidentId, Order, ServiceId, Severity, Timing, Verdict},
 };
 
 /// The most services that an incident names as held.
@@ -23,6 +23,10 @@ pub struct OpenIncident {
     summary: Summary,
     alerted: bool,
     degraded: bool,
+    /// An alert is due, and an operator's order holds it back.
+    muted: bool,
+    /// The operator knows of it, and it alerts no more.
+    acknowledged: Option<Order>,
     /// Another process had its port. Only its own listener shows that it has the port again.
     needs_listener: bool,
 }
@@ -45,8 +49,15 @@ impl OpenIncident {
             snapshot: None,
         };
         let summary = fault.finding.summary;
-        let mut open =
-            Self { record, summary, alerted: false, degraded: fault.degraded, needs_listener: false };
+        let mut open = Self {
+            record,
+            summary,
+            alerted: false,
+            degraded: fault.degraded,
+            muted: false,
+            acknowledged: None,
+            needs_listener: false,
+        };
         open.begin(fault.since, fault.detected, now);
         open
     }
@@ -173,6 +184,29 @@ impl OpenIncident {
 
     pub fn set_alerted(&mut self) {
         self.alerted = true;
+        self.muted = false;
+    }
+
+    /// Whether an alert is held back.
+    pub fn is_muted(&self) -> bool {
+        self.muted
+    }
+
+    /// Holds its alert back. True if none was held back before.
+    pub fn mute(&mut self) -> bool {
+        !std::mem::replace(&mut self.muted, true)
+    }
+
+    pub fn acknowledged(&self) -> Option<&Order> {
+        self.acknowledged.as_ref()
+    }
+
+    pub fn set_acknowledged(&mut self, order: Option<Order>) {
+        self.acknowledged = order;
+    }
+
+    pub fn severity(&self) -> Severity {
+        self.record.severity
     }
 
     /// An incident that ended before its alert is informational, unless other services were held because of it.

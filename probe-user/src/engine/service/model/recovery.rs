@@ -109,6 +109,8 @@ pub struct Recovery {
     /// Another process has its port.
     port_taken: bool,
     is_restart_useless: bool,
+    /// The operator's order that the present restart carries out, in words.
+    asked: Option<String>,
 }
 
 impl Recovery {
@@ -119,6 +121,7 @@ impl Recovery {
             starts: VecDeque::new(),
             port_taken: false,
             is_restart_useless: false,
+            asked: None,
         }
     }
 
@@ -164,6 +167,14 @@ impl Recovery {
 
     pub fn is_restart_useless(&self) -> bool {
         self.is_restart_useless
+    }
+
+    pub fn asked(&self) -> Option<&str> {
+        self.asked.as_deref()
+    }
+
+    pub fn set_asked(&mut self, order: Option<String>) {
+        self.asked = order;
     }
 
     pub fn set_restart_useless(&mut self, useless: bool) {

@@ -25,6 +25,10 @@ pub enum Timer {
     Recheck,
     /// systemd has been starting its unit for too long.
     StartOverdue,
+    /// The operator's pause ends.
+    PauseOver,
+    /// The operator's acknowledgement of the incident ends.
+    AckOver,
     /// The state of its recovery ends.
     Recovery,
 }
@@ -35,6 +39,8 @@ pub enum Scope {
     Process,
     Incident,
     Recovery,
+    /// An operator's order.
+    Order,
 }
 
 impl Timer {
@@ -43,8 +49,9 @@ impl Timer {
             Self::ListenerGone | Self::PortCheck | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => {
                 Scope::Process
             }
-            Self::Alert | Self::Settled | Self::Healing => Scope::Incident,
+            Self::Alert | Self::Settled | Self::Healing | Self::AckOver => Scope::Incident,
             Self::Recovery | Self::StartOverdue => Scope::Recovery,
+            Self::PauseOver => Scope::Order,
         }
     }
 }

@@ -1,0 +1,218 @@
+//! The commands of operators: what they are about, whether they can be carried out, and what came of them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::Daemon;
+use crate::{
+    clock::Timestamp,
+    config::{Identity, Service},
+    fact::{
+        CommandKind, Fact, IncidentId, Observation, OperatorCommand, OperatorReport, Order, Orders, ServiceId,
+    },
+    serve::control::{Operation, OperatorRequest, Refusal, RefusalKind, Target},
+};
+
+/// An operator who waits for the outcome of a command.
+pub(super) struct OperatorWait {
+    service: ServiceId,
+    order: Order,
+    answer: oneshot::Sender<Result<String, Refusal>>,
+}
+
+/// What a command is about.
+enum Aim {
+    All,
+    Service(ServiceId),
+    Incident(ServiceId, IncidentId),
+}
+
+impl Daemon {
+    /// Carries out a command, and answers the operator once its outcome is known.
+    pub fn on_operator_request(&mut self, request: OperatorRequest) {
+        let OperatorRequest { operation, by, answer } = request;
+        let since = Timestamp::now();
+        let until = operation.seconds.map(|seconds| since.plus(Duration::from_secs(seconds)));
+        let kind = operation.operation;
+        let order = Order { kind, by, reason: operation.reason.clone(), since, until };
+        let aim = match self.aim(&operation) {
+            Ok(aim) => aim,
+            Err(refusal) => return drop(answer.send(Err(refusal))),
+        };
+        let (service, incident) = match aim {
+            Aim::All => (None, None),
+            Aim::Service(id) => (Some(id), None),
+            Aim::Incident(id, incident) => (Some(id), Some(incident)),
+        };
+        let error = service.and_then(|id| obstacle(kind, &self.config.services[id.0 as usize]));
+        let error = error.map(str::to_owned);
+        let report = OperatorReport { service, incident, order: order.clone(), error: error.clone() };
+        self.publisher.publish(Fact::Operator(report), since);
+        if let Some(why) = error {
+            let message = format!("{}: {why}", self.subject(service));
+            return drop(answer.send(Err(Refusal { kind: RefusalKind::Failed, message })));
+        }
+        let done = format!("{}: {order}", self.subject(service));
+        match aim {
+            Aim::All => (0..self.config.services.len() as u32)
+                .for_each(|id| self.observe(Observation::Operator(ServiceId(id), command(&order)))),
+            Aim::Incident(id, incident) => {
+                self.observe(Observation::Operator(id, OperatorCommand::Ack(incident, order)));
+            }
+            Aim::Service(id) => {
+                let runs = self.engine.runs(id);
+                self.observe(Observation::Operator(id, command(&order)));
+                match kind {
+                    CommandKind::Start if runs => {
+                        let message = format!("{}: it runs already", self.subject(service));
+                        return drop(answer.send(Ok(message)));
+                    }
+                    CommandKind::Start | CommandKind::Restart | CommandKind::Stop => {
+                        return self.await_outcome(OperatorWait { service: id, order, answer });
+                    }
+                    CommandKind::Pause | CommandKind::Resume | CommandKind::Ack => {}
+                }
+            }
+        }
+        // A client that went away needs no answer.
+        let _ = answer.send(Ok(done));
+    }
+
+    fn await_outcome(&mut self, wait: OperatorWait) {
+        self.operator_waits.retain(|wait| !wait.answer.is_closed());
+        self.operator_waits.push(wait);
+    }
+
+    /// A service was restarted, or could not be.
+    pub(super) fn answer_start(&mut self, service: ServiceId, outcome: &Result<(), String>) {
+        self.answer_waits(service, outcome, |kind| kind != CommandKind::Stop);
+    }
+
+    /// A service was stopped for an operator, or could not be.
+    pub(super) fn on_stopped(&mut self, service: ServiceId, outcome: Result<(), String>) {
+        if let Err(error) = &outcome {
+            let failed = self
+                .operator_waits
+                .iter()
+                .find(|wait| wait.service == service && wait.order.kind == CommandKind::Stop);
+            if let Some(order) = failed.map(|wait| wait.order.clone()) {
+                let (service, error) = (Some(service), Some(error.clone()));
+                let report = OperatorReport { service, incident: None, order, error };
+                self.publisher.publish(Fact::Operator(report), Timestamp::now());
+            }
+            self.observe(Observation::Operator(service, OperatorCommand::StopFailed(error.clone())));
+        }
+        self.answer_waits(service, &outcome, |kind| kind == CommandKind::Stop);
+    }
+
+    fn answer_waits(
+        &mut self,
+        service: ServiceId,
+        outcome: &Result<(), String>,
+        is_meant: impl Fn(CommandKind) -> bool,
+    ) {
+        let ended = |wait: &mut OperatorWait| wait.service == service && is_meant(wait.order.kind);
+        let ended: Vec<OperatorWait> = self.operator_waits.extract_if(.., ended).collect();
+        for OperatorWait { order, answer, .. } in ended {
+            let subject = self.subject(Some(service));
+            let _ = answer.send(match outcome {
+                Ok(()) => Ok(format!("{subject}: {order}")),
+                Err(error) => {
+                    let message = format!("{subject}: {} failed: {error}", order.kind.as_str());
+                    Err(Refusal { kind: RefusalKind::Failed, message })
+                }
+            });
+        }
+    }
+
+    /// Lets the engine observe the orders that an earlier daemon was given.
+    pub(super) fn observe_remembered(&mut self, mut remembered: BTreeMap<String, Orders>) {
+        let names: Vec<String> = self.config.services.iter().map(|service| service.name.clone()).collect();
+        for (id, name) in (0..).map(ServiceId).zip(names) {
+            let Some(orders) = remembered.remove(&name) else { continue };
+            for order in [&orders.stop, &orders.pause].into_iter().flatten() {
+                tracing::info!("{name}: {order}, as an earlier hostprobe was told");
+            }
+            self.observe(Observation::Operator(id, OperatorCommand::Remembered(orders)));
+        }
+    }
+
+    fn subject(&self, service: Option<ServiceId>) -> &str {
+        service.map_or("all services", |id| &self.config.services[id.0 as usize].name)
+    }
+
+    /// Finds what a command is about.
+    fn aim(&self, operation: &Operation) -> Result<Aim, Refusal> {
+        let refuse = |kind, message| Err(Refusal { kind, message });
+        let kind = operation.operation;
+        match &operation.target {
+            Target::All if matches!(kind, CommandKind::Pause | CommandKind::Resume) => Ok(Aim::All),
+            Target::Service(name) if kind != CommandKind::Ack => {
+                let found = self.config.services.iter().position(|service| service.name == *name);
+                let found = found.and_then(|at| u32::try_from(at).ok()).map(ServiceId);
+                found.map(Aim::Service).ok_or_else(|| Refusal {
+                    kind: RefusalKind::NotFound,
+                    message: format!("there is no service {name:?}; `hostprobe status` lists them"),
+                })
+            }
+            Target::Incident(which) if kind == CommandKind::Ack => self.open_incident(which),
+            Target::All | Target::Service(_) | Target::Incident(_) => {
+                refuse(RefusalKind::BadRequest, format!("{} has another target", kind.as_str()))
+            }
+        }
+    }
+
+    /// An open incident by its id, or by the number at the end of it.
+    fn open_incident(&self, which: &str) -> Result<Aim, Refusal> {
+        let is_meant = |id: IncidentId| {
+            self.origin.incident_id(id) == which || which.trim_start_matches('i') == id.0.to_string()
+        };
+        let mut open = (0..).map(ServiceId).zip(self.engine.view());
+        let found = open.find_map(|(service, view)| {
+            let id = view.incident?.id;
+            is_meant(id).then_some(Aim::Incident(service, id))
+        });
+        found.ok_or_else(|| Refusal {
+            kind: RefusalKind::NotFound,
+            message: format!("no service has an open incident {which:?}; `hostprobe incidents` lists them"),
+        })
+    }
+}
+
+/// What the engine observes of an order about a service.
+fn command(order: &Order) -> OperatorCommand {
+    let order = order.clone();
+    match order.kind {
+        CommandKind::Stop => OperatorCommand::Stop(order),
+        CommandKind::Start => OperatorCommand::Start(order),
+        CommandKind::Restart => OperatorCommand::Restart(order),
+        CommandKind::Pause => OperatorCommand::Pause(order),
+        CommandKind::Resume | CommandKind::Ack => OperatorCommand::Resume(order),
+    }
+}
+
+/// Why a command cannot be carried out.
+fn obstacle(kind: CommandKind, service: &Service) -> Option<&'static str> {
+    let has_command = service.restart.command.is_some();
+    match (kind, &service.identity) {
+        (CommandKind::Stop | CommandKind::Start | CommandKind::Restart, Identity::Remote) => {
+            Some("hostprobe only probes it, and cannot start or stop it")
+        }
+        (CommandKind::Stop, Identity::Match(_)) => {
+            Some("hostprobe did not start it, and cannot stop it; stop it by what runs it, after a pause")
+        }
+        (CommandKind::Start | CommandKind::Restart, Identity::Match(_)) if !has_command => {
+            Some("hostprobe did not start it; restart.command would tell how it is restarted")
+        }
+        (
+            CommandKind::Stop
+            | CommandKind::Start
+            | CommandKind::Restart
+            | CommandKind::Pause
+            | CommandKind::Resume
+            | CommandKind::Ack,
+            Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote,
+        ) => None,
+    }
+}

@@ -1,0 +1,21 @@
+//! Commands of operators.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{CommandKind, User};
+
+/// An operator's command. Its reason is in `event.reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    /// Which command.
+    pub command: CommandKind,
+    /// The user who logged in, if the kernel knows: with `sudo`, another one than `user`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<User>,
+    /// When it ends by itself: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub until: Option<String>,
+}

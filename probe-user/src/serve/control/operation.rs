@@ -1,0 +1,47 @@
+//! What operators ask for, and the way to the daemon's loop.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Refusal;
+use crate::fact::{CommandKind, Operator};
+
+/// The longest reason, in bytes.
+pub const MAX_REASON: usize = 500;
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    pub operation: CommandKind,
+    pub target: Target,
+    /// How long it lasts; without it, until another command ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a command is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// All services.
+    All,
+    /// A service by its name.
+    Service(String),
+    /// An open incident by its id, or the number at the end of it.
+    Incident(String),
+}
+
+/// A command on its way to the daemon, with the place for its answer.
+#[derive(Debug)]
+pub struct OperatorRequest {
+    pub operation: Operation,
+    pub by: Operator,
+    /// The outcome in a sentence.
+    pub answer: oneshot::Sender<Result<String, Refusal>>,
+}
+
+/// Where commands go.
+pub type Operations = mpsc::Sender<OperatorRequest>;
