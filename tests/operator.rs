@@ -1,112 +1,25 @@
 //! What operators order over the control socket: it is carried out, it is remembered over restarts of the daemon, and
 //! the event stream and `hostprobe status` name who ordered it, until when, and why.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
-    process::{Command, Output},
-    time::Duration,
-};
+use std::time::Duration;
 
 use hostprobe_tests::{
-    daemon::{Daemon, Mark, event_action},
+    daemon::Daemon,
     http::{self, free_port},
     incident_events::{is, text},
-    parts::{built, require_root},
+    operator::{ENDS, Home, action, becomes, commanded, crash, end},
+    parts::require_root,
     process::until,
-    program::{NOBODY, ProgramCopy},
     supervised::Supervised,
     systemd::SystemdLab,
     victim::Victim,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const UNIT: &str = "api.service";
-
-/// A group that every Debian has, and its number.
-const GROUP: (&str, u32) = ("adm", 4);
-
-/// The state and the socket of several runs of a daemon.
-struct Home {
-    folder: TempDir,
-}
-
-impl Home {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).expect("it is ours");
-        Self { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn config(&self, services: &str) -> String {
-        format!(
-            "[http]\nlisten = \"\"\n[control]\nsocket = {:?}\ngroup = {:?}\n[state]\ndirectory = {:?}\n{services}",
-            self.path("control.sock"),
-            GROUP.0,
-            self.path("state")
-        )
-    }
-
-    /// Gives a command.
-    fn order(&self, words: &[&str]) -> Output {
-        let mut command = Command::new(built("hostprobe"));
-        command.args(words).arg("--socket").arg(self.path("control.sock"));
-        command.output().expect("hostprobe can be run")
-    }
-
-    /// What a command prints, which is done.
-    #[track_caller]
-    fn done(&self, words: &[&str]) -> String {
-        let output = self.order(words);
-        let (said, complaint) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}{complaint}");
-        said.into_owned()
-    }
-
-    /// A service in the status.
-    #[track_caller]
-    fn status(&self, name: &str) -> Value {
-        let status: Value = serde_json::from_str(&self.done(&["status", "--json"])).expect("JSON");
-        let services = status["services"].as_array().expect("a list");
-        services.iter().find(|service| service["name"] == name).expect("the service").clone()
-    }
-}
-
-fn becomes<'s>(service: &'s str, state: &'s str) -> impl Fn(&Value) -> bool + 's {
-    move |event| is(event, "service.state", service) && text(event, "service.state") == state
-}
-
-fn action<'s>(name: &'s str) -> impl Fn(&Value) -> bool + 's {
-    move |event| event_action(event) == name
-}
-
-/// Waits for the operator's command after a mark, and insists on who gave it, and why.
-#[track_caller]
-fn commanded(daemon: &Daemon, mark: Mark, command: &str, reason: &str) -> Value {
-    let such = |event: &Value| {
-        event_action(event) == "operator.command" && text(event, "operator.command") == command
-    };
-    let event = daemon.wait_for_after(mark, such, PATIENCE);
-    assert_eq!((text(&event, "user.id"), text(&event, "user.name")), ("0", "root"), "{event}");
-    assert_eq!(text(&event, "event.reason"), reason, "{event}");
-    event
-}
-
-/// Ends a daemon at once, as a crash would.
-fn crash(mut daemon: Daemon) {
-    daemon.signal(Signal::KILL);
-    daemon.wait(PATIENCE);
-}
 
 /// A unit, and daemons that watch it one after the other.
 struct UnitLab {
@@ -165,21 +78,35 @@ fn a_unit_s_stop_outlives_the_daemon_and_a_start_ends_it() {
     let event = commanded(&daemon, mark, "stop", "the disk is replaced");
     assert_eq!(text(&event, "service.name"), "api");
     daemon.wait_for_after(mark, becomes("api", "stopped"), PATIENCE);
-    crash(daemon);
 
-    let daemon = lab.daemon();
-    daemon.wait_for(becomes("api", "stopped"), PATIENCE);
-    let orders = lab.home.status("api")["orders"].clone();
-    assert_eq!(orders[0]["command"], "stop", "{orders}");
-    assert_eq!((&orders[0]["by"], &orders[0]["reason"]), (&"root".into(), &"the disk is replaced".into()));
-    let shown = lab.home.done(&["status"]);
-    assert!(shown.contains("stopped by root ") && shown.contains(" ago: the disk is replaced"), "{shown}");
-    // Longer than its probes need to count as failed.
-    std::thread::sleep(Duration::from_secs(3));
-    assert_eq!(lab.show("ActiveState"), "inactive");
+    let mut daemon = daemon;
+    for how in ENDS {
+        end(daemon, how);
+        daemon = lab.daemon();
+        daemon.wait_for(becomes("api", "stopped"), PATIENCE);
+        let orders = lab.home.status("api")["orders"].clone();
+        assert_eq!(orders[0]["command"], "stop", "{how:?}: {orders}");
+        assert_eq!(
+            (&orders[0]["by"], &orders[0]["reason"]),
+            (&"root".into(), &"the disk is replaced".into())
+        );
+        let shown = lab.home.done(&["status"]);
+        assert!(
+            shown.contains("stopped by root ") && shown.contains(" ago: the disk is replaced"),
+            "{shown}"
+        );
+        // Longer than its probes need to count as failed.
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(lab.show("ActiveState"), "inactive");
+        assert_eq!(daemon.count(action("incident.open")), 0);
+    }
 
     let mark = daemon.mark();
-    lab.home.done(&["start", "api"]);
+    assert_eq!(
+        lab.home.done(&["start", "api", "--reason", "it is replaced"]),
+        "api: started by root: it is replaced\n"
+    );
+    commanded(&daemon, mark, "start", "it is replaced");
     daemon.wait_for_after(mark, becomes("api", "healthy"), PATIENCE);
     assert_eq!(lab.home.status("api")["orders"], Value::Null);
     assert_eq!(daemon.count(action("incident.open")), 0);
@@ -201,18 +128,26 @@ fn a_pause_outlives_the_daemon_and_what_is_still_wrong_at_its_end_is_acted_on() 
     assert_eq!(text(&opened, "incident.verdict"), "killed");
     let suppressed = daemon.wait_for_after(mark, action("alert.suppress"), PATIENCE);
     assert_eq!(text(&suppressed, "incident.id"), text(&opened, "incident.id"));
-    crash(daemon);
+    let until = text(&event, "operator.until").to_owned();
 
-    let daemon = lab.daemon();
-    daemon.wait_for(held, PATIENCE);
-    let orders = lab.home.status("api")["orders"].clone();
-    assert_eq!((&orders[0]["command"], &orders[0]["reason"]), (&"pause".into(), &"a test".into()));
-    let shown = lab.home.done(&["status"]);
-    assert!(shown.contains("paused by root") && shown.contains("59 min more: a test"), "{shown}");
-    assert_eq!(daemon.count(action("restart.request")), 0);
+    let mut daemon = daemon;
+    for how in ENDS {
+        end(daemon, how);
+        daemon = lab.daemon();
+        daemon.wait_for(held, PATIENCE);
+        let orders = lab.home.status("api")["orders"].clone();
+        assert_eq!((&orders[0]["command"], &orders[0]["reason"]), (&"pause".into(), &"a test".into()));
+        assert_eq!(orders[0]["by"], "root", "{how:?}: {orders}");
+        // The same end, to the second.
+        assert_eq!(orders[0]["until"].as_str().expect("a time")[..18], until[..18], "{how:?}: {orders}");
+        let shown = lab.home.done(&["status"]);
+        assert!(shown.contains("paused by root") && shown.contains("59 min more: a test"), "{shown}");
+        assert_eq!(daemon.count(action("restart.request")), 0);
+    }
     let mark = daemon.mark();
-    lab.home.done(&["resume", "--all"]);
-    commanded(&daemon, mark, "resume", "");
+    lab.home.done(&["resume", "--all", "--reason", "it is over"]);
+    let event = commanded(&daemon, mark, "resume", "it is over");
+    assert_eq!(text(&event, "service.name"), "", "it is about all services: {event}");
     daemon.wait_for_after(mark, |event| is(event, "restart.request", "api"), PATIENCE);
     daemon.wait_for_after(mark, becomes("api", "healthy"), PATIENCE);
 }
@@ -252,7 +187,7 @@ fn a_stopped_command_is_not_started_by_the_next_daemon() {
         return;
     }
     let (home, service) = (Home::new(), Supervised::new());
-    let config = home.config(&service.config("").replace("[http]\nlisten = \"\"\n", ""));
+    let config = home.supervising(&service);
     let daemon = Daemon::start(&config, &[]);
     service.until_healthy(&daemon);
     let name = service.name.as_str();
@@ -297,48 +232,21 @@ fn a_command_that_a_service_has_no_method_for_is_refused() {
     }
 }
 
-/// Gives a command as nobody, with this group besides its own.
-fn as_nobody(copy: &ProgramCopy, group: u32, socket: &Path, words: &[&str]) -> Output {
-    let program = copy.program(words[0]);
-    let mut command = Command::new("/usr/bin/setpriv");
-    command
-        .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), format!("--groups={group}")])
-        .arg("--")
-        .arg(program.get_program())
-        .args(words)
-        .arg("--socket")
-        .arg(socket);
-    command.output().expect("setpriv can be run")
-}
-
 #[test]
-fn members_of_the_group_may_give_commands_and_others_may_not() {
+fn an_observing_daemon_starts_and_stops_nothing_on_command() {
     if !require_root() {
         return;
     }
-    let (home, service, copy) = (Home::new(), Supervised::new(), ProgramCopy::new());
-    let config = home.config(&service.config("").replace("[http]\nlisten = \"\"\n", ""));
-    let daemon = Daemon::start(&config, &[]);
+    let (home, service) = (Home::new(), Supervised::new());
+    let config = home.supervising(&service);
+    let daemon = Daemon::start(&config, &["--observe"]);
     service.until_healthy(&daemon);
-    let socket = home.path("control.sock");
-    let file = fs::metadata(&socket).expect("the socket");
-    assert_eq!((file.mode() & 0o777, file.gid()), (0o660, GROUP.1));
-
-    let name = service.name.as_str();
-    let words = ["pause", name, "--for", "5m", "--reason", "mine"];
-    let refused = as_nobody(&copy, NOBODY, &socket, &words);
-    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("may only be used by"), "{refused:?}");
-    assert_eq!(daemon.count(action("operator.command")), 0);
-
-    let done = as_nobody(&copy, GROUP.1, &socket, &words);
-    assert_eq!(done.status.code(), Some(0), "{done:?}");
-    let event = daemon.wait_for(action("operator.command"), PATIENCE);
-    assert_eq!((text(&event, "user.id"), text(&event, "user.name")), (NOBODY.to_string().as_str(), "nobody"));
-    let orders = home.status(name)["orders"].clone();
-    assert_eq!((&orders[0]["by"], &orders[0]["reason"]), (&"nobody".into(), &"mine".into()));
-    let output = as_nobody(&copy, GROUP.1, &socket, &["restart", name]);
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    for verb in ["stop", "start", "restart"] {
+        let output = home.order(&[verb, &service.name]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("only observes (--observe)"), "{output:?}");
+    }
+    http::get(service.port, "/health").expect("it runs on");
 }
 
 #[test]

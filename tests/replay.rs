@@ -311,11 +311,21 @@ fn a_recording_that_cannot_be_written_is_reported_and_stops_nothing_else() {
     assert!(log.contains("[state] directory"), "{log}");
     assert!(fs::read_dir(folder.path()).expect("it is there").next().is_none());
 
-    // Without a recording, the folder is not even created.
+    // Without a recording and without commands to remember, the folder is not even created.
     let nothing = folder.path().join("nothing");
-    let config =
+    let state =
         format!("[http]\nlisten = \"\"\n[state]\ndirectory = {:?}\nrecording = \"\"\n", path(&nothing));
-    let daemon = Daemon::start(&config, &[]);
+    let daemon = Daemon::start(&format!("{state}[control]\nsocket = \"\"\n"), &[]);
     daemon.ready();
     assert!(!nothing.exists() && !daemon.log().contains("record"), "{}", daemon.log());
+
+    // A daemon that takes commands remembers them there, still without a recording.
+    let daemon = Daemon::start(&state, &[]);
+    daemon.ready();
+    let found = fs::read_dir(&nothing).expect("it is there");
+    let mut found: Vec<_> = found.map(|entry| entry.expect("it is readable").file_name()).collect();
+    found.retain(|name| !name.to_string_lossy().starts_with("state.db-"));
+    found.sort();
+    assert_eq!(found, ["lock", "state.db"]);
+    assert!(!daemon.log().contains("record"), "{}", daemon.log());
 }

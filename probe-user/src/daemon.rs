@@ -68,6 +68,8 @@ pub struct Daemon {
     /// When the tables were measured the last time.
     measured: Timestamp,
     stopping: bool,
+    /// `--observe`: the daemon changes nothing on the host.
+    only_observes: bool,
     config_file: Option<PathBuf>,
     /// Clients that wait for the outcome of a reload.
     reload_requests: Vec<oneshot::Sender<Reload>>,

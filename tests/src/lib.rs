@@ -24,6 +24,7 @@ pub mod many_processes;
 pub mod matrix;
 pub mod memcg;
 pub mod network;
+pub mod operator;
 pub mod parts;
 pub mod pid_namespace;
 pub mod podman;

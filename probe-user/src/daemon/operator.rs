@@ -45,8 +45,7 @@ impl Daemon {
             Aim::Service(id) => (Some(id), None),
             Aim::Incident(id, incident) => (Some(id), Some(incident)),
         };
-        let error = service.and_then(|id| obstacle(kind, &self.config.services[id.0 as usize]));
-        let error = error.map(str::to_owned);
+        let error = service.and_then(|id| self.obstacle(kind, id)).map(str::to_owned);
         let report = OperatorReport { service, incident, order: order.clone(), error: error.clone() };
         self.publisher.publish(Fact::Operator(report), since);
         if let Some(why) = error {
@@ -138,6 +137,15 @@ impl Daemon {
         }
     }
 
+    /// Why a command cannot be carried out.
+    fn obstacle(&self, kind: CommandKind, service: ServiceId) -> Option<&'static str> {
+        let changes_the_host = matches!(kind, CommandKind::Stop | CommandKind::Start | CommandKind::Restart);
+        if self.only_observes && changes_the_host {
+            return Some("the daemon only observes (--observe), and starts and stops nothing");
+        }
+        lack_of_method(kind, &self.config.services[service.0 as usize])
+    }
+
     fn subject(&self, service: Option<ServiceId>) -> &str {
         service.map_or("all services", |id| &self.config.services[id.0 as usize].name)
     }
@@ -192,8 +200,8 @@ fn command(order: &Order) -> OperatorCommand {
     }
 }
 
-/// Why a command cannot be carried out.
-fn obstacle(kind: CommandKind, service: &Service) -> Option<&'static str> {
+/// Why there is no method for a command.
+fn lack_of_method(kind: CommandKind, service: &Service) -> Option<&'static str> {
     let has_command = service.restart.command.is_some();
     match (kind, &service.identity) {
         (CommandKind::Stop | CommandKind::Start | CommandKind::Restart, Identity::Remote) => {

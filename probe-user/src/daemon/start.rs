@@ -18,7 +18,7 @@ pub use self::{
 use super::Daemon;
 use crate::{
     clock::Timestamp,
-    config::{Config, StateOptions},
+    config::Config,
     fact::{AgentReady, Fact, Observation},
     process::memory,
     sensor::ebpf::Hook,
@@ -27,7 +27,13 @@ use crate::{
 
 /// Takes the state directory. If it cannot be used, the daemon runs without one. If another daemon has it, this one does
 /// not run: the two would undo what the other does.
-fn take_directory(state: &StateOptions) -> Result<Option<StateDirectory>, RunError> {
+///
+/// A daemon that records nothing and takes no commands makes no directory. It reads what an earlier one left there.
+fn take_directory(config: &Config) -> Result<Option<StateDirectory>, RunError> {
+    let state = &config.state;
+    if state.recording_bytes == 0 && config.control.is_none() && !state.directory.exists() {
+        return Ok(None);
+    }
     match StateDirectory::take(&state.directory) {
         Ok(directory) => Ok(Some(directory)),
         Err(error @ DirectoryError::InUse { .. }) => Err(RunError::State(error)),
@@ -44,7 +50,7 @@ impl Daemon {
     /// Once attached, the calling thread gives up the rights that the daemon does not go on using. It has to be the
     /// only one: others keep theirs.
     pub async fn start(config: Config, options: RunOptions) -> Result<(Self, Inbox), RunError> {
-        let directory = take_directory(&config.state)?;
+        let directory = take_directory(&config)?;
         let mut attached = attach(&config, &options).await?;
         // The runtime keeps its first thread, which resolves names, for a time when no other can be started.
         let _ = tokio::task::spawn_blocking(|| ()).await;

@@ -28,6 +28,7 @@ use super::{
     history::{Explanation, Listed, NotOne},
     shown::Shown,
     status::Status,
+    turns::Turns,
 };
 use crate::fact::Reload;
 
@@ -42,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest wait for the outcome of a command. A service may take longer to stop.
 const OUTCOME: Duration = Duration::from_secs(30);
+
+/// The shortest rest between two commands, of all clients together. Each makes an event and a write to the disk, so that a
+/// client that gives commands without end would fill the event files.
+const COMMAND_REST: Duration = Duration::from_millis(100);
 
 /// The wait before the next accept after a failed one.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -102,17 +107,29 @@ pub struct Requests {
     pub operations: Operations,
 }
 
+/// What the answers to all clients are made from.
+struct Server {
+    shown: Shown,
+    requests: Requests,
+    /// The group whose members are answered.
+    group: Option<u32>,
+    questions: Turns,
+    commands: Turns,
+}
+
 /// Answers for ever.
 pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
     let places = Arc::new(Semaphore::new(CLIENTS));
+    let (questions, commands) = (Turns::default(), Turns::with_rests_of(COMMAND_REST));
+    let server = Arc::new(Server { shown, requests, group: socket.group, questions, commands });
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
-                let (shown, requests, group) = (shown.clone(), requests.clone(), socket.group);
+                let server = Arc::clone(&server);
                 tokio::spawn(async move {
-                    if let Err(error) = attend(stream, &shown, &requests, group).await {
+                    if let Err(error) = server.attend(stream).await {
                         tracing::debug!(%error, "a client of the control socket went away");
                     }
                     drop(place);
@@ -126,74 +143,81 @@ pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
     }
 }
 
-/// Serves one client until it goes away or takes too long.
-async fn attend(
-    stream: UnixStream,
-    shown: &Shown,
-    requests: &Requests,
-    group: Option<u32>,
-) -> io::Result<()> {
-    let peer = Peer::of(&stream)?;
-    let allowed = peer.is_admitted(group);
-    let (read, mut write) = stream.into_split();
-    let mut read = BufReader::new(read);
-    loop {
-        let mut line = Vec::new();
-        let got = timeout(PATIENCE, (&mut read).take(MAX_REQUEST).read_until(b'\n', &mut line)).await??;
-        if got == 0 {
-            return Ok(());
-        }
-        let whole = line.last() == Some(&b'\n');
-        let answer = match serde_json::from_slice::<Request>(&line) {
-            _ if !allowed => refusal(
-                RefusalKind::NotPermitted,
-                "only root, the daemon's own user and the group of [control] may ask",
-            ),
-            _ if !whole => refusal(RefusalKind::BadRequest, "a request is one line of at most 4096 bytes"),
-            Err(error) => refusal(RefusalKind::BadRequest, &error.to_string()),
-            Ok(request) => answer(request, shown, requests, &peer).await,
-        };
-        let mut text = serde_json::to_vec(&answer)?;
-        text.push(b'\n');
-        timeout(PATIENCE, write.write_all(&text)).await??;
-        if !whole || !allowed {
-            return Ok(());
+impl Server {
+    /// Serves one client until it goes away or takes too long.
+    async fn attend(&self, stream: UnixStream) -> io::Result<()> {
+        let peer = Peer::of(&stream)?;
+        let allowed = peer.is_admitted(self.group);
+        let (read, mut write) = stream.into_split();
+        let mut read = BufReader::new(read);
+        loop {
+            let mut line = Vec::new();
+            let got = timeout(PATIENCE, (&mut read).take(MAX_REQUEST).read_until(b'\n', &mut line)).await??;
+            if got == 0 {
+                return Ok(());
+            }
+            let whole = line.last() == Some(&b'\n');
+            let answer = match serde_json::from_slice::<Request>(&line) {
+                _ if !allowed => refusal(
+                    RefusalKind::NotPermitted,
+                    "only root, the daemon's own user and the group of [control] may ask",
+                ),
+                _ if !whole => {
+                    refusal(RefusalKind::BadRequest, "a request is one line of at most 4096 bytes")
+                }
+                Err(error) => refusal(RefusalKind::BadRequest, &error.to_string()),
+                Ok(request) => self.answer(request, &peer).await,
+            };
+            let mut text = serde_json::to_vec(&answer)?;
+            text.push(b'\n');
+            timeout(PATIENCE, write.write_all(&text)).await??;
+            if !whole || !allowed {
+                return Ok(());
+            }
         }
     }
-}
 
-async fn answer(request: Request, shown: &Shown, requests: &Requests, peer: &Peer) -> Answer {
-    match request {
-        Request::Status => Answer::Status(Box::new(shown.status())),
-        Request::Incidents => Answer::Incidents(shown.history().incidents()),
-        Request::Explain { incident } => match shown.history().explain(&incident) {
-            Ok(explanation) => Answer::Explanation(Box::new(explanation)),
-            Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
-        },
-        Request::Reload => {
-            let (answer, outcome) = oneshot::channel();
-            // The daemon answers at its next turn; both channels close when it ends.
-            let _ = requests.reloads.send(answer).await;
-            let outcome = outcome.await.map(Answer::Reload);
-            outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
+    async fn answer(&self, request: Request, peer: &Peer) -> Answer {
+        match request {
+            Request::Status => {
+                self.questions.take(async { Answer::Status(Box::new(self.shown.status())) }).await
+            }
+            Request::Incidents => {
+                self.questions.take(async { Answer::Incidents(self.shown.history().incidents()) }).await
+            }
+            Request::Explain { incident } => {
+                let explain = async { self.shown.history().explain(&incident) };
+                match self.questions.take(explain).await {
+                    Ok(explanation) => Answer::Explanation(Box::new(explanation)),
+                    Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
+                }
+            }
+            Request::Reload => {
+                let (answer, outcome) = oneshot::channel();
+                // The daemon answers at its next turn; both channels close when it ends.
+                let _ = self.commands.take(self.requests.reloads.send(answer)).await;
+                let outcome = outcome.await.map(Answer::Reload);
+                outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
+            }
+            Request::Operate(operation) => self.operate(operation, peer).await,
         }
-        Request::Operate(operation) => operate(operation, requests, peer).await,
     }
-}
 
-async fn operate(operation: Operation, requests: &Requests, peer: &Peer) -> Answer {
-    if operation.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
-        return refusal(RefusalKind::BadRequest, &format!("a reason has at most {MAX_REASON} bytes"));
-    }
-    let (answer, outcome) = oneshot::channel();
-    let by = peer.operator().await;
-    let _ = requests.operations.send(OperatorRequest { operation, by, answer }).await;
-    match timeout(OUTCOME, outcome).await {
-        Ok(Ok(Ok(done))) => Answer::Done(done),
-        Ok(Ok(Err(why))) => Answer::Error(why),
-        Ok(Err(_)) => refusal(RefusalKind::Stopping, "the daemon ends"),
-        Err(_) => {
-            Answer::Done("the service takes its time; `hostprobe status` shows how it goes on".to_owned())
+    async fn operate(&self, operation: Operation, peer: &Peer) -> Answer {
+        if operation.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
+            return refusal(RefusalKind::BadRequest, &format!("a reason has at most {MAX_REASON} bytes"));
+        }
+        let (answer, outcome) = oneshot::channel();
+        let by = peer.operator().await;
+        let request = OperatorRequest { operation, by, answer };
+        let _ = self.commands.take(self.requests.operations.send(request)).await;
+        match timeout(OUTCOME, outcome).await {
+            Ok(Ok(Ok(done))) => Answer::Done(done),
+            Ok(Ok(Err(why))) => Answer::Error(why),
+            Ok(Err(_)) => refusal(RefusalKind::Stopping, "the daemon ends"),
+            Err(_) => {
+                Answer::Done("the service takes its time; `hostprobe status` shows how it goes on".to_owned())
+            }
         }
     }
 }

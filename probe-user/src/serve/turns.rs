@@ -13,17 +13,29 @@ use tokio::{
 /// A rest is so many times as long as the answer before it.
 const REST: u32 = 4;
 
-/// The shortest rest: a request also costs its way through the kernel and the parser.
+/// The shortest rest after an answer: a request also costs its way through the kernel and the parser.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 /// Where answers wait for their turn, in the order in which they were asked for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     /// When the next answer may begin. Before the first one: at once.
     due: Mutex<Option<Instant>>,
+    shortest_rest: Duration,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self::with_rests_of(SHORTEST_REST)
+    }
 }
 
 impl Turns {
+    /// Turns with rests of at least this length.
+    pub(super) fn with_rests_of(shortest_rest: Duration) -> Self {
+        Self { due: Mutex::default(), shortest_rest }
+    }
+
     /// Waits for its turn, and makes an answer.
     pub(super) async fn take<T>(&self, answer: impl Future<Output = T>) -> T {
         let mut due = self.due.lock().await;
@@ -33,7 +45,7 @@ impl Turns {
         let begun = Instant::now();
         let made = answer.await;
         let took = begun.elapsed();
-        *due = Some(begun + took + (took * REST).max(SHORTEST_REST));
+        *due = Some(begun + took + (took * REST).max(self.shortest_rest));
         made
     }
 }

@@ -84,6 +84,7 @@ pub(super) async fn wire(
         began,
         measured: Timestamp::default(),
         stopping: false,
+        only_observes: options.observe,
         config_file: options.config_file,
         reload_requests: Vec::new(),
         operator_waits: Vec::new(),

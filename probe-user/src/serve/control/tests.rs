@@ -117,6 +117,18 @@ async fn a_command_takes_its_operator_along_and_a_reason_has_a_bound() {
 }
 
 #[tokio::test]
+async fn commands_without_end_get_ten_turns_a_second_together() {
+    let (_folder, path) = folder();
+    tokio::spawn(serve(open(&path, None).await.unwrap(), shown(), requests()));
+    let begun = std::time::Instant::now();
+    let request = b"{\"command\":\"operate\",\"operation\":\"resume\",\"target\":\"all\"}\n";
+    for _ in 0..4 {
+        assert!(matches!(ask(&path, request).await, Answer::Done(_)));
+    }
+    assert!(begun.elapsed() >= 3 * COMMAND_REST, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_group_is_admitted_and_one_that_does_not_exist_is_not() {
     let (_folder, path) = folder();
     let own = rustix::process::getegid().as_raw();
