@@ -14,6 +14,7 @@ mod file;
 #[doc(hidden)]
 pub mod fuzz;
 mod load;
+mod maintenance;
 mod mysql;
 mod nearest;
 mod parse;
@@ -30,6 +31,7 @@ pub use self::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     error::{ConfigError, ConfigErrors},
+    maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,
     protocol::{Protocol, protocol},

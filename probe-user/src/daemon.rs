@@ -2,6 +2,7 @@
 
 pub(crate) mod executor;
 mod ingest;
+mod maintenance;
 mod missed_exits;
 mod operator;
 mod operator_log;
@@ -75,6 +76,8 @@ pub struct Daemon {
     reload_requests: Vec<oneshot::Sender<Reload>>,
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
+    /// When the reported window of maintenance of each service ends.
+    windows: Vec<Option<jiff::Timestamp>>,
     notifier: Notifier,
     origin: Origin,
     /// Keeps other daemons off the state directory. None without one.
@@ -306,6 +309,7 @@ impl Daemon {
         self.sum_up_sockets();
         self.publish_losses();
         self.report_missed_exits();
+        self.check_maintenance();
         self.look_for(self.search.due(Timestamp::now()));
         self.executor.sample_usage(&self.config, &self.enricher);
         self.executor.queues.sample(self.enricher.members.mains());

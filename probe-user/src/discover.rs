@@ -113,6 +113,7 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
         }),
         depends_on: Vec::new(),
         critical: true,
+        maintenance: Vec::new(),
         probes: file.and_then(|file| probe(file, &ports, sockets)).into_iter().collect(),
         restart: RestartPolicy::default(),
         limits: Limits::default(),

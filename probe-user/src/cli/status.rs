@@ -92,6 +92,9 @@ fn page(status: &Status) -> Page {
         for order in &service.orders {
             page.line(format_args!("  {}", order_line(order, &status.timestamp)));
         }
+        if let Some(window) = &service.maintenance {
+            page.line(format_args!("  maintenance: {window}"));
+        }
         if let Some(hold) = &service.hold {
             page.line(format_args!("  not restarted: {hold}"));
         }

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::{
     choice::Format,
+    maintenance::Window,
     protocol::ProbeKeys,
     service::{OnCleanExit, Response},
     template::Template,
@@ -106,7 +107,8 @@ pub(super) struct Service {
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,
     pub(super) critical: Option<bool>,
-    pub(super) maintenance: At<Vec<String>>,
+    #[serde(default)]
+    pub(super) maintenance: Vec<Spanned<Text<Window>>>,
     #[serde(default)]
     pub(super) probe: Vec<Spanned<Table<ProbeKeys>>>,
     pub(super) restart: Option<Table<Restart>>,

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{probe::Probe, secret::Secret};
+use super::{maintenance::Window, probe::Probe, secret::Secret};
 use crate::fact::ServiceId;
 
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Service {
     pub depends_on: Vec<ServiceId>,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
+    /// When restarts and alerts are held.
+    pub maintenance: Vec<Window>,
     pub probes: Vec<Probe>,
     pub restart: RestartPolicy,
     /// Above these it is degraded.

@@ -1,7 +1,6 @@
 //! What a configuration may say that this version does not act on: the one list of it.
 //!
-//! Where it would leave a service unwatched or an alert unsent, the configuration is refused. Elsewhere it is accepted
-//! with a warning. Nothing is ignored in silence.
+//! It would leave a service unwatched or an alert unsent, so the configuration is refused. Nothing is ignored in silence.
 
 use super::error::{Findings, listed};
 use crate::fact::ProbeKind;
@@ -29,28 +28,9 @@ pub(super) enum Unsupported {
     PostgresTls,
     /// `require_ssl=true` in a MySQL address.
     MysqlTls,
-    /// `maintenance`.
-    Maintenance,
 }
 
 impl Unsupported {
-    /// None: it is refused, else what happens instead.
-    fn instead(self) -> Option<&'static str> {
-        match self {
-            Self::Maintenance => Some("alerts and restarts happen in these hours as in any other"),
-            Self::UnixOutput
-            | Self::TcpOutput
-            | Self::JournaldOutput
-            | Self::SlackFormat
-            | Self::PagerdutyFormat
-            | Self::GrpcProbe
-            | Self::ExecProbe
-            | Self::RedisTls
-            | Self::PostgresTls
-            | Self::MysqlTls => None,
-        }
-    }
-
     /// What it is, and what can be written today.
     fn what_and_expected(self) -> (&'static str, String) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
@@ -70,7 +50,6 @@ impl Unsupported {
             Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
             Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
             Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
-            Self::Maintenance => ("`maintenance` is", ""),
         };
         (what, expected.to_owned())
     }
@@ -80,9 +59,6 @@ impl Findings {
     /// Notes that the configuration asks for what this version does not do.
     pub(super) fn unsupported(&mut self, at: std::ops::Range<usize>, what: Unsupported) {
         let (subject, expected) = what.what_and_expected();
-        match what.instead() {
-            Some(instead) => self.warn(at, format!("{subject} not supported by this version: {instead}")),
-            None => self.error(at, format!("{subject} not supported by this version; expected {expected}")),
-        }
+        self.error(at, format!("{subject} not supported by this version; expected {expected}"));
     }
 }

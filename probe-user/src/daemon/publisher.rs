@@ -208,6 +208,7 @@ impl Publisher {
                 incident: view.incident.map(|incident| incident.id),
                 since: self.since.get(at as usize).copied().flatten(),
                 stale_since: view.stale_since,
+                maintenance: view.maintenance,
                 orders: [view.orders.stop, view.orders.pause, view.acknowledged]
                     .into_iter()
                     .flatten()

@@ -10,6 +10,7 @@ mod listener;
 mod model;
 mod needed;
 mod operator;
+mod pause;
 mod probes;
 mod refusal;
 mod restart;

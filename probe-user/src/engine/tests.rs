@@ -282,6 +282,7 @@ fn service(name: &str, identity: Identity, probes: Vec<Probe>, restart: RestartP
         identity,
         depends_on: vec![],
         critical: true,
+        maintenance: vec![],
         probes,
         restart,
         limits: Limits { threads: Some(10), ..Limits::default() },

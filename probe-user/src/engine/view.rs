@@ -21,6 +21,8 @@ pub struct ServiceView {
     pub stale_since: Option<Timestamp>,
     /// The operator's orders in force.
     pub orders: Orders,
+    /// The open window of its maintenance.
+    pub maintenance: Option<String>,
     /// The operator's acknowledgement of the incident.
     pub acknowledged: Option<Order>,
 }

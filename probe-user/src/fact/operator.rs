@@ -117,6 +117,8 @@ pub enum OperatorCommand {
     Pause(Order),
     Resume(Order),
     Ack(IncidentId, Order),
+    /// A window of its configuration opens, or the last open one closes.
+    Maintenance(Option<String>),
     /// The orders that an earlier run of the daemon was given.
     Remembered(Orders),
 }

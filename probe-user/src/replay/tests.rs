@@ -29,6 +29,7 @@ fn config() -> Config {
         }),
         depends_on: Vec::new(),
         critical: true,
+        maintenance: Vec::new(),
         probes: vec![
             Probe {
                 slow: Some(Duration::from_millis(200)),

@@ -67,6 +67,9 @@ pub struct Service {
     /// The operators' orders about it that are in force: a stop, a pause, an acknowledgement.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub orders: Vec<Order>,
+    /// The open window of its maintenance, in which restarts and alerts are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<String>,
     /// What it depends on.
     #[serde(default)]
     pub depends_on: Vec<Dependency>,
@@ -137,6 +140,7 @@ impl Status {
             since: service.since.map(emit::wall),
             stale_since: service.stale_since.map(emit::wall),
             orders: service.orders.iter().map(Into::into).collect(),
+            maintenance: service.maintenance.clone(),
             depends_on: service.depends_on.clone(),
             held: service.held.clone(),
             hold: history.hold(&service.name).map(str::to_owned),

@@ -31,6 +31,7 @@ pub(super) fn service(name: &str, state: ServiceState) -> ServiceView {
         held: Vec::new(),
         stale_since: None,
         orders: Vec::new(),
+        maintenance: None,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct ServiceView {
     pub stale_since: Option<Timestamp>,
     /// The operator's orders about it that are in force.
     pub orders: Vec<Order>,
+    /// The open window of its maintenance.
+    pub maintenance: Option<String>,
 }
 
 /// A service that another one depends on.

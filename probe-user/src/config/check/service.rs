@@ -15,7 +15,6 @@ use crate::config::{
     error::Findings,
     file,
     service::{Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
-    unsupported::Unsupported,
     values::{At, Table, Text, quote},
 };
 
@@ -44,9 +43,6 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
     let written = &entry.get_ref().0;
     let name = name(written, place.clone(), found);
     let identity = identity(written, &name, outside, found);
-    if let Some(maintenance) = &written.maintenance {
-        found.unsupported(maintenance.span(), Unsupported::Maintenance);
-    }
     let probes: Vec<_> = written.probe.iter().filter_map(|entry| probe(entry, outside, found)).collect();
     if identity == Some(Identity::Remote) {
         if written.probe.is_empty() {
@@ -67,6 +63,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
         identity: identity.unwrap_or(Identity::Remote),
         depends_on: Vec::new(),
         critical: written.critical.unwrap_or(true),
+        maintenance: written.maintenance.iter().map(|window| window.get_ref().0.clone()).collect(),
         probes,
         name,
     }

@@ -94,11 +94,16 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);
-    let warnings = [
-        "25:15: `maintenance` is not supported by this version: alerts and restarts happen in these hours as in any other",
-    ];
-    let found: Vec<&str> = config.warnings.iter().map(|line| line.strip_prefix("h.toml:").unwrap()).collect();
-    assert_eq!(found, warnings);
+    let windows: Vec<String> = api.maintenance.iter().map(ToString::to_string).collect();
+    assert_eq!(windows, ["Sun 02:00-04:00 Europe/Berlin", "daily 03:00-03:15"]);
+    assert_eq!(config.warnings, [""; 0]);
+    refused(
+        "[[service]]\nname = \"a\"\nunit = \"a.service\"\nmaintenance = [\"Sunday 02:00-04:00\"]",
+        &[
+            "4:16: found \"Sunday 02:00-04:00\"; expected days, times and a time zone such as \"Sun 02:00-04:00 \
+           Europe/Berlin\", \"Mon,Wed 22:00-01:00 UTC\" or \"daily 03:00-03:15\", which is in the zone of this host",
+        ],
+    );
 }
 
 #[test]

@@ -111,8 +111,7 @@ impl Service {
         open.healthy(healthy);
         // A stop causes no alert, and an incident with another cause alerts with that cause. A receiver that got no
         // alert before an order held it back gets none.
-        let quiet =
-            open.rule().alert.is_silent() || self.orders.pause.is_some() || open.acknowledged().is_some();
+        let quiet = open.rule().alert.is_silent() || self.is_paused() || open.acknowledged().is_some();
         if !open.alerted() {
             open.downgrade();
             if !quiet {

@@ -59,6 +59,8 @@ pub struct Service {
     pub(super) stopped: Option<Stopped>,
     /// The operator's orders in force.
     pub(super) orders: Orders,
+    /// The open window of its maintenance, which is in effect as a pause.
+    pub(super) maintenance: Option<String>,
     /// The operator's stop is under way.
     pub(super) stop_pending: bool,
     pub(super) oom_kills: OomKills,
@@ -86,6 +88,7 @@ impl Service {
             unit: UnitView::default(),
             stopped: None,
             orders: Orders::default(),
+            maintenance: None,
             stop_pending: false,
             oom_kills: OomKills::default(),
             network: OutboundTrouble::default(),

@@ -1,13 +1,13 @@
 //! The operator's commands.
 
-use super::model::{OpenIncident, RecoveryState, Service, Stopped, Timer};
+use super::model::{Service, Stopped, Timer};
 use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
         unit::meaning::{self, Phase},
     },
-    fact::{Action, IncidentId, OperatorCommand, Order, Orders, RestartMethod, UnitState},
+    fact::{IncidentId, OperatorCommand, Order, Orders, RestartMethod, UnitState},
 };
 
 impl Service {
@@ -18,7 +18,8 @@ impl Service {
             OperatorCommand::Start(order) => self.on_start(&order, ctx),
             OperatorCommand::Restart(order) => self.on_restart(&order, ctx),
             OperatorCommand::Pause(order) => self.on_pause(order, ctx),
-            OperatorCommand::Resume(_) => self.resume(ctx),
+            OperatorCommand::Resume(_) => self.on_resume(ctx),
+            OperatorCommand::Maintenance(window) => self.on_maintenance(window, ctx),
             OperatorCommand::Ack(incident, order) => self.on_ack(incident, order),
             OperatorCommand::Remembered(orders) => self.on_remembered(orders, ctx),
         }
@@ -108,34 +109,6 @@ impl Service {
         true
     }
 
-    /// Probes and incidents go on. Restarts and alerts do not.
-    fn on_pause<E: Effects>(&mut self, order: Order, ctx: &mut Ctx<'_, E>) {
-        self.timers.set(Timer::PauseOver, order.until);
-        self.orders.pause = Some(order);
-        self.keep_orders(ctx);
-    }
-
-    /// The pause is over: what is still wrong is alerted and acted on now.
-    pub(super) fn resume<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        self.timers.clear(Timer::PauseOver);
-        if self.orders.pause.take().is_none() {
-            return;
-        }
-        self.keep_orders(ctx);
-        self.alert_if_muted(ctx);
-        let is_held = matches!(self.recovery.state(), RecoveryState::Backoff);
-        if is_held && !self.timers.is_set(Timer::Recovery) {
-            self.retry(ctx);
-        }
-    }
-
-    /// Holds a restart until the pause is over.
-    pub(super) fn hold_for_pause<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let Some(order) = &self.orders.pause else { return };
-        self.publish_restart(Action::Hold(order.to_string()), ctx);
-        self.enter(RecoveryState::Backoff, None);
-    }
-
     fn on_ack(&mut self, incident: IncidentId, order: Order) {
         let Some(open) = self.incident.as_mut().filter(|open| open.id() == incident) else { return };
         self.timers.set(Timer::AckOver, order.until);
@@ -149,18 +122,6 @@ impl Service {
         self.alert_if_muted(ctx);
     }
 
-    /// Why its alerts are held back, if they are.
-    pub(super) fn silence(&self) -> Option<String> {
-        let acknowledged = self.incident.as_ref().and_then(OpenIncident::acknowledged);
-        self.orders.pause.as_ref().or(acknowledged).map(Order::to_string)
-    }
-
-    fn alert_if_muted<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        if self.incident.as_ref().is_some_and(OpenIncident::is_muted) {
-            self.alert_now(ctx);
-        }
-    }
-
     /// The daemon has just started.
     fn on_remembered<E: Effects>(&mut self, orders: Orders, ctx: &mut Ctx<'_, E>) {
         self.timers.set(Timer::PauseOver, orders.pause.as_ref().and_then(|order| order.until));
@@ -172,7 +133,7 @@ impl Service {
         self.orders = orders;
     }
 
-    fn keep_orders<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn keep_orders<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
         ctx.request(Effect::KeepOrders { service: self.settings.id, orders: self.orders.clone() });
     }
 }

@@ -119,7 +119,7 @@ impl Service {
         if !self.settings.restart.enabled || self.settings.method == RestartMethod::None {
             return self.hold("restarts are not enabled for this service", ctx);
         }
-        if self.orders.pause.is_some() {
+        if self.is_paused() {
             return self.hold_for_pause(ctx);
         }
         if self.recovery.budget().left(ctx.now) == 0 {

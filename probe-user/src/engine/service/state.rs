@@ -181,6 +181,7 @@ impl Service {
             depends_on: Vec::new(),
             stale_since: None,
             orders: self.orders.clone(),
+            maintenance: self.maintenance.clone(),
             acknowledged: self.incident.as_ref().and_then(OpenIncident::acknowledged).cloned(),
         }
     }

@@ -271,7 +271,7 @@ impl Service {
 
     /// Checks the unit again before a delayed restart, because systemd or an operator may have acted meanwhile.
     pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        if self.orders.pause.is_some() {
+        if self.is_paused() {
             return self.hold_for_pause(ctx);
         }
         let exited =

@@ -20,7 +20,7 @@ impl Service {
                 Timer::Healing => return self.on_healing_over(ctx),
                 Timer::StartOverdue => return self.on_start_overdue(ctx),
                 Timer::Recheck => return self.examine(Examination::OVER, None, ctx),
-                Timer::PauseOver => self.resume(ctx),
+                Timer::PauseOver => self.on_pause_over(ctx),
                 Timer::AckOver => self.on_ack_over(ctx),
                 Timer::Recovery => return self.on_recovery_timeout(ctx),
             }

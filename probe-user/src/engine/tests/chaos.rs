@@ -93,7 +93,8 @@ fn unit(random: &mut Random, key: ProcessKey, now: Timestamp) -> UnitState {
 fn command(random: &mut Random, now: Timestamp) -> OperatorCommand {
     let order = |kind, until| Order { until, ..order(kind, now) };
     let until = (random.below(2) == 0).then(|| now.plus(Duration::from_secs(random.below(300))));
-    match random.below(9) {
+    match random.below(10) {
+        8 => OperatorCommand::Maintenance((random.below(2) == 0).then(|| "daily 03:00-03:15".into())),
         0 => OperatorCommand::Stop(order(CommandKind::Stop, None)),
         1 => OperatorCommand::StopFailed("no".into()),
         2 | 3 => OperatorCommand::Start(order(CommandKind::Start, None)),

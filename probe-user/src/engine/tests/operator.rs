@@ -369,3 +369,33 @@ fn dependents_of_a_stopped_service_are_held_and_not_restarted() {
     assert_eq!(lab.incidents().first().map(|it| it.1), Some(Verdict::DependencyDown));
     assert_eq!(lab.restarts_asked(), 0);
 }
+
+#[test]
+fn a_window_of_maintenance_is_a_pause_that_its_end_or_an_operator_ends() {
+    for by_hand in [true, false] {
+        let mut lab = Lab::exec();
+        lab.command(OperatorCommand::Maintenance(Some("daily 03:00-03:15".into())));
+        lab.killed(100);
+        lab.wait(MINUTE);
+        assert_eq!((lab.restarts_asked(), lab.alerts(), lab.suppressed()), (0, vec![], 1));
+        assert_eq!(lab.holds(), ["maintenance daily 03:00-03:15"]);
+        if by_hand {
+            lab.resume();
+        } else {
+            lab.command(OperatorCommand::Maintenance(None));
+        }
+        assert_eq!((lab.restarts_asked(), lab.alerts().len()), (1, 1), "by hand: {by_hand}");
+    }
+}
+
+#[test]
+fn an_operator_s_pause_goes_on_after_a_window_of_maintenance() {
+    let mut lab = Lab::exec();
+    lab.command(OperatorCommand::Maintenance(Some("daily 03:00-03:15".into())));
+    lab.pause(Some(10 * MINUTE));
+    lab.killed(100);
+    lab.command(OperatorCommand::Maintenance(None));
+    assert_eq!(lab.restarts_asked(), 0);
+    lab.wait(10 * MINUTE);
+    assert_eq!(lab.restarts_asked(), 1);
+}

@@ -197,6 +197,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
 fn shorten_command(command: &mut OperatorCommand, text: &mut impl FnMut(&mut String)) {
     let orders = match command {
         OperatorCommand::StopFailed(error) => return text(error),
+        OperatorCommand::Maintenance(_) => [None, None],
         OperatorCommand::Remembered(Orders { stop, pause }) => [stop.as_mut(), pause.as_mut()],
         OperatorCommand::Stop(order)
         | OperatorCommand::Start(order)
@@ -229,8 +230,9 @@ pub fn digest(services: &[Service]) -> String {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
     for service in services {
-        // Each struct is destructured whole, so that a new key does not compile until it is handled here.
-        let Service { name, identity, depends_on, critical, probes, restart, limits, policy } = service;
+        // The windows of maintenance are observed. Each struct is destructured whole, so that a new key does not compile until it is handled here.
+        let Service { name, identity, depends_on, critical, maintenance: _, probes, restart, limits, policy } =
+            service;
         let identity = match identity {
             Identity::Unit(_) => "unit",
             Identity::Exec(_) => "exec",
