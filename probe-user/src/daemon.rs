@@ -17,6 +17,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::process::notify::Notifier;
 use executor::{Executor, Outcome};
+use maintenance::OpenWindows;
 use missed_exits::MissedExits;
 use operator::OperatorWait;
 use publisher::Publisher;
@@ -76,8 +77,7 @@ pub struct Daemon {
     reload_requests: Vec<oneshot::Sender<Reload>>,
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
-    /// When the reported window of maintenance of each service ends.
-    windows: Vec<Option<jiff::Timestamp>>,
+    windows: OpenWindows,
     notifier: Notifier,
     origin: Origin,
     /// Keeps other daemons off the state directory. None without one.

@@ -33,6 +33,11 @@ const WEEK: [(&str, Weekday); 7] = [
 ];
 
 impl Window {
+    /// Reads a window as the configuration has it; None if it has another form.
+    pub fn of(text: &str) -> Option<Self> {
+        Self::read(text)
+    }
+
     /// When the window ends that is open at this moment.
     pub fn end(&self, now: Timestamp) -> Option<Timestamp> {
         let today = self.zone.to_datetime(now).date();
@@ -74,13 +79,15 @@ impl Written for Window {
             "daily" => WEEK.map(|(_, day)| day).to_vec(),
             days => days.split(',').map(day).collect::<Option<_>>()?,
         };
-        let (begins, ends) = times.split_once('-')?;
-        let (begins, ends) = (time(begins)?, time(ends)?);
+        let (begins, end) = times.split_once('-')?;
+        // The end of a day is the beginning of the next one.
+        let to_midnight = end == "24:00";
+        let (begins, ends) = (time(begins)?, if to_midnight { Time::midnight() } else { time(end)? });
         let zone = match zone {
             Some(name) => TimeZone::get(name).ok()?,
             None => TimeZone::system(),
         };
-        (begins != ends).then(|| Self { text: text.to_owned(), days, begins, ends, zone })
+        (begins != ends || to_midnight).then(|| Self { text: text.to_owned(), days, begins, ends, zone })
     }
 }
 
@@ -133,6 +140,15 @@ mod tests {
     }
 
     #[test]
+    fn a_window_may_last_to_the_end_of_the_day() {
+        assert_eq!(end("Sat 22:00-24:00 UTC", "2026-11-28T23:59:59Z"), "2026-11-29T00:00:00Z");
+        let day = "Sun 00:00-24:00 UTC";
+        assert_eq!(end(day, "2026-11-28T23:59:59Z"), "");
+        assert_eq!(end(day, "2026-11-29T00:00:00Z"), "2026-11-30T00:00:00Z");
+        assert_eq!(end(day, "2026-11-30T00:00:00Z"), "");
+    }
+
+    #[test]
     fn a_window_covers_the_hour_that_the_clocks_repeat_and_follows_the_hour_that_they_skip() {
         // On 2026-10-25 the clocks of Berlin go from 03:00 back to 02:00: at 01:00 UTC.
         let window = "Sun 02:00-03:00 Europe/Berlin";
@@ -164,6 +180,8 @@ mod tests {
             "Sunday 02:00-04:00",
             "Sun 2:00-4:00",
             "Sun 02:00-25:00",
+            "Sun 24:00-02:00",
+            "Sun 02:00-24:01",
             "Sun 02:00-02:00",
             "Sun 02:00–04:00",
             "Sun 02:00-04:00 Mars/Olympus",

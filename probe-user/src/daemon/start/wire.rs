@@ -67,7 +67,6 @@ pub(super) async fn wire(
         None => (None, None, BTreeMap::new()),
     };
     let executor = Executor { store, ..executor(&config, names, &reader, alerter, &senders) };
-    let services = config.services.len();
     let daemon = Daemon {
         origin,
         _directory: directory,
@@ -89,7 +88,7 @@ pub(super) async fn wire(
         config_file: options.config_file,
         reload_requests: Vec::new(),
         operator_waits: Vec::new(),
-        windows: vec![None; services],
+        windows: Default::default(),
         notifier: options.notifier,
     };
     let prober = Prober::new(Clients::new()?, senders.probes, senders.silences);
