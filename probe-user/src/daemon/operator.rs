@@ -125,13 +125,13 @@ impl Daemon {
         }
     }
 
-    /// Lets the engine observe the orders that an earlier daemon was given.
+    /// Lets the engine observe the orders that an earlier run of the daemon got.
     pub(super) fn observe_remembered(&mut self, mut remembered: BTreeMap<String, Orders>) {
         let names: Vec<String> = self.config.services.iter().map(|service| service.name.clone()).collect();
         for (id, name) in (0..).map(ServiceId).zip(names) {
             let Some(orders) = remembered.remove(&name) else { continue };
             for order in [&orders.stop, &orders.pause].into_iter().flatten() {
-                tracing::info!("{name}: {order}, as an earlier hostprobe was told");
+                tracing::info!("{name}: {order}; the order is from an earlier run of hostprobe");
             }
             self.observe(Observation::Operator(id, OperatorCommand::Remembered(orders)));
         }

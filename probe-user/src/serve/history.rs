@@ -129,9 +129,7 @@ impl History {
     /// Takes in the next event of the stream.
     pub fn take(&mut self, record: Record) {
         let action = record.event.action;
-        if matches!(action, Action::IncidentOpen | Action::IncidentUpdate | Action::IncidentResolve) {
-            self.incident(record);
-        } else if matches!(
+        let is_step = matches!(
             action,
             Action::RestartRequest
                 | Action::RestartDone
@@ -140,9 +138,10 @@ impl History {
                 | Action::AlertSend
                 | Action::AlertFail
                 | Action::AlertSuppress
-        ) {
-            self.step(record);
-        } else if action == Action::OperatorCommand && record.incident.is_some() {
+        ) || action == Action::OperatorCommand && record.incident.is_some();
+        if matches!(action, Action::IncidentOpen | Action::IncidentUpdate | Action::IncidentResolve) {
+            self.incident(record);
+        } else if is_step {
             self.step(record);
         } else if matches!(action, Action::ServiceState | Action::OperatorCommand) {
             // What happens to a service belongs to its open incident.

@@ -328,6 +328,9 @@ impl Service {
             StopRequested("it was stopped meanwhile".into())
         } else if let Some(row) = self.rests(state) {
             Rests(row)
+        } else if inspection.from_earlier_state && meaning::phase(state) == Phase::Finished {
+            // The failure was that of an earlier run. Its probes judge this one.
+            StillRuns
         } else {
             Restart { gave_up: state.active == "failed" && state.restarts_itself, waits: None }
         }

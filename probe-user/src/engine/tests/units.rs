@@ -107,6 +107,22 @@ fn a_unit_that_systemd_fails_to_restart_is_restarted() {
 }
 
 #[test]
+fn a_failed_start_before_a_run_that_finished_well_restarts_nothing() {
+    let mut lab = Lab::unit();
+    let without_process = |active: &str, sub: &str, result: &str| UnitState {
+        active: active.into(),
+        sub: sub.into(),
+        result: result.into(),
+        main: None,
+        main_pid: 0,
+        ..running_unit(100)
+    };
+    lab.see(Observation::Unit(API, without_process("inactive", "dead", "timeout")));
+    lab.see(Observation::Unit(API, without_process("active", "exited", "success")));
+    assert_eq!((lab.restarts_asked(), lab.incidents()), (0, vec![]));
+}
+
+#[test]
 fn a_requested_stop_is_stopped_and_nothing_is_done() {
     let by_job = |died| UnitState {
         job: Some(UnitJob { id: 7, kind: "stop".into() }),
