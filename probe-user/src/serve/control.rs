@@ -15,7 +15,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
     sync::{Semaphore, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use self::peer::Peer;
@@ -40,6 +40,9 @@ const MAX_REQUEST: u64 = 4096;
 
 /// The longest wait for a client's question, and then for the client to read its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest wait for a client's question while all places are taken. A command line asks at once.
+const CROWDED: Duration = Duration::from_millis(200);
 
 /// The longest wait for the outcome of a command. A service may take longer to stop.
 const OUTCOME: Duration = Duration::from_secs(30);
@@ -109,6 +112,7 @@ pub struct Requests {
 
 /// What the answers to all clients are made from.
 struct Server {
+    places: Arc<Semaphore>,
     shown: Shown,
     requests: Requests,
     /// The group whose members are answered.
@@ -121,10 +125,10 @@ struct Server {
 pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
     let places = Arc::new(Semaphore::new(CLIENTS));
     let (questions, commands) = (Turns::default(), Turns::with_rests_of(COMMAND_REST));
-    let server = Arc::new(Server { shown, requests, group: socket.group, questions, commands });
+    let server = Arc::new(Server { places, shown, requests, group: socket.group, questions, commands });
     loop {
         // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&server.places).acquire_owned().await else { return };
         match socket.listener.accept().await {
             Ok((stream, _)) => {
                 let server = Arc::clone(&server);
@@ -137,7 +141,7 @@ pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
             }
             Err(error) => {
                 tracing::warn!(%error, "control socket: accepting a connection failed; trying again in a second");
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
         }
     }
@@ -152,7 +156,11 @@ impl Server {
         let mut read = BufReader::new(read);
         loop {
             let mut line = Vec::new();
-            let got = timeout(PATIENCE, (&mut read).take(MAX_REQUEST).read_until(b'\n', &mut line)).await??;
+            let mut bounded = (&mut read).take(MAX_REQUEST);
+            let got = tokio::select! {
+                got = bounded.read_until(b'\n', &mut line) => got?,
+                () = self.patience() => 0,
+            };
             if got == 0 {
                 return Ok(());
             }
@@ -173,6 +181,17 @@ impl Server {
             timeout(PATIENCE, write.write_all(&text)).await??;
             if !whole || !allowed {
                 return Ok(());
+            }
+        }
+    }
+
+    /// Ends when a client has had enough time for its question.
+    async fn patience(&self) {
+        let begun = Instant::now();
+        loop {
+            sleep(CROWDED).await;
+            if self.places.available_permits() == 0 || begun.elapsed() >= PATIENCE {
+                return;
             }
         }
     }
