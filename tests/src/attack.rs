@@ -54,6 +54,8 @@ struct Scene<'a> {
     page: u16,
 }
 
+type Begin = Box<dyn FnOnce(&Daemon) -> Result<Held>>;
+
 /// What an attack adds to the daemon, and what it begins once the daemon has found the neighbour healthy.
 #[derive(Default)]
 struct Plan {
@@ -62,7 +64,7 @@ struct Plan {
     arguments: Vec<&'static str>,
     /// What has to last as long as the daemon.
     held: Held,
-    begin: Option<Box<dyn FnOnce(&Daemon) -> Result<Held>>>,
+    begin: Option<Begin>,
     /// The reader of the event stream, where it does not read.
     reader: Option<BlockedReader>,
 }
