@@ -45,7 +45,13 @@ fn read_host(root: &Path) {
 
 fn read_processes(reader: &ProcReader) {
     for pid in [10, 11] {
-        let _ = (reader.read(pid), reader.remains(pid), reader.descent(pid), reader.unit(pid), reader.own_unit(pid));
+        let _ = (
+            reader.read(pid),
+            reader.remains(pid),
+            reader.descent(pid),
+            reader.unit(pid),
+            reader.own_unit(pid),
+        );
         let _ = (reader.threads(pid, 16), reader.wait(pid, pid), reader.wait_channel(pid, pid));
         let _ = (reader.cgroups().frozen(pid), reader.cgroups().memory_limit_of(pid));
         let tree = reader.process_tree().of(pid);

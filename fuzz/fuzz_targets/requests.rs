@@ -48,7 +48,8 @@ impl Daemon {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.expect("a runtime");
         let control = PathBuf::from(format!("/dev/shm/hostprobe-fuzz-{}.sock", std::process::id()));
-        let (view, shown) = watch::channel(Arc::new(View { ready: true, services: vec![service()], ..View::default() }));
+        let (view, shown) =
+            watch::channel(Arc::new(View { ready: true, services: vec![service()], ..View::default() }));
         let shown = Shown {
             origin: Arc::new(origin()),
             view: shown,

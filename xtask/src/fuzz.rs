@@ -61,7 +61,9 @@ pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
     thread::scope(|scope| {
         let workers = thread::available_parallelism().map_or(1, usize::from).min(targets.len());
         let started: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        started.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")))
+        started
+            .into_iter()
+            .try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a thread panicked")))
     })?;
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcomes.sort_by(|one, other| one.target.cmp(&other.target));

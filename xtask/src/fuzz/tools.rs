@@ -15,8 +15,9 @@ pub fn ensure() -> Result<()> {
     let version = output(&mut nightly::command(&["cargo", "fuzz", "--version"])).unwrap_or_default();
     if version.split_whitespace().next_back() != Some(CARGO_FUZZ) {
         let install = ["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked"];
-        run(Command::new("cargo").args(install))
-            .with_context(|| format!("cargo-fuzz {CARGO_FUZZ}: missing; run `cargo {}`", install.join(" ")))?;
+        run(Command::new("cargo").args(install)).with_context(|| {
+            format!("cargo-fuzz {CARGO_FUZZ}: missing; run `cargo {}`", install.join(" "))
+        })?;
     }
     // libFuzzer is C++.
     if !succeeds(Command::new("c++").arg("--version")) {
