@@ -100,7 +100,7 @@ impl Renderer<'_> {
             id: cgroup.id,
             path: (!cgroup.path.is_empty()).then(|| self.text(&cgroup.path, room::PATH)),
         });
-        record.container = process.container_id.as_ref().map(|id| wire::Container { id: self.name(id) });
+        record.container = process.container_id.as_ref().map(|id| wire::Container { id: self.foreign_name(id) });
         wire::Process {
             name: Some(self.foreign_name(&process.name)),
             executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),
@@ -146,7 +146,7 @@ impl Renderer<'_> {
                 pid: Some(*pid),
                 name: Some(self.foreign_name(name)),
                 user: Some(wire::User { id: user_id.to_string(), name: None }),
-                unit: unit.as_ref().map(|unit| self.name(unit)),
+                unit: unit.as_ref().map(|unit| self.foreign_name(unit)),
             },
             Sender::Itself => wire::Sender {
                 origin: wire::SenderOrigin::Itself,

@@ -8,7 +8,7 @@ use crate::{
     engine::{
         ctx::Ctx,
         effect::{Effect, Effects},
-        rules::{AlertRule, BlameRule, BlockRule},
+        rules::{self, AlertRule, BlameRule, BlockRule, Mend},
         surroundings::{Cause, Standing},
         verdict::{Finding, Remedy},
     },
@@ -224,11 +224,21 @@ impl Service {
             self.startup
                 .set_grace_until(ctx.now.plus(self.settings.restart.grace.max(Duration::from_secs(1))));
             self.timers.set(Timer::Healing, Some(self.startup.grace_until()));
+        } else if !self.probes.is_empty() && self.fails_beyond_mending() {
+            // Its next failures are judged by themselves.
+            self.enter(RecoveryState::Verifying, None);
         } else {
             let finding = self.unhealed("and its probes still fail", ctx);
             self.enter(RecoveryState::Idle, None);
             self.fail_alive(Fault::now(ctx.now, finding), ctx);
         }
+    }
+
+    /// Whether no probe fails in a way that a restart could mend. Without a result since the dependency's recovery,
+    /// nothing says that it does.
+    fn fails_beyond_mending(&self) -> bool {
+        let is_beyond = |failure| matches!(rules::of_failure(failure).mend, Mend::Hold | Mend::Nothing);
+        self.probes.iter().filter_map(ProbeState::failure).all(is_beyond)
     }
 
     fn unhealed<E>(&self, how: &str, ctx: &Ctx<'_, E>) -> Finding {

@@ -63,7 +63,7 @@ impl Service {
                 self.is_starting(since, detail.clone(), ctx);
             }
             ProbeOutcome::Failed(failure, detail) => {
-                probe.fail(report.at);
+                probe.fail(*failure, report.at);
                 if let Some(server) = &report.server {
                     self.holders.clone_from(&server.holders);
                 }

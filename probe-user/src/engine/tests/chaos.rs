@@ -84,6 +84,7 @@ fn unit(random: &mut Random, key: ProcessKey, now: Timestamp) -> UnitState {
         needs: if often(random) { vec![] } else { vec![needed] },
         ended_job: (!often(random)).then_some(job),
         started: Some(now),
+        start_timeout: often(random).then(|| Duration::from_secs(90)),
         main,
         main_pid: main.map_or(0, |main| main.pid),
         ..UnitState::default()

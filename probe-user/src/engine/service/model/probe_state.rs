@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     clock::Timestamp,
     config,
-    fact::{EventId, ProbeChange, ProbeReport},
+    fact::{EventId, ProbeChange, ProbeFailure, ProbeReport},
 };
 
 /// So many fast answers in a row end a slowness that counted.
@@ -44,6 +44,7 @@ struct Found {
     /// The service's own report that it is starting.
     starting: Option<String>,
     starting_since: Timestamp,
+    failure: Option<ProbeFailure>,
     slowness: Slowness,
     failing: FailureRow,
 }
@@ -117,6 +118,7 @@ impl ProbeState {
         self.wrong_since = None;
         self.found.ok = true;
         self.found.starting = None;
+        self.found.failure = None;
         self.found.failing = FailureRow::default();
         let recovered = std::mem::take(&mut self.published);
         let was_slow = self.found.slowness.words.is_some();
@@ -164,8 +166,9 @@ impl ProbeState {
     }
 
     /// Notes a failure, which may or may not count.
-    pub fn fail(&mut self, at: Timestamp) {
+    pub fn fail(&mut self, failure: ProbeFailure, at: Timestamp) {
         self.wrong_since.get_or_insert(at);
+        self.found.failure = Some(failure);
         self.found.ok = false;
         self.found.starting = None;
     }
@@ -262,6 +265,11 @@ impl ProbeState {
     }
 
     /// Whether its failures have begun to count.
+    /// Its latest failure, unless it has succeeded since.
+    pub fn failure(&self) -> Option<ProbeFailure> {
+        self.found.failure
+    }
+
     pub fn is_failing(&self) -> bool {
         self.found.failing.count > 0
     }
