@@ -57,8 +57,8 @@ impl Daemon {
             history: Arc::new(Mutex::new(history())),
         };
         let page = runtime.block_on(async {
-            let socket = control::open(&control).await.expect("the control socket");
-            tokio::spawn(control::serve(socket, shown.clone(), reloads()));
+            let socket = control::open(&control, None).await.expect("the control socket");
+            tokio::spawn(control::serve(socket, shown.clone(), requests()));
             let listener = serve::bind("127.0.0.1:0".parse().expect("an address")).await.expect("the page");
             let address = listener.local_addr().expect("its address");
             tokio::spawn(serve::serve(listener, shown, future::pending()));
@@ -102,15 +102,21 @@ impl Daemon {
     }
 }
 
-/// A daemon that answers each request to reload.
-fn reloads() -> control::Reloads {
-    let (sender, mut requests) = mpsc::channel::<oneshot::Sender<Reload>>(1);
+/// A daemon that answers each request to reload and each command.
+fn requests() -> control::Requests {
+    let (reloads, mut inbox) = mpsc::channel::<oneshot::Sender<Reload>>(1);
+    let (operations, mut commands) = mpsc::channel::<control::OperatorRequest>(1);
     tokio::spawn(async move {
-        while let Some(answer) = requests.recv().await {
+        while let Some(answer) = inbox.recv().await {
             let _ = answer.send(Reload::NeedsRestart);
         }
     });
-    sender
+    tokio::spawn(async move {
+        while let Some(control::OperatorRequest { operation, answer, .. }) = commands.recv().await {
+            let _ = answer.send(Ok(format!("{operation:?}")));
+        }
+    });
+    control::Requests { reloads, operations }
 }
 
 fn origin() -> Origin {
@@ -137,6 +143,8 @@ fn service() -> ServiceView {
         depends_on: Vec::new(),
         held: Vec::new(),
         stale_since: None,
+        orders: Vec::new(),
+        maintenance: None,
     }
 }
 
