@@ -100,7 +100,8 @@ impl Renderer<'_> {
             id: cgroup.id,
             path: (!cgroup.path.is_empty()).then(|| self.text(&cgroup.path, room::PATH)),
         });
-        record.container = process.container_id.as_ref().map(|id| wire::Container { id: self.foreign_name(id) });
+        record.container =
+            process.container_id.as_ref().map(|id| wire::Container { id: self.foreign_name(id) });
         wire::Process {
             name: Some(self.foreign_name(&process.name)),
             executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),

@@ -314,18 +314,18 @@ fn whatever_happens_restarts_are_justified_incidents_end_and_a_replay_decides_th
 
 /// An observation while all processes live, in which probes fail only in ways that a restart cannot mend.
 fn is_unmendable(seen: &Observation) -> bool {
-    match seen {
-        Observation::Probe(ProbeReport { outcome: ProbeOutcome::Failed(failure, _), .. }) => {
-            matches!(rules::of_failure(*failure).mend, rules::Mend::Hold | rules::Mend::Nothing)
-        }
-        Observation::Probe(_)
-        | Observation::Usage(..)
-        | Observation::Pressure(_)
-        | Observation::Connected { .. }
-        | Observation::SocketError(..)
-        | Observation::Retransmits(..) => true,
-        _ => false,
+    if let Observation::Probe(ProbeReport { outcome: ProbeOutcome::Failed(failure, _), .. }) = seen {
+        return matches!(rules::of_failure(*failure).mend, rules::Mend::Hold | rules::Mend::Nothing);
     }
+    matches!(
+        seen,
+        Observation::Probe(_)
+            | Observation::Usage(..)
+            | Observation::Pressure(_)
+            | Observation::Connected { .. }
+            | Observation::SocketError(..)
+            | Observation::Retransmits(..)
+    )
 }
 
 /// A hold is not shown by a fact alone: a restart in its place would leave no trace of it. So only failures are observed
