@@ -103,6 +103,20 @@ fn ask(socket: &Path, line: &[u8]) -> String {
 }
 
 #[test]
+fn a_reload_names_its_operator_and_reason() {
+    if !require_root() {
+        return;
+    }
+    let home = Home::new();
+    let daemon = Daemon::start(&home.config(""), &[]);
+    daemon.ready();
+    let mark = daemon.mark();
+    home.done(&["reload", "--reason", "a new receiver"]);
+    commanded(&daemon, mark, "reload", "a new receiver");
+    daemon.wait_for_after(mark, action("agent.reload"), PATIENCE);
+}
+
+#[test]
 fn hostile_requests_are_bounded() {
     if !require_root() {
         return;

@@ -18,7 +18,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
 };
 
 /// What the daemon knows of past incidents.
@@ -104,10 +104,10 @@ impl Daemon {
 
 /// A daemon that answers each request to reload and each command.
 fn requests() -> control::Requests {
-    let (reloads, mut inbox) = mpsc::channel::<oneshot::Sender<Reload>>(1);
+    let (reloads, mut inbox) = mpsc::channel::<control::ReloadRequest>(1);
     let (operations, mut commands) = mpsc::channel::<control::OperatorRequest>(1);
     tokio::spawn(async move {
-        while let Some(answer) = inbox.recv().await {
+        while let Some(control::ReloadRequest { answer, .. }) = inbox.recv().await {
             let _ = answer.send(Reload::NeedsRestart);
         }
     });

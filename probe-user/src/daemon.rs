@@ -37,11 +37,12 @@ use crate::{
     engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
-        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
-        ProcessExit, Reload, ServiceId, Source, UnitState,
+        AlertOutcome, CommandKind, ExitStatus, Fact, Holder, Membership, Observation, OperatorReport, Order,
+        PortHolder, ProbeReport, ProcessExit, Reload, ServiceId, Source, UnitState,
     },
     inspect::answer::Answer,
     sensor::{Sensors, record::Record},
+    serve::control::ReloadRequest,
     store::directory::StateDirectory,
 };
 
@@ -356,7 +357,12 @@ impl Daemon {
     }
 
     /// Reloads, and answers the client of the control socket once the file is read.
-    pub fn on_reload_request(&mut self, answer: oneshot::Sender<Reload>) {
+    pub fn on_reload_request(&mut self, request: ReloadRequest) {
+        let ReloadRequest { by, reason, answer } = request;
+        let since = Timestamp::now();
+        let order = Order { kind: CommandKind::Reload, by, reason, since, until: None };
+        let report = OperatorReport { service: None, incident: None, order, error: None };
+        self.publisher.publish(Fact::Operator(report), since);
         self.reload_requests.push(answer);
         self.reload();
     }

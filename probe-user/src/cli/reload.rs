@@ -18,13 +18,16 @@ use super::{
     after_help = "Exit status: 0 if nothing has changed, 1 if hostprobe must be restarted, 2 if the file is refused."
 )]
 pub struct Args {
+    /// The reason, for the event stream
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     daemon: ask::Daemon,
 }
 
 /// Has the daemon read its configuration again, and reports the outcome.
 pub fn run(args: &Args) -> ExitCode {
-    match args.daemon.ask(&Request::Reload) {
+    match args.daemon.ask(&Request::Reload { reason: args.reason.clone() }) {
         Err(failure) => failure.end(),
         Ok(Answer::Reload(Reload::Unchanged)) => print(&Page::of(["the configuration has not changed"])),
         Ok(Answer::Reload(Reload::NeedsRestart)) => {

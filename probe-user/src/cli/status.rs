@@ -111,7 +111,7 @@ fn order_line(order: &Order, now: &str) -> String {
         CommandKind::Stop => "stopped",
         CommandKind::Pause => "paused",
         CommandKind::Ack => "acknowledged",
-        CommandKind::Start | CommandKind::Restart | CommandKind::Resume => "changed",
+        CommandKind::Start | CommandKind::Restart | CommandKind::Resume | CommandKind::Reload => "changed",
     };
     let since = ago(&order.since, now).map_or_else(String::new, |since| format!(" {since} ago"));
     let until = order.until.as_deref().and_then(|until| ago(now, until));

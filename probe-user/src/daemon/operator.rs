@@ -70,7 +70,7 @@ impl Daemon {
                     CommandKind::Start | CommandKind::Restart | CommandKind::Stop => {
                         return self.await_outcome(OperatorWait { service: id, order, answer });
                     }
-                    CommandKind::Pause | CommandKind::Resume | CommandKind::Ack => {}
+                    CommandKind::Pause | CommandKind::Resume | CommandKind::Ack | CommandKind::Reload => {}
                 }
             }
         }
@@ -156,7 +156,7 @@ impl Daemon {
         let kind = operation.operation;
         match &operation.target {
             Target::All if matches!(kind, CommandKind::Pause | CommandKind::Resume) => Ok(Aim::All),
-            Target::Service(name) if kind != CommandKind::Ack => {
+            Target::Service(name) if !matches!(kind, CommandKind::Ack | CommandKind::Reload) => {
                 let found = self.config.services.iter().position(|service| service.name == *name);
                 let found = found.and_then(|at| u32::try_from(at).ok()).map(ServiceId);
                 found.map(Aim::Service).ok_or_else(|| Refusal {
@@ -196,7 +196,7 @@ fn command(order: &Order) -> OperatorCommand {
         CommandKind::Start => OperatorCommand::Start(order),
         CommandKind::Restart => OperatorCommand::Restart(order),
         CommandKind::Pause => OperatorCommand::Pause(order),
-        CommandKind::Resume | CommandKind::Ack => OperatorCommand::Resume(order),
+        CommandKind::Resume | CommandKind::Ack | CommandKind::Reload => OperatorCommand::Resume(order),
     }
 }
 
@@ -219,7 +219,8 @@ fn lack_of_method(kind: CommandKind, service: &Service) -> Option<&'static str> 
             | CommandKind::Restart
             | CommandKind::Pause
             | CommandKind::Resume
-            | CommandKind::Ack,
+            | CommandKind::Ack
+            | CommandKind::Reload,
             Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote,
         ) => None,
     }

@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 use crate::{
     emit::{Names, Origin},
     fact::{
-        Action, AlertOutcome, Fact, Incident, IncidentId, OperatorReport, Phase, Reload, Restart,
-        ServiceState, Severity, Verdict,
+        Action, AlertOutcome, CommandKind, Fact, Incident, IncidentId, OperatorReport, Phase, Reload,
+        Restart, ServiceState, Severity, Verdict,
     },
     redact::redact,
 };
@@ -108,7 +108,9 @@ impl OperatorLog {
 
     fn on_operator(&self, report: &OperatorReport) {
         let order = redact(&report.order.to_string()).into_owned();
-        let subject = report.service.map_or("all services", |service| self.names.service(service));
+        let whole =
+            if report.order.kind == CommandKind::Reload { "the configuration" } else { "all services" };
+        let subject = report.service.map_or(whole, |service| self.names.service(service));
         match &report.error {
             None => info!("{subject}: {order}"),
             Some(why) => {

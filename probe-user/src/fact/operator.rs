@@ -51,6 +51,7 @@ pub enum CommandKind {
     Pause,
     Resume,
     Ack,
+    Reload,
 }
 
 impl CommandKind {
@@ -63,6 +64,7 @@ impl CommandKind {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Ack => "ack",
+            Self::Reload => "reload",
         }
     }
 
@@ -75,6 +77,7 @@ impl CommandKind {
             Self::Pause => "paused",
             Self::Resume => "resumed",
             Self::Ack => "acknowledged",
+            Self::Reload => "reloaded",
         }
     }
 }

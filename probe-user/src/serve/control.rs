@@ -20,7 +20,7 @@ use tokio::{
 
 use self::peer::Peer;
 pub use self::{
-    operation::{MAX_REASON, Operation, Operations, OperatorRequest, Target},
+    operation::{MAX_REASON, Operation, Operations, OperatorRequest, ReloadRequest, Target},
     socket::{ControlError, ControlSocket, open},
 };
 
@@ -63,7 +63,10 @@ pub enum Request {
         /// Its id, or the number at the end of it.
         incident: String,
     },
-    Reload,
+    Reload {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
     Operate(Operation),
 }
 
@@ -100,8 +103,8 @@ pub enum RefusalKind {
     Stopping,
 }
 
-/// Where requests for a reload go, each with the place for its answer.
-pub type Reloads = mpsc::Sender<oneshot::Sender<Reload>>;
+/// Where requests for a reload go.
+pub type Reloads = mpsc::Sender<ReloadRequest>;
 
 /// The ways to the daemon's loop.
 #[derive(Clone, Debug)]
@@ -211,10 +214,14 @@ impl Server {
                     Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
                 }
             }
-            Request::Reload => {
+            Request::Reload { reason } => {
+                if let Some(refusal) = too_long(reason.as_deref()) {
+                    return refusal;
+                }
                 let (answer, outcome) = oneshot::channel();
+                let request = ReloadRequest { by: peer.operator().await, reason, answer };
                 // The daemon answers at its next turn; both channels close when it ends.
-                let _ = self.commands.take(self.requests.reloads.send(answer)).await;
+                let _ = self.commands.take(self.requests.reloads.send(request)).await;
                 let outcome = outcome.await.map(Answer::Reload);
                 outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
             }
@@ -223,8 +230,8 @@ impl Server {
     }
 
     async fn operate(&self, operation: Operation, peer: &Peer) -> Answer {
-        if operation.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
-            return refusal(RefusalKind::BadRequest, &format!("a reason has at most {MAX_REASON} bytes"));
+        if let Some(refusal) = too_long(operation.reason.as_deref()) {
+            return refusal;
         }
         let (answer, outcome) = oneshot::channel();
         let by = peer.operator().await;
@@ -239,6 +246,12 @@ impl Server {
             }
         }
     }
+}
+
+/// The refusal of a reason that is too long.
+fn too_long(reason: Option<&str>) -> Option<Answer> {
+    let is_long = reason.is_some_and(|reason| reason.len() > MAX_REASON);
+    is_long.then(|| refusal(RefusalKind::BadRequest, &format!("a reason has at most {MAX_REASON} bytes")))
 }
 
 fn refusal(kind: RefusalKind, message: &str) -> Answer {

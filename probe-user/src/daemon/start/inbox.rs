@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     time::{Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
     act::{supervisor::SupervisorReport, systemd::UnitChange},
     daemon::executor::Outcome,
-    fact::{AlertOutcome, ProbeReport, Reload, ServiceId},
+    fact::{AlertOutcome, ProbeReport, ServiceId},
     inspect::answer::Answer,
     outcomes::Outcomes,
-    serve::control::{OperatorRequest, Requests},
+    serve::control::{OperatorRequest, ReloadRequest, Requests},
 };
 
 /// The most messages of a kind that may wait for the loop. Further senders wait.
@@ -35,7 +35,7 @@ pub struct Inbox {
     /// Commands of operators.
     pub operations: mpsc::Receiver<OperatorRequest>,
     /// Requests of clients to reload.
-    pub reloads: mpsc::Receiver<oneshot::Sender<Reload>>,
+    pub reloads: mpsc::Receiver<ReloadRequest>,
     /// The work of every second.
     pub every_second: Interval,
 }

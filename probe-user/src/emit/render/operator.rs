@@ -3,7 +3,7 @@
 use super::{Renderer, room, wall};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
-    fact::{OperatorReport, User},
+    fact::{CommandKind, OperatorReport, User},
 };
 
 impl Renderer<'_> {
@@ -12,6 +12,7 @@ impl Renderer<'_> {
         let subject = match (report.service, report.incident) {
             (_, Some(incident)) => self.origin.incident_id(incident),
             (Some(service), None) => self.names.service(service).to_owned(),
+            (None, None) if order.kind == CommandKind::Reload => "the configuration".to_owned(),
             (None, None) => "all services".to_owned(),
         };
         (record.event.outcome, record.log.level, record.message) = match &report.error {

@@ -67,6 +67,8 @@ words! {
         Resume,
         /// Hold the alerts of an incident.
         Ack,
+        /// Read the configuration again.
+        Reload,
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Refusal;
-use crate::fact::{CommandKind, Operator};
+use crate::fact::{CommandKind, Operator, Reload};
 
 /// The longest reason, in bytes.
 pub const MAX_REASON: usize = 500;
@@ -41,6 +41,14 @@ pub struct OperatorRequest {
     pub by: Operator,
     /// The outcome in a sentence.
     pub answer: oneshot::Sender<Result<String, Refusal>>,
+}
+
+/// A request to read the configuration again, with the place for its answer.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    pub by: Operator,
+    pub reason: Option<String>,
+    pub answer: oneshot::Sender<Reload>,
 }
 
 /// Where commands go.

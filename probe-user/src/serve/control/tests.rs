@@ -48,10 +48,10 @@ async fn ask(path: &Path, request: &[u8]) -> Answer {
 
 /// A daemon that answers each request to reload, and repeats each command.
 fn requests() -> Requests {
-    let (reloads, mut inbox) = mpsc::channel::<oneshot::Sender<Reload>>(1);
+    let (reloads, mut inbox) = mpsc::channel::<ReloadRequest>(1);
     let (operations, mut commands) = mpsc::channel::<OperatorRequest>(1);
     tokio::spawn(async move {
-        while let Some(answer) = inbox.recv().await {
+        while let Some(ReloadRequest { answer, .. }) = inbox.recv().await {
             let _ = answer.send(Reload::NeedsRestart);
         }
     });

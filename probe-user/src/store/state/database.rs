@@ -86,7 +86,11 @@ impl Database {
             match order.kind {
                 CommandKind::Stop => orders.stop = Some(order),
                 CommandKind::Pause => orders.pause = Some(order),
-                CommandKind::Start | CommandKind::Restart | CommandKind::Resume | CommandKind::Ack => {}
+                CommandKind::Start
+                | CommandKind::Restart
+                | CommandKind::Resume
+                | CommandKind::Ack
+                | CommandKind::Reload => {}
             }
         }
         Ok(all)
