@@ -6,20 +6,21 @@ mod maintenance;
 mod missed_exits;
 mod operator;
 mod operator_log;
+mod operator_wait;
 mod publisher;
 mod search;
 mod sockets;
 mod start;
 mod tables;
 mod watching;
+mod windows;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::process::notify::Notifier;
 use executor::{Executor, Outcome};
-use maintenance::OpenWindows;
 use missed_exits::MissedExits;
-use operator::OperatorWait;
+use operator_wait::OperatorWait;
 use publisher::Publisher;
 use search::Search;
 use sockets::state::Sockets;
@@ -28,6 +29,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
+use windows::OpenWindows;
 
 use crate::{
     act::supervisor::SupervisorReport,

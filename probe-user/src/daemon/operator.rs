@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use tokio::sync::oneshot;
-
-use super::Daemon;
+use super::{Daemon, operator_wait::OperatorWait};
 use crate::{
     clock::Timestamp,
     config::{Identity, Service},
@@ -13,13 +11,6 @@ use crate::{
     },
     serve::control::{Operation, OperatorRequest, Refusal, RefusalKind, Target},
 };
-
-/// An operator who waits for the outcome of a command.
-pub(super) struct OperatorWait {
-    service: ServiceId,
-    order: Order,
-    answer: oneshot::Sender<Result<String, Refusal>>,
-}
 
 /// What a command is about.
 enum Aim {

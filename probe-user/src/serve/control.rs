@@ -20,7 +20,9 @@ use tokio::{
 
 use self::peer::Peer;
 pub use self::{
-    operation::{MAX_REASON, Operation, Operations, OperatorRequest, ReloadRequest, Target},
+    operation::{
+        MAX_REASON, Operation, Operations, OperatorRequest, Refusal, RefusalKind, ReloadRequest, Target,
+    },
     socket::{ControlError, ControlSocket, open},
 };
 
@@ -80,27 +82,6 @@ pub enum Answer {
     /// To [`Request::Operate`]: the outcome in a sentence.
     Done(String),
     Error(Refusal),
-}
-
-/// Why there is no answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
-    pub kind: RefusalKind,
-    pub message: String,
-}
-
-/// Why there is no answer, in a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefusalKind {
-    BadRequest,
-    /// Only root, the daemon's own user and the group may ask.
-    NotPermitted,
-    /// No such service or incident, or several.
-    NotFound,
-    /// The service has no method for the command, or the method failed.
-    Failed,
-    Stopping,
 }
 
 /// Where requests for a reload go.

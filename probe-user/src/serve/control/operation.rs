@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Refusal;
 use crate::fact::{CommandKind, Operator, Reload};
 
 /// The longest reason, in bytes.
@@ -32,6 +31,27 @@ pub enum Target {
     Service(String),
     /// An open incident by its id, or the number at the end of it.
     Incident(String),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    pub message: String,
+}
+
+/// Why there is no answer, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalKind {
+    BadRequest,
+    /// Only root, the daemon's own user and the group may ask.
+    NotPermitted,
+    /// No such service or incident, or several.
+    NotFound,
+    /// The service has no method for the command, or the method failed.
+    Failed,
+    Stopping,
 }
 
 /// A command on its way to the daemon, with the place for its answer.

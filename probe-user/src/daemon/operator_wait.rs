@@ -1,0 +1,15 @@
+//! Operators who wait for the outcome of a command.
+
+use tokio::sync::oneshot;
+
+use crate::{
+    fact::{Order, ServiceId},
+    serve::control::Refusal,
+};
+
+/// An operator who waits for the outcome of a command.
+pub(super) struct OperatorWait {
+    pub(super) service: ServiceId,
+    pub(super) order: Order,
+    pub(super) answer: oneshot::Sender<Result<String, Refusal>>,
+}
