@@ -3,27 +3,26 @@
 
 mod clients;
 mod files;
+mod plan;
 mod processes;
+mod reader;
 mod receivers;
 mod servers;
 mod services;
 mod stream;
 
 use std::{
-    any::Any,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
-use self::stream::BlockedReader;
+use self::{
+    plan::{LONG, Plan, Scene},
+    reader::BlockedReader,
+};
 use crate::{
     daemon::{Daemon, field},
     http::{self, free_port},
@@ -31,9 +30,6 @@ use crate::{
     process::{cpu_time, kill, peak_resident, until, with_argument},
     supervised::Supervised,
 };
-
-/// Far more than anything here takes: reaching it is a failure.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Between two deaths of the neighbour.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -45,32 +41,6 @@ pub struct Attack {
     pub what: &'static str,
     plan: fn(&Scene) -> Result<Plan>,
 }
-
-/// What an attack can build on before the daemon runs.
-struct Scene<'a> {
-    /// A folder of its own.
-    folder: &'a Path,
-    /// The port of the daemon's page.
-    page: u16,
-}
-
-type Begin = Box<dyn FnOnce(&Daemon) -> Result<Held>>;
-
-/// What an attack adds to the daemon, and what it begins once the daemon has found the neighbour healthy.
-#[derive(Default)]
-struct Plan {
-    /// Further services, alert receivers and the like.
-    config: String,
-    arguments: Vec<&'static str>,
-    /// What has to last as long as the daemon.
-    held: Held,
-    begin: Option<Begin>,
-    /// The reader of the event stream, where it does not read.
-    reader: Option<BlockedReader>,
-}
-
-/// Processes, connections, threads and mounts that end when they are dropped.
-type Held = Vec<Box<dyn Any>>;
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "quiet", what: "nothing", plan: |_| Ok(Plan::default()) },
@@ -196,12 +166,6 @@ pub struct Outcome {
     pub lines_per_second: f64,
 }
 
-impl Plan {
-    fn begin(begin: impl FnOnce(&Daemon) -> Result<Held> + 'static) -> Self {
-        Self { begin: Some(Box::new(begin)), ..Self::default() }
-    }
-}
-
 /// Kills the neighbour at least so many times amid an attack, and for at least so long.
 ///
 /// # Panics
@@ -297,31 +261,5 @@ impl Neighbour {
         let resolved = events.iter().filter(|event| is(event, "incident.resolve", &self.service.name));
         let detected = resolved.filter_map(|event| field(event, "incident.timing.detected_ms")?.as_f64());
         Ok(detected.map(|millis| millis * 1e6).collect())
-    }
-}
-
-/// Something that is done again and again on a thread, until this is dropped.
-struct Repeated {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Repeated {
-    fn start(mut step: impl FnMut() + Send + 'static) -> Self {
-        let stop = Arc::<AtomicBool>::default();
-        let ends = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            while !ends.load(Ordering::Relaxed) {
-                step();
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Repeated {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
     }
 }

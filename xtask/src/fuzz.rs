@@ -8,7 +8,7 @@ mod table;
 mod tools;
 
 use std::{
-    fs, io,
+    fs,
     path::PathBuf,
     process::ExitCode,
     sync::{Mutex, PoisonError},
@@ -109,12 +109,5 @@ fn programs() -> Result<PathBuf> {
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
     let folder = root().join("fuzz/target").join(host).join("release");
     ensure!(folder.is_dir(), "{}: the build did not make it", folder.display());
-    Ok(folder)
-}
-
-/// Creates a folder for what a fuzzer leaves.
-fn folder(name: &str, target: &str) -> io::Result<PathBuf> {
-    let folder = root().join("fuzz").join(name).join(target);
-    fs::create_dir_all(&folder)?;
     Ok(folder)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{Held, Plan, Repeated, Scene};
+use super::plan::{Held, Plan, Repeated, Scene};
 
 const HALF_SENT: usize = 1500;
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Result;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::{Held, Plan, Repeated, Scene};
+use super::plan::{Held, Plan, Repeated, Scene};
 use crate::hanging_mount::HangingMount;
 
 /// How long a path leads to the same thing.

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 
-use super::{Held, LONG, Plan, Repeated};
+use super::plan::{Held, LONG, Plan, Repeated};
 use crate::{
     cgroup,
     parts::built,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Plan, servers::serve};
+use super::{plan::Plan, servers::serve};
 use crate::http::free_port;
 
 /// Between two bytes of a receiver that drips.

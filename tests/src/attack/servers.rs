@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 
-use super::Plan;
+use super::plan::Plan;
 
 /// Between two bytes of a server that drips.
 const DRIP: Duration = Duration::from_millis(1);
@@ -172,7 +172,7 @@ pub(super) fn serve(answer: impl Fn(TcpStream) + Send + Sync + Clone + 'static) 
             thread::spawn(move || {
                 // Without a delay of Nagle's, and not for ever where the client only connects.
                 let _ = stream.set_nodelay(true);
-                let _ = stream.set_read_timeout(Some(super::LONG));
+                let _ = stream.set_read_timeout(Some(super::plan::LONG));
                 answer(stream);
             });
         }

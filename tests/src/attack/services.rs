@@ -5,7 +5,7 @@ use std::{any::Any, time::Duration};
 use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{LONG, Plan, Repeated};
+use super::plan::{LONG, Plan, Repeated};
 use crate::process::{until, with_argument};
 
 fn service(name: &str, command: &[&str]) -> String {

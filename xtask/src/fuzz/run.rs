@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    io::{BufRead as _, BufReader},
+    fs,
+    io::{self, BufRead as _, BufReader},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
 
-use super::folder;
 use crate::cargo::root;
 
 /// An input that takes longer is a finding. The slowest of a good input takes some milliseconds.
@@ -79,6 +79,13 @@ pub fn run(target: &str, program: &Path, seconds: u32) -> Result<Outcome> {
     }
     let status = running.wait().with_context(|| format!("cannot wait for {}", program.display()))?;
     Ok(log.outcome(target, program, status.success()))
+}
+
+/// Creates a folder for what a fuzzer leaves.
+fn folder(name: &str, target: &str) -> io::Result<PathBuf> {
+    let folder = root().join("fuzz").join(name).join(target);
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
 }
 
 /// What a fuzzer prints.
