@@ -3,6 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -42,11 +43,15 @@ impl Host {
     }
 }
 
+/// Without a configuration, all daemons of a host have the same state directory, which one of them takes.
+static STATE: Mutex<()> = Mutex::new(());
+
 /// Runs a test on a host of its own, as far as listeners go.
 fn on_a_host(test: impl FnOnce(Host) + Send + 'static) {
     if !require_root() || !available(!Path::new(DEFAULT_CONFIG).exists(), "a host without configuration") {
         return;
     }
+    let _taken = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     network::in_its_own(|| {
         if let Some(host) = Host::start() {
             test(host);

@@ -215,7 +215,7 @@ impl ProcReader {
 
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
         let bytes = read_record(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
-        Stat::from_read(&bytes[..]).ok()
+        is_whole_stat(&bytes).then(|| Stat::from_read(&bytes[..]).ok())?
     }
 
     pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {
@@ -229,6 +229,15 @@ impl ProcReader {
     pub(super) fn page_bytes(&self) -> u64 {
         self.page_bytes
     }
+}
+
+/// Whether a name in parentheses stands between a number and further fields. `Stat::from_read` panics without that.
+fn is_whole_stat(stat: &[u8]) -> bool {
+    let stat = stat.trim_ascii();
+    let at = |wanted: u8| stat.iter().position(|byte| *byte == wanted);
+    let last = stat.iter().rposition(|byte| *byte == b')');
+    let (Some(start), Some(end)) = (at(b'('), last) else { return false };
+    (1..end).contains(&start) && stat[start - 1] == b' ' && stat.get(end + 1) == Some(&b' ')
 }
 
 fn tick_nanos() -> u64 {
@@ -280,6 +289,27 @@ pub(super) fn vanished(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::host::fake::FakeHost;
+
+    #[test]
+    fn a_line_that_ends_early_is_no_status() {
+        let host = FakeHost::hybrid();
+        host.process(42, 7, "java", "/usr/bin/java");
+        assert!(host.reader().stat(42).is_some());
+        for line in [
+            "42 (java)",
+            "42 (java) ",
+            "(java) S 1",
+            "42 )java( S 1",
+            "42 (java)S",
+            "",
+            "(",
+            "\u{a0}(x) S",
+            "42 (\u{a0})\u{a0}",
+        ] {
+            host.write("proc/42/stat", line.as_bytes());
+            assert!(host.reader().stat(42).is_none(), "{line:?}");
+        }
+    }
 
     #[test]
     fn a_process_is_read_whole() {

@@ -22,7 +22,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub(super) struct Session {
     client: Client,
     /// What ended the connection, if something did.
-    ended: JoinHandle<Option<Error>>,
+    /// None once its end is known.
+    ended: Option<JoinHandle<Option<Error>>>,
     announced: Announced,
     /// A query has no answer yet.
     is_asking: bool,
@@ -45,7 +46,7 @@ impl Session {
             // Without its client it closes in order and ends, unless it waits for an answer that does not come.
             tokio::time::timeout(GOODBYE, connection).await.ok().and_then(Result::err)
         });
-        Ok(Self { client, ended, announced, is_asking: false, _open: open })
+        Ok(Self { client, ended: Some(ended), announced, is_asking: false, _open: open })
     }
 
     /// The rows of a query.
@@ -73,10 +74,8 @@ impl Session {
     }
 
     async fn end(&mut self) -> Option<Error> {
-        if self.ended.is_finished() || self.client.is_closed() {
-            return (&mut self.ended).await.ok().flatten();
-        }
-        None
+        let is_over = |ended: &mut JoinHandle<_>| ended.is_finished() || self.client.is_closed();
+        self.ended.take_if(is_over)?.await.ok().flatten()
     }
 
     /// The largest holders of connections, as far as this session's user may see them.
@@ -94,9 +93,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.is_asking {
+        if let Some(ended) = self.ended.as_ref().filter(|_| self.is_asking) {
             // A pooler would give a server connection to a query that waits, although its probe has given up.
-            self.ended.abort();
+            ended.abort();
         }
     }
 }
