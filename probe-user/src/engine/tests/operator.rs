@@ -105,8 +105,8 @@ fn a_stopped_command_stays_stopped_until_it_is_started() {
     assert_eq!(lab.restarts_asked(), 2);
 }
 
-#[test]
-fn a_stop_ends_the_incident_of_a_service_in_a_crash_loop() {
+/// Its restarts have spent their budget.
+fn in_a_crash_loop() -> Lab {
     let mut lab = Lab::exec();
     for pid in 100..106 {
         lab.killed(pid);
@@ -114,6 +114,12 @@ fn a_stop_ends_the_incident_of_a_service_in_a_crash_loop() {
         lab.comes_back(pid + 1);
     }
     lab.killed(106);
+    lab
+}
+
+#[test]
+fn a_stop_ends_the_incident_of_a_service_in_a_crash_loop() {
+    let mut lab = in_a_crash_loop();
     let before = lab.restarts_asked();
     lab.stop();
     let (phase, ..) = *lab.incidents().last().unwrap();
@@ -185,13 +191,7 @@ fn a_restart_on_request_is_no_incident_and_spends_no_budget() {
 
 #[test]
 fn a_start_ends_the_back_off_of_a_crash_loop() {
-    let mut lab = Lab::exec();
-    for pid in 100..106 {
-        lab.killed(pid);
-        lab.wait(MINUTE);
-        lab.comes_back(pid + 1);
-    }
-    lab.killed(106);
+    let mut lab = in_a_crash_loop();
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop);
     let before = lab.restarts_asked();
     lab.start();

@@ -264,12 +264,12 @@ impl ProbeState {
         Some((words, slowness.first))
     }
 
-    /// Whether its failures have begun to count.
     /// Its latest failure, unless it has succeeded since.
     pub fn failure(&self) -> Option<ProbeFailure> {
         self.found.failure
     }
 
+    /// Whether its failures have begun to count.
     pub fn is_failing(&self) -> bool {
         self.found.failing.count > 0
     }
