@@ -108,6 +108,22 @@ impl FakeHost {
         symlink(exe, self.root.path().join(format!("proc/{pid}/exe"))).unwrap();
     }
 
+    /// The kernel has reported the end of a process, which still has its descriptors.
+    pub fn exits(&self, pid: u32) {
+        self.flags(pid, 0x40_0104);
+    }
+
+    /// A process that has forked and not executed a program since.
+    pub fn forked(&self, pid: u32) {
+        self.flags(pid, 0x40_0140);
+    }
+
+    fn flags(&self, pid: u32, flags: u32) {
+        let path = self.root().join(format!("proc/{pid}/stat"));
+        let stat = fs::read_to_string(&path).unwrap().replace(" 4194560 ", &format!(" {flags} "));
+        fs::write(path, stat).unwrap();
+    }
+
     /// Gives a process an open file descriptor.
     pub fn fd(&self, pid: u32, number: u32, target: &str) {
         symlink(target, self.root.path().join(format!("proc/{pid}/fd/{number}"))).unwrap();

@@ -38,7 +38,8 @@ impl ProcReader {
         }
         let holders = self.holders(&wanted);
         sockets.iter().find_map(|socket| {
-            let eldest = holders.get(&socket.inode)?.iter().filter_map(|pid| self.key_of(*pid));
+            let living = |pid: &u32| Some(self.key(*pid, &self.living(*pid)?));
+            let eldest = holders.get(&socket.inode)?.iter().filter_map(living);
             let pid = eldest.min_by_key(|key| (key.start, key.pid))?.pid;
             let name = self.name_of(pid)?;
             Some(PortHolder { port: socket.local.port(), pid, name, unit: self.unit(pid), service: None })
@@ -185,6 +186,9 @@ mod tests {
         assert_eq!(holder(&[9999, 8081, 8080]), Some(expected));
         assert_eq!(holder(&[8081]).unwrap().name, "client");
         assert_eq!((holder(&[8082]), holder(&[9999]), holder(&[])), (None, None, None));
+        // The service whose port is in question exits, and still has its socket.
+        host.exits(40);
+        assert_eq!(holder(&[8081]), None);
     }
 
     #[test]

@@ -25,6 +25,9 @@ const COMMAND_LINE_MAX: u64 = 4096;
 /// A list of all possible children takes a few hundred kilobytes.
 const CHILDREN_MAX: u64 = 4 << 20;
 
+/// `PF_EXITING` in the kernel's `include/linux/sched.h`: it gives back what it holds.
+const EXITING: u32 = 0x4;
+
 /// `status` and `stat` are one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
 
@@ -216,6 +219,12 @@ impl ProcReader {
     pub(super) fn stat(&self, pid: u32) -> Option<Stat> {
         let bytes = read_record(&self.folder(pid).join("stat"), STATUS_MAX).ok()?;
         is_whole_stat(&bytes).then(|| Stat::from_read(&bytes[..]).ok())?
+    }
+
+    /// The same of a process that neither has ended nor is about to. Its descriptors are open for a moment after the
+    /// kernel has reported its end: `do_exit` in `kernel/exit.c` has the tracepoint before `exit_files`.
+    pub(super) fn living(&self, pid: u32) -> Option<Stat> {
+        self.stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X') && stat.flags & EXITING == 0)
     }
 
     pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {

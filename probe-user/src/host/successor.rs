@@ -60,10 +60,8 @@ impl Survey {
     /// Of the processes that a main process left behind, those that executed a program after their fork.
     pub fn programs_left(&self, left: &LeftProcesses) -> Vec<LeftProgram> {
         let program = |pid: u32| {
-            let stat = self.reader().stat(pid)?;
-            let lives = !matches!(stat.state, 'Z' | 'X') && stat.flags & FORKED == 0;
-            let group = u32::try_from(stat.pgrp).unwrap_or_default();
-            lives.then_some(LeftProgram { pid, group })
+            let stat = self.reader().living(pid).filter(|stat| stat.flags & FORKED == 0)?;
+            Some(LeftProgram { pid, group: u32::try_from(stat.pgrp).unwrap_or_default() })
         };
         self.left(left).into_iter().filter_map(program).collect()
     }
@@ -113,19 +111,12 @@ impl Survey {
 
     fn heir(&self, pid: u32) -> Option<Heir> {
         let reader = self.reader();
-        let stat = reader.stat(pid)?;
+        let stat = reader.living(pid)?;
         let key = reader.key(pid, &stat);
         let parent = u32::try_from(stat.ppid).unwrap_or_default();
         let executed = stat.flags & FORKED == 0;
         let (listens, listens_elsewhere) = (false, false);
-        (!matches!(stat.state, 'Z' | 'X')).then_some(Heir {
-            key,
-            parent,
-            name: stat.comm,
-            executed,
-            listens,
-            listens_elsewhere,
-        })
+        Some(Heir { key, parent, name: stat.comm, executed, listens, listens_elsewhere })
     }
 }
 
@@ -164,12 +155,6 @@ mod tests {
         }
     }
 
-    fn forked(host: &FakeHost, pid: u32) {
-        let path = host.root().join(format!("proc/{pid}/stat"));
-        let stat = std::fs::read_to_string(&path).unwrap().replace(" 4194560 ", " 4194624 ");
-        std::fs::write(path, stat).unwrap();
-    }
-
     fn successor(host: &FakeHost, pids: &[u32], ports: &[u16]) -> Successor {
         Survey::new(host.reader()).successor(pids, ports).unwrap()
     }
@@ -186,13 +171,26 @@ mod tests {
             host.process(pid, parent, "nginx", "/nginx");
         }
         for worker in [11, 21, 22] {
-            forked(&host, worker);
+            host.forked(worker);
         }
         listener(&host, &[11, 20, 21, 22]);
         assert_eq!(found(&host, &[22, 21, 20, 11]), Some((20, true, true)));
         let new = successor(&host, &[22, 21, 20, 11], &[8080]);
         assert!(new.leads && new.sole, "{new:?}");
         assert_eq!(new.programs, ["/nginx"]);
+    }
+
+    #[test]
+    fn a_process_is_no_successor_of_itself_while_it_exits() {
+        let host = FakeHost::v2();
+        host.process(20, 1, "nginx", "/nginx");
+        host.process(21, 20, "nginx", "/nginx");
+        host.forked(21);
+        listener(&host, &[20, 21]);
+        assert_eq!(found(&host, &[20, 21]), Some((20, true, true)));
+        host.exits(20);
+        assert_eq!(found(&host, &[20, 21]), Some((21, false, true)));
+        assert_eq!(Survey::new(host.reader()).programs_left(&LeftProcesses::OfGroup(20, vec![])), []);
     }
 
     #[test]
@@ -237,7 +235,7 @@ mod tests {
         let host = FakeHost::v2();
         for pid in [11, 12] {
             host.process(pid, 1, "nginx", "/nginx");
-            forked(&host, pid);
+            host.forked(pid);
         }
         listener(&host, &[11, 12]);
         assert_eq!(found(&host, &[11, 12]), Some((11, false, true)));
@@ -266,7 +264,7 @@ mod tests {
         let mut left = Survey::new(host.reader()).left(&LeftProcesses::OfGroup(10, vec![13]));
         left.sort_unstable();
         assert_eq!(left, [10, 11, 13]);
-        forked(&host, 13);
+        host.forked(13);
         let mut programs = Survey::new(host.reader()).programs_left(&LeftProcesses::OfGroup(10, vec![13]));
         programs.sort_unstable_by_key(|program| program.pid);
         assert_eq!(programs, [LeftProgram { pid: 10, group: 10 }, LeftProgram { pid: 11, group: 10 }]);
