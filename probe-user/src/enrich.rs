@@ -31,6 +31,9 @@ use crate::{
     sensor::{ebpf, record},
 };
 
+/// The parent of orphans.
+const INIT: u32 = 1;
+
 #[derive(Debug)]
 pub struct Enricher {
     reader: ProcReader,
@@ -182,19 +185,29 @@ impl Enricher {
         if let Some(known) = self.table.get(key) {
             return known.clone();
         }
-        let found = self.reader.read(key.pid).filter(|found| found.key == key);
-        let process = found.unwrap_or_else(|| Process::unknown(key, parent));
-        self.with_image_of(self.table.newest(parent), process)
+        with_image_of(self.table.newest(parent), self.read_or_unknown(key, parent))
     }
 
-    /// Fills in what a process shares with its parent.
-    fn with_image_of(&self, parent: Option<&Process>, mut process: Process) -> Process {
-        if let Some(parent) = parent {
-            process.executable = process.executable.or_else(|| parent.executable.clone());
-            process.command_line = process.command_line.or_else(|| parent.command_line.clone());
-            process.cgroup = process.cgroup.or_else(|| parent.cgroup.clone());
-            process.container_id = process.container_id.or_else(|| parent.container_id.clone());
-        }
-        process
+    fn read_or_unknown(&self, key: ProcessKey, parent: u32) -> Process {
+        let found = self.reader.read(key.pid).filter(|found| found.key == key);
+        found.unwrap_or_else(|| Process::unknown(key, parent))
     }
+}
+
+/// Fills in what a process shares with its parent, which forked it.
+fn with_image_of(parent: Option<&Process>, mut process: Process) -> Process {
+    if let Some(parent) = parent.filter(|parent| has_forked(parent, &process)) {
+        process.executable = process.executable.or_else(|| parent.executable.clone());
+        process.command_line = process.command_line.or_else(|| parent.command_line.clone());
+        process.cgroup = process.cgroup.or_else(|| parent.cgroup.clone());
+        process.container_id = process.container_id.or_else(|| parent.container_id.clone());
+    }
+    process
+}
+
+/// Whether a process is likely to be a fork of its present parent. The parent of an orphan is init or a subreaper
+/// (`PR_SET_CHILD_SUBREAPER`), such as that of a container or a session, with another name and another cgroup.
+fn has_forked(parent: &Process, child: &Process) -> bool {
+    let id = |process: &Process| process.cgroup.as_ref().map(|cgroup| cgroup.id);
+    parent.key.pid != INIT && (parent.name == child.name || id(child).is_some() && id(parent) == id(child))
 }

@@ -1,6 +1,6 @@
 //! From the record of an exit to its fact.
 
-use super::Enricher;
+use super::{Enricher, INIT, with_image_of};
 use crate::{
     clock::Timestamp,
     fact::{
@@ -9,9 +9,6 @@ use crate::{
     host::cgroup,
     sensor::record,
 };
-
-/// The parent of orphans.
-const INIT: u32 = 1;
 
 const SIGHUP: u32 = 1;
 const SIGKILL: u32 = 9;
@@ -72,15 +69,24 @@ impl Enricher {
         (!self.lives(newest)).then_some(newest)
     }
 
-    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment.
+    /// A process as the exit hook saw it: its record has the name, user, parent and cgroups of that moment. `/proc` is not
+    /// read where the parent is known: a process that has given its memory back has no command line there any more.
     fn process_of_hook(&self, key: ProcessKey, record: &record::Exit) -> Process {
-        let mut process = self.known_at_its_end(key, record.parent_pid);
+        let parent = self.table.newest(record.parent_pid).filter(|known| known.key.start <= key.start);
+        let known = self.table.get(key);
+        let is_new = known.is_none();
+        let has_parent = parent.is_some_and(|parent| parent.key.pid != INIT);
+        let mut process = match known {
+            Some(known) => known.clone(),
+            None if has_parent => Process::unknown(key, record.parent_pid),
+            None => self.read_or_unknown(key, record.parent_pid),
+        };
         self.place_in(&mut process, &record.cgroups);
         process.parent_pid = record.parent_pid;
         process.user_id = record.uid;
         process.name.clone_from(&record.comm);
         process.namespace_pid = record.namespaced_pid.filter(|&pid| pid != record.pid);
-        process
+        if is_new { with_image_of(parent, process) } else { process }
     }
 
     /// A process as a fallback found it. Its record lacks the parent, or the name and user, if the process was gone by
@@ -114,16 +120,6 @@ impl Enricher {
             namespace_end: None,
             left_processes: false,
         }
-    }
-
-    /// What is known of a process that has ended, whose record has its name, user and cgroups. `/proc` is not read
-    /// where the parent is known: a process that has given its memory back has no command line there any more.
-    fn known_at_its_end(&self, key: ProcessKey, parent: u32) -> Process {
-        let parents = self.table.newest(parent).filter(|known| known.key.start <= key.start);
-        if self.table.get(key).is_none() && parents.is_some() && parent != INIT {
-            return self.with_image_of(parents, Process::unknown(key, parent));
-        }
-        self.known(key, parent)
     }
 
     /// The service that the sender of a signal belongs to.

@@ -79,7 +79,7 @@ fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
     let cgroup = host.cgroups().id(cgroup::Hierarchy::V2, SERVICE);
     // Born after the stock was taken; what is there now is another process.
     host.process_started_at(30, 20, "other", "/other", 50_000);
-    let record = record::Exit {
+    let mut record = record::Exit {
         at_ns: 9_000_000_000,
         source: Source::Ebpf,
         start_ns: host.reader().key_of(30).unwrap().start.as_nanos(),
@@ -95,16 +95,30 @@ fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
         namespace_init: false,
         max_rss_pages: 1,
         cgroups: record::Cgroups { v2: cgroup, memory_v1: None },
-        comm: "worker".to_owned(),
+        comm: "app".to_owned(),
         signal: None,
     };
     let (exit, member) = enricher.exit(&record).unwrap();
     assert_eq!(exit.process.executable.as_deref(), Some("/app"));
-    assert_eq!((exit.process.name.as_str(), exit.process.user_id), ("worker", 33));
+    assert_eq!((exit.process.name.as_str(), exit.process.user_id), ("app", 33));
     assert_eq!(
         exit.process.cgroup.map(|group| group.path).as_deref(),
         Some(SERVICE),
         "it has left its parent's"
     );
     assert_eq!(member, Some(Membership { service: LOGIN, main: false }));
+
+    // A worker that changes its name stays in the cgroup of its main process.
+    record.comm = "worker".to_owned();
+    record.cgroups.v2 = host.cgroups().id(cgroup::Hierarchy::V2, SESSION);
+    let (exit, _) = enricher.exit(&record).unwrap();
+    assert_eq!(exit.process.executable.as_deref(), Some("/app"));
+    // An orphan has a subreaper or init for its parent, whose image it never had.
+    record.cgroups.v2 = cgroup;
+    let (exit, _) = enricher.exit(&record).unwrap();
+    assert_eq!((exit.process.executable, exit.process.command_line), (None, None));
+    record.parent_pid = 1;
+    record.comm = "systemd".to_owned();
+    let (exit, _) = enricher.exit(&record).unwrap();
+    assert_eq!(exit.process.executable.as_deref(), Some("/other"), "found in /proc");
 }
