@@ -126,6 +126,10 @@ pub fn judge(
         ("active", sub) if sub != "exited" => StillRuns,
         // Its work is done, and an ExecStartPost= runs.
         ("activating", _) if state.result == "success" && meaning::is_oneshot(state) => StillRuns,
+        // It ends what is left of the unit first. If it then starts nothing, the engine does.
+        ("deactivating", _) if state.restarts_itself && state.restart_delay < TOO_CLOSE => {
+            RestartsItself(AT_ONCE)
+        }
         // Unless it is the same run, which ended while it was starting.
         ("activating", _) if before.is_none() || state.main_exited.is_none() => RestartsItself(AT_ONCE),
         // A unit that ends with an error is failed, unless it is stopped while it waits for its restart.

@@ -30,6 +30,10 @@ const MOST_RULES: usize = 256;
 /// The bus limits the pending replies of a connection (128 by default).
 const MAX_PENDING_READS: usize = 32;
 
+/// Parts of the rules for signals.
+const SYSTEMD: &str = "type='signal',sender='org.freedesktop.systemd1'";
+const CHANGED: &str = "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'";
+
 /// The wait before a reconnect. It doubles with each failure up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -42,8 +46,6 @@ pub struct UnitChange {
 
 enum End {
     NoReceiver,
-    /// A unit has another canonical name than its signals were asked for.
-    Renamed,
     /// The bus or systemd does not answer. The daemon reconnects.
     Lost(SystemdError),
 }
@@ -70,7 +72,6 @@ impl Systemd {
             let Err(end) = watch.listen(self).await;
             let error = match end {
                 End::NoReceiver => return,
-                End::Renamed => continue,
                 End::Lost(error) => error,
             };
             if Timestamp::now().since(began) > LONGEST_WAIT {
@@ -124,33 +125,68 @@ struct Watch {
 impl Watch {
     async fn listen(&mut self, systemd: &Systemd) -> Result<Infallible, End> {
         let ear = Link::open(systemd.address.as_deref()).await?;
-        self.paths.clear();
-        for (at, id) in self.ids.iter().enumerate() {
-            self.paths.entry(object_path(id)).or_default().push(at);
-        }
+        self.map_paths();
         for rule in self.rules() {
             ear.add_match(&rule).await?;
         }
         ear.subscribe().await?;
-        // From here on the connection queues signals, and the read of every unit makes up for earlier ones. No call
-        // goes over this connection, because a queue full of signals would hold back the answer.
+        // From here on the connection queues signals, and the read of every unit makes up for earlier ones. A queue full
+        // of signals would hold back the answer to a call, so a call over this connection goes with reads of signals.
         let mut signals = MessageStream::from(&ear.connection);
         let mut dirty: BTreeSet<usize> = (0..self.units.len()).collect();
         loop {
-            self.read(systemd, std::mem::take(&mut dirty)).await?;
+            let renamed = self.read(systemd, std::mem::take(&mut dirty)).await?;
+            if !renamed.is_empty() {
+                self.follow(renamed, &ear, &mut signals, &mut dirty).await?;
+                continue;
+            }
             let mut next = tokio::select! {
                 signal = signals.next() => signal,
                 () = self.changes.closed() => return Err(End::NoReceiver),
             };
             loop {
-                let Some(Ok(signal)) = next else { return Err(lost("the bus closed the connection")) };
-                self.concerns(&signal, &mut dirty)?;
+                self.concerns(&received(next)?, &mut dirty)?;
                 match signals.next().now_or_never() {
                     Some(signal) => next = signal,
                     None => break,
                 }
             }
         }
+    }
+
+    fn map_paths(&mut self) {
+        self.paths.clear();
+        for (at, id) in self.ids.iter().enumerate() {
+            self.paths.entry(object_path(id)).or_default().push(at);
+        }
+    }
+
+    /// Asks for the signals of units that turned out to have another canonical name. The connection stays: with another
+    /// one, the jobs that end meanwhile would go unnoticed.
+    async fn follow(
+        &mut self,
+        renamed: Vec<usize>,
+        ear: &Link,
+        signals: &mut MessageStream,
+        dirty: &mut BTreeSet<usize>,
+    ) -> Result<(), End> {
+        self.map_paths();
+        let paths: BTreeSet<String> = renamed.iter().map(|&at| object_path(&self.ids[at])).collect();
+        let ask = async {
+            for path in paths {
+                ear.add_match(&change_of(&path)).await?;
+            }
+            Ok::<_, SystemdError>(())
+        };
+        let mut ask = std::pin::pin!(ask);
+        loop {
+            tokio::select! {
+                asked = &mut ask => break asked?,
+                signal = signals.next() => self.concerns(&received(signal)?, dirty)?,
+            }
+        }
+        dirty.extend(renamed);
+        Ok(())
     }
 
     /// Marks the units that a signal is about.
@@ -196,12 +232,12 @@ impl Watch {
         }
     }
 
-    /// Reads units and sends those that changed.
-    async fn read(&mut self, systemd: &Systemd, dirty: BTreeSet<usize>) -> Result<(), End> {
+    /// Reads units and sends those that changed. Returns those of which the canonical name is another than was known.
+    async fn read(&mut self, systemd: &Systemd, dirty: BTreeSet<usize>) -> Result<Vec<usize>, End> {
         let units = &self.units;
         let read = dirty.into_iter().map(async |at| (at, systemd.unit_state(&units[at].1).await));
         let mut read = std::pin::pin!(stream::iter(read).buffered(MAX_PENDING_READS));
-        let mut renamed = false;
+        let mut renamed = Vec::new();
         while let Some((at, state)) = read.next().await {
             let mut state = match state {
                 Ok(state) => state,
@@ -215,7 +251,7 @@ impl Watch {
             state.ended_job = self.jobs[at].ended(&state);
             if self.ids[at] != state.id {
                 self.ids[at].clone_from(&state.id);
-                renamed = true;
+                renamed.push(at);
             }
             if !self.known[at].as_ref().is_some_and(|known| same(known, &state)) {
                 self.known[at] = Some(state.clone());
@@ -224,12 +260,10 @@ impl Watch {
                 sent.map_err(|_| End::NoReceiver)?;
             }
         }
-        if renamed { Err(End::Renamed) } else { Ok(()) }
+        Ok(renamed)
     }
 
     fn rules(&self) -> Vec<String> {
-        const SYSTEMD: &str = "type='signal',sender='org.freedesktop.systemd1'";
-        const CHANGED: &str = "interface='org.freedesktop.DBus.Properties',member='PropertiesChanged'";
         let mut rules = vec![
             format!("{SYSTEMD},interface='org.freedesktop.systemd1.Manager',member='Reloading'"),
             format!("{SYSTEMD},interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"),
@@ -240,10 +274,19 @@ impl Watch {
         if self.paths.len() > MOST_RULES {
             rules.push(format!("{SYSTEMD},{CHANGED},path_namespace='/org/freedesktop/systemd1/unit'"));
         } else {
-            rules.extend(self.paths.keys().map(|path| format!("{SYSTEMD},{CHANGED},path='{path}'")));
+            rules.extend(self.paths.keys().map(|path| change_of(path)));
         }
         rules
     }
+}
+
+/// The rule for the changes of one unit.
+fn change_of(path: &str) -> String {
+    format!("{SYSTEMD},{CHANGED},path='{path}'")
+}
+
+fn received(signal: Option<zbus::Result<Message>>) -> Result<Message, End> {
+    signal.and_then(Result::ok).ok_or_else(|| lost("the bus closed the connection"))
 }
 
 /// Whether two readings show one state. Moments are ignored: each reading translates them to the daemon's clock

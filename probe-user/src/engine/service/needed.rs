@@ -53,8 +53,14 @@ impl Service {
         let blocking = || state.needs.iter().find(|needed| refused && is_missing(needed));
         let unit = stopped.or_else(blocking)?.clone();
         let watched = ctx.surroundings.needed.iter().find(|needed| needed.unit == unit.id);
+        // It may be well again.
+        let is_blamed = |service| {
+            self.incident
+                .as_ref()
+                .is_some_and(|open| open.verdict() == Verdict::DependencyDown && open.cause() == service)
+        };
         let failed = match watched {
-            Some(watched) => watched.failed || unit.active == "failed",
+            Some(watched) => watched.failed || unit.active == "failed" || is_blamed(watched.service),
             None => unit.active == "failed" || unit.restarts > 0,
         };
         Some(Needed { unit, service: watched.map(|watched| watched.service), failed })

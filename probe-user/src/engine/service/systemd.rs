@@ -20,7 +20,7 @@ use crate::{
             UnitJudgement, judge,
             meaning::{self, Known, Meaning, Phase, Row},
         },
-        verdict::{Finding, Remedy},
+        verdict::{self, Finding, Remedy},
     },
     fact::{Action, ProcessExit, Sender, UnitState, Verdict},
 };
@@ -156,6 +156,10 @@ impl Service {
             self.main = None;
         }
         let (mut fault, retry) = (inspection.fault, inspection.retry);
+        if inspection.from_earlier_state {
+            // Another run may have ended meanwhile, for another reason.
+            fault.finding = verdict::of_unit(&state);
+        }
         match judgement {
             StopRequested(why) => match self.taken_down_by(&state, ctx) {
                 Some(needed) if needed.failed() => self.fail_with_needed(fault, needed, event, ctx),
@@ -234,6 +238,7 @@ impl Service {
                         let until = ctx.now.plus(left).plus(RESTART_SLACK);
                         self.enter(RecoveryState::SystemdRestarting, Some(until));
                     }
+                    (_, Remedy::Hold(why)) if self.is_in_spent_loop(ctx) => self.hold(why, ctx),
                     (_, _) => {
                         let is_held = fault.finding.verdict == Verdict::StartFailed;
                         self.fail(fault, ctx);
@@ -347,9 +352,7 @@ impl Service {
 
     /// Opens or updates the incident and leaves the restart to systemd, unless the budget is spent.
     fn leave_to_systemd<E: Effects>(&mut self, fault: Fault, why: &str, ctx: &mut Ctx<'_, E>) {
-        let loops = self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::CrashLoop)
-            && self.recovery.budget().left(ctx.now) == 0;
-        // In a crash loop, systemd's next try and its failure change nothing.
+        let loops = self.is_in_spent_loop(ctx);
         if !loops {
             self.open_or_update(fault, ctx);
         }
@@ -357,6 +360,12 @@ impl Service {
         if !loops {
             self.loop_if_spent(ctx);
         }
+    }
+
+    /// Whether it is in a crash loop whose budget is spent. systemd's next try and its failure change nothing then.
+    fn is_in_spent_loop<E: Effects>(&mut self, ctx: &Ctx<'_, E>) -> bool {
+        self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::CrashLoop)
+            && self.recovery.budget().left(ctx.now) == 0
     }
 
     /// systemd's restarts count too.

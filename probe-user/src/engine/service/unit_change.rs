@@ -66,7 +66,12 @@ impl Service {
             RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
                 if self.incident.is_some() && self.unit.was_stopped_since(state) =>
             {
-                self.on_stop_request("it was stopped meanwhile", false, ctx);
+                if self.taken_down_by(state, ctx).is_some_and(|needed| needed.failed()) {
+                    // The stop with that unit is over.
+                    self.publish_unit(state, ctx);
+                } else {
+                    self.on_stop_request("it was stopped meanwhile", false, ctx);
+                }
             }
             RecoveryState::Idle | RecoveryState::Verifying if self.ended_unnoticed(state, before) => {
                 self.on_down(state, ctx);

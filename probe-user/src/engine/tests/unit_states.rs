@@ -192,7 +192,22 @@ fn a_start_that_times_out_is_its_own_incident() {
     }
     assert_eq!(lab.incidents()[0].1, Verdict::StartFailed);
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::CrashLoop);
+    // The last failure, after which systemd gives up, is no other news.
+    let told = lab.incidents().len();
+    let failed = timed_out(&mut lab, 107);
+    lab.see(Observation::Unit(API, failed));
+    assert_eq!((lab.incidents().len(), lab.state()), (told, ServiceState::Down));
     assert_eq!(lab.restarts_asked(), 0);
+}
+
+#[test]
+fn of_two_states_of_a_unit_that_ended_the_later_tells_why() {
+    let mut lab = plain();
+    let ended = |lab: &Lab, result| down("failed", result, 100, lab.now, 500);
+    let timed_out = UnitState { ready: None, ..ended(&lab, "timeout") };
+    lab.see(Observation::Unit(API, timed_out));
+    lab.see(Observation::Unit(API, ended(&lab, "signal")));
+    assert_eq!((lab.incidents()[0].1, lab.restarts_asked()), (Verdict::Killed, 1));
 }
 
 #[test]
@@ -375,6 +390,31 @@ fn a_unit_that_went_down_with_one_that_it_needs_is_held_until_that_one_is_back()
     lab.see(Observation::Unit(API, running_unit(101)));
     lab.wait(LATER);
     assert_eq!((api(&lab).state, api(&lab).incident), (ServiceState::Healthy, None));
+}
+
+#[test]
+fn the_end_of_a_stop_with_a_failed_unit_is_no_stop_by_an_operator() {
+    let mut lab = pair();
+    let died = lab.now;
+    let killed = exit(200, died, KILL, Some(bash()));
+    lab.see(Observation::Exit(killed, Membership { service: BASE, main: true }, EventId(901)));
+    let base = |state| UnitState { id: "base.service".into(), ..state };
+    lab.see(Observation::Unit(BASE, base(down("failed", "signal", 200, died, 500))));
+    lab.die(100, ExitStatus::Signal { number: 15, core_dumped: false }, None);
+    // The first state is from before the end of the stop, and the needed unit is up again by then.
+    let stop = Some(UnitJob { id: 1, kind: "stop".into() });
+    let stopping = UnitState { job: stop, main: None, main_pid: 0, ..running_unit(100) };
+    lab.see(Observation::Unit(API, UnitState { needs: needs("active", "success", died), ..stopping }));
+    let taken = UnitState {
+        needs: needs("active", "success", died),
+        ..down("inactive", "success", 100, lab.now, -400)
+    };
+    lab.see(Observation::Unit(API, taken.clone()));
+    lab.see(Observation::RestartOutcome(BASE, Ok(())));
+    lab.see(Observation::Unit(BASE, base(running_unit(201))));
+    lab.wait(Duration::from_secs(2));
+    lab.see(Observation::Unit(API, taken));
+    assert_eq!(lab.restarts_asked(), 2, "{:?}", lab.published);
 }
 
 #[test]

@@ -196,6 +196,12 @@ fn systemds_own_restart_is_left_to_systemd_if_it_comes_at_once() {
         RestartsItself(AT_ONCE),
         "the operator starts it"
     );
+    // It still ends what the main process has left.
+    let mut state = ended("deactivating", "final-sigterm", "watchdog", CRASH);
+    state.restarts_itself = true;
+    assert_eq!(judged(&state), RestartsItself(AT_ONCE));
+    state.restart_delay = Duration::from_millis(100);
+    assert_eq!(judged(&state), Restart { gave_up: false, waits: None });
 }
 
 #[test]

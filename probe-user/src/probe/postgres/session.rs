@@ -21,8 +21,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Session {
     client: Client,
-    /// What ended the connection, if something did.
-    /// None once its end is known.
+    /// What ended the connection, if something did. None once it was asked for.
     ended: Option<JoinHandle<Option<Error>>>,
     announced: Announced,
     /// A query has no answer yet.
@@ -97,5 +96,48 @@ impl Drop for Session {
             // A pooler would give a server connection to a query that waits, although its probe has given up.
             ended.abort();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// Let in, ready.
+    const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+
+    /// The end of a result without rows, ready.
+    const DONE: &[u8] = b"C\0\0\0\x0dSELECT 0\0Z\0\0\0\x05I";
+
+    #[tokio::test]
+    async fn every_query_after_the_end_of_a_connection_fails() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for answer in [LET_IN, DONE] {
+                let mut request = [0; 1024];
+                assert!(stream.read(&mut request).await.unwrap() > 0);
+                stream.write_all(answer).await.unwrap();
+            }
+        };
+        let mut config = Config::new();
+        config.user("u");
+        let ask = async {
+            let mut session = Session::open(&config, Bounded::new(stream)).await.unwrap();
+            assert_eq!(session.query("SELECT 1").await.unwrap().len(), 0);
+            session
+        };
+        let ((), mut session) = tokio::join!(serve, ask);
+        for _ in 0..3 {
+            let error = session.query("SELECT 1").await.unwrap_err();
+            assert!(error.is_closed() || error.to_string().contains("communicating"), "{error}");
+        }
+        assert_eq!(session.usage().await, None);
     }
 }
