@@ -166,9 +166,11 @@ impl Members {
         let mut ancestor = parent;
         for _ in 0..MAX_GENERATIONS {
             if let Some(service) = self.head(ancestor) {
-                // A parent is older than its child. If it is not, the pid is another process's by now.
-                let main = self.main_of(service).filter(|main| main.start <= child);
-                return main.map(|_| service);
+                // A parent is older than its child. If it is not, or is followed by a later process, the pid is another
+                // process's by now.
+                let main = self.main_of(service).filter(|main| main.start <= child)?;
+                let later = table.newest(ancestor).filter(|known| known.key.start > main.start);
+                return later.is_none().then_some(service);
             }
             let known = table.newest(ancestor).filter(|known| known.key.start <= child)?;
             child = known.key.start;
@@ -230,6 +232,9 @@ mod tests {
         assert_eq!(members.by_descent(key(40), 10, &table), Some(WEB));
         // A record of a process whose parent had the pid before the service's main process.
         assert_eq!(members.by_descent(key(25), 10, &table), None);
+        // A record of a process whose parent has the pid after it.
+        table.insert(Process::unknown(ProcessKey::new(10, Timestamp::from_nanos(35_000_000_000)), 1));
+        assert_eq!(members.by_descent(key(40), 10, &table), None);
         // The same, one generation up.
         assert_eq!(members.by_descent(key(40), 20, &table), None);
         // A parent that is younger than its child is another process with its pid.
