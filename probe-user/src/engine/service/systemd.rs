@@ -226,7 +226,7 @@ impl Service {
                     return self.fail(Fault::now(ctx.now, finding), ctx);
                 }
                 if retry {
-                    return self.restart(ctx);
+                    return self.restart_after_wait(ctx);
                 }
                 let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
                 fault.evidence.push(event);
@@ -290,7 +290,7 @@ impl Service {
         if self.settings.is_unit {
             self.inspect_same(true, ctx);
         } else {
-            self.restart(ctx);
+            self.restart_after_wait(ctx);
         }
     }
 

@@ -420,3 +420,27 @@ fn concurrent_attempts_find_a_failed_dependency_before_a_hang() {
     lab.see(Observation::Snapshot(CACHE, Err("none".into())));
     assert_eq!(requests(&lab), [CACHE]);
 }
+
+#[test]
+fn the_wait_for_a_dependency_spends_the_budget() {
+    let mut app =
+        service("app", exec_identity(), vec![http_probe()], RestartPolicy { budget: 1, ..policy() });
+    app.depends_on = vec![CACHE];
+    let cache = service("cache", exec_identity(), vec![http_probe()], policy());
+    let mut lab = settled(Lab::of(false, &[app, cache]), None);
+    // It ends with an error while its dependency fails too, and is started once that one answers.
+    let ends_and_waits = |lab: &mut Lab, pid: u32| {
+        lab.answer_of(CACHE, failing());
+        let exit = exit(pid, lab.now, ExitStatus::Code(1), None);
+        lab.see(Observation::Exit(exit, Membership { service: APP, main: true }, EventId(901)));
+        lab.answer_of(CACHE, ProbeOutcome::Ok);
+        lab.wait(Duration::from_secs(2));
+    };
+    ends_and_waits(&mut lab, 100);
+    assert_eq!(requests(&lab), [APP]);
+    lab.see(Observation::RestartOutcome(APP, Ok(())));
+    lab.see(Observation::Running(APP, process(101)));
+    ends_and_waits(&mut lab, 101);
+    assert_eq!(requests(&lab), [APP], "its budget is spent");
+    assert_eq!(incident_of(&lab, APP).unwrap().verdict, Verdict::CrashLoop);
+}
