@@ -82,6 +82,12 @@ impl Enricher {
     pub fn set_main(&mut self, service: ServiceId, main: Option<ProcessKey>) -> Option<u32> {
         if let Some(main) = main {
             self.members.set_home(service, self.groups.home_of(main.pid));
+            // The record of its exec may have been lost, and after its end it cannot be read.
+            if self.table.get(main).is_none()
+                && let Some(process) = self.reader.read(main.pid).filter(|process| process.key == main)
+            {
+                self.learn(process);
+            }
         }
         self.members.set_main(service, main)
     }

@@ -145,7 +145,7 @@ const INCIDENT: &[&str] = &[
     "incident.attempts",
     "incident.timing",
 ];
-const PROCESS: &[&str] = &["process.name", "process.uptime_ms", "process.user", "process.oom"];
+const PROCESS: &[&str] = &["process.uptime_ms", "process.oom"];
 const SOCKET: &[&str] =
     &["service.name", "socket.error", "socket.protocol", "socket.count", "client", "server"];
 const RETRANSMIT: &[&str] = &["service.name", "retransmit"];

@@ -102,12 +102,13 @@ impl Renderer<'_> {
         });
         record.container =
             process.container_id.as_ref().map(|id| wire::Container { id: self.foreign_name(id) });
+        let is_known = !process.name.is_empty();
         wire::Process {
-            name: Some(self.foreign_name(&process.name)),
+            name: is_known.then(|| self.foreign_name(&process.name)),
             executable: process.executable.as_ref().map(|path| self.text(path, room::PATH)),
             command_line: process.command_line.as_ref().map(|line| self.text(line, room::COMMAND_LINE)),
             parent: (process.parent_pid != 0).then_some(wire::Parent { pid: process.parent_pid }),
-            user: Some(wire::User { id: process.user_id.to_string(), name: None }),
+            user: is_known.then(|| wire::User { id: process.user_id.to_string(), name: None }),
             pid_ns: process.namespace_pid,
             ..self.bare_process(process.key)
         }

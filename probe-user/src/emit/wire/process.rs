@@ -16,7 +16,7 @@ pub struct Process {
     pub start: String,
     /// Unique among all processes of all boots: boot id (first group), pid, start in ns since boot.
     pub entity_id: String,
-    /// Its name (`comm`), which it can set itself.
+    /// Its name (`comm`), which it can set itself; absent if it ended before it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The file it executed.
@@ -28,7 +28,7 @@ pub struct Process {
     /// Its parent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Parent>,
-    /// The user of the process.
+    /// The user of the process; absent if it ended before it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
     /// Its pid in its own pid namespace, if that is not the initial one.
