@@ -225,7 +225,7 @@ impl Service {
                     let finding = Finding::new(Verdict::Unhealed, 0.9, summary);
                     return self.fail(Fault::now(ctx.now, finding), ctx);
                 }
-                if retry {
+                if retry && fault.remedy == Remedy::Restart {
                     return self.restart_after_wait(ctx);
                 }
                 let mut fault = self.by_unit(fault, meaning::of_end(&state, known), &state);
@@ -300,8 +300,12 @@ impl Service {
             self.enter(RecoveryState::Idle, None);
             return;
         };
-        let finding = open.finding();
-        self.inspect(Fault::now(ctx.now, finding), None, ctx);
+        let mut fault = Fault::now(ctx.now, open.finding());
+        if open.verdict() == Verdict::StartFailed {
+            // Whatever the unit's state is by now: no restart mends what failed.
+            fault.remedy = Remedy::Hold(open.finding().summary.to_string());
+        }
+        self.inspect(fault, None, ctx);
         if let Some(inspection) = self.recovery.inspection() {
             inspection.retry = retry;
         }

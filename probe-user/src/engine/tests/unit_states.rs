@@ -201,6 +201,21 @@ fn a_start_that_times_out_is_its_own_incident() {
 }
 
 #[test]
+fn a_failed_start_is_held_though_the_unit_is_up_without_a_process_later() {
+    let mut lab = plain();
+    lab.killed(100);
+    let ended = down("activating", "protocol", 100, lab.now, 500);
+    let waiting = UnitState { sub: "auto-restart".into(), ready: None, restarts_itself: true, ..ended };
+    lab.see(Observation::Unit(API, UnitState { restart_delay: Duration::ZERO, ..waiting }));
+    assert_eq!(lab.incidents()[0].1, Verdict::StartFailed);
+    // systemd's own restart is overdue, and the daemon reads the unit's state again.
+    lab.wait(Duration::from_secs(1));
+    lab.see(Observation::Unit(API, UnitState { main: None, main_pid: 0, ..running_unit(101) }));
+    lab.wait(LATER);
+    assert_eq!(lab.restarts_asked(), 0, "{:?}", lab.restarts());
+}
+
+#[test]
 fn of_two_states_of_a_unit_that_ended_the_later_tells_why() {
     let mut lab = plain();
     let ended = |lab: &Lab, result| down("failed", result, 100, lab.now, 500);
