@@ -7,7 +7,8 @@ use crate::{
     clock::Timestamp,
     config::{Identity, Service},
     fact::{
-        CommandKind, Fact, IncidentId, Observation, OperatorCommand, OperatorReport, Order, Orders, ServiceId,
+        CommandKind, Fact, IncidentId, Observation, OperatorCommand, OperatorReport, Order, Orders,
+        ServiceId, is_incident_meant,
     },
     serve::control::{Operation, OperatorRequest, Refusal, RefusalKind, Target},
 };
@@ -164,9 +165,7 @@ impl Daemon {
 
     /// An open incident by its id, or by the number at the end of it.
     fn open_incident(&self, which: &str) -> Result<Aim, Refusal> {
-        let is_meant = |id: IncidentId| {
-            self.origin.incident_id(id) == which || which.trim_start_matches('i') == id.0.to_string()
-        };
+        let is_meant = |id: IncidentId| is_incident_meant(which, &self.origin.incident_id(id));
         let mut open = (0..).map(ServiceId).zip(self.engine.view());
         let found = open.find_map(|(service, view)| {
             let id = view.incident?.id;

@@ -168,6 +168,11 @@ impl ServiceState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct IncidentId(pub u64);
 
+/// Whether a person means the incident with this published id: by the id, or by the number at its end, as in `i7` or `7`.
+pub fn is_incident_meant(word: &str, id: &str) -> bool {
+    id == word || id.rsplit_once("-i").is_some_and(|(_, number)| number == word.trim_start_matches('i'))
+}
+
 /// The steps of an incident, each counted from the fault's own (kernel) timestamp.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::ledger::TimedDecision;
+use crate::fact::is_incident_meant;
 
 /// The wall clock of a replay is reckoned from the recorded lines, which may be off by the time that it was set by.
 const SLACK: Duration = Duration::from_millis(100);
@@ -46,8 +47,7 @@ impl Scope {
 
 /// When the recorded decisions of an incident were made, by service.
 fn windows(incident: &str, recorded: &[TimedDecision]) -> BTreeMap<String, Window> {
-    let number = incident.trim_start_matches('i');
-    let is_meant = |id: &str| id == incident || id.rsplit_once("-i").is_some_and(|(_, end)| end == number);
+    let is_meant = |id: &str| is_incident_meant(incident, id);
     let mut windows = BTreeMap::new();
     for timed in recorded {
         let decision = &timed.decision;

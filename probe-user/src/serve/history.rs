@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::emit::{
-    action::Action,
-    wire::{Incident, Record, Severity, Timing, Verdict},
+use crate::{
+    emit::{
+        action::Action,
+        wire::{Incident, Record, Severity, Timing, Verdict},
+    },
+    fact::is_incident_meant,
 };
 
 /// The incidents that a daemon remembers.
@@ -255,11 +258,7 @@ impl History {
 
     /// The timeline of an incident by its id, or by the number at the end of it.
     pub fn explain(&self, which: &str) -> Result<Explanation, NotOne> {
-        let number = which.trim_start_matches('i');
-        let meant = |timeline: &&Timeline| {
-            let id = timeline.incident.id.as_str();
-            id == which || id.rsplit_once("-i").is_some_and(|(_, end)| end == number)
-        };
+        let meant = |timeline: &&Timeline| is_incident_meant(which, &timeline.incident.id);
         let found: Vec<&Timeline> = self.timelines.iter().filter(meant).collect();
         match found.as_slice() {
             [] => Err(NotOne::None),
