@@ -23,12 +23,13 @@ const EXIT: &str = "sched_process_exit";
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Watched processes that die while the daemon stands still: fewer than its ring has room for.
-const HELD: u64 = 400;
+/// Watched processes that die while the daemon stands still: fewer than its ring has room for, and, with those of
+/// [`PACED`] in the same second, fewer than a service's processes may have reported.
+const HELD: u64 = 250;
 
 /// Watched processes that die one after the other, each waking the daemon.
-const PACED: u64 = 600;
-const PACE: u64 = 600;
+const PACED: u64 = 400;
+const PACE: u64 = 200;
 
 /// With more runs than this factor times the deaths, other processes have died too: the round is tried again.
 const MAX_RUNS_PER_DEATH: f64 = 1.1;
