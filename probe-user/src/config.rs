@@ -8,7 +8,9 @@ mod check;
 mod choice;
 mod daemon;
 mod default;
+mod environment_file;
 mod error;
+mod exec;
 mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
@@ -31,11 +33,12 @@ pub use self::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
     error::{ConfigError, ConfigErrors},
+    exec::{Exec, ResourceLimit},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,
     protocol::{Protocol, protocol},
     secret::Secret,
-    service::{Exec, Identity, Limits, Matcher, OnCleanExit, Policy, Response, RestartPolicy, Service},
+    service::{Identity, Limits, Matcher, OnCleanExit, Policy, Response, RestartPolicy, Service},
     values::duration,
 };

@@ -17,7 +17,7 @@ mod windows;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::process::notify::Notifier;
+use crate::process::{deadline, notify::Notifier};
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
 use operator_wait::OperatorWait;
@@ -390,9 +390,9 @@ impl Daemon {
     ///
     /// Exits from now on are caused by the daemon's own end: they are published, and the engine observes none.
     pub async fn stop(mut self, why: String) {
-        self.notifier.stopping();
+        self.notifier.stopping(deadline::after(self.config.longest_stop()));
         self.stopping = true;
-        self.executor.stop().await;
+        self.executor.stop(&self.config).await;
         self.drain_sensors();
         self.publish_losses();
         self.publisher.publish(Fact::AgentStop(why), Timestamp::now());

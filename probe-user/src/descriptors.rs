@@ -24,10 +24,14 @@ static INHERITED: OnceLock<Rlimit> = OnceLock::new();
 
 /// Raises the soft limit on descriptors to the hard one, and keeps some for restarts.
 pub fn prepare() {
-    let inherited = *INHERITED.get_or_init(|| getrlimit(Resource::Nofile));
-    let raised = Rlimit { current: inherited.maximum, ..inherited };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!("descriptors: could not raise the limit of {:?}: {error}", inherited.current);
+    let inherited = getrlimit(Resource::Nofile);
+    if inherited.current != inherited.maximum {
+        match setrlimit(Resource::Nofile, Rlimit { current: inherited.maximum, ..inherited }) {
+            Ok(()) => _ = INHERITED.set(inherited),
+            Err(error) => {
+                tracing::warn!("descriptors: could not raise the limit of {:?}: {error}", inherited.current);
+            }
+        }
     }
     fill(&mut reserve());
 }

@@ -5,6 +5,7 @@
 //! observations for the [`engine`], which alone decides. The daemon executes the engine's effects after each
 //! observation, and their outcomes come back as observations.
 
+pub mod account;
 pub mod act;
 pub mod bounded_thread;
 pub mod clock;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use spawn::{Child, spawn};
+use spawn::{Child, SpawnError, spawn};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -36,9 +36,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The wait before a start that the daemon lacked something for is tried again.
 const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
-
-/// From SIGTERM to SIGKILL.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a core dump may take before a restart: some 60 GB at 100 MB/s.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -85,7 +82,7 @@ pub enum SupervisorError {
     )]
     HangsStill { command: String, output: String },
     #[error("{command}: {source}")]
-    Spawn { command: String, source: io::Error },
+    Spawn { command: String, source: SpawnError },
     /// It ended before the daemon could read its start time.
     #[error("{command}: pid {pid} ended at once")]
     Gone { command: String, pid: u32 },
@@ -94,21 +91,25 @@ pub enum SupervisorError {
 impl SupervisorError {
     /// Whether the daemon lacks descriptors, memory or threads.
     fn is_shortage(&self) -> bool {
-        match self {
-            Self::Output(FileError { reason: Refusal::Other(error), .. })
-            | Self::Spawn { source: error, .. }
-            | Self::Hangs { source: NoAnswer::Thread(error), .. } => descriptors::is_shortage(error),
-            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => false,
-        }
+        self.shortage().is_some()
     }
 
     /// Whether the daemon has no descriptors left.
     fn is_exhausted(&self) -> bool {
-        match self {
+        self.shortage().is_some_and(descriptors::is_exhausted)
+    }
+
+    /// The error of what the daemon lacks.
+    fn shortage(&self) -> Option<&io::Error> {
+        let error = match self {
+            Self::Spawn { source, .. } => return source.shortage(),
             Self::Output(FileError { reason: Refusal::Other(error), .. })
-            | Self::Spawn { source: error, .. } => descriptors::is_exhausted(error),
-            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => false,
-        }
+            | Self::Hangs { source: NoAnswer::Thread(error), .. } => error,
+            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => {
+                return None;
+            }
+        };
+        Some(error).filter(|error| descriptors::is_shortage(error))
     }
 }
 
@@ -323,7 +324,7 @@ impl SupervisorTask {
     }
 
     /// Ends in order what a main process left behind: a wrapper may end before its server does. Workers that only forked
-    /// have nothing of their own to save. The group `asked` has got its SIGTERM.
+    /// have nothing of their own to save. The group `asked` has got its signal.
     async fn end_left_programs(&self, main: u32, asked: Option<u32>, deadline: Instant) {
         let left = match &self.cgroup {
             Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
@@ -331,7 +332,7 @@ impl SupervisorTask {
         };
         let programs = || Survey::new(self.processes.clone()).programs_left(&left);
         for program in programs().into_iter().filter(|program| Some(program.group) != asked) {
-            signal_process(program.pid, Signal::TERM);
+            signal_process(program.pid, self.exec.stop_signal);
             signal_process(program.pid, Signal::CONT);
         }
         while Instant::now() < deadline && !programs().is_empty() {
@@ -342,10 +343,10 @@ impl SupervisorTask {
     /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
     /// time to be written.
     async fn terminate(&mut self, dump: Duration) {
-        let deadline = Instant::now() + STOP_TIMEOUT;
+        let deadline = Instant::now() + self.exec.stop_timeout;
         if let Some((mut child, key)) = self.running.take() {
-            child.signal(Signal::TERM);
-            // A stopped process takes SIGTERM only after SIGCONT.
+            child.signal(self.exec.stop_signal);
+            // A stopped process takes the signal only after SIGCONT.
             child.signal(Signal::CONT);
             if timeout_at(deadline, child.wait()).await.is_err() {
                 let is_dumping = || self.processes.dumps_core(key.pid);

@@ -90,6 +90,7 @@ pub fn run(args: Args) -> ExitCode {
         without: args.without_hook.concat(),
         notifier,
     };
+    let deadline = deadline::after(config.longest_stop());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(RESOLVERS_MAX)
@@ -105,7 +106,7 @@ pub fn run(args: Args) -> ExitCode {
     let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        deadline::install(deadline::DEADLINE)?;
+        deadline::install(deadline)?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => "SIGTERM".to_owned(),

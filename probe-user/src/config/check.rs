@@ -3,6 +3,7 @@
 mod address;
 mod dependency;
 mod environment;
+mod exec;
 mod outside;
 mod probe;
 mod service;

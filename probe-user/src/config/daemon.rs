@@ -1,8 +1,9 @@
 //! What the daemon as a whole runs on.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
+    exec::Exec,
     secret::Secret,
     service::{Identity, Service},
 };
@@ -32,16 +33,23 @@ pub struct Config {
 }
 
 impl Config {
+    /// How long its commands may take to end after they were asked to, at least the default.
+    pub fn longest_stop(&self) -> Duration {
+        let timeout = |service: &Service| match &service.identity {
+            Identity::Exec(exec) => Some(exec.stop_timeout),
+            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
+        };
+        let longest = self.services.iter().filter_map(timeout).max().unwrap_or_default();
+        longest.max(Exec::default().stop_timeout)
+    }
+
     /// Its passwords and tokens, which no output may hold.
     pub fn secrets(&self) -> Vec<String> {
         let probes = self.services.iter().flat_map(|service| &service.probes);
         let mut secrets: Vec<String> = probes.flat_map(|probe| probe.target.parts()).collect();
-        for service in &self.services {
-            if let Identity::Exec(exec) = &service.identity {
-                let named = exec.environment.iter().filter(|(name, _)| redact::is_secret_name(name));
-                secrets.extend(named.map(|(_, value)| value.expose().to_owned()));
-            }
-        }
+        let variables = self.services.iter().flat_map(Service::environment);
+        let named = variables.filter(|(name, _)| redact::is_secret_name(name));
+        secrets.extend(named.map(|(_, value)| value.expose().to_owned()));
         for AlertReceiver { webhook, .. } in &self.alerts {
             secrets.extend(webhook.parts());
             secrets.extend(webhook.path_tokens());

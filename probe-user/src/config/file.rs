@@ -4,11 +4,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rustix::process::Signal;
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
     choice::Format,
+    exec::{SoftAndHard, Umask},
     maintenance::Window,
     protocol::ProbeKeys,
     service::{OnCleanExit, Response},
@@ -104,6 +106,20 @@ pub(super) struct Service {
     pub(super) directory: At<String>,
     /// With `exec`: variables of its environment.
     pub(super) environment: At<BTreeMap<String, Spanned<String>>>,
+    /// With `exec`: a file of further variables, a `NAME=value` a line.
+    pub(super) environment_file: At<String>,
+    /// With `exec`: the user it runs as; the daemon's if not given.
+    pub(super) user: At<String>,
+    /// With `exec`: its group; the user's if not given.
+    pub(super) group: At<String>,
+    /// With `exec`: the permissions that its new files do not have; 022 if not given.
+    pub(super) umask: At<Text<Umask>>,
+    /// With `exec`: limits of the kernel's by the name of the resource. Those in `limits` are hostprobe's.
+    pub(super) rlimits: At<BTreeMap<String, Spanned<SoftAndHard>>>,
+    /// With `exec`: the signal that asks it to end; SIGTERM if not given.
+    pub(super) stop_signal: At<Text<Signal>>,
+    /// With `exec`: the time from that signal to SIGKILL; 10s if not given.
+    pub(super) stop_timeout: At<Text<Duration>>,
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,
     pub(super) critical: Option<bool>,

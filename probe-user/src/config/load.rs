@@ -10,6 +10,7 @@ use super::{
     daemon::Config,
     error::{ConfigErrors, locate, refuse},
     parse, read,
+    service::Service,
 };
 use crate::redact;
 
@@ -18,11 +19,18 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let content = read::config(path).map_err(|message| ConfigErrors::whole(path, message))?;
         let variable = |name: &str| std::env::var(name).ok();
-        let outside = Outside { variable: &variable, readable_by_others: content.readable_by_others };
+        let outside = Outside {
+            variable: &variable,
+            account: &read::account,
+            readable_by_others: content.readable_by_others,
+        };
         let mut config = from_text(path, &content.text, &outside)?;
         let secrets = config.secrets();
         let mut hasher = DefaultHasher::new();
         (&content.text, &secrets).hash(&mut hasher);
+        for (name, value) in config.services.iter().flat_map(Service::environment) {
+            (name, value.expose()).hash(&mut hasher);
+        }
         config.fingerprint = hasher.finish();
         redact::remember(secrets);
         Ok(config)

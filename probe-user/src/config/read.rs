@@ -1,4 +1,4 @@
-//! Reading the configuration and password files, and saying what to do when that fails.
+//! Reading the configuration and the files that it names, and saying what to do when that fails.
 
 use std::{
     fs::File,
@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    account::{self, AccountError, Kind},
     bounded_thread,
     untrusted_file::{self, Refusal},
 };
@@ -17,7 +18,9 @@ use crate::{
 const LARGEST_CONFIG_BYTES: u64 = 1 << 20;
 const LARGEST_PASSWORD_BYTES: u64 = 4096;
 
-/// How long a password file may take to open: its file system may not answer.
+const LARGEST_ENVIRONMENT_BYTES: u64 = 256 << 10;
+
+/// How long a file may take to read, and an account to look up: a file system or a server may not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A file's text.
@@ -51,36 +54,55 @@ pub(super) fn config_error(failure: impl Into<Failure>) -> String {
 
 /// Reads a password file and trims it; the error names the file and says what is wrong.
 pub(super) fn password(path: &Path) -> Result<Content, String> {
-    let at = path.to_owned();
-    let read = move || untrusted_file::read_with_mode(&at, LARGEST_PASSWORD_BYTES);
-    let read = bounded_thread::blocking_answer("password", PATIENCE, read);
-    let (bytes, mode) = match read {
-        Ok(read) => read.map_err(|refused| password_error(path, &refused.reason))?,
-        Err(error) => return Err(format!("the password file {} cannot be read: {error}", path.display())),
-    };
-    let text = String::from_utf8(bytes).map_err(|_| {
-        format!("the password file {} is not UTF-8 text; expected the password alone", path.display())
-    })?;
-    let text = text.trim().to_owned();
+    let content = in_time(path, "password file", LARGEST_PASSWORD_BYTES, "the password alone")?;
+    let text = content.text.trim().to_owned();
     if text.is_empty() {
         return Err(format!("the password file {} is empty; expected the password alone", path.display()));
     }
-    Ok(Content { text, readable_by_others: mode & 0o044 != 0 })
+    Ok(Content { text, ..content })
 }
 
-fn password_error(path: &Path, refusal: &Refusal) -> String {
-    let alone = "expected a file that holds the password alone";
-    let why = match refusal {
-        Refusal::Missing => format!("does not exist; {alone}"),
+/// Reads a file of variables; the error names the file and says what is wrong.
+pub(super) fn environment(path: &Path) -> Result<Content, String> {
+    in_time(path, "environment file", LARGEST_ENVIRONMENT_BYTES, "lines of the form NAME=value")
+}
+
+/// Reads a file that another user may control. `holds` is what it has to hold.
+fn in_time(path: &Path, kind: &str, largest: u64, holds: &str) -> Result<Content, String> {
+    let at = path.to_owned();
+    let read = move || untrusted_file::read_with_mode(&at, largest);
+    let why = match bounded_thread::blocking_answer("read", PATIENCE, read) {
+        Ok(Ok((bytes, mode))) => match String::from_utf8(bytes) {
+            Ok(text) => return Ok(Content { text, readable_by_others: mode & 0o044 != 0 }),
+            Err(_) => format!("is not UTF-8 text; expected {holds}"),
+        },
+        Ok(Err(refused)) => refusal(&refused.reason, holds),
+        Err(error) => format!("cannot be read: {error}"),
+    };
+    Err(format!("the {kind} {} {why}", path.display()))
+}
+
+fn refusal(refusal: &Refusal, holds: &str) -> String {
+    match refusal {
+        Refusal::Missing => format!("does not exist; expected a file that holds {holds}"),
         Refusal::Forbidden => "may not be read by this user; expected a readable file".to_owned(),
-        Refusal::Kind(kind) => format!("is {kind}; {alone}"),
-        Refusal::TooLarge(largest) => format!("is larger than {largest} bytes; expected the password alone"),
+        Refusal::Kind(kind) => format!("is {kind}; expected a file that holds {holds}"),
+        Refusal::TooLarge(largest) => format!("is larger than {largest} bytes; expected {holds}"),
         Refusal::DanglingLink | Refusal::NoReader | Refusal::ForeignLink(_) => {
-            format!("is {refusal}; {alone}")
+            format!("is {refusal}; expected a file that holds {holds}")
         }
         Refusal::Other(error) => format!("cannot be read: {error}; expected a readable file"),
-    };
-    format!("the password file {} {why}", path.display())
+    }
+}
+
+/// Whether the host has a user or a group.
+pub(super) fn account(kind: Kind, name: &str) -> Result<(), AccountError> {
+    let asked = name.to_owned();
+    let answer = bounded_thread::blocking_answer("account", PATIENCE, move || account::exists(kind, &asked));
+    answer.unwrap_or_else(|error| {
+        let source = io::Error::other(error.to_string());
+        Err(AccountError::Lookup { kind, name: name.to_owned(), source })
+    })
 }
 
 /// Why a file gives no text.

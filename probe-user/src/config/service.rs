@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{maintenance::Window, probe::Probe, secret::Secret};
+use super::{exec::Exec, maintenance::Window, probe::Probe, secret::Secret};
 use crate::fact::ServiceId;
 
 #[derive(Clone, Debug)]
@@ -62,6 +62,14 @@ impl Service {
         self.local_ports().into_iter().map(|port| (port, address(port))).collect()
     }
 
+    /// The variables that a command is given, besides those that it inherits.
+    pub fn environment(&self) -> &[(String, Secret)] {
+        match &self.identity {
+            Identity::Exec(exec) => &exec.environment,
+            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => &[],
+        }
+    }
+
     /// The TCP ports it must listen on for its probes to succeed; none for a service that is elsewhere.
     pub fn local_ports(&self) -> BTreeSet<u16> {
         let matched = match &self.identity {
@@ -84,18 +92,6 @@ pub enum Identity {
     Match(Matcher),
     /// Nothing: it is elsewhere, and only probed.
     Remote,
-}
-
-/// A command under the built-in supervisor.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exec {
-    /// Absolute path and arguments.
-    pub command: Vec<String>,
-    /// The file its output is appended to.
-    pub output: PathBuf,
-    pub directory: PathBuf,
-    /// Variables of its environment, besides the host's and the user's. Their values are not shown.
-    pub environment: Vec<(String, Secret)>,
 }
 
 /// Identifies a process of a service: every part that is set must hold.

@@ -177,7 +177,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// A number of digits alone; the standard parser would also take a sign.
-fn digits(text: &str) -> Option<u64> {
+pub(super) fn digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 

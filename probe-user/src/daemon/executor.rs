@@ -35,9 +35,9 @@ const UNIT_JOB: Duration = Duration::from_secs(3600);
 /// The wait before a restart that the daemon lacked something for is tried again.
 const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
 
-/// How long the commands under `exec` may take to end: 10 s to SIGKILL and 1 s each for what is left in their cgroups.
-/// A process that hangs in the kernel takes longer, and holds up no more than itself.
-const STOPS: Duration = Duration::from_secs(14);
+/// How much longer than the longest `stop_timeout` the commands under `exec` may take to end: 1 s each for what is left
+/// in their cgroups. A process that hangs in the kernel takes longer, and holds up no more than itself.
+const STOP_SLACK: Duration = Duration::from_secs(4);
 
 /// How long the last changes of the state may take to be written at the end.
 const LAST_STATE: Duration = Duration::from_secs(2);
@@ -258,15 +258,16 @@ impl Executor {
     }
 
     /// Stops the processes that the supervisor started, and delivers the last alerts.
-    pub(super) async fn stop(&mut self) {
+    pub(super) async fn stop(&mut self, config: &Config) {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
         for (_, process) in self.supervised.drain() {
             stops.spawn(async move { process.stop().await });
         }
-        if timeout(STOPS, stops.join_all()).await.is_err() {
+        let patience = config.longest_stop().saturating_add(STOP_SLACK);
+        if timeout(patience, stops.join_all()).await.is_err() {
             tracing::error!(
-                "commands under exec: some have not ended within {STOPS:?}; the daemon ends without them"
+                "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
             );
         }
         if let Some(store) = self.store.take() {

@@ -264,12 +264,7 @@ fn order(kind: CommandKind, since: Timestamp) -> Order {
 
 fn exec_identity() -> Identity {
     let command = vec!["/usr/bin/api".into()];
-    Identity::Exec(Exec {
-        command,
-        output: PathBuf::from("/var/log/api.log"),
-        directory: PathBuf::from("/"),
-        environment: Vec::new(),
-    })
+    Identity::Exec(Exec { command, output: PathBuf::from("/var/log/api.log"), ..Exec::default() })
 }
 
 fn policy() -> RestartPolicy {

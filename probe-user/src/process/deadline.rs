@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end the daemon within [`DEADLINE`], whatever hangs.
+//! SIGTERM and SIGINT end the daemon within [a time](after), whatever hangs.
 //!
 //! The loop ends it in good order, but the loop may be stuck: in a file system that does not answer, or in a start that
 //! is not over. So the handler of the first such signal sets an alarm. The kernel delivers SIGALRM to any thread that
@@ -10,9 +10,15 @@ use std::{
     time::Duration,
 };
 
-/// A good end takes less: 10 s for commands under `exec` to end, 2 s each for the last alerts, the recording and the events.
-/// systemd kills what has not ended after 30 s (`TimeoutStopSec=` of the unit).
-pub const DEADLINE: Duration = Duration::from_secs(25);
+/// What a good end takes at most, besides the commands under `exec`: 4 s for what they left in their cgroups, 2 s each
+/// for the last alerts, the recording and the events.
+const SLACK: Duration = Duration::from_secs(15);
+
+/// The deadline of a daemon whose commands may take so long to end. systemd kills what has not ended after 30 s
+/// (`TimeoutStopSec=` of the unit), unless the daemon asks for more.
+pub fn after(longest_stop: Duration) -> Duration {
+    longest_stop.saturating_add(SLACK)
+}
 
 const LAST_WORDS: &[u8] =
     b"hostprobe: has not ended in time after the signal to end, because something hangs; it leaves now. Commands \

@@ -72,9 +72,9 @@ impl Notifier {
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// The daemon stops.
-    pub(crate) fn stopping(&self) {
-        self.send("STOPPING=1");
+    /// The daemon stops, and may take so long: `TimeoutStopSec=` is no shorter then.
+    pub(crate) fn stopping(&self, longest: Duration) {
+        self.send(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", longest.as_micros()));
     }
 
     /// A status line for people, sent if it has changed.

@@ -24,8 +24,7 @@ fn config() -> Config {
         identity: Identity::Exec(Exec {
             command: vec!["/bin/true".to_owned()],
             output: PathBuf::from("/dev/null"),
-            directory: PathBuf::from("/"),
-            environment: Vec::new(),
+            ..Exec::default()
         }),
         depends_on: Vec::new(),
         critical: true,

@@ -4,33 +4,70 @@ use std::collections::BTreeMap;
 
 use toml::Spanned;
 
-use super::Outside;
-use crate::config::{
-    error::Findings,
-    secret::Secret,
-    template::Template,
-    values::{At, Written as _},
+use super::{Outside, value::absolute};
+use crate::{
+    config::{
+        environment_file::{self, is_name},
+        error::Findings,
+        file, read,
+        secret::Secret,
+        template::Template,
+        values::Written as _,
+    },
+    redact,
 };
 
-/// The variables with their values, in which `${NAME}` is a variable of the daemon's environment.
+/// So many wrong lines of a file are reported: the operator mends the first ones first.
+const ERRORS_MAX: usize = 20;
+
+/// The variables of the service's file and then those of the service, which win. Values are never shown.
 pub(super) fn environment(
-    written: &At<BTreeMap<String, Spanned<String>>>,
+    written: &file::Service,
     outside: &Outside<'_>,
     found: &mut Findings,
 ) -> Vec<(String, Secret)> {
-    let Some(written) = written else { return Vec::new() };
-    let mut variables = Vec::new();
-    for (name, value) in written.get_ref() {
-        let has_first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if !has_first || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+    let mut variables = BTreeMap::new();
+    if let Some(path) = &written.environment_file {
+        variables.extend(of_file(path, found));
+    }
+    for (name, value) in written.environment.iter().flat_map(Spanned::get_ref) {
+        if !is_name(name) {
             let message = "a variable's name has other characters; expected letters, digits and underscores";
             found.error(value.span(), message);
         }
         match fill(value.get_ref(), outside) {
-            // The value is never shown.
-            Ok(text) => variables.push((name.clone(), Secret::shown_as(text, "***", Vec::new()))),
+            Ok(text) => _ = variables.insert(name.clone(), text),
             Err(message) => found.error(value.span(), message),
         }
+    }
+    let secret = |text: String| Secret::shown_as(text, "***", Vec::new());
+    variables.into_iter().map(|(name, text)| (name, secret(text))).collect()
+}
+
+/// The variables of a file. Its errors have the place of the key and the line in the file.
+fn of_file(path: &Spanned<String>, found: &mut Findings) -> Vec<(String, String)> {
+    let Some(file) = absolute(path, "the absolute path of a file with variables", found) else {
+        return Vec::new();
+    };
+    let content = match read::environment(&file) {
+        Ok(content) => content,
+        Err(message) => {
+            found.error(path.span(), message);
+            return Vec::new();
+        }
+    };
+    let variables = environment_file::parse(&content.text).unwrap_or_else(|errors| {
+        for (line, wrong) in errors.into_iter().take(ERRORS_MAX) {
+            found.error(path.span(), format!("{}:{line}: {wrong}", file.display()));
+        }
+        Vec::new()
+    });
+    if content.readable_by_others && variables.iter().any(|(name, _)| redact::is_secret_name(name)) {
+        let file = file.display();
+        found.warn(
+            path.span(),
+            format!("the environment file {file} holds a secret and may be read by others (chmod 600)"),
+        );
     }
     variables
 }

@@ -1,11 +1,15 @@
 //! Probes: one protocol each, with the options of that protocol only, and times that make sense.
 
-use std::{ops::Range, ops::RangeInclusive, time::Duration};
+use std::{ops::Range, time::Duration};
 
 use reqwest::Url;
 use toml::Spanned;
 
-use super::{address::address, outside::Outside, value::whole};
+use super::{
+    address::address,
+    outside::Outside,
+    value::{time, whole},
+};
 use crate::{
     config::{
         error::{Findings, listed},
@@ -13,7 +17,7 @@ use crate::{
         protocol::{ExpectKeys, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         unsupported::Unsupported,
-        values::{At, Table, Text},
+        values::{At, Table},
     },
     fact::ProbeKind,
 };
@@ -162,22 +166,6 @@ fn expect(expect: &At<Table<ExpectKeys>>, found: &mut Findings) -> (Vec<u16>, Op
         .filter_map(|status| whole(&Some(status.clone()), "status", 100..=599, found))
         .collect();
     (status, expect.body_contains.clone())
-}
-
-fn time(
-    written: &At<Text<Duration>>,
-    key: &str,
-    range: RangeInclusive<Duration>,
-    found: &mut Findings,
-) -> Option<Duration> {
-    let written = written.as_ref()?;
-    let Text(value) = *written.get_ref();
-    if range.contains(&value) {
-        return Some(value);
-    }
-    let (low, high) = range.into_inner();
-    found.error(written.span(), format!("`{key}` is {value:?}; expected from {low:?} to {high:?}"));
-    None
 }
 
 /// Warns of times that are valid and yet hardly meant.

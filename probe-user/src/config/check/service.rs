@@ -1,12 +1,9 @@
 //! Services: name, identity, restart policy and limits, and whether these fit together.
 
-use std::path::PathBuf;
-
 use toml::Spanned;
 
 use super::{
-    dependency,
-    environment::environment,
+    dependency, exec,
     outside::Outside,
     probe::probe,
     value::{absolute, command, whole},
@@ -14,7 +11,7 @@ use super::{
 use crate::config::{
     error::Findings,
     file,
-    service::{Exec, Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
+    service::{Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
     values::{At, Table, Text, quote},
 };
 
@@ -109,17 +106,7 @@ fn identity(
         return None;
     }
     if written.exec.is_none() {
-        let spans = [
-            ("output", written.output.as_ref().map(Spanned::span)),
-            ("directory", written.directory.as_ref().map(Spanned::span)),
-            ("environment", written.environment.as_ref().map(Spanned::span)),
-        ];
-        for (key, span) in spans {
-            if let Some(span) = span {
-                let message = format!("`{key}` in a service without `exec`; expected it beside `exec` only");
-                found.error(span, message);
-            }
-        }
+        exec::keys_need_a_command(written, found);
     }
     if let Some(unit) = &written.unit {
         let text = unit.get_ref();
@@ -130,21 +117,8 @@ fn identity(
         }
         return Some(Identity::Unit(text.clone()));
     }
-    if let Some(exec) = &written.exec {
-        let path = |written: &At<String>, default: String, found: &mut Findings| {
-            let given = written.as_ref().map(|path| absolute(path, "an absolute path", found));
-            given.unwrap_or_else(|| Some(PathBuf::from(default)))
-        };
-        let command = command(exec, "exec", found);
-        let output = path(&written.output, format!("/var/log/hostprobe/{name}.log"), found);
-        let directory = path(&written.directory, "/".to_owned(), found);
-        let environment = environment(&written.environment, outside, found);
-        return Some(Identity::Exec(Exec {
-            command: command?,
-            output: output?,
-            directory: directory?,
-            environment,
-        }));
+    if let Some(words) = &written.exec {
+        return exec::exec(written, words, name, outside, found).map(Identity::Exec);
     }
     if let Some(matcher) = &written.matcher {
         return Some(Identity::Match(self::matcher(matcher, found)));

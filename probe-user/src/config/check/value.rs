@@ -1,12 +1,12 @@
-//! Values that several tables have: numbers with a range, absolute paths, commands.
+//! Values that several tables have: numbers and times with a range, absolute paths, commands.
 
-use std::{ops::RangeInclusive, path::PathBuf};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use toml::Spanned;
 
 use crate::config::{
     error::Findings,
-    values::{At, Whole, quote},
+    values::{At, Text, Whole, quote},
 };
 
 /// The number, if it is there and in its range.
@@ -23,6 +23,23 @@ pub(super) fn whole<T: TryFrom<i64>>(
     }
     let (low, high) = range.into_inner();
     found.error(number.span(), format!("`{key}` is {value}; expected a whole number from {low} to {high}"));
+    None
+}
+
+/// The time, if it is there and in its range.
+pub(super) fn time(
+    written: &At<Text<Duration>>,
+    key: &str,
+    range: RangeInclusive<Duration>,
+    found: &mut Findings,
+) -> Option<Duration> {
+    let written = written.as_ref()?;
+    let Text(value) = *written.get_ref();
+    if range.contains(&value) {
+        return Some(value);
+    }
+    let (low, high) = range.into_inner();
+    found.error(written.span(), format!("`{key}` is {value:?}; expected from {low:?} to {high:?}"));
     None
 }
 

@@ -1,12 +1,16 @@
 mod docs;
+mod exec;
 mod files;
 mod meaning;
 mod noise;
 
 use std::path::PathBuf;
 
+use rustix::process::Signal;
+
 use super::*;
 use crate::{
+    account::{AccountError, Kind},
     config::{AlertFormat, EventOutput, Identity},
     fact::{ProbeKind, ServiceId, Severity},
 };
@@ -16,7 +20,16 @@ const FULL: &str = include_str!("full.toml");
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {
     let variable = |name: &str| (name == "PASSWORD").then(|| "s3cret".to_owned());
-    let outside = Outside { variable: &variable, readable_by_others: true };
+    let account = |kind: Kind, name: &str| match name {
+        "www-data" | "adm" => Ok(()),
+        "slow" => Err(AccountError::Lookup {
+            kind,
+            name: name.to_owned(),
+            source: std::io::Error::other("no answer within 5s"),
+        }),
+        _ => Err(AccountError::Unknown { kind, name: name.to_owned() }),
+    };
+    let outside = Outside { variable: &variable, account: &account, readable_by_others: true };
     from_text(Path::new("h.toml"), text, &outside)
 }
 
@@ -76,6 +89,10 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(exec.output, PathBuf::from("/var/log/hostprobe/worker.log"));
     assert_eq!(exec.directory, PathBuf::from("/"));
     assert!(worker.restart.enabled, "what hostprobe starts itself it also restarts");
+    assert_eq!((exec.user.as_deref(), exec.group.as_deref()), (Some("www-data"), Some("adm")));
+    assert_eq!((exec.umask, exec.stop_signal, exec.stop_timeout.as_secs()), (0o27, Signal::QUIT, 30));
+    let limits: Vec<_> = exec.rlimits.iter().map(|limit| (limit.name(), limit.soft, limit.hard)).collect();
+    assert_eq!(limits, [("core", Some(0), None), ("nofile", Some(65_536), Some(65_536))]);
 
     let Identity::Match(matcher) = &cache.identity else { panic!("cache is matched") };
     assert_eq!(matcher.port, Some(6379));

@@ -17,7 +17,7 @@ use crate::{
 /// Every restart method reports sooner than this.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// How much later than its time limits systemd may report the end of a job.
+/// How much later than its time limits systemd may report the end of a job, and the supervisor a start.
 const ANSWER_SLACK: Duration = Duration::from_secs(10);
 
 /// The time limit of a snapshot.
@@ -224,7 +224,7 @@ impl Service {
     pub(super) fn await_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let bound = match (self.settings.is_unit, self.unit.restart_bound()) {
             (true, Some(bound)) => ANSWER.max(bound.saturating_add(ANSWER_SLACK)),
-            (_, _) => ANSWER,
+            (_, _) => ANSWER.max(self.settings.stop_timeout.saturating_add(ANSWER_SLACK)),
         };
         self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(bound)));
     }

@@ -11,18 +11,26 @@ use std::{
     ptr,
 };
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    process::Resource,
+};
 
-use super::environment;
-use crate::{config::Exec, descriptors};
-
-/// New files are readable for all and writable for their owner, as in a login shell.
-const UMASK: libc::mode_t = 0o022;
+use super::{
+    credentials::{Credentials, use_permitted_capabilities},
+    environment,
+    step::{SpawnError, Step},
+};
+use crate::{
+    account::{self, User},
+    config::{Exec, ResourceLimit},
+    descriptors,
+};
 
 /// The last signal of the kernel (`_NSIG`, `signal(7)`).
 const LAST_SIGNAL: i32 = 64;
 
-/// The descriptor that takes the errno of a failed call, right after input and outputs.
+/// The descriptor that takes the report of a failed call, right after input and outputs.
 const REPORT: i32 = 3;
 
 /// Where close_range(2) is refused, descriptors up to this one are closed one by one.
@@ -38,8 +46,36 @@ pub(super) struct Plan {
     output: i32,
     /// The daemon is spared by the OOM killer; its services are not.
     spared: bool,
-    /// The limit on descriptors without the daemon's own increase.
-    files: Option<libc::rlimit>,
+    umask: libc::mode_t,
+    limits: Vec<Limit>,
+    pub(super) credentials: Option<Credentials>,
+}
+
+/// A limit as `setrlimit(2)` takes it.
+struct Limit {
+    name: &'static str,
+    resource: libc::__rlimit_resource_t,
+    values: libc::rlimit,
+}
+
+/// The configured limits, and the one on descriptors without the daemon's own increase.
+fn limits(exec: &Exec) -> Vec<Limit> {
+    let inherited = descriptors::inherited().map(|limit| ResourceLimit {
+        resource: Resource::Nofile,
+        soft: limit.current,
+        hard: limit.maximum,
+    });
+    let configured = |resource| exec.rlimits.iter().any(|limit| limit.resource == resource);
+    let inherited = inherited.filter(|limit| !configured(limit.resource));
+    let limit = |limit: &ResourceLimit| Limit {
+        name: limit.name(),
+        resource: limit.resource as libc::__rlimit_resource_t,
+        values: libc::rlimit {
+            rlim_cur: limit.soft.unwrap_or(libc::RLIM_INFINITY),
+            rlim_max: limit.hard.unwrap_or(libc::RLIM_INFINITY),
+        },
+    };
+    exec.rlimits.iter().chain(&inherited).map(limit).collect()
 }
 
 /// Strings as `execve` takes them.
@@ -56,12 +92,23 @@ impl Strings {
 }
 
 impl Plan {
-    pub(super) fn new(exec: &Exec, output: &File) -> io::Result<Self> {
+    pub(super) fn new(exec: &Exec, output: &File) -> Result<Self, SpawnError> {
+        let user = exec.user.as_deref().map(account::user).transpose().map_err(SpawnError::Account)?;
+        let credentials = Credentials::of(exec, user.as_ref()).map_err(SpawnError::Account)?;
+        Self::of(exec, output, user.as_ref(), credentials).map_err(SpawnError::Call)
+    }
+
+    fn of(
+        exec: &Exec,
+        output: &File,
+        user: Option<&User>,
+        credentials: Option<Credentials>,
+    ) -> io::Result<Self> {
         let text = |text: &OsStr| CString::new(text.as_bytes()).map_err(io::Error::from);
         let arguments: Vec<CString> =
             exec.command.iter().map(|argument| text(argument.as_ref())).collect::<io::Result<_>>()?;
         let program = arguments.first().cloned().ok_or_else(|| io::Error::other("the command is empty"))?;
-        let environment = environment::of(exec).into_iter().map(|(mut entry, value)| {
+        let environment = environment::of(exec, user).into_iter().map(|(mut entry, value)| {
             entry.push("=");
             entry.push(value);
             text(&entry)
@@ -75,17 +122,21 @@ impl Plan {
             input: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             output: output.as_raw_fd(),
             spared: oom_score.starts_with('-'),
-            files: descriptors::inherited().map(|limit| libc::rlimit {
-                rlim_cur: limit.current.unwrap_or(libc::RLIM_INFINITY),
-                rlim_max: limit.maximum.unwrap_or(libc::RLIM_INFINITY),
-            }),
+            umask: exec.umask,
+            limits: limits(exec),
+            credentials,
         })
+    }
+
+    /// The names of the limits, in the order of a [`Step::Limit`].
+    pub(super) fn limit_names(&self) -> Vec<&'static str> {
+        self.limits.iter().map(|limit| limit.name).collect()
     }
 }
 
 pub(super) struct Job<'p> {
     pub(super) plan: &'p Plan,
-    /// The descriptor that takes the errno of a failed call.
+    /// The descriptor that takes the report of a failed call.
     pub(super) report: i32,
     /// `cgroup.procs` of the cgroup that the child has to enter by itself.
     pub(super) processes: Option<i32>,
@@ -101,55 +152,78 @@ pub(super) unsafe extern "C" fn exec_command(job: *const c_void) -> ! {
     unsafe {
         let job = &*job.cast::<Job<'_>>();
         let mut report = job.report;
-        if prepare(job, &mut report) {
-            libc::execve(
-                job.plan.program.as_ptr(),
-                job.plan.arguments.pointers.as_ptr(),
-                job.plan.environment.pointers.as_ptr(),
-            );
-        }
-        let errno = (*libc::__errno_location()).to_ne_bytes();
-        libc::write(report, errno.as_ptr().cast(), errno.len());
+        let failed = match prepare(job, &mut report) {
+            Err(step) => step,
+            Ok(()) => {
+                libc::execve(
+                    job.plan.program.as_ptr(),
+                    job.plan.arguments.pointers.as_ptr(),
+                    job.plan.environment.pointers.as_ptr(),
+                );
+                Step::Exec
+            }
+        };
+        let failed = failed.report(*libc::__errno_location());
+        libc::write(report, failed.as_ptr().cast(), failed.len());
         libc::_exit(127)
     }
 }
 
-/// Leaves what belongs to the daemon behind. False if a call failed, whose errno then is set. `report` is moved.
+/// Leaves what belongs to the daemon behind. An error is the step that failed; `errno` is its reason. `report` is moved.
 ///
 /// # Safety
 /// As for [`exec_command`].
-unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> bool {
+unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> Result<(), Step> {
+    let done = |done: bool, step: Step| if done { Ok(()) } else { Err(step) };
+    let plan = job.plan;
     // SAFETY: as the caller promises.
     unsafe {
         // Writing "0" moves the writer (`cgroups(7)`).
-        if let Some(processes) = job.processes
-            && libc::write(processes, c"0".as_ptr().cast(), 1) != 1
-        {
-            return false;
+        if let Some(processes) = job.processes {
+            done(libc::write(processes, c"0".as_ptr().cast(), 1) == 1, Step::Cgroup)?;
         }
-        let files = job.plan.files;
         let placed = libc::setsid() >= 0
-            && files.is_none_or(|files| libc::setrlimit(libc::RLIMIT_NOFILE, &raw const files) == 0)
-            && libc::dup2(job.plan.input.as_raw_fd(), 0) == 0
-            && libc::dup2(job.plan.output, 1) == 1
-            && libc::dup2(job.plan.output, 2) == 2
+            && libc::dup2(plan.input.as_raw_fd(), 0) == 0
+            && libc::dup2(plan.output, 1) == 1
+            && libc::dup2(plan.output, 2) == 2
             && (*report == REPORT || libc::dup3(*report, REPORT, libc::O_CLOEXEC) == REPORT);
-        if !placed {
-            return false;
-        }
+        done(placed, Step::Setup)?;
         *report = REPORT;
         if libc::syscall(libc::SYS_close_range, REPORT + 1, u32::MAX, 0) != 0 {
             for descriptor in REPORT + 1..MANY_DESCRIPTORS {
                 libc::close(descriptor);
             }
         }
-        libc::umask(UMASK);
-        if job.plan.spared {
+        libc::umask(plan.umask);
+        if plan.spared {
             // A command that cannot give the daemon's privilege up still runs.
             let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
             libc::write(score, c"0".as_ptr().cast(), 1);
             libc::close(score);
         }
+        done(reset_signals(), Step::Setup)?;
+        if plan.credentials.is_some() || !plan.limits.is_empty() {
+            use_permitted_capabilities();
+        }
+        for (place, limit) in plan.limits.iter().enumerate() {
+            let set = libc::setrlimit(limit.resource, &raw const limit.values) == 0;
+            done(set, Step::Limit(place as u8))?;
+        }
+        if let Some(credentials) = &plan.credentials {
+            done(credentials.assume(), Step::Credentials)?;
+        }
+        // As its user, which may be the only one that may enter it.
+        done(libc::chdir(plan.directory.as_ptr()) == 0, Step::Directory)
+    }
+}
+
+/// Gives all signals their default action and unblocks them.
+///
+/// # Safety
+/// As for [`exec_command`].
+unsafe fn reset_signals() -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
         // Ignored signals would stay ignored after exec. The C library refuses two that it uses, so this is the system
         // call; it refuses SIGKILL and SIGSTOP. All zeros are the kernel's `struct sigaction` of the default action.
         let default = [0_u64; 4];
@@ -166,6 +240,5 @@ unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> bool {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == 0
-            && libc::chdir(job.plan.directory.as_ptr()) == 0
     }
 }

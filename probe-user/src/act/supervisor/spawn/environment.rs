@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-use crate::config::Exec;
+use crate::{account::User, config::Exec};
 
 /// The search path where the daemon has none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -19,10 +19,14 @@ pub(super) fn is_kept(name: &str) -> bool {
     KEPT.contains(&name) || name.starts_with("LC_")
 }
 
-/// The variables of a command; those of its service come last and win.
-pub(super) fn of(exec: &Exec) -> BTreeMap<OsString, OsString> {
+/// The variables of a command; those of its user replace the daemon's, and those of its service come last and win.
+pub(super) fn of(exec: &Exec, user: Option<&User>) -> BTreeMap<OsString, OsString> {
     let mut environment = BTreeMap::from([("PATH".into(), DEFAULT_PATH.into())]);
     environment.extend(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_kept)));
+    if let Some(User { name, home, shell, .. }) = user {
+        let own = [("HOME", home), ("LOGNAME", name), ("SHELL", shell), ("USER", name)];
+        environment.extend(own.map(|(name, value)| (name.into(), value.clone())));
+    }
     let configured = exec.environment.iter();
     environment.extend(configured.map(|(name, value)| (name.into(), value.expose().into())));
     environment

@@ -1,4 +1,4 @@
-//! A fork that shares the daemon's memory until the child executes a program, as vfork(2) does.
+//! A fork that shares the daemon's memory until the child executes a program, as vfork(2) does, or one that copies it.
 //!
 //! A copy of the daemon's page tables takes a millisecond or two, and the child has to free it before exec: most of
 //! the time between a death and the successor's exec. The C library's `posix_spawn` cannot start a process inside a
@@ -16,6 +16,25 @@ const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 /// The child starts in the cgroup of `clone_args.cgroup` (`linux/sched.h`, Linux 5.7).
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// Whose memory a child has until its exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The daemon's. The calling thread waits for the exec.
+    Shared,
+    /// A copy of its own. A child that becomes another user must not share the daemon's: that user could stop or trace
+    /// it there, and the change of the user would have the kernel refuse core dumps of the daemon.
+    Copied,
+}
+
+impl Memory {
+    fn flags(self) -> libc::c_int {
+        match self {
+            Self::Shared => libc::CLONE_VM | libc::CLONE_VFORK,
+            Self::Copied => 0,
+        }
+    }
+}
+
 /// The child's stack, in bytes. Its calls need a few words each.
 const STACK: usize = 64 * 1024;
 
@@ -28,14 +47,14 @@ pub fn is_filtered(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM))
 }
 
-/// Forks into a cgroup and returns the child's pid. The child runs `child_main` on its own stack. The calling
-/// thread continues when the child has called exec or has ended.
+/// Forks into a cgroup and returns the child's pid. The child runs `child_main` on its own stack.
 ///
 /// # Safety
 /// The child shares the daemon's memory with running threads. `child_main` may make only async-signal-safe calls
 /// (`signal-safety(7)`), must not write to memory that others use, and must end by exec or `_exit`. It may read
 /// what `argument` points to.
 pub unsafe fn clone3(
+    memory: Memory,
     cgroup: Option<&OwnedFd>,
     child_main: ChildMain,
     argument: *const c_void,
@@ -45,15 +64,15 @@ pub unsafe fn clone3(
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.exit_signal = libc::SIGCHLD as u64;
     // Handlers of the daemon must not run in the child, least of all in the daemon's memory.
-    arguments.flags = SHARES | CLONE_CLEAR_SIGHAND;
+    arguments.flags = memory.flags() as u64 | CLONE_CLEAR_SIGHAND;
     arguments.stack = stack.as_mut_ptr() as u64;
     arguments.stack_size = STACK as u64;
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
-    // SAFETY: the stack has the given size and outlives its use, because with CLONE_VFORK the call returns after
-    // that. The caller guarantees the rest.
+    // SAFETY: the stack has the given size and outlives its use: with CLONE_VFORK the call returns after that, and
+    // without CLONE_VM the child has a copy. The caller guarantees the rest.
     let pid = unsafe { call_clone3(&arguments, child_main, argument) };
     match i32::try_from(pid) {
         Ok(pid) if pid >= 0 => Ok(pid),
@@ -66,16 +85,17 @@ pub unsafe fn clone3(
 ///
 /// # Safety
 /// As for [`clone3`]. `child_main` must give signals their default action before it unblocks them.
-pub unsafe fn clone(child_main: ChildMain, argument: *const c_void) -> io::Result<i32> {
+pub unsafe fn clone(memory: Memory, child_main: ChildMain, argument: *const c_void) -> io::Result<i32> {
     let mut stack = Box::<[u128]>::new_uninit_slice(STACK / size_of::<u128>());
     let start = Start { child_main, argument };
-    // SAFETY: the stack and `start` outlive the call, which returns after the child's exec. All signals are blocked
-    // meanwhile, so that no handler of the daemon runs in the child. The caller guarantees the rest.
+    // SAFETY: the stack and `start` outlive their use: the call returns after the child's exec, or the child has a copy.
+    // All signals are blocked meanwhile, so that no handler of the daemon runs in the child. The caller guarantees the
+    // rest.
     let pid = unsafe {
         let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = std::mem::zeroed();
         libc::sigfillset(&raw mut all);
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, &raw mut before);
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+        let flags = memory.flags() | libc::SIGCHLD;
         let end = stack.as_mut_ptr_range().end;
         let pid = libc::clone(begin, end.cast(), flags, (&raw const start).cast_mut().cast());
         let error = io::Error::last_os_error();
@@ -99,10 +119,6 @@ extern "C" fn begin(start: *mut c_void) -> i32 {
         child_main(*argument)
     }
 }
-
-/// The child shares the daemon's memory, and the caller waits until exec. The child has its own signal actions,
-/// descriptors and current folder.
-const SHARES: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
 
 /// The system call; a negative errno if it failed. It does not return in the child, because the frame belongs to
 /// the parent. The child calls `child_main` right after the system call, on the new stack.

@@ -1,5 +1,7 @@
 //! A service's configuration. It never changes.
 
+use std::time::Duration;
+
 use crate::{
     config::{self, Identity, Limits, Policy, RestartPolicy},
     fact::{RestartMethod, ServiceId},
@@ -13,6 +15,8 @@ pub struct Settings {
     pub is_remote: bool,
     /// hostprobe's own supervisor starts it.
     pub is_supervised: bool,
+    /// How long the supervisor waits for its end before SIGKILL.
+    pub stop_timeout: Duration,
     /// The name of the program that the supervisor starts.
     pub program: Option<String>,
     /// hostprobe does not start it, and finds its process by a pattern.
@@ -34,11 +38,11 @@ impl Settings {
             Identity::Match(_) if spec.restart.command.is_some() => RestartMethod::Command,
             Identity::Match(_) | Identity::Remote => RestartMethod::None,
         };
-        let program = match &spec.identity {
-            Identity::Exec(exec) => exec.command.first().and_then(|path| path.rsplit('/').next()),
+        let exec = match &spec.identity {
+            Identity::Exec(exec) => Some(exec),
             Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
         };
-        let program = program.map(str::to_owned);
+        let program = exec.and_then(|exec| exec.command.first()?.rsplit('/').next()).map(str::to_owned);
         let mut restart = spec.restart.clone();
         restart.enabled &= !observe;
         Self {
@@ -46,7 +50,8 @@ impl Settings {
             method,
             is_unit: matches!(spec.identity, Identity::Unit(_)),
             is_remote: spec.identity == Identity::Remote,
-            is_supervised: matches!(spec.identity, Identity::Exec(_)),
+            is_supervised: exec.is_some(),
+            stop_timeout: exec.map_or(Duration::ZERO, |exec| exec.stop_timeout),
             program,
             is_matched: matches!(spec.identity, Identity::Match(_)),
             critical: spec.critical,
