@@ -32,7 +32,7 @@ use tokio::{
 use windows::OpenWindows;
 
 use crate::{
-    act::supervisor::SupervisorReport,
+    act::supervisor::{LostLines, SupervisorReport},
     clock::Timestamp,
     config::Config,
     emit::Origin,
@@ -191,6 +191,13 @@ impl Daemon {
                 self.observe(Observation::RestartOutcome(service, Err(error.to_string())));
             }
             SupervisorReport::Halted(service) => self.on_stopped(service, Ok(())),
+            SupervisorReport::OutputLost(service, LostLines { count, error }) => {
+                let name = &self.config.services[service.0 as usize].name;
+                tracing::warn!("{name}: {count} lines of its output were lost: {error}");
+                let place = format!("the output of {name}");
+                self.publisher
+                    .publish(Fact::Loss { class: "output".to_owned(), count, place }, Timestamp::now());
+            }
             SupervisorReport::Ended(service, key, status) => {
                 if self.enricher.members.main_of(service) == Some(key) {
                     let status = status.map_or(ExitStatus::Unknown, ExitStatus::from_wait_status);

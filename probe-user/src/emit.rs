@@ -22,7 +22,6 @@ use std::time::Duration;
 pub(crate) use clip::clipped;
 pub use destination::{Destination, QueueLimits};
 pub use error::SinkError;
-pub use file::{EventFile, Rotation};
 pub use lines::{for_each_event, for_each_line};
 pub use origin::{Name, Names, Origin};
 pub use output::open_output;

@@ -26,6 +26,7 @@ pub mod probe;
 pub mod process;
 pub mod redact;
 pub mod replay;
+pub mod rotated_file;
 pub mod sensor;
 pub mod serve;
 pub mod store;

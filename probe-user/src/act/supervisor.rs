@@ -4,18 +4,18 @@
 //! daemon's. The kernel then reports the cgroup with every record of every descendant, and a stop ends everything
 //! that the command has started.
 
+mod error;
+mod lines;
+mod output;
 mod spawn;
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
+pub use error::SupervisorError;
+pub use output::LostLines;
+use output::{Output, OutputError};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use spawn::{Child, SpawnError, spawn};
+use spawn::{Child, spawn};
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -23,12 +23,11 @@ use tokio::{
 };
 
 use crate::{
-    bounded_thread::{self, NoAnswer},
+    bounded_thread,
     config::Exec,
     descriptors,
     fact::{ProcessKey, ServiceId},
     host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
-    untrusted_file::{self, Access, FileError, Refusal},
 };
 
 /// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
@@ -65,52 +64,8 @@ pub enum SupervisorReport {
     Halted(ServiceId),
     /// With its wait status (`wait(2)`), which a process that another one started does not have.
     Ended(ServiceId, ProcessKey, Option<u32>),
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum SupervisorError {
-    #[error("{}: cannot open the output file: {}", .0.path.display(), .0.reason)]
-    Output(FileError),
-    #[error(
-        "{command}: has not started: {source}; the file system of the command, of its directory or of its output \
-         {output} may not answer"
-    )]
-    Hangs { command: String, output: String, source: NoAnswer },
-    /// The thread of an earlier start is still there.
-    #[error(
-        "{command}: an earlier start has not ended; the file system of its output {output} may not answer"
-    )]
-    HangsStill { command: String, output: String },
-    #[error("{command}: {source}")]
-    Spawn { command: String, source: SpawnError },
-    /// It ended before the daemon could read its start time.
-    #[error("{command}: pid {pid} ended at once")]
-    Gone { command: String, pid: u32 },
-}
-
-impl SupervisorError {
-    /// Whether the daemon lacks descriptors, memory or threads.
-    fn is_shortage(&self) -> bool {
-        self.shortage().is_some()
-    }
-
-    /// Whether the daemon has no descriptors left.
-    fn is_exhausted(&self) -> bool {
-        self.shortage().is_some_and(descriptors::is_exhausted)
-    }
-
-    /// The error of what the daemon lacks.
-    fn shortage(&self) -> Option<&io::Error> {
-        let error = match self {
-            Self::Spawn { source, .. } => return source.shortage(),
-            Self::Output(FileError { reason: Refusal::Other(error), .. })
-            | Self::Hangs { source: NoAnswer::Thread(error), .. } => error,
-            Self::Output(_) | Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => {
-                return None;
-            }
-        };
-        Some(error).filter(|error| descriptors::is_shortage(error))
-    }
+    /// Its output file did not take these lines.
+    OutputLost(ServiceId, LostLines),
 }
 
 enum Request {
@@ -146,6 +101,8 @@ impl SupervisedProcess {
             left_behind,
             processes,
             reports,
+            output: Output::default(),
+            last_lines: None,
             starting: Arc::default(),
             delayed: false,
             running: None,
@@ -192,6 +149,9 @@ struct SupervisorTask {
     left_behind: Vec<OwnCgroup>,
     processes: ProcReader,
     reports: mpsc::Sender<SupervisorReport>,
+    output: Output,
+    /// The end of the thread that reads the output of the latest start.
+    last_lines: Option<oneshot::Receiver<()>>,
     /// Shared with the thread of a start, so that a start that hangs is not followed by more of its kind.
     starting: Arc<()>,
     /// A start waits until the daemon has what it takes.
@@ -241,6 +201,7 @@ impl SupervisorTask {
                         kill_members(cgroup, OwnCgroup::kill_for_good).await;
                         remove(cgroup).await;
                     }
+                    output::await_last_lines(self.last_lines.take()).await;
                     let _ = done.send(());
                 }
                 None => return,
@@ -296,9 +257,15 @@ impl SupervisorTask {
         let (exec, processes) = (self.exec.clone(), self.processes.clone());
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
         let (runtime, starting) = (Handle::current(), Arc::clone(&self.starting));
+        let (service, reports, files) = (self.service, self.reports.clone(), self.output.clone());
         let work = move || {
             let _entered = runtime.enter();
-            let started = start(&exec, cgroup.as_deref(), &processes);
+            let open = || {
+                let reports = reports.clone();
+                let lost = move |lost| _ = reports.blocking_send(SupervisorReport::OutputLost(service, lost));
+                files.open(&exec, lost)
+            };
+            let started = start(&exec, open, cgroup.as_deref(), &processes);
             drop(starting);
             started
         };
@@ -306,6 +273,7 @@ impl SupervisorTask {
         let mut started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
         let key = started.key;
         self.running = started.child.take().map(|child| (child, key));
+        self.last_lines = started.last_lines.take();
         Ok(key)
     }
 
@@ -377,6 +345,7 @@ impl SupervisorTask {
 struct Started {
     key: ProcessKey,
     child: Option<Child>,
+    last_lines: Option<oneshot::Receiver<()>>,
 }
 
 impl Drop for Started {
@@ -387,35 +356,33 @@ impl Drop for Started {
     }
 }
 
-fn start(exec: &Exec, cgroup: Option<&Path>, processes: &ProcReader) -> Result<Started, SupervisorError> {
-    descriptors::reserved(|| start_once(exec, cgroup, processes), SupervisorError::is_exhausted)
+/// An output for a command, and the end of the thread that reads it.
+type Opened = Result<(OwnedFd, Option<oneshot::Receiver<()>>), OutputError>;
+
+fn start(
+    exec: &Exec,
+    open: impl Fn() -> Opened,
+    cgroup: Option<&Path>,
+    processes: &ProcReader,
+) -> Result<Started, SupervisorError> {
+    let start = || start_once(exec, open(), cgroup, processes);
+    descriptors::reserved(start, SupervisorError::is_exhausted)
 }
 
 fn start_once(
     exec: &Exec,
+    output: Opened,
     cgroup: Option<&Path>,
     processes: &ProcReader,
 ) -> Result<Started, SupervisorError> {
-    let output = open_output(&exec.output).map_err(SupervisorError::Output)?;
+    let (output, last_lines) = output.map_err(SupervisorError::Output)?;
     let command = || exec.command.first().cloned().unwrap_or_default();
     let child = spawn(exec, &output, cgroup)
         .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
     let Some(key) = processes.key_of(child.pid) else {
         return Err(SupervisorError::Gone { command: command(), pid: child.pid });
     };
-    Ok(Started { key, child: Some(child) })
-}
-
-fn open_output(path: &Path) -> Result<File, FileError> {
-    let open = || untrusted_file::append(path, Access::Append, 0o640).map(|(file, _)| file);
-    match (open(), path.parent()) {
-        (Err(FileError { reason: Refusal::Missing, .. }), Some(folder)) => {
-            let failed = |error: io::Error| FileError { path: folder.to_owned(), reason: error.into() };
-            fs::create_dir_all(folder).map_err(failed)?;
-            open()
-        }
-        (opened, _) => opened,
-    }
+    Ok(Started { key, child: Some(child), last_lines })
 }
 
 /// Kills until the cgroup is empty.

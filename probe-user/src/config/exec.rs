@@ -22,6 +22,12 @@ pub struct Exec {
     pub command: Vec<String>,
     /// The file its output is appended to.
     pub output: PathBuf,
+    /// That file is rotated at this size, in bytes; None: never.
+    pub output_max: Option<u64>,
+    /// How many old files are kept.
+    pub output_keep: u32,
+    /// Whether each line begins with its time.
+    pub output_stamp: bool,
     pub directory: PathBuf,
     /// Variables of its environment, besides the host's and the user's. Their values are not shown.
     pub environment: Vec<(String, Secret)>,
@@ -44,6 +50,9 @@ impl Default for Exec {
         Self {
             command: Vec::new(),
             output: PathBuf::from("/dev/null"),
+            output_max: None,
+            output_keep: 3,
+            output_stamp: false,
             directory: PathBuf::from("/"),
             environment: Vec::new(),
             user: None,

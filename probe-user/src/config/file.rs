@@ -102,6 +102,12 @@ pub(super) struct Service {
     pub(super) matcher: At<Table<Matcher>>,
     /// With `exec`: the file its output is appended to; `/var/log/hostprobe/NAME.log` if not given.
     pub(super) output: At<String>,
+    /// With `exec`: the size at which that file is rotated; never if not given.
+    pub(super) output_max: At<Text<Size>>,
+    /// With `exec`: how many old files are kept; 3 if not given.
+    pub(super) output_keep: At<Whole>,
+    /// With `exec`: whether each line begins with its time; false if not given.
+    pub(super) output_stamp: At<bool>,
     /// With `exec`: the folder it runs in; `/` if not given.
     pub(super) directory: At<String>,
     /// With `exec`: variables of its environment.

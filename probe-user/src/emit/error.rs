@@ -8,8 +8,6 @@ use crate::{bounded_thread::NoAnswer, untrusted_file::FileError};
 pub enum SinkError {
     #[error("{0}: cannot write events to this file; create its folder or change events.output")]
     Refused(FileError),
-    #[error("{}: cannot write events to this file: {source}; change events.output", path.display())]
-    File { path: PathBuf, source: io::Error },
     #[error("{}: cannot open this file: {source}; its file system may not answer: change events.output", path.display())]
     Hangs { path: PathBuf, source: NoAnswer },
     #[error("standard output: cannot write events: {source}; set events.output to a file")]

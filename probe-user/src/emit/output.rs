@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{destination::QueueLimits, error::SinkError, file::EventFile, sink::Sink, stdout::Descriptor};
-use crate::{bounded_thread, config::EventOutput};
+use super::{destination::QueueLimits, error::SinkError, file, sink::Sink, stdout::Descriptor};
+use crate::{bounded_thread, config::EventOutput, rotated_file::RotatedFile};
 
 /// How long the file of the events may take to open: its file system may not answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,8 +18,8 @@ pub async fn open_output(output: &EventOutput) -> Result<Sink, SinkError> {
     }
 }
 
-async fn open_file(path: PathBuf) -> Result<EventFile, SinkError> {
+async fn open_file(path: PathBuf) -> Result<RotatedFile, SinkError> {
     let opens = path.clone();
-    let opened = bounded_thread::answer("open", PATIENCE, move || EventFile::open(&opens)).await;
+    let opened = bounded_thread::answer("open", PATIENCE, move || file::open(&opens)).await;
     opened.map_err(|source| SinkError::Hangs { path, source })?
 }

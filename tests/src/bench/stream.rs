@@ -8,10 +8,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use hostprobe::{
     clock::Timestamp,
-    emit::{Emitter, EventFile, Name, Names, Origin, QueueLimits, Rotation, Sink},
+    emit::{Emitter, Name, Names, Origin, QueueLimits, Sink},
     fact::{
         Cgroup, ExitStatus, Fact, Membership, Process, ProcessExit, ProcessKey, Sender, ServiceId, Source,
     },
+    rotated_file::{RotatedFile, Rotation},
 };
 use tempfile::TempDir;
 
@@ -70,7 +71,7 @@ fn round_to_file(events: usize) -> Result<Written> {
     let folder = TempDir::new().context("no temporary folder can be made")?;
     let path = folder.path().join("events.ndjson");
     let sink = Sink::spawn(
-        EventFile::with_rotation(&path, Rotation { max_bytes: 100 << 20, keep: 100 })?,
+        RotatedFile::open(&path, Rotation { max_bytes: 100 << 20, keep: 100 })?,
         QueueLimits::default(),
     )?;
     let mut emitter = emitter(vec![sink]);

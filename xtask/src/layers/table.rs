@@ -9,6 +9,7 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 pub const LAYERS: &[&[&str]] = &[
     &["bounded_thread"],
     &["account", "clock", "descriptors", "escape", "outcomes", "redact", "untrusted_file"],
+    &["rotated_file"],
     &["fact"],
     &["config"],
     &["host"],

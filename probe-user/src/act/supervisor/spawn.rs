@@ -94,7 +94,7 @@ impl Child {
 /// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its output goes to
 /// `output`; its input is empty. It inherits nothing else of the daemon: no descriptor, no signal's action, and of the
 /// environment only what [`environment`] lists. An error names the step that failed, exec included.
-pub fn spawn(exec: &Exec, output: &File, cgroup: Option<&Path>) -> Result<Child, SpawnError> {
+pub fn spawn(exec: &Exec, output: &OwnedFd, cgroup: Option<&Path>) -> Result<Child, SpawnError> {
     let plan = Plan::new(exec, output)?;
     let (child, failed) = fork(&plan, cgroup).map_err(SpawnError::Call)?;
     let Some(report) = failed else { return Ok(child) };

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::{
     environment::environment,
     outside::Outside,
-    value::{absolute, command, time},
+    value::{absolute, command, time, whole},
 };
 use crate::{
     account::{AccountError, Kind},
@@ -15,9 +15,12 @@ use crate::{
         error::Findings,
         exec::{Exec, ResourceLimit, resource},
         file,
-        values::{At, quote},
+        values::{At, Size, Text, quote},
     },
 };
+
+/// The least `output_max`. A smaller file would hold less than one piece of output.
+const OUTPUT_MAX_LEAST: u64 = 64 << 10;
 
 /// The longest `stop_timeout`. The daemon's own end waits for it.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(600);
@@ -37,6 +40,8 @@ pub(super) fn exec(
     let defaults = Exec::default();
     let command = command(words, "exec", found);
     let output = path(&written.output, format!("/var/log/hostprobe/{name}.log").into(), found);
+    let output_max = output_max(written, found);
+    let output_keep = whole(&written.output_keep, "output_keep", 0..=1000, found);
     let directory = path(&written.directory, defaults.directory, found);
     let environment = environment(written, outside, found);
     let user = account(&written.user, Kind::User, outside, found);
@@ -46,6 +51,9 @@ pub(super) fn exec(
     Some(Exec {
         command: command?,
         output: output?,
+        output_max,
+        output_keep: output_keep.unwrap_or(defaults.output_keep),
+        output_stamp: written.output_stamp.as_ref().is_some_and(|stamp| *stamp.get_ref()),
         directory: directory?,
         environment,
         user,
@@ -57,6 +65,22 @@ pub(super) fn exec(
     })
 }
 
+/// The size at which the output is rotated.
+fn output_max(written: &file::Service, found: &mut Findings) -> Option<u64> {
+    let Some(max) = &written.output_max else {
+        if let Some(keep) = &written.output_keep {
+            let message = "`output_keep` without `output_max`; expected a size at which the file is rotated";
+            found.error(keep.span(), message);
+        }
+        return None;
+    };
+    let Text(Size(bytes)) = *max.get_ref();
+    if bytes < OUTPUT_MAX_LEAST {
+        found.error(max.span(), format!("`output_max` is {bytes} bytes; expected at least \"64KiB\""));
+    }
+    Some(bytes)
+}
+
 /// Complains about keys of a command in a service that has none.
 pub(super) fn keys_need_a_command(written: &file::Service, found: &mut Findings) {
     fn span<T>(value: &At<T>) -> Option<Range<usize>> {
@@ -64,6 +88,9 @@ pub(super) fn keys_need_a_command(written: &file::Service, found: &mut Findings)
     }
     let spans = [
         ("output", span(&written.output)),
+        ("output_max", span(&written.output_max)),
+        ("output_keep", span(&written.output_keep)),
+        ("output_stamp", span(&written.output_stamp)),
         ("directory", span(&written.directory)),
         ("environment", span(&written.environment)),
         ("environment_file", span(&written.environment_file)),

@@ -2,8 +2,7 @@
 
 use std::{
     ffi::{CString, OsStr, c_void},
-    fs::{self, File},
-    io,
+    fs, io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -92,7 +91,7 @@ impl Strings {
 }
 
 impl Plan {
-    pub(super) fn new(exec: &Exec, output: &File) -> Result<Self, SpawnError> {
+    pub(super) fn new(exec: &Exec, output: &OwnedFd) -> Result<Self, SpawnError> {
         let user = exec.user.as_deref().map(account::user).transpose().map_err(SpawnError::Account)?;
         let credentials = Credentials::of(exec, user.as_ref()).map_err(SpawnError::Account)?;
         Self::of(exec, output, user.as_ref(), credentials).map_err(SpawnError::Call)
@@ -100,7 +99,7 @@ impl Plan {
 
     fn of(
         exec: &Exec,
-        output: &File,
+        output: &OwnedFd,
         user: Option<&User>,
         credentials: Option<Credentials>,
     ) -> io::Result<Self> {

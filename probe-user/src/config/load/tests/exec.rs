@@ -19,6 +19,9 @@ fn every_key_of_a_command_needs_one() {
         "rlimits = {}",
         "stop_signal = \"SIGTERM\"",
         "stop_timeout = \"1s\"",
+        "output_max = \"1MiB\"",
+        "output_keep = 3",
+        "output_stamp = true",
     ] {
         let name = key.split(' ').next().unwrap();
         let column = key.find("= ").unwrap() + 3;
@@ -53,6 +56,14 @@ fn wrong_values_are_refused_with_what_is_expected() {
             "5:15: found \"TERMINATE\"; expected the name of a signal such as \"SIGTERM\", \"SIGQUIT\" or \"SIGUSR1\"",
             "6:22: found \"-1\"; expected a number, a size, \"unlimited\", or a soft and a hard limit such as \"1024:65536\"",
         ],
+    );
+    refused(
+        &exec("output_max = \"1KiB\""),
+        &["4:14: `output_max` is 1024 bytes; expected at least \"64KiB\""],
+    );
+    refused(
+        &exec("output_keep = 3"),
+        &["4:15: `output_keep` without `output_max`; expected a size at which the file is rotated"],
     );
     refused(
         &exec("rlimits = { nofiles = 5, core = \"2:1\", as = \"unlimited:8MiB\" }\nstop_timeout = \"1h\""),

@@ -1,0 +1,175 @@
+//! The lines of a command's output: with the time before each on request, and in files of a limited size.
+
+use std::io;
+
+use super::output::LostLines;
+use crate::{
+    config::Exec,
+    rotated_file::{RotatedFile, Rotation},
+    untrusted_file::FileError,
+};
+
+/// A line with more bytes goes on in a line of its own where lines have stamps, and in the next file.
+const LINE_MAX: usize = 64 << 10;
+
+#[derive(Debug)]
+pub(super) struct Lines {
+    file: RotatedFile,
+    stamps: bool,
+    /// The bytes of the line that has not ended; None before its first one.
+    begun: Option<usize>,
+    /// A piece with its stamps; kept for its room.
+    stamped: Vec<u8>,
+    lost: Option<LostLines>,
+}
+
+impl Lines {
+    /// Opens the output file of a command.
+    pub(super) fn open(exec: &Exec) -> Result<Self, FileError> {
+        let rotation = Rotation { max_bytes: exec.output_max.unwrap_or(u64::MAX), keep: exec.output_keep };
+        let file = RotatedFile::open(&exec.output, rotation)?;
+        Ok(Self { file, stamps: exec.output_stamp, begun: None, stamped: Vec::new(), lost: None })
+    }
+
+    /// Writes a piece that was read at `now`. It need not end with a line.
+    pub(super) fn write(&mut self, piece: &[u8], now: jiff::Timestamp) {
+        if !self.stamps {
+            return self.put(piece);
+        }
+        let stamp = format!("{now:.3} ");
+        let mut stamped = std::mem::take(&mut self.stamped);
+        stamped.clear();
+        let mut begun = self.begun;
+        for part in piece.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(LINE_MAX)) {
+            if begun.is_some_and(|begun| begun + part.len() > LINE_MAX) {
+                stamped.push(b'\n');
+                begun = None;
+            }
+            if begun.is_none() {
+                stamped.extend(stamp.bytes());
+            }
+            stamped.extend(part);
+            begun = if part.ends_with(b"\n") { None } else { Some(begun.unwrap_or(0) + part.len()) };
+        }
+        self.put(&stamped);
+        self.stamped = stamped;
+    }
+
+    /// The lines that the file did not take since the last time.
+    pub(super) fn take_lost(&mut self) -> Option<LostLines> {
+        self.lost.take()
+    }
+
+    /// Appends bytes, and rotates the file between two lines.
+    fn put(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = usize::try_from(self.file.room()).unwrap_or(usize::MAX);
+            let cut = if bytes.len() <= room {
+                bytes.len()
+            } else if let Some(last) = bytes[..room].iter().rposition(|byte| *byte == b'\n') {
+                last + 1
+            } else if self.begun.is_none_or(|begun| begun >= LINE_MAX) && !self.file.is_empty() {
+                if self.file.rotate() {
+                    continue;
+                }
+                // The file that remains takes all of it.
+                bytes.len()
+            } else {
+                // The line ends in the file in which it began.
+                bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |end| end + 1)
+            };
+            let (head, rest) = bytes.split_at(cut);
+            self.append(head);
+            bytes = rest;
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let ended = bytes.iter().rposition(|byte| *byte == b'\n');
+        let begun = match ended {
+            Some(end) => bytes.len() - end - 1,
+            None => self.begun.unwrap_or(0) + bytes.len(),
+        };
+        self.begun = Some(begun).filter(|begun| *begun > 0);
+        if let Err(error) = self.file.append(bytes) {
+            let unended = usize::from(!bytes.ends_with(b"\n"));
+            let count = bytes.iter().filter(|byte| **byte == b'\n').count() + unended;
+            let before = self.lost.take().map_or(0, |lost| lost.count);
+            self.lost = Some(LostLines { count: before + count as u64, error });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    const NOW: &str = "2026-11-28T13:57:36.1239Z";
+
+    fn lines(path: &Path, max: Option<u64>, stamps: bool) -> Lines {
+        let exec = Exec {
+            output: path.to_owned(),
+            output_max: max,
+            output_keep: 3,
+            output_stamp: stamps,
+            ..Exec::default()
+        };
+        Lines::open(&exec).unwrap()
+    }
+
+    fn write(lines: &mut Lines, pieces: &[&[u8]]) {
+        pieces.iter().for_each(|piece| lines.write(piece, NOW.parse().unwrap()));
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_line_has_one_stamp_however_it_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        write(&mut lines(&path, None, true), &[b"one\ntw", b"o\n", b"\nthree", b"\n", b"torn"]);
+        let stamped =
+            ["one", "two", "", "three", "torn"].map(|line| format!("2026-11-28T13:57:36.123Z {line}"));
+        assert_eq!(read(&path), stamped.join("\n"));
+        // The next start begins with a line of its own.
+        write(&mut lines(&path, None, true), &[b"next\n"]);
+        assert_eq!(read(&path).lines().last(), Some("2026-11-28T13:57:36.123Z next"));
+        assert_eq!(read(&path).lines().count(), 6);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_cut_into_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let endless = vec![b'x'; 3 * LINE_MAX + 5];
+        write(&mut lines(&path, None, true), &endless.chunks(LINE_MAX - 7).collect::<Vec<_>>());
+        let text = read(&path);
+        assert!(
+            text.lines().all(|line| line.starts_with("2026-") && line.len() <= LINE_MAX + 25),
+            "{}",
+            text.lines().count()
+        );
+        assert_eq!(text.bytes().filter(|byte| *byte == b'x').count(), endless.len());
+    }
+
+    #[test]
+    fn a_file_rotates_between_lines_and_a_line_that_is_too_long_does_not_stop_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let of = |number: u32| read(&folder.path().join(format!("web.log.{number}")));
+        let mut short = lines(&path, Some(10), false);
+        write(&mut short, &[b"123\n456\n789\nab", b"cdefgh\nijk\n"]);
+        // A line that is begun ends in its file.
+        assert_eq!([of(2), of(1), read(&path)], ["123\n456\n", "789\nabcdefgh\n", "ijk\n"]);
+        write(&mut short, &[b"x"]);
+        let endless = vec![b'y'; LINE_MAX];
+        write(&mut short, &[&endless, &endless, b"z"]);
+        let sizes = [of(3), of(2), of(1), read(&path)].map(|text| text.len());
+        assert_eq!(sizes.iter().sum::<usize>(), 13 + 5 + 2 * LINE_MAX + 1);
+        assert!(sizes.iter().all(|size| *size <= 2 * LINE_MAX + 5), "{sizes:?}");
+    }
+}

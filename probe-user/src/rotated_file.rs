@@ -1,0 +1,225 @@
+//! A file that is appended to and rotated by size: `FILE` becomes `FILE.1`, that `FILE.2`, and so on.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::untrusted_file::{self, Access, FileError, Kind};
+
+/// When to rotate a file, and the number of old files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// The largest size of a file, in bytes.
+    pub max_bytes: u64,
+    /// The number of old files; `FILE.1` is the newest.
+    pub keep: u32,
+}
+
+#[derive(Debug)]
+pub struct RotatedFile {
+    path: PathBuf,
+    rotation: Rotation,
+    file: File,
+    kind: Kind,
+    /// The size up to the last whole append, in bytes.
+    size: u64,
+    /// The latest rotation failed, and a warning said so.
+    has_warned: bool,
+}
+
+impl RotatedFile {
+    /// Opens or creates a file that only its owner and group may read. A torn last line is ended.
+    pub fn open(path: &Path, rotation: Rotation) -> Result<Self, FileError> {
+        let failed = |error: io::Error| FileError { path: path.to_owned(), reason: error.into() };
+        let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
+        let size = end_last_line(&mut file, kind).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), rotation, file, kind, size, has_warned: false })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.size == 0
+    }
+
+    /// How many bytes fit before the file is to rotate.
+    pub fn room(&self) -> u64 {
+        // A device or a FIFO is not renamed.
+        if self.kind == Kind::Regular { self.rotation.max_bytes.saturating_sub(self.size) } else { u64::MAX }
+    }
+
+    /// Appends all of it, or nothing: a full disk may take a part, which is cut off again.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.file.write_all(bytes) {
+            Ok(()) => {
+                self.size += bytes.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // If even that fails, the next open ends the line.
+                let _ = self.file.set_len(self.size);
+                Err(error)
+            }
+        }
+    }
+
+    /// Begins a new file. If that fails, as in a folder that is not writable, the present one grows further and nothing is
+    /// lost.
+    pub fn rotate(&mut self) -> bool {
+        let rotated = self.rename().and_then(|()| self.reopen());
+        if let Err(error) = &rotated
+            && !self.has_warned
+        {
+            tracing::warn!("{}: could not rotate the file: {error}", self.path.display());
+        }
+        self.has_warned = rotated.is_err();
+        rotated.is_ok()
+    }
+
+    /// The oldest is overwritten.
+    fn rename(&mut self) -> io::Result<()> {
+        for number in (1..self.rotation.keep).rev() {
+            present(fs::rename(self.old(number), self.old(number + 1)))?;
+        }
+        // Without the file, an earlier rotation could not open a new one, or an operator removed it.
+        if self.rotation.keep == 0 {
+            present(fs::remove_file(&self.path))
+        } else {
+            present(fs::rename(&self.path, self.old(1)))
+        }
+    }
+
+    pub fn reopen(&mut self) -> io::Result<()> {
+        *self = Self::open(&self.path, self.rotation).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn old(&self, number: u32) -> PathBuf {
+        let mut name = OsString::from(&self.path);
+        name.push(format!(".{number}"));
+        name.into()
+    }
+}
+
+/// A file that does not exist need not be moved.
+fn present(moved: io::Result<()>) -> io::Result<()> {
+    moved.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Ends the last line if it is torn, and returns the file's size.
+fn end_last_line(file: &mut File, kind: Kind) -> io::Result<u64> {
+    let mut size = file.metadata()?.len();
+    if size > 0 && kind == Kind::Regular {
+        // The daemon or the host may have died in the middle of a line. This ends the line.
+        let mut last = [0];
+        if file.seek(SeekFrom::Start(size - 1)).and_then(|_| file.read_exact(&mut last)).is_ok()
+            && last != *b"\n"
+        {
+            file.write_all(b"\n")?;
+            size += 1;
+        }
+    }
+    Ok(size)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn read(path: impl AsRef<Path>) -> String {
+        fs::read_to_string(path).unwrap()
+    }
+
+    fn open(path: &Path) -> RotatedFile {
+        RotatedFile::open(path, Rotation { max_bytes: 4, keep: 2 }).unwrap()
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_an_old_one_is_appended_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.ndjson");
+        open(&path).append(b"1\n").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+        open(&path).append(b"2\n").unwrap();
+        assert_eq!(read(&path), "1\n2\n");
+    }
+
+    #[test]
+    fn a_torn_line_does_not_spoil_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.ndjson");
+        fs::write(&path, "{\"torn\":").unwrap();
+        open(&path).append(b"{}\n").unwrap();
+        assert_eq!(read(&path), "{\"torn\":\n{}\n");
+    }
+
+    #[test]
+    fn a_rotation_keeps_so_many_old_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e");
+        let mut file = open(&path);
+        for line in [b"1\n", b"2\n", b"3\n", b"4\n"] {
+            file.append(line).unwrap();
+            assert_eq!((file.room(), file.is_empty()), (2, false));
+            file.rotate();
+            assert_eq!((file.room(), file.is_empty()), (4, true));
+        }
+        assert_eq!(["e", "e.1", "e.2"].map(|name| read(folder.path().join(name))), ["", "4\n", "3\n"]);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_rotation_that_fails_loses_nothing_and_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, in_the_way) = (folder.path().join("e"), folder.path().join("e.1"));
+        let mut file = RotatedFile::open(&path, Rotation { max_bytes: 2, keep: 1 }).unwrap();
+        file.append(b"1\n").unwrap();
+        fs::create_dir(&in_the_way).unwrap();
+        assert!(!file.rotate() && file.has_warned);
+        file.append(b"2\n").unwrap();
+        assert_eq!((read(&path).as_str(), file.room()), ("1\n2\n", 0));
+        fs::remove_dir(&in_the_way).unwrap();
+        assert!(file.rotate() && !file.has_warned);
+        file.append(b"3\n").unwrap();
+        assert_eq!((read(&in_the_way).as_str(), read(&path).as_str()), ("1\n2\n", "3\n"));
+    }
+
+    #[test]
+    fn a_file_that_was_removed_is_there_again_after_a_rotation() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e");
+        let mut file = open(&path);
+        file.append(b"1\n").unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(file.rotate());
+        file.append(b"2\n").unwrap();
+        assert_eq!(read(&path), "2\n");
+    }
+
+    #[test]
+    fn a_reopen_leaves_a_moved_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("e"), folder.path().join("moved"));
+        let mut file = open(&path);
+        file.append(b"1\n").unwrap();
+        fs::rename(&path, &moved).unwrap();
+        file.append(b"2\n").unwrap();
+        file.reopen().unwrap();
+        file.append(b"3\n").unwrap();
+        assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("1\n2\n", "3\n"));
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_a_device_does_not_rotate() {
+        let mut file = open(Path::new("/dev/full"));
+        assert_eq!(file.append(b"1\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.room(), u64::MAX);
+    }
+}

@@ -1,0 +1,203 @@
+//! The output of a command under `exec`: rotated by size, with a time before each line, and on a disk that is slow or full.
+
+use std::{
+    cell::Cell,
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, event_action},
+    http::{self, free_port},
+    incident_events::{IncidentEvents, is, number, text},
+    parts::require_root,
+    process::{kill, until, with_argument},
+    supervised::Supervised,
+};
+use rustix::process::Signal;
+
+/// Far more than anything here takes: reaching it is a failure.
+const LONG: Duration = Duration::from_secs(60);
+
+fn config(service: &str) -> String {
+    format!("[http]\nlisten = \"\"\n{service}")
+}
+
+/// A name for the command, which its arguments have and no other process's.
+fn marked(service: &Supervised) -> String {
+    format!("{}.output", service.name)
+}
+
+fn shell(service: &Supervised, script: &str) -> String {
+    service.service(&["/bin/sh", "-c", script, &marked(service)])
+}
+
+/// Its shell.
+fn pid_of(service: &Supervised) -> u32 {
+    until("its process", LONG, || with_argument(&marked(service)).first().copied())
+}
+
+/// The output's files one after the other, the oldest first.
+fn rotated(service: &Supervised) -> Vec<Vec<u8>> {
+    let file = |number: usize| match number {
+        0 => service.folder().join("output"),
+        older => service.folder().join(format!("output.{older}")),
+    };
+    let count = (0..).take_while(|number| file(*number).exists()).count();
+    (0..count).rev().map(|number| fs::read(file(number)).expect("it can be read")).collect()
+}
+
+#[test]
+fn a_fast_writer_fills_many_files_and_loses_no_byte() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let script = "seq 1 3000000; echo end; while :; do sleep 1; done";
+    let keys = "output_max = \"1MiB\"\noutput_keep = 100\n";
+    let mut daemon = Daemon::start(&config(&(shell(&service, script) + keys)), &[]);
+    until("the last line", LONG, || service.output().ends_with("end\n").then_some(()));
+    daemon.stop();
+    let files = rotated(&service);
+    assert!(files.len() > 20, "{} files", files.len());
+    for file in &files {
+        assert!(file.len() <= 1 << 20 && file.ends_with(b"\n"), "{} bytes", file.len());
+    }
+    let mut expected: String = (1..=3_000_000).map(|number| format!("{number}\n")).collect();
+    expected.push_str("end\n");
+    assert!(files.concat() == expected.as_bytes(), "{} bytes of {}", files.concat().len(), expected.len());
+    assert_eq!(daemon.count(|event| event_action(event) == "stream.loss"), 0);
+}
+
+#[test]
+fn only_so_many_old_files_are_kept() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let script = "seq 1 300000; echo end; while :; do sleep 1; done";
+    let keys = "output_max = \"64KiB\"\noutput_keep = 2\noutput_stamp = true\n";
+    let _daemon = Daemon::start(&config(&(shell(&service, script) + keys)), &[]);
+    until("the last line", LONG, || service.output().ends_with(" end\n").then_some(()));
+    assert_eq!(rotated(&service).len(), 3);
+}
+
+#[test]
+fn each_line_of_both_outputs_has_its_time_also_after_a_restart() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let script = "echo one; echo two >&2; sleep 0.3; printf torn; while :; do sleep 1; done";
+    let before = time_now();
+    let daemon = Daemon::start(&config(&(shell(&service, script) + "output_stamp = true\n")), &[]);
+    let ends = |text: &str| until("its output", LONG, || service.output().ends_with(text).then_some(()));
+    ends(" torn");
+    let mark = daemon.mark();
+    kill(pid_of(&service));
+    IncidentEvents::of(&daemon, mark, &service.name);
+    until("the second start", LONG, || (service.output().matches("torn").count() == 2).then_some(()));
+    let output = service.output();
+    let lines: Vec<(&str, &str)> =
+        output.lines().map(|line| line.split_once(' ').expect("a time and a line")).collect();
+    let texts: Vec<&str> = lines.iter().map(|(_, text)| *text).collect();
+    assert_eq!(texts, ["one", "two", "torn", "one", "two", "torn"]);
+    let times: Vec<&str> = lines.iter().map(|(time, _)| *time).collect();
+    assert!(times.is_sorted() && times[0] >= &*before && times[5] <= &*time_now(), "{times:?}");
+    assert!(times[2] > times[1] && times.iter().all(|time| time.len() == before.len()), "{times:?}");
+}
+
+/// The present time in the form of a stamp.
+fn time_now() -> String {
+    let date = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%S.%3NZ"]).output().expect("date runs");
+    String::from_utf8(date.stdout).expect("text").trim().to_owned()
+}
+
+#[test]
+fn a_service_with_a_pipe_outlives_its_daemon() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let script = "while :; do echo line || exit 1; sleep 0.02; done";
+    let mut daemon = Daemon::start(&config(&(shell(&service, script) + "output_stamp = true\n")), &[]);
+    until("its output", LONG, || (!service.output().is_empty()).then_some(()));
+    let pid = pid_of(&service);
+    daemon.signal(Signal::KILL);
+    daemon.wait(LONG);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(with_argument(&marked(&service)), [pid], "no SIGPIPE has ended it");
+    kill(pid);
+}
+
+#[test]
+fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let script = "echo 1; echo 2; echo 3; while :; do sleep 1; done";
+    let output = format!("{:?}", service.folder().join("output").display().to_string());
+    let service_config = (shell(&service, script) + "output_stamp = true\n").replace(&output, "\"/dev/full\"");
+    let daemon = Daemon::start(&config(&service_config), &[]);
+    let lost = Cell::new(0);
+    let such = |event: &serde_json::Value| {
+        event_action(event) == "stream.loss" && text(event, "loss.class") == "output"
+    };
+    daemon.wait_for(
+        |event| {
+            let count = if such(event) { number(event, "loss.count").expect("a count") } else { 0 };
+            lost.set(lost.get() + count);
+            lost.get() == 3
+        },
+        LONG,
+    );
+    let logged = daemon.log();
+    assert!(logged.contains(&format!("{}: ", service.name)) && logged.contains("No space left"), "{logged}");
+    assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
+}
+
+#[test]
+fn a_disk_that_does_not_answer_holds_up_the_service_alone() {
+    if !require_root() {
+        return;
+    }
+    let (service, port) = (Supervised::new(), free_port());
+    let path = service.folder().join("output");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .expect("a FIFO");
+    // A reader that never reads.
+    let _reader = OpenOptions::new().read(true).custom_flags(0o4000).open(&path).expect("it opens");
+    let script = "seq 1 1000000; echo done >/dev/null; while :; do sleep 1; done";
+    let page = format!("[http]\nlisten = \"127.0.0.1:{port}\"\n");
+    let mut daemon = Daemon::start(&(page + &shell(&service, script) + "output_stamp = true\n"), &[]);
+    daemon.ready();
+    let pid = pid_of(&service);
+    std::thread::sleep(Duration::from_secs(2));
+    let resident = |pid: u32| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.split_whitespace().next().and_then(|size| size.parse::<u64>().ok()).expect("a number")
+    };
+    let before = resident(daemon.pid());
+    for _ in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(http::get(port, "/livez").expect("an answer").0, 200);
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(resident(daemon.pid()) < before + 2048, "{before} KiB grew to {}", resident(daemon.pid()));
+    assert!(Path::new(&format!("/proc/{pid}")).exists());
+    let began = Instant::now();
+    daemon.stop();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
