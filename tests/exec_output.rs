@@ -141,7 +141,8 @@ fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
     let service = Supervised::new();
     let script = "echo 1; echo 2; echo 3; while :; do sleep 1; done";
     let output = format!("{:?}", service.folder().join("output").display().to_string());
-    let service_config = (shell(&service, script) + "output_stamp = true\n").replace(&output, "\"/dev/full\"");
+    let service_config =
+        (shell(&service, script) + "output_stamp = true\n").replace(&output, "\"/dev/full\"");
     let daemon = Daemon::start(&config(&service_config), &[]);
     let lost = Cell::new(0);
     let such = |event: &serde_json::Value| {

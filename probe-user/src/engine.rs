@@ -109,6 +109,7 @@ impl Engine {
                 }
             }
         }
+        self.release_starts(now, effects);
     }
 
     /// Does what is due at `now`.
@@ -119,6 +120,19 @@ impl Engine {
             }
         }
         self.own_trouble.tick(now, effects);
+        self.release_starts(now, effects);
+    }
+
+    /// Starts the commands whose turn it is after other services.
+    fn release_starts(&mut self, now: Timestamp, effects: &mut impl Effects) {
+        for at in 0..self.services.len() {
+            let is_down = |id: &&ServiceId| !self.service(**id).is_some_and(Service::is_up);
+            let awaited = self.services[at].awaited();
+            if !awaited.is_empty() {
+                let down = awaited.iter().filter(is_down).copied().collect();
+                self.handle(self.services[at].id(), Input::Awaited(down), now, effects);
+            }
+        }
     }
 
     /// When [`Engine::tick`] is next needed.

@@ -128,6 +128,8 @@ pub(super) struct Service {
     pub(super) stop_timeout: At<Text<Duration>>,
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,
+    /// With `exec`: services that are to be healthy before its first start.
+    pub(super) start_after: At<Vec<Spanned<String>>>,
     pub(super) critical: Option<bool>,
     #[serde(default)]
     pub(super) maintenance: Vec<Spanned<Text<Window>>>,

@@ -16,6 +16,8 @@ pub struct Service {
     pub identity: Identity,
     /// The services it cannot work without.
     pub depends_on: Vec<ServiceId>,
+    /// The services that are to be healthy before the first start of its command.
+    pub start_after: Vec<ServiceId>,
     /// Whether its failure makes the whole host unhealthy.
     pub critical: bool,
     /// When restarts and alerts are held.

@@ -97,6 +97,8 @@ impl OperatorLog {
         let service = self.names.service(restart.service);
         let (method, attempt) = (restart.method.as_str(), restart.attempt);
         match &restart.action {
+            Action::Request if attempt == 0 => info!("{service}: {}", restart.reason),
+            Action::Hold(why) if attempt == 0 => info!("{service}: {why}"),
             Action::Request => {
                 info!("{service}: restart {attempt} requested by {method}: {}", redact(&restart.reason));
             }

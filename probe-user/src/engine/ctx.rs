@@ -14,6 +14,8 @@ pub enum Input {
     Observation(Box<Observation>),
     /// A timer is due.
     Due,
+    /// Its first start waits for other services. These are not up yet.
+    Awaited(Vec<ServiceId>),
     /// The state of a service that this one depends on has changed.
     DependencyChanged,
     /// Another service is held because of this one's incident.

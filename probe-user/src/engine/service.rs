@@ -3,6 +3,7 @@
 mod alive;
 mod death;
 mod dependency;
+mod first_start;
 mod holder;
 mod incident;
 mod limits;
@@ -36,6 +37,7 @@ impl Service {
         match input {
             Input::Observation(observation) => self.on_observation(*observation, ctx),
             Input::Due => self.on_due(ctx),
+            Input::Awaited(down) => self.on_awaited(&down, ctx),
             Input::DependencyChanged => self.on_dependency_changed(ctx),
             Input::DependentHeld(held) => self.on_dependent_held(held, ctx),
             Input::ExhaustsPool(of, why) => self.on_exhausts_pool(of, why, ctx),

@@ -5,6 +5,7 @@ mod chaos;
 mod deaths;
 mod dependencies;
 mod evidence;
+mod first_start;
 mod hangs;
 mod listeners;
 mod operator;
@@ -276,6 +277,7 @@ fn service(name: &str, identity: Identity, probes: Vec<Probe>, restart: RestartP
         name: name.into(),
         identity,
         depends_on: vec![],
+        start_after: vec![],
         critical: true,
         maintenance: vec![],
         probes,

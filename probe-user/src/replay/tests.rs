@@ -27,6 +27,7 @@ fn config() -> Config {
             ..Exec::default()
         }),
         depends_on: Vec::new(),
+        start_after: Vec::new(),
         critical: true,
         maintenance: Vec::new(),
         probes: vec![

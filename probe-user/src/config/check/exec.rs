@@ -100,6 +100,7 @@ pub(super) fn keys_need_a_command(written: &file::Service, found: &mut Findings)
         ("rlimits", span(&written.rlimits)),
         ("stop_signal", span(&written.stop_signal)),
         ("stop_timeout", span(&written.stop_timeout)),
+        ("start_after", span(&written.start_after)),
     ];
     for (key, span) in spans {
         if let Some(span) = span {

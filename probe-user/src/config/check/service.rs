@@ -59,6 +59,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
         policy: policy(written),
         identity: identity.unwrap_or(Identity::Remote),
         depends_on: Vec::new(),
+        start_after: Vec::new(),
         critical: written.critical.unwrap_or(true),
         maintenance: written.maintenance.iter().map(|window| window.get_ref().0.clone()).collect(),
         probes,

@@ -92,6 +92,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!((exec.output_max, exec.output_keep, exec.output_stamp), (Some(10 << 20), 5, true));
     assert_eq!((exec.user.as_deref(), exec.group.as_deref()), (Some("www-data"), Some("adm")));
     assert_eq!((exec.umask, exec.stop_signal, exec.stop_timeout.as_secs()), (0o27, Signal::QUIT, 30));
+    assert_eq!(worker.start_after, [ServiceId(2)]);
     let limits: Vec<_> = exec.rlimits.iter().map(|limit| (limit.name(), limit.soft, limit.hard)).collect();
     assert_eq!(limits, [("core", Some(0), None), ("nofile", Some(65_536), Some(65_536))]);
 

@@ -43,7 +43,16 @@ impl Daemon {
         let config = Arc::clone(&self.config);
         for (id, service) in (0..).map(ServiceId).zip(&config.services) {
             match &service.identity {
-                Identity::Exec(exec) => self.supervise(id, &service.name, exec, reader, reports),
+                Identity::Exec(exec) => {
+                    let process = self.supervise(id, &service.name, exec, reader, reports);
+                    if self.engine.is_kept_stopped(id) {
+                        // An earlier daemon may have left processes behind.
+                        process.halt();
+                    } else if service.start_after.is_empty() {
+                        process.restart();
+                    }
+                    self.executor.supervised.insert(id, process);
+                }
                 Identity::Match(_) | Identity::Unit(_) | Identity::Remote => {}
             }
             let start = |(index, probe): (usize, &Probe)| prober.spawn(id, index, probe.clone());
@@ -71,7 +80,7 @@ impl Daemon {
         }
     }
 
-    /// Starts a command under the supervisor, in its own cgroup if the daemon can create one.
+    /// Prepares a command under the supervisor, in its own cgroup if the daemon can create one.
     fn supervise(
         &mut self,
         id: ServiceId,
@@ -79,7 +88,7 @@ impl Daemon {
         exec: &Exec,
         reader: &ProcReader,
         reports: &mpsc::Sender<SupervisorReport>,
-    ) {
+    ) -> SupervisedProcess {
         let cgroup = match reader.key_of(std::process::id()) {
             Some(me) => reader.cgroups().create_for(me, name),
             None => Err(std::io::Error::other("/proc does not show the daemon itself")),
@@ -92,15 +101,7 @@ impl Daemon {
         if let Some(cgroup) = &cgroup {
             self.set_cgroup(id, cgroup.id);
         }
-        let process =
-            SupervisedProcess::new(id, exec.clone(), (cgroup, left_behind), reader.clone(), reports.clone());
-        if self.engine.is_kept_stopped(id) {
-            // An earlier daemon may have left processes behind.
-            process.halt();
-        } else {
-            process.restart();
-        }
-        self.executor.supervised.insert(id, process);
+        SupervisedProcess::new(id, exec.clone(), (cgroup, left_behind), reader.clone(), reports.clone())
     }
 
     /// Connects to systemd if a service has a unit, and waits for the states of the units.

@@ -45,6 +45,9 @@ use crate::{
 /// A process that exits with an error sooner than this after its start may have found its port taken.
 pub const EARLY_EXIT: Duration = Duration::from_secs(10);
 
+/// The longest wait of a first start for other services: a database may have to recover from its log first.
+pub const FIRST_START_MAX: Duration = Duration::from_secs(300);
+
 #[derive(Debug)]
 pub struct Service {
     pub(super) settings: Settings,
@@ -101,6 +104,15 @@ impl Service {
             unwell_since: None,
             settings,
         }
+        .waiting_to_start(now)
+    }
+
+    /// Waits for other services if its command is to start after them.
+    fn waiting_to_start(mut self, now: Timestamp) -> Self {
+        if !self.settings.start_after.is_empty() {
+            self.enter(RecoveryState::WaitingToStart(None), Some(now.plus(FIRST_START_MAX)));
+        }
+        self
     }
 
     pub fn id(&self) -> ServiceId {

@@ -1,6 +1,6 @@
 //! The operator's commands.
 
-use super::model::{Service, Stopped, Timer};
+use super::model::{RecoveryState, Service, Stopped, Timer};
 use crate::{
     engine::{
         ctx::Ctx,
@@ -131,6 +131,9 @@ impl Service {
             invocation: String::new(),
         });
         self.orders = orders;
+        if self.is_kept_stopped() {
+            self.enter(RecoveryState::Idle, None);
+        }
     }
 
     pub(super) fn keep_orders<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {

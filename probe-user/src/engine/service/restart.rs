@@ -230,6 +230,15 @@ impl Service {
     }
 
     pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {
+        let reason = match (self.recovery.asked(), &self.incident) {
+            (Some(order), _) => order.to_owned(),
+            (None, Some(open)) => open.summary().to_string(),
+            (None, None) => "first start".to_owned(),
+        };
+        self.publish_restart_for(reason, action, ctx);
+    }
+
+    pub(super) fn publish_restart_for<E: Effects>(&mut self, reason: String, action: Action, ctx: &mut Ctx<'_, E>) {
         let open = self.incident.as_ref();
         let restart = Restart {
             service: self.settings.id,
@@ -239,11 +248,7 @@ impl Service {
                 Action::Hold(_) => open.attempts() + 1,
                 Action::Request | Action::Done | Action::Fail(_) => open.attempts(),
             }),
-            reason: match (self.recovery.asked(), open) {
-                (Some(order), _) => order.to_owned(),
-                (None, Some(open)) => open.summary().to_string(),
-                (None, None) => "first start".to_owned(),
-            },
+            reason,
             budget_left: self.recovery.budget().left(ctx.now),
             action,
         };

@@ -132,6 +132,9 @@ impl Service {
         if let Some(order) = self.recovery.asked() {
             return (ServiceState::Starting, order.to_owned());
         }
+        if let RecoveryState::WaitingToStart(Some(others)) = self.recovery.state() {
+            return (ServiceState::Starting, format!("its first start waits for {others}"));
+        }
         if self.unit.means(Meaning::Starting) {
             return (ServiceState::Starting, "systemd is starting it".to_owned());
         }

@@ -78,7 +78,8 @@ impl Service {
         let waits = match self.recovery.state() {
             RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => true,
             RecoveryState::Inspecting(inspection) => inspection.retry,
-            RecoveryState::AwaitingSuccessor(_)
+            RecoveryState::WaitingToStart(_)
+            | RecoveryState::AwaitingSuccessor(_)
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting

@@ -40,6 +40,7 @@ impl Service {
                 self.await_restart(ctx)
             }
             RecoveryState::FindingSuccessor(_) => self.on_search_due(ctx),
+            RecoveryState::WaitingToStart(_) => self.on_first_start_overdue(ctx),
             RecoveryState::Restarting { .. } => {
                 self.enter(RecoveryState::Idle, None);
                 let finding = Finding::new(Verdict::Exited, 0.8, "the restart led to no main process");

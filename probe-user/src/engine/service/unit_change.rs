@@ -77,6 +77,7 @@ impl Service {
                 self.on_down(state, ctx);
             }
             RecoveryState::Idle
+            | RecoveryState::WaitingToStart(_)
             | RecoveryState::Inspecting(_)
             | RecoveryState::AwaitingSuccessor(_)
             | RecoveryState::FindingSuccessor(_)

@@ -19,6 +19,7 @@ fn every_key_of_a_command_needs_one() {
         "rlimits = {}",
         "stop_signal = \"SIGTERM\"",
         "stop_timeout = \"1s\"",
+        "start_after = []",
         "output_max = \"1MiB\"",
         "output_keep = 3",
         "output_stamp = true",
@@ -73,6 +74,36 @@ fn wrong_values_are_refused_with_what_is_expected() {
             "4:45: the soft limit of as is above the hard one; expected it not to be",
             "5:16: `stop_timeout` is 3600s; expected from 0ns to 600s",
         ],
+    );
+}
+
+#[test]
+fn a_cycle_of_starts_is_refused_with_its_place() {
+    let service = |name: &str, lines: &str| {
+        format!("[[service]]\nname = \"{name}\"\nexec = [\"/bin/{name}\"]\n{lines}\n")
+    };
+    let chain = [
+        service("a", "start_after = [\"b\"]"),
+        service("b", "start_after = [\"d\", \"c\"]"),
+        service("c", "start_after = [\"a\"]"),
+        service("d", ""),
+    ];
+    refused(
+        &chain.concat(),
+        &[
+            "12:16: a cycle of starts: a → b → c → a; expected no service to wait for itself, even through others",
+        ],
+    );
+    refused(
+        &service("web", "start_after = [\"wbe\", \"x\"]"),
+        &[
+            "4:16: unknown service \"wbe\"; expected the name of a service in this file",
+            "4:23: unknown service \"x\"; expected the name of a service in this file",
+        ],
+    );
+    refused(
+        &service("web", "start_after = [\"web\"]"),
+        &["4:16: a cycle of starts: web → web; expected no service to wait for itself, even through others"],
     );
 }
 

@@ -20,6 +20,8 @@ const MAX_STARTS: usize = 64;
 #[derive(Debug)]
 pub enum RecoveryState {
     Idle,
+    /// The first start of its command waits for other services; with their names once it is published.
+    WaitingToStart(Option<String>),
     /// The engine waits for the unit's state.
     Inspecting(Box<Inspection>),
     Backoff,

@@ -15,6 +15,8 @@ pub struct Settings {
     pub is_remote: bool,
     /// hostprobe's own supervisor starts it.
     pub is_supervised: bool,
+    /// The services that are to be healthy before its first start.
+    pub start_after: Vec<ServiceId>,
     /// How long the supervisor waits for its end before SIGKILL.
     pub stop_timeout: Duration,
     /// The name of the program that the supervisor starts.
@@ -51,6 +53,7 @@ impl Settings {
             is_unit: matches!(spec.identity, Identity::Unit(_)),
             is_remote: spec.identity == Identity::Remote,
             is_supervised: exec.is_some(),
+            start_after: spec.start_after.clone(),
             stop_timeout: exec.map_or(Duration::ZERO, |exec| exec.stop_timeout),
             program,
             is_matched: matches!(spec.identity, Identity::Match(_)),

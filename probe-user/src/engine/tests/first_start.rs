@@ -1,0 +1,80 @@
+//! First starts that wait for other services.
+
+use super::*;
+
+const DB: ServiceId = ServiceId(1);
+
+/// `api` starts after `db`, which a unit runs.
+fn lab(observe: bool) -> Lab {
+    let db = service("db", Identity::Unit("db.service".to_owned()), vec![http_probe()], policy());
+    let api = config::Service {
+        start_after: vec![DB],
+        ..service("api", exec_identity(), vec![http_probe()], policy())
+    };
+    Lab::of(observe, &[api, db])
+}
+
+fn is_start(effect: &Effect) -> bool {
+    matches!(effect, Effect::Restart { service: API, method: RestartMethod::Supervisor, reset_failed: false })
+}
+
+fn reasons(lab: &Lab) -> Vec<String> {
+    lab.restarts().into_iter().map(|restart| restart.reason.clone()).collect()
+}
+
+#[test]
+fn a_command_starts_once_the_awaited_service_is_healthy() {
+    for observe in [false, true] {
+        let mut lab = lab(observe);
+        lab.refuse();
+        assert_eq!(reasons(&lab), ["its first start waits for db, for 5m at most"]);
+        let view = lab.engine.view().next().unwrap();
+        assert_eq!(
+            (view.state, view.error.as_deref()),
+            (ServiceState::Starting, Some("its first start waits for db"))
+        );
+        lab.wait(Duration::from_secs(200));
+        // Its own probes fail meanwhile, for longer than its grace.
+        for _ in 0..5 {
+            lab.refuse();
+        }
+        assert!(!lab.requested.iter().any(is_start) && lab.incidents().is_empty());
+
+        lab.answer_of(DB, ProbeOutcome::Ok);
+        assert_eq!(lab.requested.iter().filter(|effect| is_start(effect)).count(), 1);
+        assert_eq!(reasons(&lab).last().unwrap(), "first start, after db");
+        lab.refuse();
+        lab.comes_back(100);
+        assert_eq!(lab.state(), ServiceState::Healthy);
+        lab.wait(LATER);
+        assert_eq!((lab.restarts().len(), lab.incidents().len()), (2, 0));
+        // The start took nothing of its budget.
+        lab.killed(100);
+        let spent = lab.restarts().last().map(|restart| restart.budget_left);
+        assert_eq!(spent, Some(policy().budget - u32::from(!observe)));
+    }
+}
+
+#[test]
+fn a_command_starts_although_the_awaited_service_stays_down() {
+    let mut lab = lab(false);
+    lab.refuse();
+    lab.wait(Duration::from_secs(299));
+    assert!(!lab.requested.iter().any(is_start));
+    lab.wait(Duration::from_secs(2));
+    assert_eq!(lab.requested.iter().filter(|effect| is_start(effect)).count(), 1);
+    assert_eq!(
+        reasons(&lab).last().unwrap(),
+        "first start, although within 5m these have not become healthy: db"
+    );
+    lab.comes_back(100);
+    assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
+fn a_first_start_that_fails_is_an_incident() {
+    let mut lab = lab(false);
+    lab.answer_of(DB, ProbeOutcome::Ok);
+    lab.see(Observation::RestartOutcome(API, Err("/usr/bin/api: No such file".to_owned())));
+    assert_eq!(lab.incidents()[0], (Phase::Open, Verdict::Exited, Severity::Warning));
+}
