@@ -321,6 +321,9 @@ impl Daemon {
         self.report_missed_exits();
         self.check_maintenance();
         self.look_for(self.search.due(Timestamp::now()));
+        if let Some(orphans) = &mut self.executor.orphans {
+            orphans.reap();
+        }
         self.executor.sample_usage(&self.config, &self.enricher);
         self.executor.queues.sample(self.enricher.members.mains());
         self.publish_full_queues();
@@ -399,7 +402,7 @@ impl Daemon {
     pub async fn stop(mut self, why: String) {
         self.notifier.stopping(deadline::after(self.config.longest_stop()));
         self.stopping = true;
-        self.executor.stop(&self.config).await;
+        self.executor.stop(&self.config, &self.enricher).await;
         self.drain_sensors();
         self.publish_losses();
         self.publisher.publish(Fact::AgentStop(why), Timestamp::now());

@@ -5,13 +5,17 @@
 //! that the command has started.
 
 mod error;
+mod left;
 mod lines;
+mod orphans;
 mod output;
 mod spawn;
 
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 pub use error::SupervisorError;
+use left::{kill_members, kill_without_cgroup, remove, signal_group, signal_process};
+pub use orphans::{Orphans, SERVICE_VARIABLE};
 pub use output::LostLines;
 use output::{Output, OutputError};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -24,7 +28,7 @@ use tokio::{
 
 use crate::{
     bounded_thread,
-    config::Exec,
+    config::{Exec, Secret},
     descriptors,
     fact::{ProcessKey, ServiceId},
     host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
@@ -48,9 +52,6 @@ const DUMP_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two checks whether a program that the main process left behind has ended.
 const LEFT_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The wait until killed processes have left their cgroup.
-const REST_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Requests that may wait.
 const REQUESTS_MAX: usize = 4;
 
@@ -68,11 +69,14 @@ pub enum SupervisorReport {
     OutputLost(ServiceId, LostLines),
 }
 
+/// Descendants of a command, by the kernel's record of forks.
+type Descendants = Vec<u32>;
+
 enum Request {
-    Restart,
+    Restart(Descendants),
     Adopt(ProcessKey),
-    Halt,
-    Stop(oneshot::Sender<()>),
+    Halt(Descendants),
+    Stop(Descendants, oneshot::Sender<()>),
 }
 
 /// One supervised command. Dropping it leaves the command running; [`SupervisedProcess::stop`] ends it.
@@ -86,16 +90,20 @@ impl SupervisedProcess {
     /// Prepares a command without starting it. `reports` gets its starts and exits. It runs in the first cgroup.
     /// The cgroups that an earlier daemon left behind are emptied before the first start.
     pub fn new(
-        service: ServiceId,
-        exec: Exec,
+        (service, name): (ServiceId, &str),
+        mut exec: Exec,
         (cgroup, left_behind): (Option<OwnCgroup>, Vec<OwnCgroup>),
         processes: ProcReader,
         reports: mpsc::Sender<SupervisorReport>,
     ) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let own_cgroup = cgroup.clone();
+        if cgroup.is_none() {
+            exec.environment.push((SERVICE_VARIABLE.to_owned(), Secret::new(name)));
+        }
         let work = SupervisorTask {
             service,
+            name: name.to_owned(),
             exec,
             cgroup,
             left_behind,
@@ -112,15 +120,15 @@ impl SupervisedProcess {
         Self { requests, cgroup: own_cgroup }
     }
 
-    /// Starts the command. Ends it first if it runs.
-    pub fn restart(&self) {
+    /// Starts the command. Ends it first if it runs. `descendants` are those of a command without a cgroup.
+    pub fn restart(&self, descendants: Descendants) {
         // If the queue is full, a restart is waiting already.
-        let _ = self.requests.try_send(Request::Restart);
+        let _ = self.requests.try_send(Request::Restart(descendants));
     }
 
     /// Ends the command with all its descendants; it can be started again. False if too many requests wait.
-    pub fn halt(&self) -> bool {
-        self.requests.try_send(Request::Halt).is_ok()
+    pub fn halt(&self, descendants: Descendants) -> bool {
+        self.requests.try_send(Request::Halt(descendants)).is_ok()
     }
 
     /// The cgroup that its processes are in.
@@ -134,9 +142,9 @@ impl SupervisedProcess {
     }
 
     /// Ends the command with all its descendants, and waits for their end.
-    pub async fn stop(&self) {
+    pub async fn stop(&self, descendants: Descendants) {
         let (done, gone) = oneshot::channel();
-        if self.requests.send(Request::Stop(done)).await.is_ok() {
+        if self.requests.send(Request::Stop(descendants, done)).await.is_ok() {
             let _ = gone.await;
         }
     }
@@ -144,6 +152,7 @@ impl SupervisedProcess {
 
 struct SupervisorTask {
     service: ServiceId,
+    name: String,
     exec: Exec,
     cgroup: Option<OwnCgroup>,
     left_behind: Vec<OwnCgroup>,
@@ -168,7 +177,7 @@ impl SupervisorTask {
             let request = match &mut self.running {
                 None if self.delayed => tokio::select! {
                     request = inbox.recv() => request,
-                    () = tokio::time::sleep(SHORTAGE_RETRY) => Some(Request::Restart),
+                    () = tokio::time::sleep(SHORTAGE_RETRY) => Some(Request::Restart(Vec::new())),
                 },
                 None => inbox.recv().await,
                 Some((child, key)) => tokio::select! {
@@ -181,8 +190,8 @@ impl SupervisorTask {
                 },
             };
             match request {
-                Some(Request::Restart) => {
-                    self.terminate(DUMP_TIMEOUT).await;
+                Some(Request::Restart(descendants)) => {
+                    self.terminate(descendants, DUMP_TIMEOUT).await;
                     let started = self.start().await;
                     self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
                     let report = match started {
@@ -193,10 +202,10 @@ impl SupervisorTask {
                     self.report(report).await;
                 }
                 Some(Request::Adopt(process)) => self.adopt(process).await,
-                Some(Request::Halt) => self.halt().await,
-                Some(Request::Stop(done)) => {
+                Some(Request::Halt(descendants)) => self.halt(descendants).await,
+                Some(Request::Stop(descendants, done)) => {
                     self.delayed = false;
-                    self.terminate(LAST_DUMP_TIMEOUT).await;
+                    self.terminate(descendants, LAST_DUMP_TIMEOUT).await;
                     if let Some(cgroup) = &self.cgroup {
                         kill_members(cgroup, OwnCgroup::kill_for_good).await;
                         remove(cgroup).await;
@@ -216,10 +225,10 @@ impl SupervisorTask {
         self.report(SupervisorReport::Ended(self.service, key, status)).await;
     }
 
-    async fn halt(&mut self) {
+    async fn halt(&mut self, descendants: Descendants) {
         self.delayed = false;
         let key = self.running.as_ref().map(|(_, key)| *key);
-        self.terminate(DUMP_TIMEOUT).await;
+        self.terminate(descendants, DUMP_TIMEOUT).await;
         if let Some(key) = key {
             self.report(SupervisorReport::Ended(self.service, key, None)).await;
         }
@@ -277,6 +286,16 @@ impl SupervisorTask {
         Ok(key)
     }
 
+    /// The descendants of a command without a cgroup, before its end takes their parents away.
+    fn living(&self, descendants: Descendants) -> Vec<ProcessKey> {
+        if self.cgroup.is_some() {
+            return Vec::new();
+        }
+        let main = self.running.as_ref().map(|(_, key)| key.pid);
+        let below = main.map(|pid| self.processes.descendants(pid, |_| false)).unwrap_or_default();
+        descendants.into_iter().filter_map(|pid| self.processes.key_of(pid)).chain(below).collect()
+    }
+
     /// Waits until no process of the command writes a core dump. SIGKILL would cut the dump off.
     async fn await_core_dumps(&self, limit: Duration) {
         let dumps = || {
@@ -293,10 +312,16 @@ impl SupervisorTask {
 
     /// Ends in order what a main process left behind: a wrapper may end before its server does. Workers that only forked
     /// have nothing of their own to save. The group `asked` has got its signal.
-    async fn end_left_programs(&self, main: u32, asked: Option<u32>, deadline: Instant) {
+    async fn end_left_programs(
+        &self,
+        main: u32,
+        descendants: &[ProcessKey],
+        asked: Option<u32>,
+        deadline: Instant,
+    ) {
         let left = match &self.cgroup {
             Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
-            None => LeftProcesses::OfGroup(main, Vec::new()),
+            None => LeftProcesses::OfGroup(main, descendants.iter().map(|key| key.pid).collect()),
         };
         let programs = || Survey::new(self.processes.clone()).programs_left(&left);
         for program in programs().into_iter().filter(|program| Some(program.group) != asked) {
@@ -310,7 +335,9 @@ impl SupervisorTask {
 
     /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
     /// time to be written.
-    async fn terminate(&mut self, dump: Duration) {
+    async fn terminate(&mut self, descendants: Descendants, dump: Duration) {
+        let descendants = self.living(descendants);
+        let mut group = self.left_group;
         let deadline = Instant::now() + self.exec.stop_timeout;
         if let Some((mut child, key)) = self.running.take() {
             child.signal(self.exec.stop_signal);
@@ -323,16 +350,18 @@ impl SupervisorTask {
                     let _ = child.wait().await;
                 }
             }
-            self.end_left_programs(key.pid, child.group(), deadline).await;
+            self.end_left_programs(key.pid, &descendants, child.group(), deadline).await;
             self.await_core_dumps(dump).await;
             child.signal(Signal::KILL);
+            group = Some(key.pid);
         }
         if let Some(group) = self.left_group.take() {
-            self.end_left_programs(group, None, deadline).await;
+            self.end_left_programs(group, &descendants, None, deadline).await;
             signal_group(group, Signal::KILL);
         }
-        if let Some(cgroup) = &self.cgroup {
-            kill_members(cgroup, OwnCgroup::kill_members).await;
+        match &self.cgroup {
+            Some(cgroup) => kill_members(cgroup, OwnCgroup::kill_members).await,
+            None => kill_without_cgroup(&self.processes, &self.name, group, descendants).await,
         }
         for cgroup in std::mem::take(&mut self.left_behind) {
             kill_members(&cgroup, OwnCgroup::kill_for_good).await;
@@ -383,57 +412,4 @@ fn start_once(
         return Err(SupervisorError::Gone { command: command(), pid: child.pid });
     };
     Ok(Started { key, child: Some(child), last_lines })
-}
-
-/// Kills until the cgroup is empty.
-async fn kill_members(cgroup: &OwnCgroup, kill: fn(&OwnCgroup) -> io::Result<()>) {
-    let emptied = async {
-        while !cgroup.members()?.is_empty() {
-            kill(cgroup)?;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok::<(), io::Error>(())
-    };
-    match timeout(REST_TIMEOUT, emptied).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            tracing::warn!("{}: cannot kill the processes left in the cgroup: {error}", cgroup.path.display())
-        }
-        Err(_) => {
-            tracing::warn!("{}: killed processes do not end: {:?}", cgroup.path.display(), cgroup.members())
-        }
-    }
-}
-
-/// Removes a cgroup. A killed process disappears from the list of members before it has left the cgroup, so the
-/// removal can fail for a while.
-async fn remove(cgroup: &OwnCgroup) {
-    let removed = async {
-        while let Err(error) = cgroup.remove() {
-            if error.kind() != io::ErrorKind::ResourceBusy {
-                return Err(error);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Ok(())
-    };
-    match timeout(REST_TIMEOUT, removed).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!("{}: cannot remove the cgroup: {error}", cgroup.path.display()),
-        Err(_) => tracing::debug!("{}: cannot remove the cgroup: it is in use", cgroup.path.display()),
-    }
-}
-
-/// Signals a process, which may be gone already.
-fn signal_process(pid: u32, signal: Signal) {
-    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process(pid, signal);
-    }
-}
-
-/// Signals a process group, which may be gone already.
-fn signal_group(pid: u32, signal: Signal) {
-    if let Some(group) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, signal);
-    }
 }

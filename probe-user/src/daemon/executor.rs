@@ -9,7 +9,7 @@ use crate::{
     act::{
         alert::{Alert, Alerter},
         command,
-        supervisor::SupervisedProcess,
+        supervisor::{Orphans, SupervisedProcess},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
     config::{Config, ConfigErrors, Identity},
@@ -69,6 +69,8 @@ pub struct Executor {
     /// systemd, or the reason that it is unreachable.
     pub(super) systemd: Result<Arc<Systemd>, String>,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
+    /// Where commands have no cgroups.
+    pub(super) orphans: Option<Orphans>,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
@@ -87,9 +89,9 @@ impl Executor {
     pub(super) fn execute(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
             Effect::Restart { service, method, reset_failed } => {
-                self.restart(service, method, reset_failed, config)
+                self.restart(service, method, reset_failed, config, enricher)
             }
-            Effect::Stop(service) => self.stop_service(service, config),
+            Effect::Stop(service) => self.stop_service(service, config, enricher),
             Effect::KeepOrders { service, orders } => {
                 if let Some(store) = &self.store {
                     store.keep_orders(&config.services[service.0 as usize].name, orders);
@@ -152,11 +154,18 @@ impl Executor {
         }
     }
 
-    fn restart(&self, service: ServiceId, method: RestartMethod, reset_failed: bool, config: &Config) {
+    fn restart(
+        &self,
+        service: ServiceId,
+        method: RestartMethod,
+        reset_failed: bool,
+        config: &Config,
+        enricher: &Enricher,
+    ) {
         match method {
             RestartMethod::Supervisor => {
                 if let Some(process) = self.supervised.get(&service) {
-                    process.restart();
+                    process.restart(descendants(service, process, enricher));
                 }
             }
             RestartMethod::Systemd => {
@@ -190,9 +199,9 @@ impl Executor {
     }
 
     /// Stops a unit or a supervised command. Nothing else can be stopped.
-    fn stop_service(&self, service: ServiceId, config: &Config) {
+    fn stop_service(&self, service: ServiceId, config: &Config, enricher: &Enricher) {
         if let Some(process) = self.supervised.get(&service) {
-            if !process.halt() {
+            if !process.halt(descendants(service, process, enricher)) {
                 let busy = "its supervisor is busy; try again".to_owned();
                 self.outcomes.spawn(async move { Outcome::Stop(service, Err(busy)) });
             }
@@ -258,11 +267,12 @@ impl Executor {
     }
 
     /// Stops the processes that the supervisor started, and delivers the last alerts.
-    pub(super) async fn stop(&mut self, config: &Config) {
+    pub(super) async fn stop(&mut self, config: &Config, enricher: &Enricher) {
         self.probes.clear();
         let mut stops = tokio::task::JoinSet::new();
-        for (_, process) in self.supervised.drain() {
-            stops.spawn(async move { process.stop().await });
+        for (service, process) in self.supervised.drain() {
+            let descendants = descendants(service, &process, enricher);
+            stops.spawn(async move { process.stop(descendants).await });
         }
         let patience = config.longest_stop().saturating_add(STOP_SLACK);
         if timeout(patience, stops.join_all()).await.is_err() {
@@ -280,6 +290,11 @@ impl Executor {
             }
         }
     }
+}
+
+/// The descendants of a command that has no cgroup.
+fn descendants(service: ServiceId, process: &SupervisedProcess, enricher: &Enricher) -> Vec<u32> {
+    if process.cgroup().is_some() { Vec::new() } else { enricher.descendants_of(service) }
 }
 
 pub(super) fn units(config: &Config) -> Vec<(ServiceId, String)> {

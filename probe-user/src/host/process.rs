@@ -28,6 +28,9 @@ const CHILDREN_MAX: u64 = 4 << 20;
 /// `PF_EXITING` in the kernel's `include/linux/sched.h`: it gives back what it holds.
 const EXITING: u32 = 0x4;
 
+/// The kernel takes no larger environment and arguments with the usual limit on the stack (`execve(2)`).
+const ENVIRONMENT_MAX: u64 = 2 << 20;
+
 /// `status` and `stat` are one or two kilobytes long.
 const STATUS_MAX: u64 = 64 * 1024;
 
@@ -130,6 +133,30 @@ impl ProcReader {
             children
         });
         found.into_iter().skip(1).filter_map(|pid| self.key_of(pid)).collect()
+    }
+
+    /// The children of a process that have ended and that it has not waited for.
+    pub fn zombies_of(&self, pid: u32) -> Vec<ProcessKey> {
+        let ended = |child: u32| {
+            let stat = self.stat(child)?;
+            (stat.state == 'Z').then(|| self.key(child, &stat))
+        };
+        self.direct_children(pid).into_iter().filter_map(ended).collect()
+    }
+
+    /// The children of a process whose environment at their exec had this variable. The read waits for a process whose
+    /// memory the kernel has locked.
+    pub fn children_with(&self, pid: u32, variable: &str) -> Vec<u32> {
+        let has = |child: &u32| {
+            let environment =
+                read_record(&self.folder(*child).join("environ"), ENVIRONMENT_MAX).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
+        };
+        self.direct_children(pid).into_iter().filter(has).collect()
+    }
+
+    fn direct_children(&self, pid: u32) -> Vec<u32> {
+        if self.lists_children(pid) { self.children_of(pid) } else { self.process_tree().children_of(pid) }
     }
 
     /// A process and all its descendants, read from these alone. None if the kernel does not list children.

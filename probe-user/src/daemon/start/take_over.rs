@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::inbox::Inbox;
 use crate::{
     act::{
-        supervisor::{SupervisedProcess, SupervisorReport},
+        supervisor::{Orphans, SupervisedProcess, SupervisorReport},
         systemd::Systemd,
     },
     config::{Exec, Identity, Probe},
@@ -47,9 +47,9 @@ impl Daemon {
                     let process = self.supervise(id, &service.name, exec, reader, reports);
                     if self.engine.is_kept_stopped(id) {
                         // An earlier daemon may have left processes behind.
-                        process.halt();
+                        process.halt(Vec::new());
                     } else if service.start_after.is_empty() {
-                        process.restart();
+                        process.restart(Vec::new());
                     }
                     self.executor.supervised.insert(id, process);
                 }
@@ -95,13 +95,27 @@ impl Daemon {
         };
         let lives = |daemon: ProcessKey| reader.key_of(daemon.pid) == Some(daemon);
         let left_behind = reader.cgroups().left_behind(name, lives);
-        let cgroup = cgroup
-            .inspect_err(|error| tracing::warn!("{name}: runs without a cgroup of its own: {error}"))
-            .ok();
-        if let Some(cgroup) = &cgroup {
-            self.set_cgroup(id, cgroup.id);
+        match &cgroup {
+            Ok(cgroup) => self.set_cgroup(id, cgroup.id),
+            Err(error) => self.adopt_orphans(error, reader),
         }
-        SupervisedProcess::new(id, exec.clone(), (cgroup, left_behind), reader.clone(), reports.clone())
+        let cgroups = (cgroup.ok(), left_behind);
+        SupervisedProcess::new((id, name), exec.clone(), cgroups, reader.clone(), reports.clone())
+    }
+
+    /// Commands have no cgroups of their own, so their processes are found in other ways.
+    fn adopt_orphans(&mut self, error: &std::io::Error, reader: &ProcReader) {
+        if self.executor.orphans.is_some() {
+            return;
+        }
+        tracing::warn!(
+            "commands under exec run without cgroups of their own: {error}; a restart finds their processes by process \
+             group, session, parent and environment. Under systemd, install the drop-in exec.conf of the package"
+        );
+        match Orphans::adopt(reader.clone()) {
+            Ok(orphans) => self.executor.orphans = Some(orphans),
+            Err(error) => tracing::warn!("hostprobe: cannot become the parent of orphans: {error}"),
+        }
     }
 
     /// Connects to systemd if a service has a unit, and waits for the states of the units.

@@ -114,6 +114,7 @@ fn executor(
         unit_changes: senders.units.clone(),
         systemd: Err("its bus is not connected yet".to_owned()),
         supervised: Default::default(),
+        orphans: None,
         probes: Default::default(),
         alerter: Some(alerter),
         store: None,
