@@ -304,3 +304,46 @@ fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_dae
     assert_eq!(with_argument(&port.to_string()), [0_u32; 0]);
     assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
 }
+
+#[test]
+fn in_the_sandbox_a_command_runs_with_the_rights_of_hostprobe_and_a_missing_one_is_named() {
+    let Some(systemd) = SystemdLab::for_test() else { return };
+    let port = free_port();
+    let program = systemd.install(&Victim::program()).expect("the victim is installed");
+    let services = format!(
+        r#"
+        [[service]]
+        name = "web"
+        exec = ["{program}", "--port", "{port}"]
+        user = "hostprobe"
+        output_stamp = true
+        umask = "027"
+        [[service.probe]]
+        http = "http://127.0.0.1:{port}/health"
+        [[service]]
+        name = "other-user"
+        exec = ["/bin/sleep", "1000"]
+        user = "nobody"
+        "#
+    );
+    let installed = Installed::new(systemd, &services).expect("hostprobe is installed");
+    let systemd = &installed.systemd;
+    systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
+    installed.wait_for_after(0, "healthy service", becomes("web", "healthy"));
+    let served = with_argument(&port.to_string());
+    let [main] = served[..] else { panic!("one process, not {served:?}") };
+    assert!(of_all_threads(main).remove(0).1.no_new_privileges);
+    let refused = installed.wait_for_after(0, "incident", |event| is(event, "incident.open", "other-user"));
+    let summary = text(&refused, "incident.summary");
+    println!("{summary}");
+    assert!(summary.contains("cannot run as the user nobody") && summary.contains("exec.conf"), "{summary}");
+
+    let over = kill_and_heal(&installed, "web", || main);
+    println!("{}", text(&over, "message"));
+    let output = fs::read_to_string(systemd.path("/var/log/hostprobe/web.log")).expect("it is written");
+    let stamped = |line: &str| line.starts_with("20") && line.ends_with(&format!("Z listening on {port}"));
+    assert!(output.lines().count() == 2 && output.lines().all(stamped), "{output}");
+    systemd.systemctl(&["stop", UNIT]).expect("it stops");
+    assert_eq!(with_argument(&port.to_string()), [0_u32; 0]);
+    assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
+}
