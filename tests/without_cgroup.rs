@@ -44,7 +44,10 @@ fn a_grandchild_ends_with_its_service(hooks: &[&str]) {
     let (service, detached) = (Supervised::new(), free_port());
     let victim = Victim::program().display().to_string();
     // The session's process group has no member left: the shell in between has ended.
-    let script = format!("(setsid sh -c '{victim} --port {detached} & exit' &); exec {victim} --port {}", service.port);
+    let script = format!(
+        "(setsid sh -c '{victim} --port {detached} & exit' &); exec {victim} --port {}",
+        service.port
+    );
     let other = Supervised::new();
     let config = format!(
         "[http]\nlisten = \"\"\n{}[[service.probe]]\nhttp = \"http://127.0.0.1:{}/health\"\n{}",

@@ -112,6 +112,7 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
             ..Matcher::default()
         }),
         depends_on: Vec::new(),
+        start_after: Vec::new(),
         critical: true,
         maintenance: Vec::new(),
         probes: file.and_then(|file| probe(file, &ports, sockets)).into_iter().collect(),

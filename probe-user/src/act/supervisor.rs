@@ -11,14 +11,14 @@ mod orphans;
 mod output;
 mod spawn;
 
-use std::{io, os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 pub use error::SupervisorError;
 use left::{kill_members, kill_without_cgroup, remove, signal_group, signal_process};
+pub use lines::LostLines;
 pub use orphans::{Orphans, SERVICE_VARIABLE};
-pub use output::LostLines;
 use output::{Output, OutputError};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::Signal;
 use spawn::{Child, spawn};
 use tokio::{
     runtime::Handle,
@@ -385,12 +385,9 @@ impl Drop for Started {
     }
 }
 
-/// An output for a command, and the end of the thread that reads it.
-type Opened = Result<(OwnedFd, Option<oneshot::Receiver<()>>), OutputError>;
-
 fn start(
     exec: &Exec,
-    open: impl Fn() -> Opened,
+    open: impl Fn() -> Result<Opened, OutputError>,
     cgroup: Option<&Path>,
     processes: &ProcReader,
 ) -> Result<Started, SupervisorError> {
@@ -400,7 +397,7 @@ fn start(
 
 fn start_once(
     exec: &Exec,
-    output: Opened,
+    output: Result<Opened, OutputError>,
     cgroup: Option<&Path>,
     processes: &ProcReader,
 ) -> Result<Started, SupervisorError> {

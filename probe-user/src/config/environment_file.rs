@@ -3,8 +3,11 @@
 //! Blank lines, and those that begin with `#` or `;`, are skipped. A value may be in quotes, which are removed. Nothing
 //! is expanded, so a value means what it says.
 
-/// The variables in the order of the file, or what is wrong in which lines. An error never holds a value.
-pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<(usize, &'static str)>> {
+/// A line by its number, and what is wrong with it. It never holds a value.
+pub(super) type WrongLine = (usize, &'static str);
+
+/// The variables in the order of the file, or what is wrong with it.
+pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<WrongLine>> {
     let (mut variables, mut errors) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();

@@ -41,7 +41,7 @@ impl SupervisorError {
     fn shortage(&self) -> Option<&io::Error> {
         let error = match self {
             Self::Spawn { source, .. } => return source.shortage(),
-            Self::Output(error) => error.source()?,
+            Self::Output(error) => error.failed_call()?,
             Self::Hangs { source: NoAnswer::Thread(error), .. } => error,
             Self::Hangs { .. } | Self::HangsStill { .. } | Self::Gone { .. } => return None,
         };

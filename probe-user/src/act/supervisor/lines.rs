@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::output::LostLines;
 use crate::{
     config::Exec,
     rotated_file::{RotatedFile, Rotation},
@@ -11,6 +10,13 @@ use crate::{
 
 /// A line with more bytes goes on in a line of its own where lines have stamps, and in the next file.
 const LINE_MAX: usize = 64 << 10;
+
+/// Lines that could not be written to a file.
+#[derive(Debug)]
+pub struct LostLines {
+    pub count: u64,
+    pub error: io::Error,
+}
 
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -106,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    const NOW: &str = "2026-11-28T13:57:36.1239Z";
+    const NOW: &str = "2026-11-28T13:57:36.123Z";
 
     fn lines(path: &Path, max: Option<u64>, stamps: bool) -> Lines {
         let exec = Exec {

@@ -8,8 +8,7 @@
 //! read on from `/proc/PID/fd/1`.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -23,7 +22,7 @@ use rustix::{
 };
 use tokio::{sync::oneshot, time::timeout};
 
-use super::lines::Lines;
+use super::lines::{Lines, LostLines};
 use crate::{
     bounded_thread::{self, NoAnswer},
     config::Exec,
@@ -39,13 +38,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the last lines of a command that was ended may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// Lines that could not be written to a file.
-#[derive(Debug)]
-pub struct LostLines {
-    pub count: u64,
-    pub error: io::Error,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error("{}: cannot open the output file: {}", .0.path.display(), .0.reason)]
@@ -58,7 +50,7 @@ pub enum OutputError {
 
 impl OutputError {
     /// The error of the call that failed.
-    pub fn source(&self) -> Option<&io::Error> {
+    pub fn failed_call(&self) -> Option<&io::Error> {
         match self {
             Self::File(FileError { reason: Refusal::Other(error), .. })
             | Self::Pipe { source: error, .. }
@@ -68,6 +60,9 @@ impl OutputError {
     }
 }
 
+/// What a command writes to. With a pipe also the end of the thread that reads it.
+pub(super) type Opened = (OwnedFd, Option<oneshot::Receiver<()>>);
+
 /// Where a command's output goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
@@ -76,13 +71,12 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// What a command is to write to; with a pipe also the end of the thread that reads it. `lost` gets the lines that the
-    /// file did not take.
+    /// Opens it. `lost` gets the lines that the file does not take.
     pub(super) fn open(
         &self,
         exec: &Exec,
         lost: impl Fn(LostLines) + Send + 'static,
-    ) -> Result<(OwnedFd, Option<oneshot::Receiver<()>>), OutputError> {
+    ) -> Result<Opened, OutputError> {
         let path = exec.output.display().to_string();
         if exec.output_max.is_none() && !exec.output_stamp {
             let open = || untrusted_file::append(&exec.output, Access::Append, 0o640);
@@ -159,7 +153,7 @@ fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, sync::mpsc};
+    use std::{fs::File, io::Write as _, sync::mpsc};
 
     use super::*;
 
@@ -213,7 +207,8 @@ mod tests {
         let path = format!("/proc/self/fd/{}", theirs.as_raw_fd());
         let mut next = [0; 64];
         let reader = openat(CWD, path, OFlags::RDONLY, Mode::empty()).unwrap();
-        assert_eq!(&next[..read(&reader, &mut next).unwrap()], b"waits for the next reader\n");
+        let length = read(&reader, &mut next).unwrap();
+        assert_eq!(&next[..length], b"waits for the next reader\n");
     }
 
     #[tokio::test]

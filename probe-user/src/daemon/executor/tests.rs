@@ -34,6 +34,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         answers,
         unit_changes: mpsc::channel(1).0,
         systemd: Err("there is none in this test".to_owned()),
+        orphans: None,
         supervised: HashMap::new(),
         probes: HashMap::new(),
         alerter: None,

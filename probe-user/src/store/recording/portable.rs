@@ -230,14 +230,26 @@ pub fn digest(services: &[Service]) -> String {
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
     for service in services {
-        // The windows of maintenance are observed. Each struct is destructured whole, so that a new key does not compile until it is handled here.
-        let Service { name, identity, depends_on, critical, maintenance: _, probes, restart, limits, policy } =
-            service;
+        // The windows of maintenance are observed. Each struct is destructured whole, so that a new key does not compile
+        // until it is handled here.
+        let Service {
+            name,
+            identity,
+            depends_on,
+            start_after,
+            critical,
+            maintenance: _,
+            probes,
+            restart,
+            limits,
+            policy,
+        } = service;
+        // How long a restart may take depends on the end of the command.
         let identity = match identity {
-            Identity::Unit(_) => "unit",
-            Identity::Exec(_) => "exec",
-            Identity::Match(_) => "match",
-            Identity::Remote => "remote",
+            Identity::Unit(_) => ("unit", None),
+            Identity::Exec(exec) => ("exec", Some(exec.stop_timeout)),
+            Identity::Match(_) => ("match", None),
+            Identity::Remote => ("remote", None),
         };
         let probes: Vec<_> = probes.iter().map(probe_digest).collect();
         let RestartPolicy {
@@ -258,7 +270,7 @@ pub fn digest(services: &[Service]) -> String {
         let text = format!(
             "{:?}",
             (
-                (name, identity, depends_on, critical, service.local_ports()),
+                (name, identity, depends_on, start_after, critical, service.local_ports()),
                 (probes, restart, limits, policy)
             )
         );

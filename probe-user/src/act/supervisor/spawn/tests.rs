@@ -33,10 +33,10 @@ async fn run_exec(exec: &Exec) -> Result<(u32, String), SpawnError> {
 
 /// The kind of the error of a failed call.
 fn kind(error: SpawnError) -> io::ErrorKind {
-    match error {
-        SpawnError::Call(error) | SpawnError::Directory { source: error, .. } => error.kind(),
-        other => panic!("{other}"),
+    if let SpawnError::Call(error) | SpawnError::Directory { source: error, .. } = error {
+        return error.kind();
     }
+    panic!("{error}")
 }
 
 #[tokio::test]
