@@ -43,7 +43,7 @@ const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
 /// How long a core dump may take before a restart: some 60 GB at 100 MB/s.
 const DUMP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The same when the daemon ends. After SIGTERM's 10 s, this still fits into the 14 s that it has for all stops.
+/// The same when the daemon ends. It still fits into the time that all stops have beyond the longest `stop_timeout`.
 const LAST_DUMP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Between two checks whether a core dump is complete.
@@ -321,7 +321,10 @@ impl SupervisorTask {
     ) {
         let left = match &self.cgroup {
             Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
-            None => LeftProcesses::OfGroup(main, descendants.iter().map(|key| key.pid).collect()),
+            None => {
+                let living = descendants.iter().filter(|key| self.processes.runs(**key));
+                LeftProcesses::OfGroup(main, living.map(|key| key.pid).collect())
+            }
         };
         let programs = || Survey::new(self.processes.clone()).programs_left(&left);
         for program in programs().into_iter().filter(|program| Some(program.group) != asked) {
