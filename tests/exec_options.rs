@@ -9,16 +9,18 @@ use std::{
 };
 
 use hostprobe_tests::{
-    daemon::Daemon,
+    daemon::{Daemon, event_action},
     incident_events::{is, text},
     parts::{require, require_root},
     process::{until, with_argument},
     supervised::Supervised,
+    victim::Victim,
 };
 use rustix::{
     mount::{MountPropagationFlags, mount_bind, mount_change},
     thread::{UnshareFlags, unshare_unsafe},
 };
+use serde_json::Value;
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(30);
@@ -199,4 +201,41 @@ fn a_service_is_asked_to_end_by_its_signal_and_killed_after_its_time() {
     for pid in pids {
         assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{pid} has ended");
     }
+}
+
+#[test]
+fn a_command_starts_after_the_service_that_it_names_is_healthy() {
+    if !require_root() {
+        return;
+    }
+    let (api, db) = (Supervised::new(), Supervised::new());
+    let victim = Victim::program().display().to_string();
+    let probe = |port: u16| format!("[[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n");
+    let served = |service: &Supervised| {
+        service.service(&[&victim, "--port", &service.port.to_string()])
+            + &format!("start_after = [{:?}]\n", db.name)
+            + &probe(service.port)
+    };
+    let slow = format!("sleep 1.5; exec {victim} --port {}", db.port);
+    let services = served(&api) + &db.service(&["/bin/sh", "-c", &slow]) + &probe(db.port);
+    let daemon = Daemon::start(&config(&services), &[]);
+    api.until_healthy(&daemon);
+    let events = daemon.events();
+    let at = |what: &str, such: &dyn Fn(&Value) -> bool| {
+        events.iter().position(such).unwrap_or_else(|| panic!("no {what} in {events:#?}"))
+    };
+    let healthy =
+        |event: &Value| is(event, "service.state", &db.name) && text(event, "service.state") == "healthy";
+    let order = [
+        at("wait", &|event| is(event, "restart.hold", &api.name)),
+        at("listener of the database", &|event| db.listens(db.port, event)),
+        at("healthy database", &healthy),
+        at("start", &|event| is(event, "restart.request", &api.name)),
+        at("listener", &|event| api.listens(api.port, event)),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+    let why = text(&events[order[0]], "event.reason");
+    assert_eq!(why, format!("its first start waits for {}, for 5m at most", db.name));
+    assert!(daemon.log().contains(&format!("{}: {why}", api.name)), "{}", daemon.log());
+    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 0);
 }
