@@ -14,7 +14,8 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-/// One start takes eight: output (found and opened), input, both ends of a pipe, cgroup, pidfd, and the queue of events.
+/// One start takes eleven: output (found and opened, and three for its pipe), input, both ends of another pipe, cgroup,
+/// pidfd, and the queue of events.
 const RESERVED: usize = 16;
 
 static RESERVE: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());

@@ -37,6 +37,12 @@ impl Lines {
         Ok(Self { file, stamps: exec.output_stamp, begun: None, stamped: Vec::new(), lost: None })
     }
 
+    /// Takes the place of the lines of an earlier start, with the count of those that it lost.
+    pub(super) fn replace(mut self, earlier: &mut Option<Self>) {
+        self.lost = earlier.take().and_then(|earlier| earlier.lost);
+        *earlier = Some(self);
+    }
+
     /// Writes a piece that was read at `now`. It need not end with a line.
     pub(super) fn write(&mut self, piece: &[u8], now: jiff::Timestamp) {
         if !self.stamps {

@@ -83,7 +83,7 @@ impl Output {
             return Ok((in_folder(&exec.output, open)?.0.into(), None));
         }
         let opened = in_folder(&exec.output, || Lines::open(exec))?;
-        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(opened);
+        opened.replace(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner));
         let (ours, theirs) = pipe().map_err(|source| OutputError::Pipe { path: path.clone(), source })?;
         let (ended, end) = oneshot::channel();
         let lines = Arc::clone(&self.lines);
