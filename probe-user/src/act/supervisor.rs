@@ -17,7 +17,7 @@ pub use error::SupervisorError;
 use left::{kill_members, kill_without_cgroup, remove, signal_group, signal_process};
 pub use lines::LostLines;
 pub use orphans::{Orphans, SERVICE_VARIABLE};
-use output::{Output, OutputError};
+use output::{Opened, Output, OutputError};
 use rustix::process::Signal;
 use spawn::{Child, spawn};
 use tokio::{
