@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::{self, File},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -92,6 +93,16 @@ impl RotatedFile {
         } else {
             present(fs::rename(&self.path, self.old(1)))
         }
+    }
+
+    /// Whether the file is the one at its path. Others may remove it, move it or cut it (`logrotate(8)`).
+    pub fn is_in_place(&mut self) -> bool {
+        if self.kind != Kind::Regular {
+            return true;
+        }
+        let (Ok(own), Ok(found)) = (self.file.metadata(), fs::metadata(&self.path)) else { return false };
+        self.size = self.size.min(own.len());
+        (own.dev(), own.ino()) == (found.dev(), found.ino())
     }
 
     pub fn reopen(&mut self) -> io::Result<()> {
@@ -214,6 +225,23 @@ mod tests {
         file.reopen().unwrap();
         file.append(b"3\n").unwrap();
         assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("1\n2\n", "3\n"));
+    }
+
+    #[test]
+    fn a_file_that_others_move_or_cut_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("e");
+        let mut file = open(&path);
+        file.append(b"123\n").unwrap();
+        assert!(file.is_in_place() && file.room() == 0);
+        File::create(&path).unwrap();
+        assert!(file.is_in_place() && file.room() == 4, "it was cut");
+        fs::rename(&path, folder.path().join("moved")).unwrap();
+        assert!(!file.is_in_place());
+        file.reopen().unwrap();
+        fs::remove_dir_all(folder.path()).unwrap();
+        assert!(!file.is_in_place());
+        assert!(open(Path::new("/dev/null")).is_in_place());
     }
 
     #[test]

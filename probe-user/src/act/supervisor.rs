@@ -14,9 +14,10 @@ mod spawn;
 use std::{path::Path, sync::Arc, time::Duration};
 
 pub use error::SupervisorError;
-use left::{kill_members, kill_without_cgroup, remove, signal_group, signal_process};
+use left::{Traces, kill_members, kill_without_cgroup, remove, signal_group, signal_process};
 pub use lines::LostLines;
-pub use orphans::{Orphans, SERVICE_VARIABLE};
+pub use orphans::Orphans;
+use orphans::{MARK, mark};
 use output::{Opened, Output, OutputError};
 use rustix::process::Signal;
 use spawn::{Child, spawn};
@@ -99,7 +100,7 @@ impl SupervisedProcess {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let own_cgroup = cgroup.clone();
         if cgroup.is_none() {
-            exec.environment.push((SERVICE_VARIABLE.to_owned(), Secret::new(name)));
+            exec.environment.push((MARK.to_owned(), Secret::new(&mark(&processes, name))));
         }
         let work = SupervisorTask {
             service,
@@ -107,6 +108,7 @@ impl SupervisedProcess {
             exec,
             cgroup,
             left_behind,
+            is_first: true,
             processes,
             reports,
             output: Output::default(),
@@ -156,6 +158,8 @@ struct SupervisorTask {
     exec: Exec,
     cgroup: Option<OwnCgroup>,
     left_behind: Vec<OwnCgroup>,
+    /// An earlier daemon may have left processes behind.
+    is_first: bool,
     processes: ProcReader,
     reports: mpsc::Sender<SupervisorReport>,
     output: Output,
@@ -364,7 +368,11 @@ impl SupervisorTask {
         }
         match &self.cgroup {
             Some(cgroup) => kill_members(cgroup, OwnCgroup::kill_members).await,
-            None => kill_without_cgroup(&self.processes, &self.name, group, descendants).await,
+            None => {
+                let earlier = std::mem::take(&mut self.is_first);
+                let traces = Traces { service: self.name.clone(), group, descendants, earlier };
+                kill_without_cgroup(&self.processes, traces).await;
+            }
         }
         for cgroup in std::mem::take(&mut self.left_behind) {
             kill_members(&cgroup, OwnCgroup::kill_for_good).await;

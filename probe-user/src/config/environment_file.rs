@@ -10,7 +10,8 @@ pub(super) type WrongLine = (usize, &'static str);
 pub(super) fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<WrongLine>> {
     let (mut variables, mut errors) = (Vec::new(), Vec::new());
     for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim();
+        // Some editors begin a file with a byte order mark.
+        let line = line.trim_start_matches('\u{feff}').trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
         }
@@ -30,6 +31,9 @@ pub(super) fn is_name(name: &str) -> bool {
 
 fn variable(line: &str) -> Result<(&str, String), &'static str> {
     let (name, value) = line.split_once('=').ok_or("a line without `=`; expected NAME=value")?;
+    if name.starts_with("export ") {
+        return Err("`export` before the name; expected NAME=value, because no shell reads this file");
+    }
     if !is_name(name) {
         return Err("a variable's name has other characters; expected letters, digits and underscores");
     }
@@ -73,7 +77,7 @@ mod tests {
                 "a variable's name has other characters; expected letters, digits and underscores"
             )])
         );
-        let text = "A=1\r\n_B= two words \nC=\"a \\\"b\\\" $HOME\"\nD='x\\y'\nE=\nF=a\"b=c\n  G=#5\n";
+        let text = "\u{feff}A=1\r\n_B= two words \nC=\"a \\\"b\\\" $HOME\"\nD='x\\y'\nE=\nF=a\"b=c\n  G=#5\n";
         let expected = [
             ("A", "1"),
             ("_B", "two words"),
@@ -90,6 +94,7 @@ mod tests {
     fn every_wrong_line_is_reported() {
         let wrong = parse("export A=1\nA\n=x\nA='b\nA=\"b\"c\nA=\"b\\\"\nA=b\0c\n").unwrap_err();
         assert_eq!(wrong.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6, 7]);
+        assert!(wrong[0].1.starts_with("`export` before the name"), "{wrong:?}");
         assert!(wrong[1].1.starts_with("a line without `=`"), "{wrong:?}");
     }
 }

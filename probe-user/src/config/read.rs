@@ -29,6 +29,13 @@ pub(super) struct Content {
     pub(super) text: String,
     /// Whether its group or everybody may read it.
     pub(super) readable_by_others: bool,
+    pub(super) writable_by_all: bool,
+}
+
+impl Content {
+    fn of(text: String, mode: u32) -> Self {
+        Self { text, readable_by_others: mode & 0o044 != 0, writable_by_all: mode & 0o002 != 0 }
+    }
 }
 
 /// Reads a configuration file; the error says what is wrong and what to do.
@@ -73,7 +80,7 @@ fn in_time(path: &Path, kind: &str, largest: u64, holds: &str) -> Result<Content
     let read = move || untrusted_file::read_with_mode(&at, largest);
     let why = match bounded_thread::blocking_answer("read", PATIENCE, read) {
         Ok(Ok((bytes, mode))) => match String::from_utf8(bytes) {
-            Ok(text) => return Ok(Content { text, readable_by_others: mode & 0o044 != 0 }),
+            Ok(text) => return Ok(Content::of(text, mode)),
             Err(_) => format!("is not UTF-8 text; expected {holds}"),
         },
         Ok(Err(refused)) => refusal(&refused.reason, holds),
@@ -131,7 +138,7 @@ impl From<io::Error> for Failure {
 /// Reads the operator's own file. It may be a pipe, as of `<(command)` in a shell.
 fn read(path: &Path, largest: u64) -> Result<Content, Failure> {
     let file = File::open(path)?;
-    let readable_by_others = file.metadata()?.mode() & 0o044 != 0;
+    let mode = file.metadata()?.mode();
     let mut bytes = Vec::new();
     file.take(largest + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {
@@ -141,5 +148,5 @@ fn read(path: &Path, largest: u64) -> Result<Content, Failure> {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         Failure::NotUtf8(good.iter().filter(|&&byte| byte == b'\n').count() + 1)
     })?;
-    Ok(Content { text, readable_by_others })
+    Ok(Content::of(text, mode))
 }

@@ -43,6 +43,7 @@ mod tests {
             name: "api".to_owned(),
             identity: Identity::Remote,
             depends_on: Vec::new(),
+            start_after: Vec::new(),
             critical: true,
             maintenance: windows.iter().map(|text| Window::of(text).expect("a window")).collect(),
             probes: Vec::new(),

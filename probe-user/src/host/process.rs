@@ -144,18 +144,16 @@ impl ProcReader {
         self.direct_children(pid).into_iter().filter_map(ended).collect()
     }
 
-    /// The children of a process whose environment at their exec had this variable. The read waits for a process whose
-    /// memory the kernel has locked.
-    pub fn children_with(&self, pid: u32, variable: &str) -> Vec<u32> {
-        let has = |child: &u32| {
-            let environment =
-                read_record(&self.folder(*child).join("environ"), ENVIRONMENT_MAX).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|entry| entry == variable.as_bytes())
-        };
-        self.direct_children(pid).into_iter().filter(has).collect()
+    /// A variable of the environment that a process had at its exec. The read waits for a process whose memory the kernel
+    /// has locked.
+    pub fn variable(&self, pid: u32, name: &str) -> Option<String> {
+        let environment = read_record(&self.folder(pid).join("environ"), ENVIRONMENT_MAX).ok()?;
+        let value =
+            |entry: &[u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=").map(<[u8]>::to_vec);
+        String::from_utf8(environment.split(|byte| *byte == 0).find_map(value)?).ok()
     }
 
-    fn direct_children(&self, pid: u32) -> Vec<u32> {
+    pub fn direct_children(&self, pid: u32) -> Vec<u32> {
         if self.lists_children(pid) { self.children_of(pid) } else { self.process_tree().children_of(pid) }
     }
 

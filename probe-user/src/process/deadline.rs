@@ -11,7 +11,7 @@ use std::{
 };
 
 /// What a good end takes at most, besides the commands under `exec`: 4 s for what they left in their cgroups, 2 s each
-/// for the last alerts, the recording and the events.
+/// for the state, the last alerts, the recording and the events.
 const SLACK: Duration = Duration::from_secs(15);
 
 /// The deadline of a daemon whose commands may take so long to end. systemd kills what has not ended after 30 s

@@ -9,7 +9,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::time::timeout;
 
-use super::orphans::SERVICE_VARIABLE;
+use super::orphans::is_marked;
 use crate::{
     bounded_thread,
     fact::ProcessKey,
@@ -75,19 +75,25 @@ pub(super) fn signal_group(pid: u32, signal: Signal) {
     }
 }
 
-/// Kills what a command without a cgroup left behind: what is in the process group and the session that it led, these
-/// descendants, the orphans of its service, and the descendants of all these.
-pub(super) async fn kill_without_cgroup(
-    processes: &ProcReader,
-    service: &str,
-    group: Option<u32>,
-    descendants: Vec<ProcessKey>,
-) {
-    let (reader, variable) = (processes.clone(), format!("{SERVICE_VARIABLE}={service}"));
+/// Processes of a command without a cgroup.
+#[derive(Clone, Debug)]
+pub(super) struct Traces {
+    pub(super) service: String,
+    /// The process group and the session that it led.
+    pub(super) group: Option<u32>,
+    pub(super) descendants: Vec<ProcessKey>,
+    /// Also what an earlier daemon may have left behind. The search reads the environments of all processes.
+    pub(super) earlier: bool,
+}
+
+/// Kills what a command without a cgroup left behind: what its traces show, the orphans of its service, and the
+/// descendants of all these.
+pub(super) async fn kill_without_cgroup(processes: &ProcReader, traces: Traces) {
+    let (reader, service) = (processes.clone(), traces.service.clone());
     let kill = move || {
         let until = Instant::now() + REST_TIMEOUT;
         loop {
-            let left = left_without_cgroup(&reader, &variable, group, &descendants);
+            let left = left_without_cgroup(&reader, &traces);
             if left.is_empty() || Instant::now() >= until {
                 return left;
             }
@@ -102,16 +108,14 @@ pub(super) async fn kill_without_cgroup(
     }
 }
 
-fn left_without_cgroup(
-    reader: &ProcReader,
-    variable: &str,
-    group: Option<u32>,
-    descendants: &[ProcessKey],
-) -> BTreeSet<u32> {
+fn left_without_cgroup(reader: &ProcReader, traces: &Traces) -> BTreeSet<u32> {
     let own = process::id();
-    let known = descendants.iter().filter(|key| reader.runs(**key)).map(|key| key.pid);
-    let mut roots: Vec<u32> = known.chain(reader.children_with(own, variable)).collect();
-    if let Some(group) = group {
+    let known = traces.descendants.iter().filter(|key| reader.runs(**key)).map(|key| key.pid);
+    let suspects =
+        if traces.earlier { reader.pids().unwrap_or_default() } else { reader.direct_children(own) };
+    let marked = suspects.into_iter().filter(|pid| is_marked(reader, *pid, &traces.service));
+    let mut roots: Vec<u32> = known.chain(marked).collect();
+    if let Some(group) = traces.group {
         roots = Survey::new(reader.clone()).left(&LeftProcesses::OfGroup(group, roots));
     }
     let below = |root: &u32| reader.descendants(*root, |_| false).into_iter().chain(reader.key_of(*root));

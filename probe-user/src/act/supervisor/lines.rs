@@ -1,6 +1,6 @@
 //! The lines of a command's output: with the time before each on request, and in files of a limited size.
 
-use std::io;
+use std::{fs, io};
 
 use crate::{
     config::Exec,
@@ -96,6 +96,17 @@ impl Lines {
         }
     }
 
+    /// Makes the file again if it was moved or removed, maybe with its folder.
+    fn restore(&mut self) -> io::Result<()> {
+        if self.file.is_in_place() {
+            return Ok(());
+        }
+        if let Some(folder) = self.file.path().parent() {
+            fs::create_dir_all(folder)?;
+        }
+        self.file.reopen()
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         let ended = bytes.iter().rposition(|byte| *byte == b'\n');
         let begun = match ended {
@@ -103,7 +114,7 @@ impl Lines {
             None => self.begun.unwrap_or(0) + bytes.len(),
         };
         self.begun = Some(begun).filter(|begun| *begun > 0);
-        if let Err(error) = self.file.append(bytes) {
+        if let Err(error) = self.restore().and_then(|()| self.file.append(bytes)) {
             let unended = usize::from(!bytes.ends_with(b"\n"));
             let count = bytes.iter().filter(|byte| **byte == b'\n').count() + unended;
             let before = self.lost.take().map_or(0, |lost| lost.count);
@@ -114,7 +125,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::path::Path;
 
     use super::*;
 
@@ -151,6 +162,23 @@ mod tests {
         write(&mut lines(&path, None, true), &[b"next\n"]);
         assert_eq!(read(&path).lines().last(), Some("2026-11-28T13:57:36.123Z next"));
         assert_eq!(read(&path).lines().count(), 6);
+    }
+
+    #[test]
+    fn a_file_that_vanishes_with_its_folder_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("logs/web.log");
+        fs::create_dir(folder.path().join("logs")).unwrap();
+        let mut lines = lines(&path, Some(10), false);
+        write(&mut lines, &[b"1\n"]);
+        fs::remove_dir_all(folder.path().join("logs")).unwrap();
+        write(&mut lines, &[b"2\n"]);
+        assert_eq!(read(&path), "2\n");
+        // No folder can be made in the place of a file.
+        fs::remove_dir_all(folder.path().join("logs")).unwrap();
+        fs::write(folder.path().join("logs"), "").unwrap();
+        write(&mut lines, &[b"3\n4\n"]);
+        assert_eq!(lines.take_lost().map(|lost| lost.count), Some(2));
     }
 
     #[test]

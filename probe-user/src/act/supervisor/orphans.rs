@@ -1,7 +1,8 @@
-//! Descendants of commands that have no cgroup, after their parents have ended.
+//! The processes of commands that have no cgroup, after their parents have ended.
 //!
 //! The daemon becomes their parent (`PR_SET_CHILD_SUBREAPER`), instead of init. So they stay below the daemon, where a stop
-//! of their service finds them by a variable of their environment. In return the daemon has to wait for them.
+//! of their service finds them by a variable of their environment. In return the daemon has to wait for them. What a
+//! daemon left behind that was killed, the next one finds by the same variable.
 
 use std::process;
 
@@ -12,8 +13,8 @@ use rustix::{
 
 use crate::{fact::ProcessKey, host::ProcReader};
 
-/// The variable that names the service of a command without a cgroup.
-pub const SERVICE_VARIABLE: &str = "HOSTPROBE_SERVICE";
+/// The variable that marks the processes of a command without a cgroup.
+pub const MARK: &str = "HOSTPROBE_SERVICE";
 
 #[derive(Debug)]
 pub struct Orphans {
@@ -40,4 +41,18 @@ impl Orphans {
         }
         self.ended = ended;
     }
+}
+
+/// The mark of this daemon's processes of a service.
+pub(super) fn mark(processes: &ProcReader, service: &str) -> String {
+    let own = processes.key_of(process::id()).map(|own| processes.cgroups().owner_name(own));
+    format!("{}/{service}", own.unwrap_or_default())
+}
+
+/// Whether a process has the mark of a service, by this daemon or by one that has ended.
+pub(super) fn is_marked(processes: &ProcReader, pid: u32, service: &str) -> bool {
+    let Some(found) = processes.variable(pid, MARK) else { return false };
+    let Some((owner, name)) = found.split_once('/') else { return false };
+    let lives = |owner: ProcessKey| owner.pid != process::id() && processes.key_of(owner.pid) == Some(owner);
+    name == service && processes.cgroups().owner_named(owner).is_some_and(|owner| !lives(owner))
 }

@@ -62,6 +62,13 @@ fn of_file(path: &Spanned<String>, found: &mut Findings) -> Vec<(String, String)
         }
         Vec::new()
     });
+    if content.writable_by_all {
+        let file = file.display();
+        found.warn(
+            path.span(),
+            format!("the environment file {file} may be changed by every user (chmod o-w)"),
+        );
+    }
     if content.readable_by_others && variables.iter().any(|(name, _)| redact::is_secret_name(name)) {
         let file = file.display();
         found.warn(

@@ -238,7 +238,12 @@ impl Service {
         self.publish_restart_for(reason, action, ctx);
     }
 
-    pub(super) fn publish_restart_for<E: Effects>(&mut self, reason: String, action: Action, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn publish_restart_for<E: Effects>(
+        &mut self,
+        reason: String,
+        action: Action,
+        ctx: &mut Ctx<'_, E>,
+    ) {
         let open = self.incident.as_ref();
         let restart = Restart {
             service: self.settings.id,

@@ -1,6 +1,7 @@
 //! First starts that wait for other services.
 
 use super::*;
+use crate::fact::{OperatorCommand, Orders};
 
 const DB: ServiceId = ServiceId(1);
 
@@ -78,4 +79,29 @@ fn a_first_start_that_fails_is_an_incident() {
     lab.see(Observation::RestartOutcome(API, Err("/usr/bin/api: No such file".to_owned())));
     let (phase, verdict, _) = lab.incidents()[0];
     assert_eq!((phase, verdict), (Phase::Open, Verdict::Exited));
+}
+
+#[test]
+fn an_operator_who_starts_it_does_not_wait_and_one_who_stops_it_ends_the_wait() {
+    for stops in [false, true] {
+        let mut lab = lab(false);
+        lab.refuse();
+        let command = if stops { OperatorCommand::Stop } else { OperatorCommand::Start };
+        lab.see(Observation::Operator(API, command(order(CommandKind::Start, lab.now))));
+        assert_eq!(lab.requested.iter().any(is_start), !stops);
+        lab.answer_of(DB, ProbeOutcome::Ok);
+        lab.wait(LATER);
+        let starts = lab.requested.iter().filter(|effect| is_start(effect)).count();
+        assert_eq!(starts, usize::from(!stops), "the health of the other one starts it no second time");
+    }
+}
+
+#[test]
+fn a_command_that_an_operator_stopped_under_an_earlier_daemon_waits_for_no_other() {
+    let mut lab = lab(false);
+    let stop = Some(order(CommandKind::Stop, lab.now));
+    lab.see(Observation::Operator(API, OperatorCommand::Remembered(Orders { stop, pause: None })));
+    lab.answer_of(DB, ProbeOutcome::Ok);
+    lab.wait(LATER);
+    assert_eq!((lab.state(), lab.requested.iter().any(is_start)), (ServiceState::Stopped, false));
 }

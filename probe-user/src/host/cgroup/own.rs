@@ -54,14 +54,19 @@ impl Cgroups {
     }
 
     /// The folder's name for the groups of a daemon.
-    fn owner_name(&self, owner: ProcessKey) -> String {
+    pub(crate) fn owner_name(&self, owner: ProcessKey) -> String {
         format!("{FOLDER}{}{}-{}", self.namespace(), owner.pid, owner.start.as_nanos())
     }
 
-    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s. Whether a daemon
-    /// in another pid namespace lives is unknown here, so its folders count as no daemon's.
+    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s.
     fn owner_of(&self, folder: &Path) -> Option<ProcessKey> {
-        let name = folder.file_name()?.to_str()?.strip_prefix(FOLDER)?.strip_prefix(&self.namespace())?;
+        self.owner_named(folder.file_name()?.to_str()?)
+    }
+
+    /// The daemon with this [`Cgroups::owner_name`]. Whether a daemon in another pid namespace lives is unknown here, so its
+    /// names are no daemon's.
+    pub(crate) fn owner_named(&self, name: &str) -> Option<ProcessKey> {
+        let name = name.strip_prefix(FOLDER)?.strip_prefix(&self.namespace())?;
         let (pid, start) = name.split_once('-')?;
         Some(ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) })
     }

@@ -1,6 +1,6 @@
 //! The step at which the start of a command failed, as the child reports it through a pipe.
 
-use std::io;
+use std::{fs, io};
 
 use crate::{account::AccountError, config::Exec, descriptors};
 
@@ -60,10 +60,7 @@ pub enum SpawnError {
     Cgroup(io::Error),
     #[error("cannot enter its directory {directory}: {source}")]
     Directory { directory: String, source: io::Error },
-    #[error(
-        "cannot set its limit {name}: {source}{}",
-        hint(source, "CAP_SYS_RESOURCE to raise a hard limit")
-    )]
+    #[error("cannot set its limit {name}: {source}{}", limit_hint(name, source))]
     Limit { name: &'static str, source: io::Error },
     #[error("cannot run as {account}: {source}{}", hint(source, "CAP_SETUID and CAP_SETGID for that"))]
     Credentials { account: String, source: io::Error },
@@ -112,6 +109,19 @@ fn account(exec: &Exec) -> String {
         (Some(user), None) => format!("the user {user}"),
         (None, group) => format!("the group {}", group.as_deref().unwrap_or_default()),
     }
+}
+
+/// What to do about a limit that the kernel does not set.
+fn limit_hint(name: &str, error: &io::Error) -> String {
+    let mut hint = hint(error, "CAP_SYS_RESOURCE to raise a hard limit");
+    // Nobody may have more descriptors than this (`setrlimit(2)`).
+    if let Ok(most) = fs::read_to_string("/proc/sys/fs/nr_open")
+        && name == "nofile"
+        && !hint.is_empty()
+    {
+        hint.push_str(&format!(", and no limit may be above the sysctl fs.nr_open ({})", most.trim()));
+    }
+    hint
 }
 
 /// What to do about a missing right.

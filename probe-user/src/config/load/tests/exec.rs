@@ -132,6 +132,9 @@ fn an_environment_file_adds_variables_and_its_errors_have_their_lines() {
     write("DB_PASSWORD=x\n", 0o644);
     assert!(warned(&exec(&lines))[0].ends_with("holds a secret and may be read by others (chmod 600)"));
 
+    write("A=1\n", 0o646);
+    assert!(warned(&exec(&lines))[0].ends_with("may be changed by every user (chmod o-w)"));
+
     write("A=1\nB\n\nexport C=s3cret\n", 0o600);
     let shown = path.display();
     refused(
@@ -139,7 +142,7 @@ fn an_environment_file_adds_variables_and_its_errors_have_their_lines() {
         &[
             &format!("4:20: {shown}:2: a line without `=`; expected NAME=value"),
             &format!(
-                "4:20: {shown}:4: a variable's name has other characters; expected letters, digits and underscores"
+                "4:20: {shown}:4: `export` before the name; expected NAME=value, because no shell reads this file"
             ),
         ],
     );
@@ -154,6 +157,18 @@ fn an_environment_file_adds_variables_and_its_errors_have_their_lines() {
         "4:20: the environment file {shown} does not exist; expected a file that holds lines of the form NAME=value"
     );
     refused(&exec(&lines), &[&missing]);
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &path,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::from_raw_mode(0o600),
+        0,
+    )
+    .unwrap();
+    let fifo = format!(
+        "4:20: the environment file {shown} is a FIFO; expected a file that holds lines of the form NAME=value"
+    );
+    refused(&exec(&lines), &[&fifo]);
     refused(
         &exec("environment_file = \"web.env\""),
         &["4:20: found \"web.env\"; expected the absolute path of a file with variables"],
