@@ -92,7 +92,7 @@ fn a_process_has_the_user_groups_umask_limits_and_environment_of_its_service() {
     }
     let keys = format!(
         "user = \"probed\"\nenvironment_file = {:?}\nenvironment = {{ BOTH = \"service\" }}\numask = \"0137\"\n\
-         rlimits = {{ nofile = \"123:456\", core = 0, memlock = \"64KiB:unlimited\" }}\ndirectory = {:?}\n",
+         rlimits = {{ nofile = \"123:456\", core = 0, memlock = \"32KiB:64KiB\" }}\ndirectory = {:?}\n",
         folder.join("web.env").display().to_string(),
         folder.display().to_string(),
     );
@@ -118,7 +118,7 @@ fn a_process_has_the_user_groups_umask_limits_and_environment_of_its_service() {
     for (name, soft, hard) in [
         ("Max open files", "123", "456"),
         ("Max core file size", "0", "0"),
-        ("Max locked memory", "65536", "unlimited"),
+        ("Max locked memory", "32768", "65536"),
     ] {
         let line = limits.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel lists it");
         assert_eq!(line.split_whitespace().take(2).collect::<Vec<_>>(), [soft, hard], "{name}");

@@ -3,8 +3,9 @@
 use std::{
     cell::Cell,
     fs::{self, OpenOptions},
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    io,
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
@@ -17,7 +18,11 @@ use hostprobe_tests::{
     process::{kill, until, with_argument},
     supervised::Supervised,
 };
-use rustix::process::Signal;
+use rustix::{
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change},
+    process::Signal,
+    thread::{UnshareFlags, unshare_unsafe},
+};
 
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
@@ -63,8 +68,10 @@ fn a_fast_writer_fills_many_files_and_loses_no_byte() {
     daemon.stop();
     let files = rotated(&service);
     assert!(files.len() > 20, "{} files", files.len());
+    // A line that was begun ends in its file.
+    let largest = (1 << 20) + "3000000\n".len();
     for file in &files {
-        assert!(file.len() <= 1 << 20 && file.ends_with(b"\n"), "{} bytes", file.len());
+        assert!(file.len() <= largest && file.ends_with(b"\n"), "{} bytes", file.len());
     }
     let mut expected: String = (1..=3_000_000).map(|number| format!("{number}\n")).collect();
     expected.push_str("end\n");
@@ -159,6 +166,97 @@ fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
     let logged = daemon.log();
     assert!(logged.contains(&format!("{}: ", service.name)) && logged.contains("No space left"), "{logged}");
     assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
+}
+
+/// Has the daemon see a small file system at `path`, which others reach through [`seen_by`].
+fn with_small_disk<'c>(command: &'c mut Command, path: &Path) -> &'c mut Command {
+    let path = path.to_owned();
+    let mount_it = move || {
+        // SAFETY: the process is about to execute the daemon, and has one thread.
+        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+        Ok::<(), io::Error>(mount("tmpfs", &path, "tmpfs", MountFlags::empty(), c"size=256k")?)
+    };
+    // SAFETY: between fork and exec it makes system calls on paths; the test has no other thread that holds a lock.
+    unsafe { command.pre_exec(mount_it) }
+}
+
+/// A path as a process sees it.
+fn seen_by(pid: u32, path: &Path) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root{}", path.display()))
+}
+
+#[test]
+fn a_disk_that_fills_up_costs_lines_and_none_is_torn_once_it_has_room_again() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let disk = service.folder().join("disk");
+    fs::create_dir(&disk).expect("a folder");
+    let script = "i=0; while :; do i=$((i+1)); echo \"line $i end\"; done";
+    let keys = "output_max = \"64KiB\"\noutput_keep = 10\n";
+    let folder = service.folder().display().to_string();
+    let at_disk = (shell(&service, script) + keys)
+        .replace(&format!("{folder}/output"), &format!("{folder}/disk/output"));
+    let daemon = Daemon::start_with(&config(&at_disk), &[], |command| with_small_disk(command, &disk));
+    let lost = |event: &serde_json::Value| {
+        event_action(event) == "stream.loss" && text(event, "loss.class") == "output"
+    };
+    daemon.wait_for(lost, LONG);
+    let seen = seen_by(daemon.pid(), &disk);
+    let old_files = || {
+        let entries = fs::read_dir(&seen).expect("a folder").flatten();
+        entries.map(|entry| entry.path()).filter(|path| !path.ends_with("output")).collect::<Vec<_>>()
+    };
+    let mut torn = 0;
+    for _ in 0..3 {
+        let mark = daemon.mark();
+        for path in old_files() {
+            fs::remove_file(path).expect("it is removed");
+        }
+        daemon.wait_for_after(mark, lost, LONG);
+        let texts = old_files().into_iter().filter_map(|path| fs::read_to_string(path).ok());
+        for line in texts.collect::<String>().lines() {
+            let number = line.strip_prefix("line ").and_then(|line| line.strip_suffix(" end"));
+            if number.is_none_or(|number| number.parse::<u64>().is_err()) {
+                torn += 1;
+                assert!(
+                    line.matches("line").count() <= 1 && !line.ends_with("end"),
+                    "{line:?} is a beginning"
+                );
+            }
+        }
+    }
+    assert!(torn <= 3, "{torn} lines are torn, each where the disk was full");
+}
+
+#[test]
+fn an_output_that_is_moved_or_removed_with_its_folder_is_made_again() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let folder = service.folder().join("logs");
+    let own = service.folder().display().to_string();
+    let script = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+    let configured = (shell(&service, script) + "output_max = \"1MiB\"\n")
+        .replace(&format!("{own}/output"), &format!("{own}/logs/output"));
+    let daemon = Daemon::start(&config(&configured), &[]);
+    let path = folder.join("output");
+    let written = |path: &Path| {
+        until("its output", LONG, || fs::read_to_string(path).ok().filter(|text| text.lines().count() > 5))
+    };
+    written(&path);
+    let moved = folder.join("moved");
+    fs::rename(&path, &moved).expect("it is moved");
+    let next = written(&path);
+    let last = fs::read_to_string(&moved).expect("text");
+    let number = |line: Option<&str>| line.and_then(|line| line.parse::<u64>().ok()).expect("a number");
+    assert_eq!(number(next.lines().next()), number(last.lines().last()) + 1, "no line is lost");
+    fs::remove_dir_all(&folder).expect("it is removed");
+    written(&path);
+    assert_eq!(daemon.count(|event| event_action(event) == "stream.loss"), 0);
 }
 
 #[test]

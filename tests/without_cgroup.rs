@@ -4,7 +4,7 @@ use std::{io, os::unix::process::CommandExt as _, process::Command, time::Durati
 
 use hostprobe_tests::{
     cgroup::hierarchies,
-    daemon::Daemon,
+    daemon::{Daemon, event_action},
     http::free_port,
     incident_events::IncidentEvents,
     parts::require_root,
@@ -14,6 +14,7 @@ use hostprobe_tests::{
 };
 use rustix::{
     mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount},
+    process::Signal,
     thread::{UnshareFlags, unshare_unsafe},
 };
 
@@ -89,4 +90,38 @@ fn it_does_without_hooks_too() {
     if require_root() {
         a_grandchild_ends_with_its_service(&["--without-hook", "all"]);
     }
+}
+
+#[test]
+fn the_next_daemon_ends_what_a_killed_one_left_and_nothing_of_another() {
+    if !require_root() {
+        return;
+    }
+    let (service, other) = (Supervised::new(), Supervised::new());
+    let victim = Victim::program().display().to_string();
+    let config = |service: &Supervised| {
+        let run = service.service(&[&victim, "--port", &service.port.to_string()]);
+        format!(
+            "[http]\nlisten = \"\"\n{run}[[service.probe]]\nhttp = \"http://127.0.0.1:{}/health\"\n",
+            service.port
+        )
+    };
+    // Both daemons have a service of this name.
+    let namesake = config(&other).replace(&other.name, &service.name);
+    let living = Daemon::start_with(&namesake, &[], without_cgroups);
+    let mut killed = Daemon::start_with(&config(&service), &[], without_cgroups);
+    service.until_healthy(&killed);
+    let kept = until("the other one", LONG, || listening_on(other.port).first().copied());
+    let left = listening_on(service.port);
+    killed.signal(Signal::KILL);
+    killed.wait(LONG);
+    assert_eq!(listening_on(service.port), left, "it outlives its daemon");
+
+    let next = Daemon::start_with(&config(&service), &[], without_cgroups);
+    service.until_healthy(&next);
+    let own = listening_on(service.port);
+    assert!(own.len() == 1 && own != left, "{left:?} was ended, and {own:?} runs");
+    assert_eq!(next.count(|event| event_action(event) == "incident.open"), 0);
+    assert_eq!(listening_on(other.port), [kept]);
+    drop(living);
 }

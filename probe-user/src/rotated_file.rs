@@ -27,6 +27,8 @@ pub struct RotatedFile {
     kind: Kind,
     /// The size up to the last whole append, in bytes.
     size: u64,
+    /// What was appended last ended in the middle of a line.
+    ends_in_line: bool,
     /// The latest rotation failed, and a warning said so.
     has_warned: bool,
 }
@@ -37,7 +39,7 @@ impl RotatedFile {
         let failed = |error: io::Error| FileError { path: path.to_owned(), reason: error.into() };
         let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
         let size = end_last_line(&mut file, kind).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), rotation, file, kind, size, has_warned: false })
+        Ok(Self { path: path.to_owned(), rotation, file, kind, size, ends_in_line: false, has_warned: false })
     }
 
     pub fn path(&self) -> &Path {
@@ -46,6 +48,10 @@ impl RotatedFile {
 
     pub fn is_empty(&self) -> bool {
         self.size == 0
+    }
+
+    pub fn ends_in_line(&self) -> bool {
+        self.ends_in_line
     }
 
     /// How many bytes fit before the file is to rotate.
@@ -59,6 +65,7 @@ impl RotatedFile {
         match self.file.write_all(bytes) {
             Ok(()) => {
                 self.size += bytes.len() as u64;
+                self.ends_in_line = !bytes.ends_with(b"\n");
                 Ok(())
             }
             Err(error) => {

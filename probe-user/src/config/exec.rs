@@ -164,14 +164,17 @@ impl Written for Umask {
 }
 
 impl Written for Signal {
-    const EXPECTED: &'static str = r#"the name of a signal such as "SIGTERM", "SIGQUIT" or "SIGUSR1""#;
+    const EXPECTED: &'static str =
+        r#"the name of a signal that can end a process, such as "SIGTERM", "SIGQUIT" or "SIGUSR1""#;
 
     fn read(text: &str) -> Option<Self> {
         let is_named = |number: &u8| {
             let name = signal_name(*number);
             name == text || name.strip_prefix("SIG") == Some(text)
         };
-        (1..=31).find(is_named).and_then(|number| Self::from_named_raw(number.into()))
+        let stops = [Self::STOP, Self::TSTP, Self::TTIN, Self::TTOU, Self::CONT];
+        let signal = Self::from_named_raw((1..=31).find(is_named)?.into())?;
+        Some(signal).filter(|signal| !stops.contains(signal))
     }
 }
 
@@ -190,6 +193,7 @@ mod tests {
         }
         assert_eq!([Signal::read("SIGQUIT"), Signal::read("USR1")], [Some(Signal::QUIT), Some(Signal::USR1)]);
         assert_eq!([Signal::read("sigterm"), Signal::read("15"), Signal::read("SIGRTMIN+3")], [None; 3]);
+        assert_eq!([Signal::read("SIGSTOP"), Signal::read("CONT")], [None; 2]);
     }
 
     #[test]

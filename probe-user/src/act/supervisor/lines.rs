@@ -27,6 +27,10 @@ pub(super) struct Lines {
     /// A piece with its stamps; kept for its room.
     stamped: Vec<u8>,
     lost: Option<LostLines>,
+    /// The file did not take what came last.
+    has_gap: bool,
+    /// The rest of a line whose beginning was lost is to be skipped.
+    skips: bool,
 }
 
 impl Lines {
@@ -34,7 +38,15 @@ impl Lines {
     pub(super) fn open(exec: &Exec) -> Result<Self, FileError> {
         let rotation = Rotation { max_bytes: exec.output_max.unwrap_or(u64::MAX), keep: exec.output_keep };
         let file = RotatedFile::open(&exec.output, rotation)?;
-        Ok(Self { file, stamps: exec.output_stamp, begun: None, stamped: Vec::new(), lost: None })
+        Ok(Self {
+            file,
+            stamps: exec.output_stamp,
+            begun: None,
+            stamped: Vec::new(),
+            lost: None,
+            has_gap: false,
+            skips: false,
+        })
     }
 
     /// Takes the place of the lines of an earlier start, with the count of those that it lost.
@@ -96,15 +108,15 @@ impl Lines {
         }
     }
 
-    /// Makes the file again if it was moved or removed, maybe with its folder.
+    /// Makes the file again if it was moved or removed, maybe with its folder. Ends a line whose end was lost.
     fn restore(&mut self) -> io::Result<()> {
-        if self.file.is_in_place() {
-            return Ok(());
+        if !self.file.is_in_place() {
+            if let Some(folder) = self.file.path().parent() {
+                fs::create_dir_all(folder)?;
+            }
+            self.file.reopen()?;
         }
-        if let Some(folder) = self.file.path().parent() {
-            fs::create_dir_all(folder)?;
-        }
-        self.file.reopen()
+        if self.has_gap && self.file.ends_in_line() { self.file.append(b"\n") } else { Ok(()) }
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -114,7 +126,19 @@ impl Lines {
             None => self.begun.unwrap_or(0) + bytes.len(),
         };
         self.begun = Some(begun).filter(|begun| *begun > 0);
-        if let Err(error) = self.restore().and_then(|()| self.file.append(bytes)) {
+        let mut bytes = bytes;
+        if self.skips {
+            let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
+            self.skips = false;
+            bytes = &bytes[end + 1..];
+        }
+        if bytes.is_empty() {
+            return;
+        }
+        let written = self.restore().and_then(|()| self.file.append(bytes));
+        self.has_gap = written.is_err();
+        if let Err(error) = written {
+            self.skips = !bytes.ends_with(b"\n");
             let unended = usize::from(!bytes.ends_with(b"\n"));
             let count = bytes.iter().filter(|byte| **byte == b'\n').count() + unended;
             let before = self.lost.take().map_or(0, |lost| lost.count);
@@ -175,10 +199,16 @@ mod tests {
         write(&mut lines, &[b"2\n"]);
         assert_eq!(read(&path), "2\n");
         // No folder can be made in the place of a file.
-        fs::remove_dir_all(folder.path().join("logs")).unwrap();
-        fs::write(folder.path().join("logs"), "").unwrap();
-        write(&mut lines, &[b"3\n4\n"]);
-        assert_eq!(lines.take_lost().map(|lost| lost.count), Some(2));
+        let logs = folder.path().join("logs");
+        write(&mut lines, &[b"begun"]);
+        fs::rename(&logs, folder.path().join("moved")).unwrap();
+        fs::write(&logs, "").unwrap();
+        write(&mut lines, &[b" lost\n4\nlo", b"st", b" too\n"]);
+        assert_eq!(lines.take_lost().map(|lost| lost.count), Some(3));
+        fs::remove_file(&logs).unwrap();
+        fs::rename(folder.path().join("moved"), &logs).unwrap();
+        write(&mut lines, &[b"5\n"]);
+        assert_eq!((read(&path).as_str(), lines.take_lost().is_none()), ("2\nbegun\n5\n", true));
     }
 
     #[test]

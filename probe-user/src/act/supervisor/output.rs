@@ -192,8 +192,9 @@ mod tests {
         end.unwrap().await.unwrap();
         let files = all(&folder.path().join("out"));
         assert!(files.len() > 40, "{} files", files.len());
+        // A line that was begun ends in its file.
         for file in &files {
-            assert!(file.len() <= 64 << 10 && file.ends_with(b"\n"), "{}", file.len());
+            assert!(file.len() <= (64 << 10) + 100 && file.ends_with(b"\n"), "{}", file.len());
         }
         assert!(files.concat() == written);
     }

@@ -54,7 +54,7 @@ fn wrong_values_are_refused_with_what_is_expected() {
         &exec("umask = \"8\"\nstop_signal = \"TERMINATE\"\nrlimits = { nofile = -1 }"),
         &[
             "4:9: found \"8\"; expected octal digits such as \"022\" or \"0077\"",
-            "5:15: found \"TERMINATE\"; expected the name of a signal such as \"SIGTERM\", \"SIGQUIT\" or \"SIGUSR1\"",
+            "5:15: found \"TERMINATE\"; expected the name of a signal that can end a process, such as \"SIGTERM\", \"SIGQUIT\" or \"SIGUSR1\"",
             "6:22: found \"-1\"; expected a number, a size, \"unlimited\", or a soft and a hard limit such as \"1024:65536\"",
         ],
     );
