@@ -316,6 +316,7 @@ fn in_the_sandbox_a_command_runs_with_the_rights_of_hostprobe_and_a_missing_one_
         name = "web"
         exec = ["{program}", "--port", "{port}"]
         user = "hostprobe"
+        output = "/var/log/hostprobe/{port}.log"
         output_stamp = true
         umask = "027"
         [[service.probe]]
@@ -340,7 +341,8 @@ fn in_the_sandbox_a_command_runs_with_the_rights_of_hostprobe_and_a_missing_one_
 
     let over = kill_and_heal(&installed, "web", || main);
     println!("{}", text(&over, "message"));
-    let output = fs::read_to_string(systemd.path("/var/log/hostprobe/web.log")).expect("it is written");
+    let output =
+        fs::read_to_string(systemd.path(&format!("/var/log/hostprobe/{port}.log"))).expect("it is written");
     let stamped = |line: &str| line.starts_with("20") && line.ends_with(&format!("Z listening on {port}"));
     assert!(output.lines().count() == 2 && output.lines().all(stamped), "{output}");
     systemd.systemctl(&["stop", UNIT]).expect("it stops");
