@@ -1,15 +1,23 @@
-//! The configuration: any text is accepted, or refused with a place, and no message has the value of a variable.
+//! The configuration and its files of variables: any text is accepted, or refused with a place, and no message has the value of a variable.
 #![no_main]
 
 use std::path::Path;
 
-use hostprobe::config::fuzz::check;
+use hostprobe::config::fuzz::{check, environment};
 
 /// What the environment has. It stands for every secret.
 const VALUE: &str = "Zq7!vX@9/%k";
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
+    match environment(text) {
+        Ok(variables) => {
+            for (name, value) in variables {
+                assert!(!name.contains(['=', '\0']) && !value.contains('\0'), "{name}={value}");
+            }
+        }
+        Err(lines) => assert!(lines.iter().all(|line| (1..=text.lines().count()).contains(line))),
+    }
     match check(text, VALUE) {
         Ok(config) => {
             let shown = format!("{config:?}");
