@@ -100,7 +100,7 @@ impl SupervisedProcess {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let own_cgroup = cgroup.clone();
         if cgroup.is_none() {
-            exec.environment.push((MARK.to_owned(), Secret::new(&mark(&processes, name))));
+            exec.environment.push((MARK.to_owned(), Secret::new(mark(&processes, name))));
         }
         let work = SupervisorTask {
             service,
