@@ -45,7 +45,9 @@ fn a_bad_configuration_is_refused_with_its_place_and_what_was_expected() {
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\ncritcal = true\n",
             ":4:1: unknown key `critcal` (did you mean `critical`?); expected one of `name`, `unit`, `exec`, `match`, \
-             `output`, `directory`, `environment`, `depends_on`, `critical`, `maintenance`, `probe`, `restart`, `limits`, `policy`",
+             `output`, `output_max`, `output_keep`, `output_stamp`, `directory`, `environment`, `environment_file`, `user`, \
+             `group`, `umask`, `rlimits`, `stop_signal`, `stop_timeout`, `depends_on`, `start_after`, `critical`, \
+             `maintenance`, `probe`, `restart`, `limits`, `policy`",
         ),
         (
             b"[[service]]\nname = \"a\"\nunit = \"a.service\"\n[service.restart]\ngrace = \"10 sec\"\n",
