@@ -1,7 +1,6 @@
 //! The output of a command under `exec`: rotated by size, with a time before each line, and on a disk that is slow or full.
 
 use std::{
-    cell::Cell,
     fs::{self, OpenOptions},
     io,
     os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
@@ -151,18 +150,15 @@ fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
     let service_config =
         (shell(&service, script) + "output_stamp = true\n").replace(&output, "\"/dev/full\"");
     let daemon = Daemon::start(&config(&service_config), &[]);
-    let lost = Cell::new(0);
-    let such = |event: &serde_json::Value| {
-        event_action(event) == "stream.loss" && text(event, "loss.class") == "output"
+    let lost = || -> i64 {
+        let is_output = |event: &&serde_json::Value| {
+            event_action(event) == "stream.loss" && text(event, "loss.class") == "output"
+        };
+        let events = daemon.events();
+        events.iter().filter(is_output).filter_map(|event| number(event, "loss.count")).sum()
     };
-    daemon.wait_for(
-        |event| {
-            let count = if such(event) { number(event, "loss.count").expect("a count") } else { 0 };
-            lost.set(lost.get() + count);
-            lost.get() == 3
-        },
-        LONG,
-    );
+    until("all lines are counted", LONG, || (lost() >= 3).then_some(()));
+    assert_eq!(lost(), 3);
     let logged = daemon.log();
     assert!(logged.contains(&format!("{}: ", service.name)) && logged.contains("No space left"), "{logged}");
     assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
