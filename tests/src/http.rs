@@ -2,11 +2,17 @@
 
 use std::{
     collections::HashSet,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io::{self, BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
+    ops::Range,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
+
+/// The ports to choose from. They are below those that Linux gives to the ends of clients (`ip_local_port_range`), of which
+/// one could take a port before its server does.
+const PORTS: Range<u16> = 16_384..32_768;
 
 /// A loopback port without a listener. One process gets no port twice.
 ///
@@ -17,9 +23,11 @@ pub fn free_port() -> u16 {
     let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
     let given = given.get_or_insert_default();
     for _ in 0..1000 {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let port = listener.local_addr().expect("a listener has an address").port();
-        if given.insert(port) {
+        // Several processes choose at the same time, so none begins with the first.
+        let random = RandomState::new().build_hasher().finish() % PORTS.len() as u64;
+        let port = PORTS.start + u16::try_from(random).expect("it is below the number of ports");
+        if !given.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
             return port;
         }
     }

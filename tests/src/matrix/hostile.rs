@@ -16,7 +16,7 @@ use crate::{
     incident_events::{is, number, text},
     network::{self, Firewall},
     parts::{Postgres, pgbouncer, require_root},
-    process::{cpu_time, peak_resident, signal},
+    process::{cpu_time, peak_resident, signal, until},
 };
 
 const API: &str = "api";
@@ -127,7 +127,8 @@ fn connects_to_itself(row: &Row) -> Option<Measured> {
     if !require_root() || !network::enter() {
         return None;
     }
-    let listen = || TcpListener::bind(("127.0.0.1", PORT)).expect("its port is free");
+    // A probe may be connected to itself there for a moment.
+    let listen = || until("its port is free", PATIENCE, || TcpListener::bind(("127.0.0.1", PORT)).ok());
     let listener = listen();
     let probe = format!("tcp = \"127.0.0.1:{PORT}\"");
     let times = "interval = \"100ms\"\ntimeout = \"800ms\"\nfailures = 2";
