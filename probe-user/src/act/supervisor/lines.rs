@@ -84,6 +84,10 @@ impl Lines {
         self.lost.take()
     }
 
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
     /// Appends bytes, and rotates the file between two lines.
     fn put(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

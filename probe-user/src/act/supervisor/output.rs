@@ -16,6 +16,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, read},
     pipe::{PipeFlags, pipe_with},
@@ -128,7 +129,14 @@ fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)
     let mut piece = vec![0; PIECE];
     let mut reported: Option<Instant> = None;
     loop {
-        let ended = match read(pipe, &mut piece) {
+        let has_lost =
+            lines.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Lines::has_lost);
+        // A command may write no more for hours, so what is lost does not wait for its next piece.
+        let wait = reported.filter(|_| has_lost).map(|at| REPORT_INTERVAL.saturating_sub(at.elapsed()));
+        let is_idle = wait.is_some_and(|wait| !is_readable_within(pipe, wait));
+        let received = if is_idle { Err(Errno::AGAIN) } else { read(pipe, &mut piece) };
+        let ended = match received {
+            Err(Errno::AGAIN) => false,
             Err(Errno::INTR) => continue,
             Err(_) | Ok(0) => true,
             Ok(length) => {
@@ -149,6 +157,11 @@ fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)
             return;
         }
     }
+}
+
+fn is_readable_within(pipe: &OwnedFd, wait: Duration) -> bool {
+    let wait = Timespec::try_from(wait).ok();
+    poll(&mut [PollFd::new(pipe, PollFlags::IN)], wait.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
@@ -225,6 +238,18 @@ mod tests {
         let reports: Vec<LostLines> = report.iter().collect();
         assert_eq!(reports.iter().map(|lost| lost.count).sum::<u64>(), 3);
         assert_eq!(reports[0].error.kind(), io::ErrorKind::StorageFull);
+    }
+
+    #[tokio::test]
+    async fn lines_that_are_lost_soon_after_a_report_are_reported_without_more_output() {
+        let exec = Exec { output: "/dev/full".into(), output_stamp: true, ..Exec::default() };
+        let (lost, report) = mpsc::channel();
+        let (pipe, _end) = Output::default().open(&exec, move |lines| lost.send(lines).unwrap()).unwrap();
+        let mut pipe = File::from(pipe);
+        pipe.write_all(b"1\n").unwrap();
+        assert_eq!(report.recv().unwrap().count, 1);
+        pipe.write_all(b"2\n3\n").unwrap();
+        assert_eq!(report.recv().unwrap().count, 2);
     }
 
     #[test]
