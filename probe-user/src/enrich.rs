@@ -119,9 +119,9 @@ impl Enricher {
         &self.reader
     }
 
-    /// Whether a process lives, and is not a zombie.
+    /// Whether a process lives, and is not about to end.
     pub fn lives(&self, key: ProcessKey) -> bool {
-        self.reader.runs(key)
+        self.reader.lives(key)
     }
 
     /// Learns the program that a process executes, and returns its path. Where the record does not have it, `/proc`

@@ -1,8 +1,7 @@
 //! Main processes whose exit no sensor reported: the very record may have been lost.
 //!
-//! So the daemon checks the main processes after such a loss, after the watch of one began too late, and every half
-//! minute. The exit of a process that does not run may be reported in a moment. If it is still a main process a second
-//! later, its exit was missed.
+//! So the daemon checks the main processes after such a loss, and every half minute. The exit of a process that does not run
+//! may be reported in a moment. If it is still a main process a second later, its exit was missed.
 
 use std::time::Duration;
 
@@ -22,11 +21,6 @@ impl MissedExits {
     /// Records were lost. If the exit of a main process may be among them, the next round checks.
     pub fn on_loss(&mut self, loss: &Loss) {
         self.lost |= loss.may_hide_main_exit();
-    }
-
-    /// A process had ended when its watch began, so no sensor reports its exit.
-    pub fn on_late_watch(&mut self) {
-        self.lost = true;
     }
 
     /// One round, after all records were handled. Returns those of these main processes that did not run in the last round
@@ -80,11 +74,6 @@ mod tests {
         assert_eq!(missed.round(&mains, dead, at(103)), [], "it may be reported in a moment");
         assert_eq!(missed.round(&mains, dead, at(104)), [key(2)]);
         assert_eq!(missed.round(&mains, dead, at(105)), [], "once");
-        missed.on_late_watch();
-        assert_eq!(
-            [missed.round(&mains, dead, at(106)), missed.round(&mains, dead, at(107))],
-            [vec![], vec![key(2)]]
-        );
     }
 
     #[test]

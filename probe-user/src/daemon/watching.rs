@@ -27,9 +27,6 @@ impl Daemon {
         }
         if let Some((main, lineage)) = main.and_then(|it| Some((it, self.enricher.lineage(it.pid)?))) {
             done.push(self.sensors.watch_process(main, lineage));
-            if !self.enricher.lives(main) {
-                self.missed_exits.on_late_watch();
-            }
             if self.sensors.keep_lineages() && !self.enricher.members.has_cgroup(service) {
                 // Descendants from before the watch. Where the service has a cgroup, its processes are known by that.
                 // Another service's main process has a lineage of its own.

@@ -201,6 +201,12 @@ impl ProcReader {
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
     }
 
+    /// The same, and the kernel has not reported its end yet.
+    pub fn lives(&self, key: ProcessKey) -> bool {
+        let ended = |stat: &Stat| is_ending(stat) && stat.num_threads <= 1;
+        self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
+    }
+
     /// Whether a process has a controlling terminal.
     pub fn has_terminal(&self, key: ProcessKey) -> bool {
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && stat.tty_nr != 0)
@@ -246,10 +252,9 @@ impl ProcReader {
         is_whole_stat(&bytes).then(|| Stat::from_read(&bytes[..]).ok())?
     }
 
-    /// The same of a process that neither has ended nor is about to. Its descriptors are open for a moment after the
-    /// kernel has reported its end: `do_exit` in `kernel/exit.c` has the tracepoint before `exit_files`.
+    /// The same of a process of which the first thread neither has ended nor is about to.
     pub(super) fn living(&self, pid: u32) -> Option<Stat> {
-        self.stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X') && stat.flags & EXITING == 0)
+        self.stat(pid).filter(|stat| !is_ending(stat))
     }
 
     pub(super) fn key(&self, pid: u32, stat: &Stat) -> ProcessKey {
@@ -263,6 +268,12 @@ impl ProcReader {
     pub(super) fn page_bytes(&self) -> u64 {
         self.page_bytes
     }
+}
+
+/// Whether a process has ended or is about to. Its descriptors are open for a moment after the kernel has reported its
+/// end: `do_exit` in `kernel/exit.c` has the tracepoint before `exit_files`.
+fn is_ending(stat: &Stat) -> bool {
+    matches!(stat.state, 'Z' | 'X') || stat.flags & EXITING != 0
 }
 
 /// Whether a name in parentheses stands between a number and further fields. `Stat::from_read` panics without that.
@@ -343,6 +354,21 @@ mod tests {
             host.write("proc/42/stat", line.as_bytes());
             assert!(host.reader().stat(42).is_none(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_process_lives_until_the_kernel_has_reported_its_end() {
+        let host = FakeHost::v2();
+        host.process(42, 7, "java", "/usr/bin/java");
+        let key = host.reader().key_of(42).unwrap();
+        assert!(host.reader().lives(key) && host.reader().runs(key));
+        host.exits(42);
+        assert!(host.reader().lives(key), "other threads live on without the first");
+        let path = host.root().join("proc/42/stat");
+        let stat = fs::read_to_string(&path).unwrap().replace(" 20 0 3 0 ", " 20 0 1 0 ");
+        fs::write(path, stat).unwrap();
+        assert!(!host.reader().lives(key) && host.reader().runs(key));
+        assert!(!host.reader().lives(ProcessKey { pid: 43, ..key }));
     }
 
     #[test]

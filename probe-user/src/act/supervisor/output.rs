@@ -126,11 +126,11 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// Writes what comes through a pipe until all its writers have ended.
 fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)) {
+    let lines = || lines.lock().unwrap_or_else(PoisonError::into_inner);
     let mut piece = vec![0; PIECE];
     let mut reported: Option<Instant> = None;
     loop {
-        let has_lost =
-            lines.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(Lines::has_lost);
+        let has_lost = lines().as_ref().is_some_and(Lines::has_lost);
         // A command may write no more for hours, so what is lost does not wait for its next piece.
         let wait = reported.filter(|_| has_lost).map(|at| REPORT_INTERVAL.saturating_sub(at.elapsed()));
         let is_idle = wait.is_some_and(|wait| !is_readable_within(pipe, wait));
@@ -140,14 +140,14 @@ fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)
             Err(Errno::INTR) => continue,
             Err(_) | Ok(0) => true,
             Ok(length) => {
-                if let Some(lines) = &mut *lines.lock().unwrap_or_else(PoisonError::into_inner) {
+                if let Some(lines) = &mut *lines() {
                     lines.write(&piece[..length], jiff::Timestamp::now());
                 }
                 false
             }
         };
         if ended || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            let of = lines.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(Lines::take_lost);
+            let of = lines().as_mut().and_then(Lines::take_lost);
             if let Some(of) = of {
                 lost(of);
                 reported = Some(Instant::now());
@@ -225,16 +225,21 @@ mod tests {
         assert_eq!(&next[..length], b"waits for the next reader\n");
     }
 
-    #[tokio::test]
-    async fn what_a_full_disk_does_not_take_is_counted() {
+    /// The output of a command to a full disk, its end, and the reports of lost lines.
+    fn to_full_disk() -> (File, oneshot::Receiver<()>, mpsc::Receiver<LostLines>) {
         let exec = Exec { output: "/dev/full".into(), output_stamp: true, ..Exec::default() };
         let (lost, report) = mpsc::channel();
         let (pipe, end) = Output::default().open(&exec, move |lines| lost.send(lines).unwrap()).unwrap();
-        let mut pipe = File::from(pipe);
+        (pipe.into(), end.unwrap(), report)
+    }
+
+    #[tokio::test]
+    async fn what_a_full_disk_does_not_take_is_counted() {
+        let (mut pipe, end, report) = to_full_disk();
         pipe.write_all(b"1\n2\n").unwrap();
         pipe.write_all(b"3").unwrap();
         drop(pipe);
-        end.unwrap().await.unwrap();
+        end.await.unwrap();
         let reports: Vec<LostLines> = report.iter().collect();
         assert_eq!(reports.iter().map(|lost| lost.count).sum::<u64>(), 3);
         assert_eq!(reports[0].error.kind(), io::ErrorKind::StorageFull);
@@ -242,10 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn lines_that_are_lost_soon_after_a_report_are_reported_without_more_output() {
-        let exec = Exec { output: "/dev/full".into(), output_stamp: true, ..Exec::default() };
-        let (lost, report) = mpsc::channel();
-        let (pipe, _end) = Output::default().open(&exec, move |lines| lost.send(lines).unwrap()).unwrap();
-        let mut pipe = File::from(pipe);
+        let (mut pipe, _end, report) = to_full_disk();
         pipe.write_all(b"1\n").unwrap();
         assert_eq!(report.recv().unwrap().count, 1);
         pipe.write_all(b"2\n3\n").unwrap();

@@ -161,6 +161,11 @@ impl Watch {
         }
     }
 
+    /// Whether one rule stands for the signals of all units.
+    fn takes_all_signals(&self) -> bool {
+        self.units.len() > MOST_RULES
+    }
+
     /// Asks for the signals of units that turned out to have another canonical name. The connection stays: with another
     /// one, the jobs that end meanwhile would go unnoticed.
     async fn follow(
@@ -171,7 +176,10 @@ impl Watch {
         dirty: &mut BTreeSet<usize>,
     ) -> Result<(), End> {
         self.map_paths();
-        let paths: BTreeSet<String> = renamed.iter().map(|&at| object_path(&self.ids[at])).collect();
+        let paths: BTreeSet<String> = match self.takes_all_signals() {
+            true => BTreeSet::new(),
+            false => renamed.iter().map(|&at| object_path(&self.ids[at])).collect(),
+        };
         let ask = async {
             for path in paths {
                 ear.add_match(&change_of(&path)).await?;
@@ -271,7 +279,7 @@ impl Watch {
              member='NameOwnerChanged',arg0='org.freedesktop.systemd1'"
                 .to_owned(),
         ];
-        if self.paths.len() > MOST_RULES {
+        if self.takes_all_signals() {
             rules.push(format!("{SYSTEMD},{CHANGED},path_namespace='/org/freedesktop/systemd1/unit'"));
         } else {
             rules.extend(self.paths.keys().map(|path| change_of(path)));

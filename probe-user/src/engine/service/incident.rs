@@ -98,6 +98,11 @@ impl Service {
         self.alert_now(ctx);
     }
 
+    /// Whether the open incident has this verdict.
+    pub(super) fn has_verdict(&self, verdict: Verdict) -> bool {
+        self.incident.as_ref().is_some_and(|open| open.verdict() == verdict)
+    }
+
     /// The service has proved healthy.
     pub(super) fn resolve<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(mut open) = self.incident.take() else { return };

@@ -53,17 +53,19 @@ impl Service {
         let blocking = || state.needs.iter().find(|needed| refused && is_missing(needed));
         let unit = stopped.or_else(blocking)?.clone();
         let watched = ctx.surroundings.needed.iter().find(|needed| needed.unit == unit.id);
-        // It may be well again.
-        let is_blamed = |service| {
-            self.incident
-                .as_ref()
-                .is_some_and(|open| open.verdict() == Verdict::DependencyDown && open.cause() == service)
-        };
         let failed = match watched {
-            Some(watched) => watched.failed || unit.active == "failed" || is_blamed(watched.service),
+            // One that is blamed may be well again.
+            Some(watched) => watched.failed || unit.active == "failed" || self.blames(watched.service),
             None => unit.active == "failed" || unit.restarts > 0,
         };
         Some(Needed { unit, service: watched.map(|watched| watched.service), failed })
+    }
+
+    /// Whether the open incident has another unit's failure for its cause: that of this service, or, of a unit that is not
+    /// watched, its own.
+    fn blames(&self, cause: ServiceId) -> bool {
+        self.has_verdict(Verdict::DependencyDown)
+            && self.incident.as_ref().is_some_and(|open| open.cause() == cause)
     }
 
     /// A needed unit without which systemd does not start this one.
@@ -94,11 +96,7 @@ impl Service {
         };
         fault.evidence.push(event);
         self.enter(RecoveryState::Idle, None);
-        let is_known = self.incident.as_ref().is_some_and(|open| {
-            open.verdict() == Verdict::DependencyDown
-                && open.cause() == needed.service.unwrap_or(self.settings.id)
-        });
-        if !is_known {
+        if !self.blames(needed.service.unwrap_or(self.settings.id)) {
             self.fail(fault, ctx);
         }
         if needed.service.is_none() && self.settings.restart.enabled {

@@ -143,8 +143,7 @@ impl Service {
     /// The wait before a restart is over. A wait for a dependency began without a look at the budget. With the budget
     /// spent, there is one restart after each long back-off.
     pub(super) fn restart_after_wait<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
-        let is_late_try = self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::CrashLoop);
-        if self.recovery.budget().left(ctx.now) == 0 && !is_late_try {
+        if self.recovery.budget().left(ctx.now) == 0 && !self.has_verdict(Verdict::CrashLoop) {
             self.on_budget_spent(ctx);
         } else {
             self.restart(ctx);

@@ -216,7 +216,7 @@ impl Service {
             }
             Restart { gave_up, waits } => {
                 self.unit.set_needs_reset(gave_up);
-                let awaits = self.incident.as_ref().is_some_and(|it| it.verdict() == Verdict::DependencyDown);
+                let awaits = self.has_verdict(Verdict::DependencyDown);
                 let refused = fault.finding.verdict == Verdict::Exited && inspection.exit.is_none();
                 if let Some(needed) = self.waits_for(&state, ctx).filter(|_| awaits || refused) {
                     return self.fail_with_needed(fault, needed, event, ctx);
@@ -302,9 +302,9 @@ impl Service {
             return;
         };
         let mut fault = Fault::now(ctx.now, open.finding());
-        if open.verdict() == Verdict::StartFailed {
+        if fault.finding.verdict == Verdict::StartFailed {
             // Whatever the unit's state is by now: no restart mends what failed.
-            fault.remedy = Remedy::Hold(open.finding().summary.to_string());
+            fault.remedy = Remedy::Hold(fault.finding.summary.to_string());
         }
         self.inspect(fault, None, ctx);
         if let Some(inspection) = self.recovery.inspection() {
@@ -369,8 +369,7 @@ impl Service {
 
     /// Whether it is in a crash loop whose budget is spent. systemd's next try and its failure change nothing then.
     fn is_in_spent_loop<E: Effects>(&mut self, ctx: &Ctx<'_, E>) -> bool {
-        self.incident.as_ref().is_some_and(|open| open.verdict() == Verdict::CrashLoop)
-            && self.recovery.budget().left(ctx.now) == 0
+        self.has_verdict(Verdict::CrashLoop) && self.recovery.budget().left(ctx.now) == 0
     }
 
     /// systemd's restarts count too.
