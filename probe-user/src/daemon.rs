@@ -177,8 +177,9 @@ impl Daemon {
                 self.observe(Observation::RestartOutcome(service, Ok(())));
                 self.answer_start(service, &Ok(()));
                 self.observe(Observation::Running(service, key));
-                if let Some(exit) = self.early.remove(&service).filter(|exit| exit.process.key == key) {
-                    self.on_process_exit(exit, Some(Membership { service, main: true }));
+                if let Some(exit) = self.early.remove(&service) {
+                    let main = exit.process.key == key;
+                    self.on_process_exit(exit, Some(Membership { service, main }));
                 }
             }
             SupervisorReport::Delayed(service, error) => {
@@ -404,6 +405,9 @@ impl Daemon {
         self.stopping = true;
         self.executor.stop(&self.config, &self.enricher).await;
         self.drain_sensors();
+        for (service, exit) in std::mem::take(&mut self.early) {
+            self.publish_early(service, exit);
+        }
         self.publish_losses();
         self.publisher.publish(Fact::AgentStop(why), Timestamp::now());
         self.publisher.flush(FLUSH);

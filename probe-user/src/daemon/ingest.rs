@@ -99,7 +99,9 @@ impl Daemon {
 
     pub(super) fn on_process_exit(&mut self, exit: ProcessExit, member: Option<Membership>) {
         if let Some(member) = member.filter(|member| self.is_before_start_report(&exit, *member)) {
-            self.early.insert(member.service, exit);
+            if let Some(earlier) = self.early.insert(member.service, exit) {
+                self.publish_early(member.service, earlier);
+            }
             return;
         }
         let at = exit.at;
@@ -122,6 +124,12 @@ impl Daemon {
         }
         // A graceful replacement, or a sibling under the same name, may be there already.
         self.look_for(services);
+    }
+
+    /// Publishes an exit that waited for the report of a start, which did not come.
+    pub(super) fn publish_early(&mut self, service: ServiceId, exit: ProcessExit) {
+        let (at, member) = (exit.at, Membership { service, main: false });
+        self.publisher.publish(Fact::ProcessExit(exit, Some(member)), at);
     }
 
     /// Reports the exits of main processes that no sensor reported. Meant to be called about once a second, after
