@@ -51,22 +51,23 @@ pub struct Failure {
 #[inline(always)]
 pub fn on_close(socket: u64, from: u32) {
     let errno: u32 = read(socket, &OFF_SOCK_ERR);
+    let noted = owner::of(socket);
     if errno != 0 && !(errno == ECONNRESET && FINISHED >> (from & 63) & 1 == 1) {
-        on_failure(socket, from, errno);
+        on_failure(socket, from, errno, noted.map(|(owner, _)| owner));
     }
-    if let Some(owner) = owner::of(socket) {
+    if let Some((owner, is_in_watched)) = noted {
         // SAFETY: the lookup returned a valid entry.
         if probes::is_prober(unsafe { (*owner).tgid }) {
             probes::on_close(&sock::port_key(socket, sock::local_port(socket)));
         }
-        owner::forget(socket);
+        owner::forget(socket, is_in_watched);
     }
 }
 
 #[inline(always)]
-fn on_failure(socket: u64, from: u32, errno: u32) {
+fn on_failure(socket: u64, from: u32, errno: u32, noted: Option<*const Owner>) {
     let local = sock::port_key(socket, sock::local_port(socket));
-    let (owner, direction) = match owner::of(socket) {
+    let (owner, direction) = match noted {
         // SAFETY: the lookup returned a valid entry.
         Some(owner) => (unsafe { *owner }, OUTBOUND),
         None => match owner::listener(&local) {

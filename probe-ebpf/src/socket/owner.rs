@@ -101,8 +101,10 @@ pub fn on_connecting(socket: u64) {
     let owner = Owner::current();
     if owner.is_watched() {
         if WATCHED_OWNERS.insert(&socket, &owner, 0).is_ok() {
-            // Of an earlier socket at this address, whose close was missed.
-            remove_unwatched(socket);
+            // Of an earlier socket at this address, whose close was missed. A lookup takes no lock.
+            if OWNERS.get_ptr(socket).is_some() {
+                remove_unwatched(socket);
+            }
             return;
         }
         ring::count_drop(DropClass::SocketOwner);
@@ -131,17 +133,23 @@ fn add_to_balance(count: u64) {
     }
 }
 
-/// The process that asked for the connection of a socket.
+/// The process that asked for the connection of a socket, and whether `WATCHED_OWNERS` has it.
 #[inline(always)]
-pub fn of(socket: u64) -> Option<*const Owner> {
-    OWNERS.get_ptr(socket).or_else(|| WATCHED_OWNERS.get_ptr(socket))
+pub fn of(socket: u64) -> Option<(*const Owner, bool)> {
+    match OWNERS.get_ptr(socket) {
+        Some(owner) => Some((owner, false)),
+        None => WATCHED_OWNERS.get_ptr(socket).map(|owner| (owner, true)),
+    }
 }
 
-/// Removes a closed socket, whose address another one may get soon.
+/// Removes a closed socket, whose address another one may get soon, from the map that has it.
 #[inline(always)]
-pub fn forget(socket: u64) {
-    remove_unwatched(socket);
-    let _ = WATCHED_OWNERS.remove(socket);
+pub fn forget(socket: u64, is_in_watched: bool) {
+    if is_in_watched {
+        let _ = WATCHED_OWNERS.remove(socket);
+    } else {
+        remove_unwatched(socket);
+    }
 }
 
 #[inline(always)]

@@ -330,14 +330,21 @@ impl SupervisorTask {
                 LeftProcesses::OfGroup(main, living.map(|key| key.pid).collect())
             }
         };
-        let programs = || Survey::new(self.processes.clone()).programs_left(&left);
-        for program in programs().into_iter().filter(|program| Some(program.group) != asked) {
+        let survey = Survey::new(self.processes.clone());
+        let mut programs = survey.programs_left(&left);
+        for program in programs.iter().filter(|program| Some(program.group) != asked) {
             signal_process(program.pid, self.exec.stop_signal);
             signal_process(program.pid, Signal::CONT);
         }
-        while Instant::now() < deadline && !programs().is_empty() {
+        while Instant::now() < deadline && !programs.is_empty() {
             tokio::time::sleep(LEFT_INTERVAL).await;
+            programs = survey.programs_left(&left);
         }
+    }
+
+    /// Whether the main process may have left others behind.
+    fn may_have_left(&self) -> bool {
+        self.cgroup.as_ref().is_none_or(|cgroup| cgroup.members().is_ok_and(|members| !members.is_empty()))
     }
 
     /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
@@ -357,8 +364,10 @@ impl SupervisorTask {
                     let _ = child.wait().await;
                 }
             }
-            self.end_left_programs(key.pid, &descendants, child.group(), deadline).await;
-            self.await_core_dumps(dump).await;
+            if self.may_have_left() {
+                self.end_left_programs(key.pid, &descendants, child.group(), deadline).await;
+                self.await_core_dumps(dump).await;
+            }
             child.signal(Signal::KILL);
             group = Some(key.pid);
         }

@@ -174,6 +174,9 @@ impl Publisher {
     ) {
         self.emitter.report_losses(now);
         self.report_recording_loss(now);
+        if let Some(recording) = &mut self.recording {
+            recording.every_second(now);
+        }
         self.metrics.stream_lost(self.emitter.lost());
         self.counters.alerts_waiting = alerts_waiting;
         self.update_views(engine, config);

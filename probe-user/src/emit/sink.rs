@@ -28,6 +28,9 @@ use super::{
 /// How much more of the queue is for essential lines alone: some thousand incidents with all that is done about them.
 const ESSENTIAL: QueueLimits = QueueLimits { lines: 4096, bytes: 8 << 20 };
 
+/// So many bytes wait for a flush at most.
+const UNFLUSHED: usize = 16 << 10;
+
 /// A destination with its queue and its writer thread.
 #[derive(Debug)]
 pub struct Sink {
@@ -57,7 +60,31 @@ impl Sink {
         self.push_within(line, self.shared.limits, false);
     }
 
-    /// The same for a line that is lost only where there is no room for essential lines either.
+    /// Queues one line, its newline included, without a wake-up of the writer: it waits for a [`flush`](Self::flush), or
+    /// for [`UNFLUSHED`] bytes of its kind.
+    pub fn push_unflushed(&self, line: &[u8]) {
+        let mut queue = self.shared.lock();
+        if !queue.has_room(line.len(), self.shared.limits) {
+            queue.lose(1, false);
+            return;
+        }
+        queue.unflushed |= queue.waiting.is_empty();
+        queue.append(line);
+        if queue.unflushed && queue.waiting.len() >= UNFLUSHED {
+            queue.unflushed = false;
+            drop(queue);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// Has the lines written that wait.
+    pub fn flush(&self) {
+        if std::mem::take(&mut self.shared.lock().unflushed) {
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// The same as [`push`](Self::push) for a line that is lost only where there is no room for essential lines either.
     pub fn push_essential(&self, line: &[u8]) {
         let QueueLimits { lines, bytes } = self.shared.limits;
         let limits = QueueLimits {
@@ -67,7 +94,7 @@ impl Sink {
         self.push_within(line, limits, true);
     }
 
-    fn push_within(&self, mut line: &[u8], QueueLimits { lines, bytes }: QueueLimits, essential: bool) {
+    fn push_within(&self, mut line: &[u8], limits: QueueLimits, essential: bool) {
         let mut queue = self.shared.lock();
         if queue.is_idle()
             && let Some(direct) = &mut queue.direct
@@ -77,17 +104,13 @@ impl Sink {
                 return;
             }
         }
-        if queue.broken
-            || queue.waiting_lines + queue.taken_lines >= lines
-            || queue.waiting.len() + queue.taken_bytes + line.len() > bytes
-        {
+        if !queue.has_room(line.len(), limits) {
             queue.lose(1, essential);
             return;
         }
         // A writer that has something to take does not wait for more: only the first line has to wake it.
-        let wakes = queue.waiting.is_empty();
-        queue.waiting.extend_from_slice(line);
-        queue.waiting_lines += 1;
+        let wakes = queue.waiting.is_empty() || std::mem::take(&mut queue.unflushed);
+        queue.append(line);
         drop(queue);
         if wakes {
             self.shared.work.notify_one();

@@ -35,6 +35,9 @@ const TEXT: usize = 4096;
 /// The most items of a list, such as that of a database's clients.
 const ITEMS: usize = 64;
 
+/// How long lines without a decision may wait: a wake-up a second is more than an idle daemon needs.
+const QUIET: Duration = Duration::from_secs(10);
+
 /// The daemon cannot record.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
@@ -60,6 +63,10 @@ pub struct Recording {
     /// Counts the lines of this run; a gap in a recording is loss.
     sequence: u64,
     line: Vec<u8>,
+    /// The time of the first line that is not flushed.
+    unflushed: Option<Timestamp>,
+    /// A decision is among the lines that are not flushed.
+    decided: bool,
 }
 
 impl Recording {
@@ -85,7 +92,8 @@ impl Recording {
     /// A recording that this sink takes to its file.
     pub(crate) fn new(sink: Sink, services: &[config::Service], origin: &Origin, names: &Names) -> Self {
         let (names, origin) = (names.clone(), origin.clone());
-        Self { sink, filter: Filter::new(services), names, origin, sequence: 0, line: Vec::new() }
+        let filter = Filter::new(services);
+        Self { sink, filter, names, origin, sequence: 0, line: Vec::new(), unflushed: None, decided: false }
     }
 
     /// Records an observation before the engine observes it at `now`, if a replay needs it.
@@ -102,13 +110,13 @@ impl Recording {
             }
             self.sequence -= 1;
         }
-        self.sink.push(&self.line);
+        self.push(now);
     }
 
     /// Records that the engine ticks at `now`.
     pub fn on_tick(&mut self, now: Timestamp) {
         self.render(now, Entry::Tick {});
-        self.sink.push(&self.line);
+        self.push(now);
     }
 
     /// Records a fact that the daemon published at `at`, if it is a decision.
@@ -116,7 +124,16 @@ impl Recording {
         self.filter.on_fact(fact, at);
         if let Some(decision) = Decision::of(fact, &self.names, &self.origin) {
             self.render(at, Entry::Decision(decision));
-            self.sink.push(&self.line);
+            self.push(at);
+            self.decided = true;
+        }
+    }
+
+    /// Has the lines written: those with a decision at once, others after [`QUIET`].
+    pub fn every_second(&mut self, now: Timestamp) {
+        if self.decided || self.unflushed.is_some_and(|first| now.since(first) >= QUIET) {
+            self.sink.flush();
+            (self.unflushed, self.decided) = (None, false);
         }
     }
 
@@ -144,6 +161,12 @@ impl Recording {
         // An observation has no maps except in its own fields, so this cannot fail; a replay would report it.
         let seen = serde_json::to_value(seen).unwrap_or_default();
         Seen { services, seen, clipped: cut || halvings > 0 }
+    }
+
+    /// Queues the rendered line. A wake-up of the writer would delay the restart that is under way.
+    fn push(&mut self, at: Timestamp) {
+        self.sink.push_unflushed(&self.line);
+        self.unflushed.get_or_insert(at);
     }
 
     /// Renders the next line into `self.line`.

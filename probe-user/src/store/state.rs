@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The file, written by its thread.
 #[derive(Debug)]
 pub struct StateStore {
-    jobs: SyncSender<Job>,
+    /// The channel has room for all its jobs from the start: boxed, they take little of it.
+    jobs: SyncSender<Box<Job>>,
     lost: AtomicU64,
     path: PathBuf,
     /// Closes once the thread has written everything.
@@ -60,7 +61,7 @@ impl StateStore {
 
     /// Keeps the orders about a service, in place of earlier ones. Never waits.
     pub fn keep_orders(&self, service: &str, orders: Orders) {
-        if self.jobs.try_send(Job { service: service.to_owned(), orders }).is_err() {
+        if self.jobs.try_send(Box::new(Job { service: service.to_owned(), orders })).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct Queue {
     /// Whole lines that the writer has not taken yet.
     pub(super) waiting: Vec<u8>,
     pub(super) waiting_lines: usize,
+    /// Lines wait, and the writer was not woken for them.
+    pub(super) unflushed: bool,
     /// Taken by the writer and not written yet.
     pub(super) taken_bytes: usize,
     pub(super) taken_lines: usize,
@@ -54,6 +56,18 @@ impl Queue {
             && !self.reopen
             && self.deadline.is_none()
             && !self.broken
+    }
+
+    /// Whether so many more bytes of one line fit.
+    pub(super) fn has_room(&self, line: usize, QueueLimits { lines, bytes }: QueueLimits) -> bool {
+        !self.broken
+            && self.waiting_lines + self.taken_lines < lines
+            && self.waiting.len() + self.taken_bytes + line <= bytes
+    }
+
+    pub(super) fn append(&mut self, line: &[u8]) {
+        self.waiting.extend_from_slice(line);
+        self.waiting_lines += 1;
     }
 
     pub(super) fn lose(&mut self, lines: usize, essential: bool) {

@@ -51,6 +51,33 @@ fn waiting_lines_are_written_together() {
 }
 
 #[test]
+fn unflushed_lines_wait_for_a_flush_or_another_line_or_their_bytes() {
+    let (sink, written, answer) = scripted(QueueLimits::default());
+    let next = |count: usize| {
+        let lines = written.recv().unwrap();
+        answer.send(Ok(ALL)).unwrap();
+        assert_eq!(lines.iter().filter(|byte| **byte == b'\n').count(), count, "{}", lines.len());
+    };
+    sink.push_unflushed(b"1\n");
+    sink.push_unflushed(b"2\n");
+    sink.flush();
+    next(2);
+    sink.flush();
+    sink.push_unflushed(b"3\n");
+    sink.push(b"4\n");
+    next(2);
+    let half = [&[b'x'; UNFLUSHED / 2][..], b"\n"].concat();
+    sink.push_unflushed(&half);
+    sink.push_unflushed(&half);
+    next(2);
+    sink.push_unflushed(b"5\n");
+    assert_eq!(sink.waiting(), 1);
+    drop(answer);
+    assert_eq!(sink.shutdown(PATIENCE), 0);
+    assert_eq!(written.recv().unwrap(), b"5\n", "the end flushes too");
+}
+
+#[test]
 fn a_full_queue_loses_lines_and_counts_them() {
     let (sink, written, answer) = scripted(QueueLimits { lines: 2, bytes: 1 << 20 });
     sink.push(b"1\n");

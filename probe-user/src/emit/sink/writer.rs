@@ -58,6 +58,7 @@ impl<D: Destination> Writer<D> {
                 std::mem::swap(&mut queue.waiting, lines);
                 queue.taken_bytes = lines.len();
                 queue.taken_lines = std::mem::take(&mut queue.waiting_lines);
+                queue.unflushed = false;
                 return true;
             }
             if queue.deadline.is_some() {

@@ -250,7 +250,10 @@ fn listeners_and_connections_of_a_service_are_found_by_a_scan() {
     assert_eq!(listens(&second, address.port()), [(true, me.pid, Source::Netlink)]);
     drop(listener);
     assert_eq!(listens(&scan.scan(vec![me]), address.port()), [], "it may be reopened at once");
-    assert_eq!(listens(&scan.scan(vec![me]), address.port()), [(false, me.pid, Source::Netlink)]);
+    // A child that another test forks holds the listener until it executes its program.
+    let mut scans = std::iter::repeat_with(|| listens(&scan.scan(vec![me]), address.port())).take(1000);
+    assert_eq!(scans.find(|found| !found.is_empty()), Some(vec![(false, me.pid, Source::Netlink)]));
+    drop(scans);
     // Connections are read in every fifth scan.
     let its = |record: &Record| matches!(record, Record::Connect(it) if it.remote == address);
     let connect = (0..5).flat_map(|_| scan.scan(vec![me])).find(its);

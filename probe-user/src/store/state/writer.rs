@@ -58,7 +58,7 @@ impl Writer {
     }
 
     /// Writes until the daemon ends.
-    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+    pub(super) fn run(mut self, jobs: &Receiver<Box<Job>>) {
         loop {
             let first = if self.changed.is_empty() {
                 jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -67,7 +67,7 @@ impl Writer {
             };
             match first {
                 Ok(job) => {
-                    std::iter::once(job).chain(jobs.try_iter()).take(GROUP).for_each(|job| self.take(job))
+                    std::iter::once(job).chain(jobs.try_iter()).take(GROUP).for_each(|job| self.take(*job))
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.write(),
