@@ -94,7 +94,7 @@ pub fn measure(effort: Effort) -> Result<Vec<Row>> {
         emitted("kernel time per exit, emitted, with the wake-up", |it| &it.woken)
             .times_less("exitsnoop", 2.0)
             .note(
-                "600 deaths a second, each of which finds the reader asleep: the ring asks for an interrupt on the \
+                "The deaths come so slowly that each finds the reader asleep: the ring asks for an interrupt on the \
                  same CPU, which a virtual machine pays dearly for.",
             ),
         emitted("kernel time per fork, exec and exit, all hooks", |it| &it.exec).note(
