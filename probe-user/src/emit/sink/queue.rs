@@ -30,7 +30,7 @@ pub(super) struct Queue {
     /// Whole lines that the writer has not taken yet.
     pub(super) waiting: Vec<u8>,
     pub(super) waiting_lines: usize,
-    /// Lines wait, and the writer was not woken for them.
+    /// The waiting lines wait for a flush.
     pub(super) unflushed: bool,
     /// Taken by the writer and not written yet.
     pub(super) taken_bytes: usize,

@@ -54,7 +54,7 @@ impl<D: Destination> Writer<D> {
                 queue = shared.lock();
                 continue;
             }
-            if !queue.waiting.is_empty() {
+            if !queue.waiting.is_empty() && (!queue.unflushed || queue.deadline.is_some()) {
                 std::mem::swap(&mut queue.waiting, lines);
                 queue.taken_bytes = lines.len();
                 queue.taken_lines = std::mem::take(&mut queue.waiting_lines);
@@ -135,6 +135,7 @@ impl<D: Destination> Writer<D> {
         // What they were is not known any more.
         queue.lose(lines, false);
         queue.waiting.clear();
+        queue.unflushed = false;
         (queue.taken_bytes, queue.taken_lines, queue.waiting_lines) = (0, 0, 0);
     }
 }
