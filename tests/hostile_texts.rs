@@ -294,7 +294,7 @@ fn promtool_finds_nothing_wrong_with_the_metrics() {
 }
 
 #[test]
-fn a_reload_fails_unless_the_file_says_what_the_daemon_does() {
+fn a_reload_says_what_it_changed_what_needs_a_restart_and_what_is_refused() {
     if !require_root() {
         return;
     }
@@ -313,11 +313,23 @@ fn a_reload_fails_unless_the_file_says_what_the_daemon_does() {
     };
     assert_eq!(reload(), (Some(0), "the configuration has not changed\n".to_owned()));
     event("success");
-    daemon.rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n");
-    let (status, said) = reload();
-    assert!(status == Some(1) && said.contains("restart hostprobe"), "{said}");
-    assert_eq!(text(&event("unknown"), "log.level"), "warn");
-    daemon.rewrite("[http]\nlisten = \"\"\nport = 1\n");
+    let rewrite = |changed: &str| {
+        daemon.rewrite(&format!(
+            "{changed}[control]\nsocket = {:?}\n[state]\ndirectory = {:?}\n",
+            daemon.socket(),
+            daemon.state()
+        ));
+    };
+    rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n");
+    assert_eq!(reload(), (Some(0), "changed: snapshots\n".to_owned()));
+    rewrite("[http]\nlisten = \"\"\n[snapshots]\nkeep = 3\n[kernel]\nbulk_ring = \"2MiB\"\n");
+    for _ in 0..2 {
+        let needs_restart = "restart hostprobe to change: kernel.bulk_ring\n".to_owned();
+        assert_eq!(reload(), (Some(0), needs_restart), "also when it is asked again");
+    }
+    let warns = |event: &Value| event_action(event) == "agent.reload" && text(event, "log.level") == "warn";
+    daemon.wait_for(warns, LONG);
+    rewrite("[http]\nlisten = \"\"\nport = 1\n");
     let (status, said) = reload();
     assert!(status == Some(2) && said.contains(":3:1: unknown key `port`"), "{said}");
     assert_eq!(text(&event("failure"), "log.level"), "error");

@@ -137,6 +137,23 @@ fn the_shipped_unit_is_sandboxed_and_every_feature_works_in_it() {
 
     systemd.systemctl(&["reload", UNIT]).expect("it reloads");
     installed.wait_for_after(mark, "agent.reload", action("agent.reload"));
+    let file = systemd.path("/etc/hostprobe/hostprobe.toml");
+    let before = fs::read_to_string(&file).expect("its configuration");
+    let remote =
+        format!("[[service]]\nname = \"remote\"\n[[service.probe]]\ntcp = \"127.0.0.1:{hog_port}\"\n");
+    fs::write(&file, format!("{before}{remote}")).expect("it is written");
+    systemd.systemctl(&["reload", UNIT]).expect("it reloads");
+    let adds = |event: &Value| event["reload"]["services"]["added"][0] == "remote";
+    installed.wait_for_after(mark, "the new service", adds);
+    let of_two =
+        || Some(systemd.show(UNIT, "StatusText").ok()?).filter(|status| status.contains(" of 2 services"));
+    until("a status of two services", PATIENCE, of_two);
+    fs::write(&file, format!("{before}{remote}nonsense = 1\n")).expect("it is written");
+    systemd.systemctl(&["reload", UNIT]).expect_err("systemd takes the refusal for a failure");
+    let refused = |event: &Value| action("agent.reload")(event) && text(event, "event.outcome") == "failure";
+    let refusal = installed.wait_for_after(mark, "the refusal", refused);
+    assert!(text(&refusal, "error.message").contains("unknown key `nonsense`"), "{refusal}");
+    of_two().expect("the status of two services");
     until("running again", PATIENCE, || (systemd.show(UNIT, "SubState").ok()? == "running").then_some(()));
     systemd.systemctl(&["stop", UNIT]).expect("it stops");
     installed.wait_for_after(mark, "agent.stop", action("agent.stop"));

@@ -8,6 +8,7 @@ mod check;
 mod choice;
 mod daemon;
 mod default;
+mod difference;
 mod environment_file;
 mod error;
 mod exec;
@@ -25,6 +26,8 @@ mod protocol;
 mod read;
 mod secret;
 mod service;
+mod settings;
+mod source;
 mod template;
 mod unsupported;
 mod values;
@@ -32,6 +35,7 @@ mod values;
 pub use self::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     default::DEFAULT_CONTROL,
+    difference::Difference,
     error::{ConfigError, ConfigErrors},
     exec::{Exec, ResourceLimit},
     maintenance::Window,
@@ -39,6 +43,7 @@ pub use self::{
     probe::Probe,
     protocol::{Protocol, protocol},
     secret::Secret,
-    service::{Identity, Limits, Matcher, OnCleanExit, Policy, Response, RestartPolicy, Service},
+    service::{Identity, Matcher, Service},
     values::duration,
 };
+pub use crate::fact::{Limits, OnCleanExit, Policy, Response, RestartPolicy};

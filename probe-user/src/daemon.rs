@@ -4,10 +4,12 @@ pub(crate) mod executor;
 mod ingest;
 mod maintenance;
 mod missed_exits;
+mod next_config;
 mod operator;
 mod operator_log;
 mod operator_wait;
 mod publisher;
+mod reload;
 mod search;
 mod sockets;
 mod start;
@@ -15,20 +17,18 @@ mod tables;
 mod watching;
 mod windows;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::process::{deadline, notify::Notifier};
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
 use operator_wait::OperatorWait;
 use publisher::Publisher;
+use reload::Reloads;
 use search::Search;
 use sockets::state::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 use windows::OpenWindows;
 
 use crate::{
@@ -39,12 +39,11 @@ use crate::{
     engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
-        AlertOutcome, CommandKind, ExitStatus, Fact, Holder, Membership, Observation, OperatorReport, Order,
-        PortHolder, ProbeReport, ProcessExit, Reload, ServiceId, Source, UnitState,
+        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
+        ProcessExit, ServiceId, Source, UnitState,
     },
     inspect::answer::Answer,
     sensor::{Sensors, record::Record},
-    serve::control::ReloadRequest,
     store::directory::StateDirectory,
 };
 
@@ -75,9 +74,9 @@ pub struct Daemon {
     stopping: bool,
     /// `--observe`: the daemon changes nothing on the host.
     only_observes: bool,
-    config_file: Option<PathBuf>,
-    /// Clients that wait for the outcome of a reload.
-    reload_requests: Vec<oneshot::Sender<Reload>>,
+    reloads: Reloads,
+    /// The daemon has kept the rights that the start of programs takes.
+    may_start_programs: bool,
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
     windows: OpenWindows,
@@ -136,6 +135,9 @@ impl Daemon {
 
     /// Handles the state of a unit, or the reason that it is unknown.
     pub fn on_unit(&mut self, service: ServiceId, state: Result<UnitState, String>) {
+        if !self.is_watched(service) {
+            return;
+        }
         match state {
             Ok(mut state) => {
                 // Records that the sensors have by now came first.
@@ -172,6 +174,8 @@ impl Daemon {
         }
         self.drain_sensors();
         match report {
+            // A reload removed it, and its end follows.
+            SupervisorReport::Started(service, _) if !self.is_watched(service) => {}
             SupervisorReport::Started(service, key) => {
                 self.set_main(service, Some(key));
                 self.observe(Observation::RestartOutcome(service, Ok(())));
@@ -193,7 +197,7 @@ impl Daemon {
             }
             SupervisorReport::Halted(service) => self.on_stopped(service, Ok(())),
             SupervisorReport::OutputLost(service, LostLines { count, error }) => {
-                let name = &self.config.services[service.0 as usize].name;
+                let name = self.executor.names.service(service);
                 tracing::warn!("{name}: {count} lines of its output were lost: {error}");
                 let place = format!("the output of {name}");
                 self.publisher
@@ -223,19 +227,17 @@ impl Daemon {
             }
             Outcome::Stop(service, outcome) => self.on_stopped(service, outcome),
             Outcome::Unit(service, state) => self.on_unit(service, state.map(|state| *state)),
+            Outcome::Found(service, _) if !self.is_watched(service) => {}
             Outcome::Found(service, main) => {
                 self.search.ended(service, main.is_some(), Timestamp::now());
                 if let Some(main) = main {
                     self.found(service, main, &self.survey());
                 }
             }
+            Outcome::Connections(service, _) if !self.is_watched(service) => {}
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
-            Outcome::Reloaded(loaded) => self.reloaded(match loaded.map(|loaded| *loaded) {
-                None => Reload::Refused("there is no configuration file to read".to_owned()),
-                Some(Err(errors)) => Reload::Refused(errors.to_string()),
-                Some(Ok(config)) if config.fingerprint == self.config.fingerprint => Reload::Unchanged,
-                Some(Ok(_)) => Reload::NeedsRestart,
-            }),
+            Outcome::Reloaded(next) => self.on_reloaded(*next),
+            Outcome::Removed => self.on_removed_command(),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
@@ -277,10 +279,15 @@ impl Daemon {
 
     /// A service is silent while probes still wait for it: samples its threads early.
     pub fn on_silence(&mut self, service: ServiceId) {
-        self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
+        if self.is_watched(service) {
+            self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
+        }
     }
 
     pub fn on_probe(&mut self, report: ProbeReport) {
+        if !self.is_watched(report.service) {
+            return;
+        }
         self.publisher.probed(&report);
         if let Some(report) = self.executor.holders.take(report) {
             self.observe_probe(report);
@@ -357,40 +364,10 @@ impl Daemon {
         }
     }
 
-    /// Reopens the event files and reads the configuration file again: a bad one is refused whole, and the
-    /// stream says why. A good one takes effect when the daemon is restarted, which the stream says as well.
-    pub fn reload(&mut self) {
-        self.notifier.reloading();
-        self.publisher.reopen();
-        let file = self.config_file.clone();
-        let read = move || Outcome::Reloaded(file.as_deref().map(Config::load).map(Box::new));
-        if let Err(error) = self.executor.outcomes.spawn_thread("reload", read) {
-            self.reloaded(Reload::Refused(format!("the configuration file cannot be read: {error}")));
-        }
-    }
-
-    /// Reloads, and answers the client of the control socket once the file is read.
-    pub fn on_reload_request(&mut self, request: ReloadRequest) {
-        let ReloadRequest { by, reason, answer } = request;
-        let since = Timestamp::now();
-        let order = Order { kind: CommandKind::Reload, by, reason, since, until: None };
-        let report = OperatorReport { service: None, incident: None, order, error: None };
-        self.publisher.publish(Fact::Operator(report), since);
-        self.reload_requests.push(answer);
-        self.reload();
-    }
-
-    fn reloaded(&mut self, reload: Reload) {
-        self.publisher.publish(Fact::AgentReload(reload.clone()), Timestamp::now());
-        self.notifier.ready();
-        for request in self.reload_requests.drain(..) {
-            // A client that went away needs no answer.
-            let _ = request.send(reload.clone());
-        }
-    }
-
     fn observe(&mut self, observation: Observation) {
-        if !self.stopping {
+        // What was under way for a service that a reload removed comes too late.
+        let is_late = observation.service().is_some_and(|service| !self.is_watched(service));
+        if !self.stopping && !is_late {
             let now = Timestamp::now();
             self.publisher.record(&observation, now);
             self.engine.observe(now, observation, &mut self.publisher);
@@ -401,7 +378,7 @@ impl Daemon {
     ///
     /// Exits from now on are caused by the daemon's own end: they are published, and the engine observes none.
     pub async fn stop(mut self, why: String) {
-        self.notifier.stopping(deadline::after(self.config.longest_stop()));
+        self.notifier.stopping(deadline::after(self.executor.longest_stop(&self.config)));
         self.stopping = true;
         self.executor.stop(&self.config, &self.enricher).await;
         self.drain_sensors();

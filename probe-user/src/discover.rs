@@ -14,7 +14,7 @@ use self::found::merge;
 pub use self::{found::Found, toml::to_toml};
 use crate::{
     config::{Identity, Limits, Matcher, Policy, Probe, RestartPolicy, Service, protocol},
-    fact::{ProbeKind, Process},
+    fact::{ProbeKind, Process, ServiceId},
     host::{ProcReader, ReadError},
 };
 
@@ -105,6 +105,8 @@ fn service(process: &Process, unit: Option<String>, sockets: &BTreeSet<SocketAdd
     let file = file_name(process).map(server_name);
     let name = name::of(unit.as_deref(), file.unwrap_or(&process.name));
     let service = Service {
+        // A configuration numbers its services.
+        id: ServiceId(0),
         name,
         identity: Identity::Match(Matcher {
             exe: process.executable.as_deref().map(PathBuf::from),

@@ -17,7 +17,10 @@ mod sink;
 mod stdout;
 pub mod wire;
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub(crate) use clip::clipped;
 pub use destination::{Destination, QueueLimits};
@@ -32,18 +35,21 @@ pub use sink::{Loss, Sink};
 pub use stdout::Descriptor;
 
 use crate::{
+    bounded_thread,
     clock::Timestamp,
     escape,
-    fact::{EventId, Fact, Incident, ServiceState},
+    fact::{EventId, Fact, Incident, ServiceId, ServiceState},
 };
 
 #[derive(Debug)]
 pub struct Emitter {
     origin: Origin,
     names: Names,
-    /// The last reported state of each service, by its id, for later events.
-    states: Vec<Option<ServiceState>>,
+    /// The last reported state of each service, for later events.
+    states: BTreeMap<ServiceId, ServiceState>,
     sinks: Vec<Sink>,
+    /// The events that outputs before a reload lost.
+    lost_before: u64,
     last: u64,
     line: Vec<u8>,
     last_record: Option<wire::Record>,
@@ -51,8 +57,17 @@ pub struct Emitter {
 
 impl Emitter {
     pub fn new(origin: Origin, names: Names, sinks: Vec<Sink>) -> Self {
-        let states = vec![None; names.len()];
-        Self { origin, names, states, sinks, last: 0, line: Vec::with_capacity(4096), last_record: None }
+        let states = BTreeMap::new();
+        Self {
+            origin,
+            names,
+            states,
+            sinks,
+            lost_before: 0,
+            last: 0,
+            line: Vec::with_capacity(4096),
+            last_record: None,
+        }
     }
 
     /// Publishes a fact that became known at `at`, and returns its place in the stream. A fact with its own time
@@ -79,7 +94,7 @@ impl Emitter {
 
     /// The lost events of all sinks.
     pub fn lost(&self) -> u64 {
-        self.sinks.iter().map(Sink::lost).sum()
+        self.lost_before + self.sinks.iter().map(Sink::lost).sum::<u64>()
     }
 
     /// The waiting lines of the fullest sink.
@@ -106,8 +121,24 @@ impl Emitter {
 
     /// Replaces the services after a reload.
     pub fn rename(&mut self, names: Names) {
-        self.states = vec![None; names.len()];
         self.names = names;
+        let kept: BTreeSet<ServiceId> = self.names.ids().collect();
+        self.states.retain(|id, _| kept.contains(id));
+    }
+
+    /// Publishes to one other output from now on. A thread writes what the old ones still hold, for at most `patience`
+    /// each.
+    pub fn replace_output(&mut self, output: Sink, patience: Duration) {
+        let before = std::mem::replace(&mut self.sinks, vec![output]);
+        self.lost_before += before.iter().map(Sink::lost).sum::<u64>();
+        let write = move || {
+            for sink in before {
+                sink.shutdown(patience);
+            }
+        };
+        if let Err(error) = bounded_thread::start("output", write) {
+            tracing::warn!("event stream: the last events of the former output are lost: {error}");
+        }
     }
 
     /// Reopens files after a log rotation.
@@ -123,10 +154,8 @@ impl Emitter {
     fn number(&mut self, fact: &Fact, at: Timestamp) -> EventId {
         self.last += 1;
         let id = EventId(self.last);
-        if let Fact::ServiceState(service, state, _, _) = fact
-            && let Some(known) = usize::try_from(service.0).ok().and_then(|at| self.states.get_mut(at))
-        {
-            *known = Some(*state);
+        if let Fact::ServiceState(service, state, _, _) = fact {
+            self.states.insert(*service, *state);
         }
         self.render(fact, at, id);
         let essential = action::Action::of(fact).is_essential();
@@ -161,7 +190,7 @@ impl Emitter {
 
 /// An incident in the form of the stream, for alerts.
 pub fn incident(incident: &Incident, origin: &Origin, names: &Names) -> wire::Incident {
-    render::Renderer { origin, names, states: &[], halvings: 0 }.incident(incident)
+    render::Renderer { origin, names, states: &BTreeMap::new(), halvings: 0 }.incident(incident)
 }
 
 /// The word of one of the stream's closed vocabularies, such as a verdict's.

@@ -11,6 +11,7 @@ mod effect;
 mod foreground;
 mod overload;
 mod own_trouble;
+mod reload;
 pub mod rules;
 mod service;
 mod succession;
@@ -32,6 +33,8 @@ use service::Service;
 use surroundings::{Cause, NeededService, Standing, Surroundings};
 pub use view::ServiceView;
 
+use std::collections::BTreeMap;
+
 use crate::{
     clock::Timestamp,
     config,
@@ -41,8 +44,10 @@ use crate::{
 /// All services and their recoveries.
 #[derive(Debug)]
 pub struct Engine {
-    services: Vec<Service>,
-    names: Vec<String>,
+    services: BTreeMap<ServiceId, Service>,
+    names: BTreeMap<ServiceId, String>,
+    /// Restarts none of them.
+    observe: bool,
     dependencies: Dependencies,
     overload: Overload,
     own_trouble: OwnTrouble,
@@ -56,19 +61,21 @@ pub struct Engine {
 impl Engine {
     /// Starts to watch `services` at `now`. With `observe`, the engine restarts none of them.
     pub fn new(services: &[config::Service], observe: bool, now: Timestamp) -> Self {
-        Self {
-            names: services.iter().map(|service| service.name.clone()).collect(),
-            dependencies: Dependencies::declared(services),
+        let mut engine = Self {
+            services: BTreeMap::new(),
+            names: BTreeMap::new(),
+            observe,
+            dependencies: Dependencies::default(),
             overload: Overload::default(),
             own_trouble: OwnTrouble::default(),
             incidents: 0,
             connections_unseen: false,
-            probed: services.iter().filter(|service| !service.probes.is_empty()).count(),
-            services: (0..)
-                .zip(services)
-                .map(|(at, spec)| Service::new(ServiceId(at), spec, observe, now))
-                .collect(),
+            probed: 0,
+        };
+        for (id, service) in (0..).map(ServiceId).zip(services) {
+            engine.add(id, &service.settings(), now);
         }
+        engine
     }
 
     /// Handles one observation made at `now`.
@@ -81,6 +88,8 @@ impl Engine {
             }
             Observation::Pressure(pressure) => self.overload.pressure(&pressure),
             Observation::ConnectionsUnseen => self.connections_unseen = true,
+            Observation::Configured(id, settings) => self.configure(id, settings, now, effects),
+            Observation::Removed(id) => self.remove(id, now, effects),
             Observation::Running(..)
             | Observation::Listening(..)
             | Observation::Exit(..)
@@ -114,9 +123,9 @@ impl Engine {
 
     /// Does what is due at `now`.
     pub fn tick(&mut self, now: Timestamp, effects: &mut impl Effects) {
-        for at in 0..self.services.len() {
-            if self.services[at].deadline().is_some_and(|due| due <= now) {
-                self.handle(self.services[at].id(), Input::Due, now, effects);
+        for id in self.services.keys().copied().collect::<Vec<_>>() {
+            if self.service(id).and_then(Service::deadline).is_some_and(|due| due <= now) {
+                self.handle(id, Input::Due, now, effects);
             }
         }
         self.own_trouble.tick(now, effects);
@@ -125,24 +134,27 @@ impl Engine {
 
     /// Starts the commands whose turn it is after other services.
     fn release_starts(&mut self, now: Timestamp, effects: &mut impl Effects) {
-        for at in 0..self.services.len() {
-            let is_down = |id: &&ServiceId| !self.service(**id).is_some_and(Service::is_up);
-            let awaited = self.services[at].awaited();
-            if !awaited.is_empty() {
-                let down = awaited.iter().filter(is_down).copied().collect();
-                self.handle(self.services[at].id(), Input::Awaited(down), now, effects);
-            }
+        let waiting: Vec<ServiceId> =
+            self.services.values().filter(|it| it.waits_to_start()).map(Service::id).collect();
+        for id in waiting {
+            let awaited = self.service(id).map(Service::start_after).unwrap_or_default();
+            // A reload is about to add those that are not known yet.
+            let known: Option<Vec<&Service>> = awaited.iter().map(|other| self.service(*other)).collect();
+            let Some(known) = known else { continue };
+            let down = known.into_iter().filter(|other| !other.is_up()).map(Service::id).collect();
+            self.handle(id, Input::Awaited(down), now, effects);
         }
     }
 
     /// When [`Engine::tick`] is next needed.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.services.iter().filter_map(Service::deadline).chain(self.own_trouble.deadline()).min()
+        self.services.values().filter_map(Service::deadline).chain(self.own_trouble.deadline()).min()
     }
 
     /// The services for the status page, in the order of their ids.
     pub fn view(&self) -> impl Iterator<Item = ServiceView> {
-        self.services.iter().map(|service| ServiceView {
+        self.services.values().map(|service| ServiceView {
+            service: service.id(),
             depends_on: self.dependencies.of(service.id()).map(|(on, _)| on).collect(),
             stale_since: self.own_trouble.stale_since(service.id()),
             ..service.view()
@@ -156,7 +168,7 @@ impl Engine {
             let Some(detail) = own_trouble::unasked(report) else {
                 return self.own_trouble.note_success(attempt, now);
             };
-            let Some(service) = self.services.get_mut(report.service.0 as usize) else { return };
+            let Some(service) = self.services.get_mut(&report.service) else { return };
             let is_known = self.own_trouble.is_known(attempt);
             let event = if is_known { None } else { service.publish_unasked(report, effects) };
             self.own_trouble.note(attempt, detail, event, now, &mut self.incidents, effects);
@@ -178,8 +190,13 @@ impl Engine {
         self.service(id).is_some_and(Service::is_kept_stopped)
     }
 
+    /// Whether the first start of its command waits for other services.
+    pub fn waits_to_start(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(Service::waits_to_start)
+    }
+
     fn service(&self, id: ServiceId) -> Option<&Service> {
-        self.services.get(id.0 as usize)
+        self.services.get(&id)
     }
 
     /// Gives one service an input, and then its dependents if its standing has changed.
@@ -196,7 +213,7 @@ impl Engine {
                 self.dependencies.learn(id, needed.service);
             }
             let surroundings = Surroundings { needed, ..self.surroundings(id, now) };
-            let Some(service) = self.services.get_mut(id.0 as usize) else { continue };
+            let Some(service) = self.services.get_mut(&id) else { continue };
             let before = service.standing();
             let mut ctx = Ctx {
                 now,
@@ -219,7 +236,7 @@ impl Engine {
             }
             let dependents = if self.connections_unseen {
                 // A service without an incident has nothing to judge again.
-                let unwell = self.services.iter().filter(|other| other.standing() != Standing::Well);
+                let unwell = self.services.values().filter(|other| other.standing() != Standing::Well);
                 unwell.map(Service::id).filter(|other| *other != id).collect()
             } else {
                 self.dependencies.dependents(id)
@@ -235,7 +252,7 @@ impl Engine {
         if state.needs.is_empty() {
             return Vec::new();
         }
-        let others = self.services.iter().filter(|other| other.id() != id);
+        let others = self.services.values().filter(|other| other.id() != id);
         let needed = others.filter_map(|other| {
             let unit = other.unit_id().filter(|unit| state.needs.iter().any(|needed| needed.id == **unit))?;
             Some(NeededService { unit: unit.to_owned(), service: other.id(), failed: other.has_failed() })
@@ -283,7 +300,7 @@ impl Engine {
     /// The possible causes of a service's failure where the daemon cannot see connections: every other failed
     /// service, unless that one needs this service in turn.
     fn guesses(&self, id: ServiceId) -> impl Iterator<Item = Cause> {
-        let others = self.services.iter().filter(move |other| self.connections_unseen && other.id() != id);
+        let others = self.services.values().filter(move |other| self.connections_unseen && other.id() != id);
         let failed = others.filter(|other| other.standing() == Standing::Failed);
         let known = move |other: ServiceId| self.dependencies.of(id).any(|(on, _)| on == other);
         let apart = failed.filter(move |it| !known(it.id()) && !self.dependencies.reaches(it.id(), id));

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use self::{
@@ -34,12 +34,29 @@ pub use error::AlertError;
 pub use notification::Alert;
 pub use pace::Pace;
 
+/// How many receivers that a reload removed may still have an open incident, the latest.
+const MOST_RETIRED: usize = 16;
+
 /// Delivers alerts to all receivers.
 #[derive(Debug)]
 pub struct Alerter {
-    outboxes: Vec<Arc<SharedOutbox>>,
+    receivers: Vec<Running>,
+    /// Receivers that a reload removed. They still get the ends of the incidents that they know.
+    retired: Vec<Running>,
     tasks: JoinSet<()>,
     closing: watch::Sender<bool>,
+    origin: Origin,
+    page: Option<String>,
+    outcomes: mpsc::Sender<AlertOutcome>,
+    pace: Pace,
+}
+
+/// A receiver with its task.
+#[derive(Debug)]
+struct Running {
+    config: AlertReceiver,
+    shared: Arc<SharedOutbox>,
+    task: AbortHandle,
 }
 
 impl Alerter {
@@ -62,42 +79,96 @@ impl Alerter {
         outcomes: mpsc::Sender<AlertOutcome>,
         pace: Pace,
     ) -> Result<Self, AlertError> {
-        let (closing, closed) = watch::channel(false);
-        let mut outboxes = Vec::new();
-        let mut tasks = JoinSet::new();
+        let mut alerter = Self {
+            receivers: Vec::new(),
+            retired: Vec::new(),
+            tasks: JoinSet::new(),
+            closing: watch::channel(false).0,
+            origin: origin.clone(),
+            page: page.map(str::to_owned),
+            outcomes,
+            pace,
+        };
+        alerter.configure(receivers)?;
+        Ok(alerter)
+    }
+
+    /// Delivers the alerts of new incidents to these receivers from now on. Those that stay keep their outbox. One that
+    /// goes gets the ends of the incidents that it knows, so that none fires there for ever.
+    pub fn configure(&mut self, receivers: &[AlertReceiver]) -> Result<(), AlertError> {
+        let mut before: Vec<Running> = Vec::new();
+        std::mem::swap(&mut before, &mut self.receivers);
+        before.append(&mut self.retired);
+        before.retain(|running| !running.task.is_finished());
+        let mut prepared = Vec::new();
         for config in receivers {
-            let shared = Arc::new(SharedOutbox::new(Outbox::new(config.min_severity, CAPACITY)));
-            let formatter =
-                Formatter { format: config.format, origin: origin.clone(), page: page.map(str::to_owned) };
-            let receiver = Receiver::new(
-                &config.webhook,
-                formatter,
-                pace,
-                Arc::clone(&shared),
-                outcomes.clone(),
-                closed.clone(),
-            )?;
-            tasks.spawn(receiver.run());
-            outboxes.push(shared);
+            match before.iter().position(|running| running.config == *config) {
+                Some(at) => self.receivers.push(before.remove(at)),
+                None => match self.prepare(config) {
+                    Ok(receiver) => prepared.push((config, receiver)),
+                    Err(error) => {
+                        // All stay as they were.
+                        self.receivers.append(&mut before);
+                        self.retired =
+                            self.receivers.extract_if(.., |it| it.shared.lock().is_retired()).collect();
+                        return Err(error);
+                    }
+                },
+            }
         }
-        Ok(Self { outboxes, tasks, closing })
+        for running in &self.receivers {
+            running.shared.lock().retire(false);
+        }
+        for (config, (shared, receiver)) in prepared {
+            let task = self.tasks.spawn(receiver.run());
+            self.receivers.push(Running { config: config.clone(), shared, task });
+        }
+        for running in &before {
+            running.shared.lock().retire(true);
+            running.shared.filled.notify_one();
+        }
+        let surplus = before.len().saturating_sub(MOST_RETIRED);
+        // The latest came first.
+        before.drain(before.len() - surplus..).for_each(|running| running.task.abort());
+        self.retired = before;
+        while self.tasks.try_join_next().is_some() {}
+        Ok(())
+    }
+
+    fn prepare(&self, config: &AlertReceiver) -> Result<(Arc<SharedOutbox>, Receiver), AlertError> {
+        let shared = Arc::new(SharedOutbox::new(Outbox::new(config.min_severity, CAPACITY)));
+        let formatter =
+            Formatter { format: config.format, origin: self.origin.clone(), page: self.page.clone() };
+        let receiver = Receiver::new(
+            &config.webhook,
+            formatter,
+            self.pace,
+            Arc::clone(&shared),
+            self.outcomes.clone(),
+            self.closing.subscribe(),
+        )?;
+        Ok((shared, receiver))
+    }
+
+    fn outboxes(&self) -> impl Iterator<Item = &Arc<SharedOutbox>> {
+        self.receivers.iter().chain(&self.retired).map(|running| &running.shared)
     }
 
     /// Puts an alert into the outbox of each receiver that wants it. Never waits.
     pub fn notify(&self, alert: Alert) {
-        for shared in &self.outboxes {
+        for shared in self.outboxes() {
             shared.put(alert.clone());
         }
     }
 
     /// The undelivered alerts of all receivers.
     pub fn waiting(&self) -> usize {
-        self.outboxes.iter().map(|shared| shared.lock().waiting()).sum()
+        self.outboxes().map(|shared| shared.lock().waiting()).sum()
     }
 
     /// How many alerts were dropped because an outbox was full.
     pub fn dropped(&self) -> u64 {
-        self.outboxes.iter().map(|shared| shared.lock().dropped()).sum()
+        self.outboxes().map(|shared| shared.lock().dropped()).sum()
     }
 
     /// Tries each waiting alert once more, for at most `patience`, and returns how many stay undelivered.

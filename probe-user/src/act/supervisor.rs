@@ -23,7 +23,7 @@ use rustix::process::Signal;
 use spawn::{Child, spawn};
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -84,6 +84,7 @@ enum Request {
 #[derive(Debug)]
 pub struct SupervisedProcess {
     requests: mpsc::Sender<Request>,
+    configured: watch::Sender<Exec>,
     cgroup: Option<OwnCgroup>,
 }
 
@@ -92,20 +93,18 @@ impl SupervisedProcess {
     /// The cgroups that an earlier daemon left behind are emptied before the first start.
     pub fn new(
         (service, name): (ServiceId, &str),
-        mut exec: Exec,
+        exec: Exec,
         (cgroup, left_behind): (Option<OwnCgroup>, Vec<OwnCgroup>),
         processes: ProcReader,
         reports: mpsc::Sender<SupervisorReport>,
     ) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let own_cgroup = cgroup.clone();
-        if cgroup.is_none() {
-            exec.environment.push((MARK.to_owned(), Secret::new(mark(&processes, name))));
-        }
+        let (own_cgroup, (configured, next_exec)) = (cgroup.clone(), watch::channel(exec.clone()));
         let work = SupervisorTask {
             service,
             name: name.to_owned(),
             exec,
+            next_exec,
             cgroup,
             left_behind,
             is_first: true,
@@ -119,7 +118,12 @@ impl SupervisedProcess {
             left_group: None,
         };
         tokio::spawn(work.run(inbox));
-        Self { requests, cgroup: own_cgroup }
+        Self { requests, configured, cgroup: own_cgroup }
+    }
+
+    /// A reload changed the command. The next start uses it, and the next stop its signal and time.
+    pub fn configure(&self, exec: Exec) {
+        self.configured.send_replace(exec);
     }
 
     /// Starts the command. Ends it first if it runs. `descendants` are those of a command without a cgroup.
@@ -155,7 +159,10 @@ impl SupervisedProcess {
 struct SupervisorTask {
     service: ServiceId,
     name: String,
+    /// The command as it was started.
     exec: Exec,
+    /// The command for the next start.
+    next_exec: watch::Receiver<Exec>,
     cgroup: Option<OwnCgroup>,
     left_behind: Vec<OwnCgroup>,
     /// An earlier daemon may have left processes behind.
@@ -262,6 +269,11 @@ impl SupervisorTask {
     /// Starts the command on a thread of its own: it opens the paths of the configuration, and the fork waits until the
     /// child has entered its folder and executed the command.
     async fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
+        self.exec = self.next_exec.borrow_and_update().clone();
+        if self.cgroup.is_none() {
+            let mark = Secret::new(mark(&self.processes, &self.name));
+            self.exec.environment.push((MARK.to_owned(), mark));
+        }
         let command = self.exec.command.first().cloned().unwrap_or_default();
         let output = self.exec.output.display().to_string();
         if Arc::strong_count(&self.starting) > 1 {
@@ -347,9 +359,17 @@ impl SupervisorTask {
         self.cgroup.as_ref().is_none_or(|cgroup| cgroup.members().is_ok_and(|members| !members.is_empty()))
     }
 
+    /// How a command is stopped does not depend on how it was started: what a reload changed holds at once.
+    fn configure_stop(&mut self) {
+        let next = self.next_exec.borrow();
+        self.exec.stop_signal = next.stop_signal;
+        self.exec.stop_timeout = next.stop_timeout;
+    }
+
     /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
     /// time to be written.
     async fn terminate(&mut self, descendants: Descendants, dump: Duration) {
+        self.configure_stop();
         let descendants = self.living(descendants);
         let mut group = self.left_group;
         let deadline = Instant::now() + self.exec.stop_timeout;

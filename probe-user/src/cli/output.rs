@@ -26,7 +26,7 @@ impl Page {
     }
 
     /// A page of these lines.
-    pub(super) fn of<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
+    pub(super) fn of(lines: impl IntoIterator<Item: fmt::Display>) -> Self {
         let mut page = Self::default();
         lines.into_iter().for_each(|line| page.line(format_args!("{line}")));
         page

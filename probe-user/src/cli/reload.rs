@@ -15,7 +15,7 @@ use super::{
 
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Exit status: 0 if nothing has changed, 1 if hostprobe must be restarted, 2 if the file is refused."
+    after_help = "Exit status: 0 if the daemon does what the file says, 2 if the file is refused and the old configuration stays."
 )]
 pub struct Args {
     /// The reason, for the event stream
@@ -30,12 +30,7 @@ pub fn run(args: &Args) -> ExitCode {
     match args.daemon.ask(&Request::Reload { reason: args.reason.clone() }) {
         Err(failure) => failure.end(),
         Ok(Answer::Reload(Reload::Unchanged)) => print(&Page::of(["the configuration has not changed"])),
-        Ok(Answer::Reload(Reload::NeedsRestart)) => {
-            complain(format_args!(
-                "hostprobe: the new configuration is valid; restart hostprobe to use it, the old one stays until then"
-            ));
-            ExitCode::FAILURE
-        }
+        Ok(Answer::Reload(Reload::Applied(changes))) => print(&Page::of(changes.sentences())),
         Ok(Answer::Reload(Reload::Refused(why))) => {
             why.lines().for_each(|line| complain(format_args!("{line}")));
             complain(format_args!("hostprobe: the new configuration is refused, the old one stays"));

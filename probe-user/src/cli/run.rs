@@ -8,9 +8,12 @@ use std::{
 
 use clap::Args as ClapArgs;
 use hostprobe::{
-    config::{Config, EventOutput, Identity},
+    config::{Config, EventOutput, Identity, Service},
     daemon::{RunError, RunOptions},
-    descriptors, host,
+    descriptors,
+    discover::Found,
+    fact::ServiceId,
+    host,
     process::{deadline, log, notify::Notifier},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,16 +71,19 @@ pub fn run(args: Args) -> ExitCode {
         }
     };
     let mut config = loaded.unwrap_or_else(discovered);
-    match args.events.as_deref() {
-        None => {}
-        Some("-") => config.events = EventOutput::Stdout,
+    let events = match args.events.as_deref() {
+        None => None,
+        Some("-") => Some(EventOutput::Stdout),
         Some(other) if other == "journald" || other.starts_with("tcp:") || other.starts_with("unix:") => {
             complain(format_args!(
                 "hostprobe: --events {other} is not supported by this version; expected \"-\" or a file"
             ));
             return ExitCode::from(BAD_CONFIG);
         }
-        Some(file) => config.events = EventOutput::File(PathBuf::from(file)),
+        Some(file) => Some(EventOutput::File(PathBuf::from(file))),
+    };
+    if let Some(events) = &events {
+        config.events.clone_from(events);
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -85,6 +91,7 @@ pub fn run(args: Args) -> ExitCode {
     descriptors::prepare();
     let options = RunOptions {
         config_file,
+        events,
         observe: args.observe,
         kernel_log: args.kernel_log,
         without: args.without_hook.concat(),
@@ -161,5 +168,7 @@ fn discovered() -> Config {
         "hostprobe: to have services restarted, write a configuration: hostprobe discover > {DEFAULT_CONFIG}, edit it, \
          hostprobe check, and start again"
     ));
-    Config { services: found.into_iter().map(|found| found.service).collect(), ..Config::default() }
+    let number = |(id, found): (ServiceId, Found)| Service { id, ..found.service };
+    let services = (0..).map(ServiceId).zip(found).map(number).collect();
+    Config { services, ..Config::default() }
 }

@@ -1,6 +1,7 @@
 //! From the file's shape to a valid [`Config`]: everything that one key alone cannot tell.
 
 mod address;
+mod defaults;
 mod dependency;
 mod environment;
 mod exec;
@@ -29,11 +30,11 @@ use crate::fact::Severity;
 /// The configuration as far as it is valid, and everything that is wrong or remarkable about it.
 pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
     let mut found = Findings::default();
-    let defaults = Config::default();
+    let default = Config::default();
     let config = Config {
-        events: file.events.as_ref().map_or(defaults.events, |events| output(&events.0, &mut found)),
-        http: file.http.as_ref().map_or(defaults.http, |http| listen(&http.0, &mut found)),
-        control: file.control.as_ref().map_or(defaults.control, |control| socket(&control.0, &mut found)),
+        events: file.events.as_ref().map_or(default.events, |events| output(&events.0, &mut found)),
+        http: file.http.as_ref().map_or(default.http, |http| listen(&http.0, &mut found)),
+        control: file.control.as_ref().map_or(default.control, |control| socket(&control.0, &mut found)),
         control_group: file.control.as_ref().and_then(|control| group(&control.0, &mut found)),
         kernel: file
             .kernel
@@ -48,8 +49,11 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .as_ref()
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
-        services: service::services(&file.service, outside, &mut found),
-        fingerprint: 0,
+        services: service::services(
+            &defaults::with_defaults(file.defaults.as_ref(), &file.service),
+            outside,
+            &mut found,
+        ),
         warnings: Vec::new(),
     };
     (config, found)

@@ -1,11 +1,7 @@
 //! Values that are one of a few words.
 
-use super::{
-    daemon::AlertFormat,
-    service::{OnCleanExit, Response},
-    values::Written,
-};
-use crate::fact::Severity;
+use super::{daemon::AlertFormat, values::Written};
+use crate::fact::{OnCleanExit, Response, Severity};
 
 impl Written for Severity {
     const EXPECTED: &'static str = r#""info", "warning" or "critical""#;

@@ -5,9 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use super::{
     exec::Exec,
     secret::Secret,
-    service::{Identity, Service},
+    service::Service,
 };
-use crate::{fact::Severity, redact};
+use crate::{
+    fact::{ServiceId, Severity},
+    redact,
+};
 
 /// Everything the daemon runs on.
 #[derive(Clone, Debug)]
@@ -26,8 +29,6 @@ pub struct Config {
     pub kernel: KernelOptions,
     pub snapshots: SnapshotOptions,
     pub state: StateOptions,
-    /// Differs where the file or one of its secrets differs; 0 without a file.
-    pub fingerprint: u64,
     /// What the operator should know of this valid configuration, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -35,12 +36,20 @@ pub struct Config {
 impl Config {
     /// How long its commands may take to end after they were asked to, at least the default.
     pub fn longest_stop(&self) -> Duration {
-        let timeout = |service: &Service| match &service.identity {
-            Identity::Exec(exec) => Some(exec.stop_timeout),
-            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
-        };
-        let longest = self.services.iter().filter_map(timeout).max().unwrap_or_default();
+        let commands = self.services.iter().filter_map(Service::exec);
+        let longest = commands.map(|exec| exec.stop_timeout).max().unwrap_or_default();
         longest.max(Exec::default().stop_timeout)
+    }
+
+    /// A service; None if there is none with this id any more.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        let at = self.services.binary_search_by_key(&id, |service| service.id).ok()?;
+        self.services.get(at)
+    }
+
+    /// A service's name; `?` if there is none with this id any more.
+    pub fn name_of(&self, id: ServiceId) -> &str {
+        self.service(id).map_or("?", |service| &service.name)
     }
 
     /// Its passwords and tokens, which no output may hold.
@@ -93,7 +102,7 @@ pub struct StateOptions {
     pub recording_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct AlertReceiver {
     pub webhook: Secret,
     pub format: AlertFormat,

@@ -10,9 +10,8 @@ use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     probe::Probe,
     secret::Secret,
-    service::{OnCleanExit, RestartPolicy},
 };
-use crate::fact::ProbeKind;
+use crate::fact::{OnCleanExit, ProbeKind, RestartPolicy};
 
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
@@ -30,7 +29,6 @@ impl Default for Config {
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),
             state: StateOptions::default(),
-            fingerprint: 0,
             warnings: Vec::new(),
         }
     }

@@ -28,6 +28,11 @@ impl ConfigErrors {
         self.errors.iter()
     }
 
+    /// These errors, in their order.
+    pub(super) fn of(errors: Vec<ConfigError>) -> Self {
+        Self { errors }
+    }
+
     /// One error about the file as a whole.
     pub(super) fn whole(file: &Path, message: String) -> Self {
         Self { errors: vec![ConfigError { file: file.to_owned(), place: None, message }] }
@@ -57,8 +62,21 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Something found in a configuration's text, by its byte offset.
-pub(super) type Finding = (usize, String);
+/// Something found in a configuration's text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Finding {
+    /// The byte offset.
+    pub(super) at: usize,
+    pub(super) message: String,
+    /// The other place that it is about.
+    pub(super) other: Option<usize>,
+}
+
+impl Finding {
+    pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), other: None }
+    }
+}
 
 /// Errors and warnings as they are found, before they are given their places.
 #[derive(Debug, Default)]
@@ -70,12 +88,22 @@ pub(super) struct Findings {
 impl Findings {
     /// Notes an error at a place in the text.
     pub(super) fn error(&mut self, at: std::ops::Range<usize>, message: impl Into<String>) {
-        self.errors.push((at.start, message.into()));
+        self.errors.push(Finding::new(at.start, message));
+    }
+
+    /// Notes an error that two places make.
+    pub(super) fn error_of_two(
+        &mut self,
+        at: std::ops::Range<usize>,
+        other: usize,
+        message: impl Into<String>,
+    ) {
+        self.errors.push(Finding { other: Some(other), ..Finding::new(at.start, message) });
     }
 
     /// Notes a warning at a place in the text.
     pub(super) fn warn(&mut self, at: std::ops::Range<usize>, message: impl Into<String>) {
-        self.warnings.push((at.start, message.into()));
+        self.warnings.push(Finding::new(at.start, message));
     }
 }
 
@@ -89,24 +117,8 @@ pub(super) fn listed<'a>(keys: impl IntoIterator<Item = &'a str>, conjunction: &
     }
 }
 
-/// Gives findings their file, line and column, in the order of the text.
-pub(super) fn locate(file: &Path, text: &str, mut findings: Vec<Finding>) -> Vec<ConfigError> {
-    findings.sort();
-    findings.dedup();
-    let with_place = |(offset, message)| ConfigError {
-        file: file.to_owned(),
-        place: Some(line_and_column(text, offset)),
-        message,
-    };
-    findings.into_iter().map(with_place).collect()
-}
-
-/// The same, as the reason to refuse the file.
-pub(super) fn refuse(file: &Path, text: &str, errors: Vec<Finding>) -> ConfigErrors {
-    ConfigErrors { errors: locate(file, text, errors) }
-}
-
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+/// Line and column, both from 1, of an offset.
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
@@ -125,12 +137,5 @@ mod tests {
         assert_eq!(line_and_column("a\nä = 1", "a\nä = ".len()), (2, 5));
         assert_eq!(line_and_column("a\n", 2), (2, 1));
         assert_eq!(line_and_column("a", 99), (1, 2));
-    }
-
-    #[test]
-    fn errors_print_in_the_order_of_the_file() {
-        let found = vec![(2, "second".to_owned()), (0, "first".to_owned())];
-        let errors = refuse(Path::new("/etc/x.toml"), "a\nb", found);
-        assert_eq!(errors.to_string(), "/etc/x.toml:1:1: first\n/etc/x.toml:2:1: second");
     }
 }

@@ -13,11 +13,10 @@ use super::{
     exec::{SoftAndHard, Umask},
     maintenance::Window,
     protocol::ProbeKeys,
-    service::{OnCleanExit, Response},
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
-use crate::fact::Severity;
+use crate::fact::{OnCleanExit, Response, Severity};
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,6 +27,7 @@ pub(super) struct File {
     pub(super) kernel: Option<Table<Kernel>>,
     pub(super) snapshots: Option<Table<Snapshots>>,
     pub(super) state: Option<Table<State>>,
+    pub(super) defaults: Option<Table<Defaults>>,
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<Alert>>>,
     #[serde(default)]
@@ -81,6 +81,34 @@ pub(super) struct State {
     pub(super) directory: At<String>,
     /// The size of the recording, "" or "0" for none; 64MiB if not given.
     pub(super) recording: At<String>,
+}
+
+/// What holds for all services that do not say otherwise.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Defaults {
+    pub(super) probe: Option<Table<ProbeDefaults>>,
+    pub(super) restart: Option<Table<RestartDefaults>>,
+    pub(super) limits: At<Table<Limits>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProbeDefaults {
+    pub(super) interval: At<Text<Duration>>,
+    pub(super) timeout: At<Text<Duration>>,
+    pub(super) failures: At<Whole>,
+    pub(super) slow: At<Text<Duration>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RestartDefaults {
+    pub(super) enabled: At<bool>,
+    pub(super) on_clean_exit: Option<Text<OnCleanExit>>,
+    pub(super) budget: Option<Text<Budget>>,
+    pub(super) backoff: Option<Text<Backoff>>,
+    pub(super) grace: Option<Text<Duration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -11,7 +11,7 @@ use jiff::{
 use super::values::Written;
 
 /// A time of some days of the week, in a time zone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Window {
     /// As the configuration has it.
     text: String,

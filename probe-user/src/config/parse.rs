@@ -3,7 +3,7 @@
 use serde::{Deserialize, de::IntoDeserializer};
 use toml::{
     Spanned,
-    de::{DeArray, DeTable, DeValue},
+    de::{DeArray, DeString, DeTable, DeValue},
 };
 
 use super::{error::Finding, file::File, nearest::nearest, values::is_harmless};
@@ -11,8 +11,12 @@ use super::{error::Finding, file::File, nearest::nearest, values::is_harmless};
 /// The search for errors ends after so many: the operator mends the first ones first.
 const MOST_ERRORS: usize = 20;
 
-/// Reads the text; on failure says everything that is wrong with its syntax or its shape.
-pub(super) fn parse(text: &str) -> Result<File, Vec<Finding>> {
+/// The tables that a file of `conf.d` can have.
+const OF_PART: [&str; 2] = ["alert", "service"];
+
+/// Reads the text of the main file, or of a part of the configuration in `conf.d`. On failure says everything that is wrong
+/// with its syntax or its shape.
+pub(super) fn parse(text: &str, is_part: bool) -> Result<File, Vec<Finding>> {
     let (mut document, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         return Err(errors.iter().take(MOST_ERRORS).map(|error| finding(error, text)).collect());
@@ -20,6 +24,14 @@ pub(super) fn parse(text: &str) -> Result<File, Vec<Finding>> {
     // Reading stops at the first error. What it was about is taken out and the rest is read again, until
     // no error is left.
     let mut found = Vec::new();
+    if is_part {
+        let is_foreign = |key: &&Spanned<DeString<'_>>| !OF_PART.contains(&key.get_ref().as_ref());
+        let foreign: Vec<_> = document.get_ref().keys().filter(is_foreign).cloned().collect();
+        for key in foreign {
+            found.push(of_main_file(&key));
+            document.get_mut().remove(&key);
+        }
+    }
     loop {
         match File::deserialize(document.clone().into_deserializer()) {
             Ok(file) if found.is_empty() => return Ok(file),
@@ -33,6 +45,15 @@ pub(super) fn parse(text: &str) -> Result<File, Vec<Finding>> {
             }
         }
     }
+}
+
+/// The finding about a table that only the main file can have.
+fn of_main_file(key: &Spanned<DeString<'_>>) -> Finding {
+    let message = format!(
+        "`{}` in a file of conf.d; expected [[service]] and [[alert]] here, and anything else in the main file",
+        key.get_ref()
+    );
+    Finding::new(key.span().start, message)
 }
 
 /// Takes out the entry whose key or value has exactly this place.
@@ -75,14 +96,14 @@ fn finding(error: &toml::de::Error, text: &str) -> Finding {
             let word = written.split([' ', '\t', '#', ',', ']', '}']).next().unwrap_or_default();
             if word.is_empty() {
                 let words = "no value; expected a text in quotes, a number, true or false, or a list";
-                return (at, words.to_owned());
+                return Finding::new(at, words);
             }
             let expected = if is_harmless(word) { format!("{word:?}") } else { "\"…\"".to_owned() };
             format!("a text without quotes; expected {expected}")
         }
         other => in_plain_words(other),
     };
-    (at, words)
+    Finding::new(at, words)
 }
 
 /// The parser's message as "what is wrong; expected …", in TOML's words, and without repeating any text of

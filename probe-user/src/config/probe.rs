@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use super::{protocol::protocol, secret::Secret};
 use crate::fact::ProbeKind;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub kind: ProbeKind,
     /// A URL, or `host:port` for TCP; may hold a password.

@@ -4,10 +4,11 @@ use std::{
     fs::File,
     io::{self, ErrorKind, Read},
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
+use super::{error::ConfigErrors, source::Sources};
 use crate::{
     account::{self, AccountError, Kind},
     bounded_thread,
@@ -38,8 +39,59 @@ impl Content {
     }
 }
 
+/// The folder beside the main file whose files belong to the configuration as well.
+const PARTS: &str = "conf.d";
+
+/// A folder with more files is refused: it is probably another one.
+const MOST_PARTS: usize = 1000;
+
+/// Reads the main file of a configuration, and the files of `conf.d` beside it in the order of their names. Also returns
+/// whether others may read one of them.
+pub(super) fn all(path: &Path) -> Result<(Sources, bool), ConfigErrors> {
+    let (mut sources, mut readable_by_others) = (Sources::default(), false);
+    let folder = path.parent().unwrap_or(Path::new("")).join(PARTS);
+    let parts = parts(&folder).map_err(|why| ConfigErrors::whole(&folder, why))?;
+    for path in std::iter::once(path.to_owned()).chain(parts) {
+        let content = config(&path).map_err(|why| ConfigErrors::whole(&path, why))?;
+        readable_by_others |= content.readable_by_others;
+        sources.add(path.clone(), content.text);
+        if sources.bytes() as u64 > LARGEST_CONFIG_BYTES {
+            let why = format!(
+                "with it, the configuration is larger than {LARGEST_CONFIG_BYTES} bytes; expected less"
+            );
+            return Err(ConfigErrors::whole(&path, why));
+        }
+    }
+    Ok((sources, readable_by_others))
+}
+
+/// The files of a `conf.d`, in the order of their names; none if there is no such folder.
+fn parts(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => return Err(format!("cannot be read: {error}; expected a folder of TOML files")),
+    };
+    let mut parts = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| format!("cannot be read: {error}"))?.path();
+        // A file that an editor leaves for a moment begins with a dot.
+        let is_hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "toml") && !is_hidden {
+            parts.push(path);
+        }
+    }
+    if parts.len() > MOST_PARTS {
+        return Err(format!("has more than {MOST_PARTS} files; expected fewer"));
+    }
+    parts.sort();
+    Ok(parts)
+}
+
 /// Reads a configuration file; the error says what is wrong and what to do.
-pub(super) fn config(path: &Path) -> Result<Content, String> {
+fn config(path: &Path) -> Result<Content, String> {
     read(path, LARGEST_CONFIG_BYTES).map_err(config_error)
 }
 

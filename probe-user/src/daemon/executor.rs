@@ -3,23 +3,32 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{
+        mpsc,
+        oneshot::{self, error::TryRecvError},
+    },
+    task::AbortHandle,
+    time::timeout,
+};
+
+use super::next_config::NextConfig;
 
 use crate::{
     act::{
-        alert::{Alert, Alerter},
+        alert::{Alert, AlertError, Alerter},
         command,
-        supervisor::{Orphans, SupervisedProcess},
+        supervisor::{Orphans, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
-    config::{Config, ConfigErrors, Identity},
+    config::{AlertReceiver, Config, Identity, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
     fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
     host::{LeftProcesses, Outbound},
     outcomes::Outcomes,
-    probe::ProbeHandle,
+    probe::{ProbeHandle, Prober},
     store::state::StateStore,
 };
 
@@ -56,8 +65,10 @@ pub enum Outcome {
     Found(ServiceId, Option<ProcessKey>),
     /// The connections that a service's processes opened before the daemon started.
     Connections(ServiceId, Outbound),
-    /// The configuration file, read again; None if there is none.
-    Reloaded(Option<Box<Result<Config, ConfigErrors>>>),
+    /// The configuration file, read again, and what it needs; or why that failed.
+    Reloaded(Box<Result<NextConfig, String>>),
+    /// The command of a service that a reload removed has ended.
+    Removed,
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
@@ -68,9 +79,17 @@ pub struct Executor {
     pub(super) unit_changes: mpsc::Sender<UnitChange>,
     /// systemd, or the reason that it is unreachable.
     pub(super) systemd: Result<Arc<Systemd>, String>,
+    pub(super) unit_watches: Vec<UnitWatch>,
+    /// A task tries to reach systemd's bus.
+    pub(super) connects_to_systemd: bool,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
     /// Where commands have no cgroups.
     pub(super) orphans: Option<Orphans>,
+    /// What the supervisor reports goes there.
+    pub(super) reports: mpsc::Sender<SupervisorReport>,
+    /// Commands of removed services that have not ended yet.
+    pub(super) removals: Vec<Removal>,
+    pub(super) prober: Prober,
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
@@ -93,8 +112,9 @@ impl Executor {
             }
             Effect::Stop(service) => self.stop_service(service, config, enricher),
             Effect::KeepOrders { service, orders } => {
-                if let Some(store) = &self.store {
-                    store.keep_orders(&config.services[service.0 as usize].name, orders);
+                // A removed service has no orders any more.
+                if let (Some(store), Some(service)) = (&self.store, config.service(service)) {
+                    store.keep_orders(&service.name, orders);
                 }
             }
             Effect::ResetFailed(service) => {
@@ -124,7 +144,7 @@ impl Executor {
             }
             Effect::Snapshot(service) => {
                 self.probes_of(service).for_each(ProbeHandle::pause);
-                let name = &config.services[service.0 as usize].name;
+                let name = config.name_of(service);
                 self.inspector.snapshot(service, name, enricher.members.main_of(service));
             }
             Effect::FindPortHolder { service, ports } => self.inspector.find_port_holder(service, ports),
@@ -179,7 +199,9 @@ impl Executor {
                 }
             }
             RestartMethod::Command => {
-                let argv = config.services[service.0 as usize].restart.command.clone().unwrap_or_default();
+                let Some(argv) = config.service(service).and_then(|it| it.restart.command.clone()) else {
+                    return;
+                };
                 let delays = self.outcomes.clone();
                 self.outcomes.spawn(async move {
                     let outcome = loop {
@@ -242,7 +264,7 @@ impl Executor {
 
     /// systemd and the service's unit, if the service has a unit and systemd is reachable.
     fn unit(&self, service: ServiceId, config: &Config) -> Option<(Arc<Systemd>, String)> {
-        match (&self.systemd, &config.services[service.0 as usize].identity) {
+        match (&self.systemd, &config.service(service)?.identity) {
             (Ok(systemd), Identity::Unit(unit)) => Some((Arc::clone(systemd), unit.clone())),
             (Ok(_) | Err(_), _) => None,
         }
@@ -250,10 +272,60 @@ impl Executor {
 
     /// Begins to use systemd, and subscribes to the changes of the units.
     pub(super) fn set_systemd(&mut self, systemd: Arc<Systemd>, config: &Config) {
-        let units = units(config);
-        let changes = self.unit_changes.clone();
-        self.systemd = Ok(Arc::clone(&systemd));
-        tokio::spawn(async move { systemd.watch(units, changes).await });
+        self.systemd = Ok(systemd);
+        self.watch_units(units(&config.services));
+    }
+
+    /// Subscribes to the changes of these units, if systemd is reachable. The services of a reload have a watch of their
+    /// own, so that no change of the others is missed.
+    pub(super) fn watch_units(&mut self, units: Vec<(ServiceId, String)>) {
+        let Ok(systemd) = self.systemd.clone() else { return };
+        if units.is_empty() {
+            return;
+        }
+        let (changes, services) = (self.unit_changes.clone(), units.iter().map(|(id, _)| *id).collect());
+        let task = tokio::spawn(async move { systemd.watch(units, changes).await });
+        self.unit_watches.push(UnitWatch { services, task: task.abort_handle() });
+    }
+
+    /// Delivers the alerts of new incidents to these receivers from now on.
+    pub(super) fn configure_alerts(&mut self, receivers: &[AlertReceiver]) -> Result<(), AlertError> {
+        self.alerter.as_mut().map_or(Ok(()), |alerter| alerter.configure(receivers))
+    }
+
+    /// A reload removed a service. Its command ends, with all its descendants.
+    pub(super) fn remove(&mut self, service: &Service, enricher: &Enricher) {
+        let (exec, service) = (service.exec(), service.id);
+        self.probes.remove(&service);
+        self.inspector.remove(service);
+        for watch in &mut self.unit_watches {
+            watch.services.retain(|watched| *watched != service);
+        }
+        self.unit_watches.retain(|watch| !watch.services.is_empty());
+        if let Some(process) = self.supervised.remove(&service) {
+            let descendants = descendants(service, &process, enricher);
+            let stop_timeout = exec.map_or(Duration::ZERO, |exec| exec.stop_timeout);
+            let (done, ended) = oneshot::channel();
+            self.removals.push(Removal { stop_timeout, ended });
+            self.outcomes.spawn(async move {
+                // A process that hangs in the kernel holds up no other.
+                let _ = timeout(stop_timeout.saturating_add(STOP_SLACK), process.stop(descendants)).await;
+                drop(done);
+                Outcome::Removed
+            });
+        }
+    }
+
+    /// Whether a command of a removed service has not ended yet.
+    pub(super) fn awaits_removals(&mut self) -> bool {
+        self.removals.retain_mut(|removal| removal.ended.try_recv() == Err(TryRecvError::Empty));
+        !self.removals.is_empty()
+    }
+
+    /// How long commands may take to end, those of removed services included.
+    pub(super) fn longest_stop(&self, config: &Config) -> Duration {
+        let removed = self.removals.iter().map(|removal| removal.stop_timeout).max().unwrap_or_default();
+        config.longest_stop().max(removed)
     }
 
     /// Samples the resource usage of services with limits, when that is due.
@@ -274,7 +346,11 @@ impl Executor {
             let descendants = descendants(service, &process, enricher);
             stops.spawn(async move { process.stop(descendants).await });
         }
-        let patience = config.longest_stop().saturating_add(STOP_SLACK);
+        let patience = self.longest_stop(config).saturating_add(STOP_SLACK);
+        for Removal { ended, .. } in self.removals.drain(..) {
+            // Its end drops the sender.
+            stops.spawn(async move { _ = ended.await });
+        }
         if timeout(patience, stops.join_all()).await.is_err() {
             tracing::error!(
                 "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
@@ -297,12 +373,32 @@ fn descendants(service: ServiceId, process: &SupervisedProcess, enricher: &Enric
     if process.cgroup().is_some() { Vec::new() } else { enricher.descendants_of(service) }
 }
 
-pub(super) fn units(config: &Config) -> Vec<(ServiceId, String)> {
-    let unit = |(at, service): (u32, &crate::config::Service)| match &service.identity {
-        Identity::Unit(unit) => Some((ServiceId(at), unit.clone())),
+/// The services that have a unit.
+pub(super) fn units<'s>(services: impl IntoIterator<Item = &'s Service>) -> Vec<(ServiceId, String)> {
+    let unit = |service: &Service| match &service.identity {
+        Identity::Unit(unit) => Some((service.id, unit.clone())),
         Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
     };
-    (0..).zip(&config.services).filter_map(unit).collect()
+    services.into_iter().filter_map(unit).collect()
+}
+
+/// The end of a command whose service a reload removed.
+pub(super) struct Removal {
+    stop_timeout: Duration,
+    /// Closed once it has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+/// A subscription to the changes of units. Dropping it ends it.
+pub(super) struct UnitWatch {
+    services: Vec<ServiceId>,
+    task: AbortHandle,
+}
+
+impl Drop for UnitWatch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 async fn restart_unit(systemd: &Systemd, unit: &str, reset_failed: bool) -> Result<(), String> {

@@ -142,7 +142,7 @@ impl Daemon {
         for main in self.missed_exits.round(&mains, |main| self.enricher.lives(main), now) {
             // One process may be the main one of several services; its exit is published once.
             let Some(&service) = self.enricher.members.services_of(main).first() else { continue };
-            let name = &self.config.services[service.0 as usize].name;
+            let name = self.config.name_of(service);
             tracing::warn!("{name}: missed the exit of pid {}; its status is unknown", main.pid);
             let exit = self.enricher.ended(main, 0, ExitStatus::Unknown, now);
             self.on_process_exit(exit, Some(Membership { service, main: true }));
@@ -152,8 +152,12 @@ impl Daemon {
     /// Whether a process is the main one of a service that the supervisor starts.
     fn is_supervised(&self, key: ProcessKey) -> bool {
         let services = self.enricher.members.services_of(key);
-        let exec = |id: &ServiceId| matches!(self.config.services[id.0 as usize].identity, Identity::Exec(_));
-        services.iter().any(exec)
+        services.iter().any(|id| self.is_exec(*id))
+    }
+
+    /// Whether hostprobe starts a service.
+    fn is_exec(&self, id: ServiceId) -> bool {
+        self.config.service(id).is_some_and(|service| matches!(service.identity, Identity::Exec(_)))
     }
 
     /// Whether this is the exit of a supervised command that ended before its start was reported: our own child, in
@@ -161,7 +165,7 @@ impl Daemon {
     fn is_before_start_report(&self, exit: &ProcessExit, member: Membership) -> bool {
         !member.main
             && exit.process.parent_pid == std::process::id()
-            && matches!(self.config.services[member.service.0 as usize].identity, Identity::Exec(_))
+            && self.is_exec(member.service)
             && self.enricher.members.main_of(member.service).is_none()
     }
 

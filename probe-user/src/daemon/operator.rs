@@ -1,6 +1,6 @@
 //! The commands of operators: what they are about, whether they can be carried out, and what came of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Daemon, operator_wait::OperatorWait};
 use crate::{
@@ -46,8 +46,11 @@ impl Daemon {
         }
         let done = format!("{}: {order}", self.subject(service));
         match aim {
-            Aim::All => (0..self.config.services.len() as u32)
-                .for_each(|id| self.observe(Observation::Operator(ServiceId(id), command(&order)))),
+            Aim::All => {
+                for service in &Arc::clone(&self.config).services {
+                    self.observe(Observation::Operator(service.id, command(&order)));
+                }
+            }
             Aim::Incident(id, incident) => {
                 self.observe(Observation::Operator(id, OperatorCommand::Ack(incident, order)));
             }
@@ -119,9 +122,9 @@ impl Daemon {
 
     /// Lets the engine observe the orders that an earlier run of the daemon got.
     pub(super) fn observe_remembered(&mut self, mut remembered: BTreeMap<String, Orders>) {
-        let names: Vec<String> = self.config.services.iter().map(|service| service.name.clone()).collect();
-        for (id, name) in (0..).map(ServiceId).zip(names) {
-            let Some(orders) = remembered.remove(&name) else { continue };
+        let config = Arc::clone(&self.config);
+        for (id, name) in config.services.iter().map(|service| (service.id, &service.name)) {
+            let Some(orders) = remembered.remove(name) else { continue };
             for order in [&orders.stop, &orders.pause].into_iter().flatten() {
                 tracing::info!("{name}: {order}; the order is from an earlier run of hostprobe");
             }
@@ -135,11 +138,11 @@ impl Daemon {
         if self.only_observes && changes_the_host {
             return Some("the daemon only observes (--observe), and starts and stops nothing");
         }
-        lack_of_method(kind, &self.config.services[service.0 as usize])
+        lack_of_method(kind, self.config.service(service)?)
     }
 
     fn subject(&self, service: Option<ServiceId>) -> &str {
-        service.map_or("all services", |id| &self.config.services[id.0 as usize].name)
+        service.map_or("all services", |id| self.config.name_of(id))
     }
 
     /// Finds what a command is about.
@@ -149,9 +152,8 @@ impl Daemon {
         match &operation.target {
             Target::All if matches!(kind, CommandKind::Pause | CommandKind::Resume) => Ok(Aim::All),
             Target::Service(name) if !matches!(kind, CommandKind::Ack | CommandKind::Reload) => {
-                let found = self.config.services.iter().position(|service| service.name == *name);
-                let found = found.and_then(|at| u32::try_from(at).ok()).map(ServiceId);
-                found.map(Aim::Service).ok_or_else(|| Refusal {
+                let found = self.config.services.iter().find(|service| service.name == *name);
+                found.map(|service| Aim::Service(service.id)).ok_or_else(|| Refusal {
                     kind: RefusalKind::NotFound,
                     message: format!("there is no service {name:?}; `hostprobe status` lists them"),
                 })
@@ -166,10 +168,9 @@ impl Daemon {
     /// An open incident by its id, or by the number at the end of it.
     fn open_incident(&self, which: &str) -> Result<Aim, Refusal> {
         let is_meant = |id: IncidentId| is_incident_meant(which, &self.origin.incident_id(id));
-        let mut open = (0..).map(ServiceId).zip(self.engine.view());
-        let found = open.find_map(|(service, view)| {
+        let found = self.engine.view().find_map(|view| {
             let id = view.incident?.id;
-            is_meant(id).then_some(Aim::Incident(service, id))
+            is_meant(id).then_some(Aim::Incident(view.service, id))
         });
         found.ok_or_else(|| Refusal {
             kind: RefusalKind::NotFound,

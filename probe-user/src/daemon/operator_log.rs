@@ -49,12 +49,17 @@ impl OperatorLog {
         if let Fact::AgentReload(reload) = fact {
             match reload {
                 Reload::Refused(why) => error!("hostprobe: the running configuration stays: {why}"),
-                Reload::NeedsRestart => {
-                    warn!("hostprobe: the new configuration is valid; restart hostprobe to use it");
+                Reload::Applied(changes) => {
+                    info!("hostprobe: the configuration has changed: {}", changes.sentences().join("; "));
                 }
                 Reload::Unchanged => info!("hostprobe: the configuration has not changed"),
             }
         }
+    }
+
+    /// Takes over the services of another configuration.
+    pub(super) fn rename(&mut self, names: Names) {
+        self.names = names;
     }
 
     fn on_incident(&mut self, phase: Phase, incident: &Incident) {

@@ -1,7 +1,7 @@
 //! Publishes facts: to the event stream, the log, the metrics and the views that health and status show.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use super::operator_log::OperatorLog;
 use crate::{
     clock::Timestamp,
     config::{Config, Service},
-    emit::{Emitter, Names, Origin},
+    emit::{Emitter, Names, Origin, Sink},
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
@@ -35,7 +35,7 @@ pub struct Publisher {
     recording: Option<Recording>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
-    since: Vec<Option<Timestamp>>,
+    since: BTreeMap<ServiceId, Timestamp>,
     counters: Counters,
     ready: bool,
     /// A service in the views has changed.
@@ -56,7 +56,6 @@ impl Effects for Publisher {
 impl Publisher {
     /// `views` is what health, metrics and status read.
     pub(super) fn new(
-        config: &Config,
         emitter: Emitter,
         origin: Origin,
         recording: Option<Recording>,
@@ -65,7 +64,6 @@ impl Publisher {
     ) -> Self {
         let metrics = Arc::new(Metrics::new(emitter.names().clone()));
         let (effects, counters) = (VecDeque::new(), Counters::default());
-        let since = vec![None; config.services.len()];
         Self {
             log: OperatorLog::new(origin, emitter.names().clone()),
             emitter,
@@ -75,7 +73,7 @@ impl Publisher {
             effects,
             recording,
             history: Arc::default(),
-            since,
+            since: BTreeMap::new(),
             counters,
             ready: false,
             changed: true,
@@ -107,10 +105,8 @@ impl Publisher {
         if let Fact::Restart(restart) = fact {
             self.counters.restarts += u64::from(restart.action == Action::Done);
         }
-        if let Fact::ServiceState(id, ..) = fact
-            && let Some(since) = self.since.get_mut(id.0 as usize)
-        {
-            *since = Some(at);
+        if let Fact::ServiceState(id, ..) = fact {
+            self.since.insert(*id, at);
         }
     }
 
@@ -195,10 +191,10 @@ impl Publisher {
         self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
-        let services =
-            config.services.iter().zip(engine.view()).zip(0..).map(|((spec, view), at)| ServiceView {
+        let services = engine.view().filter_map(|view| Some((config.service(view.service)?, view))).map(
+            |(spec, view)| ServiceView {
                 name: spec.name.clone(),
-                unit: self.emitter.names().unit(crate::fact::ServiceId(at)).map(str::to_owned),
+                unit: names.unit(spec.id).map(str::to_owned),
                 critical: spec.critical,
                 state: view.state,
                 response_time: view.response_time,
@@ -209,7 +205,7 @@ impl Publisher {
                     incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
                 }),
                 incident: view.incident.map(|incident| incident.id),
-                since: self.since.get(at as usize).copied().flatten(),
+                since: self.since.get(&spec.id).copied(),
                 stale_since: view.stale_since,
                 maintenance: view.maintenance,
                 orders: [view.orders.stop, view.orders.pause, view.acknowledged]
@@ -217,7 +213,8 @@ impl Publisher {
                     .flatten()
                     .collect(),
                 depends_on: depends_on(spec, &view.depends_on, names),
-            });
+            },
+        );
         let services: Vec<ServiceView> = services.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,
@@ -246,6 +243,34 @@ impl Publisher {
             line.push_str(&format!("; and {} more", unwell - NAMED));
         }
         line
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        self.emitter.names()
+    }
+
+    /// Names the services of another configuration in facts from now on.
+    pub(super) fn rename_facts(&mut self, names: &Names) {
+        self.log.rename(names.clone());
+        self.emitter.rename(names.clone());
+        if let Some(recording) = &mut self.recording {
+            recording.rename(names.clone());
+        }
+    }
+
+    /// Shows the services of another configuration, after the last facts about those that it does not have. The probes
+    /// of `reprobed` services are new.
+    pub(super) fn rename_services(&mut self, reprobed: &[ServiceId]) {
+        let names = self.emitter.names();
+        self.metrics.rename(names.clone(), reprobed);
+        let kept: BTreeSet<ServiceId> = names.ids().collect();
+        self.since.retain(|id, _| kept.contains(id));
+        self.changed = true;
+    }
+
+    /// Publishes to another output from now on.
+    pub(super) fn replace_output(&mut self, output: Sink, patience: Duration) {
+        self.emitter.replace_output(output, patience);
     }
 
     /// Reopens the event files, after logrotate moved them away.

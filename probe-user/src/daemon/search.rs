@@ -10,7 +10,7 @@ use std::{
 use super::executor::Outcome;
 use crate::{
     clock::Timestamp,
-    config::{Config, Identity, Matcher},
+    config::{Config, Identity, Matcher, Service},
     fact::{ProcessKey, ServiceId},
     host::{Named, ProcReader, Survey},
     outcomes::Outcomes,
@@ -42,24 +42,29 @@ struct Target {
 
 impl Search {
     pub(super) fn new(config: &Config, reader: ProcReader, outcomes: Outcomes<Outcome>) -> Self {
-        let due = Timestamp::default();
-        let mut services = HashMap::new();
-        for (id, service) in (0..).map(ServiceId).zip(&config.services) {
-            if let Identity::Match(matcher) = &service.identity {
-                let matcher = matcher.clone();
-                let target = Target {
-                    name: service.name.clone(),
-                    matcher,
-                    pidfile: Arc::default(),
-                    under_way: false,
-                    again: false,
-                    due,
-                    wait: FIRST_WAIT,
-                };
-                services.insert(id, target);
-            }
+        let mut search = Self { reader, outcomes, services: HashMap::new() };
+        config.services.iter().for_each(|service| search.add(service));
+        search
+    }
+
+    /// Searches for a service from now on, if something else starts it.
+    pub(super) fn add(&mut self, service: &Service) {
+        if let Identity::Match(matcher) = &service.identity {
+            let target = Target {
+                name: service.name.clone(),
+                matcher: matcher.clone(),
+                pidfile: Arc::default(),
+                under_way: false,
+                again: false,
+                due: Timestamp::default(),
+                wait: FIRST_WAIT,
+            };
+            self.services.insert(service.id, target);
         }
-        Self { reader, outcomes, services }
+    }
+
+    pub(super) fn remove(&mut self, service: ServiceId) {
+        self.services.remove(&service);
     }
 
     /// The services whose matcher meets `interest`.

@@ -75,7 +75,7 @@ impl Daemon {
         daemon.watch_expected_ports(&reader);
         daemon.observe_remembered(wired.remembered);
         daemon.check_maintenance();
-        daemon.take_over(&reader, &wired.reports, &mut wired.prober, &mut wired.inbox).await;
+        daemon.take_over(&mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
         daemon.report_ready(ready);
         Ok((daemon, wired.inbox))

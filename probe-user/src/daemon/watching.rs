@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Daemon;
 use crate::{
     clock::Timestamp,
+    config::Service,
     fact::{Observation, ProcessKey, ServiceId, process::accepts},
     host::{ListeningSocket, Survey},
     sensor::ebpf::CgroupId,
@@ -38,7 +39,7 @@ impl Daemon {
             }
         }
         for error in done.into_iter().filter_map(Result::err) {
-            let name = &self.config.services[service.0 as usize].name;
+            let name = self.config.name_of(service);
             tracing::error!("{name}: its main process is not watched: {error}");
         }
     }
@@ -52,7 +53,7 @@ impl Daemon {
         for error in
             done.into_iter().chain([self.sensors.watch_cgroup(CgroupId::Unified(id))]).filter_map(Result::err)
         {
-            let name = &self.config.services[service.0 as usize].name;
+            let name = self.config.name_of(service);
             tracing::error!("{name}: its cgroup is not watched: {error}");
         }
     }
@@ -89,7 +90,7 @@ impl Daemon {
         if !self.take_for_main(service, process) {
             return self.observe(Observation::Successor(service, None));
         }
-        let name = &self.config.services[service.0 as usize].name;
+        let name = self.config.name_of(service);
         tracing::info!("{name}: pid {} takes the place of its main process", process.pid);
         self.observe(Observation::Running(service, process));
         // The sensors reported its listeners under the process that opened them.
@@ -128,7 +129,7 @@ impl Daemon {
 
     /// Whether connections to the service's port reach a socket with this address.
     fn is_expected(&self, service: ServiceId, address: IpAddr, port: u16) -> bool {
-        let expected = self.config.services[service.0 as usize].local_addresses();
+        let expected = self.config.service(service).map(Service::local_addresses).unwrap_or_default();
         expected.get(&port).copied().flatten().is_none_or(|expected| accepts(address, expected))
     }
 

@@ -1,30 +1,39 @@
 //! Which windows of maintenance are open, by the wall clock that the caller gives.
 
+use std::collections::BTreeMap;
+
 use crate::{config::Service, fact::ServiceId};
 
 /// The windows that the engine knows to be open.
 #[derive(Debug, Default)]
 pub(super) struct OpenWindows {
-    /// When that of each service ends. An operator may have ended it for the engine.
-    ends: Vec<Option<jiff::Timestamp>>,
+    /// When that of a service ends, if one is open. An operator may have ended it for the engine.
+    ends: BTreeMap<ServiceId, jiff::Timestamp>,
 }
 
 impl OpenWindows {
+    /// A reload removed a service.
+    pub(super) fn remove(&mut self, service: ServiceId) {
+        self.ends.remove(&service);
+    }
+
     /// The services whose window opens or closes by this moment of the wall clock, with the one that is open then.
     pub(super) fn changes(
         &mut self,
         services: &[Service],
         now: jiff::Timestamp,
     ) -> Vec<(ServiceId, Option<String>)> {
-        self.ends.resize(services.len(), None);
         let mut changes = Vec::new();
-        for ((id, service), known) in (0..).map(ServiceId).zip(services).zip(&mut self.ends) {
+        for service in services {
             let open = service.maintenance.iter().filter_map(|window| Some((window.end(now)?, window)));
             // Of several that are open, the last to close counts.
             let (end, window) = open.max_by_key(|(end, _)| *end).unzip();
-            if end != *known {
-                *known = end;
-                changes.push((id, window.map(ToString::to_string)));
+            let known = match end {
+                Some(end) => self.ends.insert(service.id, end),
+                None => self.ends.remove(&service.id),
+            };
+            if end != known {
+                changes.push((service.id, window.map(ToString::to_string)));
             }
         }
         changes
@@ -40,6 +49,7 @@ mod tests {
 
     fn service(windows: &[&str]) -> Service {
         Service {
+            id: ServiceId(0),
             name: "api".to_owned(),
             identity: Identity::Remote,
             depends_on: Vec::new(),

@@ -1,6 +1,6 @@
 //! The origin of events: the host, its boot, this run of the daemon, and the services' names.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use super::wire;
 use crate::{
@@ -60,9 +60,16 @@ impl Origin {
     }
 }
 
-/// The names of the services in the order of their ids; cheap to clone.
+/// The names of the services by their ids; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Names(Arc<[Name]>);
+pub struct Names {
+    services: Arc<BTreeMap<ServiceId, Name>>,
+    /// Services that reloads removed: facts about them may still be on their way.
+    removed: Arc<BTreeMap<ServiceId, Name>>,
+}
+
+/// The most removed services whose names are kept, the latest.
+const MOST_REMOVED: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name {
@@ -72,18 +79,47 @@ pub struct Name {
 }
 
 impl Names {
+    /// The names of services in the order of their ids, from 0.
     pub fn new(names: impl IntoIterator<Item = Name>) -> Self {
-        Self(names.into_iter().collect())
+        Self::by_id((0..).map(ServiceId).zip(names))
     }
 
     pub fn of(config: &Config) -> Self {
-        Self::new(config.services.iter().map(|service| Name {
-            service: service.name.clone(),
-            unit: match &service.identity {
+        Self::by_id(config.services.iter().map(|service| {
+            let unit = match &service.identity {
                 Identity::Unit(unit) => Some(unit.clone()),
                 Identity::Exec(_) | Identity::Match(_) | Identity::Remote => None,
-            },
+            };
+            (service.id, Name { service: service.name.clone(), unit })
         }))
+    }
+
+    fn by_id(names: impl Iterator<Item = (ServiceId, Name)>) -> Self {
+        Self { services: Arc::new(names.collect()), removed: Arc::default() }
+    }
+
+    /// The names of a configuration that takes the place of another one.
+    pub fn after(config: &Config, before: &Self) -> Self {
+        let names = Self::of(config);
+        let mut removed = BTreeMap::clone(&before.removed);
+        let gone = before.services.iter().filter(|(id, _)| !names.services.contains_key(id));
+        removed.extend(gone.map(|(id, name)| (*id, name.clone())));
+        while removed.len() > MOST_REMOVED {
+            removed.pop_first();
+        }
+        Self { removed: Arc::new(removed), ..names }
+    }
+
+    /// With one more service, or another name of a known one.
+    pub fn with(&self, id: ServiceId, name: Name) -> Self {
+        let mut services = BTreeMap::clone(&self.services);
+        services.insert(id, name);
+        Self { services: Arc::new(services), removed: Arc::clone(&self.removed) }
+    }
+
+    /// The ids of the services that the configuration has.
+    pub fn ids(&self) -> impl Iterator<Item = ServiceId> + '_ {
+        self.services.keys().copied()
     }
 
     /// A service's name, or hostprobe's own; `?` for an unknown service.
@@ -99,15 +135,15 @@ impl Names {
     }
 
     fn get(&self, id: ServiceId) -> Option<&Name> {
-        self.0.get(usize::try_from(id.0).ok()?)
+        self.services.get(&id).or_else(|| self.removed.get(&id))
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.services.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.services.is_empty()
     }
 }
 

@@ -6,7 +6,7 @@ mod process;
 mod socket;
 mod watch;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     action::Action,
@@ -40,7 +40,7 @@ pub(super) struct Renderer<'a> {
     pub origin: &'a Origin,
     pub names: &'a Names,
     /// The last reported state of each service, by its id.
-    pub states: &'a [Option<ServiceState>],
+    pub states: &'a BTreeMap<ServiceId, ServiceState>,
     /// How often the longest texts and lists are halved, for a line that is too long.
     pub halvings: u32,
 }
@@ -125,6 +125,7 @@ impl Renderer<'_> {
             place: None,
             self_test: None,
             watching: None,
+            reload: None,
             file: None,
             error: None,
         }
@@ -150,7 +151,7 @@ impl Renderer<'_> {
     }
 
     fn service(&self, id: ServiceId) -> wire::Service {
-        let state = usize::try_from(id.0).ok().and_then(|at| *self.states.get(at)?);
+        let state = self.states.get(&id).copied();
         wire::Service {
             name: self.name(self.names.service(id)),
             unit: self.names.unit(id).map(|unit| clipped(unit, self.fit(2 * room::NAME))),

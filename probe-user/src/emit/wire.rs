@@ -6,6 +6,7 @@
 mod incident;
 mod operator;
 mod process;
+mod reload;
 mod socket;
 mod watch;
 mod word;
@@ -13,6 +14,7 @@ mod word;
 pub use incident::*;
 pub use operator::*;
 pub use process::*;
+pub use reload::*;
 pub use socket::*;
 pub use watch::*;
 pub use word::*;
@@ -120,6 +122,9 @@ pub struct Record {
     /// The number of services that the daemon watches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watching: Option<Watching>,
+    /// What a reload of the configuration changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     /// The configuration file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,

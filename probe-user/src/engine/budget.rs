@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{clock::Timestamp, config::RestartPolicy};
+use crate::{clock::Timestamp, fact::RestartPolicy};
 
 /// Once the budget is spent, the wait is at least this.
 const LONG: Duration = Duration::from_secs(60);
@@ -19,13 +19,25 @@ pub struct Budget {
 
 impl Budget {
     pub fn new(policy: &RestartPolicy) -> Self {
-        Self {
-            allowed: policy.budget,
-            window: policy.budget_window,
-            backoff_first: policy.backoff_first,
-            backoff_max: policy.backoff_max,
+        let mut budget = Self {
+            allowed: 0,
+            window: Duration::ZERO,
+            backoff_first: Duration::ZERO,
+            backoff_max: Duration::ZERO,
             spent: VecDeque::new(),
-        }
+        };
+        budget.configure(policy);
+        budget
+    }
+
+    /// A reload changed the policy. What is spent stays spent.
+    pub fn configure(&mut self, policy: &RestartPolicy) {
+        self.allowed = policy.budget;
+        self.window = policy.budget_window;
+        self.backoff_first = policy.backoff_first;
+        self.backoff_max = policy.backoff_max;
+        let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
+        self.spent.drain(..self.spent.len().saturating_sub(allowed));
     }
 
     /// How many restarts are left at `now`.
@@ -111,5 +123,26 @@ mod tests {
         let waits: Vec<u64> = (1..=6).map(|attempt| budget().backoff(attempt).as_secs()).collect();
         assert_eq!(waits, [0, 1, 2, 4, 5, 5]);
         assert_eq!(budget().backoff(u32::MAX), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_new_policy_keeps_what_is_spent() {
+        let mut budget = budget();
+        budget.spend(at(10));
+        budget.spend(at(20));
+        budget.configure(&RestartPolicy {
+            budget: 3,
+            budget_window: Duration::from_secs(60),
+            ..RestartPolicy::default()
+        });
+        assert_eq!(budget.left(at(30)), 1);
+        budget.configure(&RestartPolicy {
+            budget: 1,
+            budget_window: Duration::from_secs(60),
+            ..RestartPolicy::default()
+        });
+        assert_eq!(budget.left(at(30)), 0);
+        assert_eq!(budget.left(at(79)), 0, "the latest one stays spent");
+        assert_eq!(budget.left(at(80)), 1);
     }
 }

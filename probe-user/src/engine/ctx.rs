@@ -1,5 +1,7 @@
 //! An input of a service, and the context of its handlers.
 
+use std::collections::BTreeMap;
+
 use super::{
     effect::{Effect, Effects},
     surroundings::Surroundings,
@@ -30,8 +32,7 @@ pub struct Ctx<'a, E> {
     pub effects: &'a mut E,
     /// The number of the latest incident.
     pub incidents: &'a mut u64,
-    /// The services' names in the order of their ids.
-    pub names: &'a [String],
+    pub names: &'a BTreeMap<ServiceId, String>,
     pub surroundings: Surroundings,
     /// Another service to restart instead of this one, and the reason.
     pub restart_other: Option<(ServiceId, String)>,
@@ -39,7 +40,7 @@ pub struct Ctx<'a, E> {
 
 impl<E> Ctx<'_, E> {
     pub fn name(&self, service: ServiceId) -> &str {
-        self.names.get(service.0 as usize).map_or("", String::as_str)
+        self.names.get(&service).map_or("", String::as_str)
     }
 }
 

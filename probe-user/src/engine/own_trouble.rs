@@ -114,6 +114,15 @@ impl OwnTrouble {
         }
     }
 
+    /// A service is not watched any more.
+    pub fn remove(&mut self, service: ServiceId, now: Timestamp) {
+        let before = self.affected.len();
+        self.affected.retain(|(affected, _), _| *affected != service);
+        if before > 0 && self.affected.is_empty() {
+            self.due = Some(now.plus(INTERVAL));
+        }
+    }
+
     /// Since when a service's state is only the last known one.
     pub fn stale_since(&self, service: ServiceId) -> Option<Timestamp> {
         let of_service = (service, Attempt::Probe(0))..=(service, Attempt::Restart);

@@ -1,6 +1,7 @@
 //! One service: its state and its recovery.
 
 mod alive;
+mod configured;
 mod death;
 mod dependency;
 mod first_start;
@@ -69,6 +70,8 @@ impl Service {
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
             Observation::Successor(_, found) => self.on_successor(found, ctx),
             Observation::Operator(_, command) => self.on_operator(command, ctx),
+            Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
+            Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
         }

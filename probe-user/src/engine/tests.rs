@@ -14,6 +14,7 @@ mod probes;
 mod properties;
 mod races;
 mod refusals;
+mod reload;
 mod standstill;
 mod successors;
 mod unit_states;
@@ -274,6 +275,7 @@ fn policy() -> RestartPolicy {
 
 fn service(name: &str, identity: Identity, probes: Vec<Probe>, restart: RestartPolicy) -> config::Service {
     config::Service {
+        id: ServiceId(0),
         name: name.into(),
         identity,
         depends_on: vec![],

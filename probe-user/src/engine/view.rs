@@ -9,6 +9,7 @@ use crate::{
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceView {
+    pub service: ServiceId,
     pub state: ServiceState,
     pub response_time: Option<Duration>,
     /// The error in a sentence.

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Table, groups::Home};
 use crate::{
+    config::{Identity, Probe, Service},
     fact::{Membership, ProcessKey, ServiceId},
     sensor::record::Cgroups,
 };
@@ -39,6 +40,14 @@ pub struct Members {
 }
 
 impl Members {
+    /// Sets where a service is expected to listen.
+    pub fn expect(&mut self, service: &Service) {
+        self.expect_ports(service.id, service.local_ports());
+        if service.identity == Identity::Remote {
+            self.expect_elsewhere(service.id, service.probes.iter().filter_map(Probe::address).collect());
+        }
+    }
+
     pub fn expect_ports(&mut self, service: ServiceId, ports: BTreeSet<u16>) {
         self.ports.insert(service, ports);
     }
@@ -46,6 +55,20 @@ impl Members {
     /// Sets the addresses of a service that is not on this host.
     pub fn expect_elsewhere(&mut self, service: ServiceId, addresses: BTreeSet<SocketAddr>) {
         self.elsewhere.extend(addresses.into_iter().map(|address| (address, service)));
+    }
+
+    /// Forgets what a service is expected to listen on and to be elsewhere.
+    pub fn expect_nothing(&mut self, service: ServiceId) {
+        self.ports.remove(&service);
+        self.elsewhere.retain(|_, other| *other != service);
+    }
+
+    /// Forgets a service without a main process. Returns its cgroups.
+    pub fn remove(&mut self, service: ServiceId) -> Vec<u64> {
+        self.expect_nothing(service);
+        self.homes.remove(&service);
+        self.serving.retain(|_, other| *other != service);
+        self.remove_cgroups(service)
     }
 
     /// The service at an address that is not on this host.

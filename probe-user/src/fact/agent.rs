@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::Place;
 
 /// How the daemon starts.
@@ -25,18 +23,6 @@ pub struct AgentReady {
     pub services: u32,
     /// The number of them that hostprobe may restart.
     pub restartable: u32,
-}
-
-/// The result of reading the configuration file again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reload {
-    /// The daemon already does what the file says.
-    Unchanged,
-    /// The file is valid and has changed. This version uses it after a restart only.
-    NeedsRestart,
-    /// The reason.
-    Refused(String),
 }
 
 /// One kernel hook.

@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EventId(pub u64);
 
-/// A configured or discovered service, by its position in the running configuration.
+/// A configured or discovered service, numbered from 0 in the order of the configuration. A reload keeps the numbers of
+/// services that stay, and uses none again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ServiceId(pub u32);
 
 impl ServiceId {
-    /// hostprobe itself, as the subject of an incident. It is no position in the configuration.
+    /// hostprobe itself, as the subject of an incident. No service has this number.
     pub const DAEMON: Self = Self(u32::MAX);
 }

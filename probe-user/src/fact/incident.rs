@@ -229,7 +229,7 @@ pub struct Incident {
 }
 
 /// The way a service is restarted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RestartMethod {
     /// systemd's `RestartUnit`.
     Systemd,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AcceptQueue, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand, PortHolder,
-    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, SocketError,
-    Successor, Suspension, UnitState,
+    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, ServiceSettings,
+    SocketError, Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -64,6 +64,10 @@ pub enum Observation {
     Holders(ServiceId, Vec<Holder>),
     /// An operator wants something of a service.
     Operator(ServiceId, OperatorCommand),
+    /// A reload added a service, or changed its settings.
+    Configured(ServiceId, Box<ServiceSettings>),
+    /// A reload removed a service.
+    Removed(ServiceId),
     /// How hard the host is pressed.
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.
@@ -95,6 +99,8 @@ impl Observation {
             | Self::Successor(id, _)
             | Self::ListenerChecked(id, ..)
             | Self::Operator(id, _)
+            | Self::Configured(id, _)
+            | Self::Removed(id)
             | Self::Connected { client: id, .. } => Some(*id),
             Self::Pressure(_) | Self::ConnectionsUnseen => None,
         }

@@ -66,6 +66,17 @@ impl Inspector {
         }
     }
 
+    /// A reload removed a service.
+    pub(crate) fn remove(&mut self, service: ServiceId) {
+        self.exits.remove(&service);
+        self.early.remove(&service);
+    }
+
+    /// A reload changed where snapshots go, or how many are kept.
+    pub(crate) fn configure(&mut self, snapshots: SnapshotOptions) {
+        self.snapshots = snapshots;
+    }
+
     /// Keeps the exit of a service's process for the next snapshot.
     pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit) {
         let exits = self.exits.entry(service).or_default();

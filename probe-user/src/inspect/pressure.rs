@@ -35,6 +35,13 @@ impl PressureMonitor {
         Self { reader, last, reported_last: false, control: probes.then(ControlProbe::start) }
     }
 
+    /// Begins to watch after a reload, if a service has probes now.
+    pub(crate) fn configure(&mut self, config: &Config) {
+        if self.control.is_none() {
+            *self = Self::new(self.reader.clone(), config);
+        }
+    }
+
     /// The pressure since the last call, if it is worth a report. Meant for one call a second; it reads three small
     /// files.
     pub(crate) fn read(&mut self) -> Option<Pressure> {

@@ -44,13 +44,14 @@ impl UsageSampler {
             return;
         }
         self.due = now.plus(INTERVAL);
-        let limited = (0..).zip(&config.services).filter(|(_, service)| service.limits != Limits::default());
-        let mains =
-            limited.filter_map(|(at, _)| Some((ServiceId(at), enricher.members.main_of(ServiceId(at))?)));
+        let limited = config.services.iter().filter(|service| service.limits != Limits::default());
+        let mains = limited.filter_map(|it| Some((it.id, enricher.members.main_of(it.id)?)));
         let mains: Vec<(ServiceId, ProcessKey)> = mains.collect();
         if mains.is_empty() {
             return;
         }
+        let kept = |id: &ServiceId| config.service(*id).is_some();
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| kept(id));
         let (reader, last, outcomes) = (self.reader.clone(), Arc::clone(&self.last), outcomes.clone());
         let under_way = Arc::clone(&self.under_way);
         under_way.store(true, Ordering::Relaxed);

@@ -39,6 +39,13 @@ pub fn install(deadline: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes the deadline, unless a signal has set the alarm.
+pub fn put(deadline: Duration) {
+    let seconds = u32::try_from(deadline.as_secs()).unwrap_or(u32::MAX);
+    let change = |before: u32| (before > 0).then_some(seconds);
+    let _ = SECONDS.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+}
+
 fn on_end() {
     let seconds = SECONDS.swap(0, Ordering::Relaxed);
     if seconds > 0 {

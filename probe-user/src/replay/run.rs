@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::Config,
-    emit::Names,
+    emit::{Name, Names},
     engine::Engine,
     fact::{Observation, ServiceId},
     store::recording::{
@@ -64,6 +64,12 @@ pub(super) struct Run<'a> {
     engine: Option<Engine>,
     /// The services the run was about.
     known: BTreeSet<String>,
+    /// The services that the engine has now, by name.
+    ids: BTreeMap<String, ServiceId>,
+    /// The reloads that changed the configuration of the run.
+    reloaded: bool,
+    /// A service that a reload adds gets this id.
+    next_id: u32,
     recorded: Vec<TimedDecision>,
     ledger: Ledger,
     /// The numbers of the first line and of the last one.
@@ -77,6 +83,7 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     pub(super) fn new(config: &'a Config, id: String) -> Self {
         let ledger = Ledger::new(Names::of(config), &id);
+        let ids = config.services.iter().map(|service| (service.name.clone(), service.id)).collect();
         Self {
             config,
             report: RunReport {
@@ -94,6 +101,9 @@ impl<'a> Run<'a> {
             start: None,
             engine: None,
             known: BTreeSet::new(),
+            ids,
+            reloaded: false,
+            next_id: config.services.last().map_or(0, |service| service.id.0 + 1),
             recorded: Vec::new(),
             ledger,
             first: None,
@@ -155,15 +165,36 @@ impl<'a> Run<'a> {
             self.unreadable += 1;
             return;
         };
-        let services = &self.config.services;
-        let find = |name: &str| (0..).map(ServiceId).zip(services).find(|(_, known)| known.name == name);
-        let placed = portable::placed(seen, &recorded.services, |name| Some(find(name)?.0));
+        if matches!(seen, Observation::Configured(..) | Observation::Removed(_)) {
+            self.reloaded = true;
+            if self.report.same_configuration != Some(true) {
+                // Another configuration decides instead of the recorded one, before the reload and after it.
+                return;
+            }
+            recorded.services.iter().for_each(|name| self.number(name));
+        }
+        let placed = portable::placed(seen, &recorded.services, |name| self.ids.get(name).copied());
         // An observation about a service that this configuration does not have; the report names the service.
         let Ok(seen) = placed else { return };
         self.report.observations += 1;
         self.report.of_services += u64::from(seen.service().is_some());
+        let removed = if let Observation::Removed(id) = &seen { Some(*id) } else { None };
         let engine = Self::engine(&mut self.engine, self.start.as_ref(), self.first, self.config, now);
         engine.observe(now, seen, &mut self.ledger);
+        if removed.is_some() {
+            self.ids.retain(|_, id| Some(*id) != removed);
+        }
+    }
+
+    /// Gives a service that a reload adds an id.
+    fn number(&mut self, name: &str) {
+        if !self.ids.contains_key(name) {
+            let id = ServiceId(self.next_id);
+            self.next_id += 1;
+            self.ids.insert(name.to_owned(), id);
+            let name = Name { service: name.to_owned(), unit: None };
+            self.ledger.names = self.ledger.names.with(id, name);
+        }
     }
 
     /// Lets the engine do what is due by `now`. With the configuration of the run, that happens exactly when it
@@ -206,7 +237,8 @@ impl<'a> Run<'a> {
         }
         let configured: BTreeSet<String> =
             self.config.services.iter().map(|service| service.name.clone()).collect();
-        self.report.only_recorded = self.known.difference(&configured).cloned().collect();
+        let reloaded = |name: &&String| !self.ids.contains_key(*name);
+        self.report.only_recorded = self.known.difference(&configured).filter(reloaded).cloned().collect();
         // A start that names as many services as fit may leave some out.
         if self.start.as_ref().is_some_and(|start| start.services.len() < MOST_SERVICES) {
             self.report.only_configured = configured.difference(&self.known).cloned().collect();
@@ -247,6 +279,12 @@ impl<'a> Run<'a> {
         }
         if self.report.same_configuration == Some(false) {
             notes.push("this configuration decides otherwise than the one of the run".to_owned());
+        }
+        if self.reloaded && self.report.same_configuration != Some(true) {
+            notes.push(
+                "the configuration of this run was changed by a reload; the replay decides by the given one throughout"
+                    .to_owned(),
+            );
         }
         if self.missing > 0 {
             notes.push(format!("lines of this run that are missing in the recording: {}", self.missing));

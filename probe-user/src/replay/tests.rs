@@ -19,7 +19,8 @@ use crate::{
 const SERVICES: u32 = 3;
 
 fn config() -> Config {
-    let service = |name: &str| Service {
+    let service = |at: u32, name: &str| Service {
+        id: ServiceId(at),
         name: name.to_owned(),
         identity: Identity::Exec(Exec {
             command: vec!["/bin/true".to_owned()],
@@ -41,8 +42,8 @@ fn config() -> Config {
         limits: Limits { threads: Some(100), cpu_percent: Some(90.0), ..Limits::default() },
         policy: Policy::default(),
     };
-    let web = Service { depends_on: vec![ServiceId(1)], ..service("web") };
-    Config { services: vec![web, service("cache"), service("db")], ..Config::default() }
+    let web = Service { depends_on: vec![ServiceId(1)], ..service(0, "web") };
+    Config { services: vec![web, service(1, "cache"), service(2, "db")], ..Config::default() }
 }
 
 /// Hands what is written to the test.
@@ -294,6 +295,58 @@ fn another_configuration_shows_what_would_differ() {
     assert!(run.notes.iter().any(|note| note.contains("what-if")), "{:?}", run.notes);
     // What is declared on one service is no matter of another's.
     assert!(run.rows.iter().filter(|row| row.service == "db").any(|row| row.same));
+}
+
+#[test]
+fn a_reload_in_a_recording_is_replayed() {
+    let config = config();
+    let mut daemon = Daemon::start(&config, Timestamp::from_nanos(999_000_000_000));
+    let reload = |daemon: &mut Daemon, change: fn(&mut Config)| {
+        let mut next = config.clone();
+        change(&mut next);
+        let names = Names::after(&next, &Names::of(&config));
+        daemon.recording.rename(names);
+        let now = Timestamp::from_nanos(999_500_000_000);
+        for gone in config.services.iter().filter(|service| next.service(service.id).is_none()) {
+            daemon.see(now, Observation::Removed(gone.id));
+        }
+        for service in &next.services {
+            daemon.see(now, Observation::Configured(service.id, Box::new(service.settings())));
+        }
+    };
+    reload(&mut daemon, |config| {
+        config.services[0].restart.budget = 1;
+        config.services[0].depends_on.clear();
+        config.services[1].restart.enabled = false;
+        let mut added = config.services.remove(2);
+        added.id = ServiceId(3);
+        added.name = "queue".to_owned();
+        added.depends_on = vec![ServiceId(0)];
+        config.services.push(added);
+    });
+    life(&mut daemon, 7);
+    // The added service has a life, too.
+    let mut now = Timestamp::from_nanos(9_000_000_000_000);
+    daemon.see(now, Observation::Running(ServiceId(3), ProcessKey::new(77, now)));
+    for _ in 0..4 {
+        now = now.plus(Duration::from_secs(5));
+        let failed = ProbeOutcome::Failed(ProbeFailure::Refused, "connection refused".to_owned());
+        daemon.see(now, answer(3, 0, now, 1, failed, 0));
+    }
+    let recording = daemon.stop();
+    let report = replayed(&config, &recording);
+    let run = &report.runs[0];
+    let differing: Vec<&Row> = run.rows.iter().filter(|row| !row.same).take(3).collect();
+    assert!(report.same && differing.is_empty(), "{differing:#?}");
+    let decided = |name: &str| run.rows.iter().any(|row| row.service == name);
+    assert!(decided("web") && decided("queue"), "{:?}", run.rows);
+    assert!(run.only_recorded.is_empty(), "{:?}", run.only_recorded);
+    assert!(run.notes.is_empty(), "{:?}", run.notes);
+    // Another configuration decides before and after the reload.
+    let mut other = config.clone();
+    other.services[0].restart.budget = 7;
+    let report = replayed(&other, &recording);
+    assert!(report.runs[0].notes.iter().any(|note| note.contains("reload")), "{:?}", report.runs[0].notes);
 }
 
 #[test]

@@ -5,9 +5,12 @@ mod labels;
 mod own;
 mod plain;
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -70,6 +73,8 @@ const STATES: [ServiceState; 7] = [
     ServiceState::Paused,
 ];
 
+const RESTART_OUTCOMES: [&str; 3] = ["done", "fail", "hold"];
+
 type Seconds = Gauge<f64, AtomicU64>;
 
 /// The daemon's metrics.
@@ -77,6 +82,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Registry,
     names: Mutex<Names>,
+    /// The probes of each service that have been measured.
+    probed: Mutex<HashMap<ServiceId, BTreeSet<String>>>,
     probe_success: Family<ProbeLabels, Gauge>,
     probe_duration: Family<ProbeLabels, Seconds>,
     exits: Family<ExitLabels, Counter>,
@@ -155,6 +162,7 @@ impl Metrics {
         let metrics = Self {
             registry,
             names: Mutex::default(),
+            probed: Mutex::default(),
             probe_success,
             probe_duration,
             exits,
@@ -171,29 +179,50 @@ impl Metrics {
             table_limit,
             elsewhere,
         };
-        metrics.rename(names);
+        let _ = metrics.lost.get_or_create(&LossLabels { class: "events".to_owned() });
+        metrics.rename(names, &[]);
         metrics
     }
 
-    /// Takes over the services of another configuration; what was measured of the present moment of the old ones
-    /// is forgotten, what was counted is kept.
-    pub fn rename(&self, names: Names) {
-        self.probe_success.clear();
-        self.probe_duration.clear();
-        self.state.clear();
-        let services = u32::try_from(names.len()).unwrap_or(u32::MAX);
-        *self.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
-        for service in (0..services).map(ServiceId) {
-            self.state(service, ServiceState::Starting);
-            // A rate needs the zero before the first one.
-            let service = self.name(service);
-            for outcome in ["done", "fail", "hold"] {
-                let labels = RestartLabels { service: service.clone(), outcome };
-                let _ = self.restarts.get_or_create(&labels);
+    /// Takes over the services of another configuration. What was measured of the probes of removed and of `reprobed`
+    /// services is forgotten, and all of a removed one, so that a name that comes and goes costs nothing.
+    pub fn rename(&self, names: Names, reprobed: &[ServiceId]) {
+        let kept: BTreeSet<ServiceId> = names.ids().collect();
+        let before: BTreeSet<ServiceId> = lock(&self.names).ids().collect();
+        for service in before.difference(&kept).chain(reprobed) {
+            let probes = lock(&self.probed).remove(service).unwrap_or_default();
+            for probe in probes {
+                let labels = ProbeLabels { service: self.name(*service), probe };
+                self.probe_success.remove(&labels);
+                self.probe_duration.remove(&labels);
             }
-            let _ = self.oom_kills.get_or_create(&ServiceLabels { service });
         }
-        let _ = self.lost.get_or_create(&LossLabels { class: "events".to_owned() });
+        before.difference(&kept).for_each(|service| self.remove(*service));
+        *lock(&self.names) = names;
+        kept.difference(&before).for_each(|service| self.add(*service));
+    }
+
+    fn add(&self, service: ServiceId) {
+        self.state(service, ServiceState::Starting);
+        // A rate needs the zero before the first one.
+        let service = self.name(service);
+        for outcome in RESTART_OUTCOMES {
+            let _ = self.restarts.get_or_create(&RestartLabels { service: service.clone(), outcome });
+        }
+        let _ = self.oom_kills.get_or_create(&ServiceLabels { service });
+    }
+
+    fn remove(&self, service: ServiceId) {
+        let service = self.name(service);
+        for state in STATES {
+            self.state.remove(&StateLabels { service: service.clone(), state: state.as_str() });
+        }
+        for outcome in RESTART_OUTCOMES {
+            self.restarts.remove(&RestartLabels { service: service.clone(), outcome });
+        }
+        let labels = ServiceLabels { service };
+        self.oom_kills.remove(&labels);
+        self.recovery.remove(&labels);
     }
 
     /// Counts a fact of the event stream.
@@ -264,6 +293,7 @@ impl Metrics {
             0 => kind.to_owned(),
             index => format!("{kind}-{index}"),
         };
+        lock(&self.probed).entry(report.service).or_default().insert(probe.clone());
         let labels = ProbeLabels { service: self.name(report.service), probe };
         let success = matches!(report.outcome, ProbeOutcome::Ok);
         self.probe_success.get_or_create(&labels).set(i64::from(success));
@@ -320,8 +350,12 @@ impl Metrics {
     }
 
     fn name(&self, service: ServiceId) -> String {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).service(service).to_owned()
+        lock(&self.names).service(service).to_owned()
     }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn recovery_histogram() -> Histogram {

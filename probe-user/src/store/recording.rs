@@ -113,6 +113,11 @@ impl Recording {
         self.push(now);
     }
 
+    /// Takes over the names of the services after a reload.
+    pub fn rename(&mut self, names: Names) {
+        self.names = names;
+    }
+
     /// Records that the engine ticks at `now`.
     pub fn on_tick(&mut self, now: Timestamp) {
         self.render(now, Entry::Tick {});

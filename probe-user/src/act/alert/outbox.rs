@@ -48,6 +48,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Outbox {
     min_severity: Severity,
+    /// A reload removed the receiver: it gets nothing about further incidents.
+    retired: bool,
     capacity: usize,
     queue: VecDeque<Message>,
     /// The last delivered notification of each unresolved incident.
@@ -63,6 +65,7 @@ impl Outbox {
     pub fn new(min_severity: Severity, capacity: usize) -> Self {
         Self {
             min_severity,
+            retired: false,
             capacity,
             queue: VecDeque::new(),
             firing: BTreeMap::new(),
@@ -73,9 +76,27 @@ impl Outbox {
         }
     }
 
+    pub fn retire(&mut self, retired: bool) {
+        self.retired = retired;
+    }
+
+    pub fn is_retired(&self) -> bool {
+        self.retired
+    }
+
+    /// A retired receiver knows of no open incident any more.
+    pub fn is_over(&self) -> bool {
+        self.retired && self.queue.is_empty() && self.firing.is_empty()
+    }
+
+    fn wants(&self, severity: Severity) -> bool {
+        !self.retired && severity >= self.min_severity
+    }
+
     /// Queues an alert if this receiver wants it. True if there is now a message to deliver.
     pub fn put(&mut self, alert: Alert) -> bool {
         let id = alert.incident.id;
+        let is_wanted = self.wants(alert.incident.severity);
         let notification = Notification { since: alert.incident.since.to_wall(), alert };
         let last = self.queue.iter_mut().rev().find(|message| message.incident() == id);
         let known = match &last {
@@ -84,11 +105,8 @@ impl Outbox {
         };
         let is_firing = known.is_some_and(|known| !known.alert.resolved);
         let has_changed = known.is_none_or(|known| differs(&known.alert, &notification.alert));
-        let wanted = if notification.alert.resolved {
-            is_firing
-        } else {
-            has_changed && (is_firing || notification.alert.incident.severity >= self.min_severity)
-        };
+        let wanted =
+            if notification.alert.resolved { is_firing } else { has_changed && (is_firing || is_wanted) };
         if !wanted {
             return false;
         }

@@ -60,13 +60,16 @@ impl Receiver {
         Ok(Self { url, name, client, formatter, pace, shared, outcomes, closing })
     }
 
-    /// Delivers until the daemon ends, then tries each waiting message once more.
+    /// Delivers until the daemon ends or a reload has removed the receiver, then tries each waiting message once more.
     pub(super) async fn run(mut self) {
         let mut outages = 0;
         let mut paused_until: Option<Instant> = None;
         let mut remind_at = Instant::now() + self.pace.refresh;
         while !*self.closing.borrow() {
             self.report_dropped().await;
+            if self.shared.lock().is_over() {
+                return;
+            }
             let now = Instant::now();
             let next = match paused_until.filter(|until| *until > now) {
                 Some(until) => Next::Wait(until),

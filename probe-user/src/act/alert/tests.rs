@@ -246,3 +246,37 @@ async fn the_error_of_a_bad_webhook_hides_its_secrets() {
     let error = Alerter::spawn(&[receiver], &origin, None, outcomes).unwrap_err().to_string();
     assert!(error.contains("ftp://u@host/x") && !error.contains("pw"), "{error}");
 }
+
+#[tokio::test]
+async fn a_removed_receiver_gets_the_end_of_what_it_knows_and_nothing_new() {
+    let (former_listener, former) = listener().await;
+    let mut old = FakeReceiver::start(former_listener, &[]);
+    let (mut alerter, _reports) = alerter(former, AlertFormat::Json, QUICK);
+    alerter.notify(critical(1));
+    assert_eq!(old.request().await["incident"]["id"], "c0ffee00-i1");
+    let (next_listener, next) = listener().await;
+    let mut new = FakeReceiver::start(next_listener, &[]);
+    let receiver = AlertReceiver {
+        webhook: Secret::new(format!("http://{next}/hook/t0ken")),
+        format: AlertFormat::Json,
+        min_severity: Severity::Warning,
+    };
+    alerter.configure(std::slice::from_ref(&receiver)).unwrap();
+    alerter.notify(critical(2));
+    assert_eq!(new.request().await["incident"]["id"], "c0ffee00-i2");
+    alerter.notify(resolved(1));
+    let end = old.request().await;
+    assert_eq!(
+        (end["incident"]["id"].as_str(), end["status"].as_str()),
+        (Some("c0ffee00-i1"), Some("resolved"))
+    );
+    // Its task has ended with its last incident, and the next reload forgets it.
+    while !alerter.retired.iter().all(|retired| retired.task.is_finished()) {
+        tokio::task::yield_now().await;
+    }
+    alerter.configure(&[receiver]).unwrap();
+    assert!(alerter.retired.is_empty() && alerter.receivers.len() == 1);
+    alerter.notify(resolved(2));
+    assert_eq!(new.request().await["status"], "resolved", "the receiver that stays keeps its outbox");
+    assert!(old.requests.try_recv().is_err());
+}

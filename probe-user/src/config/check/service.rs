@@ -8,11 +8,14 @@ use super::{
     probe::probe,
     value::{absolute, command, whole},
 };
-use crate::config::{
-    error::Findings,
-    file,
-    service::{Identity, Limits, Matcher, Policy, Response, RestartPolicy, Service},
-    values::{At, Table, Text, quote},
+use crate::{
+    config::{
+        error::Findings,
+        file,
+        service::{Identity, Matcher, Service},
+        values::{At, Table, Text, quote},
+    },
+    fact::{Limits, Policy, Response, RestartPolicy, ServiceId},
 };
 
 /// The services as far as they are valid, in the order of the file.
@@ -22,13 +25,13 @@ pub(super) fn services(
     found: &mut Findings,
 ) -> Vec<Service> {
     let mut services: Vec<Service> = Vec::new();
-    for entry in written {
-        let mut service = service(entry, outside, found);
+    for (id, entry) in (0..).map(ServiceId).zip(written) {
+        let mut service = Service { id, ..service(entry, outside, found) };
         let addresses = service.local_addresses();
         if let Identity::Match(matcher) = &mut service.identity {
             matcher.address = matcher.port.and_then(|port| addresses.get(&port).copied().flatten());
         }
-        unlike_the_others(&service, &services, entry, found);
+        unlike_the_others(&service, &services, written, entry, found);
         services.push(service);
     }
     dependency::resolve(written, &mut services, found);
@@ -54,6 +57,8 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
         }
     }
     Service {
+        // The caller numbers the services.
+        id: ServiceId(0),
         restart: restart(written, identity.as_ref(), found),
         limits: limits(&written.limits, found),
         policy: policy(written),
@@ -244,16 +249,18 @@ fn limits(written: &At<Table<file::Limits>>, found: &mut Findings) -> Limits {
 fn unlike_the_others(
     service: &Service,
     others: &[Service],
+    all: &[Spanned<Table<file::Service>>],
     entry: &Spanned<Table<file::Service>>,
     found: &mut Findings,
 ) {
     let written = &entry.get_ref().0;
     if let Some(name) = &written.name
-        && others.iter().any(|other| other.name == service.name)
+        && let Some(at) = others.iter().position(|other| other.name == service.name)
     {
         let message =
             format!("another service is named {} already; expected a name of its own", quote(&service.name));
-        found.error(name.span(), message);
+        let other = all.get(at).and_then(|other| other.get_ref().0.name.as_ref()).map(Spanned::span);
+        found.error_of_two(name.span(), other.map_or(0, |span| span.start), message);
         return;
     }
     let place = match &service.identity {
@@ -262,9 +269,9 @@ fn unlike_the_others(
         // Two copies of one command are two services, and a remote one is known by its probes alone.
         Identity::Exec(_) | Identity::Remote => None,
     };
-    let twin = others.iter().find(|other| other.identity == service.identity);
-    if let (Some(place), Some(twin)) = (place, twin) {
-        let message = format!("service `{}` watches the same; expected one service for it", twin.name);
-        found.error(place, message);
+    let twin = others.iter().position(|other| other.identity == service.identity);
+    if let (Some(place), Some(at)) = (place, twin) {
+        let message = format!("service `{}` watches the same; expected one service for it", others[at].name);
+        found.error_of_two(place, all.get(at).map_or(0, |other| other.span().start), message);
     }
 }

@@ -36,6 +36,11 @@ struct Published {
 impl RecentErrors {
     pub const LIMIT: usize = KINDS;
 
+    /// A reload removed a service.
+    pub fn remove(&mut self, service: ServiceId) {
+        self.kinds.retain(|(of, ..), _| *of != service);
+    }
+
     /// How many kinds are kept.
     pub fn len(&self) -> usize {
         self.kinds.len()

@@ -44,6 +44,16 @@ impl Sockets {
         ("socket_errors", self.recent.len(), RecentErrors::LIMIT)
     }
 
+    /// A reload removed a service.
+    pub fn remove(&mut self, service: ServiceId) {
+        self.learned.retain(|(client, server)| *client != service && *server != service);
+        self.unplaced.retain(|connection| connection.client != service);
+        self.unread.retain(|(client, _)| *client != service);
+        self.read_later.retain(|(client, _)| *client != service);
+        self.recent.remove(service);
+        self.full.retain(|(client, _), _| *client != service);
+    }
+
     /// Keeps a connection whose server is not known. Drops the oldest if there are too many.
     pub fn keep(&mut self, connection: Connection) {
         if !self.unplaced.contains(&connection) {

@@ -59,7 +59,7 @@ pub(super) async fn announce(
     let start = Timestamp::now();
     let recording = directory.as_ref().and_then(|_| record(config, options.observe, &origin, &names, start));
     let state = directory.map(|directory| open_state(directory, &config.state));
-    let mut publisher = Publisher::new(config, emitter, origin.clone(), recording, coverage, views);
+    let mut publisher = Publisher::new(emitter, origin.clone(), recording, coverage, views);
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
     let engine = Engine::new(&config.services, options.observe, start);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    act::alert::AlertError, emit::SinkError, host::ReadError, probe::ClientError, process::notify::Notifier,
-    sensor::ebpf::Hook, store::directory::DirectoryError,
+    act::alert::AlertError, config::EventOutput, emit::SinkError, host::ReadError, probe::ClientError,
+    process::notify::Notifier, sensor::ebpf::Hook, store::directory::DirectoryError,
 };
 
 /// The options of a run, beside its configuration.
@@ -12,6 +12,8 @@ use crate::{
 pub struct RunOptions {
     /// The configuration's file.
     pub config_file: Option<PathBuf>,
+    /// Where events go, whatever the configuration says.
+    pub events: Option<EventOutput>,
     /// Restart nothing, whatever the configuration says.
     pub observe: bool,
     /// Have the eBPF programs write debug lines to the daemon's log.

@@ -3,22 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::timeout};
+use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use crate::{
     act::{
-        supervisor::{Orphans, SupervisedProcess, SupervisorReport},
+        supervisor::{Orphans, SupervisedProcess},
         systemd::Systemd,
     },
-    config::{Exec, Identity, Probe},
+    config::{Exec, Identity},
     daemon::{
         Daemon,
         executor::{Outcome, units},
     },
     fact::{ProcessKey, ServiceId},
     host::ProcReader,
-    probe::Prober,
 };
 
 /// The longest wait for systemd's states of the units before the daemon reports that it is ready.
@@ -32,31 +31,14 @@ const BUS_RETRY: Duration = Duration::from_secs(5);
 
 impl Daemon {
     /// Finds the running services, starts the supervised ones, and probes all.
-    pub(super) async fn take_over(
-        &mut self,
-        reader: &ProcReader,
-        reports: &mpsc::Sender<SupervisorReport>,
-        prober: &mut Prober,
-        inbox: &mut Inbox,
-    ) {
+    pub(super) async fn take_over(&mut self, inbox: &mut Inbox) {
         self.find_matched(inbox).await;
         let config = Arc::clone(&self.config);
-        for (id, service) in (0..).map(ServiceId).zip(&config.services) {
-            match &service.identity {
-                Identity::Exec(exec) => {
-                    let process = self.supervise(id, &service.name, exec, reader, reports);
-                    if self.engine.is_kept_stopped(id) {
-                        // An earlier daemon may have left processes behind.
-                        process.halt(Vec::new());
-                    } else if service.start_after.is_empty() {
-                        process.restart(Vec::new());
-                    }
-                    self.executor.supervised.insert(id, process);
-                }
-                Identity::Match(_) | Identity::Unit(_) | Identity::Remote => {}
+        for service in &config.services {
+            if let Identity::Exec(exec) = &service.identity {
+                self.supervise(service.id, &service.name, exec);
             }
-            let start = |(index, probe): (usize, &Probe)| prober.spawn(id, index, probe.clone());
-            self.executor.probes.insert(id, service.probes.iter().enumerate().map(start).collect());
+            self.executor.spawn_probes(service);
         }
     }
 
@@ -80,15 +62,10 @@ impl Daemon {
         }
     }
 
-    /// Prepares a command under the supervisor, in its own cgroup if the daemon can create one.
-    fn supervise(
-        &mut self,
-        id: ServiceId,
-        name: &str,
-        exec: &Exec,
-        reader: &ProcReader,
-        reports: &mpsc::Sender<SupervisorReport>,
-    ) -> SupervisedProcess {
+    /// Puts a command under the supervisor, in its own cgroup if the daemon can create one, and starts it if it waits for
+    /// nothing.
+    pub(in crate::daemon) fn supervise(&mut self, id: ServiceId, name: &str, exec: &Exec) {
+        let (reader, reports) = (self.enricher.reader().clone(), self.executor.reports.clone());
         let cgroup = match reader.key_of(std::process::id()) {
             Some(me) => reader.cgroups().create_for(me, name),
             None => Err(std::io::Error::other("/proc does not show the daemon itself")),
@@ -97,10 +74,17 @@ impl Daemon {
         let left_behind = reader.cgroups().left_behind(name, lives);
         match &cgroup {
             Ok(cgroup) => self.set_cgroup(id, cgroup.id),
-            Err(error) => self.adopt_orphans(error, reader),
+            Err(error) => self.adopt_orphans(error, &reader),
         }
         let cgroups = (cgroup.ok(), left_behind);
-        SupervisedProcess::new((id, name), exec.clone(), cgroups, reader.clone(), reports.clone())
+        let process = SupervisedProcess::new((id, name), exec.clone(), cgroups, reader, reports);
+        if self.engine.is_kept_stopped(id) {
+            // An earlier daemon may have left processes behind.
+            process.halt(Vec::new());
+        } else if !self.engine.waits_to_start(id) {
+            process.restart(Vec::new());
+        }
+        self.executor.supervised.insert(id, process);
     }
 
     /// Commands have no cgroups of their own, so their processes are found in other ways.
@@ -120,7 +104,7 @@ impl Daemon {
 
     /// Connects to systemd if a service has a unit, and waits for the states of the units.
     pub(super) async fn connect_to_systemd(&mut self, inbox: &mut Inbox) {
-        let units = units(&self.config);
+        let units = units(&self.config.services);
         if units.is_empty() {
             return;
         }
@@ -129,7 +113,7 @@ impl Daemon {
             Err(error) => {
                 tracing::error!("systemd: cannot reach its bus, so units are not watched yet: {error}");
                 self.executor.systemd = Err(error.to_string());
-                self.executor.outcomes.spawn(connect_at_last());
+                self.connect_at_last(BUS_RETRY);
                 return;
             }
         }
@@ -147,15 +131,21 @@ impl Daemon {
             );
         }
     }
-}
 
-/// Tries systemd's bus until it answers.
-async fn connect_at_last() -> Outcome {
-    loop {
-        tokio::time::sleep(BUS_RETRY).await;
-        match Systemd::connect().await {
-            Ok(systemd) => return Outcome::Systemd(Arc::new(systemd)),
-            Err(error) => tracing::debug!("systemd: still cannot reach its bus: {error}"),
+    /// Tries systemd's bus, for the first time after `first`, until it answers.
+    pub(in crate::daemon) fn connect_at_last(&mut self, first: Duration) {
+        if std::mem::replace(&mut self.executor.connects_to_systemd, true) {
+            return;
         }
+        self.executor.outcomes.spawn(async move {
+            tokio::time::sleep(first).await;
+            loop {
+                match Systemd::connect().await {
+                    Ok(systemd) => return Outcome::Systemd(Arc::new(systemd)),
+                    Err(error) => tracing::debug!("systemd: still cannot reach its bus: {error}"),
+                }
+                tokio::time::sleep(BUS_RETRY).await;
+            }
+        });
     }
 }

@@ -11,28 +11,27 @@ use super::{
     options::{RunError, RunOptions},
 };
 use crate::{
-    act::{alert::Alerter, supervisor::SupervisorReport},
+    act::alert::Alerter,
     clock::Timestamp,
-    config::{Config, Identity, Probe, Service},
-    daemon::{Daemon, executor::Executor, search::Search, sockets::state::Sockets},
+    config::Config,
+    daemon::{Daemon, executor::Executor, reload::Reloads, search::Search, sockets::state::Sockets},
     emit::Names,
     enrich::{Enricher, Members},
-    fact::{Orders, ServiceId},
+    fact::Orders,
     host::ProcReader,
     inspect::{
         holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
+    process::privileges::Plan,
     serve::{self, Shown},
 };
 
-/// The daemon, and the parts that start and probe services.
+/// The daemon, and what an earlier one left.
 pub(super) struct Wired {
     pub(super) daemon: Daemon,
     pub(super) inbox: Inbox,
-    pub(super) reports: tokio::sync::mpsc::Sender<SupervisorReport>,
-    pub(super) prober: Prober,
     /// The operators' orders in force, by service.
     pub(super) remembered: BTreeMap<String, Orders>,
 }
@@ -66,7 +65,10 @@ pub(super) async fn wire(
         Some(State { directory, store, remembered }) => (Some(directory), store, remembered),
         None => (None, None, BTreeMap::new()),
     };
-    let executor = Executor { store, ..executor(&config, names, &reader, alerter, &senders) };
+    let reloads = Reloads::new(options.config_file, options.events, &config);
+    let may_start_programs = Plan::of(&config).starts_programs;
+    let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
+    let executor = Executor { store, ..executor(&config, names, &reader, alerter, prober, &senders) };
     let daemon = Daemon {
         origin,
         _directory: directory,
@@ -85,14 +87,13 @@ pub(super) async fn wire(
         measured: Timestamp::default(),
         stopping: false,
         only_observes: options.observe,
-        config_file: options.config_file,
-        reload_requests: Vec::new(),
+        reloads,
+        may_start_programs,
         operator_waits: Vec::new(),
         windows: Default::default(),
         notifier: options.notifier,
     };
-    let prober = Prober::new(Clients::new()?, senders.probes, senders.silences);
-    Ok(Wired { daemon, inbox, reports: senders.supervisor, prober, remembered })
+    Ok(Wired { daemon, inbox, remembered })
 }
 
 fn executor(
@@ -100,6 +101,7 @@ fn executor(
     names: Names,
     reader: &ProcReader,
     alerter: Alerter,
+    prober: Prober,
     senders: &Senders,
 ) -> Executor {
     let answers = senders.answers.clone();
@@ -113,8 +115,13 @@ fn executor(
         answers,
         unit_changes: senders.units.clone(),
         systemd: Err("its bus is not connected yet".to_owned()),
+        unit_watches: Vec::new(),
+        connects_to_systemd: false,
         supervised: Default::default(),
         orphans: None,
+        reports: senders.supervisor.clone(),
+        removals: Vec::new(),
+        prober,
         probes: Default::default(),
         alerter: Some(alerter),
         store: None,
@@ -139,11 +146,6 @@ fn show(listener: TcpListener, shown: Shown) -> String {
 /// The enricher before any process is found.
 fn members(config: &Config) -> Members {
     let mut members = Members::default();
-    for (id, service) in (0..).map(ServiceId).zip(&config.services) {
-        members.expect_ports(id, Service::local_ports(service));
-        if service.identity == Identity::Remote {
-            members.expect_elsewhere(id, service.probes.iter().filter_map(Probe::address).collect());
-        }
-    }
+    config.services.iter().for_each(|service| members.expect(service));
     members
 }

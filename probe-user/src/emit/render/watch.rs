@@ -9,6 +9,9 @@ use crate::{
     },
 };
 
+/// The most services of a kind that a reload names, so that they fit a line.
+const RELOADED: usize = 64;
+
 impl Renderer<'_> {
     pub(super) fn agent_start(&self, record: &mut Record, start: &AgentStart) {
         let file = start.config_file.as_deref();
@@ -82,10 +85,29 @@ impl Renderer<'_> {
                 record.event.outcome = Outcome::Success;
                 record.message = "hostprobe read its configuration again; nothing has changed".to_owned();
             }
-            Reload::NeedsRestart => {
-                record.log.level = Level::Warn;
-                record.message =
-                    "the new configuration is valid; hostprobe uses it once it is restarted".to_owned();
+            Reload::Applied(changes) => {
+                record.event.outcome = Outcome::Success;
+                if !changes.needs_restart.is_empty() {
+                    record.log.level = Level::Warn;
+                }
+                let changed = changes.changed.iter().take(RELOADED).map(|service| wire::ReloadedService {
+                    name: self.name(&service.name),
+                    keys: service.keys.clone(),
+                    at_next_start: service.at_next_start,
+                });
+                let names =
+                    |names: &[String]| names.iter().take(RELOADED).map(|name| self.name(name)).collect();
+                record.reload = Some(wire::Reload {
+                    services: wire::ReloadedServices {
+                        added: names(&changes.added),
+                        removed: names(&changes.removed),
+                        changed: changed.collect(),
+                    },
+                    keys: changes.keys.clone(),
+                    needs_restart: changes.needs_restart.clone(),
+                });
+                let words = changes.sentences().join("; ");
+                record.message = format!("hostprobe changed its configuration: {words}");
             }
             Reload::Refused(why) => {
                 record.event.outcome = Outcome::Failure;

@@ -9,13 +9,13 @@ use super::super::{Name, Names, Origin};
 use crate::{
     clock::Timestamp,
     fact::{
-        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, CommandKind,
-        Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, Incident, IncidentId,
-        Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place,
-        ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey,
-        Protocol, Reload, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState,
-        Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob,
-        UnitState, User, Verdict,
+        AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
+        CommandKind, Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, Incident,
+        IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase,
+        Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
+        ProcessKey, Protocol, Reload, ReloadChanges, Restart, RestartMethod, Retransmits, Sender,
+        ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
+        Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
 };
 
@@ -344,7 +344,17 @@ pub fn facts() -> Vec<Fact> {
         Fact::AgentReady(ready),
         Fact::AgentReady(untested),
         Fact::AgentReload(Reload::Unchanged),
-        Fact::AgentReload(Reload::NeedsRestart),
+        Fact::AgentReload(Reload::Applied(ReloadChanges {
+            added: vec!["cache".to_owned()],
+            removed: vec!["db".to_owned()],
+            changed: vec![ChangedService {
+                name: "api".to_owned(),
+                keys: vec!["exec".to_owned()],
+                at_next_start: true,
+            }],
+            keys: vec!["alert".to_owned()],
+            needs_restart: vec!["http.listen".to_owned()],
+        })),
         Fact::AgentReload(Reload::Refused("line 3: unknown key".to_owned())),
         Fact::AgentStop("SIGTERM".to_owned()),
         killed(),

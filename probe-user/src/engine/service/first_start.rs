@@ -7,10 +7,19 @@ use crate::{
 };
 
 impl Service {
-    /// The services that its first start waits for.
-    pub fn awaited(&self) -> &[ServiceId] {
-        let waits = matches!(self.recovery.state(), RecoveryState::WaitingToStart(_));
-        if waits { &self.settings.start_after } else { &[] }
+    pub fn waits_to_start(&self) -> bool {
+        matches!(self.recovery.state(), RecoveryState::WaitingToStart(_))
+    }
+
+    pub fn start_after(&self) -> &[ServiceId] {
+        &self.settings.start_after
+    }
+
+    /// A reload has changed the services that it waits for. The engine checks them at once.
+    pub(super) fn wait_for_others(&mut self) {
+        if self.waits_to_start() {
+            self.recovery.enter(RecoveryState::WaitingToStart(None));
+        }
     }
 
     /// Whether services that start after it may start.
@@ -21,6 +30,9 @@ impl Service {
     /// Some of the awaited services may be up by now; these are not.
     pub(super) fn on_awaited<E: Effects>(&mut self, down: &[ServiceId], ctx: &mut Ctx<'_, E>) {
         let RecoveryState::WaitingToStart(published) = self.recovery.state() else { return };
+        if self.settings.start_after.is_empty() {
+            return self.start_first("first start".to_owned(), ctx);
+        }
         if down.is_empty() {
             let others = names(&self.settings.start_after, ctx);
             return self.start_first(format!("first start, after {others}"), ctx);

@@ -38,8 +38,7 @@ pub use unit_view::UnitView;
 
 use crate::{
     clock::Timestamp,
-    config,
-    fact::{Holder, Orders, ProcessKey, ServiceId, ServiceState},
+    fact::{Holder, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
 };
 
 /// A process that exits with an error sooner than this after its start may have found its port taken.
@@ -80,14 +79,14 @@ pub struct Service {
 }
 
 impl Service {
-    pub fn new(id: ServiceId, spec: &config::Service, observe: bool, now: Timestamp) -> Self {
-        let settings = Settings::new(id, spec, observe);
+    pub fn new(id: ServiceId, given: &ServiceSettings, observe: bool, now: Timestamp) -> Self {
+        let settings = Settings::new(id, given, observe);
         Self {
             main: None,
-            startup: Startup::new(now, first_grace(spec)),
+            startup: Startup::new(now, first_grace(&settings)),
             generation: Generation::default(),
-            probes: spec.probes.iter().map(ProbeState::new).collect(),
-            listeners: Listeners::new(spec.local_addresses()),
+            probes: given.probes.iter().map(ProbeState::new).collect(),
+            listeners: Listeners::new(given.ports.clone()),
             unit: UnitView::default(),
             stopped: None,
             orders: Orders::default(),
@@ -113,6 +112,10 @@ impl Service {
             self.enter(RecoveryState::WaitingToStart(None), Some(now.plus(FIRST_START_MAX)));
         }
         self
+    }
+
+    pub fn has_probes(&self) -> bool {
+        !self.probes.is_empty()
     }
 
     pub fn id(&self) -> ServiceId {
@@ -172,7 +175,7 @@ impl Service {
     }
 }
 
-/// The grace at the daemon's start. The daemon is about to start a supervised command; anything else may run already.
-fn first_grace(spec: &config::Service) -> Duration {
-    if matches!(spec.identity, config::Identity::Exec(_)) { spec.restart.grace } else { Duration::ZERO }
+/// The grace at the start of the daemon or at a reload. The daemon is about to start a supervised command; anything else may run already.
+fn first_grace(settings: &Settings) -> Duration {
+    if settings.is_supervised { settings.restart.grace } else { Duration::ZERO }
 }

@@ -20,6 +20,9 @@ const ANSWER: Duration = Duration::from_secs(120);
 /// How much later than its time limits systemd may report the end of a job, and the supervisor a start.
 const ANSWER_SLACK: Duration = Duration::from_secs(10);
 
+/// Why a restart is held where hostprobe does not restart.
+const NOT_ENABLED: &str = "restarts are not enabled for this service";
+
 /// The time limit of a snapshot.
 const SNAPSHOT: Duration = Duration::from_secs(4);
 
@@ -116,8 +119,8 @@ impl Service {
         if self.settings.only_observed {
             return self.hold("the daemon only observes (--observe)", ctx);
         }
-        if !self.settings.restart.enabled || self.settings.method == RestartMethod::None {
-            return self.hold("restarts are not enabled for this service", ctx);
+        if !self.may_restart() {
+            return self.hold(NOT_ENABLED, ctx);
         }
         if self.is_paused() {
             return self.hold_for_pause(ctx);
@@ -140,13 +143,25 @@ impl Service {
         }
     }
 
-    /// The wait before a restart is over. A wait for a dependency began without a look at the budget. With the budget
-    /// spent, there is one restart after each long back-off.
+    /// The wait before a restart is over. A wait for a dependency or for the end of a pause began without a look at the
+    /// budget, and a reload may have lowered it since. With the budget spent, there is one restart after each long back-off.
     pub(super) fn restart_after_wait<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.recovery.budget().left(ctx.now) == 0 && !self.has_verdict(Verdict::CrashLoop) {
             self.on_budget_spent(ctx);
         } else {
             self.restart(ctx);
+        }
+    }
+
+    /// Whether hostprobe restarts it.
+    fn may_restart(&self) -> bool {
+        self.settings.restart.enabled && self.settings.method != RestartMethod::None
+    }
+
+    /// A reload has turned restarts on. If only their lack held the restart, the service is restarted.
+    pub(super) fn reconsider<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if self.is_idle() && self.may_restart() && !self.recovery.is_restart_useless() {
+            self.retry(ctx);
         }
     }
 
@@ -195,6 +210,10 @@ impl Service {
     }
 
     pub(super) fn restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if !self.may_restart() {
+            // A reload has turned restarts off since the decision.
+            return self.hold(NOT_ENABLED, ctx);
+        }
         self.recovery.budget().spend(ctx.now);
         self.recovery.set_asked(None);
         if let Some(open) = &mut self.incident {

@@ -177,6 +177,7 @@ impl Service {
     pub fn view(&self) -> ServiceView {
         let (_, why) = self.conclude();
         ServiceView {
+            service: self.settings.id,
             state: self.state,
             response_time: self.probes.iter().filter_map(|probe| probe.took()).max(),
             error: (self.state != ServiceState::Healthy).then_some(why),

@@ -26,7 +26,7 @@ impl Service {
     }
 
     /// Ends the incident of a service that is not to run any more.
-    fn end_incident<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn end_incident<E: Effects>(&mut self, why: &str, ctx: &mut Ctx<'_, E>) {
         let Some(mut open) = self.incident.take() else { return };
         self.enter(RecoveryState::Idle, None);
         self.timers.end(Scope::Incident);

@@ -111,7 +111,13 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
     let service = random.service();
     let key = process(random.pid());
     let event = EventId(1);
-    match random.below(28) {
+    match random.below(29) {
+        28 => {
+            let at = usize::try_from(service.0).unwrap_or_default();
+            let mut settings = services().swap_remove(at).settings();
+            settings.probes.iter_mut().for_each(|probe| probe.is_new = random.below(2) == 0);
+            Observation::Configured(service, Box::new(settings))
+        }
         0 | 1 => Observation::Running(service, key),
         2 => Observation::Listening(service, vec![8080]),
         3 | 4 => {

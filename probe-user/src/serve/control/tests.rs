@@ -52,7 +52,7 @@ fn requests() -> Requests {
     let (operations, mut commands) = mpsc::channel::<OperatorRequest>(1);
     tokio::spawn(async move {
         while let Some(ReloadRequest { answer, .. }) = inbox.recv().await {
-            let _ = answer.send(Reload::NeedsRestart);
+            let _ = answer.send(Reload::Applied(Default::default()));
         }
     });
     tokio::spawn(async move {

@@ -60,7 +60,7 @@ fn a_new_configuration_forgets_the_old_services() {
     let metrics = Metrics::new(samples::names());
     metrics.stream_lost(3);
     metrics.stream_lost(5);
-    metrics.rename(Names::default());
+    metrics.rename(Names::default(), &[]);
     let samples = parse(&metrics.encode(Format::OpenMetrics));
     assert!(!samples.keys().any(|name| name.starts_with("hostprobe_service_state")));
     assert_eq!(samples[r#"hostprobe_events_lost_total{class="events"}"#], 5.0);

@@ -1,14 +1,17 @@
 //! Leaves out observations that change nothing: a healthy host answers probes all day long, and every answer is the
 //! same good news.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use crate::{
     clock::Timestamp,
     config::{self, Limits},
     fact::{
-        Fact, Observation, Phase, Pressure, ProbeOutcome, ProbeReport, ResourceUsage, ServiceId,
-        ServiceState, Share,
+        Fact, Observation, Phase, Pressure, ProbeOutcome, ProbeReport, ProbeSettings, ResourceUsage,
+        ServiceId, ServiceSettings, ServiceState, Share,
     },
 };
 
@@ -26,7 +29,7 @@ const LATE: Duration = Duration::from_millis(50);
 /// The last recorded observations, to compare the next one with.
 #[derive(Debug)]
 pub struct Filter {
-    services: Vec<Recorded>,
+    services: BTreeMap<ServiceId, Recorded>,
     pressed: bool,
     /// The recorded connections between services, at most one for each pair.
     connected: BTreeSet<(ServiceId, ServiceId)>,
@@ -51,6 +54,12 @@ struct Answers {
     like: Option<Good>,
 }
 
+impl Answers {
+    fn new(probe: &ProbeSettings) -> Self {
+        Self { slow: probe.slow, row: 0, like: None }
+    }
+}
+
 /// What makes one good answer like another: its time as a power of two, above 16 ms, and tenths of the server's
 /// resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,18 +81,7 @@ struct Level {
 impl Filter {
     /// A filter for these services; nothing about them is recorded yet.
     pub fn new(services: &[config::Service]) -> Self {
-        let services = services.iter().map(|service| Recorded {
-            limits: service.limits,
-            healthy: false,
-            incident: false,
-            stirred: Timestamp::default(),
-            probes: service
-                .probes
-                .iter()
-                .map(|probe| Answers { slow: probe.slow, row: 0, like: None })
-                .collect(),
-            usage: None,
-        });
+        let services = (0..).map(ServiceId).zip(services.iter().map(|it| Recorded::new(&it.settings())));
         Self { services: services.collect(), pressed: true, connected: BTreeSet::new() }
     }
 
@@ -108,6 +106,18 @@ impl Filter {
             }
             Observation::Connected { client, server } => self.connected.insert((*client, *server)),
             Observation::ConnectionsUnseen => true,
+            Observation::Configured(id, settings) => {
+                match self.service(*id) {
+                    Some(service) => service.configure(settings, now),
+                    None => drop(self.services.insert(*id, Recorded::new(settings))),
+                }
+                true
+            }
+            Observation::Removed(id) => {
+                self.services.remove(id);
+                self.connected.retain(|(client, server)| client != id && server != id);
+                true
+            }
             Observation::Running(..)
             | Observation::Listening(..)
             | Observation::Exit(..)
@@ -158,7 +168,7 @@ impl Filter {
     }
 
     fn service(&mut self, id: ServiceId) -> Option<&mut Recorded> {
-        self.services.get_mut(usize::try_from(id.0).ok()?)
+        self.services.get_mut(&id)
     }
 
     fn stir(&mut self, id: Option<ServiceId>, now: Timestamp) {
@@ -169,6 +179,24 @@ impl Filter {
 }
 
 impl Recorded {
+    fn new(settings: &ServiceSettings) -> Self {
+        Self {
+            limits: settings.limits,
+            healthy: false,
+            incident: false,
+            stirred: Timestamp::default(),
+            probes: settings.probes.iter().map(Answers::new).collect(),
+            usage: None,
+        }
+    }
+
+    /// The engine has other settings from now on, so the next observations are recorded.
+    fn configure(&mut self, settings: &ServiceSettings, now: Timestamp) {
+        self.limits = settings.limits;
+        self.probes = settings.probes.iter().map(Answers::new).collect();
+        self.stir(now);
+    }
+
     fn stir(&mut self, now: Timestamp) {
         self.stirred = self.stirred.max(now);
         self.usage = None;

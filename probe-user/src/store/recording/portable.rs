@@ -34,6 +34,8 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
         Observation::Operator(..) => "an operator's command",
+        Observation::Configured(..) => "its settings after a reload",
+        Observation::Removed(_) => "a reload removed it",
         Observation::Successor(..) => "the successor of its main process",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
@@ -103,7 +105,13 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
             *id = to(*id)?;
             map_holders(holders.iter_mut(), to);
         }
+        Observation::Configured(id, settings) => {
+            *id = to(*id)?;
+            settings.depends_on = settings.depends_on.iter().filter_map(|on| to(*on)).collect();
+            settings.start_after = settings.start_after.iter().filter_map(|on| to(*on)).collect();
+        }
         Observation::Running(id, _)
+        | Observation::Removed(id)
         | Observation::Listening(id, _)
         | Observation::Listener(_, id, _)
         | Observation::Unit(id, _)
@@ -187,6 +195,8 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::PortHolder(..)
         | Observation::Successor(..)
         | Observation::ListenerChecked(..)
+        | Observation::Configured(..)
+        | Observation::Removed(_)
         | Observation::Pressure(_)
         | Observation::ConnectionsUnseen => {}
     }
@@ -233,6 +243,7 @@ pub fn digest(services: &[Service]) -> String {
         // The windows of maintenance are observed. Each struct is destructured whole, so that a new key does not compile
         // until it is handled here.
         let Service {
+            id: _,
             name,
             identity,
             depends_on,

@@ -114,3 +114,58 @@ fn a_password_file_is_read_trimmed_and_never_printed() {
         assert!(errors.contains(why), "{errors}");
     }
 }
+
+#[test]
+fn the_files_of_conf_d_add_services_and_alerts_in_the_order_of_their_names() {
+    let folder = Folder::new("parts");
+    let main = folder.file(
+        "h.toml",
+        b"[http]\nlisten = \"\"\n[[service]]\nname = \"a\"\nunit = \"a.service\"\n",
+        0o600,
+    );
+    fs::create_dir_all(folder.0.join("conf.d")).unwrap();
+    let remote = |name: &str, more: &str| {
+        format!("[[service]]\nname = \"{name}\"\n{more}[[service.probe]]\ntcp = \"10.0.0.1:80\"\n")
+            .into_bytes()
+    };
+    folder.file("conf.d/20-c.toml", &remote("c", "depends_on = [\"a\", \"b\"]\n"), 0o600);
+    folder.file("conf.d/10-b.toml", &remote("b", ""), 0o600);
+    folder.file("conf.d/README", b"no TOML", 0o600);
+    folder.file("conf.d/.30-d.toml.toml", b"half a fi", 0o600);
+    let config = Config::load(&main).unwrap();
+    let names: Vec<&str> = config.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(config.services[2].depends_on, [ServiceId(0), ServiceId(1)]);
+    folder.file("conf.d/30-alert.toml", b"[[alert]]\nwebhook = \"http://127.0.0.1:1/\"\n", 0o600);
+    assert_eq!(Config::load(&main).unwrap().alerts.len(), 1);
+}
+
+#[test]
+fn an_error_names_the_file_of_conf_d_and_a_name_twice_both_places() {
+    let folder = Folder::new("part-errors");
+    let unit = |name: &str| format!("# \u{e4}\n[[service]]\nname = \"{name}\"\nunit = \"{name}.service\"\n");
+    let main = folder.file("h.toml", unit("a").as_bytes(), 0o600);
+    fs::create_dir_all(folder.0.join("conf.d")).unwrap();
+    folder.file("conf.d/1.toml", unit("b").as_bytes(), 0o600);
+    folder.file("conf.d/2.toml", unit("a").as_bytes(), 0o600);
+    let errors = |main: &Path| {
+        let errors = Config::load(main).unwrap_err().to_string();
+        errors.replace(&format!("{}/", folder.0.display()), "")
+    };
+    assert_eq!(
+        errors(&main),
+        "conf.d/2.toml:3:8: another service is named \"a\" already; expected a name of its own; the other one is at \
+         h.toml:3:8"
+    );
+    folder.file("conf.d/1.toml", b"[http]\nlisten = \"\"\n[[service]]\nnam = \"c\"\n", 0o600);
+    folder.file("conf.d/2.toml", b"[[service]\n", 0o600);
+    let said = errors(&main);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0]
+            .starts_with("conf.d/1.toml:1:2: `http` in a file of conf.d; expected [[service]] and [[alert]]"),
+        "{said}"
+    );
+    assert!(lines[1].starts_with("conf.d/1.toml:4:1: unknown key `nam` (did you mean `name`?)"), "{said}");
+    assert!(lines[2].starts_with("conf.d/2.toml:1:"), "{said}");
+}

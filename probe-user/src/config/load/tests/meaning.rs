@@ -1,5 +1,7 @@
 //! Files of the right shape that mean nothing good, or something worth a warning.
 
+use std::time::Duration;
+
 use super::*;
 
 /// A service with a probe that works, and these lines more in the service.
@@ -369,6 +371,56 @@ fn snapshots_have_a_place_and_a_number() {
         &[
             "2:13: found \"snapshots\"; expected the absolute path of a folder",
             "3:8: `keep` is 0; expected a whole number from 1 to 10000",
+        ],
+    );
+}
+
+#[test]
+fn defaults_hold_for_services_that_do_not_say_otherwise() {
+    let text = r#"
+        [defaults.probe]
+        interval = "3s"
+        failures = 7
+        [defaults.restart]
+        enabled = true
+        budget = "9 per 1h"
+        [defaults.limits]
+        threads = 50
+        fds = 60
+        [[service]]
+        name = "unit"
+        unit = "a.service"
+        limits = { threads = 10 }
+        restart = { budget = "1 per 1m" }
+        [[service.probe]]
+        http = "http://127.0.0.1:80/"
+        interval = "1s"
+        [[service]]
+        name = "remote"
+        [[service.probe]]
+        tcp = "10.0.0.1:80"
+        [[service]]
+        name = "matched"
+        match = { port = 90 }
+    "#;
+    let config = parse(text).unwrap_or_else(|errors| panic!("{errors}"));
+    let [unit, remote, matched] = config.services.as_slice() else { panic!("three services") };
+    let probe = &unit.probes[0];
+    assert_eq!((probe.interval, probe.failures), (Duration::from_secs(1), 7));
+    assert_eq!(remote.probes[0].interval, Duration::from_secs(3));
+    assert_eq!((unit.restart.enabled, unit.restart.budget), (true, 1));
+    assert_eq!((unit.limits.threads, unit.limits.fds), (Some(10), Some(60)));
+    assert_eq!((remote.limits.threads, remote.restart.enabled), (None, false));
+    assert_eq!((matched.restart.enabled, matched.restart.budget, matched.limits.fds), (false, 9, Some(60)));
+    // A wrong default is one error, however many services it is for.
+    refused(
+        &text.replace("failures = 7", "failures = 0"),
+        &["4:20: `failures` is 0; expected a whole number from 1 to 1000"],
+    );
+    refused(
+        "[defaults.restart]\ncommand = [\"/bin/true\"]",
+        &[
+            "2:1: unknown key `command`; expected one of `enabled`, `on_clean_exit`, `budget`, `backoff`, `grace`",
         ],
     );
 }

@@ -1,6 +1,6 @@
 //! The limits that a service exceeds.
 
-use crate::{config::Limits, fact::ResourceUsage};
+use crate::fact::{Limits, ResourceUsage};
 
 /// So many samples in a row, above a limit or well below it, count. A single one is noise.
 const SAMPLES: u32 = 2;

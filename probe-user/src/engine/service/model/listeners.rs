@@ -42,6 +42,11 @@ impl Listeners {
         Self { open: BTreeMap::new(), expected, seen: BTreeSet::new() }
     }
 
+    /// A reload changed what is expected.
+    pub fn expect(&mut self, expected: BTreeMap<u16, Option<IpAddr>>) {
+        self.expected = expected;
+    }
+
     pub fn clear(&mut self) {
         self.open.clear();
     }

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    config,
-    fact::{EventId, ProbeChange, ProbeFailure, ProbeReport},
+    fact::{EventId, ProbeChange, ProbeFailure, ProbeReport, ProbeSettings},
 };
 
 /// So many fast answers in a row end a slowness that counted.
@@ -73,18 +72,23 @@ struct FailureRow {
 }
 
 impl ProbeState {
-    pub fn new(spec: &config::Probe) -> Self {
+    pub fn new(given: &ProbeSettings) -> Self {
         Self {
-            failures: spec.failures.max(1),
-            timeout: spec.timeout,
-            port: spec.port(),
-            slow_above: spec.slow,
+            failures: given.failures.max(1),
+            timeout: given.timeout,
+            port: given.port,
+            slow_above: given.slow,
             took: None,
             published: 0,
             answered: false,
             wrong_since: Some(Timestamp::default()),
             found: Found::default(),
         }
+    }
+
+    /// A probe of a service that was watched before. Runs that began earlier are those of another probe.
+    pub fn begun(given: &ProbeSettings, now: Timestamp) -> Self {
+        Self { found: Found { since: now, ..Found::default() }, ..Self::new(given) }
     }
 
     /// Drops the results of an earlier process.

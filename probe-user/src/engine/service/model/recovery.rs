@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use super::fault::Fault;
 use crate::{
     clock::Timestamp,
-    config::RestartPolicy,
     engine::{
         budget::Budget,
         succession::{End, Traits},
     },
-    fact::{ProbeFailure, ProcessExit},
+    fact::{ProbeFailure, ProcessExit, RestartPolicy},
 };
 
 /// The most remembered starts. They keep the service below its unit's StartLimit.

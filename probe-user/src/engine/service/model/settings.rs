@@ -1,11 +1,8 @@
-//! A service's configuration. It never changes.
+//! A service's configuration. A reload replaces it.
 
 use std::time::Duration;
 
-use crate::{
-    config::{self, Identity, Limits, Policy, RestartPolicy},
-    fact::{RestartMethod, ServiceId},
-};
+use crate::fact::{IdentityKind, Limits, Policy, RestartMethod, RestartPolicy, ServiceId, ServiceSettings};
 
 #[derive(Debug)]
 pub struct Settings {
@@ -25,6 +22,8 @@ pub struct Settings {
     pub is_matched: bool,
     pub critical: bool,
     pub restart: RestartPolicy,
+    /// The daemon runs with `--observe`.
+    pub observe: bool,
     /// hostprobe would restart it without `--observe`.
     pub only_observed: bool,
     pub limits: Limits,
@@ -33,35 +32,25 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(id: ServiceId, spec: &config::Service, observe: bool) -> Self {
-        let method = match &spec.identity {
-            Identity::Unit(_) => RestartMethod::Systemd,
-            Identity::Exec(_) => RestartMethod::Supervisor,
-            Identity::Match(_) if spec.restart.command.is_some() => RestartMethod::Command,
-            Identity::Match(_) | Identity::Remote => RestartMethod::None,
-        };
-        let exec = match &spec.identity {
-            Identity::Exec(exec) => Some(exec),
-            Identity::Unit(_) | Identity::Match(_) | Identity::Remote => None,
-        };
-        let program = exec.and_then(|exec| exec.command.first()?.rsplit('/').next()).map(str::to_owned);
-        let mut restart = spec.restart.clone();
+    pub fn new(id: ServiceId, given: &ServiceSettings, observe: bool) -> Self {
+        let mut restart = given.restart.clone();
         restart.enabled &= !observe;
         Self {
             id,
-            method,
-            is_unit: matches!(spec.identity, Identity::Unit(_)),
-            is_remote: spec.identity == Identity::Remote,
-            is_supervised: exec.is_some(),
-            start_after: spec.start_after.clone(),
-            stop_timeout: exec.map_or(Duration::ZERO, |exec| exec.stop_timeout),
-            program,
-            is_matched: matches!(spec.identity, Identity::Match(_)),
-            critical: spec.critical,
+            method: given.method,
+            is_unit: given.kind == IdentityKind::Unit,
+            is_remote: given.kind == IdentityKind::Remote,
+            is_supervised: given.kind == IdentityKind::Exec,
+            start_after: given.start_after.clone(),
+            stop_timeout: given.stop_timeout,
+            program: given.program.clone(),
+            is_matched: given.kind == IdentityKind::Match,
+            critical: given.critical,
             restart,
-            only_observed: observe && spec.restart.enabled,
-            limits: spec.limits,
-            policy: spec.policy,
+            observe,
+            only_observed: observe && given.restart.enabled,
+            limits: given.limits,
+            policy: given.policy,
         }
     }
 }

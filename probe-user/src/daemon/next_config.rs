@@ -1,0 +1,43 @@
+//! The configuration that a reload reads, with what has to be opened before it takes effect.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{
+    bounded_thread,
+    config::{Config, EventOutput},
+    emit::{Sink, open_output},
+};
+
+/// How long the files may take to be read: their file system may not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A valid configuration that may take the place of the running one.
+pub struct NextConfig {
+    pub(super) config: Config,
+    /// The output of the events, if it is another one.
+    pub(super) output: Option<Sink>,
+}
+
+impl NextConfig {
+    /// Reads the file, and opens what is new in it. The error says what is wrong, with its places.
+    pub(super) async fn read(
+        file: Option<PathBuf>,
+        events: Option<EventOutput>,
+        running: Arc<Config>,
+    ) -> Result<Self, String> {
+        let Some(file) = file else { return Err("there is no configuration file to read".to_owned()) };
+        let read = bounded_thread::answer("reload", PATIENCE, move || Config::load(&file)).await;
+        let loaded = read.map_err(|error| format!("the configuration file cannot be read: {error}"))?;
+        let mut config = loaded.map_err(|errors| errors.to_string())?;
+        if let Some(events) = events {
+            config.events = events;
+        }
+        let output = if config.events == running.events {
+            None
+        } else {
+            let opened = open_output(&config.events).await;
+            Some(opened.map_err(|error| format!("events.output: {error}"))?)
+        };
+        Ok(Self { config, output })
+    }
+}

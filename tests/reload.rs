@@ -1,0 +1,253 @@
+//! A reload of the configuration under running services: what it changes takes effect at once, and the rest stays.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hostprobe_tests::{
+    daemon::{Daemon, Mark, event_action},
+    incident_events::{is, text},
+    operator::{Home, action, becomes},
+    parts::require_root,
+    process::{kill, lives, until},
+    supervised::Supervised,
+};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Probes are frequent, so that what a reload changes shows soon.
+const OFTEN: &str = "interval = \"200ms\"\n";
+
+/// A service in a configuration.
+fn entry(service: &Supervised, further: &str) -> String {
+    service.config(&format!("{OFTEN}{further}")).replace("[http]\nlisten = \"\"\n", "")
+}
+
+fn reloaded(daemon: &Daemon, mark: Mark) -> Value {
+    daemon.wait_for_after(mark, action("agent.reload"), PATIENCE)
+}
+
+fn listeners(daemon: &Daemon, service: &Supervised) -> usize {
+    daemon.count(|event| service.listens(service.port, event))
+}
+
+#[test]
+fn services_come_change_and_go_while_the_others_keep_their_processes() {
+    if !require_root() {
+        return;
+    }
+    let (home, stays, comes) = (Home::new(), Supervised::new(), Supervised::new());
+    let mut daemon = Daemon::start(&home.config(&entry(&stays, "")), &[]);
+    stays.until_healthy(&daemon);
+    let pid = stays.pid(&daemon);
+
+    let mark = daemon.mark();
+    daemon.reload(&home.config(&format!("{}{}", entry(&stays, ""), entry(&comes, ""))));
+    let event = reloaded(&daemon, mark);
+    assert_eq!(text(&event, "event.outcome"), "success", "{event}");
+    assert_eq!(event["reload"]["services"]["added"], serde_json::json!([comes.name]), "{event}");
+    comes.until_healthy(&daemon);
+    let new_pid = comes.pid(&daemon);
+
+    // A limit changes no process.
+    let limited = entry(&stays, "[service.limits]\nthreads = 5000\n");
+    daemon.rewrite(&home.config(&format!("{limited}{}", entry(&comes, ""))));
+    assert_eq!(home.done(&["reload"]), format!("changed: {} (limits)\n", stays.name));
+    assert_eq!(home.done(&["reload"]), "the configuration has not changed\n");
+
+    // A command changes at the next start.
+    let with_variable = limited.replace("output =", "environment = { RELOADED = \"yes\" }\noutput =");
+    daemon.rewrite(&home.config(&format!("{with_variable}{}", entry(&comes, ""))));
+    let said = home.done(&["reload"]);
+    assert_eq!(said, format!("changed: {} (exec); the command changes at its next start\n", stays.name));
+    assert!(lives(pid) && lives(new_pid), "both run as before");
+    home.done(&["restart", &stays.name]);
+    let changed = until("the new command", PATIENCE, || {
+        let pid = stays.pid(&daemon);
+        let environment = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.contains("RELOADED=yes").then_some(pid)
+    });
+    assert_ne!(changed, pid);
+
+    // A service that the file does not have any more is stopped, and its name can be used again at once.
+    daemon.rewrite(&home.config(&with_variable));
+    assert_eq!(home.done(&["reload"]), format!("removed: {}\n", comes.name));
+    daemon.rewrite(&home.config(&format!("{with_variable}{}", entry(&comes, ""))));
+    assert_eq!(home.done(&["reload"]), format!("added: {}\n", comes.name));
+    until("the end of the removed process", PATIENCE, || (!lives(new_pid)).then_some(()));
+    until("the new process", PATIENCE, || (comes.pid(&daemon) != new_pid).then_some(()));
+    until("the new one is healthy", PATIENCE, || {
+        (home.status(&comes.name)["state"] == "healthy").then_some(())
+    });
+    assert!(lives(changed), "the other one was left alone");
+    assert_eq!(daemon.count(action("incident.open")), 0);
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_refused_file_changes_nothing_and_names_its_places() {
+    if !require_root() {
+        return;
+    }
+    let (home, service, other) = (Home::new(), Supervised::new(), Supervised::new());
+    let good = home.config(&entry(&service, ""));
+    let daemon = Daemon::start(&good, &[]);
+    service.until_healthy(&daemon);
+    let pid = service.pid(&daemon);
+    let bad = format!("{good}{}[service.limits]\nthread = 5\n", entry(&other, ""));
+    let line = bad.lines().position(|line| line == "thread = 5").expect("the line") + 1;
+    daemon.rewrite(&bad);
+    let output = home.order(&["reload"]);
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{complaint}");
+    let place = format!(":{line}:1: unknown key `thread` (did you mean `threads`?)");
+    assert!(complaint.contains(&place) && complaint.contains("the old one stays"), "{complaint}");
+    let mark = daemon.mark();
+    daemon.signal(Signal::HUP);
+    let event = reloaded(&daemon, mark);
+    assert_eq!((text(&event, "event.outcome"), text(&event, "log.level")), ("failure", "error"), "{event}");
+    assert!(lives(pid));
+    assert_eq!(home.status(&service.name)["state"], "healthy");
+    let status: Value = serde_json::from_str(&home.done(&["status", "--json"])).expect("JSON");
+    assert_eq!(status["services"].as_array().map(Vec::len), Some(1), "{status}");
+    daemon.rewrite(&good);
+    assert_eq!(home.done(&["reload"]), "the configuration has not changed\n");
+}
+
+#[test]
+fn an_incident_a_spent_budget_and_a_pause_outlast_a_reload() {
+    if !require_root() {
+        return;
+    }
+    let (home, service, other) = (Home::new(), Supervised::new(), Supervised::new());
+    let restart = "[service.restart]\nenabled = true\nbudget = \"2 per 10m\"\nbackoff = \"10ms..1h\"\n";
+    let watched = entry(&service, restart);
+    let daemon = Daemon::start(&home.config(&watched), &[]);
+    service.until_healthy(&daemon);
+    let name = service.name.as_str();
+    for _ in 0..2 {
+        let (before, mark) = (service.pid(&daemon), daemon.mark());
+        kill(before);
+        daemon.wait_for_after(mark, |event| service.listens(service.port, event), PATIENCE);
+        daemon.wait_for_after(mark, becomes(name, "healthy"), PATIENCE);
+    }
+    home.done(&["pause", name, "--reason", "mine"]);
+    daemon.rewrite(&home.config(&format!("{watched}{}", entry(&other, ""))));
+    home.done(&["reload"]);
+    assert_eq!(home.status(name)["orders"][0]["reason"], "mine");
+    let mark = daemon.mark();
+    kill(service.pid(&daemon));
+    let opened = daemon.wait_for_after(mark, |event| is(event, "incident.open", name), PATIENCE);
+    daemon.wait_for_after(mark, |event| is(event, "restart.hold", name), PATIENCE);
+    let incident = home.status(name)["incident"].clone();
+    assert!(!incident.is_null(), "{opened}");
+    // The pause, the incident and the budget are those from before.
+    let slower = watched.replace("1h", "2h");
+    daemon.rewrite(&home.config(&slower));
+    home.done(&["reload"]);
+    assert_eq!(home.status(name)["incident"], incident);
+    home.done(&["resume", name]);
+    let loops =
+        |event: &Value| is(event, "incident.update", name) && text(event, "incident.verdict") == "crash_loop";
+    daemon.wait_for_after(mark, loops, PATIENCE);
+    assert_eq!(listeners(&daemon, &service), 3, "the third restart waits");
+    // The incident of a service that goes ends.
+    daemon.rewrite(&home.config(&entry(&other, "")));
+    home.done(&["reload"]);
+    let resolved = daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), PATIENCE);
+    assert!(text(&resolved, "message").contains("removed"), "{resolved}");
+}
+
+#[test]
+fn a_reload_during_a_restart_and_a_window_of_maintenance_by_reload() {
+    if !require_root() {
+        return;
+    }
+    let (home, service, other) = (Home::new(), Supervised::new(), Supervised::new());
+    let restart = "[service.restart]\nenabled = true\n";
+    let watched = entry(&service, restart);
+    let daemon = Daemon::start(&home.config(&watched), &[]);
+    service.until_healthy(&daemon);
+    let name = service.name.as_str();
+    let mark = daemon.mark();
+    kill(service.pid(&daemon));
+    daemon.reload(&home.config(&format!("{watched}{}", entry(&other, ""))));
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), PATIENCE);
+    other.until_healthy(&daemon);
+    assert_eq!(listeners(&daemon, &service), 2, "it was restarted once");
+
+    let in_maintenance = watched.replace("exec =", "maintenance = [\"daily 00:00-24:00\"]\nexec =");
+    daemon.rewrite(&home.config(&in_maintenance));
+    home.done(&["reload"]);
+    let mark = daemon.mark();
+    kill(service.pid(&daemon));
+    let held = daemon.wait_for_after(mark, |event| is(event, "restart.hold", name), PATIENCE);
+    assert!(text(&held, "event.reason").contains("maintenance"), "{held}");
+    // Another reload while the window is in effect.
+    daemon.rewrite(&home.config(&format!("{in_maintenance}{}", entry(&other, ""))));
+    home.done(&["reload"]);
+    assert_eq!(listeners(&daemon, &service), 2);
+    daemon.rewrite(&home.config(&watched));
+    home.done(&["reload"]);
+    daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), PATIENCE);
+}
+
+/// The descriptors, the threads and the resident memory in KiB of a process.
+fn size(pid: u32) -> (usize, u64, u64) {
+    let folder = format!("/proc/{pid}");
+    let descriptors = fs::read_dir(Path::new(&folder).join("fd")).map_or(0, Iterator::count);
+    let status = fs::read_to_string(Path::new(&folder).join("status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        line.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or_default()
+    };
+    (descriptors, field("Threads:"), field("VmRSS:"))
+}
+
+#[test]
+fn two_hundred_reloads_leak_nothing() {
+    if !require_root() {
+        return;
+    }
+    let (home, stays, comes) = (Home::new(), Supervised::new(), Supervised::new());
+    let remote = |round: u32| {
+        format!(
+            "[[service]]\nname = \"remote-{round}\"\n[[service.probe]]\ntcp = \"127.0.0.1:{}\"\n{OFTEN}",
+            stays.port
+        )
+    };
+    let config = |round: u32| {
+        let (alert, supervised) = match round % 2 {
+            0 => (String::new(), String::new()),
+            _ => (format!("[[alert]]\nwebhook = \"http://127.0.0.1:1/{}\"\n", round % 4), entry(&comes, "")),
+        };
+        home.config(&format!("{alert}{}{supervised}{}", entry(&stays, ""), remote(round)))
+    };
+    let daemon = Daemon::start(&config(0), &[]);
+    stays.until_healthy(&daemon);
+    let pid = stays.pid(&daemon);
+    let mut settled = (0, 0, 0);
+    for round in 1..=200 {
+        daemon.rewrite(&config(round));
+        home.done(&["reload"]);
+        if round == 40 {
+            settled = size(daemon.pid());
+        }
+    }
+    // The last removed command, and threads of the last reload, may take a moment.
+    let end = Instant::now() + PATIENCE;
+    let small = |(descriptors, threads, resident): (usize, u64, u64)| {
+        descriptors <= settled.0 + 8 && threads <= settled.1 + 4 && resident <= settled.2 + (8 << 10)
+    };
+    while !small(size(daemon.pid())) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(small(size(daemon.pid())), "{settled:?} has become {:?}", size(daemon.pid()));
+    assert!(lives(pid), "its process is the one from before");
+    assert_eq!(daemon.count(|event| event_action(event) == "agent.reload"), 200);
+    assert_eq!(listeners(&daemon, &stays), 1);
+}
