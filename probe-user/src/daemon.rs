@@ -10,6 +10,7 @@ mod operator_log;
 mod operator_wait;
 mod publisher;
 mod reload;
+mod reload_state;
 mod search;
 mod sockets;
 mod start;
@@ -24,7 +25,7 @@ use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
 use operator_wait::OperatorWait;
 use publisher::Publisher;
-use reload::Reloads;
+use reload_state::ReloadState;
 use search::Search;
 use sockets::state::Sockets;
 pub use start::{Inbox, RunError, RunOptions};
@@ -74,7 +75,7 @@ pub struct Daemon {
     stopping: bool,
     /// `--observe`: the daemon changes nothing on the host.
     only_observes: bool,
-    reloads: Reloads,
+    reloads: ReloadState,
     /// The daemon has kept the rights that the start of programs takes.
     may_start_programs: bool,
     /// Operators who wait for the outcome of a command.

@@ -2,11 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{
-    exec::Exec,
-    secret::Secret,
-    service::Service,
-};
+use super::{exec::Exec, secret::Secret, service::Service};
 use crate::{
     fact::{ServiceId, Severity},
     redact,

@@ -246,6 +246,35 @@ mod tests {
     }
 
     #[test]
+    fn each_key_of_a_command_is_named_and_how_it_is_stopped_changes_at_once() {
+        let command = "[[service]]\nname = \"b\"\nexec = [\"/bin/b\"]\ndepends_on = [\"a\"]\n";
+        let text = |keys: &str| format!("{command}{keys}[[service]]\nname = \"a\"\nunit = \"a.service\"\n");
+        let told = |keys: &str| {
+            let (running, config, _) = after_running(&text(keys));
+            let mut changed = config.difference(&running).changed;
+            let (_, told) = changed.pop().unwrap_or_else(|| panic!("{keys}: nothing changed"));
+            told.map(|told| (told.keys, told.at_next_start)).unwrap_or_default()
+        };
+        let key =
+            |keys: &[&str], at_next_start| (keys.iter().map(ToString::to_string).collect(), at_next_start);
+        assert_eq!(told("user = \"www\"\ngroup = \"www\"\n"), key(&["user", "group"], true));
+        assert_eq!(
+            told("environment = { A = \"b\" }\numask = \"077\"\n"),
+            key(&["environment", "umask"], true)
+        );
+        assert_eq!(
+            told("output = \"/var/log/b\"\noutput_max = \"1MiB\"\n"),
+            key(&["output", "output_max"], true)
+        );
+        assert_eq!(
+            told("rlimits = { nofile = 9 }\nstart_after = [\"a\"]\n"),
+            key(&["rlimits", "start_after"], true)
+        );
+        let at_once = key(&["stop_signal", "stop_timeout"], false);
+        assert_eq!(told("stop_signal = \"SIGINT\"\nstop_timeout = \"99s\"\n"), at_once);
+    }
+
+    #[test]
     fn another_unit_or_kind_under_the_same_name_is_another_service() {
         let text = "[[service]]\nname = \"a\"\nunit = \"other.service\"\n[[service]]\nname = \"b\"\nexec = [\"/bin/b\"]\n\
                     depends_on = [\"a\"]\n[[service]]\nname = \"c\"\nexec = [\"/bin/c\"]\n";

@@ -2,14 +2,12 @@
 //!
 //! A file that is not valid changes nothing. A service that stays keeps its id, its state and its process.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
-
-use tokio::sync::oneshot;
+use std::{sync::Arc, time::Duration};
 
 use super::{Daemon, executor::units, next_config::NextConfig, operator_wait::OperatorWait};
 use crate::{
     clock::Timestamp,
-    config::{Config, Difference, EventOutput, Identity, Probe, Service},
+    config::{Config, Difference, Identity, Probe, Service},
     emit::Names,
     fact::{
         CommandKind, Fact, Observation, OperatorCommand, OperatorReport, Order, Orders, Reload,
@@ -22,30 +20,6 @@ use crate::{
 
 /// How long the last events of a former output may take to be written.
 const FORMER_OUTPUT: Duration = Duration::from_secs(10);
-
-/// The reload under way, and who waits for which.
-#[derive(Default)]
-pub(super) struct Reloads {
-    file: Option<PathBuf>,
-    /// Where events go, whatever the file says.
-    events: Option<EventOutput>,
-    is_under_way: bool,
-    /// Another one was asked for after the one under way began to read.
-    is_next: bool,
-    waits: Vec<oneshot::Sender<Reload>>,
-    waits_for_next: Vec<oneshot::Sender<Reload>>,
-    /// The first id that no service ever had.
-    next_id: u32,
-    /// Commands that start once those of removed services have ended.
-    to_start: Vec<ServiceId>,
-}
-
-impl Reloads {
-    pub(super) fn new(file: Option<PathBuf>, events: Option<EventOutput>, config: &Config) -> Self {
-        let next_id = config.services.last().map_or(0, |service| service.id.0 + 1);
-        Self { file, events, next_id, ..Self::default() }
-    }
-}
 
 impl Daemon {
     /// Reopens the event files, and reads the configuration file again.

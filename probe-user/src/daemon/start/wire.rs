@@ -14,7 +14,9 @@ use crate::{
     act::alert::Alerter,
     clock::Timestamp,
     config::Config,
-    daemon::{Daemon, executor::Executor, reload::Reloads, search::Search, sockets::state::Sockets},
+    daemon::{
+        Daemon, executor::Executor, reload_state::ReloadState, search::Search, sockets::state::Sockets,
+    },
     emit::Names,
     enrich::{Enricher, Members},
     fact::Orders,
@@ -65,7 +67,7 @@ pub(super) async fn wire(
         Some(State { directory, store, remembered }) => (Some(directory), store, remembered),
         None => (None, None, BTreeMap::new()),
     };
-    let reloads = Reloads::new(options.config_file, options.events, &config);
+    let reloads = ReloadState::new(options.config_file, options.events, &config);
     let may_start_programs = Plan::of(&config).starts_programs;
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let executor = Executor { store, ..executor(&config, names, &reader, alerter, prober, &senders) };

@@ -105,3 +105,46 @@ fn a_command_that_an_operator_stopped_under_an_earlier_daemon_waits_for_no_other
     lab.wait(LATER);
     assert_eq!((lab.state(), lab.requested.iter().any(is_start)), (ServiceState::Stopped, false));
 }
+
+/// A reload with these services for `api` to start after.
+fn reload(lab: &mut Lab, start_after: &[ServiceId]) {
+    let api = config::Service {
+        start_after: start_after.to_vec(),
+        ..service("api", exec_identity(), vec![http_probe()], policy())
+    };
+    lab.see(Observation::Configured(API, Box::new(api.settings())));
+}
+
+#[test]
+fn a_reload_ends_the_wait_or_lets_it_wait_for_others() {
+    let mut lab = lab(false);
+    lab.refuse();
+    let cache = service("cache", Identity::Remote, vec![http_probe()], policy());
+    lab.see(Observation::Configured(ServiceId(2), Box::new(cache.settings())));
+    reload(&mut lab, &[ServiceId(2)]);
+    assert_eq!(reasons(&lab).last().unwrap(), "its first start waits for cache, for 5m at most");
+    lab.answer_of(DB, ProbeOutcome::Ok);
+    assert!(!lab.requested.iter().any(is_start));
+    reload(&mut lab, &[]);
+    assert_eq!(lab.requested.iter().filter(|effect| is_start(effect)).count(), 1);
+    assert_eq!(reasons(&lab).last().unwrap(), "first start");
+    lab.comes_back(100);
+    reload(&mut lab, &[ServiceId(2)]);
+    lab.wait(LATER);
+    assert_eq!(lab.requested.iter().filter(|effect| is_start(effect)).count(), 1, "it runs already");
+}
+
+#[test]
+fn a_command_that_a_reload_adds_starts_after_others_that_it_adds_as_well() {
+    let mut lab = Lab::of(false, &[]);
+    let added = ServiceId(1);
+    reload(&mut lab, &[added]);
+    assert!(lab.restarts().is_empty(), "the name of the other one is not known yet");
+    let db = service("db", Identity::Unit("db.service".to_owned()), vec![http_probe()], policy());
+    lab.see(Observation::Configured(added, Box::new(db.settings())));
+    assert_eq!(reasons(&lab), ["its first start waits for db, for 5m at most"]);
+    assert!(lab.engine.waits_to_start(API));
+    lab.answer_of(added, ProbeOutcome::Ok);
+    assert!(!lab.engine.waits_to_start(API));
+    assert_eq!(lab.requested.iter().filter(|effect| is_start(effect)).count(), 1);
+}
