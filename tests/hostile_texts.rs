@@ -166,7 +166,7 @@ fn no_command_has_a_terminal_obey_a_name_or_an_answer() {
         ("replay", run(&["replay", "--config", good], Some(1)), false),
         ("discover", run(&["discover"], None), true),
         ("doctor", run(&["doctor"], None), false),
-        ("schema", run(&["schema"], None), false),
+        ("schema", run(&["schema", "events"], None), false),
         ("help", run(&["help"], None), false),
     ];
     for (command, output, names) in &walk {

@@ -15,7 +15,7 @@ mod status;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use hostprobe::{emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
+use hostprobe::{config, emit, fact::CommandKind, host, process::self_test, sensor::ebpf};
 
 use self::output::{NOT_POSSIBLE, Page, complain, print, print_json};
 
@@ -61,8 +61,11 @@ enum Command {
     Replay(replay::Args),
     /// Print a configuration for the servers that listen on this host
     Discover,
-    /// Print the JSON Schema of the event stream
-    Schema,
+    /// Print a JSON Schema
+    Schema {
+        /// Of what
+        of: SchemaOf,
+    },
     /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them
     #[command(hide = true)]
     KernelSymbols {
@@ -72,6 +75,14 @@ enum Command {
     /// The child of the self-test at the daemon's start
     #[command(name = self_test::SUBCOMMAND, hide = true)]
     SelfTestChild,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum SchemaOf {
+    /// The event stream
+    Events,
+    /// The configuration, for an editor
+    Config,
 }
 
 /// Runs a command and returns its exit status.
@@ -92,7 +103,8 @@ pub fn run() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),
-        Command::Schema => print_json(&emit::schema()),
+        Command::Schema { of: SchemaOf::Events } => print_json(&emit::schema()),
+        Command::Schema { of: SchemaOf::Config } => print_json(&config::schema()),
         Command::KernelSymbols { file } => kernel_symbols(&file),
         Command::SelfTestChild => self_test::child(),
     }

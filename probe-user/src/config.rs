@@ -24,10 +24,12 @@ mod parse;
 mod probe;
 mod protocol;
 mod read;
+mod schema;
 mod secret;
 mod service;
 mod settings;
 mod source;
+mod spanned;
 mod template;
 mod unsupported;
 mod values;
@@ -42,6 +44,7 @@ pub use self::{
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,
     protocol::{Protocol, protocol},
+    schema::schema,
     secret::Secret,
     service::{Identity, Matcher, Service},
     values::duration,

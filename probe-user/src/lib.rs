@@ -21,6 +21,7 @@ pub mod escape;
 pub mod fact;
 pub mod host;
 pub mod inspect;
+pub mod json_schema;
 pub mod outcomes;
 pub mod probe;
 pub mod process;

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use crate::parts::built;
 
-/// The schema as `hostprobe schema` prints it.
+/// The schema as `hostprobe schema events` prints it.
 ///
 /// # Panics
 /// If it does not.
 pub fn schema() -> Value {
-    let output = Command::new(built("hostprobe")).arg("schema").output().expect("hostprobe can be run");
+    let output =
+        Command::new(built("hostprobe")).args(["schema", "events"]).output().expect("hostprobe can be run");
     assert!(output.status.success(), "hostprobe schema: {}", output.status);
     serde_json::from_slice(&output.stdout).expect("hostprobe schema prints JSON")
 }

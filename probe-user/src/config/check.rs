@@ -12,8 +12,6 @@ mod value;
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use toml::Spanned;
-
 pub(super) use self::outside::Outside;
 use self::value::{absolute, whole};
 use super::{
@@ -22,6 +20,7 @@ use super::{
     error::Findings,
     file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
     protocol::HTTP,
+    spanned::Spanned,
     unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
 };

@@ -1,6 +1,11 @@
 //! Values that are one of a few words.
 
-use super::{daemon::AlertFormat, values::Written};
+use schemars::Schema;
+
+use super::{
+    daemon::AlertFormat,
+    values::{Written, words},
+};
 use crate::fact::{OnCleanExit, Response, Severity};
 
 impl Written for Severity {
@@ -8,6 +13,10 @@ impl Written for Severity {
 
     fn read(text: &str) -> Option<Self> {
         [Self::Info, Self::Warning, Self::Critical].into_iter().find(|severity| severity.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&["info", "warning", "critical"])
     }
 }
 
@@ -22,6 +31,10 @@ impl Written for Response {
             _ => None,
         }
     }
+
+    fn schema() -> Schema {
+        words(&["ignore", "alert", "restart"])
+    }
 }
 
 impl Written for OnCleanExit {
@@ -33,6 +46,10 @@ impl Written for OnCleanExit {
             "never" => Some(Self::Never),
             _ => None,
         }
+    }
+
+    fn schema() -> Schema {
+        words(&["always", "never"])
     }
 }
 
@@ -55,5 +72,10 @@ impl Written for Format {
             "pagerduty" => Some(Self::Pagerduty),
             _ => None,
         }
+    }
+
+    /// Without those that this version cannot write.
+    fn schema() -> Schema {
+        words(&["json", "alertmanager"])
     }
 }

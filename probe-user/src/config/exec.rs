@@ -1,8 +1,9 @@
 //! A command under the built-in supervisor: how it is started and how it is ended.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
 use rustix::process::{Resource, Signal};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor},
@@ -11,7 +12,7 @@ use serde::{
 use super::{
     nearest::nearest,
     secret::Secret,
-    values::{Size, Written, digits, quote},
+    values::{SIZE, Size, Written, digits, pattern, quote, words},
 };
 use crate::fact::process::signal_name;
 
@@ -93,6 +94,11 @@ const RESOURCES: [(&str, Resource); 16] = [
     ("stack", Resource::Stack),
 ];
 
+/// The names of all resources.
+pub(super) fn resource_names() -> Vec<&'static str> {
+    RESOURCES.iter().map(|(name, _)| *name).collect()
+}
+
 /// The resource with this name, or the name that is probably meant.
 pub(super) fn resource(name: &str) -> Result<Resource, Option<&'static str>> {
     let found = RESOURCES.iter().find(|(known, _)| *known == name);
@@ -123,6 +129,25 @@ impl Written for SoftAndHard {
         };
         let (soft, hard) = text.split_once(':').unwrap_or((text, text));
         Some(Self(limit(soft.trim())?, limit(hard.trim())?))
+    }
+
+    fn schema() -> Schema {
+        let limit = format!(r"\s*(?:unlimited|[0-9]+|{SIZE})\s*");
+        pattern(&format!("{limit}(?::{limit})?"))
+    }
+}
+
+impl JsonSchema for SoftAndHard {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "SoftAndHard".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, Self::schema()] })
     }
 }
 
@@ -161,7 +186,14 @@ impl Written for Umask {
         let octal = (1..=4).contains(&text.len()) && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
         u32::from_str_radix(text, 8).ok().filter(|mask| octal && *mask <= 0o777).map(Self)
     }
+
+    fn schema() -> Schema {
+        pattern("0?[0-7]{1,3}")
+    }
 }
+
+/// The signals that stop a process for a while, or let it go on.
+const STOPS: [Signal; 5] = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU, Signal::CONT];
 
 impl Written for Signal {
     const EXPECTED: &'static str =
@@ -172,9 +204,15 @@ impl Written for Signal {
             let name = signal_name(*number);
             name == text || name.strip_prefix("SIG") == Some(text)
         };
-        let stops = [Self::STOP, Self::TSTP, Self::TTIN, Self::TTOU, Self::CONT];
         let signal = Self::from_named_raw((1..=31).find(is_named)?.into())?;
-        Some(signal).filter(|signal| !stops.contains(signal))
+        Some(signal).filter(|signal| !STOPS.contains(signal))
+    }
+
+    fn schema() -> Schema {
+        let names = (1..=31).map(signal_name).filter(|name| Self::read(name).is_some());
+        let both: Vec<String> =
+            names.flat_map(|name| [name.trim_start_matches("SIG").to_owned(), name]).collect();
+        words(&both.iter().map(String::as_str).collect::<Vec<_>>())
     }
 }
 

@@ -1,209 +1,326 @@
 //! The shape of the configuration file: every key there is, with its place, before anything is checked.
 //!
+//! The comments at the keys are what editors show, with units, ranges and defaults.
 //! Every key is optional here, so that a missing one is reported by the checks, which know what it means.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rustix::process::Signal;
-use serde::Deserialize;
-use toml::Spanned;
-
 use super::{
     choice::Format,
-    exec::{SoftAndHard, Umask},
+    exec::{SoftAndHard, Umask, resource_names},
     maintenance::Window,
     protocol::ProbeKeys,
+    spanned::Spanned,
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
 use crate::fact::{OnCleanExit, Response, Severity};
+use rustix::process::Signal;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
+    /// The event stream.
     pub(super) events: Option<Table<Events>>,
+    /// Health, metrics and the API over HTTP.
     pub(super) http: Option<Table<Http>>,
+    /// The Unix socket of `hostprobe status`, `stop`, `pause`, `reload` and the like.
     pub(super) control: Option<Table<Control>>,
+    /// The kernel side's buffers.
     pub(super) kernel: Option<Table<Kernel>>,
+    /// What is written down of a service that hangs, before its restart.
     pub(super) snapshots: Option<Table<Snapshots>>,
+    /// What outlives the daemon.
     pub(super) state: Option<Table<State>>,
+    /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
+    /// The receivers of alerts.
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<Alert>>>,
+    /// The services.
     #[serde(default)]
     pub(super) service: Vec<Spanned<Table<Service>>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Events {
+    /// Where the event stream goes: "-" for standard output, or the absolute path of a file, which is rotated at 100 MiB; "-"
+    /// if not given.
+    #[schemars(regex(pattern = "^(?:-$|/)"))]
     pub(super) output: At<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
+    /// IP address and port; "" turns HTTP off; "127.0.0.1:9464" if not given.
     pub(super) listen: At<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Control {
+    /// Absolute path of the socket, at most 107 bytes; "" turns it off; "/run/hostprobe/control.sock" if not given.
+    #[schemars(regex(pattern = "^(?:$|/)"), length(max = 107))]
     pub(super) socket: At<String>,
-    /// The group whose members may use the socket too.
+    /// A group whose members may use the socket too; none if not given.
+    #[schemars(length(min = 1))]
     pub(super) group: At<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kernel {
-    /// Size of the ring that wakes the daemon at once; 256KiB if not given.
+    /// Size of the ring buffer that wakes the daemon at once: a power of two from 64KiB to 256MiB; "256KiB" if not given.
     pub(super) urgent_ring: At<Text<Size>>,
-    /// Size of the ring that is read about once a second; 1MiB if not given.
+    /// Size of the ring buffer that is read about once a second: a power of two from 64KiB to 256MiB; "1MiB" if not given.
     pub(super) bulk_ring: At<Text<Size>>,
-    /// Deaths outside of all services that are reported a second, per cgroup; 50 if not given.
+    /// Deaths outside of all services that are reported a second, per cgroup: 0 to 1000000; 50 if not given.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub(super) unwatched_exits_per_second: At<Whole>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Snapshots {
-    /// The folder they are written to; `/var/lib/hostprobe/snapshots` if not given.
+    /// The folder they are written to; "/var/lib/hostprobe/snapshots" if not given.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) directory: At<String>,
-    /// How many are kept; 32 if not given.
+    /// How many are kept, the newest: 1 to 10000; 32 if not given.
+    #[schemars(range(min = 1, max = 10_000))]
     pub(super) keep: At<Whole>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct State {
-    /// The folder; `/var/lib/hostprobe` if not given.
+    /// The folder of the state; "/var/lib/hostprobe" if not given.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) directory: At<String>,
-    /// The size of the recording, "" or "0" for none; 64MiB if not given.
+    /// Size of the recording for `hostprobe replay`, at least 1MiB; "" or "0" for none; "64MiB" if not given.
     pub(super) recording: At<String>,
 }
 
 /// What holds for all services that do not say otherwise.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Defaults {
+    /// For all probes.
     pub(super) probe: Option<Table<ProbeDefaults>>,
+    /// For all restarts.
     pub(super) restart: Option<Table<RestartDefaults>>,
+    /// For all services on this host.
     pub(super) limits: At<Table<Limits>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProbeDefaults {
+    /// From the start of one run to the start of the next: 100ms to 24h; "10s" if not given.
     pub(super) interval: At<Text<Duration>>,
+    /// A run that takes longer has failed: 1ms to 1h; "5s" if not given.
     pub(super) timeout: At<Text<Duration>>,
+    /// Failures in a row before probes alone count as a fault: 1 to 1000; 3 if not given.
+    #[schemars(range(min = 1, max = 1000))]
     pub(super) failures: At<Whole>,
+    /// An answer that takes longer makes the service slow: 1ms to 1h; no limit if not given.
     pub(super) slow: At<Text<Duration>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestartDefaults {
+    /// Whether hostprobe may restart the service; true with `exec`, else false, if not given.
     pub(super) enabled: At<bool>,
+    /// Whether a main process that ends with code 0, or because another process asked it to, is restarted ("always") or counts
+    /// as stopped ("never"); "always" if not given.
     pub(super) on_clean_exit: Option<Text<OnCleanExit>>,
+    /// Restarts that are allowed within a time; "5 per 10m" if not given.
     pub(super) budget: Option<Text<Budget>>,
+    /// The wait before the second restart in a row, which doubles each time, and the longest wait; "1s..5m" if not given.
     pub(super) backoff: Option<Text<Backoff>>,
+    /// After a start, failed probes do not count for this long; "30s" if not given.
     pub(super) grace: Option<Text<Duration>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Alert {
+    /// The http or https address that incidents are posted to. `${NAME}` stands for a variable of the environment.
+    #[schemars(required)]
     pub(super) webhook: At<Text<Template>>,
+    /// A file that holds the password of the user in `webhook`.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
+    /// "json", the incident as in the event stream, or "alertmanager"; "json" if not given.
     pub(super) format: At<Text<Format>>,
+    /// Incidents of a lower severity are not sent; "warning" if not given.
     pub(super) min_severity: Option<Text<Severity>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("dependentRequired" = {
+    "output": ["exec"],
+    "output_max": ["exec"],
+    "output_keep": ["exec", "output_max"],
+    "output_stamp": ["exec"],
+    "directory": ["exec"],
+    "environment": ["exec"],
+    "environment_file": ["exec"],
+    "user": ["exec"],
+    "group": ["exec"],
+    "umask": ["exec"],
+    "rlimits": ["exec"],
+    "stop_signal": ["exec"],
+    "stop_timeout": ["exec"],
+    "start_after": ["exec"]
+}, "not" = {"anyOf": [
+    {"required": ["unit", "exec"]},
+    {"required": ["unit", "match"]},
+    {"required": ["exec", "match"]}
+]}, "anyOf" = [
+    {"required": ["unit"]},
+    {"required": ["exec"]},
+    {"required": ["match"]},
+    {"required": ["probe"]}
+]))]
 pub(super) struct Service {
+    /// Its name: 1 to 64 letters, digits, dots, hyphens and underscores, once.
+    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
     pub(super) name: At<String>,
+    /// The systemd unit, in full, such as "nginx.service".
+    #[schemars(regex(pattern = r"^[^/]+\.service$"))]
     pub(super) unit: At<String>,
+    /// A command that hostprobe starts, restarts and ends itself: an absolute path and its arguments; no shell, no PATH.
+    #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
     pub(super) exec: At<Vec<Spanned<String>>>,
+    /// A process that something else starts: each key that is given holds.
     #[serde(rename = "match")]
     pub(super) matcher: At<Table<Matcher>>,
-    /// With `exec`: the file its output is appended to; `/var/log/hostprobe/NAME.log` if not given.
+    /// With `exec`: the file its output is appended to; "/var/log/hostprobe/NAME.log" if not given.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) output: At<String>,
-    /// With `exec`: the size at which that file is rotated; never if not given.
+    /// With `exec`: the size at which that file is rotated, at least 64KiB; never if not given.
     pub(super) output_max: At<Text<Size>>,
-    /// With `exec`: how many old files are kept; 3 if not given.
+    /// With `output_max`: how many old files are kept: 0 to 1000; 3 if not given.
+    #[schemars(range(min = 0, max = 1000))]
     pub(super) output_keep: At<Whole>,
     /// With `exec`: whether each line begins with its time; false if not given.
     pub(super) output_stamp: At<bool>,
-    /// With `exec`: the folder it runs in; `/` if not given.
+    /// With `exec`: the folder it runs in; "/" if not given.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) directory: At<String>,
-    /// With `exec`: variables of its environment.
+    /// With `exec`: variables of its environment. `${NAME}` stands for a variable of the daemon's.
     pub(super) environment: At<BTreeMap<String, Spanned<String>>>,
     /// With `exec`: a file of further variables, a `NAME=value` a line.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) environment_file: At<String>,
-    /// With `exec`: the user it runs as; the daemon's if not given.
+    /// With `exec`: the name or number of the user it runs as; the daemon's if not given.
+    #[schemars(length(min = 1))]
     pub(super) user: At<String>,
-    /// With `exec`: its group; the user's if not given.
+    /// With `exec`: the name or number of its group; the user's if not given.
+    #[schemars(length(min = 1))]
     pub(super) group: At<String>,
-    /// With `exec`: the permissions that its new files do not have; 022 if not given.
+    /// With `exec`: the permissions that its new files do not have, in octal digits; "022" if not given.
     pub(super) umask: At<Text<Umask>>,
-    /// With `exec`: limits of the kernel's by the name of the resource. Those in `limits` are hostprobe's.
+    /// With `exec`: the limits of the kernel by the names of prlimit(1), each a number, a size, "unlimited", or a soft and a
+    /// hard limit such as "1024:65536". Those in `limits` are of hostprobe.
+    #[schemars(extend("propertyNames" = {"enum": resource_names()}))]
     pub(super) rlimits: At<BTreeMap<String, Spanned<SoftAndHard>>>,
-    /// With `exec`: the signal that asks it to end; SIGTERM if not given.
+    /// With `exec`: the signal that asks it to end; "SIGTERM" if not given.
     pub(super) stop_signal: At<Text<Signal>>,
-    /// With `exec`: the time from that signal to SIGKILL; 10s if not given.
+    /// With `exec`: the time from that signal to SIGKILL, at most 10m; "10s" if not given.
     pub(super) stop_timeout: At<Text<Duration>>,
+    /// Names of services without which this one cannot work.
     #[serde(default)]
     pub(super) depends_on: Vec<Spanned<String>>,
-    /// With `exec`: services that are to be healthy before its first start.
+    /// With `exec`: names of services that are to be healthy before its first start, for which it waits 5m at most.
     pub(super) start_after: At<Vec<Spanned<String>>>,
+    /// Whether its failure makes /health answer 503; true if not given.
     pub(super) critical: Option<bool>,
+    /// Times in which restarts and alerts are held, such as "Sun 02:00-04:00 Europe/Berlin" or "daily 03:00-03:15".
     #[serde(default)]
     pub(super) maintenance: Vec<Spanned<Text<Window>>>,
+    /// Its probes.
     #[serde(default)]
     pub(super) probe: Vec<Spanned<Table<ProbeKeys>>>,
+    /// Whether and how it is restarted.
     pub(super) restart: Option<Table<Restart>>,
+    /// Above a limit it is degraded.
     pub(super) limits: At<Table<Limits>>,
+    /// What to do where a restart may not help.
     pub(super) policy: Option<Table<Policy>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1))]
 pub(super) struct Matcher {
+    /// Absolute path of the executable.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) exe: At<String>,
+    /// A file that holds its pid.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) pidfile: At<String>,
+    /// A TCP port that it listens on: 1 to 65535.
+    #[schemars(range(min = 1, max = 65535))]
     pub(super) port: At<Whole>,
+    /// Its cgroup, such as "/system.slice/app.service".
+    #[schemars(regex(pattern = "^/"))]
     pub(super) cgroup: At<String>,
+    /// Id of its container, 12 digits or more, or the name of an LXC or systemd-nspawn container.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
     pub(super) container: At<String>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Restart {
+    /// Whether hostprobe may restart the service; true with `exec`, else false, if not given.
     pub(super) enabled: At<bool>,
+    /// Whether a main process that ends with code 0, or because another process asked it to, is restarted ("always") or counts
+    /// as stopped ("never"); "always" if not given.
     pub(super) on_clean_exit: Option<Text<OnCleanExit>>,
+    /// Restarts that are allowed within a time; "5 per 10m" if not given.
     pub(super) budget: Option<Text<Budget>>,
+    /// The wait before the second restart in a row, which doubles each time, and the longest wait; "1s..5m" if not given.
     pub(super) backoff: Option<Text<Backoff>>,
+    /// After a start, failed probes do not count for this long; "30s" if not given.
     pub(super) grace: Option<Text<Duration>>,
+    /// With `match`: the command that restarts it, an absolute path and its arguments; it has 60s.
+    #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
     pub(super) command: At<Vec<Spanned<String>>>,
 }
 
-/// What to do about failures: `"ignore"`, `"alert"` or `"restart"`; `"alert"` if not given.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// What to do about failures: "ignore" (an event only), "alert" or "restart".
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Policy {
+    /// A process of the service died and its main process lives; "alert" if not given.
     pub(super) worker_died: Option<Text<Response>>,
+    /// A Redis server is full and refuses writes; "alert" if not given.
     pub(super) memory_full: Option<Text<Response>>,
-    /// Here `"restart"` restarts the service that holds most of the connections.
+    /// A database has no connections left; "alert" if not given. "restart" restarts the service that holds most of them.
     pub(super) pool_exhausted: Option<Text<Response>>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
+    /// Percent of one CPU, above 0; 200 is two CPUs.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1_000_000))]
     pub(super) cpu_percent: At<f64>,
+    /// Percent of the memory limit of its cgroup, or of the host's memory: above 0, to 100.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
     pub(super) memory_percent: At<f64>,
+    /// Threads of all its processes: 1 to 4294967295.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) threads: At<Whole>,
+    /// Open file descriptors of all its processes: 1 to 4294967295.
+    #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) fds: At<Whole>,
 }

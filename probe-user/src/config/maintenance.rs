@@ -8,7 +8,9 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::values::Written;
+use schemars::Schema;
+
+use super::values::{Written, pattern};
 
 /// A time of some days of the week, in a time zone.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +90,12 @@ impl Written for Window {
             None => TimeZone::system(),
         };
         (begins != ends || to_midnight).then(|| Self { text: text.to_owned(), days, begins, ends, zone })
+    }
+
+    fn schema() -> Schema {
+        let day = format!("(?:{})", WEEK.map(|(name, _)| name).join("|"));
+        let time = "[0-9]{2}:[0-9]{2}";
+        pattern(&format!(r"\s*(?:daily|{day}(?:,{day})*)\s+{time}-{time}(?:\s+\S+)?\s*"))
     }
 }
 

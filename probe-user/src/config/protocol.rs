@@ -4,16 +4,16 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::Deserialize;
-use toml::Spanned;
-
 use super::{
     address::{self, AddressForm},
     secret::Secret,
+    spanned::Spanned,
     template::Template,
     values::{At, Table, Text, Whole},
 };
 use crate::fact::ProbeKind;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// What distinguishes one protocol from the others.
 #[derive(Clone, Copy, Debug)]
@@ -120,33 +120,71 @@ pub(super) const HTTP: AddressForm = AddressForm {
     check: address::url,
 };
 
-/// The keys of a `[[service.probe]]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// A probe has exactly one protocol.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["http"]},
+    {"required": ["tcp"]},
+    {"required": ["redis"]},
+    {"required": ["postgres"]},
+    {"required": ["mysql"]}
+], "dependentRequired" = {
+    "expect": ["http"],
+    "memory_percent": ["redis"]
+}, "dependentSchemas" = {
+    "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
+    "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
+}))]
 pub(super) struct ProbeKeys {
+    /// GET of an http or https address.
     pub(super) http: At<Text<Template>>,
+    /// Connect to `host:port`.
     pub(super) tcp: At<Text<Template>>,
+    /// PING and INFO of "redis://[user:password@]host[:port]".
     pub(super) redis: At<Text<Template>>,
+    /// Login and SELECT 1 at "postgres://user@host/database".
     pub(super) postgres: At<Text<Template>>,
+    /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting.
     pub(super) mysql: At<Text<Template>>,
+    /// Not supported by this version.
+    #[schemars(skip)]
     pub(super) grpc: At<toml::Value>,
+    /// Not supported by this version.
+    #[schemars(skip)]
     pub(super) exec: At<toml::Value>,
+    /// A file that holds the password of the user in the address.
+    #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
+    /// From the start of one run to the start of the next: 100ms to 24h; "10s" if not given.
     pub(super) interval: At<Text<Duration>>,
+    /// A run that takes longer has failed: 1ms to 1h; "5s" if not given.
     pub(super) timeout: At<Text<Duration>>,
+    /// Failures in a row before probes alone count as a fault: 1 to 1000; 3 if not given.
+    #[schemars(range(min = 1, max = 1000))]
     pub(super) failures: At<Whole>,
+    /// An answer that takes longer makes the service slow: 1ms to 1h; no limit if not given.
     pub(super) slow: At<Text<Duration>>,
+    /// With `http`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
+    /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub(super) memory_percent: At<Whole>,
+    /// With `postgres` or `mysql`: percent of the server's connections above which the verdict is `pool_exhausted`: 1 to 100.
+    #[schemars(range(min = 1, max = 100))]
     pub(super) connections_percent: At<Whole>,
+    /// With `redis`, `postgres` or `mysql`: whether a server that refuses the login counts as failed; true if not given.
     pub(super) login_required: At<bool>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExpectKeys {
+    /// The right HTTP statuses, each from 100 to 599; 200 to 399 if not given.
     #[serde(default)]
+    #[schemars(inner(range(min = 100, max = 599)))]
     pub(super) status: Vec<Spanned<Whole>>,
+    /// A text that the body must contain.
     pub(super) body_contains: Option<String>,
 }
 

@@ -1,8 +1,12 @@
 //! Addresses in a configuration file, and how their secrets get into them: `${NAME}` and `password_file`.
 
 use reqwest::Url;
+use schemars::Schema;
 
-use super::{secret::Secret, values::Written};
+use super::{
+    secret::Secret,
+    values::{Written, pattern},
+};
 use crate::redact::is_secret_parameter;
 
 /// An address in the configuration file; `${NAME}` is replaced by an environment variable.
@@ -24,6 +28,10 @@ impl Written for Template {
             })
         });
         names_are_whole.then(|| Self { written: text.to_owned() })
+    }
+
+    fn schema() -> Schema {
+        pattern(r"(?:[^$]|\$(?!\{)|\$\{[A-Za-z_][A-Za-z0-9_]*\})*")
     }
 }
 

@@ -1,14 +1,17 @@
 //! The small values of a configuration file: each parses its form and describes it in errors.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{borrow::Cow, fmt, marker::PhantomData, time::Duration};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{
     Deserialize, Deserializer,
     de::{self, Visitor, value::MapAccessDeserializer},
 };
 
+use super::spanned::Spanned;
+
 /// A value that may be missing, with its place.
-pub(super) type At<T> = Option<toml::Spanned<T>>;
+pub(super) type At<T> = Option<Spanned<T>>;
 
 pub(super) trait Written: Sized {
     /// Its description with an example: completes "expected …".
@@ -16,6 +19,19 @@ pub(super) trait Written: Sized {
 
     /// Parses it; None if it has another form.
     fn read(text: &str) -> Option<Self>;
+
+    /// The schema of its text. It accepts each text that can be parsed.
+    fn schema() -> Schema;
+}
+
+/// The schema of a text that is one of a few words.
+pub(super) fn words(words: &[&str]) -> Schema {
+    json_schema!({ "type": "string", "enum": words })
+}
+
+/// The schema of a text that a regular expression matches as a whole.
+pub(super) fn pattern(expression: &str) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("^(?:{expression})$") })
 }
 
 /// A [`Written`] value as serde sees it.
@@ -38,6 +54,20 @@ impl<'de, T: Written> Deserialize<'de> for Text<T> {
             }
         }
         deserializer.deserialize_str(Reader(PhantomData)).map(Text)
+    }
+}
+
+impl<T: Written> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        T::schema()
     }
 }
 
@@ -66,7 +96,15 @@ impl Written for Duration {
         };
         number.checked_mul(millis).map(Self::from_millis)
     }
+
+    fn schema() -> Schema {
+        pattern(DURATION)
+    }
 }
+
+/// A duration as a regular expression; and one above zero.
+const DURATION: &str = r"[0-9]+\s*(?:ms|s|m|h|d)";
+const SOME_DURATION: &str = r"0*[1-9][0-9]*\s*(?:ms|s|m|h|d)";
 
 /// A duration in the notation of the configuration, such as `30m`. The error says what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -88,6 +126,10 @@ impl Written for Budget {
         let (count, window) = (digits(count.trim())?.try_into().ok()?, Duration::read(window.trim())?);
         (count > 0 && window > Duration::ZERO).then_some(Self { count, window })
     }
+
+    fn schema() -> Schema {
+        pattern(&format!(r"\s*0*[1-9][0-9]*\s* per \s*{SOME_DURATION}\s*"))
+    }
 }
 
 /// The waits between restarts: the first one and the longest one.
@@ -105,7 +147,14 @@ impl Written for Backoff {
         let (first, max) = (Duration::read(first.trim())?, Duration::read(max.trim())?);
         (Duration::ZERO < first && first <= max).then_some(Self { first, max })
     }
+
+    fn schema() -> Schema {
+        pattern(&format!(r"\s*{SOME_DURATION}\s*\.\.\s*{SOME_DURATION}\s*"))
+    }
 }
+
+/// A size as a regular expression.
+pub(super) const SIZE: &str = r"[0-9]+\s*(?:B|KiB|MiB|GiB)";
 
 /// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,6 +173,10 @@ impl Written for Size {
             _ => return None,
         };
         number.checked_mul(bytes).map(Self)
+    }
+
+    fn schema() -> Schema {
+        pattern(SIZE)
     }
 }
 
@@ -149,6 +202,20 @@ impl<'de> Deserialize<'de> for Whole {
     }
 }
 
+impl JsonSchema for Whole {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Whole".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer" })
+    }
+}
+
 /// A table, and only a table: serde's derived structs would also read an array by position.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Table<T>(pub(super) T);
@@ -168,6 +235,24 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
             }
         }
         deserializer.deserialize_map(Reader(PhantomData)).map(Table)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Table<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
     }
 }
 

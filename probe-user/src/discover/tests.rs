@@ -120,6 +120,8 @@ fn load(text: &str) -> crate::config::Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("found.toml");
     std::fs::write(&file, text).unwrap();
+    let value = serde_json::to_value(text.parse::<::toml::Table>().unwrap()).unwrap();
+    jsonschema::draft202012::validate(&crate::config::schema(), &value).expect("what the schema accepts");
     crate::config::Config::load(&file).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 

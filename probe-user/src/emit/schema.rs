@@ -1,13 +1,10 @@
 //! The JSON Schema of the event stream, from the same types and table as the events.
 
-use schemars::{
-    Schema,
-    generate::SchemaSettings,
-    transform::{Transform, transform_subschemas},
-};
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{action::Action, wire::Record};
+use crate::json_schema::Present;
 
 /// The JSON Schema (2020-12) of one event.
 pub fn schema() -> Value {
@@ -63,34 +60,5 @@ fn require(schema: &mut Map<String, Value>, path: &str) {
         && let Value::Object(inner) = properties.entry(first).or_insert_with(|| json!({}))
     {
         require(inner, rest);
-    }
-}
-
-/// Events leave out absent fields, so null is never a value.
-#[derive(Clone, Copy, Debug)]
-struct Present;
-
-impl Transform for Present {
-    fn transform(&mut self, schema: &mut Schema) {
-        transform_subschemas(self, schema);
-        let Some(object) = schema.as_object_mut() else { return };
-        if object.get("default") == Some(&Value::Null) {
-            object.remove("default");
-        }
-        if let Some(Value::Array(types)) = object.get_mut("type") {
-            types.retain(|name| name != "null");
-            if let [only] = types.as_slice() {
-                let only = only.clone();
-                object.insert("type".to_owned(), only);
-            }
-        }
-        if let Some(Value::Array(choices)) = object.get_mut("anyOf") {
-            choices.retain(|choice| choice.get("type") != Some(&json!("null")));
-            if let [Value::Object(only)] = choices.as_slice() {
-                let only = only.clone();
-                object.remove("anyOf");
-                object.extend(only);
-            }
-        }
     }
 }

@@ -8,7 +8,7 @@ use super::{module::Tree, reference::Reference, resolve::Target};
 /// layers before its own in this table.
 pub const LAYERS: &[&[&str]] = &[
     &["bounded_thread"],
-    &["account", "clock", "descriptors", "escape", "outcomes", "redact", "untrusted_file"],
+    &["account", "clock", "descriptors", "escape", "json_schema", "outcomes", "redact", "untrusted_file"],
     &["rotated_file"],
     &["fact"],
     &["config"],

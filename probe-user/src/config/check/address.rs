@@ -1,17 +1,16 @@
 //! Addresses of probes and webhooks: variables, password file, and the form that the protocol asks for.
 
-use reqwest::Url;
-use toml::Spanned;
-
 use super::{outside::Outside, value::absolute};
 use crate::config::{
     address::{AddressForm, Wrong},
     error::Findings,
     read,
     secret::Secret,
+    spanned::Spanned,
     template::{self, Template},
     values::{At, Text},
 };
+use reqwest::Url;
 
 /// The address with its secrets put in, if it is right.
 pub(super) fn address(

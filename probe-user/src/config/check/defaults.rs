@@ -1,10 +1,9 @@
 //! `[defaults]`: what holds for all services that do not say otherwise.
 
-use toml::Spanned;
-
 use crate::config::{
     file::{Defaults, Limits, ProbeDefaults, Restart, RestartDefaults, Service},
     protocol::ProbeKeys,
+    spanned::Spanned,
     values::Table,
 };
 

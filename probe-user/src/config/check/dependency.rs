@@ -2,14 +2,13 @@
 
 use std::ops::Range;
 
-use toml::Spanned;
-
 use crate::{
     config::{
         error::Findings,
         file,
         nearest::nearest,
         service::Service,
+        spanned::Spanned,
         values::{Table, quote},
     },
     fact::ServiceId,

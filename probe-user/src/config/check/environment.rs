@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use toml::Spanned;
-
 use super::{Outside, value::absolute};
 use crate::{
     config::{
@@ -11,6 +9,7 @@ use crate::{
         error::Findings,
         file, read,
         secret::Secret,
+        spanned::Spanned,
         template::Template,
         values::Written as _,
     },

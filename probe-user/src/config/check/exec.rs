@@ -2,8 +2,6 @@
 
 use std::{ops::Range, path::PathBuf, time::Duration};
 
-use toml::Spanned;
-
 use super::{
     environment::environment,
     outside::Outside,
@@ -15,6 +13,7 @@ use crate::{
         error::Findings,
         exec::{Exec, ResourceLimit, resource},
         file,
+        spanned::Spanned,
         values::{At, Size, Text, quote},
     },
 };

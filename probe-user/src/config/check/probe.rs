@@ -2,9 +2,6 @@
 
 use std::{ops::Range, time::Duration};
 
-use reqwest::Url;
-use toml::Spanned;
-
 use super::{
     address::address,
     outside::Outside,
@@ -16,11 +13,13 @@ use crate::{
         probe::Probe,
         protocol::{ExpectKeys, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
+        spanned::Spanned,
         unsupported::Unsupported,
         values::{At, Table},
     },
     fact::ProbeKind,
 };
+use reqwest::Url;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

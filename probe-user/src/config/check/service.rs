@@ -1,7 +1,5 @@
 //! Services: name, identity, restart policy and limits, and whether these fit together.
 
-use toml::Spanned;
-
 use super::{
     dependency, exec,
     outside::Outside,
@@ -13,6 +11,7 @@ use crate::{
         error::Findings,
         file,
         service::{Identity, Matcher, Service},
+        spanned::Spanned,
         values::{At, Table, Text, quote},
     },
     fact::{Limits, Policy, Response, RestartPolicy, ServiceId},

@@ -2,10 +2,9 @@
 
 use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use toml::Spanned;
-
 use crate::config::{
     error::Findings,
+    spanned::Spanned,
     values::{At, Text, Whole, quote},
 };
 

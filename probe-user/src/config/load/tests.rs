@@ -3,6 +3,7 @@ mod exec;
 mod files;
 mod meaning;
 mod noise;
+mod schema;
 
 use std::path::PathBuf;
 
@@ -12,7 +13,7 @@ use super::*;
 use crate::{
     account::{AccountError, Kind},
     config::{AlertFormat, EventOutput, Identity},
-    fact::{ProbeKind, ServiceId, Severity},
+    fact::{OnCleanExit, ProbeKind, ServiceId, Severity},
 };
 
 /// Everything the documented format has, less what this version refuses.
@@ -30,7 +31,11 @@ fn parse(text: &str) -> Result<Config, ConfigErrors> {
         _ => Err(AccountError::Unknown { kind, name: name.to_owned() }),
     };
     let outside = Outside { variable: &variable, account: &account, readable_by_others: true };
-    from_text(Path::new("h.toml"), text, &outside)
+    let parsed = from_text(Path::new("h.toml"), text, &outside);
+    if parsed.is_ok() {
+        assert_eq!(schema::complaints(text), [""; 0], "the schema refuses\n{text}");
+    }
+    parsed
 }
 
 /// Asserts that a text is refused with exactly these lines, less the file's name.
@@ -106,6 +111,20 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(db.probes[0].connections_percent, Some(90));
     assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
 
+    let probe = &db.probes[0];
+    assert_eq!(
+        (probe.failures, probe.slow.map(|slow| slow.as_millis()), api.probes[0].failures),
+        (4, Some(2500), 3)
+    );
+    assert!(db.restart.enabled && db.restart.on_clean_exit == OnCleanExit::Never && !weather.restart.enabled);
+    assert_eq!((db.restart.budget, db.restart.budget_window.as_secs()), (3, 300));
+    assert_eq!((db.restart.backoff_first.as_secs(), db.restart.backoff_max.as_secs()), (2, 60));
+    assert_eq!((db.restart.grace.as_secs(), api.restart.grace.as_secs()), (20, 30));
+    assert_eq!((db.limits.cpu_percent, db.limits.memory_percent), (Some(300.0), Some(95.0)));
+    assert_eq!((db.limits.threads, db.limits.fds, weather.limits.fds), (Some(5000), Some(50_000), None));
+
+    assert_eq!(config.state.directory, PathBuf::from("/srv/hostprobe"));
+    assert_eq!(config.state.recording_bytes, 128 << 20);
     assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
     assert_eq!(config.snapshots.keep, 8);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));

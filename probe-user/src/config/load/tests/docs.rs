@@ -11,7 +11,7 @@ const README: &str = include_str!("../../../../../README.md");
 const NO_KEY: &str = "no_such_key_anywhere";
 
 /// The keys of each table as the parser knows them, by the table's header in a file.
-fn tables() -> BTreeMap<String, Vec<String>> {
+pub(super) fn tables() -> BTreeMap<String, Vec<String>> {
     let mut tables = BTreeMap::new();
     let mut open = vec![Vec::new()];
     while let Some(path) = open.pop() {
@@ -72,6 +72,26 @@ fn the_page_has_every_key_in_the_section_of_its_table() {
     }
 }
 
+/// The TOML examples of all pages.
+pub(super) fn of_all_pages() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let (mut found, mut open) = (Vec::new(), vec![root.join("README.md"), root.join("docs")]);
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.extend(examples(&std::fs::read_to_string(path).unwrap()).map(str::to_owned));
+        }
+    }
+    found
+}
+
+/// The text that says the same as the shortest one.
+pub(super) fn defaults() -> &'static str {
+    let (_, rest) = PAGE.split_once("<!-- defaults -->\n```toml\n").unwrap();
+    rest.split("```").next().unwrap()
+}
+
 /// The TOML examples of a page.
 fn examples(page: &str) -> impl Iterator<Item = &str> {
     page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next())
@@ -88,8 +108,7 @@ fn every_example_is_valid() {
 
 #[test]
 fn the_page_has_every_default() {
-    let (_, rest) = PAGE.split_once("<!-- defaults -->\n```toml\n").unwrap();
-    let written = parse(rest.split("```").next().unwrap()).unwrap();
+    let written = parse(defaults()).unwrap();
     let shortest = "[[service]]\nname = \"web\"\nexec = [\"/usr/bin/web\"]\n[[service.probe]]\nhttp = \"http://127.0.0.1:8080/\"";
     assert_eq!(format!("{written:#?}"), format!("{:#?}", parse(shortest).unwrap()));
 }
