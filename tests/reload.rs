@@ -11,7 +11,7 @@ use hostprobe_tests::{
     incident_events::{is, text},
     operator::{Home, action, becomes},
     parts::require_root,
-    process::{kill, lives, until},
+    process::{children, kill, lives, until, with_argument},
     supervised::Supervised,
 };
 use rustix::process::Signal;
@@ -63,7 +63,10 @@ fn services_come_change_and_go_while_the_others_keep_their_processes() {
     let with_variable = limited.replace("output =", "environment = { RELOADED = \"yes\" }\noutput =");
     daemon.rewrite(&home.config(&format!("{with_variable}{}", entry(&comes, ""))));
     let said = home.done(&["reload"]);
-    assert_eq!(said, format!("changed: {} (exec); the command changes at its next start\n", stays.name));
+    assert_eq!(
+        said,
+        format!("changed: {} (environment); the command changes at its next start\n", stays.name)
+    );
     assert!(lives(pid) && lives(new_pid), "both run as before");
     home.done(&["restart", &stays.name]);
     let changed = until("the new command", PATIENCE, || {
@@ -250,4 +253,106 @@ fn two_hundred_reloads_leak_nothing() {
     assert!(lives(pid), "its process is the one from before");
     assert_eq!(daemon.count(|event| event_action(event) == "agent.reload"), 200);
     assert_eq!(listeners(&daemon, &stays), 1);
+}
+
+#[test]
+fn files_of_conf_d_come_by_a_reload_and_a_bad_one_is_refused_by_its_name() {
+    if !require_root() {
+        return;
+    }
+    let (home, service, added) = (Home::new(), Supervised::new(), Supervised::new());
+    let mut daemon = Daemon::start(&home.config(&entry(&service, "")), &[]);
+    service.until_healthy(&daemon);
+    let pid = service.pid(&daemon);
+    daemon.write_part(
+        "20-last.toml",
+        "[[service]]\nname = \"last\"\n[[service.probe]]\ntcp = \"127.0.0.1:9\"\n",
+    );
+    daemon.write_part("10-added.toml", &entry(&added, ""));
+    assert_eq!(home.done(&["reload"]), format!("added: {}, last\n", added.name), "in the order of the files");
+    added.until_healthy(&daemon);
+
+    let refused = |place: &str| {
+        let output = home.order(&["reload"]);
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{complaint}");
+        assert!(complaint.contains(place) && complaint.contains("the old one stays"), "{complaint}");
+        complaint
+    };
+    daemon.write_part("30-bad.toml", "# A comment\n[[service]]\nname = \"bad\"\nunti = \"bad.service\"\n");
+    refused("/conf.d/30-bad.toml:4:1: unknown key `unti` (did you mean `unit`?)");
+    daemon.write_part("30-bad.toml", &entry(&added, ""));
+    let twice = refused("/conf.d/30-bad.toml:2:8: another service is named");
+    assert!(
+        twice.contains("; the other one is at ") && twice.contains("/conf.d/10-added.toml:2:8"),
+        "{twice}"
+    );
+    daemon.write_part("30-bad.toml", "[http]\nlisten = \"\"\n");
+    refused("/conf.d/30-bad.toml:1:2: `http` in a file of conf.d");
+
+    daemon.write_part("30-bad.toml", "");
+    daemon.write_part("10-added.toml", "");
+    assert_eq!(home.done(&["reload"]), format!("removed: {}\n", added.name));
+    assert!(lives(pid) && service.pid(&daemon) == pid, "the service of the main file runs as before");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn a_command_that_a_reload_adds_starts_after_another() {
+    if !require_root() {
+        return;
+    }
+    let (home, first, then) = (Home::new(), Supervised::new(), Supervised::new());
+    let mut daemon = Daemon::start(&home.config(&entry(&first, "")), &[]);
+    first.until_healthy(&daemon);
+    // The removed one takes its time to end, and the added ones wait for it and then one for the other.
+    let after = entry(&then, "").replace("output =", &format!("start_after = [{:?}]\noutput =", first.name));
+    let renamed = after.replace(&then.name, "then");
+    daemon.rewrite(&home.config(&renamed));
+    let output = home.order(&["reload"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let mark = daemon.mark();
+    let other = entry(&first, "").replace(&format!("name = {:?}", first.name), "name = \"other\"");
+    let after = renamed.replace(&format!("[{:?}]", first.name), "[\"other\"]");
+    daemon.rewrite(&home.config(&format!("{after}{other}")));
+    assert_eq!(home.done(&["reload"]), format!("added: then, other\nremoved: {}\n", first.name));
+    let healthy = daemon.wait_for_after(mark, becomes("other", "healthy"), PATIENCE);
+    daemon.wait_for_after(mark, becomes("then", "healthy"), PATIENCE);
+    let events = daemon.since(mark);
+    let held = events.iter().find(|event| is(event, "restart.hold", "then")).expect("it waits");
+    assert!(text(held, "restart.reason").contains("waits for other"), "{held}");
+    let at = |wanted: &Value| {
+        events.iter().position(|event| event["event"]["sequence"] == wanted["event"]["sequence"])
+    };
+    let start = events.iter().find(|event| is(event, "restart.request", "then")).expect("it starts");
+    assert!(at(&healthy) < at(start), "it starts after the other one is healthy: {start}");
+    assert_eq!(text(start, "restart.reason"), "first start, after other");
+    assert!(daemon.stop().success());
+}
+
+#[test]
+fn the_end_of_the_daemon_ends_a_command_that_a_reload_removed_and_that_still_stops() {
+    if !require_root() {
+        return;
+    }
+    let (home, stubborn) = (Home::new(), Supervised::new());
+    let script = "trap 'echo asked' TERM; sleep 4711 & while :; do sleep 0.1; done";
+    let mark = format!("{}.stubborn", stubborn.name);
+    let command = stubborn.service(&["/bin/sh", "-c", script, &mark]);
+    let command = format!("{command}stop_timeout = \"4s\"\n");
+    let mut daemon = Daemon::start(&home.config(&command), &[]);
+    daemon.ready();
+    let sleeper = until("the command with its child", PATIENCE, || {
+        let shell = with_argument(&mark).into_iter().find(|pid| children(*pid).len() >= 2);
+        shell.and_then(|shell| children(shell).into_iter().min())
+    });
+    daemon.rewrite(&home.config(""));
+    assert_eq!(home.done(&["reload"]), format!("removed: {}\n", stubborn.name));
+    until("the request to end", PATIENCE, || stubborn.output().contains("asked").then_some(()));
+    assert!(!with_argument(&mark).is_empty(), "it does not end by itself");
+    let began = Instant::now();
+    assert!(daemon.stop().success(), "{}", daemon.log());
+    assert!(began.elapsed() > Duration::from_secs(1), "its time to end is respected: {:?}", began.elapsed());
+    assert_eq!(with_argument(&mark), [0; 0]);
+    assert!(!lives(sleeper), "{sleeper}");
 }

@@ -26,7 +26,7 @@ pub struct Daemon {
     process: Running,
     /// None for one that was started without.
     config: Option<NamedTempFile>,
-    /// Holds its control socket and its state.
+    /// Holds its configuration, its control socket and its state.
     folder: Option<TempDir>,
 }
 
@@ -78,9 +78,10 @@ impl Daemon {
         args: &[&str],
         adjust: impl FnOnce(&mut Command) -> &mut Command,
     ) -> Self {
-        let mut config = tempfile::Builder::new().suffix(".toml").tempfile().expect("a temporary file");
-        config.write_all(config_toml.as_bytes()).expect("the configuration is written");
         let folder = TempDir::new().expect("a temporary folder");
+        let mut config = tempfile::Builder::new();
+        let mut config = config.suffix(".toml").tempfile_in(folder.path()).expect("a temporary file");
+        config.write_all(config_toml.as_bytes()).expect("the configuration is written");
         if !config_toml.contains("[control]") {
             let socket = folder.path().join("control.sock");
             write!(config, "\n[control]\nsocket = {:?}\n", socket.display().to_string())
@@ -229,6 +230,17 @@ impl Daemon {
     pub fn rewrite(&self, config_toml: &str) {
         let config = self.config.as_ref().expect("a configuration file");
         std::fs::write(config.path(), config_toml).expect("the configuration is written");
+    }
+
+    /// Writes a file of `conf.d` beside its configuration file.
+    ///
+    /// # Panics
+    /// If it has none, or the file cannot be written.
+    pub fn write_part(&self, name: &str, config_toml: &str) {
+        let config = self.config.as_ref().expect("a configuration file");
+        let parts = config.path().parent().expect("its folder").join("conf.d");
+        std::fs::create_dir_all(&parts).expect("conf.d is made");
+        std::fs::write(parts.join(name), config_toml).expect("the part is written");
     }
 
     pub fn signal(&self, signal: Signal) {

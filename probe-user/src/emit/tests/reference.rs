@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 hostprobe writes one JSON object a line, in UTF-8, at most 32 KiB long. Fields follow the Elastic Common Schema (ECS) 9.0
 where it has them. Every field has one type in all events, so an index takes the stream as it is. An event leaves out what
-it has no value for; null is never a value. `hostprobe schema` prints the same as a JSON Schema.
+it has no value for; null is never a value. `hostprobe schema events` prints the same as a JSON Schema.
 
 `event.sequence` counts from 1 at the daemon's start. A gap is loss, and `stream.loss` says how much was lost and where.
 The daemon never prints secrets: it redacts passwords and tokens in arguments, addresses and error texts.
