@@ -12,7 +12,7 @@ use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
-    parts::require_root,
+    parts::{built, require_root},
     process::with_argument,
     program::{NOBODY, ProgramCopy},
     schema,
@@ -187,6 +187,24 @@ fn the_printed_schema_accepts_events_and_rejects_others() {
         spoil(&mut event);
         assert!(!validator.is_valid(&event), "number {number} is wrong: {event}");
     }
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_printed() {
+    let schema = schema::of_configurations();
+    jsonschema::draft202012::meta::validate(&schema).expect("a JSON Schema of 2020-12");
+    let validator = jsonschema::draft202012::new(&schema).expect("a JSON Schema");
+    assert!(
+        validator
+            .is_valid(&json!({ "http": { "listen": "" }, "service": [{ "name": "a", "exec": ["/a"] }] }))
+    );
+    assert!(!validator.is_valid(&json!({ "htpp": { "listen": "" } })));
+    let without = run(Command::new(built("hostprobe")).arg("schema"));
+    assert_eq!(without.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&without.stderr).contains("[possible values: events, config]"),
+        "{without:?}"
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub struct Daemon {
     process: Running,
     /// None for one that was started without.
     config: Option<NamedTempFile>,
+    /// What the configuration said at the start.
+    text: String,
     /// Holds its configuration, its control socket and its state.
     folder: Option<TempDir>,
 }
@@ -104,7 +106,7 @@ impl Daemon {
         // Who starts another program need not hand a request to end on to it.
         let end = if under.is_empty() { Signal::TERM } else { Signal::KILL };
         let process = Running::start(adjust(&mut command), end);
-        Self { process, config: Some(config), folder: Some(folder) }
+        Self { process, config: Some(config), text: config_toml.to_owned(), folder: Some(folder) }
     }
 
     /// Starts `hostprobe run` without naming a configuration.
@@ -113,7 +115,7 @@ impl Daemon {
     /// If it is not built or cannot be started.
     pub fn start_without_configuration() -> Self {
         let process = Running::start(Command::new(built("hostprobe")).arg("run"), Signal::TERM);
-        Self { process, config: None, folder: None }
+        Self { process, config: None, text: String::new(), folder: None }
     }
 
     /// Waits until it watches, and returns its `agent.ready`.
@@ -273,12 +275,15 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
-    /// Every event of a daemon has to be as its schema says.
+    /// Every event of a daemon has to be as its schema says, and so has a configuration with which it ran.
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.process.end();
             let events = self.process.stdout.all();
             schema::validate(&events);
+            if events.iter().any(|event| event.contains("\"agent.ready\"")) {
+                schema::validate_configuration(&self.text);
+            }
             keep(&events);
         }
     }

@@ -1,4 +1,4 @@
-//! The JSON Schema that the daemon gives of its own events, held against what it says.
+//! The JSON Schemas that hostprobe prints, held against the events of daemons and against their configurations.
 
 use std::{process::Command, sync::OnceLock};
 
@@ -12,10 +12,38 @@ use crate::parts::built;
 /// # Panics
 /// If it does not.
 pub fn schema() -> Value {
+    printed("events")
+}
+
+/// The schema as `hostprobe schema config` prints it.
+///
+/// # Panics
+/// If it does not.
+pub fn of_configurations() -> Value {
+    printed("config")
+}
+
+fn printed(what: &str) -> Value {
     let output =
-        Command::new(built("hostprobe")).args(["schema", "events"]).output().expect("hostprobe can be run");
-    assert!(output.status.success(), "hostprobe schema: {}", output.status);
+        Command::new(built("hostprobe")).args(["schema", what]).output().expect("hostprobe can be run");
+    assert!(output.status.success(), "hostprobe schema {what}: {}", output.status);
     serde_json::from_slice(&output.stdout).expect("hostprobe schema prints JSON")
+}
+
+/// Insists that the schema accepts a configuration that a daemon has accepted.
+///
+/// # Panics
+/// If it does not, with all that it finds.
+#[track_caller]
+pub fn validate_configuration(text: &str) {
+    static VALIDATOR: OnceLock<Validator> = OnceLock::new();
+    let validator =
+        VALIDATOR.get_or_init(|| jsonschema::draft202012::new(&of_configurations()).expect("a JSON Schema"));
+    let table: toml::Table = text.parse().unwrap_or_else(|error| panic!("{error}: {text}"));
+    let value = serde_json::to_value(table).expect("JSON");
+    let wrong: Vec<String> =
+        validator.iter_errors(&value).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    assert!(wrong.is_empty(), "the schema refuses what a daemon accepts:\n{}\n{text}", wrong.join("\n"));
 }
 
 /// Insists that every line is an event as the schema has it.

@@ -73,10 +73,8 @@ fn it_has_the_keys_that_the_daemon_reads() {
 
 #[test]
 fn each_key_has_a_description_with_its_default() {
-    let text = |value: &toml::Value| match value {
-        toml::Value::String(text) => format!("{text:?}"),
-        other => other.to_string(),
-    };
+    let text =
+        |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), |text| format!("{text:?}"));
     let defaults: toml::Table = docs::defaults().parse().unwrap();
     let mut compared = 0;
     for (table, key, schema) in keys() {
@@ -85,9 +83,9 @@ fn each_key_has_a_description_with_its_default() {
         let path = table.trim_matches(['[', ']']);
         let mut at = Some(toml::Value::Table(defaults.clone()));
         for name in path.split('.').filter(|name| !name.is_empty()).chain([key.as_str()]) {
-            at = at.and_then(|value| match value {
-                toml::Value::Array(list) => list.first().cloned(),
-                other => Some(other),
+            at = at.and_then(|value| match value.as_array() {
+                Some(list) => list.first().cloned(),
+                None => Some(value),
             });
             at = at.and_then(|value| value.get(name).cloned());
         }
