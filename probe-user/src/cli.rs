@@ -61,9 +61,9 @@ enum Command {
     Replay(replay::Args),
     /// Print a configuration for the servers that listen on this host
     Discover,
-    /// Print a JSON Schema
+    /// Print the JSON Schema of the event stream or of the configuration
     Schema {
-        /// Of what
+        /// What it describes
         of: SchemaOf,
     },
     /// Copy the needed part of the kernel's symbols, for a daemon without the right to read them

@@ -31,7 +31,8 @@ impl Written for Template {
     }
 
     fn schema() -> Schema {
-        pattern(r"(?:[^$]|\$(?!\{)|\$\{[A-Za-z_][A-Za-z0-9_]*\})*")
+        // Without a lookahead, which not every editor can.
+        pattern(r"(?:[^$]|\$*\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$+[^${])*\$*")
     }
 }
 

@@ -259,6 +259,7 @@ fn other_ways_to_write_a_value_are_accepted_as_by_the_daemon() {
         "[[service]]\nname = \"a\"\nunit = \"a.service\"\nmaintenance = [\" Mon,Wed  22:00-01:00 UTC \", \"daily 00:00-24:00\"]",
         "[http]\nlisten = \"\"\n[control]\nsocket = \"\"\n[state]\nrecording = \"\"\n[events]\noutput = \"-\"",
         "[[alert]]\nwebhook = \"https://u:${PASSWORD}@h/$x\"",
+        "[[alert]]\nwebhook = \"https://h/$$${PASSWORD}$$x$\"",
         "[[service]]\nname = \"a\"\nexec = [\"/a\"]\nrlimits = { nofile = \" 5 : unlimited\", as = \"8 GiB\" }",
     ];
     for text in texts {
