@@ -179,7 +179,9 @@ impl Daemon {
         self.search.remove(id);
         self.sockets.remove(id);
         self.windows.remove(id);
-        self.early.remove(&id);
+        if let Some(exit) = self.early.remove(&id) {
+            self.publish_early(id, exit);
+        }
         self.reloads.to_start.retain(|other| *other != id);
         if forget_orders && let Some(store) = &self.executor.store {
             store.keep_orders(&service.name, Orders::default());

@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn a_process_that_hangs_ends_after_the_deadline() {
         if std::env::var_os(HANGS).is_some() {
-            install(Duration::from_secs(1)).unwrap();
+            install(Duration::from_secs(600)).unwrap();
+            put(Duration::from_secs(1));
             // SAFETY: it has no precondition.
             unsafe { libc::raise(libc::SIGTERM) };
             loop {
