@@ -339,13 +339,15 @@ fn the_end_of_the_daemon_ends_a_command_that_a_reload_removed_and_that_still_sto
     let script = "trap 'echo asked' TERM; sleep 4711 & while :; do sleep 0.1; done";
     let mark = format!("{}.stubborn", stubborn.name);
     let command = stubborn.service(&["/bin/sh", "-c", script, &mark]);
-    let command = format!("{command}stop_timeout = \"4s\"\n");
-    let mut daemon = Daemon::start(&home.config(&command), &[]);
+    let mut daemon = Daemon::start(&home.config(&format!("{command}stop_timeout = \"10m\"\n")), &[]);
     daemon.ready();
     let sleeper = until("the command with its child", PATIENCE, || {
         let shell = with_argument(&mark).into_iter().find(|pid| children(*pid).len() >= 2);
         shell.and_then(|shell| children(shell).into_iter().min())
     });
+    // How long it may take to end changes at once.
+    daemon.rewrite(&home.config(&format!("{command}stop_timeout = \"4s\"\n")));
+    assert_eq!(home.done(&["reload"]), format!("changed: {} (stop_timeout)\n", stubborn.name));
     daemon.rewrite(&home.config(""));
     assert_eq!(home.done(&["reload"]), format!("removed: {}\n", stubborn.name));
     until("the request to end", PATIENCE, || stubborn.output().contains("asked").then_some(()));
