@@ -14,7 +14,7 @@ use hostprobe::{
     discover::Found,
     fact::ServiceId,
     host,
-    process::{deadline, log, notify::Notifier},
+    process::{deadline, log, memory, notify::Notifier},
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::Level;
@@ -54,6 +54,7 @@ const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 pub fn run(args: Args) -> ExitCode {
     let level = if args.kernel_log { args.log.max(Level::DEBUG) } else { args.log };
+    memory::share_heap();
     log::init(level);
     // SAFETY: the process has no other thread yet.
     let notifier = unsafe { Notifier::take_from_environment() };

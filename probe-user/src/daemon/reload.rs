@@ -147,7 +147,7 @@ impl Daemon {
         }
         let reader = self.enricher.reader().clone();
         self.watch_expected_ports(&reader);
-        self.executor.pressure.configure(&config);
+        self.executor.pressure.configure(&config, self.executor.prober.epoch());
         self.check_maintenance();
         self.watch_added_units(units(added));
         deadline::put(deadline::after(self.executor.longest_stop(&config)));

@@ -78,6 +78,7 @@ impl Daemon {
         daemon.take_over(&mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;
         daemon.report_ready(ready);
+        wired.inbox.tick_with(daemon.executor.prober.epoch());
         Ok((daemon, wired.inbox))
     }
 

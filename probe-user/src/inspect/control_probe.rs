@@ -45,11 +45,12 @@ struct Lateness {
 }
 
 impl ControlProbe {
-    /// Starts the control probe on the Tokio runtime of the probes.
-    pub(crate) fn start() -> Self {
+    /// Starts the control probe on the Tokio runtime of the probes. It runs at whole seconds from `epoch` on, as they do, so
+    /// that the runtime wakes once for all of them.
+    pub(crate) fn start(epoch: Instant) -> Self {
         let lateness =
             Arc::new(Lateness { began: Instant::now(), worst: AtomicU64::new(0), due: AtomicU64::new(0) });
-        let task = tokio::spawn(keep_running(Arc::clone(&lateness))).abort_handle();
+        let task = tokio::spawn(keep_running(epoch, Arc::clone(&lateness))).abort_handle();
         Self { lateness, task }
     }
 
@@ -70,12 +71,11 @@ impl Drop for ControlProbe {
     }
 }
 
-async fn keep_running(lateness: Arc<Lateness>) {
+async fn keep_running(epoch: Instant, lateness: Arc<Lateness>) {
     // Without loopback, the timer alone is measured.
     let mut loopback = Loopback::connect().await.ok();
-    let mut due = Instant::now();
     loop {
-        due = (due + INTERVAL).max(Instant::now());
+        let due = epoch + INTERVAL * (epoch.elapsed().as_secs() as u32 + 1);
         lateness.due.store(nanos(due - lateness.began), Ordering::Relaxed);
         sleep_until(due).await;
         let mut counts = true;
@@ -142,7 +142,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_daemon_that_is_held_up_is_late_and_then_is_not() {
-        let control = ControlProbe::start();
+        let control = ControlProbe::start(Instant::now());
         let lateness = Arc::clone(&control.lateness);
         while lateness.due.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::control_probe::ControlProbe;
 use crate::{
     config::Config,
@@ -28,17 +30,17 @@ pub struct PressureMonitor {
 }
 
 impl PressureMonitor {
-    /// Begins to watch if a service has probes. Needs a Tokio runtime.
-    pub(crate) fn new(reader: ProcReader, config: &Config) -> Self {
+    /// Begins to watch if a service has probes, whose runs are counted from `epoch`. Needs a Tokio runtime.
+    pub(crate) fn new(reader: ProcReader, config: &Config, epoch: Instant) -> Self {
         let probes = config.services.iter().any(|service| !service.probes.is_empty());
         let last = if probes { reader.stalls() } else { Stalls::default() };
-        Self { reader, last, reported_last: false, control: probes.then(ControlProbe::start) }
+        Self { reader, last, reported_last: false, control: probes.then(|| ControlProbe::start(epoch)) }
     }
 
     /// Begins to watch after a reload, if a service has probes now.
-    pub(crate) fn configure(&mut self, config: &Config) {
+    pub(crate) fn configure(&mut self, config: &Config, epoch: Instant) {
         if self.control.is_none() {
-            *self = Self::new(self.reader.clone(), config);
+            *self = Self::new(self.reader.clone(), config, epoch);
         }
     }
 
@@ -75,7 +77,7 @@ mod tests {
     #[test]
     fn a_reading_above_a_limit_and_the_next_low_one_are_reported() {
         let reader = ProcReader::new("/").unwrap();
-        let mut monitor = PressureMonitor::new(reader, &Config::default());
+        let mut monitor = PressureMonitor::new(reader, &Config::default(), Instant::now());
         assert!(monitor.read().is_none(), "no service has a probe");
         let calm = Pressure { cpu: Some(0.19), memory: Some(0.0), ..Pressure::default() };
         assert_eq!(monitor.report_if_changed(calm), None);

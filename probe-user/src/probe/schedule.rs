@@ -52,6 +52,11 @@ impl Prober {
         Self { clients, phases: Phases::default(), reports, silences }
     }
 
+    /// An instant at which the first probes of each interval of whole seconds run, and at each second from then on.
+    pub fn epoch(&self) -> Instant {
+        self.phases.epoch()
+    }
+
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
     pub fn spawn(&mut self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
         self.clients.prepare(&probe);

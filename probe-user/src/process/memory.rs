@@ -3,6 +3,16 @@
 use procfs::process::{MMPermissions, MMapPath, Process};
 use rustix::mm::{Advice, madvise};
 
+/// Has all threads share one heap. The C library would give each thread its own, most of which stays unused: the
+/// daemon's threads seldom allocate. Meant to be called before the first thread starts.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: `mallopt` only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Returns free memory to the kernel, and unmaps the pages of the program's code.
 ///
 /// To attach the eBPF programs is to read the kernel's type descriptions, which take more memory for a moment than all

@@ -28,7 +28,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
     let executor = Executor {
         holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
-        pressure: PressureMonitor::new(reader.clone(), config),
+        pressure: PressureMonitor::new(reader.clone(), config, tokio::time::Instant::now()),
         inspector,
         outcomes,
         answers,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval},
 };
 
 use crate::{
@@ -53,6 +53,11 @@ pub(super) struct Senders {
 }
 
 impl Inbox {
+    /// Has the work of every second done when probes run, for which the runtime wakes anyway.
+    pub(super) fn tick_with(&mut self, epoch: Instant) {
+        self.every_second.reset_at(epoch + Duration::from_secs(epoch.elapsed().as_secs() + 1));
+    }
+
     /// Opens the channels. Fails if SIGHUP cannot be caught.
     pub(super) fn open() -> std::io::Result<(Senders, Self)> {
         let (unit_sender, units) = mpsc::channel(QUEUE);

@@ -111,7 +111,7 @@ fn executor(
     Executor {
         holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
-        pressure: PressureMonitor::new(reader.clone(), config),
+        pressure: PressureMonitor::new(reader.clone(), config, prober.epoch()),
         inspector,
         outcomes: senders.outcomes.clone(),
         answers,

@@ -34,6 +34,13 @@ pub(super) struct Phases {
 #[derive(Clone, Debug, Default)]
 struct Epoch(Arc<OnceLock<Instant>>);
 
+impl Epoch {
+    /// It begins now if it has not begun.
+    fn instant(&self) -> Instant {
+        *self.0.get_or_init(Instant::now)
+    }
+}
+
 /// The first run of a probe.
 #[derive(Debug)]
 pub(super) struct Phase {
@@ -42,6 +49,11 @@ pub(super) struct Phase {
 }
 
 impl Phases {
+    /// The instant that all ticks are counted from.
+    pub(super) fn epoch(&self) -> Instant {
+        self.epoch.instant()
+    }
+
     /// The phase of another probe of this interval.
     pub(super) fn next(&mut self, interval: Duration) -> Phase {
         let nth = self.known.len() as u32;
@@ -53,9 +65,9 @@ impl Phases {
 }
 
 impl Phase {
-    /// The instant of it, by the epoch that begins now if it has not begun.
+    /// The instant of it.
     pub(super) fn first(&self) -> Instant {
-        *self.epoch.0.get_or_init(Instant::now) + self.after
+        self.epoch.instant() + self.after
     }
 }
 
