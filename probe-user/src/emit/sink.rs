@@ -61,7 +61,7 @@ impl Sink {
     }
 
     /// Queues one line, its newline included, without a wake-up of the writer: it waits for a [`flush`](Self::flush), or
-    /// for [`UNFLUSHED`] bytes of its kind.
+    /// for 16 KiB of them.
     pub fn push_unflushed(&self, line: &[u8]) {
         let mut queue = self.shared.lock();
         if !queue.has_room(line.len(), self.shared.limits) {

@@ -134,7 +134,7 @@ impl Recording {
         }
     }
 
-    /// Has the lines written: those with a decision at once, others after [`QUIET`].
+    /// Has the lines written: those with a decision at once, others after ten seconds.
     pub fn every_second(&mut self, now: Timestamp) {
         if self.decided || self.unflushed.is_some_and(|first| now.since(first) >= QUIET) {
             self.sink.flush();
