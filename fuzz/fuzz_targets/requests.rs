@@ -108,7 +108,7 @@ fn requests() -> control::Requests {
     let (operations, mut commands) = mpsc::channel::<control::OperatorRequest>(1);
     tokio::spawn(async move {
         while let Some(control::ReloadRequest { answer, .. }) = inbox.recv().await {
-            let _ = answer.send(Reload::NeedsRestart);
+            let _ = answer.send(Reload::Unchanged);
         }
     });
     tokio::spawn(async move {
