@@ -93,6 +93,8 @@ fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
         .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"])
         .arg("--target-dir")
         .arg(target)
+        // The workspace builds the daemon's libraries for size.
+        .args(["--config", r#"profile.release.package."*".opt-level=3"#])
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         // The workspace's release profile is for the daemon. bpf-linker optimizes this crate as a whole, and the loader
         // reads no debug information.
