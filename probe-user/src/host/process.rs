@@ -1,7 +1,7 @@
 //! Processes as `/proc` shows them.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -313,12 +313,13 @@ pub(super) fn status_field<'a>(status: &'a str, name: &str) -> impl Iterator<Ite
     line.unwrap_or_default().split_whitespace().map_while(|number| number.parse().ok())
 }
 
-/// A process and all its descendants, parents first.
+/// A process and all its descendants, parents first, each once: a pid that is used again meanwhile may be listed below
+/// itself.
 fn subtree(pid: u32, children: impl Fn(u32) -> Vec<u32>) -> Vec<u32> {
-    let mut found = vec![pid];
+    let (mut found, mut known) = (vec![pid], HashSet::from([pid]));
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
-        found.extend(children(parent));
+        found.extend(children(parent).into_iter().filter(|child| known.insert(*child)));
         next += 1;
     }
     found
@@ -354,6 +355,19 @@ mod tests {
             host.write("proc/42/stat", line.as_bytes());
             assert!(host.reader().stat(42).is_none(), "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_pid_that_is_listed_below_itself_is_read_once() {
+        let host = FakeHost::v2();
+        host.process(10, 1, "app", "/app");
+        host.process(11, 10, "app", "/app");
+        host.write("proc/10/task/10/children", b"11 10");
+        host.write("proc/11/task/11/children", b"10 11 11");
+        let reader = host.reader();
+        assert_eq!(reader.listed_subtree(10), Some(vec![10, 11]));
+        let descendants = reader.descendants(10, |_| false);
+        assert_eq!(descendants, [reader.key_of(11).unwrap()]);
     }
 
     #[test]
