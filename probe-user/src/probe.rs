@@ -23,6 +23,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use self::progress::{Connection, Waiting};
+pub(crate) use self::schedule::next_tick;
 pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
     config::Probe,

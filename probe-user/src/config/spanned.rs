@@ -1,13 +1,14 @@
 //! A value with its place in the files.
 
-use std::{borrow::Cow, ops::Range};
+use std::ops::Range;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// The parser's own type. Ours can have a schema: that of the value.
-#[derive(Clone, Debug, Deserialize)]
+// The parser's own type. Ours can have a schema: that of the value. A doc comment would be a part of it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(with = "T")]
 pub(super) struct Spanned<T>(toml::Spanned<T>);
 
 impl<T> Spanned<T> {
@@ -21,23 +22,5 @@ impl<T> Spanned<T> {
 
     pub(super) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Spanned<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
     }
 }

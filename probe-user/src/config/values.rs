@@ -216,8 +216,10 @@ impl JsonSchema for Whole {
     }
 }
 
-/// A table, and only a table: serde's derived structs would also read an array by position.
-#[derive(Clone, Debug, Default)]
+// A table, and only a table: serde's derived structs would also read an array by position. A doc comment would be a part
+// of the schema.
+#[derive(Clone, Debug, Default, JsonSchema)]
+#[schemars(with = "T")]
 pub(super) struct Table<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
@@ -235,24 +237,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
             }
         }
         deserializer.deserialize_map(Reader(PhantomData)).map(Table)
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Table<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
     }
 }
 

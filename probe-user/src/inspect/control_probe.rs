@@ -22,6 +22,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+use crate::probe::next_tick;
+
 /// Time between two runs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -75,7 +77,7 @@ async fn keep_running(epoch: Instant, lateness: Arc<Lateness>) {
     // Without loopback, the timer alone is measured.
     let mut loopback = Loopback::connect().await.ok();
     loop {
-        let due = epoch + INTERVAL * (epoch.elapsed().as_secs() as u32 + 1);
+        let due = next_tick(epoch, INTERVAL, Instant::now());
         lateness.due.store(nanos(due - lateness.began), Ordering::Relaxed);
         sleep_until(due).await;
         let mut counts = true;

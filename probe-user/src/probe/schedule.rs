@@ -248,7 +248,7 @@ impl Recovery {
 }
 
 /// The first tick after `now`. Ticks that passed meanwhile are left out, never made up for.
-fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
+pub(crate) fn next_tick(first: Instant, interval: Duration, now: Instant) -> Instant {
     let Some(passed) = now.checked_duration_since(first) else { return first };
     let into = passed.as_nanos() % interval.as_nanos();
     now - Duration::from_nanos(u64::try_from(into).unwrap_or_default()) + interval

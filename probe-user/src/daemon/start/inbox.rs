@@ -14,6 +14,7 @@ use crate::{
     fact::{AlertOutcome, ProbeReport, ServiceId},
     inspect::answer::Answer,
     outcomes::Outcomes,
+    probe::next_tick,
     serve::control::{OperatorRequest, ReloadRequest, Requests},
 };
 
@@ -55,7 +56,7 @@ pub(super) struct Senders {
 impl Inbox {
     /// Has the work of every second done when probes run, for which the runtime wakes anyway.
     pub(super) fn tick_with(&mut self, epoch: Instant) {
-        self.every_second.reset_at(epoch + Duration::from_secs(epoch.elapsed().as_secs() + 1));
+        self.every_second.reset_at(next_tick(epoch, self.every_second.period(), Instant::now()));
     }
 
     /// Opens the channels. Fails if SIGHUP cannot be caught.
