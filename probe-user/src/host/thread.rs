@@ -97,7 +97,7 @@ impl ProcReader {
             ticks: Duration::from_nanos(number(11)?.saturating_add(number(12)?).saturating_mul(tick)),
             run: spans.next().unwrap_or_default(),
             run_delay: spans.next().unwrap_or_default(),
-            switches: status.lines().filter_map(switches).sum(),
+            switches: status.lines().filter_map(switches).fold(0, u64::saturating_add),
         })
     }
 

@@ -29,9 +29,10 @@ impl ProcReader {
             let ticks = stat.utime.saturating_add(stat.stime);
             let cpu = Duration::from_nanos(ticks.saturating_mul(self.tick_nanos()));
             usage.cpu.push((self.key(pid, &stat), cpu));
-            usage.rss_bytes += stat.rss.saturating_mul(self.page_bytes());
-            usage.threads += u64::try_from(stat.num_threads).unwrap_or_default();
-            usage.fds += self.fds(pid).unwrap_or_default();
+            let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+            add(&mut usage.rss_bytes, stat.rss.saturating_mul(self.page_bytes()));
+            add(&mut usage.threads, u64::try_from(stat.num_threads).unwrap_or_default());
+            add(&mut usage.fds, self.fds(pid).unwrap_or_default());
         }
         usage
     }
@@ -112,6 +113,21 @@ mod tests {
         assert_eq!(reader.memory_total().unwrap(), 2_048_000);
         host.write("proc/meminfo", b"garbage");
         assert!(reader.memory_total().unwrap_err().to_string().contains("meminfo"));
+    }
+
+    #[test]
+    fn the_sum_of_what_no_process_can_use_is_the_most_there_is() {
+        let host = FakeHost::v2();
+        for pid in [10, 11] {
+            host.process(pid, 1, "a", "/a");
+            let path = host.root().join(format!("proc/{pid}/stat"));
+            let stat = fs::read_to_string(&path).unwrap();
+            let most = u64::MAX.to_string();
+            let huge = stat.replace(&format!(" 50 {most} "), &format!(" {most} {most} "));
+            assert_ne!(stat, huge);
+            fs::write(path, huge).unwrap();
+        }
+        assert_eq!(host.reader().usage(&[10, 11]).rss_bytes, u64::MAX);
     }
 
     #[test]

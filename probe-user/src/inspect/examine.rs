@@ -99,7 +99,8 @@ impl ProcReader {
             seen.cpu += cpu;
             seen.run_delay +=
                 thread.run_delay.saturating_sub(then.map_or(Duration::ZERO, |then| then.run_delay));
-            seen.switches += thread.switches.saturating_sub(then.map_or(0, |then| then.switches));
+            let switches = thread.switches.saturating_sub(then.map_or(0, |then| then.switches));
+            seen.switches = seen.switches.saturating_add(switches);
             if thread.state == 'D' && then.is_some_and(|then| then.state == 'D') {
                 seen.uninterruptible += 1;
                 if seen.wait_channel.is_none() {
