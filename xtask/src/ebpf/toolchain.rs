@@ -2,9 +2,12 @@
 
 use std::{path::Path, process::Command};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 
-use crate::nightly::{self, RUST, output, run, succeeds};
+use crate::{
+    nightly::{self, RUST, output, run},
+    test::packages,
+};
 
 /// The linker's version. Its LLVM must have the major version of the compiler's.
 pub const BPF_LINKER: &str = "0.13.0";
@@ -35,13 +38,8 @@ fn install_linker() -> Result<()> {
          bpf-linker --version {BPF_LINKER} --locked --no-default-features --features llvm-{LLVM}"
     );
     if !Path::new(&prefix).is_dir() {
-        let package = format!("llvm-{LLVM}-dev");
-        let root = output(Command::new("id").arg("-u"))? == "0";
-        if !root || !succeeds(Command::new("apt-get").arg("--version")) {
-            bail!("bpf-linker {BPF_LINKER}: missing; {how}");
-        }
-        run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends", &package]))
-            .with_context(|| how.clone())?;
+        let missing = packages::provide(&[&format!("llvm-{LLVM}-dev")]).with_context(|| how.clone())?;
+        ensure!(missing.is_empty(), "bpf-linker {BPF_LINKER}: missing; {how}");
     }
     run(Command::new("cargo")
         .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--no-default-features"])
