@@ -354,9 +354,9 @@ impl SupervisorTask {
         }
     }
 
-    /// Whether the main process may have left others behind.
+    /// Whether a process of the command may run.
     fn may_have_left(&self) -> bool {
-        self.cgroup.as_ref().is_none_or(|cgroup| cgroup.members().is_ok_and(|members| !members.is_empty()))
+        self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
     }
 
     /// How a command is stopped does not depend on how it was started: what a reload changed holds at once.
@@ -396,7 +396,8 @@ impl SupervisorTask {
             signal_group(group, Signal::KILL);
         }
         match &self.cgroup {
-            Some(cgroup) => kill_members(cgroup, OwnCgroup::kill_members).await,
+            Some(cgroup) if self.may_have_left() => kill_members(cgroup, OwnCgroup::kill_members).await,
+            Some(_) => {}
             None => {
                 let earlier = std::mem::take(&mut self.is_first);
                 let traces = Traces { service: self.name.clone(), group, descendants, earlier };

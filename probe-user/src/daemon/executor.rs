@@ -249,8 +249,8 @@ impl Executor {
         let Some(supervised) = self.supervised.get(&service) else { return false };
         match supervised.cgroup() {
             Some(cgroup) => {
-                let members = cgroup.members().unwrap_or_default();
-                members.iter().any(|pid| *pid != exit.process.key.pid)
+                let others = || cgroup.members().unwrap_or_default().into_iter();
+                cgroup.is_populated().unwrap_or(true) && others().any(|pid| pid != exit.process.key.pid)
             }
             // The search reads all processes. A command that failed is started again without it.
             None => verdict::is_clean(exit, service),

@@ -133,9 +133,9 @@ impl Enricher {
 
     /// Whether a process has a controlling terminal. One that has ended had that of its parent.
     fn is_at_terminal(&self, key: ProcessKey) -> bool {
-        let parent = || self.reader.key_of(self.table.get(key)?.parent_pid);
-        let process = if self.lives(key) { Some(key) } else { parent() };
-        process.is_some_and(|process| self.reader.has_terminal(process))
+        let has_terminal = |key| self.reader.has_terminal(key);
+        let parent = || self.reader.key_of(self.table.get(key)?.parent_pid).and_then(has_terminal);
+        has_terminal(key).or_else(parent).unwrap_or(false)
     }
 
     pub(super) fn sender(&self, signal: &record::Signal, target: u32) -> Sender {

@@ -207,9 +207,10 @@ impl ProcReader {
         self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && !ended(&stat))
     }
 
-    /// Whether a process has a controlling terminal.
-    pub fn has_terminal(&self, key: ProcessKey) -> bool {
-        self.stat(key.pid).is_some_and(|stat| self.key(key.pid, &stat) == key && stat.tty_nr != 0)
+    /// Whether a process has a controlling terminal; None if it has ended.
+    pub fn has_terminal(&self, key: ProcessKey) -> Option<bool> {
+        let stat = self.living(key.pid).filter(|stat| self.key(key.pid, stat) == key)?;
+        Some(stat.tty_nr != 0)
     }
 
     /// Whether job control can stop a process. In an orphaned process group the kernel discards SIGTSTP, SIGTTIN and

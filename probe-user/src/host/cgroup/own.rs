@@ -91,6 +91,15 @@ impl OwnCgroup {
         Ok(pids)
     }
 
+    /// Whether a process runs in it or in a group below it. Costs one read, [`Self::members`] some for each group.
+    pub fn is_populated(&self) -> io::Result<bool> {
+        match read_text(&self.path.join("cgroup.events"), TEXT_MAX) {
+            Ok(text) => Ok(!text.lines().any(|line| line == "populated 0")),
+            Err(error) if is_gone(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends SIGKILL to each of its processes. They may take a moment to end, and processes that they fork meanwhile
     /// are missed.
     ///
@@ -153,14 +162,16 @@ fn folder_name(service: &str) -> String {
 fn collect(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
     let text = match read_text(&folder.join("cgroup.procs"), TEXT_MAX) {
         Ok(text) => text,
-        // The group was removed meanwhile, so it has no processes.
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) || error.raw_os_error() == Some(19) => {
-            return Ok(());
-        }
+        Err(error) if is_gone(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
     folders(folder)?.iter().try_for_each(|below| collect(below, pids))
+}
+
+/// Whether the group was removed meanwhile, so that it has no processes.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
 fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
