@@ -220,6 +220,27 @@ fn a_core_dump_is_left_to_finish_before_the_restart() {
 }
 
 #[test]
+fn a_core_dump_is_seen_from_its_signal_on_without_a_probe_that_fails() {
+    if !require_root() {
+        return;
+    }
+    let service = Supervised::new();
+    let patient =
+        "interval = \"200ms\"\ntimeout = \"60s\"\nfailures = 3\n[service.restart]\ngrace = \"1s\"\n";
+    let daemon = Daemon::start(&service.config(patient), &[]);
+    service.until_healthy(&daemon);
+    let mark = daemon.mark();
+    let (opened, size) = crash_with_dump(&service, &daemon, 3);
+    let summary = text(&opened, "incident.summary");
+    assert!(summary.contains("crashed with SIGSEGV and writes its core dump"), "{summary}");
+    assert!(size > 200_000_000, "the dump has {size} bytes");
+    let events = daemon.since(mark);
+    let first = |action| events.iter().position(|event| is(event, action, &service.name));
+    assert!(first("incident.open") < first("process.exit"), "it is open before the exit");
+    assert!(first("probe.fail").is_none_or(|fail| first("incident.open") < Some(fail)));
+}
+
+#[test]
 fn the_core_dump_of_a_wrappers_command_is_left_to_finish() {
     if !require_root() {
         return;

@@ -55,6 +55,7 @@ pub const KIND_CONNECT: u32 = 6;
 pub const KIND_ACCEPT_QUEUE: u32 = 7;
 pub const KIND_STOP: u32 = 8;
 pub const KIND_CGROUP: u32 = 9;
+pub const KIND_CORE_SIGNAL: u32 = 10;
 
 /// First field of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

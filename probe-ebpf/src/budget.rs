@@ -27,16 +27,16 @@ pub enum Budget {
     WatchedExit = 3,
     /// Listeners of a service's processes.
     WatchedListen = 4,
-    /// Stop signals to a watched process. Its user sends as many as it likes.
-    Stop = 5,
+    /// Signals to a watched process that stop it, or end it with a core dump. Its user sends as many as it likes.
+    Signal = 5,
 }
 
 /// Records of a service's processes per second, cgroup and hook. When a database has crashed, it ends the processes of
 /// all its clients at once.
 const WATCHED_PER_SECOND: u64 = 500;
 
-/// Stop signals per second and process.
-const STOPS_PER_SECOND: u64 = 20;
+/// Such signals per second and process.
+const SIGNALS_PER_SECOND: u64 = 20;
 
 #[repr(C)]
 struct Key {
@@ -69,10 +69,10 @@ pub fn take(watched: bool, of_watched: Budget, of_unwatched: Budget, cgroups: &C
     take_of(budget, cgroups, limit)
 }
 
-/// Takes one stop signal to a process.
+/// Takes one signal to a process.
 #[inline(always)]
-pub fn take_stop(tgid: u32) -> bool {
-    take_of(Budget::Stop, &Cgroups { v2: u64::from(tgid), mem_v1: 0 }, STOPS_PER_SECOND)
+pub fn take_signal(tgid: u32) -> bool {
+    take_of(Budget::Signal, &Cgroups { v2: u64::from(tgid), mem_v1: 0 }, SIGNALS_PER_SECOND)
 }
 
 /// Takes one record from a budget of `limit` a second.

@@ -2,7 +2,7 @@
 //!
 //! The exit record names the sender of the signal that the process died of, so this program stores deadly signals
 //! ([`sent_signal`]). A stop of a watched process is a record of its own, because the process lives on and no other hook
-//! reports it.
+//! reports it. So is the signal of a core dump, which can take minutes until the exit.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_cgroup_id, bpf_get_current_uid_gid, bpf_ktime_get_boot_ns},
@@ -10,11 +10,14 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use probe_abi::{COMM_LEN, DropClass, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, SentSignal, Stop};
+use probe_abi::{
+    ABSENT, COMM_LEN, DropClass, KIND_CORE_SIGNAL, KIND_STOP, ORIGIN_KERNEL, ORIGIN_USER, ReceivedSignal,
+    SentSignal,
+};
 
 use crate::{
     budget,
-    field::{self, offsets, read},
+    field::{self, offsets, pointer, read},
     oom,
     ring::{self, URGENT},
     sent_signal::{self, Target},
@@ -24,6 +27,14 @@ use crate::{
 offsets! {
     /// `kernel_siginfo.si_code`
     OFF_SIGINFO_CODE;
+    /// `task_struct.sighand`
+    OFF_TASK_SIGHAND;
+    /// `sighand_struct.action`, an array of `k_sigaction`
+    OFF_SIGHAND_ACTION;
+    /// `k_sigaction.sa.sa_handler`
+    OFF_ACTION_HANDLER;
+    /// Size of `k_sigaction`, not an offset
+    SIZE_ACTION;
 }
 
 /// `TRACE_SIGNAL_DELIVERED`: the signal is queued, neither ignored nor already pending.
@@ -41,11 +52,17 @@ const SI_TKILL: i32 = -6;
 /// A signal that the kernel raised.
 const SI_KERNEL: i32 = 0x80;
 
+/// The handler that stands for the default action.
+const SIG_DFL: u64 = 0;
+
 const SIGKILL: u32 = 9;
 /// Signals that do not end a process by default, so they take no map entry: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH.
 const HARMLESS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22 | 1 << 23 | 1 << 28;
 /// Signals that stop a process by default: STOP, TSTP, TTIN, TTOU.
 const STOPS: u64 = 1 << 19 | 1 << 20 | 1 << 21 | 1 << 22;
+/// Signals that end a process with a core dump by default: QUIT, ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+const DUMPS: u64 =
+    1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 24 | 1 << 25 | 1 << 31;
 
 /// Program for the raw tracepoint `signal_generate(int sig, siginfo *info, task *task, int group, int result)`.
 #[raw_tracepoint(tracepoint = "signal_generate")]
@@ -90,27 +107,47 @@ pub fn signal_generate(ctx: RawTracePointContext) -> i32 {
     // SAFETY: the value is on this program's stack.
     unsafe { field::copy(&raw mut sent.sender_comm, sender, &task::OFF_TASK_COMM) };
     if stop {
-        submit_stop(receiver, target.tgid, &sent);
+        submit(KIND_STOP, receiver, target.tgid, &sent);
         return 0;
     }
     sent_signal::store(&target, &sent);
+    if dumps_core(receiver, &target) {
+        submit(KIND_CORE_SIGNAL, receiver, target.tgid, &sent);
+    }
     0
 }
 
+/// Whether a signal ends a watched process with a core dump. A runtime that handles its faults by itself gets thousands of
+/// such signals a second.
 #[inline(always)]
-fn submit_stop(receiver: u64, tgid: u32, sent: &SentSignal) {
-    if !budget::take_stop(tgid) {
-        ring::count_drop(DropClass::Stop);
+fn dumps_core(receiver: u64, target: &Target) -> bool {
+    if DUMPS >> (target.signal & 63) & 1 == 0 || !watch::process(target.tgid) {
+        return false;
+    }
+    let size = SIZE_ACTION.load();
+    if size == ABSENT {
+        return false;
+    }
+    let actions = pointer(receiver, &OFF_TASK_SIGHAND).wrapping_add(u64::from(OFF_SIGHAND_ACTION.load()));
+    // The actions begin with that of signal 1.
+    let action = actions.wrapping_add(u64::from(target.signal - 1).wrapping_mul(u64::from(size)));
+    pointer(action, &OFF_ACTION_HANDLER) == SIG_DFL
+}
+
+#[inline(always)]
+fn submit(kind: u32, receiver: u64, tgid: u32, sent: &SentSignal) {
+    if !budget::take_signal(tgid) {
+        ring::count_drop(DropClass::Signal);
         return;
     }
-    let Some(mut entry) = URGENT.reserve::<Stop>(0) else {
-        ring::count_drop(DropClass::Stop);
+    let Some(mut entry) = URGENT.reserve::<ReceivedSignal>(0) else {
+        ring::count_drop(DropClass::Signal);
         return;
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the reservation is the size of a `Stop`; every field is written.
+    // SAFETY: the reservation is the size of a `ReceivedSignal`; every field is written.
     unsafe {
-        ring::write_header(record, KIND_STOP);
+        ring::write_header(record, kind);
         (*record).start_ns = task::start_ns(task::leader(receiver));
         (*record).tgid = tgid;
         (*record).pad = 0;

@@ -105,6 +105,7 @@ impl Engine {
             | Observation::Retransmits(..)
             | Observation::AcceptQueue(..)
             | Observation::Suspended(..)
+            | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::PortHolder(..)

@@ -10,6 +10,7 @@ mod namespaces;
 mod network;
 mod oom;
 mod resolve;
+mod signal;
 mod socket;
 mod table;
 #[cfg(test)]

@@ -27,8 +27,8 @@ pub enum DropClass {
     Connect = 9,
     /// The urgent ring was half full for a full accept queue.
     AcceptQueue = 10,
-    /// The urgent ring was full for the stop of a watched process, or its budget for this second was spent.
-    Stop = 11,
+    /// The urgent ring was full for a signal to a watched process, or the process's budget for this second was spent.
+    Signal = 11,
     /// The bulk ring was half full for a new cgroup.
     Cgroup = 12,
     /// No room for the owner of a watched process's connection: `WATCHED_OWNERS` was full.

@@ -102,11 +102,11 @@ pub struct Exec {
     pub argv: [u8; ARGV_LEN],
 }
 
-/// A watched process was sent a signal that stops it. Urgent ring.
+/// A watched process was sent a signal that stops it, or ends it with a core dump. Urgent ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Stop {
-    /// [`KIND_STOP`](crate::KIND_STOP).
+pub struct ReceivedSignal {
+    /// [`KIND_STOP`](crate::KIND_STOP) or [`KIND_CORE_SIGNAL`](crate::KIND_CORE_SIGNAL).
     pub header: Header,
     pub start_ns: u64,
     pub tgid: u32,
@@ -118,5 +118,5 @@ const _: () = {
     assert!(size_of::<SentSignal>() == 64 && offset_of!(SentSignal, sender_comm) == 48);
     assert!(size_of::<Exit>() == 160 && offset_of!(Exit, signal) == 96);
     assert!(size_of::<Exec>() == 976 && offset_of!(Exec, filename) == 80);
-    assert!(size_of::<Stop>() == 96 && offset_of!(Stop, signal) == 32);
+    assert!(size_of::<ReceivedSignal>() == 96 && offset_of!(ReceivedSignal, signal) == 32);
 };

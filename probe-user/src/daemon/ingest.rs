@@ -7,7 +7,7 @@ use crate::{
     clock::Timestamp,
     config::Identity,
     fact::{ExitStatus, Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
-    sensor::record::{Exec, Exit, Listen, Oom, Record},
+    sensor::record::{Exec, Exit, Listen, Oom, ReceivedSignal, Record},
 };
 
 impl Daemon {
@@ -42,6 +42,7 @@ impl Daemon {
             Record::Connect(record) => self.on_connect(&record),
             Record::AcceptQueue(record) => self.on_accept_queue(&record),
             Record::Stop(record) => self.on_stop(&record),
+            Record::CoreSignal(record) => self.on_core_signal(&record),
             Record::Retransmits(record) => self.on_retransmits(&record),
             Record::Cgroup(record) => self.enricher.cgroup_made(record),
         }
@@ -73,6 +74,22 @@ impl Daemon {
         let event = self.publisher.publish(Fact::OomKill(kill.clone(), member), at);
         if let Some(member) = member {
             self.observe(Observation::OomKill(kill, member, event));
+        }
+    }
+
+    fn on_stop(&mut self, record: &ReceivedSignal) {
+        let (stop, services) = self.enricher.stop(record);
+        for service in services {
+            let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
+            self.observe(Observation::Suspended(stop.clone(), service, event));
+        }
+    }
+
+    /// The stream gets the signal with the exit.
+    fn on_core_signal(&mut self, record: &ReceivedSignal) {
+        let (signal, services) = self.enricher.core_signal(record);
+        for service in services {
+            self.observe(Observation::CoreSignal(signal, service));
         }
     }
 

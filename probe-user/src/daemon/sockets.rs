@@ -62,14 +62,6 @@ impl Daemon {
         self.observe(Observation::AcceptQueue(queue, service, event));
     }
 
-    pub(super) fn on_stop(&mut self, record: &record::Stop) {
-        let (stop, services) = self.enricher.stop(record);
-        for service in services {
-            let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
-            self.observe(Observation::Suspended(stop.clone(), service, event));
-        }
-    }
-
     /// The connections of a service whose processes are older than the daemon.
     pub(super) fn on_connections(&mut self, client: ServiceId, connections: Outbound) {
         for remote in connections.remotes {

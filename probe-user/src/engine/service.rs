@@ -2,6 +2,7 @@
 
 mod alive;
 mod configured;
+mod core_dump;
 mod death;
 mod dependency;
 mod first_start;
@@ -64,6 +65,7 @@ impl Service {
             Observation::Retransmits(retransmits, _, event) => self.on_retransmits(&retransmits, event),
             Observation::AcceptQueue(queue, ..) => self.on_accept_queue(&queue, ctx),
             Observation::Suspended(stop, _, event) => self.on_suspended(stop, event, ctx),
+            Observation::CoreSignal(signal, _) => self.on_core_signal(signal, ctx),
             Observation::Examined(_, found) => self.on_examined(found, ctx),
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),

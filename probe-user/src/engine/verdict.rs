@@ -4,7 +4,7 @@ mod alive;
 mod standstill;
 
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
-pub use standstill::of_suspension;
+pub use standstill::{of_core_dump, of_suspension};
 
 use super::{
     summary::Summary,

@@ -5,14 +5,9 @@ use std::net::SocketAddr;
 use super::Enricher;
 use crate::{
     clock::Timestamp,
-    fact::{
-        AcceptQueue, Direction, Listener, Peer, ProcessKey, Retransmits, ServiceId, SocketError, Suspension,
-    },
+    fact::{AcceptQueue, Direction, Listener, Peer, ProcessKey, Retransmits, ServiceId, SocketError},
     sensor::record::{self, Cgroups, Owner},
 };
-
-/// It stops every process. Job control's signals do not.
-const SIGSTOP: u8 = 19;
 
 impl Enricher {
     /// A listener came or went; the service it belongs to, if any.
@@ -96,19 +91,6 @@ impl Enricher {
             backlog: record.backlog,
         };
         Some((queue, service))
-    }
-
-    /// The stop of a process, and the services whose main process it is; none if the kernel discards the signal.
-    pub fn stop(&self, record: &record::Stop) -> (Suspension, Vec<ServiceId>) {
-        let process = ProcessKey::new(record.pid, Timestamp::from_nanos(record.start_ns));
-        let stop = Suspension {
-            at: Timestamp::from_nanos(record.at_ns),
-            process,
-            signal: u8::try_from(record.signal.number).unwrap_or_default(),
-            sender: Some(self.sender(&record.signal, record.pid)),
-        };
-        let takes_effect = stop.signal == SIGSTOP || self.reader.has_job_control(record.pid);
-        (stop, if takes_effect { self.members.services_of(process) } else { Vec::new() })
     }
 
     /// The service whose process has connected; None if it is no service's.

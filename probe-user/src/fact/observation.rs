@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand, PortHolder,
-    Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId, ServiceSettings,
-    SocketError, Successor, Suspension, UnitState,
+    AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand,
+    PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId,
+    ServiceSettings, SocketError, Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -45,6 +45,8 @@ pub enum Observation {
     AcceptQueue(AcceptQueue, ServiceId, EventId),
     /// A service's main process was stopped by a signal.
     Suspended(Suspension, ServiceId, EventId),
+    /// A service's main process was sent a signal that ends it with a core dump.
+    CoreSignal(CoreSignal, ServiceId),
     /// A service connects to another one.
     Connected {
         /// The one that connects.
@@ -92,6 +94,7 @@ impl Observation {
             | Self::Retransmits(_, id, _)
             | Self::AcceptQueue(_, id, _)
             | Self::Suspended(_, id, _)
+            | Self::CoreSignal(_, id)
             | Self::Examined(id, _)
             | Self::Snapshot(id, _)
             | Self::PortHolder(id, _)

@@ -85,6 +85,16 @@ pub fn whereabouts(pid: u32) -> String {
     }
 }
 
+/// A signal that ends a process with a core dump, unless its kernel writes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CoreSignal {
+    /// When the signal was sent.
+    pub at: Timestamp,
+    pub process: ProcessKey,
+    /// The signal: SIGSEGV, SIGABRT or another that dumps core by default.
+    pub signal: u8,
+}
+
 /// A process's exit status, as `wait` reports it to the parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {

@@ -32,7 +32,8 @@ pub enum LossClass {
     SocketErrorThrottled,
     Connect,
     AcceptQueue,
-    Stop,
+    /// Signals to watched processes that stop them, or end them with a core dump.
+    Signal,
     Cgroup,
     /// Owners of connections of watched processes, beyond the room for them: an error of such a connection may be missed.
     SocketOwner,
@@ -66,7 +67,7 @@ impl LossClass {
             Self::SocketErrorThrottled => "socket_error_throttled",
             Self::Connect => "connect",
             Self::AcceptQueue => "accept_queue",
-            Self::Stop => "stop",
+            Self::Signal => "signal",
             Self::Cgroup => "cgroup",
             Self::SocketOwner => "socket_owner",
             Self::SocketOwnerUnwatched => "socket_owner_unwatched",
@@ -123,7 +124,7 @@ impl Loss {
             | LossClass::SocketErrorThrottled
             | LossClass::Connect
             | LossClass::AcceptQueue
-            | LossClass::Stop
+            | LossClass::Signal
             | LossClass::Cgroup
             | LossClass::SocketOwner
             | LossClass::SocketOwnerUnwatched

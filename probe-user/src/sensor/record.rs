@@ -22,7 +22,9 @@ pub enum Record {
     /// A watched listener has no room for one more connection.
     AcceptQueue(AcceptQueue),
     /// A watched process was sent a signal that stops it.
-    Stop(Stop),
+    Stop(ReceivedSignal),
+    /// A watched process was sent a signal that ends it with a core dump.
+    CoreSignal(ReceivedSignal),
     /// Segments of a connection were sent again.
     Retransmits(Retransmits),
     Cgroup(CgroupMade),
@@ -39,7 +41,7 @@ impl Record {
             Self::SocketError(it) => it.at_ns,
             Self::Connect(it) => it.at_ns,
             Self::AcceptQueue(it) => it.at_ns,
-            Self::Stop(it) => it.at_ns,
+            Self::Stop(it) | Self::CoreSignal(it) => it.at_ns,
             Self::Retransmits(it) => it.at_ns,
             Self::Cgroup(it) => it.at_ns,
         }
@@ -326,9 +328,9 @@ pub struct Retransmits {
     pub count: u64,
 }
 
-/// A watched process was sent a signal that stops it.
+/// A signal to a watched process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stop {
+pub struct ReceivedSignal {
     pub at_ns: u64,
     pub pid: u32,
     pub start_ns: u64,

@@ -138,7 +138,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
     use Verdict::{Crashed, Network, Overloaded, Paused, Unhealthy};
 
     let (verdict, confidence, reason, words) = match obstacle {
-        Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "timeouts while a process of it writes its core dump"),
+        Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "its main process writes its core dump, or timeouts while another process of it does"),
         Obstacle::Frozen   => (Paused,     1.0, "a restart would undo the pause",                                 "timeouts while its cgroup is frozen"),
         Obstacle::Tracer   => (Paused,     1.0, "a restart would end the process that the tracer examines",       "timeouts while a process outside of the service traces it"),
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::model::{FailureStreak, Fault, Place, ProbeState, RecoveryState, Service, Timer, Trouble};
 use crate::{
+    clock::Timestamp,
     config::Response,
     engine::{
         ctx::Ctx,
@@ -44,6 +45,9 @@ impl Service {
         let ahead = found.as_ref().is_some_and(|found| found.ahead);
         self.generation.liveness.answer(found);
         let streak = self.leave_examining();
+        if self.main_dumps_core() {
+            return self.on_core_dump(ctx);
+        }
         if stopped && !at_work && !ahead {
             return self.on_stopped(ctx);
         }
@@ -118,12 +122,8 @@ impl Service {
                 .as_ref()
                 .is_some_and(|open| matches!(open.verdict(), Verdict::Hung | Verdict::Paused));
         let Some(main) = self.main.filter(|_| free && !known) else { return };
-        let failed =
-            self.probes.iter().filter_map(|probe| probe.is_failing().then_some(probe.first_failed())).min();
-        let since = match (self.generation.liveness.suspension(), failed) {
-            (Some((stop, _)), _) => stop.at,
-            (None, failed) => failed.unwrap_or(ctx.now),
-        };
+        let stopped_at = self.generation.liveness.suspension().map(|(stop, _)| stop.at);
+        let since = stopped_at.or_else(|| self.failing_since()).unwrap_or(ctx.now);
         let (finding, remedy) =
             verdict::of_suspension(main.pid, self.generation.liveness.suspension().map(|(stop, _)| stop));
         let mut evidence: Vec<_> =
@@ -131,6 +131,11 @@ impl Service {
         evidence.extend(self.probes.iter_mut().flat_map(|probe| probe.take_evidence()));
         self.enter(RecoveryState::Idle, None);
         self.fail_alive(Fault { since, evidence, remedy, ..Fault::now(ctx.now, finding) }, ctx);
+    }
+
+    /// When the first of the probes that fail began to.
+    pub(super) fn failing_since(&self) -> Option<Timestamp> {
+        self.probes.iter().filter_map(|probe| probe.is_failing().then_some(probe.first_failed())).min()
     }
 
     /// Judges the failures of a probe once there are as many as its `failures`.
@@ -210,11 +215,6 @@ impl Service {
         fault.evidence = self.probes.get_mut(*index).map(|it| it.take_evidence()).unwrap_or_default();
         fault.evidence.extend(trouble);
         self.fail_alive(fault, ctx);
-    }
-
-    fn main_dumps_core(&self) -> bool {
-        let dumping = self.generation.liveness.examination().and_then(|found| found.dumping_core);
-        dumping.is_some() && dumping == self.main.map(|main| main.pid)
     }
 
     /// The policy's response to a verdict, besides the rule's.

@@ -4,8 +4,9 @@ use super::*;
 use crate::{
     config::Response,
     fact::{
-        AcceptQueue, CommandKind, Direction, EndedJob, Holder, IncidentId, NeededUnit, OperatorCommand,
-        Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits, Successor, Suspension, Tracer,
+        AcceptQueue, CommandKind, CoreSignal, Direction, EndedJob, Holder, IncidentId, NeededUnit,
+        OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits, Successor,
+        Suspension, Tracer,
     },
 };
 
@@ -214,13 +215,14 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
             let holder = Holder { service: Some(random.service()), connections: 9, ..Holder::default() };
             Observation::Holders(service, vec![holder])
         }
-        22 => match random.below(4) {
+        22 => match random.below(5) {
             0 => Observation::Pressure(Pressure { at: now, cpu: Some(0.9), ..Pressure::default() }),
             1 => Observation::Connected { client: service, server: random.service() },
             2 => {
                 let stop = Suspension { at: now, process: key, signal: 19, sender: None };
                 Observation::Suspended(stop, service, event)
             }
+            3 => Observation::CoreSignal(CoreSignal { at: now, process: key, signal: 11 }, service),
             _ => {
                 let address = [127, 0, 0, 1].into();
                 let (waiting, backlog, port) = (9, 8, 8080);

@@ -1,7 +1,7 @@
 //! Services whose processes are kept from running on purpose.
 
 use super::*;
-use crate::fact::{FrozenCgroup, Tracer};
+use crate::fact::{CoreSignal, FrozenCgroup, Tracer};
 
 fn timeout() -> ProbeOutcome {
     ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into())
@@ -77,7 +77,7 @@ fn a_tracer_that_slows_a_service_down_is_named() {
 
 #[test]
 fn a_service_that_is_kept_needs_its_whole_row_of_failures() {
-    for found in [frozen(), traced(), dumping()] {
+    for found in [frozen(), traced()] {
         let mut lab = grown_up();
         time_out_with(&mut lab, 1, &found);
         assert_eq!(lab.incidents(), []);
@@ -100,6 +100,45 @@ fn a_core_dump_is_a_crash_whose_restart_waits_for_the_exit() {
     lab.comes_back(101);
     assert_eq!(lab.incidents().last().unwrap().1, Verdict::Crashed);
     assert_eq!(lab.state(), ServiceState::Healthy);
+}
+
+#[test]
+fn a_core_dump_is_a_crash_without_a_single_failure() {
+    let mut lab = grown_up();
+    let signal = CoreSignal { at: lab.now, process: process(100), signal: 11 };
+    lab.see(Observation::CoreSignal(signal, API));
+    assert!(matches!(lab.requested.last(), Some(Effect::Examine { service: API, .. })));
+    assert_eq!(lab.incidents(), [], "most dumps are complete before anyone looks");
+    lab.see(Observation::Examined(API, Some(dumping())));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Crashed, Severity::Critical)]);
+    assert!(summary(&lab).contains("crashed with SIGSEGV and writes its core dump"), "{}", summary(&lab));
+    time_out_with(&mut lab, 5, &dumping());
+    assert_eq!((lab.restarts_asked(), lab.incidents().len()), (0, 1));
+    lab.die(100, SEGV, Some(Sender::Kernel));
+    assert_eq!(lab.restarts_asked(), 1);
+}
+
+#[test]
+fn a_core_signal_that_ends_nothing_is_no_fault() {
+    let mut lab = grown_up();
+    let signal = CoreSignal { at: lab.now, process: process(100), signal: 11 };
+    lab.see(Observation::CoreSignal(signal, API));
+    lab.see(Observation::Examined(API, Some(at_work())));
+    lab.wait(Duration::from_secs(60));
+    lab.answer(ProbeOutcome::Ok);
+    // Nor is one to a process that is not the main one any more.
+    lab.see(Observation::CoreSignal(CoreSignal { process: process(99), ..signal }, API));
+    assert_eq!((lab.incidents(), lab.restarts_asked()), (vec![], 0));
+}
+
+#[test]
+fn the_core_dump_of_another_process_needs_the_whole_row_of_failures() {
+    let mut lab = grown_up();
+    let found = Examination { dumping_core: Some(101), ..dumping() };
+    time_out_with(&mut lab, 1, &found);
+    assert_eq!(lab.incidents(), []);
+    time_out_with(&mut lab, 2, &found);
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Crashed, Severity::Critical)]);
 }
 
 fn stop_of(lab: &Lab, signal: u8, sender: Sender) -> Observation {

@@ -5,7 +5,7 @@
 
 use super::{Finding, Remedy, sender_words};
 use crate::{
-    engine::rules::Obstacle,
+    engine::rules::{self, Obstacle},
     fact::{Examination, FrozenCgroup, Sender, Suspension, Verdict, process::signal_name},
 };
 
@@ -41,6 +41,14 @@ fn frozen_words(frozen: &FrozenCgroup) -> String {
 /// Whether a tracer, such as a debugger, keeps all of it stopped.
 fn is_held_by_tracer(examination: &Examination) -> bool {
     examination.traced && !examination.progressed()
+}
+
+/// The verdict on a main process that writes its core dump, after this signal if it is known.
+pub fn of_core_dump(pid: u32, signal: Option<u8>) -> (Finding, Remedy) {
+    let by = signal.map_or_else(String::new, |signal| format!(" with {}", signal_name(signal)));
+    let rule = rules::of_obstacle(Obstacle::CoreDump);
+    let summary = format!("main process {pid} has crashed{by} and writes its core dump");
+    (Finding::new(rule.verdict, rule.confidence, summary), Remedy::Await(rule.reason.to_owned()))
 }
 
 /// Whether something keeps the processes from running on purpose.

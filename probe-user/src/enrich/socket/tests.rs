@@ -113,30 +113,6 @@ fn a_peer_is_a_service_by_its_address() {
 }
 
 #[test]
-fn a_stop_is_published_for_every_service_of_the_process_with_its_sender() {
-    let mut enricher = enricher();
-    enricher.members.set_main(CACHE, Some(key(&MAIN)));
-    let sender = record::Sender { pid: 9, uid: 3, start_ns: 5, cgroup_v2: None, comm: "kill".to_owned() };
-    let signal = record::Signal {
-        at_ns: 9_000_000_000,
-        number: 19,
-        code: 0,
-        context_pid: sender.pid,
-        sender: Some(sender),
-    };
-    let record = record::Stop { at_ns: 9_000_000_000, pid: MAIN.pid, start_ns: MAIN.start_ns, signal };
-    let (stop, services) = enricher.stop(&record);
-    assert_eq!(services, [WEB, CACHE]);
-    assert_eq!((stop.signal, stop.process), (19, key(&MAIN)));
-    let Some(crate::fact::Sender::Process { pid, name, user_id, .. }) = stop.sender else {
-        panic!("{stop:?}")
-    };
-    assert_eq!((pid, name.as_str(), user_id), (9, "kill", 3));
-    let other = record::Stop { start_ns: 1, ..record };
-    assert_eq!(enricher.stop(&other).1, [], "another process that has the pid now");
-}
-
-#[test]
 fn a_death_names_the_service_of_who_caused_it() {
     let mut enricher = enricher();
     enricher.members.add_cgroup(CACHE, 77);

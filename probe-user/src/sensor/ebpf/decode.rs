@@ -8,7 +8,9 @@ use probe_abi as abi;
 
 use crate::{
     fact::{OomScope, Source},
-    sensor::record::{CgroupMade, Exec, Exit, Image, Listen, Oom, Record, Sender, Signal, Status, Stop},
+    sensor::record::{
+        CgroupMade, Exec, Exit, Image, Listen, Oom, ReceivedSignal, Record, Sender, Signal, Status,
+    },
 };
 
 mod bytes;
@@ -49,7 +51,12 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         abi::KIND_ACCEPT_QUEUE => {
             check(size_of::<abi::AcceptQueue>()).and_then(|()| socket::queue(&bytes)).map(Record::AcceptQueue)
         }
-        abi::KIND_STOP => check(size_of::<abi::Stop>()).and_then(|()| stop(&bytes)).map(Record::Stop),
+        abi::KIND_STOP => {
+            check(size_of::<abi::ReceivedSignal>()).and_then(|()| received(&bytes)).map(Record::Stop)
+        }
+        abi::KIND_CORE_SIGNAL => {
+            check(size_of::<abi::ReceivedSignal>()).and_then(|()| received(&bytes)).map(Record::CoreSignal)
+        }
         abi::KIND_CGROUP => {
             check(size_of::<abi::CgroupMade>()).and_then(|()| cgroup(&bytes)).map(Record::Cgroup)
         }
@@ -183,12 +190,12 @@ fn cgroup(bytes: &Bytes<'_>) -> Result<CgroupMade, DecodeError> {
     })
 }
 
-fn stop(bytes: &Bytes<'_>) -> Result<Stop, DecodeError> {
-    Ok(Stop {
+fn received(bytes: &Bytes<'_>) -> Result<ReceivedSignal, DecodeError> {
+    Ok(ReceivedSignal {
         at_ns: bytes.u64(offset_of!(abi::Header, at_ns))?,
-        pid: bytes.u32(offset_of!(abi::Stop, tgid))?,
-        start_ns: bytes.u64(offset_of!(abi::Stop, start_ns))?,
-        signal: signal(bytes, offset_of!(abi::Stop, signal))?.ok_or(DecodeError::NoSignal)?,
+        pid: bytes.u32(offset_of!(abi::ReceivedSignal, tgid))?,
+        start_ns: bytes.u64(offset_of!(abi::ReceivedSignal, start_ns))?,
+        signal: signal(bytes, offset_of!(abi::ReceivedSignal, signal))?.ok_or(DecodeError::NoSignal)?,
     })
 }
 

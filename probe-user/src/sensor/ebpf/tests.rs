@@ -15,8 +15,8 @@ mod exit;
 mod flood;
 mod listen_exec;
 mod oom;
+mod signal;
 mod socket;
-mod stop;
 
 /// The loaded programs.
 struct Fixture {

@@ -131,6 +131,7 @@ impl Filter {
             | Observation::Retransmits(..)
             | Observation::AcceptQueue(..)
             | Observation::Suspended(..)
+            | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
             | Observation::PortHolder(..)

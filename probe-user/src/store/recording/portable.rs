@@ -27,6 +27,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Retransmits(..) => "segments sent again",
         Observation::AcceptQueue(..) => "a full accept queue",
         Observation::Suspended(..) => "its main process was stopped",
+        Observation::CoreSignal(..) => "a signal that dumps core",
         Observation::Connected { .. } => "whom it connects to",
         Observation::Examined(..) => "what its processes did",
         Observation::Snapshot(..) => "the snapshot of its processes",
@@ -121,6 +122,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Usage(id, _)
         | Observation::AcceptQueue(_, id, _)
         | Observation::Suspended(_, id, _)
+        | Observation::CoreSignal(_, id)
         | Observation::Examined(id, _)
         | Observation::Snapshot(id, _)
         | Observation::Successor(id, _)
@@ -190,6 +192,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::Retransmits(..)
         | Observation::AcceptQueue(..)
         | Observation::Suspended(..)
+        | Observation::CoreSignal(..)
         | Observation::Connected { .. }
         | Observation::Examined(..)
         | Observation::PortHolder(..)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Examination, Suspension},
+    fact::{CoreSignal, EventId, Examination, Suspension},
 };
 
 /// The time limit of an examination.
@@ -18,6 +18,8 @@ pub struct Liveness {
     examination: Option<Examination>,
     /// The signal that stopped the main process.
     suspension: Option<(Suspension, EventId)>,
+    /// The signal that ends the main process with a core dump.
+    core_signal: Option<CoreSignal>,
 }
 
 impl Liveness {
@@ -58,6 +60,14 @@ impl Liveness {
     /// True if a stop signal was known already.
     pub fn suspend(&mut self, stop: Suspension, event: EventId) -> bool {
         self.suspension.replace((stop, event)).is_some()
+    }
+
+    pub fn core_signal(&self) -> Option<CoreSignal> {
+        self.core_signal
+    }
+
+    pub fn set_core_signal(&mut self, signal: CoreSignal) {
+        self.core_signal = Some(signal);
     }
 
     pub fn resume(&mut self) {

@@ -33,7 +33,7 @@ fn urgent() -> Result<Outcome> {
     }
     account(
         &mut fixture,
-        LossClass::Stop,
+        LossClass::Signal,
         |record| matches!(record, Record::Stop(stop) if stop.pid == victim.pid()),
     )?
     .context("no record was delivered")

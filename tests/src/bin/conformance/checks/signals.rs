@@ -6,7 +6,11 @@ use rustix::process::Signal;
 
 use crate::{check::FixtureCheck, fixture::Fixture, report::Outcome, workload::Workload};
 
-pub const CHECKS: &[FixtureCheck] = &[("sender of a fatal signal", fatal), ("SIGSTOP and its sender", stop)];
+pub const CHECKS: &[FixtureCheck] = &[
+    ("sender of a fatal signal", fatal),
+    ("SIGSTOP and its sender", stop),
+    ("SIGSEGV, before its core dump", core_dump),
+];
 
 /// A user id that is neither root nor likely to be in use.
 const UID: u32 = 44_203;
@@ -51,6 +55,23 @@ fn stop(fixture: &mut Fixture) -> Result<Outcome> {
         "{exit:?}"
     );
     Ok(Outcome::Passed(format!("signal {}, code {}, its pid, uid 0, comm kill", 19, stop.signal.code)))
+}
+
+fn core_dump(fixture: &mut Fixture) -> Result<Outcome> {
+    let mut victim = Workload::start(&["segv"])?;
+    fixture.sensor.watch_process(victim.pid(), 1)?;
+    victim.release();
+    let received = fixture.wait_for("core signal", |record| {
+        if let Record::CoreSignal(it) = record {
+            Some(it.clone()).filter(|it| it.pid == victim.pid())
+        } else {
+            None
+        }
+    })?;
+    let exit = fixture.wait_for_exit(victim.pid())?;
+    ensure!(received.signal.number == 11 && received.signal.sender.is_none(), "{received:?}");
+    ensure!(exit.start_ns == received.start_ns && exit.signal.as_ref() == Some(&received.signal), "{exit:?}");
+    Ok(Outcome::Passed("signal 11, from the kernel, before the exit".to_owned()))
 }
 
 fn by(signal: &SentSignal, pid: u32, uid: u32, comm: &str) -> Result<()> {

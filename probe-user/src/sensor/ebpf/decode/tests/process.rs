@@ -54,8 +54,10 @@ fn decodes_a_stop() {
     let Ok(Record::Stop(stop)) = decode(&stop_bytes()) else { panic!("not a stop") };
     let sender = Sender { pid: 99, uid: 1000, start_ns: 500, cgroup_v2: Some(78), comm: "kill".to_owned() };
     let signal = Signal { at_ns: 9_000, number: 19, code: 0, context_pid: sender.pid, sender: Some(sender) };
-    assert_eq!(stop, Stop { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
+    assert_eq!(stop, ReceivedSignal { at_ns: 9_000, pid: 4242, start_ns: 1_000, signal });
     let mut bytes = stop_bytes();
+    bytes[0] = 10; // header.kind
+    assert_eq!(decode(&bytes), Ok(Record::CoreSignal(stop)));
     bytes[56] = 0; // signal.signal
     assert_eq!(decode(&bytes), Err(DecodeError::NoSignal));
 }

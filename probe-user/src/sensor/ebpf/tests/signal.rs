@@ -1,4 +1,4 @@
-//! Stops of processes.
+//! Stops of processes, and signals that dump core.
 
 use super::*;
 
@@ -46,4 +46,27 @@ fn the_stop_of_an_unwatched_process_is_not_reported() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handles_it() {
+    let test = "a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handles_it";
+    let Some(mut fixture) = fixture(test) else { return };
+    let mut child = shell("trap : SEGV; kill -SEGV $$; ulimit -c 0; kill -ABRT $$");
+    let pid = child.id();
+    fixture.sensor.watch_process(pid, 1).unwrap();
+    drop(child.stdin.take());
+    let received = fixture.wait_for("core signal", |record| match record {
+        Record::CoreSignal(received) => Some(received).filter(|it| it.pid == pid),
+        Record::Exit(exit) => {
+            assert_ne!(exit.pid, pid, "the exit comes later");
+            None
+        }
+        _ => None,
+    });
+    let sender = received.signal.sender.as_ref().unwrap();
+    assert_eq!((received.signal.number, sender.pid), (6, pid), "the first one is handled");
+    let exit = fixture.wait_for("exit", exit_of(pid));
+    assert_eq!((exit.start_ns, exit.signal), (received.start_ns, Some(received.signal)));
+    child.wait().unwrap();
 }
