@@ -57,6 +57,8 @@ impl Lab {
             [http]
             listen = ""
             {alerts}
+            [restart]
+            budget = "1000 per 1h"
             [[service]]
             name = "{API}"
             exec = ["/bin/sh", "-c", "{script}"]

@@ -59,7 +59,7 @@ impl Lab {
         };
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let (deaths, service) = (Deaths::new(), Supervised::new());
-        let restart = "[service.restart]\nbudget = \"1000 per 1h\"\n";
+        let restart = "[service.restart]\nbudget = \"1000 per 1h\"\n[restart]\nbudget = \"1000 per 1h\"\n";
         let config = service.config(&format!("{restart}[kernel]\n{kernel_options}"));
         let daemon = Daemon::start(&config, &[]);
         service.until_healthy(&daemon);

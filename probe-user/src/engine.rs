@@ -9,6 +9,7 @@ mod ctx;
 mod dependency;
 mod effect;
 mod foreground;
+mod host_budget;
 mod overload;
 mod own_trouble;
 mod reload;
@@ -27,6 +28,7 @@ mod tests;
 use ctx::{Ctx, Input};
 use dependency::Dependencies;
 pub use effect::{EarlySample, Effect, Effects};
+use host_budget::HostBudget;
 use overload::Overload;
 use own_trouble::{Attempt, OwnTrouble};
 use service::Service;
@@ -38,7 +40,7 @@ use std::collections::BTreeMap;
 use crate::{
     clock::Timestamp,
     config,
-    fact::{Observation, ServiceId},
+    fact::{Observation, RestartBudget, ServiceId},
 };
 
 /// All services and their recoveries.
@@ -51,6 +53,7 @@ pub struct Engine {
     dependencies: Dependencies,
     overload: Overload,
     own_trouble: OwnTrouble,
+    host_budget: HostBudget,
     incidents: u64,
     /// The number of services with probes.
     probed: usize,
@@ -68,6 +71,7 @@ impl Engine {
             dependencies: Dependencies::default(),
             overload: Overload::default(),
             own_trouble: OwnTrouble::default(),
+            host_budget: HostBudget::default(),
             incidents: 0,
             connections_unseen: false,
             probed: 0,
@@ -76,6 +80,12 @@ impl Engine {
             engine.add(id, &service.settings(), now);
         }
         engine
+    }
+
+    /// With this restart budget of all services together.
+    pub fn with_restart_budget(mut self, budget: RestartBudget) -> Self {
+        self.host_budget = HostBudget::new(budget);
+        self
     }
 
     /// Handles one observation made at `now`.
@@ -87,6 +97,10 @@ impl Engine {
                 }
             }
             Observation::Pressure(pressure) => self.overload.pressure(&pressure),
+            Observation::RestartBudget(budget) => {
+                self.host_budget.configure(budget);
+                self.release_held(now, effects);
+            }
             Observation::ConnectionsUnseen => self.connections_unseen = true,
             Observation::Configured(id, settings) => self.configure(id, settings, now, effects),
             Observation::Removed(id) => self.remove(id, now, effects),
@@ -120,6 +134,7 @@ impl Engine {
             }
         }
         self.release_starts(now, effects);
+        self.publish_storm(now, effects);
     }
 
     /// Does what is due at `now`.
@@ -131,6 +146,30 @@ impl Engine {
         }
         self.own_trouble.tick(now, effects);
         self.release_starts(now, effects);
+        self.release_held(now, effects);
+        self.publish_storm(now, effects);
+    }
+
+    /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.
+    fn release_held(&mut self, now: Timestamp, effects: &mut impl Effects) {
+        for id in self.waiting_for_budget() {
+            if self.host_budget.left(now) > 0 {
+                self.handle(id, Input::HostBudgetHasRoom, now, effects);
+            }
+        }
+    }
+
+    fn publish_storm(&mut self, now: Timestamp, effects: &mut impl Effects) {
+        let waiting = self.waiting_for_budget();
+        self.host_budget.publish(waiting, now, &mut self.incidents, effects);
+    }
+
+    /// The services whose restarts wait for the budget of all services, the longest wait first.
+    fn waiting_for_budget(&self) -> Vec<ServiceId> {
+        let waits = |service: &Service| Some((service.waits_for_host_budget()?, service.id()));
+        let mut waiting: Vec<_> = self.services.values().filter_map(waits).collect();
+        waiting.sort();
+        waiting.into_iter().map(|(_, id)| id).collect()
     }
 
     /// Starts the commands whose turn it is after other services.
@@ -149,7 +188,8 @@ impl Engine {
 
     /// When [`Engine::tick`] is next needed.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.services.values().filter_map(Service::deadline).chain(self.own_trouble.deadline()).min()
+        let own = [self.own_trouble.deadline(), self.host_budget.deadline(self.waiting_for_budget().len())];
+        self.services.values().filter_map(Service::deadline).chain(own.into_iter().flatten()).min()
     }
 
     /// The services for the status page, in the order of their ids.
@@ -223,6 +263,7 @@ impl Engine {
                 names: &self.names,
                 surroundings,
                 restart_other: None,
+                host_budget: &mut self.host_budget,
             };
             service.handle(input, &mut ctx);
             let restart_other = ctx.restart_other.take();

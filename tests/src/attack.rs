@@ -175,7 +175,8 @@ pub fn run(attack: &Attack, kills: usize, least: Duration) -> Result<Outcome> {
     let (service, page) = (Supervised::new(), free_port());
     let Plan { config, arguments, held, begin, reader } =
         (attack.plan)(&Scene { folder: folder.path(), page })?;
-    let settings = "interval = \"1s\"\n[service.restart]\nbudget = \"1000 per 1h\"\n";
+    let settings = "interval = \"1s\"\n[service.restart]\nbudget = \"1000 per 1h\"\n\
+                    [restart]\nbudget = \"100000 per 1h\"\n";
     let own = service.config(settings).replace("listen = \"\"", &format!("listen = \"127.0.0.1:{page}\""));
     let config = own + &config;
     let daemon = match &reader {

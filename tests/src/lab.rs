@@ -38,6 +38,8 @@ impl ExecLab {
                 r#"
                 [http]
                 listen = ""
+                [restart]
+                budget = "1000 per 1h"
                 [[service]]
                 name = "api"
                 exec = ["{program}", "--port", "{port}"]

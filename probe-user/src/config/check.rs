@@ -24,7 +24,7 @@ use super::{
     unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
 };
-use crate::fact::Severity;
+use crate::fact::{RestartBudget, Severity};
 
 /// The configuration as far as it is valid, and everything that is wrong or remarkable about it.
 pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
@@ -48,6 +48,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .as_ref()
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
+        restart_budget: restart_budget(file),
         services: service::services(
             &defaults::with_defaults(file.defaults.as_ref(), &file.service),
             outside,
@@ -191,6 +192,14 @@ fn recording_bytes(size: &Spanned<String>, found: &mut Findings) -> Option<u64> 
         found.error(size.span(), message);
     }
     bytes
+}
+
+fn restart_budget(file: &File) -> RestartBudget {
+    let budget = file.restart.as_ref().and_then(|restart| restart.0.budget.as_ref());
+    budget.map_or_else(RestartBudget::default, |Text(budget)| RestartBudget {
+        restarts: budget.count,
+        window: budget.window,
+    })
 }
 
 fn receiver(

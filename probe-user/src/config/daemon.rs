@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{exec::Exec, secret::Secret, service::Service};
 use crate::{
-    fact::{ServiceId, Severity},
+    fact::{RestartBudget, ServiceId, Severity},
     redact,
 };
 
@@ -20,6 +20,8 @@ pub struct Config {
     pub control_group: Option<String>,
     /// The receivers of incidents.
     pub alerts: Vec<AlertReceiver>,
+    /// The restart budget of all services together.
+    pub restart_budget: RestartBudget,
     /// The services, in the order of their ids.
     pub services: Vec<Service>,
     pub kernel: KernelOptions,

@@ -11,7 +11,7 @@ use super::{
     probe::Probe,
     secret::Secret,
 };
-use crate::fact::{OnCleanExit, ProbeKind, RestartPolicy};
+use crate::fact::{OnCleanExit, ProbeKind, RestartBudget, RestartPolicy};
 
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
@@ -25,6 +25,7 @@ impl Default for Config {
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,
             alerts: Vec::new(),
+            restart_budget: RestartBudget::default(),
             services: Vec::new(),
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),

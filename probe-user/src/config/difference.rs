@@ -85,6 +85,7 @@ impl Config {
             control: _,
             control_group: _,
             alerts,
+            restart_budget,
             services: _,
             kernel: _,
             snapshots,
@@ -94,6 +95,7 @@ impl Config {
         let keys = [
             ("alert", *alerts != running.alerts),
             ("events.output", *events != running.events),
+            ("restart.budget", *restart_budget != running.restart_budget),
             ("snapshots", *snapshots != running.snapshots),
         ];
         keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()

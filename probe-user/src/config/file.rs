@@ -34,6 +34,8 @@ pub(super) struct File {
     pub(super) snapshots: Option<Table<Snapshots>>,
     /// What outlives the daemon.
     pub(super) state: Option<Table<State>>,
+    /// What holds for the restarts of all services together.
+    pub(super) restart: Option<Table<AllRestarts>>,
     /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
     /// The receivers of alerts.
@@ -102,6 +104,13 @@ pub(super) struct State {
     pub(super) directory: At<String>,
     /// Size of the recording for `hostprobe replay`, at least 1MiB; "" or "0" for none; "64MiB" if not given.
     pub(super) recording: At<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AllRestarts {
+    /// Restarts of all services together that are allowed within a time; further ones wait; "20 per 10m" if not given.
+    pub(super) budget: Option<Text<Budget>>,
 }
 
 /// What holds for all services that do not say otherwise.

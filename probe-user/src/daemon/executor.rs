@@ -168,7 +168,8 @@ impl Executor {
             }
             Effect::Alert { incident, resolved } => {
                 if let Some(alerter) = &self.alerter {
-                    alerter.notify(Alert { incident, names: self.names.clone(), resolved });
+                    let names = self.names.clone();
+                    alerter.notify(Alert { incident, names, resolved, summary: None });
                 }
             }
         }

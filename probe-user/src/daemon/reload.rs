@@ -124,6 +124,9 @@ impl Daemon {
             self.remove_service(service, forget_orders);
         }
         self.config = Arc::clone(&config);
+        if config.restart_budget != running.restart_budget {
+            self.observe(Observation::RestartBudget(config.restart_budget));
+        }
         let changed = difference.changed.iter().map(|(id, _)| *id);
         let changed: Vec<&Service> = changed.filter_map(|id| config.service(id)).collect();
         let added: Vec<&Service> = difference.added.iter().filter_map(|id| config.service(*id)).collect();

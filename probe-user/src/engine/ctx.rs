@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     effect::{Effect, Effects},
+    host_budget::HostBudget,
     surroundings::Surroundings,
 };
 use crate::{
@@ -18,6 +19,8 @@ pub enum Input {
     Due,
     /// Its first start waits for other services. These are not up yet.
     Awaited(Vec<ServiceId>),
+    /// The restart budget of all services has room again.
+    HostBudgetHasRoom,
     /// The state of a service that this one depends on has changed.
     DependencyChanged,
     /// Another service is held because of this one's incident.
@@ -36,6 +39,8 @@ pub struct Ctx<'a, E> {
     pub surroundings: Surroundings,
     /// Another service to restart instead of this one, and the reason.
     pub restart_other: Option<(ServiceId, String)>,
+    /// The restart budget of all services together.
+    pub host_budget: &'a mut HostBudget,
 }
 
 impl<E> Ctx<'_, E> {

@@ -82,6 +82,8 @@ pub enum EndRule {
     WorkersLive,
     /// hostprobe can probe and restart again.
     Able,
+    /// No restart waits for the budget of all services.
+    Room,
 }
 
 /// Whether the service's incident is a cause for those that depend on it.
@@ -124,7 +126,7 @@ impl EndRule {
     pub fn is_answer(self) -> bool {
         match self {
             Self::Answer | Self::Running | Self::Listening | Self::NotStopped => true,
-            Self::InTime | Self::WithinLimits | Self::WorkersLive | Self::Able => false,
+            Self::InTime | Self::WithinLimits | Self::WorkersLive | Self::Able | Self::Room => false,
         }
     }
 }
@@ -143,7 +145,7 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Able, Answer, InTime, Listening, NotStopped, Running, WithinLimits, WorkersLive};
+    use EndRule::{Able, Answer, InTime, Listening, NotStopped, Room, Running, WithinLimits, WorkersLive};
     use Extra::{AwaitsDependencies, Holders, MemoryPolicy, None, Snapshot};
     use SeverityRule::{Critical, Info, OfService, Warning};
     type Block = BlockRule;
@@ -172,6 +174,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::Network        => (Alert,   OfService, AtOnce,             Answer,       Block::Always,  Blame::Always, true,  None),
         Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
         Verdict::AgentImpaired  => (Alert,   Critical,  AtOnce,             Able,         Block::Never,   Blame::Never,  false, None),
+        Verdict::RestartStorm   => (Hold,    Critical,  AtOnce,             Room,         Block::Never,   Blame::Never,  false, None),
     };
     Rule { action, severity, alert, ends, blocks, blame, rejudged, extra }
 }

@@ -7,6 +7,7 @@ mod death;
 mod dependency;
 mod first_start;
 mod holder;
+mod host_budget;
 mod incident;
 mod limits;
 mod listener;
@@ -40,6 +41,7 @@ impl Service {
             Input::Observation(observation) => self.on_observation(*observation, ctx),
             Input::Due => self.on_due(ctx),
             Input::Awaited(down) => self.on_awaited(&down, ctx),
+            Input::HostBudgetHasRoom => self.on_host_budget_has_room(ctx),
             Input::DependencyChanged => self.on_dependency_changed(ctx),
             Input::DependentHeld(held) => self.on_dependent_held(held, ctx),
             Input::ExhaustsPool(of, why) => self.on_exhausts_pool(of, why, ctx),
@@ -75,7 +77,10 @@ impl Service {
             Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
             Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.
-            Observation::Connected { .. } | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
+            Observation::Connected { .. }
+            | Observation::RestartBudget(_)
+            | Observation::Pressure(_)
+            | Observation::ConnectionsUnseen => {}
         }
     }
 

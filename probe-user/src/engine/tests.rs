@@ -7,6 +7,7 @@ mod dependencies;
 mod evidence;
 mod first_start;
 mod hangs;
+mod host_budget;
 mod listeners;
 mod operator;
 mod own_trouble;

@@ -52,11 +52,13 @@ pub enum Verdict {
     LimitExceeded,
     /// hostprobe itself lacks descriptors, memory, threads or ports. It says nothing of a service.
     AgentImpaired,
+    /// More restarts are due than the budget of all services allows. It says nothing of one service.
+    RestartStorm,
 }
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -78,6 +80,7 @@ impl Verdict {
         Self::Network,
         Self::CrashLoop,
         Self::AgentImpaired,
+        Self::RestartStorm,
     ];
 
     /// The word used for it in events.
@@ -104,6 +107,7 @@ impl Verdict {
             Self::Network => "network",
             Self::LimitExceeded => "limit_exceeded",
             Self::AgentImpaired => "agent_impaired",
+            Self::RestartStorm => "restart_storm",
         }
     }
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand,
-    PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, Retransmits, ServiceId,
-    ServiceSettings, SocketError, Successor, Suspension, UnitState,
+    PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, RestartBudget, Retransmits,
+    ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -70,6 +70,8 @@ pub enum Observation {
     Configured(ServiceId, Box<ServiceSettings>),
     /// A reload removed a service.
     Removed(ServiceId),
+    /// A reload changed the restart budget of all services together.
+    RestartBudget(RestartBudget),
     /// How hard the host is pressed.
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.
@@ -105,7 +107,7 @@ impl Observation {
             | Self::Configured(id, _)
             | Self::Removed(id)
             | Self::Connected { client: id, .. } => Some(*id),
-            Self::Pressure(_) | Self::ConnectionsUnseen => None,
+            Self::RestartBudget(_) | Self::Pressure(_) | Self::ConnectionsUnseen => None,
         }
     }
 }

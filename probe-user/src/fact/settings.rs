@@ -80,6 +80,20 @@ pub enum Response {
     Restart,
 }
 
+/// How many restarts of all services together are allowed…
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestartBudget {
+    pub restarts: u32,
+    /// … in how long.
+    pub window: Duration,
+}
+
+impl Default for RestartBudget {
+    fn default() -> Self {
+        Self { restarts: 20, window: Duration::from_secs(600) }
+    }
+}
+
 /// Whether and how a service is restarted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {

@@ -128,7 +128,8 @@ impl<'a> Run<'a> {
         if let Entry::Start(start) = line.entry {
             // Each segment repeats it.
             self.known.extend(start.services.iter().cloned());
-            self.report.same_configuration = Some(start.digest == digest(&self.config.services));
+            self.report.same_configuration =
+                Some(start.digest == digest(&self.config.services, self.config.restart_budget));
             self.start = Some(start);
             return;
         }
@@ -165,7 +166,10 @@ impl<'a> Run<'a> {
             self.unreadable += 1;
             return;
         };
-        if matches!(seen, Observation::Configured(..) | Observation::Removed(_)) {
+        if matches!(
+            seen,
+            Observation::Configured(..) | Observation::Removed(_) | Observation::RestartBudget(_)
+        ) {
             self.reloaded = true;
             if self.report.same_configuration != Some(true) {
                 // Another configuration decides instead of the recorded one, before the reload and after it.
@@ -226,7 +230,7 @@ impl<'a> Run<'a> {
             let observe = start.is_some_and(|start| start.observe);
             let begun = start.filter(|_| first == Some(1));
             let at = begun.map_or(now, |start| Timestamp::from_nanos(start.start_ns));
-            Engine::new(&config.services, observe, at)
+            Engine::new(&config.services, observe, at).with_restart_budget(config.restart_budget)
         })
     }
 

@@ -97,8 +97,8 @@ impl Daemon {
         let sink = Sink::spawn(Channel(send), limits).unwrap();
         let (origin, names) = (samples::origin(), Names::of(config));
         let recording = Recording::new(sink, &config.services, &origin, &names);
-        let header = header(&config.services, false, &origin, now);
-        let engine = Engine::new(&config.services, false, now);
+        let header = header(&config, false, &origin, now);
+        let engine = Engine::new(&config.services, false, now).with_restart_budget(config.restart_budget);
         Self { recording, header, written, engine, publisher: Published::default(), seen: 0 }
     }
 
@@ -402,9 +402,15 @@ fn secrets_do_not_get_into_a_recording() {
 fn a_fingerprint_is_of_what_decides() {
     let (one, mut other) = (config(), config());
     other.http = None;
-    assert_eq!(portable::digest(&one.services), portable::digest(&other.services));
+    assert_eq!(
+        portable::digest(&one.services, one.restart_budget),
+        portable::digest(&other.services, other.restart_budget)
+    );
     other.services[2].restart.budget = 1;
-    assert_ne!(portable::digest(&one.services), portable::digest(&other.services));
+    assert_ne!(
+        portable::digest(&one.services, one.restart_budget),
+        portable::digest(&other.services, other.restart_budget)
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ use segment::{FOLDER, Limits, Segments};
 
 use crate::{
     clock::Timestamp,
-    config::{self, StateOptions},
+    config::{self, Config},
     emit::{MAX_LINE, Names, Origin, QueueLimits, Sink, SinkError, clipped, wall},
     fact::{Fact, Observation},
     host::private_folder,
@@ -72,16 +72,16 @@ pub struct Recording {
 impl Recording {
     /// Starts the recording of a run in the state directory; None if the configuration turns it off.
     pub fn open(
-        state: &StateOptions,
-        services: &[config::Service],
+        config: &Config,
         observe: bool,
         origin: &Origin,
         names: &Names,
         start: Timestamp,
     ) -> Result<Option<Self>, RecordingError> {
-        let Some(limits) = Limits::of(state.recording_bytes) else { return Ok(None) };
+        let Some(limits) = Limits::of(config.state.recording_bytes) else { return Ok(None) };
+        let Config { state, services, .. } = config;
         let path = state.directory.join(FOLDER);
-        let header = header(services, observe, origin, start);
+        let header = header(config, observe, origin, start);
         let segments = private_folder::open(&state.directory)
             .and_then(|_| Segments::open(&path, &origin.ephemeral_id, header, limits))
             .map_err(|why| RecordingError::Folder { path, why })?;
@@ -183,18 +183,14 @@ impl Recording {
 }
 
 /// The start of a run, which each segment begins with.
-pub(crate) fn header(
-    services: &[config::Service],
-    observe: bool,
-    origin: &Origin,
-    start: Timestamp,
-) -> Vec<u8> {
+pub(crate) fn header(config: &Config, observe: bool, origin: &Origin, start: Timestamp) -> Vec<u8> {
+    let services = &config.services;
     let mut line = Vec::new();
     let entry = Entry::Start(Start {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         start_ns: start.as_nanos(),
         observe,
-        digest: portable::digest(services),
+        digest: portable::digest(services, config.restart_budget),
         services: services.iter().take(MOST_SERVICES).map(|service| service.name.clone()).collect(),
     });
     write(&mut line, origin, 0, start, entry);

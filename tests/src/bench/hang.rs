@@ -129,7 +129,9 @@ fn by_hostprobe() -> Result<Vec<SupervisedService>> {
     let (program, directory) = (Victim::program(), folder.path().join("snapshots"));
     let (program, directory) = (program.display(), directory.display());
     let ports: Vec<u16> = TIMES.iter().map(|_| free_port()).collect();
-    let mut config = format!("[http]\nlisten = \"\"\n[snapshots]\ndirectory = \"{directory}\"\n");
+    let mut config = format!(
+        "[http]\nlisten = \"\"\n[snapshots]\ndirectory = \"{directory}\"\n[restart]\nbudget = \"1000 per 1h\"\n"
+    );
     for (Times { service, mark, .. }, port) in TIMES.iter().zip(&ports) {
         config += &format!(
             r#"

@@ -151,6 +151,8 @@ fn watch(ports: &Ports, systemd: &SystemdLab) -> Result<Rc<Daemon>> {
         r#"
         [http]
         listen = ""
+        [restart]
+        budget = "1000 per 1h"
         [[service]]
         name = "api"
         exec = ["{program}", "--port", "{exec}"]

@@ -48,7 +48,8 @@ fn soak(length: Duration) -> ExitCode {
     };
     let config = format!(
         "[events]\noutput = {events:?}\n[http]\nlisten = \"127.0.0.1:{page}\"\n{killed}{killed_probe}\
-         [service.restart]\nbudget = \"100000 per 1h\"\nbackoff = \"1ms..2ms\"\n{quiet_service}{quiet_probe}{pool}",
+         [service.restart]\nbudget = \"100000 per 1h\"\nbackoff = \"1ms..2ms\"\n{quiet_service}{quiet_probe}{pool}\
+         [restart]\nbudget = \"100000 per 1h\"\n",
         events = service.folder().join("events.ndjson").display().to_string(),
         killed = service.service(&[&victim, "--port", &port(&service)]),
         killed_probe = probe(&service),

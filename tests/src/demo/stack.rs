@@ -88,7 +88,7 @@ impl Stack {
         let services = services.map(|service| service.times(TIMES).restart(RESTART).config(&kept));
         let snapshots = kept.join("snapshots").display().to_string();
         let config = format!(
-            "[http]\nlisten = \"\"\n[snapshots]\ndirectory = {snapshots:?}\n{}{}",
+            "[http]\nlisten = \"\"\n[restart]\nbudget = \"50 per 10m\"\n[snapshots]\ndirectory = {snapshots:?}\n{}{}",
             Receiver::start().config(),
             services.concat()
         );

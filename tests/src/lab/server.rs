@@ -41,6 +41,8 @@ impl ServerLab {
             r#"
             [http]
             listen = "127.0.0.1:{page}"
+            [restart]
+            budget = "1000 per 1h"
             [[service]]
             name = "{DB}"
             {service}

@@ -1,13 +1,17 @@
 //! The bodies of the requests to receivers.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{notification::Notification, outbox::Message};
+use super::{
+    notification::{Alert, Notification, Summary},
+    outbox::Message,
+};
 use crate::{
     config::AlertFormat,
     emit::{self, Origin, wire},
+    fact::Incident,
     redact::redact,
 };
 
@@ -61,7 +65,7 @@ impl Formatter {
     fn json(&self, notification: &Notification) -> Value {
         let alert = &notification.alert;
         let service = alert.incident.service;
-        json!({
+        let mut body = json!({
             "status": wire::AlertStatus::of(alert.resolved),
             "schema_version": wire::SCHEMA_VERSION,
             "@timestamp": format!("{:.9}", jiff::Timestamp::now()),
@@ -75,8 +79,26 @@ impl Formatter {
                 previous: None,
                 main_process: None,
             },
-            "incident": emit::incident(&alert.incident, &self.origin, &alert.names),
-        })
+            "incident": match &alert.summary {
+                None => emit::incident(&alert.incident, &self.origin, &alert.names),
+                Some(_) => self.common(&alert.incident),
+            },
+        });
+        if let Some(summary) = &alert.summary {
+            body["summary"] = storm(summary, alert);
+        }
+        body
+    }
+
+    /// What all incidents of a summary have in common.
+    fn common(&self, incident: &Incident) -> wire::Incident {
+        wire::Incident {
+            id: self.origin.incident_id(incident.id),
+            severity: Some(incident.severity.into()),
+            summary: Some(redact(&incident.summary).into_owned()),
+            since: Some(format!("{:.9}", incident.since.to_wall())),
+            ..wire::Incident::default()
+        }
     }
 
     /// An alert as in Alertmanager's `POST /api/v2/alerts`.
@@ -108,14 +130,25 @@ impl Formatter {
         if let Some(snapshot) = &incident.snapshot {
             description.push_str(&format!(". The snapshot of its processes is {snapshot}"));
         }
+        let mut labels = json!({
+            "alertname": "HostprobeIncident",
+            "service": alert.names.service(incident.service),
+            "verdict": incident.verdict.as_str(),
+            "severity": incident.severity.as_str(),
+            "instance": self.origin.host_name,
+        });
+        if alert.summary.is_some() {
+            // Its verdicts change. The labels must not.
+            labels["alertname"] = json!("HostprobeStorm");
+            labels.as_object_mut().map(|labels| labels.remove("verdict"));
+            description = format!(
+                "On {}: {}. See: hostprobe incidents",
+                self.origin.host_name,
+                redact(&incident.summary)
+            );
+        }
         let mut object = json!({
-            "labels": {
-                "alertname": "HostprobeIncident",
-                "service": alert.names.service(incident.service),
-                "verdict": incident.verdict.as_str(),
-                "severity": incident.severity.as_str(),
-                "instance": self.origin.host_name,
-            },
+            "labels": labels,
             "annotations": {
                 "summary": redact(&incident.summary),
                 "description": description,
@@ -129,4 +162,17 @@ impl Formatter {
         }
         object
     }
+}
+
+/// What a summary says of its incidents.
+fn storm(summary: &Summary, alert: &Alert) -> Value {
+    let services: Vec<&str> = summary.services.iter().map(|service| alert.names.service(*service)).collect();
+    let verdicts: BTreeMap<&str, usize> =
+        summary.verdicts.iter().map(|(verdict, count)| (verdict.as_str(), *count)).collect();
+    json!({
+        "open": summary.open,
+        "resolved": summary.resolved,
+        "services": services,
+        "verdicts": verdicts,
+    })
 }

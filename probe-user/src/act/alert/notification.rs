@@ -1,6 +1,9 @@
 //! What a receiver is to know of an incident.
 
-use crate::{emit::Names, fact::Incident};
+use crate::{
+    emit::Names,
+    fact::{Incident, ServiceId, Verdict},
+};
 
 /// An incident has opened, has changed, or is resolved.
 #[derive(Clone, Debug)]
@@ -10,6 +13,25 @@ pub struct Alert {
     /// The services' names in the configuration of the incident's time.
     pub names: Names,
     pub resolved: bool,
+    /// It stands for several incidents; `incident` says what they have in common.
+    pub summary: Option<Summary>,
+}
+
+/// The incidents of a storm that a receiver gets one alert about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// How many are open.
+    pub open: usize,
+    /// How many are over, since the storm began.
+    pub resolved: u64,
+    /// The services with an open one, at most [`Self::SERVICES`].
+    pub services: Vec<ServiceId>,
+    /// How many open ones have each verdict, the most frequent first.
+    pub verdicts: Vec<(Verdict, usize)>,
+}
+
+impl Summary {
+    pub const SERVICES: usize = 64;
 }
 
 /// An alert with the wall-clock time at which its incident began. Conversions of one monotonic time differ when

@@ -5,11 +5,15 @@
 //! - A receiver gets a resolution only if it has got, or will get, the opening.
 //! - A full outbox drops the oldest opening, never a resolution. A missing resolution leaves an alert open for good;
 //!   an incident without its opening is still in the event stream.
+//! - Of a storm of openings, most become one summary ([`storm`]).
+
+mod storm;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tokio::time::Instant;
 
+use self::storm::{Admitted, Storm};
 use super::notification::{Alert, Notification};
 use crate::fact::{IncidentId, Severity};
 
@@ -59,6 +63,7 @@ pub struct Outbox {
     dropped: Vec<Alert>,
     dropped_count: u64,
     last_number: u64,
+    storm: Storm,
 }
 
 impl Outbox {
@@ -73,6 +78,7 @@ impl Outbox {
             dropped: Vec::new(),
             dropped_count: 0,
             last_number: 0,
+            storm: Storm::default(),
         }
     }
 
@@ -86,15 +92,48 @@ impl Outbox {
 
     /// A retired receiver knows of no open incident any more.
     pub fn is_over(&self) -> bool {
-        self.retired && self.queue.is_empty() && self.firing.is_empty()
+        self.retired && self.queue.is_empty() && self.firing.is_empty() && self.storm.is_over()
     }
 
     fn wants(&self, severity: Severity) -> bool {
         !self.retired && severity >= self.min_severity
     }
 
-    /// Queues an alert if this receiver wants it. True if there is now a message to deliver.
+    /// Queues an alert if this receiver wants it. True if there is now a message to deliver, or to wait for.
     pub fn put(&mut self, alert: Alert) -> bool {
+        let is_known = self.knows(alert.incident.id);
+        if !is_known && !alert.resolved && !self.wants(alert.incident.severity) {
+            return false;
+        }
+        match self.storm.admit(alert, is_known, Instant::now()) {
+            Admitted::Yes(alert) => self.enqueue(alert),
+            Admitted::Summarised => true,
+            Admitted::Dropped(alert) => {
+                self.drop_alert(alert);
+                true
+            }
+        }
+    }
+
+    /// Whether the receiver has got, or will get, an alert of this incident itself.
+    fn knows(&self, id: IncidentId) -> bool {
+        self.firing.contains_key(&id) || self.queue.iter().any(|message| message.incident() == id)
+    }
+
+    /// Queues what the storm's summary says by now, if it is due.
+    fn summarise(&mut self, now: Instant) {
+        let is_known = self.knows(storm::SUMMARY);
+        for alert in self.storm.due(now, is_known) {
+            self.enqueue(alert);
+        }
+    }
+
+    /// Queues a summary that waits for its time, because the daemon ends.
+    pub fn hurry(&mut self) {
+        self.storm.hurry(Instant::now());
+    }
+
+    fn enqueue(&mut self, alert: Alert) -> bool {
         let id = alert.incident.id;
         let is_wanted = self.wants(alert.incident.severity);
         let notification = Notification { since: alert.incident.since.to_wall(), alert };
@@ -162,8 +201,9 @@ impl Outbox {
     }
 
     pub fn next(&mut self, now: Instant) -> Next {
+        self.summarise(now);
         let mut passed = HashSet::new();
-        let mut soonest: Option<Instant> = None;
+        let mut soonest: Option<Instant> = self.storm.deadline();
         for message in &mut self.queue {
             if !passed.insert(message.incident()) || message.in_flight {
                 continue;
@@ -218,7 +258,7 @@ impl Outbox {
     }
 
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + usize::from(self.storm.deadline().is_some())
     }
 }
 
@@ -226,7 +266,7 @@ impl Outbox {
 fn differs(previous: &Alert, now: &Alert) -> bool {
     let key = |alert: &Alert| {
         let incident = &alert.incident;
-        (alert.resolved, incident.verdict, incident.severity, incident.cause)
+        (alert.resolved, incident.verdict, incident.severity, incident.cause, alert.summary.clone())
     };
     key(previous) != key(now)
 }

@@ -136,6 +136,7 @@ impl Receiver {
 
     /// Tries each waiting message once more, and stops when the receiver is out of reach.
     async fn try_last(&self) {
+        self.shared.lock().hurry();
         loop {
             let next = self.shared.lock().next(Instant::now());
             match next {

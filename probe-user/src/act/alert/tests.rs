@@ -36,7 +36,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         snapshot: None,
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);
-    Alert { incident, names, resolved: false }
+    Alert { incident, names, resolved: false, summary: None }
 }
 
 pub(super) fn critical(number: u64) -> Alert {

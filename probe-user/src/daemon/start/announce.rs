@@ -61,7 +61,8 @@ pub(super) async fn announce(
     let state = directory.map(|directory| open_state(directory, &config.state));
     let mut publisher = Publisher::new(emitter, origin.clone(), recording, coverage, views);
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
-    let engine = Engine::new(&config.services, options.observe, start);
+    let engine =
+        Engine::new(&config.services, options.observe, start).with_restart_budget(config.restart_budget);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
     let mut seen = Vec::new();
     let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
@@ -90,6 +91,6 @@ fn record(
     names: &Names,
     start: Timestamp,
 ) -> Option<Recording> {
-    let opened = Recording::open(&config.state, &config.services, observe, origin, names, start);
+    let opened = Recording::open(config, observe, origin, names, start);
     opened.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
 }

@@ -117,6 +117,8 @@ words! {
         LimitExceeded,
         /// hostprobe itself lacks descriptors, memory, threads or ports: the services keep their last known state.
         AgentImpaired,
+        /// More restarts are due than the budget of all services allows; `incident.held` names those that wait.
+        RestartStorm,
     }
 }
 

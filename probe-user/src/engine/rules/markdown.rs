@@ -43,6 +43,7 @@ fn verdicts() -> String {
             EndRule::NotStopped => "it is not stopped, and its probes answer",
             EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
             EndRule::Able => "it can probe and restart again, for 10 s",
+            EndRule::Room => "no restart waits, and half of the budget is free",
         };
         let name = verdict.as_str();
         let _ =
@@ -150,6 +151,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
         Verdict::AgentImpaired => (
             "hostprobe itself has no descriptors, memory, threads or ports left to probe or restart with",
             "; one incident of hostprobe, and the services keep their last known state",
+        ),
+        Verdict::RestartStorm => (
+            "more restarts are due than the budget of all services allows",
+            "; one incident of hostprobe, until there is room again",
         ),
     }
 }

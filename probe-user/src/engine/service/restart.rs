@@ -11,7 +11,7 @@ use crate::{
         rules::Extra,
         verdict::{Finding, Remedy},
     },
-    fact::{Action, Fact, Phase, Restart, RestartMethod, Verdict},
+    fact::{Action, EventId, Fact, Phase, Restart, RestartMethod, Verdict},
 };
 
 /// Every restart method reports sooner than this.
@@ -214,6 +214,9 @@ impl Service {
             // A reload has turned restarts off since the decision.
             return self.hold(NOT_ENABLED, ctx);
         }
+        if !ctx.host_budget.spend(ctx.now) {
+            return self.await_host_budget(ctx);
+        }
         self.recovery.budget().spend(ctx.now);
         self.recovery.set_asked(None);
         if let Some(open) = &mut self.incident {
@@ -247,13 +250,13 @@ impl Service {
         self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(bound)));
     }
 
-    pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) {
+    pub(super) fn publish_restart<E: Effects>(&mut self, action: Action, ctx: &mut Ctx<'_, E>) -> EventId {
         let reason = match (self.recovery.asked(), &self.incident) {
             (Some(order), _) => order.to_owned(),
             (None, Some(open)) => open.summary().to_string(),
             (None, None) => "first start".to_owned(),
         };
-        self.publish_restart_for(reason, action, ctx);
+        self.publish_restart_for(reason, action, ctx)
     }
 
     pub(super) fn publish_restart_for<E: Effects>(
@@ -261,7 +264,7 @@ impl Service {
         reason: String,
         action: Action,
         ctx: &mut Ctx<'_, E>,
-    ) {
+    ) -> EventId {
         let open = self.incident.as_ref();
         let restart = Restart {
             service: self.settings.id,
@@ -275,6 +278,6 @@ impl Service {
             budget_left: self.recovery.budget().left(ctx.now),
             action,
         };
-        ctx.publish(Fact::Restart(restart));
+        ctx.publish(Fact::Restart(restart))
     }
 }

@@ -64,7 +64,12 @@ impl Service {
         if self.generation.lost_listener.is_some() || !self.listens_again() {
             return false;
         }
-        let waits = matches!(self.recovery.state(), RecoveryState::Backoff | RecoveryState::CrashLoopBackoff);
+        let waits = matches!(
+            self.recovery.state(),
+            RecoveryState::Backoff
+                | RecoveryState::AwaitingHostBudget { .. }
+                | RecoveryState::CrashLoopBackoff
+        );
         if (waits || open.rule().blocks == BlockRule::Held)
             && self.main.is_none()
             && self.recovery.was_started()
@@ -78,8 +83,8 @@ impl Service {
             EndRule::WithinLimits => self.generation.breaches.words().is_some(),
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
-            // No service has an incident that ends with the daemon's own trouble.
-            EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able => false,
+            // The last two are of hostprobe itself.
+            EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able | EndRule::Room => false,
         };
         if still {
             return false;

@@ -76,7 +76,10 @@ impl Service {
         }
         let before = self.unit.update(state.clone());
         let waits = match self.recovery.state() {
-            RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff => true,
+            RecoveryState::Idle
+            | RecoveryState::Backoff
+            | RecoveryState::AwaitingHostBudget { .. }
+            | RecoveryState::CrashLoopBackoff => true,
             RecoveryState::Inspecting(inspection) => inspection.retry,
             RecoveryState::WaitingToStart(_)
             | RecoveryState::AwaitingSuccessor(_)

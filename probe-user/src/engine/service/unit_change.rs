@@ -63,7 +63,10 @@ impl Service {
             }
             RecoveryState::Idle | RecoveryState::Verifying if !down => self.on_up_without_main(state, ctx),
             // The operator stopped it while it was down or waited for another restart.
-            RecoveryState::Idle | RecoveryState::Backoff | RecoveryState::CrashLoopBackoff
+            RecoveryState::Idle
+            | RecoveryState::Backoff
+            | RecoveryState::AwaitingHostBudget { .. }
+            | RecoveryState::CrashLoopBackoff
                 if self.incident.is_some() && self.unit.was_stopped_since(state) =>
             {
                 if self.taken_down_by(state, ctx).is_some_and(|needed| needed.failed()) {
@@ -82,6 +85,7 @@ impl Service {
             | RecoveryState::AwaitingSuccessor(_)
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Backoff
+            | RecoveryState::AwaitingHostBudget { .. }
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
             | RecoveryState::Examining { .. }

@@ -105,7 +105,7 @@ impl Filter {
                 before || self.pressed
             }
             Observation::Connected { client, server } => self.connected.insert((*client, *server)),
-            Observation::ConnectionsUnseen => true,
+            Observation::ConnectionsUnseen | Observation::RestartBudget(_) => true,
             Observation::Configured(id, settings) => {
                 match self.service(*id) {
                     Some(service) => service.configure(settings, now),

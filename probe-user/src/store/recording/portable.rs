@@ -5,7 +5,8 @@ use std::fmt::Debug;
 use crate::{
     config::{Identity, Probe, RestartPolicy, Service},
     fact::{
-        Holder, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process, ServiceId,
+        Holder, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process, RestartBudget,
+        ServiceId,
     },
 };
 
@@ -38,6 +39,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Configured(..) => "its settings after a reload",
         Observation::Removed(_) => "a reload removed it",
         Observation::Successor(..) => "the successor of its main process",
+        Observation::RestartBudget(_) => "the restart budget of all services after a reload",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
     }
@@ -128,7 +130,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Successor(id, _)
         | Observation::ListenerChecked(id, ..)
         | Observation::Operator(id, _) => *id = to(*id)?,
-        Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
+        Observation::RestartBudget(_) | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
 }
@@ -200,6 +202,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::ListenerChecked(..)
         | Observation::Configured(..)
         | Observation::Removed(_)
+        | Observation::RestartBudget(_)
         | Observation::Pressure(_)
         | Observation::ConnectionsUnseen => {}
     }
@@ -237,11 +240,17 @@ fn cut<T>(list: &mut Vec<T>, items: usize) -> bool {
 
 /// A fingerprint of everything in a configuration that decides: equal for two that lead to the same decisions.
 /// Commands and credentials are not in it.
-pub fn digest(services: &[Service]) -> String {
+pub fn digest(services: &[Service], restart_budget: RestartBudget) -> String {
     // FNV-1a, 64 bits: enough to detect an edit, and the same on every machine.
     const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;
     let mut hash = OFFSET;
+    let mut add = |text: &str| {
+        for byte in text.bytes().chain([b'\n']) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        }
+    };
+    add(&format!("{restart_budget:?}"));
     for service in services {
         // The windows of maintenance are observed. Each struct is destructured whole, so that a new key does not compile
         // until it is handled here.
@@ -288,9 +297,7 @@ pub fn digest(services: &[Service]) -> String {
                 (probes, restart, limits, policy)
             )
         );
-        for byte in text.bytes().chain([b'\n']) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-        }
+        add(&text);
     }
     format!("{hash:016x}")
 }

@@ -24,6 +24,10 @@ pub enum RecoveryState {
     /// The engine waits for the unit's state.
     Inspecting(Box<Inspection>),
     Backoff,
+    /// The restart budget of all services together is spent.
+    AwaitingHostBudget {
+        since: Timestamp,
+    },
     /// A restart is in progress and has not led to a main process yet.
     Restarting {
         /// The restart was made. Only the main process is missing.
