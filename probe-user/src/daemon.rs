@@ -125,6 +125,7 @@ impl Daemon {
                 self.adopt(service, process);
             }
         }
+        self.publisher.flush_state();
         self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);
     }

@@ -96,6 +96,8 @@ pub struct StateOptions {
     pub directory: PathBuf,
     /// The size of the recording, in bytes; 0 turns it off.
     pub recording_bytes: u64,
+    /// How long incidents are kept after their end.
+    pub keep: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -16,11 +16,12 @@ use crate::{
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
-    serve::{
-        Counters, Dependency, Metrics, ServiceView, View,
+    serve::{Counters, Dependency, Metrics, ServiceView, View},
+    store::{
         history::{self, History},
+        recording::Recording,
+        state::StateStore,
     },
-    store::recording::Recording,
 };
 
 /// Publishes facts, and queues the effects that the engine requests.
@@ -33,6 +34,8 @@ pub struct Publisher {
     effects: VecDeque<Effect>,
     /// None without a recording.
     recording: Option<Recording>,
+    /// None without a state directory.
+    store: Option<StateStore>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
     since: BTreeMap<ServiceId, Timestamp>,
@@ -58,7 +61,7 @@ impl Publisher {
     pub(super) fn new(
         emitter: Emitter,
         origin: Origin,
-        recording: Option<Recording>,
+        (recording, store): (Option<Recording>, Option<StateStore>),
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
@@ -72,6 +75,7 @@ impl Publisher {
             coverage,
             effects,
             recording,
+            store,
             history: Arc::default(),
             since: BTreeMap::new(),
             counters,
@@ -89,7 +93,10 @@ impl Publisher {
         }
         let id = self.emitter.publish(&fact, at);
         if let Some(record) = self.emitter.take_last() {
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(timeline), Some(store)) = (history.take(record), &self.store) {
+                store.keep_incident(timeline.clone());
+            }
         }
         id
     }
@@ -121,6 +128,13 @@ impl Publisher {
     pub(super) fn record_tick(&mut self, now: Timestamp) {
         if let Some(recording) = &mut self.recording {
             recording.on_tick(now);
+        }
+    }
+
+    /// Has what was published of incidents written to the state file. A wake-up of its writer would delay a restart.
+    pub(super) fn flush_state(&self) {
+        if let Some(store) = &self.store {
+            store.flush();
         }
     }
 

@@ -49,8 +49,13 @@ impl Served {
         let (view, shown) = watch::channel(Arc::new(view));
         let metrics = Arc::new(Metrics::new(samples::names()));
         let (shutdown, over) = oneshot::channel();
-        let shown =
-            Shown { origin: Arc::new(samples::origin()), view: shown, metrics, history: Arc::default() };
+        let shown = Shown {
+            origin: Arc::new(samples::origin()),
+            view: shown,
+            metrics,
+            history: Arc::default(),
+            past: Past::default(),
+        };
         let server = tokio::spawn(serve(listener, shown, async {
             over.await.unwrap();
         }));

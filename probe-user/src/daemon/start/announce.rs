@@ -59,7 +59,8 @@ pub(super) async fn announce(
     let start = Timestamp::now();
     let recording = directory.as_ref().and_then(|_| record(config, options.observe, &origin, &names, start));
     let state = directory.map(|directory| open_state(directory, &config.state));
-    let mut publisher = Publisher::new(emitter, origin.clone(), recording, coverage, views);
+    let store = state.as_ref().and_then(|state| state.store.clone());
+    let mut publisher = Publisher::new(emitter, origin.clone(), (recording, store), coverage, views);
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
     let engine = Engine::new(&config.services, options.observe, start);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
@@ -70,11 +71,11 @@ pub(super) async fn announce(
 
 /// Opens the store. If its file system does not answer, the daemon runs without it.
 fn open_state(directory: StateDirectory, options: &StateOptions) -> State {
-    match StateStore::open(&options.directory) {
+    match StateStore::open(options) {
         Ok((store, remembered)) => State { directory, store: Some(store), remembered },
         Err(error) => {
             tracing::error!(
-                "{}: state cannot be opened: {error}; operators' stops and pauses end with the daemon",
+                "{}: state cannot be opened: {error}; operators' stops and pauses and incidents end with the daemon",
                 options.directory.display()
             );
             State { directory, store: None, remembered: BTreeMap::new() }

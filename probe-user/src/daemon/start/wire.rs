@@ -27,7 +27,7 @@ use crate::{
     },
     probe::{Clients, Prober},
     process::privileges::Plan,
-    serve::{self, Shown},
+    serve::{self, Past, Shown},
 };
 
 /// The daemon, and what an earlier one left.
@@ -57,6 +57,7 @@ pub(super) async fn wire(
         view,
         metrics: publisher.metrics(),
         history: publisher.history(),
+        past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
     };
     if let Some(socket) = control {
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));

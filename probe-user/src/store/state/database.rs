@@ -1,19 +1,21 @@
 //! The file: its schema, and what to do with a damaged one.
 
+mod incidents;
+mod orders;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    fs::{self, OpenOptions},
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::{
-    clock::Timestamp,
-    fact::{CommandKind, Operator, Order, Orders, User},
-};
+use super::{error::DatabaseError, pending::Pending};
+use crate::fact::Orders;
+pub(super) use incidents::{MOST_BYTES, find, list};
 
 pub(super) const FILE: &str = "state.db";
 
@@ -22,10 +24,11 @@ const SET_ASIDE: &str = "state.db.corrupt-";
 const MOST_SET_ASIDE: usize = 3;
 
 /// How long a write waits for a reader of another process.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// The schema, a step each version. A step that was released never changes. `user_version` counts those done.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE orders (
         service TEXT NOT NULL,
         kind TEXT NOT NULL,
@@ -37,27 +40,41 @@ pub(super) const MIGRATIONS: &[&str] = &["
         since_us INTEGER NOT NULL,
         until_us INTEGER,
         PRIMARY KEY (service, kind)
-    ) STRICT, WITHOUT ROWID"];
+    ) STRICT, WITHOUT ROWID",
+    // The times of an incident's steps are in microseconds after its fault. The story has everything else, as JSON.
+    "
+    CREATE TABLE incidents (
+        id TEXT NOT NULL PRIMARY KEY,
+        service TEXT NOT NULL,
+        verdict TEXT,
+        severity TEXT,
+        since_us INTEGER NOT NULL,
+        until_us INTEGER,
+        detected_us INTEGER,
+        decided_us INTEGER,
+        acted_us INTEGER,
+        listening_us INTEGER,
+        healthy_us INTEGER,
+        restarts INTEGER NOT NULL,
+        holds INTEGER NOT NULL,
+        story TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX incidents_since ON incidents (since_us);
+    CREATE INDEX incidents_until ON incidents (until_us)",
+];
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DatabaseError {
-    #[error("{0}")]
-    Sql(#[from] rusqlite::Error),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("a newer hostprobe made it (version {found}, this one knows {known}); it stays as it is")]
-    Newer { found: i64, known: usize },
-}
+/// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
+const MOST_PAGES: i64 = 2 * MOST_BYTES / 4096;
 
-impl DatabaseError {
-    pub(super) fn is_damage(&self) -> bool {
-        let code = if let Self::Sql(error) = self { error.sqlite_error_code() } else { None };
-        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    }
-}
+/// The cache of pages, in KiB. Writes are small.
+const CACHE: i64 = 256;
 
 #[derive(Debug)]
-pub(super) struct Database(Connection);
+pub(super) struct Database {
+    connection: Connection,
+    /// The path of the log of the latest writes.
+    log: PathBuf,
+}
 
 impl Database {
     /// Opens the file, creates it if it is missing, and brings its schema up to date.
@@ -69,97 +86,65 @@ impl Database {
         let mut connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Without a sync for each group: a crash of the daemon loses nothing, a loss of power the last groups.
+        // Without a sync for each group: [`Self::sync`] follows within a second. A crash of the daemon loses nothing.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
+        connection.pragma_update(None, "max_page_count", MOST_PAGES)?;
         migrate(&mut connection)?;
-        Ok(Self(connection))
+        Ok(Self { connection, log: folder.join(format!("{FILE}-wal")) })
     }
 
     /// The orders in force, by service.
     pub(super) fn orders(&self) -> Result<BTreeMap<String, Orders>, DatabaseError> {
-        let mut all: BTreeMap<String, Orders> = BTreeMap::new();
-        let mut query = self.0.prepare("SELECT * FROM orders")?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            let Some(order) = order(row)? else { continue };
-            let orders = all.entry(row.get("service")?).or_default();
-            match order.kind {
-                CommandKind::Stop => orders.stop = Some(order),
-                CommandKind::Pause => orders.pause = Some(order),
-                CommandKind::Start
-                | CommandKind::Restart
-                | CommandKind::Resume
-                | CommandKind::Ack
-                | CommandKind::Reload => {}
-            }
-        }
-        Ok(all)
+        orders::read(&self.connection)
     }
 
-    /// Replaces the orders about some services, all or none of them.
-    pub(super) fn write(
-        &mut self,
-        all: &BTreeMap<String, Orders>,
-        changed: &BTreeSet<String>,
-    ) -> Result<(), DatabaseError> {
-        let group = self.0.transaction()?;
-        for service in changed {
-            group.execute("DELETE FROM orders WHERE service = ?1", [service])?;
-            let orders = all.get(service).into_iter().flat_map(|orders| [&orders.stop, &orders.pause]);
-            for order in orders.flatten() {
-                let us = |at: Timestamp| at.to_wall().as_microsecond();
-                let login = order.by.login.as_ref();
-                group.execute(
-                    "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                    params![
-                        service,
-                        order.kind.as_str(),
-                        order.by.user.id,
-                        order.by.user.name,
-                        login.map(|login| login.id),
-                        login.and_then(|login| login.name.as_ref()),
-                        order.reason,
-                        us(order.since),
-                        order.until.map(us),
-                    ],
-                )?;
-            }
+    /// Writes what the file lacks, all or nothing of it.
+    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+        let group = self.connection.transaction()?;
+        for service in &pending.changed_orders {
+            orders::write(&group, service, pending.orders.get(service))?;
+        }
+        for timeline in &pending.incidents {
+            incidents::write(&group, timeline)?;
         }
         Ok(group.commit()?)
     }
+
+    /// Has the disk take what was written, and moves it from the log to the file.
+    pub(super) fn sync(&mut self) -> Result<(), DatabaseError> {
+        File::open(&self.log)?.sync_data()?;
+        self.connection.pragma_query(None, "wal_checkpoint", |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Deletes some of the incidents that ended longer than `keep` ago. True if there may be more.
+    pub(super) fn prune(&mut self, keep: Duration) -> Result<bool, DatabaseError> {
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let before = jiff::Timestamp::now().as_microsecond().saturating_sub(keep);
+        incidents::prune(&self.connection, before)
+    }
+
+    /// Deletes some of the oldest incidents that are over, if everything takes more than `most_bytes`.
+    pub(super) fn shrink(&mut self, most_bytes: i64) -> Result<(), DatabaseError> {
+        if incidents::is_too_large(&self.connection, most_bytes)? {
+            incidents::prune(&self.connection, i64::MAX)?;
+        }
+        Ok(())
+    }
 }
 
-/// An order; None if it is over or of a kind that this version does not know.
-fn order(row: &Row<'_>) -> Result<Option<Order>, DatabaseError> {
-    let at = |us: i64| jiff::Timestamp::from_microsecond(us).map(Timestamp::from_wall);
-    let kind = match row.get_ref("kind")?.as_str().unwrap_or_default() {
-        "stop" => CommandKind::Stop,
-        "pause" => CommandKind::Pause,
-        _ => return Ok(None),
-    };
-    let until: Option<i64> = row.get("until_us")?;
-    if until.is_some_and(|until| until <= jiff::Timestamp::now().as_microsecond()) {
-        return Ok(None);
-    }
-    let login: Option<u32> = row.get("login_id")?;
-    let login_name = row.get("login_name")?;
-    Ok(Some(Order {
-        kind,
-        by: Operator {
-            user: User { id: row.get("user_id")?, name: row.get("user_name")? },
-            login: login.map(|id| User { id, name: login_name }),
-        },
-        reason: row.get("reason")?,
-        since: at(row.get("since_us")?).unwrap_or_default(),
-        until: until.and_then(|until| at(until).ok()),
-    }))
+/// The number of steps that the schema of a file has done.
+pub(super) fn version(connection: &Connection) -> Result<usize, DatabaseError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let done = version(connection)?;
     let Some(steps) = MIGRATIONS.get(done..) else {
-        return Err(DatabaseError::Newer { found: version, known: MIGRATIONS.len() });
+        return Err(DatabaseError::Newer { found: done, known: MIGRATIONS.len() });
     };
     if steps.is_empty() {
         return Ok(());

@@ -6,7 +6,9 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    database::{Database, DatabaseError, MIGRATIONS},
+    super::history::NotOne,
+    database::{Database, MIGRATIONS},
+    error::DatabaseError,
     *,
 };
 use crate::{
@@ -36,9 +38,14 @@ fn stopped() -> Orders {
     Orders { stop: Some(order(CommandKind::Stop, None)), pause: None }
 }
 
+fn open(folder: &Path) -> (StateStore, BTreeMap<String, Orders>) {
+    let options = StateOptions { directory: folder.to_owned(), ..StateOptions::default() };
+    StateStore::open(&options).unwrap()
+}
+
 /// One run of the daemon; returns what an earlier one left.
 fn run(folder: &Path, keep: &[(&str, Orders)]) -> BTreeMap<String, Orders> {
-    let (store, remembered) = StateStore::open(folder).unwrap();
+    let (store, remembered) = open(folder);
     for (service, orders) in keep {
         store.keep_orders(service, orders.clone());
     }
@@ -128,6 +135,133 @@ fn a_newer_file_is_left_as_it_is() {
     assert!(names(folder.path(), "state.db.corrupt-").is_empty());
 }
 
+/// An incident whose fault was so many hours ago, and which is over if its end is given so.
+fn incident(id: &str, service: &str, began: i64, ended: Option<i64>) -> Timeline {
+    let ago = |hours: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+    let story = serde_json::json!({
+        "service": service,
+        "incident": { "id": id, "verdict": "killed", "since": ago(began), "attempts": 2, "timing": { "healthy_ms": 12.5 } },
+        "until": ended.map(ago),
+        "hold": null,
+        "holds": 3,
+        "evidence": [],
+        "steps": [],
+        "left_out": 0,
+    });
+    serde_json::from_value(story).unwrap()
+}
+
+fn run_with_incidents(folder: &Path, incidents: &[Timeline]) {
+    let (store, _) = open(folder);
+    for timeline in incidents {
+        store.keep_incident(timeline.clone());
+    }
+    store.shutdown(LONG);
+}
+
+fn listed(folder: &Path) -> Vec<String> {
+    let all = Reader::open(folder).unwrap().incidents(None, None).unwrap();
+    all.into_iter().map(|incident| incident.id).collect()
+}
+
+#[test]
+fn incidents_outlive_the_daemon_and_are_found_by_time_service_and_number() {
+    let folder = TempDir::new().unwrap();
+    let (old, open_one) = (incident("a0-i1", "web", 50, Some(40)), incident("a0-i2", "db", 30, None));
+    run_with_incidents(folder.path(), &[old.clone(), open_one.clone()]);
+    run_with_incidents(folder.path(), &[incident("b0-i1", "web", 3, Some(2))]);
+    assert_eq!(listed(folder.path()), ["a0-i2", "b0-i1", "a0-i1"], "the open ones first, then the latest");
+    let reader = Reader::open(folder.path()).unwrap();
+    let ids = |within: Option<u64>, service| {
+        let found = reader.incidents(within.map(|hours| Duration::from_secs(hours * 3600)), service).unwrap();
+        found.into_iter().map(|incident| incident.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Some(24), None), ["a0-i2", "b0-i1"]);
+    assert_eq!(ids(Some(41), Some("web")), ["b0-i1", "a0-i1"]);
+    assert_eq!(reader.explain("a0-i1").unwrap(), Ok(old.explained()));
+    assert_eq!(reader.explain("2").unwrap(), Ok(open_one.explained()));
+    let several = reader.explain("i1").unwrap().unwrap_err();
+    assert_eq!(several, NotOne::Several(vec!["b0-i1".to_owned(), "a0-i1".to_owned()]));
+    assert_eq!(reader.explain("%").unwrap(), Err(NotOne::None));
+}
+
+#[test]
+fn an_incident_is_deleted_some_time_after_its_end_and_an_open_one_stays() {
+    let folder = TempDir::new().unwrap();
+    let day = 24;
+    let all = [
+        incident("a0-i1", "web", 100 * day, Some(91 * day)),
+        incident("a0-i2", "web", 100 * day, None),
+        incident("a0-i3", "web", 100 * day, Some(89 * day)),
+    ];
+    run_with_incidents(folder.path(), &all);
+    assert_eq!(listed(folder.path()).len(), 3);
+    run_with_incidents(folder.path(), &[]);
+    assert_eq!(listed(folder.path()), ["a0-i2", "a0-i3"]);
+}
+
+#[test]
+fn what_takes_too_much_room_costs_the_oldest_incidents_that_are_over() {
+    let folder = TempDir::new().unwrap();
+    let mut database = Database::open(folder.path()).unwrap();
+    let mut pending = pending::Pending::default();
+    for number in 0..200 {
+        let ended = (number != 0).then_some(500 - number);
+        let timeline = incident(&format!("a0-i{number}"), "web", 600, ended);
+        pending.take(Job::Incident(Box::new(timeline)));
+    }
+    database.write(&pending).unwrap();
+    database.shrink(i64::MAX).unwrap();
+    assert_eq!(listed(folder.path()).len(), 200);
+    database.shrink(10_000).unwrap();
+    let left = listed(folder.path());
+    assert_eq!(left.len(), 200 - 64, "some at a time");
+    assert!(left.contains(&"a0-i0".to_owned()), "an open one stays");
+    assert!(!left.contains(&"a0-i64".to_owned()) && left.contains(&"a0-i65".to_owned()));
+}
+
+#[test]
+fn a_reader_creates_nothing_and_changes_nothing_however_the_daemon_ended() {
+    let folder = TempDir::new().unwrap();
+    assert!(matches!(Reader::open(folder.path()), Err(ReaderError::Missing(_))));
+    run_with_incidents(folder.path(), &[incident("a0-i1", "web", 2, Some(1))]);
+    let all = |folder: &Path| {
+        let mut all = names(folder, "");
+        all.sort();
+        all.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect::<Vec<_>>()
+    };
+    let clean = all(folder.path());
+    assert_eq!(listed(folder.path()), ["a0-i1"]);
+    assert_eq!(all(folder.path()), clean);
+
+    // A daemon that is killed leaves the log of its latest writes.
+    let (mut database, mut pending) = (Database::open(folder.path()).unwrap(), pending::Pending::default());
+    pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))));
+    database.write(&pending).unwrap();
+    for left in [&["", "-wal", "-shm"][..], &["", "-wal"]] {
+        let crashed = TempDir::new().unwrap();
+        for suffix in left {
+            let name = format!("{FILE}{suffix}");
+            fs::copy(folder.path().join(&name), crashed.path().join(&name)).unwrap();
+        }
+        let before = names(crashed.path(), "").len();
+        assert_eq!(listed(crashed.path()), ["a0-i2", "a0-i1"], "{left:?}");
+        assert_eq!(names(crashed.path(), "").len(), before, "{left:?}");
+    }
+    assert_eq!(listed(folder.path()), ["a0-i2", "a0-i1"], "beside its writer");
+}
+
+#[test]
+fn a_file_of_before_incidents_has_none() {
+    let folder = TempDir::new().unwrap();
+    let old = Connection::open(folder.path().join(FILE)).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    assert!(listed(folder.path()).is_empty());
+    assert_eq!(Reader::open(folder.path()).unwrap().explain("1").unwrap(), Err(NotOne::None));
+}
+
 /// A file system of 256 KiB, for as long as it lives.
 struct SmallDisk(TempDir);
 
@@ -152,7 +286,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_stops_nothing_and_what_it_could_not_take_is_written_later() {
     let Some(disk) = SmallDisk::mount() else { return };
     let folder = disk.0.path();
-    let (store, _) = StateStore::open(folder).unwrap();
+    let (store, _) = open(folder);
     let filler = folder.join("filler");
     // The file system takes as much as it has room for.
     let _ = fs::write(&filler, vec![0; 1 << 20]);
@@ -169,4 +303,27 @@ fn a_full_disk_stops_nothing_and_what_it_could_not_take_is_written_later() {
     fs::remove_file(filler).unwrap();
     store.shutdown(LONG);
     assert_eq!(run(folder, &[]).len(), 3);
+}
+
+#[test]
+fn a_full_disk_costs_the_incidents_that_memory_has_no_room_for_and_counts_them() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let folder = disk.0.path();
+    let (store, _) = open(folder);
+    let filler = folder.join("filler");
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    for number in 0..300 {
+        store.keep_incident(incident(&format!("a0-i{number}"), "web", 2, Some(1)));
+    }
+    store.flush();
+    let mut lost = 0;
+    let deadline = std::time::Instant::now() + LONG;
+    while lost < 300 - 256 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+        lost += store.take_loss();
+    }
+    assert_eq!(lost, 300 - 256);
+    fs::remove_file(filler).unwrap();
+    store.shutdown(LONG);
+    assert!(listed(folder).contains(&"a0-i299".to_owned()));
 }

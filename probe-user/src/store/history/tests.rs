@@ -1,6 +1,6 @@
 //! Timelines from events, as a daemon or a file has them.
 
-use super::*;
+use super::{timeline::EVENTS, *};
 use crate::{
     clock::Timestamp,
     emit::{Emitter, tests::samples},
