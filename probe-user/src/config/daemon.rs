@@ -37,6 +37,11 @@ impl Config {
         longest.max(Exec::default().stop_timeout)
     }
 
+    /// The first id that no service of it has.
+    pub fn next_id(&self) -> u32 {
+        self.services.last().map_or(0, |service| service.id.0 + 1)
+    }
+
     /// A service; None if there is none with this id any more.
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
         let at = self.services.binary_search_by_key(&id, |service| service.id).ok()?;

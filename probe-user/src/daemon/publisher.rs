@@ -18,7 +18,7 @@ use crate::{
     redact::redact,
     serve::{Counters, Dependency, Metrics, ServiceView, View},
     store::{
-        history::{self, History},
+        history::{self, History, Timeline},
         recording::Recording,
         state::StateStore,
     },
@@ -91,6 +91,10 @@ impl Publisher {
         if let Some(recording) = &mut self.recording {
             recording.on_fact(&fact, at);
         }
+        if self.store.is_some() && matches!(fact, Fact::Incident(Phase::Open, _)) {
+            // What the stream says of an incident, a later run of the daemon has to know.
+            self.emitter.hold();
+        }
         let id = self.emitter.publish(&fact, at);
         if let Some(record) = self.emitter.take_last() {
             let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,9 +147,19 @@ impl Publisher {
         self.metrics.probe(report);
     }
 
-    /// The next effect that the engine requested.
-    pub(super) fn next_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+    /// The effects that the engine requested since the last call.
+    pub(super) fn take_effects(&mut self) -> VecDeque<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Has events written that were held until the state file knows of their incidents.
+    pub(super) fn release_events(&mut self) {
+        self.emitter.release();
+    }
+
+    /// Shows the incidents that an earlier run has left open.
+    pub(super) fn remember_incidents(&mut self, open: Vec<Timeline>) {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).remember_open(open);
     }
 
     /// The text of `/metrics`.

@@ -8,6 +8,7 @@ mod evidence;
 mod first_start;
 mod hangs;
 mod listeners;
+mod memory;
 mod operator;
 mod own_trouble;
 mod probes;

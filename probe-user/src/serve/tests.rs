@@ -130,7 +130,7 @@ async fn the_daemon_is_ready_after_agent_ready() {
 
 #[tokio::test]
 async fn metrics_and_status_are_served() {
-    let api = ServiceView { incident: Some(IncidentId(3)), ..service("api", ServiceState::Down) };
+    let api = ServiceView { incident: Some(IncidentId::new(3)), ..service("api", ServiceState::Down) };
     let served = Served::start(View { ready: true, services: vec![api], ..View::default() }).await;
     let (head, body) = served.ask("/metrics", "localhost").await;
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");

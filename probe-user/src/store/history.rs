@@ -40,6 +40,11 @@ impl History {
         Self { room, recent: VecDeque::new(), timelines: VecDeque::new() }
     }
 
+    /// Takes over the open incidents of an earlier run of the daemon.
+    pub fn remember_open(&mut self, open: Vec<Timeline>) {
+        self.timelines.extend(open);
+    }
+
     pub fn incident_count(&self) -> usize {
         self.timelines.len()
     }

@@ -1,17 +1,19 @@
-//! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines.
+//! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines, what the
+//! engine has to know of them in a later run, and the outboxes of receivers.
 //!
 //! A thread of its own writes in groups, so that no disk delays a decision. A disk that is full or read-only costs
 //! what it cannot take, which the log says once. A damaged file is set aside, and a new one is begun.
 
 mod database;
 mod error;
+mod kept;
 mod pending;
 mod queue;
 mod reader;
+mod remembered;
 mod writer;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -22,13 +24,16 @@ use std::{
 
 use super::history::Timeline;
 use crate::{
+    act::alert::{Change, Keeper},
     bounded_thread::{self, NoAnswer},
     config::StateOptions,
-    fact::Orders,
+    emit::{Names, Origin},
+    fact::{Memory, Orders, ServiceId},
 };
 use database::FILE;
 use queue::{Job, Queue};
 pub use reader::{MOST_LISTED, Reader, ReaderError};
+pub use remembered::Remembered;
 use writer::Writer;
 
 /// How long the daemon's start waits for the file. A file system that does not answer costs the remembered orders.
@@ -44,16 +49,17 @@ pub struct StateStore {
 }
 
 impl StateStore {
-    /// Opens the file in the state directory. Returns the orders in force, by service, besides the store.
-    pub fn open(options: &StateOptions) -> Result<(Self, BTreeMap<String, Orders>), NoAnswer> {
+    /// Opens the file in the state directory. Returns what an earlier run has left besides the store.
+    pub fn open(options: &StateOptions, origin: &Origin) -> Result<(Self, Remembered), NoAnswer> {
         let queue = Arc::new(Queue::default());
         let (alive, ended) = sync_channel::<()>(0);
         let (answer, remembered) = sync_channel(1);
         let (folder, keep, jobs) = (options.directory.clone(), options.keep, Arc::clone(&queue));
+        let origin = origin.clone();
         bounded_thread::start("state", move || {
-            let writer = Writer::new(&folder, keep);
+            let (writer, remembered) = Writer::new(&folder, keep, origin);
             // The daemon may have stopped waiting.
-            let _ = answer.send(writer.remembered());
+            let _ = answer.send(remembered);
             writer.run(&jobs);
             drop(alive);
         })?;
@@ -72,6 +78,17 @@ impl StateStore {
     /// Keeps an incident with its timeline, in place of what was known of it. It is written with the next flush.
     pub fn keep_incident(&self, timeline: Timeline) {
         self.queue.push(Job::Incident(Box::new(timeline)));
+    }
+
+    /// Keeps what the engine has to know of a service in a later run, in place of what was kept before. It is written with the
+    /// next flush.
+    pub fn keep_memory(&self, service: ServiceId, memory: Box<Memory>, names: &Names) {
+        self.queue.push(Job::Memory { service, memory, names: names.clone() });
+    }
+
+    /// Has what was given to the store written, so that a crash of the daemon does not lose it. Waits for at most `limit`.
+    pub fn flush_and_wait(&self, limit: Duration) {
+        self.queue.flush_and_wait(limit);
     }
 
     /// Has what was given to the store written. Never waits.
@@ -93,6 +110,13 @@ impl StateStore {
         self.queue.end();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(patience);
+    }
+}
+
+impl Keeper for StateStore {
+    fn keep(&self, receiver: &str, changes: Vec<Change>) {
+        self.queue.push(Job::Alerts { receiver: receiver.to_owned(), changes });
+        self.queue.flush();
     }
 }
 

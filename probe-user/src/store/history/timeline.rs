@@ -122,6 +122,17 @@ impl Timeline {
         self.until.is_none()
     }
 
+    /// What became of it is not known: an earlier run of the daemon has left it open, and no memory of it.
+    pub fn end(&mut self, at: jiff::Timestamp) {
+        self.until = Some(format!("{at:.9}"));
+        self.hold = None;
+    }
+
+    /// Its published id.
+    pub fn id(&self) -> &str {
+        &self.incident.id
+    }
+
     /// Why its service is not restarted.
     pub(super) fn hold(&self) -> Option<&str> {
         self.hold.as_deref()

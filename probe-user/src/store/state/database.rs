@@ -1,10 +1,10 @@
 //! The file: its schema, and what to do with a damaged one.
 
 mod incidents;
+mod kept;
 mod orders;
 
 use std::{
-    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -13,8 +13,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{error::DatabaseError, pending::Pending};
-use crate::fact::Orders;
+use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
 pub(super) use incidents::{MOST_BYTES, find, list};
 
 pub(super) const FILE: &str = "state.db";
@@ -41,7 +40,8 @@ pub(super) const MIGRATIONS: &[&str] = &[
         until_us INTEGER,
         PRIMARY KEY (service, kind)
     ) STRICT, WITHOUT ROWID",
-    // The times of an incident's steps are in microseconds after its fault. The story has everything else, as JSON.
+    // The times of an incident's steps are in microseconds after its fault. The story has everything else, as JSON. A memory
+    // is what the engine knows of a service. The outbox has the alerts of each receiver.
     "
     CREATE TABLE incidents (
         id TEXT NOT NULL PRIMARY KEY,
@@ -60,7 +60,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         story TEXT NOT NULL
     ) STRICT;
     CREATE INDEX incidents_since ON incidents (since_us);
-    CREATE INDEX incidents_until ON incidents (until_us)",
+    CREATE INDEX incidents_until ON incidents (until_us);
+    CREATE TABLE memories (
+        service TEXT NOT NULL PRIMARY KEY,
+        memory TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE outbox (
+        receiver TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        alert TEXT NOT NULL,
+        PRIMARY KEY (receiver, number)
+    ) STRICT",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -95,9 +105,15 @@ impl Database {
         Ok(Self { connection, log: folder.join(format!("{FILE}-wal")) })
     }
 
-    /// The orders in force, by service.
-    pub(super) fn orders(&self) -> Result<BTreeMap<String, Orders>, DatabaseError> {
-        orders::read(&self.connection)
+    /// Everything that a run of the daemon begins with.
+    pub(super) fn remembered(&self) -> Result<Remembered, DatabaseError> {
+        let memories = kept::memories(&self.connection)?;
+        Ok(Remembered {
+            orders: orders::read(&self.connection)?,
+            open: incidents::open(&self.connection)?,
+            memories: memories.into_values().collect(),
+            alerts: kept::alerts(&self.connection)?,
+        })
     }
 
     /// Writes what the file lacks, all or nothing of it.
@@ -105,6 +121,12 @@ impl Database {
         let group = self.connection.transaction()?;
         for service in &pending.changed_orders {
             orders::write(&group, service, pending.orders.get(service))?;
+        }
+        for service in &pending.changed_memories {
+            kept::write_memory(&group, service, pending.memories.get(service))?;
+        }
+        for alert in &pending.changed_alerts {
+            kept::write_alert(&group, alert, pending.alerts.get(alert))?;
         }
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;

@@ -1,6 +1,6 @@
 //! What is kept is there after a restart of the daemon, and a bad file or disk stops nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -12,8 +12,13 @@ use super::{
     *,
 };
 use crate::{
+    act::alert::{Alert, KeptAlert, Notification},
     clock::Timestamp,
-    fact::{CommandKind, Operator, Order, User},
+    emit::{
+        Name,
+        tests::samples::{self, origin},
+    },
+    fact::{CommandKind, Fact, Incident, IncidentId, Operator, Order, RememberedIncident, User},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -38,9 +43,9 @@ fn stopped() -> Orders {
     Orders { stop: Some(order(CommandKind::Stop, None)), pause: None }
 }
 
-fn open(folder: &Path) -> (StateStore, BTreeMap<String, Orders>) {
+fn open(folder: &Path) -> (StateStore, Remembered) {
     let options = StateOptions { directory: folder.to_owned(), ..StateOptions::default() };
-    StateStore::open(&options).unwrap()
+    StateStore::open(&options, &origin()).unwrap()
 }
 
 /// One run of the daemon; returns what an earlier one left.
@@ -51,7 +56,7 @@ fn run(folder: &Path, keep: &[(&str, Orders)]) -> BTreeMap<String, Orders> {
     }
     assert_eq!(store.take_loss(), 0);
     store.shutdown(LONG);
-    remembered
+    remembered.orders
 }
 
 fn names(folder: &Path, prefix: &str) -> Vec<String> {
@@ -208,7 +213,7 @@ fn what_takes_too_much_room_costs_the_oldest_incidents_that_are_over() {
     for number in 0..200 {
         let ended = (number != 0).then_some(500 - number);
         let timeline = incident(&format!("a0-i{number}"), "web", 600, ended);
-        pending.take(Job::Incident(Box::new(timeline)));
+        pending.take(Job::Incident(Box::new(timeline)), &origin());
     }
     database.write(&pending).unwrap();
     database.shrink(i64::MAX).unwrap();
@@ -236,7 +241,7 @@ fn a_reader_creates_nothing_and_changes_nothing_however_the_daemon_ended() {
 
     // A daemon that is killed leaves the log of its latest writes.
     let (mut database, mut pending) = (Database::open(folder.path()).unwrap(), pending::Pending::default());
-    pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))));
+    pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))), &origin());
     database.write(&pending).unwrap();
     for left in [&["", "-wal", "-shm"][..], &["", "-wal"]] {
         let crashed = TempDir::new().unwrap();
@@ -326,4 +331,77 @@ fn a_full_disk_costs_the_incidents_that_memory_has_no_room_for_and_counts_them()
     fs::remove_file(filler).unwrap();
     store.shutdown(LONG);
     assert!(listed(folder).contains(&"a0-i299".to_owned()));
+}
+
+/// An alert of this run about its incident of this number.
+fn alert(number: u64, incident: u64, delivered: bool) -> KeptAlert {
+    let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
+    let incident = Incident { id: IncidentId::new(incident), ..sample };
+    let since = incident.began();
+    let alert = Alert { incident, names: samples::names(), resolved: false };
+    KeptAlert { number, notification: Notification { alert, since }, delivered }
+}
+
+#[test]
+fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by_name() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path());
+    let one = alert(1, 3, true);
+    let changes = [1, 2, 3].map(|number| Change::Put(Box::new(alert(number, 3, number == 1))));
+    store.keep("json-ab", changes.to_vec());
+    store.keep("json-ab", vec![Change::Remove(2)]);
+    let incident = one.notification.alert.incident.clone();
+    let open_incident = RememberedIncident {
+        incident: incident.clone(),
+        summary: "it was killed".into(),
+        alerted: true,
+        degraded: false,
+        muted: false,
+        acknowledged: None,
+        needs_listener: false,
+        alert_at: None,
+    };
+    let memory = Memory { incident: Some(open_incident), spent: vec![incident.since], wait: None };
+    store.keep_memory(incident.service, Box::new(memory), &samples::names());
+    store.flush_and_wait(LONG);
+    // The store is not shut down, as after SIGKILL. A later run has other numbers for its services.
+    let other_origin = Origin { ephemeral_id: "00000001".to_owned(), ..origin() };
+    let options = StateOptions { directory: folder.path().to_owned(), ..StateOptions::default() };
+    let (_next, mut remembered) = StateStore::open(&options, &other_origin).unwrap();
+    let named = samples::names();
+    let mut reversed: Vec<_> = remembered.services().into_iter().map(str::to_owned).collect();
+    reversed.reverse();
+    let names = Names::new(reversed.into_iter().map(|service| Name { service, unit: None }));
+    let alerts = remembered.take_alerts(&names, &other_origin);
+    let alerts = &alerts["json-ab"];
+    assert_eq!(
+        alerts.iter().map(|alert| (alert.number, alert.delivered)).collect::<Vec<_>>(),
+        [(1, true), (3, false)]
+    );
+    let found = &alerts[0].notification.alert;
+    assert_eq!(other_origin.incident_id(found.incident.id), origin().incident_id(incident.id));
+    assert_eq!(found.names.service(found.incident.service), named.service(incident.service));
+    assert_eq!(found.names.service(found.incident.cause), named.service(incident.cause));
+    assert_eq!(found.incident.earlier.evidence[0], origin().event_id(incident.evidence[0]));
+    let memories = remembered.take_memories(&names, &other_origin);
+    let [(service, memory)] = &memories[..] else { panic!("{memories:?}") };
+    assert_eq!(names.service(*service), named.service(incident.service));
+    assert_eq!(memory.spent, [incident.since], "the same boot has the same clock");
+}
+
+#[test]
+fn a_wait_for_the_file_ends_at_its_limit_and_a_late_disk_is_not_waited_for_twice() {
+    let queue = Queue::default();
+    queue.push(Job::Incident(Box::new(incident("a0-i1", "web", 2, None))));
+    let limit = Duration::from_millis(20);
+    let wait = || {
+        let begun = std::time::Instant::now();
+        queue.flush_and_wait(limit);
+        begun.elapsed()
+    };
+    assert!(wait() >= limit);
+    assert!(wait() < limit);
+    queue.handled(1);
+    queue.push(Job::Incident(Box::new(incident("a0-i2", "web", 2, None))));
+    assert!(wait() >= limit, "it has caught up");
 }

@@ -1,7 +1,6 @@
 //! The thread that writes the file.
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,9 +9,10 @@ use super::{
     database::{Database, FILE, MOST_BYTES, set_aside},
     error::DatabaseError,
     pending::Pending,
-    queue::{Next, Queue},
+    queue::{Job, Next, Queue},
+    remembered::Remembered,
 };
-use crate::fact::Orders;
+use crate::emit::Origin;
 
 /// The wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
@@ -27,6 +27,7 @@ pub(super) struct Writer {
     folder: PathBuf,
     /// How long incidents are kept after their end.
     keep: Duration,
+    origin: Origin,
     /// None while it cannot be opened.
     database: Option<Database>,
     pending: Pending,
@@ -38,27 +39,25 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(folder: &Path, keep: Duration) -> Self {
+    /// Opens the file. Returns what an earlier run has left besides the writer.
+    pub(super) fn new(folder: &Path, keep: Duration, origin: Origin) -> (Self, Remembered) {
         let mut writer = Self {
             folder: folder.to_owned(),
             keep,
+            origin,
             database: None,
             pending: Pending::default(),
             unsynced: None,
             pruned: None,
             has_warned: false,
         };
-        let read = |writer: &mut Self| writer.open().and_then(|database| database.orders());
-        match writer.with_a_new_file(read) {
-            Ok(orders) => writer.pending.orders = orders,
-            Err(error) => writer.warn(&error),
-        }
-        writer
-    }
-
-    /// The orders that an earlier run of the daemon was given.
-    pub(super) fn remembered(&self) -> BTreeMap<String, Orders> {
-        self.pending.orders.clone()
+        let read = |writer: &mut Self| writer.open().and_then(|database| database.remembered());
+        let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
+            writer.warn(&error);
+            Remembered::default()
+        });
+        writer.pending = Pending::of(&remembered);
+        (writer, remembered)
     }
 
     /// Writes until the daemon ends.
@@ -66,14 +65,15 @@ impl Writer {
         self.prune();
         loop {
             match queue.next(self.patience()) {
-                Next::Write(jobs) => {
-                    jobs.into_iter().for_each(|job| queue.lose(self.pending.take(job)));
+                Next::Write(jobs, count) => {
+                    self.take(jobs, queue);
                     self.write();
+                    queue.handled(count);
                     self.prune();
                 }
                 Next::Late => self.write(),
                 Next::End(jobs) => {
-                    jobs.into_iter().for_each(|job| queue.lose(self.pending.take(job)));
+                    self.take(jobs, queue);
                     self.write();
                     return self.sync();
                 }
@@ -81,6 +81,12 @@ impl Writer {
             if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED) {
                 self.sync();
             }
+        }
+    }
+
+    fn take(&mut self, jobs: Vec<Job>, queue: &Queue) {
+        for job in jobs {
+            queue.lose(self.pending.take(job, &self.origin));
         }
     }
 
@@ -166,8 +172,8 @@ impl Writer {
     fn warn(&mut self, error: &DatabaseError) {
         if !std::mem::replace(&mut self.has_warned, true) {
             tracing::error!(
-                "{}: cannot be written: {error}; until it can, a restart of the daemon forgets operators' stops and \
-                 pauses, and the latest incidents",
+                "{}: cannot be written: {error}; until it can, a restart of the daemon forgets what came since: operators' \
+                 stops and pauses, incidents, alerts and spent budgets",
                 self.path().display()
             );
         }
@@ -182,10 +188,11 @@ impl Writer {
 mod tests {
     use std::fs;
 
-    use super::{super::queue::Job, *};
+    use super::*;
     use crate::{
         clock::Timestamp,
-        fact::{CommandKind, Operator, Order, User},
+        emit::tests::samples::origin,
+        fact::{CommandKind, Operator, Order, Orders, User},
     };
 
     const KEEP: Duration = Duration::from_secs(3600);
@@ -203,25 +210,25 @@ mod tests {
     #[test]
     fn a_file_that_turns_out_to_be_damaged_loses_no_order() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(folder.path(), KEEP);
-        writer.pending.take(stopped("web"));
+        let (mut writer, _) = Writer::new(folder.path(), KEEP, origin());
+        writer.pending.take(stopped("web"), &origin());
         writer.write();
         writer.database = None;
         fs::write(writer.path(), [0xff; 4096]).unwrap();
-        writer.pending.take(stopped("db"));
+        writer.pending.take(stopped("db"), &origin());
         writer.write();
         assert!(writer.pending.is_empty());
         drop(writer);
-        let remembered = Writer::new(folder.path(), KEEP).remembered();
-        assert_eq!(remembered.keys().collect::<Vec<_>>(), ["db", "web"]);
+        let (_, remembered) = Writer::new(folder.path(), KEEP, origin());
+        assert_eq!(remembered.orders.keys().collect::<Vec<_>>(), ["db", "web"]);
     }
 
     #[test]
     fn an_idle_writer_waits_without_end() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(folder.path(), KEEP);
+        let (mut writer, _) = Writer::new(folder.path(), KEEP, origin());
         assert_eq!(writer.patience(), None);
-        writer.pending.take(stopped("web"));
+        writer.pending.take(stopped("web"), &origin());
         writer.write();
         assert!(writer.patience().unwrap() <= UNSYNCED);
         writer.sync();

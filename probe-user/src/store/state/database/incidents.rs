@@ -5,7 +5,10 @@ use rusqlite::{Connection, Transaction, params};
 use crate::{
     emit::word,
     fact::is_incident_meant,
-    store::{history::Timeline, state::error::DatabaseError},
+    store::{
+        history::{INCIDENTS, Timeline},
+        state::error::DatabaseError,
+    },
 };
 
 /// The incidents and everything else together take at most this much of the file, in bytes. An incident takes 4 to 60 KiB.
@@ -60,6 +63,18 @@ pub(in super::super) fn list(
     let mut found = Vec::new();
     for story in stories {
         // One that another version wrote may not be readable.
+        found.extend(serde_json::from_str(&story?).ok());
+    }
+    Ok(found)
+}
+
+/// The incidents that are open, the earliest fault first.
+pub(super) fn open(connection: &Connection) -> Result<Vec<Timeline>, DatabaseError> {
+    let mut query = connection
+        .prepare("SELECT story FROM incidents WHERE until_us IS NULL ORDER BY since_us LIMIT ?1")?;
+    let stories = query.query_map([INCIDENTS as i64], |row| row.get::<_, String>(0))?;
+    let mut found = Vec::new();
+    for story in stories {
         found.extend(serde_json::from_str(&story?).ok());
     }
     Ok(found)
