@@ -1,6 +1,7 @@
 //! The daemon is killed again and again at random moments, under random faults: no alert is lost, none fires for ever, and
 //! budgets and crash loops hold over all its lives.
 
+pub mod page;
 mod relay;
 
 use std::{
