@@ -11,6 +11,7 @@ mod pending;
 mod queue;
 mod reader;
 mod remembered;
+mod syncer;
 mod writer;
 
 use std::{

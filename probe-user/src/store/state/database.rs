@@ -5,7 +5,7 @@ mod kept;
 mod orders;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -79,11 +79,14 @@ const MOST_PAGES: i64 = 2 * MOST_BYTES / 4096;
 /// The cache of pages, in KiB. Writes are small.
 const CACHE: i64 = 256;
 
+/// The log of the latest writes of the file in a folder.
+pub(super) fn log_of(folder: &Path) -> PathBuf {
+    folder.join(format!("{FILE}-wal"))
+}
+
 #[derive(Debug)]
 pub(super) struct Database {
     connection: Connection,
-    /// The path of the log of the latest writes.
-    log: PathBuf,
 }
 
 impl Database {
@@ -96,13 +99,15 @@ impl Database {
         let mut connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Without a sync for each group: [`Self::sync`] follows within a second. A crash of the daemon loses nothing.
+        // Without a sync for each group, which follows within a second. A crash of the daemon loses nothing.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "cache_size", -CACHE)?;
         connection.pragma_update(None, "max_page_count", MOST_PAGES)?;
         migrate(&mut connection)?;
-        Ok(Self { connection, log: folder.join(format!("{FILE}-wal")) })
+        let database = Self { connection };
+        database.begin_log()?;
+        Ok(database)
     }
 
     /// Everything that a run of the daemon begins with.
@@ -134,11 +139,15 @@ impl Database {
         Ok(group.commit()?)
     }
 
-    /// Has the disk take what was written, and moves it from the log to the file.
-    pub(super) fn sync(&mut self) -> Result<(), DatabaseError> {
-        File::open(&self.log)?.sync_data()?;
+    /// Moves the log of the latest writes to the file.
+    pub(super) fn checkpoint(&self) -> Result<(), DatabaseError> {
         self.connection.pragma_query(None, "wal_checkpoint", |_| Ok(()))?;
-        Ok(())
+        self.begin_log()
+    }
+
+    /// The first write to a log waits for the disk, so that it must not be one that a restart waits for.
+    fn begin_log(&self) -> Result<(), DatabaseError> {
+        Ok(self.connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
     }
 
     /// Deletes some of the incidents that ended longer than `keep` ago. True if there may be more.

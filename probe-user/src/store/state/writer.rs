@@ -11,6 +11,7 @@ use super::{
     pending::Pending,
     queue::{Job, Next, Queue},
     remembered::Remembered,
+    syncer::Syncer,
 };
 use crate::emit::Origin;
 
@@ -31,6 +32,7 @@ pub(super) struct Writer {
     /// None while it cannot be opened.
     database: Option<Database>,
     pending: Pending,
+    syncer: Syncer,
     /// When the first write was that the disk may not have yet.
     unsynced: Option<Instant>,
     pruned: Option<Instant>,
@@ -47,6 +49,7 @@ impl Writer {
             origin,
             database: None,
             pending: Pending::default(),
+            syncer: Syncer::new(folder),
             unsynced: None,
             pruned: None,
             has_warned: false,
@@ -75,7 +78,7 @@ impl Writer {
                 Next::End(jobs) => {
                     self.take(jobs, queue);
                     self.write();
-                    return self.sync();
+                    return self.syncer.sync_now();
                 }
             }
             if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED) {
@@ -114,18 +117,20 @@ impl Writer {
                     tracing::info!("{}: writable again", self.path().display());
                 }
             }
-            Err(error) => self.warn(&error),
+            Err(error) => {
+                if let Some(database) = &self.database {
+                    // It may make room on the disk.
+                    let _ = database.checkpoint();
+                }
+                self.warn(&error);
+            }
         }
     }
 
     /// Has the disk take what was written. Without that, a loss of power costs it.
     fn sync(&mut self) {
-        self.unsynced = None;
-        if let Some(database) = &mut self.database
-            && let Err(error) = database.sync()
-        {
-            self.warn(&error);
-        }
+        // A disk that is slow is asked again.
+        self.unsynced = (!self.syncer.start()).then(Instant::now);
     }
 
     /// Deletes incidents that are too old or take too much room, some at a time.
