@@ -8,10 +8,12 @@ use std::{
 
 use hostprobe_tests::{
     daemon::Daemon,
+    http::free_port,
     incident_events::{is, text},
-    operator::{ENDS, Home, end},
+    operator::{ENDS, Home, crash, end},
     parts::{built, require_root},
     supervised::Supervised,
+    victim::Victim,
 };
 use serde_json::Value;
 
@@ -86,4 +88,59 @@ fn incidents_are_shown_while_the_daemon_is_down_and_by_its_successor() {
         assert_eq!(names(&home.path("state")), before, "{how:?}: a question creates nothing");
     }
     assert_eq!(ask(&config, &["explain", "nothing"]).status.code(), Some(1));
+}
+
+/// A daemon that probes a service which it does not start.
+fn probing(home: &Home, name: &str, port: u16) -> String {
+    home.config(&format!(
+        "[[service]]\nname = {name:?}\n[[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\ninterval = \"200ms\"\n\
+         failures = 1\n"
+    ))
+}
+
+#[test]
+fn an_incident_goes_on_with_its_id_and_its_acknowledgement_and_a_replay_decides_alike() {
+    let (home, port) = (Home::new(), free_port());
+    let config = probing(&home, "api", port);
+    let first = Daemon::start(&config, &[]);
+    let opened = first.wait_for(|event| is(event, "incident.open", "api"), PATIENCE);
+    let id = text(&opened, "incident.id").to_owned();
+    home.done(&["ack", &id, "--reason", "it is known"]);
+    crash(first);
+
+    let mut second = Daemon::start(&config, &[]);
+    let again = second.wait_for(|event| is(event, "incident.update", "api"), PATIENCE);
+    assert_eq!(text(&again, "incident.id"), id);
+    let millis = |event: &Value| text(event, "incident.since").get(..23).map(str::to_owned);
+    assert!(millis(&again).is_some() && millis(&again) == millis(&opened), "{again}");
+    second.ready();
+    let service = home.status("api");
+    assert_eq!(
+        (&service["incident"], &service["orders"][0]["reason"]),
+        (&id.clone().into(), &"it is known".into())
+    );
+    let victim = Victim::start_on(port);
+    let over = second.wait_for(|event| is(event, "incident.resolve", "api"), PATIENCE);
+    assert_eq!(text(&over, "incident.id"), id);
+    let explained = home.done(&["explain", &id]);
+    let steps = ["incident opened", "acknowledged by", "incident updated", "incident resolved"];
+    let places: Vec<Option<usize>> = steps.iter().map(|step| explained.find(step)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{explained}");
+    drop(victim);
+    let mark = second.mark();
+    second.wait_for_after(mark, |event| is(event, "incident.open", "api"), PATIENCE);
+    assert!(second.stop().success());
+    let file = home.path("hostprobe.toml");
+    std::fs::write(&file, &config).expect("the configuration is written");
+    let replayed = ask(&file, &["replay"]);
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
+
+    let third = Daemon::start(&probing(&home, "other", port), &[]);
+    let ended = third.wait_for(|event| is(event, "incident.resolve", "api"), PATIENCE);
+    assert!(text(&ended, "incident.summary").starts_with("the configuration does not have it any more"));
+    assert!(home.done(&["incidents", "--service", "api"]).lines().all(|line| !line.contains("OPEN")));
+    crash(third);
+    let fourth = Daemon::start(&probing(&home, "other", port), &[]);
+    fourth.wait_for(|event| is(event, "incident.update", "other"), PATIENCE);
+    assert_eq!(fourth.count(|event| is(event, "incident.resolve", "api")), 0, "once is enough");
 }

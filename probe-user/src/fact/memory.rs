@@ -78,6 +78,16 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Its texts that come from outside.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        self.incident.iter_mut().flat_map(|open| {
+            let reason = open.acknowledged.as_mut().and_then(|order| order.reason.as_mut());
+            open.summary.texts().chain([&mut open.incident.summary]).chain(reason)
+        })
+    }
+}
+
 impl Incident {
     /// Translates its beginning.
     pub fn translate(&mut self, clock: ClockChange) {

@@ -43,6 +43,14 @@ impl Summary {
         Self { cause: Some((why, summary)), ..self }
     }
 
+    /// Its texts, some of which come from outside.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        let Self { finding, details, holders, cause, crash_loop, request } = self;
+        let cause = cause.iter_mut().flat_map(|(why, summary)| [why, summary]);
+        let single = [Some(finding), crash_loop.as_mut(), request.as_mut()].into_iter().flatten();
+        single.chain(details).chain(holders).chain(cause)
+    }
+
     /// The finding about the service itself, without its cause.
     pub fn of_itself(&self) -> Self {
         Self { cause: None, ..self.clone() }

@@ -202,8 +202,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
         Observation::Operator(_, command) => shorten_command(command, &mut text),
         Observation::Remembered(_, memory) => {
-            let order = memory.incident.as_mut().and_then(|open| open.acknowledged.as_mut());
-            order.and_then(|order| order.reason.as_mut()).into_iter().for_each(text);
+            memory.texts().for_each(text);
         }
         Observation::Running(..)
         | Observation::Listener(..)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     act::alert::{Alert, KeptAlert, Notification},
     clock::{self, Timestamp},
-    emit::{Names, Origin},
+    emit::{Names, Origin, detail},
     fact::{ClockChange, Incident, Memory, Observation, ServiceId},
     store::recording::portable,
 };
@@ -76,6 +76,7 @@ impl Saved<Observation> {
         if let Some(open) = &mut memory.incident {
             lasting(&mut open.incident, origin);
         }
+        memory.texts().for_each(|text| *text = detail(text));
         let remembered = Observation::Remembered(service, Box::new(memory));
         let (kept, names) = portable::named(remembered, |id| names.service(id).to_owned());
         Self { clock: Clock::now(origin), names, kept }
@@ -95,6 +96,7 @@ impl Saved<SavedAlert> {
     pub(super) fn alert(kept: KeptAlert, origin: &Origin) -> Self {
         let Notification { alert: Alert { mut incident, names, resolved }, since } = kept.notification;
         lasting(&mut incident, origin);
+        incident.summary = detail(&incident.summary);
         let mut used: Vec<String> = Vec::new();
         // Every service has a place.
         let _ = portable::map_incident(&mut incident, &mut |id| {

@@ -347,13 +347,17 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let folder = TempDir::new().unwrap();
     let (store, _) = open(folder.path());
     let one = alert(1, 3, true);
-    let changes = [1, 2, 3].map(|number| Change::Put(Box::new(alert(number, 3, number == 1))));
+    let mut changes = [1, 2, 3].map(|number| Change::Put(Box::new(alert(number, 3, number == 1))));
+    if let Change::Put(kept) = &mut changes[0] {
+        kept.notification.alert.incident.summary = "bash --password hunter2 killed it".to_owned();
+    }
     store.keep("json-ab", changes.to_vec());
     store.keep("json-ab", vec![Change::Remove(2)]);
     let incident = one.notification.alert.incident.clone();
+    let secret = "bash --password hunter2 killed it";
     let open_incident = RememberedIncident {
         incident: incident.clone(),
-        summary: "it was killed".into(),
+        summary: secret.into(),
         alerted: true,
         degraded: false,
         muted: false,
@@ -364,6 +368,10 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let memory = Memory { incident: Some(open_incident), spent: vec![incident.since], wait: None };
     store.keep_memory(incident.service, Box::new(memory), &samples::names());
     store.flush_and_wait(LONG);
+    for name in names(folder.path(), "") {
+        let bytes = fs::read(folder.path().join(&name)).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{name}");
+    }
     // The store is not shut down, as after SIGKILL. A later run has other numbers for its services.
     let other_origin = Origin { ephemeral_id: "00000001".to_owned(), ..origin() };
     let options = StateOptions { directory: folder.path().to_owned(), ..StateOptions::default() };
