@@ -7,7 +7,7 @@ use hostprobe::{
     config::{Config, fuzz::check},
     emit::for_each_event,
     replay::{Replay, Scope},
-    serve::history::History,
+    store::history::History,
 };
 
 /// The services that the recordings of `seeds/replay` are about.

@@ -63,6 +63,11 @@ impl Timestamp {
     }
 }
 
+/// How far the wall clock is ahead of the time since boot, in nanoseconds.
+pub fn wall_ahead_of_boot() -> i128 {
+    nanos(ClockId::Realtime) - nanos(ClockId::Boottime)
+}
+
 /// How much `CLOCK_BOOTTIME` is ahead of `CLOCK_MONOTONIC`, in nanoseconds. The thread may lose its CPU between two
 /// readings, so the closest ones of a few count: two translations of one moment differ by microseconds.
 fn suspended() -> i128 {

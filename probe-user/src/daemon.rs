@@ -114,19 +114,27 @@ impl Daemon {
 
     /// Executes the effects that the engine requested, and updates the views.
     pub fn execute_effects(&mut self) {
-        while let Some(effect) = self.publisher.next_effect() {
-            let adopts = if let Effect::Adopt { service, process } = &effect {
-                Some((*service, *process))
-            } else {
-                None
-            };
-            self.executor.execute(effect, &self.config, &self.enricher);
-            if let Some((service, process)) = adopts {
-                self.adopt(service, process);
+        loop {
+            let effects = self.publisher.take_effects();
+            self.executor.keep(&effects);
+            self.publisher.release_events();
+            if effects.is_empty() {
+                break;
             }
+            effects.into_iter().for_each(|effect| self.execute(effect));
         }
+        self.publisher.flush_state();
         self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);
+    }
+
+    fn execute(&mut self, effect: Effect) {
+        let adopts =
+            if let Effect::Adopt { service, process } = &effect { Some((*service, *process)) } else { None };
+        self.executor.execute(effect, &self.config, &self.enricher);
+        if let Some((service, process)) = adopts {
+            self.adopt(service, process);
+        }
     }
 
     /// Notifies the service manager's watchdog that the loop runs.
@@ -367,7 +375,8 @@ impl Daemon {
 
     fn observe(&mut self, observation: Observation) {
         // What was under way for a service that a reload removed comes too late.
-        let is_late = observation.service().is_some_and(|service| !self.is_watched(service));
+        let is_late = observation.service().is_some_and(|service| !self.is_watched(service))
+            && !matches!(observation, Observation::Remembered(..));
         if !self.stopping && !is_late {
             let now = Timestamp::now();
             self.publisher.record(&observation, now);

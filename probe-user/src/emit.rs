@@ -26,7 +26,7 @@ pub(crate) use clip::clipped;
 pub use destination::{Destination, QueueLimits};
 pub use error::SinkError;
 pub use lines::{for_each_event, for_each_line};
-pub use origin::{Name, Names, Origin};
+pub use origin::{Name, Names, OWN_NAME, Origin};
 pub use output::open_output;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};
@@ -53,6 +53,8 @@ pub struct Emitter {
     last: u64,
     line: Vec<u8>,
     last_record: Option<wire::Record>,
+    /// Events wait for [`Self::release`].
+    is_holding: bool,
 }
 
 impl Emitter {
@@ -67,6 +69,19 @@ impl Emitter {
             last: 0,
             line: Vec::with_capacity(4096),
             last_record: None,
+            is_holding: false,
+        }
+    }
+
+    /// Queues the next events without writing them.
+    pub fn hold(&mut self) {
+        self.is_holding = true;
+    }
+
+    /// Has the events written that were held.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.is_holding) {
+            self.sinks.iter().for_each(Sink::flush);
         }
     }
 
@@ -160,7 +175,11 @@ impl Emitter {
         self.render(fact, at, id);
         let essential = action::Action::of(fact).is_essential();
         for sink in &self.sinks {
-            if essential { sink.push_essential(&self.line) } else { sink.push(&self.line) }
+            match (self.is_holding, essential) {
+                (true, _) => sink.hold(&self.line, essential),
+                (false, true) => sink.push_essential(&self.line),
+                (false, false) => sink.push(&self.line),
+            }
         }
         id
     }

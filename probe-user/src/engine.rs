@@ -13,10 +13,10 @@ mod host_budget;
 mod overload;
 mod own_trouble;
 mod reload;
+mod remembered;
 pub mod rules;
 mod service;
 mod succession;
-mod summary;
 mod surroundings;
 pub mod unit;
 pub mod verdict;
@@ -104,6 +104,9 @@ impl Engine {
             Observation::ConnectionsUnseen => self.connections_unseen = true,
             Observation::Configured(id, settings) => self.configure(id, settings, now, effects),
             Observation::Removed(id) => self.remove(id, now, effects),
+            Observation::Remembered(id, memory) if self.service(id).is_none() => {
+                remembered::forget(id, *memory, now, effects)
+            }
             Observation::Running(..)
             | Observation::Listening(..)
             | Observation::Exit(..)
@@ -126,6 +129,7 @@ impl Engine {
             | Observation::Holders(..)
             | Observation::Successor(..)
             | Observation::ListenerChecked(..)
+            | Observation::Remembered(..)
             | Observation::Operator(..) => {
                 self.note_own_trouble(&observation, now, effects);
                 if let Some(id) = observation.service() {
@@ -234,6 +238,11 @@ impl Engine {
     /// Whether the first start of its command waits for other services.
     pub fn waits_to_start(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::waits_to_start)
+    }
+
+    /// Whether its command waits for the end of a back-off, which may have begun in an earlier run of the daemon.
+    pub fn is_backing_off(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(Service::is_backing_off)
     }
 
     fn service(&self, id: ServiceId) -> Option<&Service> {

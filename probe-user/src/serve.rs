@@ -6,8 +6,8 @@ mod connections;
 pub mod control;
 mod guard;
 pub mod health;
-pub mod history;
 pub mod metrics;
+mod past;
 mod shown;
 pub mod status;
 mod turns;
@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 
 pub use self::{
     metrics::Metrics,
+    past::Past,
     shown::Shown,
     view::{Counters, Dependency, ServiceView, View},
 };

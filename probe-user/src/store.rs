@@ -1,5 +1,6 @@
 //! What the daemon keeps in its state directory.
 
 pub mod directory;
+pub mod history;
 pub mod recording;
 pub mod state;

@@ -35,6 +35,7 @@ pub mod schema;
 pub mod soak;
 pub mod storm;
 pub mod supervised;
+pub mod survival;
 pub mod systemd;
 pub mod terminal;
 pub mod unit_matrix;

@@ -11,6 +11,7 @@ mod layers;
 mod nightly;
 mod run;
 mod soak;
+mod survival;
 mod test;
 mod vm;
 
@@ -47,6 +48,11 @@ enum Command {
     /// Needs root. Prints memory, descriptors, threads, tables and eBPF maps with their bounds. Exit status: 0 if
     /// none of them grew, 1 if one did, 3 if a part is missing.
     Soak(soak::Arguments),
+    /// Kill a daemon at random moments under random faults, and fail if an alert is lost or a budget exceeded
+    ///
+    /// Needs root and Alertmanager. Writes the table in docs/survival.md. Exit status: 0 if nothing was lost, 1 if
+    /// something was, 3 if a part is missing.
+    Survival(survival::Arguments),
     /// Show the engine random observations, and fail if a restart is not justified, an incident does not end, or a replay
     /// decides otherwise
     ///
@@ -89,6 +95,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::test(&arguments),
         Command::Demo => demo::demo().map(|never| match never {}),
         Command::Soak(arguments) => soak::soak(&arguments).map(|never| match never {}),
+        Command::Survival(arguments) => survival::survival(&arguments).map(|never| match never {}),
         Command::Chaos(arguments) => chaos::chaos(&arguments),
         Command::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Command::Bench(arguments) => bench::bench(&arguments).map(|never| match never {}),

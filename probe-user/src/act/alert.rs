@@ -7,6 +7,7 @@
 mod client;
 mod error;
 mod format;
+mod kept;
 mod notification;
 pub mod outbox;
 mod pace;
@@ -27,11 +28,17 @@ use self::{
     receiver::Receiver,
     shared::SharedOutbox,
 };
-use crate::{config::AlertReceiver, emit::Origin, fact::AlertOutcome};
+use crate::{
+    config::AlertReceiver,
+    emit::Origin,
+    fact::{AlertOutcome, IncidentId},
+};
+use kept::identity;
 
 pub use client::client;
 pub use error::AlertError;
-pub use notification::Alert;
+pub use kept::{Change, Delivery, Keeper, Kept, KeptAlert};
+pub use notification::{Alert, Notification};
 pub use pace::Pace;
 
 /// How many receivers that a reload removed may still have an open incident, the latest.
@@ -49,12 +56,12 @@ pub struct Alerter {
     page: Option<String>,
     outcomes: mpsc::Sender<AlertOutcome>,
     pace: Pace,
+    kept: Kept,
 }
 
 /// A receiver with its task.
 #[derive(Debug)]
 struct Running {
-    config: AlertReceiver,
     shared: Arc<SharedOutbox>,
     task: AbortHandle,
 }
@@ -67,8 +74,9 @@ impl Alerter {
         origin: &Origin,
         page: Option<&str>,
         outcomes: mpsc::Sender<AlertOutcome>,
+        kept: Kept,
     ) -> Result<Self, AlertError> {
-        Self::with_pace(receivers, origin, page, outcomes, Pace::default())
+        Self::with_pace(receivers, origin, page, outcomes, kept, Pace::default())
     }
 
     /// [`Self::spawn`] at another pace.
@@ -77,6 +85,7 @@ impl Alerter {
         origin: &Origin,
         page: Option<&str>,
         outcomes: mpsc::Sender<AlertOutcome>,
+        kept: Kept,
         pace: Pace,
     ) -> Result<Self, AlertError> {
         let mut alerter = Self {
@@ -88,9 +97,36 @@ impl Alerter {
             page: page.map(str::to_owned),
             outcomes,
             pace,
+            kept,
         };
         alerter.configure(receivers)?;
+        alerter.forget_others();
         Ok(alerter)
+    }
+
+    /// What an earlier run left for receivers that are not configured any more can reach none: their addresses are secrets,
+    /// which are kept nowhere.
+    fn forget_others(&mut self) {
+        for (receiver, alerts) in std::mem::take(&mut self.kept.alerts) {
+            tracing::warn!(
+                "alerts: {} of an earlier run are dropped, because their receiver is not configured any more",
+                alerts.len()
+            );
+            if let Some(keeper) = &self.kept.keeper {
+                keeper.keep(&receiver, alerts.iter().map(|alert| Change::Remove(alert.number)).collect());
+            }
+        }
+    }
+
+    /// Ends what receivers take for open, and is not: the memory of these incidents was lost.
+    pub fn end_unknown(&self, is_open: impl Fn(IncidentId) -> bool) {
+        for shared in self.outboxes() {
+            let unknown: Vec<Alert> =
+                shared.lock().open().filter(|alert| !is_open(alert.incident.id)).cloned().collect();
+            for alert in unknown {
+                shared.put(Alert { resolved: true, ..alert });
+            }
+        }
     }
 
     /// Delivers the alerts of new incidents to these receivers from now on. Those that stay keep their outbox. One that
@@ -100,12 +136,21 @@ impl Alerter {
         std::mem::swap(&mut before, &mut self.receivers);
         before.append(&mut self.retired);
         before.retain(|running| !running.task.is_finished());
-        let mut prepared = Vec::new();
+        let (mut prepared, mut severities) = (Vec::new(), Vec::new());
+        let mut identities: Vec<String> = Vec::new();
         for config in receivers {
-            match before.iter().position(|running| running.config == *config) {
-                Some(at) => self.receivers.push(before.remove(at)),
-                None => match self.prepare(config) {
-                    Ok(receiver) => prepared.push((config, receiver)),
+            let mut places = (0..).map(|place| identity(config, place));
+            // There are more places than receivers.
+            let Some(identity) = places.find(|identity| !identities.contains(identity)) else { break };
+            identities.push(identity.clone());
+            match before.iter().position(|running| running.shared.identity == identity) {
+                Some(at) => {
+                    let running = before.remove(at);
+                    severities.push((Arc::clone(&running.shared), config.min_severity));
+                    self.receivers.push(running);
+                }
+                None => match self.prepare(config, identity) {
+                    Ok(receiver) => prepared.push(receiver),
                     Err(error) => {
                         // All stay as they were.
                         self.receivers.append(&mut before);
@@ -119,9 +164,12 @@ impl Alerter {
         for running in &self.receivers {
             running.shared.lock().retire(false);
         }
-        for (config, (shared, receiver)) in prepared {
+        for (shared, min_severity) in severities {
+            shared.lock().set_min_severity(min_severity);
+        }
+        for (shared, receiver) in prepared {
             let task = self.tasks.spawn(receiver.run());
-            self.receivers.push(Running { config: config.clone(), shared, task });
+            self.receivers.push(Running { shared, task });
         }
         for running in &before {
             running.shared.lock().retire(true);
@@ -135,8 +183,14 @@ impl Alerter {
         Ok(())
     }
 
-    fn prepare(&self, config: &AlertReceiver) -> Result<(Arc<SharedOutbox>, Receiver), AlertError> {
-        let shared = Arc::new(SharedOutbox::new(Outbox::new(config.min_severity, CAPACITY)));
+    fn prepare(
+        &mut self,
+        config: &AlertReceiver,
+        identity: String,
+    ) -> Result<(Arc<SharedOutbox>, Receiver), AlertError> {
+        let mut outbox = Outbox::new(config.min_severity, CAPACITY);
+        outbox.restore(self.kept.alerts.remove(&identity).unwrap_or_default());
+        let shared = Arc::new(SharedOutbox::new(outbox, identity, self.kept.keeper.clone()));
         let formatter =
             Formatter { format: config.format, origin: self.origin.clone(), page: self.page.clone() };
         let receiver = Receiver::new(

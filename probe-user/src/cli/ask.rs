@@ -42,12 +42,19 @@ pub struct Daemon {
 pub struct Failure {
     message: String,
     status: u8,
+    /// No daemon runs, as far as its socket shows.
+    is_down: bool,
 }
 
 impl Failure {
     /// A failure that ends with this status.
     pub fn new(message: impl Into<String>, status: u8) -> Self {
-        Self { message: message.into(), status }
+        Self { message: message.into(), status, is_down: false }
+    }
+
+    /// Whether no daemon runs, as far as its socket shows.
+    pub fn is_down(&self) -> bool {
+        self.is_down
     }
 
     /// Prints the reason, and returns the exit status.
@@ -61,8 +68,10 @@ impl Daemon {
     /// Sends one question and reads the answer.
     pub fn ask(&self, request: &Request) -> Result<Answer, Failure> {
         let path = self.path()?;
-        let answer =
-            converse(&path, request).map_err(|error| Failure::new(no_answer(&path, &error), NOT_POSSIBLE))?;
+        let answer = converse(&path, request).map_err(|error| Failure {
+            is_down: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
+            ..Failure::new(no_answer(&path, &error), NOT_POSSIBLE)
+        })?;
         match answer {
             Answer::Error(refusal) => {
                 let status = match refusal.kind {
@@ -80,11 +89,29 @@ impl Daemon {
         }
     }
 
+    /// The state directory of the daemon that does not run; None if only its socket is named.
+    pub fn state_directory(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.socket.is_some() {
+            return Ok(None);
+        }
+        Ok(Some(self.configuration()?.state.directory))
+    }
+
     fn path(&self) -> Result<PathBuf, Failure> {
         if let Some(socket) = &self.socket {
             return Ok(socket.clone());
         }
-        let config = match &self.config {
+        let off = || {
+            Failure::new(
+                "the configuration turns the control socket off: control.socket is \"\"",
+                NOT_POSSIBLE,
+            )
+        };
+        self.configuration()?.control.ok_or_else(off)
+    }
+
+    fn configuration(&self) -> Result<Config, Failure> {
+        Ok(match &self.config {
             Some(file) => {
                 let in_words = |errors: ConfigErrors| {
                     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -94,14 +121,7 @@ impl Daemon {
             // A file that is unreadable for this user, or broken by now, does not prevent a question to the usual
             // socket.
             None => Config::load(Path::new(DEFAULT_CONFIG)).unwrap_or_default(),
-        };
-        let off = || {
-            Failure::new(
-                "the configuration turns the control socket off: control.socket is \"\"",
-                NOT_POSSIBLE,
-            )
-        };
-        config.control.ok_or_else(off)
+        })
     }
 }
 

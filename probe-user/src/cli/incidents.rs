@@ -1,23 +1,31 @@
 //! `hostprobe incidents` and `hostprobe explain`.
 
-use std::{fs::File, io::BufReader, path::PathBuf, process::ExitCode};
+use std::{fs::File, io::BufReader, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args as ClapArgs;
 use hostprobe::{
+    config,
     emit::{for_each_event, word},
-    serve::{
-        control::{Answer, Request},
+    serve::control::{Answer, Request},
+    store::{
         history::{Entry, Explanation, History, Listed},
+        state::{MOST_LISTED, Reader, ReaderError},
     },
 };
 
 use super::{
     ask,
-    output::{BAD_CONFIG, Page, ago, complain, counted, print, print_json},
+    output::{BAD_CONFIG, NOT_POSSIBLE, Page, ago, complain, counted, print, print_json},
 };
 
 #[derive(Debug, ClapArgs)]
 pub struct ListArgs {
+    /// Those that were open within this time, such as 24h; without it, the latest 1000
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    since: Option<Duration>,
+    /// Those of this service
+    #[arg(long, value_name = "SERVICE")]
+    service: Option<String>,
     #[command(flatten)]
     daemon: ask::Daemon,
     /// Answer in JSON
@@ -41,26 +49,39 @@ pub struct ExplainArgs {
 }
 
 pub fn list(args: &ListArgs) -> ExitCode {
-    match args.daemon.ask(&Request::Incidents) {
-        Err(failure) => failure.end(),
-        Ok(Answer::Incidents(incidents)) if args.json => print_json(&incidents),
-        Ok(Answer::Incidents(incidents)) => print(&list_page(&incidents)),
+    let (within, service) = (args.since, args.service.clone());
+    let request = Request::Incidents { within: within.map(|within| within.as_secs()), service };
+    let answer = args.daemon.ask(&request);
+    let (incidents, down) = match answer {
+        Err(failure) => match down(&args.daemon, failure) {
+            Err(failure) => return failure.end(),
+            Ok((reader, down)) => match reader.incidents(within, args.service.as_deref()) {
+                Ok(incidents) => (incidents, Some(down)),
+                Err(error) => return unreadable(&error).end(),
+            },
+        },
+        Ok(Answer::Incidents(incidents)) => (incidents, None),
         Ok(
             Answer::Status(_)
             | Answer::Explanation(_)
             | Answer::Reload(_)
             | Answer::Done(_)
             | Answer::Error(_),
-        ) => ask::unexpected(),
+        ) => return ask::unexpected(),
+    };
+    if args.json {
+        say_in_json(down.as_deref());
+        return print_json(&incidents);
     }
+    print(&list_page(&incidents, down.as_deref()))
 }
 
 /// Explains one incident.
 pub fn explain(args: &ExplainArgs) -> ExitCode {
-    let explanation = match &args.events {
-        Some(file) => from_file(file, &args.incident),
+    let explained = match &args.events {
+        Some(file) => from_file(file, &args.incident).map(|explanation| (explanation, None)),
         None => match args.daemon.ask(&Request::Explain { incident: args.incident.clone() }) {
-            Ok(Answer::Explanation(explanation)) => Ok(*explanation),
+            Ok(Answer::Explanation(explanation)) => Ok((*explanation, None)),
             Ok(
                 Answer::Status(_)
                 | Answer::Incidents(_)
@@ -70,13 +91,54 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
             ) => {
                 return ask::unexpected();
             }
-            Err(failure) => Err(failure),
+            Err(failure) => from_state(&args.daemon, failure, &args.incident),
         },
     };
-    match explanation {
+    match explained {
         Err(failure) => failure.end(),
-        Ok(explanation) if args.json => print_json(&explanation),
-        Ok(explanation) => print(&explanation_page(&explanation)),
+        Ok((explanation, down)) if args.json => {
+            say_in_json(down.as_deref());
+            print_json(&explanation)
+        }
+        Ok((explanation, down)) => print(&explanation_page(&explanation, down.as_deref())),
+    }
+}
+
+/// The state file of a daemon that does not run, and a sentence that says so. The failure to reach it, if it may run.
+fn down(daemon: &ask::Daemon, failure: ask::Failure) -> Result<(Reader, String), ask::Failure> {
+    if !failure.is_down() {
+        return Err(failure);
+    }
+    let Some(directory) = daemon.state_directory()? else { return Err(failure) };
+    let reader = match Reader::open(&directory) {
+        Ok(reader) => reader,
+        // There is nothing to show, so that no daemon runs is the answer.
+        Err(ReaderError::Missing(_)) => return Err(failure),
+        Err(error) => return Err(unreadable(&error)),
+    };
+    let down = format!("the daemon does not run; this is from {}", reader.path().display());
+    Ok((reader, down))
+}
+
+fn from_state(
+    daemon: &ask::Daemon,
+    failure: ask::Failure,
+    incident: &str,
+) -> Result<(Explanation, Option<String>), ask::Failure> {
+    let (reader, down) = down(daemon, failure)?;
+    let explained = reader.explain(incident).map_err(|error| unreadable(&error))?;
+    let explanation = explained.map_err(|none| ask::Failure::new(none.in_words(incident), 1))?;
+    Ok((explanation, Some(down)))
+}
+
+fn unreadable(error: &ReaderError) -> ask::Failure {
+    ask::Failure::new(error.to_string(), NOT_POSSIBLE)
+}
+
+/// Beside an answer in JSON, a sentence for people goes to standard error.
+fn say_in_json(down: Option<&str>) {
+    if let Some(down) = down {
+        complain(format_args!("hostprobe: {down}"));
     }
 }
 
@@ -85,7 +147,7 @@ fn from_file(file: &PathBuf, incident: &str) -> Result<Explanation, ask::Failure
     let mut bad = 0_u64;
     let read = File::open(file).and_then(|events| {
         for_each_event(BufReader::new(events), |_, record| match record {
-            Some(record) => history.take(record),
+            Some(record) => _ = history.take(record),
             None => bad += 1,
         })
     });
@@ -102,10 +164,10 @@ fn from_file(file: &PathBuf, incident: &str) -> Result<Explanation, ask::Failure
     history.explain(incident).map_err(|none| ask::Failure::new(none.in_words(incident), 1))
 }
 
-fn list_page(incidents: &[Listed]) -> Page {
-    let mut page = Page::default();
+fn list_page(incidents: &[Listed], down: Option<&str>) -> Page {
+    let mut page = Page::of(down);
     if incidents.is_empty() {
-        page.line(format_args!("no incidents since the daemon started"));
+        page.line(format_args!("no incidents"));
         return page;
     }
     let service = incidents.iter().map(|incident| incident.service.chars().count()).max().unwrap_or(0).max(7);
@@ -127,6 +189,9 @@ fn list_page(incidents: &[Listed]) -> Page {
             page.line(format_args!("  not restarted: {hold}"));
         }
     }
+    if incidents.len() == MOST_LISTED as usize {
+        page.line(format_args!("these are the latest {MOST_LISTED}; --since and --service show others"));
+    }
     page
 }
 
@@ -146,8 +211,8 @@ fn phase_text(incident: &Listed) -> String {
     }
 }
 
-fn explanation_page(explanation: &Explanation) -> Page {
-    let mut page = Page::default();
+fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
+    let mut page = Page::of(down);
     let incident = &explanation.incident;
     let verdict = incident.verdict.map(|verdict| word(&verdict)).unwrap_or_default();
     page.line(format_args!("{}: {} {verdict}", incident.id, explanation.service));

@@ -10,10 +10,10 @@ mod probe;
 mod service;
 mod value;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub(super) use self::outside::Outside;
-use self::value::{absolute, whole};
+use self::value::{absolute, time, whole};
 use super::{
     choice::Format,
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
@@ -165,6 +165,9 @@ fn snapshot_options(snapshots: &Snapshots, found: &mut Findings) -> SnapshotOpti
     }
 }
 
+/// The shortest and the longest time that incidents are kept.
+const KEEP: RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(3650 * 24 * 3600);
+
 fn state_options(state: &State, found: &mut Findings) -> StateOptions {
     let defaults = StateOptions::default();
     let path = state.directory.as_ref();
@@ -173,6 +176,7 @@ fn state_options(state: &State, found: &mut Findings) -> StateOptions {
     StateOptions {
         directory: directory.unwrap_or(defaults.directory),
         recording_bytes: recording.unwrap_or(defaults.recording_bytes),
+        keep: time(&state.keep, "keep", KEEP, found).unwrap_or(defaults.keep),
     }
 }
 

@@ -39,6 +39,11 @@ impl Config {
         longest.max(Exec::default().stop_timeout)
     }
 
+    /// The first id that no service of it has.
+    pub fn next_id(&self) -> u32 {
+        self.services.last().map_or(0, |service| service.id.0 + 1)
+    }
+
     /// A service; None if there is none with this id any more.
     pub fn service(&self, id: ServiceId) -> Option<&Service> {
         let at = self.services.binary_search_by_key(&id, |service| service.id).ok()?;
@@ -98,6 +103,8 @@ pub struct StateOptions {
     pub directory: PathBuf,
     /// The size of the recording, in bytes; 0 turns it off.
     pub recording_bytes: u64,
+    /// How long incidents are kept after their end.
+    pub keep: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -51,7 +51,11 @@ impl Default for SnapshotOptions {
 impl Default for StateOptions {
     /// 64 MiB hold weeks of a calm host, or some days of a busy one.
     fn default() -> Self {
-        Self { directory: "/var/lib/hostprobe".into(), recording_bytes: 64 << 20 }
+        Self {
+            directory: "/var/lib/hostprobe".into(),
+            recording_bytes: 64 << 20,
+            keep: Duration::from_secs(90 * 24 * 3600),
+        }
     }
 }
 

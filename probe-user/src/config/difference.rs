@@ -68,6 +68,7 @@ impl Config {
         );
         fixed(self.state.directory != running.state.directory, "state.directory");
         fixed(self.state.recording_bytes != running.state.recording_bytes, "state.recording");
+        fixed(self.state.keep != running.state.keep, "state.keep");
         self.http = running.http;
         self.control.clone_from(&running.control);
         self.control_group.clone_from(&running.control_group);

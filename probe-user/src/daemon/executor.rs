@@ -1,7 +1,11 @@
 //! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
 //! through a channel.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{
@@ -47,6 +51,10 @@ const SHORTAGE_RETRY: Duration = Duration::from_secs(1);
 /// How much longer than the longest `stop_timeout` the commands under `exec` may take to end: 1 s each for what is left
 /// in their cgroups. A process that hangs in the kernel takes longer, and holds up no more than itself.
 const STOP_SLACK: Duration = Duration::from_secs(4);
+
+/// How long a restart waits for the file to have what a later run of the daemon needs: it takes some tenths of a millisecond,
+/// unless the disk is busy.
+const KEPT: Duration = Duration::from_millis(3);
 
 /// How long the last changes of the state may take to be written at the end.
 const LAST_STATE: Duration = Duration::from_secs(2);
@@ -104,6 +112,31 @@ pub struct Executor {
 }
 
 impl Executor {
+    /// Puts alerts into the outboxes, and keeps them and what a later run has to know, before any other of the effects is
+    /// carried out.
+    pub(super) fn keep(&self, effects: &VecDeque<Effect>) {
+        let mut is_kept = false;
+        for effect in effects {
+            if let Effect::Alert { incident, resolved } = effect {
+                is_kept = true;
+                if let Some(alerter) = &self.alerter {
+                    let (incident, names, resolved) = (incident.clone(), self.names.clone(), *resolved);
+                    alerter.notify(Alert { incident, names, resolved, summary: None });
+                }
+            }
+        }
+        let Some(store) = &self.store else { return };
+        for effect in effects {
+            if let Effect::KeepMemory { service, memory } = effect {
+                is_kept = true;
+                store.keep_memory(*service, memory.clone(), &self.names);
+            }
+        }
+        if is_kept {
+            store.flush_and_wait(KEPT);
+        }
+    }
+
     /// Starts one effect.
     pub(super) fn execute(&mut self, effect: Effect, config: &Config, enricher: &Enricher) {
         match effect {
@@ -166,12 +199,8 @@ impl Executor {
             Effect::FindHolders { service, ports } => {
                 self.inspector.find_holders(service, enricher.members.main_of(service), ports)
             }
-            Effect::Alert { incident, resolved } => {
-                if let Some(alerter) = &self.alerter {
-                    let names = self.names.clone();
-                    alerter.notify(Alert { incident, names, resolved, summary: None });
-                }
-            }
+            // [`Self::keep`] has carried them out.
+            Effect::Alert { .. } | Effect::KeepMemory { .. } => {}
         }
     }
 
@@ -357,14 +386,17 @@ impl Executor {
                 "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
             );
         }
-        if let Some(store) = self.store.take() {
-            store.shutdown(LAST_STATE);
-        }
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {
-                tracing::warn!("hostprobe: {waiting} alerts were not delivered before the stop");
+                tracing::warn!(
+                    "hostprobe: {waiting} alerts were not delivered before the stop; its next run delivers them, if it has \
+                     a state directory"
+                );
             }
+        }
+        if let Some(store) = self.store.take() {
+            store.shutdown(LAST_STATE);
         }
     }
 }

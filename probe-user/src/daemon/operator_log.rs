@@ -190,7 +190,7 @@ mod tests {
 
     fn incident(verdict: Verdict, severity: Severity) -> Incident {
         Incident {
-            id: IncidentId(3),
+            id: IncidentId::new(3),
             service: ServiceId(0),
             verdict,
             confidence: 1.0,
@@ -203,6 +203,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 1,
             snapshot: None,
+            earlier: Default::default(),
         }
     }
 
@@ -232,7 +233,7 @@ mod tests {
         let restart = |action| {
             Fact::Restart(Restart {
                 service: ServiceId(0),
-                incident: Some(IncidentId(3)),
+                incident: Some(IncidentId::new(3)),
                 method: RestartMethod::Systemd,
                 attempt: 2,
                 reason: "it was killed".to_owned(),
@@ -261,7 +262,7 @@ mod tests {
     fn an_alert_is_logged_only_if_its_delivery_failed_and_a_refused_reload_is_an_error() {
         let alert = |error: Option<&str>| {
             Fact::Alert(AlertOutcome {
-                incident: IncidentId(3),
+                incident: IncidentId::new(3),
                 service: ServiceId(0),
                 receiver: "https://hooks.test".to_owned(),
                 severity: Severity::Critical,

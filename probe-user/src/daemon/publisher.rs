@@ -16,11 +16,12 @@ use crate::{
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
     redact::redact,
-    serve::{
-        Counters, Dependency, Metrics, ServiceView, View,
-        history::{self, History},
+    serve::{Counters, Dependency, Metrics, ServiceView, View},
+    store::{
+        history::{self, History, Timeline},
+        recording::Recording,
+        state::StateStore,
     },
-    store::recording::Recording,
 };
 
 /// Publishes facts, and queues the effects that the engine requests.
@@ -33,6 +34,8 @@ pub struct Publisher {
     effects: VecDeque<Effect>,
     /// None without a recording.
     recording: Option<Recording>,
+    /// None without a state directory.
+    store: Option<StateStore>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
     since: BTreeMap<ServiceId, Timestamp>,
@@ -58,7 +61,7 @@ impl Publisher {
     pub(super) fn new(
         emitter: Emitter,
         origin: Origin,
-        recording: Option<Recording>,
+        (recording, store): (Option<Recording>, Option<StateStore>),
         coverage: Vec<HookCoverage>,
         views: watch::Sender<Arc<View>>,
     ) -> Self {
@@ -72,6 +75,7 @@ impl Publisher {
             coverage,
             effects,
             recording,
+            store,
             history: Arc::default(),
             since: BTreeMap::new(),
             counters,
@@ -87,9 +91,16 @@ impl Publisher {
         if let Some(recording) = &mut self.recording {
             recording.on_fact(&fact, at);
         }
+        if self.store.is_some() && matches!(fact, Fact::Incident(Phase::Open, _)) {
+            // What the stream says of an incident, a later run of the daemon has to know.
+            self.emitter.hold();
+        }
         let id = self.emitter.publish(&fact, at);
         if let Some(record) = self.emitter.take_last() {
-            self.history.lock().unwrap_or_else(PoisonError::into_inner).take(record);
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            if let (Some(timeline), Some(store)) = (history.take(record), &self.store) {
+                store.keep_incident(timeline.clone());
+            }
         }
         id
     }
@@ -124,14 +135,31 @@ impl Publisher {
         }
     }
 
+    /// Has what was published of incidents written to the state file. A wake-up of its writer would delay a restart.
+    pub(super) fn flush_state(&self) {
+        if let Some(store) = &self.store {
+            store.flush();
+        }
+    }
+
     /// Counts a probe's result, published or not.
     pub(super) fn probed(&mut self, report: &ProbeReport) {
         self.metrics.probe(report);
     }
 
-    /// The next effect that the engine requested.
-    pub(super) fn next_effect(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+    /// The effects that the engine requested since the last call.
+    pub(super) fn take_effects(&mut self) -> VecDeque<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Has events written that were held until the state file knows of their incidents.
+    pub(super) fn release_events(&mut self) {
+        self.emitter.release();
+    }
+
+    /// Shows the incidents that an earlier run has left open.
+    pub(super) fn remember_incidents(&mut self, open: Vec<Timeline>) {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).remember_open(open);
     }
 
     /// The text of `/metrics`.

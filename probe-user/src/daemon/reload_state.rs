@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 use crate::{
-    config::{Config, EventOutput},
+    config::EventOutput,
     fact::{Reload, ServiceId},
 };
 
@@ -27,8 +27,8 @@ pub(super) struct ReloadState {
 }
 
 impl ReloadState {
-    pub(super) fn new(file: Option<PathBuf>, events: Option<EventOutput>, config: &Config) -> Self {
-        let next_id = config.services.last().map_or(0, |service| service.id.0 + 1);
+    /// `next_id` is the first id that no service ever had.
+    pub(super) fn new(file: Option<PathBuf>, events: Option<EventOutput>, next_id: u32) -> Self {
         Self { file, events, next_id, ..Self::default() }
     }
 }

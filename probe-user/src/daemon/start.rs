@@ -73,7 +73,10 @@ impl Daemon {
             daemon.observe(Observation::ConnectionsUnseen);
         }
         daemon.watch_expected_ports(&reader);
-        daemon.observe_remembered(wired.remembered);
+        for (service, memory) in wired.memories {
+            daemon.observe(Observation::Remembered(service, Box::new(memory)));
+        }
+        daemon.observe_remembered(wired.orders);
         daemon.check_maintenance();
         daemon.take_over(&mut wired.inbox).await;
         daemon.connect_to_systemd(&mut wired.inbox).await;

@@ -44,7 +44,17 @@ impl Origin {
     }
 
     pub fn incident_id(&self, incident: IncidentId) -> String {
-        format!("{}-i{}", self.ephemeral_id, incident.0)
+        match incident.run {
+            None => format!("{}-i{}", self.ephemeral_id, incident.number),
+            Some(run) => format!("{run:08x}-i{}", incident.number),
+        }
+    }
+
+    /// The id of an incident in a later run.
+    pub fn lasting(&self, id: IncidentId) -> IncidentId {
+        // Eight hexadecimal digits.
+        let own = u32::from_str_radix(&self.ephemeral_id, 16).unwrap_or_default();
+        IncidentId { run: Some(id.run.unwrap_or(own)), ..id }
     }
 
     pub fn host(&self) -> wire::Host {
@@ -59,6 +69,9 @@ impl Origin {
         }
     }
 }
+
+/// The name of hostprobe itself, as the subject of an incident.
+pub const OWN_NAME: &str = "hostprobe";
 
 /// The names of the services by their ids; cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +123,24 @@ impl Names {
         Self { removed: Arc::new(removed), ..names }
     }
 
+    /// With services that an earlier configuration had.
+    pub fn with_removed(&self, removed: BTreeMap<ServiceId, Name>) -> Self {
+        Self { services: Arc::clone(&self.services), removed: Arc::new(removed) }
+    }
+
+    /// The first id that is free.
+    pub fn next_id(&self) -> u32 {
+        let last = [self.services.keys().next_back(), self.removed.keys().next_back()];
+        last.into_iter().flatten().max().map_or(0, |id| id.0 + 1)
+    }
+
+    /// The id of a service, or of hostprobe itself, by its name.
+    pub fn find(&self, name: &str) -> Option<ServiceId> {
+        let mut all = self.services.iter().chain(self.removed.iter());
+        let found = all.find(|(_, known)| known.service == name).map(|(id, _)| *id);
+        found.or_else(|| (name == OWN_NAME).then_some(ServiceId::DAEMON))
+    }
+
     /// With one more service, or another name of a known one.
     pub fn with(&self, id: ServiceId, name: Name) -> Self {
         let mut services = BTreeMap::clone(&self.services);
@@ -125,7 +156,7 @@ impl Names {
     /// A service's name, or hostprobe's own; `?` for an unknown service.
     pub fn service(&self, id: ServiceId) -> &str {
         if id == ServiceId::DAEMON {
-            return "hostprobe";
+            return OWN_NAME;
         }
         self.get(id).map_or("?", |name| &name.service)
     }
@@ -163,7 +194,7 @@ mod tests {
         assert_eq!(origin.host_name, "db-1");
         assert_eq!(origin.boot_id, "0ddba11e-0000-4000-8000-000000000000");
         assert_eq!(origin.event_id(EventId(7)), "c0ffee00-7");
-        assert_eq!(origin.incident_id(IncidentId(2)), "c0ffee00-i2");
+        assert_eq!(origin.incident_id(IncidentId::new(2)), "c0ffee00-i2");
     }
 
     #[test]

@@ -77,6 +77,26 @@ impl Sink {
         }
     }
 
+    /// Queues one line, its newline included, until a [`flush`](Self::flush).
+    pub fn hold(&self, line: &[u8], essential: bool) {
+        let limits = if essential { self.essential_limits() } else { self.shared.limits };
+        let mut queue = self.shared.lock();
+        if !queue.has_room(line.len(), limits) {
+            queue.lose(1, essential);
+            return;
+        }
+        queue.unflushed |= queue.waiting.is_empty();
+        queue.append(line);
+    }
+
+    fn essential_limits(&self) -> QueueLimits {
+        let QueueLimits { lines, bytes } = self.shared.limits;
+        QueueLimits {
+            lines: lines.saturating_add(ESSENTIAL.lines),
+            bytes: bytes.saturating_add(ESSENTIAL.bytes),
+        }
+    }
+
     /// Has the lines written that wait.
     pub fn flush(&self) {
         if std::mem::take(&mut self.shared.lock().unflushed) {
@@ -86,12 +106,7 @@ impl Sink {
 
     /// The same as [`push`](Self::push) for a line that is lost only where there is no room for essential lines either.
     pub fn push_essential(&self, line: &[u8]) {
-        let QueueLimits { lines, bytes } = self.shared.limits;
-        let limits = QueueLimits {
-            lines: lines.saturating_add(ESSENTIAL.lines),
-            bytes: bytes.saturating_add(ESSENTIAL.bytes),
-        };
-        self.push_within(line, limits, true);
+        self.push_within(line, self.essential_limits(), true);
     }
 
     fn push_within(&self, mut line: &[u8], limits: QueueLimits, essential: bool) {

@@ -58,6 +58,20 @@ impl Budget {
         }
     }
 
+    /// The restarts that count, by their times.
+    pub fn spent(&self) -> &VecDeque<Timestamp> {
+        &self.spent
+    }
+
+    /// Counts the restarts of an earlier run of the daemon.
+    pub fn restore(&mut self, spent: &[Timestamp], now: Timestamp) {
+        for at in spent {
+            self.spent.push_back((*at).min(now));
+        }
+        let allowed = usize::try_from(self.allowed).unwrap_or(usize::MAX);
+        self.spent.drain(..self.spent.len().saturating_sub(allowed));
+    }
+
     /// The wait before attempt `attempt` (from 1) of an incident: none before the first, then doubling.
     pub fn backoff(&self, attempt: u32) -> Duration {
         match attempt {

@@ -61,6 +61,6 @@ impl<E: Effects> Ctx<'_, E> {
 
     pub fn next_incident(&mut self) -> IncidentId {
         *self.incidents += 1;
-        IncidentId(*self.incidents)
+        IncidentId::new(*self.incidents)
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, Incident, Orders, ProcessKey, RestartMethod, ServiceId},
+    fact::{EventId, Fact, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId},
 };
 
 /// Takes the engine's facts and effects.
@@ -34,6 +34,12 @@ pub enum Effect {
     KeepOrders {
         service: ServiceId,
         orders: Orders,
+    },
+    /// Keep what the engine has to know of a service after a restart of the daemon, in place of what was kept before. It comes
+    /// with the restarts and alerts that it is about, and is kept before any of them is carried out.
+    KeepMemory {
+        service: ServiceId,
+        memory: Box<Memory>,
     },
     /// Clear a unit's failed state, so that systemd accepts an operator's start.
     ResetFailed(ServiceId),

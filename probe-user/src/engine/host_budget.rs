@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, Incident, IncidentId, Phase, RestartBudget, ServiceId, Severity, Timing, Verdict},
+    fact::{
+        Earlier, EventId, Fact, Incident, IncidentId, Phase, RestartBudget, ServiceId, Severity, Timing,
+        Verdict,
+    },
 };
 
 /// While restarts wait, their number is published as often, at most.
@@ -53,6 +56,12 @@ impl HostBudget {
             self.spent.push_back(now);
         }
         has_room
+    }
+
+    /// Takes over what a service spent in an earlier run of the daemon.
+    pub fn restore(&mut self, spent: &[Timestamp], now: Timestamp) {
+        self.spent.extend(spent.iter().map(|at| (*at).min(now)));
+        self.spent.make_contiguous().sort_unstable();
     }
 
     /// Notes that a restart is held because the budget is spent, with its event.
@@ -120,7 +129,7 @@ impl HostBudget {
     ) {
         *incidents += 1;
         let incident = Incident {
-            id: IncidentId(*incidents),
+            id: IncidentId::new(*incidents),
             service: ServiceId::DAEMON,
             verdict: Verdict::RestartStorm,
             confidence: 1.0,
@@ -137,6 +146,7 @@ impl HostBudget {
             },
             attempts: 0,
             snapshot: None,
+            earlier: Earlier::default(),
         };
         effects.publish(Fact::Incident(Phase::Open, incident.clone()), now);
         effects.request(Effect::Alert { incident: incident.clone(), resolved: false });

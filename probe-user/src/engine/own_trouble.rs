@@ -14,8 +14,8 @@ use super::{
 use crate::{
     clock::Timestamp,
     fact::{
-        EventId, Fact, Incident, IncidentId, Phase, ProbeOutcome, ProbeReport, ServiceId, Severity, Timing,
-        Verdict,
+        EventId, Fact, Incident, IncidentId, Memory, Phase, ProbeOutcome, ProbeReport, RememberedIncident,
+        ServiceId, Severity, Timing, Verdict,
     },
 };
 
@@ -83,7 +83,7 @@ impl OwnTrouble {
         *incidents += 1;
         self.published = self.services();
         let incident = Incident {
-            id: IncidentId(*incidents),
+            id: IncidentId::new(*incidents),
             service: ServiceId::DAEMON,
             verdict: Verdict::AgentImpaired,
             confidence: 1.0,
@@ -100,8 +100,10 @@ impl OwnTrouble {
             },
             attempts: 0,
             snapshot: None,
+            earlier: Default::default(),
         };
         effects.publish(Fact::Incident(Phase::Open, incident.clone()), now);
+        keep(Some(&incident), effects);
         effects.request(Effect::Alert { incident: incident.clone(), resolved: false });
         self.open = Some(incident);
         self.due = Some(now.plus(INTERVAL));
@@ -154,6 +156,7 @@ impl OwnTrouble {
         }
         open.timing.healthy = Some(now.since(open.since));
         effects.publish(Fact::Incident(Phase::Resolve, open.clone()), now);
+        keep(None, effects);
         effects.request(Effect::Alert { incident: open.clone(), resolved: true });
         self.open = None;
     }
@@ -172,4 +175,20 @@ impl OwnTrouble {
             self.detail
         )
     }
+}
+
+/// Has the daemon keep the open incident, so that a later run can end it.
+fn keep(open: Option<&Incident>, effects: &mut impl Effects) {
+    let incident = open.map(|incident| RememberedIncident {
+        incident: incident.clone(),
+        summary: incident.summary.as_str().into(),
+        alerted: true,
+        degraded: false,
+        muted: false,
+        acknowledged: None,
+        needs_listener: false,
+        alert_at: None,
+    });
+    let memory = Box::new(Memory { incident, ..Memory::default() });
+    effects.request(Effect::KeepMemory { service: ServiceId::DAEMON, memory });
 }

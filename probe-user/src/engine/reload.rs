@@ -1,6 +1,10 @@
 //! A reload of the configuration: services come, change and go.
 
-use super::{Engine, Input, effect::Effects, service::Service};
+use super::{
+    Engine, Input,
+    effect::{Effect, Effects},
+    service::Service,
+};
 use crate::{
     clock::Timestamp,
     fact::{Observation, ServiceId, ServiceSettings},
@@ -42,6 +46,7 @@ impl Engine {
         self.services.remove(&id);
         self.names.remove(&id);
         self.count_probed();
+        effects.request(Effect::KeepMemory { service: id, memory: Box::default() });
         for dependent in dependents {
             self.handle(dependent, Input::DependencyChanged, now, effects);
         }

@@ -11,6 +11,7 @@ mod host_budget;
 mod incident;
 mod limits;
 mod listener;
+mod memory;
 mod model;
 mod needed;
 mod operator;
@@ -26,6 +27,7 @@ mod timer;
 mod unit_change;
 mod worker;
 
+pub use memory::end_unknown;
 pub use model::Service;
 
 use super::{
@@ -47,6 +49,7 @@ impl Service {
             Input::ExhaustsPool(of, why) => self.on_exhausts_pool(of, why, ctx),
         }
         self.settle(ctx);
+        self.keep_memory(ctx);
     }
 
     fn on_observation<E: Effects>(&mut self, observation: Observation, ctx: &mut Ctx<'_, E>) {
@@ -74,6 +77,7 @@ impl Service {
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),
             Observation::Successor(_, found) => self.on_successor(found, ctx),
             Observation::Operator(_, command) => self.on_operator(command, ctx),
+            Observation::Remembered(_, memory) => self.on_memory(*memory, ctx),
             Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
             Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.

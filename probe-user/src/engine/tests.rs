@@ -9,6 +9,7 @@ mod first_start;
 mod hangs;
 mod host_budget;
 mod listeners;
+mod memory;
 mod operator;
 mod own_trouble;
 mod probes;

@@ -6,13 +6,10 @@ mod standstill;
 pub use alive::{Circumstances, early_sample, failures_needed, of_failures};
 pub use standstill::{of_core_dump, of_suspension};
 
-use super::{
-    summary::Summary,
-    unit::meaning::{self, Known, Meaning},
-};
+use super::unit::meaning::{self, Known, Meaning};
 use crate::fact::{
-    ExitStatus, Holder, NamespaceEnd, OomKill, PortHolder, ProcessExit, Sender, ServiceId, Source, UnitState,
-    Verdict, process::whereabouts,
+    ExitStatus, Holder, NamespaceEnd, OomKill, PortHolder, ProcessExit, Sender, ServiceId, Source, Summary,
+    UnitState, Verdict, process::whereabouts,
 };
 
 #[derive(Clone, Debug, PartialEq)]

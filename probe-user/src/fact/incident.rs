@@ -8,7 +8,7 @@ use super::{EventId, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Verdict {
     /// It ended itself by a signal: a fault, an abort.
     Crashed,
@@ -113,7 +113,7 @@ impl Verdict {
 }
 
 /// How loud an alert is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Severity {
     /// For the record.
     Info,
@@ -168,9 +168,20 @@ impl ServiceState {
     }
 }
 
-/// An incident's number, from 1 at the daemon's start.
+/// An incident's number, from 1 at the daemon's start, and the run of the daemon that opened it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct IncidentId(pub u64);
+pub struct IncidentId {
+    pub number: u64,
+    /// None: the present run. Its `agent.ephemeral_id` otherwise, as a number.
+    pub run: Option<u32>,
+}
+
+impl IncidentId {
+    /// An incident of the present run.
+    pub const fn new(number: u64) -> Self {
+        Self { number, run: None }
+    }
+}
 
 /// Whether a person means the incident with this published id: by the id, or by the number at its end, as in `i7` or `7`.
 pub fn is_incident_meant(word: &str, id: &str) -> bool {
@@ -178,7 +189,7 @@ pub fn is_incident_meant(word: &str, id: &str) -> bool {
 }
 
 /// The steps of an incident, each counted from the fault's own (kernel) timestamp.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timing {
     /// The daemon knew of the fault.
     pub detected: Option<Duration>,
@@ -204,7 +215,7 @@ pub enum Phase {
 }
 
 /// One incident of one service.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     pub id: IncidentId,
     /// The service that failed.
@@ -230,6 +241,23 @@ pub struct Incident {
     pub attempts: u32,
     /// The file with what was seen of its processes before they were ended, if there is one.
     pub snapshot: Option<String>,
+    pub earlier: Earlier,
+}
+
+impl Incident {
+    /// When the fault happened, by the wall clock as it stands now.
+    pub fn began(&self) -> jiff::Timestamp {
+        self.since.to_wall().saturating_sub(self.earlier.before_boot).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// What an incident has from earlier runs of the daemon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Earlier {
+    /// The published ids of evidence.
+    pub evidence: Vec<String>,
+    /// How long before the boot of the host the fault happened; its `since` is the boot then.
+    pub before_boot: Duration,
 }
 
 /// The way a service is restarted.

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, OomKill, OperatorCommand,
-    PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage, RestartBudget, Retransmits,
-    ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState,
+    AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, Memory, OomKill,
+    OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage,
+    RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -66,6 +66,8 @@ pub enum Observation {
     Holders(ServiceId, Vec<Holder>),
     /// An operator wants something of a service.
     Operator(ServiceId, OperatorCommand),
+    /// What an earlier run of the daemon knew of a service, which the present one may not have any more.
+    Remembered(ServiceId, Box<Memory>),
     /// A reload added a service, or changed its settings.
     Configured(ServiceId, Box<ServiceSettings>),
     /// A reload removed a service.
@@ -104,6 +106,7 @@ impl Observation {
             | Self::Successor(id, _)
             | Self::ListenerChecked(id, ..)
             | Self::Operator(id, _)
+            | Self::Remembered(id, _)
             | Self::Configured(id, _)
             | Self::Removed(id)
             | Self::Connected { client: id, .. } => Some(*id),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::Config,
-    emit::{Name, Names},
+    emit::{Name, Names, OWN_NAME},
     engine::Engine,
     fact::{Observation, ServiceId},
     store::recording::{
@@ -166,6 +166,10 @@ impl<'a> Run<'a> {
             self.unreadable += 1;
             return;
         };
+        if matches!(seen, Observation::Remembered(..)) {
+            // The earlier run may have had services that this one does not have. Their incidents end.
+            recorded.services.iter().filter(|name| *name != OWN_NAME).for_each(|name| self.number(name));
+        }
         if matches!(
             seen,
             Observation::Configured(..) | Observation::Removed(_) | Observation::RestartBudget(_)
@@ -177,7 +181,11 @@ impl<'a> Run<'a> {
             }
             recorded.services.iter().for_each(|name| self.number(name));
         }
-        let placed = portable::placed(seen, &recorded.services, |name| self.ids.get(name).copied());
+        let find = |name: &str| {
+            let own = (name == OWN_NAME).then_some(ServiceId::DAEMON);
+            self.ids.get(name).copied().or(own)
+        };
+        let placed = portable::placed(seen, &recorded.services, find);
         // An observation about a service that this configuration does not have; the report names the service.
         let Ok(seen) = placed else { return };
         self.report.observations += 1;

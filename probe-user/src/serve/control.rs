@@ -26,13 +26,11 @@ pub use self::{
     socket::{ControlError, ControlSocket, open},
 };
 
-use super::{
-    history::{Explanation, Listed, NotOne},
-    shown::Shown,
-    status::Status,
-    turns::Turns,
+use super::{shown::Shown, status::Status, turns::Turns};
+use crate::{
+    fact::Reload,
+    store::history::{Explanation, Listed, NotOne},
 };
-use crate::fact::Reload;
 
 /// The most clients that are served at once; more wait.
 const CLIENTS: usize = 8;
@@ -60,7 +58,14 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Request {
     Status,
-    Incidents,
+    Incidents {
+        /// Those that were open less than so many seconds ago.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<u64>,
+        /// Those of this service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
     Explain {
         /// Its id, or the number at the end of it.
         incident: String,
@@ -185,12 +190,19 @@ impl Server {
             Request::Status => {
                 self.questions.take(async { Answer::Status(Box::new(self.shown.status())) }).await
             }
-            Request::Incidents => {
-                self.questions.take(async { Answer::Incidents(self.shown.history().incidents()) }).await
+            Request::Incidents { within, service } => {
+                let within = within.map(Duration::from_secs);
+                let past = self.shown.past.incidents(within, service.clone()).await;
+                let list = async { self.shown.incidents(past, within, service.as_deref()) };
+                Answer::Incidents(self.questions.take(list).await)
             }
             Request::Explain { incident } => {
                 let explain = async { self.shown.history().explain(&incident) };
-                match self.questions.take(explain).await {
+                let explained = match self.questions.take(explain).await {
+                    Err(NotOne::None) => self.shown.past.explain(incident.clone()).await,
+                    explained => explained,
+                };
+                match explained {
                     Ok(explanation) => Answer::Explanation(Box::new(explanation)),
                     Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
                 }
@@ -237,16 +249,6 @@ fn too_long(reason: Option<&str>) -> Option<Answer> {
 
 fn refusal(kind: RefusalKind, message: &str) -> Answer {
     Answer::Error(Refusal { kind, message: message.to_owned() })
-}
-
-impl NotOne {
-    /// It in a sentence.
-    pub fn in_words(&self, which: &str) -> String {
-        match self {
-            Self::None => format!("there is no incident {which:?}; `hostprobe incidents` lists them"),
-            Self::Several(ids) => format!("{which:?} can mean any of {}", ids.join(", ")),
-        }
-    }
 }
 
 #[cfg(test)]

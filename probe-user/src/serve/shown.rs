@@ -1,11 +1,21 @@
 //! What HTTP and the control socket answer from.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
-use super::{history::History, metrics::Metrics, status::Status, view::View};
-use crate::emit::Origin;
+use super::{metrics::Metrics, past::Past, status::Status, view::View};
+use crate::{
+    emit::Origin,
+    store::{
+        history::{History, Listed},
+        state::MOST_LISTED,
+    },
+};
 
 /// The data behind the HTTP pages and the control socket.
 #[derive(Clone)]
@@ -18,6 +28,8 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// The latest incidents.
     pub history: Arc<Mutex<History>>,
+    /// The incidents before those.
+    pub past: Past,
 }
 
 impl Shown {
@@ -29,5 +41,26 @@ impl Shown {
     pub(super) fn status(&self) -> Status {
         let view = Arc::clone(&self.view.borrow());
         Status::of(&view, &self.origin, &self.history())
+    }
+
+    /// The incidents in memory and these of the state file: the open ones first, then the latest first.
+    pub(super) fn incidents(
+        &self,
+        past: Vec<Listed>,
+        within: Option<Duration>,
+        service: Option<&str>,
+    ) -> Vec<Listed> {
+        let since = within.and_then(|within| jiff::Timestamp::now().checked_sub(within).ok());
+        let is_meant = |incident: &Listed| {
+            let end = incident.until.as_deref().and_then(|until| until.parse::<jiff::Timestamp>().ok());
+            service.is_none_or(|service| service == incident.service)
+                && since.is_none_or(|since| end.is_none_or(|end| end >= since))
+        };
+        let mut all: Vec<Listed> = self.history().incidents().into_iter().filter(is_meant).collect();
+        let known: BTreeSet<String> = all.iter().map(|incident| incident.id.clone()).collect();
+        all.extend(past.into_iter().filter(|incident| !known.contains(&incident.id)));
+        all.sort_by(|a, b| (b.open, &b.since).cmp(&(a.open, &a.since)));
+        all.truncate(MOST_LISTED as usize);
+        all
     }
 }

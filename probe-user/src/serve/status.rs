@@ -2,14 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    history::History,
-    view::{Dependency, View},
-};
+use super::view::{Dependency, View};
 use crate::{
     emit::{self, Origin, wire},
     fact,
     redact::redact,
+    store::history::History,
 };
 
 /// The daemon and its services.

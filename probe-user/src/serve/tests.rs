@@ -49,8 +49,13 @@ impl Served {
         let (view, shown) = watch::channel(Arc::new(view));
         let metrics = Arc::new(Metrics::new(samples::names()));
         let (shutdown, over) = oneshot::channel();
-        let shown =
-            Shown { origin: Arc::new(samples::origin()), view: shown, metrics, history: Arc::default() };
+        let shown = Shown {
+            origin: Arc::new(samples::origin()),
+            view: shown,
+            metrics,
+            history: Arc::default(),
+            past: Past::default(),
+        };
         let server = tokio::spawn(serve(listener, shown, async {
             over.await.unwrap();
         }));
@@ -125,7 +130,7 @@ async fn the_daemon_is_ready_after_agent_ready() {
 
 #[tokio::test]
 async fn metrics_and_status_are_served() {
-    let api = ServiceView { incident: Some(IncidentId(3)), ..service("api", ServiceState::Down) };
+    let api = ServiceView { incident: Some(IncidentId::new(3)), ..service("api", ServiceState::Down) };
     let served = Served::start(View { ready: true, services: vec![api], ..View::default() }).await;
     let (head, body) = served.ask("/metrics", "localhost").await;
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");

@@ -1,85 +1,123 @@
-//! The state that outlives the daemon: operators' stops and pauses, in SQLite.
+//! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines, what the
+//! engine has to know of them in a later run, and the outboxes of receivers.
 //!
 //! A thread of its own writes in groups, so that no disk delays a decision. A disk that is full or read-only costs
 //! what it cannot take, which the log says once. A damaged file is set aside, and a new one is begun.
 
 mod database;
+mod error;
+mod kept;
+mod pending;
+mod queue;
+mod reader;
+mod remembered;
+mod syncer;
 mod writer;
 
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
     },
     time::Duration,
 };
 
+use super::history::Timeline;
 use crate::{
+    act::alert::{Change, Keeper},
     bounded_thread::{self, NoAnswer},
-    fact::Orders,
+    config::StateOptions,
+    emit::{Names, Origin},
+    fact::{Memory, Orders, ServiceId},
 };
 use database::FILE;
-use writer::{Job, Writer};
-
-/// The most changes that wait to be written. A command of an operator makes one for each service.
-const QUEUE: usize = 4096;
+use queue::{Job, Queue};
+pub use reader::{MOST_LISTED, Reader, ReaderError};
+pub use remembered::Remembered;
+use writer::Writer;
 
 /// How long the daemon's start waits for the file. A file system that does not answer costs the remembered orders.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The file, written by its thread.
-#[derive(Debug)]
+/// The file, written by its thread. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct StateStore {
-    /// The channel has room for all its jobs from the start: boxed, they take little of it.
-    jobs: SyncSender<Box<Job>>,
-    lost: AtomicU64,
+    queue: Arc<Queue>,
     path: PathBuf,
     /// Closes once the thread has written everything.
-    ended: Receiver<()>,
+    ended: Arc<Mutex<Receiver<()>>>,
 }
 
 impl StateStore {
-    /// Opens the file in the state directory. Returns the orders in force, by service, besides the store.
-    pub fn open(directory: &Path) -> Result<(Self, BTreeMap<String, Orders>), NoAnswer> {
-        let (jobs, inbox) = sync_channel(QUEUE);
+    /// Opens the file in the state directory. Returns what an earlier run has left besides the store.
+    pub fn open(options: &StateOptions, origin: &Origin) -> Result<(Self, Remembered), NoAnswer> {
+        let queue = Arc::new(Queue::default());
         let (alive, ended) = sync_channel::<()>(0);
         let (answer, remembered) = sync_channel(1);
-        let folder = directory.to_owned();
+        let (folder, keep, jobs) = (options.directory.clone(), options.keep, Arc::clone(&queue));
+        let origin = origin.clone();
         bounded_thread::start("state", move || {
-            let mut writer = Writer::new(&folder);
+            let (writer, remembered) = Writer::new(&folder, keep, origin);
             // The daemon may have stopped waiting.
-            let _ = answer.send(writer.remembered());
-            writer.run(&inbox);
+            let _ = answer.send(remembered);
+            writer.run(&jobs);
             drop(alive);
         })?;
-        let remembered = remembered.recv_timeout(PATIENCE).map_err(|_| NoAnswer::Late(PATIENCE))?;
-        let path = directory.join(FILE);
-        Ok((Self { jobs, lost: AtomicU64::new(0), path, ended }, remembered))
+        let remembered = remembered.recv_timeout(PATIENCE).map_err(|_| NoAnswer::Late(PATIENCE));
+        let remembered = remembered.inspect_err(|_| queue.end())?;
+        let path = options.directory.join(FILE);
+        Ok((Self { queue, path, ended: Arc::new(Mutex::new(ended)) }, remembered))
     }
 
     /// Keeps the orders about a service, in place of earlier ones. Never waits.
     pub fn keep_orders(&self, service: &str, orders: Orders) {
-        if self.jobs.try_send(Box::new(Job { service: service.to_owned(), orders })).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.queue.push(Job::Orders { service: service.to_owned(), orders: Box::new(orders) });
+        self.queue.flush();
+    }
+
+    /// Keeps an incident with its timeline, in place of what was known of it. It is written with the next flush.
+    pub fn keep_incident(&self, timeline: Timeline) {
+        self.queue.push(Job::Incident(Box::new(timeline)));
+    }
+
+    /// Keeps what the engine has to know of a service in a later run, in place of what was kept before. It is written with the
+    /// next flush.
+    pub fn keep_memory(&self, service: ServiceId, memory: Box<Memory>, names: &Names) {
+        self.queue.push(Job::Memory { service, memory, names: names.clone() });
+    }
+
+    /// Has what was given to the store written, so that a crash of the daemon does not lose it. Waits for at most `limit`.
+    pub fn flush_and_wait(&self, limit: Duration) {
+        self.queue.flush_and_wait(limit);
+    }
+
+    /// Has what was given to the store written. Never waits.
+    pub fn flush(&self) {
+        self.queue.flush();
     }
 
     /// The number of changes lost since the last call.
     pub fn take_loss(&self) -> u64 {
-        self.lost.swap(0, Ordering::Relaxed)
+        self.queue.take_loss()
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes what waits, for at most `patience`.
-    pub fn shutdown(self, patience: Duration) {
-        let Self { jobs, ended, .. } = self;
-        drop(jobs);
+    /// Writes what waits, for at most `patience`. What comes later is lost.
+    pub fn shutdown(&self, patience: Duration) {
+        self.queue.end();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(patience);
+    }
+}
+
+impl Keeper for StateStore {
+    fn keep(&self, receiver: &str, changes: Vec<Change>) {
+        self.queue.push(Job::Alerts { receiver: receiver.to_owned(), changes });
+        self.queue.flush();
     }
 }
 

@@ -38,7 +38,8 @@ fn install_linker() -> Result<()> {
          bpf-linker --version {BPF_LINKER} --locked --no-default-features --features llvm-{LLVM}"
     );
     if !Path::new(&prefix).is_dir() {
-        let missing = packages::provide(&[&format!("llvm-{LLVM}-dev")]).with_context(|| how.clone())?;
+        let package = format!("llvm-{LLVM}-dev");
+        let missing = packages::provide(&[&package]).with_context(|| how.clone())?;
         ensure!(missing.is_empty(), "bpf-linker {BPF_LINKER}: missing; {how}");
     }
     run(Command::new("cargo")

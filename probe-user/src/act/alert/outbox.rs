@@ -14,7 +14,10 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use tokio::time::Instant;
 
 use self::storm::{Admitted, Storm};
-use super::notification::{Alert, Notification};
+use super::{
+    kept::{Change, Delivery, KeptAlert},
+    notification::{Alert, Notification},
+};
 use crate::fact::{IncidentId, Severity};
 
 /// How many alerts may wait for one receiver.
@@ -35,6 +38,16 @@ pub struct Message {
 }
 
 impl Message {
+    fn new(number: u64, notification: Notification) -> Self {
+        Self { number, notification, previous: None, attempts: 0, not_before: None, in_flight: false }
+    }
+
+    /// It is to be kept.
+    fn put(&self) -> Change {
+        let (number, notification) = (self.number, self.notification.clone());
+        Change::Put(Box::new(KeptAlert { number, notification, delivery: Delivery::Waits }))
+    }
+
     fn incident(&self) -> IncidentId {
         self.notification.alert.incident.id
     }
@@ -57,13 +70,23 @@ pub struct Outbox {
     capacity: usize,
     queue: VecDeque<Message>,
     /// The last delivered notification of each unresolved incident.
-    firing: BTreeMap<IncidentId, Notification>,
+    firing: BTreeMap<IncidentId, Firing>,
     /// Incidents whose last delivery failed, so that the daemon reports only the first failure.
     failing: HashSet<IncidentId>,
     dropped: Vec<Alert>,
     dropped_count: u64,
     last_number: u64,
     storm: Storm,
+    /// What is to be kept over a restart of the daemon, since it was last taken.
+    changes: Vec<Change>,
+}
+
+/// What a receiver knows of an incident.
+#[derive(Debug)]
+struct Firing {
+    /// That of its message.
+    number: u64,
+    notification: Notification,
 }
 
 impl Outbox {
@@ -79,7 +102,44 @@ impl Outbox {
             dropped_count: 0,
             last_number: 0,
             storm: Storm::default(),
+            changes: Vec::new(),
         }
+    }
+
+    /// Takes over what an earlier run of the daemon has left.
+    pub fn restore(&mut self, mut alerts: Vec<KeptAlert>) {
+        alerts.sort_by_key(|alert| alert.number);
+        for KeptAlert { number, notification, delivery } in alerts {
+            self.last_number = self.last_number.max(number);
+            match delivery {
+                Delivery::Waits => self.queue.push_back(Message::new(number, notification)),
+                Delivery::Done => {
+                    self.firing.insert(notification.alert.incident.id, Firing { number, notification });
+                }
+                Delivery::Summarised => self.storm.restore(number, notification.alert, Instant::now()),
+            }
+        }
+    }
+
+    /// What changed since the last call, of that which is to be kept.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The alerts of a receiver may be more or less severe from now on.
+    pub fn set_min_severity(&mut self, min_severity: Severity) {
+        self.min_severity = min_severity;
+    }
+
+    /// The latest alerts about incidents that are not over, as the receiver knows them or is about to.
+    pub fn open(&self) -> impl Iterator<Item = &Alert> {
+        let queued = self.queue.iter().map(|message| &message.notification);
+        let firing = self.firing.values().map(|firing| &firing.notification);
+        let mut latest: BTreeMap<IncidentId, &Alert> = BTreeMap::new();
+        for alert in firing.chain(queued).map(|notification| &notification.alert).chain(self.storm.open()) {
+            latest.insert(alert.incident.id, alert);
+        }
+        latest.into_values().filter(|alert| !alert.resolved)
     }
 
     pub fn retire(&mut self, retired: bool) {
@@ -105,9 +165,12 @@ impl Outbox {
         if !is_known && !alert.resolved && !self.wants(alert.incident.severity) {
             return false;
         }
-        match self.storm.admit(alert, is_known, Instant::now()) {
+        match self.storm.admit(alert, is_known, &mut self.last_number, Instant::now()) {
             Admitted::Yes(alert) => self.enqueue(alert),
-            Admitted::Summarised => true,
+            Admitted::Summarised(change) => {
+                self.changes.push(change);
+                true
+            }
             Admitted::Dropped(alert) => {
                 self.drop_alert(alert);
                 true
@@ -136,11 +199,11 @@ impl Outbox {
     fn enqueue(&mut self, alert: Alert) -> bool {
         let id = alert.incident.id;
         let is_wanted = self.wants(alert.incident.severity);
-        let notification = Notification { since: alert.incident.since.to_wall(), alert };
+        let notification = Notification { since: alert.incident.began(), alert };
         let last = self.queue.iter_mut().rev().find(|message| message.incident() == id);
         let known = match &last {
             Some(message) => Some(&message.notification),
-            None => self.firing.get(&id),
+            None => self.firing.get(&id).map(|firing| &firing.notification),
         };
         let is_firing = known.is_some_and(|known| !known.alert.resolved);
         let has_changed = known.is_none_or(|known| differs(&known.alert, &notification.alert));
@@ -159,6 +222,7 @@ impl Outbox {
                     && !message.in_flight =>
             {
                 message.notification = notification;
+                self.changes.push(message.put());
             }
             Some(_) | None => self.push(notification),
         }
@@ -173,19 +237,17 @@ impl Outbox {
                 .position(|message| !message.in_flight && !message.notification.alert.resolved)
                 .and_then(|at| self.queue.remove(at));
             match oldest {
-                Some(oldest) => self.drop_alert(oldest.notification.alert),
+                Some(oldest) => {
+                    self.changes.push(Change::Remove(oldest.number));
+                    self.drop_alert(oldest.notification.alert);
+                }
                 None => return self.drop_alert(notification.alert),
             }
         }
         self.last_number += 1;
-        self.queue.push_back(Message {
-            number: self.last_number,
-            notification,
-            previous: None,
-            attempts: 0,
-            not_before: None,
-            in_flight: false,
-        });
+        let message = Message::new(self.last_number, notification);
+        self.changes.push(message.put());
+        self.queue.push_back(message);
     }
 
     fn drop_alert(&mut self, alert: Alert) {
@@ -194,7 +256,14 @@ impl Outbox {
             || self.queue.iter().any(|m| m.incident() == id && !m.notification.alert.resolved);
         if !opening_delivered {
             // The receiver never gets the opening, so it needs no resolution.
-            self.queue.retain(|message| message.incident() != id);
+            let changes = &mut self.changes;
+            self.queue.retain(|message| {
+                let is_needed = message.incident() != id;
+                if !is_needed {
+                    changes.push(Change::Remove(message.number));
+                }
+                is_needed
+            });
         }
         self.dropped.push(alert);
         self.dropped_count += 1;
@@ -213,7 +282,8 @@ impl Outbox {
                 None => {
                     message.in_flight = true;
                     message.attempts += 1;
-                    let previous = self.firing.get(&message.incident()).cloned();
+                    let previous = self.firing.get(&message.incident());
+                    let previous = previous.map(|firing| firing.notification.clone());
                     return Next::Deliver(Box::new(Message { previous, ..message.clone() }));
                 }
             }
@@ -225,11 +295,16 @@ impl Outbox {
         self.queue.retain(|waiting| waiting.number != message.number);
         let id = message.incident();
         self.failing.remove(&id);
-        if message.notification.alert.resolved {
-            self.firing.remove(&id);
+        let before = if message.notification.alert.resolved {
+            self.changes.push(Change::Remove(message.number));
+            self.firing.remove(&id)
         } else {
-            self.firing.insert(id, message.notification);
-        }
+            let Message { number, notification, .. } = message;
+            let kept = KeptAlert { number, notification: notification.clone(), delivery: Delivery::Done };
+            self.changes.push(Change::Put(Box::new(kept)));
+            self.firing.insert(id, Firing { number, notification })
+        };
+        self.changes.extend(before.map(|before| Change::Remove(before.number)));
     }
 
     /// Queues a message again after a failed delivery. True if this is the incident's first failure since the last
@@ -244,7 +319,7 @@ impl Outbox {
 
     /// The incidents that the receiver takes for unresolved.
     pub fn firing(&self) -> Vec<Notification> {
-        self.firing.values().cloned().collect()
+        self.firing.values().map(|firing| firing.notification.clone()).collect()
     }
 
     /// The alerts dropped since the last call.
@@ -266,9 +341,11 @@ impl Outbox {
 fn differs(previous: &Alert, now: &Alert) -> bool {
     let key = |alert: &Alert| {
         let incident = &alert.incident;
-        (alert.resolved, incident.verdict, incident.severity, incident.cause, alert.summary.clone())
+        (alert.resolved, incident.verdict, incident.severity, alert.summary.clone())
     };
-    key(previous) != key(now)
+    // An earlier run of the daemon had other numbers for its services.
+    let cause = |alert: &Alert| alert.names.service(alert.incident.cause).to_owned();
+    key(previous) != key(now) || cause(previous) != cause(now)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Receiver {
         let outcome = self.outcome(&message.notification.alert, message.attempts, failure.as_ref());
         match failure {
             None => {
-                self.shared.lock().delivered(message);
+                self.shared.delivered(message);
                 self.report(outcome).await;
                 true
             }

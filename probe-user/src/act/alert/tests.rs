@@ -21,7 +21,7 @@ use crate::{
 /// The opening of incident `number`.
 pub(super) fn alert(number: u64, severity: Severity) -> Alert {
     let incident = Incident {
-        id: IncidentId(number),
+        id: IncidentId::new(number),
         service: ServiceId(0),
         verdict: Verdict::Killed,
         confidence: 1.0,
@@ -34,6 +34,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         timing: Timing::default(),
         attempts: 0,
         snapshot: None,
+        earlier: Default::default(),
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);
     Alert { incident, names, resolved: false, summary: None }
@@ -112,7 +113,7 @@ fn alerter(address: SocketAddr, format: AlertFormat, pace: Pace) -> (Alerter, mp
     };
     let (outcomes, reports) = mpsc::channel(100);
     let page = Some("http://127.0.0.1:9464/");
-    (Alerter::with_pace(&[receiver], &origin, page, outcomes, pace).unwrap(), reports)
+    (Alerter::with_pace(&[receiver], &origin, page, outcomes, Kept::default(), pace).unwrap(), reports)
 }
 
 #[tokio::test]
@@ -243,7 +244,8 @@ async fn the_error_of_a_bad_webhook_hides_its_secrets() {
     };
     let (outcomes, _) = mpsc::channel(1);
     let origin = Origin::read(std::path::Path::new("/proc"));
-    let error = Alerter::spawn(&[receiver], &origin, None, outcomes).unwrap_err().to_string();
+    let error =
+        Alerter::spawn(&[receiver], &origin, None, outcomes, Kept::default()).unwrap_err().to_string();
     assert!(error.contains("ftp://u@host/x") && !error.contains("pw"), "{error}");
 }
 

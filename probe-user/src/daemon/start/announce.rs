@@ -1,6 +1,10 @@
 //! The second phase of the start: the event stream opens, and the self-test proves that the sensors report an exit.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::watch;
 
@@ -12,13 +16,18 @@ use crate::{
     clock::Timestamp,
     config::{Config, StateOptions},
     daemon::publisher::Publisher,
-    emit::{Emitter, Names, Origin, open_output},
+    emit::{Emitter, Name, Names, Origin, open_output},
     engine::Engine,
-    fact::{AgentStart, Fact, Orders},
+    fact::{AgentStart, Fact, Memory, ServiceId},
     process::self_test,
     sensor::record::Record,
     serve::View,
-    store::{directory::StateDirectory, recording::Recording, state::StateStore},
+    store::{
+        directory::StateDirectory,
+        history::Timeline,
+        recording::Recording,
+        state::{Remembered, StateStore},
+    },
 };
 
 /// What the second phase made.
@@ -40,8 +49,25 @@ pub(super) struct State {
     /// Keeps other daemons off the directory.
     pub(super) directory: StateDirectory,
     pub(super) store: Option<StateStore>,
-    /// The orders in force, by service.
-    pub(super) remembered: BTreeMap<String, Orders>,
+    /// What an earlier run has left.
+    pub(super) remembered: Remembered,
+    /// What the engine has to know of it.
+    pub(super) memories: Vec<(ServiceId, Memory)>,
+}
+
+impl State {
+    /// The incidents that go on. The others that the file has as open end: no memory of them is left.
+    fn open_incidents(&mut self, origin: &Origin) -> Vec<Timeline> {
+        let remembered = self.memories.iter().filter_map(|(_, memory)| memory.incident.as_ref());
+        let known: BTreeSet<String> = remembered.map(|open| origin.incident_id(open.incident.id)).collect();
+        let all = std::mem::take(&mut self.remembered.open);
+        let (open, lost): (Vec<Timeline>, _) = all.into_iter().partition(|it| known.contains(it.id()));
+        for (mut timeline, store) in lost.into_iter().zip(std::iter::repeat(&self.store)) {
+            timeline.end(jiff::Timestamp::now());
+            store.iter().for_each(|store| store.keep_incident(timeline.clone()));
+        }
+        open
+    }
 }
 
 /// Opens the event stream, publishes the start, and runs the self-test.
@@ -52,33 +78,50 @@ pub(super) async fn announce(
     attached: &mut Attached,
 ) -> Result<Announced, RunError> {
     let origin = Origin::read("/proc".as_ref());
-    let names = Names::of(config);
+    let mut state = directory.map(|directory| open_state(directory, &config.state, &origin));
+    let mut names = Names::of(config);
+    if let Some(state) = &mut state {
+        names = names.with_removed(removed_services(config, &names, &state.remembered));
+        state.memories = state.remembered.take_memories(&names, &origin);
+    }
     let emitter = Emitter::new(origin.clone(), names.clone(), vec![open_output(&config.events).await?]);
     let (views, view) = watch::channel(Arc::default());
     let coverage = attached.sensors.coverage().to_vec();
     let start = Timestamp::now();
-    let recording = directory.as_ref().and_then(|_| record(config, options.observe, &origin, &names, start));
-    let state = directory.map(|directory| open_state(directory, &config.state));
-    let mut publisher = Publisher::new(emitter, origin.clone(), recording, coverage, views);
+    let recording = state.as_ref().and_then(|_| record(config, options.observe, &origin, &names, start));
+    let store = state.as_ref().and_then(|state| state.store.clone());
+    let mut publisher = Publisher::new(emitter, origin.clone(), (recording, store), coverage, views);
     let config_file = options.config_file.as_ref().map(|file| file.display().to_string());
     let engine =
         Engine::new(&config.services, options.observe, start).with_restart_budget(config.restart_budget);
     publisher.publish(Fact::AgentStart(AgentStart { config_file }), start);
+    if let Some(state) = &mut state {
+        publisher.remember_incidents(state.open_incidents(&origin));
+    }
     let mut seen = Vec::new();
     let self_test = self_test::run(&mut attached.sensors, &attached.reader, &mut seen).await;
     Ok(Announced { origin, names, publisher, state, view, engine, seen, self_test })
 }
 
+/// The services that an earlier run knew, and the configuration does not have any more. Their ids follow those of the
+/// configuration.
+fn removed_services(config: &Config, names: &Names, remembered: &Remembered) -> BTreeMap<ServiceId, Name> {
+    let removed = remembered.services().into_iter().filter(|name| names.find(name).is_none());
+    let first = config.next_id();
+    let named = |name: &str| Name { service: name.to_owned(), unit: None };
+    (first..).map(ServiceId).zip(removed.map(named)).collect()
+}
+
 /// Opens the store. If its file system does not answer, the daemon runs without it.
-fn open_state(directory: StateDirectory, options: &StateOptions) -> State {
-    match StateStore::open(&options.directory) {
-        Ok((store, remembered)) => State { directory, store: Some(store), remembered },
+fn open_state(directory: StateDirectory, options: &StateOptions, origin: &Origin) -> State {
+    match StateStore::open(options, origin) {
+        Ok((store, remembered)) => State { directory, store: Some(store), remembered, memories: Vec::new() },
         Err(error) => {
             tracing::error!(
-                "{}: state cannot be opened: {error}; operators' stops and pauses end with the daemon",
+                "{}: state cannot be opened: {error}; it forgets operators' stops and pauses, incidents and alerts when it ends",
                 options.directory.display()
             );
-            State { directory, store: None, remembered: BTreeMap::new() }
+            State { directory, store: None, remembered: Remembered::default(), memories: Vec::new() }
         }
     }
 }

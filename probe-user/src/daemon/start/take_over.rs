@@ -78,7 +78,7 @@ impl Daemon {
         }
         let cgroups = (cgroup.ok(), left_behind);
         let process = SupervisedProcess::new((id, name), exec.clone(), cgroups, reader, reports);
-        if self.engine.is_kept_stopped(id) {
+        if self.engine.is_kept_stopped(id) || self.engine.is_backing_off(id) {
             // An earlier daemon may have left processes behind.
             process.halt(Vec::new());
         } else if !self.engine.waits_to_start(id) {

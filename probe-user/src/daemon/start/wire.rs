@@ -1,6 +1,9 @@
 //! The third phase of the start: the parts of the daemon, connected by channels.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use tokio::net::TcpListener;
 
@@ -11,7 +14,7 @@ use super::{
     options::{RunError, RunOptions},
 };
 use crate::{
-    act::alert::Alerter,
+    act::alert::{Alerter, Keeper, Kept},
     clock::Timestamp,
     config::Config,
     daemon::{
@@ -19,7 +22,7 @@ use crate::{
     },
     emit::Names,
     enrich::{Enricher, Members},
-    fact::Orders,
+    fact::{IncidentId, Memory, Orders, ServiceId},
     host::ProcReader,
     inspect::{
         holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
@@ -27,7 +30,8 @@ use crate::{
     },
     probe::{Clients, Prober},
     process::privileges::Plan,
-    serve::{self, Shown},
+    serve::{self, Past, Shown},
+    store::state::Remembered,
 };
 
 /// The daemon, and what an earlier one left.
@@ -35,7 +39,9 @@ pub(super) struct Wired {
     pub(super) daemon: Daemon,
     pub(super) inbox: Inbox,
     /// The operators' orders in force, by service.
-    pub(super) remembered: BTreeMap<String, Orders>,
+    pub(super) orders: BTreeMap<String, Orders>,
+    /// What the engine has to know of an earlier run.
+    pub(super) memories: Vec<(ServiceId, Memory)>,
 }
 
 /// Puts the daemon together, and begins to serve health and metrics.
@@ -57,17 +63,26 @@ pub(super) async fn wire(
         view,
         metrics: publisher.metrics(),
         history: publisher.history(),
+        past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
     };
     if let Some(socket) = control {
         tokio::spawn(serve::control::serve(socket, shown.clone(), senders.requests.clone()));
     }
     let page = listener.map(|listener| show(listener, shown));
-    let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone())?;
-    let (directory, store, remembered) = match state {
-        Some(State { directory, store, remembered }) => (Some(directory), store, remembered),
-        None => (None, None, BTreeMap::new()),
+    let (directory, store, mut remembered, memories) = match state {
+        Some(State { directory, store, remembered, memories }) => {
+            (Some(directory), store, remembered, memories)
+        }
+        None => (None, None, Remembered::default(), Vec::new()),
     };
-    let reloads = ReloadState::new(options.config_file, options.events, &config);
+    let keeper = store.clone().map(|store| Arc::new(store) as Arc<dyn Keeper>);
+    let kept = Kept { keeper, alerts: remembered.take_alerts(&names, &origin) };
+    let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone(), kept)?;
+    let open: BTreeSet<IncidentId> =
+        memories.iter().filter_map(|(_, memory)| Some(memory.incident.as_ref()?.incident.id)).collect();
+    alerter.end_unknown(|id| open.contains(&id));
+    let next_id = names.next_id();
+    let reloads = ReloadState::new(options.config_file, options.events, next_id);
     let may_start_programs = Plan::of(&config).starts_programs;
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let executor = Executor { store, ..executor(&config, names, &reader, alerter, prober, &senders) };
@@ -95,7 +110,7 @@ pub(super) async fn wire(
         windows: Default::default(),
         notifier: options.notifier,
     };
-    Ok(Wired { daemon, inbox, remembered })
+    Ok(Wired { daemon, inbox, orders: remembered.orders, memories })
 }
 
 fn executor(

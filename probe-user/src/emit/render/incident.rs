@@ -1,6 +1,6 @@
 //! Events about incidents, restarts and alerts.
 
-use super::{Renderer, millis, room, rounded, wall};
+use super::{Renderer, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
@@ -13,6 +13,9 @@ impl Renderer<'_> {
     pub(crate) fn incident(&self, incident: &Incident) -> wire::Incident {
         let items = self.fit(room::ITEMS);
         let latest = incident.evidence.len().saturating_sub(items);
+        let evidence = incident.evidence[latest..].iter().map(|event| self.origin.event_id(*event));
+        let earlier = &incident.earlier.evidence;
+        let earlier = earlier.iter().take(items.saturating_sub(evidence.len()));
         wire::Incident {
             id: self.origin.incident_id(incident.id),
             verdict: Some(incident.verdict.into()),
@@ -21,13 +24,11 @@ impl Renderer<'_> {
             severity: Some(incident.severity.into()),
             summary: Some(self.text(&incident.summary, room::DETAIL)),
             cause: Some(wire::Cause { service: self.name(self.names.service(incident.cause)) }),
-            evidence: Some(
-                incident.evidence[latest..].iter().map(|event| self.origin.event_id(*event)).collect(),
-            ),
+            evidence: Some(earlier.cloned().chain(evidence).collect()),
             held: Some(
                 incident.held.iter().take(items).map(|held| self.name(self.names.service(*held))).collect(),
             ),
-            since: Some(wall(incident.since)),
+            since: Some(format!("{:.9}", incident.began())),
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),

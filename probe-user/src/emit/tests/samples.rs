@@ -102,7 +102,7 @@ pub fn recovered(after: Duration) -> Fact {
 
 fn an_incident() -> Incident {
     Incident {
-        id: IncidentId(3),
+        id: IncidentId::new(3),
         service: API,
         verdict: Verdict::Killed,
         confidence: 0.9,
@@ -115,6 +115,7 @@ fn an_incident() -> Incident {
         timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
+        earlier: Default::default(),
     }
 }
 
@@ -258,7 +259,7 @@ pub fn full_database() -> Fact {
 fn restart(action: Action) -> Fact {
     Fact::Restart(Restart {
         service: API,
-        incident: Some(IncidentId(3)),
+        incident: Some(IncidentId::new(3)),
         method: RestartMethod::Systemd,
         attempt: 1,
         reason: "api was killed by bash".to_owned(),
@@ -269,7 +270,7 @@ fn restart(action: Action) -> Fact {
 
 fn alert(resolved: bool, error: Option<&str>) -> Fact {
     Fact::Alert(AlertOutcome {
-        incident: IncidentId(3),
+        incident: IncidentId::new(3),
         service: API,
         receiver: "http://127.0.0.1:9093".to_owned(),
         severity: Severity::Critical,
@@ -388,14 +389,14 @@ pub fn facts() -> Vec<Fact> {
         alert(false, None),
         alert(true, Some("connection refused")),
         Fact::AlertSuppressed(SuppressedAlert {
-            incident: IncidentId(3),
+            incident: IncidentId::new(3),
             service: API,
             severity: Severity::Warning,
             reason: order(CommandKind::Pause).to_string(),
         }),
         operator(CommandKind::Pause, Some(API), None, None),
         operator(CommandKind::Pause, None, None, None),
-        operator(CommandKind::Ack, Some(API), Some(IncidentId(3)), None),
+        operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),
         operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]

@@ -38,7 +38,7 @@ pub use unit_view::UnitView;
 
 use crate::{
     clock::Timestamp,
-    fact::{Holder, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
+    fact::{Holder, Memory, Orders, ProcessKey, ServiceId, ServiceSettings, ServiceState},
 };
 
 /// A process that exits with an error sooner than this after its start may have found its port taken.
@@ -76,6 +76,8 @@ pub struct Service {
     pub(super) state: ServiceState,
     /// Since when it has been unhealthy.
     pub(super) unwell_since: Option<Timestamp>,
+    /// What the daemon was last given to keep.
+    pub(super) kept: Memory,
 }
 
 impl Service {
@@ -101,6 +103,7 @@ impl Service {
             timers: Timers::default(),
             state: ServiceState::Starting,
             unwell_since: None,
+            kept: Memory::default(),
             settings,
         }
         .waiting_to_start(now)

@@ -51,6 +51,9 @@ impl Service {
             return false;
         }
         let Some(open) = &self.incident else { return true };
+        if now < open.unconfirmed_until() {
+            return false;
+        }
         let since = open.since();
         // A unit can be up without a main process.
         let runs = self.main.is_some() || self.settings.is_remote || self.unit.is_in(Phase::Up);

@@ -104,7 +104,7 @@ fn command(random: &mut Random, now: Timestamp) -> OperatorCommand {
         5 => OperatorCommand::Pause(order(CommandKind::Pause, until)),
         6 => OperatorCommand::Resume(order(CommandKind::Resume, None)),
         7 => OperatorCommand::Remembered(Orders::default()),
-        _ => OperatorCommand::Ack(IncidentId(random.below(20)), order(CommandKind::Ack, until)),
+        _ => OperatorCommand::Ack(IncidentId::new(random.below(20)), order(CommandKind::Ack, until)),
     }
 }
 

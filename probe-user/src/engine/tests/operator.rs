@@ -39,7 +39,7 @@ impl Lab {
     fn ack(&mut self, incident: u64, lasts: Option<Duration>) {
         let until = lasts.map(|lasts| self.now.plus(lasts));
         let order = Order { until, ..self.order(CommandKind::Ack) };
-        self.command(OperatorCommand::Ack(IncidentId(incident), order));
+        self.command(OperatorCommand::Ack(IncidentId::new(incident), order));
     }
 
     fn holds(&self) -> Vec<String> {

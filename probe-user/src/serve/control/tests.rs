@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     emit::tests::samples,
     fact::{CommandKind, ServiceState},
-    serve::{Metrics, View, tests::service},
+    serve::{Metrics, Past, View, tests::service},
 };
 
 fn shown() -> Shown {
@@ -29,6 +29,7 @@ fn shown() -> Shown {
         view: shown,
         metrics: Arc::new(Metrics::new(samples::names())),
         history: Arc::default(),
+        past: Past::default(),
     }
 }
 

@@ -138,6 +138,7 @@ impl Filter {
             | Observation::Holders(..)
             | Observation::Successor(..)
             | Observation::ListenerChecked(..)
+            | Observation::Remembered(..)
             | Observation::Operator(..) => {
                 self.stir(observation.service(), now);
                 true

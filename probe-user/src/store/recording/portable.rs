@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use crate::{
     config::{Identity, Probe, RestartPolicy, Service},
     fact::{
-        Holder, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process, RestartBudget,
-        ServiceId,
+        Holder, Incident, Membership, Observation, OperatorCommand, Orders, Peer, ProbeOutcome, Process,
+        RestartBudget, ServiceId,
     },
 };
 
@@ -36,6 +36,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Holders(..) => "who holds its connections",
         Observation::ListenerChecked(..) => "whether a port of it is held",
         Observation::Operator(..) => "an operator's command",
+        Observation::Remembered(..) => "what an earlier run knew of it",
         Observation::Configured(..) => "its settings after a reload",
         Observation::Removed(_) => "a reload removed it",
         Observation::Successor(..) => "the successor of its main process",
@@ -108,6 +109,12 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
             *id = to(*id)?;
             map_holders(holders.iter_mut(), to);
         }
+        Observation::Remembered(id, memory) => {
+            *id = to(*id)?;
+            if let Some(remembered) = &mut memory.incident {
+                map_incident(&mut remembered.incident, to)?;
+            }
+        }
         Observation::Configured(id, settings) => {
             *id = to(*id)?;
             settings.depends_on = settings.depends_on.iter().filter_map(|on| to(*on)).collect();
@@ -133,6 +140,17 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         Observation::RestartBudget(_) | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
+}
+
+/// Replaces the services of an incident. One that it holds may be unknown; None if its own is.
+pub fn map_incident(
+    incident: &mut Incident,
+    to: &mut impl FnMut(ServiceId) -> Option<ServiceId>,
+) -> Option<()> {
+    incident.service = to(incident.service)?;
+    incident.cause = to(incident.cause).unwrap_or(incident.service);
+    incident.held = incident.held.iter().filter_map(|held| to(*held)).collect();
+    Some(())
 }
 
 fn map_peer(peer: Peer, to: &mut impl FnMut(ServiceId) -> Option<ServiceId>) -> Peer {
@@ -186,6 +204,9 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         | Observation::RestartDelayed(_, error)
         | Observation::Snapshot(_, Ok(error) | Err(error)) => text(error),
         Observation::Operator(_, command) => shorten_command(command, &mut text),
+        Observation::Remembered(_, memory) => {
+            memory.texts().for_each(text);
+        }
         Observation::Running(..)
         | Observation::Listener(..)
         | Observation::RestartOutcome(_, Ok(()))

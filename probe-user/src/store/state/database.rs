@@ -1,19 +1,20 @@
 //! The file: its schema, and what to do with a damaged one.
 
+mod incidents;
+mod kept;
+mod orders;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::{
-    clock::Timestamp,
-    fact::{CommandKind, Operator, Order, Orders, User},
-};
+use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
+pub(super) use incidents::{MOST_BYTES, find, list};
 
 pub(super) const FILE: &str = "state.db";
 
@@ -22,10 +23,11 @@ const SET_ASIDE: &str = "state.db.corrupt-";
 const MOST_SET_ASIDE: usize = 3;
 
 /// How long a write waits for a reader of another process.
-const BUSY: Duration = Duration::from_secs(2);
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// The schema, a step each version. A step that was released never changes. `user_version` counts those done.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE orders (
         service TEXT NOT NULL,
         kind TEXT NOT NULL,
@@ -37,27 +39,55 @@ pub(super) const MIGRATIONS: &[&str] = &["
         since_us INTEGER NOT NULL,
         until_us INTEGER,
         PRIMARY KEY (service, kind)
-    ) STRICT, WITHOUT ROWID"];
+    ) STRICT, WITHOUT ROWID",
+    // The times of an incident's steps are in microseconds after its fault. The story has everything else, as JSON. A memory
+    // is what the engine knows of a service. The outbox has the alerts of each receiver.
+    "
+    CREATE TABLE incidents (
+        id TEXT NOT NULL PRIMARY KEY,
+        service TEXT NOT NULL,
+        verdict TEXT,
+        severity TEXT,
+        since_us INTEGER NOT NULL,
+        until_us INTEGER,
+        detected_us INTEGER,
+        decided_us INTEGER,
+        acted_us INTEGER,
+        listening_us INTEGER,
+        healthy_us INTEGER,
+        restarts INTEGER NOT NULL,
+        holds INTEGER NOT NULL,
+        story TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX incidents_since ON incidents (since_us);
+    CREATE INDEX incidents_until ON incidents (until_us);
+    CREATE TABLE memories (
+        service TEXT NOT NULL PRIMARY KEY,
+        memory TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE outbox (
+        receiver TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        alert TEXT NOT NULL,
+        PRIMARY KEY (receiver, number)
+    ) STRICT",
+];
 
-#[derive(Debug, thiserror::Error)]
-pub(super) enum DatabaseError {
-    #[error("{0}")]
-    Sql(#[from] rusqlite::Error),
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("a newer hostprobe made it (version {found}, this one knows {known}); it stays as it is")]
-    Newer { found: i64, known: usize },
-}
+/// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
+const MOST_PAGES: i64 = 2 * MOST_BYTES / 4096;
 
-impl DatabaseError {
-    pub(super) fn is_damage(&self) -> bool {
-        let code = if let Self::Sql(error) = self { error.sqlite_error_code() } else { None };
-        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-    }
+/// The cache of pages, in KiB. Writes are small.
+const CACHE: i64 = 256;
+
+/// The log of the latest writes of the file in a folder.
+pub(super) fn log_of(folder: &Path) -> PathBuf {
+    folder.join(format!("{FILE}-wal"))
 }
 
 #[derive(Debug)]
-pub(super) struct Database(Connection);
+pub(super) struct Database {
+    connection: Connection,
+}
 
 impl Database {
     /// Opens the file, creates it if it is missing, and brings its schema up to date.
@@ -69,97 +99,83 @@ impl Database {
         let mut connection = Connection::open_with_flags(&path, flags)?;
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Without a sync for each group: a crash of the daemon loses nothing, a loss of power the last groups.
+        // Without a sync for each group, which follows within a second. A crash of the daemon loses nothing.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "cache_size", -CACHE)?;
+        connection.pragma_update(None, "max_page_count", MOST_PAGES)?;
         migrate(&mut connection)?;
-        Ok(Self(connection))
+        let database = Self { connection };
+        database.begin_log()?;
+        Ok(database)
     }
 
-    /// The orders in force, by service.
-    pub(super) fn orders(&self) -> Result<BTreeMap<String, Orders>, DatabaseError> {
-        let mut all: BTreeMap<String, Orders> = BTreeMap::new();
-        let mut query = self.0.prepare("SELECT * FROM orders")?;
-        let mut rows = query.query([])?;
-        while let Some(row) = rows.next()? {
-            let Some(order) = order(row)? else { continue };
-            let orders = all.entry(row.get("service")?).or_default();
-            match order.kind {
-                CommandKind::Stop => orders.stop = Some(order),
-                CommandKind::Pause => orders.pause = Some(order),
-                CommandKind::Start
-                | CommandKind::Restart
-                | CommandKind::Resume
-                | CommandKind::Ack
-                | CommandKind::Reload => {}
-            }
+    /// Everything that a run of the daemon begins with.
+    pub(super) fn remembered(&self) -> Result<Remembered, DatabaseError> {
+        let memories = kept::memories(&self.connection)?;
+        Ok(Remembered {
+            orders: orders::read(&self.connection)?,
+            open: incidents::open(&self.connection)?,
+            memories: memories.into_values().collect(),
+            alerts: kept::alerts(&self.connection)?,
+        })
+    }
+
+    /// Writes what the file lacks, all or nothing of it.
+    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+        let group = self.connection.transaction()?;
+        for service in &pending.changed_orders {
+            orders::write(&group, service, pending.orders.get(service))?;
         }
-        Ok(all)
-    }
-
-    /// Replaces the orders about some services, all or none of them.
-    pub(super) fn write(
-        &mut self,
-        all: &BTreeMap<String, Orders>,
-        changed: &BTreeSet<String>,
-    ) -> Result<(), DatabaseError> {
-        let group = self.0.transaction()?;
-        for service in changed {
-            group.execute("DELETE FROM orders WHERE service = ?1", [service])?;
-            let orders = all.get(service).into_iter().flat_map(|orders| [&orders.stop, &orders.pause]);
-            for order in orders.flatten() {
-                let us = |at: Timestamp| at.to_wall().as_microsecond();
-                let login = order.by.login.as_ref();
-                group.execute(
-                    "INSERT INTO orders VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                    params![
-                        service,
-                        order.kind.as_str(),
-                        order.by.user.id,
-                        order.by.user.name,
-                        login.map(|login| login.id),
-                        login.and_then(|login| login.name.as_ref()),
-                        order.reason,
-                        us(order.since),
-                        order.until.map(us),
-                    ],
-                )?;
-            }
+        for service in &pending.changed_memories {
+            kept::write_memory(&group, service, pending.memories.get(service))?;
+        }
+        for alert in &pending.changed_alerts {
+            kept::write_alert(&group, alert, pending.alerts.get(alert))?;
+        }
+        for timeline in &pending.incidents {
+            incidents::write(&group, timeline)?;
         }
         Ok(group.commit()?)
     }
+
+    /// Moves the log of the latest writes to the file.
+    pub(super) fn checkpoint(&self) -> Result<(), DatabaseError> {
+        self.connection.pragma_query(None, "wal_checkpoint", |_| Ok(()))?;
+        self.begin_log()
+    }
+
+    /// The first write to a log waits for the disk, so that it must not be one that a restart waits for.
+    fn begin_log(&self) -> Result<(), DatabaseError> {
+        Ok(self.connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
+    }
+
+    /// Deletes some of the incidents that ended longer than `keep` ago. True if there may be more.
+    pub(super) fn prune(&mut self, keep: Duration) -> Result<bool, DatabaseError> {
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let before = jiff::Timestamp::now().as_microsecond().saturating_sub(keep);
+        incidents::prune(&self.connection, before)
+    }
+
+    /// Deletes some of the oldest incidents that are over, if everything takes more than `most_bytes`.
+    pub(super) fn shrink(&mut self, most_bytes: i64) -> Result<(), DatabaseError> {
+        if incidents::is_too_large(&self.connection, most_bytes)? {
+            incidents::prune(&self.connection, i64::MAX)?;
+        }
+        Ok(())
+    }
 }
 
-/// An order; None if it is over or of a kind that this version does not know.
-fn order(row: &Row<'_>) -> Result<Option<Order>, DatabaseError> {
-    let at = |us: i64| jiff::Timestamp::from_microsecond(us).map(Timestamp::from_wall);
-    let kind = match row.get_ref("kind")?.as_str().unwrap_or_default() {
-        "stop" => CommandKind::Stop,
-        "pause" => CommandKind::Pause,
-        _ => return Ok(None),
-    };
-    let until: Option<i64> = row.get("until_us")?;
-    if until.is_some_and(|until| until <= jiff::Timestamp::now().as_microsecond()) {
-        return Ok(None);
-    }
-    let login: Option<u32> = row.get("login_id")?;
-    let login_name = row.get("login_name")?;
-    Ok(Some(Order {
-        kind,
-        by: Operator {
-            user: User { id: row.get("user_id")?, name: row.get("user_name")? },
-            login: login.map(|id| User { id, name: login_name }),
-        },
-        reason: row.get("reason")?,
-        since: at(row.get("since_us")?).unwrap_or_default(),
-        until: until.and_then(|until| at(until).ok()),
-    }))
+/// The number of steps that the schema of a file has done.
+pub(super) fn version(connection: &Connection) -> Result<usize, DatabaseError> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(version).unwrap_or(usize::MAX))
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), DatabaseError> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let done = usize::try_from(version).unwrap_or(usize::MAX);
+    let done = version(connection)?;
     let Some(steps) = MIGRATIONS.get(done..) else {
-        return Err(DatabaseError::Newer { found: version, known: MIGRATIONS.len() });
+        return Err(DatabaseError::Newer { found: done, known: MIGRATIONS.len() });
     };
     if steps.is_empty() {
         return Ok(());

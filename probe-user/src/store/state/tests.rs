@@ -1,17 +1,24 @@
 //! What is kept is there after a restart of the daemon, and a bad file or disk stops nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{
-    database::{Database, DatabaseError, MIGRATIONS},
+    super::history::NotOne,
+    database::{Database, MIGRATIONS},
+    error::DatabaseError,
     *,
 };
 use crate::{
+    act::alert::{Alert, Delivery, KeptAlert, Notification},
     clock::Timestamp,
-    fact::{CommandKind, Operator, Order, User},
+    emit::{
+        Name,
+        tests::samples::{self, origin},
+    },
+    fact::{CommandKind, Fact, Incident, IncidentId, Operator, Order, RememberedIncident, User},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -36,15 +43,20 @@ fn stopped() -> Orders {
     Orders { stop: Some(order(CommandKind::Stop, None)), pause: None }
 }
 
+fn open(folder: &Path) -> (StateStore, Remembered) {
+    let options = StateOptions { directory: folder.to_owned(), ..StateOptions::default() };
+    StateStore::open(&options, &origin()).unwrap()
+}
+
 /// One run of the daemon; returns what an earlier one left.
 fn run(folder: &Path, keep: &[(&str, Orders)]) -> BTreeMap<String, Orders> {
-    let (store, remembered) = StateStore::open(folder).unwrap();
+    let (store, remembered) = open(folder);
     for (service, orders) in keep {
         store.keep_orders(service, orders.clone());
     }
     assert_eq!(store.take_loss(), 0);
     store.shutdown(LONG);
-    remembered
+    remembered.orders
 }
 
 fn names(folder: &Path, prefix: &str) -> Vec<String> {
@@ -128,6 +140,133 @@ fn a_newer_file_is_left_as_it_is() {
     assert!(names(folder.path(), "state.db.corrupt-").is_empty());
 }
 
+/// An incident whose fault was so many hours ago, and which is over if its end is given so.
+fn incident(id: &str, service: &str, began: i64, ended: Option<i64>) -> Timeline {
+    let ago = |hours: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string();
+    let story = serde_json::json!({
+        "service": service,
+        "incident": { "id": id, "verdict": "killed", "since": ago(began), "attempts": 2, "timing": { "healthy_ms": 12.5 } },
+        "until": ended.map(ago),
+        "hold": null,
+        "holds": 3,
+        "evidence": [],
+        "steps": [],
+        "left_out": 0,
+    });
+    serde_json::from_value(story).unwrap()
+}
+
+fn run_with_incidents(folder: &Path, incidents: &[Timeline]) {
+    let (store, _) = open(folder);
+    for timeline in incidents {
+        store.keep_incident(timeline.clone());
+    }
+    store.shutdown(LONG);
+}
+
+fn listed(folder: &Path) -> Vec<String> {
+    let all = Reader::open(folder).unwrap().incidents(None, None).unwrap();
+    all.into_iter().map(|incident| incident.id).collect()
+}
+
+#[test]
+fn incidents_outlive_the_daemon_and_are_found_by_time_service_and_number() {
+    let folder = TempDir::new().unwrap();
+    let (old, open_one) = (incident("a0-i1", "web", 50, Some(40)), incident("a0-i2", "db", 30, None));
+    run_with_incidents(folder.path(), &[old.clone(), open_one.clone()]);
+    run_with_incidents(folder.path(), &[incident("b0-i1", "web", 3, Some(2))]);
+    assert_eq!(listed(folder.path()), ["a0-i2", "b0-i1", "a0-i1"], "the open ones first, then the latest");
+    let reader = Reader::open(folder.path()).unwrap();
+    let ids = |within: Option<u64>, service| {
+        let found = reader.incidents(within.map(|hours| Duration::from_secs(hours * 3600)), service).unwrap();
+        found.into_iter().map(|incident| incident.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Some(24), None), ["a0-i2", "b0-i1"]);
+    assert_eq!(ids(Some(41), Some("web")), ["b0-i1", "a0-i1"]);
+    assert_eq!(reader.explain("a0-i1").unwrap(), Ok(old.explained()));
+    assert_eq!(reader.explain("2").unwrap(), Ok(open_one.explained()));
+    let several = reader.explain("i1").unwrap().unwrap_err();
+    assert_eq!(several, NotOne::Several(vec!["b0-i1".to_owned(), "a0-i1".to_owned()]));
+    assert_eq!(reader.explain("%").unwrap(), Err(NotOne::None));
+}
+
+#[test]
+fn an_incident_is_deleted_some_time_after_its_end_and_an_open_one_stays() {
+    let folder = TempDir::new().unwrap();
+    let day = 24;
+    let all = [
+        incident("a0-i1", "web", 100 * day, Some(91 * day)),
+        incident("a0-i2", "web", 100 * day, None),
+        incident("a0-i3", "web", 100 * day, Some(89 * day)),
+    ];
+    run_with_incidents(folder.path(), &all);
+    assert_eq!(listed(folder.path()).len(), 3);
+    run_with_incidents(folder.path(), &[]);
+    assert_eq!(listed(folder.path()), ["a0-i2", "a0-i3"]);
+}
+
+#[test]
+fn what_takes_too_much_room_costs_the_oldest_incidents_that_are_over() {
+    let folder = TempDir::new().unwrap();
+    let mut database = Database::open(folder.path()).unwrap();
+    let mut pending = pending::Pending::default();
+    for number in 0..200 {
+        let ended = (number != 0).then_some(500 - number);
+        let timeline = incident(&format!("a0-i{number}"), "web", 600, ended);
+        pending.take(Job::Incident(Box::new(timeline)), &origin());
+    }
+    database.write(&pending).unwrap();
+    database.shrink(i64::MAX).unwrap();
+    assert_eq!(listed(folder.path()).len(), 200);
+    database.shrink(10_000).unwrap();
+    let left = listed(folder.path());
+    assert_eq!(left.len(), 200 - 64, "some at a time");
+    assert!(left.contains(&"a0-i0".to_owned()), "an open one stays");
+    assert!(!left.contains(&"a0-i64".to_owned()) && left.contains(&"a0-i65".to_owned()));
+}
+
+#[test]
+fn a_reader_creates_nothing_and_changes_nothing_however_the_daemon_ended() {
+    let folder = TempDir::new().unwrap();
+    assert!(matches!(Reader::open(folder.path()), Err(ReaderError::Missing(_))));
+    run_with_incidents(folder.path(), &[incident("a0-i1", "web", 2, Some(1))]);
+    let all = |folder: &Path| {
+        let mut all = names(folder, "");
+        all.sort();
+        all.into_iter().map(|name| (name.clone(), fs::read(folder.join(name)).unwrap())).collect::<Vec<_>>()
+    };
+    let clean = all(folder.path());
+    assert_eq!(listed(folder.path()), ["a0-i1"]);
+    assert_eq!(all(folder.path()), clean);
+
+    // A daemon that is killed leaves the log of its latest writes.
+    let (mut database, mut pending) = (Database::open(folder.path()).unwrap(), pending::Pending::default());
+    pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))), &origin());
+    database.write(&pending).unwrap();
+    for left in [&["", "-wal", "-shm"][..], &["", "-wal"]] {
+        let crashed = TempDir::new().unwrap();
+        for suffix in left {
+            let name = format!("{FILE}{suffix}");
+            fs::copy(folder.path().join(&name), crashed.path().join(&name)).unwrap();
+        }
+        let before = names(crashed.path(), "").len();
+        assert_eq!(listed(crashed.path()), ["a0-i2", "a0-i1"], "{left:?}");
+        assert_eq!(names(crashed.path(), "").len(), before, "{left:?}");
+    }
+    assert_eq!(listed(folder.path()), ["a0-i2", "a0-i1"], "beside its writer");
+}
+
+#[test]
+fn a_file_of_before_incidents_has_none() {
+    let folder = TempDir::new().unwrap();
+    let old = Connection::open(folder.path().join(FILE)).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    assert!(listed(folder.path()).is_empty());
+    assert_eq!(Reader::open(folder.path()).unwrap().explain("1").unwrap(), Err(NotOne::None));
+}
+
 /// A file system of 256 KiB, for as long as it lives.
 struct SmallDisk(TempDir);
 
@@ -152,7 +291,7 @@ impl Drop for SmallDisk {
 fn a_full_disk_stops_nothing_and_what_it_could_not_take_is_written_later() {
     let Some(disk) = SmallDisk::mount() else { return };
     let folder = disk.0.path();
-    let (store, _) = StateStore::open(folder).unwrap();
+    let (store, _) = open(folder);
     let filler = folder.join("filler");
     // The file system takes as much as it has room for.
     let _ = fs::write(&filler, vec![0; 1 << 20]);
@@ -169,4 +308,109 @@ fn a_full_disk_stops_nothing_and_what_it_could_not_take_is_written_later() {
     fs::remove_file(filler).unwrap();
     store.shutdown(LONG);
     assert_eq!(run(folder, &[]).len(), 3);
+}
+
+#[test]
+fn a_full_disk_costs_the_incidents_that_memory_has_no_room_for_and_counts_them() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let folder = disk.0.path();
+    let (store, _) = open(folder);
+    let filler = folder.join("filler");
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    for number in 0..300 {
+        store.keep_incident(incident(&format!("a0-i{number}"), "web", 2, Some(1)));
+    }
+    store.flush();
+    let mut lost = 0;
+    let deadline = std::time::Instant::now() + LONG;
+    while lost < 300 - 256 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+        lost += store.take_loss();
+    }
+    assert_eq!(lost, 300 - 256);
+    fs::remove_file(filler).unwrap();
+    store.shutdown(LONG);
+    assert!(listed(folder).contains(&"a0-i299".to_owned()));
+}
+
+/// An alert of this run about its incident of this number.
+fn alert(number: u64, incident: u64, delivery: Delivery) -> KeptAlert {
+    let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
+    let incident = Incident { id: IncidentId::new(incident), ..sample };
+    let since = incident.began();
+    let alert = Alert { incident, names: samples::names(), resolved: false, summary: None };
+    KeptAlert { number, notification: Notification { alert, since }, delivery }
+}
+
+#[test]
+fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by_name() {
+    let folder = TempDir::new().unwrap();
+    let (store, _) = open(folder.path());
+    let one = alert(1, 3, Delivery::Done);
+    let kept = [(1, Delivery::Done), (2, Delivery::Waits), (3, Delivery::Waits), (4, Delivery::Summarised)];
+    let mut changes = kept.map(|(number, delivery)| Change::Put(Box::new(alert(number, 3, delivery))));
+    if let Change::Put(kept) = &mut changes[0] {
+        kept.notification.alert.incident.summary = "bash --password hunter2 killed it".to_owned();
+    }
+    store.keep("json-ab", changes.to_vec());
+    store.keep("json-ab", vec![Change::Remove(2)]);
+    let incident = one.notification.alert.incident.clone();
+    let secret = "bash --password hunter2 killed it";
+    let open_incident = RememberedIncident {
+        incident: incident.clone(),
+        summary: secret.into(),
+        alerted: true,
+        degraded: false,
+        muted: false,
+        acknowledged: None,
+        needs_listener: false,
+        alert_at: None,
+    };
+    let memory = Memory { incident: Some(open_incident), spent: vec![incident.since], wait: None };
+    store.keep_memory(incident.service, Box::new(memory), &samples::names());
+    store.flush_and_wait(LONG);
+    for name in names(folder.path(), "") {
+        let bytes = fs::read(folder.path().join(&name)).unwrap();
+        assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{name}");
+    }
+    // The store is not shut down, as after SIGKILL. A later run has other numbers for its services.
+    let other_origin = Origin { ephemeral_id: "00000001".to_owned(), ..origin() };
+    let options = StateOptions { directory: folder.path().to_owned(), ..StateOptions::default() };
+    let (_next, mut remembered) = StateStore::open(&options, &other_origin).unwrap();
+    let named = samples::names();
+    let mut reversed: Vec<_> = remembered.services().into_iter().map(str::to_owned).collect();
+    reversed.reverse();
+    let names = Names::new(reversed.into_iter().map(|service| Name { service, unit: None }));
+    let alerts = remembered.take_alerts(&names, &other_origin);
+    let alerts = &alerts["json-ab"];
+    assert_eq!(
+        alerts.iter().map(|alert| (alert.number, alert.delivery)).collect::<Vec<_>>(),
+        [(1, Delivery::Done), (3, Delivery::Waits), (4, Delivery::Summarised)]
+    );
+    let found = &alerts[0].notification.alert;
+    assert_eq!(other_origin.incident_id(found.incident.id), origin().incident_id(incident.id));
+    assert_eq!(found.names.service(found.incident.service), named.service(incident.service));
+    assert_eq!(found.names.service(found.incident.cause), named.service(incident.cause));
+    assert_eq!(found.incident.earlier.evidence[0], origin().event_id(incident.evidence[0]));
+    let memories = remembered.take_memories(&names, &other_origin);
+    let [(service, memory)] = &memories[..] else { panic!("{memories:?}") };
+    assert_eq!(names.service(*service), named.service(incident.service));
+    assert_eq!(memory.spent, [incident.since], "the same boot has the same clock");
+}
+
+#[test]
+fn a_wait_for_the_file_ends_at_its_limit_and_a_late_disk_is_not_waited_for_twice() {
+    let queue = Queue::default();
+    queue.push(Job::Incident(Box::new(incident("a0-i1", "web", 2, None))));
+    let limit = Duration::from_millis(20);
+    let wait = || {
+        let begun = std::time::Instant::now();
+        queue.flush_and_wait(limit);
+        begun.elapsed()
+    };
+    assert!(wait() >= limit);
+    assert!(wait() < limit);
+    queue.handled(1);
+    queue.push(Job::Incident(Box::new(incident("a0-i2", "web", 2, None))));
+    assert!(wait() >= limit, "it has caught up");
 }

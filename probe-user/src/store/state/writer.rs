@@ -1,106 +1,152 @@
 //! The thread that writes the file.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, RecvTimeoutError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::database::{Database, DatabaseError, FILE, set_aside};
-use crate::fact::Orders;
-
-/// The most changes that are written together.
-const GROUP: usize = 512;
+use super::{
+    database::{Database, FILE, MOST_BYTES, set_aside},
+    error::DatabaseError,
+    pending::Pending,
+    queue::{Job, Next, Queue},
+    remembered::Remembered,
+    syncer::Syncer,
+};
+use crate::emit::Origin;
 
 /// The wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The orders about a service, in place of earlier ones.
-#[derive(Debug)]
-pub(super) struct Job {
-    pub(super) service: String,
-    pub(super) orders: Orders,
-}
+/// How long what was written may be in the memory of the kernel alone.
+const UNSYNCED: Duration = Duration::from_secs(1);
+
+/// How often incidents that are too old are looked for. Only a writer that has something to write does so.
+const PRUNE: Duration = Duration::from_secs(3600);
 
 pub(super) struct Writer {
     folder: PathBuf,
+    /// How long incidents are kept after their end.
+    keep: Duration,
+    origin: Origin,
     /// None while it cannot be opened.
     database: Option<Database>,
-    /// All orders in force, as the file should have them.
-    orders: BTreeMap<String, Orders>,
-    /// The services whose orders the file does not have yet.
-    changed: BTreeSet<String>,
+    pending: Pending,
+    syncer: Syncer,
+    /// When the first write was that the disk may not have yet.
+    unsynced: Option<Instant>,
+    pruned: Option<Instant>,
     /// The log says that the file cannot be written.
     has_warned: bool,
 }
 
 impl Writer {
-    pub(super) fn new(folder: &Path) -> Self {
+    /// Opens the file. Returns what an earlier run has left besides the writer.
+    pub(super) fn new(folder: &Path, keep: Duration, origin: Origin) -> (Self, Remembered) {
         let mut writer = Self {
             folder: folder.to_owned(),
+            keep,
+            origin,
             database: None,
-            orders: BTreeMap::new(),
-            changed: BTreeSet::new(),
+            pending: Pending::default(),
+            syncer: Syncer::new(folder),
+            unsynced: None,
+            pruned: None,
             has_warned: false,
         };
-        let read = |writer: &mut Self| writer.open().and_then(|database| database.orders());
-        match writer.with_a_new_file(read) {
-            Ok(orders) => writer.orders = orders,
-            Err(error) => writer.warn(&error),
-        }
-        writer
-    }
-
-    /// The orders that an earlier run of the daemon was given.
-    pub(super) fn remembered(&mut self) -> BTreeMap<String, Orders> {
-        self.orders.clone()
+        let read = |writer: &mut Self| writer.open().and_then(|database| database.remembered());
+        let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
+            writer.warn(&error);
+            Remembered::default()
+        });
+        writer.pending = Pending::of(&remembered);
+        (writer, remembered)
     }
 
     /// Writes until the daemon ends.
-    pub(super) fn run(mut self, jobs: &Receiver<Box<Job>>) {
+    pub(super) fn run(mut self, queue: &Queue) {
+        self.prune();
         loop {
-            let first = if self.changed.is_empty() {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(RETRY)
-            };
-            match first {
-                Ok(job) => {
-                    std::iter::once(job).chain(jobs.try_iter()).take(GROUP).for_each(|job| self.take(*job))
+            match queue.next(self.patience()) {
+                Next::Write(jobs, count) => {
+                    self.take(jobs, queue);
+                    self.write();
+                    queue.handled(count);
+                    self.prune();
                 }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.write(),
+                Next::Late => self.write(),
+                Next::End(jobs) => {
+                    self.take(jobs, queue);
+                    self.write();
+                    return self.syncer.sync_now();
+                }
             }
-            self.write();
+            if self.unsynced.is_some_and(|since| since.elapsed() >= UNSYNCED) {
+                self.sync();
+            }
         }
     }
 
-    fn take(&mut self, Job { service, orders }: Job) {
-        self.changed.insert(service.clone());
-        if orders == Orders::default() {
-            self.orders.remove(&service);
-        } else {
-            self.orders.insert(service, orders);
+    fn take(&mut self, jobs: Vec<Job>, queue: &Queue) {
+        for job in jobs {
+            queue.lose(self.pending.take(job, &self.origin));
         }
+    }
+
+    /// How long it may wait for the next change; None while nothing is left to do.
+    fn patience(&self) -> Option<Duration> {
+        let retry = (!self.pending.is_empty()).then_some(RETRY);
+        let sync = self.unsynced.map(|since| UNSYNCED.saturating_sub(since.elapsed()));
+        retry.into_iter().chain(sync).min()
     }
 
     fn write(&mut self) {
-        if self.changed.is_empty() {
+        if self.pending.is_empty() {
             return;
         }
         let written = self.with_a_new_file(|writer| {
-            let (orders, changed) = (writer.orders.clone(), writer.changed.clone());
-            writer.open()?.write(&orders, &changed)
+            writer.open()?;
+            let Self { database, pending, .. } = writer;
+            database.as_mut().map_or(Ok(()), |database| database.write(pending))
         });
         match written {
             Ok(()) => {
-                self.changed.clear();
+                self.pending.written();
+                self.unsynced.get_or_insert_with(Instant::now);
                 if std::mem::take(&mut self.has_warned) {
                     tracing::info!("{}: writable again", self.path().display());
                 }
             }
-            Err(error) => self.warn(&error),
+            Err(error) => {
+                if let Some(database) = &self.database {
+                    // It may make room on the disk.
+                    let _ = database.checkpoint();
+                }
+                self.warn(&error);
+            }
+        }
+    }
+
+    /// Has the disk take what was written. Without that, a loss of power costs it.
+    fn sync(&mut self) {
+        // A disk that is slow is asked again.
+        self.unsynced = (!self.syncer.start()).then(Instant::now);
+    }
+
+    /// Deletes incidents that are too old or take too much room, some at a time.
+    fn prune(&mut self) {
+        let Some(database) = &mut self.database else { return };
+        let mut pruned = database.shrink(MOST_BYTES);
+        if self.pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
+            self.pruned = Some(Instant::now());
+            pruned = pruned.and_then(|()| database.prune(self.keep)).map(|has_more| {
+                if has_more {
+                    self.pruned = None;
+                }
+            });
+        }
+        if let Err(error) = pruned {
+            self.warn(&error);
         }
     }
 
@@ -117,7 +163,7 @@ impl Writer {
         self.database = None;
         let aside = set_aside(&self.folder)?;
         tracing::error!("{}: damaged ({error}); it is now {}", self.path().display(), aside.display());
-        self.changed.extend(self.orders.keys().cloned());
+        self.pending.begin_again();
         work(self)
     }
 
@@ -131,7 +177,8 @@ impl Writer {
     fn warn(&mut self, error: &DatabaseError) {
         if !std::mem::replace(&mut self.has_warned, true) {
             tracing::error!(
-                "{}: cannot be used: {error}; operators' stops and pauses end with the daemon until it can",
+                "{}: cannot be written: {error}; until it can, a restart of the daemon forgets what came since: operators' \
+                 stops and pauses, incidents, alerts and spent budgets",
                 self.path().display()
             );
         }
@@ -149,29 +196,47 @@ mod tests {
     use super::*;
     use crate::{
         clock::Timestamp,
-        fact::{CommandKind, Operator, Order, User},
+        emit::tests::samples::origin,
+        fact::{CommandKind, Operator, Order, Orders, User},
     };
+
+    const KEEP: Duration = Duration::from_secs(3600);
 
     fn stopped(service: &str) -> Job {
         let by = Operator { user: User { id: 0, name: None }, login: None };
         let since = Timestamp::now();
         let stop = Order { kind: CommandKind::Stop, by, reason: None, since, until: None };
-        Job { service: service.to_owned(), orders: Orders { stop: Some(stop), pause: None } }
+        Job::Orders {
+            service: service.to_owned(),
+            orders: Box::new(Orders { stop: Some(stop), pause: None }),
+        }
     }
 
     #[test]
     fn a_file_that_turns_out_to_be_damaged_loses_no_order() {
         let folder = tempfile::tempdir().unwrap();
-        let mut writer = Writer::new(folder.path());
-        writer.take(stopped("web"));
+        let (mut writer, _) = Writer::new(folder.path(), KEEP, origin());
+        writer.pending.take(stopped("web"), &origin());
         writer.write();
         writer.database = None;
         fs::write(writer.path(), [0xff; 4096]).unwrap();
-        writer.take(stopped("db"));
+        writer.pending.take(stopped("db"), &origin());
         writer.write();
-        assert!(writer.changed.is_empty());
+        assert!(writer.pending.is_empty());
         drop(writer);
-        let remembered = Writer::new(folder.path()).remembered();
-        assert_eq!(remembered.keys().collect::<Vec<_>>(), ["db", "web"]);
+        let (_, remembered) = Writer::new(folder.path(), KEEP, origin());
+        assert_eq!(remembered.orders.keys().collect::<Vec<_>>(), ["db", "web"]);
+    }
+
+    #[test]
+    fn an_idle_writer_waits_without_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, _) = Writer::new(folder.path(), KEEP, origin());
+        assert_eq!(writer.patience(), None);
+        writer.pending.take(stopped("web"), &origin());
+        writer.write();
+        assert!(writer.patience().unwrap() <= UNSYNCED);
+        writer.sync();
+        assert_eq!(writer.patience(), None);
     }
 }

@@ -13,12 +13,15 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    super::notification::{Alert, Summary},
+    super::{
+        kept::{Change, Delivery, KeptAlert},
+        notification::{Alert, Notification, Summary},
+    },
     CAPACITY,
 };
 use crate::{
     clock::Timestamp,
-    fact::{Incident, IncidentId, ServiceId, Timing, Verdict},
+    fact::{Earlier, Incident, IncidentId, ServiceId, Timing, Verdict},
 };
 
 /// The openings that go to a receiver at once within [`MINUTE`].
@@ -30,13 +33,13 @@ const MINUTE: Duration = Duration::from_secs(60);
 const FIRST: Duration = Duration::from_secs(10);
 
 /// The id of the summary. Incidents count from 1.
-pub(super) const SUMMARY: IncidentId = IncidentId(0);
+pub(super) const SUMMARY: IncidentId = IncidentId::new(0);
 
 pub(super) enum Admitted {
     /// It goes to the receiver by itself.
     Yes(Alert),
-    /// The next summary counts it.
-    Summarised,
+    /// The next summary counts it. The change is to be kept.
+    Summarised(Change),
     /// There are too many to count.
     Dropped(Alert),
 }
@@ -45,8 +48,8 @@ pub(super) enum Admitted {
 pub(super) struct Storm {
     /// When openings went to the receiver, the latest ones.
     at_once: VecDeque<Instant>,
-    /// The open incidents that the receiver knows from a summary only, or not yet.
-    open: BTreeMap<IncidentId, Alert>,
+    /// The open incidents that the receiver knows from a summary only, or not yet. Each has a number in its outbox.
+    open: BTreeMap<IncidentId, (u64, Alert)>,
     /// The worst alert of those that are over, and how many are over.
     over: Option<(Alert, u64)>,
     since: Option<Timestamp>,
@@ -57,20 +60,26 @@ pub(super) struct Storm {
 }
 
 impl Storm {
-    /// Takes in an alert; `is_known` if the receiver gets alerts about this incident itself.
-    pub(super) fn admit(&mut self, alert: Alert, is_known: bool, now: Instant) -> Admitted {
+    /// Takes in an alert; `is_known` if the receiver gets alerts about this incident itself. `last_number` is the
+    /// outbox's.
+    pub(super) fn admit(
+        &mut self,
+        alert: Alert,
+        is_known: bool,
+        last_number: &mut u64,
+        now: Instant,
+    ) -> Admitted {
         let id = alert.incident.id;
-        if self.open.contains_key(&id) {
+        if let Some(number) = self.open.get(&id).map(|(number, _)| *number) {
+            self.change(now);
             if alert.resolved {
                 self.open.remove(&id);
                 let (worst, count) = self.over.take().unwrap_or_else(|| (alert.clone(), 0));
                 let worst = if alert.incident.severity > worst.incident.severity { alert } else { worst };
                 self.over = Some((worst, count + 1));
-            } else {
-                self.open.insert(id, alert);
+                return Admitted::Summarised(Change::Remove(number));
             }
-            self.change(now);
-            return Admitted::Summarised;
+            return Admitted::Summarised(self.insert(number, alert));
         }
         if is_known || alert.resolved || alert.incident.service == ServiceId::DAEMON {
             return Admitted::Yes(alert);
@@ -85,11 +94,28 @@ impl Storm {
         if self.open.len() >= CAPACITY {
             return Admitted::Dropped(alert);
         }
+        *last_number += 1;
+        self.change(now);
+        Admitted::Summarised(self.insert(*last_number, alert))
+    }
+
+    /// Counts an incident that an earlier run of the daemon had summarised.
+    pub(super) fn restore(&mut self, number: u64, alert: Alert, now: Instant) {
+        self.insert(number, alert);
+        self.change(now);
+    }
+
+    fn insert(&mut self, number: u64, alert: Alert) -> Change {
         let since = alert.incident.since;
         self.since = Some(self.since.map_or(since, |earlier| earlier.min(since)));
-        self.open.insert(id, alert);
-        self.change(now);
-        Admitted::Summarised
+        let notification = Notification { since: alert.incident.began(), alert: alert.clone() };
+        self.open.insert(alert.incident.id, (number, alert));
+        Change::Put(Box::new(KeptAlert { number, notification, delivery: Delivery::Summarised }))
+    }
+
+    /// The alerts about open incidents that a summary counts.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Alert> {
+        self.open.values().map(|(_, alert)| alert)
     }
 
     fn change(&mut self, now: Instant) {
@@ -131,21 +157,21 @@ impl Storm {
 
     fn alert(&self) -> Option<Alert> {
         let over = self.over.as_ref().map(|(alert, _)| alert);
-        let latest = self.open.values().next_back().or(over)?;
+        let latest = self.open().last().or(over)?;
         let mut counts: BTreeMap<&str, (Verdict, usize)> = BTreeMap::new();
-        for alert in self.open.values() {
+        for alert in self.open() {
             let verdict = alert.incident.verdict;
             counts.entry(verdict.as_str()).or_insert((verdict, 0)).1 += 1;
         }
         let mut verdicts: Vec<(Verdict, usize)> = counts.into_values().collect();
         verdicts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let mut services: Vec<ServiceId> = self.open.values().map(|alert| alert.incident.service).collect();
+        let mut services: Vec<ServiceId> = self.open().map(|alert| alert.incident.service).collect();
         services.sort();
         services.dedup();
         services.truncate(Summary::SERVICES);
         let resolved = self.over.as_ref().map_or(0, |(_, count)| *count);
         let summary = Summary { open: self.open.len(), resolved, services, verdicts };
-        let worst = self.open.values().map(|alert| alert.incident.severity).max();
+        let worst = self.open().map(|alert| alert.incident.severity).max();
         let since = self.since.unwrap_or(latest.incident.since);
         let incident = Incident {
             id: SUMMARY,
@@ -162,6 +188,7 @@ impl Storm {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            earlier: Earlier::default(),
         };
         Some(Alert { incident, names: latest.names.clone(), resolved: false, summary: Some(summary) })
     }

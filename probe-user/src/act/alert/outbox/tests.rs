@@ -14,7 +14,7 @@ fn outbox(capacity: usize) -> Outbox {
 fn deliver(outbox: &mut Outbox) -> Option<(u64, bool)> {
     match outbox.next(Instant::now()) {
         Next::Deliver(message) => {
-            let delivered = (message.incident().0, message.notification.alert.resolved);
+            let delivered = (message.incident().number, message.notification.alert.resolved);
             outbox.delivered(*message);
             Some(delivered)
         }
@@ -118,7 +118,7 @@ fn a_full_outbox_drops_the_oldest_opening_and_never_a_resolution() {
     outbox.put(critical(2));
     outbox.put(resolved(2));
     outbox.put(critical(3));
-    let dropped: Vec<u64> = outbox.take_dropped().iter().map(|a| a.incident.id.0).collect();
+    let dropped: Vec<u64> = outbox.take_dropped().iter().map(|a| a.incident.id.number).collect();
     assert_eq!((dropped, outbox.dropped()), (vec![2], 1));
     assert_eq!(deliver(&mut outbox), Some((1, true)));
     assert_eq!(deliver(&mut outbox), Some((3, false)), "incident 2 is not resolved at the receiver");

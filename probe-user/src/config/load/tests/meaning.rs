@@ -1,7 +1,5 @@
 //! Files of the right shape that mean nothing good, or something worth a warning.
 
-use std::time::Duration;
-
 use super::*;
 
 /// A service with a probe that works, and these lines more in the service.
@@ -359,6 +357,11 @@ fn state_has_a_place_and_the_recording_a_size() {
     );
     let state = parse("[state]\ndirectory = \"/srv/state\"\nrecording = \"2MiB\"").unwrap().state;
     assert_eq!((state.directory, state.recording_bytes), ("/srv/state".into(), 2 << 20));
+    refused(
+        "[state]\nkeep = \"59m\"\n[[service]]\nname = \"a\"\nunit = \"a.service\"",
+        &["2:8: `keep` is 3540s; expected from 3600s to 315360000s"],
+    );
+    assert_eq!(parse("[state]\nkeep = \"1d\"").unwrap().state.keep, Duration::from_secs(86_400));
     for none in ["", "0"] {
         assert_eq!(parse(&format!("[state]\nrecording = {none:?}")).unwrap().state.recording_bytes, 0);
     }

@@ -7,10 +7,12 @@ use crate::{
     clock::Timestamp,
     engine::{
         rules::{self, Rule},
-        summary::Summary,
         verdict::Finding,
     },
-    fact::{EventId, Incident, IncidentId, Order, ServiceId, Severity, Timing, Verdict},
+    fact::{
+        EventId, Incident, IncidentId, Order, RememberedIncident, ServiceId, Severity, Summary, Timing,
+        Verdict,
+    },
 };
 
 /// The most services that an incident names as held.
@@ -29,9 +31,48 @@ pub struct OpenIncident {
     acknowledged: Option<Order>,
     /// Another process had its port. Only its own listener shows that it has the port again.
     needs_listener: bool,
+    /// An incident of an earlier run does not end before this.
+    unconfirmed_until: Timestamp,
 }
 
 impl OpenIncident {
+    /// Takes up an incident of an earlier run of the daemon.
+    pub fn of_earlier_run(remembered: RememberedIncident) -> Self {
+        let RememberedIncident { incident, summary, alerted, degraded, muted, acknowledged, .. } = remembered;
+        Self {
+            record: incident,
+            summary,
+            alerted,
+            degraded,
+            muted,
+            acknowledged,
+            needs_listener: remembered.needs_listener,
+            unconfirmed_until: Timestamp::default(),
+        }
+    }
+
+    /// It as a later run of the daemon may need it. Its alert is due at `alert_at`.
+    pub fn remembered(&self, alert_at: Option<Timestamp>) -> RememberedIncident {
+        RememberedIncident {
+            incident: self.record.clone(),
+            summary: self.summary.clone(),
+            alerted: self.alerted,
+            degraded: self.degraded,
+            muted: self.muted,
+            acknowledged: self.acknowledged.clone(),
+            needs_listener: self.needs_listener,
+            alert_at,
+        }
+    }
+
+    pub fn unconfirmed_until(&self) -> Timestamp {
+        self.unconfirmed_until
+    }
+
+    pub fn set_unconfirmed_until(&mut self, until: Timestamp) {
+        self.unconfirmed_until = until;
+    }
+
     pub fn new(id: IncidentId, service: ServiceId, fault: Fault, severity: Severity, now: Timestamp) -> Self {
         let record = Incident {
             id,
@@ -47,6 +88,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            earlier: Default::default(),
         };
         let summary = fault.finding.summary;
         let mut open = Self {
@@ -57,6 +99,7 @@ impl OpenIncident {
             muted: false,
             acknowledged: None,
             needs_listener: false,
+            unconfirmed_until: Timestamp::default(),
         };
         open.begin(fault.since, fault.detected, now);
         open
@@ -65,6 +108,7 @@ impl OpenIncident {
     /// Counts its times from a fault.
     fn begin(&mut self, since: Timestamp, detected: Timestamp, now: Timestamp) {
         self.record.since = since;
+        self.record.earlier.before_boot = Duration::ZERO;
         self.record.timing = Timing::default();
         self.record.timing.detected = self.after(detected);
         self.record.timing.decided = self.after(now);
@@ -239,6 +283,6 @@ impl OpenIncident {
 
     /// The time since the fault.
     fn after(&self, at: Timestamp) -> Option<Duration> {
-        Some(at.since(self.record.since))
+        Some(at.since(self.record.since).saturating_add(self.record.earlier.before_boot))
     }
 }

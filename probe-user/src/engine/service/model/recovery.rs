@@ -147,6 +147,16 @@ impl Recovery {
         &mut self.budget
     }
 
+    /// The restarts that count against the budget, by their times.
+    pub fn spent(&self) -> Vec<Timestamp> {
+        self.budget.spent().iter().copied().collect()
+    }
+
+    /// Whether these are the restarts that count.
+    pub fn has_spent(&self, spent: &[Timestamp]) -> bool {
+        self.budget.spent().iter().eq(spent)
+    }
+
     pub fn count_start(&mut self, now: Timestamp) {
         self.starts.push_back(now);
         if self.starts.len() > MAX_STARTS {

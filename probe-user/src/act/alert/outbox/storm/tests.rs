@@ -34,7 +34,7 @@ fn deliver(outbox: &mut Outbox) -> Vec<Alert> {
 }
 
 fn numbers(alerts: &[Alert]) -> Vec<(u64, bool)> {
-    alerts.iter().map(|alert| (alert.incident.id.0, alert.resolved)).collect()
+    alerts.iter().map(|alert| (alert.incident.id.number, alert.resolved)).collect()
 }
 
 #[tokio::test]
@@ -176,4 +176,42 @@ async fn what_is_too_much_for_a_summary_is_dropped_and_counted() {
         outbox.put(critical(number));
     }
     assert_eq!((outbox.dropped(), outbox.take_dropped().len()), (2, 2));
+}
+
+/// What the receiver and the kept changes of an outbox leave to the outbox of a later run.
+fn restored(changes: Vec<Change>) -> Outbox {
+    let mut kept = BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::Put(alert) => drop(kept.insert(alert.number, *alert)),
+            Change::Remove(number) => drop(kept.remove(&number)),
+        }
+    }
+    let mut later = outbox();
+    later.restore(kept.into_values().collect());
+    later
+}
+
+#[tokio::test]
+async fn a_later_run_of_the_daemon_knows_what_was_summarised() {
+    pause();
+    let mut outbox = outbox();
+    for number in 1..=14 {
+        outbox.put(opening(number));
+    }
+    deliver(&mut outbox);
+    // One more is over before the crash; the summary was not due yet.
+    outbox.put(Alert { resolved: true, ..opening(14) });
+    let mut later = restored(outbox.take_changes());
+    assert_eq!(later.open().count(), 13);
+    later.put(Alert { resolved: true, ..opening(13) });
+    advance(FIRST).await;
+    let summaries = deliver(&mut later);
+    let [summary] = &summaries[..] else { panic!("{summaries:?}") };
+    assert_eq!(summary.summary.as_ref().map(|said| (said.open, said.resolved)), Some((2, 1)));
+    for number in 11..=12 {
+        later.put(Alert { resolved: true, ..opening(number) });
+    }
+    advance(MINUTE).await;
+    assert_eq!(numbers(&deliver(&mut later)), [(SUMMARY.number, true)]);
 }

@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// One sentence when displayed, without the service's name.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Summary {
     /// The finding about the service itself.
     finding: String,
@@ -38,6 +41,14 @@ impl Summary {
 
     pub fn caused_by(self, why: String, summary: String) -> Self {
         Self { cause: Some((why, summary)), ..self }
+    }
+
+    /// Its texts, some of which come from outside.
+    pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
+        let Self { finding, details, holders, cause, crash_loop, request } = self;
+        let cause = cause.iter_mut().flat_map(|(why, summary)| [why, summary]);
+        let single = [Some(finding), crash_loop.as_mut(), request.as_mut()].into_iter().flatten();
+        single.chain(details).chain(holders).chain(cause)
     }
 
     /// The finding about the service itself, without its cause.

@@ -1,6 +1,6 @@
 //! Timelines from events, as a daemon or a file has them.
 
-use super::*;
+use super::{timeline::EVENTS, *};
 use crate::{
     clock::Timestamp,
     emit::{Emitter, tests::samples},
@@ -28,7 +28,7 @@ impl Stream {
 
     fn incident(&mut self, number: u64, phase: Phase, evidence: Vec<EventId>) {
         let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
-        let incident = Incident { id: IncidentId(number), evidence, since: Timestamp::now(), ..sample };
+        let incident = Incident { id: IncidentId::new(number), evidence, since: Timestamp::now(), ..sample };
         self.say(&Fact::Incident(phase, incident));
     }
 }

@@ -1,0 +1,159 @@
+//! The daemon is started again: open incidents, budgets and back-offs go on.
+
+use super::*;
+use crate::fact::{IncidentId, Memory, OperatorCommand, RememberedIncident};
+
+impl Lab {
+    /// The last memory that the daemon was asked to keep, as a later run has it.
+    fn memory(&self) -> Memory {
+        let kept = |effect: &Effect| {
+            if let Effect::KeepMemory { memory, .. } = effect { Some(memory.clone()) } else { None }
+        };
+        let mut memory = *self.requested.iter().rev().find_map(kept).unwrap();
+        if let Some(RememberedIncident { incident, .. }) = &mut memory.incident {
+            incident.id.run = Some(7);
+        }
+        memory
+    }
+
+    /// The daemon is killed, and the next one begins a second later.
+    fn again(&self, services: &[config::Service]) -> Self {
+        let mut next = Self::of(false, services);
+        next.now = self.now.plus(Duration::from_secs(1));
+        next.engine = Engine::new(services, false, next.now);
+        next.see(Observation::Remembered(API, Box::new(self.memory())));
+        next
+    }
+
+    /// The daemon starts the command.
+    fn starts(&mut self, pid: u32) {
+        self.see(Observation::RestartOutcome(API, Ok(())));
+        self.see(Observation::Running(API, process(pid)));
+    }
+
+    fn ids(&self) -> Vec<(Phase, IncidentId)> {
+        let id = |fact: &Fact| {
+            if let Fact::Incident(phase, incident) = fact { Some((*phase, incident.id)) } else { None }
+        };
+        self.published.iter().filter_map(id).collect()
+    }
+}
+
+const EARLIER: IncidentId = IncidentId { number: 1, run: Some(7) };
+
+fn services() -> Vec<config::Service> {
+    vec![service("api", exec_identity(), vec![http_probe()], policy())]
+}
+
+#[test]
+fn an_open_incident_goes_on_and_ends_with_its_id_once_the_service_is_healthy() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    let mut next = lab.again(&services());
+    assert_eq!(next.ids(), [(Phase::Update, EARLIER)]);
+    next.starts(200);
+    assert_eq!(next.ids().len(), 1, "it has yet to prove healthy");
+    next.answer(ProbeOutcome::Ok);
+    assert_eq!(next.ids()[1..], [(Phase::Resolve, EARLIER)]);
+    assert_eq!(next.memory().incident, None);
+    next.killed(200);
+    assert_eq!(next.ids()[2..], [(Phase::Open, IncidentId::new(1))], "a further one has another id");
+}
+
+#[test]
+fn the_alert_of_an_earlier_run_is_due_when_it_was_due_and_is_ended() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    let mut next = lab.again(&services());
+    next.wait(LATER);
+    assert_eq!(next.alerts().first(), Some(&(Verdict::Killed, Severity::Critical, false)));
+    let mut third = next.again(&services());
+    third.starts(200);
+    third.wait(LATER);
+    assert_eq!(third.alerts(), [], "it was sent already");
+    third.answer(ProbeOutcome::Ok);
+    assert!(matches!(third.alerts()[..], [(_, _, true)]));
+}
+
+#[test]
+fn what_is_kept_comes_with_the_restart() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    let memory = lab.memory();
+    assert_eq!((lab.restarts_asked(), memory.spent.len()), (1, 1));
+    assert_eq!(memory.incident.unwrap().incident.attempts, 1);
+}
+
+#[test]
+fn restarts_of_all_runs_count_against_the_budget_and_a_crash_loop_stays_one() {
+    let mut lab = Lab::exec();
+    for pid in 100..105 {
+        lab.killed(pid);
+        lab.comes_back(pid + 1);
+    }
+    let mut next = lab.again(&services());
+    next.starts(200);
+    next.answer(ProbeOutcome::Ok);
+    next.killed(200);
+    assert_eq!(next.restarts_asked(), 0, "the budget is spent");
+    assert_eq!(next.incidents().last(), Some(&(Phase::Update, Verdict::CrashLoop, Severity::Critical)));
+
+    let mut third = next.again(&services());
+    assert!(third.engine.is_backing_off(API), "so the daemon does not start its command");
+    third.wait(Duration::from_secs(290));
+    assert_eq!(third.restarts_asked(), 0);
+    third.wait(Duration::from_secs(20));
+    assert_eq!(third.restarts_asked(), 1);
+    third.comes_back(300);
+    assert_eq!(third.ids().last(), Some(&(Phase::Resolve, EARLIER)));
+}
+
+#[test]
+fn an_acknowledgement_goes_on() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    let order = order(CommandKind::Ack, lab.now);
+    lab.see(Observation::Operator(API, OperatorCommand::Ack(IncidentId::new(1), order.clone())));
+    let mut next = lab.again(&services());
+    assert_eq!(next.engine.view().next().unwrap().acknowledged, Some(order));
+    next.starts(200);
+    next.wait(LATER);
+    assert_eq!(next.alerts(), []);
+}
+
+#[test]
+fn the_incident_of_a_service_that_is_not_configured_any_more_ends_and_says_why() {
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    lab.wait(LATER);
+    let next = lab.again(&[]);
+    let Some(Fact::Incident(Phase::Resolve, incident)) = next.published.last() else {
+        panic!("it ends: {:?}", next.published)
+    };
+    assert!(incident.summary.starts_with("the configuration does not have it any more; "), "{incident:?}");
+    assert!(matches!(next.alerts()[..], [(_, _, true)]));
+    assert_eq!(next.memory(), Memory::default());
+}
+
+#[test]
+fn a_unit_that_still_fails_is_restarted_within_its_incident() {
+    let unit = vec![service("api", Identity::Unit("api.service".into()), vec![http_probe()], policy())];
+    let mut lab = Lab::unit();
+    lab.killed(100);
+    lab.see(Observation::Unit(API, units::waiting_unit(100, lab.now, Duration::from_secs(10))));
+    assert_eq!(lab.restarts_asked(), 1);
+    let mut next = lab.again(&unit);
+    next.see(Observation::Unit(API, units::running_unit(200)));
+    next.refuse();
+    assert_eq!(next.ids(), [(Phase::Update, EARLIER)]);
+    for _ in 0..3 {
+        next.refuse();
+    }
+    assert!(
+        next.ids().iter().all(|(phase, id)| (*phase, *id) == (Phase::Update, EARLIER)),
+        "{:?}",
+        next.ids()
+    );
+    next.answer(ProbeOutcome::Ok);
+    assert_eq!(next.ids().last(), Some(&(Phase::Resolve, EARLIER)));
+}

@@ -1,0 +1,169 @@
+//! The latest incidents with their timelines, for `incidents` and `explain`.
+//!
+//! It is built from the stream's own events, so a recorded file gives the same answers as a running daemon.
+
+mod timeline;
+
+use std::collections::VecDeque;
+
+pub use timeline::{Entry, Explanation, Listed, NotOne, Timeline};
+use timeline::{entry, sequence};
+
+use crate::{
+    emit::{action::Action, wire::Record},
+    fact::is_incident_meant,
+};
+
+/// The incidents that a daemon remembers.
+pub const INCIDENTS: usize = 256;
+
+/// The latest events that can become evidence of an incident that opens after them.
+pub const RECENT: usize = 2000;
+
+/// Incidents and the events that concern them, in bounded memory.
+#[derive(Debug)]
+pub struct History {
+    room: usize,
+    recent: VecDeque<(u64, Entry)>,
+    timelines: VecDeque<Timeline>,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::new(INCIDENTS)
+    }
+}
+
+impl History {
+    /// An empty history of at most `room` incidents.
+    pub fn new(room: usize) -> Self {
+        Self { room, recent: VecDeque::new(), timelines: VecDeque::new() }
+    }
+
+    /// Takes over the open incidents of an earlier run of the daemon.
+    pub fn remember_open(&mut self, open: Vec<Timeline>) {
+        self.timelines.extend(open);
+    }
+
+    pub fn incident_count(&self) -> usize {
+        self.timelines.len()
+    }
+
+    pub fn recent_count(&self) -> usize {
+        self.recent.len()
+    }
+
+    /// Takes in the next event of the stream. Returns the incident that it belongs to.
+    pub fn take(&mut self, record: Record) -> Option<&Timeline> {
+        let action = record.event.action;
+        let is_step = matches!(
+            action,
+            Action::RestartRequest
+                | Action::RestartDone
+                | Action::RestartFail
+                | Action::RestartHold
+                | Action::AlertSend
+                | Action::AlertFail
+                | Action::AlertSuppress
+        ) || action == Action::OperatorCommand && record.incident.is_some();
+        if matches!(action, Action::IncidentOpen | Action::IncidentUpdate | Action::IncidentResolve) {
+            return self.incident(record);
+        }
+        if is_step {
+            return self.step(record);
+        }
+        if matches!(action, Action::ServiceState | Action::OperatorCommand) {
+            // What happens to a service belongs to its open incident.
+            return self.state(record);
+        }
+        if action == Action::AgentStart {
+            // Another run's evidence has other ids.
+            self.recent.clear();
+        } else if !matches!(
+            action,
+            Action::AgentReady | Action::AgentReload | Action::AgentStop | Action::StreamLoss
+        ) {
+            self.remember(record);
+        }
+        None
+    }
+
+    fn step(&mut self, record: Record) -> Option<&Timeline> {
+        let id = record.incident.as_ref().map(|incident| incident.id.clone());
+        let timeline = self.timeline(&id?)?;
+        timeline.act(record);
+        Some(timeline)
+    }
+
+    fn state(&mut self, record: Record) -> Option<&Timeline> {
+        let service = record.service.as_ref().map(|service| service.name.clone());
+        let entry = self.remember(record);
+        let open =
+            |timeline: &&mut Timeline| timeline.is_open() && Some(&timeline.service) == service.as_ref();
+        let timeline = self.timelines.iter_mut().rev().find(open)?;
+        timeline.step(entry);
+        Some(timeline)
+    }
+
+    fn remember(&mut self, record: Record) -> Entry {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        let sequence = record.event.sequence;
+        let entry = entry(record);
+        self.recent.push_back((sequence, entry.clone()));
+        entry
+    }
+
+    fn incident(&mut self, record: Record) -> Option<&Timeline> {
+        let incident = record.incident.clone()?;
+        if self.timeline(&incident.id).is_none() {
+            self.make_room();
+            self.timelines.push_back(Timeline::new(incident.clone(), &record));
+        }
+        let recent = &self.recent;
+        let timeline =
+            self.timelines.iter_mut().rev().find(|timeline| timeline.incident.id == incident.id)?;
+        for id in incident.evidence.iter().flatten() {
+            let sequence = sequence(id);
+            let is_meant = |(at, entry): &&(u64, Entry)| Some(*at) == sequence && entry.id == *id;
+            timeline.add_evidence(id, || recent.iter().rev().find(is_meant).map(|(_, entry)| entry));
+        }
+        timeline.update(incident, record);
+        Some(timeline)
+    }
+
+    /// Removes the oldest incident that is over, else the oldest.
+    fn make_room(&mut self) {
+        if self.timelines.len() >= self.room {
+            let over = self.timelines.iter().position(|timeline| !timeline.is_open());
+            self.timelines.remove(over.unwrap_or(0));
+        }
+    }
+
+    fn timeline(&mut self, id: &str) -> Option<&mut Timeline> {
+        self.timelines.iter_mut().rev().find(|timeline| timeline.incident.id == id)
+    }
+
+    /// Why the service of an open incident is not restarted.
+    pub fn hold(&self, service: &str) -> Option<&str> {
+        let is_meant = |timeline: &&Timeline| timeline.is_open() && timeline.service == service;
+        self.timelines.iter().rev().find(is_meant)?.hold()
+    }
+
+    /// All incidents: the open ones first, then the latest first.
+    pub fn incidents(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = self.timelines.iter().rev().map(Timeline::listed).collect();
+        all.sort_by_key(|incident| !incident.open);
+        all
+    }
+
+    /// The timeline of an incident by its id, or by the number at the end of it.
+    pub fn explain(&self, which: &str) -> Result<Explanation, NotOne> {
+        let meant = |timeline: &&Timeline| is_incident_meant(which, &timeline.incident.id);
+        Timeline::only(self.timelines.iter().filter(meant))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! One incident with the events that concern it.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::emit::{
+    action::Action,
+    wire::{Incident, Record, Severity, Timing, Verdict},
+};
+
+/// The most events of an incident that are kept as evidence, and the most others.
+pub(super) const EVENTS: usize = 64;
+
+/// One event of an incident's timeline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// `event.id`.
+    pub id: String,
+    /// RFC 3339, UTC.
+    pub timestamp: String,
+    /// Milliseconds since the fault; negative before it.
+    pub after_ms: f64,
+    pub action: Action,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Whether the verdict was reached from it.
+    pub evidence: bool,
+    pub message: String,
+}
+
+/// One incident in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    pub id: String,
+    pub service: String,
+    pub open: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<String>,
+    /// When the fault happened: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// The time of its end: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Timing>,
+    /// The reason of the latest hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+}
+
+/// One incident, from its evidence to its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    pub service: String,
+    pub open: bool,
+    /// The time of its end: RFC 3339, UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    pub incident: Incident,
+    /// What happened, in the order of the stream.
+    pub timeline: Vec<Entry>,
+    /// Events in the middle that were not kept.
+    pub left_out: u64,
+    /// Ids of evidence that the history does not have.
+    pub missing: Vec<String>,
+}
+
+/// An id that does not name exactly one incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotOne {
+    None,
+    Several(Vec<String>),
+}
+
+impl NotOne {
+    /// It in a sentence.
+    pub fn in_words(&self, which: &str) -> String {
+        match self {
+            Self::None => format!("there is no incident {which:?}; `hostprobe incidents` lists them"),
+            Self::Several(ids) => format!("{which:?} can mean any of {}", ids.join(", ")),
+        }
+    }
+}
+
+/// An incident as the history and the state file keep it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timeline {
+    pub(crate) service: String,
+    pub(crate) incident: Incident,
+    pub(crate) until: Option<String>,
+    hold: Option<String>,
+    /// How often a restart was held.
+    pub(crate) holds: u32,
+    evidence: Vec<Entry>,
+    steps: VecDeque<Entry>,
+    left_out: u64,
+}
+
+impl Timeline {
+    /// The beginning of an incident, with this event.
+    pub(super) fn new(incident: Incident, record: &Record) -> Self {
+        Self {
+            service: record.service.as_ref().map(|service| service.name.clone()).unwrap_or_default(),
+            incident,
+            until: None,
+            hold: None,
+            holds: 0,
+            evidence: Vec::new(),
+            steps: VecDeque::new(),
+            left_out: 0,
+        }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.until.is_none()
+    }
+
+    /// What became of it is not known: an earlier run of the daemon has left it open, and no memory of it.
+    pub fn end(&mut self, at: jiff::Timestamp) {
+        self.until = Some(format!("{at:.9}"));
+        self.hold = None;
+    }
+
+    /// Its published id.
+    pub fn id(&self) -> &str {
+        &self.incident.id
+    }
+
+    /// Why its service is not restarted.
+    pub(super) fn hold(&self) -> Option<&str> {
+        self.hold.as_deref()
+    }
+
+    /// Adds an event that the verdict was reached from, once.
+    pub(super) fn add_evidence<'r>(&mut self, id: &str, find: impl FnOnce() -> Option<&'r Entry>) {
+        if self.evidence.len() < EVENTS && !self.evidence.iter().any(|known| known.id == id) {
+            self.evidence.extend(find().map(|entry| Entry { evidence: true, ..entry.clone() }));
+        }
+    }
+
+    /// Adds an event about a restart or an alert.
+    pub(super) fn act(&mut self, record: Record) {
+        if record.event.action == Action::RestartHold {
+            self.hold.clone_from(&record.event.reason);
+            self.holds = self.holds.saturating_add(1);
+        } else if record.event.action == Action::RestartRequest {
+            self.hold = None;
+        }
+        self.step(entry(record));
+    }
+
+    /// The incident as an event about it has it.
+    pub(super) fn update(&mut self, incident: Incident, record: Record) {
+        self.incident = incident;
+        if record.event.action == Action::IncidentResolve {
+            self.until = Some(record.timestamp.clone());
+            self.hold = None;
+        }
+        self.step(entry(record));
+    }
+
+    pub(super) fn step(&mut self, entry: Entry) {
+        if self.steps.len() == EVENTS {
+            // The beginning and the end explain most.
+            self.steps.remove(EVENTS / 2);
+            self.left_out += 1;
+        }
+        self.steps.push_back(entry);
+    }
+
+    /// The explanation of the only one of these.
+    pub fn only<'t>(found: impl Iterator<Item = &'t Self>) -> Result<Explanation, NotOne> {
+        let found: Vec<&Self> = found.collect();
+        match found.as_slice() {
+            [] => Err(NotOne::None),
+            [timeline] => Ok(timeline.explained()),
+            several => {
+                Err(NotOne::Several(several.iter().map(|timeline| timeline.incident.id.clone()).collect()))
+            }
+        }
+    }
+
+    pub fn listed(&self) -> Listed {
+        let incident = &self.incident;
+        Listed {
+            id: incident.id.clone(),
+            service: self.service.clone(),
+            open: self.is_open(),
+            verdict: incident.verdict,
+            severity: incident.severity,
+            summary: incident.summary.clone(),
+            since: incident.since.clone(),
+            until: self.until.clone(),
+            attempts: incident.attempts.unwrap_or(0),
+            timing: incident.timing,
+            hold: self.hold.clone(),
+        }
+    }
+
+    pub fn explained(&self) -> Explanation {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().ok();
+        let since = self.incident.since.as_deref().and_then(at);
+        let mut timeline: Vec<Entry> = self.evidence.clone();
+        for step in &self.steps {
+            if !timeline.iter().any(|known| known.id == step.id) {
+                timeline.push(step.clone());
+            }
+        }
+        for entry in &mut timeline {
+            if let (Some(since), Some(at)) = (since, at(&entry.timestamp)) {
+                entry.after_ms = (at.duration_since(since).as_micros() as f64) / 1000.0;
+            }
+        }
+        // Events of one moment are stamped a few microseconds apart; their numbers are in the order of what happened. Each
+        // run of the daemon counts from 1.
+        let mut runs: Vec<&str> = Vec::new();
+        for entry in &self.steps {
+            if !runs.contains(&run(&entry.id)) {
+                runs.push(run(&entry.id));
+            }
+        }
+        let place = |id: &str| (runs.iter().position(|known| *known == run(id)), sequence(id));
+        timeline.sort_by_key(|entry| place(&entry.id));
+        let at_hand = |id: &&String| !self.evidence.iter().any(|entry| entry.id == **id);
+        Explanation {
+            service: self.service.clone(),
+            open: self.is_open(),
+            until: self.until.clone(),
+            incident: self.incident.clone(),
+            timeline,
+            left_out: self.left_out,
+            missing: self.incident.evidence.iter().flatten().filter(at_hand).cloned().collect(),
+        }
+    }
+}
+
+/// An event's place in its stream, which its id ends with.
+pub(super) fn sequence(id: &str) -> Option<u64> {
+    id.rsplit('-').next()?.parse().ok()
+}
+
+/// The run of the daemon that an event is of, which its id begins with.
+fn run(id: &str) -> &str {
+    id.rsplit_once('-').map_or("", |(run, _)| run)
+}
+
+pub(super) fn entry(record: Record) -> Entry {
+    Entry {
+        id: record.event.id,
+        timestamp: record.timestamp,
+        after_ms: 0.0,
+        action: record.event.action,
+        service: record.service.map(|service| service.name),
+        evidence: false,
+        message: record.message,
+    }
+}

@@ -1,0 +1,20 @@
+//! Why the file cannot be used.
+
+use rusqlite::ErrorCode;
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DatabaseError {
+    #[error("{0}")]
+    Sql(#[from] rusqlite::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("a newer hostprobe made it (version {found}, this one knows {known}); it stays as it is")]
+    Newer { found: usize, known: usize },
+}
+
+impl DatabaseError {
+    pub(super) fn is_damage(&self) -> bool {
+        let code = if let Self::Sql(error) = self { error.sqlite_error_code() } else { None };
+        matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    }
+}

@@ -1,0 +1,130 @@
+//! What the file should have, and which part of it the file does not have yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{kept::Saved, queue::Job, remembered::Remembered};
+use crate::{
+    act::alert::Change,
+    emit::Origin,
+    fact::{Memory, Orders},
+    store::history::Timeline,
+};
+
+/// The most incidents that wait while the file cannot be written.
+const MOST_INCIDENTS: usize = 256;
+
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// All orders in force, by service.
+    pub(super) orders: BTreeMap<String, Orders>,
+    /// The services whose orders the file does not have yet.
+    pub(super) changed_orders: BTreeSet<String>,
+    /// All memories, by service, as the file has them.
+    pub(super) memories: BTreeMap<String, String>,
+    pub(super) changed_memories: BTreeSet<String>,
+    /// The outboxes, by receiver and number, as the file has them.
+    pub(super) alerts: BTreeMap<(String, u64), String>,
+    pub(super) changed_alerts: BTreeSet<(String, u64)>,
+    /// The incidents that the file does not have yet, as they are now.
+    pub(super) incidents: Vec<Timeline>,
+}
+
+impl Pending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed_orders.is_empty()
+            && self.changed_memories.is_empty()
+            && self.changed_alerts.is_empty()
+            && self.incidents.is_empty()
+    }
+
+    /// What the file has at the start.
+    pub(super) fn of(remembered: &Remembered) -> Self {
+        let memories = remembered.memories.iter().filter_map(|memory| {
+            // Its own service is the first that it names.
+            Some((memory.names().first()?.clone(), memory.text()))
+        });
+        let alerts = remembered.alerts.iter().map(|(key, alert)| (key.clone(), alert.text()));
+        Self {
+            orders: remembered.orders.clone(),
+            memories: memories.collect(),
+            alerts: alerts.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a change. Returns how many incidents were lost for want of room.
+    pub(super) fn take(&mut self, job: Job, origin: &Origin) -> u64 {
+        match job {
+            Job::Orders { service, orders } => {
+                self.changed_orders.insert(service.clone());
+                if *orders == Orders::default() {
+                    self.orders.remove(&service);
+                } else {
+                    self.orders.insert(service, *orders);
+                }
+                0
+            }
+            Job::Memory { service, memory, names } => {
+                let name = names.service(service).to_owned();
+                self.changed_memories.insert(name.clone());
+                if *memory == Memory::default() {
+                    self.memories.remove(&name);
+                } else {
+                    self.memories.insert(name, Saved::memory(service, *memory, &names, origin).text());
+                }
+                0
+            }
+            Job::Alerts { receiver, changes } => {
+                for change in changes {
+                    self.take_alert(&receiver, change, origin);
+                }
+                0
+            }
+            Job::Incident(timeline) => self.take_incident(*timeline),
+        }
+    }
+
+    fn take_alert(&mut self, receiver: &str, change: Change, origin: &Origin) {
+        let key = |number: u64| (receiver.to_owned(), number);
+        match change {
+            Change::Put(alert) => {
+                self.changed_alerts.insert(key(alert.number));
+                self.alerts.insert(key(alert.number), Saved::alert(*alert, origin).text());
+            }
+            Change::Remove(number) => {
+                self.changed_alerts.insert(key(number));
+                self.alerts.remove(&key(number));
+            }
+        }
+    }
+
+    fn take_incident(&mut self, timeline: Timeline) -> u64 {
+        if let Some(known) = self.incidents.iter_mut().find(|known| known.incident.id == timeline.incident.id)
+        {
+            *known = timeline;
+            return 0;
+        }
+        let is_full = self.incidents.len() >= MOST_INCIDENTS;
+        if is_full {
+            let over = self.incidents.iter().position(|known| !known.is_open());
+            self.incidents.remove(over.unwrap_or(0));
+        }
+        self.incidents.push(timeline);
+        u64::from(is_full)
+    }
+
+    /// The file has everything.
+    pub(super) fn written(&mut self) {
+        self.changed_orders.clear();
+        self.changed_memories.clear();
+        self.changed_alerts.clear();
+        self.incidents.clear();
+    }
+
+    /// A new file has nothing.
+    pub(super) fn begin_again(&mut self) {
+        self.changed_orders.extend(self.orders.keys().cloned());
+        self.changed_memories.extend(self.memories.keys().cloned());
+        self.changed_alerts.extend(self.alerts.keys().cloned());
+    }
+}

@@ -1,0 +1,129 @@
+//! Reads the file beside its writer, or when no daemon runs. It changes and creates nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{
+    database::{self, BUSY, FILE, MIGRATIONS, find, list},
+    error::DatabaseError,
+};
+use crate::store::history::{Explanation, Listed, NotOne, Timeline};
+
+/// The most incidents that one answer lists.
+pub const MOST_LISTED: u32 = 1000;
+
+/// The file cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    #[error("{}: no hostprobe has kept its state there; name its configuration with --config", .0.display())]
+    Missing(PathBuf),
+    #[error("{}: cannot be read: {why}", path.display())]
+    Unreadable { path: PathBuf, why: String },
+}
+
+/// The incidents in the file.
+#[derive(Debug)]
+pub struct Reader {
+    /// None if the file is of before incidents were kept.
+    connection: Option<Connection>,
+    path: PathBuf,
+}
+
+/// From this version on, the file has incidents.
+const WITH_INCIDENTS: usize = 2;
+
+impl Reader {
+    /// Opens the file in a state directory.
+    pub fn open(directory: &Path) -> Result<Self, ReaderError> {
+        let path = directory.join(FILE);
+        if !path.exists() {
+            return Err(ReaderError::Missing(path));
+        }
+        match connect(&path) {
+            Ok(connection) => Ok(Self { connection, path }),
+            Err(error) => Err(ReaderError::Unreadable { path, why: error.to_string() }),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The latest incidents, the open ones first, then the latest first, at most [`MOST_LISTED`]: those that were open less
+    /// than `within` ago, and of one service, where these are given.
+    pub fn incidents(
+        &self,
+        within: Option<Duration>,
+        service: Option<&str>,
+    ) -> Result<Vec<Listed>, ReaderError> {
+        let since = within.map(|within| {
+            let us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+            jiff::Timestamp::now().as_microsecond().saturating_sub(us)
+        });
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        let found = list(connection, since, service, MOST_LISTED);
+        let found = found.map_err(|error| self.unreadable(&error))?;
+        let mut all: Vec<Listed> = found.iter().map(Timeline::listed).collect();
+        all.sort_by_key(|incident| !incident.open);
+        Ok(all)
+    }
+
+    /// The timeline of an incident by its id, or by the number at the end of it.
+    pub fn explain(&self, which: &str) -> Result<Result<Explanation, NotOne>, ReaderError> {
+        let Some(connection) = &self.connection else { return Ok(Err(NotOne::None)) };
+        let found = find(connection, which).map_err(|error| self.unreadable(&error))?;
+        Ok(Timeline::only(found.iter()))
+    }
+
+    fn unreadable(&self, error: &DatabaseError) -> ReaderError {
+        ReaderError::Unreadable { path: self.path.clone(), why: error.to_string() }
+    }
+}
+
+/// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves
+/// one, and one that ended removes it.
+fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> {
+    let beside = |suffix: &str| {
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(suffix);
+        PathBuf::from(beside)
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let has_log = beside("-wal").exists();
+    let connection = if has_log && beside("-shm").exists() {
+        Connection::open_with_flags(path, flags)?
+    } else if has_log {
+        // The index of the log would be made again, as a file. In this mode it is in memory. There is no other process to
+        // agree with.
+        let connection = Connection::open_with_flags_and_vfs(path, flags, c"unix-none")?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection
+    } else {
+        let uri = format!("file:{}?immutable=1", escaped(path));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?
+    };
+    connection.busy_timeout(BUSY)?;
+    let version = database::version(&connection)?;
+    if version > MIGRATIONS.len() {
+        return Err(DatabaseError::Newer { found: version, known: MIGRATIONS.len() });
+    }
+    Ok((version >= WITH_INCIDENTS).then_some(connection))
+}
+
+/// A path in a URI.
+fn escaped(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                text.push(char::from(*byte))
+            }
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
+}
