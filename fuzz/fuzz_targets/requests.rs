@@ -11,7 +11,8 @@ use std::{
 use hostprobe::{
     emit::{Name, Names, Origin, for_each_event},
     fact::{Reload, ServiceState},
-    serve::{self, Metrics, ServiceView, Shown, View, control, history::History},
+    serve::{self, Metrics, Past, ServiceView, Shown, View, control},
+    store::history::History,
 };
 use hostprobe_fuzz::is_one_plain_line;
 use tokio::{
@@ -55,6 +56,7 @@ impl Daemon {
             view: shown,
             metrics: Arc::new(Metrics::new(Names::new([Name { service: "api".to_owned(), unit: None }]))),
             history: Arc::new(Mutex::new(history())),
+            past: Past::default(),
         };
         let page = runtime.block_on(async {
             let socket = control::open(&control, None).await.expect("the control socket");

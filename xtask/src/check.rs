@@ -8,12 +8,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{
     cargo::{command, root, run},
-    layers,
+    fuzz, layers,
 };
 
 pub fn check() -> Result<()> {
     run(&mut command(&["fmt", "--all", "--check"]))?;
     run(&mut command(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    fuzz::check()?;
     run(command(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))?;
     layers::check()?;
     pages::links()?;

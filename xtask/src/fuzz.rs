@@ -19,7 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use self::run::Outcome;
 use crate::{
-    cargo::root,
+    cargo::{self, root},
     nightly::{self, run as run_command},
 };
 
@@ -68,6 +68,13 @@ pub fn fuzz(arguments: &Arguments) -> Result<ExitCode> {
     let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
     outcomes.sort_by(|one, other| one.target.cmp(&other.target));
     Ok(report(&outcomes))
+}
+
+/// Checks that the fuzzers compile: they are a workspace of their own.
+pub fn check() -> Result<()> {
+    tools::ensure_compiler()?;
+    let words = ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--all-targets", "--", "-D", "warnings"];
+    cargo::run(cargo::command(&words).env("RUSTFLAGS", "--cfg fuzzing"))
 }
 
 fn report(outcomes: &[Outcome]) -> ExitCode {

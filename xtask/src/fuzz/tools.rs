@@ -4,7 +4,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::nightly::{self, output, run, succeeds};
+use crate::{
+    nightly::{self, output, run, succeeds},
+    test::packages,
+};
 
 /// The version of cargo-fuzz.
 const CARGO_FUZZ: &str = "0.13.2";
@@ -19,9 +22,13 @@ pub fn ensure() -> Result<()> {
             format!("cargo-fuzz {CARGO_FUZZ}: missing; run `cargo {}`", install.join(" "))
         })?;
     }
-    // libFuzzer is C++.
+    ensure_compiler()
+}
+
+/// Installs the compiler of libFuzzer, which is C++.
+pub fn ensure_compiler() -> Result<()> {
     if !succeeds(Command::new("c++").arg("--version")) {
-        crate::test::packages::provide(&["g++"]).map(drop).context("c++: missing; install g++")?;
+        packages::provide(&["g++"]).map(drop).context("c++: missing; install g++")?;
     }
     Ok(())
 }
