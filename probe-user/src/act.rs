@@ -2,5 +2,7 @@
 
 pub mod alert;
 pub mod command;
+pub mod hook;
+mod program;
 pub mod supervisor;
 pub mod systemd;

@@ -16,6 +16,7 @@ mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+mod hook;
 mod load;
 mod maintenance;
 mod mysql;
@@ -40,6 +41,7 @@ pub use self::{
     difference::Difference,
     error::{ConfigError, ConfigErrors},
     exec::{Exec, ResourceLimit},
+    hook::Hook,
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,

@@ -1,6 +1,7 @@
 //! The daemon: every layer, and the way from one to the next.
 
 pub(crate) mod executor;
+mod hooks;
 mod ingest;
 mod maintenance;
 mod missed_exits;
@@ -33,7 +34,10 @@ use tokio::time::{Instant, sleep_until};
 use windows::OpenWindows;
 
 use crate::{
-    act::supervisor::{LostLines, SupervisorReport},
+    act::{
+        hook::Hooks,
+        supervisor::{LostLines, SupervisorReport},
+    },
     clock::Timestamp,
     config::Config,
     emit::Origin,
@@ -81,6 +85,8 @@ pub struct Daemon {
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
     windows: OpenWindows,
+    /// How often what runs before a restart was started.
+    preparations: u64,
     notifier: Notifier,
     origin: Origin,
     /// Keeps other daemons off the state directory. None without one.
@@ -131,6 +137,9 @@ impl Daemon {
     fn execute(&mut self, effect: Effect) {
         let adopts =
             if let Effect::Adopt { service, process } = &effect { Some((*service, *process)) } else { None };
+        if self.waits_for_hooks(&effect) {
+            return;
+        }
         self.executor.execute(effect, &self.config, &self.enricher);
         if let Some((service, process)) = adopts {
             self.adopt(service, process);
@@ -246,6 +255,7 @@ impl Daemon {
             Outcome::Connections(service, _) if !self.is_watched(service) => {}
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
             Outcome::Reloaded(next) => self.on_reloaded(*next),
+            Outcome::Prepared(service, number) => self.on_prepared(service, number),
             Outcome::Removed => self.on_removed_command(),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
@@ -364,6 +374,10 @@ impl Daemon {
             self.missed_exits.on_loss(&loss);
             let (class, place) = (loss.class.as_str().to_owned(), loss.place.as_str().to_owned());
             self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
+        }
+        if let Some(count @ 1..) = self.executor.hooks.as_mut().map(Hooks::take_loss) {
+            let (class, place) = ("hooks".to_owned(), "the queue of a hook".to_owned());
+            self.publisher.publish(Fact::Loss { class, count, place }, now);
         }
         if let Some(store) = &self.executor.store {
             let (count, place) = (store.take_loss(), store.path().display().to_string());

@@ -230,6 +230,11 @@ impl Engine {
         self.service(id).is_some_and(Service::runs)
     }
 
+    /// Whether a restart of the service was requested and is not made yet.
+    pub fn awaits_restart(&self, id: ServiceId) -> bool {
+        self.service(id).is_some_and(Service::awaits_restart)
+    }
+
     /// Whether an operator's order keeps the service stopped.
     pub fn is_kept_stopped(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::is_kept_stopped)

@@ -6,6 +6,7 @@
 mod agent;
 mod event;
 pub mod health;
+mod hook;
 mod id;
 pub mod incident;
 mod memory;
@@ -24,6 +25,7 @@ pub mod unit;
 pub use agent::*;
 pub use event::*;
 pub use health::*;
+pub use hook::*;
 pub use id::*;
 pub use incident::*;
 pub use memory::*;

@@ -71,6 +71,7 @@ pub async fn run(
             Some(report) = inbox.probes.recv() => daemon.on_probe(report),
             Some(service) = inbox.silences.recv() => daemon.on_silence(service),
             Some(outcome) = inbox.alerts.recv() => daemon.on_alert(outcome),
+            Some(run) = inbox.hooks.recv() => daemon.on_hook_run(run),
             _ = inbox.every_second.tick() => daemon.every_second(),
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             Some(request) = inbox.operations.recv() => daemon.on_operator_request(request),

@@ -42,9 +42,22 @@ pub fn get(port: u16, path: &str) -> io::Result<(u16, String)> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+    let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+    let body = if is_chunked { unchunked(body) } else { body.to_owned() };
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, answer.clone()))?;
-    Ok((status, body.to_owned()))
+    Ok((status, body))
+}
+
+/// The body that a server sent in chunks.
+fn unchunked(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((size, rest)) = chunks.split_once("\r\n") {
+        let Ok(size @ 1..) = usize::from_str_radix(size, 16) else { break };
+        body.push_str(rest.get(..size).unwrap_or_default());
+        chunks = rest.get(size + 2..).unwrap_or_default();
+    }
+    body
 }
 
 /// Reads a request from a connection; the target of its first line, such as `/slow?ms=3`. None if there is none.

@@ -29,7 +29,7 @@ pub use haproxy::haproxy;
 pub use mariadb::MariadbFolder;
 pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;
-pub use postgres::{Postgres, PostgresFolder};
+pub use postgres::{Postgres, PostgresFolder, Standby};
 
 use crate::{http::free_port, process::Running};
 

@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::fact::RestartPolicy;
+
 use super::{
     daemon::Config,
     service::{Identity, Service},
@@ -43,6 +45,9 @@ impl Config {
             absent
                 .extend(missing.into_iter().map(|missing| format!("service `{}`: {missing}", service.name)));
         }
+        for hook in &self.hooks {
+            absent.extend(program(hook.command.first(), root).map(|missing| format!("hook: {missing}")));
+        }
         absent
     }
 }
@@ -74,7 +79,10 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
             );
         }
     }
-    missing.extend(service.restart.command.as_ref().and_then(|command| program(command.first(), root)));
+    let RestartPolicy { command, before, .. } = &service.restart;
+    for command in [command, before].into_iter().flatten() {
+        missing.extend(program(command.first(), root));
+    }
     missing
 }
 

@@ -5,6 +5,7 @@ mod defaults;
 mod dependency;
 mod environment;
 mod exec;
+mod hook;
 mod outside;
 mod probe;
 mod service;
@@ -48,6 +49,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .as_ref()
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
+        hooks: file.hook.iter().filter_map(|written| hook::hook(written, &mut found)).collect(),
         restart_budget: restart_budget(file),
         services: service::services(
             &defaults::with_defaults(file.defaults.as_ref(), &file.service),

@@ -6,7 +6,7 @@ use super::{
     daemon::AlertFormat,
     values::{Written, words},
 };
-use crate::fact::{OnCleanExit, Response, Severity};
+use crate::fact::{HookEvent, OnCleanExit, Response, Severity};
 
 impl Written for Severity {
     const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
@@ -50,6 +50,19 @@ impl Written for OnCleanExit {
 
     fn schema() -> Schema {
         words(&["always", "never"])
+    }
+}
+
+impl Written for HookEvent {
+    const EXPECTED: &'static str =
+        r#""incident.open", "incident.resolve", "restart.before" or "restart.after""#;
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|event| event.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&Self::ALL.map(Self::as_str))
     }
 }
 

@@ -25,6 +25,7 @@ impl Default for Config {
             control: Some(PathBuf::from(DEFAULT_CONTROL)),
             control_group: None,
             alerts: Vec::new(),
+            hooks: Vec::new(),
             restart_budget: RestartBudget::default(),
             services: Vec::new(),
             kernel: KernelOptions::default(),
@@ -90,6 +91,7 @@ impl Default for RestartPolicy {
             backoff_max: Duration::from_secs(300),
             grace: Duration::from_secs(30),
             command: None,
+            before: None,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Config {
             control: _,
             control_group: _,
             alerts,
+            hooks,
             restart_budget,
             services: _,
             kernel: _,
@@ -95,6 +96,7 @@ impl Config {
         } = self;
         let keys = [
             ("alert", *alerts != running.alerts),
+            ("hook", *hooks != running.hooks),
             ("events.output", *events != running.events),
             ("restart.budget", *restart_budget != running.restart_budget),
             ("snapshots", *snapshots != running.snapshots),

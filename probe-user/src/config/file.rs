@@ -14,7 +14,7 @@ use super::{
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
-use crate::fact::{OnCleanExit, Response, Severity};
+use crate::fact::{HookEvent, OnCleanExit, Response, Severity, Verdict};
 use rustix::process::Signal;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -41,6 +41,9 @@ pub(super) struct File {
     /// The receivers of alerts.
     #[serde(default)]
     pub(super) alert: Vec<Spanned<Table<Alert>>>,
+    /// The user's own programs that run at events.
+    #[serde(default)]
+    pub(super) hook: Vec<Spanned<Table<Hook>>>,
     /// The services.
     #[serde(default)]
     pub(super) service: Vec<Spanned<Table<Service>>>,
@@ -170,6 +173,26 @@ pub(super) struct Alert {
     pub(super) format: At<Text<Format>>,
     /// Incidents of a lower severity are not sent; "warning" if not given.
     pub(super) min_severity: Option<Text<Severity>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hook {
+    /// What it runs at: "incident.open", "incident.resolve", "restart.before" or "restart.after", one or several.
+    #[schemars(required, length(min = 1))]
+    pub(super) on: At<Vec<Spanned<Text<HookEvent>>>>,
+    /// Only for incidents with one of these verdicts; all if not given.
+    #[serde(default)]
+    #[schemars(extend("items" = {"type": "string", "enum": Verdict::ALL.map(Verdict::as_str)}))]
+    pub(super) verdicts: Vec<Spanned<String>>,
+    /// Only for these services, with `*` for any characters; all if not given.
+    #[serde(default)]
+    pub(super) services: Vec<Spanned<String>>,
+    /// The program: an absolute path and its arguments; no shell, no PATH. It reads the event as JSON from its standard input.
+    #[schemars(required, length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
+    pub(super) command: At<Vec<Spanned<String>>>,
+    /// A run that takes longer is killed: 100ms to 10m, with "restart.before" to 60s; "30s" if not given.
+    pub(super) timeout: At<Text<Duration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -305,6 +328,10 @@ pub(super) struct Restart {
     /// With `match`: the command that restarts it, an absolute path and its arguments; it has 60s.
     #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
     pub(super) command: At<Vec<Spanned<String>>>,
+    /// A command that runs before each restart, an absolute path and its arguments; it has 30s, and the restart follows whatever
+    /// its outcome.
+    #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
+    pub(super) before: At<Vec<Spanned<String>>>,
 }
 
 /// What to do about failures: "ignore" (an event only), "alert" or "restart".

@@ -37,7 +37,7 @@ impl Service {
             critical: self.critical,
             ports: self.local_addresses(),
             probes: probes.collect(),
-            restart: RestartPolicy { command: None, ..self.restart.clone() },
+            restart: RestartPolicy { command: None, before: None, ..self.restart.clone() },
             limits: self.limits,
             policy: self.policy,
         }

@@ -22,6 +22,7 @@ use crate::{
     act::{
         alert::{Alert, AlertError, Alerter},
         command,
+        hook::Hooks,
         supervisor::{Orphans, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
@@ -75,10 +76,18 @@ pub enum Outcome {
     Connections(ServiceId, Outbound),
     /// The configuration file, read again, and what it needs; or why that failed.
     Reloaded(Box<Result<NextConfig, String>>),
+    /// What runs before a restart has ended.
+    Prepared(ServiceId, u64),
     /// The command of a service that a reload removed has ended.
     Removed,
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
+}
+
+/// A restart that waits for what runs before it.
+pub(super) struct Prepared {
+    pub(super) number: u64,
+    pub(super) restart: Effect,
 }
 
 pub struct Executor {
@@ -103,6 +112,10 @@ pub struct Executor {
     pub(super) alerter: Option<Alerter>,
     /// None without a state directory.
     pub(super) store: Option<StateStore>,
+    /// None with `--observe`.
+    pub(super) hooks: Option<Hooks>,
+    /// Restarts that wait for what runs before them.
+    pub(super) prepared: HashMap<ServiceId, Prepared>,
     pub(super) names: Names,
     pub(super) usage: UsageSampler,
     pub(super) inspector: Inspector,
@@ -201,6 +214,11 @@ impl Executor {
             }
             // [`Self::keep`] has carried them out.
             Effect::Alert { .. } | Effect::KeepMemory { .. } => {}
+            Effect::CallHooks(call) => {
+                if let Some(hooks) = &mut self.hooks {
+                    hooks.call(&call, &self.names);
+                }
+            }
         }
     }
 
@@ -327,6 +345,7 @@ impl Executor {
     pub(super) fn remove(&mut self, service: &Service, enricher: &Enricher) {
         let (exec, service) = (service.exec(), service.id);
         self.probes.remove(&service);
+        self.prepared.remove(&service);
         self.inspector.remove(service);
         for watch in &mut self.unit_watches {
             watch.services.retain(|watched| *watched != service);

@@ -10,8 +10,8 @@ use tracing::{error, info, warn};
 use crate::{
     emit::{Names, Origin},
     fact::{
-        Action, AlertOutcome, CommandKind, Fact, Incident, IncidentId, OperatorReport, Phase, Reload,
-        Restart, ServiceState, Severity, Verdict,
+        Action, AlertOutcome, CommandKind, Fact, HookRun, Incident, IncidentId, OperatorReport, Phase,
+        Reload, Restart, ServiceState, Severity, Verdict,
     },
     redact::redact,
 };
@@ -42,6 +42,9 @@ impl OperatorLog {
         }
         if let Fact::Alert(outcome) = fact {
             self.on_alert(outcome);
+        }
+        if let Fact::Hook(run) = fact {
+            self.on_hook(run);
         }
         if let Fact::Operator(report) = fact {
             self.on_operator(report);
@@ -95,6 +98,14 @@ impl OperatorLog {
             Severity::Critical => error!("{line}"),
             Severity::Warning => warn!("{line}"),
             Severity::Info => info!("{line}"),
+        }
+    }
+
+    fn on_hook(&self, run: &HookRun) {
+        let (service, event) = (self.names.service(run.service), run.event.as_str());
+        match &run.error {
+            None => info!("{service}: hook {} for {event} ran for {:.1?}", run.command, run.duration),
+            Some(why) => warn!("{service}: hook {} for {event} failed: {}", run.command, redact(why)),
         }
     }
 

@@ -76,8 +76,8 @@ impl Daemon {
         let NextConfig { mut config, output } = next;
         if Plan::of(&config).starts_programs && !self.may_start_programs {
             return Reload::Refused(
-                "no service had `exec` or `restart.command` when hostprobe started, so it gave up the rights that \
-                 these take; restart hostprobe to use them"
+                "no service had `exec`, `restart.command` or `restart.before`, and there was no hook, when hostprobe \
+                 started, so it gave up the rights that these take; restart hostprobe to use them"
                     .to_owned(),
             );
         }
@@ -103,6 +103,9 @@ impl Daemon {
         }
         if let Some(output) = output {
             self.publisher.replace_output(output, FORMER_OUTPUT);
+        }
+        if let Some(hooks) = &mut self.executor.hooks {
+            hooks.configure(&config.hooks);
         }
         self.executor.inspector.configure(config.snapshots.clone());
         self.reloads.next_id = next_id;

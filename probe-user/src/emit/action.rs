@@ -95,6 +95,9 @@ pub enum Action {
     /// An operator's pause or acknowledgement holds an alert back.
     #[serde(rename = "alert.suppress")]
     AlertSuppress,
+    /// A program of the user's ran; with `error` if it failed.
+    #[serde(rename = "hook.run")]
+    HookRun,
     /// An operator gave a command; with `error` if it was refused or failed.
     #[serde(rename = "operator.command")]
     OperatorCommand,
@@ -153,7 +156,7 @@ const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,
@@ -182,6 +185,7 @@ impl Action {
         Self::AlertSend,
         Self::AlertFail,
         Self::AlertSuppress,
+        Self::HookRun,
         Self::OperatorCommand,
         Self::StreamLoss,
     ];
@@ -219,6 +223,7 @@ impl Action {
             Fact::Alert(outcome) if outcome.error.is_none() => Self::AlertSend,
             Fact::Alert(_) => Self::AlertFail,
             Fact::AlertSuppressed(_) => Self::AlertSuppress,
+            Fact::Hook(_) => Self::HookRun,
             Fact::Operator(_) => Self::OperatorCommand,
             Fact::Loss { .. } => Self::StreamLoss,
         }
@@ -243,6 +248,7 @@ impl Action {
             | Self::AlertSend
             | Self::AlertFail
             | Self::AlertSuppress
+            | Self::HookRun
             | Self::OperatorCommand
             | Self::StreamLoss => true,
             Self::ProcessExit
@@ -293,6 +299,7 @@ impl Action {
             Self::AlertSend       => (Alert, "host", "info", &["service.name", "incident.id", "alert.receiver"]),
             Self::AlertFail       => (Alert, "host", "info", &["service.name", "incident.id", "alert.receiver", "error"]),
             Self::AlertSuppress   => (Alert, "host", "info", &["service.name", "incident.id", "alert", "event.reason"]),
+            Self::HookRun         => (Event, "process", "info", &["service.name", "hook"]),
             Self::OperatorCommand => (Event, "host", "change", &["operator.command", "user.id"]),
             Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
         };

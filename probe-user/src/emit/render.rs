@@ -1,5 +1,6 @@
 //! Turns facts into the stream's objects.
 
+mod hook;
 mod incident;
 mod operator;
 mod process;
@@ -73,6 +74,7 @@ impl Renderer<'_> {
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
             Fact::AlertSuppressed(alert) => self.alert_suppressed(&mut record, alert),
+            Fact::Hook(run) => self.hook(&mut record, run),
             Fact::Operator(report) => self.operator(&mut record, report),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
         }
@@ -118,6 +120,7 @@ impl Renderer<'_> {
             probe: None,
             restart: None,
             alert: None,
+            hook: None,
             user: None,
             operator: None,
             loss: None,
@@ -193,6 +196,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         | Fact::Restart(_)
         | Fact::Alert(_)
         | Fact::AlertSuppressed(_)
+        | Fact::Hook(_)
         | Fact::Operator(_)
         | Fact::Loss { .. } => None,
     }

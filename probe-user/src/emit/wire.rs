@@ -3,6 +3,7 @@
 //! Names and nesting follow the Elastic Common Schema where it defines them. An event leaves out absent parts.
 //! [`super::action`] lists the parts that an event always has.
 
+mod hook;
 mod incident;
 mod operator;
 mod process;
@@ -11,6 +12,7 @@ mod socket;
 mod watch;
 mod word;
 
+pub use hook::*;
 pub use incident::*;
 pub use operator::*;
 pub use process::*;
@@ -101,6 +103,9 @@ pub struct Record {
     /// The delivery of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
+    /// The run of a program of the user's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
     /// The user who gave a command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,

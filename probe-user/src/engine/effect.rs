@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId},
+    fact::{EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId},
 };
 
 /// Takes the engine's facts and effects.
@@ -93,6 +93,8 @@ pub enum Effect {
         service: ServiceId,
         ports: Vec<u16>,
     },
+    /// Run the hooks for an event.
+    CallHooks(HookCall),
     /// Alert the receivers.
     Alert {
         incident: Incident,

@@ -7,6 +7,7 @@ mod death;
 mod dependency;
 mod first_start;
 mod holder;
+mod hooks;
 mod host_budget;
 mod incident;
 mod limits;

@@ -7,6 +7,7 @@ mod dependencies;
 mod evidence;
 mod first_start;
 mod hangs;
+mod hooks;
 mod host_budget;
 mod listeners;
 mod memory;

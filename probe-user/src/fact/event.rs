@@ -1,7 +1,7 @@
 //! What the daemon publishes.
 
 use super::{
-    AcceptQueue, AgentReady, AgentStart, AlertOutcome, Incident, Listener, Membership, OomKill,
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, Incident, Listener, Membership, OomKill,
     OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId,
     ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
 };
@@ -48,6 +48,8 @@ pub enum Fact {
     Alert(AlertOutcome),
     /// An alert is held back.
     AlertSuppressed(SuppressedAlert),
+    /// A program of the user's ran.
+    Hook(HookRun),
     /// An operator gave a command.
     Operator(OperatorReport),
     /// A loss: the class of the lost items, their number, and the place.

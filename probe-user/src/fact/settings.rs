@@ -114,6 +114,9 @@ pub struct RestartPolicy {
     /// engine does not know it: it may hold a secret.
     #[serde(skip)]
     pub command: Option<Vec<String>>,
+    /// The command that runs before each restart: absolute path and arguments.
+    #[serde(skip)]
+    pub before: Option<Vec<String>>,
 }
 
 /// What to do when the main process ends with success, or because another process asked it to end.

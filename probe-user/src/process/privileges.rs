@@ -14,7 +14,7 @@
 //! | `CAP_BPF` | only where the kernel wants it for every use of a map (before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set) |
 //! | `CAP_KILL`, `CAP_DAC_OVERRIDE` | only where hostprobe starts programs: to end those that run as another user, and to execute them and write their output where another user's folders are |
 //!
-//! The operator's programs, which are the commands under `exec` and those that restart a service, may need any right.
+//! The operator's programs, which are the commands under `exec`, those that restart a service, and the hooks, may need any right.
 //! Without such programs, the process can never get a right back: `no_new_privs` is set and the bounding set is
 //! emptied. With them, neither is touched: what root executes has all rights again, setuid works, and ambient
 //! capabilities stay for them. Root's permitted set stays as well, so that those programs can dump core: there the
@@ -78,9 +78,11 @@ impl Plan {
     /// The rights that this configuration needs.
     pub fn of(config: &Config) -> Self {
         let starts = |service: &crate::config::Service| {
-            matches!(service.identity, Identity::Exec(_)) || service.restart.command.is_some()
+            matches!(service.identity, Identity::Exec(_))
+                || service.restart.command.is_some()
+                || service.restart.before.is_some()
         };
-        let starts_programs = config.services.iter().any(starts);
+        let starts_programs = !config.hooks.is_empty() || config.services.iter().any(starts);
         let starting = if starts_programs { STARTING } else { CapabilitySet::empty() };
         Self { keep: LOOKING | starting, starts_programs }
     }

@@ -97,7 +97,7 @@ impl Daemon {
         let sink = Sink::spawn(Channel(send), limits).unwrap();
         let (origin, names) = (samples::origin(), Names::of(config));
         let recording = Recording::new(sink, &config.services, &origin, &names);
-        let header = header(&config, false, &origin, now);
+        let header = header(config, false, &origin, now);
         let engine = Engine::new(&config.services, false, now).with_restart_budget(config.restart_budget);
         Self { recording, header, written, engine, publisher: Published::default(), seen: 0 }
     }

@@ -51,6 +51,11 @@ impl Receiver {
             .collect()
     }
 
+    /// All that was posted, in order.
+    pub fn posted(&self) -> Vec<Value> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Answers the requests of one connection until its end.
     fn serve(&self, stream: TcpStream) {
         let Ok(mut answers) = stream.try_clone() else { return };

@@ -193,3 +193,47 @@ fn give_to_its_user(path: &Path) {
         std::os::unix::fs::chown(path, Some(user), Some(group)).expect("root may give files away");
     }
 }
+
+/// A standby that follows a primary.
+#[derive(Debug)]
+pub struct Standby {
+    pub process: Running,
+    /// The loopback port it serves.
+    pub port: u16,
+    pub folder: PostgresFolder,
+}
+
+impl Standby {
+    /// Copies a primary, and starts the copy as its standby.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn of(primary: &Postgres) -> Self {
+        let (folder, port) = (temporary_folder(), free_port());
+        give_to_its_user(folder.path());
+        let folder = PostgresFolder { folder, programs: primary.folder.programs.clone() };
+        let mut command = folder.as_its_user("pg_basebackup");
+        let source = format!("host=127.0.0.1 port={} user=postgres", primary.port);
+        command.extend(["-d", &source, "-D", &folder.data(), "-R", "-c", "fast"].map(str::to_owned));
+        let output = words(&command).current_dir("/").output().expect("pg_basebackup can be run");
+        assert!(output.status.success(), "pg_basebackup failed: {}", String::from_utf8_lossy(&output.stderr));
+        let process = Running::start(words(&folder.command(port)).current_dir("/"), Signal::QUIT);
+        process.wait_until_it_says("ready to accept read-only connections", &process.stderr, START);
+        Self { process, port, folder }
+    }
+
+    /// Runs SQL in it, and returns what `psql` shows.
+    pub fn sql(&self, sql: &str) -> String {
+        self.folder.sql(self.port, sql)
+    }
+
+    /// The number of its timeline: each promotion begins the next one.
+    ///
+    /// # Panics
+    /// If it says none.
+    pub fn timeline(&self) -> usize {
+        self.sql("CHECKPOINT");
+        let said = self.sql("SELECT timeline_id FROM pg_control_checkpoint()");
+        said.parse().expect("a number")
+    }
+}

@@ -187,6 +187,7 @@ fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Fin
     policy.on_clean_exit = written.on_clean_exit.as_ref().map_or(policy.on_clean_exit, |it| it.0);
     policy.grace = written.grace.as_ref().map_or(policy.grace, |grace| grace.0);
     policy.enabled = written.enabled.as_ref().map_or(policy.enabled, |enabled| *enabled.get_ref());
+    policy.before = written.before.as_ref().and_then(|words| command(words, "before", found));
     policy.command = written.command.as_ref().and_then(|words| command(words, "command", found));
 
     let Some(identity) = identity else { return policy };

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     account::{AccountError, Kind},
     config::{AlertFormat, EventOutput, Identity},
-    fact::{OnCleanExit, ProbeKind, ServiceId, Severity},
+    fact::{HookEvent, OnCleanExit, ProbeKind, ServiceId, Severity, Verdict},
 };
 
 /// Everything the documented format has, less what this version refuses.
@@ -133,6 +133,16 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.alerts[0].format, AlertFormat::Alertmanager);
     assert_eq!(config.alerts[0].min_severity, Severity::Critical);
     assert_eq!(config.alerts[1].min_severity, Severity::Warning);
+    assert_eq!((config.restart_budget.restarts, config.restart_budget.window.as_secs()), (15, 300));
+    let [hook] = config.hooks.as_slice() else { panic!("one hook") };
+    assert_eq!(hook.on, [HookEvent::IncidentOpen, HookEvent::RestartBefore]);
+    assert_eq!(hook.verdicts, [Verdict::CrashLoop, Verdict::Unhealthy]);
+    assert_eq!(
+        (hook.services.as_slice(), hook.timeout.as_secs()),
+        (["api".to_owned(), "db-*".to_owned()].as_slice(), 45)
+    );
+    assert_eq!(hook.command, ["/usr/local/bin/failover", "--now"]);
+    assert_eq!(api.restart.before.as_deref().map(<[String]>::len), Some(2));
     let windows: Vec<String> = api.maintenance.iter().map(ToString::to_string).collect();
     assert_eq!(windows, ["Sun 02:00-04:00 Europe/Berlin", "daily 03:00-03:15"]);
     assert_eq!(config.warnings, [""; 0]);

@@ -44,6 +44,8 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         probes: HashMap::new(),
         alerter: None,
         store: None,
+        hooks: None,
+        prepared: Default::default(),
         names: Names::of(config),
         usage: UsageSampler::new(reader.clone()),
     };

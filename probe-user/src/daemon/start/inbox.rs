@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     act::{supervisor::SupervisorReport, systemd::UnitChange},
     daemon::executor::Outcome,
-    fact::{AlertOutcome, ProbeReport, ServiceId},
+    fact::{AlertOutcome, HookRun, ProbeReport, ServiceId},
     inspect::answer::Answer,
     outcomes::Outcomes,
     probe::next_tick,
@@ -32,6 +32,8 @@ pub struct Inbox {
     /// Services that are silent while probes still wait for them.
     pub silences: mpsc::Receiver<ServiceId>,
     pub alerts: mpsc::Receiver<AlertOutcome>,
+    /// Runs of hooks.
+    pub hooks: mpsc::Receiver<HookRun>,
     pub hangups: Signal,
     /// Commands of operators.
     pub operations: mpsc::Receiver<OperatorRequest>,
@@ -50,6 +52,7 @@ pub(super) struct Senders {
     pub(super) probes: mpsc::Sender<ProbeReport>,
     pub(super) silences: mpsc::Sender<ServiceId>,
     pub(super) alerts: mpsc::Sender<AlertOutcome>,
+    pub(super) hooks: mpsc::Sender<HookRun>,
     pub(super) requests: Requests,
 }
 
@@ -68,6 +71,7 @@ impl Inbox {
         let (probe_sender, probes) = mpsc::channel(QUEUE);
         let (silence_sender, silences) = mpsc::channel(QUEUE);
         let (alert_sender, alerts) = mpsc::channel(QUEUE);
+        let (hook_sender, hooks) = mpsc::channel(QUEUE);
         let (reload_sender, reloads) = mpsc::channel(QUEUE);
         let (operation_sender, operations) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
@@ -81,6 +85,7 @@ impl Inbox {
             probes: probe_sender,
             silences: silence_sender,
             alerts: alert_sender,
+            hooks: hook_sender,
             requests: Requests { reloads: reload_sender, operations: operation_sender },
         };
         Ok((
@@ -93,6 +98,7 @@ impl Inbox {
                 probes,
                 silences,
                 alerts,
+                hooks,
                 hangups,
                 operations,
                 reloads,

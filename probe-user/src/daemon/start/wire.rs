@@ -14,13 +14,16 @@ use super::{
     options::{RunError, RunOptions},
 };
 use crate::{
-    act::alert::{Alerter, Keeper, Kept},
+    act::{
+        alert::{Alerter, Keeper, Kept},
+        hook::Hooks,
+    },
     clock::Timestamp,
     config::Config,
     daemon::{
         Daemon, executor::Executor, reload_state::ReloadState, search::Search, sockets::state::Sockets,
     },
-    emit::Names,
+    emit::{Names, Origin},
     enrich::{Enricher, Members},
     fact::{IncidentId, Memory, Orders, ServiceId},
     host::ProcReader,
@@ -85,7 +88,8 @@ pub(super) async fn wire(
     let reloads = ReloadState::new(options.config_file, options.events, next_id);
     let may_start_programs = Plan::of(&config).starts_programs;
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
-    let executor = Executor { store, ..executor(&config, names, &reader, alerter, prober, &senders) };
+    let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
+    let executor = Executor { store, hooks, ..executor(&config, names, &reader, alerter, prober, &senders) };
     let daemon = Daemon {
         origin,
         _directory: directory,
@@ -108,6 +112,7 @@ pub(super) async fn wire(
         may_start_programs,
         operator_waits: Vec::new(),
         windows: Default::default(),
+        preparations: 0,
         notifier: options.notifier,
     };
     Ok(Wired { daemon, inbox, orders: remembered.orders, memories })
@@ -142,9 +147,18 @@ fn executor(
         probes: Default::default(),
         alerter: Some(alerter),
         store: None,
+        hooks: None,
+        prepared: Default::default(),
         names,
         usage: UsageSampler::new(reader.clone()),
     }
+}
+
+fn hooks(config: &Config, origin: &Origin, reader: &ProcReader, senders: &Senders) -> Hooks {
+    let cgroups = reader.key_of(std::process::id()).map(|me| (reader.cgroups().clone(), me));
+    let mut hooks = Hooks::new(origin.clone(), senders.hooks.clone(), cgroups);
+    hooks.configure(&config.hooks);
+    hooks
 }
 
 /// Serves health and metrics, and returns the address for people.

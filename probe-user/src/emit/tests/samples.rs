@@ -10,11 +10,11 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, Incident,
-        IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase,
-        Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
-        ProcessKey, Protocol, Reload, ReloadChanges, Restart, RestartMethod, Retransmits, Sender,
-        ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
+        CommandKind, Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, HookEvent,
+        HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport,
+        Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
+        ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart, RestartMethod, Retransmits,
+        Sender, ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
         Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
 };
@@ -280,6 +280,18 @@ fn alert(resolved: bool, error: Option<&str>) -> Fact {
     })
 }
 
+fn hook(error: Option<&str>) -> Fact {
+    Fact::Hook(HookRun {
+        event: HookEvent::IncidentOpen,
+        service: API,
+        incident: Some(IncidentId(3)),
+        command: "/usr/local/bin/failover".to_owned(),
+        duration: Duration::from_millis(1200),
+        exit_code: Some(if error.is_some() { 3 } else { 0 }),
+        error: error.map(str::to_owned),
+    })
+}
+
 fn order(kind: CommandKind) -> Order {
     let user = |id, name: &str| User { id, name: Some(name.to_owned()) };
     Order {
@@ -394,6 +406,8 @@ pub fn facts() -> Vec<Fact> {
             severity: Severity::Warning,
             reason: order(CommandKind::Pause).to_string(),
         }),
+        hook(None),
+        hook(Some("it exited with 3: the standby does not answer")),
         operator(CommandKind::Pause, Some(API), None, None),
         operator(CommandKind::Pause, None, None, None),
         operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),

@@ -124,6 +124,7 @@ impl Service {
             }
         }
         ctx.publish(Fact::Incident(Phase::Resolve, open.published()));
+        self.call_hooks_at_end(&open, ctx);
         if open.alerted() || !quiet {
             ctx.request(Effect::Alert { incident: open.published(), resolved: true });
         }

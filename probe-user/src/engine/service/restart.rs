@@ -17,8 +17,9 @@ use crate::{
 /// Every restart method reports sooner than this.
 const ANSWER: Duration = Duration::from_secs(120);
 
-/// How much later than its time limits systemd may report the end of a job, and the supervisor a start.
-const ANSWER_SLACK: Duration = Duration::from_secs(10);
+/// How much later than its time limits systemd may report the end of a job, and the supervisor a start. Before it begins,
+/// `restart.before` may take a minute.
+const ANSWER_SLACK: Duration = Duration::from_secs(70);
 
 /// Why a restart is held where hostprobe does not restart.
 const NOT_ENABLED: &str = "restarts are not enabled for this service";
@@ -36,6 +37,9 @@ impl Service {
         // A first start is no restart. Its failure is in the incident that it opens.
         if self.incident.is_some() || self.recovery.asked().is_some() {
             self.publish_restart(action, ctx);
+            if outcome.is_ok() {
+                self.call_hooks_after_restart(ctx);
+            }
         }
         self.recovery.set_asked(None);
         if self.is_kept_stopped() {
@@ -151,6 +155,11 @@ impl Service {
         } else {
             self.restart(ctx);
         }
+    }
+
+    /// Whether a restart was requested and is not made yet.
+    pub fn awaits_restart(&self) -> bool {
+        matches!(self.recovery.state(), RecoveryState::Restarting { confirmed: false })
     }
 
     /// Whether hostprobe restarts it.

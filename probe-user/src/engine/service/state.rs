@@ -22,6 +22,7 @@ impl Service {
         self.note_unwell(ctx.now);
         self.forget_stop();
         self.publish_state(ctx);
+        self.call_hooks(ctx);
         if self.state == ServiceState::Healthy && self.main.is_some() {
             self.generation.healthy_at.get_or_insert(ctx.now);
         }

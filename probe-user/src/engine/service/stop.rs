@@ -35,6 +35,7 @@ impl Service {
             open.downgrade();
         }
         ctx.publish(Fact::Incident(IncidentPhase::Resolve, open.published()));
+        self.call_hooks_at_end(&open, ctx);
         if open.alerted() {
             ctx.request(Effect::Alert { incident: open.published(), resolved: true });
         }

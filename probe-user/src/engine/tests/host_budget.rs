@@ -35,12 +35,13 @@ fn restarted(lab: &Lab) -> Vec<u32> {
 
 /// The incidents of hostprobe itself.
 fn storms(lab: &Lab) -> Vec<(Phase, Vec<u32>)> {
-    let of = |fact: &Fact| match fact {
-        Fact::Incident(phase, incident) if incident.service == ServiceId::DAEMON => {
-            assert_eq!(incident.verdict, Verdict::RestartStorm);
-            Some((*phase, incident.held.iter().map(|held| held.0).collect()))
+    let of = |fact: &Fact| {
+        let Fact::Incident(phase, incident) = fact else { return None };
+        if incident.service != ServiceId::DAEMON {
+            return None;
         }
-        _ => None,
+        assert_eq!(incident.verdict, Verdict::RestartStorm);
+        Some((*phase, incident.held.iter().map(|held| held.0).collect()))
     };
     lab.published.iter().filter_map(of).collect()
 }

@@ -305,6 +305,7 @@ pub fn digest(services: &[Service], restart_budget: RestartBudget) -> String {
             backoff_max,
             grace,
             command,
+            before: _,
         } = restart;
         let restart = (
             (enabled, on_clean_exit, budget, budget_window, command.is_some()),

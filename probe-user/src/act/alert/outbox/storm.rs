@@ -12,12 +12,9 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    super::{
-        kept::{Change, Delivery, KeptAlert},
-        notification::{Alert, Notification, Summary},
-    },
-    CAPACITY,
+use super::super::{
+    kept::{Change, Delivery, KeptAlert},
+    notification::{Alert, Notification, Summary},
 };
 use crate::{
     clock::Timestamp,
@@ -26,6 +23,9 @@ use crate::{
 
 /// The openings that go to a receiver at once within [`MINUTE`].
 const AT_ONCE: usize = 10;
+
+/// The open incidents that a summary counts at most.
+const MOST: usize = 1000;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -91,7 +91,7 @@ impl Storm {
             self.at_once.push_back(now);
             return Admitted::Yes(alert);
         }
-        if self.open.len() >= CAPACITY {
+        if self.open.len() >= MOST {
             return Admitted::Dropped(alert);
         }
         *last_number += 1;

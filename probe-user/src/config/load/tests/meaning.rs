@@ -64,6 +64,35 @@ fn an_empty_match_is_an_error() {
 }
 
 #[test]
+fn a_hook_has_events_verdicts_and_a_program_that_exist() {
+    refused(
+        "[[hook]]\non = [\"incident.opn\"]\ncommand = [\"/a\"]",
+        &[
+            "2:7: found \"incident.opn\"; expected \"incident.open\", \"incident.resolve\", \"restart.before\" or \
+             \"restart.after\"",
+        ],
+    );
+    refused(
+        "[[hook]]\non = []\nverdicts = [\"crash_lop\", \"nothing\"]\ncommand = [\"failover\"]",
+        &[
+            "2:6: a hook without an event; expected `on = [\"incident.open\"]` or the like",
+            "3:13: found \"crash_lop\"; expected \"crash_loop\"",
+            "3:26: found \"nothing\"; expected a verdict such as \"crashed\"",
+            "4:12: found \"failover\"; expected the absolute path of a program, which is not looked up in PATH",
+        ],
+    );
+    refused(
+        "[[hook]]\non = [\"restart.after\"]",
+        &["1:1: a hook without a program; expected `command = [\"/…\"]`"],
+    );
+    let hook = |timeout: &str| {
+        format!("[[hook]]\non = [\"restart.before\"]\ncommand = [\"/a\"]\ntimeout = \"{timeout}\"")
+    };
+    refused(&hook("2m"), &["4:11: `timeout` is 120s; expected from 100ms to 60s"]);
+    assert_eq!(parse(&hook("1m")).unwrap().hooks[0].timeout.as_secs(), 60);
+}
+
+#[test]
 fn no_two_services_are_the_same() {
     let text = format!("{}{}", service(""), service(""));
     refused(&text, &["5:8: another service is named \"a\" already; expected a name of its own"]);

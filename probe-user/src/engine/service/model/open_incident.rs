@@ -24,6 +24,8 @@ pub struct OpenIncident {
     record: Incident,
     summary: Summary,
     alerted: bool,
+    /// The verdict that the hooks were called with.
+    called: Option<Verdict>,
     degraded: bool,
     /// An alert is due, and an operator's order holds it back.
     muted: bool,
@@ -95,6 +97,7 @@ impl OpenIncident {
             record,
             summary,
             alerted: false,
+            called: None,
             degraded: fault.degraded,
             muted: false,
             acknowledged: None,
@@ -229,6 +232,15 @@ impl OpenIncident {
     pub fn set_alerted(&mut self) {
         self.alerted = true;
         self.muted = false;
+    }
+
+    /// Notes that the hooks are called. False if they know this verdict.
+    pub fn set_called(&mut self) -> bool {
+        self.called.replace(self.record.verdict) != Some(self.record.verdict)
+    }
+
+    pub fn was_called(&self) -> bool {
+        self.called.is_some()
     }
 
     /// Whether an alert is held back.

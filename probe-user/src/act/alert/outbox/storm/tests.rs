@@ -3,7 +3,7 @@ use tokio::time::{advance, pause};
 use super::*;
 use crate::{
     act::alert::{
-        outbox::{Next, Outbox},
+        outbox::{CAPACITY, Next, Outbox},
         tests::{alert, critical, resolved},
     },
     emit::{Name, Names},
@@ -171,7 +171,7 @@ async fn a_summary_that_waits_is_sent_when_the_daemon_ends() {
 async fn what_is_too_much_for_a_summary_is_dropped_and_counted() {
     pause();
     let mut outbox = outbox();
-    let most = u64::try_from(AT_ONCE + CAPACITY).unwrap();
+    let most = u64::try_from(AT_ONCE + MOST).unwrap();
     for number in 1..=most + 2 {
         outbox.put(critical(number));
     }

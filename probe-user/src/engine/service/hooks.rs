@@ -1,0 +1,42 @@
+//! Calls of the user's own programs. As alerts, they wait for the end of a pause.
+
+use super::model::{OpenIncident, Service};
+use crate::{
+    engine::{
+        ctx::Ctx,
+        effect::{Effect, Effects},
+    },
+    fact::{HookCall, HookEvent},
+};
+
+impl Service {
+    /// Calls the hooks for an incident that is new, or has another verdict.
+    pub(super) fn call_hooks<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
+        if self.is_paused() {
+            return;
+        }
+        let Some(open) = &mut self.incident else { return };
+        if open.set_called() {
+            let call = of_incident(HookEvent::IncidentOpen, open);
+            ctx.request(Effect::CallHooks(call));
+        }
+    }
+
+    /// Calls the hooks for the end of an incident. In a pause, only those for whom it began.
+    pub(super) fn call_hooks_at_end<E: Effects>(&self, open: &OpenIncident, ctx: &mut Ctx<'_, E>) {
+        if open.was_called() {
+            ctx.request(Effect::CallHooks(of_incident(HookEvent::IncidentResolve, open)));
+        }
+    }
+
+    pub(super) fn call_hooks_after_restart<E: Effects>(&self, ctx: &mut Ctx<'_, E>) {
+        let incident = self.incident.as_ref().map(|open| Box::new(open.published()));
+        let call = HookCall { event: HookEvent::RestartAfter, service: self.settings.id, incident };
+        ctx.request(Effect::CallHooks(call));
+    }
+}
+
+fn of_incident(event: HookEvent, open: &OpenIncident) -> HookCall {
+    let incident = open.published();
+    HookCall { event, service: incident.service, incident: Some(Box::new(incident)) }
+}
