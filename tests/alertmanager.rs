@@ -21,8 +21,8 @@ const API: &str = "api";
 /// Far more than anything here takes: reaching it is a failure.
 const LONG: Duration = Duration::from_secs(60);
 
-/// How often a service is killed to have a median.
-const KILLS: usize = 10;
+/// How often a service is killed to have a median. Twice as many openings within a minute go to a receiver one by one.
+const KILLS: usize = 5;
 
 /// How much later than with a receiver that listens a decision may come, in milliseconds.
 const TOLERANCE: f64 = 5.0;

@@ -116,17 +116,22 @@ fn a_failed_or_late_program_before_a_restart_delays_it_for_its_time_and_stops_it
 }
 
 #[test]
-fn a_hook_that_hangs_delays_neither_detection_nor_recovery() {
+fn a_hook_that_hangs_delays_neither_detection_nor_recovery_and_ends_with_the_daemon() {
     let Some(lab) = Lab::new() else { return };
-    let hangs = lab.program("hangs", "sleep 1000");
+    let marker = lab.path("left");
+    let hangs = lab.program("hangs", &format!("echo $$ > {}; sleep 1000", marker.display()));
     let hooks = format!("[[hook]]\non = [\"incident.open\"]\ncommand = [{hangs:?}]\ntimeout = \"10m\"\n");
-    let daemon = lab.start("", &hooks, &[]);
+    let mut daemon = lab.start("", &hooks, &[]);
     for _ in 0..3 {
         let mark = daemon.mark();
         lab.service.kill(&daemon);
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", &lab.service.name), LONG);
     }
     assert_eq!(runs(&daemon).len(), 0);
+    let pid = fs::read_to_string(&marker).expect("it runs");
+    daemon.stop();
+    let stat = PathBuf::from(format!("/proc/{}/stat", pid.trim()));
+    until("the hook has ended", LONG, || (!stat.exists()).then_some(()));
 }
 
 #[test]

@@ -80,8 +80,13 @@ impl Hooks {
     pub fn configure(&mut self, hooks: &[Hook]) {
         let mut before = std::mem::take(&mut self.running);
         for hook in hooks {
-            let known = before.iter().position(|running| running.hook == *hook);
-            let running = known.map(|at| before.remove(at)).unwrap_or_else(|| self.start(hook.clone()));
+            let same = before.iter().position(|running| running.hook == *hook);
+            let running = same.map(|at| before.remove(at)).unwrap_or_else(|| {
+                // A changed hook does not run again for the incidents that it ran for.
+                let changed = before.iter().find(|running| running.hook.command == hook.command);
+                let known = changed.map(|running| running.known.clone()).unwrap_or_default();
+                Running { known, ..self.start(hook.clone()) }
+            });
             self.running.push(running);
         }
     }
@@ -195,8 +200,9 @@ impl Runner {
 
     async fn run(&self, call: &HookCall, argv: &[String], time_limit: Duration, input: Vec<u8>) -> HookRun {
         let begun = Instant::now();
-        let cgroup = self.cgroup();
-        let program = Program { argv, input: Some(input), time_limit, cgroup: cgroup.as_ref() };
+        let cgroup = self.cgroup().map(RunCgroup);
+        let own = cgroup.as_ref().map(|RunCgroup(cgroup)| cgroup);
+        let program = Program { argv, input: Some(input), time_limit, cgroup: own };
         let (exit_code, error) = match program.run().await {
             Ok((status, _)) if status.success() => (Some(0), None),
             Ok((status, stderr)) => {
@@ -214,7 +220,7 @@ impl Runner {
             }
         };
         if let Some(cgroup) = cgroup {
-            end(&cgroup).await;
+            cgroup.end().await;
         }
         HookRun {
             event: call.event,
@@ -236,19 +242,34 @@ impl Runner {
     }
 }
 
-/// Ends what the program left, and removes its cgroup.
-async fn end(cgroup: &OwnCgroup) {
-    /// The kernel needs a moment to end processes. One that hangs in the kernel keeps the cgroup.
-    const TRIES: u32 = 20;
-    const PAUSE: Duration = Duration::from_millis(10);
-    for _ in 0..TRIES {
-        let _ = cgroup.kill_for_good();
-        if cgroup.remove().is_ok() {
-            return;
+/// The cgroup of one run. Nothing in it outlives the run, also if the daemon ends first.
+struct RunCgroup(OwnCgroup);
+
+impl RunCgroup {
+    /// Ends what the program left, and removes the cgroup.
+    async fn end(self) {
+        /// The kernel needs a moment to end processes. One that hangs in the kernel keeps the cgroup.
+        const TRIES: u32 = 20;
+        const PAUSE: Duration = Duration::from_millis(10);
+        let Self(cgroup) = &self;
+        for _ in 0..TRIES {
+            let _ = cgroup.kill_for_good();
+            if cgroup.remove().is_ok() {
+                return;
+            }
+            tokio::time::sleep(PAUSE).await;
         }
-        tokio::time::sleep(PAUSE).await;
+        tracing::warn!("{}: what a hook left in it does not end", cgroup.path.display());
     }
-    tracing::warn!("{}: what a hook left in it does not end", cgroup.path.display());
+}
+
+impl Drop for RunCgroup {
+    fn drop(&mut self) {
+        let Self(cgroup) = self;
+        // After its end there is nothing to kill and to remove.
+        let _ = cgroup.kill_for_good();
+        let _ = cgroup.remove();
+    }
 }
 
 #[cfg(test)]
