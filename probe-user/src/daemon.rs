@@ -122,7 +122,7 @@ impl Daemon {
     pub fn execute_effects(&mut self) {
         loop {
             let effects = self.publisher.take_effects();
-            self.executor.keep(&effects);
+            self.executor.keep(&effects, &self.config);
             self.publisher.release_events();
             if effects.is_empty() {
                 break;

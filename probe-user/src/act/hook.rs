@@ -169,7 +169,10 @@ impl Running {
             HookEvent::IncidentResolve => {
                 let has_run = self.known.remove(&incident.id);
                 let opens = self.hook.on.contains(&HookEvent::IncidentOpen);
-                self.hook.on.contains(&call.event) && (has_run || !opens && self.hook.wants(call, service))
+                // For which hooks it opened in an earlier run is not known.
+                let by_verdict = !opens || incident.id.run.is_some();
+                self.hook.on.contains(&call.event)
+                    && (has_run || by_verdict && self.hook.wants(call, service))
             }
             HookEvent::RestartBefore | HookEvent::RestartAfter => self.hook.wants(call, service),
         }
@@ -305,7 +308,7 @@ mod tests {
 
     fn call(event: HookEvent, number: u64, verdict: Verdict) -> HookCall {
         let incident = Incident {
-            id: IncidentId(number),
+            id: IncidentId::new(number),
             service: ServiceId(0),
             verdict,
             confidence: 1.0,
@@ -318,6 +321,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            earlier: Default::default(),
         };
         HookCall { event, service: ServiceId(0), incident: Some(Box::new(incident)) }
     }
@@ -342,7 +346,7 @@ mod tests {
             assert_eq!((run.exit_code, &run.error), (Some(0), &None));
             ran.push((run.event, run.incident));
         }
-        let first = Some(IncidentId(1));
+        let first = Some(IncidentId::new(1));
         assert_eq!(ran, [(HookEvent::IncidentOpen, first), (HookEvent::IncidentResolve, first)]);
     }
 

@@ -127,7 +127,7 @@ pub struct Executor {
 impl Executor {
     /// Puts alerts into the outboxes, and keeps them and what a later run has to know, before any other of the effects is
     /// carried out.
-    pub(super) fn keep(&self, effects: &VecDeque<Effect>) {
+    pub(super) fn keep(&self, effects: &VecDeque<Effect>, config: &Config) {
         let mut is_kept = false;
         for effect in effects {
             if let Effect::Alert { incident, resolved } = effect {
@@ -143,6 +143,12 @@ impl Executor {
             if let Effect::KeepMemory { service, memory } = effect {
                 is_kept = true;
                 store.keep_memory(*service, memory.clone(), &self.names);
+            } else if let Effect::KeepOrders { service, orders } = effect
+                // A removed service has no orders any more.
+                && let Some(service) = config.service(*service)
+            {
+                is_kept = true;
+                store.keep_orders(&service.name, orders.clone());
             }
         }
         if is_kept {
@@ -157,12 +163,6 @@ impl Executor {
                 self.restart(service, method, reset_failed, config, enricher)
             }
             Effect::Stop(service) => self.stop_service(service, config, enricher),
-            Effect::KeepOrders { service, orders } => {
-                // A removed service has no orders any more.
-                if let (Some(store), Some(service)) = (&self.store, config.service(service)) {
-                    store.keep_orders(&service.name, orders);
-                }
-            }
             Effect::ResetFailed(service) => {
                 if let Some((systemd, unit)) = self.unit(service, config) {
                     tokio::spawn(async move {
@@ -213,7 +213,7 @@ impl Executor {
                 self.inspector.find_holders(service, enricher.members.main_of(service), ports)
             }
             // [`Self::keep`] has carried them out.
-            Effect::Alert { .. } | Effect::KeepMemory { .. } => {}
+            Effect::Alert { .. } | Effect::KeepMemory { .. } | Effect::KeepOrders { .. } => {}
             Effect::CallHooks(call) => {
                 if let Some(hooks) = &mut self.hooks {
                     hooks.call(&call, &self.names);

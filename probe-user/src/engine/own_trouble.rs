@@ -183,6 +183,7 @@ fn keep(open: Option<&Incident>, effects: &mut impl Effects) {
         incident: incident.clone(),
         summary: incident.summary.as_str().into(),
         alerted: true,
+        called: None,
         degraded: false,
         muted: false,
         acknowledged: None,

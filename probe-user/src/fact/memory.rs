@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, Order, Summary};
+use super::{Incident, Order, Summary, Verdict};
 use crate::clock::Timestamp;
 
 /// The part of a service's state that outlives the daemon, besides the operators' orders.
@@ -24,6 +24,8 @@ pub struct RememberedIncident {
     pub incident: Incident,
     pub summary: Summary,
     pub alerted: bool,
+    /// The verdict that the hooks were called with.
+    pub called: Option<Verdict>,
     pub degraded: bool,
     /// An alert is due, and an operator's order holds it back.
     pub muted: bool,

@@ -284,7 +284,7 @@ fn hook(error: Option<&str>) -> Fact {
     Fact::Hook(HookRun {
         event: HookEvent::IncidentOpen,
         service: API,
-        incident: Some(IncidentId(3)),
+        incident: Some(IncidentId::new(3)),
         command: "/usr/local/bin/failover".to_owned(),
         duration: Duration::from_millis(1200),
         exit_code: Some(if error.is_some() { 3 } else { 0 }),

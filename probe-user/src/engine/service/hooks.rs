@@ -16,6 +16,10 @@ impl Service {
             return;
         }
         let Some(open) = &mut self.incident else { return };
+        if open.is_of_earlier_run() && open.was_called() {
+            // A program that acts on an incident must not act twice.
+            return;
+        }
         if open.set_called() {
             let call = of_incident(HookEvent::IncidentOpen, open);
             ctx.request(Effect::CallHooks(call));

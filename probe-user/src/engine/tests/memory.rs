@@ -1,7 +1,7 @@
 //! The daemon is started again: open incidents, budgets and back-offs go on.
 
 use super::*;
-use crate::fact::{IncidentId, Memory, OperatorCommand, RememberedIncident};
+use crate::fact::{HookEvent, IncidentId, Memory, OperatorCommand, RememberedIncident};
 
 impl Lab {
     /// The last memory that the daemon was asked to keep, as a later run has it.
@@ -156,4 +156,22 @@ fn a_unit_that_still_fails_is_restarted_within_its_incident() {
     );
     next.answer(ProbeOutcome::Ok);
     assert_eq!(next.ids().last(), Some(&(Phase::Resolve, EARLIER)));
+}
+
+#[test]
+fn hooks_are_called_for_an_incident_of_an_earlier_run_only_at_its_end() {
+    let opened = |lab: &Lab| {
+        let is_open = |effect: &&Effect| matches!(effect, Effect::CallHooks(call) if call.event == HookEvent::IncidentOpen);
+        lab.requested.iter().filter(is_open).count()
+    };
+    let mut lab = Lab::exec();
+    lab.killed(100);
+    assert_eq!(opened(&lab), 1);
+    let mut next = lab.again(&services());
+    next.starts(200);
+    next.die(200, SEGV, None);
+    assert_eq!((next.incidents().last().unwrap().1, opened(&next)), (Verdict::Crashed, 0));
+    next.comes_back(201);
+    let ended = |effect: &Effect| matches!(effect, Effect::CallHooks(call) if call.event == HookEvent::IncidentResolve);
+    assert!(next.requested.iter().any(ended));
 }

@@ -121,8 +121,8 @@ impl Database {
         })
     }
 
-    /// Writes what the file lacks, all or nothing of it.
-    pub(super) fn write(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+    /// Writes what a later run has to know, all or nothing of it.
+    pub(super) fn write_urgent(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for service in &pending.changed_orders {
             orders::write(&group, service, pending.orders.get(service))?;
@@ -133,6 +133,12 @@ impl Database {
         for alert in &pending.changed_alerts {
             kept::write_alert(&group, alert, pending.alerts.get(alert))?;
         }
+        Ok(group.commit()?)
+    }
+
+    /// Writes the timelines of incidents, all or none of them.
+    pub(super) fn write_incidents(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+        let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
         }

@@ -31,10 +31,14 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.changed_orders.is_empty()
+        !self.is_urgent() && self.incidents.is_empty()
+    }
+
+    /// Whether there is something that a later run has to know. Timelines are for people.
+    pub(super) fn is_urgent(&self) -> bool {
+        !(self.changed_orders.is_empty()
             && self.changed_memories.is_empty()
-            && self.changed_alerts.is_empty()
-            && self.incidents.is_empty()
+            && self.changed_alerts.is_empty())
     }
 
     /// What the file has at the start.
@@ -113,12 +117,11 @@ impl Pending {
         u64::from(is_full)
     }
 
-    /// The file has everything.
-    pub(super) fn written(&mut self) {
+    /// The file has what a later run has to know.
+    pub(super) fn urgent_written(&mut self) {
         self.changed_orders.clear();
         self.changed_memories.clear();
         self.changed_alerts.clear();
-        self.incidents.clear();
     }
 
     /// A new file has nothing.

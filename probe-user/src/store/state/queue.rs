@@ -18,6 +18,9 @@ use crate::{
 /// The most changes that wait to be written. A command of an operator makes one for each service.
 const MOST: usize = 4096;
 
+/// The most incidents among them. Each has up to 60 KiB.
+const MOST_INCIDENTS: usize = 256;
+
 /// A change of the state.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -66,9 +69,26 @@ pub(super) enum Next {
 }
 
 impl Queue {
-    /// Queues a change. It is written with the next flush. A full queue loses it and counts that.
+    /// Queues a change. It is written with the next flush. A full queue loses it and counts that. Incidents have a part of the
+    /// room, and each of them is there once: a disk that hangs costs history, and not what a later run has to know.
     pub(super) fn push(&self, job: Job) {
         let mut waiting = self.lock();
+        if let Job::Incident(timeline) = &job {
+            let (mut incidents, mut oldest) = (0, None);
+            for (at, known) in waiting.jobs.iter_mut().enumerate() {
+                let Job::Incident(known) = known else { continue };
+                incidents += 1;
+                oldest.get_or_insert(at);
+                if known.id() == timeline.id() {
+                    known.clone_from(timeline);
+                    return;
+                }
+            }
+            if let Some(oldest) = oldest.filter(|_| incidents >= MOST_INCIDENTS) {
+                waiting.jobs.remove(oldest);
+                self.lose(1);
+            }
+        }
         if waiting.jobs.len() < MOST && !waiting.has_ended {
             waiting.jobs.push(job);
             waiting.queued += 1;

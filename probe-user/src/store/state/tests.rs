@@ -215,7 +215,7 @@ fn what_takes_too_much_room_costs_the_oldest_incidents_that_are_over() {
         let timeline = incident(&format!("a0-i{number}"), "web", 600, ended);
         pending.take(Job::Incident(Box::new(timeline)), &origin());
     }
-    database.write(&pending).unwrap();
+    database.write_incidents(&pending).unwrap();
     database.shrink(i64::MAX).unwrap();
     assert_eq!(listed(folder.path()).len(), 200);
     database.shrink(10_000).unwrap();
@@ -242,7 +242,7 @@ fn a_reader_creates_nothing_and_changes_nothing_however_the_daemon_ended() {
     // A daemon that is killed leaves the log of its latest writes.
     let (mut database, mut pending) = (Database::open(folder.path()).unwrap(), pending::Pending::default());
     pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))), &origin());
-    database.write(&pending).unwrap();
+    database.write_incidents(&pending).unwrap();
     for left in [&["", "-wal", "-shm"][..], &["", "-wal"]] {
         let crashed = TempDir::new().unwrap();
         for suffix in left {
@@ -360,6 +360,7 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
         incident: incident.clone(),
         summary: secret.into(),
         alerted: true,
+        called: None,
         degraded: false,
         muted: false,
         acknowledged: None,
@@ -396,6 +397,33 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     let [(service, memory)] = &memories[..] else { panic!("{memories:?}") };
     assert_eq!(names.service(*service), named.service(incident.service));
     assert_eq!(memory.spent, [incident.since], "the same boot has the same clock");
+}
+
+#[test]
+fn a_disk_that_hangs_costs_the_incidents_beyond_a_number_and_no_memory() {
+    let queue = Queue::default();
+    for round in 0..3 {
+        for number in 0..300 {
+            queue.push(Job::Incident(Box::new(incident(&format!("a0-i{number}"), "web", 2, Some(1)))));
+        }
+        let lost = queue.take_loss();
+        assert!(lost >= 300 - 256, "round {round}: {lost}");
+    }
+    let memory = Box::new(Memory::default());
+    queue.push(Job::Memory { service: ServiceId(0), memory, names: samples::names() });
+    queue.end();
+    let queue::Next::End(jobs) = queue.next(None) else { panic!("it has ended") };
+    assert_eq!(jobs.len(), 257);
+}
+
+#[test]
+fn a_file_is_opened_with_a_log_whose_first_write_is_done() {
+    let folder = TempDir::new().unwrap();
+    let database = Database::open(folder.path()).unwrap();
+    let log = folder.path().join(format!("{FILE}-wal"));
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    database.checkpoint().unwrap();
+    assert!(fs::metadata(&log).unwrap().len() > 0);
 }
 
 #[test]

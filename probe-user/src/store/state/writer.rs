@@ -70,8 +70,9 @@ impl Writer {
             match queue.next(self.patience()) {
                 Next::Write(jobs, count) => {
                     self.take(jobs, queue);
-                    self.write();
+                    self.write_urgent();
                     queue.handled(count);
+                    self.write_incidents();
                     self.prune();
                 }
                 Next::Late => self.write(),
@@ -101,21 +102,37 @@ impl Writer {
     }
 
     fn write(&mut self) {
-        if self.pending.is_empty() {
-            return;
+        self.write_urgent();
+        self.write_incidents();
+    }
+
+    /// Writes what a restart of a service waits for.
+    fn write_urgent(&mut self) {
+        if self.pending.is_urgent() && self.write_with(Database::write_urgent) {
+            self.pending.urgent_written();
         }
+    }
+
+    fn write_incidents(&mut self) {
+        if !self.pending.incidents.is_empty() && self.write_with(Database::write_incidents) {
+            self.pending.incidents.clear();
+        }
+    }
+
+    /// Whether that succeeded.
+    fn write_with(&mut self, write: fn(&mut Database, &Pending) -> Result<(), DatabaseError>) -> bool {
         let written = self.with_a_new_file(|writer| {
             writer.open()?;
             let Self { database, pending, .. } = writer;
-            database.as_mut().map_or(Ok(()), |database| database.write(pending))
+            database.as_mut().map_or(Ok(()), |database| write(database, pending))
         });
         match written {
             Ok(()) => {
-                self.pending.written();
                 self.unsynced.get_or_insert_with(Instant::now);
                 if std::mem::take(&mut self.has_warned) {
                     tracing::info!("{}: writable again", self.path().display());
                 }
+                true
             }
             Err(error) => {
                 if let Some(database) = &self.database {
@@ -123,6 +140,7 @@ impl Writer {
                     let _ = database.checkpoint();
                 }
                 self.warn(&error);
+                false
             }
         }
     }

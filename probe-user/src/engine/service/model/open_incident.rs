@@ -40,11 +40,13 @@ pub struct OpenIncident {
 impl OpenIncident {
     /// Takes up an incident of an earlier run of the daemon.
     pub fn of_earlier_run(remembered: RememberedIncident) -> Self {
-        let RememberedIncident { incident, summary, alerted, degraded, muted, acknowledged, .. } = remembered;
+        let RememberedIncident { incident, summary, alerted, called, degraded, muted, acknowledged, .. } =
+            remembered;
         Self {
             record: incident,
             summary,
             alerted,
+            called,
             degraded,
             muted,
             acknowledged,
@@ -59,6 +61,7 @@ impl OpenIncident {
             incident: self.record.clone(),
             summary: self.summary.clone(),
             alerted: self.alerted,
+            called: self.called,
             degraded: self.degraded,
             muted: self.muted,
             acknowledged: self.acknowledged.clone(),
@@ -237,6 +240,10 @@ impl OpenIncident {
     /// Notes that the hooks are called. False if they know this verdict.
     pub fn set_called(&mut self) -> bool {
         self.called.replace(self.record.verdict) != Some(self.record.verdict)
+    }
+
+    pub fn is_of_earlier_run(&self) -> bool {
+        self.record.id.run.is_some()
     }
 
     pub fn was_called(&self) -> bool {
