@@ -138,7 +138,7 @@ impl Engine {
             }
         }
         self.release_starts(now, effects);
-        self.publish_storm(now, effects);
+        self.open_storm(now, effects);
     }
 
     /// Does what is due at `now`.
@@ -151,7 +151,8 @@ impl Engine {
         self.own_trouble.tick(now, effects);
         self.release_starts(now, effects);
         self.release_held(now, effects);
-        self.publish_storm(now, effects);
+        self.open_storm(now, effects);
+        self.host_budget.tick(self.waiting_for_budget(), now, effects);
     }
 
     /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.
@@ -163,9 +164,9 @@ impl Engine {
         }
     }
 
-    fn publish_storm(&mut self, now: Timestamp, effects: &mut impl Effects) {
+    fn open_storm(&mut self, now: Timestamp, effects: &mut impl Effects) {
         let waiting = self.waiting_for_budget();
-        self.host_budget.publish(waiting, now, &mut self.incidents, effects);
+        self.host_budget.open_if_held(waiting, now, &mut self.incidents, effects);
     }
 
     /// The services whose restarts wait for the budget of all services, the longest wait first.

@@ -84,17 +84,8 @@ impl HostBudget {
         room.filter(|_| waiting > 0).into_iter().chain(self.due).min()
     }
 
-    /// Opens, updates or resolves the incident. `waiting` are the services whose restarts wait for room.
-    pub fn publish(
-        &mut self,
-        waiting: Vec<ServiceId>,
-        now: Timestamp,
-        incidents: &mut u64,
-        effects: &mut impl Effects,
-    ) {
-        if let Some(event) = self.held.take() {
-            return self.open(waiting, event, now, incidents, effects);
-        }
+    /// Updates or resolves the incident when that is due. `waiting` are the services whose restarts wait for room.
+    pub fn tick(&mut self, waiting: Vec<ServiceId>, now: Timestamp, effects: &mut impl Effects) {
         if self.due.is_none_or(|due| due > now) {
             return;
         }
@@ -119,14 +110,15 @@ impl HostBudget {
         self.open = None;
     }
 
-    fn open(
+    /// Opens the incident if a restart was held and none is open.
+    pub fn open_if_held(
         &mut self,
         waiting: Vec<ServiceId>,
-        event: EventId,
         now: Timestamp,
         incidents: &mut u64,
         effects: &mut impl Effects,
     ) {
+        let Some(event) = self.held.take() else { return };
         *incidents += 1;
         let incident = Incident {
             id: IncidentId::new(*incidents),

@@ -168,9 +168,10 @@ impl Storm {
         let mut services: Vec<ServiceId> = self.open().map(|alert| alert.incident.service).collect();
         services.sort();
         services.dedup();
-        services.truncate(Summary::SERVICES);
         let resolved = self.over.as_ref().map_or(0, |(_, count)| *count);
-        let summary = Summary { open: self.open.len(), resolved, services, verdicts };
+        let mut summary = Summary { open: self.open.len(), resolved, services, verdicts };
+        let words = words(&summary, latest);
+        summary.services.truncate(Summary::SERVICES);
         let worst = self.open().map(|alert| alert.incident.severity).max();
         let since = self.since.unwrap_or(latest.incident.since);
         let incident = Incident {
@@ -179,7 +180,7 @@ impl Storm {
             // For the receivers the verdicts are in the summary.
             verdict: summary.verdicts.first().map_or(latest.incident.verdict, |(verdict, _)| *verdict),
             confidence: 1.0,
-            summary: words(&summary, latest),
+            summary: words,
             severity: worst.unwrap_or(latest.incident.severity),
             cause: ServiceId::DAEMON,
             evidence: Vec::new(),
