@@ -38,7 +38,7 @@ pub enum Change {
 
 /// Keeps the changes of outboxes. It never waits.
 pub trait Keeper: Debug + Send + Sync {
-    /// `receiver` is its [`identity`].
+    /// `receiver` is its identity over restarts.
     fn keep(&self, receiver: &str, changes: Vec<Change>);
 }
 

@@ -5,7 +5,7 @@
 //! - A receiver gets a resolution only if it has got, or will get, the opening.
 //! - A full outbox drops the oldest opening, never a resolution. A missing resolution leaves an alert open for good;
 //!   an incident without its opening is still in the event stream.
-//! - Of a storm of openings, most become one summary ([`storm`]).
+//! - Of a storm of openings, most become one summary (`storm`).
 
 mod storm;
 

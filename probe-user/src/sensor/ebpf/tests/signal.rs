@@ -56,13 +56,15 @@ fn a_signal_that_dumps_core_is_reported_before_the_exit_unless_the_process_handl
     let pid = child.id();
     fixture.sensor.watch_process(pid, 1).unwrap();
     drop(child.stdin.take());
-    let received = fixture.wait_for("core signal", |record| match record {
-        Record::CoreSignal(received) => Some(received).filter(|it| it.pid == pid),
-        Record::Exit(exit) => {
+    let received = fixture.wait_for("core signal", |record| {
+        if let Record::Exit(exit) = &record {
             assert_ne!(exit.pid, pid, "the exit comes later");
+        }
+        if let Record::CoreSignal(received) = record {
+            Some(received).filter(|it| it.pid == pid)
+        } else {
             None
         }
-        _ => None,
     });
     let sender = received.signal.sender.as_ref().unwrap();
     assert_eq!((received.signal.number, sender.pid), (6, pid), "the first one is handled");
