@@ -102,6 +102,8 @@ fn compile(root: &Path, target: &Path) -> Result<PathBuf> {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+        // Incremental builds are split into more units.
+        .env("CARGO_INCREMENTAL", "0")
         .status()
         .context("cannot run rustup")?;
     ensure!(status.success(), "probe-ebpf: the build failed");
