@@ -146,18 +146,20 @@ fn unknown_key(key: &str, expected: &str) -> String {
 fn misplaced(key: &str, known: &[&str]) -> Option<&'static str> {
     const PROBES: [&str; 5] = ["http", "tcp", "redis", "postgres", "mysql"];
     const PROBE_OPTIONS: [&str; 4] = ["interval", "timeout", "failures", "expect_status"];
-    const RESTARTS: [&str; 4] = ["enabled", "budget", "backoff", "grace"];
+    const RESTARTS: [&str; 7] =
+        ["enabled", "budget", "backoff", "grace", "on_clean_exit", "before", "command"];
     const LIMITS: [&str; 4] = ["cpu_percent", "memory_percent", "threads", "fds"];
     const MATCHES: [&str; 5] = ["exe", "pidfile", "port", "cgroup", "container"];
     const RESPONSES: [&str; 3] = ["worker_died", "memory_full", "pool_exhausted"];
     let (in_file, in_service) = (known.contains(&"service"), known.contains(&"depends_on"));
+    let of_all_restarts = known == ["budget"];
     match key {
         "probe" if in_file => Some("[[service.probe]] below its [[service]]"),
-        "restart" if in_file => Some("[service.restart] below its [[service]]"),
         "limits" if in_file => Some("[service.limits] below its [[service]]"),
         "policy" if in_file => Some("[service.policy] below its [[service]]"),
         "name" | "unit" | "exec" | "match" | "depends_on" if in_file => Some("a [[service]]"),
         "webhook" if in_file => Some("an [[alert]]"),
+        _ if of_all_restarts && RESTARTS.contains(&key) => Some("[service.restart] below its [[service]]"),
         _ if !in_service => None,
         _ if PROBES.contains(&key) || PROBE_OPTIONS.contains(&key) => Some("[[service.probe]]"),
         _ if RESTARTS.contains(&key) => Some("[service.restart]"),
