@@ -53,7 +53,7 @@ impl Lab {
             "[http]\nlisten = \"\"\n[[service]]\nname = \"primary\"\n[[service.probe]]\n\
              postgres = \"postgres://postgres@127.0.0.1:{}/postgres\"\ninterval = \"500ms\"\ntimeout = \"1s\"\n\
              failures = 2\nslow = \"500ms\"\n[[hook]]\non = [\"incident.open\"]\nservices = [\"prim*\"]\n\
-             verdicts = [\"unhealthy\"]\ncommand = {command:?}\ntimeout = \"1m\"\n",
+             verdicts = [\"unhealthy\", \"overloaded\"]\ncommand = {command:?}\ntimeout = \"1m\"\n",
             self.primary.port
         );
         self.daemon = None;
