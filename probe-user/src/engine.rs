@@ -158,9 +158,12 @@ impl Engine {
     /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.
     fn release_held(&mut self, now: Timestamp, effects: &mut impl Effects) {
         for id in self.waiting_for_budget() {
-            if self.host_budget.left(now) > 0 {
-                self.handle(id, Input::HostBudgetHasRoom, now, effects);
+            // What was released spends its restart only when systemd has answered.
+            let released = self.services.values().filter(|service| service.has_its_turn()).count();
+            if self.host_budget.left(now) <= released {
+                return;
             }
+            self.handle(id, Input::HostBudgetHasRoom, now, effects);
         }
     }
 

@@ -115,6 +115,7 @@ impl Hooks {
             let input = input.get_or_insert_with(|| self.runner.input(call, names));
             if running.queue.try_send((call.clone(), input.clone())).is_err() {
                 self.lost += 1;
+                running.forget(call);
             }
         }
     }
@@ -155,6 +156,13 @@ impl Hooks {
 }
 
 impl Running {
+    /// The call is lost: the incident has not opened for this hook.
+    fn forget(&mut self, call: &HookCall) {
+        if let (HookEvent::IncidentOpen, Some(incident)) = (call.event, &call.incident) {
+            self.known.remove(&incident.id);
+        }
+    }
+
     /// Whether it is to run. An incident opens once for a hook, and ends for those that ran at its opening.
     fn takes(&mut self, call: &HookCall, service: &str) -> bool {
         let Some(incident) = &call.incident else { return self.hook.wants(call, service) };
@@ -366,5 +374,18 @@ mod tests {
         let run = runs.recv().await.unwrap();
         assert_eq!(run.exit_code, None);
         assert!(run.error.unwrap().starts_with("it could not be started: No such file"));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_lost_has_not_opened_the_incident() {
+        let (mut hooks, _runs) =
+            hooks(&["/bin/true"], &[HookEvent::IncidentOpen, HookEvent::IncidentResolve]);
+        // Nothing takes a call out of the queue meanwhile.
+        for number in 1..=QUEUE as u64 + 1 {
+            hooks.call(&call(HookEvent::IncidentOpen, number, Verdict::Killed), &names());
+        }
+        assert_eq!(hooks.take_loss(), 1);
+        let known = &hooks.running[0].known;
+        assert!(!known.contains(&IncidentId::new(QUEUE as u64 + 1)) && known.len() == QUEUE);
     }
 }

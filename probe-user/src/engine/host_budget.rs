@@ -71,6 +71,11 @@ impl HostBudget {
         }
     }
 
+    /// Whether its incident is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Such as "20 per 10m".
     pub fn describe(&self) -> String {
         format!("{} per {}", self.budget.restarts, describe(self.budget.window))

@@ -179,7 +179,7 @@ impl Service {
             RecoveryState::Idle
                 | RecoveryState::Verifying
                 | RecoveryState::Backoff
-                | RecoveryState::AwaitingHostBudget { .. }
+                | RecoveryState::AwaitingHostBudget
                 | RecoveryState::Snapshotting
         );
         let since = open.since();

@@ -107,6 +107,7 @@ impl Service {
     pub(super) fn resolve<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let Some(mut open) = self.incident.take() else { return };
         self.enter(RecoveryState::Idle, None);
+        self.recovery.set_held_since(None);
         self.timers.end(Scope::Incident);
         self.timers.clear(Timer::WorkersQuiet);
         self.worker_deaths.reset_count();

@@ -24,12 +24,15 @@ impl Service {
         let wait = match self.recovery.state() {
             RecoveryState::Backoff => Some(RememberedWait::Backoff(waits)),
             // It asks for room in the budget again.
-            RecoveryState::AwaitingHostBudget { since } => Some(RememberedWait::Backoff(Some(*since))),
+            _ if self.waits_for_host_budget().is_some() => {
+                Some(RememberedWait::Backoff(self.waits_for_host_budget()))
+            }
             RecoveryState::CrashLoopBackoff => waits.map(RememberedWait::CrashLoop),
             RecoveryState::Restarting { .. } => Some(RememberedWait::Restart),
             RecoveryState::Idle
             | RecoveryState::WaitingToStart(_)
             | RecoveryState::Inspecting(_)
+            | RecoveryState::AwaitingHostBudget
             | RecoveryState::AwaitingSuccessor(_)
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::SystemdRestarting
@@ -64,6 +67,10 @@ impl Service {
         ctx.host_budget.restore(&memory.spent, ctx.now);
         let Some(remembered) = memory.incident else { return };
         self.timers.set(Timer::Alert, remembered.alert_at);
+        if remembered.muted {
+            // The order that held it back may be over.
+            self.timers.set(Timer::Alert, Some(ctx.now));
+        }
         self.timers.set(Timer::AckOver, remembered.acknowledged.as_ref().and_then(|order| order.until));
         let mut open = OpenIncident::of_earlier_run(remembered);
         if open.attempts() > 0 {
@@ -83,7 +90,10 @@ impl Service {
             Some(RememberedWait::CrashLoop(until)) => {
                 drop(self.enter(RecoveryState::CrashLoopBackoff, Some(until)))
             }
-            Some(RememberedWait::Backoff(until)) => drop(self.enter(RecoveryState::Backoff, until)),
+            // So may be the pause that has no end.
+            Some(RememberedWait::Backoff(until)) => {
+                drop(self.enter(RecoveryState::Backoff, Some(until.unwrap_or(ctx.now))))
+            }
             Some(RememberedWait::Restart) | None if self.waits_to_start() => {}
             // The daemon is about to start it.
             Some(RememberedWait::Restart) | None if self.settings.is_supervised => self.await_restart(ctx),

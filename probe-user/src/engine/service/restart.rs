@@ -239,6 +239,7 @@ impl Service {
     pub(super) fn request_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let reset_failed = self.unit.start_limit_is_near(self.recovery.starts(), ctx.now);
         self.unit.set_needs_reset(false);
+        self.recovery.set_held_since(None);
         self.recovery.count_start(ctx.now);
         ctx.request(Effect::Restart {
             service: self.settings.id,
@@ -254,6 +255,8 @@ impl Service {
     pub(super) fn await_restart<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         let bound = match (self.settings.is_unit, self.unit.restart_bound()) {
             (true, Some(bound)) => ANSWER.max(bound.saturating_add(ANSWER_SLACK)),
+            // Its command has as long as what runs before it.
+            (_, _) if self.settings.is_matched => ANSWER.saturating_add(ANSWER_SLACK),
             (_, _) => ANSWER.max(self.settings.stop_timeout.saturating_add(ANSWER_SLACK)),
         };
         self.enter(RecoveryState::Restarting { confirmed: false }, Some(ctx.now.plus(bound)));

@@ -70,9 +70,7 @@ impl Service {
         }
         let waits = matches!(
             self.recovery.state(),
-            RecoveryState::Backoff
-                | RecoveryState::AwaitingHostBudget { .. }
-                | RecoveryState::CrashLoopBackoff
+            RecoveryState::Backoff | RecoveryState::AwaitingHostBudget | RecoveryState::CrashLoopBackoff
         );
         if (waits || open.rule().blocks == BlockRule::Held)
             && self.main.is_none()

@@ -78,7 +78,7 @@ impl Service {
         let waits = match self.recovery.state() {
             RecoveryState::Idle
             | RecoveryState::Backoff
-            | RecoveryState::AwaitingHostBudget { .. }
+            | RecoveryState::AwaitingHostBudget
             | RecoveryState::CrashLoopBackoff => true,
             RecoveryState::Inspecting(inspection) => inspection.retry,
             RecoveryState::WaitingToStart(_)

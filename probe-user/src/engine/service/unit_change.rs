@@ -65,7 +65,7 @@ impl Service {
             // The operator stopped it while it was down or waited for another restart.
             RecoveryState::Idle
             | RecoveryState::Backoff
-            | RecoveryState::AwaitingHostBudget { .. }
+            | RecoveryState::AwaitingHostBudget
             | RecoveryState::CrashLoopBackoff
                 if self.incident.is_some() && self.unit.was_stopped_since(state) =>
             {
@@ -85,7 +85,7 @@ impl Service {
             | RecoveryState::AwaitingSuccessor(_)
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Backoff
-            | RecoveryState::AwaitingHostBudget { .. }
+            | RecoveryState::AwaitingHostBudget
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
             | RecoveryState::Examining { .. }

@@ -141,3 +141,44 @@ fn a_paused_service_gives_its_turn_to_the_next() {
     lab.wait(WINDOW);
     assert_eq!(restarted(&lab), [0, 2]);
 }
+
+#[test]
+fn one_free_restart_is_for_one_unit_and_the_others_keep_their_places() {
+    let units: Vec<_> = (0..4)
+        .map(|number| {
+            let unit = Identity::Unit(format!("s{number}.service"));
+            service(&format!("s{number}"), unit, vec![], policy())
+        })
+        .collect();
+    let mut lab = Lab::of(false, &units);
+    lab.see(Observation::RestartBudget(RestartBudget { restarts: 1, window: WINDOW }));
+    for number in 0..4 {
+        lab.see(Observation::Running(ServiceId(number), process(100 + number)));
+    }
+    lab.wait(LATER);
+    let mut died = [Timestamp::default(); 4];
+    let waiting = |number: u32, died: Timestamp| {
+        let state = units::waiting_unit(100 + number, died, Duration::from_secs(3600));
+        Observation::Unit(ServiceId(number), state)
+    };
+    for number in [3, 0, 1, 2] {
+        crash(&mut lab, number, 100 + number);
+        died[number as usize] = lab.now;
+        lab.see(waiting(number, lab.now));
+    }
+    assert_eq!(restarted(&lab), [3]);
+    let holds = |lab: &Lab| {
+        lab.restarts().into_iter().filter(|restart| matches!(restart.action, Action::Hold(_))).count()
+    };
+    assert_eq!(holds(&lab), 3);
+    lab.requested.clear();
+    lab.wait(WINDOW);
+    // Service 3 has not come back.
+    let asked = |lab: &Lab, number| lab.requested.contains(&Effect::InspectUnit(ServiceId(number)));
+    assert_eq!([0, 1, 2].map(|number| asked(&lab, number)), [true, false, false], "however long it takes");
+    lab.see(waiting(0, died[0]));
+    assert_eq!(restarted(&lab), [0]);
+    lab.requested.clear();
+    lab.wait(WINDOW);
+    assert!(asked(&lab, 1) && !asked(&lab, 2));
+}

@@ -1,7 +1,7 @@
 //! The daemon is started again: open incidents, budgets and back-offs go on.
 
 use super::*;
-use crate::fact::{HookEvent, IncidentId, Memory, OperatorCommand, RememberedIncident};
+use crate::fact::{HookEvent, IncidentId, Memory, OperatorCommand, Order, Orders, RememberedIncident};
 
 impl Lab {
     /// The last memory that the daemon was asked to keep, as a later run has it.
@@ -174,4 +174,36 @@ fn hooks_are_called_for_an_incident_of_an_earlier_run_only_at_its_end() {
     next.comes_back(201);
     let ended = |effect: &Effect| matches!(effect, Effect::CallHooks(call) if call.event == HookEvent::IncidentResolve);
     assert!(next.requested.iter().any(ended));
+}
+
+/// A paused service that was killed, and whose alert was held back.
+fn killed_in_a_pause() -> (Lab, Order) {
+    let mut lab = Lab::exec();
+    let pause = order(CommandKind::Pause, lab.now);
+    lab.see(Observation::Operator(API, OperatorCommand::Pause(pause.clone())));
+    lab.killed(100);
+    lab.wait(LATER);
+    assert_eq!((lab.restarts_asked(), lab.alerts()), (0, vec![]));
+    (lab, pause)
+}
+
+#[test]
+fn a_pause_that_ended_while_no_daemon_ran_holds_nothing_back() {
+    let (lab, _) = killed_in_a_pause();
+    let mut next = lab.again(&services());
+    next.wait(Duration::from_secs(1));
+    assert_eq!((next.restarts_asked(), next.alerts().len()), (1, 1));
+}
+
+#[test]
+fn a_pause_that_goes_on_holds_back_what_an_earlier_run_held_back() {
+    let (lab, pause) = killed_in_a_pause();
+    let mut next = lab.again(&services());
+    let orders = Orders { pause: Some(pause), ..Orders::default() };
+    next.see(Observation::Operator(API, OperatorCommand::Remembered(orders)));
+    next.wait(LATER);
+    assert_eq!((next.restarts_asked(), next.alerts()), (0, vec![]));
+    let resume = order(CommandKind::Resume, next.now);
+    next.see(Observation::Operator(API, OperatorCommand::Resume(resume)));
+    assert_eq!((next.restarts_asked(), next.alerts().len()), (1, 1));
 }

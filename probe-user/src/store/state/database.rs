@@ -89,6 +89,24 @@ pub(super) struct Database {
     connection: Connection,
 }
 
+/// What a row has; None if it is not what this version writes, which costs that row only.
+fn readable<T>(row: rusqlite::Result<T>) -> Result<Option<T>, DatabaseError> {
+    match row {
+        Ok(row) => Ok(Some(row)),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!("{FILE}: a row cannot be read, and is left out: {error}");
+            Ok(None)
+        }
+    }
+}
+
+impl From<Connection> for Database {
+    fn from(connection: Connection) -> Self {
+        Self { connection }
+    }
+}
+
 impl Database {
     /// Opens the file, creates it if it is missing, and brings its schema up to date.
     pub(super) fn open(folder: &Path) -> Result<Self, DatabaseError> {

@@ -1,6 +1,7 @@
 //! Reads the file beside its writer, or when no daemon runs. It changes and creates nothing.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -86,14 +87,15 @@ impl Reader {
 
 /// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves
 /// one, and one that ended removes it.
-fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> {
+pub(super) fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> {
     let beside = |suffix: &str| {
         let mut beside = path.as_os_str().to_owned();
         beside.push(suffix);
         PathBuf::from(beside)
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let has_log = beside("-wal").exists();
+    // What is empty has nothing to read.
+    let has_log = fs::metadata(beside("-wal")).is_ok_and(|log| log.len() > 0);
     let connection = if has_log && beside("-shm").exists() {
         Connection::open_with_flags(path, flags)?
     } else if has_log {

@@ -442,3 +442,29 @@ fn a_wait_for_the_file_ends_at_its_limit_and_a_late_disk_is_not_waited_for_twice
     queue.push(Job::Incident(Box::new(incident("a0-i2", "web", 2, None))));
     assert!(wait() >= limit, "it has caught up");
 }
+
+#[test]
+fn a_full_disk_keeps_nothing_of_an_earlier_run_from_the_next() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let folder = disk.0.path();
+    run(folder, &[("web", stopped())]);
+    let filler = folder.join("filler");
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    let (store, remembered) = open(folder);
+    assert_eq!(remembered.orders.keys().collect::<Vec<_>>(), ["web"]);
+    fs::remove_file(filler).unwrap();
+    store.shutdown(LONG);
+    assert_eq!(run(folder, &[]).len(), 1);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_costs_no_other() {
+    let folder = TempDir::new().unwrap();
+    run(folder.path(), &[("db", stopped()), ("web", stopped())]);
+    let other = Connection::open(folder.path().join(FILE)).unwrap();
+    other.execute("UPDATE orders SET user_id = -1 WHERE service = 'db'", []).unwrap();
+    other.execute("INSERT INTO memories VALUES ('api', CAST(x'ff' AS TEXT))", []).unwrap();
+    other.execute("INSERT INTO outbox VALUES (CAST(x'ff' AS TEXT), 1, '')", []).unwrap();
+    drop(other);
+    assert_eq!(run(folder.path(), &[]).keys().collect::<Vec<_>>(), ["web"]);
+}

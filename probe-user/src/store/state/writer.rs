@@ -10,6 +10,7 @@ use super::{
     error::DatabaseError,
     pending::Pending,
     queue::{Job, Next, Queue},
+    reader,
     remembered::Remembered,
     syncer::Syncer,
 };
@@ -57,7 +58,10 @@ impl Writer {
         let read = |writer: &mut Self| writer.open().and_then(|database| database.remembered());
         let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
             writer.warn(&error);
-            Remembered::default()
+            // A disk that takes nothing may still have what an earlier run has left.
+            let connection = reader::connect(&writer.path()).ok().flatten();
+            let read = connection.and_then(|connection| Database::from(connection).remembered().ok());
+            read.unwrap_or_default()
         });
         writer.pending = Pending::of(&remembered);
         (writer, remembered)

@@ -42,6 +42,13 @@ impl Liveness {
 
     pub fn answer(&mut self, found: Option<Examination>) {
         self.requested_at = None;
+        if let Some(found) = &found
+            && found.dumping_core.is_none()
+            && self.core_signal.is_some_and(|signal| signal.at < found.at)
+        {
+            // It has not ended the process.
+            self.core_signal = None;
+        }
         self.examination = found;
     }
 

@@ -25,9 +25,7 @@ pub enum RecoveryState {
     Inspecting(Box<Inspection>),
     Backoff,
     /// The restart budget of all services together is spent.
-    AwaitingHostBudget {
-        since: Timestamp,
-    },
+    AwaitingHostBudget,
     /// A restart is in progress and has not led to a main process yet.
     Restarting {
         /// The restart was made. Only the main process is missing.
@@ -116,6 +114,8 @@ pub struct Recovery {
     is_restart_useless: bool,
     /// The operator's order that the present restart carries out, in words.
     asked: Option<String>,
+    /// Since when its restart waits for room in the budget of all services.
+    held_since: Option<Timestamp>,
 }
 
 impl Recovery {
@@ -127,6 +127,7 @@ impl Recovery {
             port_taken: false,
             is_restart_useless: false,
             asked: None,
+            held_since: None,
         }
     }
 
@@ -170,6 +171,14 @@ impl Recovery {
 
     pub fn was_started(&self) -> bool {
         !self.starts.is_empty()
+    }
+
+    pub fn held_since(&self) -> Option<Timestamp> {
+        self.held_since
+    }
+
+    pub fn set_held_since(&mut self, since: Option<Timestamp>) {
+        self.held_since = since;
     }
 
     pub fn port_taken(&self) -> bool {

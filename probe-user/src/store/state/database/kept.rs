@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction, params};
 use serde::de::DeserializeOwned;
 
+use super::readable;
 use crate::store::state::error::DatabaseError;
 
 /// The memories by service. One that another version wrote may not be readable, and is left out.
@@ -15,7 +16,7 @@ pub(super) fn memories<T: DeserializeOwned>(
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
     let mut all = BTreeMap::new();
     for row in rows {
-        let (service, text): (String, String) = row?;
+        let Some((service, text)): Option<(String, String)> = readable(row)? else { continue };
         match serde_json::from_str(&text) {
             Ok(memory) => _ = all.insert(service, memory),
             Err(error) => tracing::warn!("{service}: what an earlier run knew cannot be read: {error}"),
@@ -46,7 +47,7 @@ pub(super) fn alerts<T: DeserializeOwned>(
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, String>(2)?)))?;
     let mut all = BTreeMap::new();
     for row in rows {
-        let (receiver, number, text): (String, i64, String) = row?;
+        let Some((receiver, number, text)): Option<(String, i64, String)> = readable(row)? else { continue };
         match serde_json::from_str(&text) {
             Ok(alert) => _ = all.insert((receiver, u64::try_from(number).unwrap_or_default()), alert),
             Err(error) => tracing::warn!("an alert of an earlier run cannot be read, and is lost: {error}"),

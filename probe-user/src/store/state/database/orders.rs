@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, Transaction, params};
 
+use super::readable;
 use crate::{
     clock::Timestamp,
     fact::{CommandKind, Operator, Order, Orders, User},
@@ -16,8 +17,8 @@ pub(super) fn read(connection: &Connection) -> Result<BTreeMap<String, Orders>, 
     let mut query = connection.prepare("SELECT * FROM orders")?;
     let mut rows = query.query([])?;
     while let Some(row) = rows.next()? {
-        let Some(order) = order(row)? else { continue };
-        let orders = all.entry(row.get("service")?).or_default();
+        let Some((service, Some(order))) = readable(order(row))? else { continue };
+        let orders = all.entry(service).or_default();
         match order.kind {
             CommandKind::Stop => orders.stop = Some(order),
             CommandKind::Pause => orders.pause = Some(order),
@@ -59,21 +60,22 @@ pub(super) fn write(
     Ok(())
 }
 
-/// An order; None if it is over or of a kind that this version does not know.
-fn order(row: &Row<'_>) -> Result<Option<Order>, DatabaseError> {
+/// A service and an order about it; None if it is over or of a kind that this version does not know.
+fn order(row: &Row<'_>) -> rusqlite::Result<(String, Option<Order>)> {
     let at = |us: i64| jiff::Timestamp::from_microsecond(us).map(Timestamp::from_wall);
+    let service = row.get("service")?;
     let kind = match row.get_ref("kind")?.as_str().unwrap_or_default() {
         "stop" => CommandKind::Stop,
         "pause" => CommandKind::Pause,
-        _ => return Ok(None),
+        _ => return Ok((service, None)),
     };
     let until: Option<i64> = row.get("until_us")?;
     if until.is_some_and(|until| until <= jiff::Timestamp::now().as_microsecond()) {
-        return Ok(None);
+        return Ok((service, None));
     }
     let login: Option<u32> = row.get("login_id")?;
     let login_name = row.get("login_name")?;
-    Ok(Some(Order {
+    let order = Order {
         kind,
         by: Operator {
             user: User { id: row.get("user_id")?, name: row.get("user_name")? },
@@ -82,5 +84,6 @@ fn order(row: &Row<'_>) -> Result<Option<Order>, DatabaseError> {
         reason: row.get("reason")?,
         since: at(row.get("since_us")?).unwrap_or_default(),
         until: until.and_then(|until| at(until).ok()),
-    }))
+    };
+    Ok((service, Some(order)))
 }
