@@ -89,18 +89,6 @@ pub(super) struct Database {
     connection: Connection,
 }
 
-/// What a row has; None if it is not what this version writes, which costs that row only.
-fn readable<T>(row: rusqlite::Result<T>) -> Result<Option<T>, DatabaseError> {
-    match row {
-        Ok(row) => Ok(Some(row)),
-        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
-        Err(error) => {
-            tracing::warn!("{FILE}: a row cannot be read, and is left out: {error}");
-            Ok(None)
-        }
-    }
-}
-
 impl From<Connection> for Database {
     fn from(connection: Connection) -> Self {
         Self { connection }

@@ -18,3 +18,15 @@ impl DatabaseError {
         matches!(code, Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
     }
 }
+
+/// What a row has; None if it is not what this version writes, which costs that row only.
+pub(super) fn readable<T>(row: rusqlite::Result<T>) -> Result<Option<T>, DatabaseError> {
+    match row {
+        Ok(row) => Ok(Some(row)),
+        Err(error @ rusqlite::Error::SqliteFailure(..)) => Err(error.into()),
+        Err(error) => {
+            tracing::warn!("state.db: a row cannot be read, and is left out: {error}");
+            Ok(None)
+        }
+    }
+}

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, Transaction, params};
 use serde::de::DeserializeOwned;
 
-use super::readable;
-use crate::store::state::error::DatabaseError;
+use crate::store::state::error::{DatabaseError, readable};
 
 /// The memories by service. One that another version wrote may not be readable, and is left out.
 pub(super) fn memories<T: DeserializeOwned>(

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::readable;
 use crate::{
     clock::Timestamp,
     fact::{CommandKind, Operator, Order, Orders, User},
-    store::state::error::DatabaseError,
+    store::state::error::{DatabaseError, readable},
 };
 
 /// The orders in force, by service.
