@@ -76,7 +76,9 @@ pub fn judge(
         Some("stop") => return StopRequested("a stop job is under way".into()),
         // The job is read just after the state, and a restart job continues as a start job. systemd's own restarts
         // have jobs too, but only in the state auto-restart.
-        Some("start" | "restart" | "try-restart") if !auto_restart && state.active != "activating" => {
+        Some("start" | "restart" | "try-restart")
+            if !auto_restart && state.active != "activating" && !ends_a_failed_start(state) =>
+        {
             return if stopped_first || !matches!(state.active.as_str(), "inactive" | "failed") {
                 StopRequested("a restart job is under way".into())
             } else {
@@ -150,6 +152,11 @@ pub fn judge(
             }
         }
     }
+}
+
+/// Whether systemd ends what is left of a start that failed. The start's own job is still there for a moment.
+fn ends_a_failed_start(state: &UnitState) -> bool {
+    state.active == "deactivating" && failed_by_systemd(state)
 }
 
 #[cfg(test)]

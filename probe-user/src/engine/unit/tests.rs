@@ -141,6 +141,13 @@ fn a_unit_that_systemd_itself_fails_is_restarted() {
 }
 
 #[test]
+fn a_start_that_systemd_gives_up_is_no_restart_by_its_own_job() {
+    let state = UnitState { main_exited: Some(at(0.1)), ..unit("deactivating", "stop-sigterm", "timeout") };
+    assert_eq!(judged(&with_job("start", state.clone())), judged(&state));
+    assert_eq!(judged(&state), Restart { gave_up: false, waits: None });
+}
+
+#[test]
 fn a_unit_failed_in_spite_of_restart_needs_a_reset() {
     // Too many starts leave the result of the last death in place, not start-limit-hit.
     let state = UnitState { restarts_itself: true, ..ended("failed", "failed", "signal", CRASH) };
