@@ -11,6 +11,7 @@ mod effect;
 mod foreground;
 mod host_budget;
 mod overload;
+mod own_incident;
 mod own_trouble;
 mod reload;
 mod remembered;
@@ -40,7 +41,7 @@ use std::collections::BTreeMap;
 use crate::{
     clock::Timestamp,
     config,
-    fact::{Observation, RestartBudget, ServiceId},
+    fact::{Incident, Observation, RestartBudget, ServiceId},
 };
 
 /// All services and their recoveries.
@@ -152,7 +153,9 @@ impl Engine {
         self.release_starts(now, effects);
         self.release_held(now, effects);
         self.open_storm(now, effects);
-        self.host_budget.tick(self.waiting_for_budget(), now, effects);
+        if self.host_budget.is_due(now) {
+            self.host_budget.tick(self.waiting_for_budget(), now, effects);
+        }
     }
 
     /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.
@@ -168,8 +171,10 @@ impl Engine {
     }
 
     fn open_storm(&mut self, now: Timestamp, effects: &mut impl Effects) {
-        let waiting = self.waiting_for_budget();
-        self.host_budget.open_if_held(waiting, now, &mut self.incidents, effects);
+        if self.host_budget.is_to_open() {
+            let waiting = self.waiting_for_budget();
+            self.host_budget.open_if_held(waiting, now, &mut self.incidents, effects);
+        }
     }
 
     /// The services whose restarts wait for the budget of all services, the longest wait first.
@@ -196,7 +201,8 @@ impl Engine {
 
     /// When [`Engine::tick`] is next needed.
     pub fn deadline(&self) -> Option<Timestamp> {
-        let own = [self.own_trouble.deadline(), self.host_budget.deadline(self.waiting_for_budget().len())];
+        let waits = self.services.values().any(|service| service.waits_for_host_budget().is_some());
+        let own = [self.own_trouble.deadline(), self.host_budget.deadline(waits)];
         self.services.values().filter_map(Service::deadline).chain(own.into_iter().flatten()).min()
     }
 
@@ -252,6 +258,11 @@ impl Engine {
     /// Whether its command waits for the end of a back-off, which may have begun in an earlier run of the daemon.
     pub fn is_backing_off(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::is_backing_off)
+    }
+
+    /// The open incident of a service.
+    pub fn incident(&self, id: ServiceId) -> Option<Incident> {
+        self.service(id)?.incident()
     }
 
     fn service(&self, id: ServiceId) -> Option<&Service> {

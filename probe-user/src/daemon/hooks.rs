@@ -28,7 +28,7 @@ impl Daemon {
             return true;
         }
         let Some(service) = self.config.service(*id) else { return false };
-        let incident = self.engine.view().find(|view| view.service == *id).and_then(|view| view.incident);
+        let incident = self.engine.incident(*id);
         let call =
             HookCall { event: HookEvent::RestartBefore, service: *id, incident: incident.map(Box::new) };
         let Some(programs) = hooks.before(call, service, &self.executor.names) else { return false };

@@ -6,16 +6,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{
-    budget::describe,
-    effect::{Effect, Effects},
-};
+use super::{budget::describe, effect::Effects, own_incident::OwnIncident};
 use crate::{
     clock::Timestamp,
-    fact::{
-        Earlier, EventId, Fact, Incident, IncidentId, Phase, RestartBudget, ServiceId, Severity, Timing,
-        Verdict,
-    },
+    fact::{EventId, Incident, RestartBudget, ServiceId, Verdict},
 };
 
 /// While restarts wait, their number is published as often, at most.
@@ -27,7 +21,7 @@ pub struct HostBudget {
     spent: VecDeque<Timestamp>,
     /// The event of the first restart that is held while no incident is open.
     held: Option<EventId>,
-    open: Option<Incident>,
+    open: OwnIncident,
     due: Option<Timestamp>,
 }
 
@@ -66,14 +60,14 @@ impl HostBudget {
 
     /// Notes that a restart is held because the budget is spent, with its event.
     pub fn note_held(&mut self, event: EventId) {
-        if self.open.is_none() {
+        if !self.open.is_open() {
             self.held.get_or_insert(event);
         }
     }
 
     /// Whether its incident is open.
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.open.is_open()
     }
 
     /// Such as "20 per 10m".
@@ -81,38 +75,41 @@ impl HostBudget {
         format!("{} per {}", self.budget.restarts, describe(self.budget.window))
     }
 
-    /// When there is room again, or the incident is looked at, with this many waiting restarts.
-    pub fn deadline(&self, waiting: usize) -> Option<Timestamp> {
+    /// When there is room again for the restarts that wait, if any does, or the incident is looked at.
+    pub fn deadline(&self, waits: bool) -> Option<Timestamp> {
         // After a reload, more may be spent than the budget allows.
         let surplus = self.spent.len().saturating_sub(self.allowed());
         let room = self.spent.get(surplus).map(|&then| then.plus(self.budget.window));
-        room.filter(|_| waiting > 0).into_iter().chain(self.due).min()
+        room.filter(|_| waits).into_iter().chain(self.due).min()
     }
 
-    /// Updates or resolves the incident when that is due. `waiting` are the services whose restarts wait for room.
+    /// Whether the incident is to be opened, because a restart was held.
+    pub fn is_to_open(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// Updates or resolves the incident, when that is due. `waiting` are the services whose restarts wait for room.
     pub fn tick(&mut self, waiting: Vec<ServiceId>, now: Timestamp, effects: &mut impl Effects) {
-        if self.due.is_none_or(|due| due > now) {
-            return;
-        }
         self.due = None;
         // Half of it: one free restart would end the incident only to open the next.
         let has_room = self.left(now) * 2 >= self.allowed();
         let summary = self.summary(waiting.len());
-        let Some(open) = &mut self.open else { return };
+        let Some(open) = self.open.get_mut() else { return };
         if !waiting.is_empty() || !has_room {
             if open.held != waiting {
                 open.held = waiting;
                 open.summary = summary;
-                effects.publish(Fact::Incident(Phase::Update, open.clone()), now);
+                self.open.update(now, effects);
             }
             self.due = Some(now.plus(INTERVAL));
             return;
         }
         open.held = waiting;
-        open.timing.healthy = Some(now.since(open.since));
-        effects.publish(Fact::Incident(Phase::Resolve, open.clone()), now);
-        effects.request(Effect::Alert { incident: open.clone(), resolved: true });
-        self.open = None;
+        self.open.resolve(now, effects);
     }
 
     /// Opens the incident if a restart was held and none is open.
@@ -124,30 +121,9 @@ impl HostBudget {
         effects: &mut impl Effects,
     ) {
         let Some(event) = self.held.take() else { return };
-        *incidents += 1;
-        let incident = Incident {
-            id: IncidentId::new(*incidents),
-            service: ServiceId::DAEMON,
-            verdict: Verdict::RestartStorm,
-            confidence: 1.0,
-            summary: self.summary(waiting.len()),
-            severity: Severity::Critical,
-            cause: ServiceId::DAEMON,
-            evidence: vec![event],
-            held: waiting,
-            since: now,
-            timing: Timing {
-                detected: Some(Duration::ZERO),
-                decided: Some(Duration::ZERO),
-                ..Timing::default()
-            },
-            attempts: 0,
-            snapshot: None,
-            earlier: Earlier::default(),
-        };
-        effects.publish(Fact::Incident(Phase::Open, incident.clone()), now);
-        effects.request(Effect::Alert { incident: incident.clone(), resolved: false });
-        self.open = Some(incident);
+        let summary = self.summary(waiting.len());
+        let incident = OwnIncident::next(Verdict::RestartStorm, summary, now, incidents);
+        self.open.open(Incident { evidence: vec![event], held: waiting, ..incident }, now, effects);
         self.due = Some(now.plus(INTERVAL));
     }
 

@@ -9,14 +9,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     effect::{Effect, Effects},
+    own_incident::OwnIncident,
     rules::{self, Impact},
 };
 use crate::{
     clock::Timestamp,
-    fact::{
-        EventId, Fact, Incident, IncidentId, Memory, Phase, ProbeOutcome, ProbeReport, RememberedIncident,
-        ServiceId, Severity, Timing, Verdict,
-    },
+    fact::{EventId, Incident, Memory, ProbeOutcome, ProbeReport, RememberedIncident, ServiceId, Verdict},
 };
 
 /// The trouble is over after this long without any; while it lasts, its extent is published as often.
@@ -40,7 +38,7 @@ pub struct OwnTrouble {
     /// What failed at its latest attempt for lack of something here, with the first and the latest time.
     affected: BTreeMap<(ServiceId, Attempt), (Timestamp, Timestamp)>,
     detail: String,
-    open: Option<Incident>,
+    open: OwnIncident,
     /// How many services the latest event of the incident names.
     published: usize,
     due: Option<Timestamp>,
@@ -74,38 +72,17 @@ impl OwnTrouble {
     ) {
         self.affected.entry(attempt).or_insert((now, now)).1 = now;
         detail.clone_into(&mut self.detail);
-        if let Some(open) = &mut self.open {
+        if let Some(open) = self.open.get_mut() {
             if open.evidence.len() < EVIDENCE_MAX {
                 open.evidence.extend(event);
             }
             return;
         }
-        *incidents += 1;
         self.published = self.services();
-        let incident = Incident {
-            id: IncidentId::new(*incidents),
-            service: ServiceId::DAEMON,
-            verdict: Verdict::AgentImpaired,
-            confidence: 1.0,
-            summary: self.summary(),
-            severity: Severity::Critical,
-            cause: ServiceId::DAEMON,
-            evidence: event.into_iter().collect(),
-            held: Vec::new(),
-            since: now,
-            timing: Timing {
-                detected: Some(Duration::ZERO),
-                decided: Some(Duration::ZERO),
-                ..Timing::default()
-            },
-            attempts: 0,
-            snapshot: None,
-            earlier: Default::default(),
-        };
-        effects.publish(Fact::Incident(Phase::Open, incident.clone()), now);
+        let incident = OwnIncident::next(Verdict::AgentImpaired, self.summary(), now, incidents);
+        let incident = Incident { evidence: event.into_iter().collect(), ..incident };
         keep(Some(&incident), effects);
-        effects.request(Effect::Alert { incident: incident.clone(), resolved: false });
-        self.open = Some(incident);
+        self.open.open(incident, now, effects);
         self.due = Some(now.plus(INTERVAL));
     }
 
@@ -144,21 +121,18 @@ impl OwnTrouble {
         self.affected.retain(|_, (_, latest)| now.since(*latest) < FORGOTTEN);
         let services = self.services();
         let summary = self.summary();
-        let Some(open) = &mut self.open else { return };
+        let Some(open) = self.open.get_mut() else { return };
         if services > 0 {
             if services != self.published {
                 self.published = services;
                 open.summary = summary;
-                effects.publish(Fact::Incident(Phase::Update, open.clone()), now);
+                self.open.update(now, effects);
             }
             self.due = Some(now.plus(INTERVAL));
             return;
         }
-        open.timing.healthy = Some(now.since(open.since));
-        effects.publish(Fact::Incident(Phase::Resolve, open.clone()), now);
         keep(None, effects);
-        effects.request(Effect::Alert { incident: open.clone(), resolved: true });
-        self.open = None;
+        self.open.resolve(now, effects);
     }
 
     fn services(&self) -> usize {

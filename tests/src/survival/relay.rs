@@ -1,4 +1,4 @@
-//! A receiver of alerts that keeps what it is told, and may hand it on.
+//! A receiver of alerts that keeps what it gets, and may hand it on.
 
 use std::{
     collections::BTreeMap,

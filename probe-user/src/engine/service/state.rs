@@ -10,7 +10,7 @@ use crate::{
         unit::meaning::{Meaning, Phase, words},
         view::ServiceView,
     },
-    fact::{Fact, ServiceState, Verdict},
+    fact::{Fact, Incident, ServiceState, Verdict},
 };
 
 impl Service {
@@ -181,6 +181,11 @@ impl Service {
         Some(format!("it reports that it is starting: {detail}"))
     }
 
+    /// Its open incident.
+    pub fn incident(&self) -> Option<Incident> {
+        self.incident.as_ref().map(OpenIncident::published)
+    }
+
     pub fn view(&self) -> ServiceView {
         let (_, why) = self.conclude();
         ServiceView {
@@ -188,7 +193,7 @@ impl Service {
             state: self.state,
             response_time: self.probes.iter().filter_map(|probe| probe.took()).max(),
             error: (self.state != ServiceState::Healthy).then_some(why),
-            incident: self.incident.as_ref().map(OpenIncident::published),
+            incident: self.incident(),
             depends_on: Vec::new(),
             stale_since: None,
             orders: self.orders.clone(),

@@ -56,7 +56,7 @@ impl Pending {
         }
     }
 
-    /// Takes in a change. Returns how many incidents were lost for want of room.
+    /// Takes in a change. Returns how many incidents were lost because there is no room.
     pub(super) fn take(&mut self, job: Job, origin: &Origin) -> u64 {
         match job {
             Job::Orders { service, orders } => {
