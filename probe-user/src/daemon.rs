@@ -109,6 +109,15 @@ impl Daemon {
         sleep_until(Instant::now() + wait)
     }
 
+    /// A future that ends when events that were held may be written.
+    pub fn held_events(&self) -> impl Future<Output = ()> + use<> {
+        self.publisher.held()
+    }
+
+    pub fn release_events(&mut self) {
+        self.publisher.release();
+    }
+
     /// Lets the engine do what is due.
     pub fn tick(&mut self) {
         let now = Timestamp::now();
@@ -122,13 +131,13 @@ impl Daemon {
     pub fn execute_effects(&mut self) {
         loop {
             let effects = self.publisher.take_effects();
-            self.executor.keep(&effects, &self.config);
-            self.publisher.release_events();
+            self.publisher.release_after(self.executor.keep(&effects, &self.config));
             if effects.is_empty() {
                 break;
             }
             effects.into_iter().for_each(|effect| self.execute(effect));
         }
+        self.publisher.write_log();
         self.publisher.flush_state();
         self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);

@@ -140,6 +140,7 @@ impl Engine {
         }
         self.release_starts(now, effects);
         self.open_storm(now, effects);
+        self.keep_own_incidents(effects);
     }
 
     /// Does what is due at `now`.
@@ -156,6 +157,11 @@ impl Engine {
         if self.host_budget.is_due(now) {
             self.host_budget.tick(self.waiting_for_budget(), now, effects);
         }
+        self.keep_own_incidents(effects);
+    }
+
+    fn keep_own_incidents(&mut self, effects: &mut impl Effects) {
+        own_incident::keep_changes([self.own_trouble.incident(), self.host_budget.incident()], effects);
     }
 
     /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.

@@ -25,6 +25,7 @@ pub mod json_schema;
 pub mod outcomes;
 pub mod probe;
 pub mod process;
+pub mod progress;
 pub mod redact;
 pub mod replay;
 pub mod rotated_file;
@@ -55,7 +56,7 @@ pub async fn run(
     let why = loop {
         daemon.execute_effects();
         daemon.notify_watchdog();
-        let due = daemon.due();
+        let (due, held_events) = (daemon.due(), daemon.held_events());
         tokio::select! {
             biased;
             why = &mut shutdown => break why,
@@ -76,6 +77,7 @@ pub async fn run(
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             Some(request) = inbox.operations.recv() => daemon.on_operator_request(request),
             Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
+            () = held_events => daemon.release_events(),
             () = due => daemon.tick(),
             () = tokio::task::yield_now(), if others_have_a_turn => {}
         }

@@ -33,6 +33,7 @@ use crate::{
     descriptors,
     fact::{ProcessKey, ServiceId},
     host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
+    progress::Awaited,
 };
 
 /// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
@@ -74,7 +75,7 @@ pub enum SupervisorReport {
 type Descendants = Vec<u32>;
 
 enum Request {
-    Restart(Descendants),
+    Restart(Descendants, Option<Awaited>),
     Adopt(ProcessKey),
     Halt(Descendants),
     Stop(Descendants, oneshot::Sender<()>),
@@ -126,10 +127,11 @@ impl SupervisedProcess {
         self.configured.send_replace(exec);
     }
 
-    /// Starts the command. Ends it first if it runs. `descendants` are those of a command without a cgroup.
-    pub fn restart(&self, descendants: Descendants) {
+    /// Starts the command. Ends it first if it runs. `descendants` are those of a command without a cgroup. Both wait until the
+    /// state file has what is `kept`; what a start takes besides is prepared meanwhile.
+    pub fn restart(&self, descendants: Descendants, kept: Option<Awaited>) {
         // If the queue is full, a restart is waiting already.
-        let _ = self.requests.try_send(Request::Restart(descendants));
+        let _ = self.requests.try_send(Request::Restart(descendants, kept));
     }
 
     /// Ends the command with all its descendants; it can be started again. False if too many requests wait.
@@ -188,7 +190,7 @@ impl SupervisorTask {
             let request = match &mut self.running {
                 None if self.delayed => tokio::select! {
                     request = inbox.recv() => request,
-                    () = tokio::time::sleep(SHORTAGE_RETRY) => Some(Request::Restart(Vec::new())),
+                    () = tokio::time::sleep(SHORTAGE_RETRY) => Some(Request::Restart(Vec::new(), None)),
                 },
                 None => inbox.recv().await,
                 Some((child, key)) => tokio::select! {
@@ -201,9 +203,14 @@ impl SupervisorTask {
                 },
             };
             match request {
-                Some(Request::Restart(descendants)) => {
+                Some(Request::Restart(descendants, kept)) => {
+                    if let (Some((child, _)), Some(kept)) = (&self.running, &kept)
+                        && !child.has_ended()
+                    {
+                        kept.done().await;
+                    }
                     self.terminate(descendants, DUMP_TIMEOUT).await;
-                    let started = self.start().await;
+                    let started = self.start(kept).await;
                     self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
                     let report = match started {
                         Ok(key) => SupervisorReport::Started(self.service, key),
@@ -268,7 +275,7 @@ impl SupervisorTask {
 
     /// Starts the command on a thread of its own: it opens the paths of the configuration, and the fork waits until the
     /// child has entered its folder and executed the command.
-    async fn start(&mut self) -> Result<ProcessKey, SupervisorError> {
+    async fn start(&mut self, kept: Option<Awaited>) -> Result<ProcessKey, SupervisorError> {
         self.exec = self.next_exec.borrow_and_update().clone();
         if self.cgroup.is_none() {
             let mark = Secret::new(mark(&self.processes, &self.name));
@@ -288,7 +295,11 @@ impl SupervisorTask {
             let open = || {
                 let reports = reports.clone();
                 let lost = move |lost| _ = reports.blocking_send(SupervisorReport::OutputLost(service, lost));
-                files.open(&exec, lost)
+                let opened = files.open(&exec, lost);
+                if let Some(kept) = &kept {
+                    kept.wait();
+                }
+                opened
             };
             let started = start(&exec, open, cgroup.as_deref(), &processes);
             drop(starting);

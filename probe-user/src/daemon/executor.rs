@@ -34,6 +34,7 @@ use crate::{
     host::{LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
+    progress::Awaited,
     store::state::StateStore,
 };
 
@@ -112,6 +113,8 @@ pub struct Executor {
     pub(super) alerter: Option<Alerter>,
     /// None without a state directory.
     pub(super) store: Option<StateStore>,
+    /// What the store was given last, if that is worth a wait. A restart waits for it.
+    pub(super) kept: Option<Awaited>,
     /// None with `--observe`.
     pub(super) hooks: Option<Hooks>,
     /// Restarts that wait for what runs before them.
@@ -125,9 +128,9 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Puts alerts into the outboxes, and keeps them and what a later run has to know, before any other of the effects is
-    /// carried out.
-    pub(super) fn keep(&self, effects: &VecDeque<Effect>, config: &Config) {
+    /// Puts alerts into the outboxes, and has the store keep them and what a later run has to know, before any other of the
+    /// effects is carried out. Returns what may be waited for, if anything is to be kept.
+    pub(super) fn keep(&mut self, effects: &VecDeque<Effect>, config: &Config) -> Option<&Awaited> {
         let mut is_kept = false;
         for effect in effects {
             if let Effect::Alert { incident, resolved } = effect {
@@ -138,7 +141,7 @@ impl Executor {
                 }
             }
         }
-        let Some(store) = &self.store else { return };
+        let store = self.store.as_ref()?;
         for effect in effects {
             if let Effect::KeepMemory { service, memory } = effect {
                 is_kept = true;
@@ -152,8 +155,9 @@ impl Executor {
             }
         }
         if is_kept {
-            store.flush_and_wait(KEPT);
+            self.kept = store.flush_for(KEPT);
         }
+        self.kept.as_ref().filter(|_| is_kept)
     }
 
     /// Starts one effect.
@@ -162,7 +166,10 @@ impl Executor {
             Effect::Restart { service, method, reset_failed } => {
                 self.restart(service, method, reset_failed, config, enricher)
             }
-            Effect::Stop(service) => self.stop_service(service, config, enricher),
+            Effect::Stop(service) => {
+                self.await_kept();
+                self.stop_service(service, config, enricher);
+            }
             Effect::ResetFailed(service) => {
                 if let Some((systemd, unit)) = self.unit(service, config) {
                     tokio::spawn(async move {
@@ -215,6 +222,7 @@ impl Executor {
             // [`Self::keep`] has carried them out.
             Effect::Alert { .. } | Effect::KeepMemory { .. } | Effect::KeepOrders { .. } => {}
             Effect::CallHooks(call) => {
+                self.await_kept();
                 if let Some(hooks) = &mut self.hooks {
                     hooks.call(&call, &self.names);
                 }
@@ -233,7 +241,7 @@ impl Executor {
         match method {
             RestartMethod::Supervisor => {
                 if let Some(process) = self.supervised.get(&service) {
-                    process.restart(descendants(service, process, enricher));
+                    process.restart(descendants(service, process, enricher), self.kept.clone());
                 }
             }
             RestartMethod::Systemd => {
@@ -241,7 +249,9 @@ impl Executor {
                     self.outcomes.spawn(async move { Outcome::Restart(service, Err(error)) });
                 }
                 if let Some((systemd, unit)) = self.unit(service, config) {
+                    let kept = self.kept.clone();
                     self.outcomes.spawn(async move {
+                        done(kept).await;
                         Outcome::Restart(service, restart_unit(&systemd, &unit, reset_failed).await)
                     });
                 }
@@ -250,8 +260,9 @@ impl Executor {
                 let Some(argv) = config.service(service).and_then(|it| it.restart.command.clone()) else {
                     return;
                 };
-                let delays = self.outcomes.clone();
+                let (delays, kept) = (self.outcomes.clone(), self.kept.clone());
                 self.outcomes.spawn(async move {
+                    done(kept).await;
                     let outcome = loop {
                         match command::run(&argv).await {
                             Err(error) if error.is_shortage() => {
@@ -285,6 +296,13 @@ impl Executor {
                 let ended = systemd.stop_and_wait(&unit, UNIT_JOB).await;
                 Outcome::Stop(service, job_outcome("stop", &unit, ended))
             });
+        }
+    }
+
+    /// Waits for the state file. An effect that this does not delay by a wake-up of the loop does without.
+    fn await_kept(&self) {
+        if let Some(kept) = &self.kept {
+            kept.wait();
         }
     }
 
@@ -450,6 +468,13 @@ pub(super) struct UnitWatch {
 impl Drop for UnitWatch {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Waits until the state file has it.
+async fn done(kept: Option<Awaited>) {
+    if let Some(kept) = kept {
+        kept.done().await;
     }
 }
 

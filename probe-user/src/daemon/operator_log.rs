@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use tracing::{error, info, warn};
+use tracing::{Level, error, info, warn};
 
 use crate::{
     emit::{Names, Origin},
@@ -16,46 +16,64 @@ use crate::{
     redact::redact,
 };
 
-/// Writes the facts that matter to an operator to the log.
+/// Says the facts that matter to an operator, and writes them to the log when nothing urgent is left to do.
 pub(super) struct OperatorLog {
     origin: Origin,
     names: Names,
     /// The last log line of each open incident: an update that changes nothing in it is not logged.
     open: HashMap<IncidentId, (Verdict, Severity)>,
+    /// Not written yet.
+    lines: Vec<Line>,
 }
+
+type Line = (Level, String);
 
 impl OperatorLog {
     pub(super) fn new(origin: Origin, names: Names) -> Self {
-        Self { origin, names, open: HashMap::new() }
+        Self { origin, names, open: HashMap::new(), lines: Vec::new() }
     }
 
-    /// Writes a line if the fact is one for operators.
+    /// Takes a line if the fact is one for operators.
     pub(super) fn on_fact(&mut self, fact: &Fact) {
+        let line = self.line_of(fact);
+        self.lines.extend(line);
+    }
+
+    fn line_of(&mut self, fact: &Fact) -> Option<Line> {
         if let Fact::Incident(phase, incident) = fact {
-            self.on_incident(*phase, incident);
-        }
-        if let Fact::ServiceState(service, ServiceState::Stopped, _, why) = fact {
-            info!("{}: stopped: {}", self.names.service(*service), redact(why));
+            return self.of_incident(*phase, incident);
         }
         if let Fact::Restart(restart) = fact {
-            self.on_restart(restart);
+            return Some(self.of_restart(restart));
+        }
+        if let Fact::ServiceState(service, ServiceState::Stopped, _, why) = fact {
+            return Some((
+                Level::INFO,
+                format!("{}: stopped: {}", self.names.service(*service), redact(why)),
+            ));
         }
         if let Fact::Alert(outcome) = fact {
-            self.on_alert(outcome);
+            return self.of_alert(outcome);
         }
         if let Fact::Hook(run) = fact {
-            self.on_hook(run);
+            return Some(self.of_hook(run));
         }
         if let Fact::Operator(report) = fact {
-            self.on_operator(report);
+            return Some(self.of_operator(report));
         }
         if let Fact::AgentReload(reload) = fact {
-            match reload {
-                Reload::Refused(why) => error!("hostprobe: the running configuration stays: {why}"),
-                Reload::Applied(changes) => {
-                    info!("hostprobe: the configuration has changed: {}", changes.sentences().join("; "));
-                }
-                Reload::Unchanged => info!("hostprobe: the configuration has not changed"),
+            return Some(of_reload(reload));
+        }
+        None
+    }
+
+    /// Writes the lines.
+    pub(super) fn write(&mut self) {
+        for (level, line) in self.lines.drain(..) {
+            match level {
+                Level::ERROR => error!("{line}"),
+                Level::WARN => warn!("{line}"),
+                _ => info!("{line}"),
             }
         }
     }
@@ -65,13 +83,13 @@ impl OperatorLog {
         self.names = names;
     }
 
-    fn on_incident(&mut self, phase: Phase, incident: &Incident) {
+    fn of_incident(&mut self, phase: Phase, incident: &Incident) -> Option<Line> {
         let service = self.names.service(incident.service);
         let id = self.origin.incident_id(incident.id);
         let now = (incident.verdict, incident.severity);
         let became = match phase {
             Phase::Open => "opened",
-            Phase::Update if self.open.get(&incident.id) == Some(&now) => return,
+            Phase::Update if self.open.get(&incident.id) == Some(&now) => return None,
             Phase::Update => "changed",
             Phase::Resolve => {
                 self.open.remove(&incident.id);
@@ -82,75 +100,86 @@ impl OperatorLog {
                     1 => "with 1 restart".to_owned(),
                     more => format!("with {more} restarts"),
                 };
-                return info!(
-                    "{service}: incident {id} resolved{after}, {restarts}: {}",
-                    incident.verdict.as_str()
-                );
+                let verdict = incident.verdict.as_str();
+                let line = format!("{service}: incident {id} resolved{after}, {restarts}: {verdict}");
+                return Some((Level::INFO, line));
             }
         };
         self.open.insert(incident.id, now);
-        let line = format!(
-            "{service}: incident {id} {became}: {}: {}",
-            incident.verdict.as_str(),
-            redact(&incident.summary)
-        );
-        match incident.severity {
-            Severity::Critical => error!("{line}"),
-            Severity::Warning => warn!("{line}"),
-            Severity::Info => info!("{line}"),
-        }
+        let level = match incident.severity {
+            Severity::Critical => Level::ERROR,
+            Severity::Warning => Level::WARN,
+            Severity::Info => Level::INFO,
+        };
+        let (verdict, summary) = (incident.verdict.as_str(), redact(&incident.summary));
+        Some((level, format!("{service}: incident {id} {became}: {verdict}: {summary}")))
     }
 
-    fn on_hook(&self, run: &HookRun) {
+    fn of_hook(&self, run: &HookRun) -> Line {
         let (service, event) = (self.names.service(run.service), run.event.as_str());
         match &run.error {
-            None => info!("{service}: hook {} for {event} ran for {:.1?}", run.command, run.duration),
-            Some(why) => warn!("{service}: hook {} for {event} failed: {}", run.command, redact(why)),
+            None => {
+                let line =
+                    format!("{service}: hook {} for {event} ran for {:.1?}", run.command, run.duration);
+                (Level::INFO, line)
+            }
+            Some(why) => {
+                (Level::WARN, format!("{service}: hook {} for {event} failed: {}", run.command, redact(why)))
+            }
         }
     }
 
-    fn on_restart(&self, restart: &Restart) {
+    fn of_restart(&self, restart: &Restart) -> Line {
         let service = self.names.service(restart.service);
         let (method, attempt) = (restart.method.as_str(), restart.attempt);
         match &restart.action {
-            Action::Request if attempt == 0 => info!("{service}: {}", restart.reason),
-            Action::Hold(why) if attempt == 0 => info!("{service}: {why}"),
+            Action::Request if attempt == 0 => (Level::INFO, format!("{service}: {}", restart.reason)),
+            Action::Hold(why) if attempt == 0 => (Level::INFO, format!("{service}: {why}")),
             Action::Request => {
-                info!("{service}: restart {attempt} requested by {method}: {}", redact(&restart.reason));
+                let reason = redact(&restart.reason);
+                (Level::INFO, format!("{service}: restart {attempt} requested by {method}: {reason}"))
             }
-            Action::Done => info!("{service}: restart {attempt} done by {method}"),
-            Action::Fail(why) => error!("{service}: restart {attempt} by {method} failed: {}", redact(why)),
-            Action::Hold(why) => warn!("{service}: restart held: {}", redact(why)),
+            Action::Done => (Level::INFO, format!("{service}: restart {attempt} done by {method}")),
+            Action::Fail(why) => {
+                (Level::ERROR, format!("{service}: restart {attempt} by {method} failed: {}", redact(why)))
+            }
+            Action::Hold(why) => (Level::WARN, format!("{service}: restart held: {}", redact(why))),
         }
     }
 
-    fn on_operator(&self, report: &OperatorReport) {
+    fn of_operator(&self, report: &OperatorReport) -> Line {
         let order = redact(&report.order.to_string()).into_owned();
         let whole =
             if report.order.kind == CommandKind::Reload { "the configuration" } else { "all services" };
         let subject = report.service.map_or(whole, |service| self.names.service(service));
         match &report.error {
-            None => info!("{subject}: {order}"),
+            None => (Level::INFO, format!("{subject}: {order}")),
             Some(why) => {
-                warn!(
-                    "{subject}: {} by {} failed: {}",
-                    report.order.kind.as_str(),
-                    report.order.by,
-                    redact(why)
-                );
+                let (kind, by) = (report.order.kind.as_str(), &report.order.by);
+                (Level::WARN, format!("{subject}: {kind} by {by} failed: {}", redact(why)))
             }
         }
     }
 
-    fn on_alert(&self, outcome: &AlertOutcome) {
-        let Some(why) = &outcome.error else { return };
+    fn of_alert(&self, outcome: &AlertOutcome) -> Option<Line> {
+        let why = redact(outcome.error.as_ref()?);
         let (service, id) = (self.names.service(outcome.service), self.origin.incident_id(outcome.incident));
-        warn!(
-            "{service}: alert of incident {id} was not delivered to {} (attempt {}): {}",
-            outcome.receiver,
-            outcome.attempts,
-            redact(why)
+        let (receiver, attempts) = (&outcome.receiver, outcome.attempts);
+        let line = format!(
+            "{service}: alert of incident {id} was not delivered to {receiver} (attempt {attempts}): {why}"
         );
+        Some((Level::WARN, line))
+    }
+}
+
+fn of_reload(reload: &Reload) -> Line {
+    match reload {
+        Reload::Refused(why) => (Level::ERROR, format!("hostprobe: the running configuration stays: {why}")),
+        Reload::Applied(changes) => {
+            let changes = changes.sentences().join("; ");
+            (Level::INFO, format!("hostprobe: the configuration has changed: {changes}"))
+        }
+        Reload::Unchanged => (Level::INFO, "hostprobe: the configuration has not changed".to_owned()),
     }
 }
 
@@ -194,7 +223,8 @@ mod tests {
             .finish();
         let names = Names::new([Name { service: "web".to_owned(), unit: None }]);
         let mut log = OperatorLog::new(Origin::read("/proc".as_ref()), names);
-        tracing::subscriber::with_default(subscriber, || facts.iter().for_each(|fact| log.on_fact(fact)));
+        facts.iter().for_each(|fact| log.on_fact(fact));
+        tracing::subscriber::with_default(subscriber, || log.write());
         let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| line.trim().to_owned()).collect()
     }

@@ -15,6 +15,7 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink},
     engine::{Effect, Effects, Engine},
     fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
+    progress::Awaited,
     redact::redact,
     serve::{Counters, Dependency, Metrics, ServiceView, View},
     store::{
@@ -36,6 +37,8 @@ pub struct Publisher {
     recording: Option<Recording>,
     /// None without a state directory.
     store: Option<StateStore>,
+    /// What the state file is to have before events that are held are written.
+    awaited: Option<Awaited>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
     since: BTreeMap<ServiceId, Timestamp>,
@@ -76,6 +79,7 @@ impl Publisher {
             effects,
             recording,
             store,
+            awaited: None,
             history: Arc::default(),
             since: BTreeMap::new(),
             counters,
@@ -152,8 +156,29 @@ impl Publisher {
         std::mem::take(&mut self.effects)
     }
 
-    /// Has events written that were held until the state file knows of their incidents.
-    pub(super) fn release_events(&mut self) {
+    /// The state file gets this now. Events that are held wait for it, for no longer than since the first of them.
+    pub(super) fn release_after(&mut self, kept: Option<&Awaited>) {
+        match (kept.cloned(), self.awaited.take()) {
+            (Some(kept), Some(earlier)) => self.awaited = Some(kept.no_later_than(&earlier)),
+            (None, None) => self.emitter.release(),
+            (kept, earlier) => self.awaited = kept.or(earlier),
+        }
+    }
+
+    /// A future that ends when held events may be written.
+    pub(super) fn held(&self) -> impl Future<Output = ()> + use<> {
+        let awaited = self.awaited.clone();
+        async move {
+            match awaited {
+                Some(kept) => kept.done().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Has held events written.
+    pub(super) fn release(&mut self) {
+        self.awaited = None;
         self.emitter.release();
     }
 
@@ -252,6 +277,11 @@ impl Publisher {
         }));
     }
 
+    /// Writes what operators are to know to the log.
+    pub(super) fn write_log(&mut self) {
+        self.log.write();
+    }
+
     /// The status in one line: how many services are healthy, and the first that are not.
     pub(super) fn status_line(&self) -> String {
         const NAMED: usize = 5;
@@ -307,7 +337,8 @@ impl Publisher {
     }
 
     /// Writes out the queued events.
-    pub(super) fn flush(self, patience: Duration) {
+    pub(super) fn flush(mut self, patience: Duration) {
+        self.log.write();
         if let Some(recording) = self.recording {
             let place = recording.place().to_owned();
             let lost = recording.shutdown(patience);

@@ -65,6 +65,10 @@ impl HostBudget {
         }
     }
 
+    pub fn incident(&mut self) -> &mut OwnIncident {
+        &mut self.open
+    }
+
     /// Whether its incident is open.
     pub fn is_open(&self) -> bool {
         self.open.is_open()

@@ -8,13 +8,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    effect::{Effect, Effects},
+    effect::Effects,
     own_incident::OwnIncident,
     rules::{self, Impact},
 };
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Incident, Memory, ProbeOutcome, ProbeReport, RememberedIncident, ServiceId, Verdict},
+    fact::{EventId, Incident, ProbeOutcome, ProbeReport, ServiceId, Verdict},
 };
 
 /// The trouble is over after this long without any; while it lasts, its extent is published as often.
@@ -81,7 +81,6 @@ impl OwnTrouble {
         self.published = self.services();
         let incident = OwnIncident::next(Verdict::AgentImpaired, self.summary(), now, incidents);
         let incident = Incident { evidence: event.into_iter().collect(), ..incident };
-        keep(Some(&incident), effects);
         self.open.open(incident, now, effects);
         self.due = Some(now.plus(INTERVAL));
     }
@@ -100,6 +99,10 @@ impl OwnTrouble {
         if before > 0 && self.affected.is_empty() {
             self.due = Some(now.plus(INTERVAL));
         }
+    }
+
+    pub fn incident(&mut self) -> &mut OwnIncident {
+        &mut self.open
     }
 
     /// Since when a service's state is only the last known one.
@@ -131,7 +134,6 @@ impl OwnTrouble {
             self.due = Some(now.plus(INTERVAL));
             return;
         }
-        keep(None, effects);
         self.open.resolve(now, effects);
     }
 
@@ -149,21 +151,4 @@ impl OwnTrouble {
             self.detail
         )
     }
-}
-
-/// Has the daemon keep the open incident, so that a later run can end it.
-fn keep(open: Option<&Incident>, effects: &mut impl Effects) {
-    let incident = open.map(|incident| RememberedIncident {
-        incident: incident.clone(),
-        summary: incident.summary.as_str().into(),
-        alerted: true,
-        called: None,
-        degraded: false,
-        muted: false,
-        acknowledged: None,
-        needs_listener: false,
-        alert_at: None,
-    });
-    let memory = Box::new(Memory { incident, ..Memory::default() });
-    effects.request(Effect::KeepMemory { service: ServiceId::DAEMON, memory });
 }

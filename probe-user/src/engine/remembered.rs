@@ -11,12 +11,12 @@ use crate::{
 
 /// Ends the incident of a service that is not configured any more, or of the earlier run of the daemon itself.
 pub(super) fn forget(id: ServiceId, memory: Memory, now: Timestamp, effects: &mut impl Effects) {
-    if let Some(incident) = memory.incident {
-        let why = if id == ServiceId::DAEMON {
-            "hostprobe was started again"
-        } else {
-            "the configuration does not have it any more"
-        };
+    let why = if id == ServiceId::DAEMON {
+        "hostprobe was started again"
+    } else {
+        "the configuration does not have it any more"
+    };
+    for incident in memory.incident.into_iter().chain(memory.further) {
         end_unknown(incident, why, now, effects);
     }
     effects.request(Effect::KeepMemory { service: id, memory: Box::default() });

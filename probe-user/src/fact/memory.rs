@@ -12,6 +12,8 @@ use crate::clock::Timestamp;
 #[serde(default)]
 pub struct Memory {
     pub incident: Option<RememberedIncident>,
+    /// Further ones of hostprobe itself, which may have several at once.
+    pub further: Vec<RememberedIncident>,
     /// The restarts that count against the budget.
     pub spent: Vec<Timestamp>,
     pub wait: Option<RememberedWait>,
@@ -66,27 +68,51 @@ impl Memory {
             }
             Some(RememberedWait::Backoff(None) | RememberedWait::Restart) | None => {}
         }
-        let Some(RememberedIncident { incident, acknowledged, alert_at, .. }) = &mut self.incident else {
-            return;
-        };
-        incident.translate(clock);
-        if let Some(at) = alert_at {
-            *at = clock.future(*at);
-        }
-        if let Some(order) = acknowledged {
-            order.since = clock.past(order.since);
-            order.until = order.until.map(|until| clock.future(until));
-        }
+        self.incidents_mut().for_each(|open| open.translate(clock));
     }
-}
 
-impl Memory {
+    pub fn incidents(&self) -> impl Iterator<Item = &RememberedIncident> {
+        self.incident.iter().chain(&self.further)
+    }
+
+    pub fn incidents_mut(&mut self) -> impl Iterator<Item = &mut RememberedIncident> {
+        self.incident.iter_mut().chain(&mut self.further)
+    }
+
     /// Its texts that come from outside.
     pub fn texts(&mut self) -> impl Iterator<Item = &mut String> {
-        self.incident.iter_mut().flat_map(|open| {
+        self.incidents_mut().flat_map(|open| {
             let reason = open.acknowledged.as_mut().and_then(|order| order.reason.as_mut());
             open.summary.texts().chain([&mut open.incident.summary]).chain(reason)
         })
+    }
+}
+
+impl RememberedIncident {
+    /// One whose alert was sent at once.
+    pub fn alerted(incident: Incident) -> Self {
+        Self {
+            summary: incident.summary.as_str().into(),
+            incident,
+            alerted: true,
+            called: None,
+            degraded: false,
+            muted: false,
+            acknowledged: None,
+            needs_listener: false,
+            alert_at: None,
+        }
+    }
+
+    fn translate(&mut self, clock: ClockChange) {
+        self.incident.translate(clock);
+        if let Some(at) = &mut self.alert_at {
+            *at = clock.future(*at);
+        }
+        if let Some(order) = &mut self.acknowledged {
+            order.since = clock.past(order.since);
+            order.until = order.until.map(|until| clock.future(until));
+        }
     }
 }
 
@@ -128,7 +154,7 @@ mod tests {
 
     fn memory(spent: u64, until: u64) -> Memory {
         let wait = Some(RememberedWait::CrashLoop(at(until)));
-        Memory { incident: None, spent: vec![at(spent)], wait }
+        Memory { spent: vec![at(spent)], wait, ..Memory::default() }
     }
 
     #[test]

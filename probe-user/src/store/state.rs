@@ -30,6 +30,7 @@ use crate::{
     config::StateOptions,
     emit::{Names, Origin},
     fact::{Memory, Orders, ServiceId},
+    progress::Awaited,
 };
 use database::FILE;
 use queue::{Job, Queue};
@@ -87,9 +88,10 @@ impl StateStore {
         self.queue.push(Job::Memory { service, memory, names: names.clone() });
     }
 
-    /// Has what was given to the store written, so that a crash of the daemon does not lose it. Waits for at most `limit`.
-    pub fn flush_and_wait(&self, limit: Duration) {
-        self.queue.flush_and_wait(limit);
+    /// Has what was given to the store written, so that a crash of the daemon does not lose it. That may be waited for, for at
+    /// most `limit`; None if it is not worth a wait.
+    pub fn flush_for(&self, limit: Duration) -> Option<Awaited> {
+        self.queue.flush_for(limit)
     }
 
     /// Has what was given to the store written. Never waits.

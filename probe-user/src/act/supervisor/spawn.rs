@@ -19,6 +19,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
     process::{
@@ -71,6 +72,12 @@ impl Child {
     /// The process group that [`Self::signal`] reaches.
     pub fn group(&self) -> Option<u32> {
         self.group.map(|group| group.as_raw_nonzero().get().cast_unsigned())
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut ends = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        poll(&mut ends, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     /// Waits until the process has ended, reaps it, and returns its wait status (`wait(2)`). None if another process

@@ -44,6 +44,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         probes: HashMap::new(),
         alerter: None,
         store: None,
+        kept: None,
         hooks: None,
         prepared: Default::default(),
         names: Names::of(config),

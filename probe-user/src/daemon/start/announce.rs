@@ -58,7 +58,7 @@ pub(super) struct State {
 impl State {
     /// The incidents that go on. The others that the file has as open end: no memory of them is left.
     fn open_incidents(&mut self, origin: &Origin) -> Vec<Timeline> {
-        let remembered = self.memories.iter().filter_map(|(_, memory)| memory.incident.as_ref());
+        let remembered = self.memories.iter().flat_map(|(_, memory)| memory.incidents());
         let known: BTreeSet<String> = remembered.map(|open| origin.incident_id(open.incident.id)).collect();
         let all = std::mem::take(&mut self.remembered.open);
         let (open, lost): (Vec<Timeline>, _) = all.into_iter().partition(|it| known.contains(it.id()));

@@ -82,7 +82,7 @@ impl Daemon {
             // An earlier daemon may have left processes behind.
             process.halt(Vec::new());
         } else if !self.engine.waits_to_start(id) {
-            process.restart(Vec::new());
+            process.restart(Vec::new(), None);
         }
         self.executor.supervised.insert(id, process);
     }

@@ -81,8 +81,8 @@ pub(super) async fn wire(
     let keeper = store.clone().map(|store| Arc::new(store) as Arc<dyn Keeper>);
     let kept = Kept { keeper, alerts: remembered.take_alerts(&names, &origin) };
     let alerter = Alerter::spawn(&config.alerts, &origin, page.as_deref(), senders.alerts.clone(), kept)?;
-    let open: BTreeSet<IncidentId> =
-        memories.iter().filter_map(|(_, memory)| Some(memory.incident.as_ref()?.incident.id)).collect();
+    let remembered_open = memories.iter().flat_map(|(_, memory)| memory.incidents());
+    let open: BTreeSet<IncidentId> = remembered_open.map(|open| open.incident.id).collect();
     alerter.end_unknown(|id| open.contains(&id));
     let next_id = names.next_id();
     let reloads = ReloadState::new(options.config_file, options.events, next_id);
@@ -137,6 +137,7 @@ fn executor(
         answers,
         unit_changes: senders.units.clone(),
         systemd: Err("its bus is not connected yet".to_owned()),
+        kept: None,
         unit_watches: Vec::new(),
         connects_to_systemd: false,
         supervised: Default::default(),

@@ -43,7 +43,12 @@ impl Service {
         };
         let incident = self.incident.as_ref().map(|open| open.remembered(self.timers.get(Timer::Alert)));
         // Without an incident, the next one has its own waits.
-        Memory { wait: wait.filter(|_| incident.is_some()), incident, spent: self.recovery.spent() }
+        Memory {
+            wait: wait.filter(|_| incident.is_some()),
+            incident,
+            spent: self.recovery.spent(),
+            ..Memory::default()
+        }
     }
 
     /// Has the daemon keep the memory if it has changed.

@@ -182,3 +182,26 @@ fn one_free_restart_is_for_one_unit_and_the_others_keep_their_places() {
     lab.wait(WINDOW);
     assert!(asked(&lab, 1) && !asked(&lab, 2));
 }
+
+#[test]
+fn a_later_run_ends_every_incident_of_hostprobe_itself() {
+    let mut lab = lab(3, 1);
+    for service in 0..3 {
+        crash(&mut lab, service, 100 + service);
+    }
+    let lacks = "/usr/bin/s0: Too many open files (os error 24)".to_owned();
+    lab.see(Observation::RestartDelayed(ServiceId(0), lacks));
+    let kept = lab.requested.iter().rev().find_map(|effect| {
+        if let Effect::KeepMemory { service: ServiceId::DAEMON, memory } = effect {
+            Some(memory)
+        } else {
+            None
+        }
+    });
+    let mut next = Lab::of(false, &[]);
+    next.see(Observation::Remembered(ServiceId::DAEMON, kept.unwrap().clone()));
+    let ended = next.incidents().into_iter().map(|(phase, verdict, _)| (phase, verdict));
+    let both = [Verdict::AgentImpaired, Verdict::RestartStorm].map(|verdict| (Phase::Resolve, verdict));
+    assert_eq!(ended.collect::<Vec<_>>(), both);
+    assert_eq!(next.alerts().len(), 2, "both are told");
+}

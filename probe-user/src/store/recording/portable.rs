@@ -111,7 +111,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         }
         Observation::Remembered(id, memory) => {
             *id = to(*id)?;
-            if let Some(remembered) = &mut memory.incident {
+            for remembered in memory.incidents_mut() {
                 map_incident(&mut remembered.incident, to)?;
             }
         }

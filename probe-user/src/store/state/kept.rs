@@ -73,9 +73,7 @@ fn lasting(incident: &mut Incident, origin: &Origin) {
 
 impl Saved<Observation> {
     pub(super) fn memory(service: ServiceId, mut memory: Memory, names: &Names, origin: &Origin) -> Self {
-        if let Some(open) = &mut memory.incident {
-            lasting(&mut open.incident, origin);
-        }
+        memory.incidents_mut().for_each(|open| lasting(&mut open.incident, origin));
         memory.texts().for_each(|text| *text = detail(text));
         let remembered = Observation::Remembered(service, Box::new(memory));
         let (kept, names) = portable::named(remembered, |id| names.service(id).to_owned());

@@ -12,6 +12,7 @@ use crate::{
     act::alert::Change,
     emit::Names,
     fact::{Memory, Orders, ServiceId},
+    progress::{Awaited, Progress},
     store::history::Timeline,
 };
 
@@ -39,19 +40,16 @@ pub(super) struct Queue {
     waiting: Mutex<Waiting>,
     /// Wakes the thread.
     filled: Condvar,
-    /// Wakes those who wait for a write.
-    handled: Condvar,
+    /// The changes that the thread has tried to write.
+    handled: Progress,
     lost: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: Vec<Job>,
-    /// How many changes were ever queued, and how many of them the thread has tried to write.
+    /// How many changes were ever queued.
     queued: u64,
-    handled: u64,
-    /// A wait for this one was given up. Until it is handled, no other wait begins.
-    late: u64,
     /// The thread is to write them now.
     is_due: bool,
     /// No more will come.
@@ -106,31 +104,22 @@ impl Queue {
         }
     }
 
-    /// Has the thread write what waits, and waits until it has tried to, for at most `limit`. A disk that was too late once is
-    /// not waited for again until it has caught up.
-    pub(super) fn flush_and_wait(&self, limit: Duration) {
+    /// Has the thread write what waits, which may be waited for, for at most `limit`. A disk that was too late once is not
+    /// waited for again until it has caught up.
+    pub(super) fn flush_for(&self, limit: Duration) -> Option<Awaited> {
         self.flush();
-        let mut waiting = self.lock();
-        let last = waiting.queued;
-        if waiting.has_ended || waiting.handled < waiting.late {
-            return;
-        }
-        let waits = |waiting: &mut Waiting| waiting.handled < last;
-        let waited = self.handled.wait_timeout_while(waiting, limit, waits);
-        waiting = waited.unwrap_or_else(PoisonError::into_inner).0;
-        if waiting.handled < last {
-            waiting.late = last;
-        }
+        let queued = self.lock().queued;
+        self.handled.until(queued, limit)
     }
 
     /// The thread has tried to write so many changes, counted from the first.
     pub(super) fn handled(&self, count: u64) {
-        self.lock().handled = count;
-        self.handled.notify_all();
+        self.handled.set(count);
     }
 
     pub(super) fn end(&self) {
         self.lock().has_ended = true;
+        self.handled.end();
         self.filled.notify_one();
     }
 

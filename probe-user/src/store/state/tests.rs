@@ -355,21 +355,11 @@ fn alerts_and_memories_of_a_killed_daemon_are_those_of_the_next_with_services_by
     store.keep("json-ab", changes.to_vec());
     store.keep("json-ab", vec![Change::Remove(2)]);
     let incident = one.notification.alert.incident.clone();
-    let secret = "bash --password hunter2 killed it";
-    let open_incident = RememberedIncident {
-        incident: incident.clone(),
-        summary: secret.into(),
-        alerted: true,
-        called: None,
-        degraded: false,
-        muted: false,
-        acknowledged: None,
-        needs_listener: false,
-        alert_at: None,
-    };
-    let memory = Memory { incident: Some(open_incident), spent: vec![incident.since], wait: None };
+    let summary = "bash --password hunter2 killed it".into();
+    let open_incident = RememberedIncident { summary, ..RememberedIncident::alerted(incident.clone()) };
+    let memory = Memory { incident: Some(open_incident), spent: vec![incident.since], ..Memory::default() };
     store.keep_memory(incident.service, Box::new(memory), &samples::names());
-    store.flush_and_wait(LONG);
+    store.flush_for(LONG).unwrap().wait();
     for name in names(folder.path(), "") {
         let bytes = fs::read(folder.path().join(&name)).unwrap();
         assert!(!bytes.windows(7).any(|window| window == b"hunter2"), "{name}");
@@ -424,23 +414,6 @@ fn a_file_is_opened_with_a_log_whose_first_write_is_done() {
     assert!(fs::metadata(&log).unwrap().len() > 0);
     database.checkpoint().unwrap();
     assert!(fs::metadata(&log).unwrap().len() > 0);
-}
-
-#[test]
-fn a_wait_for_the_file_ends_at_its_limit_and_a_late_disk_is_not_waited_for_twice() {
-    let queue = Queue::default();
-    queue.push(Job::Incident(Box::new(incident("a0-i1", "web", 2, None))));
-    let limit = Duration::from_millis(20);
-    let wait = || {
-        let begun = std::time::Instant::now();
-        queue.flush_and_wait(limit);
-        begun.elapsed()
-    };
-    assert!(wait() >= limit);
-    assert!(wait() < limit);
-    queue.handled(1);
-    queue.push(Job::Incident(Box::new(incident("a0-i2", "web", 2, None))));
-    assert!(wait() >= limit, "it has caught up");
 }
 
 #[test]
