@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::operator_log::OperatorLog;
+use super::{operator_log::OperatorLog, rollups::Rollups};
 use crate::{
     clock::Timestamp,
     config::{Config, Service},
@@ -36,6 +36,8 @@ pub struct Publisher {
     recording: Option<Recording>,
     /// None without a state directory.
     store: Option<StateStore>,
+    /// None without a state directory.
+    rollups: Option<Rollups>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
     since: BTreeMap<ServiceId, Timestamp>,
@@ -75,6 +77,7 @@ impl Publisher {
             coverage,
             effects,
             recording,
+            rollups: store.clone().map(Rollups::new),
             store,
             history: Arc::default(),
             since: BTreeMap::new(),
@@ -88,6 +91,9 @@ impl Publisher {
         self.count(&fact, at);
         self.log.on_fact(&fact);
         self.metrics.observe(&fact);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.on_fact(&fact, at);
+        }
         if let Some(recording) = &mut self.recording {
             recording.on_fact(&fact, at);
         }
@@ -145,6 +151,16 @@ impl Publisher {
     /// Counts a probe's result, published or not.
     pub(super) fn probed(&mut self, report: &ProbeReport) {
         self.metrics.probe(report);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.on_probe(report);
+        }
+    }
+
+    /// Keeps what services did up to now, before the state file is closed.
+    pub(super) fn keep_rollups(&mut self) {
+        if let Some(rollups) = &mut self.rollups {
+            rollups.keep(Timestamp::now(), self.emitter.names());
+        }
     }
 
     /// The effects that the engine requested since the last call.
@@ -204,6 +220,9 @@ impl Publisher {
         self.metrics.stream_lost(self.emitter.lost());
         self.counters.alerts_waiting = alerts_waiting;
         self.update_views(engine, config);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.every_second(now, self.emitter.names());
+        }
     }
 
     fn report_recording_loss(&mut self, now: Timestamp) {
@@ -219,7 +238,13 @@ impl Publisher {
         self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
-        let services = engine.view().filter_map(|view| Some((config.service(view.service)?, view))).map(
+        let (rollups, now) = (&mut self.rollups, Timestamp::now());
+        let views = engine.view().inspect(|view| {
+            if let Some(rollups) = rollups {
+                rollups.on_view(view, now);
+            }
+        });
+        let services = views.filter_map(|view| Some((config.service(view.service)?, view))).map(
             |(spec, view)| ServiceView {
                 name: spec.name.clone(),
                 unit: names.unit(spec.id).map(str::to_owned),
@@ -293,6 +318,9 @@ impl Publisher {
         self.metrics.rename(names.clone(), reprobed);
         let kept: BTreeSet<ServiceId> = names.ids().collect();
         self.since.retain(|id, _| kept.contains(id));
+        if let Some(rollups) = &mut self.rollups {
+            rollups.retain(&kept);
+        }
         self.changed = true;
     }
 
