@@ -40,7 +40,9 @@ pub fn run(args: &Args) -> ExitCode {
         Err(failure) => return failure.end(),
     };
     if let (Some(service), true) = (&args.service, report.services.is_empty()) {
-        let what = format!("there are no records of a service {service:?}; `hostprobe report` lists those there are");
+        let what = format!(
+            "there are no records of a service {service:?}; `hostprobe report` lists those there are"
+        );
         say_in_json(down.as_deref());
         return Failure::new(what, 1).end();
     }

@@ -52,11 +52,8 @@ impl Rollups {
 
     /// Keeps the sums up to this moment. They are written with the next flush.
     pub(super) fn keep(&mut self, now: Timestamp, names: &Names) {
-        let rollup = |(service, start, totals)| Rollup {
-            service: names.service(service).to_owned(),
-            start,
-            totals,
-        };
+        let rollup =
+            |(service, start, totals)| Rollup { service: names.service(service).to_owned(), start, totals };
         self.store.keep_rollups(self.collector.take(now).map(rollup).collect());
     }
 }

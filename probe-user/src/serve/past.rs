@@ -57,7 +57,8 @@ impl Past {
         let directory = self.directory.clone().ok_or("the daemon runs without a state directory")?;
         let turn = timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await;
         // The semaphore is never closed.
-        let turn = turn.ok().and_then(Result::ok).ok_or("the state file: an earlier question is still under way")?;
+        let turn =
+            turn.ok().and_then(Result::ok).ok_or("the state file: an earlier question is still under way")?;
         let read = bounded_thread::answer("history", PATIENCE, move || {
             // Until it has ended, no other one begins.
             let _turn = turn;

@@ -170,10 +170,7 @@ impl ServiceReport {
             service: name.to_owned(),
             availability: availability(&totals),
             time_ms: Times::of(period, recorded),
-            probes: Probes {
-                made: totals.count(Count::Probes),
-                failed: totals.count(Count::FailedProbes),
-            },
+            probes: Probes { made: totals.count(Count::Probes), failed: totals.count(Count::FailedProbes) },
             incidents: Incidents::of(incidents),
             time_to_detect: Spread::of(detected.collect()),
             time_to_recover: Spread::of(recoveries.iter().map(|(took, _)| *took).collect()),
@@ -182,7 +179,11 @@ impl ServiceReport {
                 failed: totals.count(Count::FailedRestarts),
                 held: totals.count(Count::HeldRestarts),
             },
-            slowest_recoveries: recoveries.iter().take(SLOWEST).map(|(took, it)| it.recovery(*took)).collect(),
+            slowest_recoveries: recoveries
+                .iter()
+                .take(SLOWEST)
+                .map(|(took, it)| it.recovery(*took))
+                .collect(),
         }
     }
 

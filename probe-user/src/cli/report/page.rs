@@ -18,7 +18,8 @@ const SLOWEST: usize = 5;
 
 pub(super) fn of(report: &Report, down: Option<&str>) -> Page {
     let mut page = Page::of(down);
-    page.line(format_args!("{} to {} UTC", moment(&report.from), moment(&report.to)));
+    let length = length(report).map(|ms| format!(", {}", span(ms))).unwrap_or_default();
+    page.line(format_args!("{} to {} UTC{length}", moment(&report.from), moment(&report.to)));
     let services = &report.services;
     if services.is_empty() {
         page.line(format_args!("nothing was recorded in this time"));
@@ -77,20 +78,17 @@ fn planned(page: &mut Page, services: &[ServiceReport], width: usize) {
 
 fn incidents(page: &mut Page, services: &[ServiceReport], width: usize) {
     page.line(format_args!(""));
+    page.line(format_args!("{:<width$}  {:>9}  {:>20}  {:>26}", "", "", "TIME TO DETECT", "TIME TO RECOVER"));
     page.line(format_args!(
-        "{:<width$}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>8}  {:>4}",
-        "", "", "DETECTED", "", "RECOVERED", "", "", "", ""
-    ));
-    page.line(format_args!(
-        "{:<width$}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>8}  {:>4}",
-        "SERVICE", "INCIDENTS", "MEDIAN", "P95", "COUNT", "MEDIAN", "P95", "RESTARTS", "HELD"
+        "{:<width$}  {:>9}  {:>9}  {:>9}  {:>4}  {:>9}  {:>9}  {:>8}  {:>5}",
+        "SERVICE", "INCIDENTS", "MEDIAN", "P95", "N", "MEDIAN", "P95", "RESTARTS", "HELD"
     ));
     let median = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |spread| span(spread.median_ms));
     let p95 = |spread: &Option<Spread>| spread.map_or("-".to_owned(), |spread| span(spread.p95_ms));
     for service in services.iter().filter(|service| service.incidents.total > 0) {
         let (detect, recover) = (&service.time_to_detect, &service.time_to_recover);
         page.line(format_args!(
-            "{:<width$}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {:>8}  {:>4}",
+            "{:<width$}  {:>9}  {:>9}  {:>9}  {:>4}  {:>9}  {:>9}  {:>8}  {:>5}",
             name(service),
             service.incidents.total,
             median(detect),
@@ -173,7 +171,72 @@ fn name(service: &ServiceReport) -> String {
     name.chars().take(NAME - 3).chain("...".chars()).collect()
 }
 
+/// The length of the period, in milliseconds.
+fn length(report: &Report) -> Option<f64> {
+    let at = |text: &str| text.parse::<jiff::Timestamp>().ok();
+    Some(at(&report.to)?.duration_since(at(&report.from)?).as_millis() as f64)
+}
+
 /// A moment of the report, to the second.
 fn moment(rfc3339: &str) -> String {
     rfc3339.get(..19).unwrap_or(rfc3339).replace('T', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> ServiceReport {
+        let spread = serde_json::json!({ "count": 1, "median_ms": 1e9, "p95_ms": 1e9, "max_ms": 1e9 });
+        let recovery = serde_json::json!({
+            "id": "0123abcd-i4294967295", "verdict": "dependency_down", "since": "2026-11-28T00:00:00.000Z", "took_ms": 1e9
+        });
+        let verdicts =
+            ["dependency_down", "pool_exhausted", "limit_exceeded", "worker_died", "out_of_verdicts"];
+        let verdicts: serde_json::Map<_, _> =
+            verdicts.iter().map(|it| ((*it).to_owned(), 1000.into())).collect();
+        let report = serde_json::json!({
+            "service": name,
+            "availability": 0.5,
+            "time_ms": { "healthy": 1e12, "degraded": 1e9, "down": 1.0, "stopped": 1e9, "paused": 1e9,
+                         "maintenance": 1e9, "unknown": 1e9, "not_observed": 1e9 },
+            "probes": { "made": 1, "failed": 0 },
+            "incidents": { "total": 1000, "by_verdict": verdicts, "open": [] },
+            "time_to_detect": spread,
+            "time_to_recover": spread,
+            "restarts": { "done": 1000, "failed": 3, "held": 10_000 },
+            "slowest_recoveries": [recovery],
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
+    fn text(services: Vec<ServiceReport>) -> String {
+        let from = "2026-11-28T00:00:00.000Z".to_owned();
+        let report = Report { from, to: "2026-11-29T00:00:00.000Z".to_owned(), services };
+        of(&report, None).text().to_owned()
+    }
+
+    #[test]
+    fn a_page_is_never_wider_than_it_may_be() {
+        let page = text(vec![service("a"), service("a-service-whose-name-is-longer-than-a-table-takes")]);
+        for line in page.lines() {
+            assert!(line.chars().count() <= COLUMNS && line.trim_end() == line, "{line}\n{page}");
+        }
+        assert!(page.contains("\na-service-whose-n...  "), "{page}");
+    }
+
+    #[test]
+    fn a_period_without_records_says_so() {
+        let page = text(Vec::new());
+        assert_eq!(
+            page,
+            "2026-11-28 00:00:00 to 2026-11-29 00:00:00 UTC, 24.0 h\nnothing was recorded in this time\n"
+        );
+    }
+
+    #[test]
+    fn a_name_from_outside_does_not_reach_the_terminal() {
+        let page = text(vec![service("web\u{1b}[2J\n")]);
+        assert!(page.contains("web\\u{1b}[2J\\n"), "{page}");
+    }
 }

@@ -262,7 +262,8 @@ fn restarts_for_incidents_and_probes_that_reached_for_the_service_are_counted() 
         collector.on_fact(&Fact::Restart(restart), at(1.0));
     };
     let why = || "because".to_owned();
-    for action in [Action::Hold(why()), Action::Hold(why()), Action::Request, Action::Done, Action::Fail(why())]
+    for action in
+        [Action::Hold(why()), Action::Hold(why()), Action::Request, Action::Done, Action::Fail(why())]
     {
         restart(action, true);
     }

@@ -1,6 +1,8 @@
 //! Sums of what services did: minutes become hours, and hours become days.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Statement, ToSql, Transaction, params, params_from_iter};
+use rusqlite::{
+    Connection, OptionalExtension as _, Row, Statement, ToSql, Transaction, params, params_from_iter,
+};
 
 use crate::store::{
     report::Recorded,
@@ -45,7 +47,8 @@ struct Sums<'g> {
 
 impl<'g> Sums<'g> {
     fn of(group: &'g Transaction<'_>) -> Result<Self, DatabaseError> {
-        let read = format!("SELECT {COLUMNS} FROM rollups WHERE span_s = ?1 AND start_s = ?2 AND service = ?3");
+        let read =
+            format!("SELECT {COLUMNS} FROM rollups WHERE span_s = ?1 AND start_s = ?2 AND service = ?3");
         let write = "INSERT OR REPLACE INTO rollups
             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
         Ok(Self { read: group.prepare(&read)?, write: group.prepare(write)? })
@@ -202,3 +205,6 @@ pub(in super::super) fn between(
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests;
