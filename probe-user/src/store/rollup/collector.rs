@@ -111,23 +111,23 @@ impl Collector {
         collector
     }
 
-    /// Takes in a fact that was published at `at`.
+    /// Takes in a fact that was published at `at`. A service that no view has shown yet, or that a reload removed, is not watched.
     pub fn on_fact(&mut self, fact: &Fact, at: Timestamp) {
         if let Fact::ServiceState(id, state, ..) = fact {
             self.advance(at);
-            self.watched(*id, at).state = *state;
-            self.classify(*id, at);
+            if let Some(service) = self.services.get_mut(id) {
+                service.state = *state;
+                self.classify(*id, at);
+            }
         } else if let Fact::Incident(phase, incident) = fact {
-            if incident.service == ServiceId::DAEMON {
-                return;
-            }
             self.advance(at);
-            let service = self.watched(incident.service, at);
-            service.has_incident = *phase != Phase::Resolve;
-            if service.fault.is_none_or(|(happened, _)| happened != incident.since) {
-                service.fault = Some((incident.since, at));
+            if let Some(service) = self.services.get_mut(&incident.service) {
+                service.has_incident = *phase != Phase::Resolve;
+                if service.fault.is_none_or(|(happened, _)| happened != incident.since) {
+                    service.fault = Some((incident.since, at));
+                }
+                self.classify(incident.service, at);
             }
-            self.classify(incident.service, at);
         } else if let Fact::Restart(Restart { service, incident: Some(_), action, .. }) = fact {
             let count = match action {
                 Action::Request => return,
@@ -156,10 +156,10 @@ impl Collector {
         }
     }
 
-    /// Takes in how the engine sees a service at `now`.
+    /// Takes in how the engine sees a service at `now`. It is watched from the first time on.
     pub fn on_view(&mut self, view: &ServiceView, now: Timestamp) {
         self.advance(now);
-        let service = self.watched(view.service, now);
+        let service = self.services.entry(view.service).or_insert_with(|| Watched::new(now));
         service.state = view.state;
         service.has_incident = view.incident.is_some();
         service.is_paused = view.orders.pause.is_some();
@@ -203,10 +203,6 @@ impl Collector {
             }
         }
         self.seen = self.seen.max(now);
-    }
-
-    fn watched(&mut self, id: ServiceId, now: Timestamp) -> &mut Watched {
-        self.services.entry(id).or_insert_with(|| Watched::new(now))
     }
 
     /// Gives a service the class of its state from `now` on, or from its fault on.

@@ -299,6 +299,8 @@ fn a_service_that_a_reload_removed_counts_no_longer() {
     let mut collector = collector();
     collector.on_view(&view(ServiceState::Healthy), at(0.0));
     collector.retain(&BTreeSet::new(), at(10.0));
+    // Its incident ends with it.
+    fails(&mut collector, 11.0, 12.0);
     let all = minutes(&mut collector, 20.0);
     assert_eq!(whole(&all).watched(), 10 * SECOND);
 }
