@@ -40,6 +40,7 @@ pub fn run(args: &Args) -> ExitCode {
             Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::Report(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => ask::unexpected(),

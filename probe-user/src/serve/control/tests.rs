@@ -78,6 +78,7 @@ async fn a_question_is_answered_in_one_line() {
         Answer::Status(_)
         | Answer::Incidents(_)
         | Answer::Explanation(_)
+        | Answer::Report(_)
         | Answer::Reload(_)
         | Answer::Done(_) => {
             panic!("{answer:?}")

@@ -3,6 +3,7 @@
 mod incidents;
 mod kept;
 mod orders;
+mod rollups;
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,7 +15,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
-pub(super) use incidents::{MOST_BYTES, find, list};
+use crate::store::rollup::Rollup;
+pub(super) use incidents::{MOST_BYTES, find, list, overlapping};
+use rollups::MOST_ROWS;
+pub(super) use rollups::{beginning, between, end};
 
 pub(super) const FILE: &str = "state.db";
 
@@ -71,6 +75,26 @@ pub(super) const MIGRATIONS: &[&str] = &[
         alert TEXT NOT NULL,
         PRIMARY KEY (receiver, number)
     ) STRICT",
+    // What a service did in a span: microseconds in each class, and counts.
+    "
+    CREATE TABLE rollups (
+        span_s INTEGER NOT NULL,
+        start_s INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        healthy_us INTEGER NOT NULL,
+        degraded_us INTEGER NOT NULL,
+        down_us INTEGER NOT NULL,
+        stopped_us INTEGER NOT NULL,
+        paused_us INTEGER NOT NULL,
+        maintenance_us INTEGER NOT NULL,
+        unknown_us INTEGER NOT NULL,
+        probes INTEGER NOT NULL,
+        failed_probes INTEGER NOT NULL,
+        restarts INTEGER NOT NULL,
+        failed_restarts INTEGER NOT NULL,
+        held_restarts INTEGER NOT NULL,
+        PRIMARY KEY (span_s, start_s, service)
+    ) STRICT, WITHOUT ROWID",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -142,12 +166,18 @@ impl Database {
         Ok(group.commit()?)
     }
 
-    /// Writes the timelines of incidents, all or none of them.
-    pub(super) fn write_incidents(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+    /// Writes the timelines of incidents and the sums of minutes, all or none of them.
+    pub(super) fn write_history(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
         }
+        let minutes = pending.rollups.iter().map(|((start, service), totals)| Rollup {
+            service: service.clone(),
+            start: *start,
+            totals: *totals,
+        });
+        rollups::write(&group, minutes)?;
         Ok(group.commit()?)
     }
 
@@ -162,11 +192,14 @@ impl Database {
         Ok(self.connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
     }
 
-    /// Deletes some of the incidents that ended longer than `keep` ago. True if there may be more.
+    /// Deletes some of the incidents that ended longer than `keep` ago, and makes the sums of older minutes coarse. True if
+    /// there may be more to do.
     pub(super) fn prune(&mut self, keep: Duration) -> Result<bool, DatabaseError> {
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before = jiff::Timestamp::now().as_microsecond().saturating_sub(keep);
-        incidents::prune(&self.connection, before)
+        let now = jiff::Timestamp::now();
+        let micros = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+        let coarse = rollups::prune(&mut self.connection, now.as_second(), seconds, MOST_ROWS)?;
+        Ok(incidents::prune(&self.connection, now.as_microsecond().saturating_sub(micros))? || coarse)
     }
 
     /// Deletes some of the oldest incidents that are over, if everything takes more than `most_bytes`.

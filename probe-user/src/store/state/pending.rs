@@ -2,12 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{kept::Saved, queue::Job, remembered::Remembered};
+use super::{
+    kept::Saved,
+    queue::{Job, MOST_ROLLUPS},
+    remembered::Remembered,
+};
 use crate::{
     act::alert::Change,
     emit::Origin,
     fact::{Memory, Orders},
-    store::history::Timeline,
+    store::{
+        history::Timeline,
+        rollup::{Rollup, Totals},
+    },
 };
 
 /// The most incidents that wait while the file cannot be written.
@@ -27,14 +34,21 @@ pub(super) struct Pending {
     pub(super) changed_alerts: BTreeSet<(String, u64)>,
     /// The incidents that the file does not have yet, as they are now.
     pub(super) incidents: Vec<Timeline>,
+    /// The changes of minutes that the file does not have yet, by the beginning of the minute and the service.
+    pub(super) rollups: BTreeMap<(i64, String), Totals>,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && self.incidents.is_empty()
+        !self.is_urgent() && !self.has_history()
     }
 
-    /// Whether there is something that a later run has to know. Timelines are for people.
+    /// Whether there is something for people.
+    pub(super) fn has_history(&self) -> bool {
+        !(self.incidents.is_empty() && self.rollups.is_empty())
+    }
+
+    /// Whether there is something that a later run has to know. The others are for people.
     pub(super) fn is_urgent(&self) -> bool {
         !(self.changed_orders.is_empty()
             && self.changed_memories.is_empty()
@@ -56,7 +70,7 @@ impl Pending {
         }
     }
 
-    /// Takes in a change. Returns how many incidents were lost because there is no room.
+    /// Takes in a change. Returns how many incidents and minutes were lost because there is no room.
     pub(super) fn take(&mut self, job: Job, origin: &Origin) -> u64 {
         match job {
             Job::Orders { service, orders } => {
@@ -85,6 +99,7 @@ impl Pending {
                 0
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
+            Job::Rollups(rollups) => self.take_rollups(rollups),
         }
     }
 
@@ -115,6 +130,24 @@ impl Pending {
         }
         self.incidents.push(timeline);
         u64::from(is_full)
+    }
+
+    fn take_rollups(&mut self, rollups: Vec<Rollup>) -> u64 {
+        for Rollup { service, start, totals } in rollups {
+            self.rollups.entry((start, service)).or_default().add(&totals);
+        }
+        let mut lost = 0;
+        while self.rollups.len() > MOST_ROLLUPS {
+            self.rollups.pop_first();
+            lost += 1;
+        }
+        lost
+    }
+
+    /// The file has what is for people.
+    pub(super) fn history_written(&mut self) {
+        self.incidents.clear();
+        self.rollups.clear();
     }
 
     /// The file has what a later run has to know.

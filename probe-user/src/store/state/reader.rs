@@ -9,10 +9,14 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, find, list},
+    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, overlapping},
     error::DatabaseError,
 };
-use crate::store::history::{Explanation, Listed, NotOne, Timeline};
+use crate::store::{
+    history::{Explanation, Listed, NotOne, Timeline},
+    report::{Period, Report},
+    rollup::MINUTE,
+};
 
 /// The most incidents that one answer lists.
 pub const MOST_LISTED: u32 = 1000;
@@ -34,8 +38,21 @@ pub struct Reader {
     path: PathBuf,
 }
 
-/// From this version on, the file has incidents.
+/// From this version on, the file has incidents, or sums of what services did.
 const WITH_INCIDENTS: usize = 2;
+const WITH_ROLLUPS: usize = 3;
+
+/// Who asks for a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The daemon that keeps the file. What it owes of the minute under way is left out.
+    Daemon,
+    /// A command while no daemon runs.
+    Command,
+}
+
+/// A daemon that runs has written the last sums less than so many seconds ago.
+const FRESH: i64 = 2 * MINUTE;
 
 impl Reader {
     /// Opens the file in a state directory.
@@ -80,9 +97,44 @@ impl Reader {
         Ok(Timeline::only(found.iter()))
     }
 
+    /// The report of the last `within`, of one service if it is given. It ends with the last record, if that is of the last
+    /// minutes, else now.
+    pub fn report(
+        &self,
+        within: Duration,
+        service: Option<&str>,
+        asker: Asker,
+    ) -> Result<Report, ReaderError> {
+        let now = jiff::Timestamp::now().as_second();
+        let period = Period { from: now, to: now };
+        let Some(connection) = &self.connection else { return Ok(Report::of(period, &[], &[])) };
+        let report = report(connection, now, within, service, asker);
+        report.map_err(|error| self.unreadable(&error))
+    }
+
     fn unreadable(&self, error: &DatabaseError) -> ReaderError {
         ReaderError::Unreadable { path: self.path.clone(), why: error.to_string() }
     }
+}
+
+fn report(
+    connection: &Connection,
+    now: i64,
+    within: Duration,
+    service: Option<&str>,
+    asker: Asker,
+) -> Result<Report, DatabaseError> {
+    let has_rollups = database::version(connection)? >= WITH_ROLLUPS;
+    let latest = if asker == Asker::Daemon { now - now.rem_euclid(MINUTE) } else { now };
+    let recorded = if has_rollups { end(connection, now)? } else { None };
+    let to = recorded.filter(|end| now - end <= FRESH).map_or(latest, |end| end.min(latest));
+    let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+    let from = to.saturating_sub(seconds).max(0);
+    let from = from - from.rem_euclid(MINUTE);
+    let from = if has_rollups { beginning(connection, from)? } else { from };
+    let recorded = if has_rollups { between(connection, from, to, service)? } else { Vec::new() };
+    let incidents = overlapping(connection, from.saturating_mul(1_000_000), service)?;
+    Ok(Report::of(Period { from, to }, &recorded, &incidents))
 }
 
 /// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves
