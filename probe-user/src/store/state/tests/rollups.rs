@@ -50,7 +50,7 @@ fn the_minutes_that_a_killed_daemon_has_flushed_are_there() {
     let folder = TempDir::new().unwrap();
     let (store, _) = open(folder.path());
     store.keep_rollups(vec![rollup("web", last_minute(), 60, 0)]);
-    store.flush_and_wait(LONG);
+    store.flush_for(LONG).unwrap().wait();
     store.keep_rollups(vec![rollup("web", last_minute() + MINUTE, 1, 0)]);
     // The store is not shut down, as after SIGKILL. Its last minute is not written. Sums are written after what is urgent.
     let deadline = std::time::Instant::now() + LONG;
