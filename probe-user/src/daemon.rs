@@ -138,7 +138,7 @@ impl Daemon {
             }
             effects.into_iter().for_each(|effect| self.execute(effect));
         }
-        self.publisher.write_log();
+        self.publisher.write_logs();
         self.publisher.flush_state();
         self.read_connections();
         self.publisher.update_changed_views(&self.engine, &self.config);

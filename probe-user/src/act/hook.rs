@@ -104,6 +104,11 @@ impl Hooks {
         Running { hook, queue, known: BTreeSet::new() }
     }
 
+    /// Whether any is configured.
+    pub fn has_any(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Queues the call for each hook that wants it. Never waits.
     pub fn call(&mut self, call: &HookCall, names: &Names) {
         let service = names.service(call.service);

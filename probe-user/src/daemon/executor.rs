@@ -222,7 +222,9 @@ impl Executor {
             // [`Self::keep`] has carried them out.
             Effect::Alert { .. } | Effect::KeepMemory { .. } | Effect::KeepOrders { .. } => {}
             Effect::CallHooks(call) => {
-                self.await_kept();
+                if self.hooks.as_ref().is_some_and(Hooks::has_any) {
+                    self.await_kept();
+                }
                 if let Some(hooks) = &mut self.hooks {
                     hooks.call(&call, &self.names);
                 }

@@ -298,9 +298,12 @@ impl Publisher {
         }));
     }
 
-    /// Writes what operators are to know to the log.
-    pub(super) fn write_log(&mut self) {
+    /// Writes what operators are to know to the log, and the recording.
+    pub(super) fn write_logs(&mut self) {
         self.log.write();
+        if let Some(recording) = &mut self.recording {
+            recording.render_waiting();
+        }
     }
 
     /// The status in one line: how many services are healthy, and the first that are not.

@@ -35,6 +35,9 @@ const TEXT: usize = 4096;
 /// The most items of a list, such as that of a database's clients.
 const ITEMS: usize = 64;
 
+/// So many entries wait to be rendered, at most.
+const UNRENDERED: usize = 64;
+
 /// How long lines without a decision may wait: a wake-up a second is more than an idle daemon needs.
 const QUIET: Duration = Duration::from_secs(10);
 
@@ -62,11 +65,20 @@ pub struct Recording {
     origin: Origin,
     /// Counts the lines of this run; a gap in a recording is loss.
     sequence: u64,
+    /// What the loop took in or decided on since it was last at rest. It has more urgent work than to render it.
+    unrendered: Vec<(Timestamp, Unrendered)>,
     line: Vec<u8>,
     /// The time of the first line that is not flushed.
     unflushed: Option<Timestamp>,
     /// A decision is among the lines that are not flushed.
     decided: bool,
+}
+
+#[derive(Debug)]
+enum Unrendered {
+    Observation(Observation),
+    Tick,
+    Decision(Decision),
 }
 
 impl Recording {
@@ -93,14 +105,52 @@ impl Recording {
     pub(crate) fn new(sink: Sink, services: &[config::Service], origin: &Origin, names: &Names) -> Self {
         let (names, origin) = (names.clone(), origin.clone());
         let filter = Filter::new(services);
-        Self { sink, filter, names, origin, sequence: 0, line: Vec::new(), unflushed: None, decided: false }
+        Self {
+            sink,
+            filter,
+            names,
+            origin,
+            sequence: 0,
+            unrendered: Vec::new(),
+            line: Vec::new(),
+            unflushed: None,
+            decided: false,
+        }
     }
 
     /// Records an observation before the engine observes it at `now`, if a replay needs it.
     pub fn on_observation(&mut self, now: Timestamp, observation: &Observation) {
-        if !self.filter.wants(now, observation) {
-            return;
+        if self.filter.wants(now, observation) {
+            self.take(now, Unrendered::Observation(observation.clone()));
         }
+    }
+
+    fn take(&mut self, at: Timestamp, entry: Unrendered) {
+        self.unrendered.push((at, entry));
+        if self.unrendered.len() >= UNRENDERED {
+            self.render_waiting();
+        }
+    }
+
+    /// Renders what was recorded. A call when nothing urgent is left costs no decision its time.
+    pub fn render_waiting(&mut self) {
+        for (at, entry) in std::mem::take(&mut self.unrendered) {
+            match entry {
+                Unrendered::Observation(observation) => self.render_observation(at, &observation),
+                Unrendered::Tick => {
+                    self.render(at, Entry::Tick {});
+                    self.push(at);
+                }
+                Unrendered::Decision(decision) => {
+                    self.render(at, Entry::Decision(decision));
+                    self.push(at);
+                    self.decided = true;
+                }
+            }
+        }
+    }
+
+    fn render_observation(&mut self, now: Timestamp, observation: &Observation) {
         // Escapes can make a text several times longer than it is.
         for halvings in 0..usize::BITS {
             let seen = self.seen(observation.clone(), halvings);
@@ -115,27 +165,26 @@ impl Recording {
 
     /// Takes over the names of the services after a reload.
     pub fn rename(&mut self, names: Names) {
+        self.render_waiting();
         self.names = names;
     }
 
     /// Records that the engine ticks at `now`.
     pub fn on_tick(&mut self, now: Timestamp) {
-        self.render(now, Entry::Tick {});
-        self.push(now);
+        self.take(now, Unrendered::Tick);
     }
 
     /// Records a fact that the daemon published at `at`, if it is a decision.
     pub fn on_fact(&mut self, fact: &Fact, at: Timestamp) {
         self.filter.on_fact(fact, at);
         if let Some(decision) = Decision::of(fact, &self.names, &self.origin) {
-            self.render(at, Entry::Decision(decision));
-            self.push(at);
-            self.decided = true;
+            self.take(at, Unrendered::Decision(decision));
         }
     }
 
     /// Has the lines written: those with a decision at once, others after ten seconds.
     pub fn every_second(&mut self, now: Timestamp) {
+        self.render_waiting();
         if self.decided || self.unflushed.is_some_and(|first| now.since(first) >= QUIET) {
             self.sink.flush();
             (self.unflushed, self.decided) = (None, false);
@@ -153,7 +202,8 @@ impl Recording {
     }
 
     /// Writes the queued lines, for at most `patience`, and returns the number of lost lines.
-    pub fn shutdown(self, patience: Duration) -> u64 {
+    pub fn shutdown(mut self, patience: Duration) -> u64 {
+        self.render_waiting();
         self.sink.shutdown(patience)
     }
 
