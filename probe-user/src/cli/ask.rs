@@ -23,6 +23,9 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(40);
 
+/// The same for a drill, which the daemon bounds.
+const DRILL_PATIENCE: Duration = Duration::from_secs(900);
+
 /// The longest answer, in bytes. Some hundred incidents take less than one MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
@@ -85,6 +88,8 @@ impl Daemon {
             | Answer::Incidents(_)
             | Answer::Explanation(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)) => Ok(answer),
         }
     }
@@ -127,8 +132,16 @@ impl Daemon {
 
 fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    let is_command = matches!(request, Request::Operate(_));
-    stream.set_read_timeout(Some(if is_command { COMMAND_PATIENCE } else { PATIENCE }))?;
+    let patience = match request {
+        Request::Operate(_) => COMMAND_PATIENCE,
+        Request::Drill { agreed: Some(_), .. } => DRILL_PATIENCE,
+        Request::Drill { .. }
+        | Request::Status
+        | Request::Incidents { .. }
+        | Request::Explain { .. }
+        | Request::Reload { .. } => PATIENCE,
+    };
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');

@@ -65,6 +65,8 @@ pub fn list(args: &ListArgs) -> ExitCode {
             Answer::Status(_)
             | Answer::Explanation(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => return ask::unexpected(),
@@ -86,6 +88,8 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
                 Answer::Status(_)
                 | Answer::Incidents(_)
                 | Answer::Reload(_)
+                | Answer::DrillPlan(_)
+                | Answer::Drill(_)
                 | Answer::Done(_)
                 | Answer::Error(_),
             ) => {

@@ -108,6 +108,8 @@ fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: 
             | Answer::Incidents(_)
             | Answer::Explanation(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Error(_),
         ) => ask::unexpected(),
     }

@@ -40,6 +40,8 @@ pub fn run(args: &Args) -> ExitCode {
             Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => ask::unexpected(),

@@ -214,6 +214,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 1,
             snapshot: None,
+            drill: None,
             earlier: Default::default(),
         }
     }

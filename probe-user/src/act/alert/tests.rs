@@ -34,6 +34,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         timing: Timing::default(),
         attempts: 0,
         snapshot: None,
+        drill: None,
         earlier: Default::default(),
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);

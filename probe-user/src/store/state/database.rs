@@ -1,5 +1,6 @@
 //! The file: its schema, and what to do with a damaged one.
 
+mod drills;
 mod incidents;
 mod kept;
 mod orders;
@@ -14,6 +15,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
+pub(super) use drills::list as list_drills;
 pub(super) use incidents::{MOST_BYTES, find, list};
 
 pub(super) const FILE: &str = "state.db";
@@ -71,6 +73,23 @@ pub(super) const MIGRATIONS: &[&str] = &[
         alert TEXT NOT NULL,
         PRIMARY KEY (receiver, number)
     ) STRICT",
+    // The times of a drill's steps are in microseconds after its fault. The story has everything, as JSON.
+    "
+    CREATE TABLE drills (
+        id TEXT NOT NULL PRIMARY KEY,
+        service TEXT NOT NULL,
+        fault TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        began_us INTEGER NOT NULL,
+        incident TEXT,
+        detected_us INTEGER,
+        decided_us INTEGER,
+        acted_us INTEGER,
+        recovered_us INTEGER,
+        alerted_us INTEGER,
+        story TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX drills_began ON drills (began_us)",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -142,11 +161,14 @@ impl Database {
         Ok(group.commit()?)
     }
 
-    /// Writes the timelines of incidents, all or none of them.
-    pub(super) fn write_incidents(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+    /// Writes the timelines of incidents and drills, all or none of them.
+    pub(super) fn write_timelines(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
+        }
+        for drill in &pending.drills {
+            drills::write(&group, drill)?;
         }
         Ok(group.commit()?)
     }
@@ -166,6 +188,7 @@ impl Database {
     pub(super) fn prune(&mut self, keep: Duration) -> Result<bool, DatabaseError> {
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let before = jiff::Timestamp::now().as_microsecond().saturating_sub(keep);
+        drills::prune(&self.connection, before)?;
         incidents::prune(&self.connection, before)
     }
 

@@ -6,12 +6,15 @@ use super::{kept::Saved, queue::Job, remembered::Remembered};
 use crate::{
     act::alert::Change,
     emit::Origin,
-    fact::{Memory, Orders},
+    fact::{DrillReport, Memory, Orders},
     store::history::Timeline,
 };
 
 /// The most incidents that wait while the file cannot be written.
 const MOST_INCIDENTS: usize = 256;
+
+/// The same of drills.
+const MOST_DRILLS: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -27,11 +30,17 @@ pub(super) struct Pending {
     pub(super) changed_alerts: BTreeSet<(String, u64)>,
     /// The incidents that the file does not have yet, as they are now.
     pub(super) incidents: Vec<Timeline>,
+    /// The same of drills. There is one at a time.
+    pub(super) drills: Vec<DrillReport>,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && self.incidents.is_empty()
+        !self.is_urgent() && !self.has_timelines()
+    }
+
+    pub(super) fn has_timelines(&self) -> bool {
+        !self.incidents.is_empty() || !self.drills.is_empty()
     }
 
     /// Whether there is something that a later run has to know. Timelines are for people.
@@ -85,6 +94,7 @@ impl Pending {
                 0
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
+            Job::Drill(report) => self.take_drill(*report),
         }
     }
 
@@ -115,6 +125,22 @@ impl Pending {
         }
         self.incidents.push(timeline);
         u64::from(is_full)
+    }
+
+    fn take_drill(&mut self, report: DrillReport) -> u64 {
+        self.drills.retain(|known| known.id != report.id);
+        let is_full = self.drills.len() >= MOST_DRILLS;
+        if is_full {
+            self.drills.remove(0);
+        }
+        self.drills.push(report);
+        u64::from(is_full)
+    }
+
+    /// The file has all timelines.
+    pub(super) fn timelines_written(&mut self) {
+        self.incidents.clear();
+        self.drills.clear();
     }
 
     /// The file has what a later run has to know.

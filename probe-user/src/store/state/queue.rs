@@ -11,7 +11,7 @@ use std::{
 use crate::{
     act::alert::Change,
     emit::Names,
-    fact::{Memory, Orders, ServiceId},
+    fact::{DrillReport, Memory, Orders, ServiceId},
     store::history::Timeline,
 };
 
@@ -32,6 +32,8 @@ pub(super) enum Job {
     Alerts { receiver: String, changes: Vec<Change> },
     /// An incident, in place of what is known of it.
     Incident(Box<Timeline>),
+    /// A drill, in place of what is known of it.
+    Drill(Box<DrillReport>),
 }
 
 #[derive(Debug, Default)]

@@ -9,10 +9,13 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, find, list},
+    database::{self, BUSY, FILE, MIGRATIONS, find, list, list_drills},
     error::DatabaseError,
 };
-use crate::store::history::{Explanation, Listed, NotOne, Timeline};
+use crate::{
+    fact::DrillReport,
+    store::history::{Explanation, Listed, NotOne, Timeline},
+};
 
 /// The most incidents that one answer lists.
 pub const MOST_LISTED: u32 = 1000;
@@ -32,10 +35,15 @@ pub struct Reader {
     /// None if the file is of before incidents were kept.
     connection: Option<Connection>,
     path: PathBuf,
+    /// Of its schema.
+    version: usize,
 }
 
 /// From this version on, the file has incidents.
-const WITH_INCIDENTS: usize = 2;
+pub(super) const WITH_INCIDENTS: usize = 2;
+
+/// The same of drills.
+const WITH_DRILLS: usize = 3;
 
 impl Reader {
     /// Opens the file in a state directory.
@@ -45,7 +53,10 @@ impl Reader {
             return Err(ReaderError::Missing(path));
         }
         match connect(&path) {
-            Ok(connection) => Ok(Self { connection, path }),
+            Ok((connection, version)) => {
+                let connection = (version >= WITH_INCIDENTS).then_some(connection);
+                Ok(Self { connection, path, version })
+            }
             Err(error) => Err(ReaderError::Unreadable { path, why: error.to_string() }),
         }
     }
@@ -61,10 +72,7 @@ impl Reader {
         within: Option<Duration>,
         service: Option<&str>,
     ) -> Result<Vec<Listed>, ReaderError> {
-        let since = within.map(|within| {
-            let us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
-            jiff::Timestamp::now().as_microsecond().saturating_sub(us)
-        });
+        let since = within.map(ago_us);
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let found = list(connection, since, service, MOST_LISTED);
         let found = found.map_err(|error| self.unreadable(&error))?;
@@ -80,14 +88,32 @@ impl Reader {
         Ok(Timeline::only(found.iter()))
     }
 
+    /// The drills that began less than `within` ago, the latest first, of one service where it is given.
+    pub fn drills(
+        &self,
+        within: Option<Duration>,
+        service: Option<&str>,
+    ) -> Result<Vec<DrillReport>, ReaderError> {
+        let Some(connection) = self.connection.as_ref().filter(|_| self.version >= WITH_DRILLS) else {
+            return Ok(Vec::new());
+        };
+        list_drills(connection, within.map(ago_us), service).map_err(|error| self.unreadable(&error))
+    }
+
     fn unreadable(&self, error: &DatabaseError) -> ReaderError {
         ReaderError::Unreadable { path: self.path.clone(), why: error.to_string() }
     }
 }
 
+/// So long ago, in microseconds since 1970.
+fn ago_us(within: Duration) -> i64 {
+    let us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::now().as_microsecond().saturating_sub(us)
+}
+
 /// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves
 /// one, and one that ended removes it.
-pub(super) fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> {
+pub(super) fn connect(path: &Path) -> Result<(Connection, usize), DatabaseError> {
     let beside = |suffix: &str| {
         let mut beside = path.as_os_str().to_owned();
         beside.push(suffix);
@@ -113,7 +139,7 @@ pub(super) fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> 
     if version > MIGRATIONS.len() {
         return Err(DatabaseError::Newer { found: version, known: MIGRATIONS.len() });
     }
-    Ok((version >= WITH_INCIDENTS).then_some(connection))
+    Ok((connection, version))
 }
 
 /// A path in a URI.

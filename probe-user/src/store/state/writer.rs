@@ -59,8 +59,10 @@ impl Writer {
         let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
             writer.warn(&error);
             // A disk that takes nothing may still have what an earlier run has left.
-            let connection = reader::connect(&writer.path()).ok().flatten();
-            let read = connection.and_then(|connection| Database::from(connection).remembered().ok());
+            let connection = reader::connect(&writer.path()).ok();
+            let read = connection.and_then(|(connection, version)| {
+                (version >= reader::WITH_INCIDENTS).then(|| Database::from(connection).remembered().ok())?
+            });
             read.unwrap_or_default()
         });
         writer.pending = Pending::of(&remembered);
@@ -76,7 +78,7 @@ impl Writer {
                     self.take(jobs, queue);
                     self.write_urgent();
                     queue.handled(count);
-                    self.write_incidents();
+                    self.write_timelines();
                     self.prune();
                 }
                 Next::Late => self.write(),
@@ -107,7 +109,7 @@ impl Writer {
 
     fn write(&mut self) {
         self.write_urgent();
-        self.write_incidents();
+        self.write_timelines();
     }
 
     /// Writes what a restart of a service waits for.
@@ -117,9 +119,9 @@ impl Writer {
         }
     }
 
-    fn write_incidents(&mut self) {
-        if !self.pending.incidents.is_empty() && self.write_with(Database::write_incidents) {
-            self.pending.incidents.clear();
+    fn write_timelines(&mut self) {
+        if self.pending.has_timelines() && self.write_with(Database::write_timelines) {
+            self.pending.timelines_written();
         }
     }
 
