@@ -2,19 +2,20 @@
 //!
 //! `shutdown(2)` on any descriptor of a listener ends the listening for all of them: the kernel resets the connections
 //! that wait, and refuses further ones (`inet_shutdown` and `tcp_disconnect` in the kernel's net/ipv4). A listener that was
-//! bound stays so, and `listen(2)` has it listen again. The daemon keeps no duplicate: it would keep the port from the next
-//! process of the service.
+//! bound to a port stays so, and `listen(2)` has it listen again. The daemon keeps no duplicate: it would keep the port from
+//! the next process of the service.
 
 use std::{
     collections::{BTreeSet, HashSet},
     fs, io,
+    net::SocketAddr,
     os::fd::{FromRawFd as _, OwnedFd},
 };
 
 use rustix::{
     fs::fstat,
     net::{
-        AddressFamily, Shutdown, SocketAddrAny, getsockname, ipproto, listen, shutdown,
+        AddressFamily, Shutdown, bind, getsockname, ipproto, listen, shutdown,
         sockopt::{socket_acceptconn, socket_domain, socket_protocol},
     },
 };
@@ -33,7 +34,7 @@ pub struct OpenListener {
     pub descriptor: i32,
     /// Of the socket.
     pub inode: u64,
-    pub port: u16,
+    pub address: SocketAddr,
     /// How many connections may wait for it.
     pub backlog: i32,
 }
@@ -66,9 +67,9 @@ pub(super) fn find(
                     return Err(DrillError::Listener { port, pid: key.pid, source });
                 }
             };
-            if let Some(port) = listening_port(&socket).filter(|port| ports.contains(port)) {
+            if let Some(address) = listening_on(&socket).filter(|at| ports.contains(&at.port())) {
                 let backlog = backlog(&socket);
-                found.push(OpenListener { process: *key, descriptor, inode, port, backlog });
+                found.push(OpenListener { process: *key, descriptor, inode, address, backlog });
             }
         }
     }
@@ -84,9 +85,9 @@ fn refuse_shared(found: &[OpenListener], family: &[ProcessKey], reader: &ProcRea
     let own: BTreeSet<u32> = family.iter().map(|key| key.pid).collect();
     for pid in reader.pids().unwrap_or_default().into_iter().filter(|pid| !own.contains(pid)) {
         let open: HashSet<u64> = reader.socket_inodes(pid).into_iter().collect();
-        if let Some(OpenListener { port, .. }) = found.iter().find(|listener| open.contains(&listener.inode)) {
+        if let Some(OpenListener { address, .. }) = found.iter().find(|listener| open.contains(&listener.inode)) {
             let name = reader.read(pid).map(|process| process.name).unwrap_or_default();
-            return Err(DrillError::SharedListener { port: *port, pid, name });
+            return Err(DrillError::SharedListener { port: address.port(), pid, name });
         }
     }
     Ok(())
@@ -94,7 +95,7 @@ fn refuse_shared(found: &[OpenListener], family: &[ProcessKey], reader: &ProcRea
 
 /// Such as `port 80, port 443`.
 pub(super) fn words(listeners: &[OpenListener]) -> String {
-    let ports: BTreeSet<u16> = listeners.iter().map(|listener| listener.port).collect();
+    let ports: BTreeSet<u16> = listeners.iter().map(|listener| listener.address.port()).collect();
     let ports: Vec<String> = ports.into_iter().map(|port| format!("port {port}")).collect();
     ports.join(", ")
 }
@@ -111,6 +112,10 @@ impl OpenListener {
         if socket_acceptconn(&socket).unwrap_or(true) {
             return Ok(false);
         }
+        // One that was bound to any port has lost it.
+        if local(&socket).is_some_and(|address| address.port() == 0) {
+            bind(&socket, &self.address).map_err(|errno| self.failed(errno.into()))?;
+        }
         listen(&socket, self.backlog).map_err(|errno| self.failed(errno.into()))?;
         Ok(true)
     }
@@ -124,7 +129,7 @@ impl OpenListener {
     }
 
     fn failed(&self, source: io::Error) -> DrillError {
-        DrillError::Listener { port: self.port, pid: self.process.pid, source }
+        DrillError::Listener { port: self.address.port(), pid: self.process.pid, source }
     }
 }
 
@@ -151,16 +156,18 @@ fn duplicate(process: &Handle, descriptor: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
 }
 
-/// The port that a socket listens on over TCP.
-fn listening_port(socket: &OwnedFd) -> Option<u16> {
+/// Where a socket listens over TCP.
+fn listening_on(socket: &OwnedFd) -> Option<SocketAddr> {
     let is_ip = matches!(socket_domain(socket).ok()?, AddressFamily::INET | AddressFamily::INET6);
     let is_tcp = || socket_protocol(socket).is_ok_and(|protocol| protocol == Some(ipproto::TCP));
     if !is_ip || !is_tcp() || !socket_acceptconn(socket).ok()? {
         return None;
     }
-    let address: SocketAddrAny = getsockname(socket).ok()?;
-    let address: std::net::SocketAddr = address.try_into().ok()?;
-    Some(address.port())
+    local(socket)
+}
+
+fn local(socket: &OwnedFd) -> Option<SocketAddr> {
+    getsockname(socket).ok()?.try_into().ok()
 }
 
 /// The kernel reports it in `tcp_info` of a listener (`tcp_get_info` in net/ipv4/tcp.c): `tcpi_sacked`.
@@ -201,7 +208,11 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let found = find(&[own], &[address.port()], &reader).unwrap();
         let [open] = &found[..] else { panic!("{found:?}") };
-        assert_eq!((open.port, open.descriptor, open.backlog), (address.port(), listener.as_raw_fd(), 128));
+        let backlog = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        assert_eq!(
+            (open.address, open.descriptor, open.backlog),
+            (address, listener.as_raw_fd(), 4096.min(backlog))
+        );
         TcpStream::connect(address).unwrap();
         open.shut_down(&reader).unwrap();
         let refused = TcpStream::connect(address).unwrap_err();
@@ -219,15 +230,15 @@ mod tests {
         let reader = ProcReader::new("/").unwrap();
         let own = reader.key_of(std::process::id()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address = listener.local_addr().unwrap();
         let shared = OpenListener {
             process: own,
             descriptor: listener.as_raw_fd(),
             inode: fstat(&listener).unwrap().st_ino,
-            port,
+            address,
             backlog: 1,
         };
         let refused = refuse_shared(&[shared], &[], &reader).unwrap_err().to_string();
-        assert!(refused.contains(&format!("port {port} is open in process {} ", own.pid)), "{refused}");
+        assert!(refused.contains(&format!("port {} is open in process {} ", address.port(), own.pid)), "{refused}");
     }
 }

@@ -88,13 +88,13 @@ impl Undo {
         }
         for listener in &self.listeners {
             match listener.revive(reader) {
-                Ok(true) => done.push(format!("its process {} listens on port {} again", listener.process.pid, listener.port)),
+                Ok(true) => done.push(format!("its process {} listens on port {} again", listener.process.pid, listener.address.port())),
                 // Its process, or the socket, is gone.
                 Ok(false) | Err(DrillError::Gone { .. } | DrillError::NoListener) => {}
                 Err(error) => tracing::error!(
                     "{}: a drill shut its listener on port {} down, which cannot listen again: {error}; restart the service",
                     self.service,
-                    listener.port
+                    listener.address.port()
                 ),
             }
         }
