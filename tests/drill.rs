@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::Write as _,
+    io::{ErrorKind, Write as _},
+    net::TcpStream,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use hostprobe_tests::{
     incident_events::{is, text},
     matrix::receiver::Receiver,
     memcg::MemoryCgroup,
-    operator::{Home, action, commanded, crash},
+    operator::{Home, action, becomes, commanded, crash},
     parts::{available, built, require_root},
     process::until,
     supervised::Supervised,
@@ -117,14 +118,14 @@ fn a_kill_is_measured_from_the_signal_to_the_alert_and_kept() {
     assert!(detected["text"].as_str().unwrap().contains("ended with SIGKILL"), "{report:#}");
     assert_ne!(lab.service.pid(&lab.daemon), before);
     // The state file has it.
-    let state = rusqlite_story(&lab.home);
+    let state = latest_drill(&lab.home);
     assert_eq!(state, report);
     let page = lab.home.done(&["drill", &lab.service.name, "--yes"]);
     assert!(page.contains("recovered after ") && page.contains("restart requested after "), "{page}");
 }
 
 /// The latest drill in the state file.
-fn rusqlite_story(home: &Home) -> Value {
+fn latest_drill(home: &Home) -> Value {
     let reader = hostprobe::store::state::Reader::open(&home.path("state")).expect("the state file");
     let drills = reader.drills(None, None).expect("it is readable");
     serde_json::to_value(drills.first().expect("a drill")).expect("JSON")
@@ -161,6 +162,8 @@ fn an_oom_kill_stays_within_the_service_s_own_memory_cgroup() {
     // Here the supervisor's own cgroups have no memory controller.
     let pid = lab.service.pid(&lab.daemon);
     group.add(pid).expect("it is moved");
+    // What it had before is charged to the group that it was in.
+    http::get(lab.service.port, "/alloc?mb=30").expect("it answers");
     let stranger = Command::new("/bin/sleep").arg("1000").spawn().expect("sleep starts");
     let mut stranger = Ended(stranger);
     group.add(stranger.0.id()).expect("it is moved");
@@ -187,67 +190,100 @@ impl Drop for Ended {
     }
 }
 
-fn state_of(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.trim().chars().next()
+/// A service that something else started and that no restart heals, so that it has a drill's fault until that is undone.
+struct Unhealed {
+    home: Home,
+    config: String,
+    port: u16,
+    victim: Ended,
+}
+
+impl Unhealed {
+    fn start() -> Option<(Self, Daemon)> {
+        if !require_root() {
+            return None;
+        }
+        let port = http::free_port();
+        let victim =
+            Command::new(Victim::program()).args(["--port", &port.to_string()]).stdout(Stdio::null()).spawn();
+        let victim = Ended(victim.expect("the victim starts"));
+        until("it answers", LONG, || http::get(port, "/health").ok());
+        let home = Home::new();
+        let config = home.config(&format!(
+            "[[service]]\nname = \"api\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
+             http = \"http://127.0.0.1:{port}/health\"\nfailures = 50\n\
+             [service.restart]\nenabled = true\ncommand = [\"/bin/false\"]\n"
+        ));
+        let daemon = Daemon::start(&config, &[]);
+        daemon.wait_for(becomes("api", "healthy"), LONG);
+        Some((Self { home, config, port, victim }, daemon))
+    }
+
+    /// Begins a drill, without waiting for its end.
+    fn begin(&self, fault: &str) -> Ended {
+        let client = Command::new(built("hostprobe"))
+            .args(["drill", "api", "--fault", fault, "--yes", "--socket"])
+            .arg(self.home.path("control.sock"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Ended(client.expect("hostprobe starts"))
+    }
+
+    fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.victim.0.id())).expect("it lives");
+        stat.rsplit(')').next().expect("its state").starts_with(" T")
+    }
+
+    fn refuses(&self) -> bool {
+        http::get(self.port, "/health").is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    }
+
+    fn has_record(&self) -> bool {
+        self.home.path("state/drill.json").exists()
+    }
 }
 
 #[test]
 fn what_a_killed_daemon_has_frozen_is_continued_by_the_next_one() {
-    if !require_root() {
-        return;
-    }
-    // It outlives the daemon: something else started it.
-    let port = http::free_port();
-    let victim = Command::new(Victim::program()).args(["--port", &port.to_string()]).stdout(Stdio::null()).spawn();
-    let victim = Ended(victim.expect("the victim starts"));
-    until("it answers", LONG, || http::get(port, "/health").ok());
-    let home = Home::new();
-    // So many failures that it is not restarted meanwhile.
-    let config = home.config(&format!(
-        "[[service]]\nname = \"api\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
-         http = \"http://127.0.0.1:{port}/health\"\nfailures = 50\n\
-         [service.restart]\nenabled = true\ncommand = [\"/bin/false\"]\n"
-    ));
-    let daemon = Daemon::start(&config, &[]);
-    daemon.wait_for(|event| is(event, "service.state", "api") && text(event, "service.state") == "healthy", LONG);
-    let client = Command::new(built("hostprobe"))
-        .args(["drill", "api", "--fault", "hang", "--yes", "--socket"])
-        .arg(home.path("control.sock"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut client = Ended(client.expect("hostprobe starts"));
-    let pid = victim.0.id();
-    until("it is stopped", LONG, || (state_of(pid) == Some('T')).then_some(()));
+    let Some((service, daemon)) = Unhealed::start() else { return };
+    let mut client = service.begin("hang");
+    until("it is stopped", LONG, || service.is_stopped().then_some(()));
     crash(daemon);
     assert_eq!(client.0.wait().expect("it ends").code(), Some(3), "the daemon went away");
-    assert_eq!(state_of(pid), Some('T'), "it is still stopped");
+    assert!(service.is_stopped() && service.has_record());
 
-    let daemon = Daemon::start(&config, &[]);
+    let daemon = Daemon::start(&service.config, &[]);
     daemon.ready();
-    until("it is continued", LONG, || (state_of(pid) != Some('T')).then_some(()));
-    http::get(port, "/health").expect("it answers");
+    assert!(!service.is_stopped() && !service.has_record());
+    http::get(service.port, "/health").expect("it answers");
     assert!(daemon.log().contains("a drill of an earlier run of hostprobe was not over"), "{}", daemon.log());
-    assert!(!home.path("state/drill.json").exists());
-    let story = rusqlite_story(&home);
+    let story = latest_drill(&service.home);
     assert_eq!((&story["outcome"], &story["fault"]), (&"unfinished".into(), &"hang".into()));
 }
 
 #[test]
+fn what_a_killed_daemon_has_shut_down_listens_again_with_the_next_one() {
+    let Some((service, daemon)) = Unhealed::start() else { return };
+    let _client = service.begin("refuse");
+    until("it refuses", LONG, || service.refuses().then_some(()));
+    crash(daemon);
+    assert!(service.refuses() && service.has_record());
+    let daemon = Daemon::start(&service.config, &[]);
+    daemon.ready();
+    assert!(!service.has_record());
+    // The victim accepts no more once it was refused to, so that its connections wait.
+    TcpStream::connect(("127.0.0.1", service.port)).expect("it listens");
+}
+
+#[test]
 fn a_daemon_that_ends_undoes_what_it_did() {
-    let Some(mut lab) = Lab::with("failures = 50\n[service.restart]\nenabled = true\n") else { return };
-    let port = lab.service.port;
-    let client = Command::new(built("hostprobe"))
-        .args(["drill", &lab.service.name, "--fault", "refuse", "--yes", "--socket"])
-        .arg(lab.home.path("control.sock"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let _client = Ended(client.expect("hostprobe starts"));
-    until("it refuses", LONG, || http::get(port, "/health").is_err().then_some(()));
-    assert!(lab.daemon.stop().success(), "{}", lab.daemon.log());
-    assert!(!lab.home.path("state/drill.json").exists());
+    let Some((service, mut daemon)) = Unhealed::start() else { return };
+    let _client = service.begin("hang");
+    until("it is stopped", LONG, || service.is_stopped().then_some(()));
+    assert!(daemon.stop().success(), "{}", daemon.log());
+    assert!(!service.is_stopped() && !service.has_record());
+    http::get(service.port, "/health").expect("it answers");
 }
 
 #[test]
@@ -263,7 +299,7 @@ fn a_unit_is_drilled_as_systemd_runs_it() {
          [service.restart]\nenabled = true\n"
     ));
     let daemon = systemd.start_daemon(&config);
-    daemon.wait_for(|event| is(event, "service.state", "api") && text(event, "service.state") == "healthy", LONG);
+    daemon.wait_for(becomes("api", "healthy"), LONG);
     for (fault, verdict) in [("kill", "killed"), ("hang", "hung"), ("refuse", "not_listening")] {
         let output = home.order(&["drill", "api", "--fault", fault, "--yes", "--json"]);
         let (page, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -316,7 +352,7 @@ fn a_drill_is_refused_with_its_reason_and_nothing_is_done() {
 
 #[test]
 fn a_drill_is_refused_while_an_incident_is_open() {
-    let Some(lab) = Lab::with("failures = 2\n[service.restart]\nenabled = true\nbudget = \"1/1h\"\n") else { return };
+    let Some(lab) = Lab::with("failures = 2\n[service.restart]\nenabled = true\nbudget = \"1 per 1h\"\n") else { return };
     lab.service.kill(&lab.daemon);
     lab.daemon.wait_for(action("incident.resolve"), LONG);
     let mark = lab.daemon.mark();
