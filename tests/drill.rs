@@ -37,7 +37,7 @@ struct Lab {
 
 impl Lab {
     fn start() -> Option<Self> {
-        Self::with("failures = 2\n[service.restart]\nenabled = true\n")
+        Self::with("failures = 2\n[service.restart]\ngrace = \"0s\"\nenabled = true\n")
     }
 
     /// `further` follows the times of its probe.
@@ -136,7 +136,7 @@ fn a_hang_is_found_by_probes() {
     let Some(lab) = Lab::start() else { return };
     let report = lab.recovers("hang", "hung");
     let shown = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "detected").unwrap();
-    assert!(shown["text"].as_str().unwrap().starts_with("probe "), "{report:#}");
+    assert!(shown["text"].as_str().unwrap().starts_with("probe: "), "{report:#}");
     assert!(!lab.home.path("state/drill.json").exists(), "nothing is left to undo");
 }
 
@@ -212,7 +212,7 @@ impl Unhealed {
         let config = home.config(&format!(
             "[[service]]\nname = \"api\"\nmatch = {{ port = {port} }}\n[[service.probe]]\n\
              http = \"http://127.0.0.1:{port}/health\"\nfailures = 50\n\
-             [service.restart]\nenabled = true\ncommand = [\"/bin/false\"]\n"
+             [service.restart]\ngrace = \"0s\"\nenabled = true\ncommand = [\"/bin/false\"]\n"
         ));
         let daemon = Daemon::start(&config, &[]);
         daemon.wait_for(becomes("api", "healthy"), LONG);
@@ -296,7 +296,7 @@ fn a_unit_is_drilled_as_systemd_runs_it() {
     let config = home.config(&format!(
         "[[service]]\nname = \"api\"\nunit = \"api.service\"\n[[service.probe]]\n\
          http = \"http://127.0.0.1:{port}/health\"\ninterval = \"500ms\"\ntimeout = \"400ms\"\nfailures = 2\n\
-         [service.restart]\nenabled = true\n"
+         [service.restart]\ngrace = \"0s\"\nenabled = true\n"
     ));
     let daemon = systemd.start_daemon(&config);
     daemon.wait_for(becomes("api", "healthy"), LONG);
@@ -352,7 +352,7 @@ fn a_drill_is_refused_with_its_reason_and_nothing_is_done() {
 
 #[test]
 fn a_drill_is_refused_while_an_incident_is_open() {
-    let Some(lab) = Lab::with("failures = 2\n[service.restart]\nenabled = true\nbudget = \"1 per 1h\"\n") else { return };
+    let Some(lab) = Lab::with("failures = 2\n[service.restart]\ngrace = \"0s\"\nenabled = true\nbudget = \"1 per 1h\"\n") else { return };
     lab.service.kill(&lab.daemon);
     lab.daemon.wait_for(action("incident.resolve"), LONG);
     let mark = lab.daemon.mark();

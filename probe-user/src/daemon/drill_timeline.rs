@@ -122,7 +122,7 @@ impl DrillTimeline {
             }
             Fact::Probe(report, ProbeChange::Fail(_)) if report.service == self.service => {
                 let ProbeOutcome::Failed(_, detail) = &report.outcome else { return None };
-                Some(("probe", format!("probe {}: {detail}", report.target)))
+                Some(("probe", format!("probe: {detail}")))
             }
             _ => None,
         }

@@ -125,7 +125,7 @@ impl OperatorLog {
     }
 
     fn on_operator(&self, report: &OperatorReport) {
-        let order = redact(&report.order.to_string()).into_owned();
+        let order = redact(&report.words()).into_owned();
         let whole =
             if report.order.kind == CommandKind::Reload { "the configuration" } else { "all services" };
         let subject = report.service.map_or(whole, |service| self.names.service(service));

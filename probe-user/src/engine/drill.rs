@@ -20,7 +20,7 @@ impl Engine {
         }
         let surroundings = self.surroundings(id, now);
         let service = self.services.get_mut(&id)?;
-        let own = service.drill_obstacle(fault).or_else(|| service.budget_obstacle(&mut self.host_budget, now));
+        let own = service.drill_obstacle(fault, now).or_else(|| service.budget_obstacle(&mut self.host_budget, now));
         own.or_else(|| dependency_obstacle(&surroundings, |id| self.names.get(&id).cloned().unwrap_or_default()))
     }
 

@@ -147,6 +147,14 @@ pub struct OperatorReport {
     pub error: Option<String>,
 }
 
+impl OperatorReport {
+    /// The order in words, with the fault of a drill.
+    pub fn words(&self) -> String {
+        let fault = self.fault.map_or_else(String::new, |fault| format!(" ({})", fault.as_str()));
+        format!("{}{fault}", self.order)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

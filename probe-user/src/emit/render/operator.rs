@@ -16,10 +16,7 @@ impl Renderer<'_> {
             (None, None) => "all services".to_owned(),
         };
         (record.event.outcome, record.log.level, record.message) = match &report.error {
-            None => {
-                let fault = report.fault.map_or_else(String::new, |fault| format!(" ({})", fault.as_str()));
-                (Outcome::Success, Level::Info, format!("{subject}: {order}{fault}"))
-            }
+            None => (Outcome::Success, Level::Info, format!("{subject}: {}", report.words())),
             Some(why) => {
                 let command = order.kind.as_str();
                 (Outcome::Failure, Level::Warn, format!("{subject}: {command} by {} failed: {why}", order.by))

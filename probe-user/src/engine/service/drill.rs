@@ -7,6 +7,7 @@ use super::model::{Drill, RecoveryState, Service};
 use crate::{
     clock::Timestamp,
     engine::{
+        budget::describe,
         ctx::Ctx,
         effect::{Effect, Effects},
         host_budget::HostBudget,
@@ -29,7 +30,7 @@ impl Service {
         let Ctx { surroundings, host_budget, names, now, .. } = &mut *ctx;
         let name = |id| names.get(&id).cloned().unwrap_or_default();
         let obstacle = self
-            .drill_obstacle(fault)
+            .drill_obstacle(fault, *now)
             .or_else(|| self.budget_obstacle(host_budget, *now))
             .or_else(|| dependency_obstacle(surroundings, name));
         if obstacle.is_some() {
@@ -55,7 +56,7 @@ impl Service {
     }
 
     /// What about the service itself speaks against a drill, and what to do.
-    pub(in crate::engine) fn drill_obstacle(&self, fault: DrillFault) -> Option<String> {
+    pub(in crate::engine) fn drill_obstacle(&self, fault: DrillFault, now: Timestamp) -> Option<String> {
         let said = |why: &str| Some(why.to_owned());
         if self.settings.is_remote {
             return said("it is not on this host, so hostprobe only probes it; drill it where it runs");
@@ -101,10 +102,25 @@ impl Service {
         if self.main.is_none() {
             return said("hostprobe does not know its main process, so there is none to do something to");
         }
-        self.unnoticed(fault)
+        match fault {
+            DrillFault::Kill | DrillFault::Oom => None,
+            DrillFault::Hang | DrillFault::Refuse => self.unnoticed(fault).or_else(|| self.in_grace(now)),
+        }
     }
 
-    /// Why hostprobe would not notice the fault.
+    /// Why its probes would show the fault late.
+    fn in_grace(&self, now: Timestamp) -> Option<String> {
+        let left = self.startup.grace_until().since(now);
+        (!left.is_zero()).then(|| {
+            let (grace, left) = (describe(self.settings.restart.grace), left.as_secs() + 1);
+            format!(
+                "it was started less than {grace} ago, and failures of its probes do not count before its restart.grace is \
+                 over; try again in {left} s"
+            )
+        })
+    }
+
+    /// Why no probe would show the fault.
     fn unnoticed(&self, fault: DrillFault) -> Option<String> {
         match fault {
             DrillFault::Kill | DrillFault::Oom => None,

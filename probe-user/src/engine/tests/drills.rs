@@ -213,3 +213,19 @@ fn a_fault_that_nothing_would_show_is_refused() {
     lab.wait(LATER);
     assert!(lab.obstacle(DrillFault::Refuse).is_some(), "its processes listen on no port");
 }
+
+#[test]
+fn a_fault_that_probes_have_to_show_waits_for_the_end_of_the_grace() {
+    let mut lab = healthy();
+    lab.killed(100);
+    lab.comes_back(101);
+    lab.see(Observation::Listening(API, vec![8080]));
+    assert_eq!(lab.obstacle(DrillFault::Kill), None);
+    for fault in [DrillFault::Hang, DrillFault::Refuse] {
+        let why = lab.obstacle(fault).unwrap();
+        assert!(why.contains("started less than 30s ago") && why.ends_with("try again in 30 s"), "{why}");
+    }
+    lab.wait(Duration::from_secs(30));
+    assert_eq!(lab.obstacle(DrillFault::Hang), None);
+    assert_eq!(lab.obstacle(DrillFault::Refuse), None);
+}
