@@ -10,6 +10,7 @@ mod operate;
 mod output;
 mod reload;
 mod replay;
+mod report;
 mod run;
 mod status;
 
@@ -44,6 +45,8 @@ enum Command {
     Incidents(incidents::ListArgs),
     /// Explain one incident: evidence, verdict, decisions, outcome, timings
     Explain(incidents::ExplainArgs),
+    /// Report how available services were: downtime, incidents, times to detect and to recover, restarts
+    Report(report::Args),
     /// Stop a service, until it is started; also over restarts of hostprobe
     Stop(operate::ServiceArgs),
     /// Start a service
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Incidents(args) => incidents::list(&args),
         Command::Explain(args) => incidents::explain(&args),
+        Command::Report(args) => report::run(&args),
         Command::Stop(args) => operate::service(CommandKind::Stop, args),
         Command::Start(args) => operate::service(CommandKind::Start, args),
         Command::Restart(args) => operate::service(CommandKind::Restart, args),

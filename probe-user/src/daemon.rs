@@ -15,6 +15,7 @@ mod operator_wait;
 mod publisher;
 mod reload;
 mod reload_state;
+mod rollups;
 mod search;
 mod sockets;
 mod start;
@@ -419,6 +420,7 @@ impl Daemon {
         self.notifier.stopping(deadline::after(self.executor.longest_stop(&self.config)));
         self.abandon_drill();
         self.stopping = true;
+        self.publisher.keep_rollups();
         self.executor.stop(&self.config, &self.enricher).await;
         self.drain_sensors();
         for (service, exit) in std::mem::take(&mut self.early) {

@@ -3,4 +3,6 @@
 pub mod directory;
 pub mod history;
 pub mod recording;
+pub mod report;
+pub mod rollup;
 pub mod state;

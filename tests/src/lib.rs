@@ -32,6 +32,7 @@ pub mod process;
 pub mod program;
 pub mod rights;
 pub mod schema;
+pub mod simulated_day;
 pub mod soak;
 pub mod storm;
 pub mod supervised;

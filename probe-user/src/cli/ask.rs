@@ -87,6 +87,7 @@ impl Daemon {
             answer @ (Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::Report(_)
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
@@ -138,6 +139,7 @@ fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
         Request::Drill { .. }
         | Request::Status
         | Request::Incidents { .. }
+        | Request::Report { .. }
         | Request::Explain { .. }
         | Request::Reload { .. } => PATIENCE,
     };
@@ -182,6 +184,11 @@ fn no_answer(path: &Path, error: &io::Error) -> String {
 }
 
 /// The answer belongs to another question.
+pub fn another_question() -> Failure {
+    Failure::new("the daemon answered another question: it is of another version", NOT_POSSIBLE)
+}
+
+/// As [`another_question`], at the end of a command.
 pub fn unexpected() -> ExitCode {
-    Failure::new("the daemon answered another question: it is of another version", NOT_POSSIBLE).end()
+    another_question().end()
 }

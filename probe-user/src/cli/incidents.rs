@@ -64,6 +64,7 @@ pub fn list(args: &ListArgs) -> ExitCode {
         Ok(
             Answer::Status(_)
             | Answer::Explanation(_)
+            | Answer::Report(_)
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)
@@ -87,6 +88,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
             Ok(
                 Answer::Status(_)
                 | Answer::Incidents(_)
+                | Answer::Report(_)
                 | Answer::Reload(_)
                 | Answer::DrillPlan(_)
                 | Answer::Drill(_)
@@ -109,7 +111,7 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
 }
 
 /// The state file of a daemon that does not run, and a sentence that says so. The failure to reach it, if it may run.
-fn down(daemon: &ask::Daemon, failure: ask::Failure) -> Result<(Reader, String), ask::Failure> {
+pub(super) fn down(daemon: &ask::Daemon, failure: ask::Failure) -> Result<(Reader, String), ask::Failure> {
     if !failure.is_down() {
         return Err(failure);
     }
@@ -135,12 +137,12 @@ fn from_state(
     Ok((explanation, Some(down)))
 }
 
-fn unreadable(error: &ReaderError) -> ask::Failure {
+pub(super) fn unreadable(error: &ReaderError) -> ask::Failure {
     ask::Failure::new(error.to_string(), NOT_POSSIBLE)
 }
 
 /// Beside an answer in JSON, a sentence for people goes to standard error.
-fn say_in_json(down: Option<&str>) {
+pub(super) fn say_in_json(down: Option<&str>) {
     if let Some(down) = down {
         complain(format_args!("hostprobe: {down}"));
     }

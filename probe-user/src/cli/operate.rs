@@ -107,6 +107,7 @@ fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: 
             Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::Report(_)
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)

@@ -25,6 +25,11 @@ impl Page {
         self.text.push('\n');
     }
 
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// A page of these lines.
     pub(super) fn of(lines: impl IntoIterator<Item: fmt::Display>) -> Self {
         let mut page = Self::default();

@@ -34,6 +34,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(
             Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::Report(_)
             | Answer::Reload(_)
             | Answer::DrillPlan(_)
             | Answer::Drill(_)

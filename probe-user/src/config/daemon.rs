@@ -105,7 +105,7 @@ pub struct StateOptions {
     pub directory: PathBuf,
     /// The size of the recording, in bytes; 0 turns it off.
     pub recording_bytes: u64,
-    /// How long incidents are kept after their end.
+    /// How long incidents are kept after their end, and what services did.
     pub keep: Duration,
 }
 

@@ -107,7 +107,7 @@ pub(super) struct State {
     pub(super) directory: At<String>,
     /// Size of the recording for `hostprobe replay`, at least 1MiB; "" or "0" for none; "64MiB" if not given.
     pub(super) recording: At<String>,
-    /// How long incidents are kept after their end: 1h to 3650d; "90d" if not given.
+    /// How long incidents are kept after their end, and what services did: 1h to 3650d; "90d" if not given.
     pub(super) keep: At<Text<Duration>>,
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{drill_timeline::DrillTimeline, operator_log::OperatorLog};
+use super::{drill_timeline::DrillTimeline, operator_log::OperatorLog, rollups::Rollups};
 use crate::{
     clock::Timestamp,
     config::{Config, Service},
@@ -41,6 +41,8 @@ pub struct Publisher {
     recording: Option<Recording>,
     /// None without a state directory.
     store: Option<StateStore>,
+    /// None without a state directory.
+    rollups: Option<Rollups>,
     history: Arc<Mutex<History>>,
     /// The time of each service's last change of state.
     since: BTreeMap<ServiceId, Timestamp>,
@@ -81,6 +83,7 @@ impl Publisher {
             coverage,
             effects,
             recording,
+            rollups: store.clone().map(Rollups::new),
             store,
             history: Arc::default(),
             since: BTreeMap::new(),
@@ -97,6 +100,9 @@ impl Publisher {
             timeline.on_fact(&fact, Timestamp::now());
         }
         self.metrics.observe(&fact);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.on_fact(&fact, at);
+        }
         if let Some(recording) = &mut self.recording {
             recording.on_fact(&fact, at);
         }
@@ -187,6 +193,16 @@ impl Publisher {
     /// Counts a probe's result, published or not.
     pub(super) fn probed(&mut self, report: &ProbeReport) {
         self.metrics.probe(report);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.on_probe(report);
+        }
+    }
+
+    /// Keeps what services did up to now, before the state file is closed.
+    pub(super) fn keep_rollups(&mut self) {
+        if let Some(rollups) = &mut self.rollups {
+            rollups.keep(Timestamp::now(), self.emitter.names());
+        }
     }
 
     /// The effects that the engine requested since the last call.
@@ -246,6 +262,9 @@ impl Publisher {
         self.metrics.stream_lost(self.emitter.lost());
         self.counters.alerts_waiting = alerts_waiting;
         self.update_views(engine, config);
+        if let Some(rollups) = &mut self.rollups {
+            rollups.every_second(now, self.emitter.names());
+        }
     }
 
     fn report_recording_loss(&mut self, now: Timestamp) {
@@ -261,30 +280,37 @@ impl Publisher {
         self.counters.events = self.emitter.published();
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
-        let services = engine.view().filter_map(|view| Some((config.service(view.service)?, view))).map(
-            |(spec, view)| ServiceView {
-                name: spec.name.clone(),
-                unit: names.unit(spec.id).map(str::to_owned),
-                critical: spec.critical,
-                state: view.state,
-                response_time: view.response_time,
-                error: view.error.map(|error| redact(&error).into_owned()),
-                verdict: view.incident.as_ref().map(|incident| incident.verdict),
-                summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
-                held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
-                    incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
-                }),
-                incident: view.incident.map(|incident| incident.id),
-                since: self.since.get(&spec.id).copied(),
-                stale_since: view.stale_since,
-                maintenance: view.maintenance,
-                orders: [view.orders.stop, view.orders.pause, view.acknowledged]
-                    .into_iter()
-                    .flatten()
-                    .collect(),
-                depends_on: depends_on(spec, &view.depends_on, names),
-            },
-        );
+        let (rollups, now) = (&mut self.rollups, Timestamp::now());
+        let views = engine.view().inspect(|view| {
+            if let Some(rollups) = rollups {
+                rollups.on_view(view, now);
+            }
+        });
+        let services =
+            views.filter_map(|view| Some((config.service(view.service)?, view))).map(|(spec, view)| {
+                ServiceView {
+                    name: spec.name.clone(),
+                    unit: names.unit(spec.id).map(str::to_owned),
+                    critical: spec.critical,
+                    state: view.state,
+                    response_time: view.response_time,
+                    error: view.error.map(|error| redact(&error).into_owned()),
+                    verdict: view.incident.as_ref().map(|incident| incident.verdict),
+                    summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
+                    held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
+                        incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
+                    }),
+                    incident: view.incident.map(|incident| incident.id),
+                    since: self.since.get(&spec.id).copied(),
+                    stale_since: view.stale_since,
+                    maintenance: view.maintenance,
+                    orders: [view.orders.stop, view.orders.pause, view.acknowledged]
+                        .into_iter()
+                        .flatten()
+                        .collect(),
+                    depends_on: depends_on(spec, &view.depends_on, names),
+                }
+            });
         let services: Vec<ServiceView> = services.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,
@@ -335,6 +361,9 @@ impl Publisher {
         self.metrics.rename(names.clone(), reprobed);
         let kept: BTreeSet<ServiceId> = names.ids().collect();
         self.since.retain(|id, _| kept.contains(id));
+        if let Some(rollups) = &mut self.rollups {
+            rollups.retain(&kept);
+        }
         self.changed = true;
     }
 

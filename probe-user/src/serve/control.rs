@@ -30,7 +30,10 @@ pub use self::{
 use super::{shown::Shown, status::Status, turns::Turns};
 use crate::{
     fact::{DrillFault, DrillReport, Reload},
-    store::history::{Explanation, Listed, NotOne},
+    store::{
+        history::{Explanation, Listed, NotOne},
+        report::Report,
+    },
 };
 
 /// The most clients that are served at once; more wait.
@@ -71,6 +74,13 @@ pub enum Request {
         /// Its id, or the number at the end of it.
         incident: String,
     },
+    Report {
+        /// Of the last so many seconds.
+        within: u64,
+        /// Of this service alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<String>,
+    },
     Reload {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -94,6 +104,7 @@ pub enum Answer {
     Status(Box<Status>),
     Incidents(Vec<Listed>),
     Explanation(Box<Explanation>),
+    Report(Box<Report>),
     Reload(Reload),
     DrillPlan(DrillPlan),
     Drill(Box<DrillReport>),
@@ -121,14 +132,23 @@ struct Server {
     /// The group whose members are answered.
     group: Option<u32>,
     questions: Turns,
+    /// Reports wait for the file, and nothing else waits for them.
+    reports: Turns,
     commands: Turns,
 }
 
 /// Answers for ever.
 pub async fn serve(socket: ControlSocket, shown: Shown, requests: Requests) {
     let places = Arc::new(Semaphore::new(CLIENTS));
-    let (questions, commands) = (Turns::default(), Turns::with_rests_of(COMMAND_REST));
-    let server = Arc::new(Server { places, shown, requests, group: socket.group, questions, commands });
+    let server = Arc::new(Server {
+        places,
+        shown,
+        requests,
+        group: socket.group,
+        questions: Turns::default(),
+        reports: Turns::default(),
+        commands: Turns::with_rests_of(COMMAND_REST),
+    });
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&server.places).acquire_owned().await else { return };
@@ -219,6 +239,13 @@ impl Server {
                 match explained {
                     Ok(explanation) => Answer::Explanation(Box::new(explanation)),
                     Err(none) => refusal(RefusalKind::NotFound, &none.in_words(&incident)),
+                }
+            }
+            Request::Report { within, service } => {
+                let made = self.shown.past.report(Duration::from_secs(within), service);
+                match self.reports.take(made).await {
+                    Ok(report) => Answer::Report(Box::new(report)),
+                    Err(why) => refusal(RefusalKind::Failed, &format!("no report can be made: {why}")),
                 }
             }
             Request::Reload { reason } => {

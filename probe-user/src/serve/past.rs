@@ -1,4 +1,4 @@
-//! The incidents that the daemon's memory has no more, from the state file.
+//! What the daemon's memory has no more, from the state file: incidents, and what services did.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,7 +8,8 @@ use crate::{
     bounded_thread,
     store::{
         history::{Explanation, Listed, NotOne},
-        state::{Reader, ReaderError},
+        report::Report,
+        state::{Asker, Reader, ReaderError},
     },
 };
 
@@ -36,31 +37,40 @@ impl Past {
 
     pub(super) async fn incidents(&self, within: Option<Duration>, service: Option<String>) -> Vec<Listed> {
         let found = self.read(move |reader| reader.incidents(within, service.as_deref())).await;
-        found.unwrap_or_default()
+        found.inspect_err(|why| note(why)).unwrap_or_default()
     }
 
     pub(super) async fn explain(&self, which: String) -> Result<Explanation, NotOne> {
-        self.read(move |reader| reader.explain(&which)).await.unwrap_or(Err(NotOne::None))
+        let found = self.read(move |reader| reader.explain(&which)).await;
+        found.inspect_err(|why| note(why)).unwrap_or(Err(NotOne::None))
     }
 
-    /// Reads on a thread of its own, so that a disk holds up nothing. None if that fails.
+    pub(super) async fn report(&self, within: Duration, service: Option<String>) -> Result<Report, String> {
+        self.read(move |reader| reader.report(within, service.as_deref(), Asker::Daemon)).await
+    }
+
+    /// Reads on a thread of its own, so that a disk holds up nothing. Fails with the reason.
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, ReaderError> + Send + 'static,
-    ) -> Option<T> {
-        let directory = self.directory.clone()?;
-        let turn = timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await.ok()?.ok()?;
+    ) -> Result<T, String> {
+        let directory = self.directory.clone().ok_or("the daemon runs without a state directory")?;
+        let turn = timeout(PATIENCE, Arc::clone(&self.turn).acquire_owned()).await;
+        // The semaphore is never closed.
+        let turn =
+            turn.ok().and_then(Result::ok).ok_or("the state file: an earlier question is still under way")?;
         let read = bounded_thread::answer("history", PATIENCE, move || {
             // Until it has ended, no other one begins.
             let _turn = turn;
             Reader::open(&directory).and_then(|reader| work(&reader))
         });
-        let why = match read.await {
-            Ok(Ok(found)) => return Some(found),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => format!("the state file: {error}"),
-        };
-        tracing::debug!("{why}; the answer has the latest incidents only");
-        None
+        match read.await {
+            Ok(found) => found.map_err(|error| error.to_string()),
+            Err(error) => Err(format!("the state file: {error}")),
+        }
     }
+}
+
+fn note(why: &str) {
+    tracing::debug!("{why}; the answer has the latest incidents only");
 }

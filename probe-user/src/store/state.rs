@@ -1,5 +1,5 @@
 //! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines, what the
-//! engine has to know of them in a later run, and the outboxes of receivers.
+//! engine has to know of them in a later run, the outboxes of receivers, and sums of what services did.
 //!
 //! A thread of its own writes in groups, so that no disk delays a decision. A disk that is full or read-only costs
 //! what it cannot take, which the log says once. A damaged file is set aside, and a new one is begun.
@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use super::history::Timeline;
+use super::{history::Timeline, rollup::Rollup};
 use crate::{
     act::alert::{Change, Keeper},
     bounded_thread::{self, NoAnswer},
@@ -33,7 +33,7 @@ use crate::{
 };
 use database::FILE;
 use queue::{Job, Queue};
-pub use reader::{MOST_LISTED, Reader, ReaderError};
+pub use reader::{Asker, MOST_LISTED, Reader, ReaderError};
 pub use remembered::Remembered;
 use writer::Writer;
 
@@ -85,6 +85,13 @@ impl StateStore {
     pub fn keep_drill(&self, report: DrillReport) {
         self.queue.push(Job::Drill(Box::new(report)));
         self.queue.flush();
+    }
+
+    /// Adds to what services did in minutes. It is written with the next flush.
+    pub fn keep_rollups(&self, rollups: Vec<Rollup>) {
+        if !rollups.is_empty() {
+            self.queue.push(Job::Rollups(rollups));
+        }
     }
 
     /// Keeps what the engine has to know of a service in a later run, in place of what was kept before. It is written with the

@@ -80,6 +80,7 @@ async fn a_question_is_answered_in_one_line() {
         Answer::Status(_)
         | Answer::Incidents(_)
         | Answer::Explanation(_)
+        | Answer::Report(_)
         | Answer::Reload(_)
         | Answer::DrillPlan(_)
         | Answer::Drill(_)

@@ -4,6 +4,7 @@ mod drills;
 mod incidents;
 mod kept;
 mod orders;
+mod rollups;
 
 use std::{
     fs::{self, OpenOptions},
@@ -15,8 +16,11 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
+use crate::store::rollup::Rollup;
 pub(super) use drills::list as list_drills;
-pub(super) use incidents::{MOST_BYTES, find, list};
+pub(super) use incidents::{MOST_BYTES, find, list, overlapping};
+use rollups::MOST_ROWS;
+pub(super) use rollups::{beginning, between, end};
 
 pub(super) const FILE: &str = "state.db";
 
@@ -73,6 +77,26 @@ pub(super) const MIGRATIONS: &[&str] = &[
         alert TEXT NOT NULL,
         PRIMARY KEY (receiver, number)
     ) STRICT",
+    // What a service did in a span: microseconds in each class, and counts.
+    "
+    CREATE TABLE rollups (
+        span_s INTEGER NOT NULL,
+        start_s INTEGER NOT NULL,
+        service TEXT NOT NULL,
+        healthy_us INTEGER NOT NULL,
+        degraded_us INTEGER NOT NULL,
+        down_us INTEGER NOT NULL,
+        stopped_us INTEGER NOT NULL,
+        paused_us INTEGER NOT NULL,
+        maintenance_us INTEGER NOT NULL,
+        unknown_us INTEGER NOT NULL,
+        probes INTEGER NOT NULL,
+        failed_probes INTEGER NOT NULL,
+        restarts INTEGER NOT NULL,
+        failed_restarts INTEGER NOT NULL,
+        held_restarts INTEGER NOT NULL,
+        PRIMARY KEY (span_s, start_s, service)
+    ) STRICT, WITHOUT ROWID",
     // The times of a drill's steps are in microseconds after its fault. The story has everything, as JSON.
     "
     CREATE TABLE drills (
@@ -161,8 +185,8 @@ impl Database {
         Ok(group.commit()?)
     }
 
-    /// Writes the timelines of incidents and drills, all or none of them.
-    pub(super) fn write_timelines(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
+    /// Writes the timelines of incidents and drills, and the sums of minutes, all or none of them.
+    pub(super) fn write_history(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
@@ -170,6 +194,12 @@ impl Database {
         for drill in &pending.drills {
             drills::write(&group, drill)?;
         }
+        let minutes = pending.rollups.iter().map(|((start, service), totals)| Rollup {
+            service: service.clone(),
+            start: *start,
+            totals: *totals,
+        });
+        rollups::write(&group, minutes)?;
         Ok(group.commit()?)
     }
 
@@ -184,12 +214,16 @@ impl Database {
         Ok(self.connection.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?)
     }
 
-    /// Deletes some of the incidents that ended longer than `keep` ago. True if there may be more.
+    /// Deletes some of the incidents that ended longer than `keep` ago, and makes the sums of older minutes coarse. True if
+    /// there may be more to do.
     pub(super) fn prune(&mut self, keep: Duration) -> Result<bool, DatabaseError> {
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before = jiff::Timestamp::now().as_microsecond().saturating_sub(keep);
+        let now = jiff::Timestamp::now();
+        let micros = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+        let before = now.as_microsecond().saturating_sub(micros);
         drills::prune(&self.connection, before)?;
-        incidents::prune(&self.connection, before)
+        let coarse = rollups::prune(&mut self.connection, now.as_second(), seconds, MOST_ROWS)?;
+        Ok(incidents::prune(&self.connection, before)? || coarse)
     }
 
     /// Deletes some of the oldest incidents that are over, if everything takes more than `most_bytes`.

@@ -2,12 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{kept::Saved, queue::Job, remembered::Remembered};
+use super::{
+    kept::Saved,
+    queue::{Job, MOST_ROLLUPS},
+    remembered::Remembered,
+};
 use crate::{
     act::alert::Change,
     emit::Origin,
     fact::{DrillReport, Memory, Orders},
-    store::history::Timeline,
+    store::{
+        history::Timeline,
+        rollup::{Rollup, Totals},
+    },
 };
 
 /// The most incidents that wait while the file cannot be written.
@@ -32,18 +39,21 @@ pub(super) struct Pending {
     pub(super) incidents: Vec<Timeline>,
     /// The same of drills. There is one at a time.
     pub(super) drills: Vec<DrillReport>,
+    /// The changes of minutes that the file does not have yet, by the beginning of the minute and the service.
+    pub(super) rollups: BTreeMap<(i64, String), Totals>,
 }
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_urgent() && !self.has_timelines()
+        !self.is_urgent() && !self.has_history()
     }
 
-    pub(super) fn has_timelines(&self) -> bool {
-        !self.incidents.is_empty() || !self.drills.is_empty()
+    /// Whether there is something for people.
+    pub(super) fn has_history(&self) -> bool {
+        !(self.incidents.is_empty() && self.drills.is_empty() && self.rollups.is_empty())
     }
 
-    /// Whether there is something that a later run has to know. Timelines are for people.
+    /// Whether there is something that a later run has to know. The others are for people.
     pub(super) fn is_urgent(&self) -> bool {
         !(self.changed_orders.is_empty()
             && self.changed_memories.is_empty()
@@ -65,7 +75,7 @@ impl Pending {
         }
     }
 
-    /// Takes in a change. Returns how many incidents were lost because there is no room.
+    /// Takes in a change. Returns how many incidents and minutes were lost because there is no room.
     pub(super) fn take(&mut self, job: Job, origin: &Origin) -> u64 {
         match job {
             Job::Orders { service, orders } => {
@@ -95,6 +105,7 @@ impl Pending {
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
             Job::Drill(report) => self.take_drill(*report),
+            Job::Rollups(rollups) => self.take_rollups(rollups),
         }
     }
 
@@ -137,10 +148,23 @@ impl Pending {
         u64::from(is_full)
     }
 
-    /// The file has all timelines.
-    pub(super) fn timelines_written(&mut self) {
+    fn take_rollups(&mut self, rollups: Vec<Rollup>) -> u64 {
+        for Rollup { service, start, totals } in rollups {
+            self.rollups.entry((start, service)).or_default().add(&totals);
+        }
+        let mut lost = 0;
+        while self.rollups.len() > MOST_ROLLUPS {
+            self.rollups.pop_first();
+            lost += 1;
+        }
+        lost
+    }
+
+    /// The file has what is for people.
+    pub(super) fn history_written(&mut self) {
         self.incidents.clear();
         self.drills.clear();
+        self.rollups.clear();
     }
 
     /// The file has what a later run has to know.

@@ -12,7 +12,7 @@ use crate::{
     act::alert::Change,
     emit::Names,
     fact::{DrillReport, Memory, Orders, ServiceId},
-    store::history::Timeline,
+    store::{history::Timeline, rollup::Rollup},
 };
 
 /// The most changes that wait to be written. A command of an operator makes one for each service.
@@ -20,6 +20,9 @@ const MOST: usize = 4096;
 
 /// The most incidents among them. Each has up to 60 KiB.
 const MOST_INCIDENTS: usize = 256;
+
+/// The most sums of minutes that wait to be written: a disk that hangs costs the later ones.
+pub(super) const MOST_ROLLUPS: usize = 16_384;
 
 /// A change of the state.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(super) enum Job {
     Incident(Box<Timeline>),
     /// A drill, in place of what is known of it.
     Drill(Box<DrillReport>),
+    /// Changes of the sums of minutes, in addition to what is known of them.
+    Rollups(Vec<Rollup>),
 }
 
 #[derive(Debug, Default)]
@@ -75,6 +80,15 @@ impl Queue {
     /// room, and each of them is there once: a disk that hangs costs history, and not what a later run has to know.
     pub(super) fn push(&self, job: Job) {
         let mut waiting = self.lock();
+        if let Job::Rollups(more) = &job
+            && let Some(Job::Rollups(known)) =
+                waiting.jobs.iter_mut().find(|known| matches!(known, Job::Rollups(_)))
+        {
+            let room = MOST_ROLLUPS.saturating_sub(known.len());
+            known.extend(more.iter().take(room).cloned());
+            self.lose(more.len().saturating_sub(room) as u64);
+            return;
+        }
         if let Job::Incident(timeline) = &job {
             let (mut incidents, mut oldest) = (0, None);
             for (at, known) in waiting.jobs.iter_mut().enumerate() {

@@ -9,12 +9,18 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, find, list, list_drills},
+    database::{
+        self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping,
+    },
     error::DatabaseError,
 };
 use crate::{
     fact::DrillReport,
-    store::history::{Explanation, Listed, NotOne, Timeline},
+    store::{
+        history::{Explanation, Listed, NotOne, Timeline},
+        report::{Period, Report},
+        rollup::MINUTE,
+    },
 };
 
 /// The most incidents that one answer lists.
@@ -35,15 +41,24 @@ pub struct Reader {
     /// None if the file is of before incidents were kept.
     connection: Option<Connection>,
     path: PathBuf,
-    /// Of its schema.
-    version: usize,
 }
 
-/// From this version on, the file has incidents.
-pub(super) const WITH_INCIDENTS: usize = 2;
+/// From this version on, the file has incidents, or sums of what services did, or drills.
+const WITH_INCIDENTS: usize = 2;
+const WITH_ROLLUPS: usize = 3;
+const WITH_DRILLS: usize = 4;
 
-/// The same of drills.
-const WITH_DRILLS: usize = 3;
+/// Who asks for a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The daemon that keeps the file. What it owes of the minute under way is left out.
+    Daemon,
+    /// A command while no daemon runs.
+    Command,
+}
+
+/// A daemon that runs has written the last sums less than so many seconds ago.
+const FRESH: i64 = 2 * MINUTE;
 
 impl Reader {
     /// Opens the file in a state directory.
@@ -53,10 +68,7 @@ impl Reader {
             return Err(ReaderError::Missing(path));
         }
         match connect(&path) {
-            Ok((connection, version)) => {
-                let connection = (version >= WITH_INCIDENTS).then_some(connection);
-                Ok(Self { connection, path, version })
-            }
+            Ok(connection) => Ok(Self { connection, path }),
             Err(error) => Err(ReaderError::Unreadable { path, why: error.to_string() }),
         }
     }
@@ -88,21 +100,67 @@ impl Reader {
         Ok(Timeline::only(found.iter()))
     }
 
+    /// The report of the last `within`, of one service if it is given. It ends with the last record, if that is of the last
+    /// minutes, else now.
+    pub fn report(
+        &self,
+        within: Duration,
+        service: Option<&str>,
+        asker: Asker,
+    ) -> Result<Report, ReaderError> {
+        let now = jiff::Timestamp::now().as_second();
+        let period = Period { from: now, to: now };
+        let Some(connection) = &self.connection else { return Ok(Report::of(period, &[], &[])) };
+        let report = report(connection, now, within, service, asker);
+        report.map_err(|error| self.unreadable(&error))
+    }
+
     /// The drills that began less than `within` ago, the latest first, of one service where it is given.
     pub fn drills(
         &self,
         within: Option<Duration>,
         service: Option<&str>,
     ) -> Result<Vec<DrillReport>, ReaderError> {
-        let Some(connection) = self.connection.as_ref().filter(|_| self.version >= WITH_DRILLS) else {
-            return Ok(Vec::new());
-        };
-        list_drills(connection, within.map(ago_us), service).map_err(|error| self.unreadable(&error))
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        drills(connection, within.map(ago_us), service).map_err(|error| self.unreadable(&error))
     }
 
     fn unreadable(&self, error: &DatabaseError) -> ReaderError {
         ReaderError::Unreadable { path: self.path.clone(), why: error.to_string() }
     }
+}
+
+fn report(
+    connection: &Connection,
+    now: i64,
+    within: Duration,
+    service: Option<&str>,
+    asker: Asker,
+) -> Result<Report, DatabaseError> {
+    let has_rollups = database::version(connection)? >= WITH_ROLLUPS;
+    let latest = if asker == Asker::Daemon { now - now.rem_euclid(MINUTE) } else { now };
+    let recorded = if has_rollups { end(connection, now)? } else { None };
+    let to = recorded.filter(|end| now - end <= FRESH).map_or(latest, |end| end.min(latest));
+    let seconds = i64::try_from(within.as_secs()).unwrap_or(i64::MAX);
+    let from = to.saturating_sub(seconds).max(0);
+    let from = from - from.rem_euclid(MINUTE);
+    let from = if has_rollups { beginning(connection, from)? } else { from };
+    let recorded = if has_rollups { between(connection, from, to, service)? } else { Vec::new() };
+    let from_us = from.saturating_mul(1_000_000);
+    let incidents = overlapping(connection, from_us, service)?;
+    let drills = drills(connection, Some(from_us), service)?;
+    Ok(Report::of(Period { from, to }, &recorded, &incidents).with_drills(drills))
+}
+
+fn drills(
+    connection: &Connection,
+    since_us: Option<i64>,
+    service: Option<&str>,
+) -> Result<Vec<DrillReport>, DatabaseError> {
+    if database::version(connection)? < WITH_DRILLS {
+        return Ok(Vec::new());
+    }
+    list_drills(connection, since_us, service)
 }
 
 /// So long ago, in microseconds since 1970.
@@ -113,7 +171,7 @@ fn ago_us(within: Duration) -> i64 {
 
 /// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves
 /// one, and one that ended removes it.
-pub(super) fn connect(path: &Path) -> Result<(Connection, usize), DatabaseError> {
+pub(super) fn connect(path: &Path) -> Result<Option<Connection>, DatabaseError> {
     let beside = |suffix: &str| {
         let mut beside = path.as_os_str().to_owned();
         beside.push(suffix);
@@ -139,7 +197,7 @@ pub(super) fn connect(path: &Path) -> Result<(Connection, usize), DatabaseError>
     if version > MIGRATIONS.len() {
         return Err(DatabaseError::Newer { found: version, known: MIGRATIONS.len() });
     }
-    Ok((connection, version))
+    Ok((version >= WITH_INCIDENTS).then_some(connection))
 }
 
 /// A path in a URI.

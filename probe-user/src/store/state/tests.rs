@@ -1,5 +1,7 @@
 //! What is kept is there after a restart of the daemon, and a bad file or disk stops nothing.
 
+mod rollups;
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use rusqlite::Connection;
@@ -215,7 +217,7 @@ fn what_takes_too_much_room_costs_the_oldest_incidents_that_are_over() {
         let timeline = incident(&format!("a0-i{number}"), "web", 600, ended);
         pending.take(Job::Incident(Box::new(timeline)), &origin());
     }
-    database.write_timelines(&pending).unwrap();
+    database.write_history(&pending).unwrap();
     database.shrink(i64::MAX).unwrap();
     assert_eq!(listed(folder.path()).len(), 200);
     database.shrink(10_000).unwrap();
@@ -242,7 +244,7 @@ fn a_reader_creates_nothing_and_changes_nothing_however_the_daemon_ended() {
     // A daemon that is killed leaves the log of its latest writes.
     let (mut database, mut pending) = (Database::open(folder.path()).unwrap(), pending::Pending::default());
     pending.take(Job::Incident(Box::new(incident("a0-i2", "web", 1, None))), &origin());
-    database.write_timelines(&pending).unwrap();
+    database.write_history(&pending).unwrap();
     for left in [&["", "-wal", "-shm"][..], &["", "-wal"]] {
         let crashed = TempDir::new().unwrap();
         for suffix in left {

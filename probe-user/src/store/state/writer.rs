@@ -22,8 +22,10 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How long what was written may be in the memory of the kernel alone.
 const UNSYNCED: Duration = Duration::from_secs(1);
 
-/// How often incidents that are too old are looked for. Only a writer that has something to write does so.
+/// How often incidents and sums that are too old are looked for, and after how many sums of minutes at the latest. Only a
+/// writer that has something to write does so.
 const PRUNE: Duration = Duration::from_secs(3600);
+const PRUNE_ROWS: usize = 4096;
 
 pub(super) struct Writer {
     folder: PathBuf,
@@ -37,6 +39,8 @@ pub(super) struct Writer {
     /// When the first write was that the disk may not have yet.
     unsynced: Option<Instant>,
     pruned: Option<Instant>,
+    /// The minutes that were written since.
+    unpruned_rows: usize,
     /// The log says that the file cannot be written.
     has_warned: bool,
 }
@@ -53,16 +57,15 @@ impl Writer {
             syncer: Syncer::new(folder),
             unsynced: None,
             pruned: None,
+            unpruned_rows: 0,
             has_warned: false,
         };
         let read = |writer: &mut Self| writer.open().and_then(|database| database.remembered());
         let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
             writer.warn(&error);
             // A disk that takes nothing may still have what an earlier run has left.
-            let connection = reader::connect(&writer.path()).ok();
-            let read = connection.and_then(|(connection, version)| {
-                (version >= reader::WITH_INCIDENTS).then(|| Database::from(connection).remembered().ok())?
-            });
+            let connection = reader::connect(&writer.path()).ok().flatten();
+            let read = connection.and_then(|connection| Database::from(connection).remembered().ok());
             read.unwrap_or_default()
         });
         writer.pending = Pending::of(&remembered);
@@ -78,7 +81,7 @@ impl Writer {
                     self.take(jobs, queue);
                     self.write_urgent();
                     queue.handled(count);
-                    self.write_timelines();
+                    self.write_history();
                     self.prune();
                 }
                 Next::Late => self.write(),
@@ -109,7 +112,7 @@ impl Writer {
 
     fn write(&mut self) {
         self.write_urgent();
-        self.write_timelines();
+        self.write_history();
     }
 
     /// Writes what a restart of a service waits for.
@@ -119,9 +122,11 @@ impl Writer {
         }
     }
 
-    fn write_timelines(&mut self) {
-        if self.pending.has_timelines() && self.write_with(Database::write_timelines) {
-            self.pending.timelines_written();
+    fn write_history(&mut self) {
+        let rows = self.pending.rollups.len();
+        if self.pending.has_history() && self.write_with(Database::write_history) {
+            self.pending.history_written();
+            self.unpruned_rows += rows;
         }
     }
 
@@ -157,12 +162,13 @@ impl Writer {
         self.unsynced = (!self.syncer.start()).then(Instant::now);
     }
 
-    /// Deletes incidents that are too old or take too much room, some at a time.
+    /// Deletes incidents that are too old or take too much room, and makes old sums coarse, some at a time.
     fn prune(&mut self) {
         let Some(database) = &mut self.database else { return };
         let mut pruned = database.shrink(MOST_BYTES);
-        if self.pruned.is_none_or(|at| at.elapsed() >= PRUNE) {
-            self.pruned = Some(Instant::now());
+        let is_due = self.pruned.is_none_or(|at| at.elapsed() >= PRUNE);
+        if is_due || self.unpruned_rows >= PRUNE_ROWS {
+            (self.pruned, self.unpruned_rows) = (Some(Instant::now()), 0);
             pruned = pruned.and_then(|()| database.prune(self.keep)).map(|has_more| {
                 if has_more {
                     self.pruned = None;

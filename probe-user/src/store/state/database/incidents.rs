@@ -7,7 +7,8 @@ use crate::{
     fact::is_incident_meant,
     store::{
         history::{INCIDENTS, Timeline},
-        state::error::DatabaseError,
+        report::PastIncident,
+        state::error::{DatabaseError, readable},
     },
 };
 
@@ -66,6 +67,38 @@ pub(in super::super) fn list(
         found.extend(serde_json::from_str(&story?).ok());
     }
     Ok(found)
+}
+
+/// The incidents that were open at `since_us` or later, of one service if it is given, the earliest fault first.
+pub(in super::super) fn overlapping(
+    connection: &Connection,
+    since_us: i64,
+    service: Option<&str>,
+) -> Result<Vec<PastIncident>, DatabaseError> {
+    let mut query = connection.prepare(
+        "SELECT id, service, verdict, since_us, until_us, decided_us, healthy_us,
+            CASE WHEN json_valid(story) THEN json_extract(story, '$.incident.drill') END IS NOT NULL
+        FROM incidents
+        WHERE (until_us IS NULL OR until_us >= ?1) AND (?2 IS NULL OR service = ?2) ORDER BY since_us",
+    )?;
+    let found = query.query_map(params![since_us, service], |row| {
+        let until: Option<i64> = row.get(4)?;
+        Ok(PastIncident {
+            id: row.get(0)?,
+            service: row.get(1)?,
+            verdict: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+            since: row.get(3)?,
+            open: until.is_none(),
+            detected: row.get(5)?,
+            recovered: until.and(row.get(6)?),
+            is_drill: row.get(7)?,
+        })
+    })?;
+    let mut all = Vec::new();
+    for incident in found {
+        all.extend(readable(incident)?);
+    }
+    Ok(all)
 }
 
 /// The incidents that are open, the earliest fault first.
