@@ -69,7 +69,10 @@ impl Lab {
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!(report["outcome"], "recovered", "{report:#}");
         assert_eq!(report["verdict"], verdict, "{report:#}");
-        assert_eq!((&report["fault"], &report["by"], &report["reason"]), (&fault.into(), &"root".into(), &"a test".into()));
+        assert_eq!(
+            (&report["fault"], &report["by"], &report["reason"]),
+            (&fault.into(), &"root".into(), &"a test".into())
+        );
         in_order(&report);
         self.is_marked(mark, fault, &report);
         http::get(self.service.port, "/health").expect("it answers again");
@@ -81,8 +84,12 @@ impl Lab {
     fn is_marked(&self, mark: Mark, fault: &str, report: &Value) {
         let event = commanded(&self.daemon, mark, "drill", "a test");
         assert_eq!(text(&event, "operator.fault"), fault, "{event}");
-        let opened = self.daemon.wait_for_after(mark, |event| is(event, "incident.open", &self.service.name), LONG);
-        assert_eq!((text(&opened, "incident.drill"), text(&opened, "incident.id")), ("root", report["incident"].as_str().unwrap()));
+        let opened =
+            self.daemon.wait_for_after(mark, |event| is(event, "incident.open", &self.service.name), LONG);
+        assert_eq!(
+            (text(&opened, "incident.drill"), text(&opened, "incident.id")),
+            ("root", report["incident"].as_str().expect("an id"))
+        );
         let posted = self.receiver.posted();
         let of_it = |alert: &&Value| text(alert, "incident.id") == text(&opened, "incident.id");
         let alerts: Vec<&Value> = posted.iter().filter(of_it).collect();
@@ -92,6 +99,14 @@ impl Lab {
             assert_eq!(text(alert, "incident.drill"), "root");
         }
     }
+}
+
+/// The text of the first such step of a report.
+#[track_caller]
+fn first<'r>(report: &'r Value, step: &str) -> &'r str {
+    let steps = report["steps"].as_array().expect("steps");
+    let found = steps.iter().find(|it| it["step"] == step);
+    found.and_then(|it| it["text"].as_str()).unwrap_or_else(|| panic!("no {step} in {report:#}"))
 }
 
 /// The steps of a report are those of a recovery, each after the one before.
@@ -113,9 +128,8 @@ fn a_kill_is_measured_from_the_signal_to_the_alert_and_kept() {
     let Some(lab) = Lab::start() else { return };
     let before = lab.service.pid(&lab.daemon);
     let report = lab.recovers("kill", "killed");
-    assert!(report["steps"][0]["text"].as_str().unwrap().contains(&format!("SIGKILL to its main process {before} ")));
-    let detected = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "detected").unwrap();
-    assert!(detected["text"].as_str().unwrap().contains("ended with SIGKILL"), "{report:#}");
+    assert!(first(&report, "fault").contains(&format!("SIGKILL to its main process {before} ")));
+    assert!(first(&report, "detected").contains("ended with SIGKILL"), "{report:#}");
     assert_ne!(lab.service.pid(&lab.daemon), before);
     // The state file has it.
     let state = latest_drill(&lab.home);
@@ -135,8 +149,7 @@ fn latest_drill(home: &Home) -> Value {
 fn a_hang_is_found_by_probes() {
     let Some(lab) = Lab::start() else { return };
     let report = lab.recovers("hang", "hung");
-    let shown = report["steps"].as_array().unwrap().iter().find(|step| step["step"] == "detected").unwrap();
-    assert!(shown["text"].as_str().unwrap().starts_with("probe: "), "{report:#}");
+    assert!(first(&report, "detected").starts_with("probe: "), "{report:#}");
     assert!(!lab.home.path("state/drill.json").exists(), "nothing is left to undo");
 }
 
@@ -145,7 +158,7 @@ fn a_listener_that_refuses_is_replaced() {
     let Some(lab) = Lab::start() else { return };
     let before = lab.service.pid(&lab.daemon);
     let report = lab.recovers("refuse", "not_listening");
-    assert!(report["steps"][0]["text"].as_str().unwrap().contains(&format!("port {}", lab.service.port)), "{report:#}");
+    assert!(first(&report, "fault").contains(&format!("port {}", lab.service.port)), "{report:#}");
     assert_ne!(lab.service.pid(&lab.daemon), before);
     assert!(!lab.home.path("state/drill.json").exists(), "nothing is left to undo");
 }
@@ -174,8 +187,9 @@ fn an_oom_kill_stays_within_the_service_s_own_memory_cgroup() {
     stranger.0.kill().expect("it runs");
     stranger.0.wait().expect("it has ended");
     let report = lab.recovers("oom", "oom_killed");
-    assert!(report["steps"][0]["text"].as_str().unwrap().contains("lowered "), "{report:#}");
-    let file = ["memory.max", "memory.limit_in_bytes"].map(|name| fs::read_to_string(group.directory().join(name)));
+    assert!(first(&report, "fault").contains("lowered "), "{report:#}");
+    let file =
+        ["memory.max", "memory.limit_in_bytes"].map(|name| fs::read_to_string(group.directory().join(name)));
     let after = file.into_iter().find_map(Result::ok).expect("a limit");
     assert_eq!(after.trim(), limit.to_string(), "the limit is what it was");
 }
@@ -291,7 +305,9 @@ fn a_unit_is_drilled_as_systemd_runs_it() {
     let Some(systemd) = SystemdLab::for_test() else { return };
     let (home, port) = (Home::new(), http::free_port());
     let program = systemd.install(&Victim::program()).expect("the victim is installed");
-    systemd.write_unit("api.service", &format!("[Service]\nExecStart={program} --port {port}\n")).expect("a unit");
+    systemd
+        .write_unit("api.service", &format!("[Service]\nExecStart={program} --port {port}\n"))
+        .expect("a unit");
     systemd.systemctl(&["start", "api.service"]).expect("the unit starts");
     let config = home.config(&format!(
         "[[service]]\nname = \"api\"\nunit = \"api.service\"\n[[service.probe]]\n\
@@ -305,7 +321,11 @@ fn a_unit_is_drilled_as_systemd_runs_it() {
         let (page, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(0), "{fault}: {page}{said}");
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!((&report["outcome"], &report["verdict"]), (&"recovered".into(), &verdict.into()), "{report:#}");
+        assert_eq!(
+            (&report["outcome"], &report["verdict"]),
+            (&"recovered".into(), &verdict.into()),
+            "{report:#}"
+        );
         assert!(page.contains("restart 1 requested, by systemd"), "{page}");
     }
     assert_eq!(daemon.count(action("incident.open")), 3);
@@ -334,12 +354,13 @@ fn a_drill_is_refused_with_its_reason_and_nothing_is_done() {
     assert_eq!(lab.home.order(&["drill", name, "--fault", "fire"]).status.code(), Some(2));
 
     lab.home.done(&["pause", name, "--reason", "an upgrade"]);
-    refused(&lab, "it is paused by root: an upgrade, so its restarts and alerts are held; `hostprobe resume` ends that");
-    lab.home.done(&["resume", name]);
-    let maintained = lab.config.replace(
-        "[[service]]\n",
-        "[[service]]\nmaintenance = [\"daily 00:00-24:00 UTC\"]\n",
+    refused(
+        &lab,
+        "it is paused by root: an upgrade, so its restarts and alerts are held; `hostprobe resume` ends that",
     );
+    lab.home.done(&["resume", name]);
+    let maintained =
+        lab.config.replace("[[service]]\n", "[[service]]\nmaintenance = [\"daily 00:00-24:00 UTC\"]\n");
     lab.daemon.rewrite(&maintained);
     lab.home.done(&["reload"]);
     refused(&lab, "its maintenance daily 00:00-24:00 UTC is under way");
@@ -352,7 +373,11 @@ fn a_drill_is_refused_with_its_reason_and_nothing_is_done() {
 
 #[test]
 fn a_drill_is_refused_while_an_incident_is_open() {
-    let Some(lab) = Lab::with("failures = 2\n[service.restart]\ngrace = \"0s\"\nenabled = true\nbudget = \"1 per 1h\"\n") else { return };
+    let Some(lab) =
+        Lab::with("failures = 2\n[service.restart]\ngrace = \"0s\"\nenabled = true\nbudget = \"1 per 1h\"\n")
+    else {
+        return;
+    };
     lab.service.kill(&lab.daemon);
     lab.daemon.wait_for(action("incident.resolve"), LONG);
     let mark = lab.daemon.mark();

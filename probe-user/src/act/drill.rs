@@ -119,7 +119,9 @@ impl Prepared {
                 let others = self.family.len() - 1;
                 let and = if others == 0 { String::new() } else { format!(" and its {others} descendants") };
                 vec![
-                    format!("send SIGSTOP to its main process {pid} ({name}){and}, so that it answers nothing"),
+                    format!(
+                        "send SIGSTOP to its main process {pid} ({name}){and}, so that it answers nothing"
+                    ),
                     "send SIGCONT to those that still live at the end of the drill".to_owned(),
                 ]
             }
@@ -200,5 +202,9 @@ fn stop(
     }
     let others = undo.processes.len().saturating_sub(1);
     let and = if others == 0 { String::new() } else { format!(" and {others} descendants") };
-    Ok(Caused { at, what: format!("SIGSTOP to its main process {} ({name}){and}", main.pid), undo: Some(undo) })
+    Ok(Caused {
+        at,
+        what: format!("SIGSTOP to its main process {} ({name}){and}", main.pid),
+        undo: Some(undo),
+    })
 }

@@ -18,8 +18,8 @@ use crate::{
     config::Service,
     engine::Effect,
     fact::{
-        CommandKind, DrillFault, DrillOutcome, DrillReport, DrillStepKind, Fact, Observation, OperatorCommand,
-        OperatorReport, Order, ServiceId,
+        CommandKind, DrillFault, DrillOutcome, DrillReport, DrillStepKind, Fact, Observation,
+        OperatorCommand, OperatorReport, Order, ServiceId,
     },
     host::ProcReader,
     serve::control::{DrillAnswer, DrillPlan, DrillRequest, Refusal, RefusalKind},
@@ -59,13 +59,17 @@ impl Daemon {
         let Some(main) = self.enricher.members.main_of(id) else {
             return self.refuse_drill(id, request, "hostprobe does not know its main process".to_owned());
         };
-        let target =
-            Target { service: service.name.clone(), main, ports: service.local_ports().into_iter().collect() };
+        let target = Target {
+            service: service.name.clone(),
+            main,
+            ports: service.local_ports().into_iter().collect(),
+        };
         let (reader, fault) = (self.enricher.reader().clone(), request.fault);
         self.executor.outcomes.spawn(async move {
             let look = move || drill::prepare(fault, target, &reader).map_err(|error| error.to_string());
             let prepared = bounded_thread::answer("drill", LOOK, look).await;
-            let prepared = prepared.map_err(|error| format!("its processes cannot be read: {error}")).flatten();
+            let prepared =
+                prepared.map_err(|error| format!("its processes cannot be read: {error}")).flatten();
             Outcome::DrillPrepared(Box::new(DrillPreparation { service: id, request, prepared }))
         });
     }
@@ -73,7 +77,9 @@ impl Daemon {
     /// Why no drill may begin.
     fn obstacle_to_drill(&mut self, service: ServiceId, fault: DrillFault) -> Option<String> {
         if self.drill.is_some() {
-            return Some("another drill is under way, and there is one at a time; wait until it is over".to_owned());
+            return Some(
+                "another drill is under way, and there is one at a time; wait until it is over".to_owned(),
+            );
         }
         if self.state_directory.is_none() {
             return Some(
@@ -84,7 +90,9 @@ impl Daemon {
         let also = main.map(|main| self.enricher.members.services_of(main)).unwrap_or_default();
         if let Some(other) = also.into_iter().find(|other| *other != service) {
             let name = self.config.name_of(other);
-            return Some(format!("its main process is also that of {name}, which would fail without a drill of its own"));
+            return Some(format!(
+                "its main process is also that of {name}, which would fail without a drill of its own"
+            ));
         }
         self.engine.drill_obstacle(service, fault, Timestamp::now())
     }
@@ -127,7 +135,8 @@ impl Daemon {
         match request.agreed {
             None => {
                 let words = prepared.words();
-                let plan = DrillPlan { service: name, fault: request.fault, main, words, limit_s: limit.as_secs() };
+                let plan =
+                    DrillPlan { service: name, fault: request.fault, main, words, limit_s: limit.as_secs() };
                 return drop(request.answer.send(Ok(DrillAnswer::Plan(plan))));
             }
             Some(agreed) if agreed != main => {
@@ -245,7 +254,9 @@ impl Daemon {
             && (timeline.alerts_owed == 0 || is_late(resolved, DELIVERY))
         {
             // What was stopped and lives is of no process that serves any more.
-            if drill.undo.is_some() { self.undo_drill_quietly() }
+            if drill.undo.is_some() {
+                self.undo_drill_quietly()
+            }
             self.end_drill(DrillOutcome::Recovered);
         }
     }

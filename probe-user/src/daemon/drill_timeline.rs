@@ -5,8 +5,8 @@ use crate::{
     config::AlertReceiver,
     engine::Effect,
     fact::{
-        Action, AlertOutcome, DrillStep, DrillStepKind, Fact, Incident, IncidentId, Phase, ProbeChange,
-        ProbeOutcome, Restart, ServiceId, Verdict,
+        Action, AlertOutcome, DrillStep, DrillStepKind, Fact, Incident, IncidentId, Membership, Phase,
+        ProbeChange, ProbeOutcome, Restart, ServiceId, Verdict,
     },
     redact::redact,
 };
@@ -107,25 +107,30 @@ impl DrillTimeline {
 
     /// What shows the fault, if this does: its kind and a sentence.
     fn shown(&self, fact: &Fact) -> Option<(&'static str, String)> {
-        match fact {
-            Fact::ProcessExit(exit, Some(member)) if member.service == self.service && member.main => {
-                let (source, pid) = (exit.source.as_str(), exit.process.key.pid);
-                Some(("exit", format!("{source}: main process {pid} ended with {}", exit.status)))
-            }
-            Fact::OomKill(kill, Some(member)) if member.service == self.service => {
-                let (source, pid) = (kill.source.as_str(), kill.victim.key.pid);
-                Some(("oom", format!("{source}: the OOM killer chose process {pid} ({})", kill.victim.name)))
-            }
-            Fact::Listener(listener, service) if *service == self.service && !listener.up => {
-                let (source, port) = (listener.source.as_str(), listener.port);
-                Some(("listener", format!("{source}: the listener on port {port} has closed")))
-            }
-            Fact::Probe(report, ProbeChange::Fail(_)) if report.service == self.service => {
-                let ProbeOutcome::Failed(_, detail) = &report.outcome else { return None };
-                Some(("probe", format!("probe: {detail}")))
-            }
-            _ => None,
+        let is_own = |member: &Option<Membership>| member.filter(|it| it.service == self.service);
+        if let Fact::ProcessExit(exit, member) = fact {
+            is_own(member).filter(|member| member.main)?;
+            let (source, pid) = (exit.source.as_str(), exit.process.key.pid);
+            return Some(("exit", format!("{source}: main process {pid} ended with {}", exit.status)));
         }
+        if let Fact::OomKill(kill, member) = fact {
+            is_own(member)?;
+            let (source, pid, name) = (kill.source.as_str(), kill.victim.key.pid, &kill.victim.name);
+            return Some(("oom", format!("{source}: the OOM killer chose process {pid} ({name})")));
+        }
+        if let Fact::Listener(listener, service) = fact {
+            let is_lost = *service == self.service && !listener.up;
+            let (source, port) = (listener.source.as_str(), listener.port);
+            return is_lost
+                .then(|| ("listener", format!("{source}: the listener on port {port} has closed")));
+        }
+        if let Fact::Probe(report, ProbeChange::Fail(_)) = fact
+            && report.service == self.service
+            && let ProbeOutcome::Failed(_, detail) = &report.outcome
+        {
+            return Some(("probe", format!("probe: {detail}")));
+        }
+        None
     }
 
     fn on_incident(&mut self, phase: Phase, incident: &Incident, now: Timestamp) {
@@ -153,7 +158,11 @@ impl DrillTimeline {
                     1 => "1 restart".to_owned(),
                     more => format!("{more} restarts"),
                 };
-                self.add(recovered, DrillStepKind::Recovered, format!("the service is healthy, after {restarts}"));
+                self.add(
+                    recovered,
+                    DrillStepKind::Recovered,
+                    format!("the service is healthy, after {restarts}"),
+                );
             }
         }
     }
@@ -182,7 +191,9 @@ impl DrillTimeline {
                 }
                 format!("{} accepted {what}", outcome.receiver)
             }
-            Some(why) => format!("{} did not accept {what} (attempt {}): {why}", outcome.receiver, outcome.attempts),
+            Some(why) => {
+                format!("{} did not accept {what} (attempt {}): {why}", outcome.receiver, outcome.attempts)
+            }
         };
         self.add(now, DrillStepKind::Alert, text);
     }

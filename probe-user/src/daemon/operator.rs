@@ -38,7 +38,8 @@ impl Daemon {
             Aim::Incident(id, incident) => (Some(id), Some(incident)),
         };
         let error = service.and_then(|id| self.obstacle(kind, id)).map(str::to_owned);
-        let report = OperatorReport { service, incident, order: order.clone(), fault: None, error: error.clone() };
+        let report =
+            OperatorReport { service, incident, order: order.clone(), fault: None, error: error.clone() };
         self.publisher.publish(Fact::Operator(report), since);
         if let Some(why) = error {
             let message = format!("{}: {why}", self.subject(service));

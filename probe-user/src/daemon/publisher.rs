@@ -15,8 +15,8 @@ use crate::{
     emit::{Emitter, Names, Origin, Sink},
     engine::{Effect, Effects, Engine},
     fact::{
-        Action, DrillReport, DrillStepKind, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId,
-        ServiceState,
+        Action, DrillReport, DrillStepKind, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport,
+        ServiceId, ServiceState,
     },
     redact::redact,
     serve::{Counters, Dependency, Metrics, ServiceView, View},

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{DrillFault, EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId},
+    fact::{
+        DrillFault, EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId,
+    },
 };
 
 /// Takes the engine's facts and effects.

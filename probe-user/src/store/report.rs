@@ -13,6 +13,9 @@ pub use spread::Spread;
 /// The most recoveries of a service that are named.
 const SLOWEST: usize = 5;
 
+/// How far the clocks of sums and of events may differ, in microseconds: one is read a little after the other.
+const CLOCKS: i64 = 1000;
+
 /// The period of a report, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -44,6 +47,8 @@ pub struct PastIncident {
     pub recovered: Option<i64>,
     /// A drill caused it.
     pub is_drill: bool,
+    /// When it was over, in microseconds since 1970.
+    pub until: Option<i64>,
 }
 
 /// How available services were, and how their incidents went.
@@ -212,7 +217,10 @@ impl ServiceReport {
         Self {
             service: name.to_owned(),
             availability: availability(&totals),
-            time_ms: Times { drilled: millis(drilled), ..Times::of(period, recorded, &totals, whole.watched()) },
+            time_ms: Times {
+                drilled: millis(drilled),
+                ..Times::of(period, recorded, &totals, whole.watched())
+            },
             probes: Probes { made: totals.count(Count::Probes), failed: totals.count(Count::FailedProbes) },
             incidents: Incidents::of(&incidents),
             time_to_detect: Spread::of(detected.collect()),
@@ -295,7 +303,7 @@ impl PastIncident {
     /// How long it lasted within a period, in microseconds.
     fn within(&self, period: Period) -> i64 {
         let (from, to) = (period.from.saturating_mul(1_000_000), period.to.saturating_mul(1_000_000));
-        let end = self.recovered.map_or(to, |after| self.since.saturating_add(after));
+        let end = self.until.map_or(to, |until| until.saturating_add(CLOCKS));
         end.min(to).saturating_sub(self.since.max(from)).max(0)
     }
 

@@ -213,6 +213,20 @@ async fn alertmanager_gets_the_labels_that_identify_an_alert() {
 }
 
 #[tokio::test]
+async fn alertmanager_can_route_drills_in_a_way_of_their_own() {
+    let (listener, address) = listener().await;
+    let mut fake = FakeReceiver::start(listener, &[]);
+    let (alerter, _reports) = alerter(address, AlertFormat::Alertmanager, QUICK);
+    let mut drill = critical(1);
+    drill.incident.drill = Some("root".to_owned());
+    alerter.notify(drill);
+    alerter.notify(critical(2));
+    let labels =
+        [fake.request().await, fake.request().await].map(|alert| alert[0]["labels"]["drill"].clone());
+    assert_eq!(labels, [Value::from("true"), Value::Null]);
+}
+
+#[tokio::test]
 async fn alertmanager_gets_reminders_of_firing_alerts() {
     let (listener, address) = listener().await;
     let mut fake = FakeReceiver::start(listener, &[]);

@@ -15,16 +15,22 @@ pub enum DrillError {
     Signal { pid: u32, source: io::Error },
     #[error("it has {count} processes, and a drill stops at most {most}")]
     TooMany { count: usize, most: usize },
-    #[error("none of its processes listens on a TCP port that its probes connect to; add a probe of such a port")]
+    #[error(
+        "none of its processes listens on a TCP port that its probes connect to; add a probe of such a port"
+    )]
     NoListener,
     #[error(
         "its listener on port {port} is open in process {pid} ({name}) as well, which is not of this service: a listener \
          that systemd or another program holds would refuse the service's clients even after a restart"
     )]
     SharedListener { port: u16, pid: u32, name: String },
-    #[error("the daemon may not use the listener on port {port} of process {pid}: {source}; it needs CAP_SYS_PTRACE")]
+    #[error(
+        "the daemon may not use the listener on port {port} of process {pid}: {source}; it needs CAP_SYS_PTRACE"
+    )]
     Listener { port: u16, pid: u32, source: io::Error },
-    #[error("this kernel cannot duplicate another process's descriptors: pidfd_getfd(2) needs Linux 5.6: {0}")]
+    #[error(
+        "this kernel cannot duplicate another process's descriptors: pidfd_getfd(2) needs Linux 5.6: {0}"
+    )]
     NoGetfd(io::Error),
     #[error("{}", .0)]
     Memory(String),

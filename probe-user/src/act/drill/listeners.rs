@@ -14,6 +14,7 @@ use std::{
 
 use rustix::{
     fs::fstat,
+    io::Errno,
     net::{
         AddressFamily, Shutdown, bind, getsockname, ipproto, listen, shutdown,
         sockopt::{socket_acceptconn, socket_domain, socket_protocol},
@@ -21,7 +22,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{error::DrillError, process::Handle};
+use super::{
+    error::DrillError,
+    process::{self, Handle},
+};
 use crate::{fact::ProcessKey, host::ProcReader};
 
 /// The most descriptors of a process that are looked at.
@@ -81,11 +85,23 @@ pub(super) fn find(
 }
 
 /// Fails if another process has one of the listeners open.
-fn refuse_shared(found: &[OpenListener], family: &[ProcessKey], reader: &ProcReader) -> Result<(), DrillError> {
+fn refuse_shared(
+    found: &[OpenListener],
+    family: &[ProcessKey],
+    reader: &ProcReader,
+) -> Result<(), DrillError> {
+    // It comes first.
+    let main = family.first().copied();
     let own: BTreeSet<u32> = family.iter().map(|key| key.pid).collect();
     for pid in reader.pids().unwrap_or_default().into_iter().filter(|pid| !own.contains(pid)) {
         let open: HashSet<u64> = reader.socket_inodes(pid).into_iter().collect();
-        if let Some(OpenListener { address, .. }) = found.iter().find(|listener| open.contains(&listener.inode)) {
+        if let Some(OpenListener { address, .. }) =
+            found.iter().find(|listener| open.contains(&listener.inode))
+        {
+            // The service may have forked meanwhile.
+            if main.is_some_and(|main| process::family(main, reader).iter().any(|key| key.pid == pid)) {
+                continue;
+            }
             let name = reader.read(pid).map(|process| process.name).unwrap_or_default();
             return Err(DrillError::SharedListener { port: address.port(), pid, name });
         }
@@ -112,9 +128,10 @@ impl OpenListener {
         if socket_acceptconn(&socket).unwrap_or(true) {
             return Ok(false);
         }
-        // One that was bound to any port has lost it.
-        if local(&socket).is_some_and(|address| address.port() == 0) {
-            bind(&socket, &self.address).map_err(|errno| self.failed(errno.into()))?;
+        match bind(&socket, &self.address) {
+            // It has kept its port. One that was bound to no port in particular has lost it.
+            Err(Errno::INVAL) | Ok(()) => {}
+            Err(errno) => return Err(self.failed(errno.into())),
         }
         listen(&socket, self.backlog).map_err(|errno| self.failed(errno.into()))?;
         Ok(true)
@@ -206,13 +223,16 @@ mod tests {
         let own = reader.key_of(std::process::id()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let found = find(&[own], &[address.port()], &reader).unwrap();
+        let found = loop {
+            match find(&[own], &[address.port()], &reader) {
+                // Another test forks, and the child has not executed its program yet.
+                Err(DrillError::SharedListener { .. }) => {}
+                found => break found.unwrap(),
+            }
+        };
         let [open] = &found[..] else { panic!("{found:?}") };
-        let backlog = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
-        assert_eq!(
-            (open.address, open.descriptor, open.backlog),
-            (address, listener.as_raw_fd(), 4096.min(backlog))
-        );
+        // The backlog is that of the standard library.
+        assert_eq!((open.address, open.descriptor, open.backlog), (address, listener.as_raw_fd(), 128));
         TcpStream::connect(address).unwrap();
         open.shut_down(&reader).unwrap();
         let refused = TcpStream::connect(address).unwrap_err();
@@ -239,6 +259,9 @@ mod tests {
             backlog: 1,
         };
         let refused = refuse_shared(&[shared], &[], &reader).unwrap_err().to_string();
-        assert!(refused.contains(&format!("port {} is open in process {} ", address.port(), own.pid)), "{refused}");
+        assert!(
+            refused.contains(&format!("port {} is open in process {} ", address.port(), own.pid)),
+            "{refused}"
+        );
     }
 }

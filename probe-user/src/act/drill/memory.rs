@@ -88,7 +88,9 @@ pub(super) fn find(
     }
     let adjustment = fs::read_to_string(reader.folder(main.pid).join("oom_score_adj")).unwrap_or_default();
     if adjustment.trim() == "-1000" {
-        return refuse("its oom_score_adj is -1000: the kernel never kills its main process for memory".to_owned());
+        return refuse(
+            "its oom_score_adj is -1000: the kernel never kills its main process for memory".to_owned(),
+        );
     }
     let names: &[&str] = if is_v1 { &[V1_LIMIT] } else { &[MAX, SWAP, GROUP] };
     let mut files = Vec::new();
@@ -125,9 +127,8 @@ const V1_LIMIT: &str = "memory.limit_in_bytes";
 /// A process in a group, or below it, that is none of these.
 fn strangers(folder: &Path, family: &[ProcessKey]) -> Result<Option<u32>, DrillError> {
     let group = OwnCgroup { path: folder.to_owned(), id: 0, procs_file: folder.join("cgroup.procs") };
-    let members = group
-        .members()
-        .map_err(|error| DrillError::Memory(format!("{}: {error}", folder.display())))?;
+    let members =
+        group.members().map_err(|error| DrillError::Memory(format!("{}: {error}", folder.display())))?;
     Ok(members.into_iter().find(|pid| !family.iter().any(|key| key.pid == *pid)))
 }
 
@@ -155,7 +156,9 @@ impl MemoryGroup {
                  ends its main process {pid} ({name}) and whatever else is in that cgroup",
                 self.used as f64 / 1_048_576.0
             ),
-            format!("set {limit} back as soon as the main process has ended, and after {PATIENCE:?} at the latest"),
+            format!(
+                "set {limit} back as soon as the main process has ended, and after {PATIENCE:?} at the latest"
+            ),
         ]
     }
 
@@ -234,5 +237,80 @@ impl Limits {
             }
         }
         (!restored.is_empty()).then(|| restored.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    const FOLDER: &str = "sys/fs/cgroup/system.slice/api.service";
+
+    /// A service of two processes in a memory cgroup.
+    fn host() -> (FakeHost, Vec<ProcessKey>) {
+        let host = FakeHost::v2();
+        host.process(10, 1, "api", "/api");
+        host.process(11, 10, "worker", "/api");
+        host.cgroup_file(10, "0::/system.slice/api.service\n");
+        let files: [(&str, &[u8]); 5] = [
+            ("memory.max", b"max\n"),
+            ("memory.swap.max", b"max\n"),
+            ("memory.oom.group", b"0\n"),
+            ("memory.stat", b"anon 10485760\nfile 4096\n"),
+            ("cgroup.procs", b"10\n11\n"),
+        ];
+        for (name, text) in files {
+            host.write(&format!("{FOLDER}/{name}"), text);
+        }
+        let family = [10, 11].map(|pid| host.reader().key_of(pid).unwrap());
+        (host, family.to_vec())
+    }
+
+    fn found(host: &FakeHost, family: &[ProcessKey]) -> Result<MemoryGroup, String> {
+        find(family[0], family, &host.reader()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_limit_falls_in_a_cgroup_that_no_other_process_is_in() {
+        let (host, family) = host();
+        let group = found(&host, &family).unwrap();
+        assert_eq!((group.used, group.is_v1), (10 << 20, false));
+        let words = group.words(10, "api").join("; ");
+        assert!(
+            words.contains("lower memory.max of its own cgroup") && words.contains("10.0 MiB"),
+            "{words}"
+        );
+        host.write(&format!("{FOLDER}/cgroup.procs"), b"10\n11\n12\n");
+        host.process(12, 1, "shim", "/shim");
+        assert!(found(&host, &family).unwrap_err().starts_with("process 12 (shim) is in its memory cgroup "));
+    }
+
+    #[test]
+    fn a_service_that_the_kernel_would_not_kill_alone_is_refused() {
+        let (host, family) = host();
+        host.write("proc/10/oom_score_adj", b"-1000\n");
+        assert!(found(&host, &family).unwrap_err().contains("never kills its main process"));
+        host.cgroup_file(10, "0::/\n");
+        assert!(found(&host, &family).unwrap_err().contains("in no memory cgroup of its own"));
+        host.cgroup_file(10, "0::/system.slice/other.service\n");
+        host.folder("sys/fs/cgroup/system.slice/other.service");
+        assert!(found(&host, &family).unwrap_err().contains("in no memory cgroup of its own"));
+    }
+
+    #[test]
+    fn limits_are_restored_in_the_group_that_they_are_of_and_in_no_later_one() {
+        let (host, family) = host();
+        let limits = found(&host, &family).unwrap().limits();
+        let max = limits.folder.join(MAX);
+        fs::write(&max, "4096").unwrap();
+        assert_eq!(
+            limits.restore("api").as_deref(),
+            Some("memory.max is max again, memory.swap.max is max again, memory.oom.group is 0 again")
+        );
+        assert_eq!(fs::read_to_string(&max).unwrap(), "max");
+        fs::write(&max, "4096").unwrap();
+        let later = Limits { id: limits.id + 1, ..limits };
+        assert_eq!((later.restore("api"), fs::read_to_string(&max).unwrap()), (None, "4096".to_owned()));
     }
 }

@@ -88,7 +88,11 @@ impl Undo {
         }
         for listener in &self.listeners {
             match listener.revive(reader) {
-                Ok(true) => done.push(format!("its process {} listens on port {} again", listener.process.pid, listener.address.port())),
+                Ok(true) => done.push(format!(
+                    "its process {} listens on port {} again",
+                    listener.process.pid,
+                    listener.address.port()
+                )),
                 // Its process, or the socket, is gone.
                 Ok(false) | Err(DrillError::Gone { .. } | DrillError::NoListener) => {}
                 Err(error) => tracing::error!(
@@ -104,7 +108,10 @@ impl Undo {
         if let Err(error) = fs::remove_file(directory.join(FILE))
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!("{}: cannot remove the record of a drill: {error}", directory.join(FILE).display());
+            tracing::warn!(
+                "{}: cannot remove the record of a drill: {error}",
+                directory.join(FILE).display()
+            );
         }
         done
     }

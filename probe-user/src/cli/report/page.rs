@@ -145,7 +145,11 @@ fn slowest(page: &mut Page, services: &[ServiceReport], width: usize) {
 fn drills(page: &mut Page, drills: &[PastDrill], width: usize) {
     let lines = drills.iter().take(DRILLS).map(|drill| {
         let (fault, outcome, began) = (word(&drill.fault), word(&drill.outcome), moment(&drill.began));
-        let times = [("detected", drill.detected_ms), ("alerted", drill.alerted_ms), ("recovered", drill.recovered_ms)];
+        let times = [
+            ("detected", drill.detected_ms),
+            ("alerted", drill.alerted_ms),
+            ("recovered", drill.recovered_ms),
+        ];
         let times = times.into_iter().filter_map(|(step, ms)| Some(format!("{step} {}", span(ms?))));
         let end = if drill.recovered_ms.is_some() { String::new() } else { outcome };
         let parts: Vec<String> = times.chain([end]).filter(|part| !part.is_empty()).collect();
@@ -235,7 +239,8 @@ mod tests {
 
     fn text(services: Vec<ServiceReport>) -> String {
         let from = "2026-11-28T00:00:00.000Z".to_owned();
-        let report = Report { from, to: "2026-11-29T00:00:00.000Z".to_owned(), services, drills: vec![drill()] };
+        let report =
+            Report { from, to: "2026-11-29T00:00:00.000Z".to_owned(), services, drills: vec![drill()] };
         of(&report, None).text().to_owned()
     }
 

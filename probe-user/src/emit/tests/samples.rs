@@ -10,12 +10,13 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, HookEvent,
-        DrillFault, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport,
-        Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
-        ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart, RestartMethod, Retransmits,
-        Sender, ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
-        Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
+        CommandKind, Container, Direction, DrillFault, EventId, ExitStatus, Fact, Holder, HookCoverage,
+        HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
+        OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome,
+        ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart,
+        RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share,
+        SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User,
+        Verdict,
     },
 };
 

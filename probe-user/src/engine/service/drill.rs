@@ -77,7 +77,9 @@ impl Service {
             return Some(format!("it is {order}; `hostprobe start` ends that"));
         }
         if let Some(order) = &self.orders.pause {
-            return Some(format!("it is {order}, so its restarts and alerts are held; `hostprobe resume` ends that"));
+            return Some(format!(
+                "it is {order}, so its restarts and alerts are held; `hostprobe resume` ends that"
+            ));
         }
         if let Some(window) = &self.maintenance {
             return Some(format!(
@@ -166,7 +168,10 @@ impl Service {
 }
 
 /// What about other services speaks against a drill, and what to do.
-pub fn dependency_obstacle(surroundings: &Surroundings, name: impl Fn(ServiceId) -> String) -> Option<String> {
+pub fn dependency_obstacle(
+    surroundings: &Surroundings,
+    name: impl Fn(ServiceId) -> String,
+) -> Option<String> {
     let causes = surroundings.causes.iter().map(|cause| cause.service);
     let other = causes.chain(surroundings.suspects.iter().copied()).next()?;
     Some(format!("{}, which it depends on, is not healthy; wait until that is", name(other)))

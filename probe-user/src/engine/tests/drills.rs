@@ -64,7 +64,11 @@ fn the_incident_of_a_drill_says_so_and_is_restarted_and_alerted_as_any_other() {
     lab.killed(100);
     let incident = lab.engine.incident(API).unwrap();
     assert_eq!((incident.drill.as_deref(), incident.verdict), (Some("root"), Verdict::Killed));
-    assert!(incident.summary.starts_with("a drill by root: main process 100 was killed"), "{}", incident.summary);
+    assert!(
+        incident.summary.starts_with("a drill by root: main process 100 was killed"),
+        "{}",
+        incident.summary
+    );
     assert_eq!(lab.restarts_asked(), 1);
     lab.comes_back(101);
     let alerts: Vec<_> = lab.alerts().into_iter().map(|(_, _, resolved)| resolved).collect();
@@ -80,7 +84,12 @@ fn the_incident_of_a_drill_says_so_and_is_restarted_and_alerted_as_any_other() {
 #[test]
 fn a_stop_by_a_drill_is_a_hang_that_probes_have_to_find() {
     let stopped = || {
-        let stopped = Examination { stopped: true, threads: 4, over: Duration::from_millis(200), ..Examination::default() };
+        let stopped = Examination {
+            stopped: true,
+            threads: 4,
+            over: Duration::from_millis(200),
+            ..Examination::default()
+        };
         Observation::Examined(API, Some(stopped))
     };
     let suspended = |at| {
@@ -136,14 +145,20 @@ fn a_drill_honours_orders_and_maintenance() {
     let mut lab = healthy();
     lab.give(OperatorCommand::Pause(order(CommandKind::Pause, lab.now)));
     let why = lab.refused();
-    assert!(why.contains("paused by root: the disk is replaced") && why.contains("`hostprobe resume`"), "{why}");
+    assert!(
+        why.contains("paused by root: the disk is replaced") && why.contains("`hostprobe resume`"),
+        "{why}"
+    );
     lab.give(OperatorCommand::Resume(order(CommandKind::Resume, lab.now)));
     assert_eq!(lab.obstacle(DrillFault::Kill), None);
     lab.give(OperatorCommand::Maintenance(Some("daily 03:00-03:15".into())));
     assert!(lab.refused().contains("maintenance daily 03:00-03:15 is under way"));
     // Nor does the engine begin one, whoever asks.
     lab.drill(DrillFault::Kill);
-    assert!(!lab.engine.is_in_drill(API) && lab.requested.iter().all(|it| !matches!(it, Effect::CauseFault { .. })));
+    assert!(
+        !lab.engine.is_in_drill(API)
+            && lab.requested.iter().all(|it| !matches!(it, Effect::CauseFault { .. }))
+    );
     lab.give(OperatorCommand::Maintenance(None));
     lab.give(OperatorCommand::Stop(order(CommandKind::Stop, lab.now)));
     assert!(lab.refused().contains("stopped by root") && lab.refused().contains("`hostprobe start`"));
@@ -154,7 +169,10 @@ fn a_drill_needs_a_service_that_is_well() {
     let mut lab = healthy();
     lab.killed(100);
     let why = lab.refused();
-    assert!(why.contains("it has an open incident (killed: main process 100") && why.contains("wait until"), "{why}");
+    assert!(
+        why.contains("it has an open incident (killed: main process 100") && why.contains("wait until"),
+        "{why}"
+    );
     lab.comes_back(101);
     assert_eq!(lab.obstacle(DrillFault::Kill), None);
 
@@ -180,7 +198,11 @@ fn a_drill_leaves_a_restart_for_a_real_fault() {
     lab.answer(ProbeOutcome::Ok);
     assert_eq!(lab.obstacle(DrillFault::Kill), None);
     lab.see(Observation::RestartBudget(RestartBudget { restarts: 0, window: MINUTE }));
-    assert!(lab.refused().contains("the budget of 0 per 1m restarts of all services is spent"), "{}", lab.refused());
+    assert!(
+        lab.refused().contains("the budget of 0 per 1m restarts of all services is spent"),
+        "{}",
+        lab.refused()
+    );
 }
 
 #[test]

@@ -9,9 +9,7 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{
-        self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping,
-    },
+    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping},
     error::DatabaseError,
 };
 use crate::{

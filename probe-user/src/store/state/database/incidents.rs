@@ -92,6 +92,7 @@ pub(in super::super) fn overlapping(
             detected: row.get(5)?,
             recovered: until.and(row.get(6)?),
             is_drill: row.get(7)?,
+            until,
         })
     })?;
     let mut all = Vec::new();
