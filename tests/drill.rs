@@ -134,6 +134,10 @@ fn a_kill_is_measured_from_the_signal_to_the_alert_and_kept() {
     // The state file has it.
     let state = latest_drill(&lab.home);
     assert_eq!(state, report);
+    let reported: Value = serde_json::from_str(&lab.home.done(&["report", "--json"])).expect("JSON");
+    for time in ["detected_ms", "acted_ms", "recovered_ms", "alerted_ms"] {
+        assert_eq!(reported["drills"][0][time], report[time], "{time}: {reported:#}");
+    }
     let page = lab.home.done(&["drill", &lab.service.name, "--yes"]);
     assert!(page.contains("recovered after ") && page.contains("restart requested after "), "{page}");
 }

@@ -47,17 +47,23 @@ pub struct Failure {
     status: u8,
     /// No daemon runs, as far as its socket shows.
     is_down: bool,
+    /// The daemon has said nothing.
+    is_unanswered: bool,
 }
 
 impl Failure {
     /// A failure that ends with this status.
     pub fn new(message: impl Into<String>, status: u8) -> Self {
-        Self { message: message.into(), status, is_down: false }
+        Self { message: message.into(), status, is_down: false, is_unanswered: false }
     }
 
     /// Whether no daemon runs, as far as its socket shows.
     pub fn is_down(&self) -> bool {
         self.is_down
+    }
+
+    pub fn is_unanswered(&self) -> bool {
+        self.is_unanswered
     }
 
     /// Prints the reason, and returns the exit status.
@@ -73,6 +79,7 @@ impl Daemon {
         let path = self.path()?;
         let answer = converse(&path, request).map_err(|error| Failure {
             is_down: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
+            is_unanswered: true,
             ..Failure::new(no_answer(&path, &error), NOT_POSSIBLE)
         })?;
         match answer {

@@ -89,7 +89,15 @@ pub fn run(args: &Args) -> ExitCode {
         }
     }
     match args.daemon.ask(&request(Some(plan.main))) {
-        Err(failure) => failure.end(),
+        Err(failure) => {
+            if failure.is_unanswered() {
+                complain(format_args!(
+                    "hostprobe: {}: the daemon went away in the middle of the drill; its next start undoes what is left of it",
+                    args.service
+                ));
+            }
+            failure.end()
+        }
         Ok(Answer::Drill(report)) => {
             let printed = if args.json { print_json(&report) } else { print(&report_page(&report)) };
             if report.outcome == DrillOutcome::Recovered { printed } else { ExitCode::FAILURE }

@@ -3,7 +3,9 @@
 //! The engine decides whether one may begin, and goes on as with any other fault. `act/drill.rs` causes the fault. The
 //! daemon keeps the time, undoes what is not over in time, and keeps the timeline.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Daemon,
@@ -12,7 +14,7 @@ use super::{
     executor::Outcome,
 };
 use crate::{
-    act::drill::{self, Caused, Target, Undo},
+    act::drill::{self, Caused, Prepared, Target, Undo},
     bounded_thread,
     clock::Timestamp,
     config::Service,
@@ -158,7 +160,7 @@ impl Daemon {
         name: String,
         limit: Duration,
         request: DrillRequest,
-        prepared: drill::Prepared,
+        prepared: Prepared,
     ) {
         let order = order(&request);
         self.publish_drill_command(service, order.clone(), request.fault, None);
@@ -204,11 +206,9 @@ impl Daemon {
             return true;
         };
         let reader = self.enricher.reader().clone();
-        self.executor.outcomes.spawn(async move {
-            let cause = move || prepared.cause(&directory, &reader).map_err(|error| error.to_string());
-            let caused = bounded_thread::answer("drill", CAUSE, cause).await;
-            Outcome::FaultCaused(caused.map_err(|error| error.to_string()).flatten())
-        });
+        self.executor
+            .outcomes
+            .spawn(async move { Outcome::FaultCaused(cause(prepared, directory, reader).await) });
         true
     }
 
@@ -381,6 +381,23 @@ impl Daemon {
             Ok(_) => {}
             Err(error) => tracing::error!("hostprobe: what an earlier drill did may not be undone: {error}"),
         }
+    }
+}
+
+/// Causes a fault on a thread of its own. What comes later than the daemon waits for is undone at once.
+async fn cause(prepared: Prepared, directory: PathBuf, reader: ProcReader) -> Result<Caused, String> {
+    let (done, caused) = oneshot::channel();
+    let work = move || {
+        let caused = prepared.cause(&directory, &reader).map_err(|error| error.to_string());
+        if let Err(Ok(Caused { undo: Some(undo), .. })) = done.send(caused) {
+            undo.carry_out(&directory, &reader);
+        }
+    };
+    bounded_thread::start("drill", work).map_err(|error| error.to_string())?;
+    match timeout(CAUSE, caused).await {
+        Ok(Ok(caused)) => caused,
+        Ok(Err(_)) => Err("its thread ended early".to_owned()),
+        Err(_) => Err(format!("it was not done within {CAUSE:?}")),
     }
 }
 

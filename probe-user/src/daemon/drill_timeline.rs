@@ -154,15 +154,12 @@ impl DrillTimeline {
                 let recovered = healthy.map_or(now, |after| incident.since.plus(after));
                 self.recovered = Some(recovered);
                 self.resolved = Some(now);
-                let restarts = match incident.attempts {
-                    1 => "1 restart".to_owned(),
-                    more => format!("{more} restarts"),
+                let how = match incident.attempts {
+                    0 => "without a restart by hostprobe".to_owned(),
+                    1 => "after 1 restart".to_owned(),
+                    more => format!("after {more} restarts"),
                 };
-                self.add(
-                    recovered,
-                    DrillStepKind::Recovered,
-                    format!("the service is healthy, after {restarts}"),
-                );
+                self.add(recovered, DrillStepKind::Recovered, format!("the service is healthy, {how}"));
             }
         }
     }

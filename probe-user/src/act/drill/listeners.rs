@@ -180,10 +180,6 @@ fn listening_on(socket: &OwnedFd) -> Option<SocketAddr> {
     if !is_ip || !is_tcp() || !socket_acceptconn(socket).ok()? {
         return None;
     }
-    local(socket)
-}
-
-fn local(socket: &OwnedFd) -> Option<SocketAddr> {
     getsockname(socket).ok()?.try_into().ok()
 }
 
