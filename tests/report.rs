@@ -54,9 +54,9 @@ db            99.97 %     20.5 s    2.8 min   15.0 min       5.0 min
 web          99.998 %      1.0 s          -   30.0 min       5.0 min
 
 Not counted
-  cache    stopped 20.0 min, starting or unknown 3.5 s, not observed 5.0 min
-  db       in maintenance 15.0 min, starting or unknown 2.0 s, not observed 5.0 min
-  web      paused 30.0 min, starting or unknown 996 ms, not observed 5.0 min
+  cache    stopped 20.0 min, starting or unknown 3.5 s
+  db       in maintenance 15.0 min, starting or unknown 2.0 s
+  web      paused 30.0 min
 
                           TIME TO DETECT             TIME TO RECOVER
 SERVICE  INCIDENTS     MEDIAN        P95     N     MEDIAN        P95  RESTARTS   HELD

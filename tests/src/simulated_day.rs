@@ -2,12 +2,13 @@
 //! daemon leaves. The engine decides, on a clock of its own.
 
 mod archive;
+mod clock;
 mod recorder;
 mod script;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf};
 
-use hostprobe::{clock::Timestamp, config::Config};
+use hostprobe::config::Config;
 use jiff::SignedDuration;
 use tempfile::TempDir;
 
@@ -44,7 +45,8 @@ impl SimulatedDay {
         let end = jiff::Timestamp::from_second(now - now.rem_euclid(60)).expect("a time");
         let day = Self { folder, config, recording, start: end - DAY };
         let read = Config::load(&day.config).expect("the configuration is valid");
-        fs::write(&day.recording, script::record(&read, wall_ahead(day.start))).expect("it is written");
+        fs::write(&day.recording, script::record(&read, clock::wall_ahead(day.start)))
+            .expect("it is written");
         archive::keep(&read, &day.recording);
         day
     }
@@ -54,16 +56,4 @@ impl SimulatedDay {
         let after = SignedDuration::from_secs(hours * 3600 + minutes * 60 + seconds);
         format!("{:.0}", self.start + after).replace('T', " ").replace('Z', "")
     }
-}
-
-/// A moment of the day on the kernel's clock, which begins shortly before it.
-fn moment(since_start: Duration) -> Timestamp {
-    Timestamp::from_nanos(BOOT).plus(since_start)
-}
-
-/// How long the host is up when the day begins, in nanoseconds.
-const BOOT: u64 = 1_000_000_000_000;
-
-fn wall_ahead(start: jiff::Timestamp) -> i128 {
-    start.as_nanosecond() - i128::from(BOOT)
 }

@@ -286,31 +286,26 @@ impl Publisher {
                 rollups.on_view(view, now);
             }
         });
-        let services =
-            views.filter_map(|view| Some((config.service(view.service)?, view))).map(|(spec, view)| {
-                ServiceView {
-                    name: spec.name.clone(),
-                    unit: names.unit(spec.id).map(str::to_owned),
-                    critical: spec.critical,
-                    state: view.state,
-                    response_time: view.response_time,
-                    error: view.error.map(|error| redact(&error).into_owned()),
-                    verdict: view.incident.as_ref().map(|incident| incident.verdict),
-                    summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
-                    held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
-                        incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
-                    }),
-                    incident: view.incident.map(|incident| incident.id),
-                    since: self.since.get(&spec.id).copied(),
-                    stale_since: view.stale_since,
-                    maintenance: view.maintenance,
-                    orders: [view.orders.stop, view.orders.pause, view.acknowledged]
-                        .into_iter()
-                        .flatten()
-                        .collect(),
-                    depends_on: depends_on(spec, &view.depends_on, names),
-                }
-            });
+        let known = views.filter_map(|view| Some((config.service(view.service)?, view)));
+        let services = known.map(|(spec, view)| ServiceView {
+            name: spec.name.clone(),
+            unit: names.unit(spec.id).map(str::to_owned),
+            critical: spec.critical,
+            state: view.state,
+            response_time: view.response_time,
+            error: view.error.map(|error| redact(&error).into_owned()),
+            verdict: view.incident.as_ref().map(|incident| incident.verdict),
+            summary: view.incident.as_ref().map(|incident| redact(&incident.summary).into_owned()),
+            held: view.incident.as_ref().map_or_else(Vec::new, |incident| {
+                incident.held.iter().map(|held| names.service(*held).to_owned()).collect()
+            }),
+            incident: view.incident.map(|incident| incident.id),
+            since: self.since.get(&spec.id).copied(),
+            stale_since: view.stale_since,
+            maintenance: view.maintenance,
+            orders: [view.orders.stop, view.orders.pause, view.acknowledged].into_iter().flatten().collect(),
+            depends_on: depends_on(spec, &view.depends_on, names),
+        });
         let services: Vec<ServiceView> = services.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::rollup::{Class, Count, Totals};
 use crate::fact::{DrillFault, DrillOutcome, DrillReport};
 pub use spread::Spread;
+use spread::millis;
 
 /// The most recoveries of a service that are named.
 const SLOWEST: usize = 5;
@@ -315,11 +316,6 @@ impl PastIncident {
             took_ms: millis(took),
         }
     }
-}
-
-/// Microseconds in milliseconds.
-fn millis(micros: i64) -> f64 {
-    micros as f64 / 1000.0
 }
 
 /// A moment in microseconds since 1970: RFC 3339, UTC, to the millisecond.

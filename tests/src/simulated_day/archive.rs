@@ -19,7 +19,10 @@ use hostprobe::{
 };
 use serde_json::{Value, json};
 
-use super::recorder::origin;
+use super::{
+    clock::{BOOT, moment},
+    recorder::origin,
+};
 
 /// A daemon looks at its clocks every second. This often is enough.
 const TICK: Duration = Duration::from_secs(10);
@@ -96,8 +99,8 @@ impl<'c> Run<'c> {
     /// The daemon runs until the next full minute.
     fn end(mut self) {
         const MINUTE: u64 = 60_000_000_000;
-        let whole = self.now.as_nanos().saturating_sub(super::BOOT).next_multiple_of(MINUTE);
-        self.pass_until(super::moment(Duration::from_nanos(whole)));
+        let whole = self.now.as_nanos().saturating_sub(BOOT).next_multiple_of(MINUTE);
+        self.pass_until(moment(Duration::from_nanos(whole)));
         self.archive.write(self.now);
         self.archive.store.shutdown(Duration::from_secs(60));
         assert_eq!(self.archive.store.take_loss(), 0, "{}", self.config.state.directory.display());

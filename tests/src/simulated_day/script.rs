@@ -11,7 +11,7 @@ use hostprobe::{
     },
 };
 
-use super::{moment, recorder::Recorder};
+use super::{clock::moment, recorder::Recorder};
 
 /// Between two probes of a service.
 const INTERVAL: u64 = 30;

@@ -16,6 +16,9 @@ const COLUMNS: usize = 100;
 /// The longest name of a service that a table shows in full.
 const NAME: usize = 20;
 
+/// A shorter time that does not count is not named, in milliseconds: each service starts at some time.
+const WORTH_A_WORD: f64 = 1000.0;
+
 /// The most recoveries that the list of all services has.
 const SLOWEST: usize = 5;
 
@@ -33,7 +36,7 @@ pub(super) fn of(report: &Report, down: Option<&str>) -> Page {
     }
     let width = services.iter().map(|service| name(service).chars().count()).max().unwrap_or(0).max(7);
     availability(&mut page, services, width);
-    planned(&mut page, services, width);
+    not_counted(&mut page, services, width);
     if services.iter().any(|service| service.incidents.total > 0) {
         incidents(&mut page, services, width);
         open(&mut page, services, width);
@@ -64,8 +67,8 @@ fn availability(page: &mut Page, services: &[ServiceReport], width: usize) {
     }
 }
 
-/// What does not count.
-fn planned(page: &mut Page, services: &[ServiceReport], width: usize) {
+/// What does not count although hostprobe ran.
+fn not_counted(page: &mut Page, services: &[ServiceReport], width: usize) {
     let mut lines = Vec::new();
     for service in services {
         let times = &service.time_ms;
@@ -75,9 +78,8 @@ fn planned(page: &mut Page, services: &[ServiceReport], width: usize) {
             (times.maintenance, "in maintenance"),
             (times.drilled, "drilled"),
             (times.unknown, "starting or unknown"),
-            (times.not_observed, "not observed"),
         ];
-        let parts = parts.into_iter().filter(|(time, _)| *time > 0.0);
+        let parts = parts.into_iter().filter(|(time, _)| *time >= WORTH_A_WORD);
         let parts = parts.map(|(time, what)| format!("{what} {}", span(time)));
         lines.extend(listed(service, width, parts));
     }

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::millis;
-
 /// Quantiles of durations by the nearest rank: each is one of the durations.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
@@ -28,6 +26,11 @@ impl Spread {
             max_ms: millis(max),
         })
     }
+}
+
+/// Microseconds in milliseconds.
+pub(super) fn millis(micros: i64) -> f64 {
+    micros as f64 / 1000.0
 }
 
 #[cfg(test)]
