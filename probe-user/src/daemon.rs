@@ -1,6 +1,7 @@
 //! The daemon: every layer, and the way from one to the next.
 
 mod drill;
+mod drill_report;
 mod drill_state;
 mod drill_timeline;
 pub(crate) mod executor;

@@ -17,18 +17,20 @@ use crate::{
     act::drill::{self, Caused, Prepared, Target, Undo},
     bounded_thread,
     clock::Timestamp,
-    config::Service,
+    config::{Probe, Service},
     engine::Effect,
     fact::{
-        CommandKind, DrillFault, DrillOutcome, DrillReport, DrillStepKind, Fact, Observation,
-        OperatorCommand, OperatorReport, Order, ServiceId,
+        CommandKind, DrillFault, DrillOutcome, DrillStepKind, Fact, Observation, OperatorCommand,
+        OperatorReport, Order, ServiceId,
     },
     host::ProcReader,
     serve::control::{DrillAnswer, DrillPlan, DrillRequest, Refusal, RefusalKind},
 };
 
-/// How long a service may take to recover, at least and at most, besides what its probes need to see the fault.
+/// How long a service may take to recover, besides what its probes need to see the fault and a command to end.
 const RECOVERY: Duration = Duration::from_secs(60);
+
+/// How long a fault lasts at most, whatever the times of the probes.
 const LIMIT_MAX: Duration = Duration::from_secs(600);
 
 /// How long receivers may take to accept the alerts after the recovery.
@@ -250,14 +252,19 @@ impl Daemon {
             }
         } else if is_gone || is_late(caused, drill.limit) && timeline.resolved.is_none() {
             self.undo_drill();
-        } else if let Some(resolved) = timeline.resolved
-            && (timeline.alerts_owed == 0 || is_late(resolved, DELIVERY))
-        {
-            // What was stopped and lives is of no process that serves any more.
-            if drill.undo.is_some() {
-                self.undo_drill_quietly()
+        } else if let Some(resolved) = timeline.resolved {
+            let is_over = timeline.alerts_owed == 0 || is_late(resolved, DELIVERY);
+            // An operator's stop ends an incident as well.
+            let has_recovered = timeline.recovered.is_some();
+            // A process that the restart has left is still stopped.
+            self.undo_drill_quietly();
+            if is_over {
+                self.end_drill(if has_recovered {
+                    DrillOutcome::Recovered
+                } else {
+                    DrillOutcome::NotRecovered
+                });
             }
-            self.end_drill(DrillOutcome::Recovered);
         }
     }
 
@@ -299,61 +306,6 @@ impl Daemon {
         self.observe(Observation::Operator(drill.service, OperatorCommand::DrillOver));
         tracing::info!("{}: the drill ({}) is over: {}", drill.name, drill.fault.as_str(), outcome.as_str());
         let _ = drill.answer.send(Ok(DrillAnswer::Report(Box::new(report))));
-    }
-
-    fn keep_drill(&self, drill: &Drill, outcome: DrillOutcome) {
-        self.publisher.keep_drill(self.report_of(drill, outcome));
-    }
-
-    fn report_of(&self, drill: &Drill, outcome: DrillOutcome) -> DrillReport {
-        let timeline = self.publisher.timeline();
-        let asked = drill.caused.unwrap_or(drill.order.since);
-        // The kernel kills for memory some time after the limit fell.
-        let killed = timeline.and_then(|timeline| timeline.since).filter(|since| *since > asked);
-        let fault = killed.filter(|_| drill.fault == DrillFault::Oom).unwrap_or(asked);
-        let times = timeline.map(|timeline| timeline.times(fault)).unwrap_or_default();
-        let incident = timeline.and_then(|timeline| timeline.incident);
-        DrillReport {
-            id: drill.id.clone(),
-            service: drill.name.clone(),
-            fault: drill.fault,
-            by: drill.order.by.to_string(),
-            reason: drill.order.reason.clone(),
-            began: format!("{:.6}", fault.to_wall()),
-            outcome,
-            incident: incident.map(|incident| self.origin.incident_id(incident)),
-            verdict: timeline.and_then(|it| it.verdict).map(|verdict| verdict.as_str().to_owned()),
-            detected_ms: times.detected,
-            decided_ms: times.decided,
-            acted_ms: times.acted,
-            recovered_ms: times.recovered,
-            alerted_ms: times.alerted,
-            steps: timeline.map(|timeline| timeline.steps(fault)).unwrap_or_default(),
-            notes: self.notes(timeline, outcome),
-        }
-    }
-
-    fn notes(&self, timeline: Option<&DrillTimeline>, outcome: DrillOutcome) -> Vec<String> {
-        let mut notes = Vec::new();
-        let Some(timeline) = timeline else { return notes };
-        if self.config.alerts.is_empty() {
-            notes.push("no receiver of alerts is configured".to_owned());
-        } else if timeline.resolved.is_some() && timeline.alerts_requested == 0 {
-            notes.push(
-                "no receiver was to be alerted: an incident that is over before its alert is due is of severity info, and \
-                 min_severity of the receivers is higher"
-                    .to_owned(),
-            );
-        } else if timeline.alerts_owed > 0 && outcome != DrillOutcome::Unfinished {
-            notes.push(format!("{} alerts were not accepted in time", timeline.alerts_owed));
-        }
-        if timeline.incident.is_none() && outcome == DrillOutcome::NotRecovered {
-            notes.push("no incident was opened: hostprobe did not see the fault".to_owned());
-        }
-        if timeline.left_out > 0 {
-            notes.push(format!("{} further steps are left out", timeline.left_out));
-        }
-        notes
     }
 
     /// The daemon ends: what is frozen or limited must not stay so.
@@ -409,9 +361,7 @@ fn order(request: &DrillRequest) -> Order {
 
 /// How long a service may take to recover before its fault is undone.
 fn limit(service: &Service) -> Duration {
-    let row = |probe: &crate::config::Probe| {
-        probe.interval.saturating_add(probe.timeout).saturating_mul(probe.failures)
-    };
+    let row = |probe: &Probe| probe.interval.saturating_add(probe.timeout).saturating_mul(probe.failures);
     let seen = service.probes.iter().map(row).max().unwrap_or_default();
     let stop = service.exec().map(|exec| exec.stop_timeout).unwrap_or_default();
     seen.saturating_add(stop).saturating_add(RECOVERY).min(LIMIT_MAX)

@@ -150,10 +150,13 @@ impl DrillTimeline {
             }
             Phase::Open | Phase::Update => {}
             Phase::Resolve => {
-                let healthy = incident.timing.healthy.or(incident.timing.listening);
-                let recovered = healthy.map_or(now, |after| incident.since.plus(after));
-                self.recovered = Some(recovered);
                 self.resolved = Some(now);
+                let Some(healthy) = incident.timing.healthy else {
+                    let text = format!("the incident is over without a recovery: {}", incident.summary);
+                    return self.add(now, DrillStepKind::Verdict, text);
+                };
+                let recovered = incident.since.plus(healthy);
+                self.recovered = Some(recovered);
                 let how = match incident.attempts {
                     0 => "without a restart by hostprobe".to_owned(),
                     1 => "after 1 restart".to_owned(),
