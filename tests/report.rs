@@ -110,6 +110,7 @@ fn a_day_that_was_recorded_is_reported_in_json() {
                 "stopped": 0.0,
                 "paused": 1_800_000.0,
                 "maintenance": 0.0,
+                "drilled": 0.0,
                 "unknown": 996.0,
                 "not_observed": 300_000.0,
             },
@@ -124,6 +125,7 @@ fn a_day_that_was_recorded_is_reported_in_json() {
                 { "id": "aaaaaaaa-i1", "verdict": "killed", "since": at(3, 12, 0, 250), "took_ms": 500.2 },
             ],
         }],
+        "drills": [],
     });
     assert_eq!(report, expected, "{report:#}");
 

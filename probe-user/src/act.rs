@@ -2,6 +2,7 @@
 
 pub mod alert;
 pub mod command;
+pub mod drill;
 pub mod hook;
 mod program;
 pub mod supervisor;

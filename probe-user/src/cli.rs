@@ -4,6 +4,7 @@ mod argument;
 mod ask;
 mod check;
 mod doctor;
+mod drill;
 mod incidents;
 mod operate;
 mod output;
@@ -58,6 +59,8 @@ enum Command {
     Resume(operate::ResumeArgs),
     /// Acknowledge an incident: it alerts no more
     Ack(operate::AckArgs),
+    /// Cause a real fault of a service on purpose, and measure detection, recovery and alert
+    Drill(drill::Args),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
     Reload(reload::Args),
     /// Repeat a daemon's recorded decisions, and show the differences
@@ -104,6 +107,7 @@ pub fn run() -> ExitCode {
         Command::Pause(args) => operate::pause(args),
         Command::Resume(args) => operate::resume(args),
         Command::Ack(args) => operate::ack(args),
+        Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Discover => discover(),

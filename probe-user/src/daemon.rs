@@ -1,5 +1,9 @@
 //! The daemon: every layer, and the way from one to the next.
 
+mod drill;
+mod drill_report;
+mod drill_state;
+mod drill_timeline;
 pub(crate) mod executor;
 mod hooks;
 mod ingest;
@@ -20,9 +24,10 @@ mod tables;
 mod watching;
 mod windows;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::process::{deadline, notify::Notifier};
+use drill_state::Drill;
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
 use operator_wait::OperatorWait;
@@ -86,6 +91,12 @@ pub struct Daemon {
     /// Operators who wait for the outcome of a command.
     operator_waits: Vec<OperatorWait>,
     windows: OpenWindows,
+    /// The drill that is under way.
+    drill: Option<Drill>,
+    /// How many drills this run has begun.
+    drills: u64,
+    /// None without one.
+    state_directory: Option<PathBuf>,
     /// How often what runs before a restart was started.
     preparations: u64,
     notifier: Notifier,
@@ -132,12 +143,14 @@ impl Daemon {
     pub fn execute_effects(&mut self) {
         loop {
             let effects = self.publisher.take_effects();
+            self.publisher.on_effects(&effects, &self.config);
             self.publisher.release_after(self.executor.keep(&effects, &self.config));
             if effects.is_empty() {
                 break;
             }
             effects.into_iter().for_each(|effect| self.execute(effect));
         }
+        self.check_drill();
         self.publisher.write_logs();
         self.publisher.flush_state();
         self.read_connections();
@@ -147,7 +160,7 @@ impl Daemon {
     fn execute(&mut self, effect: Effect) {
         let adopts =
             if let Effect::Adopt { service, process } = &effect { Some((*service, *process)) } else { None };
-        if self.waits_for_hooks(&effect) {
+        if self.concerns_drill(&effect) || self.waits_for_hooks(&effect) {
             return;
         }
         self.executor.execute(effect, &self.config, &self.enricher);
@@ -267,6 +280,8 @@ impl Daemon {
             Outcome::Reloaded(next) => self.on_reloaded(*next),
             Outcome::Prepared(service, number) => self.on_prepared(service, number),
             Outcome::Removed => self.on_removed_command(),
+            Outcome::DrillPrepared(preparation) => self.on_drill_prepared(*preparation),
+            Outcome::FaultCaused(caused) => self.on_fault_caused(caused),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }
@@ -413,6 +428,7 @@ impl Daemon {
     /// Exits from now on are caused by the daemon's own end: they are published, and the engine observes none.
     pub async fn stop(mut self, why: String) {
         self.notifier.stopping(deadline::after(self.executor.longest_stop(&self.config)));
+        self.abandon_drill();
         self.stopping = true;
         self.publisher.keep_rollups();
         self.executor.stop(&self.config, &self.enricher).await;

@@ -7,6 +7,7 @@
 pub mod budget;
 mod ctx;
 mod dependency;
+mod drill;
 mod effect;
 mod foreground;
 mod host_budget;

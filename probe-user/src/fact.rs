@@ -4,6 +4,7 @@
 //! decides on them, and [`crate::emit`] alone turns them into JSON.
 
 mod agent;
+mod drill;
 mod event;
 pub mod health;
 mod hook;
@@ -23,6 +24,7 @@ pub mod summary;
 pub mod unit;
 
 pub use agent::*;
+pub use drill::*;
 pub use event::*;
 pub use health::*;
 pub use hook::*;

@@ -76,6 +76,7 @@ pub async fn run(
             _ = inbox.every_second.tick() => daemon.every_second(),
             Some(()) = inbox.hangups.recv() => daemon.reload(),
             Some(request) = inbox.operations.recv() => daemon.on_operator_request(request),
+            Some(request) = inbox.drills.recv() => daemon.on_drill_request(request),
             Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
             () = held_events => daemon.release_events(),
             () = due => daemon.tick(),

@@ -334,6 +334,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            drill: None,
             earlier: Default::default(),
         };
         HookCall { event, service: ServiceId(0), incident: Some(Box::new(incident)) }

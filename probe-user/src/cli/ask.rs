@@ -23,6 +23,9 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(10);
 const COMMAND_PATIENCE: Duration = Duration::from_secs(40);
 
+/// The same for a drill, which the daemon bounds.
+const DRILL_PATIENCE: Duration = Duration::from_secs(900);
+
 /// The longest answer, in bytes. Some hundred incidents take less than one MiB.
 const MAX_ANSWER: u64 = 16 << 20;
 
@@ -44,17 +47,23 @@ pub struct Failure {
     status: u8,
     /// No daemon runs, as far as its socket shows.
     is_down: bool,
+    /// The daemon has said nothing.
+    is_unanswered: bool,
 }
 
 impl Failure {
     /// A failure that ends with this status.
     pub fn new(message: impl Into<String>, status: u8) -> Self {
-        Self { message: message.into(), status, is_down: false }
+        Self { message: message.into(), status, is_down: false, is_unanswered: false }
     }
 
     /// Whether no daemon runs, as far as its socket shows.
     pub fn is_down(&self) -> bool {
         self.is_down
+    }
+
+    pub fn is_unanswered(&self) -> bool {
+        self.is_unanswered
     }
 
     /// Prints the reason, and returns the exit status.
@@ -70,6 +79,7 @@ impl Daemon {
         let path = self.path()?;
         let answer = converse(&path, request).map_err(|error| Failure {
             is_down: matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
+            is_unanswered: true,
             ..Failure::new(no_answer(&path, &error), NOT_POSSIBLE)
         })?;
         match answer {
@@ -86,6 +96,8 @@ impl Daemon {
             | Answer::Explanation(_)
             | Answer::Report(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)) => Ok(answer),
         }
     }
@@ -128,8 +140,17 @@ impl Daemon {
 
 fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
     let mut stream = UnixStream::connect(path)?;
-    let is_command = matches!(request, Request::Operate(_));
-    stream.set_read_timeout(Some(if is_command { COMMAND_PATIENCE } else { PATIENCE }))?;
+    let patience = match request {
+        Request::Operate(_) => COMMAND_PATIENCE,
+        Request::Drill { agreed: Some(_), .. } => DRILL_PATIENCE,
+        Request::Drill { .. }
+        | Request::Status
+        | Request::Incidents { .. }
+        | Request::Report { .. }
+        | Request::Explain { .. }
+        | Request::Reload { .. } => PATIENCE,
+    };
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request)?;
     line.push(b'\n');

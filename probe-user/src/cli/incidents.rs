@@ -66,6 +66,8 @@ pub fn list(args: &ListArgs) -> ExitCode {
             | Answer::Explanation(_)
             | Answer::Report(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => return ask::unexpected(),
@@ -88,6 +90,8 @@ pub fn explain(args: &ExplainArgs) -> ExitCode {
                 | Answer::Incidents(_)
                 | Answer::Report(_)
                 | Answer::Reload(_)
+                | Answer::DrillPlan(_)
+                | Answer::Drill(_)
                 | Answer::Done(_)
                 | Answer::Error(_),
             ) => {

@@ -109,6 +109,8 @@ fn order(operation: CommandKind, target: Target, lasts: Option<Duration>, args: 
             | Answer::Explanation(_)
             | Answer::Report(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Error(_),
         ) => ask::unexpected(),
     }

@@ -40,6 +40,8 @@ pub fn run(args: &Args) -> ExitCode {
             Answer::Status(_)
             | Answer::Incidents(_)
             | Answer::Explanation(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Report(_)
             | Answer::Done(_)
             | Answer::Error(_),

@@ -63,6 +63,8 @@ fn made(args: &Args) -> Result<(Report, Option<String>), Failure> {
             | Answer::Incidents(_)
             | Answer::Explanation(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => Err(ask::another_question()),

@@ -36,6 +36,8 @@ pub fn run(args: &Args) -> ExitCode {
             | Answer::Explanation(_)
             | Answer::Report(_)
             | Answer::Reload(_)
+            | Answer::DrillPlan(_)
+            | Answer::Drill(_)
             | Answer::Done(_)
             | Answer::Error(_),
         ) => ask::unexpected(),
@@ -112,7 +114,11 @@ fn order_line(order: &Order, now: &str) -> String {
         CommandKind::Stop => "stopped",
         CommandKind::Pause => "paused",
         CommandKind::Ack => "acknowledged",
-        CommandKind::Start | CommandKind::Restart | CommandKind::Resume | CommandKind::Reload => "changed",
+        CommandKind::Start
+        | CommandKind::Restart
+        | CommandKind::Resume
+        | CommandKind::Reload
+        | CommandKind::Drill => "changed",
     };
     let since = ago(&order.since, now).map_or_else(String::new, |since| format!(" {since} ago"));
     let until = order.until.as_deref().and_then(|until| ago(now, until));

@@ -16,12 +16,13 @@ use tokio::{
     time::timeout,
 };
 
-use super::next_config::NextConfig;
+use super::{drill_state::DrillPreparation, next_config::NextConfig};
 
 use crate::{
     act::{
         alert::{Alert, AlertError, Alerter},
         command,
+        drill::Caused,
         hook::Hooks,
         supervisor::{Orphans, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
@@ -79,6 +80,10 @@ pub enum Outcome {
     Reloaded(Box<Result<NextConfig, String>>),
     /// What runs before a restart has ended.
     Prepared(ServiceId, u64),
+    /// Whether the fault of a drill can be caused is known.
+    DrillPrepared(Box<DrillPreparation>),
+    /// It was caused, or could not be.
+    FaultCaused(Result<Caused, String>),
     /// The command of a service that a reload removed has ended.
     Removed,
     /// systemd's bus is reachable at last.
@@ -219,6 +224,8 @@ impl Executor {
             Effect::FindHolders { service, ports } => {
                 self.inspector.find_holders(service, enricher.members.main_of(service), ports)
             }
+            // The daemon has begun it.
+            Effect::CauseFault { .. } => {}
             // [`Self::keep`] has carried them out.
             Effect::Alert { .. } | Effect::KeepMemory { .. } | Effect::KeepOrders { .. } => {}
             Effect::CallHooks(call) => {

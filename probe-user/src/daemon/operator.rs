@@ -38,7 +38,8 @@ impl Daemon {
             Aim::Incident(id, incident) => (Some(id), Some(incident)),
         };
         let error = service.and_then(|id| self.obstacle(kind, id)).map(str::to_owned);
-        let report = OperatorReport { service, incident, order: order.clone(), error: error.clone() };
+        let report =
+            OperatorReport { service, incident, order: order.clone(), fault: None, error: error.clone() };
         self.publisher.publish(Fact::Operator(report), since);
         if let Some(why) = error {
             let message = format!("{}: {why}", self.subject(service));
@@ -65,7 +66,11 @@ impl Daemon {
                     CommandKind::Start | CommandKind::Restart | CommandKind::Stop => {
                         return self.await_outcome(OperatorWait { service: id, order, answer });
                     }
-                    CommandKind::Pause | CommandKind::Resume | CommandKind::Ack | CommandKind::Reload => {}
+                    CommandKind::Pause
+                    | CommandKind::Resume
+                    | CommandKind::Ack
+                    | CommandKind::Reload
+                    | CommandKind::Drill => {}
                 }
             }
         }
@@ -92,7 +97,7 @@ impl Daemon {
                 .find(|wait| wait.service == service && wait.order.kind == CommandKind::Stop);
             if let Some(order) = failed.map(|wait| wait.order.clone()) {
                 let (service, error) = (Some(service), Some(error.clone()));
-                let report = OperatorReport { service, incident: None, order, error };
+                let report = OperatorReport { service, incident: None, order, fault: None, error };
                 self.publisher.publish(Fact::Operator(report), Timestamp::now());
             }
             self.observe(Observation::Operator(service, OperatorCommand::StopFailed(error.clone())));
@@ -151,7 +156,10 @@ impl Daemon {
         let kind = operation.operation;
         match &operation.target {
             Target::All if matches!(kind, CommandKind::Pause | CommandKind::Resume) => Ok(Aim::All),
-            Target::Service(name) if !matches!(kind, CommandKind::Ack | CommandKind::Reload) => {
+            // A drill has a request of its own.
+            Target::Service(name)
+                if !matches!(kind, CommandKind::Ack | CommandKind::Reload | CommandKind::Drill) =>
+            {
                 let found = self.config.services.iter().find(|service| service.name == *name);
                 found.map(|service| Aim::Service(service.id)).ok_or_else(|| Refusal {
                     kind: RefusalKind::NotFound,
@@ -187,7 +195,9 @@ fn command(order: &Order) -> OperatorCommand {
         CommandKind::Start => OperatorCommand::Start(order),
         CommandKind::Restart => OperatorCommand::Restart(order),
         CommandKind::Pause => OperatorCommand::Pause(order),
-        CommandKind::Resume | CommandKind::Ack | CommandKind::Reload => OperatorCommand::Resume(order),
+        CommandKind::Resume | CommandKind::Ack | CommandKind::Reload | CommandKind::Drill => {
+            OperatorCommand::Resume(order)
+        }
     }
 }
 
@@ -211,7 +221,8 @@ fn lack_of_method(kind: CommandKind, service: &Service) -> Option<&'static str> 
             | CommandKind::Pause
             | CommandKind::Resume
             | CommandKind::Ack
-            | CommandKind::Reload,
+            | CommandKind::Reload
+            | CommandKind::Drill,
             Identity::Unit(_) | Identity::Exec(_) | Identity::Match(_) | Identity::Remote,
         ) => None,
     }

@@ -148,7 +148,7 @@ impl OperatorLog {
     }
 
     fn of_operator(&self, report: &OperatorReport) -> Line {
-        let order = redact(&report.order.to_string()).into_owned();
+        let order = redact(&report.words()).into_owned();
         let whole =
             if report.order.kind == CommandKind::Reload { "the configuration" } else { "all services" };
         let subject = report.service.map_or(whole, |service| self.names.service(service));
@@ -244,6 +244,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 1,
             snapshot: None,
+            drill: None,
             earlier: Default::default(),
         }
     }

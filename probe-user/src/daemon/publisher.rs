@@ -8,13 +8,16 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{operator_log::OperatorLog, rollups::Rollups};
+use super::{drill_timeline::DrillTimeline, operator_log::OperatorLog, rollups::Rollups};
 use crate::{
     clock::Timestamp,
     config::{Config, Service},
     emit::{Emitter, Names, Origin, Sink},
     engine::{Effect, Effects, Engine},
-    fact::{Action, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport, ServiceId, ServiceState},
+    fact::{
+        Action, DrillReport, DrillStepKind, EventId, Fact, HookCoverage, Observation, Phase, ProbeReport,
+        ServiceId, ServiceState,
+    },
     progress::Awaited,
     redact::redact,
     serve::{Counters, Dependency, Metrics, ServiceView, View},
@@ -28,6 +31,8 @@ use crate::{
 /// Publishes facts, and queues the effects that the engine requests.
 pub struct Publisher {
     log: OperatorLog,
+    /// That of the drill that is under way.
+    timeline: Option<DrillTimeline>,
     emitter: Emitter,
     metrics: Arc<Metrics>,
     views: watch::Sender<Arc<View>>,
@@ -74,6 +79,7 @@ impl Publisher {
         let (effects, counters) = (VecDeque::new(), Counters::default());
         Self {
             log: OperatorLog::new(origin, emitter.names().clone()),
+            timeline: None,
             emitter,
             metrics,
             views,
@@ -94,6 +100,9 @@ impl Publisher {
     pub(super) fn publish(&mut self, fact: Fact, at: Timestamp) -> EventId {
         self.count(&fact, at);
         self.log.on_fact(&fact);
+        if let Some(timeline) = &mut self.timeline {
+            timeline.on_fact(&fact, Timestamp::now());
+        }
         self.metrics.observe(&fact);
         if let Some(rollups) = &mut self.rollups {
             rollups.on_fact(&fact, at);
@@ -135,6 +144,39 @@ impl Publisher {
     pub(super) fn record(&mut self, observation: &Observation, now: Timestamp) {
         if let Some(recording) = &mut self.recording {
             recording.on_observation(now, observation);
+        }
+    }
+
+    pub(super) fn begin_timeline(&mut self, timeline: DrillTimeline) {
+        self.timeline = Some(timeline);
+    }
+
+    /// The timeline of the drill that is under way.
+    pub(super) fn timeline(&self) -> Option<&DrillTimeline> {
+        self.timeline.as_ref()
+    }
+
+    pub(super) fn add_drill_step(&mut self, at: Timestamp, step: DrillStepKind, text: String) {
+        if let Some(timeline) = &mut self.timeline {
+            timeline.add(at, step, text);
+        }
+    }
+
+    pub(super) fn end_timeline(&mut self) {
+        self.timeline = None;
+    }
+
+    /// Has what is known of a drill written to the state file.
+    pub(super) fn keep_drill(&self, report: DrillReport) {
+        if let Some(store) = &self.store {
+            store.keep_drill(report);
+        }
+    }
+
+    /// Takes the requested alerts into the timeline of a drill.
+    pub(super) fn on_effects(&mut self, effects: &VecDeque<Effect>, config: &Config) {
+        if let Some(timeline) = &mut self.timeline {
+            effects.iter().for_each(|effect| timeline.on_effect(effect, &config.alerts));
         }
     }
 

@@ -41,7 +41,7 @@ impl Daemon {
         let ReloadRequest { by, reason, answer } = request;
         let since = Timestamp::now();
         let order = Order { kind: CommandKind::Reload, by, reason, since, until: None };
-        let report = OperatorReport { service: None, incident: None, order, error: None };
+        let report = OperatorReport { service: None, incident: None, order, fault: None, error: None };
         self.publisher.publish(Fact::Operator(report), since);
         let waits = if self.reloads.is_under_way {
             &mut self.reloads.waits_for_next

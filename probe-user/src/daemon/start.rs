@@ -72,6 +72,7 @@ impl Daemon {
         if !daemon.sensors.has(Hook::Socket) {
             daemon.observe(Observation::ConnectionsUnseen);
         }
+        daemon.undo_left(&reader);
         daemon.watch_expected_ports(&reader);
         for (service, memory) in wired.memories {
             daemon.observe(Observation::Remembered(service, Box::new(memory)));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId},
+    fact::{
+        DrillFault, EventId, Fact, HookCall, Incident, Memory, Orders, ProcessKey, RestartMethod, ServiceId,
+    },
 };
 
 /// Takes the engine's facts and effects.
@@ -92,6 +94,12 @@ pub enum Effect {
     FindHolders {
         service: ServiceId,
         ports: Vec<u16>,
+    },
+    /// Cause the fault of a drill. [`OperatorCommand::DrillOver`](crate::fact::OperatorCommand::DrillOver) answers once the
+    /// drill is over, or if the fault could not be caused.
+    CauseFault {
+        service: ServiceId,
+        fault: DrillFault,
     },
     /// Run the hooks for an event.
     CallHooks(HookCall),

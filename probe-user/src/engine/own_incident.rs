@@ -38,6 +38,7 @@ impl OwnIncident {
             timing,
             attempts: 0,
             snapshot: None,
+            drill: None,
             earlier: Earlier::default(),
         }
     }

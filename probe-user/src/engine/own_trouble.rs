@@ -55,6 +55,11 @@ pub fn unasked(report: &ProbeReport) -> Option<&str> {
 }
 
 impl OwnTrouble {
+    /// Whether its incident is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_open()
+    }
+
     /// Whether this attempt failed already at its last time.
     pub fn is_known(&self, attempt: (ServiceId, Attempt)) -> bool {
         self.affected.contains_key(&attempt)

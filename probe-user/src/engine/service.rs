@@ -5,6 +5,7 @@ mod configured;
 mod core_dump;
 mod death;
 mod dependency;
+mod drill;
 mod first_start;
 mod holder;
 mod hooks;
@@ -28,6 +29,7 @@ mod timer;
 mod unit_change;
 mod worker;
 
+pub use drill::dependency_obstacle;
 pub use memory::end_unknown;
 pub use model::Service;
 
@@ -70,9 +72,11 @@ impl Service {
             Observation::SocketError(error, _, event) => self.on_socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.on_retransmits(&retransmits, event),
             Observation::AcceptQueue(queue, ..) => self.on_accept_queue(&queue, ctx),
+            // hostprobe itself did it.
+            Observation::Suspended(..) if self.is_stopped_by_drill() => {}
             Observation::Suspended(stop, _, event) => self.on_suspended(stop, event, ctx),
             Observation::CoreSignal(signal, _) => self.on_core_signal(signal, ctx),
-            Observation::Examined(_, found) => self.on_examined(found, ctx),
+            Observation::Examined(_, found) => self.on_examined(self.seen_in_drill(found), ctx),
             Observation::Snapshot(_, outcome) => self.on_snapshot(outcome, ctx),
             Observation::PortHolder(_, holder) => self.on_port_holder(holder.as_ref(), ctx),
             Observation::Holders(_, holders) => self.on_holders(holders, ctx),

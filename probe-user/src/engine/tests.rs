@@ -4,6 +4,7 @@ mod backends;
 mod chaos;
 mod deaths;
 mod dependencies;
+mod drills;
 mod evidence;
 mod first_start;
 mod hangs;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IncidentId, ServiceId};
+use super::{DrillFault, IncidentId, ServiceId};
 use crate::clock::Timestamp;
 
 /// A user of this host.
@@ -52,6 +52,7 @@ pub enum CommandKind {
     Resume,
     Ack,
     Reload,
+    Drill,
 }
 
 impl CommandKind {
@@ -65,6 +66,7 @@ impl CommandKind {
             Self::Resume => "resume",
             Self::Ack => "ack",
             Self::Reload => "reload",
+            Self::Drill => "drill",
         }
     }
 
@@ -78,6 +80,7 @@ impl CommandKind {
             Self::Resume => "resumed",
             Self::Ack => "acknowledged",
             Self::Reload => "reloaded",
+            Self::Drill => "drilled",
         }
     }
 }
@@ -120,6 +123,10 @@ pub enum OperatorCommand {
     Pause(Order),
     Resume(Order),
     Ack(IncidentId, Order),
+    /// A drill begins: the daemon is about to cause this fault.
+    Drill(DrillFault, Order),
+    /// The drill is over, and its fault is undone if it was one to undo.
+    DrillOver,
     /// A window of its configuration opens, or the last open one closes.
     Maintenance(Option<String>),
     /// The orders that an earlier run of the daemon was given.
@@ -134,8 +141,18 @@ pub struct OperatorReport {
     /// The incident that it is about.
     pub incident: Option<IncidentId>,
     pub order: Order,
+    /// The fault of a drill.
+    pub fault: Option<DrillFault>,
     /// Why it was refused or failed, if it was.
     pub error: Option<String>,
+}
+
+impl OperatorReport {
+    /// The order in words, with the fault of a drill.
+    pub fn words(&self) -> String {
+        let fault = self.fault.map_or_else(String::new, |fault| format!(" ({})", fault.as_str()));
+        format!("{}{fault}", self.order)
+    }
 }
 
 #[cfg(test)]

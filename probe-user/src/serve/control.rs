@@ -21,14 +21,15 @@ use tokio::{
 use self::peer::Peer;
 pub use self::{
     operation::{
-        MAX_REASON, Operation, Operations, OperatorRequest, Refusal, RefusalKind, ReloadRequest, Target,
+        DrillAnswer, DrillPlan, DrillRequest, Drills, MAX_REASON, Operation, Operations, OperatorRequest,
+        Refusal, RefusalKind, ReloadRequest, Target,
     },
     socket::{ControlError, ControlSocket, open},
 };
 
 use super::{shown::Shown, status::Status, turns::Turns};
 use crate::{
-    fact::Reload,
+    fact::{DrillFault, DrillReport, Reload},
     store::{
         history::{Explanation, Listed, NotOne},
         report::Report,
@@ -85,6 +86,16 @@ pub enum Request {
         reason: Option<String>,
     },
     Operate(Operation),
+    /// Cause a fault, and wait for what comes of it.
+    Drill {
+        service: String,
+        fault: DrillFault,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// The pid of the main process that the operator agreed to do it to; without it, only say what would be done.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        agreed: Option<u32>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,6 +106,8 @@ pub enum Answer {
     Explanation(Box<Explanation>),
     Report(Box<Report>),
     Reload(Reload),
+    DrillPlan(DrillPlan),
+    Drill(Box<DrillReport>),
     /// To [`Request::Operate`]: the outcome in a sentence.
     Done(String),
     Error(Refusal),
@@ -108,6 +121,7 @@ pub type Reloads = mpsc::Sender<ReloadRequest>;
 pub struct Requests {
     pub reloads: Reloads,
     pub operations: Operations,
+    pub drills: Drills,
 }
 
 /// What the answers to all clients are made from.
@@ -246,6 +260,22 @@ impl Server {
                 outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
             }
             Request::Operate(operation) => self.operate(operation, peer).await,
+            Request::Drill { service, fault, reason, agreed } => {
+                if let Some(refusal) = too_long(reason.as_deref()) {
+                    return refusal;
+                }
+                let (answer, outcome) = oneshot::channel();
+                let by = peer.operator().await;
+                let request = DrillRequest { service, fault, reason, agreed, by, answer };
+                let _ = self.commands.take(self.requests.drills.send(request)).await;
+                // The daemon bounds the time of a drill.
+                match outcome.await {
+                    Ok(Ok(DrillAnswer::Plan(plan))) => Answer::DrillPlan(plan),
+                    Ok(Ok(DrillAnswer::Report(report))) => Answer::Drill(report),
+                    Ok(Err(why)) => Answer::Error(why),
+                    Err(_) => refusal(RefusalKind::Stopping, "the daemon ends"),
+                }
+            }
         }
     }
 

@@ -7,11 +7,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::rollup::{Class, Count, Totals};
+use crate::fact::{DrillFault, DrillOutcome, DrillReport};
 pub use spread::Spread;
 use spread::millis;
 
 /// The most recoveries of a service that are named.
 const SLOWEST: usize = 5;
+
+/// How far the clocks of sums and of events may differ, in microseconds: one is read a little after the other.
+const CLOCKS: i64 = 1000;
 
 /// The period of a report, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub struct PastIncident {
     pub detected: Option<i64>,
     /// From the fault until the service was healthy again, in microseconds; None if it was not, or was stopped instead.
     pub recovered: Option<i64>,
+    /// A drill caused it.
+    pub is_drill: bool,
+    /// When it was over, in microseconds since 1970.
+    pub until: Option<i64>,
 }
 
 /// How available services were, and how their incidents went.
@@ -52,6 +60,30 @@ pub struct Report {
     pub to: String,
     /// The services that there are records or incidents of, by name.
     pub services: Vec<ServiceReport>,
+    /// The drills that began in the period, the latest first.
+    #[serde(default)]
+    pub drills: Vec<PastDrill>,
+}
+
+/// A drill: a real fault on purpose. The times are in milliseconds since the fault.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PastDrill {
+    pub id: String,
+    pub service: String,
+    pub fault: DrillFault,
+    pub outcome: DrillOutcome,
+    /// RFC 3339, UTC.
+    pub began: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detected_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acted_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alerted_ms: Option<f64>,
 }
 
 /// One service in the period.
@@ -91,6 +123,9 @@ pub struct Times {
     pub paused: f64,
     /// A window of its maintenance was open.
     pub maintenance: f64,
+    /// A drill had it fail.
+    #[serde(default)]
+    pub drilled: f64,
     /// It started without having failed, or hostprobe could not see how it was.
     pub unknown: f64,
     /// hostprobe did not run.
@@ -103,7 +138,7 @@ pub struct Probes {
     pub failed: i64,
 }
 
-/// The incidents that were open at some time in the period.
+/// The incidents that were open at some time in the period, without those of drills.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incidents {
     pub total: usize,
@@ -156,13 +191,26 @@ impl Report {
             from: wall(period.from.saturating_mul(1_000_000)),
             to: wall(period.to.saturating_mul(1_000_000)),
             services: services.collect(),
+            drills: Vec::new(),
         }
+    }
+
+    /// With these drills.
+    pub fn with_drills(self, drills: Vec<DrillReport>) -> Self {
+        Self { drills: drills.into_iter().map(PastDrill::from).collect(), ..self }
     }
 }
 
 impl ServiceReport {
     fn of(name: &str, period: Period, recorded: Option<&Recorded>, incidents: &[&PastIncident]) -> Self {
-        let totals = recorded.map(|recorded| recorded.totals).unwrap_or_default();
+        let mut totals = recorded.map(|recorded| recorded.totals).unwrap_or_default();
+        let (drilled, incidents): (Vec<&PastIncident>, Vec<_>) =
+            incidents.iter().copied().partition(|incident| incident.is_drill);
+        // What a drill took is planned.
+        let drilled = drilled.into_iter().map(|incident| incident.within(period)).sum::<i64>();
+        let drilled = drilled.min(totals.time(Class::Down)).max(0);
+        let whole = totals;
+        totals.add_time(Class::Down, -drilled);
         let detected = incidents.iter().filter_map(|incident| incident.detected);
         let mut recoveries: Vec<(i64, &PastIncident)> =
             incidents.iter().filter_map(|incident| Some((incident.recovered?, *incident))).collect();
@@ -170,9 +218,12 @@ impl ServiceReport {
         Self {
             service: name.to_owned(),
             availability: availability(&totals),
-            time_ms: Times::of(period, recorded),
+            time_ms: Times {
+                drilled: millis(drilled),
+                ..Times::of(period, recorded, &totals, whole.watched())
+            },
             probes: Probes { made: totals.count(Count::Probes), failed: totals.count(Count::FailedProbes) },
-            incidents: Incidents::of(incidents),
+            incidents: Incidents::of(&incidents),
             time_to_detect: Spread::of(detected.collect()),
             time_to_recover: Spread::of(recoveries.iter().map(|(took, _)| *took).collect()),
             restarts: Restarts {
@@ -203,8 +254,8 @@ fn availability(totals: &Totals) -> Option<f64> {
 }
 
 impl Times {
-    fn of(period: Period, recorded: Option<&Recorded>) -> Self {
-        let Some(Recorded { first, totals, .. }) = recorded else { return Self::default() };
+    fn of(period: Period, recorded: Option<&Recorded>, totals: &Totals, watched: i64) -> Self {
+        let Some(Recorded { first, .. }) = recorded else { return Self::default() };
         let whole = period.to.saturating_sub(period.from.max(*first)).max(0).saturating_mul(1_000_000);
         let ms = |class: Class| millis(totals.time(class));
         Self {
@@ -214,14 +265,15 @@ impl Times {
             stopped: ms(Class::Stopped),
             paused: ms(Class::Paused),
             maintenance: ms(Class::Maintenance),
+            drilled: 0.0,
             unknown: ms(Class::Unknown),
-            not_observed: millis(whole.saturating_sub(totals.watched()).max(0)),
+            not_observed: millis(whole.saturating_sub(watched).max(0)),
         }
     }
 
     /// The time in which it was not to work.
     pub fn planned(&self) -> f64 {
-        self.stopped + self.paused + self.maintenance
+        self.stopped + self.paused + self.maintenance + self.drilled
     }
 }
 
@@ -240,7 +292,22 @@ impl Incidents {
     }
 }
 
+impl From<DrillReport> for PastDrill {
+    fn from(drill: DrillReport) -> Self {
+        let DrillReport { id, service, fault, outcome, began, incident, .. } = drill;
+        let DrillReport { detected_ms, acted_ms, recovered_ms, alerted_ms, .. } = drill;
+        Self { id, service, fault, outcome, began, incident, detected_ms, acted_ms, recovered_ms, alerted_ms }
+    }
+}
+
 impl PastIncident {
+    /// How long it lasted within a period, in microseconds.
+    fn within(&self, period: Period) -> i64 {
+        let (from, to) = (period.from.saturating_mul(1_000_000), period.to.saturating_mul(1_000_000));
+        let end = self.until.map_or(to, |until| until.saturating_add(CLOCKS));
+        end.min(to).saturating_sub(self.since.max(from)).max(0)
+    }
+
     fn recovery(&self, took: i64) -> Recovery {
         Recovery {
             id: self.id.clone(),

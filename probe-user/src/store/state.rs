@@ -29,7 +29,7 @@ use crate::{
     bounded_thread::{self, NoAnswer},
     config::StateOptions,
     emit::{Names, Origin},
-    fact::{Memory, Orders, ServiceId},
+    fact::{DrillReport, Memory, Orders, ServiceId},
     progress::Awaited,
 };
 use database::FILE;
@@ -80,6 +80,12 @@ impl StateStore {
     /// Keeps an incident with its timeline, in place of what was known of it. It is written with the next flush.
     pub fn keep_incident(&self, timeline: Timeline) {
         self.queue.push(Job::Incident(Box::new(timeline)));
+    }
+
+    /// Keeps a drill, in place of what was known of it. Never waits.
+    pub fn keep_drill(&self, report: DrillReport) {
+        self.queue.push(Job::Drill(Box::new(report)));
+        self.queue.flush();
     }
 
     /// Adds to what services did in minutes. It is written with the next flush.

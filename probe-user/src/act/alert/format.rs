@@ -137,6 +137,10 @@ impl Formatter {
             "severity": incident.severity.as_str(),
             "instance": self.origin.host_name,
         });
+        if incident.drill.is_some() {
+            // So that a route can treat drills in a way of their own.
+            labels["drill"] = json!("true");
+        }
         if alert.summary.is_some() {
             // Its verdicts change. The labels must not.
             labels["alertname"] = json!("HostprobeStorm");

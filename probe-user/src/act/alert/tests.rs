@@ -34,6 +34,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         timing: Timing::default(),
         attempts: 0,
         snapshot: None,
+        drill: None,
         earlier: Default::default(),
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);
@@ -209,6 +210,20 @@ async fn alertmanager_gets_the_labels_that_identify_an_alert() {
     assert_eq!(end.as_array().unwrap().len(), 1);
     assert_eq!(end[0]["labels"], update[1]["labels"], "it is resolved by the labels it was sent with");
     assert!(time(&end[0], "endsAt") <= jiff::Timestamp::now());
+}
+
+#[tokio::test]
+async fn alertmanager_can_route_drills_in_a_way_of_their_own() {
+    let (listener, address) = listener().await;
+    let mut fake = FakeReceiver::start(listener, &[]);
+    let (alerter, _reports) = alerter(address, AlertFormat::Alertmanager, QUICK);
+    let mut drill = critical(1);
+    drill.incident.drill = Some("root".to_owned());
+    alerter.notify(drill);
+    alerter.notify(critical(2));
+    let labels =
+        [fake.request().await, fake.request().await].map(|alert| alert[0]["labels"]["drill"].clone());
+    assert_eq!(labels, [Value::from("true"), Value::Null]);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! A report as text, as narrow as [`COLUMNS`].
 
-use hostprobe::store::report::{Recovery, Report, ServiceReport, Spread};
+use hostprobe::{
+    emit::word,
+    store::report::{PastDrill, Recovery, Report, ServiceReport, Spread},
+};
 
 use super::{
     super::output::Page,
@@ -19,6 +22,9 @@ const WORTH_A_WORD: f64 = 1000.0;
 /// The most recoveries that the list of all services has.
 const SLOWEST: usize = 5;
 
+/// The most drills that it shows, the latest.
+const DRILLS: usize = 10;
+
 pub(super) fn of(report: &Report, down: Option<&str>) -> Page {
     let mut page = Page::of(down);
     let length = length(report).map(|ms| format!(", {}", span(ms))).unwrap_or_default();
@@ -36,6 +42,7 @@ pub(super) fn of(report: &Report, down: Option<&str>) -> Page {
         open(&mut page, services, width);
         slowest(&mut page, services, width);
     }
+    drills(&mut page, &report.drills, width);
     page
 }
 
@@ -69,6 +76,7 @@ fn not_counted(page: &mut Page, services: &[ServiceReport], width: usize) {
             (times.stopped, "stopped"),
             (times.paused, "paused"),
             (times.maintenance, "in maintenance"),
+            (times.drilled, "drilled"),
             (times.unknown, "starting or unknown"),
         ];
         let parts = parts.into_iter().filter(|(time, _)| *time >= WORTH_A_WORD);
@@ -136,6 +144,22 @@ fn slowest(page: &mut Page, services: &[ServiceReport], width: usize) {
     section(page, "Slowest recoveries", &lines.collect::<Vec<_>>());
 }
 
+fn drills(page: &mut Page, drills: &[PastDrill], width: usize) {
+    let lines = drills.iter().take(DRILLS).map(|drill| {
+        let (fault, outcome, began) = (word(&drill.fault), word(&drill.outcome), moment(&drill.began));
+        let times = [
+            ("detected", drill.detected_ms),
+            ("alerted", drill.alerted_ms),
+            ("recovered", drill.recovered_ms),
+        ];
+        let times = times.into_iter().filter_map(|(step, ms)| Some(format!("{step} {}", span(ms?))));
+        let end = if drill.recovered_ms.is_some() { String::new() } else { outcome };
+        let parts: Vec<String> = times.chain([end]).filter(|part| !part.is_empty()).collect();
+        format!("  {:<width$}  {fault:<6}  {began}  {}", clipped(&drill.service), parts.join(", "))
+    });
+    section(page, "Drills", &lines.collect::<Vec<_>>());
+}
+
 /// A title and lines, if there are any.
 fn section(page: &mut Page, title: &str, lines: &[String]) {
     if lines.is_empty() {
@@ -166,9 +190,12 @@ fn listed(service: &ServiceReport, width: usize, parts: impl IntoIterator<Item =
 
 /// The name of a service, or the beginning of it.
 fn name(service: &ServiceReport) -> String {
-    let name = &service.service;
+    clipped(&service.service)
+}
+
+fn clipped(name: &str) -> String {
     if name.chars().count() <= NAME {
-        return name.clone();
+        return name.to_owned();
     }
     name.chars().take(NAME - 3).chain("...".chars()).collect()
 }
@@ -214,8 +241,17 @@ mod tests {
 
     fn text(services: Vec<ServiceReport>) -> String {
         let from = "2026-11-28T00:00:00.000Z".to_owned();
-        let report = Report { from, to: "2026-11-29T00:00:00.000Z".to_owned(), services };
+        let report =
+            Report { from, to: "2026-11-29T00:00:00.000Z".to_owned(), services, drills: vec![drill()] };
         of(&report, None).text().to_owned()
+    }
+
+    fn drill() -> PastDrill {
+        let drill = serde_json::json!({
+            "id": "a-d1", "service": "a-service-whose-name-is-longer-than-a-table-takes", "fault": "refuse",
+            "outcome": "not_recovered", "began": "2026-11-28T00:00:00.000Z", "detected_ms": 1e9, "alerted_ms": 1e9,
+        });
+        serde_json::from_value(drill).unwrap()
     }
 
     #[test]

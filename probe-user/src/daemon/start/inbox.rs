@@ -15,7 +15,7 @@ use crate::{
     inspect::answer::Answer,
     outcomes::Outcomes,
     probe::next_tick,
-    serve::control::{OperatorRequest, ReloadRequest, Requests},
+    serve::control::{DrillRequest, OperatorRequest, ReloadRequest, Requests},
 };
 
 /// The most messages of a kind that may wait for the loop. Further senders wait.
@@ -37,6 +37,7 @@ pub struct Inbox {
     pub hangups: Signal,
     /// Commands of operators.
     pub operations: mpsc::Receiver<OperatorRequest>,
+    pub drills: mpsc::Receiver<DrillRequest>,
     /// Requests of clients to reload.
     pub reloads: mpsc::Receiver<ReloadRequest>,
     /// The work of every second.
@@ -74,6 +75,7 @@ impl Inbox {
         let (hook_sender, hooks) = mpsc::channel(QUEUE);
         let (reload_sender, reloads) = mpsc::channel(QUEUE);
         let (operation_sender, operations) = mpsc::channel(QUEUE);
+        let (drill_sender, drills) = mpsc::channel(QUEUE);
         let mut every_second = interval(Duration::from_secs(1));
         every_second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let hangups = signal(SignalKind::hangup())?;
@@ -86,7 +88,7 @@ impl Inbox {
             silences: silence_sender,
             alerts: alert_sender,
             hooks: hook_sender,
-            requests: Requests { reloads: reload_sender, operations: operation_sender },
+            requests: Requests { reloads: reload_sender, operations: operation_sender, drills: drill_sender },
         };
         Ok((
             senders,
@@ -101,6 +103,7 @@ impl Inbox {
                 hooks,
                 hangups,
                 operations,
+                drills,
                 reloads,
                 every_second,
             },

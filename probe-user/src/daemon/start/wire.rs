@@ -90,6 +90,7 @@ pub(super) async fn wire(
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let executor = Executor { store, hooks, ..executor(&config, names, &reader, alerter, prober, &senders) };
+    let state_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let daemon = Daemon {
         origin,
         _directory: directory,
@@ -112,6 +113,9 @@ pub(super) async fn wire(
         may_start_programs,
         operator_waits: Vec::new(),
         windows: Default::default(),
+        drill: None,
+        drills: 0,
+        state_directory,
         preparations: 0,
         notifier: options.notifier,
     };

@@ -32,6 +32,7 @@ impl Renderer<'_> {
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
+            drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
     }
 

@@ -16,7 +16,7 @@ impl Renderer<'_> {
             (None, None) => "all services".to_owned(),
         };
         (record.event.outcome, record.log.level, record.message) = match &report.error {
-            None => (Outcome::Success, Level::Info, format!("{subject}: {order}")),
+            None => (Outcome::Success, Level::Info, format!("{subject}: {}", report.words())),
             Some(why) => {
                 let command = order.kind.as_str();
                 (Outcome::Failure, Level::Warn, format!("{subject}: {command} by {} failed: {why}", order.by))
@@ -29,6 +29,7 @@ impl Renderer<'_> {
         record.user = Some(self.user(&order.by.user));
         record.operator = Some(wire::Operator {
             command: order.kind.into(),
+            fault: report.fault.map(Into::into),
             login: order.by.login.as_ref().map(|login| self.user(login)),
             until: order.until.map(wall),
         });

@@ -10,12 +10,13 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, Direction, EventId, ExitStatus, Fact, Holder, HookCoverage, HookEvent,
-        HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport,
-        Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
-        ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart, RestartMethod, Retransmits,
-        Sender, ServerUsage, ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert,
-        Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
+        CommandKind, Container, Direction, DrillFault, EventId, ExitStatus, Fact, Holder, HookCoverage,
+        HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
+        OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome,
+        ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart,
+        RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share,
+        SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User,
+        Verdict,
     },
 };
 
@@ -115,6 +116,7 @@ fn an_incident() -> Incident {
         timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
+        drill: Some("alice (as root)".to_owned()),
         earlier: Default::default(),
     }
 }
@@ -309,7 +311,9 @@ fn operator(
     incident: Option<IncidentId>,
     error: Option<&str>,
 ) -> Fact {
-    Fact::Operator(OperatorReport { service, incident, order: order(kind), error: error.map(str::to_owned) })
+    let fault = (kind == CommandKind::Drill).then_some(DrillFault::Hang);
+    let (order, error) = (order(kind), error.map(str::to_owned));
+    Fact::Operator(OperatorReport { service, incident, order, fault, error })
 }
 
 fn start(file: Option<&str>) -> AgentStart {
@@ -412,6 +416,7 @@ pub fn facts() -> Vec<Fact> {
         operator(CommandKind::Pause, None, None, None),
         operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),
         operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
+        operator(CommandKind::Drill, Some(API), None, None),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

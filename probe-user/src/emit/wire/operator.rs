@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CommandKind, User};
+use super::{CommandKind, DrillFault, User};
 
 /// An operator's command. Its reason is in `event.reason`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +11,9 @@ use super::{CommandKind, User};
 pub struct Operator {
     /// Which command.
     pub command: CommandKind,
+    /// The fault of a drill: `kill`, `hang`, `oom` or `refuse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<DrillFault>,
     /// The user who logged in, if the kernel knows: with `sudo`, another one than `user`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<User>,

@@ -53,6 +53,20 @@ words! {
 }
 
 words! {
+    /// The fault of a drill.
+    DrillFault from fact::DrillFault {
+        /// SIGKILL to the main process.
+        Kill,
+        /// The processes are stopped.
+        Hang,
+        /// The OOM killer, within the service's own cgroup.
+        Oom,
+        /// The listeners refuse connections.
+        Refuse,
+    }
+}
+
+words! {
     /// A command of an operator.
     CommandKind from fact::CommandKind {
         /// Stop a service, until it is started.
@@ -69,6 +83,8 @@ words! {
         Ack,
         /// Read the configuration again.
         Reload,
+        /// Cause a real fault, and measure detection and recovery.
+        Drill,
     }
 }
 
@@ -286,6 +302,8 @@ mod tests {
     fn the_stream_uses_the_words_of_the_facts() {
         check(Provider::pairs());
         check(CommandKind::pairs());
+        check(DrillFault::pairs());
+        assert_eq!(DrillFault::pairs().len(), fact::DrillFault::ALL.len());
         check(Verdict::pairs());
         assert_eq!(Verdict::pairs().len(), fact::Verdict::ALL.len());
         check(Severity::pairs());

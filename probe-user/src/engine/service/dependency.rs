@@ -82,7 +82,7 @@ impl Service {
         Some(Cause {
             service: self.settings.id,
             verdict: open.verdict(),
-            summary: open.summary().to_string(),
+            summary: open.published().summary,
             since: open.since(),
             declared,
             alerts: open.rule().alert != AlertRule::Never,

@@ -71,7 +71,8 @@ impl Service {
         let due = |patience| now.plus(patience);
         match &mut self.incident {
             None => {
-                let open = OpenIncident::new(ctx.next_incident(), self.settings.id, fault, severity, ctx.now);
+                let id = (ctx.next_incident(), self.drilled_by().map(str::to_owned));
+                let open = OpenIncident::new(id, self.settings.id, fault, severity, ctx.now);
                 ctx.publish(Fact::Incident(Phase::Open, open.published()));
                 self.incident = Some(open);
                 self.timers.set(Timer::Alert, patience.map(due));

@@ -2,6 +2,7 @@
 
 mod breaches;
 mod dead_workers;
+mod drill;
 mod fault;
 mod generation;
 mod listeners;
@@ -21,6 +22,7 @@ mod unit_view;
 use std::time::Duration;
 
 pub use dead_workers::{DeadWorkers, TOGETHER, WorkerDeaths};
+pub use drill::Drill;
 pub use fault::Fault;
 pub use generation::{DeadChild, Generation};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
@@ -71,6 +73,8 @@ pub struct Service {
     /// The holders of its connections, as the service itself or the host's sockets show them.
     pub(super) holders: Vec<Holder>,
     pub(super) incident: Option<OpenIncident>,
+    /// The drill that is under way.
+    pub(super) drill: Option<Drill>,
     pub(super) recovery: Recovery,
     pub(super) timers: Timers,
     pub(super) state: ServiceState,
@@ -99,6 +103,7 @@ impl Service {
             worker_deaths: WorkerDeaths::default(),
             holders: Vec::new(),
             incident: None,
+            drill: None,
             recovery: Recovery::new(&settings.restart),
             timers: Timers::default(),
             state: ServiceState::Starting,

@@ -21,6 +21,8 @@ impl Service {
             OperatorCommand::Resume(_) => self.on_resume(ctx),
             OperatorCommand::Maintenance(window) => self.on_maintenance(window, ctx),
             OperatorCommand::Ack(incident, order) => self.on_ack(incident, order),
+            OperatorCommand::Drill(fault, order) => self.on_drill(fault, &order, ctx),
+            OperatorCommand::DrillOver => self.on_drill_over(),
             OperatorCommand::Remembered(orders) => self.on_remembered(orders, ctx),
         }
     }

@@ -112,7 +112,7 @@ impl Service {
             || self.listeners.has_any_expected()
     }
 
-    fn conclude(&self) -> (ServiceState, String) {
+    pub(super) fn conclude(&self) -> (ServiceState, String) {
         let summary = || self.incident.as_ref().map_or_else(String::new, |open| open.summary().to_string());
         if let Some(why) = self.rest() {
             return (ServiceState::Stopped, why);

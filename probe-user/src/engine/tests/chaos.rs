@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     config::Response,
     fact::{
-        AcceptQueue, CommandKind, CoreSignal, Direction, EndedJob, Holder, IncidentId, NeededUnit,
-        OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits, Successor,
-        Suspension, Tracer,
+        AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, IncidentId,
+        NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits,
+        Successor, Suspension, Tracer,
     },
 };
 
@@ -95,7 +95,12 @@ fn unit(random: &mut Random, key: ProcessKey, now: Timestamp) -> UnitState {
 fn command(random: &mut Random, now: Timestamp) -> OperatorCommand {
     let order = |kind, until| Order { until, ..order(kind, now) };
     let until = (random.below(2) == 0).then(|| now.plus(Duration::from_secs(random.below(300))));
-    match random.below(10) {
+    match random.below(12) {
+        10 => {
+            let fault = DrillFault::ALL[random.below(4) as usize];
+            OperatorCommand::Drill(fault, order(CommandKind::Drill, None))
+        }
+        11 => OperatorCommand::DrillOver,
         8 => OperatorCommand::Maintenance((random.below(2) == 0).then(|| "daily 03:00-03:15".into())),
         0 => OperatorCommand::Stop(order(CommandKind::Stop, None)),
         1 => OperatorCommand::StopFailed("no".into()),

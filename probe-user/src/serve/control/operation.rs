@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::fact::{CommandKind, Operator, Reload};
+use crate::fact::{CommandKind, DrillFault, DrillReport, Operator, Reload};
 
 /// The longest reason, in bytes.
 pub const MAX_REASON: usize = 500;
@@ -71,5 +71,39 @@ pub struct ReloadRequest {
     pub answer: oneshot::Sender<Reload>,
 }
 
+/// A request for a drill, with the place for its answer.
+#[derive(Debug)]
+pub struct DrillRequest {
+    pub service: String,
+    pub fault: DrillFault,
+    pub reason: Option<String>,
+    /// The main process that the operator agreed to do it to; None to ask what it would do.
+    pub agreed: Option<u32>,
+    pub by: Operator,
+    pub answer: oneshot::Sender<Result<DrillAnswer, Refusal>>,
+}
+
+#[derive(Debug)]
+pub enum DrillAnswer {
+    Plan(DrillPlan),
+    Report(Box<DrillReport>),
+}
+
+/// What a drill would do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrillPlan {
+    pub service: String,
+    pub fault: DrillFault,
+    /// The pid of its main process.
+    pub main: u32,
+    /// For people, a sentence each.
+    pub words: Vec<String>,
+    /// How long the service may take to recover before the fault is undone, in seconds.
+    pub limit_s: u64,
+}
+
 /// Where commands go.
 pub type Operations = mpsc::Sender<OperatorRequest>;
+
+/// Where requests for drills go.
+pub type Drills = mpsc::Sender<DrillRequest>;

@@ -61,7 +61,9 @@ fn requests() -> Requests {
             let _ = answer.send(Ok(format!("{:?} by uid {}", operation.target, by.user.id)));
         }
     });
-    Requests { reloads, operations }
+    // None is asked for.
+    let (drills, _) = mpsc::channel(1);
+    Requests { reloads, operations, drills }
 }
 
 #[tokio::test]
@@ -80,6 +82,8 @@ async fn a_question_is_answered_in_one_line() {
         | Answer::Explanation(_)
         | Answer::Report(_)
         | Answer::Reload(_)
+        | Answer::DrillPlan(_)
+        | Answer::Drill(_)
         | Answer::Done(_) => {
             panic!("{answer:?}")
         }

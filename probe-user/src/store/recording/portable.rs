@@ -234,14 +234,15 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
 fn shorten_command(command: &mut OperatorCommand, text: &mut impl FnMut(&mut String)) {
     let orders = match command {
         OperatorCommand::StopFailed(error) => return text(error),
-        OperatorCommand::Maintenance(_) => [None, None],
+        OperatorCommand::Maintenance(_) | OperatorCommand::DrillOver => [None, None],
         OperatorCommand::Remembered(Orders { stop, pause }) => [stop.as_mut(), pause.as_mut()],
         OperatorCommand::Stop(order)
         | OperatorCommand::Start(order)
         | OperatorCommand::Restart(order)
         | OperatorCommand::Pause(order)
         | OperatorCommand::Resume(order)
-        | OperatorCommand::Ack(_, order) => [Some(order), None],
+        | OperatorCommand::Ack(_, order)
+        | OperatorCommand::Drill(_, order) => [Some(order), None],
     };
     orders.into_iter().flatten().filter_map(|order| order.reason.as_mut()).for_each(text);
 }

@@ -19,6 +19,8 @@ fn incident(number: u32, since: i64, recovered: Option<i64>) -> PastIncident {
         open: recovered.is_none(),
         detected: Some(i64::from(number) * 1000),
         recovered: recovered.map(|millis| millis * 1000),
+        is_drill: false,
+        until: recovered.map(|millis| since * SECOND + millis * 1000),
     }
 }
 
@@ -41,6 +43,28 @@ fn availability_is_the_share_of_the_watched_time_in_which_a_service_was_to_work(
     assert_eq!((report.probes, report.restarts), {
         (Probes { made: 360, failed: 12 }, Restarts { done: 2, failed: 1, held: 3 })
     });
+}
+
+#[test]
+fn a_drill_is_planned_and_counts_for_no_time_to_detect_or_recover() {
+    let drill = PastIncident { is_drill: true, ..incident(2, 7300, Some(20_000)) };
+    let real = incident(3, 7400, Some(5000));
+    let report = of(&[recorded("web", 0, [3575, 0, 25, 0, 0, 0, 0])], &[drill.clone(), real]);
+    let times = report.time_ms;
+    assert_eq!(
+        (times.down, times.drilled, times.planned(), times.not_observed),
+        (4999.0, 20_001.0, 20_001.0, 0.0)
+    );
+    assert_eq!(report.availability, Some(3_575_000.0 / 3_579_999.0));
+    assert_eq!((report.incidents.total, report.time_to_recover.unwrap().max_ms), (1, 5000.0));
+    // It is never more than what was seen of it, and what lies outside of the period is left out.
+    let early = PastIncident { since: 7190 * SECOND, ..drill };
+    let report = of(&[recorded("web", 0, [3590, 0, 10, 0, 0, 0, 0])], std::slice::from_ref(&early));
+    assert_eq!(
+        (report.time_ms.down, report.time_ms.drilled, report.availability),
+        (0.0, 10_000.0, Some(1.0))
+    );
+    assert_eq!((report.incidents.total, report.time_to_detect), (0, None));
 }
 
 #[test]

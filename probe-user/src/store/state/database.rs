@@ -1,5 +1,6 @@
 //! The file: its schema, and what to do with a damaged one.
 
+mod drills;
 mod incidents;
 mod kept;
 mod orders;
@@ -16,6 +17,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{error::DatabaseError, pending::Pending, remembered::Remembered};
 use crate::store::rollup::Rollup;
+pub(super) use drills::list as list_drills;
 pub(super) use incidents::{MOST_BYTES, find, list, overlapping};
 use rollups::MOST_ROWS;
 pub(super) use rollups::{beginning, between, end};
@@ -95,6 +97,23 @@ pub(super) const MIGRATIONS: &[&str] = &[
         held_restarts INTEGER NOT NULL,
         PRIMARY KEY (span_s, start_s, service)
     ) STRICT, WITHOUT ROWID",
+    // The times of a drill's steps are in microseconds after its fault. The story has everything, as JSON.
+    "
+    CREATE TABLE drills (
+        id TEXT NOT NULL PRIMARY KEY,
+        service TEXT NOT NULL,
+        fault TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        began_us INTEGER NOT NULL,
+        incident TEXT,
+        detected_us INTEGER,
+        decided_us INTEGER,
+        acted_us INTEGER,
+        recovered_us INTEGER,
+        alerted_us INTEGER,
+        story TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX drills_began ON drills (began_us)",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -166,11 +185,14 @@ impl Database {
         Ok(group.commit()?)
     }
 
-    /// Writes the timelines of incidents and the sums of minutes, all or none of them.
+    /// Writes the timelines of incidents and drills, and the sums of minutes, all or none of them.
     pub(super) fn write_history(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
+        }
+        for drill in &pending.drills {
+            drills::write(&group, drill)?;
         }
         let minutes = pending.rollups.iter().map(|((start, service), totals)| Rollup {
             service: service.clone(),
@@ -198,8 +220,10 @@ impl Database {
         let now = jiff::Timestamp::now();
         let micros = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
+        let before = now.as_microsecond().saturating_sub(micros);
+        drills::prune(&self.connection, before)?;
         let coarse = rollups::prune(&mut self.connection, now.as_second(), seconds, MOST_ROWS)?;
-        Ok(incidents::prune(&self.connection, now.as_microsecond().saturating_sub(micros))? || coarse)
+        Ok(incidents::prune(&self.connection, before)? || coarse)
     }
 
     /// Deletes some of the oldest incidents that are over, if everything takes more than `most_bytes`.

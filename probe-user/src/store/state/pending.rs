@@ -10,7 +10,7 @@ use super::{
 use crate::{
     act::alert::Change,
     emit::Origin,
-    fact::{Memory, Orders},
+    fact::{DrillReport, Memory, Orders},
     store::{
         history::Timeline,
         rollup::{Rollup, Totals},
@@ -19,6 +19,9 @@ use crate::{
 
 /// The most incidents that wait while the file cannot be written.
 const MOST_INCIDENTS: usize = 256;
+
+/// The same of drills.
+const MOST_DRILLS: usize = 64;
 
 #[derive(Debug, Default)]
 pub(super) struct Pending {
@@ -34,6 +37,8 @@ pub(super) struct Pending {
     pub(super) changed_alerts: BTreeSet<(String, u64)>,
     /// The incidents that the file does not have yet, as they are now.
     pub(super) incidents: Vec<Timeline>,
+    /// The same of drills. There is one at a time.
+    pub(super) drills: Vec<DrillReport>,
     /// The changes of minutes that the file does not have yet, by the beginning of the minute and the service.
     pub(super) rollups: BTreeMap<(i64, String), Totals>,
 }
@@ -45,7 +50,7 @@ impl Pending {
 
     /// Whether there is something for people.
     pub(super) fn has_history(&self) -> bool {
-        !(self.incidents.is_empty() && self.rollups.is_empty())
+        !(self.incidents.is_empty() && self.drills.is_empty() && self.rollups.is_empty())
     }
 
     /// Whether there is something that a later run has to know. The others are for people.
@@ -99,6 +104,7 @@ impl Pending {
                 0
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
+            Job::Drill(report) => self.take_drill(*report),
             Job::Rollups(rollups) => self.take_rollups(rollups),
         }
     }
@@ -132,6 +138,16 @@ impl Pending {
         u64::from(is_full)
     }
 
+    fn take_drill(&mut self, report: DrillReport) -> u64 {
+        self.drills.retain(|known| known.id != report.id);
+        let is_full = self.drills.len() >= MOST_DRILLS;
+        if is_full {
+            self.drills.remove(0);
+        }
+        self.drills.push(report);
+        u64::from(is_full)
+    }
+
     fn take_rollups(&mut self, rollups: Vec<Rollup>) -> u64 {
         for Rollup { service, start, totals } in rollups {
             self.rollups.entry((start, service)).or_default().add(&totals);
@@ -147,6 +163,7 @@ impl Pending {
     /// The file has what is for people.
     pub(super) fn history_written(&mut self) {
         self.incidents.clear();
+        self.drills.clear();
         self.rollups.clear();
     }
 

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     act::alert::Change,
     emit::Names,
-    fact::{Memory, Orders, ServiceId},
+    fact::{DrillReport, Memory, Orders, ServiceId},
     progress::{Awaited, Progress},
     store::{history::Timeline, rollup::Rollup},
 };
@@ -36,6 +36,8 @@ pub(super) enum Job {
     Alerts { receiver: String, changes: Vec<Change> },
     /// An incident, in place of what is known of it.
     Incident(Box<Timeline>),
+    /// A drill, in place of what is known of it.
+    Drill(Box<DrillReport>),
     /// Changes of the sums of minutes, in addition to what is known of them.
     Rollups(Vec<Rollup>),
 }

@@ -9,13 +9,16 @@ use std::{
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, overlapping},
+    database::{self, BUSY, FILE, MIGRATIONS, beginning, between, end, find, list, list_drills, overlapping},
     error::DatabaseError,
 };
-use crate::store::{
-    history::{Explanation, Listed, NotOne, Timeline},
-    report::{Period, Report},
-    rollup::MINUTE,
+use crate::{
+    fact::DrillReport,
+    store::{
+        history::{Explanation, Listed, NotOne, Timeline},
+        report::{Period, Report},
+        rollup::MINUTE,
+    },
 };
 
 /// The most incidents that one answer lists.
@@ -38,9 +41,10 @@ pub struct Reader {
     path: PathBuf,
 }
 
-/// From this version on, the file has incidents, or sums of what services did.
+/// From this version on, the file has incidents, or sums of what services did, or drills.
 const WITH_INCIDENTS: usize = 2;
 const WITH_ROLLUPS: usize = 3;
+const WITH_DRILLS: usize = 4;
 
 /// Who asks for a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,10 +82,7 @@ impl Reader {
         within: Option<Duration>,
         service: Option<&str>,
     ) -> Result<Vec<Listed>, ReaderError> {
-        let since = within.map(|within| {
-            let us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
-            jiff::Timestamp::now().as_microsecond().saturating_sub(us)
-        });
+        let since = within.map(ago_us);
         let Some(connection) = &self.connection else { return Ok(Vec::new()) };
         let found = list(connection, since, service, MOST_LISTED);
         let found = found.map_err(|error| self.unreadable(&error))?;
@@ -112,6 +113,16 @@ impl Reader {
         report.map_err(|error| self.unreadable(&error))
     }
 
+    /// The drills that began less than `within` ago, the latest first, of one service where it is given.
+    pub fn drills(
+        &self,
+        within: Option<Duration>,
+        service: Option<&str>,
+    ) -> Result<Vec<DrillReport>, ReaderError> {
+        let Some(connection) = &self.connection else { return Ok(Vec::new()) };
+        drills(connection, within.map(ago_us), service).map_err(|error| self.unreadable(&error))
+    }
+
     fn unreadable(&self, error: &DatabaseError) -> ReaderError {
         ReaderError::Unreadable { path: self.path.clone(), why: error.to_string() }
     }
@@ -133,8 +144,27 @@ fn report(
     let from = from - from.rem_euclid(MINUTE);
     let from = if has_rollups { beginning(connection, from)? } else { from };
     let recorded = if has_rollups { between(connection, from, to, service)? } else { Vec::new() };
-    let incidents = overlapping(connection, from.saturating_mul(1_000_000), service)?;
-    Ok(Report::of(Period { from, to }, &recorded, &incidents))
+    let from_us = from.saturating_mul(1_000_000);
+    let incidents = overlapping(connection, from_us, service)?;
+    let drills = drills(connection, Some(from_us), service)?;
+    Ok(Report::of(Period { from, to }, &recorded, &incidents).with_drills(drills))
+}
+
+fn drills(
+    connection: &Connection,
+    since_us: Option<i64>,
+    service: Option<&str>,
+) -> Result<Vec<DrillReport>, DatabaseError> {
+    if database::version(connection)? < WITH_DRILLS {
+        return Ok(Vec::new());
+    }
+    list_drills(connection, since_us, service)
+}
+
+/// So long ago, in microseconds since 1970.
+fn ago_us(within: Duration) -> i64 {
+    let us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+    jiff::Timestamp::now().as_microsecond().saturating_sub(us)
 }
 
 /// Whether the log of the latest writes is there tells who else may have the file: a daemon that runs or was killed leaves

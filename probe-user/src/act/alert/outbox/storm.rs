@@ -189,6 +189,7 @@ impl Storm {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            drill: None,
             earlier: Earlier::default(),
         };
         Some(Alert { incident, names: latest.names.clone(), resolved: false, summary: Some(summary) })

@@ -78,7 +78,14 @@ impl OpenIncident {
         self.unconfirmed_until = until;
     }
 
-    pub fn new(id: IncidentId, service: ServiceId, fault: Fault, severity: Severity, now: Timestamp) -> Self {
+    /// With the operator whose drill caused it, if one did.
+    pub fn new(
+        (id, drill): (IncidentId, Option<String>),
+        service: ServiceId,
+        fault: Fault,
+        severity: Severity,
+        now: Timestamp,
+    ) -> Self {
         let record = Incident {
             id,
             service,
@@ -93,6 +100,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            drill,
             earlier: Default::default(),
         };
         let summary = fault.finding.summary;
@@ -147,7 +155,8 @@ impl OpenIncident {
 
     /// The incident as events and alerts carry it.
     pub fn published(&self) -> Incident {
-        Incident { summary: self.summary.to_string(), ..self.record.clone() }
+        let drill = self.record.drill.as_ref().map_or_else(String::new, |by| format!("a drill by {by}: "));
+        Incident { summary: format!("{drill}{}", self.summary), ..self.record.clone() }
     }
 
     pub fn id(&self) -> IncidentId {

@@ -76,7 +76,9 @@ pub(in super::super) fn overlapping(
     service: Option<&str>,
 ) -> Result<Vec<PastIncident>, DatabaseError> {
     let mut query = connection.prepare(
-        "SELECT id, service, verdict, since_us, until_us, decided_us, healthy_us FROM incidents
+        "SELECT id, service, verdict, since_us, until_us, decided_us, healthy_us,
+            CASE WHEN json_valid(story) THEN json_extract(story, '$.incident.drill') END IS NOT NULL
+        FROM incidents
         WHERE (until_us IS NULL OR until_us >= ?1) AND (?2 IS NULL OR service = ?2) ORDER BY since_us",
     )?;
     let found = query.query_map(params![since_us, service], |row| {
@@ -89,6 +91,8 @@ pub(in super::super) fn overlapping(
             open: until.is_none(),
             detected: row.get(5)?,
             recovered: until.and(row.get(6)?),
+            is_drill: row.get(7)?,
+            until,
         })
     })?;
     let mut all = Vec::new();

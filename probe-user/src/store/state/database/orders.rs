@@ -25,7 +25,8 @@ pub(super) fn read(connection: &Connection) -> Result<BTreeMap<String, Orders>, 
             | CommandKind::Restart
             | CommandKind::Resume
             | CommandKind::Ack
-            | CommandKind::Reload => {}
+            | CommandKind::Reload
+            | CommandKind::Drill => {}
         }
     }
     Ok(all)

@@ -1,0 +1,10 @@
+//! A drill that is under way.
+
+use crate::fact::DrillFault;
+
+#[derive(Debug)]
+pub struct Drill {
+    pub fault: DrillFault,
+    /// Who asked for it, for people.
+    pub by: String,
+}
