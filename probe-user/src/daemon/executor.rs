@@ -2,7 +2,7 @@
 //! through a channel.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +12,7 @@ use tokio::{
         mpsc,
         oneshot::{self, error::TryRecvError},
     },
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
@@ -23,15 +23,15 @@ use crate::{
         alert::{Alert, AlertError, Alerter},
         command,
         hook::Hooks,
-        supervisor::{Orphans, SupervisedProcess, SupervisorReport},
+        supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
-    config::{AlertReceiver, Config, Identity, Service},
+    config::{AlertReceiver, Config, Identity, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
     fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
-    host::{LeftProcesses, Outbound},
+    host::{FileId, LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
     store::state::StateStore,
@@ -78,8 +78,8 @@ pub enum Outcome {
     Reloaded(Box<Result<NextConfig, String>>),
     /// What runs before a restart has ended.
     Prepared(ServiceId, u64),
-    /// The command of a service that a reload removed has ended.
-    Removed,
+    /// The command of a removed service with this name has ended.
+    Removed(String),
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
@@ -100,6 +100,10 @@ pub struct Executor {
     /// A task tries to reach systemd's bus.
     pub(super) connects_to_systemd: bool,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
+    /// What commands do when the daemon ends.
+    pub(super) on_exit: OnExit,
+    /// The commands that an earlier daemon has left, by service, until they are taken over.
+    pub(super) left: BTreeMap<String, RunningCommand>,
     /// Where commands have no cgroups.
     pub(super) orphans: Option<Orphans>,
     /// What the supervisor reports goes there.
@@ -110,6 +114,8 @@ pub struct Executor {
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
+    /// None without one.
+    pub(super) state_directory: Option<FileId>,
     /// None without a state directory.
     pub(super) store: Option<StateStore>,
     /// None with `--observe`.
@@ -206,7 +212,7 @@ impl Executor {
             }
             Effect::Adopt { service, process } => {
                 if let Some(supervised) = self.supervised.get(&service) {
-                    supervised.adopt(process);
+                    supervised.adopt_descendant(process);
                 }
             }
             Effect::FindHolders { service, ports } => {
@@ -343,25 +349,43 @@ impl Executor {
 
     /// A reload removed a service. Its command ends, with all its descendants.
     pub(super) fn remove(&mut self, service: &Service, enricher: &Enricher) {
-        let (exec, service) = (service.exec(), service.id);
-        self.probes.remove(&service);
-        self.prepared.remove(&service);
-        self.inspector.remove(service);
+        let id = service.id;
+        self.probes.remove(&id);
+        self.prepared.remove(&id);
+        self.inspector.remove(id);
         for watch in &mut self.unit_watches {
-            watch.services.retain(|watched| *watched != service);
+            watch.services.retain(|watched| *watched != id);
         }
         self.unit_watches.retain(|watch| !watch.services.is_empty());
-        if let Some(process) = self.supervised.remove(&service) {
-            let descendants = descendants(service, &process, enricher);
-            let stop_timeout = exec.map_or(Duration::ZERO, |exec| exec.stop_timeout);
-            let (done, ended) = oneshot::channel();
-            self.removals.push(Removal { stop_timeout, ended });
-            self.outcomes.spawn(async move {
-                // A process that hangs in the kernel holds up no other.
-                let _ = timeout(stop_timeout.saturating_add(STOP_SLACK), process.stop(descendants)).await;
-                drop(done);
-                Outcome::Removed
-            });
+        if let Some(process) = self.supervised.remove(&id) {
+            let descendants = descendants(id, &process, enricher);
+            let stop_timeout = service.exec().map_or(Duration::ZERO, |exec| exec.stop_timeout);
+            self.end_command(service.name.clone(), process, descendants, stop_timeout);
+        }
+    }
+
+    /// Ends the command of a service that the configuration does not have any more, with all its descendants.
+    pub(super) fn end_command(
+        &mut self,
+        name: String,
+        process: SupervisedProcess,
+        descendants: Vec<u32>,
+        stop_timeout: Duration,
+    ) {
+        let (done, ended) = oneshot::channel();
+        self.removals.push(Removal { stop_timeout, ended });
+        self.outcomes.spawn(async move {
+            // A process that hangs in the kernel holds up no other.
+            let _ = timeout(stop_timeout.saturating_add(STOP_SLACK), process.stop(descendants)).await;
+            drop(done);
+            Outcome::Removed(name)
+        });
+    }
+
+    /// Keeps what runs of a service under `exec` for the next daemon; None if nothing runs.
+    pub(super) fn keep_command(&self, name: &str, command: Option<Box<RunningCommand>>) {
+        if let Some(store) = &self.store {
+            store.keep_command(name, command);
         }
     }
 
@@ -387,24 +411,10 @@ impl Executor {
         self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
     }
 
-    /// Stops the processes that the supervisor started, and delivers the last alerts.
+    /// Stops the processes that the supervisor started, or leaves them to the next daemon, and delivers the last alerts.
     pub(super) async fn stop(&mut self, config: &Config, enricher: &Enricher) {
         self.probes.clear();
-        let mut stops = tokio::task::JoinSet::new();
-        for (service, process) in self.supervised.drain() {
-            let descendants = descendants(service, &process, enricher);
-            stops.spawn(async move { process.stop(descendants).await });
-        }
-        let patience = self.longest_stop(config).saturating_add(STOP_SLACK);
-        for Removal { ended, .. } in self.removals.drain(..) {
-            // Its end drops the sender.
-            stops.spawn(async move { _ = ended.await });
-        }
-        if timeout(patience, stops.join_all()).await.is_err() {
-            tracing::error!(
-                "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
-            );
-        }
+        self.end_commands(config, enricher).await;
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {
@@ -416,6 +426,50 @@ impl Executor {
         }
         if let Some(store) = self.store.take() {
             store.shutdown(LAST_STATE);
+        }
+    }
+}
+
+/// What is left of a command, once that is settled; None of a service that a reload removed.
+type Settled = Option<(ServiceId, Option<Box<RunningCommand>>)>;
+
+impl Executor {
+    async fn end_commands(&mut self, config: &Config, enricher: &Enricher) {
+        let patience = self.longest_stop(config).saturating_add(STOP_SLACK);
+        let mut settling: JoinSet<Settled> = JoinSet::new();
+        let leaves = self.on_exit == OnExit::Leave;
+        for (service, process) in self.supervised.drain() {
+            let descendants = descendants(service, &process, enricher);
+            settling.spawn(async move {
+                if leaves {
+                    return Some((service, process.leave().await));
+                }
+                process.stop(descendants).await;
+                Some((service, None))
+            });
+        }
+        for Removal { ended, .. } in self.removals.drain(..) {
+            settling.spawn(async move {
+                // Its end drops the sender.
+                let _ = ended.await;
+                None
+            });
+        }
+        let mut left = 0;
+        let settled = async {
+            while let Some(settled) = settling.join_next().await {
+                let Ok(Some((service, command))) = settled else { continue };
+                left += usize::from(command.is_some());
+                self.keep_command(self.names.service(service), command);
+            }
+        };
+        if timeout(patience, settled).await.is_err() {
+            tracing::error!(
+                "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
+            );
+        }
+        if left > 0 {
+            tracing::info!("commands under exec: {left} run on, for the next hostprobe with this state directory");
         }
     }
 }

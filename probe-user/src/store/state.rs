@@ -1,5 +1,5 @@
 //! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines, what the
-//! engine has to know of them in a later run, and the outboxes of receivers.
+//! engine has to know of them in a later run, the outboxes of receivers, and the commands that run.
 //!
 //! A thread of its own writes in groups, so that no disk delays a decision. A disk that is full or read-only costs
 //! what it cannot take, which the log says once. A damaged file is set aside, and a new one is begun.
@@ -25,7 +25,10 @@ use std::{
 
 use super::history::Timeline;
 use crate::{
-    act::alert::{Change, Keeper},
+    act::{
+        alert::{Change, Keeper},
+        supervisor::RunningCommand,
+    },
     bounded_thread::{self, NoAnswer},
     config::StateOptions,
     emit::{Names, Origin},
@@ -85,6 +88,12 @@ impl StateStore {
     /// next flush.
     pub fn keep_memory(&self, service: ServiceId, memory: Box<Memory>, names: &Names) {
         self.queue.push(Job::Memory { service, memory, names: names.clone() });
+    }
+
+    /// Keeps what runs of a service under `exec`, in place of what was kept before; None if nothing runs. Never waits.
+    pub fn keep_command(&self, service: &str, command: Option<Box<RunningCommand>>) {
+        self.queue.push(Job::Command { service: service.to_owned(), command });
+        self.queue.flush();
     }
 
     /// Has what was given to the store written, so that a crash of the daemon does not lose it. Waits for at most `limit`.

@@ -71,6 +71,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
         alert TEXT NOT NULL,
         PRIMARY KEY (receiver, number)
     ) STRICT",
+    // What a later run needs to take over the services under `exec`, as JSON.
+    "
+    CREATE TABLE commands (
+        service TEXT NOT NULL PRIMARY KEY,
+        command TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -124,6 +130,7 @@ impl Database {
             open: incidents::open(&self.connection)?,
             memories: memories.into_values().collect(),
             alerts: kept::alerts(&self.connection)?,
+            commands: kept::commands(&self.connection)?,
         })
     }
 
@@ -138,6 +145,9 @@ impl Database {
         }
         for alert in &pending.changed_alerts {
             kept::write_alert(&group, alert, pending.alerts.get(alert))?;
+        }
+        for service in &pending.changed_commands {
+            kept::write_command(&group, service, pending.commands.get(service))?;
         }
         Ok(group.commit()?)
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    act::alert::Change,
+    act::{alert::Change, supervisor::RunningCommand},
     emit::Names,
     fact::{Memory, Orders, ServiceId},
     store::history::Timeline,
@@ -30,6 +30,8 @@ pub(super) enum Job {
     Memory { service: ServiceId, memory: Box<Memory>, names: Names },
     /// Changes of a receiver's outbox.
     Alerts { receiver: String, changes: Vec<Change> },
+    /// What runs of a service under `exec`, in place of what ran before.
+    Command { service: String, command: Option<Box<RunningCommand>> },
     /// An incident, in place of what is known of it.
     Incident(Box<Timeline>),
 }
