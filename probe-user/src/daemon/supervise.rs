@@ -64,9 +64,13 @@ impl Daemon {
         let is_adopted = is_same && !self.engine.is_kept_stopped(id) && (runs || !stays_down);
         self.executor.supervised.insert(id, process);
         if is_adopted && runs {
-            tracing::info!("{name}: goes on as pid {pid}, which an earlier hostprobe started");
             self.found(id, command.process, &self.survey());
-        } else if is_adopted {
+            if self.enricher.members.main_of(id) == Some(command.process) {
+                tracing::info!("{name}: goes on as pid {pid}, which an earlier hostprobe started");
+                return;
+            }
+        }
+        if is_adopted {
             tracing::warn!("{name}: pid {pid} has ended while no hostprobe ran; its status is unknown");
             self.observe_missed_end(id, &command);
         }

@@ -89,8 +89,8 @@ pub(super) async fn wire(
     let may_start_programs = Plan::of(&config).starts_programs;
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
-    let state_directory = directory.as_ref().map(|directory| directory.id).filter(|_| store.is_some());
-    let on_exit = on_exit(&config, &options.notifier, state_directory.is_some());
+    let state_directory = directory.as_ref().map(|directory| directory.id);
+    let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let left = std::mem::take(&mut remembered.commands);
     let executor = Executor { store, hooks, state_directory, on_exit, left, ..executor(&config, names, &reader, alerter, prober, &senders) };
     let daemon = Daemon {
