@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::*;
 use crate::{
     account::{AccountError, Kind},
-    config::{AlertFormat, EventOutput, Identity},
+    config::{AlertFormat, EventOutput, Identity, OnExit},
     fact::{HookEvent, OnCleanExit, ProbeKind, ServiceId, Severity, Verdict},
 };
 
