@@ -3,11 +3,7 @@
 use std::{fs, path::PathBuf, time::Duration};
 
 use hostprobe::{
-    act::supervisor::RunningCommand,
-    config::StateOptions,
-    emit::Origin,
-    fact::ProcessKey,
-    host::ProcReader,
+    act::supervisor::RunningCommand, config::StateOptions, emit::Origin, fact::ProcessKey, host::ProcReader,
     store::state::StateStore,
 };
 use hostprobe_tests::{
@@ -82,7 +78,9 @@ impl Lab {
 
 /// How many events a daemon has said that speak of a restart or of an incident.
 fn troubles(daemon: &Daemon) -> usize {
-    daemon.count(|event| event_action(event).starts_with("incident.") || event_action(event).starts_with("restart."))
+    daemon.count(|event| {
+        event_action(event).starts_with("incident.") || event_action(event).starts_with("restart.")
+    })
 }
 
 fn outlives_its_daemons(args: &[&str]) {
@@ -196,7 +194,10 @@ fn a_changed_command_starts_anew_and_a_removed_one_ends_before_its_port_is_used_
     assert_eq!(troubles(&daemon), 0, "{}", daemon.log());
     let log = daemon.log();
     let said = [
-        format!("{}: ends pid {changed}, which an earlier hostprobe started: its command has changed", lab.service.name),
+        format!(
+            "{}: ends pid {changed}, which an earlier hostprobe started: its command has changed",
+            lab.service.name
+        ),
         format!("{}: ends pid {}, which", gone.name, removed[0]),
     ];
     assert!(said.iter().all(|said| log.contains(said)), "{log}");

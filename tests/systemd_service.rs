@@ -393,7 +393,8 @@ fn in_the_sandbox_a_command_outlives_the_daemon_and_its_end_is_seen() {
     assert_eq!(with_argument(&port.to_string()), [main], "{}", installed.status());
     let mark = installed.mark();
     kill(main);
-    let over = installed.wait_for_after(mark, "end of the incident", |event| is(event, "incident.resolve", "web"));
+    let over =
+        installed.wait_for_after(mark, "end of the incident", |event| is(event, "incident.resolve", "web"));
     assert_eq!(text(&over, "incident.verdict"), "killed");
     systemd.systemctl(&["stop", UNIT]).expect("it stops");
     assert_eq!(systemd.show(UNIT, "Result").expect("a result"), "success");
@@ -461,7 +462,9 @@ fn an_upgrade_of_hostprobe_under_load_fails_no_request_to_its_services() {
     let events = installed.events();
     let troubles: Vec<&str> = events
         .iter()
-        .filter(|event| event_action(event).starts_with("incident.") || event_action(event).starts_with("restart."))
+        .filter(|event| {
+            event_action(event).starts_with("incident.") || event_action(event).starts_with("restart.")
+        })
         .map(|event| text(event, "message"))
         .collect();
     assert_eq!(troubles, [""; 0]);

@@ -198,7 +198,8 @@ mod tests {
     fn a_line_without_an_end_goes_on_if_its_writer_lives() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.log");
-        let again = |most| RotatedFile::open_in_line(&path, Rotation { max_bytes: 99, keep: 2 }, most).unwrap();
+        let again =
+            |most| RotatedFile::open_in_line(&path, Rotation { max_bytes: 99, keep: 2 }, most).unwrap();
         assert_eq!(again(9).1, None);
         fs::write(&path, "one\ntwo").unwrap();
         let (mut file, begun) = again(9);

@@ -34,7 +34,7 @@ use crate::{
     bounded_thread,
     config::{Exec, Secret},
     fact::{ProcessKey, ServiceId},
-    host::{FileId, Owner, OwnCgroup, PidScope, ProcReader},
+    host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
 };
 
 /// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.
@@ -215,8 +215,17 @@ struct SupervisorTask {
 
 impl SupervisorTask {
     fn new(with: Supervision) -> Self {
-        let Supervision { service, name, exec, cgroup, left_behind, owner, state_directory, processes, reports } =
-            with;
+        let Supervision {
+            service,
+            name,
+            exec,
+            cgroup,
+            left_behind,
+            owner,
+            state_directory,
+            processes,
+            reports,
+        } = with;
         Self {
             service,
             name,
@@ -285,7 +294,10 @@ impl SupervisorTask {
                 Some(Request::Leave(done)) => {
                     if !self.output.leave().await {
                         let output = self.exec.output.display();
-                        tracing::warn!("{}: {output}: the last write takes too long; some lines may be lost", self.name);
+                        tracing::warn!(
+                            "{}: {output}: the last write takes too long; some lines may be lost",
+                            self.name
+                        );
                     }
                     let running = self.running.as_ref().map(|(_, key)| self.describe(*key));
                     let _ = done.send(running);

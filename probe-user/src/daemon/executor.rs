@@ -469,7 +469,9 @@ impl Executor {
             );
         }
         if left > 0 {
-            tracing::info!("commands under exec: {left} run on, for the next hostprobe with this state directory");
+            tracing::info!(
+                "commands under exec: {left} run on, for the next hostprobe with this state directory"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     config::{Config, Exec, OnExit},
     fact::{ExitStatus, Membership, Observation, ProcessKey, ServiceId},
-    host::{Owner, OwnCgroup, ProcReader},
+    host::{OwnCgroup, Owner, ProcReader},
 };
 
 impl Daemon {
@@ -57,7 +57,9 @@ impl Daemon {
             process.halt(Vec::new());
         } else if !is_same {
             if runs {
-                tracing::info!("{name}: ends pid {pid}, which an earlier hostprobe started: its command has changed");
+                tracing::info!(
+                    "{name}: ends pid {pid}, which an earlier hostprobe started: its command has changed"
+                );
             }
             process.restart(Vec::new());
         }
@@ -141,8 +143,7 @@ impl Daemon {
             Err(error) => self.adopt_orphans(error, &processes),
         }
         let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
-        let mut left_behind =
-            cgroups.left_behind(name, |owner| owner.has_abandoned(state_directory, lives));
+        let mut left_behind = cgroups.left_behind(name, |owner| owner.has_abandoned(state_directory, lives));
         let cgroup = cgroup.ok();
         let is_own = |other: &OwnCgroup| cgroup.as_ref().is_some_and(|cgroup| cgroup.path == other.path);
         left_behind.retain(|other| !is_own(other));

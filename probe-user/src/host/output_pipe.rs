@@ -43,7 +43,8 @@ mod tests {
         let reader = ProcReader::new("/").unwrap();
         let (ours, mut theirs) = std::io::pipe().unwrap();
         let (other, _other_end) = std::io::pipe().unwrap();
-        let mut child = Command::new("/bin/sleep").arg("600").stderr(theirs.try_clone().unwrap()).spawn().unwrap();
+        let mut child =
+            Command::new("/bin/sleep").arg("600").stderr(theirs.try_clone().unwrap()).spawn().unwrap();
         theirs.write_all(b"waits\n").unwrap();
         let id = FileId::of(&ours).unwrap();
         assert_eq!(FileId::read(&id.to_string()), Some(id));

@@ -23,9 +23,6 @@ impl ProcReader {
     /// The scope of the pids that this process sees.
     pub fn pid_scope(&self) -> PidScope {
         let boot_id = read_text(&self.proc.join("sys/kernel/random/boot_id"), 64).unwrap_or_default();
-        PidScope {
-            boot_id: boot_id.trim().to_owned(),
-            pid_namespace: place::namespace(&self.proc, "pid"),
-        }
+        PidScope { boot_id: boot_id.trim().to_owned(), pid_namespace: place::namespace(&self.proc, "pid") }
     }
 }

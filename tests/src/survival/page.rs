@@ -55,7 +55,10 @@ pub fn write(alerts: &Findings, services: &services::Findings) -> io::Result<()>
         let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
         let places = page.find(&begin).zip(page.find(&end)).filter(|(begin, end)| begin < end);
         let Some((from, to)) = places else {
-            return Err(io::Error::other(format!("{}: it has no place for the table {name}", path.display())));
+            return Err(io::Error::other(format!(
+                "{}: it has no place for the table {name}",
+                path.display()
+            )));
         };
         page.replace_range(from + begin.len()..to, &table);
     }

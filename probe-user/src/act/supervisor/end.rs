@@ -119,8 +119,13 @@ impl SupervisorTask {
             Some(_) => {}
             None => {
                 let earlier = std::mem::take(&mut self.is_first);
-                let traces =
-                    Traces { service: self.name.clone(), state: self.state_directory, group, descendants, earlier };
+                let traces = Traces {
+                    service: self.name.clone(),
+                    state: self.state_directory,
+                    group,
+                    descendants,
+                    earlier,
+                };
                 kill_without_cgroup(&self.processes, traces).await;
             }
         }

@@ -166,7 +166,9 @@ impl Output {
                     return true;
                 }
                 Err(error) if !std::mem::replace(&mut has_warned, true) => {
-                    tracing::error!("{error}; an adopted command writes there, and waits once its pipe is full");
+                    tracing::error!(
+                        "{error}; an adopted command writes there, and waits once its pipe is full"
+                    );
                 }
                 Err(_) => {}
             }

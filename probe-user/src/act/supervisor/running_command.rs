@@ -103,9 +103,13 @@ impl RunningCommand {
         let Some(cgroup) = &self.cgroup else { return Standing::Runs };
         let path = processes.cgroups().of(self.process.pid).v2.unwrap_or_default();
         // A service may make groups of its own below.
-        let is_inside = path.strip_prefix(&cgroup.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let is_inside =
+            path.strip_prefix(&cgroup.path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         if !is_inside || self.made_cgroup(service, processes).is_none() {
-            return Standing::Differs(format!("it is in the cgroup {path}, and was started in {}", cgroup.path));
+            return Standing::Differs(format!(
+                "it is in the cgroup {path}, and was started in {}",
+                cgroup.path
+            ));
         }
         Standing::Runs
     }

@@ -92,7 +92,14 @@ pub(super) async fn wire(
     let state_directory = directory.as_ref().map(|directory| directory.id);
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let left = std::mem::take(&mut remembered.commands);
-    let executor = Executor { store, hooks, state_directory, on_exit, left, ..executor(&config, names, &reader, alerter, prober, &senders) };
+    let executor = Executor {
+        store,
+        hooks,
+        state_directory,
+        on_exit,
+        left,
+        ..executor(&config, names, &reader, alerter, prober, &senders)
+    };
     let daemon = Daemon {
         origin,
         _directory: directory,

@@ -46,7 +46,8 @@ impl Cgroups {
     pub fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
         let daemons = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let groups = daemons.into_iter().map(|folder| folder.join(folder_name(service)));
-        let left = groups.filter(|path| path.is_dir() && self.owner_of(path).as_ref().is_some_and(&is_abandoned));
+        let left =
+            groups.filter(|path| path.is_dir() && self.owner_of(path).as_ref().is_some_and(&is_abandoned));
         left.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
     }
 

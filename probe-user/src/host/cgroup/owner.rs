@@ -58,8 +58,7 @@ impl Cgroups {
             None => (name, None),
         };
         let (pid, start) = daemon.split_once('-')?;
-        let daemon =
-            ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) };
+        let daemon = ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) };
         Some(Owner { daemon, state })
     }
 

@@ -224,7 +224,8 @@ impl Writer {
 /// Whether only the daemon's user and root can have written a file.
 fn is_private(path: &Path) -> bool {
     let is_ours = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
-    fs::symlink_metadata(path).is_ok_and(|file| is_ours(file.uid()) && file.mode() & 0o022 == 0 && file.is_file())
+    fs::symlink_metadata(path)
+        .is_ok_and(|file| is_ours(file.uid()) && file.mode() & 0o022 == 0 && file.is_file())
 }
 
 #[cfg(test)]
