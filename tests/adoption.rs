@@ -1,6 +1,6 @@
 //! Services under `exec` outlive the daemon, and the next one takes them over: the same process, whose end is seen.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use hostprobe::{
     act::supervisor::RunningCommand, config::StateOptions, emit::Origin, fact::ProcessKey, host::ProcReader,
@@ -11,6 +11,7 @@ use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http::{self, free_port},
     incident_events::{IncidentEvents, is, text},
+    leftovers::Leftovers,
     operator::{ENDS, End, Home, becomes, crash, end},
     parts::require_root,
     process::{kill, lives, until, with_argument},
@@ -25,29 +26,17 @@ const LONG: Duration = Duration::from_secs(60);
 const LEAVE: &str = "[supervisor]\non_exit = \"leave\"\n";
 const STOP: &str = "[supervisor]\non_exit = \"stop\"\n";
 
-/// Ends the processes with this argument when a test is over, however it ends.
-struct Argument(String);
-
-impl Drop for Argument {
-    fn drop(&mut self) {
-        for pid in with_argument(&self.0) {
-            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-        }
-    }
-}
-
 /// A service, and the state of several daemons that start it one after the other.
 struct Lab {
     home: Home,
     service: Supervised,
-    _leftovers: Argument,
+    _leftovers: Leftovers,
 }
 
 impl Lab {
     fn new() -> Self {
         let service = Supervised::new();
-        let leftovers = Argument(service.port.to_string());
+        let leftovers = Leftovers(service.port.to_string());
         Self { home: Home::new(), service, _leftovers: leftovers }
     }
 
@@ -167,7 +156,7 @@ fn a_changed_command_starts_anew_and_a_removed_one_ends_before_its_port_is_used_
     }
     let lab = Lab::new();
     let (gone, heir) = (Supervised::new(), Supervised::new());
-    let _leftovers = Argument(gone.port.to_string());
+    let _leftovers = Leftovers(gone.port.to_string());
     let victim = Victim::program().display().to_string();
     let on = |service: &Supervised, port: u16| {
         let run = service.service(&[&victim, "--port", &port.to_string()]);
@@ -307,98 +296,4 @@ fn a_daemon_with_another_state_directory_leaves_alone_what_waits_for_its_own_nex
     let mut last = lab.start(STOP, &[]);
     assert_eq!((lab.pid(), troubles(&last)), (pid, 0));
     assert!(last.stop().success());
-}
-
-/// A service that writes numbered lines, and the arguments that tell its shell from others.
-fn counting(home: &Home, service: &Supervised, keys: &str) -> String {
-    let script = "i=0; while :; do echo line $i; i=$((i+1)); [ $((i%5)) = 0 ] && sleep 0.001; done";
-    let run = service.service(&["/bin/sh", "-c", script, &mark(service)]);
-    home.config(&format!("{LEAVE}{run}{keys}"))
-}
-
-fn mark(service: &Supervised) -> String {
-    format!("{}.lines", service.name)
-}
-
-/// The lines of all files of a rotation, the oldest first.
-fn lines(service: &Supervised) -> Vec<String> {
-    let file = |number: usize| match number {
-        0 => service.folder().join("output"),
-        older => service.folder().join(format!("output.{older}")),
-    };
-    let count = (0..).take_while(|number| file(*number).exists()).count();
-    let text: String = (0..count).rev().map(|it| fs::read_to_string(file(it)).expect("it is read")).collect();
-    text.lines().map(str::to_owned).collect()
-}
-
-fn output_goes_on(keys: &str, stamped: bool) {
-    let (home, service) = (Home::new(), Supervised::new());
-    let _leftovers = Argument(mark(&service));
-    let config = counting(&home, &service, keys);
-    let number = |line: &str| {
-        let text = if stamped { line.split_once(' ')?.1 } else { line };
-        text.strip_prefix("line ")?.parse::<u64>().ok()
-    };
-    let written = || lines(&service).iter().rev().find_map(|line| number(line)).unwrap_or(0);
-    for _ in 0..4 {
-        let daemon = Daemon::start(&config, &[]);
-        let before = written();
-        until("more lines", LONG, || (written() > before + 500).then_some(()));
-        end(daemon, End::Clean);
-        // Nothing is written meanwhile, and the service goes on.
-        let still = written();
-        assert_eq!(with_argument(&mark(&service)).len(), 1);
-        assert_eq!(written(), still);
-    }
-    let mut last = Daemon::start(&config.replace("leave", "stop"), &[]);
-    let before = written();
-    until("more lines", LONG, || (written() > before + 500).then_some(()));
-    assert!(last.stop().success());
-    let lines = lines(&service);
-    for (at, line) in lines.iter().enumerate() {
-        assert_eq!(number(line), Some(at as u64), "line {at} of {}: {line}", lines.len());
-    }
-    assert!(lines.len() > 2500, "{} lines", lines.len());
-    assert_eq!(last.count(|event| event_action(event) == "stream.loss"), 0);
-}
-
-#[test]
-fn stamped_output_goes_on_over_daemons_without_a_lost_or_torn_line() {
-    if require_root() {
-        output_goes_on("output_stamp = true\n", true);
-    }
-}
-
-#[test]
-fn rotated_output_goes_on_over_daemons_without_a_lost_or_torn_line() {
-    if require_root() {
-        output_goes_on("output_max = \"64KiB\"\noutput_keep = 1000\n", false);
-    }
-}
-
-#[test]
-fn a_service_that_writes_while_no_daemon_runs_neither_ends_nor_waits_until_its_pipe_is_full() {
-    if !require_root() {
-        return;
-    }
-    let (home, service) = (Home::new(), Supervised::new());
-    let _leftovers = Argument(mark(&service));
-    let go = service.folder().join("go");
-    // 600 KB at once, and then it says so.
-    let script = format!(
-        "while ! [ -e {go} ]; do sleep 0.05; done; seq 100000 199999; touch {go}.done; while :; do sleep 1; done",
-        go = go.display()
-    );
-    let run = service.service(&["/bin/sh", "-c", &script, &mark(&service)]);
-    let config = home.config(&format!("{LEAVE}{run}output_stamp = true\n"));
-    let daemon = Daemon::start(&config, &[]);
-    service.until_healthy(&daemon);
-    crash(daemon);
-    fs::write(&go, "").expect("a file");
-    until("all is written", LONG, || go.with_added_extension("done").exists().then_some(()));
-    assert_eq!(service.output(), "");
-    let mut daemon = Daemon::start(&config.replace("leave", "stop"), &[]);
-    until("the last line", LONG, || service.output().ends_with(" 199999\n").then_some(()));
-    assert_eq!(service.output().lines().count(), 100_000);
-    assert!(daemon.stop().success());
 }

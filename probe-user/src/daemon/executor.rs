@@ -1,6 +1,8 @@
 //! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
 //! through a channel.
 
+mod commands;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -8,12 +10,8 @@ use std::{
 };
 
 use tokio::{
-    sync::{
-        mpsc,
-        oneshot::{self, error::TryRecvError},
-    },
-    task::{AbortHandle, JoinSet},
-    time::timeout,
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
 };
 
 use super::next_config::NextConfig;
@@ -364,43 +362,6 @@ impl Executor {
         }
     }
 
-    /// Ends the command of a service that the configuration does not have any more, with all its descendants.
-    pub(super) fn end_command(
-        &mut self,
-        name: String,
-        process: SupervisedProcess,
-        descendants: Vec<u32>,
-        stop_timeout: Duration,
-    ) {
-        let (done, ended) = oneshot::channel();
-        self.removals.push(Removal { stop_timeout, ended });
-        self.outcomes.spawn(async move {
-            // A process that hangs in the kernel holds up no other.
-            let _ = timeout(stop_timeout.saturating_add(STOP_SLACK), process.stop(descendants)).await;
-            drop(done);
-            Outcome::Removed(name)
-        });
-    }
-
-    /// Keeps what runs of a service under `exec` for the next daemon; None if nothing runs.
-    pub(super) fn keep_command(&self, name: &str, command: Option<Box<RunningCommand>>) {
-        if let Some(store) = &self.store {
-            store.keep_command(name, command);
-        }
-    }
-
-    /// Whether a command of a removed service has not ended yet.
-    pub(super) fn awaits_removals(&mut self) -> bool {
-        self.removals.retain_mut(|removal| removal.ended.try_recv() == Err(TryRecvError::Empty));
-        !self.removals.is_empty()
-    }
-
-    /// How long commands may take to end, those of removed services included.
-    pub(super) fn longest_stop(&self, config: &Config) -> Duration {
-        let removed = self.removals.iter().map(|removal| removal.stop_timeout).max().unwrap_or_default();
-        config.longest_stop().max(removed)
-    }
-
     /// Samples the resource usage of services with limits, when that is due.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
         self.usage.sample(config, enricher, &self.answers);
@@ -426,52 +387,6 @@ impl Executor {
         }
         if let Some(store) = self.store.take() {
             store.shutdown(LAST_STATE);
-        }
-    }
-}
-
-/// What is left of a command, once that is settled; None of a service that a reload removed.
-type Settled = Option<(ServiceId, Option<Box<RunningCommand>>)>;
-
-impl Executor {
-    async fn end_commands(&mut self, config: &Config, enricher: &Enricher) {
-        let patience = self.longest_stop(config).saturating_add(STOP_SLACK);
-        let mut settling: JoinSet<Settled> = JoinSet::new();
-        let leaves = self.on_exit == OnExit::Leave;
-        for (service, process) in self.supervised.drain() {
-            let descendants = descendants(service, &process, enricher);
-            settling.spawn(async move {
-                if leaves {
-                    return Some((service, process.leave().await));
-                }
-                process.stop(descendants).await;
-                Some((service, None))
-            });
-        }
-        for Removal { ended, .. } in self.removals.drain(..) {
-            settling.spawn(async move {
-                // Its end drops the sender.
-                let _ = ended.await;
-                None
-            });
-        }
-        let mut left = 0;
-        let settled = async {
-            while let Some(settled) = settling.join_next().await {
-                let Ok(Some((service, command))) = settled else { continue };
-                left += usize::from(command.is_some());
-                self.keep_command(self.names.service(service), command);
-            }
-        };
-        if timeout(patience, settled).await.is_err() {
-            tracing::error!(
-                "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
-            );
-        }
-        if left > 0 {
-            tracing::info!(
-                "commands under exec: {left} run on, for the next hostprobe with this state directory"
-            );
         }
     }
 }

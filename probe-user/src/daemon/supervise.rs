@@ -131,7 +131,7 @@ impl Daemon {
         };
         match &cgroup {
             Ok(cgroup) if left.is_some() || owner.state.is_some() => {
-                if let Err(error) = cgroups.set_owner(cgroup, owner) {
+                if let Err(error) = cgroups.set_owner(&cgroup.path, owner) {
                     tracing::debug!(
                         "{}: the kernel does not keep whose the cgroup is: {error}; another hostprobe with a service of \
                          this name takes it for abandoned",

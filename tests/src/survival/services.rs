@@ -20,6 +20,7 @@ use crate::{
     daemon::{Daemon, event_action},
     http::{self, free_port},
     incident_events::{is, text},
+    leftovers::Leftovers,
     operator::{Home, becomes},
     process::{kill, lives, until, with_argument},
     victim::Victim,
@@ -59,24 +60,22 @@ struct Lab {
     home: Home,
     folder: TempDir,
     ports: Vec<(&'static str, u16)>,
+    _leftovers: Vec<Leftovers>,
     random: Random,
     events: Vec<Value>,
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for pid in self.ports.iter().flat_map(|(_, port)| with_argument(&port.to_string())) {
-            let pid = rustix::process::Pid::from_raw(pid.cast_signed()).expect("a pid");
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-        }
-    }
-}
-
 /// Kills the daemon so many times.
 pub fn run(kills: u32, seed: u64) -> Findings {
-    let ports = WELL.into_iter().chain([MORTAL]).map(|name| (name, free_port())).collect();
-    let (home, folder) = (Home::new(), TempDir::new().expect("a temporary folder"));
-    let mut lab = Lab { home, folder, ports, random: Random(seed), events: Vec::new() };
+    let ports: Vec<_> = WELL.into_iter().chain([MORTAL]).map(|name| (name, free_port())).collect();
+    let mut lab = Lab {
+        home: Home::new(),
+        folder: TempDir::new().expect("a temporary folder"),
+        _leftovers: ports.iter().map(|(_, port)| Leftovers(port.to_string())).collect(),
+        ports,
+        random: Random(seed),
+        events: Vec::new(),
+    };
     let mut found = Findings { kills, ..Findings::default() };
     let config = lab.config("leave");
     let first = Daemon::start(&config, &[]);

@@ -7,7 +7,7 @@ use std::{io, path::Path};
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 
-use super::{Cgroups, OwnCgroup};
+use super::Cgroups;
 use crate::{
     clock::Timestamp,
     fact::{INITIAL_PID_NAMESPACE, ProcessKey},
@@ -68,10 +68,10 @@ impl Cgroups {
         inode.map(|inode| format!("ns{inode}-")).unwrap_or_default()
     }
 
-    /// Writes to a service's cgroup that it belongs to this owner, whatever its path says.
-    pub fn set_owner(&self, cgroup: &OwnCgroup, owner: Owner) -> io::Result<()> {
+    /// Writes to a service's cgroup, which is this folder, that it belongs to this owner, whatever its path says.
+    pub fn set_owner(&self, cgroup: &Path, owner: Owner) -> io::Result<()> {
         let name = self.owner_name(owner);
-        Ok(setxattr(&cgroup.path, ATTRIBUTE, name.as_bytes(), XattrFlags::empty())?)
+        Ok(setxattr(cgroup, ATTRIBUTE, name.as_bytes(), XattrFlags::empty())?)
     }
 
     /// The owner of the service's cgroup with this folder; None if it is no daemon's of this pid namespace.
