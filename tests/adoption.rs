@@ -1,6 +1,6 @@
 //! Services under `exec` outlive the daemon, and the next one takes them over: the same process, whose end is seen.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use hostprobe::{
     act::supervisor::RunningCommand, config::StateOptions, emit::Origin, fact::ProcessKey, host::ProcReader,
@@ -13,7 +13,7 @@ use hostprobe_tests::{
     incident_events::{IncidentEvents, is, text},
     leftovers::Leftovers,
     operator::{ENDS, End, Home, becomes, crash, end},
-    parts::require_root,
+    parts::{built, require_root},
     process::{kill, lives, until, with_argument},
     supervised::Supervised,
     victim::Victim,
@@ -147,6 +147,12 @@ fn a_service_that_ended_while_no_daemon_ran_is_an_incident_of_the_next_which_res
         assert!(log.contains(&format!("pid {before} has ended while no hostprobe ran")), "{log}");
         assert!(daemon.stop().success());
     }
+    // A replay of all that decides alike.
+    let file = lab.home.path("hostprobe.toml");
+    std::fs::write(&file, lab.config(LEAVE)).expect("the configuration is written");
+    let mut replay = Command::new(built("hostprobe"));
+    let replayed = replay.arg("replay").arg("--config").arg(&file).output().expect("hostprobe can be run");
+    assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stdout));
 }
 
 #[test]

@@ -333,8 +333,17 @@ impl SupervisorTask {
         let members = self.cgroup.as_ref().and_then(|cgroup| cgroup.members().ok()).unwrap_or_default();
         let main = self.running.as_ref().map(|(_, key)| key.pid);
         let mut writers = main.into_iter().chain(members.into_iter().take(MOST_WRITERS));
-        // Without a writer, nothing waits to be read.
-        let Some(end) = writers.find_map(|pid| self.processes.output_pipe(pid, pipe)) else { return };
+        let Some(end) = writers.find_map(|pid| self.processes.output_pipe(pid, pipe)) else {
+            // Without a writer, nothing waits to be read.
+            if self.running.is_some() {
+                tracing::warn!(
+                    "{}: its processes do not show the pipe of their output: they have closed it, or hostprobe may not \
+                     read their descriptors; if it is still there, the service waits once it is full",
+                    self.name
+                );
+            }
+            return;
+        };
         self.pipe = Some(pipe);
         match self.output.follow_adopted(end, exec, lost_lines(self.service, self.reports.clone())) {
             Ok(end) => self.last_lines = Some(end),
