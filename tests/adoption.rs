@@ -303,3 +303,28 @@ fn a_daemon_with_another_state_directory_leaves_alone_what_waits_for_its_own_nex
     assert_eq!((lab.pid(), troubles(&last)), (pid, 0));
     assert!(last.stop().success());
 }
+
+#[test]
+fn a_daemon_that_only_observes_ends_nothing_that_an_earlier_one_started() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let first = lab.start(LEAVE, &[]);
+    let pid = lab.pid();
+    crash(first);
+    // Its configuration is another one, or has nothing of the service, and it ends its services when it ends itself.
+    let command = format!("\"--port\", \"{}\"", lab.service.port);
+    let changed = lab.config(STOP).replace(&command, &format!("{command}, \"--start-delay-ms\", \"0\""));
+    assert!(changed.contains("--start-delay-ms"), "{changed}");
+    for config in [changed, lab.home.config(STOP)] {
+        let mut observer = Daemon::start(&config, &["--observe"]);
+        observer.ready();
+        assert!(observer.stop().success());
+        assert_eq!((lab.pid(), lives(pid)), (pid, true), "{}", observer.log());
+    }
+    let mut last = lab.start(STOP, &[]);
+    assert_eq!((lab.pid(), troubles(&last)), (pid, 0), "{}", last.log());
+    assert!(last.stop().success());
+    assert_eq!(with_argument(&lab.service.port.to_string()), [0_u32; 0]);
+}

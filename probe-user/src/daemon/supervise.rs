@@ -12,11 +12,19 @@ use crate::{
 };
 
 impl Daemon {
-    /// Ends the commands that an earlier daemon has left running, and that the configuration does not have any more.
+    /// Ends the commands that an earlier daemon has left running, and that the configuration does not have any more. A daemon
+    /// that only observes, or has no configuration, leaves them to a later one.
     pub(super) fn end_unconfigured(&mut self) {
         let config = Arc::clone(&self.config);
-        let names: Vec<String> = self.executor.left.keys().cloned().collect();
-        for name in names.into_iter().filter(|name| !has_exec(&config, name)) {
+        let names = self.executor.left.keys().filter(|name| !has_exec(&config, name));
+        let names: Vec<String> = names.cloned().collect();
+        if self.only_observes || self.reloads.file.is_none() {
+            if !names.is_empty() {
+                tracing::info!("{}: an earlier hostprobe started them, and they run on", names.join(", "));
+            }
+            return;
+        }
+        for name in names {
             let Some((command, _)) = self.take_left(&name) else { continue };
             let Some(id) = self.executor.names.find(&name) else { continue };
             tracing::info!(
@@ -51,7 +59,7 @@ impl Daemon {
             return;
         };
         let (process, runs) = SupervisedProcess::take_over(with, &command);
-        let (pid, is_same) = (command.process.pid, command.is_of(exec));
+        let (pid, is_same) = (command.process.pid, command.is_of(exec) || self.only_observes);
         // A service whose restart is held runs as it is, unless an operator has stopped it.
         if self.engine.is_kept_stopped(id) || stays_down && !runs {
             process.halt(Vec::new());

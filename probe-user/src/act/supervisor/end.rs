@@ -112,7 +112,10 @@ impl SupervisorTask {
         }
         if let Some(group) = self.left_group.take() {
             self.end_left_programs(group, &descendants, None, deadline).await;
-            signal_group(group, Signal::KILL);
+            // A cgroup has all that is left. Without a member, the number of a group may be another one's by now.
+            if self.cgroup.is_none() {
+                signal_group(group, Signal::KILL);
+            }
         }
         match &self.cgroup {
             Some(cgroup) if self.may_have_left() => kill_members(cgroup, OwnCgroup::kill_members).await,

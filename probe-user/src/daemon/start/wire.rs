@@ -90,8 +90,11 @@ pub(super) async fn wire(
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let state_directory = directory.as_ref().map(|directory| directory.id);
-    let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let left = std::mem::take(&mut remembered.commands);
+    // A daemon that changes nothing does not end what it has found either.
+    let only_looks = options.observe && !left.is_empty();
+    let on_exit =
+        if only_looks { OnExit::Leave } else { on_exit(&config, &options.notifier, store.is_some()) };
     let executor = Executor {
         store,
         hooks,
