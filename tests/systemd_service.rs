@@ -21,6 +21,9 @@ use serde_json::Value;
 /// What `systemd-analyze security` may say of the unit, at most.
 const EXPOSURE: f64 = 2.0;
 
+/// Without it, services under `exec` outlive a daemon that systemd has started.
+const STOP: &str = "[supervisor]\non_exit = \"stop\"";
+
 const SYS_PTRACE: u64 = 1 << 19;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 
@@ -259,30 +262,11 @@ fn without_the_polkit_rule_a_refused_restart_says_what_to_do_and_root_needs_no_r
     installed.wait_for_after(mark, "healthy service", becomes("api", "healthy"));
 }
 
-/// hostprobe as a service that starts a command with its output in this file, and the command's port.
-fn with_a_command(output: &str) -> Option<(Installed, u16)> {
-    if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
-        return None;
-    }
-    let systemd = SystemdLab::for_test()?;
-    let port = free_port();
-    let program = systemd.install(&Victim::program()).expect("the victim is installed");
-    let services = format!(
-        r#"
-        [[service]]
-        name = "web"
-        exec = ["{program}", "--port", "{port}"]
-        output = "{output}"
-        [[service.probe]]
-        http = "http://127.0.0.1:{port}/health"
-        "#
-    );
-    Some((Installed::new(systemd, &services).expect("hostprobe is installed"), port))
-}
-
 #[test]
 fn without_the_drop_in_for_commands_one_runs_all_the_same_and_the_log_names_the_drop_in() {
-    let Some((installed, port)) = with_a_command("/var/log/hostprobe/web.log") else { return };
+    let Some((installed, port)) = Installed::with_a_command("/var/log/hostprobe/web.log", STOP) else {
+        return;
+    };
     let systemd = &installed.systemd;
     systemd.systemctl(&["start", UNIT]).unwrap_or_else(|error| panic!("{error:#}\n{}", installed.status()));
     installed.wait_for_after(0, "healthy service", becomes("web", "healthy"));
@@ -296,8 +280,8 @@ fn without_the_drop_in_for_commands_one_runs_all_the_same_and_the_log_names_the_
 }
 
 #[test]
-fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_daemon() {
-    let Some((installed, port)) = with_a_command("/root/web.log") else { return };
+fn with_the_drop_in_for_commands_a_service_runs_unconfined_and_ends_with_its_daemon_if_asked_to() {
+    let Some((installed, port)) = Installed::with_a_command("/root/web.log", STOP) else { return };
     let systemd = &installed.systemd;
     installed
         .drop_in("exec.conf", &fs::read_to_string(shipped("exec.conf")).expect("a file"))
@@ -329,6 +313,7 @@ fn in_the_sandbox_a_command_runs_with_the_rights_of_hostprobe_and_a_missing_one_
     let program = systemd.install(&Victim::program()).expect("the victim is installed");
     let services = format!(
         r#"
+        {STOP}
         [[service]]
         name = "web"
         exec = ["{program}", "--port", "{port}"]

@@ -7,6 +7,7 @@ use hostprobe_tests::{
     daemon::{Daemon, event_action},
     http::free_port,
     incident_events::IncidentEvents,
+    operator::{End, Home, end},
     parts::require_root,
     process::{until, with_argument},
     supervised::Supervised,
@@ -125,4 +126,64 @@ fn the_next_daemon_ends_what_a_killed_one_left_and_nothing_of_another() {
     assert_eq!(next.count(|event| event_action(event) == "incident.open"), 0);
     assert_eq!(listening_on(other.port), [kept]);
     drop(living);
+}
+
+fn a_service_is_taken_over(hooks: &[&str]) {
+    let (home, service, detached) = (Home::new(), Supervised::new(), free_port());
+    let victim = Victim::program().display().to_string();
+    let script = format!(
+        "(setsid sh -c '{victim} --port {detached} & exit' &); exec {victim} --port {}",
+        service.port
+    );
+    let probed = format!("[[service.probe]]\nhttp = \"http://127.0.0.1:{}/health\"\n", service.port);
+    let config = |on_exit: &str| {
+        let run = service.service(&["/bin/sh", "-c", &script]);
+        home.config(&format!("[supervisor]\non_exit = {on_exit:?}\n{run}{probed}"))
+    };
+    let first = Daemon::start_with(&config("leave"), hooks, without_cgroups);
+    service.until_healthy(&first);
+    let main = until("the main process", LONG, || listening_on(service.port).first().copied());
+    let grandchild = until("the grandchild", LONG, || listening_on(detached).first().copied());
+    end(first, End::Clean);
+
+    let mut daemon = Daemon::start_with(&config("stop"), hooks, without_cgroups);
+    service.until_healthy(&daemon);
+    assert_eq!((listening_on(service.port), listening_on(detached)), (vec![main], vec![grandchild]));
+    // A daemon of its own with a service of the same name touches nothing of it.
+    let (other, namesake) = (Home::new(), Supervised::new());
+    let run = namesake.service(&[&victim, "--port", &namesake.port.to_string()]);
+    let stranger = Daemon::start_with(
+        &other.config(&run.replace(&namesake.name, &service.name)),
+        hooks,
+        without_cgroups,
+    );
+    service.until_healthy(&stranger);
+    assert_eq!((listening_on(service.port), listening_on(detached)), (vec![main], vec![grandchild]));
+    drop(stranger);
+
+    let mark = daemon.mark();
+    hostprobe_tests::process::kill(main);
+    IncidentEvents::of(&daemon, mark, &service.name);
+    let second = until("the second grandchild", LONG, || {
+        let pids = listening_on(detached);
+        pids.first().copied().filter(|pid| pids.len() == 1 && *pid != grandchild)
+    });
+    assert_eq!(daemon.count(|event| event_action(event) == "incident.open"), 1);
+    daemon.stop();
+    assert_eq!(listening_on(detached), [] as [u32; 0], "{second} ends with its service");
+    assert_eq!(listening_on(service.port), [] as [u32; 0]);
+}
+
+#[test]
+fn a_service_without_a_cgroup_is_taken_over_with_all_that_it_has_started() {
+    if require_root() {
+        a_service_is_taken_over(&[]);
+    }
+}
+
+#[test]
+fn it_is_taken_over_without_hooks_too() {
+    if require_root() {
+        a_service_is_taken_over(&["--without-hook", "all"]);
+    }
 }

@@ -36,7 +36,9 @@ mod unsupported;
 mod values;
 
 pub use self::{
-    daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    daemon::{
+        AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, OnExit, SnapshotOptions, StateOptions,
+    },
     default::DEFAULT_CONTROL,
     difference::Difference,
     error::{ConfigError, ConfigErrors},

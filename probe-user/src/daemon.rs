@@ -20,6 +20,7 @@ mod rollups;
 mod search;
 mod sockets;
 mod start;
+mod supervise;
 mod tables;
 mod watching;
 mod windows;
@@ -216,8 +217,14 @@ impl Daemon {
         self.drain_sensors();
         match report {
             // A reload removed it, and its end follows.
-            SupervisorReport::Started(service, _) if !self.is_watched(service) => {}
-            SupervisorReport::Started(service, key) => {
+            SupervisorReport::Started(service, _) | SupervisorReport::Adopted(service, _)
+                if !self.is_watched(service) => {}
+            SupervisorReport::Adopted(service, command) => {
+                self.executor.keep_command(self.config.name_of(service), Some(command));
+            }
+            SupervisorReport::Started(service, command) => {
+                let key = command.process;
+                self.executor.keep_command(self.config.name_of(service), Some(command));
                 self.set_main(service, Some(key));
                 self.observe(Observation::RestartOutcome(service, Ok(())));
                 self.answer_start(service, &Ok(()));
@@ -228,15 +235,20 @@ impl Daemon {
                 }
             }
             SupervisorReport::Delayed(service, error) => {
+                self.forget_command(service);
                 self.observe(Observation::RestartDelayed(service, error.to_string()));
             }
             SupervisorReport::Failed(service, error) => {
+                self.forget_command(service);
                 // The error already explains a fork that could not execute the command.
                 self.early.remove(&service);
                 self.answer_start(service, &Err(error.to_string()));
                 self.observe(Observation::RestartOutcome(service, Err(error.to_string())));
             }
-            SupervisorReport::Halted(service) => self.on_stopped(service, Ok(())),
+            SupervisorReport::Halted(service) => {
+                self.forget_command(service);
+                self.on_stopped(service, Ok(()));
+            }
             SupervisorReport::OutputLost(service, LostLines { count, error }) => {
                 let name = self.executor.names.service(service);
                 tracing::warn!("{name}: {count} lines of its output were lost: {error}");
@@ -245,6 +257,7 @@ impl Daemon {
                     .publish(Fact::Loss { class: "output".to_owned(), count, place }, Timestamp::now());
             }
             SupervisorReport::Ended(service, key, status) => {
+                self.forget_command(service);
                 if self.enricher.members.main_of(service) == Some(key) {
                     let status = status.map_or(ExitStatus::Unknown, ExitStatus::from_wait_status);
                     let exit = self.enricher.ended(key, std::process::id(), status, Timestamp::now());
@@ -252,6 +265,13 @@ impl Daemon {
                     self.on_process_exit(exit, Some(Membership { service, main: true }));
                 }
             }
+        }
+    }
+
+    /// Nothing runs of a service under `exec` any more. A removed one is forgotten once all of it has ended.
+    fn forget_command(&self, service: ServiceId) {
+        if self.is_watched(service) {
+            self.executor.keep_command(self.config.name_of(service), None);
         }
     }
 
@@ -279,9 +299,9 @@ impl Daemon {
             Outcome::Connections(service, connections) => self.on_connections(service, connections),
             Outcome::Reloaded(next) => self.on_reloaded(*next),
             Outcome::Prepared(service, number) => self.on_prepared(service, number),
-            Outcome::Removed => self.on_removed_command(),
             Outcome::DrillPrepared(preparation) => self.on_drill_prepared(*preparation),
             Outcome::FaultCaused(caused) => self.on_fault_caused(caused),
+            Outcome::Removed(name) => self.on_removed_command(&name),
             Outcome::Systemd(systemd) => self.executor.set_systemd(systemd, &self.config),
         }
     }

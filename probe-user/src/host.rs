@@ -9,6 +9,7 @@ mod candidate;
 pub mod cgroup;
 pub mod client;
 pub mod connection;
+mod file_id;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
@@ -16,6 +17,8 @@ pub mod holder;
 pub mod listener;
 mod matcher;
 pub mod outbound;
+mod output_pipe;
+mod pid_scope;
 pub mod pidfile;
 pub mod place;
 pub mod pressure;
@@ -41,10 +44,12 @@ use std::{
 use crate::descriptors;
 
 pub use self::{
-    cgroup::{Cgroups, OwnCgroup},
+    cgroup::{Cgroups, OwnCgroup, Owner},
+    file_id::FileId,
     listener::ListeningSocket,
     matcher::Named,
     outbound::Outbound,
+    pid_scope::PidScope,
     process::ProcReader,
     remains::Remains,
     successor::LeftProcesses,

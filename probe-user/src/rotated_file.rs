@@ -42,6 +42,22 @@ impl RotatedFile {
         Ok(Self { path: path.to_owned(), rotation, file, kind, size, ends_in_line: false, has_warned: false })
     }
 
+    /// The same, but a last line without an end goes on. Returns its length, `most` at most; None if the file ends with a
+    /// whole line.
+    pub fn open_in_line(
+        path: &Path,
+        rotation: Rotation,
+        most: usize,
+    ) -> Result<(Self, Option<usize>), FileError> {
+        let failed = |error: io::Error| FileError { path: path.to_owned(), reason: error.into() };
+        let (mut file, kind) = untrusted_file::append(path, Access::ReadAndAppend, 0o640)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let begun = if kind == Kind::Regular { unended(&mut file, size, most).map_err(failed)? } else { 0 };
+        let path = path.to_owned();
+        let opened = Self { path, rotation, file, kind, size, ends_in_line: begun > 0, has_warned: false };
+        Ok((opened, Some(begun).filter(|begun| *begun > 0)))
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -145,6 +161,15 @@ fn end_last_line(file: &mut File, kind: Kind) -> io::Result<u64> {
     Ok(size)
 }
 
+/// The length of the last line if it has no end, `most` at most.
+fn unended(file: &mut File, size: u64, most: usize) -> io::Result<usize> {
+    let length = usize::try_from(size).unwrap_or(most).min(most);
+    let mut end = vec![0; length];
+    file.seek(SeekFrom::Start(size - length as u64))?;
+    file.read_exact(&mut end)?;
+    Ok(end.iter().rposition(|byte| *byte == b'\n').map_or(length, |at| length - at - 1))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -167,6 +192,22 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
         open(&path).append(b"2\n").unwrap();
         assert_eq!(read(&path), "1\n2\n");
+    }
+
+    #[test]
+    fn a_line_without_an_end_goes_on_if_its_writer_lives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let again =
+            |most| RotatedFile::open_in_line(&path, Rotation { max_bytes: 99, keep: 2 }, most).unwrap();
+        assert_eq!(again(9).1, None);
+        fs::write(&path, "one\ntwo").unwrap();
+        let (mut file, begun) = again(9);
+        assert_eq!((begun, file.ends_in_line(), file.room()), (Some(3), true, 92));
+        assert_eq!(again(2).1, Some(2));
+        file.append(b" and a half\n").unwrap();
+        assert_eq!(again(9).1, None);
+        assert_eq!(read(&path), "one\ntwo and a half\n");
     }
 
     #[test]

@@ -6,7 +6,14 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::{incident_events::text, parts::built, process::Running, systemd::SystemdLab};
+use crate::{
+    http::free_port,
+    incident_events::text,
+    parts::{built, require},
+    process::Running,
+    systemd::SystemdLab,
+    victim::Victim,
+};
 
 /// Longest wait for anything, on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -59,6 +66,32 @@ impl Installed {
         let installed = Self { events, systemd };
         installed.drop_in("log.conf", &format!("[Service]\nStandardError=append:{LOG}\n"))?;
         Ok(installed)
+    }
+
+    /// The same in a lab of its own, with a victim under `exec` that writes to this file, and the victim's port. `further` is
+    /// configuration before the service. None where this host cannot have a lab.
+    ///
+    /// # Panics
+    /// If it cannot be installed.
+    pub fn with_a_command(output: &str, further: &str) -> Option<(Self, u16)> {
+        if !require("polkitd", "/usr/lib/polkit-1/polkitd") {
+            return None;
+        }
+        let systemd = SystemdLab::for_test()?;
+        let port = free_port();
+        let program = systemd.install(&Victim::program()).expect("the victim is installed");
+        let services = format!(
+            r#"
+            {further}
+            [[service]]
+            name = "web"
+            exec = ["{program}", "--port", "{port}"]
+            output = "{output}"
+            [[service.probe]]
+            http = "http://127.0.0.1:{port}/health"
+            "#
+        );
+        Some((Self::new(systemd, &services).expect("hostprobe is installed"), port))
     }
 
     /// Adds a drop-in to the unit.

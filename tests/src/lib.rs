@@ -19,6 +19,7 @@ pub mod incident_events;
 pub mod installed;
 pub mod lab;
 pub mod latch;
+pub mod leftovers;
 pub mod lineage;
 pub mod many_processes;
 pub mod matrix;

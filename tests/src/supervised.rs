@@ -15,6 +15,7 @@ use crate::{
     daemon::Daemon,
     http::free_port,
     incident_events::{is, number, text},
+    process::until,
     victim::Victim,
 };
 
@@ -93,17 +94,26 @@ impl Supervised {
         is(event, "listener.up", &self.name) && number(event, "server.port") == Some(port.into())
     }
 
-    /// Its main process: the latest to listen on its port. Without hooks, the daemon sees a listener within a second.
+    /// Its main process: the latest to listen on its port, or the one that the daemon has taken over. Without hooks, the
+    /// daemon sees a listener within a second.
     ///
     /// # Panics
     /// If it never listened.
     #[track_caller]
     pub fn pid(&self, daemon: &Daemon) -> u32 {
-        daemon.wait_for(|event| self.listens(self.port, event), PATIENCE);
-        let events = daemon.events();
-        let latest = events.iter().rev().find(|event| self.listens(self.port, event));
-        let pid = latest.and_then(|event| number(event, "process.pid")).expect("it listens");
-        u32::try_from(pid).expect("a pid")
+        until("its main process", PATIENCE, || {
+            let events = daemon.events();
+            let latest = events.iter().rev().find(|event| self.listens(self.port, event));
+            let listens = latest.and_then(|event| u32::try_from(number(event, "process.pid")?).ok());
+            listens.or_else(|| self.taken_over(daemon))
+        })
+    }
+
+    /// Its process, if an earlier daemon has started it.
+    fn taken_over(&self, daemon: &Daemon) -> Option<u32> {
+        let log = daemon.log();
+        let (_, rest) = log.split_once(&format!("{}: goes on as pid ", self.name))?;
+        rest.split(',').next()?.parse().ok()
     }
 
     /// The folder of the v2 cgroup that its main process is in.

@@ -2,7 +2,9 @@
 //! budgets and crash loops hold over all its lives.
 
 pub mod page;
+mod random;
 mod relay;
+pub mod services;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,6 +28,7 @@ use crate::{
     process::Running,
     victim::Victim,
 };
+use random::Random;
 use relay::Relay;
 
 /// The longest life of a daemon; its kill is at a random moment of it, also before it is ready.
@@ -310,26 +313,5 @@ impl Lab {
             restarts: ["web", "limited", "looping"].iter().map(|name| self.restarts(name).len()).sum(),
             wrong: Vec::new(),
         }
-    }
-}
-
-/// The same numbers for the same seed (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() >> 33) as usize % end
-    }
-
-    /// From 0 to 1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }

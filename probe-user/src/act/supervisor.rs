@@ -4,35 +4,37 @@
 //! daemon's. The kernel then reports the cgroup with every record of every descendant, and a stop ends everything
 //! that the command has started.
 
+mod end;
 mod error;
 mod left;
 mod lines;
 mod orphans;
 mod output;
+mod running_command;
 mod spawn;
+mod start;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 pub use error::SupervisorError;
-use left::{Traces, kill_members, kill_without_cgroup, remove, signal_group, signal_process};
+use left::{kill_members, remove};
 pub use lines::LostLines;
 pub use orphans::Orphans;
 use orphans::{MARK, mark};
-use output::{Opened, Output, OutputError};
-use rustix::process::Signal;
-use spawn::{Child, spawn};
+use output::{Followed, Output};
+use running_command::{PipedOutput, digest};
+pub use running_command::{RunningCommand, Standing};
+use spawn::Child;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
-    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{
     bounded_thread,
     config::{Exec, Secret},
-    descriptors,
     fact::{ProcessKey, ServiceId},
-    host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
+    host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
     progress::Awaited,
 };
 
@@ -48,18 +50,17 @@ const DUMP_TIMEOUT: Duration = Duration::from_secs(600);
 /// The same when the daemon ends. It still fits into the time that all stops have beyond the longest `stop_timeout`.
 const LAST_DUMP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Between two checks whether a core dump is complete.
-const DUMP_INTERVAL: Duration = Duration::from_millis(100);
-
-/// Between two checks whether a program that the main process left behind has ended.
-const LEFT_INTERVAL: Duration = Duration::from_millis(10);
+/// So many processes of an adopted command are asked for its output, if its main process does not write there.
+const MOST_WRITERS: usize = 256;
 
 /// Requests that may wait.
 const REQUESTS_MAX: usize = 4;
 
 #[derive(Debug)]
 pub enum SupervisorReport {
-    Started(ServiceId, ProcessKey),
+    Started(ServiceId, Box<RunningCommand>),
+    /// Another process of the command has taken the place of its main process.
+    Adopted(ServiceId, Box<RunningCommand>),
     Failed(ServiceId, SupervisorError),
     /// The daemon lacks what a start takes. It is tried again.
     Delayed(ServiceId, SupervisorError),
@@ -79,6 +80,26 @@ enum Request {
     Adopt(ProcessKey),
     Halt(Descendants),
     Stop(Descendants, oneshot::Sender<()>),
+    Leave(oneshot::Sender<Option<Box<RunningCommand>>>),
+}
+
+/// What a command is supervised with.
+#[derive(Debug)]
+pub struct Supervision {
+    pub service: ServiceId,
+    pub name: String,
+    pub exec: Exec,
+    /// Its processes run in this one.
+    pub cgroup: Option<OwnCgroup>,
+    /// The cgroups that an earlier daemon left behind. They are emptied before the first start.
+    pub left_behind: Vec<OwnCgroup>,
+    /// The daemon itself.
+    pub owner: Owner,
+    /// Of the daemon; None without one.
+    pub state_directory: Option<FileId>,
+    pub processes: ProcReader,
+    /// Gets its starts and exits.
+    pub reports: mpsc::Sender<SupervisorReport>,
 }
 
 /// One supervised command. Dropping it leaves the command running; [`SupervisedProcess::stop`] ends it.
@@ -90,36 +111,33 @@ pub struct SupervisedProcess {
 }
 
 impl SupervisedProcess {
-    /// Prepares a command without starting it. `reports` gets its starts and exits. It runs in the first cgroup.
-    /// The cgroups that an earlier daemon left behind are emptied before the first start.
-    pub fn new(
-        (service, name): (ServiceId, &str),
-        exec: Exec,
-        (cgroup, left_behind): (Option<OwnCgroup>, Vec<OwnCgroup>),
-        processes: ProcReader,
-        reports: mpsc::Sender<SupervisorReport>,
-    ) -> Self {
+    /// Prepares a command without starting it.
+    pub fn new(with: Supervision) -> Self {
+        Self::begin(SupervisorTask::new(with))
+    }
+
+    /// Takes over a command that an earlier daemon started, with what is left of it. Returns also whether its main process
+    /// runs.
+    pub fn take_over(with: Supervision, command: &RunningCommand) -> (Self, bool) {
+        let mut task = SupervisorTask::new(with);
+        let process = command.process;
+        // The descriptor first: then the check is about the process that it names.
+        let child = Child::adopt(process.pid).ok().filter(|_| task.processes.runs(process));
+        let runs = child.is_some();
+        task.running = child.map(|child| (child, process));
+        task.digest.clone_from(&command.digest);
+        if let Some(output) = &command.output {
+            task.follow_adopted(output.pipe, command.exec());
+        }
+        (Self::begin(task), runs)
+    }
+
+    fn begin(task: SupervisorTask) -> Self {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
-        let (own_cgroup, (configured, next_exec)) = (cgroup.clone(), watch::channel(exec.clone()));
-        let work = SupervisorTask {
-            service,
-            name: name.to_owned(),
-            exec,
-            next_exec,
-            cgroup,
-            left_behind,
-            is_first: true,
-            processes,
-            reports,
-            output: Output::default(),
-            last_lines: None,
-            starting: Arc::default(),
-            delayed: false,
-            running: None,
-            left_group: None,
-        };
-        tokio::spawn(work.run(inbox));
-        Self { requests, configured, cgroup: own_cgroup }
+        let (configured, next_exec) = watch::channel(task.exec.clone());
+        let cgroup = task.cgroup.clone();
+        tokio::spawn(SupervisorTask { next_exec, ..task }.run(inbox));
+        Self { requests, configured, cgroup }
     }
 
     /// A reload changed the command. The next start uses it, and the next stop its signal and time.
@@ -145,7 +163,7 @@ impl SupervisedProcess {
     }
 
     /// Takes a descendant of the command that ended for the command.
-    pub fn adopt(&self, process: ProcessKey) {
+    pub fn adopt_descendant(&self, process: ProcessKey) {
         let _ = self.requests.try_send(Request::Adopt(process));
     }
 
@@ -155,6 +173,13 @@ impl SupervisedProcess {
         if self.requests.send(Request::Stop(descendants, done)).await.is_ok() {
             let _ = gone.await;
         }
+    }
+
+    /// Leaves the command running, for the next daemon. Returns what that has to know; None if nothing runs.
+    pub async fn leave(&self) -> Option<Box<RunningCommand>> {
+        let (done, left) = oneshot::channel();
+        self.requests.send(Request::Leave(done)).await.ok()?;
+        left.await.ok()?
     }
 }
 
@@ -169,9 +194,15 @@ struct SupervisorTask {
     left_behind: Vec<OwnCgroup>,
     /// An earlier daemon may have left processes behind.
     is_first: bool,
+    owner: Owner,
+    state_directory: Option<FileId>,
     processes: ProcReader,
+    scope: PidScope,
     reports: mpsc::Sender<SupervisorReport>,
     output: Output,
+    /// The pipe of the latest start, and the digest of its command.
+    pipe: Option<FileId>,
+    digest: String,
     /// The end of the thread that reads the output of the latest start.
     last_lines: Option<oneshot::Receiver<()>>,
     /// Shared with the thread of a start, so that a start that hangs is not followed by more of its kind.
@@ -185,6 +216,42 @@ struct SupervisorTask {
 }
 
 impl SupervisorTask {
+    fn new(with: Supervision) -> Self {
+        let Supervision {
+            service,
+            name,
+            exec,
+            cgroup,
+            left_behind,
+            owner,
+            state_directory,
+            processes,
+            reports,
+        } = with;
+        Self {
+            service,
+            name,
+            next_exec: watch::channel(exec.clone()).1,
+            exec,
+            cgroup,
+            left_behind,
+            is_first: true,
+            owner,
+            state_directory,
+            scope: processes.pid_scope(),
+            processes,
+            reports,
+            output: Output::default(),
+            pipe: None,
+            digest: String::new(),
+            last_lines: None,
+            starting: Arc::default(),
+            delayed: false,
+            running: None,
+            left_group: None,
+        }
+    }
+
     async fn run(mut self, mut inbox: mpsc::Receiver<Request>) {
         loop {
             let request = match &mut self.running {
@@ -213,13 +280,13 @@ impl SupervisorTask {
                     let started = self.start(kept).await;
                     self.delayed = started.as_ref().is_err_and(SupervisorError::is_shortage);
                     let report = match started {
-                        Ok(key) => SupervisorReport::Started(self.service, key),
+                        Ok(key) => SupervisorReport::Started(self.service, self.describe(key)),
                         Err(error) if self.delayed => SupervisorReport::Delayed(self.service, error),
                         Err(error) => SupervisorReport::Failed(self.service, error),
                     };
                     self.report(report).await;
                 }
-                Some(Request::Adopt(process)) => self.adopt(process).await,
+                Some(Request::Adopt(process)) => self.adopt_descendant(process).await,
                 Some(Request::Halt(descendants)) => self.halt(descendants).await,
                 Some(Request::Stop(descendants, done)) => {
                     self.delayed = false;
@@ -231,8 +298,63 @@ impl SupervisorTask {
                     output::await_last_lines(self.last_lines.take()).await;
                     let _ = done.send(());
                 }
+                Some(Request::Leave(done)) => {
+                    if !self.output.leave().await {
+                        let output = self.exec.output.display();
+                        tracing::warn!(
+                            "{}: {output}: the last write takes too long; some lines may be lost",
+                            self.name
+                        );
+                    }
+                    let running = self.running.as_ref().map(|(_, key)| self.describe(*key));
+                    let _ = done.send(running);
+                }
                 None => return,
             }
+        }
+    }
+
+    /// What a later daemon has to know of the command.
+    fn describe(&self, process: ProcessKey) -> Box<RunningCommand> {
+        let output = self.pipe.map(|pipe| PipedOutput {
+            pipe,
+            file: self.exec.output.clone(),
+            max: self.exec.output_max,
+            keep: self.exec.output_keep,
+            stamp: self.exec.output_stamp,
+        });
+        Box::new(RunningCommand {
+            process,
+            scope: self.scope.clone(),
+            cgroup: self.cgroup.as_ref().and_then(|cgroup| self.processes.cgroups().described(cgroup)),
+            program: self.exec.command.first().cloned().unwrap_or_default(),
+            digest: self.digest.clone(),
+            stop_signal: self.exec.stop_signal.as_raw(),
+            stop_timeout: self.exec.stop_timeout,
+            output,
+        })
+    }
+
+    /// Reads on from the pipe of a command that an earlier daemon started.
+    fn follow_adopted(&mut self, pipe: FileId, exec: Exec) {
+        let members = self.cgroup.as_ref().and_then(|cgroup| cgroup.members().ok()).unwrap_or_default();
+        let main = self.running.as_ref().map(|(_, key)| key.pid);
+        let mut writers = main.into_iter().chain(members.into_iter().take(MOST_WRITERS));
+        let Some(end) = writers.find_map(|pid| self.processes.output_pipe(pid, pipe)) else {
+            // Without a writer, nothing waits to be read.
+            if self.running.is_some() {
+                tracing::warn!(
+                    "{}: its processes do not show the pipe of their output: they have closed it, or hostprobe may not \
+                     read their descriptors; if it is still there, the service waits once it is full",
+                    self.name
+                );
+            }
+            return;
+        };
+        self.pipe = Some(pipe);
+        match self.output.follow_adopted(end, exec, lost_lines(self.service, self.reports.clone())) {
+            Ok(end) => self.last_lines = Some(end),
+            Err(error) => tracing::error!("{}: {error}; it waits once its pipe is full", self.name),
         }
     }
 
@@ -253,7 +375,7 @@ impl SupervisorTask {
         self.report(SupervisorReport::Halted(self.service)).await;
     }
 
-    async fn adopt(&mut self, process: ProcessKey) {
+    async fn adopt_descendant(&mut self, process: ProcessKey) {
         // The kernel reported the end of the former one before its parent could wait for it.
         if let Some((mut child, key)) = self.running.take() {
             let status = child.wait().await.ok().flatten();
@@ -262,6 +384,7 @@ impl SupervisorTask {
         match Child::adopt(process.pid) {
             Ok(child) if self.processes.key_of(process.pid) == Some(process) => {
                 self.running = Some((child, process));
+                self.report(SupervisorReport::Adopted(self.service, self.describe(process))).await;
             }
             // The sensors report its end.
             Ok(_) | Err(_) => {}
@@ -277,8 +400,9 @@ impl SupervisorTask {
     /// child has entered its folder and executed the command.
     async fn start(&mut self, kept: Option<Awaited>) -> Result<ProcessKey, SupervisorError> {
         self.exec = self.next_exec.borrow_and_update().clone();
+        self.digest = digest(&self.exec);
         if self.cgroup.is_none() {
-            let mark = Secret::new(mark(&self.processes, &self.name));
+            let mark = Secret::new(mark(&self.processes, self.owner, &self.name));
             self.exec.environment.push((MARK.to_owned(), mark));
         }
         let command = self.exec.command.first().cloned().unwrap_or_default();
@@ -293,15 +417,13 @@ impl SupervisorTask {
         let work = move || {
             let _entered = runtime.enter();
             let open = || {
-                let reports = reports.clone();
-                let lost = move |lost| _ = reports.blocking_send(SupervisorReport::OutputLost(service, lost));
-                let opened = files.open(&exec, lost);
+                let opened = files.open(&exec, lost_lines(service, reports.clone()));
                 if let Some(kept) = &kept {
                     kept.wait();
                 }
                 opened
             };
-            let started = start(&exec, open, cgroup.as_deref(), &processes);
+            let started = start::start(&exec, open, cgroup.as_deref(), &processes);
             drop(starting);
             started
         };
@@ -309,156 +431,14 @@ impl SupervisorTask {
         let mut started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
         let key = started.key;
         self.running = started.child.take().map(|child| (child, key));
-        self.last_lines = started.last_lines.take();
+        let followed = started.followed.take();
+        self.pipe = followed.as_ref().map(|followed| followed.pipe);
+        self.last_lines = followed.map(|Followed { end, .. }| end);
         Ok(key)
     }
-
-    /// The descendants of a command without a cgroup, before its end takes their parents away.
-    fn living(&self, descendants: Descendants) -> Vec<ProcessKey> {
-        if self.cgroup.is_some() {
-            return Vec::new();
-        }
-        let main = self.running.as_ref().map(|(_, key)| key.pid);
-        let below = main.map(|pid| self.processes.descendants(pid, |_| false)).unwrap_or_default();
-        descendants.into_iter().filter_map(|pid| self.processes.key_of(pid)).chain(below).collect()
-    }
-
-    /// Waits until no process of the command writes a core dump. SIGKILL would cut the dump off.
-    async fn await_core_dumps(&self, limit: Duration) {
-        let dumps = || {
-            let members = self.cgroup.as_ref().and_then(|cgroup| cgroup.members().ok()).unwrap_or_default();
-            self.processes.standstill(&members).dumping_core.is_some()
-        };
-        let complete = async {
-            while dumps() {
-                tokio::time::sleep(DUMP_INTERVAL).await;
-            }
-        };
-        let _ = timeout(limit, complete).await;
-    }
-
-    /// Ends in order what a main process left behind: a wrapper may end before its server does. Workers that only forked
-    /// have nothing of their own to save. The group `asked` has got its signal.
-    async fn end_left_programs(
-        &self,
-        main: u32,
-        descendants: &[ProcessKey],
-        asked: Option<u32>,
-        deadline: Instant,
-    ) {
-        let left = match &self.cgroup {
-            Some(cgroup) => LeftProcesses::InCgroup(cgroup.clone()),
-            None => {
-                let living = descendants.iter().filter(|key| self.processes.runs(**key));
-                LeftProcesses::OfGroup(main, living.map(|key| key.pid).collect())
-            }
-        };
-        let survey = Survey::new(self.processes.clone());
-        let mut programs = survey.programs_left(&left);
-        for program in programs.iter().filter(|program| Some(program.group) != asked) {
-            signal_process(program.pid, self.exec.stop_signal);
-            signal_process(program.pid, Signal::CONT);
-        }
-        while Instant::now() < deadline && !programs.is_empty() {
-            tokio::time::sleep(LEFT_INTERVAL).await;
-            programs = survey.programs_left(&left);
-        }
-    }
-
-    /// Whether a process of the command may run.
-    fn may_have_left(&self) -> bool {
-        self.cgroup.as_ref().is_none_or(|cgroup| cgroup.is_populated().unwrap_or(true))
-    }
-
-    /// How a command is stopped does not depend on how it was started: what a reload changed holds at once.
-    fn configure_stop(&mut self) {
-        let next = self.next_exec.borrow();
-        self.exec.stop_signal = next.stop_signal;
-        self.exec.stop_timeout = next.stop_timeout;
-    }
-
-    /// Ends the command and everything it left behind, also under an earlier run of the daemon. A core dump has this
-    /// time to be written.
-    async fn terminate(&mut self, descendants: Descendants, dump: Duration) {
-        self.configure_stop();
-        let descendants = self.living(descendants);
-        let mut group = self.left_group;
-        let deadline = Instant::now() + self.exec.stop_timeout;
-        if let Some((mut child, key)) = self.running.take() {
-            child.signal(self.exec.stop_signal);
-            // A stopped process takes the signal only after SIGCONT.
-            child.signal(Signal::CONT);
-            if timeout_at(deadline, child.wait()).await.is_err() {
-                let is_dumping = || self.processes.dumps_core(key.pid);
-                if !is_dumping() || timeout(dump, child.wait()).await.is_err() {
-                    child.signal(Signal::KILL);
-                    let _ = child.wait().await;
-                }
-            }
-            if self.may_have_left() {
-                self.end_left_programs(key.pid, &descendants, child.group(), deadline).await;
-                self.await_core_dumps(dump).await;
-            }
-            child.signal(Signal::KILL);
-            group = Some(key.pid);
-        }
-        if let Some(group) = self.left_group.take() {
-            self.end_left_programs(group, &descendants, None, deadline).await;
-            signal_group(group, Signal::KILL);
-        }
-        match &self.cgroup {
-            Some(cgroup) if self.may_have_left() => kill_members(cgroup, OwnCgroup::kill_members).await,
-            Some(_) => {}
-            None => {
-                let earlier = std::mem::take(&mut self.is_first);
-                let traces = Traces { service: self.name.clone(), group, descendants, earlier };
-                kill_without_cgroup(&self.processes, traces).await;
-            }
-        }
-        for cgroup in std::mem::take(&mut self.left_behind) {
-            kill_members(&cgroup, OwnCgroup::kill_for_good).await;
-            remove(&cgroup).await;
-        }
-    }
 }
 
-/// A command that was started. It is killed if its start took so long that the supervisor has given it up.
-struct Started {
-    key: ProcessKey,
-    child: Option<Child>,
-    last_lines: Option<oneshot::Receiver<()>>,
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        if self.child.is_some() {
-            signal_group(self.key.pid, Signal::KILL);
-        }
-    }
-}
-
-fn start(
-    exec: &Exec,
-    open: impl Fn() -> Result<Opened, OutputError>,
-    cgroup: Option<&Path>,
-    processes: &ProcReader,
-) -> Result<Started, SupervisorError> {
-    let start = || start_once(exec, open(), cgroup, processes);
-    descriptors::reserved(start, SupervisorError::is_exhausted)
-}
-
-fn start_once(
-    exec: &Exec,
-    output: Result<Opened, OutputError>,
-    cgroup: Option<&Path>,
-    processes: &ProcReader,
-) -> Result<Started, SupervisorError> {
-    let (output, last_lines) = output.map_err(SupervisorError::Output)?;
-    let command = || exec.command.first().cloned().unwrap_or_default();
-    let child = spawn(exec, &output, cgroup)
-        .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
-    let Some(key) = processes.key_of(child.pid) else {
-        return Err(SupervisorError::Gone { command: command(), pid: child.pid });
-    };
-    Ok(Started { key, child: Some(child), last_lines })
+/// Reports the lines of its output that a service loses.
+fn lost_lines(service: ServiceId, reports: mpsc::Sender<SupervisorReport>) -> impl Fn(LostLines) + Send {
+    move |lost| _ = reports.blocking_send(SupervisorReport::OutputLost(service, lost))
 }

@@ -3,7 +3,7 @@
 use schemars::Schema;
 
 use super::{
-    daemon::AlertFormat,
+    daemon::{AlertFormat, OnExit},
     values::{Written, words},
 };
 use crate::fact::{HookEvent, OnCleanExit, Response, Severity};
@@ -50,6 +50,22 @@ impl Written for OnCleanExit {
 
     fn schema() -> Schema {
         words(&["always", "never"])
+    }
+}
+
+impl Written for OnExit {
+    const EXPECTED: &'static str = r#""leave" or "stop""#;
+
+    fn read(text: &str) -> Option<Self> {
+        match text {
+            "leave" => Some(Self::Leave),
+            "stop" => Some(Self::Stop),
+            _ => None,
+        }
+    }
+
+    fn schema() -> Schema {
+        words(&["leave", "stop"])
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Config {
     pub kernel: KernelOptions,
     pub snapshots: SnapshotOptions,
     pub state: StateOptions,
+    /// What commands under `exec` do when the daemon ends; None: what fits to how the daemon was started.
+    pub on_exit: Option<OnExit>,
     /// What the operator should know of this valid configuration, one sentence each.
     pub warnings: Vec<String>,
 }
@@ -70,6 +72,15 @@ impl Config {
         }
         secrets
     }
+}
+
+/// What commands under `exec` do when the daemon ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnExit {
+    /// They run on, and the next daemon takes them over.
+    Leave,
+    /// They end before the daemon does.
+    Stop,
 }
 
 /// Where events go.

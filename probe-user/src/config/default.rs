@@ -31,6 +31,7 @@ impl Default for Config {
             kernel: KernelOptions::default(),
             snapshots: SnapshotOptions::default(),
             state: StateOptions::default(),
+            on_exit: None,
             warnings: Vec::new(),
         }
     }

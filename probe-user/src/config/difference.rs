@@ -69,11 +69,13 @@ impl Config {
         fixed(self.state.directory != running.state.directory, "state.directory");
         fixed(self.state.recording_bytes != running.state.recording_bytes, "state.recording");
         fixed(self.state.keep != running.state.keep, "state.keep");
+        fixed(self.on_exit != running.on_exit, "supervisor.on_exit");
         self.http = running.http;
         self.control.clone_from(&running.control);
         self.control_group.clone_from(&running.control_group);
         self.kernel = running.kernel.clone();
         self.state = running.state.clone();
+        self.on_exit = running.on_exit;
         keys
     }
 
@@ -92,6 +94,7 @@ impl Config {
             kernel: _,
             snapshots,
             state: _,
+            on_exit: _,
             warnings: _,
         } = self;
         let keys = [

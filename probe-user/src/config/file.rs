@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     choice::Format,
+    daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
     maintenance::Window,
     protocol::ProbeKeys,
@@ -34,6 +35,8 @@ pub(super) struct File {
     pub(super) snapshots: Option<Table<Snapshots>>,
     /// What outlives the daemon.
     pub(super) state: Option<Table<State>>,
+    /// The services under `exec` when the daemon ends.
+    pub(super) supervisor: Option<Table<Supervisor>>,
     /// What holds for the restarts of all services together.
     pub(super) restart: Option<Table<AllRestarts>>,
     /// What holds for all services that do not say otherwise.
@@ -109,6 +112,14 @@ pub(super) struct State {
     pub(super) recording: At<String>,
     /// How long incidents are kept after their end, and what services did: 1h to 3650d; "90d" if not given.
     pub(super) keep: At<Text<Duration>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Supervisor {
+    /// What services under `exec` do when the daemon ends: "leave" has them run on for the next daemon, "stop" ends them;
+    /// "leave" under a service manager and "stop" otherwise if not given.
+    pub(super) on_exit: Option<Text<OnExit>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

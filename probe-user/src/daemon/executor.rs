@@ -1,19 +1,17 @@
 //! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
 //! through a channel.
 
+mod commands;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::{
-        mpsc,
-        oneshot::{self, error::TryRecvError},
-    },
+    sync::{mpsc, oneshot},
     task::AbortHandle,
-    time::timeout,
 };
 
 use super::{drill_state::DrillPreparation, next_config::NextConfig};
@@ -24,15 +22,15 @@ use crate::{
         command,
         drill::Caused,
         hook::Hooks,
-        supervisor::{Orphans, SupervisedProcess, SupervisorReport},
+        supervisor::{Orphans, RunningCommand, SupervisedProcess, SupervisorReport},
         systemd::{JobOutcome, Systemd, SystemdError, UnitChange},
     },
-    config::{AlertReceiver, Config, Identity, Service},
+    config::{AlertReceiver, Config, Identity, OnExit, Service},
     emit::Names,
     engine::{Effect, verdict},
     enrich::Enricher,
     fact::{ProcessExit, ProcessKey, RestartMethod, ServiceId, UnitState},
-    host::{LeftProcesses, Outbound},
+    host::{FileId, LeftProcesses, Outbound},
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
     progress::Awaited,
@@ -84,8 +82,8 @@ pub enum Outcome {
     DrillPrepared(Box<DrillPreparation>),
     /// It was caused, or could not be.
     FaultCaused(Result<Caused, String>),
-    /// The command of a service that a reload removed has ended.
-    Removed,
+    /// The command of a removed service with this name has ended.
+    Removed(String),
     /// systemd's bus is reachable at last.
     Systemd(Arc<Systemd>),
 }
@@ -106,6 +104,10 @@ pub struct Executor {
     /// A task tries to reach systemd's bus.
     pub(super) connects_to_systemd: bool,
     pub(super) supervised: HashMap<ServiceId, SupervisedProcess>,
+    /// What commands do when the daemon ends.
+    pub(super) on_exit: OnExit,
+    /// The commands that an earlier daemon has left, by service, until they are taken over.
+    pub(super) left: BTreeMap<String, RunningCommand>,
     /// Where commands have no cgroups.
     pub(super) orphans: Option<Orphans>,
     /// What the supervisor reports goes there.
@@ -116,6 +118,8 @@ pub struct Executor {
     pub(super) probes: HashMap<ServiceId, Vec<ProbeHandle>>,
     /// None once the daemon stops.
     pub(super) alerter: Option<Alerter>,
+    /// None without one.
+    pub(super) state_directory: Option<FileId>,
     /// None without a state directory.
     pub(super) store: Option<StateStore>,
     /// What the store was given last, if that is worth a wait. A restart waits for it.
@@ -218,7 +222,7 @@ impl Executor {
             }
             Effect::Adopt { service, process } => {
                 if let Some(supervised) = self.supervised.get(&service) {
-                    supervised.adopt(process);
+                    supervised.adopt_descendant(process);
                 }
             }
             Effect::FindHolders { service, ports } => {
@@ -370,38 +374,19 @@ impl Executor {
 
     /// A reload removed a service. Its command ends, with all its descendants.
     pub(super) fn remove(&mut self, service: &Service, enricher: &Enricher) {
-        let (exec, service) = (service.exec(), service.id);
-        self.probes.remove(&service);
-        self.prepared.remove(&service);
-        self.inspector.remove(service);
+        let id = service.id;
+        self.probes.remove(&id);
+        self.prepared.remove(&id);
+        self.inspector.remove(id);
         for watch in &mut self.unit_watches {
-            watch.services.retain(|watched| *watched != service);
+            watch.services.retain(|watched| *watched != id);
         }
         self.unit_watches.retain(|watch| !watch.services.is_empty());
-        if let Some(process) = self.supervised.remove(&service) {
-            let descendants = descendants(service, &process, enricher);
-            let stop_timeout = exec.map_or(Duration::ZERO, |exec| exec.stop_timeout);
-            let (done, ended) = oneshot::channel();
-            self.removals.push(Removal { stop_timeout, ended });
-            self.outcomes.spawn(async move {
-                // A process that hangs in the kernel holds up no other.
-                let _ = timeout(stop_timeout.saturating_add(STOP_SLACK), process.stop(descendants)).await;
-                drop(done);
-                Outcome::Removed
-            });
+        if let Some(process) = self.supervised.remove(&id) {
+            let descendants = descendants(id, &process, enricher);
+            let stop_timeout = service.exec().map_or(Duration::ZERO, |exec| exec.stop_timeout);
+            self.end_command(service.name.clone(), process, descendants, stop_timeout);
         }
-    }
-
-    /// Whether a command of a removed service has not ended yet.
-    pub(super) fn awaits_removals(&mut self) -> bool {
-        self.removals.retain_mut(|removal| removal.ended.try_recv() == Err(TryRecvError::Empty));
-        !self.removals.is_empty()
-    }
-
-    /// How long commands may take to end, those of removed services included.
-    pub(super) fn longest_stop(&self, config: &Config) -> Duration {
-        let removed = self.removals.iter().map(|removal| removal.stop_timeout).max().unwrap_or_default();
-        config.longest_stop().max(removed)
     }
 
     /// Samples the resource usage of services with limits, when that is due.
@@ -414,24 +399,10 @@ impl Executor {
         self.alerter.as_ref().map_or(0, |alerter| alerter.waiting() as u64)
     }
 
-    /// Stops the processes that the supervisor started, and delivers the last alerts.
+    /// Stops the processes that the supervisor started, or leaves them to the next daemon, and delivers the last alerts.
     pub(super) async fn stop(&mut self, config: &Config, enricher: &Enricher) {
         self.probes.clear();
-        let mut stops = tokio::task::JoinSet::new();
-        for (service, process) in self.supervised.drain() {
-            let descendants = descendants(service, &process, enricher);
-            stops.spawn(async move { process.stop(descendants).await });
-        }
-        let patience = self.longest_stop(config).saturating_add(STOP_SLACK);
-        for Removal { ended, .. } in self.removals.drain(..) {
-            // Its end drops the sender.
-            stops.spawn(async move { _ = ended.await });
-        }
-        if timeout(patience, stops.join_all()).await.is_err() {
-            tracing::error!(
-                "commands under exec: some have not ended within {patience:?}; the daemon ends without them"
-            );
-        }
+        self.end_commands(config, enricher).await;
         if let Some(alerter) = self.alerter.take() {
             let waiting = alerter.shutdown(LAST_ALERTS).await;
             if waiting > 0 {

@@ -227,7 +227,8 @@ impl Daemon {
     }
 
     /// The command of a removed service has ended.
-    pub(super) fn on_removed_command(&mut self) {
+    pub(super) fn on_removed_command(&mut self, name: &str) {
+        self.executor.keep_command(name, None);
         self.start_added();
     }
 

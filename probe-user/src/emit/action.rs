@@ -131,8 +131,8 @@ pub struct Shape {
     pub types: &'static str,
     /// Dotted paths of the fields that it always carries, beyond those of every event.
     pub requires: &'static [&'static str],
-    /// Dotted paths of fields of which it carries exactly one.
-    pub one_of: &'static [&'static str],
+    /// Dotted paths of two fields of which it carries one, or none if neither is known.
+    pub either: &'static [&'static str],
 }
 
 const INCIDENT: &[&str] = &[
@@ -303,8 +303,8 @@ impl Action {
             Self::OperatorCommand => (Event, "host", "change", &["operator.command", "user.id"]),
             Self::StreamLoss      => (PipelineError, "host", "info", &["loss"]),
         };
-        let one_of: &[&str] =
+        let either: &[&str] =
             if matches!(self, Self::ProcessExit) { &["process.exit_code", "process.exit_signal"] } else { &[] };
-        Shape { kind, category, types, requires, one_of }
+        Shape { kind, category, types, requires, either }
     }
 }

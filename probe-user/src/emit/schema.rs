@@ -22,13 +22,13 @@ fn condition(action: Action) -> Value {
     for path in shape.requires {
         require(&mut then, path);
     }
-    if !shape.one_of.is_empty() {
-        let one_of = shape.one_of.iter().map(|path| {
+    if !shape.either.is_empty() {
+        let both = shape.either.iter().map(|path| {
             let mut alternative = Map::new();
             require(&mut alternative, path);
             Value::Object(alternative)
         });
-        then.insert("oneOf".to_owned(), one_of.collect());
+        then.insert("not".to_owned(), json!({ "allOf": both.collect::<Vec<_>>() }));
     }
     let event = then.entry("properties").or_insert_with(|| json!({}));
     let event = &mut event["event"];

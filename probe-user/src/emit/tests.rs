@@ -87,7 +87,12 @@ fn the_schema_refuses_missing_and_unknown_fields() {
     let exit = event(&samples::killed());
     let mut without = exit.clone();
     without["process"].as_object_mut().unwrap().remove("exit_signal");
-    assert!(!schema.is_valid(&without), "an exit has a code or a signal");
+    assert!(schema.is_valid(&without), "its status may be unknown");
+    without["process"].as_object_mut().unwrap().remove("uptime_ms");
+    assert!(!schema.is_valid(&without));
+    let mut both = exit.clone();
+    both["process"]["exit_code"] = 1.into();
+    assert!(!schema.is_valid(&both), "an exit has a code or a signal");
     let mut more = exit.clone();
     more["process"]["color"] = "red".into();
     assert!(!schema.is_valid(&more));

@@ -4,6 +4,7 @@ mod freezer;
 mod handle;
 mod name;
 mod own;
+mod owner;
 
 use std::{
     fs,
@@ -16,6 +17,7 @@ use procfs::process::MountInfo;
 pub use self::{
     name::{container_id, is_hexadecimal_id, own_unit_name, unit_name},
     own::OwnCgroup,
+    owner::Owner,
 };
 use super::{ReadError, read_record, read_text};
 use crate::fact::{Cgroup, CgroupMode};
@@ -154,7 +156,12 @@ impl Cgroups {
     /// `CAP_DAC_READ_SEARCH`.
     pub fn path_of(&self, hierarchy: Hierarchy, id: u64) -> Option<String> {
         let mount = self.mount(hierarchy)?;
-        let folder = handle::path_of(&mount.point, id)?;
+        self.path_below(hierarchy, &handle::path_of(&mount.point, id)?)
+    }
+
+    /// The path of a group by its folder.
+    fn path_below(&self, hierarchy: Hierarchy, folder: &Path) -> Option<String> {
+        let mount = self.mount(hierarchy)?;
         let below = folder.strip_prefix(&mount.point).ok()?;
         mount.shows.join(below).into_os_string().into_string().ok()
     }

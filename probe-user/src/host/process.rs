@@ -54,7 +54,7 @@ impl ProcessTree {
 /// Reads `/proc`.
 #[derive(Clone, Debug)]
 pub struct ProcReader {
-    proc: PathBuf,
+    pub(super) proc: PathBuf,
     cgroups: Cgroups,
     tick_nanos: u64,
     page_bytes: u64,

@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, getppid};
+
 use crate::clock::Timestamp;
 
 /// The variables of `sd_notify(3)` and `sd_watchdog_enabled(3)`.
@@ -37,6 +39,8 @@ pub struct Notifier {
     every: Option<Duration>,
     last: Option<Timestamp>,
     status: String,
+    /// A service manager has started the daemon, and starts it again.
+    has_manager: bool,
 }
 
 impl Notifier {
@@ -53,11 +57,20 @@ impl Notifier {
         let number = |text: OsString| text.to_str()?.parse::<u64>().ok();
         let for_us = pid.is_none_or(|pid| number(pid) == Some(u64::from(std::process::id())));
         let every = every.and_then(number).filter(|every| for_us && *every > 0).map(Duration::from_micros);
-        let Some(socket) = socket else { return Ok(Self::default()) };
+        let Some(socket) = socket else {
+            // systemd sets this one for each service; the shells of a user inherit it.
+            let by_systemd = std::env::var_os("INVOCATION_ID").is_some() && getppid() == Some(Pid::INIT);
+            return Ok(Self { has_manager: by_systemd, ..Self::default() });
+        };
         match connect(&socket) {
-            Ok(to) => Ok(Self { socket: Some(to), every, ..Self::default() }),
+            Ok(to) => Ok(Self { socket: Some(to), every, has_manager: true, ..Self::default() }),
             Err(source) => Err(NotifyError { socket, source }),
         }
+    }
+
+    /// Whether a service manager has started the daemon: it starts the next one, too.
+    pub(crate) fn is_of_a_manager(&self) -> bool {
+        self.has_manager
     }
 
     /// The daemon is ready.

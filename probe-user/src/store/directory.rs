@@ -8,7 +8,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 
-use crate::host::private_folder;
+use crate::host::{FileId, private_folder};
 
 /// The file that a running daemon keeps locked. It holds the daemon's pid, for the message to a second daemon.
 const LOCK: &str = "lock";
@@ -37,6 +37,8 @@ pub enum DirectoryError {
 #[derive(Debug)]
 pub struct StateDirectory {
     _lock: File,
+    /// Its identity, whatever its path.
+    pub id: FileId,
 }
 
 impl StateDirectory {
@@ -45,6 +47,7 @@ impl StateDirectory {
         let unusable = |why: String| DirectoryError::Unusable { path: path.to_owned(), why };
         let failed = |error: io::Error| unusable(error.to_string());
         let folder = private_folder::open(path).map_err(unusable)?;
+        let id = FileId::of(&folder).map_err(failed)?;
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock =
             openat(&folder, LOCK, flags, Mode::RUSR | Mode::WUSR).map_err(|error| failed(error.into()))?;
@@ -58,7 +61,7 @@ impl StateDirectory {
         }
         // The lock counts, whether or not the disk has room for the pid.
         let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self { _lock: lock })
+        Ok(Self { _lock: lock, id })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The state that outlives the daemon, in SQLite: operators' stops and pauses, incidents with their timelines, what the
-//! engine has to know of them in a later run, the outboxes of receivers, and sums of what services did.
+//! engine has to know of them in a later run, the outboxes of receivers, the commands that run, and sums of what services
+//! did.
 //!
 //! A thread of its own writes in groups, so that no disk delays a decision. A disk that is full or read-only costs
 //! what it cannot take, which the log says once. A damaged file is set aside, and a new one is begun.
@@ -25,7 +26,10 @@ use std::{
 
 use super::{history::Timeline, rollup::Rollup};
 use crate::{
-    act::alert::{Change, Keeper},
+    act::{
+        alert::{Change, Keeper},
+        supervisor::RunningCommand,
+    },
     bounded_thread::{self, NoAnswer},
     config::StateOptions,
     emit::{Names, Origin},
@@ -99,6 +103,12 @@ impl StateStore {
     /// next flush.
     pub fn keep_memory(&self, service: ServiceId, memory: Box<Memory>, names: &Names) {
         self.queue.push(Job::Memory { service, memory, names: names.clone() });
+    }
+
+    /// Keeps what runs of a service under `exec`, in place of what was kept before; None if nothing runs. It is written with
+    /// the next flush: an end together with the incident that follows from it.
+    pub fn keep_command(&self, service: &str, command: Option<Box<RunningCommand>>) {
+        self.queue.push(Job::Command { service: service.to_owned(), command });
     }
 
     /// Has what was given to the store written, so that a crash of the daemon does not lose it. That may be waited for, for at

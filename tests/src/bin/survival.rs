@@ -1,7 +1,9 @@
-//! Kills a daemon again and again at random moments, under random faults, and says whether an alert was lost.
+//! Kills a daemon again and again at random moments: under random faults, and says whether an alert was lost; and with
+//! services that are well, and says whether one was restarted or missed a request.
 //!
-//! `survival [--kills N] [--seed N]`, 200 kills unless said otherwise. Writes the table in `docs/survival.md`. Exit status: 0 if
-//! every incident was told and ended, and no budget was exceeded; 1 if not; 3 if a part is missing.
+//! `survival [--kills N] [--seed N]`, 200 kills each unless said otherwise. Writes the tables in `docs/survival.md`. Exit
+//! status: 0 if every incident was told and ended, no budget was exceeded, and no service suffered; 1 if not; 3 if a part is
+//! missing.
 
 use std::process::ExitCode;
 
@@ -18,13 +20,15 @@ fn main() -> ExitCode {
     }
     let Some(findings) = survival::run(kills, seed) else { return ExitCode::from(3) };
     print!("{}", findings.table());
-    for wrong in &findings.wrong {
+    let services = survival::services::run(kills, seed);
+    print!("{}", services.table());
+    for wrong in findings.wrong.iter().chain(&services.wrong) {
         eprintln!("{wrong}");
     }
-    if !findings.wrong.is_empty() {
+    if !(findings.wrong.is_empty() && services.wrong.is_empty()) {
         return ExitCode::FAILURE;
     }
-    match survival::page::write(&findings) {
+    match survival::page::write(&findings, &services) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the page cannot be written: {error}");

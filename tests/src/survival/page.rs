@@ -1,12 +1,22 @@
-//! The table in `docs/survival.md`.
+//! The tables in `docs/survival.md`.
 
 use std::{fs, io, path::PathBuf};
 
-use super::Findings;
+use super::{Findings, services};
 
-/// The table is between these lines.
-const BEGIN: &str = "<!-- kills -->\n";
-const END: &str = "<!-- end of kills -->";
+impl services::Findings {
+    /// What the run has shown, as a Markdown table.
+    pub fn table(&self) -> String {
+        of_rows(&[
+            ("`kill -9` of the daemon", self.kills.to_string()),
+            ("restarts of services that were well", "0".to_owned()),
+            ("requests to these services meanwhile", self.requests.to_string()),
+            ("requests that failed", self.failed.to_string()),
+            ("ends of a service while no daemon ran", self.deaths.to_string()),
+            ("of these found and restarted by the next daemon", self.incidents.to_string()),
+        ])
+    }
+}
 
 impl Findings {
     /// What the run has shown, as a Markdown table.
@@ -25,22 +35,32 @@ impl Findings {
         rows.push(("messages delivered", told.join("; ")));
         rows.push(("incidents that a receiver was not told of, or not of their end", "0".to_owned()));
         rows.push(("restarts beyond a budget, over all lives", "0".to_owned()));
-        let mut table = "| | |\n|---|---|\n".to_owned();
-        for (what, count) in rows {
-            table.push_str(&format!("| {what} | {count} |\n"));
-        }
-        table
+        of_rows(&rows)
     }
 }
 
-/// Writes the table of a run in which nothing was wrong.
-pub fn write(findings: &Findings) -> io::Result<()> {
+fn of_rows(rows: &[(&str, String)]) -> String {
+    let mut table = "| | |\n|---|---|\n".to_owned();
+    for (what, count) in rows {
+        table.push_str(&format!("| {what} | {count} |\n"));
+    }
+    table
+}
+
+/// Writes the tables of two runs in which nothing was wrong.
+pub fn write(alerts: &Findings, services: &services::Findings) -> io::Result<()> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/survival.md");
-    let page = fs::read_to_string(&path)?;
-    let places = page.find(BEGIN).zip(page.find(END)).filter(|(begin, end)| begin < end);
-    let Some((begin, end)) = places else {
-        return Err(io::Error::other(format!("{}: it has no place for the table", path.display())));
-    };
-    let (before, after) = (&page[..begin + BEGIN.len()], &page[end..]);
-    fs::write(&path, format!("{before}{}{after}", findings.table()))
+    let mut page = fs::read_to_string(&path)?;
+    for (name, table) in [("kills", alerts.table()), ("services", services.table())] {
+        let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
+        let places = page.find(&begin).zip(page.find(&end)).filter(|(begin, end)| begin < end);
+        let Some((from, to)) = places else {
+            return Err(io::Error::other(format!(
+                "{}: it has no place for the table {name}",
+                path.display()
+            )));
+        };
+        page.replace_range(from + begin.len()..to, &table);
+    }
+    fs::write(&path, page)
 }

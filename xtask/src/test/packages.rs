@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 24] = [
+const PACKAGES: [&str; 25] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -38,6 +38,7 @@ const PACKAGES: [&str; 24] = [
     "stunnel4",
     "systemd-container",
     "util-linux",
+    "wrk",
 ];
 
 /// Debian's package scripts ask this program whether they may start a service.

@@ -13,7 +13,7 @@ use super::orphans::is_marked;
 use crate::{
     bounded_thread,
     fact::ProcessKey,
-    host::{LeftProcesses, OwnCgroup, ProcReader, Survey},
+    host::{FileId, LeftProcesses, OwnCgroup, ProcReader, Survey},
 };
 
 /// The wait until killed processes have left their cgroup, or have ended.
@@ -79,6 +79,8 @@ pub(super) fn signal_group(pid: u32, signal: Signal) {
 #[derive(Clone, Debug)]
 pub(super) struct Traces {
     pub(super) service: String,
+    /// The state directory of the daemon.
+    pub(super) state: Option<FileId>,
     /// The process group and the session that it led.
     pub(super) group: Option<u32>,
     pub(super) descendants: Vec<ProcessKey>,
@@ -113,7 +115,7 @@ fn left_without_cgroup(reader: &ProcReader, traces: &Traces) -> BTreeSet<u32> {
     let known = traces.descendants.iter().filter(|key| reader.runs(**key)).map(|key| key.pid);
     let suspects =
         if traces.earlier { reader.pids().unwrap_or_default() } else { reader.direct_children(own) };
-    let marked = suspects.into_iter().filter(|pid| is_marked(reader, *pid, &traces.service));
+    let marked = suspects.into_iter().filter(|pid| is_marked(reader, *pid, &traces.service, traces.state));
     let mut roots: Vec<u32> = known.chain(marked).collect();
     if let Some(group) = traces.group {
         roots = Survey::new(reader.clone()).left(&LeftProcesses::OfGroup(group, roots));

@@ -18,6 +18,10 @@ pub struct LostLines {
     pub error: io::Error,
 }
 
+fn rotation(exec: &Exec) -> Rotation {
+    Rotation { max_bytes: exec.output_max.unwrap_or(u64::MAX), keep: exec.output_keep }
+}
+
 #[derive(Debug)]
 pub(super) struct Lines {
     file: RotatedFile,
@@ -36,17 +40,26 @@ pub(super) struct Lines {
 impl Lines {
     /// Opens the output file of a command.
     pub(super) fn open(exec: &Exec) -> Result<Self, FileError> {
-        let rotation = Rotation { max_bytes: exec.output_max.unwrap_or(u64::MAX), keep: exec.output_keep };
-        let file = RotatedFile::open(&exec.output, rotation)?;
-        Ok(Self {
+        let file = RotatedFile::open(&exec.output, rotation(exec))?;
+        Ok(Self::of(file, None, exec))
+    }
+
+    /// Opens it as an earlier daemon left it: the command may be in the middle of a line.
+    pub(super) fn open_again(exec: &Exec) -> Result<Self, FileError> {
+        let (file, begun) = RotatedFile::open_in_line(&exec.output, rotation(exec), LINE_MAX)?;
+        Ok(Self::of(file, begun, exec))
+    }
+
+    fn of(file: RotatedFile, begun: Option<usize>, exec: &Exec) -> Self {
+        Self {
             file,
             stamps: exec.output_stamp,
-            begun: None,
+            begun,
             stamped: Vec::new(),
             lost: None,
             has_gap: false,
             skips: false,
-        })
+        }
     }
 
     /// Takes the place of the lines of an earlier start, with the count of those that it lost.

@@ -11,7 +11,10 @@ use rustix::{
     process::{Pid, WaitId, WaitIdOptions, getpid, set_child_subreaper, waitid},
 };
 
-use crate::{fact::ProcessKey, host::ProcReader};
+use crate::{
+    fact::ProcessKey,
+    host::{FileId, Owner, ProcReader},
+};
 
 /// The variable that marks the processes of a command without a cgroup.
 pub const MARK: &str = "HOSTPROBE_SERVICE";
@@ -43,16 +46,17 @@ impl Orphans {
     }
 }
 
-/// The mark of this daemon's processes of a service.
-pub(super) fn mark(processes: &ProcReader, service: &str) -> String {
-    let own = processes.key_of(process::id()).map(|own| processes.cgroups().owner_name(own));
-    format!("{}/{service}", own.unwrap_or_default())
+/// The mark of a daemon's processes of a service.
+pub(super) fn mark(processes: &ProcReader, owner: Owner, service: &str) -> String {
+    format!("{}/{service}", processes.cgroups().owner_name(owner))
 }
 
-/// Whether a process has the mark of a service, by this daemon or by one that has ended.
-pub(super) fn is_marked(processes: &ProcReader, pid: u32, service: &str) -> bool {
+/// Whether a process has the mark of a service, by this daemon or by one that has abandoned it. `state` is the state
+/// directory of this daemon.
+pub(super) fn is_marked(processes: &ProcReader, pid: u32, service: &str, state: Option<FileId>) -> bool {
     let Some(found) = processes.variable(pid, MARK) else { return false };
     let Some((owner, name)) = found.split_once('/') else { return false };
     let lives = |owner: ProcessKey| owner.pid != process::id() && processes.key_of(owner.pid) == Some(owner);
-    name == service && processes.cgroups().owner_named(owner).is_some_and(|owner| !lives(owner))
+    name == service
+        && processes.cgroups().owner_named(owner).is_some_and(|owner| owner.has_abandoned(state, lives))
 }

@@ -4,22 +4,23 @@
 //! daemon reads that and writes the file. A slow disk holds up this thread, and in the end the command, as it would if
 //! the command wrote the file itself. Nothing waits in the daemon but one piece of output.
 //!
-//! The command holds both ends of its pipe. So it gets no SIGPIPE if the daemon ends before it, and the next daemon can
-//! read on from `/proc/PID/fd/1`.
+//! The command holds both ends of its pipe. So it gets no SIGPIPE if the daemon ends before it, and the next daemon reads
+//! on from `/proc/PID/fd/1`. Until then the pipe takes [`PIPE`] bytes, and then writes to it wait. A daemon that ends in
+//! order takes no piece out of the pipe that it does not write. One that is killed loses the piece that it has just read.
 
 use std::{
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, Mode, OFlags, fcntl_setfl, openat},
     io::{Errno, read},
-    pipe::{PipeFlags, pipe_with},
+    pipe::{PipeFlags, fcntl_setpipe_size, pipe_with},
 };
 use tokio::{sync::oneshot, time::timeout};
 
@@ -27,11 +28,22 @@ use super::lines::{Lines, LostLines};
 use crate::{
     bounded_thread::{self, NoAnswer},
     config::Exec,
+    host::FileId,
     untrusted_file::{self, Access, FileError, Refusal},
 };
 
 /// The largest piece of output that is read at once: what a pipe holds by default (`pipe(7)`).
 const PIECE: usize = 64 << 10;
+
+/// How much a pipe holds: the most that a process without rights may ask for (`/proc/sys/fs/pipe-max-size`). The kernel
+/// takes the memory for it only once it is written.
+const PIPE: usize = 1 << 20;
+
+/// Between two tries to open the file of an adopted command.
+const OPEN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two tries to stop a thread that writes.
+const LEAVE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Between two reports of lost lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,14 +73,35 @@ impl OutputError {
     }
 }
 
-/// What a command writes to. With a pipe also the end of the thread that reads it.
-pub(super) type Opened = (OwnedFd, Option<oneshot::Receiver<()>>);
+/// What a command writes to.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) descriptor: OwnedFd,
+    /// None if it is the file itself.
+    pub(super) followed: Option<Followed>,
+}
+
+/// A pipe whose output a thread writes.
+#[derive(Debug)]
+pub(super) struct Followed {
+    pub(super) pipe: FileId,
+    /// Sends once the thread has ended.
+    pub(super) end: oneshot::Receiver<()>,
+}
 
 /// Where a command's output goes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output {
-    /// The file while a thread writes it. All threads of the service share it, so that one line follows the other.
-    lines: Arc<Mutex<Option<Lines>>>,
+    /// All threads of the service share it, so that one line follows the other.
+    destination: Arc<Mutex<Destination>>,
+}
+
+#[derive(Debug, Default)]
+struct Destination {
+    /// The file while a thread writes it.
+    lines: Option<Lines>,
+    /// The next daemon reads what the pipes have.
+    is_left: bool,
 }
 
 impl Output {
@@ -81,19 +114,135 @@ impl Output {
         let path = exec.output.display().to_string();
         if exec.output_max.is_none() && !exec.output_stamp {
             let open = || untrusted_file::append(&exec.output, Access::Append, 0o640);
-            return Ok((in_folder(&exec.output, open)?.0.into(), None));
+            return Ok(Opened { descriptor: in_folder(&exec.output, open)?.0.into(), followed: None });
         }
         let opened = in_folder(&exec.output, || Lines::open(exec))?;
-        opened.replace(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner));
-        let (ours, theirs) = pipe().map_err(|source| OutputError::Pipe { path: path.clone(), source })?;
+        opened.replace(&mut self.lock().lines);
+        let failed = |source| OutputError::Pipe { path: path.clone(), source };
+        let (ours, theirs) = pipe().map_err(failed)?;
+        let pipe = FileId::of(&ours).map_err(failed)?;
         let (ended, end) = oneshot::channel();
-        let lines = Arc::clone(&self.lines);
+        let output = self.clone();
         let follow = move || {
-            follow(&ours, &lines, lost);
+            output.follow(&ours, lost);
             let _ = ended.send(());
         };
         bounded_thread::start("output", follow).map_err(|source| OutputError::Thread { path, source })?;
-        Ok((theirs, Some(end)))
+        Ok(Opened { descriptor: theirs, followed: Some(Followed { pipe, end }) })
+    }
+
+    /// Reads on from the pipe of a command that an earlier daemon started, and writes on in its file. Until that can be
+    /// opened, the output stays in the pipe.
+    pub(super) fn follow_adopted(
+        &self,
+        pipe: OwnedFd,
+        exec: Exec,
+        lost: impl Fn(LostLines) + Send + 'static,
+    ) -> Result<oneshot::Receiver<()>, OutputError> {
+        let path = exec.output.display().to_string();
+        let (ended, end) = oneshot::channel();
+        let output = self.clone();
+        let follow = move || {
+            if output.open_again(&exec) {
+                output.follow(&pipe, lost);
+            }
+            let _ = ended.send(());
+        };
+        bounded_thread::start("output", follow).map_err(|source| OutputError::Thread { path, source })?;
+        Ok(end)
+    }
+
+    /// Opens the file as an earlier daemon left it. False if this daemon ends before that is possible.
+    fn open_again(&self, exec: &Exec) -> bool {
+        let mut has_warned = false;
+        loop {
+            match in_folder(&exec.output, || Lines::open_again(exec)) {
+                Ok(lines) => {
+                    let mut destination = self.lock();
+                    // A start since has opened the file.
+                    if destination.lines.is_none() {
+                        destination.lines = Some(lines);
+                    }
+                    return true;
+                }
+                Err(error) if !std::mem::replace(&mut has_warned, true) => {
+                    tracing::error!(
+                        "{error}; an adopted command writes there, and waits once its pipe is full"
+                    );
+                }
+                Err(_) => {}
+            }
+            if self.lock().is_left {
+                return false;
+            }
+            std::thread::sleep(OPEN_INTERVAL);
+        }
+    }
+
+    /// Has the threads read no more, because the daemon ends before the commands. False if one writes for too long: the
+    /// piece that it writes is lost if the daemon ends before it has.
+    pub(super) async fn leave(&self) -> bool {
+        let deadline = Instant::now() + LAST_LINES;
+        while !self.try_to_leave() {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(LEAVE_INTERVAL).await;
+        }
+        true
+    }
+
+    /// False while a thread writes.
+    fn try_to_leave(&self) -> bool {
+        let mut destination = match self.destination.try_lock() {
+            Ok(destination) => destination,
+            Err(TryLockError::Poisoned(destination)) => destination.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        destination.is_left = true;
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Destination> {
+        self.destination.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what comes through a pipe until all its writers have ended.
+    fn follow(&self, pipe: &OwnedFd, lost: impl Fn(LostLines)) {
+        let mut piece = vec![0; PIECE];
+        let mut reported: Option<Instant> = None;
+        loop {
+            let has_lost = self.lock().lines.as_ref().is_some_and(Lines::has_lost);
+            // A command may write no more for hours, so what is lost does not wait for its next piece.
+            let wait = reported.filter(|_| has_lost).map(|at| REPORT_INTERVAL.saturating_sub(at.elapsed()));
+            let is_readable = wait_until_readable(pipe, wait);
+            let mut destination = self.lock();
+            if destination.is_left {
+                return;
+            }
+            let received = if is_readable { read(pipe, &mut piece) } else { Err(Errno::AGAIN) };
+            let ended = match received {
+                Err(Errno::AGAIN | Errno::INTR) => false,
+                Err(_) | Ok(0) => true,
+                Ok(length) => {
+                    if let Some(lines) = &mut destination.lines {
+                        lines.write(&piece[..length], jiff::Timestamp::now());
+                    }
+                    false
+                }
+            };
+            if ended || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                let of = destination.lines.as_mut().and_then(Lines::take_lost);
+                drop(destination);
+                if let Some(of) = of {
+                    lost(of);
+                    reported = Some(Instant::now());
+                }
+            }
+            if ended {
+                return;
+            }
+        }
     }
 }
 
@@ -116,51 +265,20 @@ fn in_folder<T>(path: &Path, open: impl Fn() -> Result<T, FileError>) -> Result<
     .map_err(OutputError::File)
 }
 
-/// A pipe: an end to read, and both ends as one descriptor.
+/// A pipe: an end to read, which never waits, and both ends as one descriptor.
 fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let path = format!("/proc/self/fd/{}", writer.as_raw_fd());
     let both = openat(CWD, path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+    // A user who has many pipes gets smaller ones.
+    let _ = fcntl_setpipe_size(&ours, PIPE);
     Ok((ours, both))
 }
 
-/// Writes what comes through a pipe until all its writers have ended.
-fn follow(pipe: &OwnedFd, lines: &Mutex<Option<Lines>>, lost: impl Fn(LostLines)) {
-    let lines = || lines.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut piece = vec![0; PIECE];
-    let mut reported: Option<Instant> = None;
-    loop {
-        let has_lost = lines().as_ref().is_some_and(Lines::has_lost);
-        // A command may write no more for hours, so what is lost does not wait for its next piece.
-        let wait = reported.filter(|_| has_lost).map(|at| REPORT_INTERVAL.saturating_sub(at.elapsed()));
-        let is_idle = wait.is_some_and(|wait| !is_readable_within(pipe, wait));
-        let received = if is_idle { Err(Errno::AGAIN) } else { read(pipe, &mut piece) };
-        let ended = match received {
-            Err(Errno::AGAIN) => false,
-            Err(Errno::INTR) => continue,
-            Err(_) | Ok(0) => true,
-            Ok(length) => {
-                if let Some(lines) = &mut *lines() {
-                    lines.write(&piece[..length], jiff::Timestamp::now());
-                }
-                false
-            }
-        };
-        if ended || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            let of = lines().as_mut().and_then(Lines::take_lost);
-            if let Some(of) = of {
-                lost(of);
-                reported = Some(Instant::now());
-            }
-        }
-        if ended {
-            return;
-        }
-    }
-}
-
-fn is_readable_within(pipe: &OwnedFd, wait: Duration) -> bool {
-    let wait = Timespec::try_from(wait).ok();
+/// Whether there is something to read, or no writer any more. Waits without end if no time is given.
+fn wait_until_readable(pipe: &OwnedFd, wait: Option<Duration>) -> bool {
+    let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
     poll(&mut [PollFd::new(pipe, PollFlags::IN)], wait.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
@@ -192,8 +310,8 @@ mod tests {
     async fn a_fast_writer_loses_no_byte_and_no_file_ends_in_a_line() {
         let folder = tempfile::tempdir().unwrap();
         let exec = exec(&folder.path().join("out/web.log"));
-        let (pipe, end) = Output::default().open(&exec, |lost| panic!("{lost:?}")).unwrap();
-        let mut pipe = File::from(pipe);
+        let opened = Output::default().open(&exec, |lost| panic!("{lost:?}")).unwrap();
+        let (mut pipe, end) = (File::from(opened.descriptor), opened.followed.unwrap().end);
         let mut written = Vec::new();
         for number in 0..60_000 {
             written.extend(format!("{number} {}\n", "x".repeat(number % 90)).bytes());
@@ -202,7 +320,7 @@ mod tests {
             pipe.write_all(piece).unwrap();
         }
         drop(pipe);
-        end.unwrap().await.unwrap();
+        end.await.unwrap();
         let files = all(&folder.path().join("out"));
         assert!(files.len() > 40, "{} files", files.len());
         // A line that was begun ends in its file.
@@ -212,25 +330,66 @@ mod tests {
         assert!(files.concat() == written);
     }
 
+    /// The reading end of a pipe of this process.
+    fn reading_end(pipe: &File) -> OwnedFd {
+        let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+        openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap()
+    }
+
     #[tokio::test]
-    async fn a_command_outlives_the_thread_that_reads_its_output() {
+    async fn a_daemon_that_leaves_reads_nothing_that_it_does_not_write_and_the_next_goes_on_in_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.log");
+        let exec = Exec { output: path.clone(), output_stamp: true, ..Exec::default() };
+        let first = Output::default();
+        let opened = first.open(&exec, |lost| panic!("{lost:?}")).unwrap();
+        let mut pipe = File::from(opened.descriptor);
+        pipe.write_all(b"one\ntw").unwrap();
+        while !fs::read(&path).unwrap().ends_with(b"tw") {
+            std::thread::yield_now();
+        }
+        assert!(first.leave().await);
+        // More than a pipe holds by default.
+        let lines: String = (0..9000).map(|number| format!("{number:06} left behind\n")).collect();
+        assert!(lines.len() > 2 * PIECE);
+        pipe.write_all(b"o\n").unwrap();
+        pipe.write_all(lines.as_bytes()).unwrap();
+        opened.followed.unwrap().end.await.unwrap();
+        assert!(fs::read(&path).unwrap().ends_with(b"tw"), "nothing was read");
+
+        let (again, second) = (reading_end(&pipe), Output::default());
+        let end = second.follow_adopted(again, exec, |lost| panic!("{lost:?}")).unwrap();
+        pipe.write_all(b"last\n").unwrap();
+        drop(pipe);
+        end.await.unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let texts: Vec<&str> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+        assert_eq!((texts.len(), texts[1], texts[9002]), (9003, "two", "last"), "no line is torn");
+        assert_eq!(texts[2..9002].join("\n") + "\n", lines);
+    }
+
+    #[tokio::test]
+    async fn the_output_of_an_adopted_command_waits_in_its_pipe_until_its_file_can_be_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let logs = folder.path().join("logs");
+        fs::write(&logs, "no folder").unwrap();
+        let exec = Exec { output: logs.join("web.log"), output_stamp: true, ..Exec::default() };
         let (ours, theirs) = pipe().unwrap();
-        drop(ours);
         let mut theirs = File::from(theirs);
-        theirs.write_all(b"waits for the next reader\n").unwrap();
-        let path = format!("/proc/self/fd/{}", theirs.as_raw_fd());
-        let mut next = [0; 64];
-        let reader = openat(CWD, path, OFlags::RDONLY, Mode::empty()).unwrap();
-        let length = read(&reader, &mut next).unwrap();
-        assert_eq!(&next[..length], b"waits for the next reader\n");
+        let end = Output::default().follow_adopted(ours, exec.clone(), |lost| panic!("{lost:?}")).unwrap();
+        theirs.write_all(b"waits\n").unwrap();
+        drop(theirs);
+        fs::remove_file(&logs).unwrap();
+        end.await.unwrap();
+        assert!(fs::read_to_string(exec.output).unwrap().ends_with(" waits\n"));
     }
 
     /// The output of a command to a full disk, its end, and the reports of lost lines.
     fn to_full_disk() -> (File, oneshot::Receiver<()>, mpsc::Receiver<LostLines>) {
         let exec = Exec { output: "/dev/full".into(), output_stamp: true, ..Exec::default() };
         let (lost, report) = mpsc::channel();
-        let (pipe, end) = Output::default().open(&exec, move |lines| lost.send(lines).unwrap()).unwrap();
-        (pipe.into(), end.unwrap(), report)
+        let opened = Output::default().open(&exec, move |lines| lost.send(lines).unwrap()).unwrap();
+        (opened.descriptor.into(), opened.followed.unwrap().end, report)
     }
 
     #[tokio::test]
@@ -258,9 +417,9 @@ mod tests {
     fn a_file_that_needs_no_thread_is_given_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let plain = Exec { output: folder.path().join("new/web.log"), ..Exec::default() };
-        let (file, end) = Output::default().open(&plain, |_| ()).unwrap();
-        assert!(end.is_none());
-        File::from(file).write_all(b"1\n").unwrap();
+        let opened = Output::default().open(&plain, |_| ()).unwrap();
+        assert!(opened.followed.is_none());
+        File::from(opened.descriptor).write_all(b"1\n").unwrap();
         assert_eq!(fs::read(&plain.output).unwrap(), b"1\n");
         let refused = Exec { output: "/dev/null/x".into(), ..Exec::default() };
         let error = Output::default().open(&refused, |_| ()).unwrap_err();

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::*;
 use crate::{
     account::{AccountError, Kind},
-    config::{AlertFormat, EventOutput, Identity},
+    config::{AlertFormat, EventOutput, Identity, OnExit},
     fact::{HookEvent, OnCleanExit, ProbeKind, ServiceId, Severity, Verdict},
 };
 
@@ -126,6 +126,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(config.state.directory, PathBuf::from("/srv/hostprobe"));
     assert_eq!(config.state.recording_bytes, 128 << 20);
     assert_eq!(config.state.keep, Duration::from_secs(30 * 86_400));
+    assert_eq!(config.on_exit, Some(OnExit::Leave));
     assert_eq!(config.snapshots.directory, PathBuf::from("/srv/snapshots"));
     assert_eq!(config.snapshots.keep, 8);
     assert_eq!(config.control, Some(PathBuf::from("/run/hostprobe/other.sock")));

@@ -1,5 +1,5 @@
-//! The last phase of the start: the daemon finds the running services, starts those that it supervises, and probes
-//! all.
+//! The last phase of the start: the daemon finds the running services, takes over or starts those that it supervises,
+//! and probes all.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,17 +7,12 @@ use tokio::time::timeout;
 
 use super::inbox::Inbox;
 use crate::{
-    act::{
-        supervisor::{Orphans, SupervisedProcess},
-        systemd::Systemd,
-    },
-    config::{Exec, Identity},
+    act::systemd::Systemd,
+    config::Identity,
     daemon::{
         Daemon,
         executor::{Outcome, units},
     },
-    fact::{ProcessKey, ServiceId},
-    host::ProcReader,
 };
 
 /// The longest wait for systemd's states of the units before the daemon reports that it is ready.
@@ -30,13 +25,19 @@ const SEARCHES: Duration = Duration::from_secs(5);
 const BUS_RETRY: Duration = Duration::from_secs(5);
 
 impl Daemon {
-    /// Finds the running services, starts the supervised ones, and probes all.
+    /// Finds the running services, takes over or starts the supervised ones, and probes all.
     pub(super) async fn take_over(&mut self, inbox: &mut Inbox) {
         self.find_matched(inbox).await;
+        self.end_unconfigured();
         let config = Arc::clone(&self.config);
         for service in &config.services {
             if let Identity::Exec(exec) = &service.identity {
-                self.supervise(service.id, &service.name, exec);
+                if self.executor.awaits_removals() && !self.executor.left.contains_key(&service.name) {
+                    // Its port may be that of a command that has not ended yet.
+                    self.reloads.to_start.push(service.id);
+                } else {
+                    self.supervise(service.id, &service.name, exec);
+                }
             }
             self.executor.spawn_probes(service);
         }
@@ -59,46 +60,6 @@ impl Daemon {
                 "processes of matched services: some searches take longer than {SEARCHES:?}; each is watched once it is \
                  found"
             );
-        }
-    }
-
-    /// Puts a command under the supervisor, in its own cgroup if the daemon can create one, and starts it if it waits for
-    /// nothing.
-    pub(in crate::daemon) fn supervise(&mut self, id: ServiceId, name: &str, exec: &Exec) {
-        let (reader, reports) = (self.enricher.reader().clone(), self.executor.reports.clone());
-        let cgroup = match reader.key_of(std::process::id()) {
-            Some(me) => reader.cgroups().create_for(me, name),
-            None => Err(std::io::Error::other("/proc does not show the daemon itself")),
-        };
-        let lives = |daemon: ProcessKey| reader.key_of(daemon.pid) == Some(daemon);
-        let left_behind = reader.cgroups().left_behind(name, lives);
-        match &cgroup {
-            Ok(cgroup) => self.set_cgroup(id, cgroup.id),
-            Err(error) => self.adopt_orphans(error, &reader),
-        }
-        let cgroups = (cgroup.ok(), left_behind);
-        let process = SupervisedProcess::new((id, name), exec.clone(), cgroups, reader, reports);
-        if self.engine.is_kept_stopped(id) || self.engine.is_backing_off(id) {
-            // An earlier daemon may have left processes behind.
-            process.halt(Vec::new());
-        } else if !self.engine.waits_to_start(id) {
-            process.restart(Vec::new(), None);
-        }
-        self.executor.supervised.insert(id, process);
-    }
-
-    /// Commands have no cgroups of their own, so their processes are found in other ways.
-    fn adopt_orphans(&mut self, error: &std::io::Error, reader: &ProcReader) {
-        if self.executor.orphans.is_some() {
-            return;
-        }
-        tracing::warn!(
-            "commands under exec run without cgroups of their own: {error}; a restart finds their processes by process \
-             group, session, parent and environment. Under systemd, install the drop-in exec.conf of the package"
-        );
-        match Orphans::adopt(reader.clone()) {
-            Ok(orphans) => self.executor.orphans = Some(orphans),
-            Err(error) => tracing::warn!("hostprobe: cannot become the parent of orphans: {error}"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
         hook::Hooks,
     },
     clock::Timestamp,
-    config::Config,
+    config::{Config, OnExit},
     daemon::{
         Daemon, executor::Executor, reload_state::ReloadState, search::Search, sockets::state::Sockets,
     },
@@ -32,7 +32,7 @@ use crate::{
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
-    process::privileges::Plan,
+    process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
     store::state::Remembered,
 };
@@ -89,8 +89,21 @@ pub(super) async fn wire(
     let may_start_programs = Plan::of(&config).starts_programs;
     let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
-    let executor = Executor { store, hooks, ..executor(&config, names, &reader, alerter, prober, &senders) };
-    let state_directory = directory.as_ref().map(|_| config.state.directory.clone());
+    let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
+    let state_directory = directory.as_ref().map(|directory| directory.id);
+    let left = std::mem::take(&mut remembered.commands);
+    // A daemon that changes nothing does not end what it has found either.
+    let only_looks = options.observe && !left.is_empty();
+    let on_exit =
+        if only_looks { OnExit::Leave } else { on_exit(&config, &options.notifier, store.is_some()) };
+    let executor = Executor {
+        store,
+        hooks,
+        state_directory,
+        on_exit,
+        left,
+        ..executor(&config, names, &reader, alerter, prober, &senders)
+    };
     let daemon = Daemon {
         origin,
         _directory: directory,
@@ -115,7 +128,7 @@ pub(super) async fn wire(
         windows: Default::default(),
         drill: None,
         drills: 0,
-        state_directory,
+        state_directory: drill_directory,
         preparations: 0,
         notifier: options.notifier,
     };
@@ -151,11 +164,30 @@ fn executor(
         prober,
         probes: Default::default(),
         alerter: Some(alerter),
+        on_exit: OnExit::Stop,
+        left: Default::default(),
+        state_directory: None,
         store: None,
         hooks: None,
         prepared: Default::default(),
         names,
         usage: UsageSampler::new(reader.clone()),
+    }
+}
+
+/// What commands under `exec` do when the daemon ends. Without its state, the next daemon could not take them over.
+fn on_exit(config: &Config, notifier: &Notifier, has_state: bool) -> OnExit {
+    let by_start = if notifier.is_of_a_manager() { OnExit::Leave } else { OnExit::Stop };
+    match config.on_exit {
+        Some(OnExit::Leave) if !has_state => {
+            tracing::warn!(
+                "supervisor.on_exit: commands under exec end with the daemon, because it keeps no state of them in {}",
+                config.state.directory.display()
+            );
+            OnExit::Stop
+        }
+        _ if !has_state => OnExit::Stop,
+        configured => configured.unwrap_or(by_start),
     }
 }
 

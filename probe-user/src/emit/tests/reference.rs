@@ -47,9 +47,9 @@ fn reference() -> String {
         let shape = action.shape();
         let name = word(&action);
         let mut carries: Vec<String> = shape.requires.iter().map(|path| format!("`{path}`")).collect();
-        if !shape.one_of.is_empty() {
-            let either: Vec<String> = shape.one_of.iter().map(|path| format!("`{path}`")).collect();
-            carries.push(either.join(" or "));
+        if !shape.either.is_empty() {
+            let either: Vec<String> = shape.either.iter().map(|path| format!("`{path}`")).collect();
+            carries.push(format!("{} unless its status is unknown", either.join(" or ")));
         }
         let when = meaning(&schema["$defs"]["Action"], &name);
         let kind = word(&shape.kind);

@@ -8,15 +8,14 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Cgroups, Hierarchy, TEXT_MAX};
-use crate::{
-    clock::Timestamp,
-    fact::{INITIAL_PID_NAMESPACE, ProcessKey},
-    host::{place, read_text},
+use super::{
+    Cgroups, Hierarchy, TEXT_MAX,
+    owner::{Owner, PREFIX},
 };
-
-/// The prefix of a daemon's folder.
-const FOLDER: &str = "hostprobe-";
+use crate::{
+    fact::{Cgroup, ProcessKey},
+    host::read_text,
+};
 
 /// A v2 cgroup that hostprobe made for a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +33,7 @@ impl Cgroups {
     /// The owner is part of its path, so that two daemons on a host never mistake each other's services for
     /// their own.
     pub fn create_for(&self, owner: ProcessKey, service: &str) -> io::Result<OwnCgroup> {
-        let path = self.own_folder()?.join(self.owner_name(owner)).join(folder_name(service));
+        let path = self.own_folder()?.join(self.daemon_name(owner)).join(folder_name(service));
         let failed = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot create {}: {error}", path.display()))
         };
@@ -43,38 +42,29 @@ impl Cgroups {
         Ok(OwnCgroup { procs_file: path.join("cgroup.procs"), path, id })
     }
 
-    /// The cgroups that ended daemons made for a service. No daemon supervises the processes in them. `lives` reports
-    /// whether a daemon still runs.
-    pub fn left_behind(&self, service: &str, lives: impl Fn(ProcessKey) -> bool) -> Vec<OwnCgroup> {
-        let folders = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
-        let dead =
-            folders.into_iter().filter(|folder| self.owner_of(folder).is_some_and(|owner| !lives(owner)));
-        let groups = dead.map(|folder| folder.join(folder_name(service))).filter(|path| path.is_dir());
-        groups.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+    /// The cgroups of a service that are abandoned. No daemon supervises the processes in them.
+    pub fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
+        let daemons = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
+        let groups = daemons.into_iter().map(|folder| folder.join(folder_name(service)));
+        let left =
+            groups.filter(|path| path.is_dir() && self.owner_of(path).as_ref().is_some_and(&is_abandoned));
+        left.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
     }
 
-    /// The folder's name for the groups of a daemon.
-    pub(crate) fn owner_name(&self, owner: ProcessKey) -> String {
-        format!("{FOLDER}{}{}-{}", self.namespace(), owner.pid, owner.start.as_nanos())
+    /// The cgroup that an earlier daemon made for a service, if it is still there.
+    pub fn made_before(&self, cgroup: &Cgroup, service: &str) -> Option<OwnCgroup> {
+        let path = self.folder(Hierarchy::V2, &cgroup.path)?;
+        let daemon = path.parent()?.file_name()?.to_str()?;
+        let is_own = path.file_name()? == folder_name(service).as_str() && self.owner_named(daemon).is_some();
+        let id = fs::metadata(&path).ok()?.ino();
+        let found = OwnCgroup { procs_file: path.join("cgroup.procs"), path, id };
+        (is_own && id == cgroup.id).then_some(found)
     }
 
-    /// The daemon that a folder belongs to, if it is one of [`Cgroups::owner_name`]'s.
-    fn owner_of(&self, folder: &Path) -> Option<ProcessKey> {
-        self.owner_named(folder.file_name()?.to_str()?)
-    }
-
-    /// The daemon with this [`Cgroups::owner_name`]. Whether a daemon in another pid namespace lives is unknown here, so its
-    /// names are no daemon's.
-    pub(crate) fn owner_named(&self, name: &str) -> Option<ProcessKey> {
-        let name = name.strip_prefix(FOLDER)?.strip_prefix(&self.namespace())?;
-        let (pid, start) = name.split_once('-')?;
-        Some(ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) })
-    }
-
-    /// The pid namespace as a part of a folder's name; empty for the initial one.
-    fn namespace(&self) -> String {
-        let inode = place::namespace(&self.proc, "pid").filter(|inode| *inode != INITIAL_PID_NAMESPACE);
-        inode.map(|inode| format!("ns{inode}-")).unwrap_or_default()
+    /// A cgroup of a service as `/proc/PID/cgroup` gives it; None if its path is not UTF-8.
+    pub fn described(&self, own: &OwnCgroup) -> Option<Cgroup> {
+        let path = self.path_below(Hierarchy::V2, &own.path)?;
+        Some(Cgroup { id: own.id, path })
     }
 
     fn own_folder(&self) -> io::Result<PathBuf> {
@@ -137,7 +127,7 @@ impl OwnCgroup {
         }
         // The daemon's last group removes the daemon's folder; while there is another one, the folder stays.
         let is_daemons = |folder: &&Path| {
-            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(FOLDER))
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
         };
         if let Some(folder) = self.path.parent().filter(is_daemons) {
             let _ = fs::remove_dir(folder);
@@ -191,7 +181,7 @@ mod tests {
     use std::process::{Child, Command};
 
     use super::*;
-    use crate::host::fake::FakeHost;
+    use crate::{clock::Timestamp, host::fake::FakeHost};
 
     const OWNER: ProcessKey = ProcessKey { pid: 7, start: Timestamp::from_nanos(90_000_000) };
 
@@ -204,7 +194,7 @@ mod tests {
         host.cgroups().create_for(OWNER, "web").unwrap();
         host.cgroups().create_for(living, "api").unwrap();
         host.folder("sys/fs/cgroup/hostprobe-x");
-        let found = host.cgroups().left_behind("api", |owner| owner == living);
+        let found = host.cgroups().left_behind("api", |owner| owner.daemon != living);
         assert_eq!(found.iter().map(|group| &group.path).collect::<Vec<_>>(), [&left.path]);
     }
 
@@ -215,13 +205,13 @@ mod tests {
         host.link("proc/self/ns/pid", "pid:[4026532777]");
         let inside = host.cgroups().create_for(OWNER, "api").unwrap();
         assert!(inside.path.ends_with("hostprobe-ns4026532777-7-90000000/service-api"), "{inside:?}");
-        assert_eq!(host.cgroups().left_behind("api", |_| false).len(), 1);
+        assert_eq!(host.cgroups().left_behind("api", |_| true).len(), 1);
         host.remove("proc/self/ns/pid");
         host.link("proc/self/ns/pid", "pid:[4026531836]");
-        assert_eq!(host.cgroups().left_behind("api", |_| false), []);
+        assert_eq!(host.cgroups().left_behind("api", |_| true), []);
         host.remove("proc/self/ns/pid");
         host.link("proc/self/ns/pid", "pid:[4026532778]");
-        assert_eq!(host.cgroups().left_behind("api", |_| false), []);
+        assert_eq!(host.cgroups().left_behind("api", |_| true), []);
     }
 
     #[test]

@@ -114,6 +114,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
         story TEXT NOT NULL
     ) STRICT;
     CREATE INDEX drills_began ON drills (began_us)",
+    // What a later run needs to take over the services under `exec`, as JSON.
+    "
+    CREATE TABLE commands (
+        service TEXT NOT NULL PRIMARY KEY,
+        command TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -167,6 +173,7 @@ impl Database {
             open: incidents::open(&self.connection)?,
             memories: memories.into_values().collect(),
             alerts: kept::alerts(&self.connection)?,
+            commands: kept::commands(&self.connection)?,
         })
     }
 
@@ -181,6 +188,9 @@ impl Database {
         }
         for alert in &pending.changed_alerts {
             kept::write_alert(&group, alert, pending.alerts.get(alert))?;
+        }
+        for service in &pending.changed_commands {
+            kept::write_command(&group, service, pending.commands.get(service))?;
         }
         Ok(group.commit()?)
     }

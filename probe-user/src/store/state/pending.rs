@@ -8,7 +8,7 @@ use super::{
     remembered::Remembered,
 };
 use crate::{
-    act::alert::Change,
+    act::{alert::Change, supervisor::RunningCommand},
     emit::Origin,
     fact::{DrillReport, Memory, Orders},
     store::{
@@ -35,6 +35,9 @@ pub(super) struct Pending {
     /// The outboxes, by receiver and number, as the file has them.
     pub(super) alerts: BTreeMap<(String, u64), String>,
     pub(super) changed_alerts: BTreeSet<(String, u64)>,
+    /// The commands that run, by service, as the file has them.
+    pub(super) commands: BTreeMap<String, String>,
+    pub(super) changed_commands: BTreeSet<String>,
     /// The incidents that the file does not have yet, as they are now.
     pub(super) incidents: Vec<Timeline>,
     /// The same of drills. There is one at a time.
@@ -57,7 +60,8 @@ impl Pending {
     pub(super) fn is_urgent(&self) -> bool {
         !(self.changed_orders.is_empty()
             && self.changed_memories.is_empty()
-            && self.changed_alerts.is_empty())
+            && self.changed_alerts.is_empty()
+            && self.changed_commands.is_empty())
     }
 
     /// What the file has at the start.
@@ -71,6 +75,7 @@ impl Pending {
             orders: remembered.orders.clone(),
             memories: memories.collect(),
             alerts: alerts.collect(),
+            commands: remembered.commands.iter().map(|(service, it)| (service.clone(), text(it))).collect(),
             ..Self::default()
         }
     }
@@ -101,6 +106,14 @@ impl Pending {
                 for change in changes {
                     self.take_alert(&receiver, change, origin);
                 }
+                0
+            }
+            Job::Command { service, command } => {
+                match command {
+                    Some(command) => _ = self.commands.insert(service.clone(), text(&command)),
+                    None => _ = self.commands.remove(&service),
+                }
+                self.changed_commands.insert(service);
                 0
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
@@ -172,6 +185,7 @@ impl Pending {
         self.changed_orders.clear();
         self.changed_memories.clear();
         self.changed_alerts.clear();
+        self.changed_commands.clear();
     }
 
     /// A new file has nothing.
@@ -179,5 +193,11 @@ impl Pending {
         self.changed_orders.extend(self.orders.keys().cloned());
         self.changed_memories.extend(self.memories.keys().cloned());
         self.changed_alerts.extend(self.alerts.keys().cloned());
+        self.changed_commands.extend(self.commands.keys().cloned());
     }
+}
+
+fn text(command: &RunningCommand) -> String {
+    // There are no maps without string keys, so this cannot fail.
+    serde_json::to_string(command).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    act::alert::Change,
+    act::{alert::Change, supervisor::RunningCommand},
     emit::Names,
     fact::{DrillReport, Memory, Orders, ServiceId},
     progress::{Awaited, Progress},
@@ -34,6 +34,8 @@ pub(super) enum Job {
     Memory { service: ServiceId, memory: Box<Memory>, names: Names },
     /// Changes of a receiver's outbox.
     Alerts { receiver: String, changes: Vec<Change> },
+    /// What runs of a service under `exec`, in place of what ran before.
+    Command { service: String, command: Option<Box<RunningCommand>> },
     /// An incident, in place of what is known of it.
     Incident(Box<Timeline>),
     /// A drill, in place of what is known of it.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kept::{Saved, SavedAlert};
 use crate::{
-    act::alert::KeptAlert,
+    act::{alert::KeptAlert, supervisor::RunningCommand},
     emit::{Names, Origin},
     fact::{Memory, Observation, Orders, ServiceId},
     store::history::Timeline,
@@ -16,16 +16,19 @@ pub struct Remembered {
     pub orders: BTreeMap<String, Orders>,
     /// The incidents that are open.
     pub open: Vec<Timeline>,
+    /// The commands that ran, by service.
+    pub commands: BTreeMap<String, RunningCommand>,
     pub(super) memories: Vec<Saved<Observation>>,
     /// By receiver and number.
     pub(super) alerts: BTreeMap<(String, u64), Saved<SavedAlert>>,
 }
 
 impl Remembered {
-    /// The services that memories and alerts are about.
+    /// The services that memories, alerts and commands are about.
     pub fn services(&self) -> BTreeSet<&str> {
         let memories = self.memories.iter().flat_map(Saved::names);
-        memories.chain(self.alerts.values().flat_map(Saved::names)).map(String::as_str).collect()
+        let alerts = self.alerts.values().flat_map(Saved::names);
+        memories.chain(alerts).chain(self.commands.keys()).map(String::as_str).collect()
     }
 
     /// The memories, once all of these services have an id.

@@ -1,6 +1,8 @@
 //! The thread that writes the file.
 
 use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -61,13 +63,21 @@ impl Writer {
             has_warned: false,
         };
         let read = |writer: &mut Self| writer.open().and_then(|database| database.remembered());
-        let remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
+        let mut remembered = writer.with_a_new_file(read).unwrap_or_else(|error| {
             writer.warn(&error);
             // A disk that takes nothing may still have what an earlier run has left.
             let connection = reader::connect(&writer.path()).ok().flatten();
             let read = connection.and_then(|connection| Database::from(connection).remembered().ok());
             read.unwrap_or_default()
         });
+        if !remembered.commands.is_empty() && !is_private(&writer.path()) {
+            // They say which processes are to be ended.
+            tracing::error!(
+                "{}: others may have written it; what an earlier run started is not taken over",
+                writer.path().display()
+            );
+            remembered.commands.clear();
+        }
         writer.pending = Pending::of(&remembered);
         (writer, remembered)
     }
@@ -219,10 +229,15 @@ impl Writer {
     }
 }
 
+/// Whether only the daemon's user and root can have written a file.
+fn is_private(path: &Path) -> bool {
+    let is_ours = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(path)
+        .is_ok_and(|file| is_ours(file.uid()) && file.mode() & 0o022 == 0 && file.is_file())
+}
+
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
     use crate::{
         clock::Timestamp,

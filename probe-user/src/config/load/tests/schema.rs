@@ -173,7 +173,7 @@ fn what_an_editor_marks_the_daemon_refuses() {
         // A key that does not exist, or is misspelled, or stands in the wrong table.
         "[htpp]\nlisten = \"\"".to_owned(),
         "[http]\nlisten_on = \"\"".to_owned(),
-        "[supervisor]\non_exit = \"stop\"".to_owned(),
+        "[supervisor]\non_end = \"stop\"".to_owned(),
         unit("restrat = {}"),
         unit("interval = \"5s\""),
         unit("[service.restart]\nenable = true"),
@@ -197,6 +197,7 @@ fn what_an_editor_marks_the_daemon_refuses() {
         unit("[service.restart]\non_clean_exit = \"Always\""),
         "[[alert]]\nwebhook = \"http://h\"\nformat = \"slack\"".to_owned(),
         "[[alert]]\nwebhook = \"http://h\"\nmin_severity = \"error\"".to_owned(),
+        "[supervisor]\non_exit = \"kill\"".to_owned(),
         exec("stop_signal = \"SIGSTOP\""),
         exec("stop_signal = \"15\""),
         exec("rlimits = { nofiles = 5 }"),

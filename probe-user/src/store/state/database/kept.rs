@@ -11,14 +11,30 @@ use crate::store::state::error::{DatabaseError, readable};
 pub(super) fn memories<T: DeserializeOwned>(
     connection: &Connection,
 ) -> Result<BTreeMap<String, T>, DatabaseError> {
-    let mut query = connection.prepare("SELECT service, memory FROM memories")?;
+    by_service(connection, "SELECT service, memory FROM memories", "what an earlier run knew cannot be read")
+}
+
+/// The commands by service. One that is not readable is left out: its process is ended before the service starts.
+pub(super) fn commands<T: DeserializeOwned>(
+    connection: &Connection,
+) -> Result<BTreeMap<String, T>, DatabaseError> {
+    let query = "SELECT service, command FROM commands";
+    by_service(connection, query, "what an earlier run started cannot be read, and is not taken over")
+}
+
+fn by_service<T: DeserializeOwned>(
+    connection: &Connection,
+    query: &str,
+    unreadable: &str,
+) -> Result<BTreeMap<String, T>, DatabaseError> {
+    let mut query = connection.prepare(query)?;
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?;
     let mut all = BTreeMap::new();
     for row in rows {
         let Some((service, text)): Option<(String, String)> = readable(row)? else { continue };
         match serde_json::from_str(&text) {
-            Ok(memory) => _ = all.insert(service, memory),
-            Err(error) => tracing::warn!("{service}: what an earlier run knew cannot be read: {error}"),
+            Ok(found) => _ = all.insert(service, found),
+            Err(error) => tracing::warn!("{service}: {unreadable}: {error}"),
         }
     }
     Ok(all)
@@ -34,6 +50,20 @@ pub(super) fn write_memory(
             group.execute("INSERT OR REPLACE INTO memories VALUES (?1, ?2)", params![service, memory])?
         }
         None => group.execute("DELETE FROM memories WHERE service = ?1", [service])?,
+    };
+    Ok(())
+}
+
+pub(super) fn write_command(
+    group: &Transaction<'_>,
+    service: &str,
+    command: Option<&String>,
+) -> Result<(), DatabaseError> {
+    match command {
+        Some(command) => {
+            group.execute("INSERT OR REPLACE INTO commands VALUES (?1, ?2)", params![service, command])?
+        }
+        None => group.execute("DELETE FROM commands WHERE service = ?1", [service])?,
     };
     Ok(())
 }

@@ -1,0 +1,54 @@
+//! The start of a command, on a thread that waits until it has executed.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use super::{
+    error::SupervisorError,
+    left::signal_group,
+    output::{Followed, Opened, OutputError},
+    spawn::{Child, spawn},
+};
+use crate::{config::Exec, descriptors, fact::ProcessKey, host::ProcReader};
+
+/// A command that was started. It is killed if its start took so long that the supervisor has given it up.
+pub(super) struct Started {
+    pub(super) key: ProcessKey,
+    pub(super) child: Option<Child>,
+    pub(super) followed: Option<Followed>,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            signal_group(self.key.pid, Signal::KILL);
+        }
+    }
+}
+
+pub(super) fn start(
+    exec: &Exec,
+    open: impl Fn() -> Result<Opened, OutputError>,
+    cgroup: Option<&Path>,
+    processes: &ProcReader,
+) -> Result<Started, SupervisorError> {
+    let start = || start_once(exec, open(), cgroup, processes);
+    descriptors::reserved(start, SupervisorError::is_exhausted)
+}
+
+fn start_once(
+    exec: &Exec,
+    output: Result<Opened, OutputError>,
+    cgroup: Option<&Path>,
+    processes: &ProcReader,
+) -> Result<Started, SupervisorError> {
+    let Opened { descriptor, followed } = output.map_err(SupervisorError::Output)?;
+    let command = || exec.command.first().cloned().unwrap_or_default();
+    let child = spawn(exec, &descriptor, cgroup)
+        .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
+    let Some(key) = processes.key_of(child.pid) else {
+        return Err(SupervisorError::Gone { command: command(), pid: child.pid });
+    };
+    Ok(Started { key, child: Some(child), followed })
+}

@@ -1,0 +1,85 @@
+//! The daemon that a cgroup or a process under `exec` belongs to.
+//!
+//! Its name is that of the folder of its cgroups. A daemon that adopts the cgroup of an ended one writes its own name
+//! to an extended attribute of the cgroup, which then counts instead.
+
+use std::{io, path::Path};
+
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+use super::Cgroups;
+use crate::{
+    clock::Timestamp,
+    fact::{INITIAL_PID_NAMESPACE, ProcessKey},
+    host::{FileId, place},
+};
+
+/// The prefix of a name.
+pub(super) const PREFIX: &str = "hostprobe-";
+
+/// Cgroups take attributes of this kind since Linux 5.7 (`kernfs_vfs_user_xattr_set`).
+const ATTRIBUTE: &str = "user.hostprobe.owner";
+
+/// A longer attribute is not a daemon's.
+const NAME_MAX: usize = 256;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    pub daemon: ProcessKey,
+    /// The state directory of a daemon that leaves its services running on purpose: the next daemon with that directory
+    /// takes them over, and no other one may end them.
+    pub state: Option<FileId>,
+}
+
+impl Owner {
+    /// Whether what belongs to this owner is to be ended by a daemon with the state directory `own`.
+    pub fn has_abandoned(&self, own: Option<FileId>, lives: impl Fn(ProcessKey) -> bool) -> bool {
+        !lives(self.daemon) && self.state.is_none_or(|state| Some(state) == own)
+    }
+}
+
+impl Cgroups {
+    /// The name of a daemon, for its folder.
+    pub(super) fn daemon_name(&self, daemon: ProcessKey) -> String {
+        format!("{PREFIX}{}{}-{}", self.namespace(), daemon.pid, daemon.start.as_nanos())
+    }
+
+    pub(crate) fn owner_name(&self, owner: Owner) -> String {
+        let daemon = self.daemon_name(owner.daemon);
+        owner.state.map_or_else(|| daemon.clone(), |state| format!("{daemon}@{state}"))
+    }
+
+    /// The owner with this [`Cgroups::owner_name`]. Whether a daemon in another pid namespace lives is unknown here, so its
+    /// names are no daemon's.
+    pub(crate) fn owner_named(&self, name: &str) -> Option<Owner> {
+        let name = name.strip_prefix(PREFIX)?.strip_prefix(&self.namespace())?;
+        let (daemon, state) = match name.split_once('@') {
+            Some((daemon, state)) => (daemon, Some(FileId::read(state)?)),
+            None => (name, None),
+        };
+        let (pid, start) = daemon.split_once('-')?;
+        let daemon = ProcessKey { pid: pid.parse().ok()?, start: Timestamp::from_nanos(start.parse().ok()?) };
+        Some(Owner { daemon, state })
+    }
+
+    /// The pid namespace as a part of a name; empty for the initial one.
+    fn namespace(&self) -> String {
+        let inode = place::namespace(&self.proc, "pid").filter(|inode| *inode != INITIAL_PID_NAMESPACE);
+        inode.map(|inode| format!("ns{inode}-")).unwrap_or_default()
+    }
+
+    /// Writes to a service's cgroup, which is this folder, that it belongs to this owner, whatever its path says.
+    pub fn set_owner(&self, cgroup: &Path, owner: Owner) -> io::Result<()> {
+        let name = self.owner_name(owner);
+        Ok(setxattr(cgroup, ATTRIBUTE, name.as_bytes(), XattrFlags::empty())?)
+    }
+
+    /// The owner of the service's cgroup with this folder; None if it is no daemon's of this pid namespace.
+    pub(super) fn owner_of(&self, cgroup: &Path) -> Option<Owner> {
+        let mut name = [0; NAME_MAX];
+        match getxattr(cgroup, ATTRIBUTE, &mut name) {
+            Ok(length) => self.owner_named(str::from_utf8(name.get(..length)?).ok()?),
+            Err(_) => self.owner_named(cgroup.parent()?.file_name()?.to_str()?),
+        }
+    }
+}
