@@ -1,5 +1,6 @@
 //! What is kept is there after a restart of the daemon, and a bad file or disk stops nothing.
 
+mod drills;
 mod rollups;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
