@@ -173,6 +173,9 @@ impl Prepared {
 }
 
 /// Stops a process and its descendants. The parent comes first, so that it does not see its children stop.
+///
+/// The kernel sends SIGHUP to a stopped process group whose last parent in the session ends (`setpgid(2)`). What systemd or the
+/// supervisor starts leads a session of its own, in which there is no such parent.
 fn stop(
     main: ProcessKey,
     name: &str,

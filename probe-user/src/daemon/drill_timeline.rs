@@ -237,3 +237,116 @@ impl DrillTimeline {
 fn ms(fault: Timestamp, at: Timestamp) -> f64 {
     at.since(fault).as_micros() as f64 / 1000.0
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        config::{AlertFormat, Secret},
+        emit::tests::samples,
+        fact::{RestartMethod, Severity},
+    };
+
+    const FAULT: Timestamp = Timestamp::from_nanos(1_000_000_000);
+
+    fn after(ms: u64) -> Timestamp {
+        FAULT.plus(Duration::from_millis(ms))
+    }
+
+    /// An incident of a drill, as the samples have one of their first service.
+    fn incident(phase: Phase, healthy: Option<Duration>) -> Fact {
+        let Fact::Incident(_, mut incident) = samples::recovered(Duration::ZERO) else { unreachable!() };
+        incident.since = FAULT;
+        incident.timing.healthy = healthy;
+        Fact::Incident(phase, incident)
+    }
+
+    fn of_incident(fact: &Fact) -> &Incident {
+        let Fact::Incident(_, incident) = fact else { unreachable!() };
+        incident
+    }
+
+    #[test]
+    fn steps_are_in_the_order_of_their_times_and_end_with_the_recovery() {
+        let opened = incident(Phase::Open, None);
+        let Incident { service, id, .. } = *of_incident(&opened);
+        let mut timeline = DrillTimeline::new(service);
+        timeline.on_fact(&opened, after(2));
+        timeline.on_fact(&incident(Phase::Update, None), after(3));
+        let restart = |action| {
+            Fact::Restart(Restart {
+                service,
+                incident: Some(id),
+                method: RestartMethod::Supervisor,
+                attempt: 1,
+                reason: String::new(),
+                budget_left: 4,
+                action,
+            })
+        };
+        timeline.on_fact(&restart(Action::Request), after(4));
+        // The outcome of the fault comes later than what followed from it.
+        timeline.add(FAULT, DrillStepKind::Fault, "SIGKILL");
+        timeline.on_fact(&restart(Action::Done), after(20));
+        timeline.on_fact(&incident(Phase::Resolve, Some(Duration::from_millis(25))), after(30));
+        let steps: Vec<_> =
+            timeline.steps(FAULT).into_iter().map(|it| (it.step.as_str(), it.after_ms)).collect();
+        let expected =
+            [("fault", 0.0), ("verdict", 2.0), ("restart", 4.0), ("restart", 20.0), ("recovered", 25.0)];
+        assert_eq!(steps, expected);
+        let times = timeline.times(FAULT);
+        assert_eq!((times.decided, times.acted, times.recovered), (Some(2.0), Some(4.0), Some(25.0)));
+    }
+
+    #[test]
+    fn a_stop_by_an_operator_ends_an_incident_and_is_no_recovery() {
+        let ended = incident(Phase::Resolve, None);
+        let mut timeline = DrillTimeline::new(of_incident(&ended).service);
+        timeline.on_fact(&ended, after(5));
+        assert_eq!((timeline.resolved, timeline.recovered), (Some(after(5)), None));
+    }
+
+    #[test]
+    fn an_incident_that_no_drill_caused_is_none_of_its_steps() {
+        let mut other = incident(Phase::Open, None);
+        let Fact::Incident(_, incident) = &mut other else { unreachable!() };
+        incident.drill = None;
+        let mut timeline = DrillTimeline::new(incident.service);
+        timeline.on_fact(&other, after(5));
+        assert_eq!((timeline.incident, timeline.steps(FAULT)), (None, Vec::new()));
+    }
+
+    #[test]
+    fn receivers_owe_what_they_want_until_they_accept_it() {
+        let opened = incident(Phase::Open, None);
+        let known = of_incident(&opened).clone();
+        let mut timeline = DrillTimeline::new(known.service);
+        timeline.on_fact(&opened, after(1));
+        let receiver = |min_severity| AlertReceiver {
+            webhook: Secret::new("http://127.0.0.1/"),
+            format: AlertFormat::Json,
+            min_severity,
+        };
+        let receivers = [receiver(Severity::Info), receiver(Severity::Critical)];
+        let incident = Incident { severity: Severity::Info, ..known.clone() };
+        timeline.on_effect(&Effect::Alert { incident, resolved: false }, &receivers);
+        assert_eq!((timeline.alerts_owed, timeline.alerts_requested), (1, 1));
+        let outcome = |error: Option<&str>| {
+            Fact::Alert(AlertOutcome {
+                incident: known.id,
+                service: known.service,
+                receiver: "http://127.0.0.1".to_owned(),
+                severity: Severity::Info,
+                resolved: false,
+                attempts: 1,
+                error: error.map(str::to_owned),
+            })
+        };
+        timeline.on_fact(&outcome(Some("it answered 503")), after(6));
+        assert_eq!((timeline.alerts_owed, timeline.times(FAULT).alerted), (1, None));
+        timeline.on_fact(&outcome(None), after(9));
+        assert_eq!((timeline.alerts_owed, timeline.times(FAULT).alerted), (0, Some(9.0)));
+    }
+}

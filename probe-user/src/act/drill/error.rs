@@ -25,7 +25,8 @@ pub enum DrillError {
     )]
     SharedListener { port: u16, pid: u32, name: String },
     #[error(
-        "the daemon may not use the listener on port {port} of process {pid}: {source}; it needs CAP_SYS_PTRACE"
+        "the daemon may not use the listener on port {port} of process {pid}: {source}; it needs CAP_SYS_PTRACE and the system \
+         call pidfd_getfd, which the sandbox of the shipped unit does not allow"
     )]
     Listener { port: u16, pid: u32, source: io::Error },
     #[error(

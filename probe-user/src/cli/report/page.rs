@@ -1,7 +1,7 @@
 //! A report as text, as narrow as [`COLUMNS`].
 
 use hostprobe::{
-    emit::word,
+    fact::DrillOutcome,
     store::report::{PastDrill, Recovery, Report, ServiceReport, Spread},
 };
 
@@ -146,15 +146,14 @@ fn slowest(page: &mut Page, services: &[ServiceReport], width: usize) {
 
 fn drills(page: &mut Page, drills: &[PastDrill], width: usize) {
     let lines = drills.iter().take(DRILLS).map(|drill| {
-        let (fault, outcome, began) = (word(&drill.fault), word(&drill.outcome), moment(&drill.began));
-        let times = [
-            ("detected", drill.detected_ms),
-            ("alerted", drill.alerted_ms),
-            ("recovered", drill.recovered_ms),
-        ];
+        let (fault, began) = (drill.fault.as_str(), moment(&drill.began));
+        let has_recovered = drill.outcome == DrillOutcome::Recovered;
+        let recovered = drill.recovered_ms.filter(|_| has_recovered);
+        let times =
+            [("detected", drill.detected_ms), ("alerted", drill.alerted_ms), ("recovered", recovered)];
         let times = times.into_iter().filter_map(|(step, ms)| Some(format!("{step} {}", span(ms?))));
-        let end = if drill.recovered_ms.is_some() { String::new() } else { outcome };
-        let parts: Vec<String> = times.chain([end]).filter(|part| !part.is_empty()).collect();
+        let outcome = (!has_recovered).then(|| drill.outcome.as_str().replace('_', " "));
+        let parts: Vec<String> = times.chain(outcome).collect();
         format!("  {:<width$}  {fault:<6}  {began}  {}", clipped(&drill.service), parts.join(", "))
     });
     section(page, "Drills", &lines.collect::<Vec<_>>());

@@ -33,7 +33,7 @@ impl Service {
             .drill_obstacle(fault, *now)
             .or_else(|| self.budget_obstacle(host_budget, *now))
             .or_else(|| dependency_obstacle(surroundings, name));
-        if obstacle.is_some() {
+        if obstacle.is_some() || self.is_in_drill() {
             return;
         }
         self.drill = Some(Drill { fault, by: order.by.to_string() });

@@ -53,6 +53,7 @@ fn a_healthy_service_may_be_drilled_in_every_way_and_the_daemon_is_asked_to_caus
     assert!(lab.engine.is_in_drill(API));
     assert!(lab.refused().contains("a drill of api is under way"), "one at a time");
     lab.drill(DrillFault::Kill);
+    assert_eq!(lab.requested, [caused]);
     lab.give(OperatorCommand::DrillOver);
     assert_eq!(lab.obstacle(DrillFault::Kill), None);
 }

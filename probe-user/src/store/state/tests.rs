@@ -1,6 +1,7 @@
 //! What is kept is there after a restart of the daemon, and a bad file or disk stops nothing.
 
 mod commands;
+mod drills;
 mod rollups;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};
