@@ -24,6 +24,10 @@ const RETRY: Duration = Duration::from_secs(10);
 /// How long what was written may be in the memory of the kernel alone.
 const UNSYNCED: Duration = Duration::from_secs(1);
 
+/// How long timelines and sums wait after a write of what a later run has to know: what waited for that write, such as a
+/// restart, needs the processor.
+const REST: Duration = Duration::from_millis(20);
+
 /// How often incidents and sums that are too old are looked for, and after how many sums of minutes at the latest. Only a
 /// writer that has something to write does so.
 const PRUNE: Duration = Duration::from_secs(3600);
@@ -38,6 +42,8 @@ pub(super) struct Writer {
     database: Option<Database>,
     pending: Pending,
     syncer: Syncer,
+    /// Since when timelines and sums wait for others to use the processor.
+    resting: Option<Instant>,
     /// When the first write was that the disk may not have yet.
     unsynced: Option<Instant>,
     pruned: Option<Instant>,
@@ -57,6 +63,7 @@ impl Writer {
             database: None,
             pending: Pending::default(),
             syncer: Syncer::new(folder),
+            resting: None,
             unsynced: None,
             pruned: None,
             unpruned_rows: 0,
@@ -89,12 +96,20 @@ impl Writer {
             match queue.next(self.patience()) {
                 Next::Write(jobs, count) => {
                     self.take(jobs, queue);
-                    self.write_urgent();
+                    if self.pending.is_urgent() {
+                        self.write_urgent();
+                        self.resting.get_or_insert_with(Instant::now);
+                    }
                     queue.handled(count);
-                    self.write_history();
+                    if self.resting.is_none_or(|since| since.elapsed() >= REST) {
+                        self.write_history();
+                        self.prune();
+                    }
+                }
+                Next::Late => {
+                    self.write();
                     self.prune();
                 }
-                Next::Late => self.write(),
                 Next::End(jobs) => {
                     self.take(jobs, queue);
                     self.write();
@@ -117,7 +132,8 @@ impl Writer {
     fn patience(&self) -> Option<Duration> {
         let retry = (!self.pending.is_empty()).then_some(RETRY);
         let sync = self.unsynced.map(|since| UNSYNCED.saturating_sub(since.elapsed()));
-        retry.into_iter().chain(sync).min()
+        let rest = self.resting.map(|since| REST.saturating_sub(since.elapsed()));
+        retry.into_iter().chain(sync).chain(rest).min()
     }
 
     fn write(&mut self) {
@@ -133,6 +149,7 @@ impl Writer {
     }
 
     fn write_history(&mut self) {
+        self.resting = None;
         let rows = self.pending.rollups.len();
         if self.pending.has_history() && self.write_with(Database::write_history) {
             self.pending.history_written();

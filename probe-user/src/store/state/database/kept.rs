@@ -46,10 +46,10 @@ pub(super) fn write_memory(
     memory: Option<&String>,
 ) -> Result<(), DatabaseError> {
     match memory {
-        Some(memory) => {
-            group.execute("INSERT OR REPLACE INTO memories VALUES (?1, ?2)", params![service, memory])?
-        }
-        None => group.execute("DELETE FROM memories WHERE service = ?1", [service])?,
+        Some(memory) => group
+            .prepare_cached("INSERT OR REPLACE INTO memories VALUES (?1, ?2)")?
+            .execute(params![service, memory])?,
+        None => group.prepare_cached("DELETE FROM memories WHERE service = ?1")?.execute([service])?,
     };
     Ok(())
 }
@@ -60,10 +60,10 @@ pub(super) fn write_command(
     command: Option<&String>,
 ) -> Result<(), DatabaseError> {
     match command {
-        Some(command) => {
-            group.execute("INSERT OR REPLACE INTO commands VALUES (?1, ?2)", params![service, command])?
-        }
-        None => group.execute("DELETE FROM commands WHERE service = ?1", [service])?,
+        Some(command) => group
+            .prepare_cached("INSERT OR REPLACE INTO commands VALUES (?1, ?2)")?
+            .execute(params![service, command])?,
+        None => group.prepare_cached("DELETE FROM commands WHERE service = ?1")?.execute([service])?,
     };
     Ok(())
 }
@@ -93,9 +93,11 @@ pub(super) fn write_alert(
     let number = i64::try_from(*number).unwrap_or(i64::MAX);
     match alert {
         Some(alert) => group
-            .execute("INSERT OR REPLACE INTO outbox VALUES (?1, ?2, ?3)", params![receiver, number, alert])?,
+            .prepare_cached("INSERT OR REPLACE INTO outbox VALUES (?1, ?2, ?3)")?
+            .execute(params![receiver, number, alert])?,
         None => group
-            .execute("DELETE FROM outbox WHERE receiver = ?1 AND number = ?2", params![receiver, number])?,
+            .prepare_cached("DELETE FROM outbox WHERE receiver = ?1 AND number = ?2")?
+            .execute(params![receiver, number])?,
     };
     Ok(())
 }
