@@ -28,7 +28,7 @@ mod windows;
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::process::{deadline, notify::Notifier};
-use drill_state::Drill;
+use drill_state::RunningDrill;
 use executor::{Executor, Outcome};
 use missed_exits::MissedExits;
 use operator_wait::OperatorWait;
@@ -93,7 +93,7 @@ pub struct Daemon {
     operator_waits: Vec<OperatorWait>,
     windows: OpenWindows,
     /// The drill that is under way.
-    drill: Option<Drill>,
+    drill: Option<RunningDrill>,
     /// How many drills this run has begun.
     drills: u64,
     /// None without one.

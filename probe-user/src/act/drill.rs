@@ -1,6 +1,6 @@
 //! The faults of drills: real ones, done to one service and to nothing else.
 //!
-//! [`prepare`] looks at everything that a fault needs, and changes nothing. [`Prepared::cause`] then causes it. What has
+//! [`prepare`] looks at everything that a fault needs, and changes nothing. [`PreparedFault::cause`] then causes it. What has
 //! to be undone is in a file of the state directory before the fault is caused, so that the next daemon undoes it if this
 //! one is killed ([`Undo`]).
 //!
@@ -24,7 +24,7 @@ mod undo;
 use std::path::Path;
 
 pub use self::{error::DrillError, undo::Undo};
-use self::{listeners::OpenListener, memory::MemoryGroup, process::Handle};
+use self::{listeners::OpenListener, memory::MemoryGroup, process::ProcessHandle};
 use crate::{
     clock::Timestamp,
     fact::{DrillFault, ProcessKey},
@@ -40,7 +40,7 @@ const ROUNDS: usize = 16;
 
 /// The service that a fault is done to.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct DrillTarget {
     pub service: String,
     pub main: ProcessKey,
     /// The ports that its probes connect to.
@@ -49,8 +49,8 @@ pub struct Target {
 
 /// A fault that can be caused.
 #[derive(Debug)]
-pub struct Prepared {
-    target: Target,
+pub struct PreparedFault {
+    target: DrillTarget,
     name: String,
     /// The main process comes first.
     family: Vec<ProcessKey>,
@@ -59,7 +59,7 @@ pub struct Prepared {
 
 #[derive(Debug)]
 enum Means {
-    Kill(Handle),
+    Kill(ProcessHandle),
     Hang,
     Refuse(Vec<OpenListener>),
     Oom(MemoryGroup),
@@ -77,8 +77,12 @@ pub struct Caused {
 }
 
 /// Finds out whether a fault can be caused, and how. Reads of `/proc` can block.
-pub fn prepare(fault: DrillFault, target: Target, reader: &ProcReader) -> Result<Prepared, DrillError> {
-    let main = Handle::open(target.main, reader)?;
+pub fn prepare(
+    fault: DrillFault,
+    target: DrillTarget,
+    reader: &ProcReader,
+) -> Result<PreparedFault, DrillError> {
+    let main = ProcessHandle::open(target.main, reader)?;
     let family = process::family(target.main, reader);
     if family.iter().any(|key| key.pid == std::process::id() || key.pid == 1) {
         return Err(DrillError::Own);
@@ -94,17 +98,17 @@ pub fn prepare(fault: DrillFault, target: Target, reader: &ProcReader) -> Result
                 return Err(DrillError::TooMany { count: family.len(), most: PROCESSES_MAX });
             }
             for key in &family {
-                Handle::open(*key, reader)?.may_signal()?;
+                ProcessHandle::open(*key, reader)?.may_signal()?;
             }
             Means::Hang
         }
         DrillFault::Refuse => Means::Refuse(listeners::find(&family, &target.ports, reader)?),
         DrillFault::Oom => Means::Oom(memory::find(target.main, &family, reader)?),
     };
-    Ok(Prepared { target, name, family, means })
+    Ok(PreparedFault { target, name, family, means })
 }
 
-impl Prepared {
+impl PreparedFault {
     /// The pid of the main process.
     pub fn main(&self) -> u32 {
         self.target.main.pid
@@ -160,7 +164,7 @@ impl Prepared {
                 Ok(Caused { at, what, undo: Some(undo) })
             }
             Means::Oom(group) => {
-                let main = Handle::open(target.main, reader)?;
+                let main = ProcessHandle::open(target.main, reader)?;
                 let undo = undo.with_limits(group.limits());
                 undo.keep(directory)?;
                 let caused = group.exhaust(&main);
@@ -193,7 +197,7 @@ fn stop(
         undo.processes.extend(&fresh);
         let stopped = undo.keep(directory).and_then(|()| {
             for key in &fresh {
-                match Handle::open(*key, reader).and_then(|process| process.signal(Signal::STOP)) {
+                match ProcessHandle::open(*key, reader).and_then(|process| process.signal(Signal::STOP)) {
                     // A child may end at any time.
                     Err(DrillError::Gone { .. }) if *key != main => {}
                     done => done?,

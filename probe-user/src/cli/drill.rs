@@ -25,8 +25,8 @@ pub struct Args {
     /// The service's name
     service: String,
     /// The fault
-    #[arg(long, value_enum, default_value_t = Fault::Kill)]
-    fault: Fault,
+    #[arg(long, value_enum, default_value_t = FaultArg::Kill)]
+    fault: FaultArg,
     /// Begin without asking
     #[arg(long)]
     yes: bool,
@@ -41,7 +41,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Fault {
+enum FaultArg {
     /// SIGKILL to the main process
     Kill,
     /// Stop its processes, so that they answer nothing
@@ -52,13 +52,13 @@ enum Fault {
     Refuse,
 }
 
-impl From<Fault> for DrillFault {
-    fn from(fault: Fault) -> Self {
+impl From<FaultArg> for DrillFault {
+    fn from(fault: FaultArg) -> Self {
         match fault {
-            Fault::Kill => Self::Kill,
-            Fault::Hang => Self::Hang,
-            Fault::Oom => Self::Oom,
-            Fault::Refuse => Self::Refuse,
+            FaultArg::Kill => Self::Kill,
+            FaultArg::Hang => Self::Hang,
+            FaultArg::Oom => Self::Oom,
+            FaultArg::Refuse => Self::Refuse,
         }
     }
 }

@@ -9,12 +9,12 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Daemon,
-    drill_state::{Drill, DrillPreparation},
+    drill_state::{DrillPreparation, RunningDrill},
     drill_timeline::DrillTimeline,
     executor::Outcome,
 };
 use crate::{
-    act::drill::{self, Caused, Prepared, Target, Undo},
+    act::drill::{self, Caused, DrillTarget, PreparedFault, Undo},
     bounded_thread,
     clock::Timestamp,
     config::{Probe, Service},
@@ -63,7 +63,7 @@ impl Daemon {
         let Some(main) = self.enricher.members.main_of(id) else {
             return self.refuse_drill(id, request, "hostprobe does not know its main process".to_owned());
         };
-        let target = Target {
+        let target = DrillTarget {
             service: service.name.clone(),
             main,
             ports: service.local_ports().into_iter().collect(),
@@ -162,12 +162,12 @@ impl Daemon {
         name: String,
         limit: Duration,
         request: DrillRequest,
-        prepared: Prepared,
+        prepared: PreparedFault,
     ) {
         let order = order(&request);
         self.publish_drill_command(service, order.clone(), request.fault, None);
         self.drills += 1;
-        let drill = Drill {
+        let drill = RunningDrill {
             id: format!("{}-d{}", self.origin.ephemeral_id, self.drills),
             service,
             name,
@@ -337,7 +337,7 @@ impl Daemon {
 }
 
 /// Causes a fault on a thread of its own. What comes later than the daemon waits for is undone at once.
-async fn cause(prepared: Prepared, directory: PathBuf, reader: ProcReader) -> Result<Caused, String> {
+async fn cause(prepared: PreparedFault, directory: PathBuf, reader: ProcReader) -> Result<Caused, String> {
     let (done, caused) = oneshot::channel();
     let work = move || {
         let caused = prepared.cause(&directory, &reader).map_err(|error| error.to_string());

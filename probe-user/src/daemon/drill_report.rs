@@ -1,14 +1,14 @@
 //! What came of a drill.
 
-use super::{Daemon, drill_state::Drill, drill_timeline::DrillTimeline};
+use super::{Daemon, drill_state::RunningDrill, drill_timeline::DrillTimeline};
 use crate::fact::{DrillFault, DrillOutcome, DrillReport};
 
 impl Daemon {
-    pub(super) fn keep_drill(&self, drill: &Drill, outcome: DrillOutcome) {
+    pub(super) fn keep_drill(&self, drill: &RunningDrill, outcome: DrillOutcome) {
         self.publisher.keep_drill(self.report_of(drill, outcome));
     }
 
-    pub(super) fn report_of(&self, drill: &Drill, outcome: DrillOutcome) -> DrillReport {
+    pub(super) fn report_of(&self, drill: &RunningDrill, outcome: DrillOutcome) -> DrillReport {
         let timeline = self.publisher.timeline();
         let asked = drill.caused.unwrap_or(drill.order.since);
         // The kernel kills for memory some time after the limit fell.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::{
-    act::drill::{Prepared, Undo},
+    act::drill::{PreparedFault, Undo},
     clock::Timestamp,
     engine::Effect,
     fact::{DrillFault, Order, ServiceId},
@@ -16,11 +16,11 @@ use crate::{
 pub struct DrillPreparation {
     pub(super) service: ServiceId,
     pub(super) request: DrillRequest,
-    pub(super) prepared: Result<Prepared, String>,
+    pub(super) prepared: Result<PreparedFault, String>,
 }
 
 /// The drill that is under way.
-pub(super) struct Drill {
+pub(super) struct RunningDrill {
     pub(super) id: String,
     pub(super) service: ServiceId,
     /// Its name at the beginning: a reload may remove it.
@@ -28,7 +28,7 @@ pub(super) struct Drill {
     pub(super) fault: DrillFault,
     pub(super) order: Order,
     /// None once it was taken to be caused.
-    pub(super) prepared: Option<Prepared>,
+    pub(super) prepared: Option<PreparedFault>,
     /// When the fault was caused. Until the daemon knows, no restart of the service is carried out.
     pub(super) caused: Option<Timestamp>,
     /// A restart that waits for that.

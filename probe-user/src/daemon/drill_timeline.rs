@@ -41,7 +41,7 @@ pub(super) struct DrillTimeline {
 
 /// The times of its main steps.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Times {
+pub(super) struct DrillTimes {
     pub(super) detected: Option<f64>,
     pub(super) decided: Option<f64>,
     pub(super) acted: Option<f64>,
@@ -220,10 +220,10 @@ impl DrillTimeline {
         steps.into_iter().map(step).collect()
     }
 
-    pub(super) fn times(&self, fault: Timestamp) -> Times {
+    pub(super) fn times(&self, fault: Timestamp) -> DrillTimes {
         let detected = self.steps.iter().find(|(_, step, _)| *step == DrillStepKind::Detected);
         let after = |at: Option<Timestamp>| at.map(|at| ms(fault, at));
-        Times {
+        DrillTimes {
             detected: after(detected.map(|(at, ..)| *at).or(self.decided)),
             decided: after(self.decided),
             acted: after(self.acted),

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::DrillError,
-    process::{self, Handle},
+    process::{self, ProcessHandle},
 };
 use crate::{fact::ProcessKey, host::ProcReader};
 
@@ -51,7 +51,7 @@ pub(super) fn find(
 ) -> Result<Vec<OpenListener>, DrillError> {
     let (mut found, mut known) = (Vec::new(), HashSet::new());
     for key in family {
-        let process = match Handle::open(*key, reader) {
+        let process = match ProcessHandle::open(*key, reader) {
             Ok(process) => process,
             // A child may end at any time.
             Err(_) => continue,
@@ -138,7 +138,7 @@ impl OpenListener {
     }
 
     fn socket(&self, reader: &ProcReader) -> Result<OwnedFd, DrillError> {
-        let process = Handle::open(self.process, reader)?;
+        let process = ProcessHandle::open(self.process, reader)?;
         let socket = duplicate(&process, self.descriptor).map_err(|error| self.failed(error))?;
         let inode = fstat(&socket).map_err(|errno| self.failed(errno.into()))?.st_ino;
         // The process has closed it, and has something else open by now.
@@ -162,7 +162,7 @@ fn sockets(reader: &ProcReader, pid: u32) -> Vec<(i32, u64)> {
 }
 
 /// A descriptor of another process, as one of this process.
-fn duplicate(process: &Handle, descriptor: i32) -> io::Result<OwnedFd> {
+fn duplicate(process: &ProcessHandle, descriptor: i32) -> io::Result<OwnedFd> {
     use std::os::fd::{AsFd as _, AsRawFd as _};
     // SAFETY: the call takes two numbers and a flag, and changes no memory of this process.
     let duplicate =

@@ -16,7 +16,7 @@ use std::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::{error::DrillError, process::Handle};
+use super::{error::DrillError, process::ProcessHandle};
 use crate::{
     bounded_thread,
     clock::Timestamp,
@@ -38,7 +38,7 @@ const FILE_MAX: u64 = 64 * 1024;
 
 /// The files of a group and what was in them, in the order in which they are restored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
+pub struct GroupLimits {
     folder: PathBuf,
     /// The inode of the folder: a later group may have its path.
     id: u64,
@@ -49,7 +49,7 @@ pub struct Limits {
 /// The memory cgroup of a service, which no other process is in.
 #[derive(Debug)]
 pub(super) struct MemoryGroup {
-    limits: Limits,
+    limits: GroupLimits,
     is_v1: bool,
     /// What its processes use, in bytes.
     used: u64,
@@ -116,7 +116,7 @@ pub(super) fn find(
     let Some(used) = used.filter(|used| *used > 0) else {
         return refuse(format!("{}: what the group uses cannot be read", folder.display()));
     };
-    Ok(MemoryGroup { limits: Limits { folder, id, files }, is_v1, used })
+    Ok(MemoryGroup { limits: GroupLimits { folder, id, files }, is_v1, used })
 }
 
 const MAX: &str = "memory.max";
@@ -143,7 +143,7 @@ fn anonymous(folder: &Path) -> Option<u64> {
 }
 
 impl MemoryGroup {
-    pub(super) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> GroupLimits {
         self.limits.clone()
     }
 
@@ -163,7 +163,7 @@ impl MemoryGroup {
     }
 
     /// Lowers the limit until the main process has ended. The caller restores it.
-    pub(super) fn exhaust(self, main: &Handle) -> Result<(Timestamp, String), DrillError> {
+    pub(super) fn exhaust(self, main: &ProcessHandle) -> Result<(Timestamp, String), DrillError> {
         let folder = self.limits.folder.clone();
         let failed = |file: &str, error: io::Error| {
             DrillError::Memory(format!("{}: {error}", folder.join(file).display()))
@@ -210,13 +210,13 @@ impl MemoryGroup {
 }
 
 /// Whether a process has ended, or ends within this time.
-fn has_ended(process: &Handle, within: Duration) -> bool {
+fn has_ended(process: &ProcessHandle, within: Duration) -> bool {
     let mut waiting = [PollFd::new(process, PollFlags::IN)];
     let within = Timespec::try_from(within).ok();
     poll(&mut waiting, within.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
-impl Limits {
+impl GroupLimits {
     /// Writes back what was there, if the group is. Returns what was done.
     pub(super) fn restore(&self, service: &str) -> Option<String> {
         let is_there = fs::metadata(&self.folder).is_ok_and(|folder| folder.ino() == self.id);
@@ -310,7 +310,7 @@ mod tests {
         );
         assert_eq!(fs::read_to_string(&max).unwrap(), "max");
         fs::write(&max, "4096").unwrap();
-        let later = Limits { id: limits.id + 1, ..limits };
+        let later = GroupLimits { id: limits.id + 1, ..limits };
         assert_eq!((later.restore("api"), fs::read_to_string(&max).unwrap()), (None, "4096".to_owned()));
     }
 }

@@ -11,12 +11,12 @@ use super::error::DrillError;
 use crate::{fact::ProcessKey, host::ProcReader};
 
 #[derive(Debug)]
-pub(super) struct Handle {
+pub(super) struct ProcessHandle {
     pub(super) key: ProcessKey,
     pidfd: OwnedFd,
 }
 
-impl Handle {
+impl ProcessHandle {
     /// Fails if exactly this process does not run any more.
     pub(super) fn open(key: ProcessKey, reader: &ProcReader) -> Result<Self, DrillError> {
         let gone = DrillError::Gone { pid: key.pid };
@@ -50,7 +50,7 @@ impl Handle {
     }
 }
 
-impl AsFd for Handle {
+impl AsFd for ProcessHandle {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }

@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{error::DrillError, listeners::OpenListener, memory::Limits, process::Handle};
+use super::{error::DrillError, listeners::OpenListener, memory::GroupLimits, process::ProcessHandle};
 use crate::{fact::ProcessKey, host::ProcReader};
 
 /// The record in the state directory.
@@ -30,7 +30,7 @@ pub struct Undo {
     #[serde(default)]
     pub listeners: Vec<OpenListener>,
     #[serde(default)]
-    pub limits: Option<Limits>,
+    pub limits: Option<GroupLimits>,
 }
 
 impl Undo {
@@ -42,7 +42,7 @@ impl Undo {
         Self { listeners: listeners.to_vec(), ..self }
     }
 
-    pub(super) fn with_limits(self, limits: Limits) -> Self {
+    pub(super) fn with_limits(self, limits: GroupLimits) -> Self {
         Self { limits: Some(limits), ..self }
     }
 
@@ -71,7 +71,7 @@ impl Undo {
         let mut continued = 0;
         // The main process comes last, as it came first.
         for key in self.processes.iter().rev() {
-            match Handle::open(*key, reader).and_then(|process| process.signal(Signal::CONT)) {
+            match ProcessHandle::open(*key, reader).and_then(|process| process.signal(Signal::CONT)) {
                 Ok(()) => continued += 1,
                 Err(DrillError::Gone { .. }) => {}
                 Err(error) => tracing::error!(
@@ -156,7 +156,7 @@ mod tests {
         let other = ProcessKey { start: crate::clock::Timestamp::from_nanos(1), ..key };
         let undo = Undo { processes: vec![key, other], ..Undo::of("web") };
         undo.keep(folder.path()).unwrap();
-        Handle::open(key, &reader).unwrap().signal(Signal::STOP).unwrap();
+        ProcessHandle::open(key, &reader).unwrap().signal(Signal::STOP).unwrap();
         rustix::process::waitpid(
             rustix::process::Pid::from_raw(child.id().cast_signed()),
             rustix::process::WaitOptions::UNTRACED,

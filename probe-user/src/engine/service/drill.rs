@@ -1,9 +1,9 @@
 //! Drills: whether one may begin, and what differs while it is under way.
 //!
 //! A drill's fault is real, and so is the way from it to the recovery: the rules are those of any other fault. Only its
-//! incident says that it is a drill, and a stop by hostprobe itself is no one's purpose: the service hangs.
+//! incident says that it is a drill, and processes that hostprobe itself has stopped count as hung, not as stopped on purpose.
 
-use super::model::{Drill, RecoveryState, Service};
+use super::model::{RecoveryState, Service, ServiceDrill};
 use crate::{
     clock::Timestamp,
     engine::{
@@ -36,7 +36,7 @@ impl Service {
         if obstacle.is_some() || self.is_in_drill() {
             return;
         }
-        self.drill = Some(Drill { fault, by: order.by.to_string() });
+        self.drill = Some(ServiceDrill { fault, by: order.by.to_string() });
         ctx.request(Effect::CauseFault { service: self.settings.id, fault });
     }
 

@@ -22,7 +22,7 @@ mod unit_view;
 use std::time::Duration;
 
 pub use dead_workers::{DeadWorkers, TOGETHER, WorkerDeaths};
-pub use drill::Drill;
+pub use drill::ServiceDrill;
 pub use fault::Fault;
 pub use generation::{DeadChild, Generation};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
@@ -74,7 +74,7 @@ pub struct Service {
     pub(super) holders: Vec<Holder>,
     pub(super) incident: Option<OpenIncident>,
     /// The drill that is under way.
-    pub(super) drill: Option<Drill>,
+    pub(super) drill: Option<ServiceDrill>,
     pub(super) recovery: Recovery,
     pub(super) timers: Timers,
     pub(super) state: ServiceState,

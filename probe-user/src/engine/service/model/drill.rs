@@ -3,7 +3,7 @@
 use crate::fact::DrillFault;
 
 #[derive(Debug)]
-pub struct Drill {
+pub struct ServiceDrill {
     pub fault: DrillFault,
     /// Who asked for it, for people.
     pub by: String,
