@@ -21,8 +21,9 @@ use crate::emit::Origin;
 /// The wait before a failed write is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// How long what was written may be in the memory of the kernel alone.
-const UNSYNCED: Duration = Duration::from_secs(1);
+/// How long what was written may be in the memory of the kernel alone, besides the time that the disk takes: together less than a
+/// second, as a rule. Services that are healthy a second after a restart write again then, and a sync would delay that.
+const UNSYNCED: Duration = Duration::from_millis(500);
 
 /// How long timelines and sums wait after a write of what a later run has to know: what waited for that write, such as a
 /// restart, needs the processor.
