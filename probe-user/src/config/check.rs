@@ -49,7 +49,11 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .as_ref()
             .map_or_else(StateOptions::default, |state| state_options(&state.0, &mut found)),
         alerts: file.alert.iter().filter_map(|alert| receiver(alert, outside, &mut found)).collect(),
-        hooks: file.hook.iter().filter_map(|written| hook::hook(written, &mut found)).collect(),
+        hooks: file
+            .hook
+            .iter()
+            .filter_map(|written| hook::hook(written, &file.service, &mut found))
+            .collect(),
         on_exit: file.supervisor.as_ref().and_then(|it| Some(it.0.on_exit.as_ref()?.0)),
         restart_budget: restart_budget(file),
         services: service::services(

@@ -36,6 +36,7 @@ fn from_sources(sources: &Sources, outside: &Outside<'_>) -> Result<Config, Conf
             Ok(file) if at == 0 => whole = file,
             Ok(part) => {
                 whole.alert.extend(part.alert);
+                whole.hook.extend(part.hook);
                 whole.service.extend(part.service);
             }
             Err(found) => errors.extend(found),

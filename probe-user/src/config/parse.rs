@@ -12,7 +12,7 @@ use super::{error::Finding, file::File, nearest::nearest, values::is_harmless};
 const MOST_ERRORS: usize = 20;
 
 /// The tables that a file of `conf.d` can have.
-const OF_PART: [&str; 2] = ["alert", "service"];
+const OF_PART: [&str; 3] = ["alert", "hook", "service"];
 
 /// Reads the text of the main file, or of a part of the configuration in `conf.d`. On failure says everything that is wrong
 /// with its syntax or its shape.
@@ -50,7 +50,7 @@ pub(super) fn parse(text: &str, is_part: bool) -> Result<File, Vec<Finding>> {
 /// The finding about a table that only the main file can have.
 fn of_main_file(key: &Spanned<DeString<'_>>) -> Finding {
     let message = format!(
-        "`{}` in a file of conf.d; expected [[service]] and [[alert]] here, and anything else in the main file",
+        "`{}` in a file of conf.d; expected [[service]], [[alert]] and [[hook]] here, and anything else in the main file",
         key.get_ref()
     );
     Finding::new(key.span().start, message)

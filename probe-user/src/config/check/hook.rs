@@ -7,7 +7,7 @@ use crate::{
     config::{
         error::Findings,
         file,
-        hook::Hook,
+        hook::{Hook, matches},
         nearest::nearest,
         spanned::Spanned,
         values::{Table, quote},
@@ -23,7 +23,11 @@ const LONGEST_BEFORE: Duration = Duration::from_secs(60);
 
 const DEFAULT: Duration = Duration::from_secs(30);
 
-pub(super) fn hook(written: &Spanned<Table<file::Hook>>, found: &mut Findings) -> Option<Hook> {
+pub(super) fn hook(
+    written: &Spanned<Table<file::Hook>>,
+    services: &[Spanned<Table<file::Service>>],
+    found: &mut Findings,
+) -> Option<Hook> {
     let place = written.span();
     let Table(written) = written.get_ref();
     let on: Vec<HookEvent> =
@@ -35,6 +39,12 @@ pub(super) fn hook(written: &Spanned<Table<file::Hook>>, found: &mut Findings) -
     let longest = if on.contains(&HookEvent::RestartBefore) { LONGEST_BEFORE } else { LONGEST };
     let timeout = time(&written.timeout, "timeout", SHORTEST..=longest, found);
     let verdicts = written.verdicts.iter().filter_map(|word| verdict(word, found)).collect();
+    for pattern in &written.services {
+        if !services.iter().any(|service| is_meant(pattern.get_ref(), service)) {
+            let pattern_text = quote(pattern.get_ref());
+            found.warn(pattern.span(), format!("{pattern_text}: no [[service]] has such a name"));
+        }
+    }
     let services = written.services.iter().map(|name| name.get_ref().clone()).collect();
     let Some(words) = &written.command else {
         found.error(place, "a hook without a program; expected `command = [\"/…\"]`");
@@ -42,6 +52,10 @@ pub(super) fn hook(written: &Spanned<Table<file::Hook>>, found: &mut Findings) -
     };
     let command = command(words, "command", found)?;
     Some(Hook { on, verdicts, services, command, timeout: timeout.unwrap_or(DEFAULT) })
+}
+
+fn is_meant(pattern: &str, service: &Spanned<Table<file::Service>>) -> bool {
+    service.get_ref().0.name.as_ref().is_some_and(|name| matches(pattern, name.get_ref()))
 }
 
 fn verdict(word: &Spanned<String>, found: &mut Findings) -> Option<Verdict> {

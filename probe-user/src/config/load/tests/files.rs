@@ -137,7 +137,10 @@ fn the_files_of_conf_d_add_services_and_alerts_in_the_order_of_their_names() {
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(config.services[2].depends_on, [ServiceId(0), ServiceId(1)]);
     folder.file("conf.d/30-alert.toml", b"[[alert]]\nwebhook = \"http://127.0.0.1:1/\"\n", 0o600);
-    assert_eq!(Config::load(&main).unwrap().alerts.len(), 1);
+    let hook = b"[[hook]]\non = [\"incident.open\"]\ncommand = [\"/a\"]\nservices = [\"b\"]\n";
+    folder.file("conf.d/40-hook.toml", hook, 0o600);
+    let config = Config::load(&main).unwrap();
+    assert_eq!((config.alerts.len(), config.hooks.len(), config.warnings.len()), (1, 1, 0));
 }
 
 #[test]
@@ -162,8 +165,9 @@ fn an_error_names_the_file_of_conf_d_and_a_name_twice_both_places() {
     let said = errors(&main);
     let lines: Vec<&str> = said.lines().collect();
     assert!(
-        lines[0]
-            .starts_with("conf.d/1.toml:1:2: `http` in a file of conf.d; expected [[service]] and [[alert]]"),
+        lines[0].starts_with(
+            "conf.d/1.toml:1:2: `http` in a file of conf.d; expected [[service]], [[alert]] and [[hook]]"
+        ),
         "{said}"
     );
     assert!(lines[1].starts_with("conf.d/1.toml:4:1: unknown key `nam` (did you mean `name`?)"), "{said}");

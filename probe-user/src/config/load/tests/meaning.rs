@@ -93,6 +93,21 @@ fn a_hook_has_events_verdicts_and_a_program_that_exist() {
 }
 
 #[test]
+fn a_hook_of_services_that_there_are_not_is_remarkable() {
+    let hook = |services: &str| {
+        format!(
+            "[[hook]]\non = [\"incident.open\"]\ncommand = [\"/a\"]\nservices = [{services}]\n{}",
+            service("")
+        )
+    };
+    assert_eq!(super::warned(&hook("\"a\", \"*\"")), [""; 0]);
+    assert_eq!(
+        super::warned(&hook("\"a*\", \"db-*\", \"b\"")),
+        ["4:19: \"db-*\": no [[service]] has such a name", "4:27: \"b\": no [[service]] has such a name"]
+    );
+}
+
+#[test]
 fn no_two_services_are_the_same() {
     let text = format!("{}{}", service(""), service(""));
     refused(&text, &["5:8: another service is named \"a\" already; expected a name of its own"]);
