@@ -18,6 +18,7 @@ use hostprobe_tests::{
     supervised::Supervised,
     victim::Victim,
 };
+use rustix::fs::removexattr;
 use serde_json::{Value, json};
 
 /// Far more than anything here takes: reaching it is a failure.
@@ -254,6 +255,12 @@ fn another_process_than_the_one_that_was_started_is_never_touched() {
         let before = lab.pid();
         end(daemon, End::Clean);
         forge(lab.home.path("state"), &lab.service.name, |known| change(known, other));
+        // The cgroup knows better than the file.
+        let daemon = lab.start(LEAVE, &[]);
+        assert_eq!((lab.pid(), troubles(&daemon)), (before, 0), "{what}");
+        end(daemon, End::Clean);
+        forge(lab.home.path("state"), &lab.service.name, |known| change(known, other));
+        removexattr(cgroup::v2_of(before), "user.hostprobe.command").expect("it had one");
         let mut daemon = Daemon::start(&lab.config(LEAVE), &[]);
         let asked = |event: &Value| is(event, "restart.request", &lab.service.name);
         if is_an_end {
@@ -327,4 +334,23 @@ fn a_daemon_that_only_observes_ends_nothing_that_an_earlier_one_started() {
     assert_eq!((lab.pid(), troubles(&last)), (pid, 0), "{}", last.log());
     assert!(last.stop().success());
     assert_eq!(with_argument(&lab.service.port.to_string()), [0_u32; 0]);
+}
+
+#[test]
+fn a_service_outlives_a_daemon_whose_state_file_does_not_know_it_yet() {
+    if !require_root() {
+        return;
+    }
+    let lab = Lab::new();
+    let first = lab.start(LEAVE, &[]);
+    let pid = lab.pid();
+    crash(first);
+    // As if the disk had been too slow.
+    std::fs::remove_file(lab.home.path("state/state.db")).expect("it was there");
+    let second = lab.start(LEAVE, &[]);
+    assert_eq!((lab.pid(), troubles(&second)), (pid, 0), "{}", second.log());
+    crash(second);
+    let mut last = lab.start(STOP, &[]);
+    assert_eq!((lab.pid(), troubles(&last)), (pid, 0), "{}", last.log());
+    assert!(last.stop().success());
 }

@@ -145,6 +145,8 @@ impl Lab {
             )
         };
         let services = [
+            // That of all services would leave them down after some faults.
+            "[restart]\nbudget = \"100000 per 1h\"\n".to_owned(),
             alert(self.to_alertmanager.port, "api/v2/alerts", "alertmanager"),
             alert(self.webhook.port, "hook", "json"),
             service("web", self.web, "", "budget = \"10000 per 1h\""),

@@ -32,6 +32,7 @@ use tokio::{
 
 use crate::{
     bounded_thread,
+    clock::Timestamp,
     config::{Exec, Secret},
     fact::{ProcessKey, ServiceId},
     host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
@@ -314,15 +315,15 @@ impl SupervisorTask {
         }
     }
 
+    /// Its end was seen.
+    pub(super) fn forget_note(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            self.processes.cgroups().remove_command(&cgroup.path);
+        }
+    }
+
     /// What a later daemon has to know of the command.
     fn describe(&self, process: ProcessKey) -> Box<RunningCommand> {
-        let output = self.pipe.map(|pipe| PipedOutput {
-            pipe,
-            file: self.exec.output.clone(),
-            max: self.exec.output_max,
-            keep: self.exec.output_keep,
-            stamp: self.exec.output_stamp,
-        });
         Box::new(RunningCommand {
             process,
             scope: self.scope.clone(),
@@ -331,7 +332,7 @@ impl SupervisorTask {
             digest: self.digest.clone(),
             stop_signal: self.exec.stop_signal.as_raw(),
             stop_timeout: self.exec.stop_timeout,
-            output,
+            output: self.pipe.map(|pipe| PipedOutput::of(&self.exec, pipe)),
         })
     }
 
@@ -362,6 +363,7 @@ impl SupervisorTask {
     async fn on_end(&mut self, key: ProcessKey, status: Option<u32>) {
         self.left_group = Some(key.pid);
         self.running = None;
+        self.forget_note();
         self.report(SupervisorReport::Ended(self.service, key, status)).await;
     }
 
@@ -384,7 +386,11 @@ impl SupervisorTask {
         match Child::adopt(process.pid) {
             Ok(child) if self.processes.key_of(process.pid) == Some(process) => {
                 self.running = Some((child, process));
-                self.report(SupervisorReport::Adopted(self.service, self.describe(process))).await;
+                let command = self.describe(process);
+                if let (Some(cgroup), Some(state)) = (&self.cgroup, self.state_directory) {
+                    command.note(&self.processes, &cgroup.path, state);
+                }
+                self.report(SupervisorReport::Adopted(self.service, command)).await;
             }
             // The sensors report its end.
             Ok(_) | Err(_) => {}
@@ -414,6 +420,9 @@ impl SupervisorTask {
         let cgroup = self.cgroup.as_ref().map(|cgroup| cgroup.path.clone());
         let (runtime, starting) = (Handle::current(), Arc::clone(&self.starting));
         let (service, reports, files) = (self.service, self.reports.clone(), self.output.clone());
+        let none = ProcessKey { pid: 0, start: Timestamp::default() };
+        let (mut noted, state) =
+            (RunningCommand { output: None, ..*self.describe(none) }, self.state_directory);
         let work = move || {
             let _entered = runtime.enter();
             let open = || {
@@ -424,10 +433,20 @@ impl SupervisorTask {
                 opened
             };
             let started = start::start(&exec, open, cgroup.as_deref(), &processes);
+            if let (Ok(started), Some(cgroup), Some(state)) = (&started, &cgroup, state) {
+                // At once: a daemon that is killed before its state file has it takes no service along.
+                let pipe = started.followed.as_ref().map(|followed| followed.pipe);
+                noted.process = started.key;
+                noted.output = pipe.map(|pipe| PipedOutput::of(&exec, pipe));
+                noted.note(&processes, cgroup, state);
+            }
             drop(starting);
             started
         };
         let started = bounded_thread::answer("exec", START_TIMEOUT, work).await;
+        if !matches!(started, Ok(Ok(_))) {
+            self.forget_note();
+        }
         let mut started = started.map_err(|source| SupervisorError::Hangs { command, output, source })??;
         let key = started.key;
         self.running = started.child.take().map(|child| (child, key));

@@ -99,7 +99,13 @@ impl Daemon {
     /// What an earlier daemon has left of a service, and whether it runs. What cannot be told for sure to be the same
     /// process is left alone.
     fn take_left(&mut self, name: &str) -> Option<(RunningCommand, bool)> {
-        let command = self.executor.left.remove(name)?;
+        let kept = self.executor.left.remove(name);
+        if let Some(command) = self.noted_in_cgroup(name) {
+            let runs = command.standing(name, self.enricher.reader()) == Standing::Runs;
+            self.executor.keep_command(name, Some(Box::new(command.clone())));
+            return Some((command, runs));
+        }
+        let command = kept?;
         match command.standing(name, self.enricher.reader()) {
             Standing::Runs => return Some((command, true)),
             Standing::Ended => return Some((command, false)),
@@ -111,6 +117,21 @@ impl Daemon {
         }
         self.executor.keep_command(name, None);
         None
+    }
+
+    /// What runs of a service by the word of its cgroup, or has ended unseen. That counts more than the state file, which may
+    /// not have had it yet when the daemon was killed.
+    fn noted_in_cgroup(&self, name: &str) -> Option<RunningCommand> {
+        let processes = self.enricher.reader();
+        let state = self.executor.state_directory?;
+        let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
+        let abandoned =
+            processes.cgroups().left_behind(name, |owner| owner.has_abandoned(Some(state), lives));
+        abandoned.iter().find_map(|cgroup| {
+            let noted = processes.cgroups().command_in(&cgroup.path, state)?;
+            let command: RunningCommand = serde_json::from_str(&noted).ok()?;
+            matches!(command.standing(name, processes), Standing::Runs | Standing::Ended).then_some(command)
+        })
     }
 
     /// What a command is supervised with. What an earlier daemon has left stays in its cgroup.

@@ -105,10 +105,14 @@ impl StateStore {
         self.queue.push(Job::Memory { service, memory, names: names.clone() });
     }
 
-    /// Keeps what runs of a service under `exec`, in place of what was kept before; None if nothing runs. It is written with
-    /// the next flush: an end together with the incident that follows from it.
+    /// Keeps what runs of a service under `exec`, in place of what was kept before; None if nothing runs. An end is written
+    /// with the next flush, together with the incident that follows from it.
     pub fn keep_command(&self, service: &str, command: Option<Box<RunningCommand>>) {
+        let runs = command.is_some();
         self.queue.push(Job::Command { service: service.to_owned(), command });
+        if runs {
+            self.queue.flush();
+        }
     }
 
     /// Has what was given to the store written, so that a crash of the daemon does not lose it. That may be waited for, for at

@@ -22,7 +22,7 @@ use crate::{
     incident_events::{is, text},
     leftovers::Leftovers,
     operator::{Home, becomes},
-    process::{kill, lives, until, with_argument},
+    process::{kill, lives, with_argument},
     victim::Victim,
 };
 
@@ -93,23 +93,27 @@ pub fn run(kills: u32, seed: u64) -> Findings {
         let daemon = Daemon::start(&config, &[]);
         if life % EVERY == 1 {
             // The death before is healed.
-            let port = lab.port(MORTAL);
-            until("the end of its incident", LONG, || http::get(port, "/health").ok());
+            daemon.wait_for(becomes(MORTAL, "healthy"), LONG);
         }
         sleep(LIFE.mul_f64(lab.random.share()));
-        lab.end(daemon);
+        let log = lab.end(daemon);
+        for (port, pid) in &well {
+            let now = with_argument(&port.to_string());
+            if now != [*pid] {
+                found
+                    .wrong
+                    .push(format!("life {life}, port {port}: served by {now:?}, not by pid {pid}:\n{log}"));
+            }
+        }
+        if !found.wrong.is_empty() {
+            break;
+        }
     }
     let mut last = Daemon::start(&lab.config("stop"), &[]);
     for (name, _) in &lab.ports {
         last.wait_for(becomes(name, "healthy"), LONG);
     }
     (found.requests, found.failed) = clients.stop();
-    for (port, pid) in well {
-        let now = with_argument(&port.to_string());
-        if now != [pid] {
-            found.wrong.push(format!("port {port}: served by {now:?}, and by pid {pid} at first"));
-        }
-    }
     if !last.stop().success() {
         found.wrong.push(format!("the last daemon ended badly: {}", last.log()));
     }
@@ -131,7 +135,8 @@ impl Lab {
             )
         };
         let services: String = self.ports.iter().map(service).collect();
-        self.home.config(&format!("[supervisor]\non_exit = {on_exit:?}\n{services}"))
+        let all = "[restart]\nbudget = \"100000 per 1h\"\n";
+        self.home.config(&format!("{all}[supervisor]\non_exit = {on_exit:?}\n{services}"))
     }
 
     fn port(&self, name: &str) -> u16 {
@@ -144,10 +149,12 @@ impl Lab {
         if let [pid] = pids[..] { pid } else { 0 }
     }
 
-    fn end(&mut self, mut daemon: Daemon) {
+    /// Kills a daemon, and returns its log.
+    fn end(&mut self, mut daemon: Daemon) -> String {
         daemon.signal(Signal::KILL);
         daemon.wait(LONG);
         self.events.extend(daemon.events());
+        daemon.log()
     }
 
     fn judge(&self, found: &mut Findings) {

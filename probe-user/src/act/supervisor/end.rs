@@ -109,6 +109,7 @@ impl SupervisorTask {
             }
             child.signal(Signal::KILL);
             group = Some(key.pid);
+            self.forget_note();
         }
         if let Some(group) = self.left_group.take() {
             self.end_left_programs(group, &descendants, None, deadline).await;

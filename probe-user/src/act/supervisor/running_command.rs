@@ -3,7 +3,10 @@
 //! It comes from the state directory, so that it may be old, or of another host. The process is taken over only if
 //! everything that identifies it is still true.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ring::digest::{Context, SHA256};
 use rustix::process::Signal;
@@ -42,6 +45,13 @@ pub(super) struct PipedOutput {
     pub(super) stamp: bool,
 }
 
+impl PipedOutput {
+    pub(super) fn of(exec: &Exec, pipe: FileId) -> Self {
+        let Exec { output, output_max, output_keep, output_stamp, .. } = exec;
+        Self { pipe, file: output.clone(), max: *output_max, keep: *output_keep, stamp: *output_stamp }
+    }
+}
+
 /// What has become of a command since the daemon that started it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -54,6 +64,19 @@ pub enum Standing {
 }
 
 impl RunningCommand {
+    /// Writes it to its cgroup, for the next daemon with this state directory.
+    pub(super) fn note(&self, processes: &ProcReader, cgroup: &Path, state: FileId) {
+        if let Err(error) = processes.cgroups().set_command(cgroup, state, &self.text()) {
+            tracing::debug!("{}: the cgroup does not take what runs in it: {error}", cgroup.display());
+        }
+    }
+
+    /// It as JSON.
+    pub fn text(&self) -> String {
+        // There are no maps without string keys, so this cannot fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
     pub fn program(&self) -> &str {
         &self.program
     }

@@ -5,7 +5,7 @@
 
 use std::{io, path::Path};
 
-use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
 
 use super::Cgroups;
 use crate::{
@@ -20,8 +20,12 @@ pub(super) const PREFIX: &str = "hostprobe-";
 /// Cgroups take attributes of this kind since Linux 5.7 (`kernfs_vfs_user_xattr_set`).
 const ATTRIBUTE: &str = "user.hostprobe.owner";
 
+/// What runs in the cgroup.
+const COMMAND: &str = "user.hostprobe.command";
+
 /// A longer attribute is not a daemon's.
 const NAME_MAX: usize = 256;
+const COMMAND_MAX: usize = 16 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -72,6 +76,27 @@ impl Cgroups {
     pub fn set_owner(&self, cgroup: &Path, owner: Owner) -> io::Result<()> {
         let name = self.owner_name(owner);
         Ok(setxattr(cgroup, ATTRIBUTE, name.as_bytes(), XattrFlags::empty())?)
+    }
+
+    /// Writes to the cgroup with this folder what runs in it, for the next daemon with this state directory. The memory of the
+    /// kernel has it at once, whatever the disk does.
+    pub fn set_command(&self, cgroup: &Path, state: FileId, command: &str) -> io::Result<()> {
+        let text = format!("{state}\n{command}");
+        Ok(setxattr(cgroup, COMMAND, text.as_bytes(), XattrFlags::empty())?)
+    }
+
+    /// What ran there has ended, and a daemon has seen that.
+    pub fn remove_command(&self, cgroup: &Path) {
+        // It may have none, or be gone.
+        let _ = removexattr(cgroup, COMMAND);
+    }
+
+    /// What a daemon with this state directory has written so.
+    pub fn command_in(&self, cgroup: &Path, state: FileId) -> Option<String> {
+        let mut text = vec![0; COMMAND_MAX];
+        let length = getxattr(cgroup, COMMAND, &mut text).ok()?;
+        let (of, command) = str::from_utf8(text.get(..length)?).ok()?.split_once('\n')?;
+        (FileId::read(of)? == state).then(|| command.to_owned())
     }
 
     /// The owner of the service's cgroup with this folder; None if it is no daemon's of this pid namespace.

@@ -8,7 +8,7 @@ use super::{
     remembered::Remembered,
 };
 use crate::{
-    act::{alert::Change, supervisor::RunningCommand},
+    act::alert::Change,
     emit::Origin,
     fact::{DrillReport, Memory, Orders},
     store::{
@@ -75,7 +75,7 @@ impl Pending {
             orders: remembered.orders.clone(),
             memories: memories.collect(),
             alerts: alerts.collect(),
-            commands: remembered.commands.iter().map(|(service, it)| (service.clone(), text(it))).collect(),
+            commands: remembered.commands.iter().map(|(service, it)| (service.clone(), it.text())).collect(),
             ..Self::default()
         }
     }
@@ -110,7 +110,7 @@ impl Pending {
             }
             Job::Command { service, command } => {
                 match command {
-                    Some(command) => _ = self.commands.insert(service.clone(), text(&command)),
+                    Some(command) => _ = self.commands.insert(service.clone(), command.text()),
                     None => _ = self.commands.remove(&service),
                 }
                 self.changed_commands.insert(service);
@@ -195,9 +195,4 @@ impl Pending {
         self.changed_alerts.extend(self.alerts.keys().cloned());
         self.changed_commands.extend(self.commands.keys().cloned());
     }
-}
-
-fn text(command: &RunningCommand) -> String {
-    // There are no maps without string keys, so this cannot fail.
-    serde_json::to_string(command).unwrap_or_default()
 }
