@@ -76,7 +76,7 @@ pub struct Recording {
 
 #[derive(Debug)]
 enum Unrendered {
-    Observation(Observation),
+    Observation(Box<Observation>),
     Tick,
     Decision(Decision),
 }
@@ -121,7 +121,7 @@ impl Recording {
     /// Records an observation before the engine observes it at `now`, if a replay needs it.
     pub fn on_observation(&mut self, now: Timestamp, observation: &Observation) {
         if self.filter.wants(now, observation) {
-            self.take(now, Unrendered::Observation(observation.clone()));
+            self.take(now, Unrendered::Observation(Box::new(observation.clone())));
         }
     }
 
