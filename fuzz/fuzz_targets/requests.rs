@@ -104,10 +104,11 @@ impl Daemon {
     }
 }
 
-/// A daemon that answers each request to reload and each command.
+/// A daemon that answers each request to reload, each command and each request for a drill.
 fn requests() -> control::Requests {
     let (reloads, mut inbox) = mpsc::channel::<control::ReloadRequest>(1);
     let (operations, mut commands) = mpsc::channel::<control::OperatorRequest>(1);
+    let (drills, mut plans) = mpsc::channel::<control::DrillRequest>(1);
     tokio::spawn(async move {
         while let Some(control::ReloadRequest { answer, .. }) = inbox.recv().await {
             let _ = answer.send(Reload::Unchanged);
@@ -118,7 +119,14 @@ fn requests() -> control::Requests {
             let _ = answer.send(Ok(format!("{operation:?}")));
         }
     });
-    control::Requests { reloads, operations }
+    tokio::spawn(async move {
+        while let Some(control::DrillRequest { service, fault, answer, .. }) = plans.recv().await {
+            let words = vec![format!("send SIGKILL to {service}")];
+            let plan = control::DrillPlan { service, fault, main: 100, words, limit_s: 60 };
+            let _ = answer.send(Ok(control::DrillAnswer::Plan(plan)));
+        }
+    });
+    control::Requests { reloads, operations, drills }
 }
 
 fn origin() -> Origin {
