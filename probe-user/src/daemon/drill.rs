@@ -302,10 +302,15 @@ impl Daemon {
         let Some(drill) = self.drill.take() else { return };
         let report = self.report_of(&drill, outcome);
         self.publisher.end_timeline();
-        self.publisher.keep_drill(report.clone());
+        let kept = self.publisher.keep_drill(report.clone());
         self.observe(Observation::Operator(drill.service, OperatorCommand::DrillOver));
         tracing::info!("{}: the drill ({}) is over: {}", drill.name, drill.fault.as_str(), outcome.as_str());
-        let _ = drill.answer.send(Ok(DrillAnswer::Report(Box::new(report))));
+        tokio::spawn(async move {
+            if let Some(kept) = kept {
+                kept.done().await;
+            }
+            let _ = drill.answer.send(Ok(DrillAnswer::Report(Box::new(report))));
+        });
     }
 
     /// The daemon ends: what is frozen or limited must not stay so.

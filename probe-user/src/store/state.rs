@@ -86,10 +86,9 @@ impl StateStore {
         self.queue.push(Job::Incident(Box::new(timeline)));
     }
 
-    /// Keeps a drill, in place of what was known of it. Never waits.
+    /// Keeps a drill, in place of what was known of it. Never waits. It is written with the next flush.
     pub fn keep_drill(&self, report: DrillReport) {
         self.queue.push(Job::Drill(Box::new(report)));
-        self.queue.flush();
     }
 
     /// Adds to what services did in minutes. It is written with the next flush.
