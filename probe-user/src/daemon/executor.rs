@@ -1,5 +1,5 @@
-//! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
-//! through a channel.
+//! Executes the effects that the engine requests, and waits for the outcome of none: each is a task, and its outcome comes
+//! back through a channel.
 
 mod commands;
 
