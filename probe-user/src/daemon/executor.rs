@@ -164,6 +164,9 @@ impl Executor {
             }
         }
         if is_kept {
+            if effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+                store.hold_restart();
+            }
             self.kept = store.flush_for(KEPT);
         }
         self.kept.as_ref().filter(|_| is_kept)

@@ -120,6 +120,11 @@ impl StateStore {
         self.queue.flush_for(limit)
     }
 
+    /// The next write is one that a restart waits for: what is only for people is written some milliseconds after it.
+    pub fn hold_restart(&self) {
+        self.queue.hold_restart();
+    }
+
     /// Has what was given to the store written. Never waits.
     pub fn flush(&self) {
         self.queue.flush();
