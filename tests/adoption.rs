@@ -280,6 +280,40 @@ fn another_process_than_the_one_that_was_started_is_never_touched() {
 }
 
 #[test]
+fn a_changed_command_waits_for_what_it_starts_after_and_starts_once() {
+    if !require_root() {
+        return;
+    }
+    let (lab, next) = (Lab::new(), Supervised::new());
+    let _leftovers = Leftovers(next.port.to_string());
+    let (victim, port) = (Victim::program().display().to_string(), next.port.to_string());
+    let run = next.service(&[&victim, "--port", &port]);
+    let (first, port) = (&lab.service.name, next.port);
+    let probe = format!("[[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n");
+    let config = lab.config(&format!("{LEAVE}{run}start_after = [\"{first}\"]\n{probe}"));
+    let daemon = Daemon::start(&config, &[]);
+    lab.service.until_healthy(&daemon);
+    next.until_healthy(&daemon);
+    end(daemon, End::Clean);
+
+    let mut changed = config;
+    for port in [lab.service.port, next.port] {
+        let command = format!("\"--port\", \"{port}\"");
+        changed = changed.replace(&command, &format!("{command}, \"--start-delay-ms\", \"300\""));
+    }
+    let daemon = Daemon::start(&changed, &[]);
+    lab.service.until_healthy(&daemon);
+    next.until_healthy(&daemon);
+    let events = daemon.events();
+    let position = |name: &str| events.iter().position(becomes(name, "healthy")).expect("it is healthy");
+    assert!(position(first) < position(&next.name), "{events:#?}");
+    let ends =
+        |event: &&Value| event_action(event) == "process.exit" && event["service"]["name"] == *next.name;
+    assert_eq!(events.iter().filter(ends).count(), 1, "the former process alone: {events:#?}");
+    assert_eq!(daemon.count(|event| event_action(event).starts_with("incident.")), 0, "{}", daemon.log());
+}
+
+#[test]
 fn a_daemon_with_another_state_directory_leaves_alone_what_waits_for_its_own_next_daemon() {
     if !require_root() {
         return;

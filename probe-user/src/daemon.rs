@@ -450,6 +450,9 @@ impl Daemon {
         self.notifier.stopping(deadline::after(self.executor.longest_stop(&self.config)));
         self.abandon_drill();
         self.stopping = true;
+        // What is held or not written yet must not wait for the end of the services.
+        self.publisher.release();
+        self.publisher.write_logs();
         self.publisher.keep_rollups();
         self.executor.stop(&self.config, &self.enricher).await;
         self.drain_sensors();

@@ -60,6 +60,7 @@ pub async fn run(
         tokio::select! {
             biased;
             why = &mut shutdown => break why,
+            () = held_events => daemon.release_events(),
             () = daemon.sensors_readable(), if !others_have_a_turn => {
                 daemon.drain_sensors();
                 others_have_a_turn = true;
@@ -78,7 +79,6 @@ pub async fn run(
             Some(request) = inbox.operations.recv() => daemon.on_operator_request(request),
             Some(request) = inbox.drills.recv() => daemon.on_drill_request(request),
             Some(answer) = inbox.reloads.recv() => daemon.on_reload_request(answer),
-            () = held_events => daemon.release_events(),
             () = due => daemon.tick(),
             () = tokio::task::yield_now(), if others_have_a_turn => {}
         }

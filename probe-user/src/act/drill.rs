@@ -114,13 +114,18 @@ impl PreparedFault {
         self.target.main.pid
     }
 
+    /// The processes that it may be done to.
+    pub fn family(&self) -> &[ProcessKey] {
+        &self.family
+    }
+
     /// What it is going to do, for people, a sentence each.
     pub fn words(&self) -> Vec<String> {
         let (pid, name) = (self.target.main.pid, &self.name);
         match &self.means {
             Means::Kill(_) => vec![format!("send SIGKILL to its main process {pid} ({name})")],
             Means::Hang => {
-                let others = self.family.len() - 1;
+                let others = self.family.len().saturating_sub(1);
                 let and = if others == 0 { String::new() } else { format!(" and its {others} descendants") };
                 vec![
                     format!(

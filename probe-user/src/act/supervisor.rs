@@ -34,6 +34,7 @@ use crate::{
     bounded_thread,
     clock::Timestamp,
     config::{Exec, Secret},
+    descriptors,
     fact::{ProcessKey, ServiceId},
     host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
     progress::Awaited,
@@ -123,8 +124,11 @@ impl SupervisedProcess {
         let mut task = SupervisorTask::new(with);
         let process = command.process;
         // The descriptor first: then the check is about the process that it names.
-        let child = Child::adopt(process.pid).ok().filter(|_| task.processes.runs(process));
-        let runs = child.is_some();
+        let adopted = descriptors::reserved(|| Child::adopt(process.pid), descriptors::is_exhausted);
+        // What the daemon lacks says nothing of the process. Its end is then seen by the sensors alone.
+        let may_run = adopted.as_ref().err().is_none_or(descriptors::is_shortage);
+        let runs = may_run && task.processes.runs(process);
+        let child = adopted.ok().filter(|_| runs);
         task.running = child.map(|child| (child, process));
         task.digest.clone_from(&command.digest);
         if let Some(output) = &command.output {
@@ -300,6 +304,7 @@ impl SupervisorTask {
                     let _ = done.send(());
                 }
                 Some(Request::Leave(done)) => {
+                    self.delayed = false;
                     if !self.output.leave().await {
                         let output = self.exec.output.display();
                         tracing::warn!(

@@ -3,7 +3,12 @@
 //! The engine decides whether one may begin, and goes on as with any other fault. `act/drill.rs` causes the fault. The
 //! daemon keeps the time, undoes what is not over in time, and keeps the timeline.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use tokio::{sync::oneshot, time::timeout};
 
@@ -15,13 +20,13 @@ use super::{
 };
 use crate::{
     act::drill::{self, Caused, DrillTarget, PreparedFault, Undo},
-    bounded_thread,
+    bounded_thread::{self, NoAnswer},
     clock::Timestamp,
     config::{Probe, Service},
     engine::Effect,
     fact::{
         CommandKind, DrillFault, DrillOutcome, DrillStepKind, Fact, Observation, OperatorCommand,
-        OperatorReport, Order, ServiceId,
+        OperatorReport, Order, ProcessKey, ServiceId,
     },
     host::ProcReader,
     serve::control::{DrillAnswer, DrillPlan, DrillRequest, Refusal, RefusalKind},
@@ -42,6 +47,9 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 
 /// How long the reads of `/proc` may take.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Between two looks whether a fault is still being caused, when the daemon ends.
+const CAUSING: Duration = Duration::from_millis(10);
 
 /// How long a fault may take to be caused, or to be undone. The kernel has ten seconds to run out of memory.
 const CAUSE: Duration = Duration::from_secs(20);
@@ -135,6 +143,17 @@ impl Daemon {
             Err(why) => return self.refuse_drill(service, request, why),
             Ok(prepared) => prepared,
         };
+        let other = |key: &ProcessKey| {
+            self.enricher.members.services_of(*key).into_iter().find(|other| *other != service)
+        };
+        if let Some(other) = prepared.family().iter().find_map(other) {
+            let why = format!("one of its processes is the main one of {}", self.config.name_of(other));
+            return self.refuse_drill(
+                service,
+                request,
+                format!("{why}, which would fail without a drill of its own"),
+            );
+        }
         let main = prepared.main();
         match request.agreed {
             None => {
@@ -174,6 +193,7 @@ impl Daemon {
             fault: request.fault,
             order: order.clone(),
             prepared: Some(prepared),
+            causing: Arc::default(),
             caused: None,
             delayed: None,
             undo: None,
@@ -207,10 +227,10 @@ impl Daemon {
         let (Some(prepared), Some(directory)) = (drill.prepared.take(), self.state_directory.clone()) else {
             return true;
         };
-        let reader = self.enricher.reader().clone();
+        let (reader, causing) = (self.enricher.reader().clone(), Arc::clone(&drill.causing));
         self.executor
             .outcomes
-            .spawn(async move { Outcome::FaultCaused(cause(prepared, directory, reader).await) });
+            .spawn(async move { Outcome::FaultCaused(cause(prepared, directory, reader, causing).await) });
         true
     }
 
@@ -291,27 +311,46 @@ impl Daemon {
         let undo = self.drill.as_mut().and_then(|drill| drill.undo.take());
         let (Some(undo), Some(directory)) = (undo, self.state_directory.clone()) else { return Vec::new() };
         let reader = self.enricher.reader().clone();
-        let undo = move || undo.carry_out(&directory, &reader);
-        bounded_thread::blocking_answer("drill", LOOK, undo).unwrap_or_else(|error| {
-            tracing::error!("hostprobe: what a drill did is not undone yet: {error}");
-            Vec::new()
-        })
+        let work = {
+            let (undo, directory, reader) = (undo.clone(), directory.clone(), reader.clone());
+            move || undo.carry_out(&directory, &reader)
+        };
+        match bounded_thread::blocking_answer("drill", LOOK, work) {
+            Ok(done) => done,
+            Err(NoAnswer::Thread(_)) => undo.carry_out(&directory, &reader),
+            Err(error) => {
+                tracing::error!("hostprobe: what a drill did is not undone yet: {error}");
+                Vec::new()
+            }
+        }
     }
 
     fn end_drill(&mut self, outcome: DrillOutcome) {
         let Some(drill) = self.drill.take() else { return };
         let report = self.report_of(&drill, outcome);
         self.publisher.end_timeline();
-        self.publisher.keep_drill(report.clone());
+        let kept = self.publisher.keep_drill(report.clone());
         self.observe(Observation::Operator(drill.service, OperatorCommand::DrillOver));
         tracing::info!("{}: the drill ({}) is over: {}", drill.name, drill.fault.as_str(), outcome.as_str());
-        let _ = drill.answer.send(Ok(DrillAnswer::Report(Box::new(report))));
+        tokio::spawn(async move {
+            if let Some(kept) = kept {
+                kept.done().await;
+            }
+            let _ = drill.answer.send(Ok(DrillAnswer::Report(Box::new(report))));
+        });
     }
 
     /// The daemon ends: what is frozen or limited must not stay so.
     pub(super) fn abandon_drill(&mut self) {
-        if self.drill.is_none() {
-            return;
+        let Some(drill) = &self.drill else { return };
+        if drill.prepared.is_none() && drill.caused.is_none() {
+            // The fault is being caused. Its record says what is to be undone.
+            let begun = Instant::now();
+            while Arc::strong_count(&drill.causing) > 1 && begun.elapsed() < LOOK {
+                thread::sleep(CAUSING);
+            }
+            let reader = self.enricher.reader().clone();
+            self.undo_left(&reader);
         }
         self.undo_drill_quietly();
         self.end_drill(DrillOutcome::Unfinished);
@@ -337,13 +376,19 @@ impl Daemon {
 }
 
 /// Causes a fault on a thread of its own. What comes later than the daemon waits for is undone at once.
-async fn cause(prepared: PreparedFault, directory: PathBuf, reader: ProcReader) -> Result<Caused, String> {
+async fn cause(
+    prepared: PreparedFault,
+    directory: PathBuf,
+    reader: ProcReader,
+    causing: Arc<()>,
+) -> Result<Caused, String> {
     let (done, caused) = oneshot::channel();
     let work = move || {
         let caused = prepared.cause(&directory, &reader).map_err(|error| error.to_string());
         if let Err(Ok(Caused { undo: Some(undo), .. })) = done.send(caused) {
             undo.carry_out(&directory, &reader);
         }
+        drop(causing);
     };
     bounded_thread::start("drill", work).map_err(|error| error.to_string())?;
     match timeout(CAUSE, caused).await {

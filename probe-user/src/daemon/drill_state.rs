@@ -1,6 +1,6 @@
 //! The drill that is under way, and the preparation of one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -29,6 +29,8 @@ pub(super) struct RunningDrill {
     pub(super) order: Order,
     /// None once it was taken to be caused.
     pub(super) prepared: Option<PreparedFault>,
+    /// Shared with the thread that causes it.
+    pub(super) causing: Arc<()>,
     /// When the fault was caused. Until the daemon knows, no restart of the service is carried out.
     pub(super) caused: Option<Timestamp>,
     /// A restart that waits for that.

@@ -1,5 +1,5 @@
-//! Executes the effects that the engine requests, and never waits for one: each is a task, and its outcome comes back
-//! through a channel.
+//! Executes the effects that the engine requests, and waits for the outcome of none: each is a task, and its outcome comes
+//! back through a channel.
 
 mod commands;
 
@@ -164,6 +164,9 @@ impl Executor {
             }
         }
         if is_kept {
+            if effects.iter().any(|effect| matches!(effect, Effect::Restart { .. })) {
+                store.hold_restart();
+            }
             self.kept = store.flush_for(KEPT);
         }
         self.kept.as_ref().filter(|_| is_kept)

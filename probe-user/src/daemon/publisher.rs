@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// How long the end of a drill waits for the state file, which a report that follows reads.
+const DRILL_KEPT: Duration = Duration::from_secs(2);
+
 /// Publishes facts, and queues the effects that the engine requests.
 pub struct Publisher {
     log: OperatorLog,
@@ -166,11 +169,11 @@ impl Publisher {
         self.timeline = None;
     }
 
-    /// Has what is known of a drill written to the state file.
-    pub(super) fn keep_drill(&self, report: DrillReport) {
-        if let Some(store) = &self.store {
-            store.keep_drill(report);
-        }
+    /// Has what is known of a drill written to the state file. Returns what may be waited for.
+    pub(super) fn keep_drill(&self, report: DrillReport) -> Option<Awaited> {
+        let store = self.store.as_ref()?;
+        store.keep_drill(report);
+        store.flush_for(DRILL_KEPT)
     }
 
     /// Takes the requested alerts into the timeline of a drill.

@@ -69,7 +69,11 @@ impl Daemon {
                     "{name}: ends pid {pid}, which an earlier hostprobe started: its command has changed"
                 );
             }
-            process.restart(Vec::new(), None);
+            if self.engine.waits_to_start(id) {
+                process.halt(Vec::new());
+            } else {
+                process.restart(Vec::new(), None);
+            }
         }
         let is_adopted = is_same && !self.engine.is_kept_stopped(id) && (runs || !stays_down);
         self.executor.supervised.insert(id, process);
@@ -100,7 +104,8 @@ impl Daemon {
     /// process is left alone.
     fn take_left(&mut self, name: &str) -> Option<(RunningCommand, bool)> {
         let kept = self.executor.left.remove(name);
-        if let Some(command) = self.noted_in_cgroup(name) {
+        if let Some(mut command) = self.noted_in_cgroup(name) {
+            command.complete(kept.as_ref());
             let runs = command.standing(name, self.enricher.reader()) == Standing::Runs;
             self.executor.keep_command(name, Some(Box::new(command.clone())));
             return Some((command, runs));
@@ -127,11 +132,17 @@ impl Daemon {
         let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
         let abandoned =
             processes.cgroups().left_behind(name, |owner| owner.has_abandoned(Some(state), lives));
-        abandoned.iter().find_map(|cgroup| {
+        let noted = abandoned.iter().filter_map(|cgroup| {
             let noted = processes.cgroups().command_in(&cgroup.path, state)?;
             let command: RunningCommand = serde_json::from_str(&noted).ok()?;
-            matches!(command.standing(name, processes), Standing::Runs | Standing::Ended).then_some(command)
-        })
+            // It speaks of its own cgroup alone.
+            let is_there = command.made_cgroup(name, processes).is_some_and(|made| made.path == cgroup.path);
+            is_there.then(|| (command.standing(name, processes), command))
+        });
+        let (running, others): (Vec<_>, Vec<_>) =
+            noted.partition(|(standing, _)| *standing == Standing::Runs);
+        let ended = others.into_iter().filter(|(standing, _)| *standing == Standing::Ended);
+        running.into_iter().chain(ended).map(|(_, command)| command).next()
     }
 
     /// What a command is supervised with. What an earlier daemon has left stays in its cgroup.

@@ -86,10 +86,9 @@ impl StateStore {
         self.queue.push(Job::Incident(Box::new(timeline)));
     }
 
-    /// Keeps a drill, in place of what was known of it. Never waits.
+    /// Keeps a drill, in place of what was known of it. Never waits. It is written with the next flush.
     pub fn keep_drill(&self, report: DrillReport) {
         self.queue.push(Job::Drill(Box::new(report)));
-        self.queue.flush();
     }
 
     /// Adds to what services did in minutes. It is written with the next flush.
@@ -119,6 +118,11 @@ impl StateStore {
     /// most `limit`; None if it is not worth a wait.
     pub fn flush_for(&self, limit: Duration) -> Option<Awaited> {
         self.queue.flush_for(limit)
+    }
+
+    /// The next write is one that a restart waits for: what is only for people is written some milliseconds after it.
+    pub fn hold_restart(&self) {
+        self.queue.hold_restart();
     }
 
     /// Has what was given to the store written. Never waits.

@@ -5,7 +5,11 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
 
 use super::error::DrillError;
 use crate::{fact::ProcessKey, host::ProcReader};
@@ -21,11 +25,20 @@ impl ProcessHandle {
     pub(super) fn open(key: ProcessKey, reader: &ProcReader) -> Result<Self, DrillError> {
         let gone = DrillError::Gone { pid: key.pid };
         let Some(pid) = i32::try_from(key.pid).ok().and_then(Pid::from_raw) else { return Err(gone) };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            // The descriptor came first: a process that took the pid over has another start.
-            Ok(pidfd) if reader.runs(key) => Ok(Self { key, pidfd }),
-            Ok(_) | Err(_) => Err(gone),
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            Err(Errno::SRCH) => return Err(gone),
+            Err(errno) => return Err(DrillError::Signal { pid: key.pid, source: errno.into() }),
+        };
+        // The descriptor came first: a process that took the pid over has another start.
+        if reader.runs(key) {
+            return Ok(Self { key, pidfd });
         }
+        let is_another = reader.key_of(key.pid).is_some_and(|other| other != key);
+        if is_another || has_ended(&pidfd) {
+            return Err(gone);
+        }
+        Err(DrillError::Signal { pid: key.pid, source: io::Error::other("/proc does not show it") })
     }
 
     pub(super) fn signal(&self, signal: Signal) -> Result<(), DrillError> {
@@ -48,6 +61,12 @@ impl ProcessHandle {
         }
         DrillError::Signal { pid, source }
     }
+}
+
+/// A pidfd is readable once its process has ended (`pidfd_open(2)`).
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut ends = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut ends, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsFd for ProcessHandle {

@@ -67,20 +67,23 @@ impl Undo {
 
     /// Undoes it, and removes the record. Returns what was done, a sentence each. A failure is logged.
     pub fn carry_out(&self, directory: &Path, reader: &ProcReader) -> Vec<String> {
-        let mut done = Vec::new();
+        let (mut done, mut failed) = (Vec::new(), false);
         let mut continued = 0;
         // The main process comes last, as it came first.
         for key in self.processes.iter().rev() {
             match ProcessHandle::open(*key, reader).and_then(|process| process.signal(Signal::CONT)) {
                 Ok(()) => continued += 1,
                 Err(DrillError::Gone { .. }) => {}
-                Err(error) => tracing::error!(
-                    "{}: a drill stopped its process {}, which cannot be continued: {error}; continue it with \
-                     `kill -CONT {}`",
-                    self.service,
-                    key.pid,
-                    key.pid
-                ),
+                Err(error) => {
+                    failed = true;
+                    tracing::error!(
+                        "{}: a drill stopped its process {}, which cannot be continued: {error}; continue it with \
+                         `kill -CONT {}`",
+                        self.service,
+                        key.pid,
+                        key.pid
+                    );
+                }
             }
         }
         if continued > 0 {
@@ -105,7 +108,9 @@ impl Undo {
         if let Some(limits) = &self.limits {
             done.extend(limits.restore(&self.service));
         }
-        if let Err(error) = fs::remove_file(directory.join(FILE))
+        // The next daemon tries again.
+        if !failed
+            && let Err(error) = fs::remove_file(directory.join(FILE))
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     fact::ProcessKey,
-    host::{LeftProcesses, OwnCgroup, Survey},
+    host::{LeftProcesses, OwnCgroup, Owner, Survey},
 };
 
 /// Between two checks whether a core dump is complete.
@@ -134,8 +134,20 @@ impl SupervisorTask {
             }
         }
         for cgroup in std::mem::take(&mut self.left_behind) {
+            // Another daemon may have taken it over meanwhile.
+            if !self.is_abandoned(&cgroup) {
+                continue;
+            }
             kill_members(&cgroup, OwnCgroup::kill_for_good).await;
             remove(&cgroup).await;
         }
+    }
+
+    fn is_abandoned(&self, cgroup: &OwnCgroup) -> bool {
+        let processes = &self.processes;
+        let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
+        let abandoned = |owner: &Owner| owner.has_abandoned(self.state_directory, lives);
+        let left = processes.cgroups().left_behind(&self.name, abandoned);
+        left.iter().any(|other| other.path == cgroup.path)
     }
 }

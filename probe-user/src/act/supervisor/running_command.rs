@@ -27,7 +27,7 @@ pub struct RunningCommand {
     /// In the v2 hierarchy; None where the daemon cannot make cgroups.
     pub(super) cgroup: Option<Cgroup>,
     pub(super) program: String,
-    /// Of everything that makes it another command.
+    /// Of everything that makes it another command; empty if only its cgroup knows of it.
     pub(super) digest: String,
     pub(super) stop_signal: i32,
     pub(super) stop_timeout: Duration,
@@ -66,7 +66,9 @@ pub enum Standing {
 impl RunningCommand {
     /// Writes it to its cgroup, for the next daemon with this state directory.
     pub(super) fn note(&self, processes: &ProcReader, cgroup: &Path, state: FileId) {
-        if let Err(error) = processes.cgroups().set_command(cgroup, state, &self.text()) {
+        // Everybody can read it, and the digest is also that of secrets.
+        let noted = Self { digest: String::new(), ..self.clone() };
+        if let Err(error) = processes.cgroups().set_command(cgroup, state, &noted.text()) {
             tracing::debug!("{}: the cgroup does not take what runs in it: {error}", cgroup.display());
         }
     }
@@ -81,9 +83,16 @@ impl RunningCommand {
         &self.program
     }
 
-    /// Whether a start of `exec` would start the same. How a command is stopped is no part of it.
+    /// Takes what the note in the cgroup lacks from what the state file has of the same process.
+    pub fn complete(&mut self, kept: Option<&Self>) {
+        if let Some(kept) = kept.filter(|kept| kept.process == self.process) {
+            self.digest.clone_from(&kept.digest);
+        }
+    }
+
+    /// Whether a start of `exec` would start the same, as far as is known. How a command is stopped is no part of it.
     pub fn is_of(&self, exec: &Exec) -> bool {
-        self.digest == digest(exec)
+        self.digest.is_empty() || self.digest == digest(exec)
     }
 
     /// It as far as is known: what ends it, and where its output goes.

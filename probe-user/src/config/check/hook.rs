@@ -40,7 +40,7 @@ pub(super) fn hook(
     let timeout = time(&written.timeout, "timeout", SHORTEST..=longest, found);
     let verdicts = written.verdicts.iter().filter_map(|word| verdict(word, found)).collect();
     for pattern in &written.services {
-        if !services.iter().any(|service| is_meant(pattern.get_ref(), service)) {
+        if !services.is_empty() && !services.iter().any(|service| is_meant(pattern.get_ref(), service)) {
             let pattern_text = quote(pattern.get_ref());
             found.warn(pattern.span(), format!("{pattern_text}: no [[service]] has such a name"));
         }

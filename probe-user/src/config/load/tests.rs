@@ -140,7 +140,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(hook.verdicts, [Verdict::CrashLoop, Verdict::Unhealthy]);
     assert_eq!(
         (hook.services.as_slice(), hook.timeout.as_secs()),
-        (["api".to_owned(), "db-*".to_owned()].as_slice(), 45)
+        (["api".to_owned(), "*-db".to_owned()].as_slice(), 45)
     );
     assert_eq!(hook.command, ["/usr/local/bin/failover", "--now"]);
     assert_eq!(api.restart.before.as_deref().map(<[String]>::len), Some(2));

@@ -3,9 +3,12 @@
 //! Its name is that of the folder of its cgroups. A daemon that adopts the cgroup of an ended one writes its own name
 //! to an extended attribute of the cgroup, which then counts instead.
 
-use std::{io, path::Path};
+use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
-use rustix::fs::{XattrFlags, getxattr, removexattr, setxattr};
+use rustix::{
+    fs::{XattrFlags, getxattr, removexattr, setxattr},
+    process::geteuid,
+};
 
 use super::Cgroups;
 use crate::{
@@ -91,8 +94,13 @@ impl Cgroups {
         let _ = removexattr(cgroup, COMMAND);
     }
 
-    /// What a daemon with this state directory has written so.
+    /// What a daemon with this state directory has written so. None if somebody else could have.
     pub fn command_in(&self, cgroup: &Path, state: FileId) -> Option<String> {
+        let folder = fs::metadata(cgroup).ok()?;
+        let is_ours = folder.uid() == 0 || folder.uid() == geteuid().as_raw();
+        if !is_ours || folder.mode() & 0o022 != 0 {
+            return None;
+        }
         let mut text = vec![0; COMMAND_MAX];
         let length = getxattr(cgroup, COMMAND, &mut text).ok()?;
         let (of, command) = str::from_utf8(text.get(..length)?).ok()?.split_once('\n')?;

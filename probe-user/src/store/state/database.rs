@@ -177,7 +177,7 @@ impl Database {
         })
     }
 
-    /// Writes what a later run has to know, all or nothing of it.
+    /// Writes what a later run has to know and what is waited for, all or nothing of it.
     pub(super) fn write_urgent(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for service in &pending.changed_orders {
@@ -192,17 +192,17 @@ impl Database {
         for service in &pending.changed_commands {
             kept::write_command(&group, service, pending.commands.get(service))?;
         }
+        for drill in &pending.drills {
+            drills::write(&group, drill)?;
+        }
         Ok(group.commit()?)
     }
 
-    /// Writes the timelines of incidents and drills, and the sums of minutes, all or none of them.
+    /// Writes the timelines of incidents, and the sums of minutes, all or none of them.
     pub(super) fn write_history(&mut self, pending: &Pending) -> Result<(), DatabaseError> {
         let group = self.connection.transaction()?;
         for timeline in &pending.incidents {
             incidents::write(&group, timeline)?;
-        }
-        for drill in &pending.drills {
-            drills::write(&group, drill)?;
         }
         let minutes = pending.rollups.iter().map(|((start, service), totals)| Rollup {
             service: service.clone(),

@@ -38,10 +38,10 @@ pub(super) struct Pending {
     /// The commands that run, by service, as the file has them.
     pub(super) commands: BTreeMap<String, String>,
     pub(super) changed_commands: BTreeSet<String>,
-    /// The incidents that the file does not have yet, as they are now.
-    pub(super) incidents: Vec<Timeline>,
-    /// The same of drills. There is one at a time.
+    /// The drills that the file does not have yet, as they are now. There is one at a time, and an operator waits for it.
     pub(super) drills: Vec<DrillReport>,
+    /// The same of incidents.
+    pub(super) incidents: Vec<Timeline>,
     /// The changes of minutes that the file does not have yet, by the beginning of the minute and the service.
     pub(super) rollups: BTreeMap<(i64, String), Totals>,
 }
@@ -53,15 +53,16 @@ impl Pending {
 
     /// Whether there is something for people.
     pub(super) fn has_history(&self) -> bool {
-        !(self.incidents.is_empty() && self.drills.is_empty() && self.rollups.is_empty())
+        !(self.incidents.is_empty() && self.rollups.is_empty())
     }
 
-    /// Whether there is something that a later run has to know. The others are for people.
+    /// Whether there is something that a later run has to know, or that is waited for.
     pub(super) fn is_urgent(&self) -> bool {
         !(self.changed_orders.is_empty()
             && self.changed_memories.is_empty()
             && self.changed_alerts.is_empty()
-            && self.changed_commands.is_empty())
+            && self.changed_commands.is_empty()
+            && self.drills.is_empty())
     }
 
     /// What the file has at the start.
@@ -176,12 +177,12 @@ impl Pending {
     /// The file has what is for people.
     pub(super) fn history_written(&mut self) {
         self.incidents.clear();
-        self.drills.clear();
         self.rollups.clear();
     }
 
     /// The file has what a later run has to know.
     pub(super) fn urgent_written(&mut self) {
+        self.drills.clear();
         self.changed_orders.clear();
         self.changed_memories.clear();
         self.changed_alerts.clear();

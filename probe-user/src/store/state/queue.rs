@@ -61,6 +61,8 @@ struct Waiting {
     queued: u64,
     /// The thread is to write them now.
     is_due: bool,
+    /// A restart waits for them.
+    holds_restart: bool,
     /// No more will come.
     has_ended: bool,
 }
@@ -68,8 +70,8 @@ struct Waiting {
 /// What the thread is to do next.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// The changes, and how many there were up to the last of them.
-    Write(Vec<Job>, u64),
+    /// The changes, how many there were up to the last of them, and whether a restart waits for them.
+    Write(Vec<Job>, u64, bool),
     /// No change came in time.
     Late,
     End(Vec<Job>),
@@ -122,6 +124,11 @@ impl Queue {
         }
     }
 
+    /// The next write is one that a restart waits for.
+    pub(super) fn hold_restart(&self) {
+        self.lock().holds_restart = true;
+    }
+
     /// Has the thread write what waits, which may be waited for, for at most `limit`. A disk that was too late once is not
     /// waited for again until it has caught up.
     pub(super) fn flush_for(&self, limit: Duration) -> Option<Awaited> {
@@ -166,7 +173,8 @@ impl Queue {
             return Next::Late;
         }
         let queued = waiting.queued;
-        Next::Write(std::mem::take(&mut waiting.jobs), queued)
+        let holds_restart = std::mem::take(&mut waiting.holds_restart);
+        Next::Write(std::mem::take(&mut waiting.jobs), queued, holds_restart)
     }
 
     /// It stays usable if a thread panicked: each change of it is whole.

@@ -25,8 +25,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// second, as a rule. Services that are healthy a second after a restart write again then, and a sync would delay that.
 const UNSYNCED: Duration = Duration::from_millis(500);
 
-/// How long timelines and sums wait after a write of what a later run has to know: what waited for that write, such as a
-/// restart, needs the processor.
+/// How long timelines and sums wait after a write that a restart waited for, which needs the processor.
 const REST: Duration = Duration::from_millis(20);
 
 /// How often incidents and sums that are too old are looked for, and after how many sums of minutes at the latest. Only a
@@ -95,10 +94,10 @@ impl Writer {
         self.prune();
         loop {
             match queue.next(self.patience()) {
-                Next::Write(jobs, count) => {
+                Next::Write(jobs, count, holds_restart) => {
                     self.take(jobs, queue);
-                    if self.pending.is_urgent() {
-                        self.write_urgent();
+                    self.write_urgent();
+                    if holds_restart {
                         self.resting.get_or_insert_with(Instant::now);
                     }
                     queue.handled(count);
