@@ -76,6 +76,11 @@ impl Daemon {
             }
         }
         let is_adopted = is_same && !self.engine.is_kept_stopped(id) && (runs || !stays_down);
+        let goes_on = is_adopted && !runs && self.restarting.remove(&id);
+        if goes_on {
+            tracing::info!("{name}: the restart that an earlier hostprobe began goes on");
+            process.restart(Vec::new(), None);
+        }
         self.executor.supervised.insert(id, process);
         if is_adopted && runs {
             self.found(id, command.process, &self.survey());
@@ -84,7 +89,7 @@ impl Daemon {
                 return;
             }
         }
-        if is_adopted {
+        if is_adopted && !goes_on {
             tracing::warn!("{name}: pid {pid} has ended while no hostprobe ran; its status is unknown");
             self.observe_missed_end(id, &command);
         }

@@ -127,6 +127,7 @@ pub(super) async fn wire(
         operator_waits: Vec::new(),
         windows: Default::default(),
         drill: None,
+        restarting: BTreeSet::new(),
         drills: 0,
         state_directory: drill_directory,
         preparations: 0,
