@@ -335,6 +335,12 @@ fn a_restart_that_a_killed_daemon_began_goes_on_as_the_same_one() {
     assert_eq!(pids.len(), 2, "the shell and the server");
     pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
     first.wait_for(|event| of_it(event, "restart.request"), LONG);
+    // The signal to end comes with SIGCONT, once the state file knows of the restart.
+    let runs = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('T'))
+    };
+    until("the signal to end", LONG, || pids.iter().all(runs).then_some(()));
     crash(first);
     pids.iter().for_each(|pid| kill(*pid));
     until("its end", LONG, || pids.iter().all(|pid| !lives(*pid)).then_some(()));
