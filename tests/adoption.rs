@@ -397,7 +397,11 @@ fn a_daemon_that_only_observes_ends_nothing_that_an_earlier_one_started() {
     let command = format!("\"--port\", \"{}\"", lab.service.port);
     let changed = lab.config(STOP).replace(&command, &format!("{command}, \"--start-delay-ms\", \"0\""));
     assert!(changed.contains("--start-delay-ms"), "{changed}");
-    for config in [changed, lab.home.config(STOP)] {
+    for (config, is_known) in [(changed.clone(), true), (lab.home.config(STOP), true), (changed, false)] {
+        if !is_known {
+            // As if the disk had been too slow.
+            std::fs::remove_file(lab.home.path("state/state.db")).expect("it was there");
+        }
         let mut observer = Daemon::start(&config, &["--observe"]);
         observer.ready();
         assert!(observer.stop().success());

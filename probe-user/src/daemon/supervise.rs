@@ -42,6 +42,10 @@ impl Daemon {
     /// Otherwise it is started if it waits for nothing.
     pub(super) fn supervise(&mut self, id: ServiceId, name: &str, exec: &Exec) {
         let left = self.take_left(name);
+        if left.is_some() && self.only_observes {
+            // A daemon that changes nothing does not end what it has found either.
+            self.executor.on_exit = OnExit::Leave;
+        }
         let with = self.supervision((id, name), exec.clone(), left.as_ref().map(|(command, _)| command));
         if let Some(cgroup) = &with.cgroup {
             self.set_cgroup(id, cgroup.id);
