@@ -14,11 +14,11 @@ use hostprobe_tests::{
     leftovers::Leftovers,
     operator::{ENDS, End, Home, becomes, crash, end},
     parts::{built, require_root},
-    process::{kill, lives, until, with_argument},
+    process::{kill, lives, signal, until, with_argument},
     supervised::Supervised,
     victim::Victim,
 };
-use rustix::fs::removexattr;
+use rustix::{fs::removexattr, process::Signal};
 use serde_json::{Value, json};
 
 /// Far more than anything here takes: reaching it is a failure.
@@ -314,6 +314,45 @@ fn a_changed_command_waits_for_what_it_starts_after_and_starts_once() {
 }
 
 #[test]
+fn a_restart_that_a_killed_daemon_began_goes_on_as_the_same_one() {
+    if !require_root() {
+        return;
+    }
+    let (home, service) = (Home::new(), Supervised::new());
+    let port = service.port.to_string();
+    let _leftovers = Leftovers(port.clone());
+    // It takes its time to end.
+    let victim = Victim::program().display().to_string();
+    let run = service.service(&["/bin/sh", "-c", "trap '' TERM; \"$0\" --port $1; true", &victim, &port]);
+    let config = home.config(&format!(
+        "{LEAVE}{run}stop_timeout = \"60s\"\n[[service.probe]]\nhttp = \"http://127.0.0.1:{port}/health\"\n\
+         interval = \"200ms\"\ntimeout = \"200ms\"\nfailures = 2\n[service.restart]\nenabled = true\n"
+    ));
+    let of_it = |event: &Value, action: &str| is(event, action, &service.name);
+    let first = Daemon::start(&config, &[]);
+    service.until_healthy(&first);
+    let pids = with_argument(&port);
+    assert_eq!(pids.len(), 2, "the shell and the server");
+    pids.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    first.wait_for(|event| of_it(event, "restart.request"), LONG);
+    // The signal to end comes with SIGCONT, once the state file knows of the restart.
+    let runs = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives");
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('T'))
+    };
+    until("the signal to end", LONG, || pids.iter().all(runs).then_some(()));
+    crash(first);
+    pids.iter().for_each(|pid| kill(*pid));
+    until("its end", LONG, || pids.iter().all(|pid| !lives(*pid)).then_some(()));
+    let second = Daemon::start(&config, &[]);
+    let done = second.wait_for(|event| of_it(event, "restart.done"), LONG);
+    assert_eq!(done["restart"]["attempt"], 1, "{done:#}");
+    assert!(second.log().contains("the restart that an earlier hostprobe began goes on"), "{}", second.log());
+    let again = |event: &Value| of_it(event, "process.exit") || of_it(event, "incident.open");
+    assert_eq!(second.count(again), 0, "{:#?}", second.events());
+}
+
+#[test]
 fn a_daemon_with_another_state_directory_leaves_alone_what_waits_for_its_own_next_daemon() {
     if !require_root() {
         return;
@@ -358,7 +397,11 @@ fn a_daemon_that_only_observes_ends_nothing_that_an_earlier_one_started() {
     let command = format!("\"--port\", \"{}\"", lab.service.port);
     let changed = lab.config(STOP).replace(&command, &format!("{command}, \"--start-delay-ms\", \"0\""));
     assert!(changed.contains("--start-delay-ms"), "{changed}");
-    for config in [changed, lab.home.config(STOP)] {
+    for (config, is_known) in [(changed.clone(), true), (lab.home.config(STOP), true), (changed, false)] {
+        if !is_known {
+            // As if the disk had been too slow.
+            std::fs::remove_file(lab.home.path("state/state.db")).expect("it was there");
+        }
         let mut observer = Daemon::start(&config, &["--observe"]);
         observer.ready();
         assert!(observer.stop().success());

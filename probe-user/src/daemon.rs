@@ -25,7 +25,12 @@ mod tables;
 mod watching;
 mod windows;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::process::{deadline, notify::Notifier};
 use drill_state::RunningDrill;
@@ -94,6 +99,8 @@ pub struct Daemon {
     windows: OpenWindows,
     /// The drill that is under way.
     drill: Option<RunningDrill>,
+    /// The services that an earlier daemon was about to restart when it was killed.
+    restarting: BTreeSet<ServiceId>,
     /// How many drills this run has begun.
     drills: u64,
     /// None without one.

@@ -19,7 +19,7 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     config::Config,
-    fact::{AgentReady, Fact, Observation},
+    fact::{AgentReady, Fact, Observation, RememberedWait},
     process::memory,
     sensor::ebpf::Hook,
     store::directory::{DirectoryError, StateDirectory},
@@ -75,6 +75,9 @@ impl Daemon {
         daemon.undo_left(&reader);
         daemon.watch_expected_ports(&reader);
         for (service, memory) in wired.memories {
+            if memory.wait == Some(RememberedWait::Restart) {
+                daemon.restarting.insert(service);
+            }
             daemon.observe(Observation::Remembered(service, Box::new(memory)));
         }
         daemon.observe_remembered(wired.orders);

@@ -42,6 +42,10 @@ impl Daemon {
     /// Otherwise it is started if it waits for nothing.
     pub(super) fn supervise(&mut self, id: ServiceId, name: &str, exec: &Exec) {
         let left = self.take_left(name);
+        if left.is_some() && self.only_observes {
+            // A daemon that changes nothing does not end what it has found either.
+            self.executor.on_exit = OnExit::Leave;
+        }
         let with = self.supervision((id, name), exec.clone(), left.as_ref().map(|(command, _)| command));
         if let Some(cgroup) = &with.cgroup {
             self.set_cgroup(id, cgroup.id);
@@ -76,6 +80,11 @@ impl Daemon {
             }
         }
         let is_adopted = is_same && !self.engine.is_kept_stopped(id) && (runs || !stays_down);
+        let goes_on = is_adopted && !runs && self.restarting.remove(&id);
+        if goes_on {
+            tracing::info!("{name}: the restart that an earlier hostprobe began goes on");
+            process.restart(Vec::new(), None);
+        }
         self.executor.supervised.insert(id, process);
         if is_adopted && runs {
             self.found(id, command.process, &self.survey());
@@ -84,7 +93,7 @@ impl Daemon {
                 return;
             }
         }
-        if is_adopted {
+        if is_adopted && !goes_on {
             tracing::warn!("{name}: pid {pid} has ended while no hostprobe ran; its status is unknown");
             self.observe_missed_end(id, &command);
         }

@@ -14,9 +14,6 @@ use spread::millis;
 /// The most recoveries of a service that are named.
 const SLOWEST: usize = 5;
 
-/// How far the clocks of sums and of events may differ, in microseconds: one is read a little after the other.
-const CLOCKS: i64 = 1000;
-
 /// The period of a report, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Period {
@@ -203,14 +200,9 @@ impl Report {
 
 impl ServiceReport {
     fn of(name: &str, period: Period, recorded: Option<&Recorded>, incidents: &[&PastIncident]) -> Self {
-        let mut totals = recorded.map(|recorded| recorded.totals).unwrap_or_default();
-        let (drilled, incidents): (Vec<&PastIncident>, Vec<_>) =
-            incidents.iter().copied().partition(|incident| incident.is_drill);
-        // What a drill took is planned.
-        let drilled = drilled.into_iter().map(|incident| incident.within(period)).sum::<i64>();
-        let drilled = drilled.min(totals.time(Class::Down)).max(0);
-        let whole = totals;
-        totals.add_time(Class::Down, -drilled);
+        let totals = recorded.map(|recorded| recorded.totals).unwrap_or_default();
+        let incidents: Vec<&PastIncident> =
+            incidents.iter().copied().filter(|incident| !incident.is_drill).collect();
         let detected = incidents.iter().filter_map(|incident| incident.detected);
         let mut recoveries: Vec<(i64, &PastIncident)> =
             incidents.iter().filter_map(|incident| Some((incident.recovered?, *incident))).collect();
@@ -218,10 +210,7 @@ impl ServiceReport {
         Self {
             service: name.to_owned(),
             availability: availability(&totals),
-            time_ms: Times {
-                drilled: millis(drilled),
-                ..Times::of(period, recorded, &totals, whole.watched())
-            },
+            time_ms: Times::of(period, recorded),
             probes: Probes { made: totals.count(Count::Probes), failed: totals.count(Count::FailedProbes) },
             incidents: Incidents::of(&incidents),
             time_to_detect: Spread::of(detected.collect()),
@@ -254,8 +243,8 @@ fn availability(totals: &Totals) -> Option<f64> {
 }
 
 impl Times {
-    fn of(period: Period, recorded: Option<&Recorded>, totals: &Totals, watched: i64) -> Self {
-        let Some(Recorded { first, .. }) = recorded else { return Self::default() };
+    fn of(period: Period, recorded: Option<&Recorded>) -> Self {
+        let Some(Recorded { first, totals, .. }) = recorded else { return Self::default() };
         let whole = period.to.saturating_sub(period.from.max(*first)).max(0).saturating_mul(1_000_000);
         let ms = |class: Class| millis(totals.time(class));
         Self {
@@ -265,9 +254,9 @@ impl Times {
             stopped: ms(Class::Stopped),
             paused: ms(Class::Paused),
             maintenance: ms(Class::Maintenance),
-            drilled: 0.0,
+            drilled: ms(Class::Drilled),
             unknown: ms(Class::Unknown),
-            not_observed: millis(whole.saturating_sub(watched).max(0)),
+            not_observed: millis(whole.saturating_sub(totals.watched()).max(0)),
         }
     }
 
@@ -301,13 +290,6 @@ impl From<DrillReport> for PastDrill {
 }
 
 impl PastIncident {
-    /// How long it lasted within a period, in microseconds.
-    fn within(&self, period: Period) -> i64 {
-        let (from, to) = (period.from.saturating_mul(1_000_000), period.to.saturating_mul(1_000_000));
-        let end = self.until.map_or(to, |until| until.saturating_add(CLOCKS));
-        end.min(to).saturating_sub(self.since.max(from)).max(0)
-    }
-
     fn recovery(&self, took: i64) -> Recovery {
         Recovery {
             id: self.id.clone(),

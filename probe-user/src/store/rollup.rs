@@ -23,18 +23,21 @@ pub enum Class {
     Paused,
     /// A window of its maintenance is open, whatever its state.
     Maintenance,
+    /// A drill has it fail.
+    Drilled,
     /// It starts without having failed, or hostprobe cannot see how it is.
     Unknown,
 }
 
 impl Class {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Healthy,
         Self::Degraded,
         Self::Down,
         Self::Stopped,
         Self::Paused,
         Self::Maintenance,
+        Self::Drilled,
         Self::Unknown,
     ];
 }

@@ -92,10 +92,7 @@ pub(super) async fn wire(
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
     let left = std::mem::take(&mut remembered.commands);
-    // A daemon that changes nothing does not end what it has found either.
-    let only_looks = options.observe && !left.is_empty();
-    let on_exit =
-        if only_looks { OnExit::Leave } else { on_exit(&config, &options.notifier, store.is_some()) };
+    let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let executor = Executor {
         store,
         hooks,
@@ -127,6 +124,7 @@ pub(super) async fn wire(
         operator_waits: Vec::new(),
         windows: Default::default(),
         drill: None,
+        restarting: BTreeSet::new(),
         drills: 0,
         state_directory: drill_directory,
         preparations: 0,

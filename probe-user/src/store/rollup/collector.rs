@@ -45,6 +45,8 @@ pub struct Collector {
 struct Watched {
     state: ServiceState,
     has_incident: bool,
+    /// A drill caused it.
+    is_drill: bool,
     is_paused: bool,
     in_maintenance: bool,
     /// hostprobe lacks what it takes to see how it is.
@@ -63,6 +65,7 @@ impl Watched {
         Self {
             state: ServiceState::Starting,
             has_incident: false,
+            is_drill: false,
             is_paused: false,
             in_maintenance: false,
             is_unseen: false,
@@ -82,16 +85,20 @@ impl Watched {
             _ if self.is_unseen => Class::Unknown,
             ServiceState::Healthy => Class::Healthy,
             ServiceState::Degraded => Class::Degraded,
-            ServiceState::Unhealthy | ServiceState::Down => Class::Down,
-            ServiceState::Starting if self.has_incident => Class::Down,
-            ServiceState::Starting => Class::Unknown,
+            ServiceState::Starting if !self.has_incident => Class::Unknown,
+            ServiceState::Unhealthy | ServiceState::Down | ServiceState::Starting if self.is_drill => {
+                Class::Drilled
+            }
+            ServiceState::Unhealthy | ServiceState::Down | ServiceState::Starting => Class::Down,
         }
     }
 
     /// Since when it is of its new class, which became known at `now`: for a fault, since it happened.
     fn changed(&self, class: Class, now: Timestamp) -> Timestamp {
         let fault = self.fault.filter(|(_, known)| *known == now);
-        let Some((happened, _)) = fault.filter(|_| matches!(class, Class::Down | Class::Degraded)) else {
+        let Some((happened, _)) =
+            fault.filter(|_| matches!(class, Class::Down | Class::Drilled | Class::Degraded))
+        else {
             return now;
         };
         if !matches!(self.class, Class::Healthy | Class::Degraded | Class::Unknown) {
@@ -123,6 +130,7 @@ impl Collector {
             self.advance(at);
             if let Some(service) = self.services.get_mut(&incident.service) {
                 service.has_incident = *phase != Phase::Resolve;
+                service.is_drill = service.has_incident && incident.drill.is_some();
                 if service.fault.is_none_or(|(happened, _)| happened != incident.since) {
                     service.fault = Some((incident.since, at));
                 }
@@ -162,6 +170,7 @@ impl Collector {
         let service = self.services.entry(view.service).or_insert_with(|| Watched::new(now));
         service.state = view.state;
         service.has_incident = view.incident.is_some();
+        service.is_drill = view.incident.as_ref().is_some_and(|incident| incident.drill.is_some());
         service.is_paused = view.orders.pause.is_some();
         service.in_maintenance = view.maintenance.is_some();
         service.is_unseen = view.stale_since.is_some();

@@ -47,7 +47,12 @@ fn view(state: ServiceState) -> ServiceView {
 
 fn incident(since: Timestamp) -> Incident {
     let Fact::Incident(_, sample) = samples::incident() else { panic!("the sample is an incident") };
-    Incident { service: API, since, ..sample }
+    Incident { service: API, since, drill: None, ..sample }
+}
+
+fn pause() -> Order {
+    let by = Operator { user: User { id: 0, name: None }, login: None };
+    Order { kind: CommandKind::Pause, by, reason: None, since: at(0.0), until: None }
 }
 
 fn enters(collector: &mut Collector, state: ServiceState, now: f64) {
@@ -109,6 +114,28 @@ fn the_states_of_a_minute_share_it_and_an_outage_begins_with_its_fault() {
 }
 
 #[test]
+fn what_a_drill_takes_is_apart_from_an_outage_and_so_is_a_pause_in_it() {
+    let mut collector = collector();
+    collector.on_view(&view(ServiceState::Healthy), at(0.0));
+    let drilled = Incident { drill: Some("root".to_owned()), ..incident(at(10.0)) };
+    collector.on_fact(&Fact::Incident(Phase::Open, drilled.clone()), at(10.5));
+    enters(&mut collector, ServiceState::Unhealthy, 10.5);
+    let paused = Orders { pause: Some(pause()), ..Orders::default() };
+    let open = view(ServiceState::Unhealthy);
+    collector
+        .on_view(&ServiceView { incident: Some(drilled.clone()), orders: paused, ..open.clone() }, at(15.0));
+    collector.on_view(&ServiceView { incident: Some(drilled), ..open }, at(20.0));
+    heals(&mut collector, 25.0);
+    fails(&mut collector, 40.0, 41.0);
+    heals(&mut collector, 45.0);
+    ticks(&mut collector, 45.0, 60.0);
+    let all = minutes(&mut collector, 60.0);
+    let of = |class| seconds(&all[&0], class);
+    assert_eq!([of(Class::Drilled), of(Class::Paused), of(Class::Down)], [10.0, 5.0, 5.0]);
+    assert_eq!(all[&0].watched(), 60 * SECOND);
+}
+
+#[test]
 fn a_fault_that_is_found_later_takes_its_time_from_minutes_that_were_taken_already() {
     let mut collector = collector();
     collector.on_view(&view(ServiceState::Healthy), at(0.0));
@@ -130,7 +157,7 @@ fn a_fault_from_before_the_daemon_looked_counts_from_its_first_look() {
     collector.on_view(&view(ServiceState::Starting), at(30.0));
     fails(&mut collector, 1.0, 40.0);
     let all = minutes(&mut collector, 50.0);
-    assert_eq!(whole(&all), { Totals { times: [0, 0, 20 * SECOND, 0, 0, 0, 0], ..Totals::default() } });
+    assert_eq!(whole(&all), { Totals { times: [0, 0, 20 * SECOND, 0, 0, 0, 0, 0], ..Totals::default() } });
 }
 
 #[test]
@@ -150,14 +177,7 @@ fn a_worse_verdict_does_not_make_a_degraded_time_a_failure() {
 #[test]
 fn orders_windows_and_blindness_are_counted_apart() {
     let mut collector = collector();
-    let user = User { id: 0, name: None };
-    let order = Order {
-        kind: CommandKind::Pause,
-        by: Operator { user, login: None },
-        reason: None,
-        since: at(0.0),
-        until: None,
-    };
+    let order = pause();
     let mut now = 0.0;
     let mut shows = |view: ServiceView| {
         collector.on_view(&view, at(now));
@@ -236,13 +256,13 @@ fn a_wall_clock_that_jumps_changes_no_duration_and_makes_none_negative() {
 
 #[test]
 fn a_minute_never_has_more_than_sixty_seconds_and_keeps_its_shares() {
-    let twice = Totals { times: [60 * SECOND, 0, 20 * SECOND, 0, 0, 0, 0], counts: [3, -1, 0, 0, 0] };
+    let twice = Totals { times: [60 * SECOND, 0, 20 * SECOND, 0, 0, 0, 0, 0], counts: [3, -1, 0, 0, 0] };
     let written = twice.within(MINUTE);
     assert_eq!((seconds(&written, Class::Healthy), seconds(&written, Class::Down)), (45.0, 15.0));
     assert_eq!(written.counts, [3, 0, 0, 0, 0]);
-    let owed = Totals { times: [-1, 5, 0, 0, 0, 0, 0], ..Totals::default() };
-    assert_eq!(owed.within(MINUTE).times, [0, 5, 0, 0, 0, 0, 0]);
-    let absurd = Totals { times: [i64::MAX; 7], ..Totals::default() };
+    let owed = Totals { times: [-1, 5, 0, 0, 0, 0, 0, 0], ..Totals::default() };
+    assert_eq!(owed.within(MINUTE).times, [0, 5, 0, 0, 0, 0, 0, 0]);
+    let absurd = Totals { times: [i64::MAX; 8], ..Totals::default() };
     assert!(absurd.within(MINUTE).watched() <= 60 * SECOND);
 }
 

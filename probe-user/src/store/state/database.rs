@@ -89,6 +89,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         stopped_us INTEGER NOT NULL,
         paused_us INTEGER NOT NULL,
         maintenance_us INTEGER NOT NULL,
+        drilled_us INTEGER NOT NULL,
         unknown_us INTEGER NOT NULL,
         probes INTEGER NOT NULL,
         failed_probes INTEGER NOT NULL,

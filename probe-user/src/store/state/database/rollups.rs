@@ -22,12 +22,12 @@ pub(in super::super) const MOST_ROWS: i64 = 250_000;
 const SERVICES: i64 = 32;
 const ROWS: i64 = 1024;
 
-const COLUMNS: &str = "healthy_us, degraded_us, down_us, stopped_us, paused_us, maintenance_us, unknown_us, probes, \
+const COLUMNS: &str = "healthy_us, degraded_us, down_us, stopped_us, paused_us, maintenance_us, drilled_us, unknown_us, probes, \
                        failed_probes, restarts, failed_restarts, held_restarts";
 
 /// The sums of the same columns.
 const SUMS: &str = "sum(healthy_us), sum(degraded_us), sum(down_us), sum(stopped_us), sum(paused_us), \
-                    sum(maintenance_us), sum(unknown_us), sum(probes), sum(failed_probes), sum(restarts), \
+                    sum(maintenance_us), sum(drilled_us), sum(unknown_us), sum(probes), sum(failed_probes), sum(restarts), \
                     sum(failed_restarts), sum(held_restarts)";
 
 /// Adds what services did to their minutes.
@@ -50,7 +50,7 @@ impl<'g> Sums<'g> {
         let read =
             format!("SELECT {COLUMNS} FROM rollups WHERE span_s = ?1 AND start_s = ?2 AND service = ?3");
         let write = "INSERT OR REPLACE INTO rollups
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
         Ok(Self { read: group.prepare(&read)?, write: group.prepare(write)? })
     }
 
