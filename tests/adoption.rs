@@ -41,6 +41,15 @@ impl Lab {
         Self { home: Home::new(), service, _leftovers: leftovers }
     }
 
+    /// A killed daemon has left the service running, as this process.
+    fn left() -> (Self, u32) {
+        let lab = Self::new();
+        let first = lab.start(LEAVE, &[]);
+        let pid = lab.pid();
+        crash(first);
+        (lab, pid)
+    }
+
     fn config(&self, further: &str) -> String {
         self.home.supervising(&self.service) + further
     }
@@ -357,10 +366,7 @@ fn a_daemon_with_another_state_directory_leaves_alone_what_waits_for_its_own_nex
     if !require_root() {
         return;
     }
-    let lab = Lab::new();
-    let first = lab.start(LEAVE, &[]);
-    let pid = lab.pid();
-    crash(first);
+    let (lab, pid) = Lab::left();
     // It has a service of the same name.
     let (other, its) = (Home::new(), Supervised::new());
     let config = other.supervising(&its).replace(&its.name, &lab.service.name) + LEAVE;
@@ -389,10 +395,7 @@ fn a_daemon_that_only_observes_ends_nothing_that_an_earlier_one_started() {
     if !require_root() {
         return;
     }
-    let lab = Lab::new();
-    let first = lab.start(LEAVE, &[]);
-    let pid = lab.pid();
-    crash(first);
+    let (lab, pid) = Lab::left();
     // Its configuration is another one, or has nothing of the service, and it ends its services when it ends itself.
     let command = format!("\"--port\", \"{}\"", lab.service.port);
     let changed = lab.config(STOP).replace(&command, &format!("{command}, \"--start-delay-ms\", \"0\""));
@@ -418,10 +421,7 @@ fn a_service_outlives_a_daemon_whose_state_file_does_not_know_it_yet() {
     if !require_root() {
         return;
     }
-    let lab = Lab::new();
-    let first = lab.start(LEAVE, &[]);
-    let pid = lab.pid();
-    crash(first);
+    let (lab, pid) = Lab::left();
     // As if the disk had been too slow.
     std::fs::remove_file(lab.home.path("state/state.db")).expect("it was there");
     let second = lab.start(LEAVE, &[]);

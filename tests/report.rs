@@ -1,16 +1,12 @@
 //! `hostprobe report`: how available services were, and how their incidents went.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
     incident_events::is,
-    operator::{Home, becomes},
-    parts::{built, require_root},
+    operator::{Home, ask, becomes, said},
+    parts::require_root,
     simulated_day::SimulatedDay,
     supervised::Supervised,
 };
@@ -18,31 +14,19 @@ use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn hostprobe(config: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(built("hostprobe"));
-    command.args(words).arg("--config").arg(config).output().expect("hostprobe can be run")
-}
-
-#[track_caller]
-fn said(output: &Output) -> String {
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{complaint}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[track_caller]
 fn in_json(config: &Path, words: &[&str]) -> Value {
-    let output = hostprobe(config, &[words, &["--json"]].concat());
+    let output = ask(config, &[words, &["--json"]].concat());
     serde_json::from_str(&said(&output)).expect("JSON")
 }
 
 #[test]
 fn a_day_that_was_recorded_is_reported_in_text() {
     let day = SimulatedDay::new();
-    let replayed = said(&hostprobe(&day.config, &["replay", day.recording.to_str().expect("UTF-8")]));
+    let replayed = said(&ask(&day.config, &["replay", day.recording.to_str().expect("UTF-8")]));
     assert!(replayed.ends_with("same: everything is decided as it was then\n"), "{replayed}");
 
-    let report = said(&hostprobe(&day.config, &["report", "--since", "24h"]));
+    let report = said(&ask(&day.config, &["report", "--since", "24h"]));
     let expected = format!(
         "\
 the daemon does not run; this is from {}
@@ -161,11 +145,7 @@ fn the_outages_of_a_daemons_runs_are_reported_while_it_runs_and_after_it() {
     let (text, name) = (home.supervising(&service), service.name.as_str());
     let config = home.path("hostprobe.toml");
     std::fs::write(&config, &text).expect("the configuration is written");
-    assert_eq!(
-        hostprobe(&config, &["report"]).status.code(),
-        Some(3),
-        "there is neither a daemon nor a file"
-    );
+    assert_eq!(ask(&config, &["report"]).status.code(), Some(3), "there is neither a daemon nor a file");
 
     let mut before = (0.0, 0.0);
     for run in 1..=3_u32 {
@@ -176,10 +156,10 @@ fn the_outages_of_a_daemons_runs_are_reported_while_it_runs_and_after_it() {
         daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), PATIENCE);
         daemon.wait_for_after(mark, becomes(name, "healthy"), PATIENCE);
         let incidents = |report: &Value| report["services"][0]["incidents"]["by_verdict"]["killed"].clone();
-        assert_eq!(hostprobe(&config, &["report", "--service", "nothing"]).status.code(), Some(1));
+        assert_eq!(ask(&config, &["report", "--service", "nothing"]).status.code(), Some(1));
         assert!(daemon.stop().success(), "{}", daemon.log());
 
-        let output = hostprobe(&config, &["report", "--since", "1h", "--json"]);
+        let output = ask(&config, &["report", "--since", "1h", "--json"]);
         assert!(String::from_utf8_lossy(&output.stderr).contains("the daemon does not run; this is from "));
         let report: Value = serde_json::from_str(&said(&output)).expect("JSON");
         let web = &report["services"][0];
@@ -193,13 +173,13 @@ fn the_outages_of_a_daemons_runs_are_reported_while_it_runs_and_after_it() {
         assert!(down - before.1 <= slowest + 1000.0, "an outage counts once: {report:#}");
         before = (watched, down);
     }
-    let page = said(&hostprobe(&config, &["report", "--service", name]));
+    let page = said(&ask(&config, &["report", "--service", name]));
     assert!(page.starts_with("the daemon does not run; this is from "), "{page}");
     assert!(page.contains("killed 3") && page.contains(name), "{page}");
-    let unknown = hostprobe(&config, &["report", "--service", "nothing"]);
+    let unknown = ask(&config, &["report", "--service", "nothing"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("no records of a service \"nothing\""));
-    assert_eq!(hostprobe(&config, &["report", "--since", "soon"]).status.code(), Some(2));
+    assert_eq!(ask(&config, &["report", "--since", "soon"]).status.code(), Some(2));
 
     // A daemon that runs answers from the same file.
     let daemon = Daemon::start(&text, &[]);

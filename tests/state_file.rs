@@ -1,35 +1,19 @@
 //! What the daemon has written is read when it does not run, and after it has started again.
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use hostprobe_tests::{
     daemon::Daemon,
     http::free_port,
     incident_events::{is, text},
-    operator::{ENDS, Home, crash, end},
-    parts::{built, require_root},
+    operator::{ENDS, Home, ask, crash, end, said},
+    parts::require_root,
     supervised::Supervised,
     victim::Victim,
 };
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-fn ask(config: &Path, words: &[&str]) -> Output {
-    let mut command = Command::new(built("hostprobe"));
-    command.args(words).arg("--config").arg(config).output().expect("hostprobe can be run")
-}
-
-#[track_caller]
-fn said(output: &Output) -> String {
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{complaint}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
 
 /// The names in a folder, sorted.
 fn names(folder: &Path) -> Vec<String> {

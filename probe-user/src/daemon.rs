@@ -103,8 +103,8 @@ pub struct Daemon {
     restarting: BTreeSet<ServiceId>,
     /// How many drills this run has begun.
     drills: u64,
-    /// None without one.
-    state_directory: Option<PathBuf>,
+    /// Where a drill keeps what is to be undone; None without a state directory.
+    drill_directory: Option<PathBuf>,
     /// How often what runs before a restart was started.
     preparations: u64,
     notifier: Notifier,

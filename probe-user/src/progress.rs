@@ -26,9 +26,10 @@ struct State {
     done: u64,
     /// A wait for this one was given up. Until it is done, no other wait begins.
     late: u64,
-    /// No more will be done.
-    has_ended: bool,
 }
+
+/// The number of pieces of work once the thread has ended: nothing is waited for any more.
+const ENDED: u64 = u64::MAX;
 
 /// A piece of work under way that may be waited for, with all before it, until a certain time.
 #[derive(Clone, Debug)]
@@ -41,21 +42,21 @@ pub struct Awaited {
 impl Progress {
     /// So many pieces of work are done, counted from the first.
     pub fn set(&self, done: u64) {
-        self.lock().done = done;
+        let mut state = self.lock();
+        state.done = state.done.max(done);
         self.0.changed.notify_all();
-        self.0.done.send_replace(done);
+        self.0.done.send_replace(state.done);
     }
 
     /// The thread ends.
     pub fn end(&self) {
-        self.lock().has_ended = true;
-        self.0.changed.notify_all();
+        self.set(ENDED);
     }
 
     /// The wait for this piece of work, for at most `limit`. None after one that was too late, until that is done.
     pub fn until(&self, number: u64, limit: Duration) -> Option<Awaited> {
         let state = self.lock();
-        let is_in_time = !state.has_ended && state.done >= state.late;
+        let is_in_time = state.done < ENDED && state.done >= state.late;
         is_in_time.then(|| Awaited { progress: self.clone(), number, until: Instant::now() + limit })
     }
 
@@ -70,7 +71,7 @@ impl Awaited {
     pub fn wait(&self) {
         let Shared { changed, .. } = &*self.progress.0;
         let limit = self.until.saturating_duration_since(Instant::now());
-        let waits = |state: &mut State| state.done < self.number && !state.has_ended;
+        let waits = |state: &mut State| state.done < self.number;
         let waited = changed.wait_timeout_while(self.progress.lock(), limit, waits);
         waited.unwrap_or_else(PoisonError::into_inner).0.give_up(self.number);
     }

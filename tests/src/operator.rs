@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
@@ -70,11 +70,7 @@ impl Home {
     /// What a command prints, which is done.
     #[track_caller]
     pub fn done(&self, words: &[&str]) -> String {
-        let output = self.order(words);
-        let (said, complaint) =
-            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(0), "{words:?}: {said}{complaint}");
-        said.into_owned()
+        said(&self.order(words))
     }
 
     /// A service in the status.
@@ -84,6 +80,27 @@ impl Home {
         let services = status["services"].as_array().expect("a list");
         services.iter().find(|service| service["name"] == name).expect("the service").clone()
     }
+}
+
+/// Runs a command that finds the daemon, or what it has left, by its configuration.
+///
+/// # Panics
+/// If it cannot be run.
+pub fn ask(config: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(built("hostprobe"));
+    command.args(words).arg("--config").arg(config).output().expect("hostprobe can be run")
+}
+
+/// What a command printed, which did what it was to do.
+///
+/// # Panics
+/// If it failed.
+#[track_caller]
+pub fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (said, complaint) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{said}{complaint}");
+    said
 }
 
 pub fn becomes<'s>(service: &'s str, state: &'s str) -> impl Fn(&Value) -> bool + 's {

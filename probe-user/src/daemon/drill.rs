@@ -93,7 +93,7 @@ impl Daemon {
                 "another drill is under way, and there is one at a time; wait until it is over".to_owned(),
             );
         }
-        if self.state_directory.is_none() {
+        if self.drill_directory.is_none() {
             return Some(
                 "the daemon has no state directory, where it keeps what a drill has to undo; its log says why".to_owned(),
             );
@@ -224,7 +224,7 @@ impl Daemon {
         if !matches!(effect, Effect::CauseFault { .. }) {
             return false;
         }
-        let (Some(prepared), Some(directory)) = (drill.prepared.take(), self.state_directory.clone()) else {
+        let (Some(prepared), Some(directory)) = (drill.prepared.take(), self.drill_directory.clone()) else {
             return true;
         };
         let (reader, causing) = (self.enricher.reader().clone(), Arc::clone(&drill.causing));
@@ -309,7 +309,7 @@ impl Daemon {
 
     fn carry_out_undo(&mut self) -> Vec<String> {
         let undo = self.drill.as_mut().and_then(|drill| drill.undo.take());
-        let (Some(undo), Some(directory)) = (undo, self.state_directory.clone()) else { return Vec::new() };
+        let (Some(undo), Some(directory)) = (undo, self.drill_directory.clone()) else { return Vec::new() };
         let reader = self.enricher.reader().clone();
         let work = {
             let (undo, directory, reader) = (undo.clone(), directory.clone(), reader.clone());
@@ -358,7 +358,7 @@ impl Daemon {
 
     /// Undoes what an earlier run of the daemon has left.
     pub(super) fn undo_left(&mut self, reader: &ProcReader) {
-        let Some(directory) = self.state_directory.clone() else { return };
+        let Some(directory) = self.drill_directory.clone() else { return };
         let reader = reader.clone();
         let undo = move || {
             let left = Undo::left(&directory)?;

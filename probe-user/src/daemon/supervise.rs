@@ -138,9 +138,7 @@ impl Daemon {
     fn noted_in_cgroup(&self, name: &str) -> Option<RunningCommand> {
         let processes = self.enricher.reader();
         let state = self.executor.state_directory?;
-        let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
-        let abandoned =
-            processes.cgroups().left_behind(name, |owner| owner.has_abandoned(Some(state), lives));
+        let abandoned = processes.abandoned_cgroups(name, Some(state));
         let noted = abandoned.iter().filter_map(|cgroup| {
             let noted = processes.cgroups().command_in(&cgroup.path, state)?;
             let command: RunningCommand = serde_json::from_str(&noted).ok()?;
@@ -191,8 +189,7 @@ impl Daemon {
             Ok(_) => {}
             Err(error) => self.adopt_orphans(error, &processes),
         }
-        let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
-        let mut left_behind = cgroups.left_behind(name, |owner| owner.has_abandoned(state_directory, lives));
+        let mut left_behind = processes.abandoned_cgroups(name, state_directory);
         let cgroup = cgroup.ok();
         let is_own = |other: &OwnCgroup| cgroup.as_ref().is_some_and(|cgroup| cgroup.path == other.path);
         left_behind.retain(|other| !is_own(other));

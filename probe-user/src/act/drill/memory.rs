@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::{error::DrillError, process::ProcessHandle};
 use crate::{
+    act::pidfd::has_ended,
     bounded_thread,
     clock::Timestamp,
     fact::ProcessKey,
@@ -207,13 +207,6 @@ impl MemoryGroup {
         }
         Ok((at, format!("lowered {} until the kernel killed its main process", folder.join(what).display())))
     }
-}
-
-/// Whether a process has ended, or ends within this time.
-fn has_ended(process: &ProcessHandle, within: Duration) -> bool {
-    let mut waiting = [PollFd::new(process, PollFlags::IN)];
-    let within = Timespec::try_from(within).ok();
-    poll(&mut waiting, within.as_ref()).is_ok_and(|ready| ready > 0)
 }
 
 impl GroupLimits {

@@ -3,16 +3,16 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
 use super::error::DrillError;
-use crate::{fact::ProcessKey, host::ProcReader};
+use crate::{act::pidfd::has_ended, fact::ProcessKey, host::ProcReader};
 
 #[derive(Debug)]
 pub(super) struct ProcessHandle {
@@ -35,7 +35,7 @@ impl ProcessHandle {
             return Ok(Self { key, pidfd });
         }
         let is_another = reader.key_of(key.pid).is_some_and(|other| other != key);
-        if is_another || has_ended(&pidfd) {
+        if is_another || has_ended(&pidfd, Duration::ZERO) {
             return Err(gone);
         }
         Err(DrillError::Signal { pid: key.pid, source: io::Error::other("/proc does not show it") })
@@ -61,12 +61,6 @@ impl ProcessHandle {
         }
         DrillError::Signal { pid, source }
     }
-}
-
-/// A pidfd is readable once its process has ended (`pidfd_open(2)`).
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut ends = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut ends, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsFd for ProcessHandle {

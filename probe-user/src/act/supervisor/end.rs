@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     fact::ProcessKey,
-    host::{LeftProcesses, OwnCgroup, Owner, Survey},
+    host::{LeftProcesses, OwnCgroup, Survey},
 };
 
 /// Between two checks whether a core dump is complete.
@@ -135,19 +135,12 @@ impl SupervisorTask {
         }
         for cgroup in std::mem::take(&mut self.left_behind) {
             // Another daemon may have taken it over meanwhile.
-            if !self.is_abandoned(&cgroup) {
+            let abandoned = self.processes.abandoned_cgroups(&self.name, self.state_directory);
+            if !abandoned.iter().any(|other| other.path == cgroup.path) {
                 continue;
             }
             kill_members(&cgroup, OwnCgroup::kill_for_good).await;
             remove(&cgroup).await;
         }
-    }
-
-    fn is_abandoned(&self, cgroup: &OwnCgroup) -> bool {
-        let processes = &self.processes;
-        let lives = |daemon: ProcessKey| processes.key_of(daemon.pid) == Some(daemon);
-        let abandoned = |owner: &Owner| owner.has_abandoned(self.state_directory, lives);
-        let left = processes.cgroups().left_behind(&self.name, abandoned);
-        left.iter().any(|other| other.path == cgroup.path)
     }
 }

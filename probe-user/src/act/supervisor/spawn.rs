@@ -16,10 +16,10 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     path::Path,
     sync::Once,
+    time::Duration,
 };
 
 use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
     process::{
@@ -34,7 +34,7 @@ use self::{
     fork::Memory,
     step::{Report, Step},
 };
-use crate::config::Exec;
+use crate::{act::pidfd, config::Exec};
 pub use step::SpawnError;
 
 /// A child process.
@@ -76,8 +76,7 @@ impl Child {
 
     /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
-        let mut ends = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
-        poll(&mut ends, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+        pidfd::has_ended(self.pidfd.get_ref(), Duration::ZERO)
     }
 
     /// Waits until the process has ended, reaps it, and returns its wait status (`wait(2)`). None if another process

@@ -126,7 +126,7 @@ pub(super) async fn wire(
         drill: None,
         restarting: BTreeSet::new(),
         drills: 0,
-        state_directory: drill_directory,
+        drill_directory,
         preparations: 0,
         notifier: options.notifier,
     };

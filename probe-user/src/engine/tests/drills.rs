@@ -154,7 +154,7 @@ fn a_drill_honours_orders_and_maintenance() {
     assert_eq!(lab.obstacle(DrillFault::Kill), None);
     lab.give(OperatorCommand::Maintenance(Some("daily 03:00-03:15".into())));
     assert!(lab.refused().contains("maintenance daily 03:00-03:15 is under way"));
-    // Nor does the engine begin one, whoever asks.
+    // The engine begins none either, at the request of any operator.
     lab.drill(DrillFault::Kill);
     assert!(
         !lab.engine.is_in_drill(API)

@@ -203,5 +203,5 @@ fn a_later_run_ends_every_incident_of_hostprobe_itself() {
     let ended = next.incidents().into_iter().map(|(phase, verdict, _)| (phase, verdict));
     let both = [Verdict::AgentImpaired, Verdict::RestartStorm].map(|verdict| (Phase::Resolve, verdict));
     assert_eq!(ended.collect::<Vec<_>>(), both);
-    assert_eq!(next.alerts().len(), 2, "both are told");
+    assert_eq!(next.alerts().len(), 2, "both have an alert");
 }

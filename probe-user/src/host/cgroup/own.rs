@@ -43,7 +43,7 @@ impl Cgroups {
     }
 
     /// The cgroups of a service that are abandoned. No daemon supervises the processes in them.
-    pub fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
+    pub(super) fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
         let daemons = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let groups = daemons.into_iter().map(|folder| folder.join(folder_name(service)));
         let left =

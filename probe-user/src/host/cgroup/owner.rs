@@ -10,11 +10,11 @@ use rustix::{
     process::geteuid,
 };
 
-use super::Cgroups;
+use super::{Cgroups, OwnCgroup};
 use crate::{
     clock::Timestamp,
     fact::{INITIAL_PID_NAMESPACE, ProcessKey},
-    host::{FileId, place},
+    host::{FileId, ProcReader, place},
 };
 
 /// The prefix of a name.
@@ -42,6 +42,14 @@ impl Owner {
     /// Whether what belongs to this owner is to be ended by a daemon with the state directory `own`.
     pub fn has_abandoned(&self, own: Option<FileId>, lives: impl Fn(ProcessKey) -> bool) -> bool {
         !lives(self.daemon) && self.state.is_none_or(|state| Some(state) == own)
+    }
+}
+
+impl ProcReader {
+    /// The cgroups of a service that no daemon supervises, and that a daemon with the state directory `own` may end.
+    pub fn abandoned_cgroups(&self, service: &str, own: Option<FileId>) -> Vec<OwnCgroup> {
+        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
+        self.cgroups().left_behind(service, |owner| owner.has_abandoned(own, lives))
     }
 }
 
@@ -94,7 +102,7 @@ impl Cgroups {
         let _ = removexattr(cgroup, COMMAND);
     }
 
-    /// What a daemon with this state directory has written so. None if somebody else could have.
+    /// What a daemon with this state directory has written so. None if another user could have.
     pub fn command_in(&self, cgroup: &Path, state: FileId) -> Option<String> {
         let folder = fs::metadata(cgroup).ok()?;
         let is_ours = folder.uid() == 0 || folder.uid() == geteuid().as_raw();

@@ -45,13 +45,8 @@ pub(super) fn write_memory(
     service: &str,
     memory: Option<&String>,
 ) -> Result<(), DatabaseError> {
-    match memory {
-        Some(memory) => group
-            .prepare_cached("INSERT OR REPLACE INTO memories VALUES (?1, ?2)")?
-            .execute(params![service, memory])?,
-        None => group.prepare_cached("DELETE FROM memories WHERE service = ?1")?.execute([service])?,
-    };
-    Ok(())
+    let put = "INSERT OR REPLACE INTO memories VALUES (?1, ?2)";
+    write_by_service(group, [put, "DELETE FROM memories WHERE service = ?1"], service, memory)
 }
 
 pub(super) fn write_command(
@@ -59,11 +54,19 @@ pub(super) fn write_command(
     service: &str,
     command: Option<&String>,
 ) -> Result<(), DatabaseError> {
-    match command {
-        Some(command) => group
-            .prepare_cached("INSERT OR REPLACE INTO commands VALUES (?1, ?2)")?
-            .execute(params![service, command])?,
-        None => group.prepare_cached("DELETE FROM commands WHERE service = ?1")?.execute([service])?,
+    let put = "INSERT OR REPLACE INTO commands VALUES (?1, ?2)";
+    write_by_service(group, [put, "DELETE FROM commands WHERE service = ?1"], service, command)
+}
+
+fn write_by_service(
+    group: &Transaction<'_>,
+    [put, delete]: [&str; 2],
+    service: &str,
+    text: Option<&String>,
+) -> Result<(), DatabaseError> {
+    match text {
+        Some(text) => group.prepare_cached(put)?.execute(params![service, text])?,
+        None => group.prepare_cached(delete)?.execute([service])?,
     };
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The commands that run are there for the next daemon, and only if nobody else can have written them.
+//! The commands that run are there for the next daemon, and only if no other user can have written them.
 
 use std::fs::Permissions;
 
