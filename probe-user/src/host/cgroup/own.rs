@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fact::{Cgroup, ProcessKey},
-    host::read_text,
+    host::{FileId, ProcReader, read_text},
 };
 
 /// A v2 cgroup that hostprobe made for a service.
@@ -25,6 +25,14 @@ pub struct OwnCgroup {
     pub id: u64,
     /// A pid that is written to this file moves the process in.
     pub procs_file: PathBuf,
+}
+
+impl ProcReader {
+    /// The cgroups of a service that no daemon supervises, and that a daemon with the state directory `own` may end.
+    pub fn abandoned_cgroups(&self, service: &str, own: Option<FileId>) -> Vec<OwnCgroup> {
+        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
+        self.cgroups().left_behind(service, |owner| owner.has_abandoned(own, lives))
+    }
 }
 
 impl Cgroups {
@@ -43,7 +51,7 @@ impl Cgroups {
     }
 
     /// The cgroups of a service that are abandoned. No daemon supervises the processes in them.
-    pub(super) fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
+    fn left_behind(&self, service: &str, is_abandoned: impl Fn(&Owner) -> bool) -> Vec<OwnCgroup> {
         let daemons = self.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
         let groups = daemons.into_iter().map(|folder| folder.join(folder_name(service)));
         let left =

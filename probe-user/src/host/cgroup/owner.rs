@@ -10,11 +10,11 @@ use rustix::{
     process::geteuid,
 };
 
-use super::{Cgroups, OwnCgroup};
+use super::Cgroups;
 use crate::{
     clock::Timestamp,
     fact::{INITIAL_PID_NAMESPACE, ProcessKey},
-    host::{FileId, ProcReader, place},
+    host::{FileId, place},
 };
 
 /// The prefix of a name.
@@ -42,14 +42,6 @@ impl Owner {
     /// Whether what belongs to this owner is to be ended by a daemon with the state directory `own`.
     pub fn has_abandoned(&self, own: Option<FileId>, lives: impl Fn(ProcessKey) -> bool) -> bool {
         !lives(self.daemon) && self.state.is_none_or(|state| Some(state) == own)
-    }
-}
-
-impl ProcReader {
-    /// The cgroups of a service that no daemon supervises, and that a daemon with the state directory `own` may end.
-    pub fn abandoned_cgroups(&self, service: &str, own: Option<FileId>) -> Vec<OwnCgroup> {
-        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
-        self.cgroups().left_behind(service, |owner| owner.has_abandoned(own, lives))
     }
 }
 
