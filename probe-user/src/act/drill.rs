@@ -16,6 +16,7 @@
 //! The engine knows of its own stop and looks away from that state, so that probes have to find the hang.
 
 mod error;
+mod interruptible_write;
 mod listeners;
 mod memory;
 mod process;

@@ -17,7 +17,8 @@ impl Enricher {
             victim.user_id = record.uid;
         }
         self.place_in(&mut victim, &record.cgroups);
-        let service = self.member(key, victim.parent_pid, &record.cgroups, None);
+        let ancestor = record.main_pid.unwrap_or(victim.parent_pid);
+        let service = self.member(key, ancestor, &record.cgroups, None);
         let bytes = |pages: u64| pages.saturating_mul(self.page_bytes);
         let kill = OomKill {
             at: Timestamp::from_nanos(record.at_ns),

@@ -2,7 +2,7 @@
 
 use super::{membership::lineage_of, *};
 use crate::{
-    fact::{Membership, Source},
+    fact::{Membership, OomScope, Source},
     host::fake::FakeHost,
 };
 
@@ -121,4 +121,38 @@ fn an_ended_fork_has_the_image_of_its_parent_without_reading_proc() {
     record.comm = "systemd".to_owned();
     let (exit, _) = enricher.exit(&record).unwrap();
     assert_eq!(exit.process.executable.as_deref(), Some("/other"), "found in /proc");
+}
+
+#[test]
+fn the_victim_of_an_oom_kill_in_the_log_is_its_service_s_though_it_is_gone() {
+    let host = host();
+    let mut enricher = enricher(&host);
+    let main = host.reader().key_of(10).unwrap();
+    let kill = record::Oom {
+        at_ns: 9_000_000_000,
+        source: Source::Kmsg,
+        start_ns: main.start.as_nanos() + 1,
+        pid: Some(40),
+        main_pid: Some(10),
+        tid: 40,
+        uid: 33,
+        score_adj: 0,
+        anon_pages: 1,
+        file_pages: 0,
+        shmem_pages: 0,
+        swap_pages: 0,
+        limit_pages: None,
+        cgroups: record::Cgroups::default(),
+        comm: "worker".to_owned(),
+        trigger_pid: 40,
+        trigger_comm: "worker".to_owned(),
+        scope: OomScope::Unknown,
+        stack: Vec::new(),
+    };
+    let (found, member) = enricher.oom(&kill);
+    assert_eq!((found.victim.key.pid, found.victim.name.as_str()), (40, "worker"));
+    assert_eq!(member, Some(Membership { service: LOGIN, main: false }));
+    // An older process than the main one is not its descendant: the number is used again.
+    let (_, member) = enricher.oom(&record::Oom { start_ns: 1, ..kill });
+    assert_eq!(member, None);
 }

@@ -214,7 +214,14 @@ impl FallbackSensor {
 
     fn read_log(&mut self, out: &mut Vec<Record>) {
         let Some(kmsg) = &mut self.kmsg else { return };
-        match kmsg.read(|kill| out.push(Record::Oom(kill.record(self.reader.cgroups())))) {
+        let read = kmsg.read(|kill| {
+            let mut kill = kill.record(self.reader.cgroups());
+            if let Some(exits) = &self.exits {
+                exits.identify(&mut kill);
+            }
+            out.push(Record::Oom(kill));
+        });
+        match read {
             Ok(lost) => self.lost_log += lost,
             Err(error) => {
                 tracing::error!(%error, "the kernel's log can no longer be read; OOM kills are only counted");

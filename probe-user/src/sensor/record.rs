@@ -164,7 +164,7 @@ pub struct Sender {
 pub struct Oom {
     pub at_ns: u64,
     pub source: Source,
-    /// When the victim started; 0 if `pid` is not known, and from the kernel's log.
+    /// When the victim started; 0 if `pid` is not known, and from the kernel's log if no fallback tracked it.
     pub start_ns: u64,
     /// Process id of the victim. `None` where an older kernel only names a thread that could not be found; then only
     /// `tid`, the trigger and the stack mean something.
@@ -187,6 +187,8 @@ pub struct Oom {
     pub limit_pages: Option<u64>,
     /// Where the victim ran.
     pub cgroups: Cgroups,
+    /// The main process that the victim descends from, or itself, where a fallback tracked it.
+    pub main_pid: Option<u32>,
     /// Name of the victim's first thread.
     pub comm: String,
     /// Process id of the one whose allocation called the OOM killer.

@@ -17,8 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::DrillError, process::ProcessHandle};
 use crate::{
-    act::pidfd::has_ended,
-    bounded_thread,
+    act::{drill::interruptible_write::Write, pidfd::has_ended},
     clock::Timestamp,
     fact::ProcessKey,
     host::{
@@ -170,6 +169,7 @@ impl MemoryGroup {
         };
         let until = Instant::now() + PATIENCE;
         let at = Timestamp::now();
+        let mut write = None;
         let what = if self.is_v1 {
             let mut lowered = false;
             while !has_ended(main, INTERVAL) && Instant::now() < until {
@@ -190,16 +190,15 @@ impl MemoryGroup {
             }
             let page = rustix::param::page_size() as u64;
             let (file, limit) = (folder.join(MAX), self.used / 2 / page * page);
-            // The kernel kills before the write returns, and waits for the end of what it has killed.
-            bounded_thread::start("drill", move || {
-                if let Err(error) = fs::write(&file, limit.to_string()) {
-                    tracing::warn!("{}: {error}", file.display());
-                }
-            })
-            .map_err(|error| DrillError::Memory(error.to_string()))?;
+            let start = Write::start(&file, limit.to_string().into_bytes());
+            write = Some(start.map_err(|error| failed(MAX, error))?);
             MAX
         };
-        if !has_ended(main, until.saturating_duration_since(Instant::now())) {
+        let has_ended = has_ended(main, until.saturating_duration_since(Instant::now()));
+        if write.is_some_and(|write| !write.cancel()) {
+            tracing::warn!("{}: the kernel still reclaims memory for a drill", folder.join(what).display());
+        }
+        if !has_ended {
             return Err(DrillError::Memory(format!(
                 "the kernel killed nothing within {PATIENCE:?} although {} was lowered; it is restored",
                 folder.join(what).display()

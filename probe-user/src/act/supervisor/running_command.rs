@@ -9,7 +9,10 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
-use rustix::process::Signal;
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, test_kill_process},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -130,7 +133,12 @@ impl RunningCommand {
             return Standing::Differs("it was started in another pid namespace".to_owned());
         }
         if !processes.runs(self.process) {
-            return Standing::Ended;
+            let is_readable = processes.key_of(self.process.pid).is_some();
+            return if is_readable || !is_there(self.process.pid) {
+                Standing::Ended
+            } else {
+                Standing::Differs("its /proc/PID/stat cannot be read".to_owned())
+            };
         }
         let Some(cgroup) = &self.cgroup else { return Standing::Runs };
         let path = processes.cgroups().of(self.process.pid).v2.unwrap_or_default();
@@ -154,6 +162,12 @@ impl RunningCommand {
     pub fn has_cgroup(&self) -> bool {
         self.cgroup.is_some()
     }
+}
+
+/// Whether there is a process with this pid, without `/proc`.
+fn is_there(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// A digest of everything that makes it another command, so that the file has none of its secrets.
@@ -211,7 +225,7 @@ pub(super) fn digest(exec: &Exec) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Timestamp, config::Secret};
+    use crate::{clock::Timestamp, config::Secret, host::fake::FakeHost};
 
     fn exec() -> Exec {
         Exec { command: vec!["/bin/web".to_owned(), "-v".to_owned()], ..Exec::default() }
@@ -287,6 +301,20 @@ mod tests {
         let moved = RunningCommand { cgroup, ..own };
         assert!(matches!(moved.standing("web", &processes), Standing::Differs(_)));
         assert_eq!(moved.made_cgroup("web", &processes), None);
+    }
+
+    #[test]
+    fn a_process_that_proc_does_not_show_has_ended_only_if_there_is_none() {
+        let host = FakeHost::v2();
+        host.write("proc/sys/kernel/random/boot_id", b"b\n");
+        host.link("proc/self/ns/pid", "pid:[1]");
+        let processes = host.reader();
+        let own = running(&ProcReader::new("/").unwrap());
+        let own = RunningCommand { scope: processes.pid_scope(), ..own };
+        assert!(matches!(own.standing("web", &processes), Standing::Differs(_)), "this very process");
+        let process = ProcessKey { pid: i32::MAX.cast_unsigned(), ..own.process };
+        let ended = RunningCommand { process, ..own };
+        assert_eq!(ended.standing("web", &processes), Standing::Ended);
     }
 
     #[test]

@@ -135,6 +135,7 @@ fn oom(bytes: &Bytes<'_>) -> Result<Oom, DecodeError> {
         shmem_pages: bytes.u64(offset_of!(abi::Oom, shmem_pages))?,
         swap_pages: bytes.u64(offset_of!(abi::Oom, swap_pages))?,
         cgroups: bytes.cgroups(offset_of!(abi::Oom, cgroup_v2), offset_of!(abi::Oom, cgroup_mem_v1))?,
+        main_pid: None,
         comm: bytes.comm(offset_of!(abi::Oom, comm))?,
         trigger_pid: bytes.u32(offset_of!(abi::Oom, trigger_tgid))?,
         trigger_comm: bytes.comm(offset_of!(abi::Oom, trigger_comm))?,

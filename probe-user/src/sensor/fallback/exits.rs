@@ -20,7 +20,7 @@ use crate::{
     clock::Timestamp,
     fact::{ProcessKey, Source},
     host::{ProcReader, process::ProcessTree},
-    sensor::record::{Cgroups, Exec, Exit, Record, Status},
+    sensor::record::{Cgroups, Exec, Exit, Oom, Record, Status},
 };
 
 /// The most processes that are tracked; the exits of further ones are counted as lost.
@@ -320,6 +320,13 @@ impl Exits {
         let room = self.tracked.len() < TRACKED_MAX;
         self.lost += u64::from(!room);
         room
+    }
+
+    /// Adds to an OOM kill from the log who its victim was. By the time the log is read, the victim may be gone.
+    pub fn identify(&self, kill: &mut Oom) {
+        let Some(victim) = kill.pid.and_then(|pid| self.tracked.get(&pid)) else { return };
+        kill.start_ns = victim.key.map_or(kill.start_ns, |key| key.start.as_nanos());
+        kill.main_pid = victim.main;
     }
 
     pub fn due_by(&mut self, now: Timestamp) -> Vec<Exit> {

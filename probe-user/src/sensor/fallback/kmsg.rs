@@ -67,6 +67,7 @@ impl OomLine {
             swap_pages: 0,
             limit_pages: limit.map(|bytes| bytes / page),
             cgroups: Cgroups::default(),
+            main_pid: None,
             comm: self.name,
             trigger_pid: self.trigger.0,
             trigger_comm: self.trigger.1,

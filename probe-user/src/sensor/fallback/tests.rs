@@ -115,6 +115,32 @@ fn a_descendant_s_failure_is_reported_and_its_success_is_not() {
 }
 
 #[test]
+fn a_victim_in_the_log_is_known_though_it_is_gone() {
+    let Some(mut lab) = lab("a_victim_in_the_log_is_known_though_it_is_gone") else { return };
+    let mut child = shell("sleep 1000 & wait; read line");
+    let main = lab.reader.key_of(child.id()).unwrap();
+    go(&mut child);
+    let victim = loop {
+        match lab.reader.process_tree().of(main.pid)[..] {
+            [_, victim, ..] => break lab.reader.key_of(victim).unwrap(),
+            _ => assert!(lab.reader.runs(main), "the shell has ended"),
+        }
+    };
+    lab.fallback.watch_process(main);
+    let pid = rustix::process::Pid::from_raw(victim.pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    while lab.reader.key_of(victim.pid) == Some(victim) {
+        std::thread::yield_now();
+    }
+    let line = format!("3,1,1,-;Out of memory: Killed process {} (sleep) total-vm:1kB", victim.pid);
+    let mut kill = kmsg::Lines::default().record(line.as_bytes()).unwrap().record(lab.reader.cgroups());
+    lab.fallback.exits.as_ref().unwrap().identify(&mut kill);
+    assert_eq!((kill.start_ns, kill.main_pid), (victim.start.as_nanos(), Some(main.pid)));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn threads_are_not_processes_and_the_leader_s_end_is_not_the_process_s() {
     let test = "threads_are_not_processes_and_the_leader_s_end_is_not_the_process_s";
     let Some(mut lab) = lab(test) else { return };

@@ -81,6 +81,7 @@ fn decodes_an_oom_kill() {
             swap_pages: 400,
             limit_pages: Some(7680),
             cgroups: Cgroups { v2: Some(1), memory_v1: Some(55) },
+            main_pid: None,
             comm: "redis".to_owned(),
             trigger_pid: 5,
             trigger_comm: "python3".to_owned(),
