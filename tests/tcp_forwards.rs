@@ -8,8 +8,10 @@ use hostprobe_tests::{
     incident_events::{is, listening_pid, text, wait_until_healthy},
     lab::probed::{QUICK, restarts, service},
     parts::{Certificate, haproxy, nginx_stream, require_root, socat, stunnel},
+    process::signal,
     victim::Victim,
 };
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -78,6 +80,48 @@ fn a_forward_before_a_server_that_dies_is_held_until_the_server_is_back() {
         assert_eq!(listening_pid(&daemon, name), pid, "{name} is the same process");
     }
     drop(again);
+    daemon.stop();
+}
+
+#[test]
+fn a_forward_before_a_server_that_hangs_is_held_and_one_that_hangs_itself_is_not() {
+    if !require_root() {
+        return;
+    }
+    let server = Victim::start();
+    let Some(Forwards { names, mut daemon, _folder }) = Forwards::start(server.port) else { return };
+    for name in &names {
+        wait_until_healthy(&daemon, name);
+    }
+    let pids: Vec<u32> = names.iter().map(|name| listening_pid(&daemon, name)).collect();
+    let mark = daemon.mark();
+    signal(server.process.pid(), Signal::STOP);
+    for name in &names {
+        let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", name), LONG);
+        assert_eq!(text(&open, "incident.verdict"), "unhealthy", "{open:#}");
+        let waits = format!("waits for 127.0.0.1:{}", server.port);
+        assert!(text(&open, "incident.summary").contains(&waits), "{open:#}");
+    }
+    // Each of them is judged again with every further failure.
+    for name in &names {
+        for _ in 0..5 {
+            let mark = daemon.mark();
+            daemon.wait_for_after(mark, |event| is(event, "probe.fail", name), LONG);
+        }
+    }
+    signal(server.process.pid(), Signal::CONT);
+    for (name, pid) in names.iter().zip(&pids) {
+        daemon.wait_for_after(mark, |event| is(event, "incident.resolve", name), LONG);
+        assert_eq!(restarts(&daemon, mark, name), Vec::<Value>::new());
+        assert_eq!(listening_pid(&daemon, name), *pid, "{name} is the same process");
+    }
+    // The other two have processes of their own for the work.
+    let alone = names.iter().zip(&pids).filter(|(name, _)| ["tls", "pipe"].contains(name));
+    let mark = daemon.mark();
+    for (name, pid) in alone {
+        signal(*pid, Signal::STOP);
+        daemon.wait_for_after(mark, |event| is(event, "restart.done", name), LONG);
+    }
     daemon.stop();
 }
 

@@ -56,10 +56,12 @@ use crate::{
     engine::{Effect, Engine},
     enrich::Enricher,
     fact::{
-        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, PortHolder, ProbeReport,
+        AlertOutcome, ExitStatus, Fact, Holder, Membership, Observation, Peer, PortHolder, ProbeReport,
         ProcessExit, ServiceId, Source, UnitState,
     },
+    host::Awaited,
     inspect::answer::Answer,
+    probe::Silence,
     sensor::{Sensors, record::Record},
     store::directory::StateDirectory,
 };
@@ -319,6 +321,13 @@ impl Daemon {
             Answer::Examined(service, seen) => {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
             }
+            Answer::Awaited(service, awaited) => {
+                // Of a service that is watched, its own probes say whether it answers.
+                let mut is_watched =
+                    |it: &Awaited| matches!(self.enricher.peer(it.server, None), Peer::Service(_));
+                let unwatched = awaited.filter(|it| !is_watched(it));
+                self.executor.inspector.awaits(service, unwatched);
+            }
             Answer::Snapshot(service, written) => {
                 self.executor.resume_probes(service);
                 self.observe(Observation::Snapshot(service, written));
@@ -348,10 +357,15 @@ impl Daemon {
         }
     }
 
-    /// A service is silent while probes still wait for it: samples its threads early.
-    pub fn on_silence(&mut self, service: ServiceId) {
-        if self.is_watched(service) {
-            self.executor.inspector.sample_early(service, self.enricher.members.main_of(service));
+    /// A service is silent while probes still wait for it.
+    pub fn on_silence(&mut self, silence: Silence) {
+        let (Silence::Whole(service) | Silence::Late(service)) = silence;
+        let Some(main) = self.enricher.members.main_of(service).filter(|_| self.is_watched(service)) else {
+            return;
+        };
+        match silence {
+            Silence::Whole(_) => self.executor.inspector.sample_early(service, main),
+            Silence::Late(_) => self.executor.inspector.find_awaited(service, main),
         }
     }
 

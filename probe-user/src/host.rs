@@ -5,6 +5,7 @@
 
 pub mod accounts;
 pub mod address;
+mod awaited;
 mod candidate;
 pub mod cgroup;
 pub mod client;
@@ -44,6 +45,7 @@ use std::{
 use crate::descriptors;
 
 pub use self::{
+    awaited::Awaited,
     cgroup::{Cgroups, OwnCgroup, Owner},
     file_id::FileId,
     listener::ListeningSocket,

@@ -71,7 +71,7 @@ pub async fn run(
             Some(outcome) = inbox.outcomes.recv() => daemon.on_outcome(outcome),
             Some(answer) = inbox.answers.recv() => daemon.on_answer(answer),
             Some(report) = inbox.probes.recv() => daemon.on_probe(report),
-            Some(service) = inbox.silences.recv() => daemon.on_silence(service),
+            Some(silence) = inbox.silences.recv() => daemon.on_silence(silence),
             Some(outcome) = inbox.alerts.recv() => daemon.on_alert(outcome),
             Some(run) = inbox.hooks.recv() => daemon.on_hook_run(run),
             _ = inbox.every_second.tick() => daemon.every_second(),

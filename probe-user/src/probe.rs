@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use self::progress::{Connection, Waiting};
 pub(crate) use self::schedule::next_tick;
-pub use self::schedule::{ProbeHandle, Prober};
+pub use self::schedule::{ProbeHandle, Prober, Silence};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},

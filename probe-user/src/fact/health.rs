@@ -1,6 +1,6 @@
 //! Measurements of processes, services and the host, read when a probe fails and at intervals.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,10 @@ pub struct Examination {
     /// Each thread waits for a lock that only the process itself can release, or for a new connection.
     #[serde(default)]
     pub locked: bool,
+    /// The server that it waited for while a probe of it waited: it had read what the probe asked, had asked that server
+    /// since, and had no answer. Not a service that is watched.
+    #[serde(default)]
+    pub awaits: Option<SocketAddr>,
     /// Share of the time, 0 to 1, that some task of its cgroup waited for a CPU (PSI), where that can be read.
     pub cgroup_pressure: Option<f64>,
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::sockdiag::{connection, listen_queue, take_messages, unix_end};
+use super::sockdiag::{connection, exchange, listen_queue, take_messages, unix_end};
 
 /// Reads the sockets in an answer, and returns their number.
 pub fn sockets(datagram: &[u8]) -> io::Result<usize> {
@@ -10,6 +10,7 @@ pub fn sockets(datagram: &[u8]) -> io::Result<usize> {
     take_messages(datagram, &mut |message| {
         found += usize::from(listen_queue(message).is_some());
         found += usize::from(connection(message).is_some());
+        found += usize::from(exchange(message).is_some());
         found += usize::from(unix_end(message).is_some());
     })?;
     Ok(found)

@@ -6,7 +6,7 @@
 //! reads `/proc` for the others. The messages are two fixed structures, which is less to carry than a crate.
 
 use std::{
-    io,
+    io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -46,6 +46,12 @@ const LISTEN: u32 = 10;
 /// The value of `idiag_timer` during a retransmit (`inet_csk_diag_fill` and its callers).
 const RETRANSMIT_TIMER: u8 = 1;
 
+/// The length of `struct inet_diag_msg`; the number of its attribute `INET_DIAG_INFO`, and the bit that asks for it
+/// (`linux/inet_diag.h`).
+const INET_DIAG_MSG: usize = 72;
+const INFO: u16 = 2;
+const WITH_INFO: u8 = 1 << (INFO - 1);
+
 /// `UDIAG_SHOW_NAME | UDIAG_SHOW_PEER` (`linux/unix_diag.h`).
 const UNIX_SHOW: u32 = 0x1 | 0x4;
 /// `UNIX_DIAG_NAME` and `UNIX_DIAG_PEER` (`linux/unix_diag.h`).
@@ -84,6 +90,21 @@ pub struct Connection {
     pub retransmits: u32,
 }
 
+/// A TCP connection, and when data went over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    pub connection: Connection,
+    /// Bytes received that the process has not read.
+    pub unread: u32,
+    /// Since data was last sent, or else since it was made. In steps of the kernel's tick, 1 to 10 ms.
+    pub sent_ago: Duration,
+    /// The same of received data.
+    pub received_ago: Duration,
+    /// Segments with data that were sent and received.
+    pub segments_sent: u32,
+    pub segments_received: u32,
+}
+
 /// A connected Unix stream socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnixEnd {
@@ -100,7 +121,9 @@ pub struct UnixEnd {
 /// Fails if the kernel lacks `tcp_diag`, or a security policy forbids the request.
 pub fn listeners() -> io::Result<Vec<ListenQueue>> {
     let mut found = Vec::new();
-    dump_tcp(1 << LISTEN, Ports::default(), |message| keep(&mut found, listen_queue(message)))?;
+    dump_tcp(TcpRequest { states: 1 << LISTEN, ..TcpRequest::default() }, |message| {
+        keep(&mut found, listen_queue(message))
+    })?;
     Ok(found)
 }
 
@@ -111,7 +134,8 @@ pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
     let all = if established { 1 << ESTABLISHED } else { 0 };
     let leaving = 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSING;
-    dump_tcp(all | 1 << SYN_SENT | leaving, Ports::default(), |message| {
+    let states = all | 1 << SYN_SENT | leaving;
+    dump_tcp(TcpRequest { states, ..TcpRequest::default() }, |message| {
         let state = message.get(1).copied().map_or(0, u32::from);
         let wanted = |it: &Connection| it.retransmits > 0 || state == ESTABLISHED;
         keep(&mut found, connection(message).filter(wanted));
@@ -123,7 +147,8 @@ pub fn connections(established: bool) -> io::Result<Vec<Connection>> {
 /// still has them open.
 pub fn connections_at(port: u16) -> io::Result<Vec<(Connection, bool)>> {
     let mut found = Vec::new();
-    dump_tcp(1 << ESTABLISHED | 1 << CLOSE_WAIT, Ports { local: port, remote: 0 }, |message| {
+    let states = 1 << ESTABLISHED | 1 << CLOSE_WAIT;
+    dump_tcp(TcpRequest { states, local: port, ..TcpRequest::default() }, |message| {
         let is_open = message.get(1).is_some_and(|state| u32::from(*state) == ESTABLISHED);
         keep(&mut found, connection(message).map(|it| (it, is_open)));
     })?;
@@ -133,26 +158,41 @@ pub fn connections_at(port: u16) -> io::Result<Vec<(Connection, bool)>> {
 /// The established connections to this remote port.
 pub fn connections_to(port: u16) -> io::Result<Vec<Connection>> {
     let mut found = Vec::new();
-    let ports = Ports { local: 0, remote: port };
-    dump_tcp(1 << ESTABLISHED, ports, |message| keep(&mut found, connection(message)))?;
+    let request = TcpRequest { states: 1 << ESTABLISHED, remote: port, ..TcpRequest::default() };
+    dump_tcp(request, |message| keep(&mut found, connection(message)))?;
     Ok(found)
 }
 
-/// The kernel lists only sockets with these ports; 0 is any.
+/// The established connections of the daemon's own network namespace, with when data went over them.
+///
+/// The kernel returns every connection: about a microsecond each.
+pub fn exchanges() -> io::Result<Vec<Exchange>> {
+    let mut found = Vec::new();
+    let request = TcpRequest { states: 1 << ESTABLISHED, extensions: WITH_INFO, ..TcpRequest::default() };
+    dump_tcp(request, |message| keep(&mut found, exchange(message)))?;
+    Ok(found)
+}
+
+/// Which TCP sockets the kernel lists.
 #[derive(Clone, Copy, Default)]
-struct Ports {
+struct TcpRequest {
+    /// In one of these states, a bit each.
+    states: u32,
+    /// With these attributes.
+    extensions: u8,
+    /// With this local port; 0 is any.
     local: u16,
+    /// With this remote port; 0 is any.
     remote: u16,
 }
 
-/// Asks for all TCP sockets in one of these states, a bit each.
-fn dump_tcp(states: u32, ports: Ports, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+fn dump_tcp(wanted: TcpRequest, mut each: impl FnMut(&[u8])) -> io::Result<()> {
     for family in [AF_INET, AF_INET6] {
         // struct inet_diag_req_v2: family, protocol, extensions, padding, states, and a socket id of 48 bytes.
-        let mut request = vec![family, IPPROTO_TCP, 0, 0];
-        request.extend(states.to_ne_bytes());
-        request.extend(ports.local.to_be_bytes());
-        request.extend(ports.remote.to_be_bytes());
+        let mut request = vec![family, IPPROTO_TCP, wanted.extensions, 0];
+        request.extend(wanted.states.to_ne_bytes());
+        request.extend(wanted.local.to_be_bytes());
+        request.extend(wanted.remote.to_be_bytes());
         request.extend([0; 44]);
         dump(&request, &mut each)?;
     }
@@ -257,6 +297,30 @@ pub(super) fn connection(message: &[u8]) -> Option<Connection> {
     })
 }
 
+/// Reads the same structure with the attribute `INET_DIAG_INFO`, which is a `struct tcp_info` (`linux/tcp.h`).
+pub(super) fn exchange(message: &[u8]) -> Option<Exchange> {
+    let info = attributes(message.get(INET_DIAG_MSG..)?).find(|(kind, _)| *kind == INFO)?.1;
+    let millis = |at| u32_at(info, at).map(|ago| Duration::from_millis(ago.into()));
+    Some(Exchange {
+        connection: connection(message)?,
+        unread: u32_at(message, 56)?,
+        sent_ago: millis(44)?,
+        received_ago: millis(52)?,
+        segments_received: u32_at(info, 152)?,
+        segments_sent: u32_at(info, 156)?,
+    })
+}
+
+/// The attributes after a structure, with their numbers.
+fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    iter::from_fn(move || {
+        let (length, kind) = (usize::from(u16_at(bytes, 0)?), u16_at(bytes, 2)?);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
 /// An address in that structure, of the family it names.
 fn address(message: &[u8], at: usize) -> Option<IpAddr> {
     match *message.first()? {
@@ -269,16 +333,12 @@ fn address(message: &[u8], at: usize) -> Option<IpAddr> {
 /// Reads a `struct unix_diag_msg`: family, type, state, padding, inode, a cookie, and then attributes.
 pub(super) fn unix_end(message: &[u8]) -> Option<UnixEnd> {
     let mut end = UnixEnd { inode: u64::from(u32_at(message, 4)?), peer: 0, named: false };
-    let mut attributes = message.get(16..)?;
-    while let (Some(length), Some(kind)) = (u16_at(attributes, 0), u16_at(attributes, 2)) {
-        let length = usize::from(length);
-        let Some(value) = attributes.get(4..length) else { break };
+    for (kind, value) in attributes(message.get(16..)?) {
         match kind {
             UNIX_NAME => end.named = !value.is_empty(),
             UNIX_PEER => end.peer = u64::from(u32_at(value, 0)?),
             _ => {}
         }
-        attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     (end.peer != 0).then_some(end)
 }

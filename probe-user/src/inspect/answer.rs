@@ -1,7 +1,7 @@
 //! The answers of the inspectors.
 
 use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId, Successor};
-use crate::host::ListeningSocket;
+use crate::host::{Awaited, ListeningSocket};
 
 /// Listeners by inode number, each with its service; None: it belongs to no watched service.
 pub type Owners = Vec<(u64, Option<ServiceId>)>;
@@ -10,6 +10,8 @@ pub type Owners = Vec<(u64, Option<ServiceId>)>;
 pub enum Answer {
     /// The examination of a service's processes. None if no process was there.
     Examined(ServiceId, Option<Box<Examination>>),
+    /// The server that a service waited for while a probe of it waited.
+    Awaited(ServiceId, Option<Awaited>),
     /// The path of a snapshot.
     Snapshot(ServiceId, Result<String, String>),
     /// The process that has a port; its service is not filled in yet.

@@ -19,7 +19,7 @@ use crate::{
     config::SnapshotOptions,
     engine::EarlySample,
     fact::{Examination, Holder, ProcessExit, ProcessKey, Sender, ServiceId, process::whereabouts},
-    host::{LeftProcesses, ProcReader, Survey, holder::Client},
+    host::{Awaited, LeftProcesses, ProcReader, Survey, holder::Client},
     outcomes::Outcomes,
 };
 
@@ -45,6 +45,8 @@ pub struct Inspector {
     exits: HashMap<ServiceId, VecDeque<String>>,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
+    /// The server that a silent service waited for when it was last looked.
+    awaited: HashMap<ServiceId, Awaited>,
 }
 
 /// A first sample, taken before the engine asks for an examination.
@@ -63,6 +65,7 @@ impl Inspector {
             snapshots,
             exits: HashMap::new(),
             early: HashMap::new(),
+            awaited: HashMap::new(),
         }
     }
 
@@ -70,6 +73,7 @@ impl Inspector {
     pub(crate) fn remove(&mut self, service: ServiceId) {
         self.exits.remove(&service);
         self.early.remove(&service);
+        self.awaited.remove(&service);
     }
 
     /// A reload changed where snapshots go, or how many are kept.
@@ -87,8 +91,10 @@ impl Inspector {
     }
 
     /// Looks at a service's processes, which may have to be examined in a moment; not at the cost of those that have to.
-    pub(crate) fn sample_early(&mut self, service: ServiceId, main: Option<ProcessKey>) {
-        let Some(main) = main.filter(|_| !self.blocking_reads.is_busy()) else { return };
+    pub(crate) fn sample_early(&mut self, service: ServiceId, main: ProcessKey) {
+        if self.blocking_reads.is_busy() {
+            return;
+        }
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         let (done, sample) = oneshot::channel();
         self.early.insert(service, PendingSample { main, asked: Timestamp::now(), sample });
@@ -96,6 +102,27 @@ impl Inspector {
             // The examination may not need it any more.
             let _ = done.send(first_sample(&reader, &blocking_reads, main).await);
         });
+    }
+
+    /// Looks whether a service waits for another server, while a probe still waits for the service. The answer comes as
+    /// [`Answer::Awaited`].
+    pub(crate) fn find_awaited(&self, service: ServiceId, main: ProcessKey) {
+        if self.blocking_reads.is_busy() {
+            return;
+        }
+        let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
+        self.outcomes.spawn(async move {
+            let found = blocking_reads.read(SAMPLE_TIMEOUT, move || reader.awaited_by(main)).await;
+            Answer::Awaited(service, logged(found).flatten())
+        });
+    }
+
+    /// Keeps what a silent service waits for, for its next examination.
+    pub(crate) fn awaits(&mut self, service: ServiceId, awaited: Option<Awaited>) {
+        match awaited {
+            Some(awaited) => self.awaited.insert(service, awaited),
+            None => self.awaited.remove(&service),
+        };
     }
 
     /// Samples a service's processes twice, or once more after a usable early sample. The answer comes as
@@ -110,12 +137,16 @@ impl Inspector {
         let (reader, blocking_reads) = (self.reader.clone(), self.blocking_reads.clone());
         let early = self.early.remove(&service).filter(|early| Some(early.main) == main).zip(ahead);
         let early = early.filter(|(early, ahead)| early.asked >= ahead.since);
+        let awaited = self.awaited.get(&service).zip(ahead);
+        let awaits = awaited.filter(|(awaited, ahead)| awaited.at >= ahead.since);
+        let awaits = awaits.map(|(awaited, _)| awaited.server);
         self.outcomes.spawn(async move {
             let seen = match main {
                 Some(main) => examine(&reader, &blocking_reads, main, over, early).await,
                 None => None,
             };
-            Answer::Examined(service, seen.map(Box::new))
+            let seen = seen.map(|seen| Box::new(Examination { awaits, ..seen }));
+            Answer::Examined(service, seen)
         });
     }
 

@@ -15,8 +15,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+pub use self::attempts::Silence;
 use self::{
-    attempts::{Attempts, Silence},
+    attempts::{Attempts, SilenceReports},
     phases::{Phase, Phases},
 };
 use super::{Clients, Kept};
@@ -38,16 +39,15 @@ pub struct Prober {
     clients: Clients,
     phases: Phases,
     reports: mpsc::Sender<ProbeReport>,
-    silences: mpsc::Sender<ServiceId>,
+    silences: mpsc::Sender<Silence>,
 }
 
 impl Prober {
-    /// If `reports` is full, a probe delays its next run until there is room. `silences` gets the services that are
-    /// silent while hedged attempts still wait for them.
+    /// If `reports` is full, a probe delays its next run until there is room.
     pub fn new(
         clients: Clients,
         reports: mpsc::Sender<ProbeReport>,
-        silences: mpsc::Sender<ServiceId>,
+        silences: mpsc::Sender<Silence>,
     ) -> Self {
         Self { clients, phases: Phases::default(), reports, silences }
     }
@@ -157,7 +157,7 @@ struct Task {
     probe: Arc<Probe>,
     clients: Clients,
     reports: mpsc::Sender<ProbeReport>,
-    silences: mpsc::Sender<ServiceId>,
+    silences: mpsc::Sender<Silence>,
     orders: Arc<Orders>,
 }
 
@@ -168,7 +168,7 @@ impl Task {
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
         let mut kept = Kept::default();
-        let silence = Silence { service: self.service, reports: self.silences.clone() };
+        let silence = SilenceReports { service: self.service, reports: self.silences.clone() };
         let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;
         loop {

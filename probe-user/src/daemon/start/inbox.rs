@@ -11,10 +11,10 @@ use tokio::{
 use crate::{
     act::{supervisor::SupervisorReport, systemd::UnitChange},
     daemon::executor::Outcome,
-    fact::{AlertOutcome, HookRun, ProbeReport, ServiceId},
+    fact::{AlertOutcome, HookRun, ProbeReport},
     inspect::answer::Answer,
     outcomes::Outcomes,
-    probe::next_tick,
+    probe::{Silence, next_tick},
     serve::control::{DrillRequest, OperatorRequest, ReloadRequest, Requests},
 };
 
@@ -29,8 +29,7 @@ pub struct Inbox {
     /// Answers to questions about processes.
     pub answers: mpsc::Receiver<Answer>,
     pub probes: mpsc::Receiver<ProbeReport>,
-    /// Services that are silent while probes still wait for them.
-    pub silences: mpsc::Receiver<ServiceId>,
+    pub silences: mpsc::Receiver<Silence>,
     pub alerts: mpsc::Receiver<AlertOutcome>,
     /// Runs of hooks.
     pub hooks: mpsc::Receiver<HookRun>,
@@ -51,7 +50,7 @@ pub(super) struct Senders {
     pub(super) outcomes: Outcomes<Outcome>,
     pub(super) answers: Outcomes<Answer>,
     pub(super) probes: mpsc::Sender<ProbeReport>,
-    pub(super) silences: mpsc::Sender<ServiceId>,
+    pub(super) silences: mpsc::Sender<Silence>,
     pub(super) alerts: mpsc::Sender<AlertOutcome>,
     pub(super) hooks: mpsc::Sender<HookRun>,
     pub(super) requests: Requests,

@@ -64,7 +64,7 @@ pub enum Obstacle {
     Overload,
     /// Its connections to other hosts fail.
     Network,
-    /// What it connects to on this host refuses it, and hostprobe does not watch that.
+    /// What it connects to refuses it or does not answer it, and hostprobe does not watch that.
     Backend,
     /// Something on the way drops or refuses the connections to its port.
     Filter,
@@ -143,7 +143,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::Tracer   => (Paused,     1.0, "a restart would end the process that the tracer examines",       "timeouts while a process outside of the service traces it"),
         Obstacle::Overload => (Overloaded, 0.8, "a restart would take more of what is short",                     "timeouts while the host is pressed or its threads wait for a CPU"),
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
-        Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections"),
+        Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections, or a timeout while it waits for an unwatched server"),
         Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "`connect_timeout` while its accept queue has room, or `refused` while it listens: the kernel would have answered"),
     };
     ObstacleRule { verdict, confidence, reason, words }

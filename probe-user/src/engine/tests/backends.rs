@@ -100,3 +100,35 @@ fn its_own_listener_and_a_service_that_is_watched_excuse_nothing() {
     fail(&mut lab, ProbeFailure::Status, 3);
     assert_eq!(lab.restarts_asked(), 1);
 }
+
+fn time_out_while(lab: &mut Lab, awaits: Option<&str>) {
+    lab.wait(LATER);
+    lab.answer(ProbeOutcome::Failed(ProbeFailure::Timeout, "no answer".into()));
+    let awaits = awaits.map(|server| server.parse().unwrap());
+    let seen = Examination { at: lab.now, switches: 9, awaits, ..Examination::default() };
+    lab.see(Observation::Examined(API, Some(seen)));
+}
+
+#[test]
+fn a_service_that_waits_for_a_server_is_held_until_it_waits_for_itself() {
+    let mut lab = well();
+    for _ in 0..9 {
+        time_out_while(&mut lab, Some("10.0.0.5:5432"));
+    }
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Unhealthy, Severity::Critical)]);
+    let incident = lab.engine.view().next().unwrap().incident.unwrap();
+    assert!(incident.summary.contains("waits for 10.0.0.5:5432"), "{}", incident.summary);
+    assert_eq!(lab.restarts_asked(), 0);
+    for _ in 0..3 {
+        time_out_while(&mut lab, None);
+    }
+    lab.see(snapshot());
+    assert_eq!(lab.restarts_asked(), 1);
+
+    let mut lab = well();
+    for _ in 0..3 {
+        time_out_while(&mut lab, None);
+    }
+    lab.see(snapshot());
+    assert_eq!(lab.restarts_asked(), 1);
+}

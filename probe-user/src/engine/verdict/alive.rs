@@ -117,6 +117,13 @@ fn obstacle(circumstances: &Circumstances<'_>) -> Option<(Obstacle, String)> {
     {
         return Some(kept);
     }
+    // What its connections show explains more than how many services are silent.
+    if timed_out
+        && !remote
+        && let Some(server) = examination.filter(|seen| !seen.is_stuck()).and_then(|seen| seen.awaits)
+    {
+        return Some((Obstacle::Backend, format!("it waits for {server}, which does not answer it")));
+    }
     if timed_out && let Some(why) = overload(circumstances) {
         return Some((Obstacle::Overload, why));
     }

@@ -78,7 +78,7 @@ async fn a_recent_early_sample_is_the_first_sample() {
     let me = it.me();
     for recent in [true, false] {
         let before = Timestamp::now();
-        it.inspector.sample_early(WEB, Some(me));
+        it.inspector.sample_early(WEB, me);
         // It is taken, and as good as untouched.
         let early = it.inspector.early.get_mut(&WEB).unwrap();
         let sample = (&mut early.sample).await.unwrap();

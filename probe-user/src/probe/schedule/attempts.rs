@@ -6,7 +6,7 @@
 
 use std::{
     future::{Future, pending, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -32,6 +32,9 @@ const PART: u32 = 4;
 /// Within this time a service has noticed an attempt, and sleeps again if it has nothing else to do.
 const NOTED: Duration = Duration::from_millis(10);
 
+/// An attempt is late this long before it times out, or a [`PART`] of its timeout if that is shorter.
+const LATE: Duration = Duration::from_millis(250);
+
 /// An answer moves the usual response time by one part in this number.
 const MEMORY: u32 = 8;
 
@@ -48,21 +51,37 @@ pub(super) struct Attempts {
     unanswered: u32,
     /// The usual time of an answer. Before the first answer, nothing is unusual.
     usual: Option<Duration>,
-    silence: Silence,
-    /// When the silence is to be reported.
+    silence: SilenceReports,
+    /// When it is to be reported that the service is silent to all attempts.
     report_at: Option<Instant>,
+    /// When it is to be reported that an attempt is about to time out.
+    late_at: Option<Instant>,
 }
 
-/// Reports that a service is silent to as many attempts as `failures`, while all of them still wait. The daemon then
-/// samples its processes before the first attempt times out.
+/// What is seen of a service only while an attempt still waits for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// As many attempts as `failures` wait. The daemon then samples its processes before the first one times out.
+    Whole(ServiceId),
+    /// An attempt is about to time out. The daemon then looks whether the service waits for another server meanwhile.
+    Late(ServiceId),
+}
+
 #[derive(Debug)]
-pub(super) struct Silence {
+pub(super) struct SilenceReports {
     pub(super) service: ServiceId,
-    pub(super) reports: mpsc::Sender<ServiceId>,
+    pub(super) reports: mpsc::Sender<Silence>,
+}
+
+impl SilenceReports {
+    fn report(&self, silence: fn(ServiceId) -> Silence) {
+        // If the channel is full, the evidence is missing, or comes later.
+        let _ = self.reports.try_send(silence(self.service));
+    }
 }
 
 impl Attempts {
-    pub(super) fn new(probe: Arc<Probe>, clients: Clients, silence: Silence) -> Self {
+    pub(super) fn new(probe: Arc<Probe>, clients: Clients, silence: SilenceReports) -> Self {
         Self {
             probe,
             clients,
@@ -72,6 +91,7 @@ impl Attempts {
             usual: None,
             silence,
             report_at: None,
+            late_at: None,
         }
     }
 
@@ -83,7 +103,7 @@ impl Attempts {
     pub(super) fn cancel(&mut self) {
         self.under_way.clear();
         self.unanswered = 0;
-        self.report_at = None;
+        (self.report_at, self.late_at) = (None, None);
     }
 
     /// Ends the running attempts, and forgets the usual time: the service has restarted.
@@ -102,17 +122,30 @@ impl Attempts {
     /// The outcome of the next attempt to end. Starts one if none is running.
     pub(super) async fn next(&mut self, kept: &mut Kept) -> Run {
         if !protocol(self.probe.kind).attempts_may_overlap {
-            return run(&self.probe, &self.clients, kept).await;
+            let mut run = pin!(run(&self.probe, &self.clients, kept));
+            tokio::select! {
+                run = &mut run => return run,
+                () = sleep_until(Instant::now() + self.probe.timeout - self.margin()) => {}
+            }
+            self.silence.report(Silence::Late);
+            return run.await;
         }
         if self.under_way.is_empty() {
             self.begin();
         }
         let run = loop {
-            let (further, report_at) = (self.further(), self.report_at);
+            let (further, report_at, late_at) = (self.further(), self.report_at, self.late_at);
             tokio::select! {
                 run = first_to_end(&mut self.under_way) => break run,
                 () = until(further) => self.begin_further(),
-                () = until(report_at) => self.report_silence(),
+                () = until(report_at) => {
+                    self.report_at = None;
+                    self.silence.report(Silence::Whole);
+                }
+                () = until(late_at) => {
+                    self.late_at = None;
+                    self.silence.report(Silence::Late);
+                }
             }
         };
         if !run.outcome.is_timeout() {
@@ -131,6 +164,7 @@ impl Attempts {
         let (probe, clients) = (Arc::clone(&self.probe), self.clients.clone());
         self.under_way.push(Box::pin(async move { run(&probe, &clients, &mut Kept::default()).await }));
         self.latest = Instant::now();
+        self.late_at.get_or_insert(self.latest + self.probe.timeout - self.margin());
         self.unanswered = self.unanswered.saturating_add(1);
     }
 
@@ -143,10 +177,9 @@ impl Attempts {
         }
     }
 
-    fn report_silence(&mut self) {
-        self.report_at = None;
-        // If the channel is full, the examination only ends later.
-        let _ = self.silence.reports.try_send(self.silence.service);
+    /// The time before an attempt's timeout that it is late from.
+    fn margin(&self) -> Duration {
+        (self.probe.timeout / PART).min(LATE)
     }
 
     /// When a further attempt is due if those under way stay unanswered.

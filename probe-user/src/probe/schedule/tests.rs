@@ -167,7 +167,7 @@ impl Server {
         &self,
         failures: u32,
         timeout: Duration,
-        silences: mpsc::Sender<ServiceId>,
+        silences: mpsc::Sender<Silence>,
     ) -> (ProbeHandle, mpsc::Receiver<ProbeReport>) {
         let (reports, mut receiver) = mpsc::channel(64);
         let mut probe = probe(ProbeKind::Http, &self.target);
@@ -220,10 +220,11 @@ async fn silence_to_all_attempts_with_a_short_timeout_is_reported_once() {
     assert!(reported.try_recv().is_err(), "it answers");
     server.answers.send_replace(None);
     handle.now();
-    assert_eq!(reported.recv().await, Some(ServiceId(7)));
+    assert_eq!(reported.recv().await, Some(Silence::Whole(ServiceId(7))));
     for _ in 0..3 {
         assert!(reports.recv().await.unwrap().outcome.is_timeout());
     }
+    assert_eq!(reported.try_recv(), Ok(Silence::Late(ServiceId(7))), "before the first times out");
     assert!(reported.try_recv().is_err(), "once");
     assert_eq!(server.accepted(), 2 + 3);
 
@@ -234,6 +235,7 @@ async fn silence_to_all_attempts_with_a_short_timeout_is_reported_once() {
     for _ in 0..3 {
         assert!(reports.recv().await.unwrap().outcome.is_timeout());
     }
+    assert_eq!(reported.try_recv(), Ok(Silence::Late(ServiceId(7))));
     assert!(reported.try_recv().is_err(), "there is time enough when the first has timed out");
 }
 
