@@ -33,6 +33,11 @@ use crate::{
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
+/// How long a server that has answered may take to report its numbers.
+fn extra_time(probe: &Probe) -> Duration {
+    (probe.timeout / 4).min(AFTERWARDS)
+}
+
 /// The most of a failure's text that is kept, in bytes. A server's own words may be part of it, and are as long as it likes.
 const TEXT_MAX: usize = 1024;
 
@@ -65,6 +70,8 @@ pub struct Kept {
     postgres: postgres::Kept,
     mysql: mysql::Kept,
     redis: redis::Counted,
+    /// The log has said that the server withholds numbers.
+    told_withheld: bool,
 }
 
 impl Kept {
@@ -148,6 +155,13 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     if let ProbeOutcome::Failed(_, text) | ProbeOutcome::Starting(text) = &mut outcome {
         text.truncate(text.floor_char_boundary(TEXT_MAX));
         text.shrink_to_fit();
+    }
+    if server.as_ref().is_some_and(|server| server.report.withheld) && !kept.told_withheld {
+        kept.told_withheld = true;
+        tracing::info!(
+            "{}: the server keeps some of its numbers from the probe's user; docs/configuration.md has the rights that it needs",
+            probe.target
+        );
     }
     Run { took, outcome, server }
 }

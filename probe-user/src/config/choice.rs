@@ -6,7 +6,7 @@ use super::{
     daemon::{AlertFormat, OnExit},
     values::{Written, words},
 };
-use crate::fact::{HookEvent, OnCleanExit, Response, Severity};
+use crate::fact::{DatabaseRole, HookEvent, OnCleanExit, Response, Severity};
 
 impl Written for Severity {
     const EXPECTED: &'static str = r#""info", "warning" or "critical""#;
@@ -17,6 +17,18 @@ impl Written for Severity {
 
     fn schema() -> Schema {
         words(&["info", "warning", "critical"])
+    }
+}
+
+impl Written for DatabaseRole {
+    const EXPECTED: &'static str = r#""primary" or "replica""#;
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&Self::ALL.map(Self::as_str))
     }
 }
 

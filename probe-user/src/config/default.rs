@@ -11,7 +11,7 @@ use super::{
     probe::Probe,
     secret::Secret,
 };
-use crate::fact::{OnCleanExit, ProbeKind, RestartBudget, RestartPolicy};
+use crate::fact::{OnCleanExit, ProbeKind, RestartBudget, RestartPolicy, ServerLimits};
 
 pub const DEFAULT_CONTROL: &str = "/run/hostprobe/control.sock";
 
@@ -75,6 +75,7 @@ impl Probe {
             expect_body: None,
             memory_percent: None,
             connections_percent: None,
+            server: ServerLimits::default(),
             auth_is_alive: false,
         }
     }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{protocol::protocol, secret::Secret};
-use crate::fact::ProbeKind;
+use crate::fact::{ProbeKind, ServerLimits};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
@@ -26,6 +26,8 @@ pub struct Probe {
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.
     pub connections_percent: Option<u8>,
+    /// Databases: what is expected of the numbers that they report.
+    pub server: ServerLimits,
     /// A server that refuses the login counts as up (`login_required = false`): for discovered services, whose
     /// password hostprobe does not have.
     pub auth_is_alive: bool,

@@ -11,7 +11,7 @@ use super::{
     template::Template,
     values::{At, Table, Text, Whole},
 };
-use crate::fact::ProbeKind;
+use crate::fact::{DatabaseRole, ProbeKind};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -50,6 +50,10 @@ pub(super) enum ProbeOption {
     MemoryPercent,
     ConnectionsPercent,
     LoginRequired,
+    Role,
+    Lag,
+    Transaction,
+    Wait,
 }
 
 /// A protocol's row.
@@ -77,7 +81,12 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"redis://127.0.0.1:6379\"",
                 check: address::redis,
             },
-            options: &[ProbeOption::MemoryPercent, ProbeOption::LoginRequired],
+            options: &[
+                ProbeOption::MemoryPercent,
+                ProbeOption::LoginRequired,
+                ProbeOption::Role,
+                ProbeOption::Lag,
+            ],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["redis-server", "valkey-server"],
@@ -90,7 +99,14 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"postgres://user@127.0.0.1/database\"",
                 check: address::postgres,
             },
-            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            options: &[
+                ProbeOption::ConnectionsPercent,
+                ProbeOption::LoginRequired,
+                ProbeOption::Role,
+                ProbeOption::Lag,
+                ProbeOption::Transaction,
+                ProbeOption::Wait,
+            ],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["postgres", "postmaster"],
@@ -103,7 +119,12 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"mysql://127.0.0.1:3306\"",
                 check: address::mysql,
             },
-            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            options: &[
+                ProbeOption::ConnectionsPercent,
+                ProbeOption::LoginRequired,
+                ProbeOption::Role,
+                ProbeOption::Lag,
+            ],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["mysqld", "mariadbd"],
@@ -131,10 +152,14 @@ pub(super) const HTTP: AddressForm = AddressForm {
     {"required": ["mysql"]}
 ], "dependentRequired" = {
     "expect": ["http"],
-    "memory_percent": ["redis"]
+    "memory_percent": ["redis"],
+    "transaction": ["postgres"],
+    "wait": ["postgres"]
 }, "dependentSchemas" = {
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
-    "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
+    "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
+    "role": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
+    "lag": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
 }))]
 pub(super) struct ProbeKeys {
     /// GET of an http or https address.
@@ -175,6 +200,17 @@ pub(super) struct ProbeKeys {
     pub(super) connections_percent: At<Whole>,
     /// With `redis`, `postgres` or `mysql`: whether a server that refuses the login counts as failed; true if not given.
     pub(super) login_required: At<bool>,
+    /// With `redis`, `postgres` or `mysql`: "primary" or "replica"; any if not given. For a mysql probe, a replica is a
+    /// server that is read-only.
+    pub(super) role: At<Text<DatabaseRole>>,
+    /// With `redis`, `postgres` or `mysql`: a replica that is further behind its primary is degraded: 1s to 24h; no limit if
+    /// not given.
+    pub(super) lag: At<Text<Duration>>,
+    /// With `postgres`: a transaction that is open for longer makes the service degraded: 1s to 720h; no limit if not given.
+    pub(super) transaction: At<Text<Duration>>,
+    /// With `postgres`: a session that waits for a lock for longer, or a client for a connection of PgBouncer, makes the
+    /// service degraded: 1s to 24h; no limit if not given.
+    pub(super) wait: At<Text<Duration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]

@@ -24,6 +24,7 @@ impl Service {
             timeout: probe.timeout,
             port: probe.port(),
             slow: probe.slow,
+            server: probe.server,
             is_new: false,
         });
         ServiceSettings {

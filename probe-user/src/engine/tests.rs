@@ -35,8 +35,9 @@ use crate::{
     fact::{
         AcceptQueue, Action, CommandKind, EventId, Examination, ExitStatus, Fact, Incident, Listener,
         Membership, Operator, Order, Phase, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
-        ProcessExit, ProcessKey, ResourceUsage, Restart, RestartMethod, Sender, ServiceState, Severity,
-        SocketError, Source, Suspension, UnitJob, UnitState, User, Verdict,
+        ProcessExit, ProcessKey, ResourceUsage, Restart, RestartMethod, Sender, ServerLimits, ServerReport,
+        ServerUsage, ServiceState, Severity, SocketError, Source, Suspension, UnitJob, UnitState, User,
+        Verdict,
     },
 };
 
@@ -147,6 +148,22 @@ impl Lab {
                 self.see(Observation::ListenerChecked(service, port, listens));
             }
         }
+    }
+
+    /// A right answer, after which the server is so far behind its primary.
+    fn lag(&mut self, lag: Duration) {
+        self.now = self.now.plus(Duration::from_millis(5));
+        let report = ServerReport { lag: Some(lag), ..ServerReport::default() };
+        self.see(Observation::Probe(ProbeReport {
+            service: API,
+            index: 0,
+            at: self.now,
+            kind: ProbeKind::Redis,
+            target: "redis://127.0.0.1".into(),
+            duration: Duration::from_millis(1),
+            outcome: ProbeOutcome::Ok,
+            server: Some(ServerUsage { report, ..ServerUsage::default() }),
+        }));
     }
 
     fn refuse(&mut self) {
@@ -305,6 +322,7 @@ fn http_probe() -> Probe {
         expect_body: None,
         memory_percent: None,
         connections_percent: None,
+        server: ServerLimits::default(),
         auth_is_alive: false,
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{AcceptQueue, Holder};
+use super::{AcceptQueue, Holder, ServerReport};
 use crate::clock::Timestamp;
 
 /// The progress of a service's processes between two samples.
@@ -150,6 +150,9 @@ pub struct ServerUsage {
     pub memory: Option<Share>,
     /// The largest holders of its connections, largest first.
     pub holders: Vec<Holder>,
+    /// Its numbers besides.
+    #[serde(default)]
+    pub report: ServerReport,
 }
 
 /// A part of a whole.

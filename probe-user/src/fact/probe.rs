@@ -98,6 +98,20 @@ probe_failures! {
     MemoryFull = "memory_full",
     /// A replica has lost the server it copies.
     Replication = "replication",
+    /// The server cannot save its data, and what it holds in memory only would be lost with it.
+    Persistence = "persistence",
+    /// A cluster, or a quorum of sentinels, lacks members that it needs.
+    Cluster = "cluster",
+    /// A primary where a replica is expected, or the other way round.
+    Role = "role",
+    /// A replica is further behind its primary than the probe allows.
+    Lag = "lag",
+    /// A transaction is open for longer than the probe allows.
+    Transaction = "transaction",
+    /// A session waits for a lock, or a client for a connection, for longer than the probe allows.
+    Wait = "wait",
+    /// The server comes to the end of its transaction ids, and takes no writes there.
+    Wraparound = "wraparound",
     /// The probe cannot be made as it is configured, or not from this host: a URL or TLS that it cannot use, no IPv6.
     CannotAsk = "cannot_ask",
     /// The daemon lacks the descriptors, memory, threads or local ports for the probe.

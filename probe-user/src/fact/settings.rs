@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{RestartMethod, ServiceId};
+use super::{RestartMethod, ServerLimits, ServiceId};
 
 /// What the engine knows of a service's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub struct ProbeSettings {
     pub port: Option<u16>,
     /// An answer that takes longer is slow.
     pub slow: Option<Duration>,
+    #[serde(default)]
+    pub server: ServerLimits,
     /// Earlier results at its position are those of another probe.
     pub is_new: bool,
 }

@@ -267,3 +267,15 @@ pub struct Holder {
     #[serde(default)]
     pub ports: Vec<u16>,
 }
+
+impl Holder {
+    /// It by all that is known of it, for people.
+    pub fn words(&self) -> String {
+        let application = self.application.as_ref().filter(|name| !name.is_empty());
+        let mut parts = Vec::new();
+        parts.extend(application.map(|name| format!("application {name}")));
+        parts.extend(self.user.as_ref().map(|user| format!("user {user}")));
+        parts.extend(self.client.map(|client| format!("from {client}")));
+        if parts.is_empty() { "a client without a name".to_owned() } else { parts.join(", ") }
+    }
+}

@@ -51,7 +51,14 @@ impl Failure {
             | ProbeFailure::Connections
             | ProbeFailure::Memory
             | ProbeFailure::MemoryFull
-            | ProbeFailure::Replication => format!("{peer} answered wrongly: {error}"),
+            | ProbeFailure::Replication
+            | ProbeFailure::Persistence
+            | ProbeFailure::Cluster
+            | ProbeFailure::Role
+            | ProbeFailure::Lag
+            | ProbeFailure::Transaction
+            | ProbeFailure::Wait
+            | ProbeFailure::Wraparound => format!("{peer} answered wrongly: {error}"),
         };
         Self { kind, text }
     }

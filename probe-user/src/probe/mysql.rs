@@ -6,6 +6,7 @@
 mod failure;
 mod greeting;
 mod login;
+mod report;
 mod session;
 mod usage;
 mod wire;
@@ -13,7 +14,7 @@ mod wire;
 use std::time::Duration;
 
 use self::{failure::is_limit, session::Session};
-use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, usage as limit};
+use super::{bounded::Bounded, extra_time, failure::Failure, progress::Waiting, tcp, usage as limit};
 use crate::{
     config::{MysqlAccount, MysqlAddress, Probe},
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
@@ -29,6 +30,7 @@ pub(super) struct Kept {
     session: Option<Session>,
     /// The account has so few connections that the probe takes only one at a time.
     is_limited: bool,
+    reported: report::Reported,
 }
 
 impl Kept {
@@ -131,9 +133,22 @@ async fn log_in(
     if let Err(error) = session.ping().await {
         return failure::classify(&error, peer, probe.auth_is_alive);
     }
+    let asking = report::ask(&mut session, probe, &mut kept.reported);
+    let complaint = match tokio::time::timeout(extra_time(probe), asking).await {
+        Ok(Ok((report, complaint))) => {
+            *server = Some(ServerUsage { report, ..ServerUsage::default() });
+            complaint
+        }
+        // The server works: a report that takes long, or that breaks off, is no failure. Its session is closed with it.
+        Ok(Err(_)) | Err(_) => return Ok(ProbeOutcome::Ok),
+    };
+    let complaint = move || match complaint {
+        Some((kind, words)) => Err(Failure::new(kind, format!("{peer} {words}"))),
+        None => Ok(ProbeOutcome::Ok),
+    };
     if probe.connections_percent.is_none() {
         kept.keep(session);
-        return Ok(ProbeOutcome::Ok);
+        return complaint();
     }
     waiting.set("the number of connections");
     let connections = match session.connections().await {
@@ -144,7 +159,8 @@ async fn log_in(
         }
         Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
     };
-    let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
+    let usage = server.get_or_insert_default();
+    usage.connections = Some(connections);
     let above = limit::above_limit(probe, connections);
     if above.is_some() {
         waiting.set("who holds the connections");
@@ -154,7 +170,7 @@ async fn log_in(
     kept.keep(session);
     match above {
         Some(percent) => Err(limit::too_many(peer, usage, percent)),
-        None => Ok(ProbeOutcome::Ok),
+        None => complaint(),
     }
 }
 

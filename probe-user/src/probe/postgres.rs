@@ -6,6 +6,7 @@
 
 mod failure;
 mod pooler;
+mod report;
 mod session;
 mod startup;
 mod target;
@@ -20,6 +21,7 @@ use self::{
     target::Target,
 };
 use super::{
+    extra_time,
     failure::Failure,
     progress::{Connection, Waiting},
     usage as limit,
@@ -49,6 +51,7 @@ pub(super) struct Kept {
     is_limited: bool,
     /// What the session reported before it was closed.
     usage: Option<ServerUsage>,
+    reported: report::Reported,
 }
 
 impl Kept {
@@ -78,7 +81,7 @@ pub(super) async fn run(
 ) -> Result<ProbeOutcome, Failure> {
     kept.usage = None;
     let target = Target::of(probe)?;
-    if kept.has_console && leaves_the_last(&target, waiting).await {
+    if kept.has_console && leaves_the_last(&target, server, waiting).await {
         return Ok(ProbeOutcome::Ok);
     }
     let asking = Asking { target: &target, probe, waiting };
@@ -106,16 +109,17 @@ pub(super) async fn run(
 
 /// Where a further client would take the last connection of a pool, waits until it could: the pooler works then, and the
 /// connection is left to the applications.
-async fn leaves_the_last(target: &Target, waiting: &Waiting) -> bool {
+async fn leaves_the_last(target: &Target, server: &mut Option<ServerUsage>, waiting: &Waiting) -> bool {
     let Some(mut console) = pooler::console(target).await else { return false };
     waiting.connection(Connection::Made);
     waiting.set("a free connection of the pool");
     loop {
-        match console.pool(target.database()).await {
-            Some((pool, _)) if pool.is_scarce() && pool.is_exhausted() => tokio::time::sleep(LOOK).await,
-            Some((pool, _)) => return pool.is_scarce(),
-            None => return false,
+        let Some((pool, holders)) = console.pool(target.database()).await else { return false };
+        *server = Some(pool.usage(holders));
+        if !(pool.is_scarce() && pool.is_exhausted()) {
+            return pool.is_scarce();
         }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -165,9 +169,24 @@ impl Asking<'_> {
             kept.has_console = matches!(pooler::console(target).await, Some(Console::Open(_)));
             return Ok(ProbeOutcome::Ok);
         }
+        let mut complaint = None;
+        if kept.route == Some(Route::Direct) {
+            let asking = report::ask(&mut session, probe, &mut kept.reported);
+            // The server works: a report that takes long is no failure, and its session is closed with it.
+            let Ok(answer) = tokio::time::timeout(extra_time(probe), asking).await else {
+                return Ok(ProbeOutcome::Ok);
+            };
+            let report::Answer { report, holders, complaint: wrong } = answer;
+            *server = Some(ServerUsage { report, holders, ..ServerUsage::default() });
+            complaint = wrong;
+        }
+        let complaint = move || match complaint {
+            Some((kind, words)) => Err(Failure::new(kind, format!("{peer} {words}"))),
+            None => Ok(ProbeOutcome::Ok),
+        };
         if probe.connections_percent.is_none() {
             kept.keep(session);
-            return Ok(ProbeOutcome::Ok);
+            return complaint();
         }
         waiting.set("the number of connections");
         let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
@@ -186,7 +205,8 @@ impl Asking<'_> {
             }
             Err(error) => return classify(&error, peer, probe.auth_is_alive),
         };
-        let usage = server.insert(ServerUsage { connections: Some(connections), ..ServerUsage::default() });
+        let usage = server.get_or_insert_default();
+        usage.connections = Some(connections);
         let above = limit::above_limit(probe, connections);
         if above.is_some() {
             waiting.set("who holds the connections");
@@ -196,7 +216,7 @@ impl Asking<'_> {
         kept.keep(session);
         match above {
             Some(percent) => Err(limit::too_many(peer, usage, percent)),
-            None => Ok(ProbeOutcome::Ok),
+            None => complaint(),
         }
     }
 }

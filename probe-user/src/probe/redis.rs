@@ -8,6 +8,8 @@
 
 mod failure;
 mod info;
+mod members;
+mod report;
 
 use std::io;
 
@@ -27,7 +29,7 @@ use super::{
 };
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeOutcome, ServerUsage},
+    fact::{ProbeFailure, ProbeOutcome, ServerReport, ServerUsage},
 };
 
 /// `INFO` is some kilobytes long; whatever claims to be much longer is not Redis.
@@ -86,25 +88,37 @@ async fn ask(
         }
     }
     server.waiting.set("the reply to PING");
-    if let Reply::Error(words) = server.request(&cmd("PING")).await? {
-        return server.refused(&words).await;
-    }
+    let unwritable = match server.request(&cmd("PING")).await? {
+        Reply::Text(_) => None,
+        // It answers everything else. `INFO` says why it takes no writes.
+        Reply::Error(words) if words.starts_with("MISCONF ") => Some(words),
+        Reply::Error(words) => return server.refused(&words).await,
+    };
     server.waiting.set("the reply to INFO");
     match server.request(&cmd("INFO")).await? {
         Reply::Text(text) => {
             let info = Info(&text);
-            *usage = Some(info.usage());
-            match info.complaint(server.probe.memory_percent, counted) {
-                Some((ProbeFailure::Replication, words)) if info.waits_for_first_sync() => {
+            let report = &mut usage.insert(info.usage()).report;
+            let complaint = info.complaint(server.probe.memory_percent, counted);
+            match (complaint, unwritable) {
+                (Some((ProbeFailure::Replication, words)), _) if info.waits_for_first_sync() => {
                     Ok(ProbeOutcome::Starting(words))
                 }
-                Some((kind, words)) => Err(Failure::new(kind, format!("{} {words}", server.peer))),
-                None => Ok(ProbeOutcome::Ok),
+                (Some((kind, words)), _) => Err(Failure::new(kind, format!("{} {words}", server.peer))),
+                (None, Some(words)) => server.refused(&words).await,
+                (None, None) => server.ask_of_members(&info, report).await,
             }
         }
         // A server may keep it from us. It works all the same, unless its memory was to be watched.
         Reply::Error(words) if server.probe.memory_percent.is_some() => server.refused(&words).await,
-        Reply::Error(_) => Ok(ProbeOutcome::Ok),
+        Reply::Error(_) => {
+            let report = ServerReport { withheld: true, ..ServerReport::default() };
+            *usage = Some(ServerUsage { report, ..ServerUsage::default() });
+            match unwritable {
+                Some(words) => server.refused(&words).await,
+                None => Ok(ProbeOutcome::Ok),
+            }
+        }
     }
 }
 
@@ -123,6 +137,20 @@ struct Server<'a> {
 impl Server<'_> {
     async fn request(&mut self, command: &redis::Cmd) -> Result<Reply, Failure> {
         let sent = self.stream.write_all(&command.get_packed_command()).await;
+        self.reply_to(sent).await
+    }
+
+    /// The replies to several commands that are sent at once.
+    async fn request_all(&mut self, commands: &[u8], number: usize) -> Result<Vec<Reply>, Failure> {
+        let mut sent = self.stream.write_all(commands).await;
+        let mut replies = Vec::new();
+        for _ in 0..number {
+            replies.push(self.reply_to(std::mem::replace(&mut sent, Ok(()))).await?);
+        }
+        Ok(replies)
+    }
+
+    async fn reply_to(&mut self, sent: io::Result<()>) -> Result<Reply, Failure> {
         // A server that has too many clients says so and closes at once: what it said may still be read when
         // writing fails.
         match (self.reply().await, sent) {

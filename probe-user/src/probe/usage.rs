@@ -3,7 +3,7 @@
 use super::failure::Failure;
 use crate::{
     config::Probe,
-    fact::{Holder, ProbeFailure, ServerUsage, Share},
+    fact::{ProbeFailure, ServerUsage, Share},
 };
 
 /// The most holders of connections that are named.
@@ -29,23 +29,17 @@ pub(super) fn words(usage: &ServerUsage) -> Option<String> {
     let by = usage
         .holders
         .first()
-        .map_or_else(String::new, |holder| format!(", most by {} ({})", name_of(holder), holder.connections));
+        .map_or_else(String::new, |holder| format!(", most by {} ({})", holder.words(), holder.connections));
     Some(format!("{used} of {most} connections are in use{by}"))
-}
-
-fn name_of(holder: &Holder) -> String {
-    let application = holder.application.as_ref().filter(|name| !name.is_empty());
-    let mut parts = Vec::new();
-    parts.extend(application.map(|name| format!("application {name}")));
-    parts.extend(holder.user.as_ref().map(|user| format!("user {user}")));
-    parts.extend(holder.client.map(|client| format!("from {client}")));
-    if parts.is_empty() { "a client without a name".to_owned() } else { parts.join(", ") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fact::ProbeKind, probe::tests::probe};
+    use crate::{
+        fact::{Holder, ProbeKind},
+        probe::tests::probe,
+    };
 
     #[test]
     fn the_limit_is_passed_only_above_it() {

@@ -10,8 +10,8 @@ use crate::{
     engine::{Effect, Effects, Engine},
     fact::{
         EventId, ExitStatus, Fact, Membership, Observation, Pressure, ProbeFailure, ProbeKind, ProbeOutcome,
-        ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerUsage, ServiceId, Share,
-        Source,
+        ProbeReport, Process, ProcessExit, ProcessKey, ResourceUsage, Sender, ServerLimits, ServerReport,
+        ServerUsage, ServiceId, Share, Source,
     },
     store::recording::{Recording, header, portable},
 };
@@ -34,6 +34,7 @@ fn config() -> Config {
         probes: vec![
             Probe {
                 slow: Some(Duration::from_millis(200)),
+                server: ServerLimits { lag: Some(Duration::from_secs(4)), ..ServerLimits::default() },
                 ..Probe::new(ProbeKind::Http, Secret::new("http://127.0.0.1:8080/"))
             },
             Probe::new(ProbeKind::Redis, Secret::new("redis://127.0.0.1:6379")),
@@ -148,8 +149,10 @@ fn answer(
     outcome: ProbeOutcome,
     used: u64,
 ) -> Observation {
-    let server = (index == 1)
-        .then(|| ServerUsage { memory: Some(Share { used, most: 100 }), ..ServerUsage::default() });
+    let server = (index == 1).then(|| {
+        let report = ServerReport { lag: Some(Duration::from_secs(used / 20)), ..ServerReport::default() };
+        ServerUsage { memory: Some(Share { used, most: 100 }), report, ..ServerUsage::default() }
+    });
     Observation::Probe(ProbeReport {
         service: ServiceId(service),
         index,

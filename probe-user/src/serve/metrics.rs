@@ -20,14 +20,14 @@ use prometheus_client::{
 };
 
 use self::labels::{
-    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, RestartLabels,
-    ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
+    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
+    RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
     emit::Names,
     fact::{
-        Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServiceId,
-        ServiceState, socket::errno_name,
+        Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServerReport,
+        ServiceId, ServiceState, socket::errno_name,
     },
 };
 
@@ -86,6 +86,7 @@ pub struct Metrics {
     probed: Mutex<HashMap<ServiceId, BTreeSet<String>>>,
     probe_success: Family<ProbeLabels, Gauge>,
     probe_duration: Family<ProbeLabels, Seconds>,
+    server_measure: Family<MeasureLabels, Seconds>,
     exits: Family<ExitLabels, Counter>,
     oom_kills: Family<ServiceLabels, Counter>,
     restarts: Family<RestartLabels, Counter>,
@@ -117,6 +118,12 @@ impl Metrics {
         let own = registry.sub_registry_with_prefix("hostprobe");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         own.register("build", "The version of hostprobe", version);
+        let server_measure = Family::default();
+        own.register(
+            "server_measure",
+            "What a database reports of itself, by the name of the number; times in seconds",
+            server_measure.clone(),
+        );
         let exits = Family::default();
         own.register("process_exits", "Processes that ended, by service and manner", exits.clone());
         let oom_kills = Family::default();
@@ -165,6 +172,7 @@ impl Metrics {
             probed: Mutex::default(),
             probe_success,
             probe_duration,
+            server_measure,
             exits,
             oom_kills,
             restarts,
@@ -195,6 +203,7 @@ impl Metrics {
                 let labels = ProbeLabels { service: self.name(*service), probe };
                 self.probe_success.remove(&labels);
                 self.probe_duration.remove(&labels);
+                self.measure(&labels, &ServerReport::default());
             }
         }
         before.difference(&kept).for_each(|service| self.remove(*service));
@@ -298,6 +307,22 @@ impl Metrics {
         let success = matches!(report.outcome, ProbeOutcome::Ok);
         self.probe_success.get_or_create(&labels).set(i64::from(success));
         self.probe_duration.get_or_create(&labels).set(report.duration.as_secs_f64());
+        self.measure(
+            &labels,
+            report.server.as_ref().map_or(&ServerReport::default(), |server| &server.report),
+        );
+    }
+
+    /// Shows what a database has reported, and nothing of what it reports no more.
+    fn measure(&self, probe: &ProbeLabels, report: &ServerReport) {
+        for (measure, value) in report.measures() {
+            let labels =
+                MeasureLabels { service: probe.service.clone(), probe: probe.probe.clone(), measure };
+            match value {
+                Some(value) => drop(self.server_measure.get_or_create(&labels).set(value)),
+                None => drop(self.server_measure.remove(&labels)),
+            }
+        }
     }
 
     /// Notes how full a table of the daemon's is, and how full it can be.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     daemon::{Daemon, Mark},
     http::{self, free_port},
-    incident_events::{IncidentEvents, listening_pid, text, wait_until_healthy},
+    incident_events::{IncidentEvents, is, listening_pid, text, wait_until_healthy},
     process::{kill, until},
 };
 
@@ -93,6 +93,54 @@ impl ServerLab {
             assert_ne!(service["state"], "unhealthy", "{service:#}");
             let said = service["error"].as_str().is_some_and(|error| error.contains(words));
             (said && service["state"] == "starting").then_some(())
+        });
+    }
+
+    /// Waits for a failed probe of this kind, whose words contain these, and returns it.
+    #[track_caller]
+    pub fn fails_with(&self, mark: Mark, error: &str, words: &str) -> Value {
+        let failed = |event: &Value| {
+            is(event, "probe.fail", DB)
+                && text(event, "probe.error") == error
+                && text(event, "probe.detail").contains(words)
+        };
+        self.daemon.wait_for_after(mark, failed, LONG)
+    }
+
+    /// Waits until an incident with this verdict is open, and then until the service is in this state.
+    #[track_caller]
+    pub fn is_found(&self, mark: Mark, verdict: &str, state: &str) -> Value {
+        let opened =
+            |event: &Value| is(event, "incident.open", DB) && text(event, "incident.verdict") == verdict;
+        let opened = self.daemon.wait_for_after(mark, opened, LONG);
+        let reached = |event: &Value| is(event, "service.state", DB) && text(event, "service.state") == state;
+        self.daemon.wait_for_after(mark, reached, LONG);
+        opened
+    }
+
+    /// Waits until its incident is over.
+    #[track_caller]
+    pub fn is_resolved(&self, mark: Mark) {
+        self.daemon.wait_for_after(mark, |event| is(event, "incident.resolve", DB), LONG);
+    }
+
+    /// Asserts that no restart was even requested.
+    #[track_caller]
+    pub fn was_never_restarted(&self) {
+        assert_eq!(self.daemon.count(|event| is(event, "restart.request", DB)), 0);
+    }
+
+    /// Waits until the daemon's page of metrics has this number, by its name, at least.
+    #[track_caller]
+    pub fn wait_until_measured(&self, measure: &str, at_least: f64) {
+        let name = format!("measure=\"{measure}\"}} ");
+        until(measure, LONG, || {
+            let (_, body) = http::get(self.page, "/metrics").ok()?;
+            let line = body
+                .lines()
+                .find(|line| line.starts_with("hostprobe_server_measure{") && line.contains(&name))?;
+            let value: f64 = line.rsplit_once(' ')?.1.parse().ok()?;
+            (value >= at_least).then_some(())
         });
     }
 

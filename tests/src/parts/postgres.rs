@@ -227,6 +227,11 @@ impl Standby {
         self.folder.sql(self.port, sql)
     }
 
+    /// The command that serves its folder on its port, once its own process has ended.
+    pub fn command(&self) -> Vec<String> {
+        self.folder.command(self.port)
+    }
+
     /// The number of its timeline: each promotion begins the next one.
     ///
     /// # Panics

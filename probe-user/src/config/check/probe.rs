@@ -17,10 +17,11 @@ use crate::{
         unsupported::Unsupported,
         values::{At, Table},
     },
-    fact::ProbeKind,
+    fact::{ProbeKind, ServerLimits},
 };
 use reqwest::Url;
 
+const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The probe, if its address is right.
@@ -49,15 +50,17 @@ pub(super) fn probe(
     let failures = whole(&written.failures, "failures", 1..=1000, found);
     let memory_percent = whole(&written.memory_percent, "memory_percent", 1..=100, found);
     let connections_percent = whole(&written.connections_percent, "connections_percent", 1..=100, found);
+    let server = ServerLimits {
+        role: written.role.as_ref().map(|role| role.get_ref().0),
+        lag: time(&written.lag, "lag", SECOND..=24 * HOUR, found),
+        transaction: time(&written.transaction, "transaction", SECOND..=720 * HOUR, found),
+        wait: time(&written.wait, "wait", SECOND..=24 * HOUR, found),
+    };
     let (expect_status, expect_body) = expect(&written.expect, found);
 
     let (kind, target) = target?;
-    if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
-        && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
-    {
-        let message = "`connections_percent` needs a login; expected a user in the address, such as \
-                       \"mysql://probe@127.0.0.1:3306\"";
-        found.error(percent.span(), message.to_owned());
+    if kind == ProbeKind::Mysql && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty()) {
+        needs_login(written, found);
     }
     let defaults = Probe::new(kind, target);
     let probe = Probe {
@@ -69,6 +72,7 @@ pub(super) fn probe(
         expect_body,
         memory_percent,
         connections_percent,
+        server,
         auth_is_alive: written.login_required.as_ref().is_some_and(|required| !required.get_ref()),
         ..defaults
     };
@@ -135,6 +139,10 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
+        (ProbeOption::Role, "role", probe.role.as_ref().map(Spanned::span)),
+        (ProbeOption::Lag, "lag", probe.lag.as_ref().map(Spanned::span)),
+        (ProbeOption::Transaction, "transaction", probe.transaction.as_ref().map(Spanned::span)),
+        (ProbeOption::Wait, "wait", probe.wait.as_ref().map(Spanned::span)),
     ];
     for (option, key, span) in options {
         let Some(span) = span else { continue };
@@ -153,6 +161,23 @@ fn remark_on_user(kind: ProbeKind, target: &Secret, place: Range<usize>, found: 
     let password_alone = |url: Url| url.password().is_some() && url.username().is_empty();
     if kind == ProbeKind::Mysql && Url::parse(target.expose()).is_ok_and(password_alone) {
         found.warn(place, "a mysql probe without a user reads the server's greeting and needs no password");
+    }
+}
+
+/// Complains about options of a mysql probe that only reads the greeting.
+fn needs_login(written: &ProbeKeys, found: &mut Findings) {
+    let options = [
+        ("connections_percent", written.connections_percent.as_ref().map(Spanned::span)),
+        ("role", written.role.as_ref().map(Spanned::span)),
+        ("lag", written.lag.as_ref().map(Spanned::span)),
+    ];
+    for (key, span) in options {
+        if let Some(span) = span {
+            let message = format!(
+                "`{key}` needs a login; expected a user in the address, such as \"mysql://probe@127.0.0.1:3306\""
+            );
+            found.error(span, message);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::*;
 use crate::{
     account::{AccountError, Kind},
     config::{AlertFormat, EventOutput, Identity, OnExit},
-    fact::{HookEvent, OnCleanExit, ProbeKind, ServiceId, Severity, Verdict},
+    fact::{DatabaseRole, HookEvent, OnCleanExit, ProbeKind, ServerLimits, ServiceId, Severity, Verdict},
 };
 
 /// Everything the documented format has, less what this version refuses.
@@ -109,6 +109,14 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!(weather.probes[0].timeout.as_secs(), 3);
     assert_eq!(weather.probes[0].interval.as_secs(), 10);
     assert_eq!(db.probes[0].connections_percent, Some(90));
+    let seconds = Duration::from_secs;
+    let expected = ServerLimits {
+        role: Some(DatabaseRole::Primary),
+        lag: Some(seconds(30)),
+        transaction: Some(seconds(3600)),
+        wait: Some(seconds(60)),
+    };
+    assert_eq!(db.probes[0].server, expected);
     assert_eq!(db.probes[0].target.expose(), "postgres://probe:s3cret@127.0.0.1/postgres");
 
     let probe = &db.probes[0];

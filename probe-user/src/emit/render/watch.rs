@@ -4,8 +4,8 @@ use super::{Renderer, counted, millis, room, rounded};
 use crate::{
     emit::wire::{self, Level, Outcome, Record},
     fact::{
-        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, Reload, ServerUsage,
-        ServiceId, ServiceState, Share, UnitState,
+        AgentReady, AgentStart, Holder, Place, ProbeChange, ProbeOutcome, ProbeReport, Reload, ServerReport,
+        ServerUsage, ServiceId, ServiceState, Share, UnitState,
     },
 };
 
@@ -193,10 +193,36 @@ impl Renderer<'_> {
 
     fn server(&self, server: &ServerUsage) -> wire::Server {
         let share = |share: Share| wire::Share { used: share.used, max: share.most };
+        let ServerReport {
+            role,
+            lag,
+            lag_bytes,
+            replicas,
+            evicted_keys,
+            unsaved_changes,
+            uncovered_slots,
+            transaction,
+            waiting,
+            wait,
+            transaction_id_age,
+            withheld,
+        } = server.report;
         wire::Server {
             connections: server.connections.map(share),
             memory: server.memory.map(share),
             holders: server.holders.iter().take(room::HOLDERS).map(|holder| self.holder(holder)).collect(),
+            role: role.map(Into::into),
+            lag_ms: lag.map(millis),
+            lag_bytes,
+            replicas,
+            evicted_keys,
+            unsaved_changes,
+            uncovered_slots,
+            transaction_ms: transaction.map(millis),
+            waiting,
+            wait_ms: wait.map(millis),
+            transaction_id_age,
+            withheld,
         }
     }
 

@@ -10,13 +10,13 @@ use crate::{
     clock::Timestamp,
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
-        CommandKind, Container, Direction, DrillFault, EventId, ExitStatus, Fact, Holder, HookCoverage,
-        HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
-        OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome,
-        ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart,
-        RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share,
-        SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User,
-        Verdict,
+        CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, Holder,
+        HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope,
+        Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
+        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
+        Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceId, ServiceState,
+        Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob,
+        UnitState, User, Verdict,
     },
 };
 
@@ -238,6 +238,24 @@ fn probe(outcome: ProbeOutcome, change: ProbeChange) -> Fact {
     Fact::Probe(report, change)
 }
 
+/// Every number that a database may report.
+fn server_report() -> ServerReport {
+    ServerReport {
+        role: Some(DatabaseRole::Replica),
+        lag: Some(Duration::from_millis(1500)),
+        lag_bytes: Some(4096),
+        replicas: Some(1),
+        evicted_keys: Some(7),
+        unsaved_changes: Some(12),
+        uncovered_slots: Some(1),
+        transaction: Some(Duration::from_secs(60)),
+        waiting: Some(2),
+        wait: Some(Duration::from_secs(3)),
+        transaction_id_age: Some(1_700_000_000),
+        withheld: true,
+    }
+}
+
 pub fn full_database() -> Fact {
     let outcome = ProbeOutcome::Failed(ProbeFailure::TooManyConnections, "97 of 97 are in use".to_owned());
     let holder = Holder {
@@ -253,6 +271,7 @@ pub fn full_database() -> Fact {
         connections: Some(Share { used: 97, most: 97 }),
         memory: Some(Share { used: 1 << 20, most: 1 << 30 }),
         holders: vec![holder; 9],
+        report: server_report(),
     };
     let Fact::Probe(report, change) = probe(outcome, ProbeChange::Fail(1)) else { panic!("it is a probe's") };
     Fact::Probe(ProbeReport { server: Some(server), ..report }, change)

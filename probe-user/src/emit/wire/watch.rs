@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ProbeError, ProbeKind};
+use super::{DatabaseRole, ProbeError, ProbeKind};
 
 /// A probe's result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,7 +33,7 @@ pub struct Probe {
 }
 
 /// A server's resources.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// Its connections.
@@ -45,6 +45,42 @@ pub struct Server {
     /// The largest holders of its connections, largest first, at most 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holders: Vec<Holder>,
+    /// "primary", or "replica" for a standby and a server that is read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<DatabaseRole>,
+    /// How far a replica is behind its primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<f64>,
+    /// What a replica has received and not applied yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_bytes: Option<u64>,
+    /// The replicas that are connected to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u64>,
+    /// Keys that were evicted since its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicted_keys: Option<u64>,
+    /// Changes since its data was last saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsaved_changes: Option<u64>,
+    /// Slots of its cluster that no node serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered_slots: Option<u64>,
+    /// The age of its oldest open transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_ms: Option<f64>,
+    /// The sessions that wait for a lock, or the clients that wait for a connection of a pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u64>,
+    /// The longest of these waits so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<f64>,
+    /// The age of its oldest transaction id that is not frozen, in transactions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction_id_age: Option<u64>,
+    /// True: it keeps some of this from the probe's user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withheld: bool,
 }
 
 /// Usage and limit.

@@ -53,6 +53,16 @@ words! {
 }
 
 words! {
+    /// Whether a database takes writes of its own or copies another one.
+    DatabaseRole from fact::DatabaseRole {
+        /// It takes writes.
+        Primary,
+        /// A standby, or a server that is read-only.
+        Replica,
+    }
+}
+
+words! {
     /// The fault of a drill.
     DrillFault from fact::DrillFault {
         /// SIGKILL to the main process.
@@ -281,6 +291,20 @@ words! {
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,
+        /// The server cannot save its data.
+        Persistence,
+        /// A cluster, or a quorum of sentinels, lacks members that it needs.
+        Cluster,
+        /// A primary where a replica is expected, or the other way round.
+        Role,
+        /// A replica is further behind its primary than the probe allows.
+        Lag,
+        /// A transaction is open for longer than the probe allows.
+        Transaction,
+        /// A session waits for a lock, or a client for a connection, for longer than the probe allows.
+        Wait,
+        /// The server comes to the end of its transaction ids.
+        Wraparound,
         /// The probe cannot be made as it is configured, or not from this host.
         CannotAsk,
         /// The probe could not be made, for a fault of the daemon or of its host.

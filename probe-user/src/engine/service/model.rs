@@ -13,6 +13,7 @@ mod open_incident;
 mod port_check;
 mod probe_state;
 mod recovery;
+mod server_breach;
 mod settings;
 mod startup;
 mod stopped;

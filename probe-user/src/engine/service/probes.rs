@@ -40,6 +40,7 @@ impl Service {
         if !probe.note_run(&report) {
             return;
         }
+        let report = probe.judge_numbers(report);
         match &report.outcome {
             ProbeOutcome::Ok => {
                 // If the probe began after the listener closed, another socket serves the same port.

@@ -129,6 +129,10 @@ fn a_failure_that_a_restart_cannot_mend_alerts_at_once() {
         ProbeFailure::AccountLimit,
         ProbeFailure::CannotAsk,
         ProbeFailure::Replication,
+        ProbeFailure::Persistence,
+        ProbeFailure::Cluster,
+        ProbeFailure::Role,
+        ProbeFailure::Wraparound,
     ];
     for failure in held {
         let mut lab = grown_up();

@@ -298,3 +298,24 @@ fn a_probe_that_fails_before_the_command_has_started_does_not_count() {
     lab.answer(ProbeOutcome::Ok);
     assert!(lab.incidents().is_empty() && lab.restarts_asked() == 0, "{:?}", lab.incidents());
 }
+
+#[test]
+fn a_replica_beyond_its_lag_is_degraded_and_restarted_by_nothing() {
+    let server = ServerLimits { lag: Some(Duration::from_secs(10)), ..ServerLimits::default() };
+    let probe = Probe { kind: ProbeKind::Redis, server, ..http_probe() };
+    let mut lab = Lab::new(exec_identity(), vec![probe], policy());
+    lab.wait(LATER);
+    let seconds = |number: &mut Lab, lag: u64| number.lag(Duration::from_secs(lag));
+    for lag in [11, 12, 9, 11, 12] {
+        seconds(&mut lab, lag);
+    }
+    assert_eq!(lab.incidents(), [], "three in a row count");
+    seconds(&mut lab, 13);
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::LimitExceeded, Severity::Warning)]);
+    assert_eq!(lab.engine.view().next().unwrap().state, ServiceState::Degraded);
+    seconds(&mut lab, 10);
+    assert_eq!(lab.incidents().len(), 1, "it is not well below yet");
+    seconds(&mut lab, 8);
+    assert_eq!(lab.incidents().last().map(|(phase, ..)| *phase), Some(Phase::Resolve));
+    assert_eq!(lab.restarts_asked(), 0);
+}

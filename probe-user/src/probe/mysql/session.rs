@@ -19,10 +19,49 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 const COM_QUERY: u8 = 3;
 
-/// No query of a probe has more columns.
-const COLUMNS_MAX: u64 = 16;
+/// No query of a probe has more columns: the state of a replica has some 60.
+const COLUMNS_MAX: u64 = 128;
+
+/// Of a column's definition, the fields before its name: catalog, database, two names of the table.
+const BEFORE_NAME: usize = 4;
 
 type Row = Vec<Option<String>>;
+
+/// The answer to a query.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) columns: Vec<String>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// A row with the names of its columns.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TableRow<'t> {
+    columns: &'t [String],
+    row: &'t Row,
+}
+
+impl Table {
+    pub(super) fn rows(&self) -> impl Iterator<Item = TableRow<'_>> {
+        self.rows.iter().map(|row| TableRow { columns: &self.columns, row })
+    }
+}
+
+impl<'t> TableRow<'t> {
+    pub(super) fn first(self) -> Option<&'t str> {
+        self.row.first()?.as_deref()
+    }
+
+    /// The field in the column that has one of these names.
+    pub(super) fn text(self, names: &[&str]) -> Option<&'t str> {
+        let column = self.columns.iter().position(|column| names.contains(&column.as_str()))?;
+        self.row.get(column)?.as_deref()
+    }
+
+    pub(super) fn number(self, names: &[&str]) -> Option<u64> {
+        self.text(names)?.parse().ok()
+    }
+}
 
 /// A session that is logged in.
 #[derive(Debug)]
@@ -64,10 +103,15 @@ impl Session {
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = self.connections().await.ok()?;
         let holders = self.holders().await.unwrap_or_default();
-        Some(ServerUsage { connections, memory: None, holders })
+        Some(ServerUsage { connections, holders, ..ServerUsage::default() })
     }
 
     async fn query(&mut self, sql: &str) -> Result<Vec<Row>, Error> {
+        self.table(sql).await.map(|table| table.rows)
+    }
+
+    /// The answer to a query, with the names of its columns.
+    pub async fn table(&mut self, sql: &str) -> Result<Table, Error> {
         // If this future is dropped, so is its connection: the next query would read this one's answer from it.
         let mut wire = self.wire.take().ok_or(io::Error::from(io::ErrorKind::NotConnected))?;
         let answer = query(&mut wire, sql).await;
@@ -78,16 +122,20 @@ impl Session {
     }
 }
 
-async fn query(wire: &mut Wire, sql: &str) -> Result<Vec<Row>, Error> {
+async fn query(wire: &mut Wire, sql: &str) -> Result<Table, Error> {
     wire.command(COM_QUERY, sql.as_bytes()).await?;
     let first = wire.read().await?;
     if first.first() == Some(&0) {
-        return Ok(Vec::new());
+        return Ok(Table { columns: Vec::new(), rows: Vec::new() });
     }
     let columns = Fields(&first).integer().filter(|columns| (1..=COLUMNS_MAX).contains(columns));
     let columns = columns.ok_or(Error::Malformed("no answer to a query"))?;
+    let mut names = Vec::new();
     for _ in 0..columns {
-        wire.read().await?;
+        let definition = wire.read().await?;
+        let mut fields = Fields(&definition);
+        let name = (0..=BEFORE_NAME).map(|_| fields.column()).last();
+        names.push(name.flatten().flatten().unwrap_or_default());
     }
     if !is_end(&wire.read().await?) {
         return Err(Error::Malformed("an answer of more columns than it has"));
@@ -96,7 +144,7 @@ async fn query(wire: &mut Wire, sql: &str) -> Result<Vec<Row>, Error> {
     loop {
         let packet = wire.read().await?;
         if is_end(&packet) {
-            return Ok(rows);
+            return Ok(Table { columns: names, rows });
         }
         let mut fields = Fields(&packet);
         let row: Option<Row> = (0..columns).map(|_| fields.column()).collect();

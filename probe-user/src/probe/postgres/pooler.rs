@@ -3,13 +3,13 @@
 //! A pooler has few connections to its server, and the applications wait for them. Through it a probe keeps no session,
 //! and a query without an answer is no fault of the pooler that let the probe in.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use tokio_postgres::SimpleQueryRow;
 
 use super::{session::Session, target::Target};
 use crate::{
-    fact::{Holder, ProbeFailure, ServerUsage, Share},
+    fact::{Holder, ProbeFailure, ServerReport, ServerUsage, Share},
     probe::{
         Waiting,
         failure::Failure,
@@ -45,6 +45,8 @@ pub(super) struct Pool {
     pub(super) used: u64,
     pub(super) size: u64,
     pub(super) waiting: u64,
+    /// How long the first of them has waited.
+    pub(super) longest_wait: Duration,
 }
 
 /// Whether the process that announced itself at the login is the one that answers queries.
@@ -89,11 +91,15 @@ impl Console {
             used: 0,
             size: number(ours, "pool_size"),
             waiting: 0,
+            longest_wait: Duration::ZERO,
         };
         for row in session.query("SHOW POOLS").await.ok()?.iter().filter(|row| is_ours(row)) {
             pool.is_per_session |= text(row, "pool_mode") == Some("session");
             pool.used += ["sv_active", "sv_tested", "sv_login"].map(|of| number(row, of)).iter().sum::<u64>();
             pool.waiting += number(row, "cl_waiting");
+            let wait = Duration::from_secs(number(row, "maxwait"))
+                .saturating_add(Duration::from_micros(number(row, "maxwait_us")));
+            pool.longest_wait = pool.longest_wait.max(wait);
         }
         let clients = session.query("SHOW CLIENTS").await.unwrap_or_default();
         let active = clients.iter().filter(|row| is_ours(row) && text(row, "state") == Some("active"));
@@ -103,6 +109,17 @@ impl Console {
 }
 
 impl Pool {
+    /// What a pooler reports of a pool whose connections these clients hold.
+    pub(super) fn usage(self, holders: Vec<Holder>) -> ServerUsage {
+        let report = ServerReport {
+            waiting: Some(self.waiting),
+            wait: Some(self.longest_wait),
+            ..ServerReport::default()
+        };
+        let connections = (self.size > 0).then_some(Share { used: self.used, most: self.size });
+        ServerUsage { connections, holders, report, ..ServerUsage::default() }
+    }
+
     /// Whether a further client would take the last connection, or wait for one.
     pub(super) fn is_scarce(self) -> bool {
         self.is_per_session && self.used + 1 >= self.size
@@ -122,8 +139,7 @@ pub(super) fn silence(
     let (peer, database) = (&target.peer, target.database());
     match pool {
         Some((pool, holders)) if pool.is_exhausted() || pool.waiting > 0 => {
-            let connections = Some(Share { used: pool.used, most: pool.size });
-            let usage = ServerUsage { connections, memory: None, holders };
+            let usage = pool.usage(holders);
             let text = format!(
                 "{peer} has no server connection to {database} left, and {} clients wait",
                 pool.waiting

@@ -6,6 +6,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
+    report,
     startup::{Announced, Startup},
     usage,
 };
@@ -79,14 +80,23 @@ impl Session {
 
     /// The largest holders of connections, as far as this session's user may see them.
     pub async fn holders(&mut self) -> Vec<Holder> {
-        let rows = self.query(&usage::holders_query()).await;
+        self.holders_by(&usage::holders_query()).await
+    }
+
+    /// The sessions that fit a condition, as holders of what others wait for.
+    pub async fn holders_where(&mut self, condition: &str) -> Vec<Holder> {
+        self.holders_by(&report::sessions_query(condition)).await
+    }
+
+    async fn holders_by(&mut self, sql: &str) -> Vec<Holder> {
+        let rows = self.query(sql).await;
         rows.map_or_else(|_| Vec::new(), |rows| rows.iter().map(usage::holder).collect())
     }
 
     /// The server's report of its connections; None if it does not answer any more.
     pub async fn usage(&mut self) -> Option<ServerUsage> {
         let connections = usage::connections(&self.query(usage::CONNECTIONS).await.ok()?);
-        Some(ServerUsage { connections, memory: None, holders: self.holders().await })
+        Some(ServerUsage { connections, holders: self.holders().await, ..ServerUsage::default() })
     }
 }
 

@@ -28,11 +28,15 @@ pub(super) const CONNECTIONS: &str = concat!(
 
 /// Reads the largest holders of connections.
 pub(super) fn holders_query() -> String {
+    holders_query_of(of_clients!())
+}
+
+/// Reads the largest holders among these sessions.
+pub(super) fn holders_query_of(sessions: &str) -> String {
     format!(
         "SELECT usename, application_name, host(client_addr), count(*), array_to_string((array_agg(client_port \
-         ORDER BY client_port) FILTER (WHERE client_port > 0))[1:{PORTS}], ',') {} \
-         GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT {HOLDERS}",
-        of_clients!()
+         ORDER BY client_port) FILTER (WHERE client_port > 0))[1:{PORTS}], ',') {sessions} \
+         GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT {HOLDERS}"
     )
 }
 

@@ -23,9 +23,9 @@ pub(super) fn meaning(words: &str) -> Meaning {
         // its own end for the script's, so that a restart would kill it and lose data.
         "BUSY" => ProbeFailure::Busy,
         "CLUSTERDOWN" => ProbeFailure::Upstream,
-        // It cannot write to its disk, and takes no more for that reason. It is a store that is full, and what it
-        // holds would not outlive a restart.
-        "MISCONF" => ProbeFailure::MemoryFull,
+        // It cannot write to its disk, and takes no more for that reason.
+        "MISCONF" => ProbeFailure::Persistence,
+        "NOQUORUM" => ProbeFailure::Cluster,
         "OOM" => ProbeFailure::MemoryFull,
         // Envoy's and Twemproxy's words.
         _ if words.contains("upstream") || words.contains("Host is down") => ProbeFailure::Upstream,

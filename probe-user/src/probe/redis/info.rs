@@ -21,11 +21,11 @@ pub(in crate::probe) struct Counted {
 const ROOM: u128 = 95;
 
 impl Info<'_> {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.0.lines().find_map(|line| line.trim_end().strip_prefix(name)?.strip_prefix(':'))
     }
 
-    fn number(&self, name: &str) -> Option<u64> {
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
         self.field(name)?.parse().ok()
     }
 
@@ -36,6 +36,7 @@ impl Info<'_> {
             memory: share("used_memory", "maxmemory").filter(|memory| memory.most > 0),
             connections: share("connected_clients", "maxclients").filter(|clients| clients.most > 0),
             holders: Vec::new(),
+            report: self.report(),
         }
     }
 
@@ -57,6 +58,7 @@ impl Info<'_> {
         let of = |kind| move |words| (kind, words);
         full.map(of(ProbeFailure::MemoryFull))
             .or_else(|| self.link_down().map(of(ProbeFailure::Replication)))
+            .or_else(|| self.unsaved().map(of(ProbeFailure::Persistence)))
             .or_else(|| self.above(memory_percent?).map(of(ProbeFailure::Memory)))
     }
 

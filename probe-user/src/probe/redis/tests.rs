@@ -126,9 +126,45 @@ async fn a_server_with_too_many_clients_speaks_first() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_no_writes_says_why_in_its_info() {
+    let refused = "-MISCONF Errors writing to the AOF file\r\n";
+    let failed = bulk("rdb_changes_since_last_save:3\r\nrdb_last_bgsave_status:err\r\n");
+    let (kind, text) = failure(fake_server(&[("PING", refused), ("INFO", &failed)], |_| {}).await);
+    assert_eq!(kind, ProbeFailure::Persistence);
+    assert!(text.ends_with("3 changes are not on the disk"), "{text}");
+    for info in [bulk("role:master\r\n"), "-NOPERM no permissions\r\n".to_owned()] {
+        let (kind, text) = failure(fake_server(&[("PING", refused), ("INFO", &info)], |_| {}).await);
+        assert_eq!(kind, ProbeFailure::Persistence);
+        assert!(text.ends_with("answered: MISCONF Errors writing to the AOF file"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn only_a_node_of_a_cluster_and_a_sentinel_are_asked_about_their_members() {
+    let node = bulk("role:master\r\ncluster_enabled:1\r\n");
+    let ask = |reply: &'static str| [("PING", "+PONG\r\n"), ("INFO", node.as_str()), ("CLUSTER INFO", reply)];
+    let down = bulk("cluster_state:fail\r\ncluster_slots_assigned:10923\r\n");
+    let script = [("PING", "+PONG\r\n"), ("INFO", node.as_str()), ("CLUSTER INFO", down.as_str())];
+    let (kind, text) = failure(fake_server(&script, |_| {}).await);
+    assert_eq!(kind, ProbeFailure::Cluster);
+    assert!(text.contains("5461 of its 16384 slots"), "{text}");
+    assert_eq!(fake_server(&ask("-NOPERM no permissions\r\n"), |_| {}).await, ProbeOutcome::Ok);
+
+    let sentinel = bulk("redis_mode:sentinel\r\nmaster0:name=a,status=ok\r\nmaster1:name=b,status=ok\r\n");
+    let script = [
+        ("PING", "+PONG\r\n"),
+        ("INFO", sentinel.as_str()),
+        ("SENTINEL CKQUORUM a", "+OK 3 usable Sentinels.\r\n"),
+        ("SENTINEL CKQUORUM b", "-NOQUORUM 1 usable Sentinels.\r\n"),
+    ];
+    let (kind, text) = failure(fake_server(&script, |_| {}).await);
+    assert_eq!(kind, ProbeFailure::Cluster);
+    assert!(text.contains("to fail over b, and answered: NOQUORUM"), "{text}");
+}
+
+#[tokio::test]
 async fn other_errors_and_other_servers_have_their_own_failures() {
     for (words, expected) in [
-        ("MISCONF Errors writing to the AOF file", ProbeFailure::MemoryFull),
         ("BUSY Redis is busy running a script", ProbeFailure::Busy),
         ("CLUSTERDOWN The cluster is down", ProbeFailure::Upstream),
         ("ERR no upstream host", ProbeFailure::Upstream),

@@ -14,6 +14,14 @@ pub struct ProbeLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MeasureLabels {
+    pub service: String,
+    pub probe: String,
+    /// A name of `ServerReport::measures`.
+    pub measure: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ExitLabels {
     pub service: String,
     /// success, code, signal or oom.

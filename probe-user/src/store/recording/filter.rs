@@ -10,8 +10,8 @@ use crate::{
     clock::Timestamp,
     config::{self, Limits},
     fact::{
-        Fact, Observation, Phase, Pressure, ProbeOutcome, ProbeReport, ProbeSettings, ResourceUsage,
-        ServiceId, ServiceSettings, ServiceState, Share,
+        DatabaseRole, Fact, Observation, Phase, Pressure, ProbeOutcome, ProbeReport, ProbeSettings,
+        ResourceUsage, ServerLimits, ServiceId, ServiceSettings, ServiceState, Share,
     },
 };
 
@@ -49,6 +49,7 @@ struct Recorded {
 #[derive(Debug)]
 struct Answers {
     slow: Option<Duration>,
+    server: ServerLimits,
     /// The recorded answers in a row that are like the latest.
     row: u8,
     like: Option<Good>,
@@ -56,7 +57,7 @@ struct Answers {
 
 impl Answers {
     fn new(probe: &ProbeSettings) -> Self {
-        Self { slow: probe.slow, row: 0, like: None }
+        Self { slow: probe.slow, server: probe.server, row: 0, like: None }
     }
 }
 
@@ -67,6 +68,9 @@ struct Good {
     time: u32,
     connections: Option<u8>,
     memory: Option<u8>,
+    role: Option<DatabaseRole>,
+    /// Its lag, oldest transaction and longest wait as powers of two of seconds.
+    times: [Option<u32>; 3],
 }
 
 /// What makes one use of resources like another.
@@ -212,8 +216,9 @@ impl Recorded {
     }
 
     fn answered(&mut self, report: &ProbeReport, now: Timestamp) -> bool {
-        let slow = self.probes.get(report.index).and_then(|probe| probe.slow);
-        let Some(good) = good(report, slow) else {
+        let limits = self.probes.get(report.index).map(|probe| (probe.slow, probe.server));
+        let (slow, server) = limits.unwrap_or_default();
+        let Some(good) = good(report, slow, &server) else {
             self.stir(now);
             return true;
         };
@@ -253,20 +258,37 @@ impl Recorded {
 }
 
 /// The kind of a good answer; None if it is not good, slow, or near a limit.
-fn good(report: &ProbeReport, slow: Option<Duration>) -> Option<Good> {
+fn good(report: &ProbeReport, slow: Option<Duration>, limits: &ServerLimits) -> Option<Good> {
     match report.outcome {
         ProbeOutcome::Ok => {}
         ProbeOutcome::Starting(_) | ProbeOutcome::Failed(..) => return None,
     }
     let (connections, memory) =
         report.server.as_ref().map_or((None, None), |server| (server.connections, server.memory));
+    let of_server = report.server.as_ref().map(|server| server.report.clone()).unwrap_or_default();
+    let times = [of_server.lag, of_server.transaction, of_server.wait];
+    let most = [limits.lag, limits.transaction, limits.wait];
+    let near_limit = times.into_iter().zip(most).any(|pair| match pair {
+        (Some(time), Some(limit)) => time.saturating_mul(2) > limit,
+        (None, _) | (_, None) => false,
+    });
+    if near_limit || limits.role.is_some() && of_server.role != limits.role {
+        return None;
+    }
     let near = [connections, memory].into_iter().flatten().any(|share| share.percent() >= NEAR);
     if near || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit) {
         return None;
     }
+    let power = |time: Duration| time.as_secs().checked_ilog2().map_or(0, |power| power + 1);
     let tenth = |share: Share| (share.percent() / 10.0) as u8;
     let time = report.duration.as_millis().checked_ilog2().unwrap_or(0).max(4);
-    Some(Good { time, connections: connections.map(tenth), memory: memory.map(tenth) })
+    Some(Good {
+        time,
+        connections: connections.map(tenth),
+        memory: memory.map(tenth),
+        role: of_server.role,
+        times: times.map(|time| time.map(power)),
+    })
 }
 
 fn is_pressed(pressure: &Pressure) -> bool {

@@ -338,8 +338,9 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         expect_body: _,
         memory_percent,
         connections_percent,
+        server,
         auth_is_alive: _,
     } = probe;
     let times = (*interval, *timeout, *failures, *slow);
-    (*kind, probe.port(), times, *memory_percent, *connections_percent)
+    (*kind, probe.port(), times, *memory_percent, *connections_percent, *server)
 }

@@ -159,11 +159,15 @@ fn a_probe_speaks_one_protocol_with_its_own_options() {
         &[&format!("5:8: a probe has both `tcp` and `http`; {ONE}")],
     );
     refused(
-        &probe("tcp = \"h:1\"\nexpect = {}\nmemory_percent = 5\nconnections_percent = 5"),
+        &probe(
+            "tcp = \"h:1\"\nexpect = {}\nmemory_percent = 5\nconnections_percent = 5\nrole = \"primary\"\nwait = \"1m\"",
+        ),
         &[
             "5:10: `expect` in a tcp probe; expected it in http probes only",
             "6:18: `memory_percent` in a tcp probe; expected it in redis probes only",
             "7:23: `connections_percent` in a tcp probe; expected it in postgres and mysql probes only",
+            "8:8: `role` in a tcp probe; expected it in redis and postgres and mysql probes only",
+            "9:8: `wait` in a tcp probe; expected it in postgres probes only",
         ],
     );
     refused(

@@ -243,6 +243,9 @@ fn what_an_editor_marks_the_daemon_refuses() {
         probe("tcp = \"h:1\"\nlogin_required = false"),
         http("memory_percent = 5"),
         probe("redis = \"redis://h\"\nconnections_percent = 5"),
+        probe("mysql = \"mysql://u@h\"\nwait = \"5s\""),
+        probe("tcp = \"h:1\"\nlag = \"5s\""),
+        probe("redis = \"redis://h\"\nrole = \"master\""),
         format!("{SERVICE}match = {{}}"),
         include_str!("../../../../../fuzz/seeds/config/wrong.toml").to_owned(),
     ];

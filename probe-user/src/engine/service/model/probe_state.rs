@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::server_breach::ServerBreach;
 use crate::{
     clock::Timestamp,
-    fact::{EventId, ProbeChange, ProbeFailure, ProbeReport, ProbeSettings},
+    fact::{EventId, ProbeChange, ProbeFailure, ProbeOutcome, ProbeReport, ProbeSettings},
 };
 
 /// So many fast answers in a row end a slowness that counted.
@@ -20,6 +21,7 @@ pub struct ProbeState {
     timeout: Duration,
     port: Option<u16>,
     slow_above: Option<Duration>,
+    server: ServerBreach,
     /// The duration of the latest answer.
     took: Option<Duration>,
     /// Failures published since the last success, also across restarts.
@@ -78,6 +80,7 @@ impl ProbeState {
             timeout: given.timeout,
             port: given.port,
             slow_above: given.slow,
+            server: ServerBreach::new(given.server),
             took: None,
             published: 0,
             answered: false,
@@ -112,6 +115,16 @@ impl ProbeState {
             self.took = Some(report.duration);
         }
         is_present
+    }
+
+    /// The report of a right answer whose numbers are beyond the limits is one of a failure.
+    pub fn judge_numbers(&mut self, mut report: ProbeReport) -> ProbeReport {
+        if let (ProbeOutcome::Ok, Some(server)) = (&report.outcome, &report.server)
+            && let Some((failure, words)) = self.server.judge(server)
+        {
+            report.outcome = ProbeOutcome::Failed(failure, format!("{} {words}", report.target));
+        }
+        report
     }
 
     pub fn succeed(&mut self, report: &ProbeReport) -> Option<ProbeChange> {
