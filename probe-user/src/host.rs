@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod address;
 mod candidate;
+pub mod ceiling;
 pub mod cgroup;
 pub mod client;
 pub mod connection;
@@ -16,6 +17,7 @@ pub mod fuzz;
 pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod open_socket;
 pub mod outbound;
 mod output_pipe;
 mod pid_scope;
@@ -44,6 +46,7 @@ use std::{
 use crate::descriptors;
 
 pub use self::{
+    ceiling::Ceiling,
     cgroup::{Cgroups, OwnCgroup, Owner},
     file_id::FileId,
     listener::ListeningSocket,

@@ -20,14 +20,14 @@ use prometheus_client::{
 };
 
 use self::labels::{
-    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, RestartLabels,
-    ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
+    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, ProbeLabels, ResourceLabels,
+    RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
     emit::Names,
     fact::{
-        Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServiceId,
-        ServiceState, socket::errno_name,
+        Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServiceGrowth,
+        ServiceId, ServiceState, socket::errno_name,
     },
 };
 
@@ -99,6 +99,9 @@ pub struct Metrics {
     table_entries: Family<TableLabels, Gauge>,
     table_limit: Family<TableLabels, Gauge>,
     elsewhere: Counter,
+    time_left: Family<ResourceLabels, Seconds>,
+    /// The resources of each service that grow.
+    growing: Mutex<HashMap<ServiceId, BTreeSet<&'static str>>>,
 }
 
 impl Metrics {
@@ -159,6 +162,12 @@ impl Metrics {
             "Processes that ended outside of the daemon's pid namespace, and were not examined",
             elsewhere.clone(),
         );
+        let time_left = Family::default();
+        own.register(
+            "resource_time_left_seconds",
+            "Until a resource that grows steadily reaches its limit, in seconds; missing if it does not grow",
+            time_left.clone(),
+        );
         let metrics = Self {
             registry,
             names: Mutex::default(),
@@ -178,6 +187,8 @@ impl Metrics {
             table_entries,
             table_limit,
             elsewhere,
+            time_left,
+            growing: Mutex::default(),
         };
         let _ = metrics.lost.get_or_create(&LossLabels { class: "events".to_owned() });
         metrics.rename(names, &[]);
@@ -213,6 +224,7 @@ impl Metrics {
     }
 
     fn remove(&self, service: ServiceId) {
+        self.growth(service, &[]);
         let service = self.name(service);
         for state in STATES {
             self.state.remove(&StateLabels { service: service.clone(), state: state.as_str() });
@@ -298,6 +310,25 @@ impl Metrics {
         let success = matches!(report.outcome, ProbeOutcome::Ok);
         self.probe_success.get_or_create(&labels).set(i64::from(success));
         self.probe_duration.get_or_create(&labels).set(report.duration.as_secs_f64());
+    }
+
+    /// Shows the resources of a service that grow, and no others.
+    pub fn growth(&self, service: ServiceId, growth: &[ServiceGrowth]) {
+        let mut growing = lock(&self.growing);
+        if growth.is_empty() && !growing.contains_key(&service) {
+            return;
+        }
+        let labels = |resource| ResourceLabels { service: self.name(service), resource };
+        for gone in growing.remove(&service).unwrap_or_default() {
+            if growth.iter().all(|it| it.resource.as_str() != gone) {
+                self.time_left.remove(&labels(gone));
+            }
+        }
+        for it in growth {
+            let resource = it.resource.as_str();
+            self.time_left.get_or_create(&labels(resource)).set(it.forecast.left.as_secs_f64());
+            growing.entry(service).or_default().insert(resource);
+        }
     }
 
     /// Notes how full a table of the daemon's is, and how full it can be.

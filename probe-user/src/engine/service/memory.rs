@@ -81,7 +81,7 @@ impl Service {
         if open.attempts() > 0 {
             self.recovery.count_start(ctx.now);
         }
-        if matches!(open.rule().ends, EndRule::WithinLimits | EndRule::NotStopped) {
+        if matches!(open.rule().ends, EndRule::WithinLimits | EndRule::NotStopped | EndRule::Accepts) {
             // What would show that it lasts comes later than the first good answer.
             open.set_unconfirmed_until(ctx.now.plus(CONFIRMED));
         }

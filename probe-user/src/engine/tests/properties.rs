@@ -327,6 +327,7 @@ fn is_unmendable(seen: &Observation) -> bool {
         seen,
         Observation::Probe(_)
             | Observation::Usage(..)
+            | Observation::Levels(..)
             | Observation::Pressure(_)
             | Observation::Connected { .. }
             | Observation::SocketError(..)
