@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Resource;
 
 /// The steady growth of a resource towards its limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Growth {
     /// What grows.
@@ -20,11 +20,11 @@ pub struct Growth {
     /// How much more is used after an hour.
     pub per_hour: u64,
     /// The time until the limit is reached, at that slope.
-    pub left_ms: u64,
+    pub left_ms: f64,
     /// The same at the steepest slope of its interval of confidence (95 %).
-    pub earliest_ms: u64,
+    pub earliest_ms: f64,
     /// The same at the flattest slope of that interval.
-    pub latest_ms: u64,
+    pub latest_ms: f64,
     /// How long it has been growing for.
-    pub over_ms: u64,
+    pub over_ms: f64,
 }

@@ -58,8 +58,7 @@ impl Service {
     /// Whether the growth of the open incident goes on, also if an earlier run of the daemon found it.
     pub(super) fn grows(&self, open: &OpenIncident, now: Timestamp) -> bool {
         let is_same_process = self.main.is_some_and(|main| main.start < open.since());
-        let may_go_on =
-            open.is_of_earlier_run() && is_same_process && open.attempts() == 0 && self.growth.may_go_on(now);
-        self.growth.goes_on(now) || may_go_on
+        let goes_on_from_earlier = open.is_of_earlier_run() && is_same_process && self.growth.has_risen();
+        self.growth.goes_on(now) || goes_on_from_earlier
     }
 }

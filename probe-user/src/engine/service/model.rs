@@ -28,7 +28,7 @@ pub use drill::ServiceDrill;
 pub use fault::Fault;
 pub use full_queues::{EMPTY_FOR, FullQueues, words as full_queue_words};
 pub use generation::{DeadChild, Generation};
-pub use growth::Growth;
+pub use growth::{CONFIRMED_WITHIN, Growth};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
 pub use network::{OutboundTrouble, Place, Trouble};
 pub use oom_kills::OomKills;

@@ -171,6 +171,8 @@ fn may_restart(spec: &config::Service, verdict: Verdict) -> bool {
                 || verdict == Verdict::WorkerDied && asked(spec.policy.worker_died)
                 || verdict == Verdict::PoolExhausted && asked(spec.policy.pool_exhausted)
                 || verdict == Verdict::MemoryFull && asked(spec.policy.memory_full)
+                || verdict == Verdict::BacklogFull && asked(spec.policy.backlog_full)
+                || verdict == Verdict::Exhausting && asked(spec.policy.exhausting)
         }
     }
 }

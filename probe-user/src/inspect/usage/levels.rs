@@ -101,7 +101,7 @@ mod tests {
     fn many_samples_are_one_level_and_another_process_begins_again() {
         let (mut levels, every) = (Levels::default(), Duration::from_secs(60));
         let key = |pid| ProcessKey { pid, start: at(1) };
-        let mut add =
+        let add =
             |levels: &mut Levels, fds| levels.add([Vec::new(), vec![ceiling("fd", fds, 100)], Vec::new()]);
         add(&mut levels, 1);
         assert_eq!(levels.take(key(5), every, at(100)), None, "it has just begun");

@@ -17,8 +17,8 @@ const FAR: u32 = 2;
 /// Above this part of its limit, a resource that has grown is as good as used up.
 const NEARLY_FULL: f64 = 0.95;
 
-/// After a restart of the daemon, a growth that an earlier run found is over if there was none for this part of the horizon.
-const KNOWN: u32 = 8;
+/// After a restart of the daemon, a growth that an earlier run found is over if there is none for this part of the horizon.
+pub const CONFIRMED_WITHIN: u32 = 8;
 
 #[derive(Debug, Default)]
 pub struct Growth {
@@ -35,8 +35,8 @@ struct Growing {
     forecast: Option<Forecast>,
     /// How long the growth that was found goes on.
     until: Option<Timestamp>,
-    /// When the present process was measured first, and what it used.
-    first: (Timestamp, u64),
+    /// What was measured first, and last.
+    first: u64,
     latest: u64,
 }
 
@@ -51,7 +51,7 @@ impl Growth {
             limit: level.limit.clone(),
             forecast: None,
             until: None,
-            first: (now, level.highest),
+            first: level.highest,
             latest: level.highest,
         };
         let growing = self.resources.entry(level.resource).or_insert_with(begin);
@@ -98,12 +98,9 @@ impl Growth {
         self.resources.values().any(|growing| growing.until.is_some_and(|until| now < until))
     }
 
-    /// Whether a growth that an earlier run of the daemon found, of the same process, may go on.
-    pub fn may_go_on(&self, now: Timestamp) -> bool {
-        let known = self.horizon / KNOWN;
-        let mut resources = self.resources.values();
-        self.resources.is_empty()
-            || resources.any(|it| now.since(it.first.0) < known || it.latest > it.first.1)
+    /// Whether a resource has grown at all since it was measured first.
+    pub fn has_risen(&self) -> bool {
+        self.resources.values().any(|growing| growing.latest > growing.first)
     }
 }
 
