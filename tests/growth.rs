@@ -44,13 +44,13 @@ while True:
     time.sleep(0.125)
 ";
 
-/// Fills four MiB a second, up to 150 of them.
+/// Fills four MiB a second, up to 140 of them.
 const LEAKS_MEMORY: &str = "
 import time
 kept = []
 print('leaks', flush=True)
 while True:
-    if len(kept) < 150:
+    if len(kept) < 140:
         kept.append(b'x' * (1 << 20))
     time.sleep(0.25)
 ";
@@ -79,8 +79,7 @@ fn descriptors_that_leak_are_announced_before_the_last_is_open() {
     let (service, page) = (Supervised::new(), free_port());
     let name = service.name.as_str();
     let config = format!(
-        "[http]\nlisten = \"127.0.0.1:{page}\"\n{}rlimits = {{ nofile = \"300\" }}\n[service.limits]\n{GROWTH}\
-         fds_percent = 60\n",
+        "[http]\nlisten = \"127.0.0.1:{page}\"\n{}rlimits = {{ nofile = 300 }}\n[service.limits]\n{GROWTH}",
         service.service(&[PYTHON, "-c", LEAKS_DESCRIPTORS])
     );
     let mut daemon = Daemon::start(&config, &[]);
@@ -100,6 +99,35 @@ fn descriptors_that_leak_are_announced_before_the_last_is_open() {
     let gauge = format!("hostprobe_resource_time_left_seconds{{service=\"{name}\",resource=\"fds\"}}");
     assert!(metrics.contains(&gauge), "{metrics}");
     assert_eq!(daemon.count(|event| is(event, "restart.request", name)), 0);
+    daemon.stop();
+}
+
+/// Opens 200 descriptors and starts 20 threads, and does nothing more.
+const USES_MUCH: &str = "
+import os, threading, time
+kept = [os.open('/dev/null', os.O_RDONLY) for _ in range(200)]
+for _ in range(20):
+    threading.Thread(target=time.sleep, args=(1000,)).start()
+";
+
+#[test]
+fn descriptors_and_threads_are_measured_against_their_own_limits() {
+    if !ready_to_go() {
+        return;
+    }
+    let service = Supervised::new();
+    let config = format!(
+        "[http]\nlisten = \"\"\n{}rlimits = {{ nofile = 300 }}\n[service.limits]\nfds_percent = 50\n\
+         threads_percent = 0.01\n",
+        service.service(&[PYTHON, "-c", USES_MUCH])
+    );
+    let mut daemon = Daemon::start(&config, &[]);
+    let open = daemon.wait_for(|event| is(event, "incident.open", &service.name), LONG);
+    assert_eq!(text(&open, "incident.verdict"), "limit_exceeded");
+    let summary = text(&open, "incident.summary");
+    assert!(summary.contains("share of RLIMIT_NOFILE 6"), "{summary}");
+    assert!(summary.contains("% is above its limit of 50%"), "{summary}");
+    assert!(summary.contains("share of the tightest limit on threads "), "{summary}");
     daemon.stop();
 }
 

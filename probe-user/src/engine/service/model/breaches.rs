@@ -28,8 +28,8 @@ impl Breaches {
             ("memory", "%", usage.memory_percent, limits.memory_percent),
             ("threads", "", usage.threads as f64, whole(limits.threads)),
             ("open files", "", usage.fds as f64, whole(limits.fds)),
-            ("threads", " % of their limit", usage.threads_percent, limits.threads_percent),
-            ("open files", " % of their limit", usage.fds_percent, limits.fds_percent),
+            ("share of the tightest limit on threads", "%", usage.threads_percent, limits.threads_percent),
+            ("share of RLIMIT_NOFILE", "%", usage.fds_percent, limits.fds_percent),
         ];
         for (breach, (name, unit, used, limit)) in self.0.iter_mut().zip(measured) {
             if let Some(limit) = limit {
