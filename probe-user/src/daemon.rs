@@ -318,6 +318,7 @@ impl Daemon {
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
+            Answer::Levels(service, levels) => self.observe(Observation::Levels(service, levels)),
             Answer::Examined(service, seen) => {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
             }
@@ -350,6 +351,14 @@ impl Daemon {
                     self.observe_probe(report);
                 }
             }
+            Answer::FullElsewhere((elsewhere, full)) => {
+                self.executor.queues.sampled_elsewhere(elsewhere);
+                for (queue, service) in full {
+                    if self.is_watched(service) {
+                        self.on_full_queue(queue, service);
+                    }
+                }
+            }
             Answer::QueueOwners(owners) => {
                 self.executor.queues.searched(owners);
                 self.publish_full_queues();
@@ -374,6 +383,9 @@ impl Daemon {
             return;
         }
         self.publisher.probed(&report);
+        if let Some(connections) = report.server.as_ref().and_then(|server| server.connections) {
+            self.executor.usage.on_connections(report.service, connections);
+        }
         if let Some(report) = self.executor.holders.take(report) {
             self.observe_probe(report);
         }

@@ -120,6 +120,7 @@ impl Engine {
             | Observation::RestartOutcome(..)
             | Observation::RestartDelayed(..)
             | Observation::Usage(..)
+            | Observation::Levels(..)
             | Observation::SocketError(..)
             | Observation::Retransmits(..)
             | Observation::AcceptQueue(..)

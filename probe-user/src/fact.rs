@@ -6,6 +6,7 @@
 mod agent;
 mod drill;
 mod event;
+mod growth;
 pub mod health;
 mod hook;
 mod id;
@@ -27,6 +28,7 @@ pub mod unit;
 pub use agent::*;
 pub use drill::*;
 pub use event::*;
+pub use growth::*;
 pub use health::*;
 pub use hook::*;
 pub use id::*;

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod address;
 mod awaited;
 mod candidate;
+pub mod ceiling;
 pub mod cgroup;
 pub mod client;
 pub mod connection;
@@ -17,6 +18,7 @@ pub mod fuzz;
 pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod open_socket;
 pub mod outbound;
 mod output_pipe;
 mod pid_scope;
@@ -46,6 +48,7 @@ use crate::descriptors;
 
 pub use self::{
     awaited::Awaited,
+    ceiling::Ceiling,
     cgroup::{Cgroups, OwnCgroup, Owner},
     file_id::FileId,
     listener::ListeningSocket,

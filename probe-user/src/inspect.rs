@@ -9,5 +9,6 @@ pub mod holders;
 pub mod inspector;
 pub mod pressure;
 pub mod queues;
+pub mod queues_elsewhere;
 pub mod snapshot;
 pub mod usage;

@@ -19,6 +19,7 @@ pub mod engine;
 pub mod enrich;
 pub mod escape;
 pub mod fact;
+pub mod growth;
 pub mod host;
 pub mod inspect;
 pub mod json_schema;

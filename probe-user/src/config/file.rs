@@ -355,6 +355,11 @@ pub(super) struct Policy {
     pub(super) memory_full: Option<Text<Response>>,
     /// A database has no connections left; "alert" if not given. "restart" restarts the service that holds most of them.
     pub(super) pool_exhausted: Option<Text<Response>>,
+    /// A listener has had no room for more connections for 10s; "alert" if not given.
+    pub(super) backlog_full: Option<Text<Response>>,
+    /// A resource reaches its limit within `limits.growth`; "alert" if not given. "restart" restarts it in a window of
+    /// `maintenance`.
+    pub(super) exhausting: At<Text<Response>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -372,4 +377,12 @@ pub(super) struct Limits {
     /// Open file descriptors of all its processes: 1 to 4294967295.
     #[schemars(range(min = 1, max = 4_294_967_295_u32))]
     pub(super) fds: At<Whole>,
+    /// Percent of the tightest limit on its threads: `pids.max` of its cgroups, RLIMIT_NPROC, the kernel's: above 0, to 100.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
+    pub(super) threads_percent: At<f64>,
+    /// Percent of RLIMIT_NOFILE, of the process that is closest to its own: above 0, to 100.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 100))]
+    pub(super) fds_percent: At<f64>,
+    /// Memory, descriptors, threads or connections that grow and reach their limit within this time are a fault: 1m to 7d.
+    pub(super) growth: At<Text<Duration>>,
 }

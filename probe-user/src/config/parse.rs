@@ -148,9 +148,11 @@ fn misplaced(key: &str, known: &[&str]) -> Option<&'static str> {
     const PROBE_OPTIONS: [&str; 4] = ["interval", "timeout", "failures", "expect_status"];
     const RESTARTS: [&str; 7] =
         ["enabled", "budget", "backoff", "grace", "on_clean_exit", "before", "command"];
-    const LIMITS: [&str; 4] = ["cpu_percent", "memory_percent", "threads", "fds"];
+    const LIMITS: [&str; 7] =
+        ["cpu_percent", "memory_percent", "threads", "fds", "threads_percent", "fds_percent", "growth"];
     const MATCHES: [&str; 5] = ["exe", "pidfile", "port", "cgroup", "container"];
-    const RESPONSES: [&str; 3] = ["worker_died", "memory_full", "pool_exhausted"];
+    const RESPONSES: [&str; 5] =
+        ["worker_died", "memory_full", "pool_exhausted", "backlog_full", "exhausting"];
     let (in_file, in_service) = (known.contains(&"service"), known.contains(&"depends_on"));
     let of_all_restarts = known == ["budget"];
     match key {

@@ -309,7 +309,9 @@ impl Publisher {
         self.counters.events_lost = self.emitter.lost();
         let names = self.emitter.names();
         let (rollups, now) = (&mut self.rollups, Timestamp::now());
+        let metrics = &self.metrics;
         let views = engine.view().inspect(|view| {
+            metrics.growth(view.service, &view.growth);
             if let Some(rollups) = rollups {
                 rollups.on_view(view, now);
             }

@@ -44,6 +44,9 @@ pub enum Action {
     /// A service's accept queue is full.
     #[serde(rename = "socket.backlog")]
     SocketBacklog,
+    /// A resource of a service will reach its limit within `growth`.
+    #[serde(rename = "service.growth")]
+    ServiceGrowth,
     /// A signal stopped a service's main process: it lives and does nothing.
     #[serde(rename = "process.suspend")]
     ProcessSuspend,
@@ -156,7 +159,7 @@ const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,
@@ -168,6 +171,7 @@ impl Action {
         Self::SocketError,
         Self::SocketRetransmit,
         Self::SocketBacklog,
+        Self::ServiceGrowth,
         Self::ProcessSuspend,
         Self::ServiceDependency,
         Self::UnitState,
@@ -204,6 +208,7 @@ impl Action {
             Fact::SocketError(..) => Self::SocketError,
             Fact::Retransmits(..) => Self::SocketRetransmit,
             Fact::AcceptQueue(..) => Self::SocketBacklog,
+            Fact::Growth(..) => Self::ServiceGrowth,
             Fact::Suspension(..) => Self::ProcessSuspend,
             Fact::Dependency(..) => Self::ServiceDependency,
             Fact::Unit(..) => Self::UnitState,
@@ -258,6 +263,7 @@ impl Action {
             | Self::SocketError
             | Self::SocketRetransmit
             | Self::SocketBacklog
+            | Self::ServiceGrowth
             | Self::ProcessSuspend
             | Self::ServiceDependency
             | Self::UnitState
@@ -282,6 +288,7 @@ impl Action {
             Self::SocketError     => (Event, "network", "connection", SOCKET),
             Self::SocketRetransmit => (Event, "network", "info", RETRANSMIT),
             Self::SocketBacklog   => (Event, "network", "info", &["service.name", "server", "accept_queue"]),
+            Self::ServiceGrowth   => (Event, "host", "info", &["service.name", "growth"]),
             Self::ProcessSuspend  => (Event, "process", "change", &["service.name", "process.received_signal"]),
             Self::ServiceDependency => (Event, "network", "connection", &["service.name", "dependency"]),
             Self::UnitState       => (State, "host", "info", &["service.name", "unit"]),

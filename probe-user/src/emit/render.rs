@@ -1,5 +1,6 @@
 //! Turns facts into the stream's objects.
 
+mod growth;
 mod hook;
 mod incident;
 mod operator;
@@ -61,6 +62,7 @@ impl Renderer<'_> {
             Fact::SocketError(error, service) => self.socket_error(&mut record, error, *service),
             Fact::Retransmits(count, service) => self.retransmits(&mut record, count, *service),
             Fact::AcceptQueue(queue, service) => self.accept_queue(&mut record, queue, *service),
+            Fact::Growth(growth, service) => self.growth(&mut record, growth, *service),
             Fact::Suspension(stop, service) => self.suspension(&mut record, stop, *service),
             Fact::Dependency(client, server, port, source) => {
                 self.dependency(&mut record, (*client, *server), *port, *source)
@@ -115,6 +117,7 @@ impl Renderer<'_> {
             socket: None,
             retransmit: None,
             accept_queue: None,
+            growth: None,
             dependency: None,
             unit: None,
             probe: None,
@@ -183,6 +186,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         Fact::SocketError(error, _) => Some(error.at),
         Fact::Retransmits(count, _) => Some(count.at),
         Fact::AcceptQueue(queue, _) => Some(queue.at),
+        Fact::Growth(growth, _) => Some(growth.at),
         Fact::Suspension(stop, _) => Some(stop.at),
         Fact::Unit(unit, _) => Some(unit.at),
         Fact::Probe(report, _) => Some(report.at),

@@ -3,6 +3,7 @@
 //! Names and nesting follow the Elastic Common Schema where it defines them. An event leaves out absent parts.
 //! [`super::action`] lists the parts that an event always has.
 
+mod growth;
 mod hook;
 mod incident;
 mod operator;
@@ -12,6 +13,7 @@ mod socket;
 mod watch;
 mod word;
 
+pub use growth::*;
 pub use hook::*;
 pub use incident::*;
 pub use operator::*;
@@ -88,6 +90,9 @@ pub struct Record {
     /// The accept queue of a listener.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_queue: Option<AcceptQueue>,
+    /// The growth of a resource towards its limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
     /// The service that another one depends on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dependency: Option<Dependency>,

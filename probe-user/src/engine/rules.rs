@@ -78,6 +78,10 @@ pub enum EndRule {
     WithinLimits,
     /// Its main process is not stopped.
     NotStopped,
+    /// No listener of it is full.
+    Accepts,
+    /// No resource of it grows towards its limit.
+    LevelsOff,
     /// No worker has died for a while, if several did in a row.
     WorkersLive,
     /// hostprobe can probe and restart again.
@@ -119,6 +123,10 @@ pub enum Extra {
     Holders,
     /// The policy `memory_full` decides.
     MemoryPolicy,
+    /// The policy `backlog_full` decides.
+    BacklogPolicy,
+    /// The policy `exhausting` decides, and a restart waits for a window of maintenance.
+    InMaintenance,
 }
 
 impl EndRule {
@@ -126,7 +134,13 @@ impl EndRule {
     pub fn is_answer(self) -> bool {
         match self {
             Self::Answer | Self::Running | Self::Listening | Self::NotStopped => true,
-            Self::InTime | Self::WithinLimits | Self::WorkersLive | Self::Able | Self::Room => false,
+            Self::InTime
+            | Self::WithinLimits
+            | Self::Accepts
+            | Self::LevelsOff
+            | Self::WorkersLive
+            | Self::Able
+            | Self::Room => false,
         }
     }
 }
@@ -145,8 +159,8 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Able, Answer, InTime, Listening, NotStopped, Room, Running, WithinLimits, WorkersLive};
-    use Extra::{AwaitsDependencies, Holders, MemoryPolicy, None, Snapshot};
+    use EndRule::{Able, Accepts, Answer, InTime, LevelsOff, Listening, NotStopped, Room, Running, WithinLimits, WorkersLive};
+    use Extra::{AwaitsDependencies, BacklogPolicy, Holders, InMaintenance, MemoryPolicy, None, Snapshot};
     use SeverityRule::{Critical, Info, OfService, Warning};
     type Block = BlockRule;
     type Blame = BlameRule;
@@ -166,6 +180,8 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::WorkerDied     => (Alert,   Warning,   AtOnceIfOwnFault,   WorkersLive,  Block::Never,   Blame::Never,  true,  None),
         Verdict::Slow           => (Alert,   Warning,   AtOnce,             InTime,       Block::Never,   Blame::Never,  true,  None),
         Verdict::LimitExceeded  => (Alert,   Warning,   Delayed,            WithinLimits, Block::Never,   Blame::Never,  true,  None),
+        Verdict::Exhausting     => (Alert,   Warning,   AtOnce,             LevelsOff,    Block::Never,   Blame::Never,  true,  InMaintenance),
+        Verdict::BacklogFull    => (Alert,   OfService, AtOnce,             Accepts,      Block::Never,   Blame::Never,  true,  BacklogPolicy),
         Verdict::Overloaded     => (Hold,    Warning,   Delayed,            InTime,       UnlessDegraded, WhenFound,     true,  None),
         Verdict::DependencyDown => (Hold,    OfService, WithCause,          Answer,       Held,           Blame::Never,  true,  None),
         Verdict::Unhealed       => (Restart, OfService, DelayedIfRestarted, Answer,       Block::Always,  Blame::Always, false, None),

@@ -1,12 +1,14 @@
 //! One service: its state and its recovery.
 
 mod alive;
+mod backlog;
 mod configured;
 mod core_dump;
 mod death;
 mod dependency;
 mod drill;
 mod first_start;
+mod growth;
 mod holder;
 mod hooks;
 mod host_budget;
@@ -69,9 +71,10 @@ impl Service {
             Observation::RestartOutcome(_, outcome) => self.on_restarted(outcome, ctx),
             Observation::RestartDelayed(..) => self.on_restart_delayed(ctx),
             Observation::Usage(_, usage) => self.on_usage(usage, ctx),
+            Observation::Levels(_, levels) => self.on_levels(&levels, ctx),
             Observation::SocketError(error, _, event) => self.on_socket_error(&error, event),
             Observation::Retransmits(retransmits, _, event) => self.on_retransmits(&retransmits, event),
-            Observation::AcceptQueue(queue, ..) => self.on_accept_queue(&queue, ctx),
+            Observation::AcceptQueue(queue, _, event) => self.on_accept_queue(&queue, event, ctx),
             // hostprobe itself did it.
             Observation::Suspended(..) if self.is_stopped_by_drill() => {}
             Observation::Suspended(stop, _, event) => self.on_suspended(stop, event, ctx),
@@ -101,6 +104,7 @@ impl Service {
         let is_heir = matches!(self.recovery.state(), RecoveryState::FindingSuccessor(it) if it.adopts);
         self.main = Some(main);
         self.reset_generation();
+        self.growth.restart(main.start);
         self.generation.listened = is_heir;
         let by_hostprobe = matches!(self.recovery.state(), RecoveryState::Restarting { .. });
         if !by_hostprobe {

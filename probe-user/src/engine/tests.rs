@@ -1,12 +1,14 @@
 //! The engine's behaviour: observations in, facts and effects out.
 
 mod backends;
+mod backlog;
 mod chaos;
 mod deaths;
 mod dependencies;
 mod drills;
 mod evidence;
 mod first_start;
+mod growth;
 mod hangs;
 mod hooks;
 mod host_budget;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     clock::Timestamp,
-    fact::{Incident, Order, Orders, ServiceId, ServiceState},
+    fact::{Incident, Order, Orders, ServiceGrowth, ServiceId, ServiceState},
 };
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,4 +26,6 @@ pub struct ServiceView {
     pub maintenance: Option<String>,
     /// The operator's acknowledgement of the incident.
     pub acknowledged: Option<Order>,
+    /// Its resources that grow steadily towards their limits.
+    pub growth: Vec<ServiceGrowth>,
 }

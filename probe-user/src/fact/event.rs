@@ -2,8 +2,8 @@
 
 use super::{
     AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, Incident, Listener, Membership, OomKill,
-    OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId,
-    ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
+    OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits,
+    ServiceGrowth, ServiceId, ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
 };
 
 /// A fact that becomes an event of the stream.
@@ -30,6 +30,8 @@ pub enum Fact {
     Retransmits(Retransmits, ServiceId),
     /// A listener of a service has no room for more connections.
     AcceptQueue(AcceptQueue, ServiceId),
+    /// A resource of a service will reach its limit within the time that its configuration gives.
+    Growth(ServiceGrowth, ServiceId),
     /// A service's main process was stopped by a signal.
     Suspension(Suspension, ServiceId),
     /// The first service connected to a port of the second for the first time, and the process that did.

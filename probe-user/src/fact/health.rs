@@ -180,4 +180,10 @@ pub struct ResourceUsage {
     pub threads: u64,
     /// Open file descriptors.
     pub fds: u64,
+    /// Percent of the tightest limit on its threads; 0 if there is none.
+    #[serde(default)]
+    pub threads_percent: f64,
+    /// Percent of the limit on the descriptors of the process that is closest to its own.
+    #[serde(default)]
+    pub fds_percent: f64,
 }

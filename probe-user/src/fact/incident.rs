@@ -50,6 +50,10 @@ pub enum Verdict {
     Network,
     /// It uses more than it should.
     LimitExceeded,
+    /// A resource of it will reach its limit at its present slope.
+    Exhausting,
+    /// A listener of it has had no room for more connections for a while.
+    BacklogFull,
     /// hostprobe itself lacks descriptors, memory, threads or ports. It says nothing of a service.
     AgentImpaired,
     /// More restarts are due than the budget of all services allows. It says nothing of one service.
@@ -58,7 +62,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -72,6 +76,8 @@ impl Verdict {
         Self::WorkerDied,
         Self::Slow,
         Self::LimitExceeded,
+        Self::Exhausting,
+        Self::BacklogFull,
         Self::Overloaded,
         Self::DependencyDown,
         Self::Unhealed,
@@ -106,6 +112,8 @@ impl Verdict {
             Self::MemoryFull => "memory_full",
             Self::Network => "network",
             Self::LimitExceeded => "limit_exceeded",
+            Self::Exhausting => "exhausting",
+            Self::BacklogFull => "backlog_full",
             Self::AgentImpaired => "agent_impaired",
             Self::RestartStorm => "restart_storm",
         }

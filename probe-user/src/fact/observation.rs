@@ -4,8 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, Memory, OomKill,
-    OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage,
-    RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState,
+    OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel,
+    ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor,
+    Suspension, UnitState,
 };
 
 /// Everything that can change a decision.
@@ -37,6 +38,8 @@ pub enum Observation {
     RestartDelayed(ServiceId, String),
     /// What a service's processes use.
     Usage(ServiceId, ResourceUsage),
+    /// What it used of the resources whose growth is watched.
+    Levels(ServiceId, Vec<ResourceLevel>),
     /// A socket of a service had an error.
     SocketError(SocketError, ServiceId, EventId),
     /// Segments of a service had to be sent again.
@@ -94,6 +97,7 @@ impl Observation {
             | Self::RestartOutcome(id, _)
             | Self::RestartDelayed(id, _)
             | Self::Usage(id, _)
+            | Self::Levels(id, _)
             | Self::SocketError(_, id, _)
             | Self::Retransmits(_, id, _)
             | Self::AcceptQueue(_, id, _)

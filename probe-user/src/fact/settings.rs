@@ -69,6 +69,12 @@ pub struct Policy {
     /// A database has no connections left. `Restart` restarts the service that holds most of them, never the
     /// database.
     pub pool_exhausted: Response,
+    /// A listener has no room for more connections.
+    #[serde(default)]
+    pub backlog_full: Response,
+    /// A resource will reach its limit. `Restart` waits for a window of maintenance.
+    #[serde(default)]
+    pub exhausting: Response,
 }
 
 /// What to do about a failure.
@@ -142,4 +148,13 @@ pub struct Limits {
     pub threads: Option<u64>,
     /// Open file descriptors of all its processes.
     pub fds: Option<u64>,
+    /// Percent of the tightest limit on its threads.
+    #[serde(default)]
+    pub threads_percent: Option<f64>,
+    /// Percent of the limit on the descriptors of the process that is closest to its own.
+    #[serde(default)]
+    pub fds_percent: Option<f64>,
+    /// A resource that grows and reaches its limit within this time is a fault.
+    #[serde(default)]
+    pub growth: Option<Duration>,
 }

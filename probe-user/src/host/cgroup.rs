@@ -225,16 +225,18 @@ impl Cgroups {
 
     /// The tightest memory limit for a process, in bytes: of its group or any group above it.
     pub fn memory_limit_of(&self, pid: u32) -> Option<u64> {
+        let (mount, path) = self.memory_group_of(pid)?;
+        let top = self.mount(mount)?.point.clone();
+        let folder = self.folder(mount, &path)?;
+        folder.ancestors().take_while(|folder| folder.starts_with(&top)).filter_map(limit_in).min()
+    }
+
+    /// The group of the memory controller that a process is in.
+    pub(super) fn memory_group_of(&self, pid: u32) -> Option<(Hierarchy, String)> {
         let groups = self.of(pid);
         // On a hybrid host the memory controller is in its v1 hierarchy only.
-        let (mount, path) = match (&groups.memory, &groups.v2) {
-            (Some(path), _) if self.memory.is_some() => (Hierarchy::Memory, path),
-            (_, Some(path)) => (Hierarchy::V2, path),
-            (_, None) => return None,
-        };
-        let top = self.mount(mount)?.point.clone();
-        let folder = self.folder(mount, path)?;
-        folder.ancestors().take_while(|folder| folder.starts_with(&top)).filter_map(limit_in).min()
+        let of_v1 = groups.memory.filter(|_| self.memory.is_some()).map(|path| (Hierarchy::Memory, path));
+        of_v1.or_else(|| Some((Hierarchy::V2, groups.v2?)))
     }
 
     fn mount(&self, hierarchy: Hierarchy) -> Option<&Mount> {

@@ -32,7 +32,7 @@ impl ProcReader {
             let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
             add(&mut usage.rss_bytes, stat.rss.saturating_mul(self.page_bytes()));
             add(&mut usage.threads, u64::try_from(stat.num_threads).unwrap_or_default());
-            add(&mut usage.fds, self.fds(pid).unwrap_or_default());
+            add(&mut usage.fds, self.open_files(pid).unwrap_or_default());
         }
         usage
     }
@@ -48,7 +48,8 @@ impl ProcReader {
         Ok(kibibytes.ok_or_else(missing).map_err(ReadError::at(path))?.saturating_mul(1024))
     }
 
-    fn fds(&self, pid: u32) -> Option<u64> {
+    /// The number of open descriptors; None if they are unreadable.
+    pub(super) fn open_files(&self, pid: u32) -> Option<u64> {
         let folder = self.folder(pid).join("fd");
         // Since Linux 6.2 the folder's size is their number. On older kernels it is 0.
         let size = fs::metadata(&folder).ok()?.len();

@@ -1,6 +1,10 @@
 //! The answers of the inspectors.
 
-use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId, Successor};
+use super::queues_elsewhere::QueuesElsewhere;
+use crate::fact::{
+    AcceptQueue, Examination, Holder, PortHolder, ProbeReport, ResourceLevel, ResourceUsage, ServiceId,
+    Successor,
+};
 use crate::host::{Awaited, ListeningSocket};
 
 /// Listeners by inode number, each with its service; None: it belongs to no watched service.
@@ -26,5 +30,8 @@ pub enum Answer {
     Probed(Box<ProbeReport>),
     /// The services of listeners that are full.
     QueueOwners(Owners),
+    /// The full listeners in other network namespaces, and what is known of those that are not.
+    FullElsewhere((QueuesElsewhere, Vec<(AcceptQueue, ServiceId)>)),
     Usage(ServiceId, ResourceUsage),
+    Levels(ServiceId, Vec<ResourceLevel>),
 }

@@ -2,8 +2,8 @@
 //!
 //! One dump of all listeners shows their queues. The few full ones are then matched with the services. The kernel's
 //! own count of refused connections (`ListenOverflows`) names no listener, and grows only while clients still try. It
-//! is in the snapshots, but no verdict uses it. Listeners in other network namespaces than the daemon's are missing,
-//! because their backlog is unreadable.
+//! is in the snapshots, but no verdict uses it. Listeners in other network namespaces than the daemon's are asked for
+//! one by one ([`super::queues_elsewhere`]).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,6 +13,7 @@ use std::{
 use super::{
     answer::{Answer, Owners},
     blocking_reads::BlockingReads,
+    queues_elsewhere::QueuesElsewhere,
 };
 use crate::{
     clock::Timestamp,
@@ -23,6 +24,9 @@ use crate::{
 
 /// The longest search for the services of full listeners.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Between two samples of the listeners in other network namespaces.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// After an error of the kernel's dump, the wait before the next one.
 const RETRY_AFTER: Duration = Duration::from_secs(600);
@@ -36,6 +40,9 @@ pub struct AcceptQueues {
     searching: bool,
     /// The dump failed, and the error was logged; the time of the next attempt.
     retry_at: Timestamp,
+    /// The listeners in other network namespaces; None while they are asked for.
+    elsewhere: Option<QueuesElsewhere>,
+    elsewhere_due: Timestamp,
 }
 
 struct Full {
@@ -59,6 +66,8 @@ impl AcceptQueues {
             full: HashMap::new(),
             searching: false,
             retry_at: Timestamp::default(),
+            elsewhere: Some(QueuesElsewhere::default()),
+            elsewhere_due: Timestamp::default(),
         }
     }
 
@@ -66,6 +75,7 @@ impl AcceptQueues {
     /// others are searched for among these main processes and their descendants, and come as [`Answer::QueueOwners`].
     pub(crate) fn sample(&mut self, mains: Vec<(ServiceId, ProcessKey)>) {
         let now = Timestamp::now();
+        self.sample_elsewhere(&mains, now);
         if mains.is_empty() || now < self.retry_at {
             return;
         }
@@ -99,6 +109,31 @@ impl AcceptQueues {
             });
             Answer::QueueOwners(owners.unwrap_or_default())
         });
+    }
+
+    /// Samples the queues in other network namespaces. The full ones come as [`Answer::FullElsewhere`].
+    fn sample_elsewhere(&mut self, mains: &[(ServiceId, ProcessKey)], now: Timestamp) {
+        if mains.is_empty() || now < self.elsewhere_due {
+            return;
+        }
+        let Some(elsewhere) = self.elsewhere.take() else { return };
+        self.elsewhere_due = now.plus(ELSEWHERE);
+        let (reader, blocking_reads, mains) =
+            (self.reader.clone(), self.blocking_reads.clone(), mains.to_vec());
+        self.outcomes.spawn(async move {
+            let sample = blocking_reads.read(PATIENCE, move || elsewhere.sample(&reader, &mains));
+            let sampled = sample.await.inspect_err(|why| {
+                tracing::warn!(
+                    "listeners in other network namespaces: cannot read whether they are full: {why}"
+                );
+            });
+            Answer::FullElsewhere(sampled.unwrap_or_default())
+        });
+    }
+
+    /// The queues in other network namespaces were sampled.
+    pub(crate) fn sampled_elsewhere(&mut self, elsewhere: QueuesElsewhere) {
+        self.elsewhere = Some(elsewhere);
     }
 
     /// The search for owners has ended. A listener that it did not find belongs to no watched service.

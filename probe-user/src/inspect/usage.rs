@@ -1,5 +1,7 @@
 //! The resource usage of services with limits, sampled off the detection path.
 
+mod levels;
+
 use std::{
     collections::HashMap,
     sync::{
@@ -9,18 +11,20 @@ use std::{
     time::Duration,
 };
 
+use self::levels::{Levels, tightest};
 use super::answer::Answer;
 use crate::{
     bounded_thread,
     clock::Timestamp,
     config::{Config, Limits},
     enrich::Enricher,
-    fact::{ProcessKey, ResourceUsage, ServiceId},
-    host::{ProcReader, Usage},
+    fact::{ProcessKey, ResourceUsage, ServiceId, Share},
+    growth::Series,
+    host::{Ceiling, ProcReader, Usage},
     outcomes::Outcomes,
 };
 
-/// Time between two samples of a service.
+/// Time between two samples of a service, unless its `growth` is so short that it needs more of them.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Takes samples, and keeps the last one of each service.
@@ -28,12 +32,34 @@ pub struct UsageSampler {
     reader: ProcReader,
     due: Timestamp,
     under_way: Arc<AtomicBool>,
-    last: Arc<Mutex<HashMap<ServiceId, Usage>>>,
+    last: Arc<Mutex<HashMap<ServiceId, Sampled>>>,
+}
+
+/// What is kept of a service between two samples.
+#[derive(Default)]
+struct Sampled {
+    usage: Option<Usage>,
+    levels: Levels,
+}
+
+/// A service to sample.
+struct Target {
+    id: ServiceId,
+    main: ProcessKey,
+    limits: Limits,
 }
 
 impl UsageSampler {
     pub(crate) fn new(reader: ProcReader) -> Self {
         Self { reader, due: Timestamp::default(), under_way: Arc::default(), last: Arc::default() }
+    }
+
+    /// Takes the connections that a server reports, for the growth of its service.
+    pub(crate) fn on_connections(&self, service: ServiceId, connections: Share) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sampled) = last.get_mut(&service) {
+            sampled.levels.on_connections(connections);
+        }
     }
 
     /// Samples all running services with limits, when that is due. The work has its own thread: to read `/proc` for a
@@ -43,11 +69,15 @@ impl UsageSampler {
         if now < self.due || self.under_way.load(Ordering::Relaxed) {
             return;
         }
-        self.due = now.plus(INTERVAL);
         let limited = config.services.iter().filter(|service| service.limits != Limits::default());
-        let mains = limited.filter_map(|it| Some((it.id, enricher.members.main_of(it.id)?)));
-        let mains: Vec<(ServiceId, ProcessKey)> = mains.collect();
-        if mains.is_empty() {
+        let targets: Vec<Target> = limited
+            .filter_map(|it| {
+                Some(Target { id: it.id, main: enricher.members.main_of(it.id)?, limits: it.limits })
+            })
+            .collect();
+        let shortest = targets.iter().filter_map(|target| target.limits.growth).map(Series::block).min();
+        self.due = now.plus(shortest.map_or(INTERVAL, |block| block.min(INTERVAL)));
+        if targets.is_empty() {
             return;
         }
         let kept = |id: &ServiceId| config.service(*id).is_some();
@@ -57,18 +87,9 @@ impl UsageSampler {
         under_way.store(true, Ordering::Relaxed);
         let started = bounded_thread::start("usage", move || {
             let process_tree = reader.process_tree();
-            for (service, main) in mains {
-                let pids = process_tree.of(main.pid);
-                let sample = reader.usage(&pids);
-                let total = reader.memory_total().unwrap_or(u64::MAX);
-                let limit = reader.cgroups().memory_limit_of(main.pid);
-                let memory_percent = sample.memory_percent(limit, total);
-                let (threads, fds) = (sample.threads, sample.fds);
-                let earlier =
-                    last.lock().unwrap_or_else(PoisonError::into_inner).insert(service, sample.clone());
-                let cpu_percent = earlier.and_then(|earlier| sample.cpu_percent(&earlier)).unwrap_or(0.0);
-                let usage = ResourceUsage { cpu_percent, memory_percent, threads, fds };
-                outcomes.blocking_send(Answer::Usage(service, usage));
+            for target in targets {
+                let pids = process_tree.of(target.main.pid);
+                sample_one(&reader, &target, &pids, &last, &outcomes);
             }
             under_way.store(false, Ordering::Relaxed);
         });
@@ -76,5 +97,55 @@ impl UsageSampler {
             self.under_way.store(false, Ordering::Relaxed);
             tracing::warn!("usage of the services' processes: cannot be read: {error}");
         }
+    }
+}
+
+fn sample_one(
+    reader: &ProcReader,
+    target: &Target,
+    pids: &[u32],
+    last: &Mutex<HashMap<ServiceId, Sampled>>,
+    outcomes: &Outcomes<Answer>,
+) {
+    let Target { id, main, limits } = target;
+    let usage = reader.usage(pids);
+    let memory_percent = usage.memory_percent(
+        reader.cgroups().memory_limit_of(main.pid),
+        reader.memory_total().unwrap_or(u64::MAX),
+    );
+    let needs = |percent: Option<f64>| percent.is_some() || limits.growth.is_some();
+    let threads = needs(limits.threads_percent).then(|| reader.thread_ceilings(main.pid)).unwrap_or_default();
+    let fds: Vec<Ceiling> = if needs(limits.fds_percent) {
+        pids.iter().filter_map(|pid| reader.descriptor_ceiling(*pid)).collect()
+    } else {
+        Vec::new()
+    };
+    let percent = |ceilings: &[Ceiling]| tightest(ceilings, None).map_or(0.0, Ceiling::percent);
+    let (threads_percent, fds_percent) = (percent(&threads), percent(&fds));
+    let memory = limits.growth.is_some().then(|| {
+        let anonymous = pids.iter().map(|pid| reader.anonymous_bytes(*pid)).sum();
+        reader.memory_ceilings(main.pid, anonymous)
+    });
+
+    let mut kept = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let sampled = kept.entry(*id).or_default();
+    let cpu_percent = sampled.usage.as_ref().and_then(|earlier| usage.cpu_percent(earlier)).unwrap_or(0.0);
+    let levels = limits.growth.and_then(|growth| {
+        sampled.levels.add([memory.unwrap_or_default(), fds, threads]);
+        sampled.levels.take(*main, Series::block(growth), usage.at)
+    });
+    let used = ResourceUsage {
+        cpu_percent,
+        memory_percent,
+        threads: usage.threads,
+        fds: usage.fds,
+        threads_percent,
+        fds_percent,
+    };
+    sampled.usage = Some(usage);
+    drop(kept);
+    outcomes.blocking_send(Answer::Usage(*id, used));
+    if let Some(levels) = levels {
+        outcomes.blocking_send(Answer::Levels(*id, levels));
     }
 }

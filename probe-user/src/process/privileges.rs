@@ -9,7 +9,7 @@
 //!
 //! | kept | what for |
 //! |---|---|
-//! | `CAP_SYS_PTRACE` | executable, descriptors, namespaces and system calls of other users' processes in `/proc` |
+//! | `CAP_SYS_PTRACE` | executable, descriptors, namespaces and system calls of other users' processes in `/proc`; listeners in other network namespaces |
 //! | `CAP_DAC_READ_SEARCH` | folders of theirs, as `/proc/PID/fd`; pid files and password files |
 //! | `CAP_BPF` | only where the kernel wants it for every use of a map (before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set) |
 //! | `CAP_KILL`, `CAP_DAC_OVERRIDE` | only where hostprobe starts programs: to end those that run as another user, and to execute them and write their output where another user's folders are |

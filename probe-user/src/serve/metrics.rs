@@ -21,13 +21,13 @@ use prometheus_client::{
 
 use self::labels::{
     AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
-    RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
+    ResourceLabels, RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
     emit::Names,
     fact::{
         Action, ExitStatus, Fact, Membership, Phase, ProbeOutcome, ProbeReport, ProcessExit, ServerReport,
-        ServiceId, ServiceState, socket::errno_name,
+        ServiceGrowth, ServiceId, ServiceState, socket::errno_name,
     },
 };
 
@@ -100,6 +100,9 @@ pub struct Metrics {
     table_entries: Family<TableLabels, Gauge>,
     table_limit: Family<TableLabels, Gauge>,
     elsewhere: Counter,
+    time_left: Family<ResourceLabels, Seconds>,
+    /// The resources of each service that grow.
+    growing: Mutex<HashMap<ServiceId, BTreeSet<&'static str>>>,
 }
 
 impl Metrics {
@@ -166,6 +169,12 @@ impl Metrics {
             "Processes that ended outside of the daemon's pid namespace, and were not examined",
             elsewhere.clone(),
         );
+        let time_left = Family::default();
+        own.register(
+            "resource_time_left_seconds",
+            "Until a resource that grows steadily reaches its limit, in seconds; missing if it does not grow",
+            time_left.clone(),
+        );
         let metrics = Self {
             registry,
             names: Mutex::default(),
@@ -186,6 +195,8 @@ impl Metrics {
             table_entries,
             table_limit,
             elsewhere,
+            time_left,
+            growing: Mutex::default(),
         };
         let _ = metrics.lost.get_or_create(&LossLabels { class: "events".to_owned() });
         metrics.rename(names, &[]);
@@ -222,6 +233,7 @@ impl Metrics {
     }
 
     fn remove(&self, service: ServiceId) {
+        self.growth(service, &[]);
         let service = self.name(service);
         for state in STATES {
             self.state.remove(&StateLabels { service: service.clone(), state: state.as_str() });
@@ -322,6 +334,25 @@ impl Metrics {
                 Some(value) => drop(self.server_measure.get_or_create(&labels).set(value)),
                 None => drop(self.server_measure.remove(&labels)),
             }
+        }
+    }
+
+    /// Shows the resources of a service that grow, and no others.
+    pub fn growth(&self, service: ServiceId, growth: &[ServiceGrowth]) {
+        let mut growing = lock(&self.growing);
+        if growth.is_empty() && !growing.contains_key(&service) {
+            return;
+        }
+        let labels = |resource| ResourceLabels { service: self.name(service), resource };
+        for gone in growing.remove(&service).unwrap_or_default() {
+            if growth.iter().all(|it| it.resource.as_str() != gone) {
+                self.time_left.remove(&labels(gone));
+            }
+        }
+        for it in growth {
+            let resource = it.resource.as_str();
+            self.time_left.get_or_create(&labels(resource)).set(it.forecast.left.as_secs_f64());
+            growing.entry(service).or_default().insert(resource);
         }
     }
 

@@ -7,18 +7,15 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs, io,
+    io,
     net::SocketAddr,
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
 };
 
 use rustix::{
     fs::fstat,
     io::Errno,
-    net::{
-        AddressFamily, Shutdown, bind, getsockname, ipproto, listen, shutdown,
-        sockopt::{socket_acceptconn, socket_domain, socket_protocol},
-    },
+    net::{Shutdown, bind, listen, shutdown, sockopt::socket_acceptconn},
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,10 +23,13 @@ use super::{
     error::DrillError,
     process::{self, ProcessHandle},
 };
-use crate::{fact::ProcessKey, host::ProcReader};
-
-/// The most descriptors of a process that are looked at.
-const DESCRIPTORS_MAX: usize = 65_536;
+use crate::{
+    fact::ProcessKey,
+    host::{
+        ProcReader,
+        open_socket::{accept_queue_of, duplicate, listening_on},
+    },
+};
 
 /// A listener by where it is open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,11 +56,11 @@ pub(super) fn find(
             // A child may end at any time.
             Err(_) => continue,
         };
-        for (descriptor, inode) in sockets(reader, key.pid) {
+        for (descriptor, inode) in reader.open_sockets(key.pid) {
             if !known.insert(inode) {
                 continue;
             }
-            let socket = match duplicate(&process, descriptor) {
+            let socket = match duplicate(process.as_fd(), descriptor) {
                 Ok(socket) => socket,
                 Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
                     return Err(DrillError::NoGetfd(error));
@@ -139,7 +139,7 @@ impl OpenListener {
 
     fn socket(&self, reader: &ProcReader) -> Result<OwnedFd, DrillError> {
         let process = ProcessHandle::open(self.process, reader)?;
-        let socket = duplicate(&process, self.descriptor).map_err(|error| self.failed(error))?;
+        let socket = duplicate(process.as_fd(), self.descriptor).map_err(|error| self.failed(error))?;
         let inode = fstat(&socket).map_err(|errno| self.failed(errno.into()))?.st_ino;
         // The process has closed it, and has something else open by now.
         if inode == self.inode { Ok(socket) } else { Err(DrillError::NoListener) }
@@ -150,57 +150,9 @@ impl OpenListener {
     }
 }
 
-/// The descriptors of a process that are sockets, with their inodes.
-fn sockets(reader: &ProcReader, pid: u32) -> Vec<(i32, u64)> {
-    let entries = fs::read_dir(reader.folder(pid).join("fd")).into_iter().flatten().flatten();
-    let socket = |entry: fs::DirEntry| {
-        let link = fs::read_link(entry.path()).ok()?;
-        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-        Some((entry.file_name().to_str()?.parse().ok()?, inode))
-    };
-    entries.take(DESCRIPTORS_MAX).filter_map(socket).collect()
-}
-
-/// A descriptor of another process, as one of this process.
-fn duplicate(process: &ProcessHandle, descriptor: i32) -> io::Result<OwnedFd> {
-    use std::os::fd::{AsFd as _, AsRawFd as _};
-    // SAFETY: the call takes two numbers and a flag, and changes no memory of this process.
-    let duplicate =
-        unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_fd().as_raw_fd(), descriptor, 0) };
-    let duplicate = i32::try_from(duplicate).ok().filter(|descriptor| *descriptor >= 0);
-    let duplicate = duplicate.ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: the call returned a new descriptor, which nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(duplicate) })
-}
-
-/// Where a socket listens over TCP.
-fn listening_on(socket: &OwnedFd) -> Option<SocketAddr> {
-    let is_ip = matches!(socket_domain(socket).ok()?, AddressFamily::INET | AddressFamily::INET6);
-    let is_tcp = || socket_protocol(socket).is_ok_and(|protocol| protocol == Some(ipproto::TCP));
-    if !is_ip || !is_tcp() || !socket_acceptconn(socket).ok()? {
-        return None;
-    }
-    getsockname(socket).ok()?.try_into().ok()
-}
-
-/// The kernel reports it in `tcp_info` of a listener (`tcp_get_info` in net/ipv4/tcp.c): `tcpi_sacked`.
+/// How many connections may wait. The kernel bounds it by net.core.somaxconn.
 fn backlog(socket: &OwnedFd) -> i32 {
-    use std::os::fd::AsRawFd as _;
-    // SAFETY: all of its fields are numbers.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes to `info`, which has as many.
-    let read = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    let backlog = if read == 0 { info.tcpi_sacked } else { 0 };
-    // The kernel bounds it by net.core.somaxconn.
+    let backlog = accept_queue_of(socket).map_or(0, |(_, backlog)| backlog);
     i32::try_from(backlog).ok().filter(|backlog| *backlog > 0).unwrap_or(libc::SOMAXCONN)
 }
 

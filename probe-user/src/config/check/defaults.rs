@@ -70,9 +70,12 @@ fn apply_to_restart(defaults: &RestartDefaults, written: &mut Restart, can_be_re
 }
 
 fn apply_to_limits(defaults: &Limits, written: &mut Limits) {
-    let Limits { cpu_percent, memory_percent, threads, fds } = defaults;
+    let Limits { cpu_percent, memory_percent, threads, fds, threads_percent, fds_percent, growth } = defaults;
     fill(&mut written.cpu_percent, cpu_percent);
     fill(&mut written.memory_percent, memory_percent);
     fill(&mut written.threads, threads);
     fill(&mut written.fds, fds);
+    fill(&mut written.threads_percent, threads_percent);
+    fill(&mut written.fds_percent, fds_percent);
+    fill(&mut written.growth, growth);
 }

@@ -1,10 +1,12 @@
 //! Services: name, identity, restart policy and limits, and whether these fit together.
 
+use std::{ops::RangeInclusive, time::Duration};
+
 use super::{
     dependency, exec,
     outside::Outside,
     probe::probe,
-    value::{absolute, command, whole},
+    value::{absolute, command, time, whole},
 };
 use crate::{
     config::{
@@ -16,6 +18,9 @@ use crate::{
     },
     fact::{Limits, Policy, Response, RestartPolicy, ServiceId},
 };
+
+/// A shorter `growth` is measured too coarsely, and a longer one tells of the far future.
+const GROWTH: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(7 * 86_400);
 
 /// The services as far as they are valid, in the order of the file.
 pub(super) fn services(
@@ -60,7 +65,7 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
         id: ServiceId(0),
         restart: restart(written, identity.as_ref(), found),
         limits: limits(&written.limits, found),
-        policy: policy(written),
+        policy: policy(written, found),
         identity: identity.unwrap_or(Identity::Remote),
         depends_on: Vec::new(),
         start_after: Vec::new(),
@@ -212,13 +217,22 @@ fn restart(written: &file::Service, identity: Option<&Identity>, found: &mut Fin
     policy
 }
 
-fn policy(written: &file::Service) -> Policy {
-    let Some(Table(written)) = &written.policy else { return Policy::default() };
+fn policy(service: &file::Service, found: &mut Findings) -> Policy {
+    let Some(Table(written)) = &service.policy else { return Policy::default() };
+    let exhausting = written.exhausting.as_ref();
+    let restarts = exhausting.filter(|written| written.get_ref().0 == Response::Restart);
+    if let Some(written) = restarts.filter(|_| service.maintenance.is_empty()) {
+        let message = "`exhausting = \"restart\"` on a service without `maintenance`; expected a window such as \
+                       \"daily 03:00-03:15\", because it is restarted in one only";
+        found.error(written.span(), message);
+    }
     let response = |written: &Option<Text<Response>>| written.as_ref().map_or(Response::default(), |it| it.0);
     Policy {
         worker_died: response(&written.worker_died),
         memory_full: response(&written.memory_full),
         pool_exhausted: response(&written.pool_exhausted),
+        backlog_full: response(&written.backlog_full),
+        exhausting: exhausting.map_or(Response::default(), |written| written.get_ref().0),
     }
 }
 
@@ -237,11 +251,16 @@ fn limits(written: &At<Table<file::Limits>>, found: &mut Findings) -> Limits {
     // A service with many threads can use many cores, and 100 percent is one of them.
     let cpu_percent = percent(&written.cpu_percent, "cpu_percent", 1_000_000.0);
     let memory_percent = percent(&written.memory_percent, "memory_percent", 100.0);
+    let threads_percent = percent(&written.threads_percent, "threads_percent", 100.0);
+    let fds_percent = percent(&written.fds_percent, "fds_percent", 100.0);
     Limits {
         cpu_percent,
         memory_percent,
         threads: whole(&written.threads, "threads", 1..=i64::from(u32::MAX), found),
         fds: whole(&written.fds, "fds", 1..=i64::from(u32::MAX), found),
+        threads_percent,
+        fds_percent,
+        growth: time(&written.growth, "growth", GROWTH, found),
     }
 }
 

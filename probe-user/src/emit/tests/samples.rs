@@ -14,10 +14,11 @@ use crate::{
         HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope,
         Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
         ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
-        Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceId, ServiceState,
-        Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob,
-        UnitState, User, Verdict,
+        Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceGrowth,
+        ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState,
+        Timing, UnitJob, UnitState, User, Verdict,
     },
+    growth::Forecast,
 };
 
 const API: ServiceId = ServiceId(0);
@@ -195,6 +196,20 @@ fn socket_error(direction: Direction) -> Fact {
 
 fn retransmits() -> Retransmits {
     Retransmits { at: START, source: Source::Ebpf, remote: address(2, 443), peer: Peer::Remote, count: 4 }
+}
+
+fn growth() -> ServiceGrowth {
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    let forecast = Forecast {
+        used: 700.0,
+        ceiling: 1024.0,
+        per_hour: 200.0,
+        left: minutes(97),
+        earliest: minutes(90),
+        latest: minutes(110),
+        over: minutes(80),
+    };
+    ServiceGrowth { at: START, resource: Resource::Fds, limit: "RLIMIT_NOFILE".to_owned(), forecast }
 }
 
 fn accept_queue() -> AcceptQueue {
@@ -406,6 +421,7 @@ pub fn facts() -> Vec<Fact> {
         socket_error(Direction::Inbound),
         Fact::Retransmits(retransmits(), API),
         Fact::AcceptQueue(accept_queue(), API),
+        Fact::Growth(growth(), API),
         Fact::Suspension(suspension(), API),
         Fact::Dependency(API, WEB, 8080, Source::Ebpf),
         Fact::Unit(unit(), API),

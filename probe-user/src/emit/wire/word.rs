@@ -99,6 +99,20 @@ words! {
 }
 
 words! {
+    /// What a service can run out of.
+    Resource from fact::Resource {
+        /// Memory that the kernel cannot take back.
+        Memory,
+        /// Open file descriptors of the process that is closest to its limit.
+        Fds,
+        /// Threads.
+        Threads,
+        /// Connections to a database.
+        Connections,
+    }
+}
+
+words! {
     /// The verdict on a service.
     Verdict from fact::Verdict {
         /// It ended itself by a signal: a fault, an abort.
@@ -141,6 +155,10 @@ words! {
         Network,
         /// It uses more than its limits allow.
         LimitExceeded,
+        /// A resource of it will reach its limit at its present slope.
+        Exhausting,
+        /// A listener of it has had no room for more connections for a while.
+        BacklogFull,
         /// hostprobe itself lacks descriptors, memory, threads or ports: the services keep their last known state.
         AgentImpaired,
         /// More restarts are due than the budget of all services allows; `incident.held` names those that wait.
@@ -328,6 +346,8 @@ mod tests {
         check(CommandKind::pairs());
         check(DrillFault::pairs());
         assert_eq!(DrillFault::pairs().len(), fact::DrillFault::ALL.len());
+        check(Resource::pairs());
+        assert_eq!(Resource::pairs().len(), fact::Resource::ALL.len());
         check(Verdict::pairs());
         assert_eq!(Verdict::pairs().len(), fact::Verdict::ALL.len());
         check(Severity::pairs());

@@ -68,6 +68,10 @@ pub enum Obstacle {
     Backend,
     /// Something on the way drops or refuses the connections to its port.
     Filter,
+    /// More clients connect than it accepts.
+    Backlog,
+    /// A resource of it grows towards its limit.
+    Growth,
 }
 
 /// Why [`Mend::RestartIfAnswered`] is a hold before the probe's first right answer.
@@ -75,7 +79,7 @@ pub const UNANSWERED: &str =
     "it has never answered this probe: a restart changes neither its address nor its protocol";
 
 impl Obstacle {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::CoreDump,
         Self::Frozen,
         Self::Tracer,
@@ -83,6 +87,8 @@ impl Obstacle {
         Self::Network,
         Self::Backend,
         Self::Filter,
+        Self::Backlog,
+        Self::Growth,
     ];
 }
 
@@ -142,7 +148,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
 /// The rule of an obstacle.
 #[rustfmt::skip]
 pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
-    use Verdict::{Crashed, Network, Overloaded, Paused, Unhealthy};
+    use Verdict::{BacklogFull, Crashed, Exhausting, Network, Overloaded, Paused, Unhealthy};
 
     let (verdict, confidence, reason, words) = match obstacle {
         Obstacle::CoreDump => (Crashed,    1.0, "the restart waits until the core dump is complete",              "its main process writes its core dump, or timeouts while another process of it does"),
@@ -152,6 +158,8 @@ pub const fn of_obstacle(obstacle: Obstacle) -> ObstacleRule {
         Obstacle::Network  => (Network,    0.8, "a restart does not mend the network",                            "a failure of origin *or elsewhere* while its connections to other hosts fail"),
         Obstacle::Backend  => (Unhealthy,  0.8, "a restart does not mend what it connects to",                    "a failure of origin *or elsewhere* while an unwatched server of this host refuses its connections, or a timeout while it waits for an unwatched server"),
         Obstacle::Filter   => (Network,    0.9, "a restart does not open the way to its port",                    "`connect_timeout` while its accept queue has room, or `refused` while it listens: the kernel would have answered"),
+        Obstacle::Backlog  => (BacklogFull, 1.0, "a restart refuses the clients that wait, and as many come again", "its accept queue is full for a while, and no probe fails"),
+        Obstacle::Growth   => (Exhausting, 0.9, "it works until then, so a restart can wait for a window of maintenance", "a resource will reach its limit within `growth`"),
     };
     ObstacleRule { verdict, confidence, reason, words }
 }

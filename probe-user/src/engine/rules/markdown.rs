@@ -40,6 +40,8 @@ fn verdicts() -> String {
             EndRule::Listening => "it listens, and its probes answer",
             EndRule::InTime => "its probes answer in time",
             EndRule::WithinLimits => "usage is 10 % below the limit",
+            EndRule::Accepts => "no listener is full for 10 s, and its probes answer",
+            EndRule::LevelsOff => "it levels off, falls or is restarted",
             EndRule::NotStopped => "it is not stopped, and its probes answer",
             EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
             EndRule::Able => "it can probe and restart again, for 10 s",
@@ -132,6 +134,14 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
         ),
         Verdict::Slow => ("its answers come later than `slow` allows", ""),
         Verdict::LimitExceeded => ("CPU, memory, threads, files or a store's memory is above the limit", ""),
+        Verdict::Exhausting => (
+            "memory, descriptors, threads or connections reach their limit within `growth`",
+            "; `exhausting` can say restart, in a window of maintenance",
+        ),
+        Verdict::BacklogFull => (
+            "a listener has had no room for more connections for 10 s, and no probe fails",
+            "; `backlog_full` can say restart",
+        ),
         Verdict::Overloaded => {
             ("its threads wait for a CPU, the host is pressed (PSI), or many services time out together", "")
         }

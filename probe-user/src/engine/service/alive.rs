@@ -13,8 +13,8 @@ use crate::{
         verdict::{self, Remedy},
     },
     fact::{
-        AcceptQueue, Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError,
-        Suspension, Verdict, socket::errno_name,
+        Direction, EventId, Examination, Peer, ProbeFailure, Retransmits, SocketError, Suspension, Verdict,
+        socket::errno_name,
     },
 };
 
@@ -223,7 +223,12 @@ impl Service {
             Extra::MemoryPolicy => self.settings.policy.memory_full,
             // This restarts the holder, not the database.
             Extra::Holders if self.settings.policy.pool_exhausted == Response::Ignore => Response::Ignore,
-            Extra::Holders | Extra::None | Extra::AwaitsDependencies | Extra::Snapshot => Response::Alert,
+            Extra::Holders
+            | Extra::None
+            | Extra::AwaitsDependencies
+            | Extra::Snapshot
+            | Extra::BacklogPolicy
+            | Extra::InMaintenance => Response::Alert,
         }
     }
 
@@ -256,14 +261,5 @@ impl Service {
             let (remote, at) = (retransmits.remote, retransmits.at);
             self.network.note((remote, Place::OtherHost), (at, event), Some(retransmits.count), words);
         }
-    }
-
-    /// An accept queue is full. An examination tells whether the service is busy or stuck.
-    pub(super) fn on_accept_queue<E: Effects>(&mut self, queue: &AcceptQueue, ctx: &mut Ctx<'_, E>) {
-        if !self.listeners.expects(queue.port) || self.incident.is_some() {
-            return;
-        }
-        ctx.request(Effect::ProbeNow(self.settings.id));
-        self.examine(Examination::OVER, None, ctx);
     }
 }

@@ -17,6 +17,9 @@ impl Service {
         if self.settings.limits != before.limits {
             self.generation.breaches = Default::default();
         }
+        if self.settings.limits.growth != before.limits.growth {
+            self.growth = Default::default();
+        }
         self.listeners.expect(given.ports.clone());
         if self.generation.lost_listener.is_some_and(|lost| !self.listeners.expects(lost.port)) {
             self.forget_lost_listener();

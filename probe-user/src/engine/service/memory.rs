@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::model::{OpenIncident, RecoveryState, Service, Timer};
+use super::model::{CONFIRMED_WITHIN, OpenIncident, RecoveryState, Service, Timer};
 use crate::{
     engine::{
         ctx::Ctx,
@@ -81,9 +81,12 @@ impl Service {
         if open.attempts() > 0 {
             self.recovery.count_start(ctx.now);
         }
-        if matches!(open.rule().ends, EndRule::WithinLimits | EndRule::NotStopped) {
+        if matches!(open.rule().ends, EndRule::WithinLimits | EndRule::NotStopped | EndRule::Accepts) {
             // What would show that it lasts comes later than the first good answer.
             open.set_unconfirmed_until(ctx.now.plus(CONFIRMED));
+        }
+        if let (EndRule::LevelsOff, Some(horizon)) = (open.rule().ends, self.settings.limits.growth) {
+            open.set_unconfirmed_until(ctx.now.plus(horizon / CONFIRMED_WITHIN));
         }
         if open.rule().ends == EndRule::NotStopped {
             self.timers.set(Timer::Recheck, Some(ctx.now.plus(EXAMINED)));

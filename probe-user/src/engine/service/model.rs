@@ -4,7 +4,9 @@ mod breaches;
 mod dead_workers;
 mod drill;
 mod fault;
+mod full_queues;
 mod generation;
+mod growth;
 mod listeners;
 mod liveness;
 mod network;
@@ -25,7 +27,9 @@ use std::time::Duration;
 pub use dead_workers::{DeadWorkers, TOGETHER, WorkerDeaths};
 pub use drill::ServiceDrill;
 pub use fault::Fault;
+pub use full_queues::{EMPTY_FOR, FullQueues, words as full_queue_words};
 pub use generation::{DeadChild, Generation};
+pub use growth::{CONFIRMED_WITHIN, Growth};
 pub use listeners::{LISTENER_GONE, Listeners, LostListener};
 pub use network::{OutboundTrouble, Place, Trouble};
 pub use oom_kills::OomKills;
@@ -69,6 +73,8 @@ pub struct Service {
     /// The operator's stop is under way.
     pub(super) stop_pending: bool,
     pub(super) oom_kills: OomKills,
+    pub(super) full_queues: FullQueues,
+    pub(super) growth: Growth,
     pub(super) network: OutboundTrouble,
     pub(super) worker_deaths: WorkerDeaths,
     /// The holders of its connections, as the service itself or the host's sockets show them.
@@ -100,6 +106,8 @@ impl Service {
             maintenance: None,
             stop_pending: false,
             oom_kills: OomKills::default(),
+            full_queues: FullQueues::default(),
+            growth: Growth::default(),
             network: OutboundTrouble::default(),
             worker_deaths: WorkerDeaths::default(),
             holders: Vec::new(),

@@ -26,6 +26,7 @@ impl Service {
     pub(super) fn on_maintenance<E: Effects>(&mut self, window: Option<String>, ctx: &mut Ctx<'_, E>) {
         let was_open = self.maintenance.is_some();
         self.maintenance = window;
+        self.restart_in_window(ctx);
         if was_open {
             self.act_if_not_paused(ctx);
         }

@@ -85,6 +85,8 @@ impl Service {
             EndRule::WithinLimits => self.generation.breaches.words().is_some(),
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
+            EndRule::Accepts => self.timers.is_set(Timer::BacklogEmpty),
+            EndRule::LevelsOff => self.grows(open, now),
             // The last two are of hostprobe itself.
             EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able | EndRule::Room => false,
         };
@@ -199,6 +201,7 @@ impl Service {
             orders: self.orders.clone(),
             maintenance: self.maintenance.clone(),
             acknowledged: self.incident.as_ref().and_then(OpenIncident::acknowledged).cloned(),
+            growth: self.growth.all(Timestamp::default()).collect(),
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::{
     config::Response,
     fact::{
         AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, IncidentId,
-        NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits,
-        Successor, Suspension, Tracer,
+        NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Resource,
+        ResourceLevel, Retransmits, Successor, Suspension, Tracer,
     },
 };
 
@@ -57,6 +57,9 @@ pub(super) fn services() -> Vec<config::Service> {
     services[1].depends_on = vec![ServiceId(2)];
     services[5].policy.worker_died = Response::Restart;
     services[4].policy.pool_exhausted = Response::Restart;
+    services[0].policy.backlog_full = Response::Restart;
+    services[5].policy.exhausting = Response::Restart;
+    services.iter_mut().for_each(|service| service.limits.growth = Some(Duration::from_secs(60)));
     services
 }
 
@@ -178,6 +181,12 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
         15 => Observation::UnitUnknown(ServiceId(1), "no bus".into()),
         16 => {
             Observation::RestartOutcome(service, if random.below(3) == 0 { Err("no".into()) } else { Ok(()) })
+        }
+        17 if random.below(2) == 0 => {
+            let highest = random.below(100);
+            let (resource, limit) = (Resource::Memory, "memory.max of /a".to_owned());
+            let level = ResourceLevel { resource, lowest: highest / 2, highest, ceiling: 100, limit };
+            Observation::Levels(service, vec![level])
         }
         17 => Observation::Usage(
             service,

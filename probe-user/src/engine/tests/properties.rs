@@ -171,6 +171,8 @@ fn may_restart(spec: &config::Service, verdict: Verdict) -> bool {
                 || verdict == Verdict::WorkerDied && asked(spec.policy.worker_died)
                 || verdict == Verdict::PoolExhausted && asked(spec.policy.pool_exhausted)
                 || verdict == Verdict::MemoryFull && asked(spec.policy.memory_full)
+                || verdict == Verdict::BacklogFull && asked(spec.policy.backlog_full)
+                || verdict == Verdict::Exhausting && asked(spec.policy.exhausting)
         }
     }
 }
@@ -327,6 +329,7 @@ fn is_unmendable(seen: &Observation) -> bool {
         seen,
         Observation::Probe(_)
             | Observation::Usage(..)
+            | Observation::Levels(..)
             | Observation::Pressure(_)
             | Observation::Connected { .. }
             | Observation::SocketError(..)

@@ -29,6 +29,13 @@ pub struct ExitLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResourceLabels {
+    pub service: String,
+    /// memory, fds, threads or connections.
+    pub resource: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RestartLabels {
     pub service: String,
     /// done, fail or hold.

@@ -109,7 +109,8 @@ impl Filter {
                 before || self.pressed
             }
             Observation::Connected { client, server } => self.connected.insert((*client, *server)),
-            Observation::ConnectionsUnseen | Observation::RestartBudget(_) => true,
+            // Each changes what is known of a growth, and nothing else.
+            Observation::Levels(..) | Observation::ConnectionsUnseen | Observation::RestartBudget(_) => true,
             Observation::Configured(id, settings) => {
                 match self.service(*id) {
                     Some(service) => service.configure(settings, now),
@@ -242,6 +243,8 @@ impl Recorded {
             (usage.memory_percent, self.limits.memory_percent),
             (usage.threads as f64, whole(self.limits.threads)),
             (usage.fds as f64, whole(self.limits.fds)),
+            (usage.threads_percent, self.limits.threads_percent),
+            (usage.fds_percent, self.limits.fds_percent),
         ];
         let near = near.into_iter().any(|(used, limit)| limit.is_some_and(|limit| used * 2.0 > limit));
         // In tenths, and in powers of two, for a replay with other limits.

@@ -24,6 +24,7 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::RestartOutcome(..) => "how its restart went",
         Observation::RestartDelayed(..) => "its restart waits for the daemon",
         Observation::Usage(..) => "what its processes use",
+        Observation::Levels(..) => "what it uses of resources that can run out",
         Observation::SocketError(..) => "an error of a socket",
         Observation::Retransmits(..) => "segments sent again",
         Observation::AcceptQueue(..) => "a full accept queue",
@@ -129,6 +130,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::RestartOutcome(id, _)
         | Observation::RestartDelayed(id, _)
         | Observation::Usage(id, _)
+        | Observation::Levels(id, _)
         | Observation::AcceptQueue(_, id, _)
         | Observation::Suspended(_, id, _)
         | Observation::CoreSignal(_, id)
@@ -193,6 +195,7 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
             }
         }
         Observation::Holders(_, holders) => return shorten_holders(holders, items, text),
+        Observation::Levels(_, levels) => levels.iter_mut().for_each(|level| text(&mut level.limit)),
         Observation::Listening(_, ports) => return cut(ports, items.saturating_mul(16)),
         Observation::Unit(_, state) => {
             if let Some(cgroup) = &mut state.cgroup {

@@ -330,6 +330,20 @@ fn limits_are_in_range_and_on_local_services() {
         ],
     );
     refused(
+        &service("limits = { threads_percent = 0, fds_percent = 100.5, growth = \"59s\" }"),
+        &[
+            "4:30: `threads_percent` is 0; expected a number above 0 and up to 100",
+            "4:47: `fds_percent` is 100.5; expected a number above 0 and up to 100",
+            "4:63: `growth` is 59s; expected from 60s to 604800s",
+        ],
+    );
+    refused(
+        &service("policy = { exhausting = \"restart\" }"),
+        &[
+            "4:25: `exhausting = \"restart\"` on a service without `maintenance`; expected a window such as \"daily 03:00-03:15\", because it is restarted in one only",
+        ],
+    );
+    refused(
         &probe("tcp = \"h:1\"\n[service.limits]\nfds = 5"),
         &["5:1: limits on the remote service `a`; expected them on a local one only"],
     );

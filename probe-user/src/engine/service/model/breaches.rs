@@ -10,7 +10,7 @@ const WELL_BELOW: f64 = 0.9;
 
 /// The limits that are exceeded.
 #[derive(Debug, Default)]
-pub struct Breaches([Breach; 4]);
+pub struct Breaches([Breach; 6]);
 
 #[derive(Debug, Default)]
 struct Breach {
@@ -28,6 +28,8 @@ impl Breaches {
             ("memory", "%", usage.memory_percent, limits.memory_percent),
             ("threads", "", usage.threads as f64, whole(limits.threads)),
             ("open files", "", usage.fds as f64, whole(limits.fds)),
+            ("share of the tightest limit on threads", "%", usage.threads_percent, limits.threads_percent),
+            ("share of RLIMIT_NOFILE", "%", usage.fds_percent, limits.fds_percent),
         ];
         for (breach, (name, unit, used, limit)) in self.0.iter_mut().zip(measured) {
             if let Some(limit) = limit {

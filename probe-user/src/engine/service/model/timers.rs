@@ -17,6 +17,8 @@ pub enum Timer {
     Settled,
     /// No worker has died for long enough.
     WorkersQuiet,
+    /// No accept queue has been full for long enough.
+    BacklogEmpty,
     /// The main process has outlived its workers.
     WorkerDied,
     /// The grace after a dependency's recovery is over.
@@ -49,6 +51,7 @@ impl Timer {
             Self::ListenerGone | Self::PortCheck | Self::WorkersQuiet | Self::WorkerDied | Self::Recheck => {
                 Scope::Process
             }
+            Self::BacklogEmpty => Scope::Incident,
             Self::Alert | Self::Settled | Self::Healing | Self::AckOver => Scope::Incident,
             Self::Recovery | Self::StartOverdue => Scope::Recovery,
             Self::PauseOver => Scope::Order,

@@ -1,0 +1,57 @@
+//! The listeners of a service that are full.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use crate::{clock::Timestamp, fact::AcceptQueue};
+
+/// A burst fills a queue for a moment. It is a fault once the queue has been full for this long…
+const LASTS: Duration = Duration::from_secs(10);
+
+/// … and was so in this many observations, …
+const OBSERVATIONS: u32 = 4;
+
+/// … none of them later than this after the one before. Queues are sampled every second or two.
+const GAP: Duration = Duration::from_secs(5);
+
+/// It is over when no queue was full for this long.
+pub const EMPTY_FOR: Duration = Duration::from_secs(10);
+
+/// The most listeners that are told apart.
+const LISTENERS_MAX: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct FullQueues(BTreeMap<(IpAddr, u16), Full>);
+
+#[derive(Debug)]
+struct Full {
+    since: Timestamp,
+    latest: Timestamp,
+    observations: u32,
+}
+
+impl FullQueues {
+    /// Takes a queue that is full. Returns since when, if that lasts.
+    pub fn take_in(&mut self, queue: &AcceptQueue, now: Timestamp) -> Option<Timestamp> {
+        self.0.retain(|_, full| now.since(full.latest) <= GAP);
+        if self.0.len() >= LISTENERS_MAX && !self.0.contains_key(&(queue.address, queue.port)) {
+            return None;
+        }
+        let begin = Full { since: now, latest: now, observations: 0 };
+        let full = self.0.entry((queue.address, queue.port)).or_insert(begin);
+        full.latest = now;
+        full.observations = full.observations.saturating_add(1);
+        let lasts = now.since(full.since) >= LASTS && full.observations >= OBSERVATIONS;
+        lasts.then_some(full.since)
+    }
+}
+
+/// A fault of a full queue, for people.
+pub fn words(queue: &AcceptQueue, lasted: Duration) -> String {
+    let address = std::net::SocketAddr::new(queue.address, queue.port);
+    format!(
+        "it accepts too few of its connections on {address}: {} wait, its backlog is {}, full for {} s",
+        queue.waiting,
+        queue.backlog,
+        lasted.as_secs()
+    )
+}
