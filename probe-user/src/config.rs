@@ -4,6 +4,7 @@
 
 mod absent;
 mod address;
+mod bytes;
 mod check;
 mod choice;
 mod daemon;
@@ -11,6 +12,7 @@ mod default;
 mod difference;
 mod environment_file;
 mod error;
+mod exchange;
 mod exec;
 mod file;
 #[cfg(fuzzing)]
@@ -42,6 +44,7 @@ pub use self::{
     default::DEFAULT_CONTROL,
     difference::Difference,
     error::{ConfigError, ConfigErrors},
+    exchange::{Exchange, Expected, Place},
     exec::{Exec, ResourceLimit},
     hook::Hook,
     maintenance::Window,

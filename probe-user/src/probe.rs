@@ -7,6 +7,7 @@
 //! server that refuses new connections still answers the old one, and names who holds them all.
 
 mod bounded;
+mod exchange;
 mod failure;
 pub mod http;
 pub mod mysql;
@@ -16,6 +17,8 @@ mod reading;
 pub mod redis;
 mod schedule;
 pub mod tcp;
+mod udp;
+mod unix;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
@@ -106,6 +109,8 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         match probe.kind {
             ProbeKind::Http => http::run(probe, &clients.http, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
+            ProbeKind::Unix => unix::run(probe, &waiting).await,
+            ProbeKind::Udp => udp::run(probe, &waiting).await,
             ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
             ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
             ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
@@ -164,6 +169,9 @@ fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
             probe.timeout
         );
         return ProbeOutcome::Failed(ProbeFailure::Body, text);
+    }
+    if let Some(text) = now.unexpected {
+        return ProbeOutcome::Failed(ProbeFailure::Body, format!("{text} within {:?}", probe.timeout));
     }
     let kind = match now.connection {
         Connection::Resolving => ProbeFailure::Dns,

@@ -69,6 +69,17 @@ pub(super) fn host_and_port(text: &str) -> Result<(), Wrong> {
     if host_is_right && port_is_right { Ok(()) } else { Err(Wrong::Because("a wrong address".to_owned())) }
 }
 
+pub(super) fn unix_socket(text: &str) -> Result<(), Wrong> {
+    // `sun_path` of unix(7), with the zero byte that ends a path and begins an abstract name.
+    const LONGEST: usize = 107;
+    let named = text.strip_prefix('@').map_or(text.starts_with('/'), |name| !name.is_empty());
+    if named && text.len() <= LONGEST && !text.contains('\0') {
+        Ok(())
+    } else {
+        Err(Wrong::Because("a wrong address".to_owned()))
+    }
+}
+
 pub(super) fn redis(text: &str) -> Result<(), Wrong> {
     if text.starts_with("rediss://") {
         return Err(Wrong::Unsupported(Unsupported::RedisTls));

@@ -4,6 +4,7 @@ mod address;
 mod defaults;
 mod dependency;
 mod environment;
+mod exchange;
 mod exec;
 mod hook;
 mod outside;

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    exchange::Exchange,
     probe::Probe,
     secret::Secret,
 };
@@ -73,6 +74,7 @@ impl Probe {
             slow: None,
             expect_status: Vec::new(),
             expect_body: None,
+            exchange: Exchange::default(),
             memory_percent: None,
             connections_percent: None,
             auth_is_alive: false,

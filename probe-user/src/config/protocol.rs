@@ -6,6 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     address::{self, AddressForm},
+    bytes::Bytes,
     secret::Secret,
     spanned::Spanned,
     template::Template,
@@ -21,6 +22,10 @@ pub struct Protocol {
     pub(super) address: AddressForm,
     /// The options that only some protocols have; a probe of another protocol is refused with them.
     pub(super) options: &'static [ProbeOption],
+    /// The keys that its `expect` may have.
+    pub(super) expectations: &'static [Expectation],
+    /// Whether the port of its address is a TCP port.
+    pub(super) over_tcp: bool,
     /// False where the server has few connections to give, as a database has.
     pub attempts_may_overlap: bool,
     /// How discovery recognizes a server of this protocol; None: any program may speak it.
@@ -50,6 +55,16 @@ pub(super) enum ProbeOption {
     MemoryPercent,
     ConnectionsPercent,
     LoginRequired,
+    Send,
+}
+
+/// A key of `expect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    Status,
+    BodyContains,
+    StartsWith,
+    Contains,
 }
 
 /// A protocol's row.
@@ -58,6 +73,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
         ProbeKind::Http => Protocol {
             address: HTTP,
             options: &[ProbeOption::Expect],
+            expectations: &[Expectation::Status, Expectation::BodyContains],
+            over_tcp: true,
             attempts_may_overlap: true,
             server: None,
         },
@@ -67,7 +84,33 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "a host and a port such as \"127.0.0.1:8080\"",
                 check: address::host_and_port,
             },
-            options: &[],
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: true,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Unix => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "the absolute path of a socket, or \"@NAME\" for an abstract one",
+                check: address::unix_socket,
+            },
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: false,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Udp => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a host and a port such as \"127.0.0.1:123\"",
+                check: address::host_and_port,
+            },
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: false,
             attempts_may_overlap: true,
             server: None,
         },
@@ -78,6 +121,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 check: address::redis,
             },
             options: &[ProbeOption::MemoryPercent, ProbeOption::LoginRequired],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["redis-server", "valkey-server"],
@@ -91,6 +136,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 check: address::postgres,
             },
             options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["postgres", "postmaster"],
@@ -104,6 +151,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 check: address::mysql,
             },
             options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["mysqld", "mariadbd"],
@@ -126,21 +175,29 @@ pub(super) const HTTP: AddressForm = AddressForm {
 #[schemars(extend("oneOf" = [
     {"required": ["http"]},
     {"required": ["tcp"]},
+    {"required": ["unix"]},
+    {"required": ["udp"]},
     {"required": ["redis"]},
     {"required": ["postgres"]},
     {"required": ["mysql"]}
 ], "dependentRequired" = {
-    "expect": ["http"],
+    "udp": ["send"],
     "memory_percent": ["redis"]
 }, "dependentSchemas" = {
+    "expect": {"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
+    "send": {"anyOf": [{"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
     "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
 }))]
 pub(super) struct ProbeKeys {
     /// GET of an http or https address.
     pub(super) http: At<Text<Template>>,
-    /// Connect to `host:port`.
+    /// Connect to `host:port`; with `send` or `expect`, an exchange of bytes.
     pub(super) tcp: At<Text<Template>>,
+    /// Connect to the Unix socket at a path, or to the abstract one "@NAME"; with `send` or `expect`, an exchange of bytes.
+    pub(super) unix: At<Text<Template>>,
+    /// Send a datagram to `host:port`, and wait for the answer.
+    pub(super) udp: At<Text<Template>>,
     /// PING and INFO of "redis://[user:password@]host[:port]".
     pub(super) redis: At<Text<Template>>,
     /// Login and SELECT 1 at "postgres://user@host/database".
@@ -165,7 +222,10 @@ pub(super) struct ProbeKeys {
     pub(super) failures: At<Whole>,
     /// An answer that takes longer makes the service slow: 1ms to 1h; no limit if not given.
     pub(super) slow: At<Text<Duration>>,
-    /// With `http`: what the answer must be.
+    /// With `tcp`, `unix` or `udp`: the bytes that are sent, as a text with the escapes `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and
+    /// `\\xNN`. `${NAME}` stands for a variable of the environment.
+    pub(super) send: At<Text<Bytes>>,
+    /// With `http`, `tcp`, `unix` or `udp`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
     /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
     #[schemars(range(min = 1, max = 100))]
@@ -185,7 +245,11 @@ pub(super) struct ExpectKeys {
     #[schemars(inner(range(min = 100, max = 599)))]
     pub(super) status: Vec<Spanned<Whole>>,
     /// A text that the body must contain.
-    pub(super) body_contains: Option<String>,
+    pub(super) body_contains: At<String>,
+    /// With `tcp`, `unix` or `udp`: the bytes that the answer must begin with, written as those of `send`.
+    pub(super) starts_with: At<Text<Bytes>>,
+    /// With `tcp`, `unix` or `udp`: the bytes that the answer must contain, written as those of `send`.
+    pub(super) contains: At<Text<Bytes>>,
 }
 
 impl ProbeKeys {
@@ -194,6 +258,8 @@ impl ProbeKeys {
         match kind {
             ProbeKind::Http => &self.http,
             ProbeKind::Tcp => &self.tcp,
+            ProbeKind::Unix => &self.unix,
+            ProbeKind::Udp => &self.udp,
             ProbeKind::Redis => &self.redis,
             ProbeKind::Postgres => &self.postgres,
             ProbeKind::Mysql => &self.mysql,

@@ -28,8 +28,12 @@ macro_rules! probe_kinds {
 probe_kinds! {
     /// An HTTP or HTTPS request.
     Http = "http",
-    /// A TCP connect.
+    /// A TCP connect, or an exchange of bytes.
     Tcp = "tcp",
+    /// A connect to a Unix socket, or an exchange of bytes.
+    Unix = "unix",
+    /// A datagram and the answer to it.
+    Udp = "udp",
     /// Redis `PING` and `INFO`.
     Redis = "redis",
     /// PostgreSQL `SELECT 1`.
@@ -74,7 +78,7 @@ probe_failures! {
     Tls = "tls",
     /// An HTTP status that was not expected, by which the server reports a failure of its own.
     Status = "status",
-    /// A body without the expected text.
+    /// A body, or an answer in bytes, without the expected text.
     Body = "body",
     /// An answer that is not of the protocol, or an internal error of the server.
     Protocol = "protocol",

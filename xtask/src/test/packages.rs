@@ -13,17 +13,19 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 27] = [
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
+    "dnsmasq-base",
     "gunicorn",
     "haproxy",
     "iproute2",
     "iptables",
     "libnginx-mod-stream",
     "mariadb-server",
+    "memcached",
     "nginx-light",
     "openssl",
     "pgbouncer",

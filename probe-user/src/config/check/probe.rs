@@ -4,6 +4,7 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     address::address,
+    exchange::exchange,
     outside::Outside,
     value::{time, whole},
 };
@@ -11,7 +12,7 @@ use crate::{
     config::{
         error::{Findings, listed},
         probe::Probe,
-        protocol::{ExpectKeys, ProbeKeys, ProbeOption, protocol},
+        protocol::{Expectation, ExpectKeys, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         spanned::Spanned,
         unsupported::Unsupported,
@@ -50,8 +51,10 @@ pub(super) fn probe(
     let memory_percent = whole(&written.memory_percent, "memory_percent", 1..=100, found);
     let connections_percent = whole(&written.connections_percent, "connections_percent", 1..=100, found);
     let (expect_status, expect_body) = expect(&written.expect, found);
+    let exchange = exchange(written, outside, found);
 
     let (kind, target) = target?;
+    expectations_fit(kind, &written.expect, found);
     if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
         && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
     {
@@ -67,6 +70,7 @@ pub(super) fn probe(
         slow,
         expect_status,
         expect_body,
+        exchange,
         memory_percent,
         connections_percent,
         auth_is_alive: written.login_required.as_ref().is_some_and(|required| !required.get_ref()),
@@ -124,6 +128,16 @@ fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) ->
     }
 }
 
+fn written_at<T>(value: &At<T>) -> Option<Range<usize>> {
+    value.as_ref().map(Spanned::span)
+}
+
+/// The protocols that have something.
+fn names_of(has: impl Fn(ProbeKind) -> bool) -> String {
+    let names: Vec<&str> = ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
+    names.join(" and ")
+}
+
 /// Complains about options that belong to another protocol.
 fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
     let options = [
@@ -134,15 +148,14 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             "connections_percent",
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
+        (ProbeOption::Send, "send", written_at(&probe.send)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
     ];
     for (option, key, span) in options {
         let Some(span) = span else { continue };
         let has = |kind: ProbeKind| protocol(kind).options.contains(&option);
         if !matches!(named, Named::Kind(kind) if has(kind)) {
-            let owners: Vec<&str> =
-                ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
-            let (named, owners) = (named.key(), owners.join(" and "));
+            let (named, owners) = (named.key(), names_of(has));
             found.error(span, format!("`{key}` in a {named} probe; expected it in {owners} probes only"));
         }
     }
@@ -164,7 +177,30 @@ fn expect(expect: &At<Table<ExpectKeys>>, found: &mut Findings) -> (Vec<u16>, Op
         .iter()
         .filter_map(|status| whole(&Some(status.clone()), "status", 100..=599, found))
         .collect();
-    (status, expect.body_contains.clone())
+    (status, expect.body_contains.as_ref().map(|text| text.get_ref().clone()))
+}
+
+/// Complains about expectations of another protocol.
+fn expectations_fit(kind: ProbeKind, expect: &At<Table<ExpectKeys>>, found: &mut Findings) {
+    let Some(expect) = expect else { return };
+    let Table(expect) = expect.get_ref();
+    let keys = [
+        (Expectation::Status, "status", expect.status.first().map(Spanned::span)),
+        (Expectation::BodyContains, "body_contains", written_at(&expect.body_contains)),
+        (Expectation::StartsWith, "starts_with", written_at(&expect.starts_with)),
+        (Expectation::Contains, "contains", written_at(&expect.contains)),
+    ];
+    for (expectation, key, span) in keys {
+        let has = |kind: ProbeKind| protocol(kind).expectations.contains(&expectation);
+        if let Some(span) = span.filter(|_| !has(kind)) {
+            let message = format!(
+                "`{key}` in what a {} probe expects; expected it in {} probes only",
+                kind.as_str(),
+                names_of(has)
+            );
+            found.error(span, message);
+        }
+    }
 }
 
 /// Warns of times that are valid and yet hardly meant.

@@ -227,8 +227,12 @@ words! {
     ProbeKind from fact::ProbeKind {
         /// An HTTP or HTTPS request.
         Http,
-        /// A TCP connect.
+        /// A TCP connect, or an exchange of bytes.
         Tcp,
+        /// A connect to a Unix socket, or an exchange of bytes.
+        Unix,
+        /// A datagram and the answer to it.
+        Udp,
         /// Redis `PING` and `INFO`.
         Redis,
         /// PostgreSQL `SELECT 1`.

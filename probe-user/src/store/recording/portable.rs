@@ -336,6 +336,7 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         slow,
         expect_status: _,
         expect_body: _,
+        exchange: _,
         memory_percent,
         connections_percent,
         auth_is_alive: _,
