@@ -1,12 +1,17 @@
 //! Probes of further protocols against real servers: each answers, refuses, answers wrongly, and is silent.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark},
     http::free_port,
     incident_events::{is, text, wait_until_healthy},
-    parts::{dnsmasq, memcached},
+    parts::{dnsmasq, memcached, require, require_root},
+    process::{lives, until},
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -21,7 +26,11 @@ fn service(name: &str, probe: &str) -> String {
 }
 
 fn start(services: &[String]) -> Daemon {
-    let daemon = Daemon::start(&format!("[http]\nlisten = \"\"\n{}", services.concat()), &[]);
+    start_text(&format!("[http]\nlisten = \"\"\n{}", services.concat()))
+}
+
+fn start_text(config: &str) -> Daemon {
+    let daemon = Daemon::start(config, &[]);
     daemon.ready();
     daemon
 }
@@ -95,4 +104,94 @@ fn a_dns_server_answers_a_datagram_or_is_silent_or_gone() {
     let gone = fails(&daemon, mark, "dns", "refused");
     assert!(gone.contains("nothing listens there"), "{gone}");
     daemon.stop();
+}
+
+/// The folder of Debian's Nagios plugins.
+const PLUGINS: &str = "/usr/lib/nagios/plugins";
+
+#[test]
+fn a_nagios_plugin_warns_fails_and_does_not_know() {
+    if !require("monitoring-plugins-basic", PLUGINS) {
+        return;
+    }
+    let port = free_port();
+    let Some(mut server) = memcached(&["-l", "127.0.0.1", "-p", &port.to_string()]) else { return };
+    let plugin = |arguments: &str| format!("exec = [\"{PLUGINS}/check_tcp\", \"-H\", \"127.0.0.1\", {arguments}]");
+    let mut daemon = start(&[
+        service("well", &plugin(&format!("\"-p\", \"{port}\""))),
+        // Above no time at all it warns.
+        service("warns", &plugin(&format!("\"-p\", \"{port}\", \"-w\", \"0\""))),
+        service("unknown", &plugin("\"--no-such-option\"")),
+        service("absent", &format!("exec = [\"{PLUGINS}/check_nothing\"]")),
+    ]);
+    wait_until_healthy(&daemon, "well");
+    let warning = fails(&daemon, Mark::default(), "warns", "plugin_warning");
+    assert!(warning.contains("check_tcp reports WARNING: TCP WARNING - ") && !warning.contains('|'), "{warning}");
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "warns"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "limit_exceeded");
+    fails(&daemon, Mark::default(), "unknown", "plugin_unknown");
+    let absent = fails(&daemon, Mark::default(), "absent", "cannot_ask");
+    assert!(absent.contains("check_nothing: cannot be started: No such file"), "{absent}");
+    let mark = daemon.mark();
+    server.signal(Signal::KILL);
+    server.wait(LONG);
+    let critical = fails(&daemon, mark, "well", "plugin_critical");
+    assert!(critical.contains("refused"), "{critical}");
+    daemon.stop();
+}
+
+/// A program that writes its pid, and one of its own, to a folder, and hangs.
+fn hanging_check(folder: &Path) -> String {
+    let script = format!("setsid sleep 1000 & echo $! > {0}/child; echo $$ > {0}/main; wait", folder.display());
+    let script = serde_json::Value::from(script);
+    format!("[http]\nlisten = \"\"\n[[service]]\nname = \"hangs\"\n[[service.probe]]\nexec = [\"/bin/sh\", \"-c\", {script}]\n")
+}
+
+fn pids(folder: &Path) -> [u32; 2] {
+    ["main", "child"].map(|name| {
+        until("the check runs", LONG, || fs::read_to_string(folder.join(name)).ok()?.trim().parse().ok())
+    })
+}
+
+fn are_gone(pids: [u32; 2]) {
+    until("the check and what it started are gone", LONG, || (!pids.into_iter().any(lives)).then_some(()));
+}
+
+#[test]
+fn a_check_ends_with_what_it_started_at_its_time_limit_and_with_the_daemon() {
+    if !require_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = hanging_check(folder.path());
+    let mut daemon = start_text(&format!("{config}timeout = \"1s\"\ninterval = \"24h\"\n"));
+    let left = pids(folder.path());
+    let late = fails(&daemon, Mark::default(), "hangs", "plugin_timeout");
+    assert!(late.contains("did not end within 1s, and was killed"), "{late}");
+    are_gone(left);
+    daemon.stop();
+
+    for name in ["main", "child"] {
+        fs::remove_file(folder.path().join(name)).expect("the check has written it");
+    }
+    let mut daemon = start_text(&format!("{config}timeout = \"1h\"\n"));
+    let left = pids(folder.path());
+    daemon.stop();
+    are_gone(left);
+}
+
+#[test]
+fn the_next_daemon_ends_the_check_of_one_that_was_killed() {
+    if !require_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = format!("{}timeout = \"1h\"\n", hanging_check(folder.path()));
+    let mut daemon = start_text(&config);
+    let left = pids(folder.path());
+    daemon.signal(Signal::KILL);
+    daemon.wait(LONG);
+    let mut next = start_text("[http]\nlisten = \"\"\n");
+    are_gone(left);
+    next.stop();
 }

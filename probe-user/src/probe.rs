@@ -8,6 +8,7 @@
 
 mod bounded;
 mod exchange;
+mod exec;
 mod failure;
 pub mod http;
 pub mod mysql;
@@ -30,7 +31,8 @@ pub(crate) use self::schedule::next_tick;
 pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},
+    fact::{ProbeFailure, ProbeKind, ProbeOutcome, ProcessKey, ServerUsage},
+    host::Cgroups,
 };
 
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
@@ -43,6 +45,7 @@ const TEXT_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Clients {
     http: http::Clients,
+    programs: Arc<exec::Programs>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +53,14 @@ pub struct Clients {
 pub struct ClientError(#[from] reqwest::Error);
 
 impl Clients {
+    /// Clients whose programs run without cgroups.
     pub fn new() -> Result<Self, ClientError> {
-        Ok(Self { http: http::Clients::new()? })
+        Self::with_cgroups(None)
+    }
+
+    /// Clients whose programs run in cgroups of the daemon with this key.
+    pub fn with_cgroups(cgroups: Option<(Cgroups, ProcessKey)>) -> Result<Self, ClientError> {
+        Ok(Self { http: http::Clients::new()?, programs: Arc::new(exec::Programs::new(cgroups)) })
     }
 
     /// Sets up what a probe needs, so that setup does not count as response time of its first run.
@@ -68,6 +77,7 @@ pub struct Kept {
     postgres: postgres::Kept,
     mysql: mysql::Kept,
     redis: redis::Counted,
+    exec: exec::Kept,
 }
 
 impl Kept {
@@ -111,6 +121,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
             ProbeKind::Unix => unix::run(probe, &waiting).await,
             ProbeKind::Udp => udp::run(probe, &waiting).await,
+            ProbeKind::Exec => exec::run(probe, &clients.programs, &mut kept.exec, &waiting).await,
             ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
             ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
             ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
@@ -160,6 +171,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
 /// The failure of a run that had no answer within its timeout.
 fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
+    if probe.kind == ProbeKind::Exec {
+        let text = format!("{} did not end within {:?}, and was killed", probe.target, probe.timeout);
+        return ProbeOutcome::Failed(ProbeFailure::PluginTimeout, text);
+    }
     if let Some((_, bytes)) = now.body.filter(|(at, _)| at.elapsed() < probe.timeout / 2)
         && let Some(text) = &probe.expect_body
     {

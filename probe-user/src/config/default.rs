@@ -75,6 +75,7 @@ impl Probe {
             expect_status: Vec::new(),
             expect_body: None,
             exchange: Exchange::default(),
+            exec: None,
             memory_percent: None,
             connections_percent: None,
             auth_is_alive: false,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{exchange::Exchange, protocol::protocol, secret::Secret};
+use super::{exchange::Exchange, exec::Exec, protocol::protocol, secret::Secret};
 use crate::fact::ProbeKind;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Probe {
     pub expect_body: Option<String>,
     /// The bytes that are sent and expected.
     pub exchange: Exchange,
+    /// The program of a check.
+    pub exec: Option<Exec>,
     /// Redis: percent of `maxmemory` above which it is degraded.
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.

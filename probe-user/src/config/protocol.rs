@@ -2,7 +2,7 @@
 //!
 //! Parsing, checks, default ports and discovery follow the rows. A protocol without a row or a key does not compile.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use super::{
     address::{self, AddressForm},
@@ -56,6 +56,7 @@ pub(super) enum ProbeOption {
     ConnectionsPercent,
     LoginRequired,
     Send,
+    User,
 }
 
 /// A key of `expect`.
@@ -112,6 +113,18 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
             expectations: &[Expectation::StartsWith, Expectation::Contains],
             over_tcp: false,
             attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Exec => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a program and its arguments",
+                check: address::any,
+            },
+            options: &[ProbeOption::User],
+            expectations: &[],
+            over_tcp: false,
+            attempts_may_overlap: false,
             server: None,
         },
         ProbeKind::Redis => Protocol {
@@ -177,11 +190,13 @@ pub(super) const HTTP: AddressForm = AddressForm {
     {"required": ["tcp"]},
     {"required": ["unix"]},
     {"required": ["udp"]},
+    {"required": ["exec"]},
     {"required": ["redis"]},
     {"required": ["postgres"]},
     {"required": ["mysql"]}
 ], "dependentRequired" = {
     "udp": ["send"],
+    "user": ["exec"],
     "memory_percent": ["redis"]
 }, "dependentSchemas" = {
     "expect": {"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
@@ -207,9 +222,12 @@ pub(super) struct ProbeKeys {
     /// Not supported by this version.
     #[schemars(skip)]
     pub(super) grpc: At<toml::Value>,
-    /// Not supported by this version.
-    #[schemars(skip)]
-    pub(super) exec: At<toml::Value>,
+    /// Run a program with the exit codes of a Nagios plugin: an absolute path and its arguments; no shell, no PATH.
+    #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
+    pub(super) exec: At<Vec<Spanned<String>>>,
+    /// With `exec`: the name or number of the user it runs as; the daemon's if not given.
+    #[schemars(length(min = 1))]
+    pub(super) user: At<String>,
     /// A file that holds the password of the user in the address.
     #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
@@ -253,16 +271,25 @@ pub(super) struct ExpectKeys {
 }
 
 impl ProbeKeys {
-    /// The address under a protocol's own key.
-    pub(super) const fn address(&self, kind: ProbeKind) -> &At<Text<Template>> {
+    /// The address under a protocol's own key; None for a protocol without one.
+    pub(super) const fn address(&self, kind: ProbeKind) -> Option<&Spanned<Text<Template>>> {
         match kind {
-            ProbeKind::Http => &self.http,
-            ProbeKind::Tcp => &self.tcp,
-            ProbeKind::Unix => &self.unix,
-            ProbeKind::Udp => &self.udp,
-            ProbeKind::Redis => &self.redis,
-            ProbeKind::Postgres => &self.postgres,
-            ProbeKind::Mysql => &self.mysql,
+            ProbeKind::Http => self.http.as_ref(),
+            ProbeKind::Tcp => self.tcp.as_ref(),
+            ProbeKind::Unix => self.unix.as_ref(),
+            ProbeKind::Udp => self.udp.as_ref(),
+            ProbeKind::Exec => None,
+            ProbeKind::Redis => self.redis.as_ref(),
+            ProbeKind::Postgres => self.postgres.as_ref(),
+            ProbeKind::Mysql => self.mysql.as_ref(),
+        }
+    }
+
+    /// Where a protocol's own key is.
+    pub(super) fn span(&self, kind: ProbeKind) -> Option<Range<usize>> {
+        match kind {
+            ProbeKind::Exec => self.exec.as_ref().map(Spanned::span),
+            other => self.address(other).map(Spanned::span),
         }
     }
 }

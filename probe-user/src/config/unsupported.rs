@@ -20,8 +20,6 @@ pub(super) enum Unsupported {
     PagerdutyFormat,
     /// `grpc = …` in a probe.
     GrpcProbe,
-    /// `exec = …` in a probe.
-    ExecProbe,
     /// A `rediss:` address.
     RedisTls,
     /// `sslmode=require` and stricter.
@@ -43,9 +41,6 @@ impl Unsupported {
             Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
             Self::GrpcProbe => {
                 return ("grpc probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
-            }
-            Self::ExecProbe => {
-                return ("exec probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
             }
             Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
             Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),

@@ -34,6 +34,8 @@ probe_kinds! {
     Unix = "unix",
     /// A datagram and the answer to it.
     Udp = "udp",
+    /// A program with the exit codes of a Nagios plugin.
+    Exec = "exec",
     /// Redis `PING` and `INFO`.
     Redis = "redis",
     /// PostgreSQL `SELECT 1`.
@@ -102,6 +104,14 @@ probe_failures! {
     MemoryFull = "memory_full",
     /// A replica has lost the server it copies.
     Replication = "replication",
+    /// A check reports WARNING (exit code 1).
+    PluginWarning = "plugin_warning",
+    /// A check reports CRITICAL (exit code 2).
+    PluginCritical = "plugin_critical",
+    /// A check reports UNKNOWN (exit code 3), or ends in another way than a check does.
+    PluginUnknown = "plugin_unknown",
+    /// A check did not end within its time, and was killed.
+    PluginTimeout = "plugin_timeout",
     /// The probe cannot be made as it is configured, or not from this host: a URL or TLS that it cannot use, no IPv6.
     CannotAsk = "cannot_ask",
     /// The daemon lacks the descriptors, memory, threads or local ports for the probe.

@@ -51,6 +51,10 @@ impl Failure {
             | ProbeFailure::Connections
             | ProbeFailure::Memory
             | ProbeFailure::MemoryFull
+            | ProbeFailure::PluginWarning
+            | ProbeFailure::PluginCritical
+            | ProbeFailure::PluginUnknown
+            | ProbeFailure::PluginTimeout
             | ProbeFailure::Replication => format!("{peer} answered wrongly: {error}"),
         };
         Self { kind, text }

@@ -81,6 +81,7 @@ impl Plan {
             matches!(service.identity, Identity::Exec(_))
                 || service.restart.command.is_some()
                 || service.restart.before.is_some()
+                || service.probes.iter().any(|probe| probe.exec.is_some())
         };
         let starts_programs = !config.hooks.is_empty() || config.services.iter().any(starts);
         let starting = if starts_programs { STARTING } else { CapabilitySet::empty() };

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 27] = [
+const PACKAGES: [&str; 28] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -26,6 +26,7 @@ const PACKAGES: [&str; 27] = [
     "libnginx-mod-stream",
     "mariadb-server",
     "memcached",
+    "monitoring-plugins-basic",
     "nginx-light",
     "openssl",
     "pgbouncer",

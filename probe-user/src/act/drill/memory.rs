@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{error::DrillError, process::ProcessHandle};
 use crate::{
-    act::pidfd::has_ended,
     bounded_thread,
     clock::Timestamp,
     fact::ProcessKey,
@@ -25,6 +24,7 @@ use crate::{
         OwnCgroup, ProcReader,
         cgroup::{Groups, Hierarchy},
     },
+    spawn::has_ended,
 };
 
 /// How long the limit is lowered at most. In v1 the service has to allocate something first, as for a request.

@@ -5,12 +5,15 @@ use std::{ops::Range, time::Duration};
 use super::{
     address::address,
     exchange::exchange,
+    exec::account,
     outside::Outside,
-    value::{time, whole},
+    value::{command, time, whole},
 };
 use crate::{
+    account::Kind,
     config::{
         error::{Findings, listed},
+        exec::Exec,
         probe::Probe,
         protocol::{Expectation, ExpectKeys, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
@@ -19,6 +22,7 @@ use crate::{
         values::{At, Table},
     },
     fact::ProbeKind,
+    redact,
 };
 use reqwest::Url;
 
@@ -35,12 +39,7 @@ pub(super) fn probe(
     let named = one_protocol(written, place, found)?;
     options_fit(written, named, found);
     let target = match named {
-        Named::Kind(kind) => written.address(kind).as_ref().and_then(|url| {
-            let form = &protocol(kind).address;
-            let target = address(url, &written.password_file, form, outside, found)?;
-            remark_on_user(kind, &target, url.span(), found);
-            Some((kind, target))
-        }),
+        Named::Kind(kind) => target(written, kind, outside, found).map(|target| (kind, target)),
         Named::Unsupported(_) => None,
     };
 
@@ -52,6 +51,7 @@ pub(super) fn probe(
     let connections_percent = whole(&written.connections_percent, "connections_percent", 1..=100, found);
     let (expect_status, expect_body) = expect(&written.expect, found);
     let exchange = exchange(written, outside, found);
+    let exec = check(written, outside, found);
 
     let (kind, target) = target?;
     expectations_fit(kind, &written.expect, found);
@@ -71,6 +71,7 @@ pub(super) fn probe(
         expect_status,
         expect_body,
         exchange,
+        exec,
         memory_percent,
         connections_percent,
         auth_is_alive: written.login_required.as_ref().is_some_and(|required| !required.get_ref()),
@@ -78,6 +79,31 @@ pub(super) fn probe(
     };
     remark_on_times(&probe, written, found);
     Some(probe)
+}
+
+/// What it asks, for its reports and its connections.
+fn target(
+    written: &ProbeKeys,
+    kind: ProbeKind,
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Option<Secret> {
+    if kind == ProbeKind::Exec {
+        let words: Vec<&str> =
+            written.exec.iter().flat_map(Spanned::get_ref).map(|word| word.get_ref().as_str()).collect();
+        return Some(Secret::shown_as(words.join(" "), redact::arguments(words), Vec::new()));
+    }
+    let url = written.address(kind)?;
+    let target = address(url, &written.password_file, &protocol(kind).address, outside, found)?;
+    remark_on_user(kind, &target, url.span(), found);
+    Some(target)
+}
+
+/// The program of a check.
+fn check(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findings) -> Option<Exec> {
+    let user = account(&written.user, Kind::User, outside, found);
+    let command = command(written.exec.as_ref()?, "exec", found)?;
+    Some(Exec { command, user, ..Exec::default() })
 }
 
 /// The protocol that a probe names.
@@ -99,8 +125,8 @@ impl Named {
 
 fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<Named> {
     let kinds =
-        ProbeKind::ALL.map(|kind| (Named::Kind(kind), probe.address(kind).as_ref().map(Spanned::span)));
-    let unsupported = [("grpc", &probe.grpc), ("exec", &probe.exec)]
+        ProbeKind::ALL.map(|kind| (Named::Kind(kind), probe.span(kind)));
+    let unsupported = [("grpc", &probe.grpc)]
         .map(|(key, value)| (Named::Unsupported(key), value.as_ref().map(Spanned::span)));
     let spans = kinds.into_iter().chain(unsupported);
     let mut given: Vec<_> = spans.filter_map(|(named, span)| Some((named, span?))).collect();
@@ -114,8 +140,7 @@ fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) ->
         }
         [(named, span)] => {
             match named {
-                Named::Unsupported("grpc") => found.unsupported(span.clone(), Unsupported::GrpcProbe),
-                Named::Unsupported(_) => found.unsupported(span.clone(), Unsupported::ExecProbe),
+                Named::Unsupported(_) => found.unsupported(span.clone(), Unsupported::GrpcProbe),
                 Named::Kind(_) => {}
             }
             Some(*named)
@@ -148,6 +173,7 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             "connections_percent",
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
+        (ProbeOption::User, "user", written_at(&probe.user)),
         (ProbeOption::Send, "send", written_at(&probe.send)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
     ];

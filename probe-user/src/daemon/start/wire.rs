@@ -34,6 +34,7 @@ use crate::{
     probe::{Clients, Prober},
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
+    spawn::RunCgroup,
     store::state::Remembered,
 };
 
@@ -87,7 +88,11 @@ pub(super) async fn wire(
     let next_id = names.next_id();
     let reloads = ReloadState::new(options.config_file, options.events, next_id);
     let may_start_programs = Plan::of(&config).starts_programs;
-    let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
+    let cgroups = reader.key_of(std::process::id()).map(|me| (reader.cgroups().clone(), me));
+    if !options.observe {
+        reader.abandoned_runs().into_iter().map(RunCgroup::new).for_each(drop);
+    }
+    let prober = Prober::new(Clients::with_cgroups(cgroups)?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);

@@ -233,6 +233,8 @@ words! {
         Unix,
         /// A datagram and the answer to it.
         Udp,
+        /// A program with the exit codes of a Nagios plugin.
+        Exec,
         /// Redis `PING` and `INFO`.
         Redis,
         /// PostgreSQL `SELECT 1`.
@@ -285,6 +287,14 @@ words! {
         MemoryFull,
         /// A replica has lost the server it copies.
         Replication,
+        /// A check reports WARNING (exit code 1).
+        PluginWarning,
+        /// A check reports CRITICAL (exit code 2).
+        PluginCritical,
+        /// A check reports UNKNOWN (exit code 3), or ends in another way than a check does.
+        PluginUnknown,
+        /// A check did not end within its time, and was killed.
+        PluginTimeout,
         /// The probe cannot be made as it is configured, or not from this host.
         CannotAsk,
         /// The probe could not be made, for a fault of the daemon or of its host.

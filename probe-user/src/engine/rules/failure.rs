@@ -126,6 +126,10 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::Memory             => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, above its limit"),
         Failure::MemoryFull         => (MemoryFull,    MemoryFull,    MemoryFull,    Hold,              Here,        Degraded, "a restart could lose what it stores"),
         Failure::Replication        => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not bring the primary back"),
+        Failure::PluginWarning      => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "its check warns, and does not say that it fails"),
+        Failure::PluginCritical     => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its check reports a failure, which a start may end"),
+        Failure::PluginUnknown      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not know how it is: a restart does not change the check"),
+        Failure::PluginTimeout      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not end, which says nothing of the service"),
         Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
         Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing,           Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),
     };

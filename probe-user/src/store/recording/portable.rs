@@ -337,6 +337,7 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         expect_status: _,
         expect_body: _,
         exchange: _,
+        exec: _,
         memory_percent,
         connections_percent,
         auth_is_alive: _,

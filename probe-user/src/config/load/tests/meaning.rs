@@ -152,7 +152,7 @@ fn dependencies_exist_and_do_not_turn_in_circles() {
 
 #[test]
 fn a_probe_speaks_one_protocol_with_its_own_options() {
-    const ONE: &str = "expected exactly one of `http`, `tcp`, `unix`, `udp`, `redis`, `postgres` and `mysql`";
+    const ONE: &str = "expected exactly one of `http`, `tcp`, `unix`, `udp`, `exec`, `redis`, `postgres` and `mysql`";
     refused(&probe("interval = \"1s\""), &[&format!("3:1: a probe without a protocol; {ONE}")]);
     refused(
         &probe("tcp = \"h:1\"\nhttp = \"http://h\""),
@@ -162,8 +162,8 @@ fn a_probe_speaks_one_protocol_with_its_own_options() {
         &probe("udp = \"h:1\"\nexpect = { contains = \"a\", starts_with = \"b\", body_contains = \"c\" }"),
         &[
             "4:7: a udp probe without `send`; expected the bytes of a datagram that the server answers",
-            "5:28: both `starts_with` and `contains`; expected one of them",
-            "5:62: `body_contains` in what a udp probe expects; expected it in http probes only",
+            "5:23: both `starts_with` and `contains`; expected one of them",
+            "5:63: `body_contains` in what a udp probe expects; expected it in http probes only",
         ],
     );
     refused(
@@ -264,7 +264,7 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 
 #[test]
 fn what_this_version_cannot_do_is_reported() {
-    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `redis`, `postgres` or `mysql`";
+    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `exec`, `redis`, `postgres` or `mysql`";
     for (text, expected) in [
         (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
         (probe("exec = [\"/x\"]"), format!("4:8: exec probes are not supported by this version; {PROBE}")),

@@ -64,7 +64,7 @@ fn it_has_the_keys_that_the_daemon_reads() {
         .into_iter()
         .flat_map(|(table, keys)| keys.into_iter().map(move |key| (table.clone(), key)));
     let refused = |(table, key): &(String, String)| {
-        table == "[[service.probe]]" && ["grpc", "exec"].contains(&key.as_str())
+        table == "[[service.probe]]" && key == "grpc"
     };
     let mut read: Vec<(String, String)> = read.filter(|key| !refused(key)).collect();
     read.sort();
@@ -187,7 +187,9 @@ fn what_an_editor_marks_the_daemon_refuses() {
         probe("tcp = \"h:1\"\nexpect = { contains = 'a\\x1' }"),
         probe("tcp = \"h:1\"\nexpect = \"a\""),
         probe("grpc = \"h:1\""),
-        probe("exec = [\"/bin/true\"]"),
+        probe("exec = [\"true\"]"),
+        probe("exec = []"),
+        http("user = \"nobody\""),
         "[defaults.restart]\ncommand = [\"/bin/true\"]".to_owned(),
         "[defaults.policy]\nworker_died = \"ignore\"".to_owned(),
         // A number out of its range.
