@@ -10,7 +10,7 @@ use hostprobe_tests::{
     daemon::{Daemon, Mark},
     http::free_port,
     incident_events::{is, text, wait_until_healthy},
-    parts::{dnsmasq, memcached, require, require_root},
+    parts::{dnsmasq, grpc_server, memcached, require, require_root},
     process::{lives, until},
 };
 use rustix::process::Signal;
@@ -103,6 +103,96 @@ fn a_dns_server_answers_a_datagram_or_is_silent_or_gone() {
     server.wait(LONG);
     let gone = fails(&daemon, mark, "dns", "refused");
     assert!(gone.contains("nothing listens there"), "{gone}");
+    daemon.stop();
+}
+
+#[test]
+fn a_dns_server_is_asked_for_records() {
+    let port = free_port();
+    let Some(mut server) = dnsmasq(port) else { return };
+    let probe = |name: &str, more: &str| format!("dns = \"dns://127.0.0.1:{port}/{name}\"\n{more}");
+    let mut daemon = start(&[
+        service("well", &probe("host.test", "expect = { answers = [\"192.0.2.7\"] }")),
+        service("long", &probe("long.test?type=txt", "")),
+        service("other", &probe("host.test", "expect = { answers = [\"192.0.2.8\"] }")),
+        service("absent", &probe("absent.test", "")),
+        service("no-data", &probe("host.test?type=MX", "")),
+        service("refused", &probe("example.org", "")),
+    ]);
+    wait_until_healthy(&daemon, "well");
+    wait_until_healthy(&daemon, "long");
+    let says = |service: &str, error: &str, words: &str| {
+        let detail = fails(&daemon, Mark::default(), service, error);
+        assert!(detail.contains(words), "{detail}");
+    };
+    says("other", "answer", "about host.test. A: expected 192.0.2.8, got 192.0.2.7");
+    says("absent", "answer", "NXDOMAIN");
+    says("no-data", "answer", "no such record");
+    says("refused", "rejected", "REFUSED");
+    let mark = daemon.mark();
+    server.signal(Signal::STOP);
+    fails(&daemon, mark, "well", "timeout");
+    let mark = daemon.mark();
+    server.signal(Signal::KILL);
+    server.wait(LONG);
+    fails(&daemon, mark, "well", "refused");
+    daemon.stop();
+}
+
+#[test]
+fn a_grpc_server_serves_or_says_what_it_does_not() {
+    let (port, bare_port, web_port) = (free_port(), free_port(), free_port());
+    let Some(mut server) = grpc_server(port, true) else { return };
+    let Some(_bare) = grpc_server(bare_port, false) else { return };
+    let Some(_web) = memcached(&["-l", "127.0.0.1", "-p", &web_port.to_string()]) else { return };
+    let probe = |port: u16, service: &str| format!("grpc = \"grpc://127.0.0.1:{port}{service}\"");
+    let mut daemon = start(&[
+        service("server", &probe(port, "")),
+        service("orders", &probe(port, "/shop.v1.Orders")),
+        service("down", &probe(port, "/not-serving")),
+        service("unknown", &probe(port, "/unknown")),
+        service("absent", &probe(port, "/no.such.Service")),
+        service("slow", &probe(port, "/slow")),
+        service("bare", &probe(bare_port, "")),
+        service("other", &probe(web_port, "")),
+    ]);
+    wait_until_healthy(&daemon, "server");
+    wait_until_healthy(&daemon, "orders");
+    let says = |service: &str, error: &str, words: &str| {
+        let detail = fails(&daemon, Mark::default(), service, error);
+        assert!(detail.contains(words), "{detail}");
+    };
+    says("down", "status", "NOT_SERVING");
+    says("unknown", "rejected", "SERVICE_UNKNOWN");
+    says("absent", "rejected", "NOT_FOUND, it does not know this service: no such service");
+    says("slow", "timeout", "still waiting for the answer");
+    says("bare", "rejected", "UNIMPLEMENTED");
+    let mark = daemon.mark();
+    server.signal(Signal::KILL);
+    server.wait(LONG);
+    fails(&daemon, mark, "server", "refused");
+    assert_eq!(daemon.count(|event| is(event, "probe.recover", "other")), 0, "it is no gRPC server");
+    daemon.stop();
+}
+
+#[test]
+fn a_host_answers_an_echo_or_is_far_away() {
+    if !require_root() {
+        return;
+    }
+    let mut daemon = start(&[
+        service("v4", "icmp = \"127.0.0.1\""),
+        service("v6", "icmp = \"::1\""),
+        service("name", "icmp = \"localhost\""),
+        // TEST-NET-1 has no hosts (RFC 5737).
+        service("nobody", "icmp = \"192.0.2.1\""),
+    ]);
+    for well in ["v4", "v6", "name"] {
+        wait_until_healthy(&daemon, well);
+    }
+    let opened = daemon.wait_for(|event| is(event, "incident.open", "nobody"), LONG);
+    assert_eq!(text(&opened, "incident.verdict"), "network");
+    assert_eq!(daemon.count(|event| is(event, "restart.request", "nobody")), 0);
     daemon.stop();
 }
 

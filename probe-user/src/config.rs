@@ -10,6 +10,7 @@ mod choice;
 mod daemon;
 mod default;
 mod difference;
+mod dns;
 mod environment_file;
 mod error;
 mod exchange;
@@ -18,6 +19,8 @@ mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+mod grpc;
+mod heartbeat;
 mod hook;
 mod load;
 mod maintenance;
@@ -43,9 +46,12 @@ pub use self::{
     },
     default::DEFAULT_CONTROL,
     difference::Difference,
+    dns::DnsAddress,
     error::{ConfigError, ConfigErrors},
     exchange::{Exchange, Expected, Place},
     exec::{Exec, ResourceLimit},
+    grpc::GrpcAddress,
+    heartbeat::Heartbeat,
     hook::Hook,
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},

@@ -7,10 +7,14 @@
 //! server that refuses new connections still answers the old one, and names who holds them all.
 
 mod bounded;
+mod dns;
 mod exchange;
 mod exec;
 mod failure;
+mod grpc;
+pub mod heartbeat;
 pub mod http;
+mod icmp;
 pub mod mysql;
 pub mod postgres;
 mod progress;
@@ -26,7 +30,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::progress::{Connection, Waiting};
+use self::{
+    heartbeat::Heartbeats,
+    progress::{Connection, Waiting},
+};
 pub(crate) use self::schedule::next_tick;
 pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
@@ -46,6 +53,7 @@ const TEXT_MAX: usize = 1024;
 pub struct Clients {
     http: http::Clients,
     programs: Arc<exec::Programs>,
+    heartbeats: Heartbeats,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +61,18 @@ pub struct Clients {
 pub struct ClientError(#[from] reqwest::Error);
 
 impl Clients {
-    /// Clients whose programs run without cgroups.
+    /// Clients whose programs run without cgroups, and that wait for no heartbeat.
     pub fn new() -> Result<Self, ClientError> {
-        Self::with_cgroups(None)
+        Self::with(None, Heartbeats::default())
     }
 
     /// Clients whose programs run in cgroups of the daemon with this key.
-    pub fn with_cgroups(cgroups: Option<(Cgroups, ProcessKey)>) -> Result<Self, ClientError> {
-        Ok(Self { http: http::Clients::new()?, programs: Arc::new(exec::Programs::new(cgroups)) })
+    pub fn with(
+        cgroups: Option<(Cgroups, ProcessKey)>,
+        heartbeats: Heartbeats,
+    ) -> Result<Self, ClientError> {
+        let programs = Arc::new(exec::Programs::new(cgroups));
+        Ok(Self { http: http::Clients::new()?, programs, heartbeats })
     }
 
     /// Sets up what a probe needs, so that setup does not count as response time of its first run.
@@ -72,8 +84,10 @@ impl Clients {
 }
 
 /// The state that a probe keeps from one run to the next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Kept {
+    /// Asks for a further run.
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
     postgres: postgres::Kept,
     mysql: mysql::Kept,
     redis: redis::Counted,
@@ -122,6 +136,13 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeKind::Unix => unix::run(probe, &waiting).await,
             ProbeKind::Udp => udp::run(probe, &waiting).await,
             ProbeKind::Exec => exec::run(probe, &clients.programs, &mut kept.exec, &waiting).await,
+            ProbeKind::Grpc => grpc::run(probe, &waiting).await,
+            ProbeKind::Dns => dns::run(probe, &waiting).await,
+            ProbeKind::Icmp => icmp::run(probe, &waiting).await,
+            ProbeKind::Heartbeat => {
+                let wake = kept.wake.clone();
+                heartbeat::run(probe, &clients.heartbeats, move || wake.into_iter().for_each(|wake| wake()))
+            }
             ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
             ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
             ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
@@ -189,6 +210,7 @@ fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         return ProbeOutcome::Failed(ProbeFailure::Body, format!("{text} within {:?}", probe.timeout));
     }
     let kind = match now.connection {
+        Connection::Made if probe.kind == ProbeKind::Icmp => ProbeFailure::NoEcho,
         Connection::Resolving => ProbeFailure::Dns,
         Connection::Missing => ProbeFailure::ConnectTimeout,
         Connection::Made => ProbeFailure::Timeout,

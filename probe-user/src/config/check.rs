@@ -6,6 +6,7 @@ mod dependency;
 mod environment;
 mod exchange;
 mod exec;
+mod heartbeat;
 mod hook;
 mod outside;
 mod probe;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{exchange::Exchange, exec::Exec, protocol::protocol, secret::Secret};
+use super::{exchange::Exchange, exec::Exec, heartbeat::Heartbeat, protocol::protocol, secret::Secret};
 use crate::fact::ProbeKind;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +26,10 @@ pub struct Probe {
     pub exchange: Exchange,
     /// The program of a check.
     pub exec: Option<Exec>,
+    /// The data that a DNS answer must have.
+    pub expect_answers: Vec<String>,
+    /// The job that is to report in.
+    pub heartbeat: Option<Heartbeat>,
     /// Redis: percent of `maxmemory` above which it is degraded.
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.
@@ -39,6 +43,7 @@ impl Probe {
     /// Its passwords and tokens, which no output may hold.
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.target.parts();
+        secrets.extend(self.heartbeat.iter().filter_map(|it| it.token.as_ref()).flat_map(Secret::parts));
         secrets.extend(self.exchange.secrets().iter().cloned());
         secrets
     }

@@ -7,6 +7,7 @@ use std::{net::SocketAddr, ops::Range, time::Duration};
 use super::{
     address::{self, AddressForm},
     bytes::Bytes,
+    dns, grpc,
     secret::Secret,
     spanned::Spanned,
     template::Template,
@@ -57,6 +58,8 @@ pub(super) enum ProbeOption {
     LoginRequired,
     Send,
     User,
+    Every,
+    TokenFile,
 }
 
 /// A key of `expect`.
@@ -66,6 +69,7 @@ pub(super) enum Expectation {
     BodyContains,
     StartsWith,
     Contains,
+    Answers,
 }
 
 /// A protocol's row.
@@ -125,6 +129,50 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
             expectations: &[],
             over_tcp: false,
             attempts_may_overlap: false,
+            server: None,
+        },
+        ProbeKind::Heartbeat => Protocol {
+            address: AddressForm { schemes: &[], expected: "a name", check: address::any },
+            options: &[ProbeOption::Every, ProbeOption::TokenFile],
+            expectations: &[],
+            over_tcp: false,
+            attempts_may_overlap: false,
+            server: None,
+        },
+        ProbeKind::Grpc => Protocol {
+            address: AddressForm {
+                schemes: &[("grpc", grpc::DEFAULT_PORT)],
+                expected: "an address such as \"grpc://127.0.0.1:50051\" or \"grpc://127.0.0.1:50051/package.Service\"",
+                check: address::grpc,
+            },
+            options: &[],
+            expectations: &[],
+            over_tcp: true,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Dns => Protocol {
+            address: AddressForm {
+                schemes: &[("dns", dns::DEFAULT_PORT)],
+                expected: "an address such as \"dns://127.0.0.1/example.org?type=AAAA\"",
+                check: address::dns,
+            },
+            options: &[ProbeOption::Expect],
+            expectations: &[Expectation::Answers],
+            over_tcp: false,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Icmp => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a host such as \"192.0.2.1\" or \"gateway.example\"",
+                check: address::host,
+            },
+            options: &[],
+            expectations: &[],
+            over_tcp: false,
+            attempts_may_overlap: true,
             server: None,
         },
         ProbeKind::Redis => Protocol {
@@ -191,15 +239,23 @@ pub(super) const HTTP: AddressForm = AddressForm {
     {"required": ["unix"]},
     {"required": ["udp"]},
     {"required": ["exec"]},
+    {"required": ["heartbeat"]},
+    {"required": ["grpc"]},
+    {"required": ["dns"]},
+    {"required": ["icmp"]},
     {"required": ["redis"]},
     {"required": ["postgres"]},
     {"required": ["mysql"]}
 ], "dependentRequired" = {
     "udp": ["send"],
     "user": ["exec"],
+    "heartbeat": ["every"],
+    "every": ["heartbeat"],
+    "grace": ["heartbeat"],
+    "token_file": ["heartbeat"],
     "memory_percent": ["redis"]
 }, "dependentSchemas" = {
-    "expect": {"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
+    "expect": {"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}, {"required": ["dns"]}]},
     "send": {"anyOf": [{"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
     "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
@@ -219,12 +275,26 @@ pub(super) struct ProbeKeys {
     pub(super) postgres: At<Text<Template>>,
     /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting.
     pub(super) mysql: At<Text<Template>>,
-    /// Not supported by this version.
-    #[schemars(skip)]
-    pub(super) grpc: At<toml::Value>,
+    /// `Check` of `grpc.health.v1.Health` at "grpc://host[:port][/package.Service]", without TLS.
+    pub(super) grpc: At<Text<Template>>,
+    /// Ask a DNS server, as "dns://server[:port]/name[?type=A]".
+    pub(super) dns: At<Text<Template>>,
+    /// Send an ICMP echo request to a host, by its address or its name.
+    pub(super) icmp: At<Text<Template>>,
     /// Run a program with the exit codes of a Nagios plugin: an absolute path and its arguments; no shell, no PATH.
     #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
     pub(super) exec: At<Vec<Spanned<String>>>,
+    /// Wait for the job with this name to report in, by `hostprobe beat NAME` or HTTP: 1 to 64 letters, digits, dots, hyphens
+    /// and underscores, once.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
+    pub(super) heartbeat: At<String>,
+    /// With `heartbeat`: the longest time between two reports: 1s to 366d.
+    pub(super) every: At<Text<Duration>>,
+    /// With `heartbeat`: how much later than that a report may come: 0s to 366d; "0s" if not given.
+    pub(super) grace: At<Text<Duration>>,
+    /// With `heartbeat`: a file that holds the token of reports over HTTP, of 16 characters or more; none if not given.
+    #[schemars(regex(pattern = "^/"))]
+    pub(super) token_file: At<String>,
     /// With `exec`: the name or number of the user it runs as; the daemon's if not given.
     #[schemars(length(min = 1))]
     pub(super) user: At<String>,
@@ -243,7 +313,7 @@ pub(super) struct ProbeKeys {
     /// With `tcp`, `unix` or `udp`: the bytes that are sent, as a text with the escapes `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and
     /// `\\xNN`. `${NAME}` stands for a variable of the environment.
     pub(super) send: At<Text<Bytes>>,
-    /// With `http`, `tcp`, `unix` or `udp`: what the answer must be.
+    /// With `http`, `tcp`, `unix`, `udp` or `dns`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
     /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
     #[schemars(range(min = 1, max = 100))]
@@ -268,6 +338,9 @@ pub(super) struct ExpectKeys {
     pub(super) starts_with: At<Text<Bytes>>,
     /// With `tcp`, `unix` or `udp`: the bytes that the answer must contain, written as those of `send`.
     pub(super) contains: At<Text<Bytes>>,
+    /// With `dns`: the data of records that must be in the answer, such as "192.0.2.7" or "10 mail.example.org".
+    #[serde(default)]
+    pub(super) answers: Vec<Spanned<String>>,
 }
 
 impl ProbeKeys {
@@ -278,7 +351,10 @@ impl ProbeKeys {
             ProbeKind::Tcp => self.tcp.as_ref(),
             ProbeKind::Unix => self.unix.as_ref(),
             ProbeKind::Udp => self.udp.as_ref(),
-            ProbeKind::Exec => None,
+            ProbeKind::Exec | ProbeKind::Heartbeat => None,
+            ProbeKind::Grpc => self.grpc.as_ref(),
+            ProbeKind::Dns => self.dns.as_ref(),
+            ProbeKind::Icmp => self.icmp.as_ref(),
             ProbeKind::Redis => self.redis.as_ref(),
             ProbeKind::Postgres => self.postgres.as_ref(),
             ProbeKind::Mysql => self.mysql.as_ref(),
@@ -289,6 +365,7 @@ impl ProbeKeys {
     pub(super) fn span(&self, kind: ProbeKind) -> Option<Range<usize>> {
         match kind {
             ProbeKind::Exec => self.exec.as_ref().map(Spanned::span),
+            ProbeKind::Heartbeat => self.heartbeat.as_ref().map(Spanned::span),
             other => self.address(other).map(Spanned::span),
         }
     }

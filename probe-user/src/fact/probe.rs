@@ -36,6 +36,14 @@ probe_kinds! {
     Udp = "udp",
     /// A program with the exit codes of a Nagios plugin.
     Exec = "exec",
+    /// The silence of a job that is to report in.
+    Heartbeat = "heartbeat",
+    /// `Check` of `grpc.health.v1.Health`.
+    Grpc = "grpc",
+    /// A question to a DNS server.
+    Dns = "dns",
+    /// An ICMP echo request.
+    Icmp = "icmp",
     /// Redis `PING` and `INFO`.
     Redis = "redis",
     /// PostgreSQL `SELECT 1`.
@@ -112,6 +120,12 @@ probe_failures! {
     PluginUnknown = "plugin_unknown",
     /// A check did not end within its time, and was killed.
     PluginTimeout = "plugin_timeout",
+    /// A DNS server answers otherwise than expected, or has no such record.
+    Answer = "answer",
+    /// The host did not answer an echo request in time.
+    NoEcho = "no_echo",
+    /// A job has not reported in for too long.
+    Silent = "silent",
     /// The probe cannot be made as it is configured, or not from this host: a URL or TLS that it cannot use, no IPv6.
     CannotAsk = "cannot_ask",
     /// The daemon lacks the descriptors, memory, threads or local ports for the probe.

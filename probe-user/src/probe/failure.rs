@@ -55,6 +55,9 @@ impl Failure {
             | ProbeFailure::PluginCritical
             | ProbeFailure::PluginUnknown
             | ProbeFailure::PluginTimeout
+            | ProbeFailure::Answer
+            | ProbeFailure::NoEcho
+            | ProbeFailure::Silent
             | ProbeFailure::Replication => format!("{peer} answered wrongly: {error}"),
         };
         Self { kind, text }

@@ -42,3 +42,19 @@ pub fn dnsmasq(port: u16) -> Option<Running> {
     process.wait_until_it_says("started, version", &process.stderr, START);
     Some(process)
 }
+
+/// A gRPC server of Google's library with health checks (`grpc_server.py`), or without.
+///
+/// # Panics
+/// If it does not start.
+pub fn grpc_server(port: u16, has_health: bool) -> Option<Running> {
+    if !require("python3-grpcio", "/usr/lib/python3/dist-packages/grpc/__init__.py") {
+        return None;
+    }
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", include_str!("grpc_server.py"), &port.to_string()]);
+    command.arg(if has_health { "health" } else { "none" });
+    let process = Running::start(&mut command, Signal::KILL);
+    process.wait_until_it_says("serving", &process.stdout, START);
+    Some(process)
+}

@@ -6,6 +6,7 @@ use super::{
     address::address,
     exchange::exchange,
     exec::account,
+    heartbeat::heartbeat,
     outside::Outside,
     value::{command, time, whole},
 };
@@ -18,7 +19,6 @@ use crate::{
         protocol::{Expectation, ExpectKeys, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         spanned::Spanned,
-        unsupported::Unsupported,
         values::{At, Table},
     },
     fact::ProbeKind,
@@ -36,12 +36,9 @@ pub(super) fn probe(
 ) -> Option<Probe> {
     let place = written.span();
     let written = &written.get_ref().0;
-    let named = one_protocol(written, place, found)?;
-    options_fit(written, named, found);
-    let target = match named {
-        Named::Kind(kind) => target(written, kind, outside, found).map(|target| (kind, target)),
-        Named::Unsupported(_) => None,
-    };
+    let kind = one_protocol(written, place, found)?;
+    options_fit(written, kind, found);
+    let target = target(written, kind, outside, found);
 
     let interval = time(&written.interval, "interval", Duration::from_millis(100)..=24 * HOUR, found);
     let timeout = time(&written.timeout, "timeout", Duration::from_millis(1)..=HOUR, found);
@@ -52,8 +49,9 @@ pub(super) fn probe(
     let (expect_status, expect_body) = expect(&written.expect, found);
     let exchange = exchange(written, outside, found);
     let exec = check(written, outside, found);
+    let heartbeat = heartbeat(written, found);
 
-    let (kind, target) = target?;
+    let target = target?;
     expectations_fit(kind, &written.expect, found);
     if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
         && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
@@ -72,6 +70,8 @@ pub(super) fn probe(
         expect_body,
         exchange,
         exec,
+        expect_answers: answers(&written.expect),
+        heartbeat,
         memory_percent,
         connections_percent,
         auth_is_alive: written.login_required.as_ref().is_some_and(|required| !required.get_ref()),
@@ -93,6 +93,9 @@ fn target(
             written.exec.iter().flat_map(Spanned::get_ref).map(|word| word.get_ref().as_str()).collect();
         return Some(Secret::shown_as(words.join(" "), redact::arguments(words), Vec::new()));
     }
+    if let (ProbeKind::Heartbeat, Some(name)) = (kind, &written.heartbeat) {
+        return Some(Secret::new(name.get_ref().clone()));
+    }
     let url = written.address(kind)?;
     let target = address(url, &written.password_file, &protocol(kind).address, outside, found)?;
     remark_on_user(kind, &target, url.span(), found);
@@ -107,29 +110,9 @@ fn check(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findings) -> Op
 }
 
 /// The protocol that a probe names.
-#[derive(Clone, Copy)]
-enum Named {
-    Kind(ProbeKind),
-    /// One that this version does not speak.
-    Unsupported(&'static str),
-}
-
-impl Named {
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Kind(kind) => kind.as_str(),
-            Self::Unsupported(key) => key,
-        }
-    }
-}
-
-fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<Named> {
-    let kinds =
-        ProbeKind::ALL.map(|kind| (Named::Kind(kind), probe.span(kind)));
-    let unsupported = [("grpc", &probe.grpc)]
-        .map(|(key, value)| (Named::Unsupported(key), value.as_ref().map(Spanned::span)));
-    let spans = kinds.into_iter().chain(unsupported);
-    let mut given: Vec<_> = spans.filter_map(|(named, span)| Some((named, span?))).collect();
+fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<ProbeKind> {
+    let kinds = ProbeKind::ALL.into_iter().filter_map(|kind| Some((kind, probe.span(kind)?)));
+    let mut given: Vec<_> = kinds.collect();
     given.sort_by_key(|(_, span)| span.start);
     let expected =
         || format!("expected exactly one of {}", listed(ProbeKind::ALL.map(ProbeKind::as_str), "and"));
@@ -138,15 +121,9 @@ fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) ->
             found.error(place, format!("a probe without a protocol; {}", expected()));
             None
         }
-        [(named, span)] => {
-            match named {
-                Named::Unsupported(_) => found.unsupported(span.clone(), Unsupported::GrpcProbe),
-                Named::Kind(_) => {}
-            }
-            Some(*named)
-        }
+        [(kind, _)] => Some(*kind),
         [(first, _), (second, span), ..] => {
-            let (first, second) = (first.key(), second.key());
+            let (first, second) = (first.as_str(), second.as_str());
             found.error(span.clone(), format!("a probe has both `{first}` and `{second}`; {}", expected()));
             None
         }
@@ -164,7 +141,7 @@ fn names_of(has: impl Fn(ProbeKind) -> bool) -> String {
 }
 
 /// Complains about options that belong to another protocol.
-fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
+fn options_fit(probe: &ProbeKeys, kind: ProbeKind, found: &mut Findings) {
     let options = [
         (ProbeOption::Expect, "expect", probe.expect.as_ref().map(Spanned::span)),
         (ProbeOption::MemoryPercent, "memory_percent", probe.memory_percent.as_ref().map(Spanned::span)),
@@ -174,14 +151,17 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
         (ProbeOption::User, "user", written_at(&probe.user)),
+        (ProbeOption::Every, "every", written_at(&probe.every)),
+        (ProbeOption::Every, "grace", written_at(&probe.grace)),
+        (ProbeOption::TokenFile, "token_file", written_at(&probe.token_file)),
         (ProbeOption::Send, "send", written_at(&probe.send)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
     ];
     for (option, key, span) in options {
         let Some(span) = span else { continue };
         let has = |kind: ProbeKind| protocol(kind).options.contains(&option);
-        if !matches!(named, Named::Kind(kind) if has(kind)) {
-            let (named, owners) = (named.key(), names_of(has));
+        if !has(kind) {
+            let (named, owners) = (kind.as_str(), names_of(has));
             found.error(span, format!("`{key}` in a {named} probe; expected it in {owners} probes only"));
         }
     }
@@ -206,6 +186,11 @@ fn expect(expect: &At<Table<ExpectKeys>>, found: &mut Findings) -> (Vec<u16>, Op
     (status, expect.body_contains.as_ref().map(|text| text.get_ref().clone()))
 }
 
+fn answers(expect: &At<Table<ExpectKeys>>) -> Vec<String> {
+    let answers = expect.iter().flat_map(|expect| &expect.get_ref().0.answers);
+    answers.map(|answer| answer.get_ref().clone()).collect()
+}
+
 /// Complains about expectations of another protocol.
 fn expectations_fit(kind: ProbeKind, expect: &At<Table<ExpectKeys>>, found: &mut Findings) {
     let Some(expect) = expect else { return };
@@ -215,6 +200,7 @@ fn expectations_fit(kind: ProbeKind, expect: &At<Table<ExpectKeys>>, found: &mut
         (Expectation::BodyContains, "body_contains", written_at(&expect.body_contains)),
         (Expectation::StartsWith, "starts_with", written_at(&expect.starts_with)),
         (Expectation::Contains, "contains", written_at(&expect.contains)),
+        (Expectation::Answers, "answers", expect.answers.first().map(Spanned::span)),
     ];
     for (expectation, key, span) in keys {
         let has = |kind: ProbeKind| protocol(kind).expectations.contains(&expectation);

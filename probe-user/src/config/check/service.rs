@@ -1,7 +1,7 @@
 //! Services: name, identity, restart policy and limits, and whether these fit together.
 
 use super::{
-    dependency, exec,
+    dependency, exec, heartbeat,
     outside::Outside,
     probe::probe,
     value::{absolute, command, whole},
@@ -33,6 +33,7 @@ pub(super) fn services(
         unlike_the_others(&service, &services, written, entry, found);
         services.push(service);
     }
+    heartbeat::names_differ(written, found);
     dependency::resolve(written, &mut services, found);
     services
 }

@@ -31,7 +31,10 @@ use crate::{
         holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
         usage::UsageSampler,
     },
-    probe::{Clients, Prober},
+    probe::{
+        Clients, Prober,
+        heartbeat::{BeatKeeper, Heartbeats},
+    },
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
     spawn::RunCgroup,
@@ -57,6 +60,7 @@ pub(super) async fn wire(
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener, control } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
+    let heartbeats = heartbeats(&config, state.as_ref());
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
     if let Some(lineages) = sensors.lineages() {
         enricher.learn_from(lineages);
@@ -67,6 +71,7 @@ pub(super) async fn wire(
         view,
         metrics: publisher.metrics(),
         history: publisher.history(),
+        heartbeats: heartbeats.clone(),
         past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
     };
     if let Some(socket) = control {
@@ -92,7 +97,7 @@ pub(super) async fn wire(
     if !options.observe {
         reader.abandoned_runs().into_iter().map(RunCgroup::new).for_each(drop);
     }
-    let prober = Prober::new(Clients::with_cgroups(cgroups)?, senders.probes.clone(), senders.silences.clone());
+    let prober = Prober::new(Clients::with(cgroups, heartbeats)?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
@@ -199,6 +204,15 @@ fn hooks(config: &Config, origin: &Origin, reader: &ProcReader, senders: &Sender
     let mut hooks = Hooks::new(origin.clone(), senders.hooks.clone(), cgroups);
     hooks.configure(&config.hooks);
     hooks
+}
+
+/// The heartbeats that are waited for, with what an earlier run knows of them.
+fn heartbeats(config: &Config, state: Option<&State>) -> Heartbeats {
+    let store = state.and_then(|state| state.store.clone());
+    let heartbeats = Heartbeats::new(store.map(|store| Arc::new(store) as Arc<dyn BeatKeeper>));
+    let none = BTreeMap::new();
+    heartbeats.configure(&config.services, state.map_or(&none, |state| &state.remembered.heartbeats));
+    heartbeats
 }
 
 /// Serves health and metrics, and returns the address for people.

@@ -235,6 +235,14 @@ words! {
         Udp,
         /// A program with the exit codes of a Nagios plugin.
         Exec,
+        /// The silence of a job that is to report in.
+        Heartbeat,
+        /// `Check` of `grpc.health.v1.Health`.
+        Grpc,
+        /// A question to a DNS server.
+        Dns,
+        /// An ICMP echo request.
+        Icmp,
         /// Redis `PING` and `INFO`.
         Redis,
         /// PostgreSQL `SELECT 1`.
@@ -295,6 +303,12 @@ words! {
         PluginUnknown,
         /// A check did not end within its time, and was killed.
         PluginTimeout,
+        /// A DNS server answers otherwise than expected, or has no such record.
+        Answer,
+        /// The host did not answer an echo request in time.
+        NoEcho,
+        /// A job has not reported in for too long.
+        Silent,
         /// The probe cannot be made as it is configured, or not from this host.
         CannotAsk,
         /// The probe could not be made, for a fault of the daemon or of its host.

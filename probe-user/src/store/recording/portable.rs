@@ -338,6 +338,8 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         expect_body: _,
         exchange: _,
         exec: _,
+        expect_answers: _,
+        heartbeat: _,
         memory_percent,
         connections_percent,
         auth_is_alive: _,

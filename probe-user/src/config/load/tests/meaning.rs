@@ -152,7 +152,7 @@ fn dependencies_exist_and_do_not_turn_in_circles() {
 
 #[test]
 fn a_probe_speaks_one_protocol_with_its_own_options() {
-    const ONE: &str = "expected exactly one of `http`, `tcp`, `unix`, `udp`, `exec`, `redis`, `postgres` and `mysql`";
+    const ONE: &str = "expected exactly one of `http`, `tcp`, `unix`, `udp`, `exec`, `heartbeat`, `grpc`, `dns`, `icmp`, `redis`, `postgres` and `mysql`";
     refused(&probe("interval = \"1s\""), &[&format!("3:1: a probe without a protocol; {ONE}")]);
     refused(
         &probe("tcp = \"h:1\"\nhttp = \"http://h\""),
@@ -264,10 +264,8 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 
 #[test]
 fn what_this_version_cannot_do_is_reported() {
-    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `exec`, `redis`, `postgres` or `mysql`";
+    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `exec`, `heartbeat`, `grpc`, `dns`, `icmp`, `redis`, `postgres` or `mysql`";
     for (text, expected) in [
-        (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
-        (probe("exec = [\"/x\"]"), format!("4:8: exec probes are not supported by this version; {PROBE}")),
         (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
         (
             probe("mysql = \"mysql://u@h/d?require_ssl=true\""),

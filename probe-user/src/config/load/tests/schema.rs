@@ -63,10 +63,7 @@ fn it_has_the_keys_that_the_daemon_reads() {
     let read = docs::tables()
         .into_iter()
         .flat_map(|(table, keys)| keys.into_iter().map(move |key| (table.clone(), key)));
-    let refused = |(table, key): &(String, String)| {
-        table == "[[service.probe]]" && key == "grpc"
-    };
-    let mut read: Vec<(String, String)> = read.filter(|key| !refused(key)).collect();
+    let mut read: Vec<(String, String)> = read.collect();
     read.sort();
     assert_eq!(known, read);
 }
@@ -186,9 +183,11 @@ fn what_an_editor_marks_the_daemon_refuses() {
         probe("tcp = \"h:1\"\nsend = 'a\\e'"),
         probe("tcp = \"h:1\"\nexpect = { contains = 'a\\x1' }"),
         probe("tcp = \"h:1\"\nexpect = \"a\""),
-        probe("grpc = \"h:1\""),
         probe("exec = [\"true\"]"),
         probe("exec = []"),
+        probe("heartbeat = \"a\""),
+        probe("heartbeat = \"a b\"\nevery = \"1h\""),
+        http("every = \"1h\""),
         http("user = \"nobody\""),
         "[defaults.restart]\ncommand = [\"/bin/true\"]".to_owned(),
         "[defaults.policy]\nworker_died = \"ignore\"".to_owned(),
