@@ -4,7 +4,6 @@ pub mod alert;
 pub mod command;
 pub mod drill;
 pub mod hook;
-mod pidfd;
 mod program;
 pub mod supervisor;
 pub mod systemd;

@@ -2,6 +2,7 @@
 
 mod argument;
 mod ask;
+mod beat;
 mod check;
 mod doctor;
 mod drill;
@@ -59,6 +60,8 @@ enum Command {
     Resume(operate::ResumeArgs),
     /// Acknowledge an incident: it alerts no more
     Ack(operate::AckArgs),
+    /// Report in as a job that hostprobe waits for (a `heartbeat` probe)
+    Beat(beat::Args),
     /// Cause a real fault of a service on purpose, and measure detection, recovery and alert
     Drill(drill::Args),
     /// Have a running daemon read its configuration again; fails if it refuses the file or must be restarted
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Pause(args) => operate::pause(args),
         Command::Resume(args) => operate::resume(args),
         Command::Ack(args) => operate::ack(args),
+        Command::Beat(args) => beat::run(&args),
         Command::Drill(args) => drill::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Replay(args) => replay::run(&args),

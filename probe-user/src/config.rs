@@ -4,18 +4,23 @@
 
 mod absent;
 mod address;
+mod bytes;
 mod check;
 mod choice;
 mod daemon;
 mod default;
 mod difference;
+mod dns;
 mod environment_file;
 mod error;
+mod exchange;
 mod exec;
 mod file;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+mod grpc;
+mod heartbeat;
 mod hook;
 mod load;
 mod maintenance;
@@ -41,8 +46,12 @@ pub use self::{
     },
     default::DEFAULT_CONTROL,
     difference::Difference,
+    dns::DnsAddress,
     error::{ConfigError, ConfigErrors},
+    exchange::{Exchange, Expected, Place},
     exec::{Exec, ResourceLimit},
+    grpc::GrpcAddress,
+    heartbeat::Heartbeat,
     hook::Hook,
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},

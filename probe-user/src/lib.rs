@@ -32,6 +32,7 @@ pub mod replay;
 pub mod rotated_file;
 pub mod sensor;
 pub mod serve;
+pub mod spawn;
 pub mod store;
 pub mod untrusted_file;
 

@@ -7,8 +7,14 @@
 //! server that refuses new connections still answers the old one, and names who holds them all.
 
 mod bounded;
+mod dns;
+mod exchange;
+mod exec;
 mod failure;
+mod grpc;
+pub mod heartbeat;
 pub mod http;
+mod icmp;
 pub mod mysql;
 pub mod postgres;
 mod progress;
@@ -16,18 +22,24 @@ mod reading;
 pub mod redis;
 mod schedule;
 pub mod tcp;
+mod udp;
+mod unix;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use self::progress::{Connection, Waiting};
 pub(crate) use self::schedule::next_tick;
 pub use self::schedule::{ProbeHandle, Prober, Silence};
+use self::{
+    heartbeat::Heartbeats,
+    progress::{Connection, Waiting},
+};
 use crate::{
     config::Probe,
-    fact::{ProbeFailure, ProbeKind, ProbeOutcome, ServerUsage},
+    fact::{ProbeFailure, ProbeKind, ProbeOutcome, ProcessKey, ServerUsage},
+    host::Cgroups,
 };
 
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
@@ -45,6 +57,8 @@ const TEXT_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Clients {
     http: http::Clients,
+    programs: Arc<exec::Programs>,
+    heartbeats: Heartbeats,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +66,15 @@ pub struct Clients {
 pub struct ClientError(#[from] reqwest::Error);
 
 impl Clients {
+    /// Clients whose programs run without cgroups, and that wait for no heartbeat.
     pub fn new() -> Result<Self, ClientError> {
-        Ok(Self { http: http::Clients::new()? })
+        Self::with(None, Heartbeats::default())
+    }
+
+    /// Clients whose programs run in cgroups of the daemon with this key.
+    pub fn with(cgroups: Option<(Cgroups, ProcessKey)>, heartbeats: Heartbeats) -> Result<Self, ClientError> {
+        let programs = Arc::new(exec::Programs::new(cgroups));
+        Ok(Self { http: http::Clients::new()?, programs, heartbeats })
     }
 
     /// Sets up what a probe needs, so that setup does not count as response time of its first run.
@@ -65,13 +86,16 @@ impl Clients {
 }
 
 /// The state that a probe keeps from one run to the next.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Kept {
+    /// Asks for a further run.
+    wake: Option<Arc<dyn Fn() + Send + Sync>>,
     postgres: postgres::Kept,
     mysql: mysql::Kept,
     redis: redis::Counted,
     /// The log has said that the server withholds numbers.
     told_withheld: bool,
+    exec: exec::Kept,
 }
 
 impl Kept {
@@ -113,6 +137,16 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         match probe.kind {
             ProbeKind::Http => http::run(probe, &clients.http, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
+            ProbeKind::Unix => unix::run(probe, &waiting).await,
+            ProbeKind::Udp => udp::run(probe, &waiting).await,
+            ProbeKind::Exec => exec::run(probe, &clients.programs, &mut kept.exec, &waiting).await,
+            ProbeKind::Grpc => grpc::run(probe, &waiting).await,
+            ProbeKind::Dns => dns::run(probe, &waiting).await,
+            ProbeKind::Icmp => icmp::run(probe, &waiting).await,
+            ProbeKind::Heartbeat => {
+                let wake = kept.wake.clone();
+                heartbeat::run(probe, &clients.heartbeats, move || wake.into_iter().for_each(|wake| wake()))
+            }
             ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
             ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
             ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
@@ -169,6 +203,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
 /// The failure of a run that had no answer within its timeout.
 fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
+    if probe.kind == ProbeKind::Exec {
+        let text = format!("{} did not end within {:?}, and was killed", probe.target, probe.timeout);
+        return ProbeOutcome::Failed(ProbeFailure::PluginTimeout, text);
+    }
     if let Some((_, bytes)) = now.body.filter(|(at, _)| at.elapsed() < probe.timeout / 2)
         && let Some(text) = &probe.expect_body
     {
@@ -179,7 +217,11 @@ fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
         );
         return ProbeOutcome::Failed(ProbeFailure::Body, text);
     }
+    if let Some(text) = now.unexpected {
+        return ProbeOutcome::Failed(ProbeFailure::Body, format!("{text} within {:?}", probe.timeout));
+    }
     let kind = match now.connection {
+        Connection::Made if probe.kind == ProbeKind::Icmp => ProbeFailure::NoEcho,
         Connection::Resolving => ProbeFailure::Dns,
         Connection::Missing => ProbeFailure::ConnectTimeout,
         Connection::Made => ProbeFailure::Timeout,

@@ -1,7 +1,8 @@
-//! HTTP, read only: health of the services, liveness of the daemon, metrics, status.
+//! HTTP: health of the services, liveness of the daemon, metrics, status. It is read only, but for the jobs that report in.
 //!
 //! It shows what the pipeline publishes and asks it nothing back, so that no request can slow detection down.
 
+mod beat;
 mod connections;
 pub mod control;
 mod guard;
@@ -67,8 +68,11 @@ pub async fn serve(
     shown: Shown,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let guard = guard::Guard::of(listener.local_addr()?, &shown.origin.host_name);
-    let router = router(shown).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+    let address = listener.local_addr()?;
+    let guard = guard::Guard::of(address, &shown.origin.host_name);
+    let beats = beat::router(shown.heartbeats.clone(), address.ip().is_loopback());
+    let router =
+        router(shown).merge(beats).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
     tokio::select! {
         ended = connections::accept(listener, router) => ended,
         () = shutdown => Ok(()),
@@ -88,7 +92,7 @@ fn router(shown: Shown) -> Router {
 }
 
 async fn index() -> &'static str {
-    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\n"
+    "hostprobe\n\n/health\n/livez\n/readyz\n/metrics\n/api/v1/status\n/api/v1/incidents\nPOST /beat/NAME\n"
 }
 
 async fn health(State(shown): State<Shown>) -> Response {

@@ -27,6 +27,7 @@ use crate::{
     emit::{self, Names, Origin, wire},
     fact::{HookCall, HookEvent, HookRun, IncidentId, ProcessKey},
     host::{Cgroups, OwnCgroup},
+    spawn::RunCgroup,
 };
 
 /// The calls that may wait for one hook.
@@ -216,8 +217,8 @@ impl Runner {
 
     async fn run(&self, call: &HookCall, argv: &[String], time_limit: Duration, input: Vec<u8>) -> HookRun {
         let begun = Instant::now();
-        let cgroup = self.cgroup().map(RunCgroup);
-        let own = cgroup.as_ref().map(|RunCgroup(cgroup)| cgroup);
+        let cgroup = self.cgroup().map(RunCgroup::new);
+        let own = cgroup.as_ref().and_then(RunCgroup::cgroup);
         let program = Program { argv, input: Some(input), time_limit, cgroup: own };
         let (exit_code, error) = match program.run().await {
             Ok((status, _)) if status.success() => (Some(0), None),
@@ -253,38 +254,7 @@ impl Runner {
     fn cgroup(&self) -> Option<OwnCgroup> {
         let (cgroups, owner) = self.cgroups.as_ref()?;
         let number = self.number.fetch_add(1, Ordering::Relaxed);
-        // No service has a colon in its name.
-        cgroups.create_for(*owner, &format!("hook:{number}")).ok()
-    }
-}
-
-/// The cgroup of one run. Nothing in it outlives the run, also if the daemon ends first.
-struct RunCgroup(OwnCgroup);
-
-impl RunCgroup {
-    /// Ends what the program left, and removes the cgroup.
-    async fn end(self) {
-        /// The kernel needs a moment to end processes. One that hangs in the kernel keeps the cgroup.
-        const TRIES: u32 = 20;
-        const PAUSE: Duration = Duration::from_millis(10);
-        let Self(cgroup) = &self;
-        for _ in 0..TRIES {
-            let _ = cgroup.kill_for_good();
-            if cgroup.remove().is_ok() {
-                return;
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        tracing::warn!("{}: what a hook left in it does not end", cgroup.path.display());
-    }
-}
-
-impl Drop for RunCgroup {
-    fn drop(&mut self) {
-        let Self(cgroup) = self;
-        // After its end there is nothing to kill and to remove.
-        let _ = cgroup.kill_for_good();
-        let _ = cgroup.remove();
+        cgroups.create_for(*owner, &format!("{}{number}", OwnCgroup::OF_HOOKS)).ok()
     }
 }
 

@@ -11,7 +11,6 @@ mod lines;
 mod orphans;
 mod output;
 mod running_command;
-mod spawn;
 mod start;
 
 use std::{sync::Arc, time::Duration};
@@ -24,7 +23,6 @@ use orphans::{MARK, mark};
 use output::{Followed, Output};
 use running_command::{PipedOutput, digest};
 pub use running_command::{RunningCommand, Standing};
-use spawn::Child;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot, watch},
@@ -38,6 +36,7 @@ use crate::{
     fact::{ProcessKey, ServiceId},
     host::{FileId, OwnCgroup, Owner, PidScope, ProcReader},
     progress::Awaited,
+    spawn::Child,
 };
 
 /// How long a start may take until exec: the file system of the command, of its folder or of its output may not answer.

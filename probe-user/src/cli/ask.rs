@@ -145,6 +145,7 @@ fn converse(path: &Path, request: &Request) -> io::Result<Answer> {
         Request::Drill { agreed: Some(_), .. } => DRILL_PATIENCE,
         Request::Drill { .. }
         | Request::Status
+        | Request::Beat { .. }
         | Request::Incidents { .. }
         | Request::Report { .. }
         | Request::Explain { .. }

@@ -79,6 +79,9 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
             );
         }
     }
+    for exec in service.probes.iter().filter_map(|probe| probe.exec.as_ref()) {
+        missing.extend(program(exec.command.first(), root));
+    }
     let RestartPolicy { command, before, .. } = &service.restart;
     for command in [command, before].into_iter().flatten() {
         missing.extend(program(command.first(), root));

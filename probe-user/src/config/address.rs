@@ -5,6 +5,8 @@ use std::error::Error;
 use reqwest::Url;
 
 use super::{
+    dns::DnsAddress,
+    grpc::GrpcAddress,
     mysql::{MysqlAddress, WrongMysqlAddress},
     unsupported::Unsupported,
 };
@@ -67,6 +69,43 @@ pub(super) fn host_and_port(text: &str) -> Result<(), Wrong> {
     let port_is_right =
         port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|p| p > 0);
     if host_is_right && port_is_right { Ok(()) } else { Err(Wrong::Because("a wrong address".to_owned())) }
+}
+
+pub(super) fn host(text: &str) -> Result<(), Wrong> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_right = text.parse::<std::net::IpAddr>().is_ok() || !text.is_empty() && text.bytes().all(is_name);
+    if is_right { Ok(()) } else { Err(Wrong::Because("a wrong address".to_owned())) }
+}
+
+pub(super) fn grpc(text: &str) -> Result<(), Wrong> {
+    url(text)?;
+    let wrong = || {
+        Wrong::Because("a wrong gRPC address: only the name of a service may follow the server".to_owned())
+    };
+    GrpcAddress::parse(text).map(drop).ok_or_else(wrong)
+}
+
+pub(super) fn dns(text: &str) -> Result<(), Wrong> {
+    url(text)?;
+    let wrong =
+        || Wrong::Because("a wrong DNS address: only a name and a type may follow the server".to_owned());
+    DnsAddress::parse(text).map(drop).ok_or_else(wrong)
+}
+
+/// A target that is no address.
+pub(super) fn any(_: &str) -> Result<(), Wrong> {
+    Ok(())
+}
+
+pub(super) fn unix_socket(text: &str) -> Result<(), Wrong> {
+    // `sun_path` of unix(7), with the zero byte that ends a path and begins an abstract name.
+    const LONGEST: usize = 107;
+    let named = text.strip_prefix('@').map_or(text.starts_with('/'), |name| !name.is_empty());
+    if named && text.len() <= LONGEST && !text.contains('\0') {
+        Ok(())
+    } else {
+        Err(Wrong::Because("a wrong address".to_owned()))
+    }
 }
 
 pub(super) fn redis(text: &str) -> Result<(), Wrong> {

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    exchange::Exchange,
     probe::Probe,
     secret::Secret,
 };
@@ -65,14 +66,19 @@ impl Probe {
     /// A probe with the default times: every 10 s, at most 5 s, 3 failures.
     pub fn new(kind: ProbeKind, target: Secret) -> Self {
         Self {
+            // The silence of a job is one failure, however often it is looked at.
+            failures: if matches!(kind, ProbeKind::Heartbeat) { 1 } else { 3 },
             kind,
             target,
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
-            failures: 3,
             slow: None,
             expect_status: Vec::new(),
             expect_body: None,
+            exchange: Exchange::default(),
+            exec: None,
+            expect_answers: Vec::new(),
+            heartbeat: None,
             memory_percent: None,
             connections_percent: None,
             server: ServerLimits::default(),

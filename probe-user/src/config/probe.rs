@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{protocol::protocol, secret::Secret};
+use super::{exchange::Exchange, exec::Exec, heartbeat::Heartbeat, protocol::protocol, secret::Secret};
 use crate::fact::{ProbeKind, ServerLimits};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     pub kind: ProbeKind,
-    /// A URL, or `host:port` for TCP; may hold a password.
+    /// A URL, `host:port` or the path of a socket, as its protocol has it; may hold a password.
     pub target: Secret,
     /// Time from the start of one run to the start of the next.
     pub interval: Duration,
@@ -22,6 +22,14 @@ pub struct Probe {
     pub expect_status: Vec<u16>,
     /// Text the HTTP body must contain.
     pub expect_body: Option<String>,
+    /// The bytes that are sent and expected.
+    pub exchange: Exchange,
+    /// The program of a check.
+    pub exec: Option<Exec>,
+    /// The data that a DNS answer must have.
+    pub expect_answers: Vec<String>,
+    /// The job that is to report in.
+    pub heartbeat: Option<Heartbeat>,
     /// Redis: percent of `maxmemory` above which it is degraded.
     pub memory_percent: Option<u8>,
     /// Databases: percent of the connections there may be, above which too many are in use.
@@ -34,6 +42,14 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Its passwords and tokens, which no output may hold.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.target.parts();
+        secrets.extend(self.heartbeat.iter().filter_map(|it| it.token.as_ref()).flat_map(Secret::parts));
+        secrets.extend(self.exchange.secrets().iter().cloned());
+        secrets
+    }
+
     /// The address it connects to, where its target has one in numbers.
     pub fn address(&self) -> Option<SocketAddr> {
         let (_, host) = self.authority();
@@ -55,6 +71,9 @@ impl Probe {
 
     /// The TCP port it connects to.
     pub fn port(&self) -> Option<u16> {
+        if !protocol(self.kind).over_tcp {
+            return None;
+        }
         let (scheme, host) = self.authority();
         let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         explicit.or_else(|| protocol(self.kind).address.port(scheme))

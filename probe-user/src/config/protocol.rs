@@ -2,10 +2,12 @@
 //!
 //! Parsing, checks, default ports and discovery follow the rows. A protocol without a row or a key does not compile.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, ops::Range, time::Duration};
 
 use super::{
     address::{self, AddressForm},
+    bytes::Bytes,
+    dns, grpc,
     secret::Secret,
     spanned::Spanned,
     template::Template,
@@ -21,6 +23,10 @@ pub struct Protocol {
     pub(super) address: AddressForm,
     /// The options that only some protocols have; a probe of another protocol is refused with them.
     pub(super) options: &'static [ProbeOption],
+    /// The keys that its `expect` may have.
+    pub(super) expectations: &'static [Expectation],
+    /// Whether the port of its address is a TCP port.
+    pub(super) over_tcp: bool,
     /// False where the server has few connections to give, as a database has.
     pub attempts_may_overlap: bool,
     /// How discovery recognizes a server of this protocol; None: any program may speak it.
@@ -54,6 +60,20 @@ pub(super) enum ProbeOption {
     Lag,
     Transaction,
     Wait,
+    Send,
+    User,
+    Every,
+    TokenFile,
+}
+
+/// A key of `expect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    Status,
+    BodyContains,
+    StartsWith,
+    Contains,
+    Answers,
 }
 
 /// A protocol's row.
@@ -62,6 +82,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
         ProbeKind::Http => Protocol {
             address: HTTP,
             options: &[ProbeOption::Expect],
+            expectations: &[Expectation::Status, Expectation::BodyContains],
+            over_tcp: true,
             attempts_may_overlap: true,
             server: None,
         },
@@ -71,7 +93,89 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "a host and a port such as \"127.0.0.1:8080\"",
                 check: address::host_and_port,
             },
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: true,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Unix => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "the absolute path of a socket, or \"@NAME\" for an abstract one",
+                check: address::unix_socket,
+            },
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: false,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Udp => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a host and a port such as \"127.0.0.1:123\"",
+                check: address::host_and_port,
+            },
+            options: &[ProbeOption::Expect, ProbeOption::Send],
+            expectations: &[Expectation::StartsWith, Expectation::Contains],
+            over_tcp: false,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Exec => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a program and its arguments",
+                check: address::any,
+            },
+            options: &[ProbeOption::User],
+            expectations: &[],
+            over_tcp: false,
+            attempts_may_overlap: false,
+            server: None,
+        },
+        ProbeKind::Heartbeat => Protocol {
+            address: AddressForm { schemes: &[], expected: "a name", check: address::any },
+            options: &[ProbeOption::Every, ProbeOption::TokenFile],
+            expectations: &[],
+            over_tcp: false,
+            attempts_may_overlap: false,
+            server: None,
+        },
+        ProbeKind::Grpc => Protocol {
+            address: AddressForm {
+                schemes: &[("grpc", grpc::DEFAULT_PORT)],
+                expected: "an address such as \"grpc://127.0.0.1:50051\" or \"grpc://127.0.0.1:50051/package.Service\"",
+                check: address::grpc,
+            },
             options: &[],
+            expectations: &[],
+            over_tcp: true,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Dns => Protocol {
+            address: AddressForm {
+                schemes: &[("dns", dns::DEFAULT_PORT)],
+                expected: "an address such as \"dns://127.0.0.1/example.org?type=AAAA\"",
+                check: address::dns,
+            },
+            options: &[ProbeOption::Expect],
+            expectations: &[Expectation::Answers],
+            over_tcp: false,
+            attempts_may_overlap: true,
+            server: None,
+        },
+        ProbeKind::Icmp => Protocol {
+            address: AddressForm {
+                schemes: &[],
+                expected: "a host such as \"192.0.2.1\" or \"gateway.example\"",
+                check: address::host,
+            },
+            options: &[],
+            expectations: &[],
+            over_tcp: false,
             attempts_may_overlap: true,
             server: None,
         },
@@ -87,6 +191,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 ProbeOption::Role,
                 ProbeOption::Lag,
             ],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["redis-server", "valkey-server"],
@@ -107,6 +213,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 ProbeOption::Transaction,
                 ProbeOption::Wait,
             ],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["postgres", "postmaster"],
@@ -125,6 +233,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 ProbeOption::Role,
                 ProbeOption::Lag,
             ],
+            expectations: &[],
+            over_tcp: true,
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["mysqld", "mariadbd"],
@@ -147,15 +257,29 @@ pub(super) const HTTP: AddressForm = AddressForm {
 #[schemars(extend("oneOf" = [
     {"required": ["http"]},
     {"required": ["tcp"]},
+    {"required": ["unix"]},
+    {"required": ["udp"]},
+    {"required": ["exec"]},
+    {"required": ["heartbeat"]},
+    {"required": ["grpc"]},
+    {"required": ["dns"]},
+    {"required": ["icmp"]},
     {"required": ["redis"]},
     {"required": ["postgres"]},
     {"required": ["mysql"]}
 ], "dependentRequired" = {
-    "expect": ["http"],
+    "udp": ["send"],
+    "user": ["exec"],
+    "heartbeat": ["every"],
+    "every": ["heartbeat"],
+    "grace": ["heartbeat"],
+    "token_file": ["heartbeat"],
     "memory_percent": ["redis"],
     "transaction": ["postgres"],
     "wait": ["postgres"]
 }, "dependentSchemas" = {
+    "expect": {"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}, {"required": ["dns"]}]},
+    "send": {"anyOf": [{"required": ["tcp"]}, {"required": ["unix"]}, {"required": ["udp"]}]},
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
     "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
     "role": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
@@ -164,20 +288,41 @@ pub(super) const HTTP: AddressForm = AddressForm {
 pub(super) struct ProbeKeys {
     /// GET of an http or https address.
     pub(super) http: At<Text<Template>>,
-    /// Connect to `host:port`.
+    /// Connect to `host:port`; with `send` or `expect`, an exchange of bytes.
     pub(super) tcp: At<Text<Template>>,
+    /// Connect to the Unix socket at a path, or to the abstract one "@NAME"; with `send` or `expect`, an exchange of bytes.
+    pub(super) unix: At<Text<Template>>,
+    /// Send a datagram to `host:port`, and wait for the answer.
+    pub(super) udp: At<Text<Template>>,
     /// PING and INFO of "redis://[user:password@]host[:port]".
     pub(super) redis: At<Text<Template>>,
     /// Login and SELECT 1 at "postgres://user@host/database".
     pub(super) postgres: At<Text<Template>>,
     /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting.
     pub(super) mysql: At<Text<Template>>,
-    /// Not supported by this version.
-    #[schemars(skip)]
-    pub(super) grpc: At<toml::Value>,
-    /// Not supported by this version.
-    #[schemars(skip)]
-    pub(super) exec: At<toml::Value>,
+    /// `Check` of `grpc.health.v1.Health` at "grpc://host[:port][/package.Service]", without TLS.
+    pub(super) grpc: At<Text<Template>>,
+    /// Ask a DNS server, as "dns://server[:port]/name[?type=A]".
+    pub(super) dns: At<Text<Template>>,
+    /// Send an ICMP echo request to a host, by its address or its name.
+    pub(super) icmp: At<Text<Template>>,
+    /// Run a program with the exit codes of a Nagios plugin: an absolute path and its arguments; no shell, no PATH.
+    #[schemars(length(min = 1), extend("prefixItems" = [{"pattern": "^/"}]))]
+    pub(super) exec: At<Vec<Spanned<String>>>,
+    /// Wait for the job with this name to report in, by `hostprobe beat NAME` or HTTP: 1 to 64 letters, digits, dots, hyphens
+    /// and underscores, once.
+    #[schemars(regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
+    pub(super) heartbeat: At<String>,
+    /// With `heartbeat`: the longest time between two reports: 1s to 366d.
+    pub(super) every: At<Text<Duration>>,
+    /// With `heartbeat`: how much later than that a report may come: 0s to 366d; "0s" if not given.
+    pub(super) grace: At<Text<Duration>>,
+    /// With `heartbeat`: a file that holds the token of reports over HTTP, of 16 characters or more; none if not given.
+    #[schemars(regex(pattern = "^/"))]
+    pub(super) token_file: At<String>,
+    /// With `exec`: the name or number of the user it runs as; the daemon's if not given.
+    #[schemars(length(min = 1))]
+    pub(super) user: At<String>,
     /// A file that holds the password of the user in the address.
     #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
@@ -190,7 +335,10 @@ pub(super) struct ProbeKeys {
     pub(super) failures: At<Whole>,
     /// An answer that takes longer makes the service slow: 1ms to 1h; no limit if not given.
     pub(super) slow: At<Text<Duration>>,
-    /// With `http`: what the answer must be.
+    /// With `tcp`, `unix` or `udp`: the bytes that are sent, as a text with the escapes `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and
+    /// `\\xNN`. `${NAME}` stands for a variable of the environment.
+    pub(super) send: At<Text<Bytes>>,
+    /// With `http`, `tcp`, `unix`, `udp` or `dns`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
     /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
     #[schemars(range(min = 1, max = 100))]
@@ -221,18 +369,40 @@ pub(super) struct ExpectKeys {
     #[schemars(inner(range(min = 100, max = 599)))]
     pub(super) status: Vec<Spanned<Whole>>,
     /// A text that the body must contain.
-    pub(super) body_contains: Option<String>,
+    pub(super) body_contains: At<String>,
+    /// With `tcp`, `unix` or `udp`: the bytes that the answer must begin with, written as those of `send`.
+    pub(super) starts_with: At<Text<Bytes>>,
+    /// With `tcp`, `unix` or `udp`: the bytes that the answer must contain, written as those of `send`.
+    pub(super) contains: At<Text<Bytes>>,
+    /// With `dns`: the data of records that must be in the answer, such as "192.0.2.7" or "10 mail.example.org".
+    #[serde(default)]
+    pub(super) answers: Vec<Spanned<String>>,
 }
 
 impl ProbeKeys {
-    /// The address under a protocol's own key.
-    pub(super) const fn address(&self, kind: ProbeKind) -> &At<Text<Template>> {
+    /// The address under a protocol's own key; None for a protocol without one.
+    pub(super) const fn address(&self, kind: ProbeKind) -> Option<&Spanned<Text<Template>>> {
         match kind {
-            ProbeKind::Http => &self.http,
-            ProbeKind::Tcp => &self.tcp,
-            ProbeKind::Redis => &self.redis,
-            ProbeKind::Postgres => &self.postgres,
-            ProbeKind::Mysql => &self.mysql,
+            ProbeKind::Http => self.http.as_ref(),
+            ProbeKind::Tcp => self.tcp.as_ref(),
+            ProbeKind::Unix => self.unix.as_ref(),
+            ProbeKind::Udp => self.udp.as_ref(),
+            ProbeKind::Exec | ProbeKind::Heartbeat => None,
+            ProbeKind::Grpc => self.grpc.as_ref(),
+            ProbeKind::Dns => self.dns.as_ref(),
+            ProbeKind::Icmp => self.icmp.as_ref(),
+            ProbeKind::Redis => self.redis.as_ref(),
+            ProbeKind::Postgres => self.postgres.as_ref(),
+            ProbeKind::Mysql => self.mysql.as_ref(),
+        }
+    }
+
+    /// Where a protocol's own key is.
+    pub(super) fn span(&self, kind: ProbeKind) -> Option<Range<usize>> {
+        match kind {
+            ProbeKind::Exec => self.exec.as_ref().map(Spanned::span),
+            ProbeKind::Heartbeat => self.heartbeat.as_ref().map(Spanned::span),
+            other => self.address(other).map(Spanned::span),
         }
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! It would leave a service unwatched or an alert unsent, so the configuration is refused. Nothing is ignored in silence.
 
-use super::error::{Findings, listed};
-use crate::fact::ProbeKind;
+use super::error::Findings;
 
 /// Something that is right in a configuration and that this version does not do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +17,6 @@ pub(super) enum Unsupported {
     SlackFormat,
     /// `format = "pagerduty"`.
     PagerdutyFormat,
-    /// `grpc = …` in a probe.
-    GrpcProbe,
-    /// `exec = …` in a probe.
-    ExecProbe,
     /// A `rediss:` address.
     RedisTls,
     /// `sslmode=require` and stricter.
@@ -32,26 +27,19 @@ pub(super) enum Unsupported {
 
 impl Unsupported {
     /// What it is, and what can be written today.
-    fn what_and_expected(self) -> (&'static str, String) {
+    fn what_and_expected(self) -> (&'static str, &'static str) {
         const OUTPUT: &str = r#""-" or the path of a file"#;
         const FORMAT: &str = r#""json" or "alertmanager""#;
-        let (what, expected) = match self {
+        match self {
             Self::UnixOutput => ("events to a Unix socket are", OUTPUT),
             Self::TcpOutput => ("events over TCP are", OUTPUT),
             Self::JournaldOutput => ("events to journald are", OUTPUT),
             Self::SlackFormat => ("the format \"slack\" is", FORMAT),
             Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
-            Self::GrpcProbe => {
-                return ("grpc probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
-            }
-            Self::ExecProbe => {
-                return ("exec probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
-            }
             Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
             Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
             Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
-        };
-        (what, expected.to_owned())
+        }
     }
 }
 

@@ -104,6 +104,7 @@ impl Daemon {
         if let Some(output) = output {
             self.publisher.replace_output(output, FORMER_OUTPUT);
         }
+        self.executor.prober.wait_for_heartbeats(&config.services);
         if let Some(hooks) = &mut self.executor.hooks {
             hooks.configure(&config.hooks);
         }

@@ -313,18 +313,6 @@ fn service(name: &str, identity: Identity, probes: Vec<Probe>, restart: RestartP
 }
 
 fn http_probe() -> Probe {
-    Probe {
-        kind: ProbeKind::Http,
-        target: Secret::new("http://127.0.0.1:8080/"),
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(5),
-        failures: 3,
-        slow: Some(Duration::from_secs(2)),
-        expect_status: vec![],
-        expect_body: None,
-        memory_percent: None,
-        connections_percent: None,
-        server: ServerLimits::default(),
-        auth_is_alive: false,
-    }
+    let target = Secret::new("http://127.0.0.1:8080/");
+    Probe { slow: Some(Duration::from_secs(2)), ..Probe::new(ProbeKind::Http, target) }
 }

@@ -28,8 +28,22 @@ macro_rules! probe_kinds {
 probe_kinds! {
     /// An HTTP or HTTPS request.
     Http = "http",
-    /// A TCP connect.
+    /// A TCP connect, or an exchange of bytes.
     Tcp = "tcp",
+    /// A connect to a Unix socket, or an exchange of bytes.
+    Unix = "unix",
+    /// A datagram and the answer to it.
+    Udp = "udp",
+    /// A program with the exit codes of a Nagios plugin.
+    Exec = "exec",
+    /// The silence of a job that is to report in.
+    Heartbeat = "heartbeat",
+    /// `Check` of `grpc.health.v1.Health`.
+    Grpc = "grpc",
+    /// A question to a DNS server.
+    Dns = "dns",
+    /// An ICMP echo request.
+    Icmp = "icmp",
     /// Redis `PING` and `INFO`.
     Redis = "redis",
     /// PostgreSQL `SELECT 1`.
@@ -74,7 +88,7 @@ probe_failures! {
     Tls = "tls",
     /// An HTTP status that was not expected, by which the server reports a failure of its own.
     Status = "status",
-    /// A body without the expected text.
+    /// A body, or an answer in bytes, without the expected text.
     Body = "body",
     /// An answer that is not of the protocol, or an internal error of the server.
     Protocol = "protocol",
@@ -112,6 +126,20 @@ probe_failures! {
     Wait = "wait",
     /// The server comes to the end of its transaction ids, and takes no writes there.
     Wraparound = "wraparound",
+    /// A check reports WARNING (exit code 1).
+    PluginWarning = "plugin_warning",
+    /// A check reports CRITICAL (exit code 2).
+    PluginCritical = "plugin_critical",
+    /// A check reports UNKNOWN (exit code 3), or ends in another way than a check does.
+    PluginUnknown = "plugin_unknown",
+    /// A check did not end within its time, and was killed.
+    PluginTimeout = "plugin_timeout",
+    /// A DNS server answers otherwise than expected, or has no such record.
+    Answer = "answer",
+    /// The host did not answer an echo request in time.
+    NoEcho = "no_echo",
+    /// A job has not reported in for too long.
+    Silent = "silent",
     /// The probe cannot be made as it is configured, or not from this host: a URL or TLS that it cannot use, no IPv6.
     CannotAsk = "cannot_ask",
     /// The daemon lacks the descriptors, memory, threads or local ports for the probe.

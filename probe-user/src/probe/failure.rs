@@ -58,7 +58,14 @@ impl Failure {
             | ProbeFailure::Lag
             | ProbeFailure::Transaction
             | ProbeFailure::Wait
-            | ProbeFailure::Wraparound => format!("{peer} answered wrongly: {error}"),
+            | ProbeFailure::Wraparound
+            | ProbeFailure::PluginWarning
+            | ProbeFailure::PluginCritical
+            | ProbeFailure::PluginUnknown
+            | ProbeFailure::PluginTimeout
+            | ProbeFailure::Answer
+            | ProbeFailure::NoEcho
+            | ProbeFailure::Silent => format!("{peer} answered wrongly: {error}"),
         };
         Self { kind, text }
     }
@@ -157,7 +164,9 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         // The mode of a Unix socket, or a filter of this host.
         io::ErrorKind::PermissionDenied => ProbeFailure::Auth,
         // No local port is free; `tcp` knows where the host has no address instead.
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory => ProbeFailure::Local,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory => {
+            ProbeFailure::Local
+        }
         _ if descriptors::is_shortage(error) => ProbeFailure::Local,
         _ if error.raw_os_error() == Some(libc::EHOSTDOWN) => ProbeFailure::Unreachable,
         _ => ProbeFailure::CannotAsk,

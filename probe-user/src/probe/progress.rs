@@ -13,11 +13,13 @@ pub(super) struct Now {
     pub(super) connection: Connection,
     /// When the latest part of a body came, and how many bytes of it have come, where a text is sought in it.
     pub(super) body: Option<(Instant, usize)>,
+    /// What is wrong with an answer in bytes as long as no more of it comes.
+    pub(super) unexpected: Option<String>,
 }
 
 impl Default for Now {
     fn default() -> Self {
-        Self { what: "the connection", connection: Connection::Missing, body: None }
+        Self { what: "the connection", connection: Connection::Missing, body: None, unexpected: None }
     }
 }
 
@@ -39,6 +41,10 @@ impl Waiting {
 
     pub(super) fn body_goes_on(&self, bytes: usize) {
         self.change(|now| now.body = Some((Instant::now(), bytes)));
+    }
+
+    pub(super) fn unexpected(&self, text: String) {
+        self.change(|now| now.unexpected = Some(text));
     }
 
     fn change(&self, change: impl FnOnce(&mut Now)) {

@@ -5,6 +5,7 @@ mod attempts;
 mod phases;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use self::{
 use super::{Clients, Kept};
 use crate::{
     clock::Timestamp,
-    config::Probe,
+    config::{Probe, Service},
     fact::{ProbeOutcome, ProbeReport, ServiceId},
 };
 
@@ -55,6 +56,11 @@ impl Prober {
     /// An instant at which the first probes of each interval of whole seconds run, and at each second from then on.
     pub fn epoch(&self) -> Instant {
         self.phases.epoch()
+    }
+
+    /// Waits for the heartbeats of these services alone.
+    pub fn wait_for_heartbeats(&self, services: &[Service]) {
+        self.clients.heartbeats.configure(services, &BTreeMap::new());
     }
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
@@ -167,7 +173,9 @@ impl Task {
         let (first, interval) = (self.phase.first(), self.interval);
         let mut due = first;
         let mut recovery: Option<Recovery> = None;
-        let mut kept = Kept::default();
+        let orders = Arc::clone(&self.orders);
+        let wake = move || orders.give(|pending| pending.now = true);
+        let mut kept = Kept { wake: Some(Arc::new(wake)), ..Kept::default() };
         let silence = SilenceReports { service: self.service, reports: self.silences.clone() };
         let mut attempts = Attempts::new(Arc::clone(&self.probe), self.clients.clone(), silence);
         let mut begun = first;

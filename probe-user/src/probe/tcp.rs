@@ -1,4 +1,4 @@
-//! TCP: does it accept a connection?
+//! TCP: does it accept a connection, and does it answer what is expected?
 
 use std::{
     io,
@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    exchange,
     failure::Failure,
     progress::{Connection, Waiting},
 };
@@ -26,10 +27,11 @@ use crate::{
 /// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// Connects to `host:port`, and closes.
+/// Connects to `host:port`, exchanges bytes if there are any, and closes.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
-    connect(probe.target.expose(), waiting).await?;
-    Ok(ProbeOutcome::Ok)
+    let target = probe.target.expose();
+    let stream = connect(target, waiting).await?;
+    exchange::over_stream(&probe.exchange, stream, target, waiting).await
 }
 
 /// Connects to a Unix socket.
@@ -83,28 +85,36 @@ async fn connect_by(
 ) -> Result<TcpStream, Failure> {
     waiting.set("the connection to be accepted");
     waiting.connection(Connection::Missing);
-    let stream = connect_to_any(addresses, target, way).await?;
+    let stream = any_of(addresses, target, move |address| connect_to(address, way)).await?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
 
-/// The first connection to one of these addresses. Some of a name's addresses may lead nowhere, so that the next one is
-/// tried beside an address that does not answer.
-async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> Result<TcpStream, Failure> {
+/// The first trial of one of these addresses to succeed. Some of a name's addresses may lead nowhere, so that the next one
+/// is tried beside an address that does not answer.
+pub(super) async fn any_of<T, F>(
+    addresses: Vec<SocketAddr>,
+    target: &str,
+    try_one: impl Fn(SocketAddr) -> F,
+) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Failure>> + Send + 'static,
+{
     let mut failure = Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"));
     if let [address] = addresses[..] {
-        return connect_to(address, way).await;
+        return try_one(address).await;
     }
     let (mut addresses, mut trials, mut has_tried) = (addresses.into_iter(), JoinSet::new(), false);
     loop {
         match addresses.next() {
-            Some(address) => drop(trials.spawn(connect_to(address, way))),
+            Some(address) => drop(trials.spawn(try_one(address))),
             None if trials.is_empty() => return Err(failure),
             None => {}
         }
         let patience = if addresses.len() > 0 { STAGGER } else { Duration::MAX };
         match timeout(patience, trials.join_next()).await {
-            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
             // An address of a kind that this host does not have says nothing about the service.
             Ok(Some(Ok(Err(why)))) if why.kind == ProbeFailure::CannotAsk && has_tried => {}
             Ok(Some(Ok(Err(why)))) => (failure, has_tried) = (why, true),
@@ -245,10 +255,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
-        let stream = connect_to_any(vec![refused, silent, address], "name:80", Way::Usual).await.unwrap();
+        let usual = |address| connect_to(address, Way::Usual);
+        let stream = any_of(vec![refused, silent, address], "name:80", usual).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
-        let none = connect_to_any(vec![refused, refused], "name:80", Way::Usual).await.unwrap_err();
+        let none = any_of(vec![refused, refused], "name:80", usual).await.unwrap_err();
         assert_eq!(none.kind, ProbeFailure::Refused);
-        assert_eq!(connect_to_any(vec![], "name:80", Way::Usual).await.unwrap_err().kind, ProbeFailure::Dns);
+        assert_eq!(any_of(vec![], "name:80", usual).await.unwrap_err().kind, ProbeFailure::Dns);
     }
 }

@@ -12,6 +12,7 @@
 //! | `CAP_SYS_PTRACE` | executable, descriptors, namespaces and system calls of other users' processes in `/proc`; listeners in other network namespaces |
 //! | `CAP_DAC_READ_SEARCH` | folders of theirs, as `/proc/PID/fd`; pid files and password files |
 //! | `CAP_BPF` | only where the kernel wants it for every use of a map (before Linux 5.19, where `kernel.unprivileged_bpf_disabled` is set) |
+//! | `CAP_NET_RAW` | only with an `icmp` probe: to send echo requests where `net.ipv4.ping_group_range` does not let its group |
 //! | `CAP_KILL`, `CAP_DAC_OVERRIDE` | only where hostprobe starts programs: to end those that run as another user, and to execute them and write their output where another user's folders are |
 //!
 //! The operator's programs, which are the commands under `exec`, those that restart a service, and the hooks, may need any right.
@@ -34,6 +35,7 @@ use rustix::{
 
 use crate::{
     config::{Config, Identity},
+    fact::ProbeKind,
     sensor::ebpf::EbpfSensor,
 };
 
@@ -42,6 +44,9 @@ const LOOKING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DA
 
 /// Needed to start, feed and end programs, beside their own rights.
 const STARTING: CapabilitySet = CapabilitySet::KILL.union(CapabilitySet::DAC_OVERRIDE);
+
+/// Needed to send echo requests where `net.ipv4.ping_group_range` does not let the daemon's group.
+const PINGING: CapabilitySet = CapabilitySet::NET_RAW;
 
 /// Used at the daemon's start and dropped then: to load and attach the eBPF programs, to read the kernel's symbols and
 /// log, and to use its process connector.
@@ -81,10 +86,14 @@ impl Plan {
             matches!(service.identity, Identity::Exec(_))
                 || service.restart.command.is_some()
                 || service.restart.before.is_some()
+                || service.probes.iter().any(|probe| probe.exec.is_some())
         };
         let starts_programs = !config.hooks.is_empty() || config.services.iter().any(starts);
         let starting = if starts_programs { STARTING } else { CapabilitySet::empty() };
-        Self { keep: LOOKING | starting, starts_programs }
+        let pings =
+            config.services.iter().flat_map(|service| &service.probes).any(|it| it.kind == ProbeKind::Icmp);
+        let pinging = if pings { PINGING } else { CapabilitySet::empty() };
+        Self { keep: LOOKING | starting | pinging, starts_programs }
     }
 
     /// Adds the right that this kernel needs for the use of maps. The calling thread finds out by a trial.

@@ -30,6 +30,7 @@ pub use self::{
 use super::{shown::Shown, status::Status, turns::Turns};
 use crate::{
     fact::{DrillFault, DrillReport, Reload},
+    probe::heartbeat::Caller,
     store::{
         history::{Explanation, Listed, NotOne},
         report::Report,
@@ -86,6 +87,10 @@ pub enum Request {
         reason: Option<String>,
     },
     Operate(Operation),
+    /// A job reports in.
+    Beat {
+        heartbeat: String,
+    },
     /// Cause a fault, and wait for what comes of it.
     Drill {
         service: String,
@@ -108,7 +113,7 @@ pub enum Answer {
     Reload(Reload),
     DrillPlan(DrillPlan),
     Drill(Box<DrillReport>),
-    /// To [`Request::Operate`]: the outcome in a sentence.
+    /// To [`Request::Operate`] and [`Request::Beat`]: the outcome in a sentence.
     Done(String),
     Error(Refusal),
 }
@@ -258,6 +263,13 @@ impl Server {
                 let _ = self.commands.take(self.requests.reloads.send(request)).await;
                 let outcome = outcome.await.map(Answer::Reload);
                 outcome.unwrap_or_else(|_| refusal(RefusalKind::Stopping, "the daemon ends"))
+            }
+            Request::Beat { heartbeat } => {
+                let beat = async { self.shown.heartbeats.beat(&heartbeat, Caller::Admitted) };
+                match self.questions.take(beat).await {
+                    Ok(()) => Answer::Done(format!("{heartbeat} has reported in")),
+                    Err(_) => refusal(RefusalKind::NotFound, "no heartbeat of this name is configured"),
+                }
             }
             Request::Operate(operation) => self.operate(operation, peer).await,
             Request::Drill { service, fault, reason, agreed } => {

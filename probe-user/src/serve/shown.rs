@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{metrics::Metrics, past::Past, status::Status, view::View};
 use crate::{
     emit::Origin,
+    probe::heartbeat::Heartbeats,
     store::{
         history::{History, Listed},
         state::MOST_LISTED,
@@ -28,6 +29,8 @@ pub struct Shown {
     pub metrics: Arc<Metrics>,
     /// The latest incidents.
     pub history: Arc<Mutex<History>>,
+    /// The jobs that may report in.
+    pub heartbeats: Heartbeats,
     /// The incidents before those.
     pub past: Past,
 }

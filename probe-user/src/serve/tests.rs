@@ -54,6 +54,7 @@ impl Served {
             view: shown,
             metrics,
             history: Arc::default(),
+            heartbeats: Default::default(),
             past: Past::default(),
         };
         let server = tokio::spawn(serve(listener, shown, async {

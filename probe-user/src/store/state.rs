@@ -34,6 +34,7 @@ use crate::{
     config::StateOptions,
     emit::{Names, Origin},
     fact::{DrillReport, Memory, Orders, ServiceId},
+    probe::heartbeat::{BeatKeeper, KeptBeat},
     progress::Awaited,
 };
 use database::FILE;
@@ -144,6 +145,13 @@ impl StateStore {
         self.queue.end();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = ended.recv_timeout(patience);
+    }
+}
+
+impl BeatKeeper for StateStore {
+    fn keep_beat(&self, name: &str, beat: KeptBeat) {
+        self.queue.push(Job::Beat { heartbeat: name.to_owned(), beat });
+        self.queue.flush();
     }
 }
 

@@ -13,6 +13,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["fact"],
     &["config"],
     &["host"],
+    &["spawn"],
     &["sensor"],
     &["enrich"],
     &["probe"],

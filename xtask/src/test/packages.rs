@@ -13,17 +13,20 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 29] = [
     "bsdutils",
     "busybox-static",
     "crun",
     "dbus",
+    "dnsmasq-base",
     "gunicorn",
     "haproxy",
     "iproute2",
     "iptables",
     "libnginx-mod-stream",
     "mariadb-server",
+    "memcached",
+    "monitoring-plugins-basic",
     "nginx-light",
     "openssl",
     "pgbouncer",
@@ -32,6 +35,7 @@ const PACKAGES: [&str; 25] = [
     "postgresql",
     "prometheus",
     "prometheus-alertmanager",
+    "python3-grpcio",
     "redis-server",
     "socat",
     "strace",

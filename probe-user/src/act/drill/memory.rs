@@ -15,15 +15,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{error::DrillError, process::ProcessHandle};
+use super::{error::DrillError, interruptible_write::Write, process::ProcessHandle};
 use crate::{
-    act::{drill::interruptible_write::Write, pidfd::has_ended},
     clock::Timestamp,
     fact::ProcessKey,
     host::{
         OwnCgroup, ProcReader,
         cgroup::{Groups, Hierarchy},
     },
+    spawn::has_ended,
 };
 
 /// How long the limit is lowered at most. In v1 the service has to allocate something first, as for a request.

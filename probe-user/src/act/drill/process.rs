@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::error::DrillError;
-use crate::{act::pidfd::has_ended, fact::ProcessKey, host::ProcReader};
+use crate::{fact::ProcessKey, host::ProcReader, spawn::has_ended};
 
 #[derive(Debug)]
 pub(super) struct ProcessHandle {

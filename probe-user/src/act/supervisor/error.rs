@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::{output::OutputError, spawn::SpawnError};
-use crate::{bounded_thread::NoAnswer, descriptors};
+use super::output::OutputError;
+use crate::{bounded_thread::NoAnswer, descriptors, spawn::SpawnError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {

@@ -8,9 +8,14 @@ use super::{
     error::SupervisorError,
     left::signal_group,
     output::{Followed, Opened, OutputError},
+};
+use crate::{
+    config::Exec,
+    descriptors,
+    fact::ProcessKey,
+    host::ProcReader,
     spawn::{Child, spawn},
 };
-use crate::{config::Exec, descriptors, fact::ProcessKey, host::ProcReader};
 
 /// A command that was started. It is killed if its start took so long that the supervisor has given it up.
 pub(super) struct Started {
@@ -45,7 +50,7 @@ fn start_once(
 ) -> Result<Started, SupervisorError> {
     let Opened { descriptor, followed } = output.map_err(SupervisorError::Output)?;
     let command = || exec.command.first().cloned().unwrap_or_default();
-    let child = spawn(exec, &descriptor, cgroup)
+    let child = spawn(exec, &descriptor, &descriptor, cgroup)
         .map_err(|source| SupervisorError::Spawn { command: command(), source })?;
     let Some(key) = processes.key_of(child.pid) else {
         return Err(SupervisorError::Gone { command: command(), pid: child.pid });

@@ -4,20 +4,25 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     address::address,
+    exchange::exchange,
+    exec::account,
+    heartbeat::heartbeat,
     outside::Outside,
-    value::{time, whole},
+    value::{command, time, whole},
 };
 use crate::{
+    account::Kind,
     config::{
         error::{Findings, listed},
+        exec::Exec,
         probe::Probe,
-        protocol::{ExpectKeys, ProbeKeys, ProbeOption, protocol},
+        protocol::{ExpectKeys, Expectation, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         spanned::Spanned,
-        unsupported::Unsupported,
         values::{At, Table},
     },
     fact::{ProbeKind, ServerLimits},
+    redact,
 };
 use reqwest::Url;
 
@@ -32,17 +37,9 @@ pub(super) fn probe(
 ) -> Option<Probe> {
     let place = written.span();
     let written = &written.get_ref().0;
-    let named = one_protocol(written, place, found)?;
-    options_fit(written, named, found);
-    let target = match named {
-        Named::Kind(kind) => written.address(kind).as_ref().and_then(|url| {
-            let form = &protocol(kind).address;
-            let target = address(url, &written.password_file, form, outside, found)?;
-            remark_on_user(kind, &target, url.span(), found);
-            Some((kind, target))
-        }),
-        Named::Unsupported(_) => None,
-    };
+    let kind = one_protocol(written, place, found)?;
+    options_fit(written, kind, found);
+    let target = target(written, kind, outside, found);
 
     let interval = time(&written.interval, "interval", Duration::from_millis(100)..=24 * HOUR, found);
     let timeout = time(&written.timeout, "timeout", Duration::from_millis(1)..=HOUR, found);
@@ -57,8 +54,12 @@ pub(super) fn probe(
         wait: time(&written.wait, "wait", SECOND..=24 * HOUR, found),
     };
     let (expect_status, expect_body) = expect(&written.expect, found);
+    let exchange = exchange(written, outside, found);
+    let exec = check(written, outside, found);
+    let heartbeat = heartbeat(written, found);
 
-    let (kind, target) = target?;
+    let target = target?;
+    expectations_fit(kind, &written.expect, found);
     if kind == ProbeKind::Mysql && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty()) {
         needs_login(written, found);
     }
@@ -70,6 +71,10 @@ pub(super) fn probe(
         slow,
         expect_status,
         expect_body,
+        exchange,
+        exec,
+        expect_answers: answers(&written.expect),
+        heartbeat,
         memory_percent,
         connections_percent,
         server,
@@ -80,30 +85,38 @@ pub(super) fn probe(
     Some(probe)
 }
 
-/// The protocol that a probe names.
-#[derive(Clone, Copy)]
-enum Named {
-    Kind(ProbeKind),
-    /// One that this version does not speak.
-    Unsupported(&'static str),
-}
-
-impl Named {
-    const fn key(self) -> &'static str {
-        match self {
-            Self::Kind(kind) => kind.as_str(),
-            Self::Unsupported(key) => key,
-        }
+/// What it asks, for its reports and its connections.
+fn target(
+    written: &ProbeKeys,
+    kind: ProbeKind,
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Option<Secret> {
+    if kind == ProbeKind::Exec {
+        let words: Vec<&str> =
+            written.exec.iter().flat_map(Spanned::get_ref).map(|word| word.get_ref().as_str()).collect();
+        return Some(Secret::shown_as(words.join(" "), redact::arguments(words), Vec::new()));
     }
+    if let (ProbeKind::Heartbeat, Some(name)) = (kind, &written.heartbeat) {
+        return Some(Secret::new(name.get_ref().clone()));
+    }
+    let url = written.address(kind)?;
+    let target = address(url, &written.password_file, &protocol(kind).address, outside, found)?;
+    remark_on_user(kind, &target, url.span(), found);
+    Some(target)
 }
 
-fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<Named> {
-    let kinds =
-        ProbeKind::ALL.map(|kind| (Named::Kind(kind), probe.address(kind).as_ref().map(Spanned::span)));
-    let unsupported = [("grpc", &probe.grpc), ("exec", &probe.exec)]
-        .map(|(key, value)| (Named::Unsupported(key), value.as_ref().map(Spanned::span)));
-    let spans = kinds.into_iter().chain(unsupported);
-    let mut given: Vec<_> = spans.filter_map(|(named, span)| Some((named, span?))).collect();
+/// The program of a check.
+fn check(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findings) -> Option<Exec> {
+    let user = account(&written.user, Kind::User, outside, found);
+    let command = command(written.exec.as_ref()?, "exec", found)?;
+    Some(Exec { command, user, ..Exec::default() })
+}
+
+/// The protocol that a probe names.
+fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) -> Option<ProbeKind> {
+    let kinds = ProbeKind::ALL.into_iter().filter_map(|kind| Some((kind, probe.span(kind)?)));
+    let mut given: Vec<_> = kinds.collect();
     given.sort_by_key(|(_, span)| span.start);
     let expected =
         || format!("expected exactly one of {}", listed(ProbeKind::ALL.map(ProbeKind::as_str), "and"));
@@ -112,24 +125,28 @@ fn one_protocol(probe: &ProbeKeys, place: Range<usize>, found: &mut Findings) ->
             found.error(place, format!("a probe without a protocol; {}", expected()));
             None
         }
-        [(named, span)] => {
-            match named {
-                Named::Unsupported("grpc") => found.unsupported(span.clone(), Unsupported::GrpcProbe),
-                Named::Unsupported(_) => found.unsupported(span.clone(), Unsupported::ExecProbe),
-                Named::Kind(_) => {}
-            }
-            Some(*named)
-        }
+        [(kind, _)] => Some(*kind),
         [(first, _), (second, span), ..] => {
-            let (first, second) = (first.key(), second.key());
+            let (first, second) = (first.as_str(), second.as_str());
             found.error(span.clone(), format!("a probe has both `{first}` and `{second}`; {}", expected()));
             None
         }
     }
 }
 
+fn written_at<T>(value: &At<T>) -> Option<Range<usize>> {
+    value.as_ref().map(Spanned::span)
+}
+
+/// The protocols that have something.
+fn names_of(has: impl Fn(ProbeKind) -> bool) -> String {
+    let names: Vec<&str> =
+        ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
+    names.join(" and ")
+}
+
 /// Complains about options that belong to another protocol.
-fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
+fn options_fit(probe: &ProbeKeys, kind: ProbeKind, found: &mut Findings) {
     let options = [
         (ProbeOption::Expect, "expect", probe.expect.as_ref().map(Spanned::span)),
         (ProbeOption::MemoryPercent, "memory_percent", probe.memory_percent.as_ref().map(Spanned::span)),
@@ -138,6 +155,11 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             "connections_percent",
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
+        (ProbeOption::User, "user", written_at(&probe.user)),
+        (ProbeOption::Every, "every", written_at(&probe.every)),
+        (ProbeOption::Every, "grace", written_at(&probe.grace)),
+        (ProbeOption::TokenFile, "token_file", written_at(&probe.token_file)),
+        (ProbeOption::Send, "send", written_at(&probe.send)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
         (ProbeOption::Role, "role", probe.role.as_ref().map(Spanned::span)),
         (ProbeOption::Lag, "lag", probe.lag.as_ref().map(Spanned::span)),
@@ -147,10 +169,8 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
     for (option, key, span) in options {
         let Some(span) = span else { continue };
         let has = |kind: ProbeKind| protocol(kind).options.contains(&option);
-        if !matches!(named, Named::Kind(kind) if has(kind)) {
-            let owners: Vec<&str> =
-                ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
-            let (named, owners) = (named.key(), owners.join(" and "));
+        if !has(kind) {
+            let (named, owners) = (kind.as_str(), names_of(has));
             found.error(span, format!("`{key}` in a {named} probe; expected it in {owners} probes only"));
         }
     }
@@ -189,7 +209,36 @@ fn expect(expect: &At<Table<ExpectKeys>>, found: &mut Findings) -> (Vec<u16>, Op
         .iter()
         .filter_map(|status| whole(&Some(status.clone()), "status", 100..=599, found))
         .collect();
-    (status, expect.body_contains.clone())
+    (status, expect.body_contains.as_ref().map(|text| text.get_ref().clone()))
+}
+
+fn answers(expect: &At<Table<ExpectKeys>>) -> Vec<String> {
+    let answers = expect.iter().flat_map(|expect| &expect.get_ref().0.answers);
+    answers.map(|answer| answer.get_ref().clone()).collect()
+}
+
+/// Complains about expectations of another protocol.
+fn expectations_fit(kind: ProbeKind, expect: &At<Table<ExpectKeys>>, found: &mut Findings) {
+    let Some(expect) = expect else { return };
+    let Table(expect) = expect.get_ref();
+    let keys = [
+        (Expectation::Status, "status", expect.status.first().map(Spanned::span)),
+        (Expectation::BodyContains, "body_contains", written_at(&expect.body_contains)),
+        (Expectation::StartsWith, "starts_with", written_at(&expect.starts_with)),
+        (Expectation::Contains, "contains", written_at(&expect.contains)),
+        (Expectation::Answers, "answers", expect.answers.first().map(Spanned::span)),
+    ];
+    for (expectation, key, span) in keys {
+        let has = |kind: ProbeKind| protocol(kind).expectations.contains(&expectation);
+        if let Some(span) = span.filter(|_| !has(kind)) {
+            let message = format!(
+                "`{key}` in what a {} probe expects; expected it in {} probes only",
+                kind.as_str(),
+                names_of(has)
+            );
+            found.error(span, message);
+        }
+    }
 }
 
 /// Warns of times that are valid and yet hardly meant.

@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
-    dependency, exec,
+    dependency, exec, heartbeat,
     outside::Outside,
     probe::probe,
     value::{absolute, command, time, whole},
@@ -38,6 +38,7 @@ pub(super) fn services(
         unlike_the_others(&service, &services, written, entry, found);
         services.push(service);
     }
+    heartbeat::names_differ(written, found);
     dependency::resolve(written, &mut services, found);
     services
 }

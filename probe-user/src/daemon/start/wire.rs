@@ -31,9 +31,13 @@ use crate::{
         holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
         usage::UsageSampler,
     },
-    probe::{Clients, Prober},
+    probe::{
+        Clients, Prober,
+        heartbeat::{BeatKeeper, Heartbeats},
+    },
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
+    spawn::RunCgroup,
     store::state::Remembered,
 };
 
@@ -56,6 +60,7 @@ pub(super) async fn wire(
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener, control } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
+    let heartbeats = heartbeats(&config, state.as_ref());
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
     if let Some(lineages) = sensors.lineages() {
         enricher.learn_from(lineages);
@@ -66,6 +71,7 @@ pub(super) async fn wire(
         view,
         metrics: publisher.metrics(),
         history: publisher.history(),
+        heartbeats: heartbeats.clone(),
         past: Past::new(state.as_ref().map(|_| config.state.directory.clone())),
     };
     if let Some(socket) = control {
@@ -87,7 +93,12 @@ pub(super) async fn wire(
     let next_id = names.next_id();
     let reloads = ReloadState::new(options.config_file, options.events, next_id);
     let may_start_programs = Plan::of(&config).starts_programs;
-    let prober = Prober::new(Clients::new()?, senders.probes.clone(), senders.silences.clone());
+    let cgroups = reader.key_of(std::process::id()).map(|me| (reader.cgroups().clone(), me));
+    if !options.observe {
+        reader.abandoned_runs().into_iter().map(RunCgroup::new).for_each(drop);
+    }
+    let prober =
+        Prober::new(Clients::with(cgroups, heartbeats)?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
@@ -194,6 +205,15 @@ fn hooks(config: &Config, origin: &Origin, reader: &ProcReader, senders: &Sender
     let mut hooks = Hooks::new(origin.clone(), senders.hooks.clone(), cgroups);
     hooks.configure(&config.hooks);
     hooks
+}
+
+/// The heartbeats that are waited for, with what an earlier run knows of them.
+fn heartbeats(config: &Config, state: Option<&State>) -> Heartbeats {
+    let store = state.and_then(|state| state.store.clone());
+    let heartbeats = Heartbeats::new(store.map(|store| Arc::new(store) as Arc<dyn BeatKeeper>));
+    let none = BTreeMap::new();
+    heartbeats.configure(&config.services, state.map_or(&none, |state| &state.remembered.heartbeats));
+    heartbeats
 }
 
 /// Serves health and metrics, and returns the address for people.

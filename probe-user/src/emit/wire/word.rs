@@ -255,8 +255,22 @@ words! {
     ProbeKind from fact::ProbeKind {
         /// An HTTP or HTTPS request.
         Http,
-        /// A TCP connect.
+        /// A TCP connect, or an exchange of bytes.
         Tcp,
+        /// A connect to a Unix socket, or an exchange of bytes.
+        Unix,
+        /// A datagram and the answer to it.
+        Udp,
+        /// A program with the exit codes of a Nagios plugin.
+        Exec,
+        /// The silence of a job that is to report in.
+        Heartbeat,
+        /// `Check` of `grpc.health.v1.Health`.
+        Grpc,
+        /// A question to a DNS server.
+        Dns,
+        /// An ICMP echo request.
+        Icmp,
         /// Redis `PING` and `INFO`.
         Redis,
         /// PostgreSQL `SELECT 1`.
@@ -323,6 +337,20 @@ words! {
         Wait,
         /// The server comes to the end of its transaction ids.
         Wraparound,
+        /// A check reports WARNING (exit code 1).
+        PluginWarning,
+        /// A check reports CRITICAL (exit code 2).
+        PluginCritical,
+        /// A check reports UNKNOWN (exit code 3), or ends in another way than a check does.
+        PluginUnknown,
+        /// A check did not end within its time, and was killed.
+        PluginTimeout,
+        /// A DNS server answers otherwise than expected, or has no such record.
+        Answer,
+        /// The host did not answer an echo request in time.
+        NoEcho,
+        /// A job has not reported in for too long.
+        Silent,
         /// The probe cannot be made as it is configured, or not from this host.
         CannotAsk,
         /// The probe could not be made, for a fault of the daemon or of its host.

@@ -139,6 +139,13 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::Transaction        => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, and a restart would end the transactions of all"),
         Failure::Wait               => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "it works, and a restart would end the work of those that do not wait"),
         Failure::Wraparound         => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Degraded, "only VACUUM frees transaction ids: a restart interrupts it"),
+        Failure::PluginWarning      => (LimitExceeded, LimitExceeded, LimitExceeded, Nothing,           Here,        Degraded, "its check warns, and does not say that it fails"),
+        Failure::PluginCritical     => (Unhealthy,     Unhealthy,     Unhealthy,     RestartIfAnswered, OrElsewhere, Fails,    "its check reports a failure, which a start may end"),
+        Failure::PluginUnknown      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not know how it is: a restart does not change the check"),
+        Failure::PluginTimeout      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not end, which says nothing of the service"),
+        Failure::Answer             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the server works and has other data: a restart does not change it"),
+        Failure::NoEcho             => (Network,       Network,       Network,       Hold,              Here,        Fails,    "an echo says nothing of a service on the host"),
+        Failure::Silent             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a job report in"),
         Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
         Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing,           Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),
     };

@@ -35,6 +35,23 @@ impl ProcReader {
     }
 }
 
+impl ProcReader {
+    /// The cgroups of hooks and checks whose daemon has ended.
+    pub fn abandoned_runs(&self) -> Vec<OwnCgroup> {
+        let lives = |daemon: ProcessKey| self.key_of(daemon.pid) == Some(daemon);
+        let cgroups = self.cgroups();
+        let daemons = cgroups.own_folder().and_then(|own| folders(&own)).unwrap_or_default();
+        let prefixes = [OwnCgroup::OF_HOOKS, OwnCgroup::OF_CHECKS].map(folder_name);
+        let is_run = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()))
+        };
+        let runs = daemons.iter().flat_map(|folder| folders(folder).unwrap_or_default()).filter(is_run);
+        let abandoned = runs.filter(|path| cgroups.owner_of(path).is_some_and(|owner| !lives(owner.daemon)));
+        abandoned.map(|path| OwnCgroup { procs_file: path.join("cgroup.procs"), path, id: 0 }).collect()
+    }
+}
+
 impl Cgroups {
     /// Makes the cgroup of a service of the daemon `owner`, below this process's own in the v2 hierarchy.
     ///
@@ -82,6 +99,10 @@ impl Cgroups {
 }
 
 impl OwnCgroup {
+    /// What the names of the cgroups of hooks and of checks begin with. No service has a colon in its name.
+    pub const OF_HOOKS: &str = "hook:";
+    pub const OF_CHECKS: &str = "check:";
+
     /// The pids of all its processes, those in groups below it included.
     pub fn members(&self) -> io::Result<Vec<u32>> {
         let mut pids = Vec::new();

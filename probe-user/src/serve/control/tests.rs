@@ -29,6 +29,7 @@ fn shown() -> Shown {
         view: shown,
         metrics: Arc::new(Metrics::new(samples::names())),
         history: Arc::default(),
+        heartbeats: Default::default(),
         past: Past::default(),
     }
 }

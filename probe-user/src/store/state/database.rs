@@ -1,6 +1,7 @@
 //! The file: its schema, and what to do with a damaged one.
 
 mod drills;
+mod heartbeats;
 mod incidents;
 mod kept;
 mod orders;
@@ -121,6 +122,13 @@ pub(super) const MIGRATIONS: &[&str] = &[
         service TEXT NOT NULL PRIMARY KEY,
         command TEXT NOT NULL
     ) STRICT, WITHOUT ROWID",
+    // Since when a job is waited for, and when it reported in last.
+    "
+    CREATE TABLE heartbeats (
+        name TEXT NOT NULL PRIMARY KEY,
+        since_us INTEGER NOT NULL,
+        beat_us INTEGER
+    ) STRICT, WITHOUT ROWID",
 ];
 
 /// The file never takes more pages, of 4 KiB each. Twice what incidents may take: a backstop.
@@ -175,6 +183,7 @@ impl Database {
             memories: memories.into_values().collect(),
             alerts: kept::alerts(&self.connection)?,
             commands: kept::commands(&self.connection)?,
+            heartbeats: heartbeats::read(&self.connection)?,
         })
     }
 
@@ -192,6 +201,9 @@ impl Database {
         }
         for service in &pending.changed_commands {
             kept::write_command(&group, service, pending.commands.get(service))?;
+        }
+        for name in &pending.changed_heartbeats {
+            heartbeats::write(&group, name, pending.heartbeats.get(name))?;
         }
         for drill in &pending.drills {
             drills::write(&group, drill)?;
@@ -233,6 +245,7 @@ impl Database {
         let seconds = i64::try_from(keep.as_secs()).unwrap_or(i64::MAX);
         let before = now.as_microsecond().saturating_sub(micros);
         drills::prune(&self.connection, before)?;
+        heartbeats::prune(&self.connection, now.as_microsecond())?;
         let coarse = rollups::prune(&mut self.connection, now.as_second(), seconds, MOST_ROWS)?;
         Ok(incidents::prune(&self.connection, before)? || coarse)
     }

@@ -11,6 +11,7 @@ use crate::{
     act::alert::Change,
     emit::Origin,
     fact::{DrillReport, Memory, Orders},
+    probe::heartbeat::KeptBeat,
     store::{
         history::Timeline,
         rollup::{Rollup, Totals},
@@ -38,6 +39,9 @@ pub(super) struct Pending {
     /// The commands that run, by service, as the file has them.
     pub(super) commands: BTreeMap<String, String>,
     pub(super) changed_commands: BTreeSet<String>,
+    /// The latest reports of jobs, by heartbeat.
+    pub(super) heartbeats: BTreeMap<String, KeptBeat>,
+    pub(super) changed_heartbeats: BTreeSet<String>,
     /// The drills that the file does not have yet, as they are now. There is one at a time, and an operator waits for it.
     pub(super) drills: Vec<DrillReport>,
     /// The same of incidents.
@@ -62,6 +66,7 @@ impl Pending {
             && self.changed_memories.is_empty()
             && self.changed_alerts.is_empty()
             && self.changed_commands.is_empty()
+            && self.changed_heartbeats.is_empty()
             && self.drills.is_empty())
     }
 
@@ -77,6 +82,7 @@ impl Pending {
             memories: memories.collect(),
             alerts: alerts.collect(),
             commands: remembered.commands.iter().map(|(service, it)| (service.clone(), it.text())).collect(),
+            heartbeats: remembered.heartbeats.clone(),
             ..Self::default()
         }
     }
@@ -115,6 +121,11 @@ impl Pending {
                     None => _ = self.commands.remove(&service),
                 }
                 self.changed_commands.insert(service);
+                0
+            }
+            Job::Beat { heartbeat, beat } => {
+                self.heartbeats.insert(heartbeat.clone(), beat);
+                self.changed_heartbeats.insert(heartbeat);
                 0
             }
             Job::Incident(timeline) => self.take_incident(*timeline),
@@ -187,6 +198,7 @@ impl Pending {
         self.changed_memories.clear();
         self.changed_alerts.clear();
         self.changed_commands.clear();
+        self.changed_heartbeats.clear();
     }
 
     /// A new file has nothing.
@@ -195,5 +207,6 @@ impl Pending {
         self.changed_memories.extend(self.memories.keys().cloned());
         self.changed_alerts.extend(self.alerts.keys().cloned());
         self.changed_commands.extend(self.commands.keys().cloned());
+        self.changed_heartbeats.extend(self.heartbeats.keys().cloned());
     }
 }

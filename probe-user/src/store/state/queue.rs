@@ -12,6 +12,7 @@ use crate::{
     act::{alert::Change, supervisor::RunningCommand},
     emit::Names,
     fact::{DrillReport, Memory, Orders, ServiceId},
+    probe::heartbeat::KeptBeat,
     progress::{Awaited, Progress},
     store::{history::Timeline, rollup::Rollup},
 };
@@ -36,6 +37,8 @@ pub(super) enum Job {
     Alerts { receiver: String, changes: Vec<Change> },
     /// What runs of a service under `exec`, in place of what ran before.
     Command { service: String, command: Option<Box<RunningCommand>> },
+    /// The latest report of a job, in place of an earlier one.
+    Beat { heartbeat: String, beat: KeptBeat },
     /// An incident, in place of what is known of it.
     Incident(Box<Timeline>),
     /// A drill, in place of what is known of it.
@@ -90,6 +93,16 @@ impl Queue {
             known.extend(more.iter().take(room).cloned());
             self.lose(more.len().saturating_sub(room) as u64);
             return;
+        }
+        if let Job::Beat { heartbeat, beat } = &job {
+            let known = waiting.jobs.iter_mut().find_map(|job| {
+                let Job::Beat { heartbeat: known, beat } = job else { return None };
+                (known == heartbeat).then_some(beat)
+            });
+            if let Some(known) = known {
+                *known = *beat;
+                return;
+            }
         }
         if let Job::Incident(timeline) = &job {
             let (mut incidents, mut oldest) = (0, None);

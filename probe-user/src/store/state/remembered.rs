@@ -7,6 +7,7 @@ use crate::{
     act::{alert::KeptAlert, supervisor::RunningCommand},
     emit::{Names, Origin},
     fact::{Memory, Observation, Orders, ServiceId},
+    probe::heartbeat::KeptBeat,
     store::history::Timeline,
 };
 
@@ -16,6 +17,8 @@ pub struct Remembered {
     pub orders: BTreeMap<String, Orders>,
     /// The incidents that are open.
     pub open: Vec<Timeline>,
+    /// The latest reports of jobs, by heartbeat.
+    pub heartbeats: BTreeMap<String, KeptBeat>,
     /// The commands that ran, by service.
     pub commands: BTreeMap<String, RunningCommand>,
     pub(super) memories: Vec<Saved<Observation>>,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod drills;
+mod heartbeats;
 mod rollups;
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path};

@@ -152,18 +152,34 @@ fn dependencies_exist_and_do_not_turn_in_circles() {
 
 #[test]
 fn a_probe_speaks_one_protocol_with_its_own_options() {
-    const ONE: &str = "expected exactly one of `http`, `tcp`, `redis`, `postgres` and `mysql`";
+    const ONE: &str = "expected exactly one of `http`, `tcp`, `unix`, `udp`, `exec`, `heartbeat`, `grpc`, `dns`, `icmp`, `redis`, `postgres` and `mysql`";
     refused(&probe("interval = \"1s\""), &[&format!("3:1: a probe without a protocol; {ONE}")]);
     refused(
         &probe("tcp = \"h:1\"\nhttp = \"http://h\""),
         &[&format!("5:8: a probe has both `tcp` and `http`; {ONE}")],
     );
     refused(
+        &probe("udp = \"h:1\"\nexpect = { contains = \"a\", starts_with = \"b\", body_contains = \"c\" }"),
+        &[
+            "4:7: a udp probe without `send`; expected the bytes of a datagram that the server answers",
+            "5:23: both `starts_with` and `contains`; expected one of them",
+            "5:63: `body_contains` in what a udp probe expects; expected it in http probes only",
+        ],
+    );
+    refused(
+        &probe("unix = \"run/x.sock\"\nsend = '\\q'\nlogin_required = true"),
+        &[
+            "5:8: found \"\\\\q\"; expected a text in which only `r`, `n`, `t`, `0`, `\\` and `xNN` may follow a `\\`, and \
+           only ${NAME} a `$` with a brace",
+        ],
+    );
+    refused(
         &probe(
-            "tcp = \"h:1\"\nexpect = {}\nmemory_percent = 5\nconnections_percent = 5\nrole = \"primary\"\nwait = \"1m\"",
+            "tcp = \"h:1\"\nexpect = { status = [200] }\nmemory_percent = 5\nconnections_percent = 5\nrole = \"primary\"\n\
+             wait = \"1m\"",
         ),
         &[
-            "5:10: `expect` in a tcp probe; expected it in http probes only",
+            "5:22: `status` in what a tcp probe expects; expected it in http probes only",
             "6:18: `memory_percent` in a tcp probe; expected it in redis probes only",
             "7:23: `connections_percent` in a tcp probe; expected it in postgres and mysql probes only",
             "8:8: `role` in a tcp probe; expected it in redis and postgres and mysql probes only",
@@ -255,10 +271,8 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 
 #[test]
 fn what_this_version_cannot_do_is_reported() {
-    const PROBE: &str = "expected `http`, `tcp`, `redis`, `postgres` or `mysql`";
+    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `exec`, `heartbeat`, `grpc`, `dns`, `icmp`, `redis`, `postgres` or `mysql`";
     for (text, expected) in [
-        (probe("grpc = \"h:1\""), format!("4:8: grpc probes are not supported by this version; {PROBE}")),
-        (probe("exec = [\"/x\"]"), format!("4:8: exec probes are not supported by this version; {PROBE}")),
         (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
         (
             probe("mysql = \"mysql://u@h/d?require_ssl=true\""),

@@ -63,10 +63,7 @@ fn it_has_the_keys_that_the_daemon_reads() {
     let read = docs::tables()
         .into_iter()
         .flat_map(|(table, keys)| keys.into_iter().map(move |key| (table.clone(), key)));
-    let refused = |(table, key): &(String, String)| {
-        table == "[[service.probe]]" && ["grpc", "exec"].contains(&key.as_str())
-    };
-    let mut read: Vec<(String, String)> = read.filter(|key| !refused(key)).collect();
+    let mut read: Vec<(String, String)> = read.collect();
     read.sort();
     assert_eq!(known, read);
 }
@@ -181,8 +178,17 @@ fn what_an_editor_marks_the_daemon_refuses() {
         unit("[service.policy]\nslow = \"alert\""),
         http("intervall = \"5s\""),
         http("expect = { body = \"ok\" }"),
-        probe("grpc = \"h:1\""),
-        probe("exec = [\"/bin/true\"]"),
+        http("send = \"x\""),
+        probe("udp = \"h:1\""),
+        probe("tcp = \"h:1\"\nsend = 'a\\e'"),
+        probe("tcp = \"h:1\"\nexpect = { contains = 'a\\x1' }"),
+        probe("tcp = \"h:1\"\nexpect = \"a\""),
+        probe("exec = [\"true\"]"),
+        probe("exec = []"),
+        probe("heartbeat = \"a\""),
+        probe("heartbeat = \"a b\"\nevery = \"1h\""),
+        http("every = \"1h\""),
+        http("user = \"nobody\""),
         "[defaults.restart]\ncommand = [\"/bin/true\"]".to_owned(),
         "[defaults.policy]\nworker_died = \"ignore\"".to_owned(),
         // A number out of its range.
@@ -239,7 +245,7 @@ fn what_an_editor_marks_the_daemon_refuses() {
         exec("output_keep = 3"),
         probe("interval = \"5s\""),
         probe("http = \"http://h\"\ntcp = \"h:1\""),
-        probe("tcp = \"h:1\"\nexpect = {}"),
+        probe("redis = \"redis://h\"\nexpect = {}"),
         probe("tcp = \"h:1\"\nlogin_required = false"),
         http("memory_percent = 5"),
         probe("redis = \"redis://h\"\nconnections_percent = 5"),
@@ -263,6 +269,8 @@ fn other_ways_to_write_a_value_are_accepted_as_by_the_daemon() {
         "[[service]]\nname = \"a\"\nunit = \"a.service\"\nmaintenance = [\" Mon,Wed  22:00-01:00 UTC \", \"daily 00:00-24:00\"]",
         "[http]\nlisten = \"\"\n[control]\nsocket = \"\"\n[state]\nrecording = \"\"\n[events]\noutput = \"-\"",
         "[[alert]]\nwebhook = \"https://u:${PASSWORD}@h/$x\"",
+        "[[service]]\nname = \"a\"\n[[service.probe]]\nunix = \"@a\"\nsend = '$${PASSWORD}\\\\\\x00\\r\\n$$\\0$'\nexpect = {}",
+        "[[service]]\nname = \"a\"\n[[service.probe]]\nudp = \"h:1\"\nsend = \"a\\nb\"\nexpect = { starts_with = '\\xfF' }",
         "[[alert]]\nwebhook = \"https://h/$$${PASSWORD}$$x$\"",
         "[[service]]\nname = \"a\"\nexec = [\"/a\"]\nrlimits = { nofile = \" 5 : unlimited\", as = \"8 GiB\" }",
     ];

@@ -43,6 +43,7 @@ pub(super) struct Plan {
     environment: Strings,
     input: OwnedFd,
     output: i32,
+    errors: i32,
     /// The daemon is spared by the OOM killer; its services are not.
     spared: bool,
     umask: libc::mode_t,
@@ -91,15 +92,15 @@ impl Strings {
 }
 
 impl Plan {
-    pub(super) fn new(exec: &Exec, output: &OwnedFd) -> Result<Self, SpawnError> {
+    pub(super) fn new(exec: &Exec, output: &OwnedFd, errors: &OwnedFd) -> Result<Self, SpawnError> {
         let user = exec.user.as_deref().map(account::user).transpose().map_err(SpawnError::Account)?;
         let credentials = Credentials::of(exec, user.as_ref()).map_err(SpawnError::Account)?;
-        Self::of(exec, output, user.as_ref(), credentials).map_err(SpawnError::Call)
+        Self::of(exec, (output, errors), user.as_ref(), credentials).map_err(SpawnError::Call)
     }
 
     fn of(
         exec: &Exec,
-        output: &OwnedFd,
+        (output, errors): (&OwnedFd, &OwnedFd),
         user: Option<&User>,
         credentials: Option<Credentials>,
     ) -> io::Result<Self> {
@@ -120,6 +121,7 @@ impl Plan {
             environment: Strings::new(environment.collect::<io::Result<_>>()?),
             input: open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
             output: output.as_raw_fd(),
+            errors: errors.as_raw_fd(),
             spared: oom_score.starts_with('-'),
             umask: exec.umask,
             limits: limits(exec),
@@ -184,7 +186,7 @@ unsafe fn prepare(job: &Job<'_>, report: &mut i32) -> Result<(), Step> {
         let placed = libc::setsid() >= 0
             && libc::dup2(plan.input.as_raw_fd(), 0) == 0
             && libc::dup2(plan.output, 1) == 1
-            && libc::dup2(plan.output, 2) == 2
+            && libc::dup2(plan.errors, 2) == 2
             && (*report == REPORT || libc::dup3(*report, REPORT, libc::O_CLOEXEC) == REPORT);
         done(placed, Step::Setup)?;
         *report = REPORT;

@@ -27,7 +27,7 @@ async fn run_exec(exec: &Exec) -> Result<(u32, String), SpawnError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("output");
     let output = OwnedFd::from(File::create(&path).unwrap());
-    let status = spawn(exec, &output, None)?.wait().await.unwrap();
+    let status = spawn(exec, &output, &output, None)?.wait().await.unwrap();
     Ok((status.expect("an own child has a status"), fs::read_to_string(path).unwrap()))
 }
 

@@ -8,6 +8,8 @@ mod child;
 mod credentials;
 mod environment;
 mod fork;
+mod pidfd;
+mod run_cgroup;
 mod step;
 
 use std::{
@@ -34,7 +36,9 @@ use self::{
     fork::Memory,
     step::{Report, Step},
 };
-use crate::{act::pidfd, config::Exec};
+use crate::config::Exec;
+pub use pidfd::has_ended;
+pub use run_cgroup::RunCgroup;
 pub use step::SpawnError;
 
 /// A child process.
@@ -76,14 +80,20 @@ impl Child {
 
     /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
-        pidfd::has_ended(self.pidfd.get_ref(), Duration::ZERO)
+        has_ended(self.pidfd.get_ref(), Duration::ZERO)
+    }
+
+    /// Waits until the process has ended, and leaves it to be reaped. Cancel safe.
+    pub async fn ended(&self) -> io::Result<()> {
+        // A pidfd becomes readable once the process has ended (`pidfd_open(2)`).
+        self.pidfd.readable().await?.retain_ready();
+        Ok(())
     }
 
     /// Waits until the process has ended, reaps it, and returns its wait status (`wait(2)`). None if another process
     /// started it. Cancel safe.
     pub async fn wait(&mut self) -> io::Result<Option<u32>> {
-        // A pidfd becomes readable once the process has ended (`pidfd_open(2)`).
-        self.pidfd.readable().await?.retain_ready();
+        self.ended().await?;
         if self.adopted {
             return Ok(None);
         }
@@ -97,11 +107,16 @@ impl Child {
     }
 }
 
-/// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its output goes to
-/// `output`; its input is empty. It inherits nothing else of the daemon: no descriptor, no signal's action, and of the
+/// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its standard output and its
+/// standard error go to `output` and `errors`; its input is empty. It inherits nothing else of the daemon: no descriptor, no signal's action, and of the
 /// environment only what [`environment`] lists. An error names the step that failed, exec included.
-pub fn spawn(exec: &Exec, output: &OwnedFd, cgroup: Option<&Path>) -> Result<Child, SpawnError> {
-    let plan = Plan::new(exec, output)?;
+pub fn spawn(
+    exec: &Exec,
+    output: &OwnedFd,
+    errors: &OwnedFd,
+    cgroup: Option<&Path>,
+) -> Result<Child, SpawnError> {
+    let plan = Plan::new(exec, output, errors)?;
     let (child, failed) = fork(&plan, cgroup).map_err(SpawnError::Call)?;
     let Some(report) = failed else { return Ok(child) };
     // The child ends by itself at once. Its status says no more than the error.

@@ -1,0 +1,165 @@
+//! DNS: a question to one server, and whether its answer is the expected one.
+//!
+//! The question goes over UDP, and over TCP if the answer does not fit into a datagram.
+
+use std::{
+    fmt::Write as _,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::Record,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::UdpSocket,
+};
+
+use super::{
+    bounded::Bounded,
+    failure::Failure,
+    progress::{Connection, Waiting},
+    tcp,
+};
+use crate::{
+    config::{DnsAddress, Probe},
+    fact::{ProbeFailure, ProbeOutcome},
+};
+
+/// The longest answer over UDP without EDNS (RFC 1035, 4.2.1), and what a server may send all the same.
+const DATAGRAM_MAX: usize = 4096;
+
+/// Datagrams that answer another question. A caller that forges them holds up a run no longer than its timeout.
+const FOREIGN_MAX: usize = 16;
+
+/// The answers that a failure shows.
+const SHOWN_MAX: usize = 8;
+
+pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+    let Some(address) = DnsAddress::parse(probe.target.expose()) else {
+        return Err(Failure::new(ProbeFailure::CannotAsk, "the address is none of DNS"));
+    };
+    let servers = tcp::resolve(&address.server, waiting).await?;
+    waiting.set("the answer");
+    // A datagram has no connection that could be missing.
+    waiting.connection(Connection::Made);
+    let asked = address.clone();
+    let mut answer =
+        tcp::any_of(servers, &address.server, move |server| over_udp(asked.clone(), server)).await?;
+    if answer.metadata.truncation {
+        answer = over_tcp(&address, waiting).await?;
+    }
+    judge(&answer, &address, &probe.expect_answers)
+}
+
+/// A question of its own number.
+fn question(address: &DnsAddress) -> Message {
+    let mut message = Message::query();
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(address.name.clone(), address.record));
+    message
+}
+
+fn encoded(message: &Message) -> Result<Vec<u8>, Failure> {
+    message.to_vec().map_err(|error| Failure::new(ProbeFailure::CannotAsk, format!("no question: {error}")))
+}
+
+async fn over_udp(address: DnsAddress, server: SocketAddr) -> Result<Message, Failure> {
+    let question = question(&address);
+    let bytes = encoded(&question)?;
+    let failed = |error: io::Error| Failure::io(&error, &server.to_string());
+    let own: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind(SocketAddr::new(own, 0)).await.map_err(failed)?;
+    socket.connect(server).await.map_err(failed)?;
+    socket.send(&bytes).await.map_err(failed)?;
+    let mut answer = vec![0; DATAGRAM_MAX];
+    for _ in 0..FOREIGN_MAX {
+        let length = socket.recv(&mut answer).await.map_err(failed)?;
+        if let Some(message) = answer_to(&question, &answer[..length]) {
+            return Ok(message);
+        }
+    }
+    let text = format!("{server} sends datagrams that do not answer the question");
+    Err(Failure::new(ProbeFailure::Protocol, text))
+}
+
+async fn over_tcp(address: &DnsAddress, waiting: &Waiting) -> Result<Message, Failure> {
+    let question = question(address);
+    let bytes = encoded(&question)?;
+    let mut stream = Bounded::new(tcp::connect(&address.server, waiting).await?);
+    waiting.set("the answer over TCP");
+    let failed = |error: io::Error| Failure::io(&error, &address.server);
+    let mut framed = u16::try_from(bytes.len()).unwrap_or_default().to_be_bytes().to_vec();
+    framed.extend(bytes);
+    stream.write_all(&framed).await.map_err(failed)?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).await.map_err(failed)?;
+    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut answer).await.map_err(failed)?;
+    answer_to(&question, &answer).ok_or_else(|| {
+        let text = format!("{} answers another question over TCP, or what is no DNS", address.server);
+        Failure::new(ProbeFailure::Protocol, text)
+    })
+}
+
+/// The message, if it answers this question.
+fn answer_to(question: &Message, bytes: &[u8]) -> Option<Message> {
+    let message = Message::from_vec(bytes).ok()?;
+    let is_answer = message.metadata.id == question.metadata.id
+        && message.metadata.message_type == MessageType::Response
+        && message.metadata.op_code == OpCode::Query
+        // A server that refuses or cannot read the question may leave it out.
+        && (message.queries.is_empty() || message.queries == question.queries);
+    is_answer.then_some(message)
+}
+
+fn judge(answer: &Message, address: &DnsAddress, expected: &[String]) -> Result<ProbeOutcome, Failure> {
+    let DnsAddress { server, name, record } = address;
+    let about = format!("{server} about {} {record}", name.to_ascii());
+    let fail = |kind, why: &str| Err(Failure::new(kind, format!("{about}: {why}")));
+    match answer.metadata.response_code {
+        ResponseCode::NoError => {}
+        ResponseCode::NXDomain => return fail(ProbeFailure::Answer, "NXDOMAIN, the name does not exist"),
+        ResponseCode::ServFail => {
+            return fail(ProbeFailure::Upstream, "SERVFAIL, it cannot get or validate the answer");
+        }
+        ResponseCode::Refused => {
+            return fail(ProbeFailure::Rejected, "REFUSED, it does not answer this client");
+        }
+        other => return fail(ProbeFailure::Protocol, &format!("it answers {other}")),
+    }
+    let answers: Vec<String> =
+        answer.answers.iter().filter(|it| it.record_type() == *record).filter_map(shown).collect();
+    if answers.is_empty() {
+        return fail(ProbeFailure::Answer, "the name has no such record");
+    }
+    let missing: Vec<&str> =
+        expected.iter().map(String::as_str).filter(|it| !answers.contains(&normal(it))).collect();
+    if missing.is_empty() {
+        return Ok(ProbeOutcome::Ok);
+    }
+    let mut got = answers.iter().take(SHOWN_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if answers.len() > SHOWN_MAX {
+        got.push_str(", …");
+    }
+    fail(ProbeFailure::Answer, &format!("expected {}, got {got}", missing.join(", ")))
+}
+
+/// The data of a record as text.
+fn shown(record: &Record) -> Option<String> {
+    let mut text = String::new();
+    // Some data has no form as text.
+    write!(text, "{}", record.data).ok()?;
+    Some(normal(&text))
+}
+
+/// One form for one meaning: addresses as Rust writes them, names in lower case and without the last dot.
+fn normal(text: &str) -> String {
+    match text.parse::<IpAddr>() {
+        Ok(address) => address.to_string(),
+        Err(_) => text.trim_end_matches('.').to_ascii_lowercase(),
+    }
+}

@@ -1,0 +1,130 @@
+//! A check of the user's: a program that ends with the exit code of a Nagios plugin.
+//!
+//! It runs as a command under `exec` does: no shell, no descriptor of the daemon's, a clean environment. Where cgroups can be
+//! written it has one, and nothing that it starts outlives its run.
+
+mod output;
+mod running;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use self::{
+    output::Output,
+    running::{Running, start},
+};
+use super::{failure::Failure, progress::Waiting};
+use crate::{
+    bounded_thread,
+    config::Probe,
+    fact::{ProbeFailure, ProbeOutcome, ProcessKey},
+    host::{Cgroups, OwnCgroup},
+    spawn::RunCgroup,
+};
+
+/// How long a start may take until exec: the file system of the program may not answer.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The programs that run at the same time, of all probes: each may take a whole CPU.
+const AT_ONCE: usize = 16;
+
+/// What all probes under `exec` share.
+#[derive(Debug)]
+pub struct Programs {
+    cgroups: Option<(Cgroups, ProcessKey)>,
+    number: AtomicU64,
+    turns: Semaphore,
+}
+
+impl Programs {
+    /// Programs that run in cgroups of the daemon with this key, or without one.
+    pub fn new(cgroups: Option<(Cgroups, ProcessKey)>) -> Self {
+        Self { cgroups, number: AtomicU64::new(0), turns: Semaphore::new(AT_ONCE) }
+    }
+
+    /// A cgroup; none where the v2 hierarchy is not writable.
+    fn cgroup(&self) -> Option<OwnCgroup> {
+        let (cgroups, owner) = self.cgroups.as_ref()?;
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        cgroups.create_for(*owner, &format!("{}{number}", OwnCgroup::OF_CHECKS)).ok()
+    }
+}
+
+/// The cgroup of a probe, from one run to the next: to make and to remove one costs more than most checks do.
+#[derive(Debug, Default)]
+pub struct Kept(Option<RunCgroup>);
+
+/// Runs the program to its end.
+pub(super) async fn run(
+    probe: &Probe,
+    programs: &Arc<Programs>,
+    kept: &mut Kept,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
+    let Some(exec) = probe.exec.clone() else {
+        return Err(Failure::new(ProbeFailure::CannotAsk, "the probe has no command"));
+    };
+    waiting.set("its turn: too many checks run at the same time");
+    // The semaphore is never closed.
+    let _turn = programs.turns.acquire().await.ok();
+    waiting.set("the check to end");
+    let name = program(probe).display().to_string();
+    let cannot = |kind, why: String| Failure::new(kind, format!("{name}: cannot be started: {why}"));
+    let (runtime, shared, cgroup) = (Handle::current(), Arc::clone(programs), kept.0.take());
+    let work = move || {
+        let _entered = runtime.enter();
+        let cgroup = cgroup.or_else(|| shared.cgroup().map(RunCgroup::new));
+        start(&exec, cgroup)
+    };
+    let started = bounded_thread::answer("check", START_TIMEOUT, work).await;
+    let started = started.map_err(|error| match error {
+        bounded_thread::NoAnswer::Thread(_) => cannot(ProbeFailure::Local, error.to_string()),
+        bounded_thread::NoAnswer::Late(_) | bounded_thread::NoAnswer::Ended => {
+            cannot(ProbeFailure::CannotAsk, error.to_string())
+        }
+    })?;
+    let mut running: Running = started.map_err(|error| {
+        let kind = if error.shortage().is_some() { ProbeFailure::Local } else { ProbeFailure::CannotAsk };
+        cannot(kind, error.to_string())
+    })?;
+    let ended = running.end().await;
+    kept.0 = running.into_cgroup();
+    let (status, output) = ended.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::new(ProbeFailure::PluginUnknown, format!("{name}: {error}")),
+        _ => cannot(ProbeFailure::Local, error.to_string()),
+    })?;
+    outcome(&name, status, &output)
+}
+
+/// The program of a probe.
+pub(super) fn program(probe: &Probe) -> PathBuf {
+    let word = probe.exec.as_ref().and_then(|exec| exec.command.first());
+    word.map(PathBuf::from).unwrap_or_default()
+}
+
+/// What the wait status (`wait(2)`) of a plugin says. The Nagios plugin API has four exit codes; any other is no answer.
+fn outcome(name: &str, status: u32, output: &Output) -> Result<ProbeOutcome, Failure> {
+    let said = output.first_line();
+    let said = if said.is_empty() { "it wrote nothing".to_owned() } else { said };
+    let (kind, end) = match (status & 0x7f, status >> 8 & 0xff) {
+        (0, 0) => return Ok(ProbeOutcome::Ok),
+        (0, 1) => (ProbeFailure::PluginWarning, "reports WARNING".to_owned()),
+        (0, 2) => (ProbeFailure::PluginCritical, "reports CRITICAL".to_owned()),
+        (0, 3) => (ProbeFailure::PluginUnknown, "reports UNKNOWN".to_owned()),
+        (0, code) => (ProbeFailure::PluginUnknown, format!("exited with {code}, which no plugin does")),
+        (signal, _) => (ProbeFailure::PluginUnknown, format!("was ended by signal {signal}")),
+    };
+    Err(Failure::new(kind, format!("{name} {end}: {said}")))
+}
+
+#[cfg(test)]
+mod tests;

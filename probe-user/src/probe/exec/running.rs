@@ -1,0 +1,82 @@
+//! A program that runs, and its end: nothing of it outlives this value.
+
+use std::{io, os::fd::OwnedFd};
+
+use rustix::{
+    fs::{Mode, OFlags, open},
+    pipe::{PipeFlags, pipe_with},
+    process::Signal,
+};
+use tokio::{net::unix::pipe, runtime::Handle};
+
+use super::output::Output;
+use crate::{
+    config::Exec,
+    descriptors,
+    spawn::{Child, RunCgroup, SpawnError, spawn},
+};
+
+#[derive(Debug)]
+pub(super) struct Running {
+    /// None once its end was seen.
+    child: Option<Child>,
+    cgroup: Option<RunCgroup>,
+    output: pipe::Receiver,
+}
+
+/// Starts the program. Needs the context of a runtime.
+pub(super) fn start(exec: &Exec, cgroup: Option<RunCgroup>) -> Result<Running, SpawnError> {
+    let is_exhausted = |error: &SpawnError| error.shortage().is_some_and(descriptors::is_exhausted);
+    let (child, output) = descriptors::reserved(|| start_once(exec, cgroup.as_ref()), is_exhausted)?;
+    Ok(Running { child: Some(child), cgroup, output })
+}
+
+fn start_once(exec: &Exec, cgroup: Option<&RunCgroup>) -> Result<(Child, pipe::Receiver), SpawnError> {
+    let of_call = |error: rustix::io::Errno| SpawnError::Call(error.into());
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(of_call)?;
+    let output = pipe::Receiver::from_owned_fd(read).map_err(SpawnError::Call)?;
+    let errors: OwnedFd =
+        open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(of_call)?;
+    let folder = cgroup.and_then(RunCgroup::cgroup).map(|cgroup| cgroup.path.as_path());
+    Ok((spawn(exec, &write, &errors, folder)?, output))
+}
+
+impl Running {
+    /// Waits for the end of the program: its wait status, and what it wrote. What it has started ends with it.
+    pub(super) async fn end(&mut self) -> io::Result<(u32, Output)> {
+        let mut output = Output::default();
+        let Self { child, output: pipe, .. } = self;
+        let Some(child) = child else { return Err(io::ErrorKind::NotFound.into()) };
+        tokio::select! {
+            ended = child.ended() => ended?,
+            read = output.read(pipe) => {
+                read?;
+                child.ended().await?;
+            }
+        }
+        // Another process may hold the pipe for ever, so only what it has now is read.
+        output.read_now(pipe)?;
+        // The ended process is not reaped yet, so that its group is still its own.
+        child.signal(Signal::KILL);
+        let status = child.wait().await?.unwrap_or_default();
+        self.child = None;
+        Ok((status, output))
+    }
+
+    /// The cgroup for the next run, unless something is left in it: a cgroup whose processes were killed cannot be used again.
+    pub(super) fn into_cgroup(mut self) -> Option<RunCgroup> {
+        let cgroup = self.cgroup.take()?;
+        Some(cgroup).filter(|cgroup| self.child.is_none() && cgroup.is_empty())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        child.signal(Signal::KILL);
+        if let Ok(runtime) = Handle::try_current() {
+            // Without a runtime, the daemon ends, and its children are reaped by init.
+            runtime.spawn(async move { child.wait().await });
+        }
+    }
+}

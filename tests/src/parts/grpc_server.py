@@ -1,0 +1,36 @@
+"""A gRPC server with health checks: SERVING but for the services whose names say otherwise."""
+
+import sys
+import time
+from concurrent import futures
+
+import grpc
+
+
+def check(request, context):
+    # HealthCheckRequest: field 1, a string.
+    service = request[2:].decode()
+    if service == "slow":
+        time.sleep(60)
+    if service == "not-serving":
+        return b"\x08\x02"
+    if service == "unknown":
+        return b"\x08\x03"
+    if service not in ("", "shop.v1.Orders"):
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+    return b"\x08\x01"
+
+
+class Health(grpc.GenericRpcHandler):
+    def service(self, details):
+        if details.method == "/grpc.health.v1.Health/Check" and sys.argv[2] == "health":
+            return grpc.unary_unary_rpc_method_handler(check)
+        return None
+
+
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
+server.add_generic_rpc_handlers((Health(),))
+server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+server.start()
+print("serving", flush=True)
+server.wait_for_termination()

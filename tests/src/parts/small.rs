@@ -1,0 +1,60 @@
+//! Servers that need no folder of their own.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use super::{START, require};
+use crate::process::Running;
+
+/// Memcached with these options, as it listens there.
+///
+/// # Panics
+/// If it does not start.
+pub fn memcached(options: &[&str]) -> Option<Running> {
+    const PROGRAM: &str = "/usr/bin/memcached";
+    if !require("memcached", PROGRAM) {
+        return None;
+    }
+    // It says nothing of its start without `-vv`.
+    let process = Running::start(
+        Command::new(PROGRAM).args(["-u", "root", "-vv", "-m", "8", "-t", "1"]).args(options),
+        Signal::KILL,
+    );
+    process.wait_until_it_says("server listening", &process.stderr, START);
+    Some(process)
+}
+
+/// A DNS server on a loopback port that knows `host.test` and asks no other one.
+///
+/// # Panics
+/// If it does not start.
+pub fn dnsmasq(port: u16) -> Option<Running> {
+    const PROGRAM: &str = "/usr/sbin/dnsmasq";
+    if !require("dnsmasq-base", PROGRAM) {
+        return None;
+    }
+    let mut command = Command::new(PROGRAM);
+    command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]);
+    command.args(["--user=root", "--pid-file=", "--listen-address=127.0.0.1", "--local=/test/"]);
+    command.args(["--address=/host.test/192.0.2.7", &format!("--port={port}")]);
+    let process = Running::start(&mut command, Signal::KILL);
+    process.wait_until_it_says("started, version", &process.stderr, START);
+    Some(process)
+}
+
+/// A gRPC server of Google's library with health checks (`grpc_server.py`), or without.
+///
+/// # Panics
+/// If it does not start.
+pub fn grpc_server(port: u16, has_health: bool) -> Option<Running> {
+    if !require("python3-grpcio", "/usr/lib/python3/dist-packages/grpc/__init__.py") {
+        return None;
+    }
+    let mut command = Command::new("/usr/bin/python3");
+    command.args(["-c", include_str!("grpc_server.py"), &port.to_string()]);
+    command.arg(if has_health { "health" } else { "none" });
+    let process = Running::start(&mut command, Signal::KILL);
+    process.wait_until_it_says("serving", &process.stdout, START);
+    Some(process)
+}
