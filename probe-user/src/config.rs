@@ -17,6 +17,7 @@ mod file;
 #[doc(hidden)]
 pub mod fuzz;
 mod hook;
+mod host;
 mod load;
 mod maintenance;
 mod mysql;
@@ -44,6 +45,7 @@ pub use self::{
     error::{ConfigError, ConfigErrors},
     exec::{Exec, ResourceLimit},
     hook::Hook,
+    host::{FileSystemOptions, HostOptions},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,

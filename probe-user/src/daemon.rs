@@ -315,6 +315,12 @@ impl Daemon {
 
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
+            Answer::Host(readings) => {
+                for reading in readings {
+                    self.observe(Observation::Host(reading));
+                }
+            }
+            Answer::WritesTo(service, devices) => self.observe(Observation::WritesTo(service, devices)),
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Answer::Examined(service, seen) => {
                 self.observe(Observation::Examined(service, seen.map(|seen| *seen)))
@@ -404,6 +410,7 @@ impl Daemon {
             orphans.reap();
         }
         self.executor.sample_usage(&self.config, &self.enricher);
+        self.executor.sample_host(&self.config, &self.enricher);
         self.executor.queues.sample(self.enricher.members.mains());
         self.publish_full_queues();
         if let Some(pressure) = self.executor.pressure.read() {

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod address;
 mod candidate;
+pub mod capacity;
 pub mod cgroup;
 pub mod client;
 pub mod connection;
@@ -13,9 +14,11 @@ mod file_id;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod hardware;
 pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod mount;
 pub mod outbound;
 mod output_pipe;
 mod pid_scope;
@@ -34,6 +37,7 @@ pub mod survey;
 mod tcp_table;
 pub mod thread;
 pub mod usage;
+pub mod written;
 
 use std::{
     fs::File,

@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    host::HostOptions,
     probe::Probe,
     secret::Secret,
 };
@@ -26,6 +27,7 @@ impl Default for Config {
             control_group: None,
             alerts: Vec::new(),
             hooks: Vec::new(),
+            host: HostOptions::default(),
             restart_budget: RestartBudget::default(),
             services: Vec::new(),
             kernel: KernelOptions::default(),

@@ -38,6 +38,7 @@ use crate::{
 };
 
 use crate::inspect::{
+    host::HostMonitor,
     answer::Answer, holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor,
     queues::AcceptQueues, usage::UsageSampler,
 };
@@ -134,6 +135,7 @@ pub struct Executor {
     pub(super) holders: HolderSearch,
     pub(super) queues: AcceptQueues,
     pub(super) pressure: PressureMonitor,
+    pub(super) host: HostMonitor,
 }
 
 impl Executor {
@@ -395,6 +397,10 @@ impl Executor {
     /// Samples the resource usage of services with limits, when that is due.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
         self.usage.sample(config, enricher, &self.answers);
+    }
+
+    pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher) {
+        self.host.sample(config, enricher, &self.answers);
     }
 
     /// The number of alerts that wait for delivery.

@@ -1,6 +1,7 @@
 //! Turns facts into the stream's objects.
 
 mod hook;
+mod host;
 mod incident;
 mod operator;
 mod process;
@@ -74,6 +75,7 @@ impl Renderer<'_> {
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
             Fact::AlertSuppressed(alert) => self.alert_suppressed(&mut record, alert),
+            Fact::HostState(state) => self.host_state(&mut record, state),
             Fact::Hook(run) => self.hook(&mut record, run),
             Fact::Operator(report) => self.operator(&mut record, report),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
@@ -120,6 +122,7 @@ impl Renderer<'_> {
             probe: None,
             restart: None,
             alert: None,
+            host_check: None,
             hook: None,
             user: None,
             operator: None,
@@ -186,6 +189,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         Fact::Suspension(stop, _) => Some(stop.at),
         Fact::Unit(unit, _) => Some(unit.at),
         Fact::Probe(report, _) => Some(report.at),
+        Fact::HostState(state) => Some(state.reading.at),
         Fact::AgentStart(_)
         | Fact::AgentReady(_)
         | Fact::AgentReload(_)

@@ -4,6 +4,7 @@
 //! [`super::action`] lists the parts that an event always has.
 
 mod hook;
+mod host;
 mod incident;
 mod operator;
 mod process;
@@ -13,6 +14,7 @@ mod watch;
 mod word;
 
 pub use hook::*;
+pub use host::*;
 pub use incident::*;
 pub use operator::*;
 pub use process::*;
@@ -103,6 +105,9 @@ pub struct Record {
     /// The delivery of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
+    /// A check of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_check: Option<HostCheck>,
     /// The run of a program of the user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,

@@ -9,6 +9,7 @@ mod evidence;
 mod first_start;
 mod hangs;
 mod hooks;
+mod host;
 mod host_budget;
 mod listeners;
 mod memory;

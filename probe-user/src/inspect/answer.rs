@@ -1,6 +1,8 @@
 //! The answers of the inspectors.
 
-use crate::fact::{Examination, Holder, PortHolder, ProbeReport, ResourceUsage, ServiceId, Successor};
+use crate::fact::{
+    Examination, Holder, HostReading, PortHolder, ProbeReport, ResourceUsage, ServiceId, Successor,
+};
 use crate::host::ListeningSocket;
 
 /// Listeners by inode number, each with its service; None: it belongs to no watched service.
@@ -25,4 +27,8 @@ pub enum Answer {
     /// The services of listeners that are full.
     QueueOwners(Owners),
     Usage(ServiceId, ResourceUsage),
+    /// What the checks of the host found.
+    Host(Vec<HostReading>),
+    /// The file systems that a service writes to, by their device numbers.
+    WritesTo(ServiceId, Vec<String>),
 }

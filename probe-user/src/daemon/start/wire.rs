@@ -28,7 +28,7 @@ use crate::{
     fact::{IncidentId, Memory, Orders, ServiceId},
     host::ProcReader,
     inspect::{
-        holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
+        holders::HolderSearch, host::HostMonitor, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
         usage::UsageSampler,
     },
     probe::{Clients, Prober},
@@ -147,6 +147,7 @@ fn executor(
         holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         pressure: PressureMonitor::new(reader.clone(), config, prober.epoch()),
+        host: HostMonitor::new(reader.clone()),
         inspector,
         outcomes: senders.outcomes.clone(),
         answers,

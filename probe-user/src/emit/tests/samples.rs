@@ -117,6 +117,7 @@ fn an_incident() -> Incident {
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
         drill: Some("alice (as root)".to_owned()),
+        host: None,
         earlier: Default::default(),
     }
 }

@@ -70,7 +70,10 @@ impl Service {
         }
         let waits = matches!(
             self.recovery.state(),
-            RecoveryState::Backoff | RecoveryState::AwaitingHostBudget | RecoveryState::CrashLoopBackoff
+            RecoveryState::Backoff
+                | RecoveryState::AwaitingHostBudget
+                | RecoveryState::AwaitingHost(_)
+                | RecoveryState::CrashLoopBackoff
         );
         if (waits || open.rule().blocks == BlockRule::Held)
             && self.main.is_none()
@@ -85,8 +88,14 @@ impl Service {
             EndRule::WithinLimits => self.generation.breaches.words().is_some(),
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
-            // The last two are of hostprobe itself.
-            EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able | EndRule::Room => false,
+            // The last four are of hostprobe itself and of the host.
+            EndRule::Answer
+            | EndRule::Running
+            | EndRule::Listening
+            | EndRule::Able
+            | EndRule::Room
+            | EndRule::BelowLimit
+            | EndRule::Quiet => false,
         };
         if still {
             return false;

@@ -138,6 +138,8 @@ impl Filter {
             | Observation::Holders(..)
             | Observation::Successor(..)
             | Observation::ListenerChecked(..)
+            | Observation::Host(_)
+            | Observation::WritesTo(..)
             | Observation::Remembered(..)
             | Observation::Operator(..) => {
                 self.stir(observation.service(), now);
