@@ -14,6 +14,7 @@ mod operator;
 mod operator_log;
 mod operator_wait;
 mod publisher;
+mod reboot;
 mod reload;
 mod reload_state;
 mod rollups;
@@ -61,7 +62,7 @@ use crate::{
     },
     inspect::answer::Answer,
     sensor::{Sensors, record::Record},
-    store::directory::StateDirectory,
+    store::{directory::StateDirectory, last_run::LastRun},
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -108,6 +109,8 @@ pub struct Daemon {
     /// How often what runs before a restart was started.
     preparations: u64,
     notifier: Notifier,
+    /// None without a state directory.
+    last_run: Option<LastRun>,
     origin: Origin,
     /// Keeps other daemons off the state directory. None without one.
     _directory: Option<StateDirectory>,
@@ -410,7 +413,7 @@ impl Daemon {
             orphans.reap();
         }
         self.executor.sample_usage(&self.config, &self.enricher);
-        self.executor.sample_host(&self.config, &self.enricher);
+        self.executor.sample_host(&self.config, &self.enricher, self.last_run.clone());
         self.executor.queues.sample(self.enricher.members.mains());
         self.publish_full_queues();
         if let Some(pressure) = self.executor.pressure.read() {
@@ -469,6 +472,9 @@ impl Daemon {
         self.publisher.write_logs();
         self.publisher.keep_rollups();
         self.executor.stop(&self.config, &self.enricher).await;
+        if let Some(run) = &self.last_run {
+            run.end();
+        }
         self.drain_sensors();
         for (service, exit) in std::mem::take(&mut self.early) {
             self.publish_early(service, exit);

@@ -34,7 +34,7 @@ use crate::{
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
     progress::Awaited,
-    store::state::StateStore,
+    store::{last_run::LastRun, state::StateStore},
 };
 
 use crate::inspect::{
@@ -399,8 +399,9 @@ impl Executor {
         self.usage.sample(config, enricher, &self.answers);
     }
 
-    pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher) {
-        self.host.sample(config, enricher, &self.answers);
+    pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher, last_run: Option<LastRun>) {
+        let touch = move || last_run.iter().for_each(LastRun::touch);
+        self.host.sample(config, enricher, &self.answers, touch);
     }
 
     /// The number of alerts that wait for delivery.

@@ -113,8 +113,14 @@ impl HostMonitor {
         self.due = self.due.min(self.began.plus(SOONEST));
     }
 
-    /// Begins a round if one is due. Meant for one call a second.
-    pub(crate) fn sample(&mut self, config: &Config, enricher: &Enricher, answers: &Outcomes<Answer>) {
+    /// Begins a round if one is due, with something to do `after` it that may block as well. Meant for one call a second.
+    pub(crate) fn sample(
+        &mut self,
+        config: &Config,
+        enricher: &Enricher,
+        answers: &Outcomes<Answer>,
+        after: impl FnOnce() + Send + 'static,
+    ) {
         let now = Timestamp::now();
         if now < self.due || self.is_busy(now) {
             return;
@@ -135,7 +141,10 @@ impl HostMonitor {
             answers: answers.clone(),
         };
         self.shared.under_way.store(round.number, Ordering::Release);
-        if let Err(error) = bounded_thread::start("host", move || round.run()) {
+        if let Err(error) = bounded_thread::start("host", move || {
+            round.run();
+            after();
+        }) {
             self.shared.under_way.store(0, Ordering::Release);
             tracing::warn!("host: its checks are left out once: {error}");
         }

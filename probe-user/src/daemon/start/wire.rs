@@ -34,7 +34,10 @@ use crate::{
     probe::{Clients, Prober},
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
-    store::state::Remembered,
+    store::{
+        last_run::{EarlierRun, LastRun},
+        state::Remembered,
+    },
 };
 
 /// The daemon, and what an earlier one left.
@@ -45,6 +48,8 @@ pub(super) struct Wired {
     pub(super) orders: BTreeMap<String, Orders>,
     /// What the engine has to know of an earlier run.
     pub(super) memories: Vec<(ServiceId, Memory)>,
+    /// The run before this one.
+    pub(super) earlier_run: Option<EarlierRun>,
 }
 
 /// Puts the daemon together, and begins to serve health and metrics.
@@ -91,6 +96,8 @@ pub(super) async fn wire(
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
+    let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
+    let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
     let left = std::mem::take(&mut remembered.commands);
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let executor = Executor {
@@ -129,8 +136,9 @@ pub(super) async fn wire(
         drill_directory,
         preparations: 0,
         notifier: options.notifier,
+        last_run,
     };
-    Ok(Wired { daemon, inbox, orders: remembered.orders, memories })
+    Ok(Wired { daemon, inbox, orders: remembered.orders, memories, earlier_run })
 }
 
 fn executor(

@@ -11,7 +11,7 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, Direction, DrillFault, EventId, ExitStatus, Fact, Holder, HookCoverage,
-        HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
+        HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
         OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome,
         ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart,
         RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share,
@@ -88,6 +88,21 @@ pub fn asked() -> Fact {
 
 pub fn down() -> Fact {
     Fact::ServiceState(API, ServiceState::Down, ServiceState::Healthy, "its main process died".to_owned())
+}
+
+fn host_state(is_well: bool) -> Fact {
+    let reading = HostReading {
+        at: START,
+        subject: HostSubject { check: HostCheck::Space, target: "/var".to_owned() },
+        source: Source::Proc,
+        value: 93.26,
+        limit: 90.0,
+        time_left: Some(Duration::from_secs(5400)),
+        exhausted: false,
+        device: Some("254:0".to_owned()),
+        words: "/var (/dev/vda) is 93 % full: 1.2 GiB of 17.8 GiB are left".to_owned(),
+    };
+    Fact::HostState(HostState { reading, is_well })
 }
 
 pub fn incident() -> Fact {
@@ -418,6 +433,8 @@ pub fn facts() -> Vec<Fact> {
         operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),
         operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
         operator(CommandKind::Drill, Some(API), None, None),
+        host_state(false),
+        host_state(true),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }
