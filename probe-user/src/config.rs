@@ -22,6 +22,7 @@ pub mod fuzz;
 mod grpc;
 mod heartbeat;
 mod hook;
+mod host;
 mod load;
 mod maintenance;
 mod mysql;
@@ -53,6 +54,7 @@ pub use self::{
     grpc::GrpcAddress,
     heartbeat::Heartbeat,
     hook::Hook,
+    host::{FileSystemOptions, HostOptions},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
     probe::Probe,

@@ -14,6 +14,7 @@ mod operator;
 mod operator_log;
 mod operator_wait;
 mod publisher;
+mod reboot;
 mod reload;
 mod reload_state;
 mod rollups;
@@ -63,7 +64,7 @@ use crate::{
     inspect::answer::Answer,
     probe::Silence,
     sensor::{Sensors, record::Record},
-    store::directory::StateDirectory,
+    store::{directory::StateDirectory, last_run::LastRun},
 };
 
 /// With nothing due, the engine is not asked again for this long.
@@ -110,6 +111,8 @@ pub struct Daemon {
     /// How often what runs before a restart was started.
     preparations: u64,
     notifier: Notifier,
+    /// None without a state directory.
+    last_run: Option<LastRun>,
     origin: Origin,
     /// Keeps other daemons off the state directory. None without one.
     _directory: Option<StateDirectory>,
@@ -317,6 +320,12 @@ impl Daemon {
 
     pub fn on_answer(&mut self, answer: Answer) {
         match answer {
+            Answer::Host(readings) => {
+                for reading in readings {
+                    self.observe(Observation::Host(reading));
+                }
+            }
+            Answer::WritesTo(service, devices) => self.observe(Observation::WritesTo(service, devices)),
             Answer::Usage(service, usage) => self.observe(Observation::Usage(service, usage)),
             Answer::Levels(service, levels) => self.observe(Observation::Levels(service, levels)),
             Answer::Examined(service, seen) => {
@@ -430,6 +439,7 @@ impl Daemon {
             orphans.reap();
         }
         self.executor.sample_usage(&self.config, &self.enricher);
+        self.executor.sample_host(&self.config, &self.enricher, self.last_run.clone());
         self.executor.queues.sample(self.enricher.members.mains());
         self.publish_full_queues();
         if let Some(pressure) = self.executor.pressure.read() {
@@ -488,6 +498,9 @@ impl Daemon {
         self.publisher.write_logs();
         self.publisher.keep_rollups();
         self.executor.stop(&self.config, &self.enricher).await;
+        if let Some(run) = &self.last_run {
+            run.end();
+        }
         self.drain_sensors();
         for (service, exit) in std::mem::take(&mut self.early) {
             self.publish_early(service, exit);

@@ -26,7 +26,7 @@ pub(crate) use clip::clipped;
 pub use destination::{Destination, QueueLimits};
 pub use error::SinkError;
 pub use lines::{for_each_event, for_each_line};
-pub use origin::{Name, Names, OWN_NAME, Origin};
+pub use origin::{HOST_NAME, Name, Names, Origin, special};
 pub use output::open_output;
 pub use render::MAX_LINE;
 pub(crate) use render::{detail, wall};

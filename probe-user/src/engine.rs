@@ -10,6 +10,7 @@ mod dependency;
 mod drill;
 mod effect;
 mod foreground;
+mod host;
 mod host_budget;
 mod overload;
 mod own_incident;
@@ -30,6 +31,7 @@ mod tests;
 use ctx::{Ctx, Input};
 use dependency::Dependencies;
 pub use effect::{EarlySample, Effect, Effects};
+use host::Host;
 use host_budget::HostBudget;
 use overload::Overload;
 use own_trouble::{Attempt, OwnTrouble};
@@ -56,6 +58,7 @@ pub struct Engine {
     overload: Overload,
     own_trouble: OwnTrouble,
     host_budget: HostBudget,
+    host: Host,
     incidents: u64,
     /// The number of services with probes.
     probed: usize,
@@ -74,6 +77,7 @@ impl Engine {
             overload: Overload::default(),
             own_trouble: OwnTrouble::default(),
             host_budget: HostBudget::default(),
+            host: Host::default(),
             incidents: 0,
             connections_unseen: false,
             probed: 0,
@@ -98,6 +102,12 @@ impl Engine {
                     self.dependencies.learn(client, server);
                 }
             }
+            Observation::Host(reading) => {
+                if self.host.observe(reading, now, &mut self.incidents, effects) {
+                    self.on_host_changed(now, effects);
+                }
+            }
+            Observation::Remembered(ServiceId::HOST, memory) => self.host.remember(*memory, now, effects),
             Observation::Pressure(pressure) => self.overload.pressure(&pressure),
             Observation::RestartBudget(budget) => {
                 self.host_budget.configure(budget);
@@ -133,6 +143,7 @@ impl Engine {
             | Observation::Successor(..)
             | Observation::ListenerChecked(..)
             | Observation::Remembered(..)
+            | Observation::WritesTo(..)
             | Observation::Operator(..) => {
                 self.note_own_trouble(&observation, now, effects);
                 if let Some(id) = observation.service() {
@@ -142,6 +153,7 @@ impl Engine {
         }
         self.release_starts(now, effects);
         self.open_storm(now, effects);
+        self.note_held_by_host(now, effects);
         self.keep_own_incidents(effects);
     }
 
@@ -153,17 +165,38 @@ impl Engine {
             }
         }
         self.own_trouble.tick(now, effects);
+        if self.host.tick(now, effects) {
+            self.on_host_changed(now, effects);
+        }
         self.release_starts(now, effects);
         self.release_held(now, effects);
         self.open_storm(now, effects);
         if self.host_budget.is_due(now) {
             self.host_budget.tick(self.waiting_for_budget(), now, effects);
         }
+        self.note_held_by_host(now, effects);
         self.keep_own_incidents(effects);
     }
 
     fn keep_own_incidents(&mut self, effects: &mut impl Effects) {
         own_incident::keep_changes([self.own_trouble.incident(), self.host_budget.incident()], effects);
+        self.host.keep_changes(effects);
+    }
+
+    /// What the host lacks has changed: services that failed may have that as their cause, or may be started again.
+    fn on_host_changed(&mut self, now: Timestamp, effects: &mut impl Effects) {
+        let unwell = self.services.values().filter(|service| service.incident().is_some());
+        for id in unwell.map(Service::id).collect::<Vec<_>>() {
+            self.handle(id, Input::HostChanged, now, effects);
+        }
+    }
+
+    fn note_held_by_host(&mut self, now: Timestamp, effects: &mut impl Effects) {
+        if self.host.incidents().next().is_some() {
+            let waits = |service: &Service| Some((service.id(), service.held_by_host()?.clone()));
+            let held: Vec<_> = self.services.values().filter_map(waits).collect();
+            self.host.set_held(&held, now, effects);
+        }
     }
 
     /// Restarts services that waited for the budget of all services, as far as it has room: the longest wait first.
@@ -210,7 +243,7 @@ impl Engine {
     /// When [`Engine::tick`] is next needed.
     pub fn deadline(&self) -> Option<Timestamp> {
         let waits = self.services.values().any(|service| service.waits_for_host_budget().is_some());
-        let own = [self.own_trouble.deadline(), self.host_budget.deadline(waits)];
+        let own = [self.own_trouble.deadline(), self.host_budget.deadline(waits), self.host.deadline()];
         self.services.values().filter_map(Service::deadline).chain(own.into_iter().flatten()).min()
     }
 
@@ -266,6 +299,11 @@ impl Engine {
     /// Whether its command waits for the end of a back-off, which may have begun in an earlier run of the daemon.
     pub fn is_backing_off(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::is_backing_off)
+    }
+
+    /// The open incidents of the host.
+    pub fn host_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.host.incidents()
     }
 
     /// The open incident of a service.
@@ -343,6 +381,7 @@ impl Engine {
     fn surroundings(&self, id: ServiceId, now: Timestamp) -> Surroundings {
         let mut surroundings = Surroundings {
             pressed: self.overload.pressed(now).map(str::to_owned),
+            host: self.host.trouble(),
             ..Surroundings::default()
         };
         for (on, declared) in self.dependencies.of(id) {

@@ -5,6 +5,7 @@
 
 mod exit;
 mod groups;
+mod host;
 mod membership;
 mod namespaces;
 mod network;
@@ -19,6 +20,7 @@ mod tests;
 use std::{borrow::Cow, collections::HashSet};
 
 use groups::Groups;
+pub use host::host_reading;
 pub use membership::Members;
 use namespaces::Namespaces;
 use network::LocalNetwork;

@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod address;
 mod awaited;
 mod candidate;
+pub mod capacity;
 pub mod ceiling;
 pub mod cgroup;
 pub mod client;
@@ -15,9 +16,11 @@ mod file_id;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod hardware;
 pub mod holder;
 pub mod listener;
 mod matcher;
+pub mod mount;
 pub mod open_socket;
 pub mod outbound;
 mod output_pipe;
@@ -37,6 +40,7 @@ pub mod survey;
 mod tcp_table;
 pub mod thread;
 pub mod usage;
+pub mod written;
 
 use std::{
     fs::File,

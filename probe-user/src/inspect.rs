@@ -6,6 +6,7 @@ pub mod blocking_reads;
 pub mod control_probe;
 pub mod examine;
 pub mod holders;
+pub mod host;
 pub mod inspector;
 pub mod pressure;
 pub mod queues;

@@ -31,7 +31,7 @@ pub use self::{
     metrics::Metrics,
     past::Past,
     shown::Shown,
-    view::{Counters, Dependency, ServiceView, View},
+    view::{Counters, Dependency, HostIncident, ServiceView, View},
 };
 use crate::escape::escaped_json;
 

@@ -2,6 +2,7 @@
 
 pub mod directory;
 pub mod history;
+pub mod last_run;
 pub mod recording;
 pub mod report;
 pub mod rollup;

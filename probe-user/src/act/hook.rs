@@ -305,6 +305,7 @@ mod tests {
             attempts: 0,
             snapshot: None,
             drill: None,
+            host: None,
             earlier: Default::default(),
         };
         HookCall { event, service: ServiceId(0), incident: Some(Box::new(incident)) }

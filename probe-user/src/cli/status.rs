@@ -62,6 +62,12 @@ fn page(status: &Status) -> Page {
     if status.counters.events_lost > 0 {
         page.line(format_args!("  lost on the way out: {}", counted(status.counters.events_lost, "event")));
     }
+    for open in &status.host_incidents {
+        page.line(format_args!("  host: {} ({}): {}", word(&open.verdict), open.incident, open.summary));
+        if !open.held.is_empty() {
+            page.line(format_args!("    held because of it: {}", open.held.join(", ")));
+        }
+    }
     let name = status.services.iter().map(|service| service.name.chars().count()).max().unwrap_or(0).max(7);
     page.line(format_args!(""));
     page.line(format_args!(

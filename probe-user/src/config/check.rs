@@ -22,6 +22,7 @@ use super::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     error::Findings,
     file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
+    host::HostOptions,
     protocol::HTTP,
     spanned::Spanned,
     unsupported::Unsupported,
@@ -57,6 +58,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .filter_map(|written| hook::hook(written, &file.service, &mut found))
             .collect(),
         on_exit: file.supervisor.as_ref().and_then(|it| Some(it.0.on_exit.as_ref()?.0)),
+        host: file.host.as_ref().map_or_else(HostOptions::default, |host| HostOptions::of(&host.0)),
         restart_budget: restart_budget(file),
         services: service::services(
             &defaults::with_defaults(file.defaults.as_ref(), &file.service),

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{exec::Exec, hook::Hook, probe::Probe, secret::Secret, service::Service};
+use super::{exec::Exec, hook::Hook, host::HostOptions, probe::Probe, secret::Secret, service::Service};
 use crate::{
     fact::{RestartBudget, ServiceId, Severity},
     redact,
@@ -22,6 +22,8 @@ pub struct Config {
     pub alerts: Vec<AlertReceiver>,
     /// The user's own programs.
     pub hooks: Vec<Hook>,
+    /// The checks of the host.
+    pub host: HostOptions,
     /// The restart budget of all services together.
     pub restart_budget: RestartBudget,
     /// The services, in the order of their ids.

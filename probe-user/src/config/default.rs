@@ -9,6 +9,7 @@ use std::{
 use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     exchange::Exchange,
+    host::HostOptions,
     probe::Probe,
     secret::Secret,
 };
@@ -27,6 +28,7 @@ impl Default for Config {
             control_group: None,
             alerts: Vec::new(),
             hooks: Vec::new(),
+            host: HostOptions::default(),
             restart_budget: RestartBudget::default(),
             services: Vec::new(),
             kernel: KernelOptions::default(),

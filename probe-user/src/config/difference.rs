@@ -89,6 +89,7 @@ impl Config {
             control_group: _,
             alerts,
             hooks,
+            host,
             restart_budget,
             services: _,
             kernel: _,
@@ -100,6 +101,7 @@ impl Config {
         let keys = [
             ("alert", *alerts != running.alerts),
             ("hook", *hooks != running.hooks),
+            ("host", *host != running.host),
             ("events.output", *events != running.events),
             ("restart.budget", *restart_budget != running.restart_budget),
             ("snapshots", *snapshots != running.snapshots),

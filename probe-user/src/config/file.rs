@@ -9,6 +9,7 @@ use super::{
     choice::Format,
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
+    host::{FileSystems, OrOff, Percent, Time},
     maintenance::Window,
     protocol::ProbeKeys,
     spanned::Spanned,
@@ -39,6 +40,8 @@ pub(super) struct File {
     pub(super) supervisor: Option<Table<Supervisor>>,
     /// What holds for the restarts of all services together.
     pub(super) restart: Option<Table<AllRestarts>>,
+    /// The checks of the host itself.
+    pub(super) host: Option<Table<Host>>,
     /// What holds for all services that do not say otherwise.
     pub(super) defaults: Option<Table<Defaults>>,
     /// The receivers of alerts.
@@ -129,6 +132,65 @@ pub(super) struct AllRestarts {
     pub(super) budget: Option<Text<Budget>>,
 }
 
+/// The checks of the host itself. `false` turns a check off.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Host {
+    /// File systems by the pattern of their mount points, with `*` for any characters; the longest that matches counts. "*"
+    /// stands for all others on disks and servers.
+    pub(super) filesystems: Option<OrOff<FileSystems>>,
+    /// Percent of the memory that is not available, for a minute; 95 if not given.
+    pub(super) memory_percent: Option<OrOff<Percent>>,
+    /// Percent of the time that all tasks wait for memory (PSI), for a minute; 20 if not given.
+    pub(super) memory_pressure_percent: Option<OrOff<Percent>>,
+    /// Percent of the time that some task waits for a CPU (PSI), for five minutes; false if not given.
+    pub(super) cpu_pressure_percent: Option<OrOff<Percent>>,
+    /// Percent of the time that all tasks wait for a disk (PSI), for five minutes; false if not given.
+    pub(super) io_pressure_percent: Option<OrOff<Percent>>,
+    /// Percent of the CPU time that the hypervisor gives to others, for five minutes; 30 if not given.
+    pub(super) cpu_steal_percent: Option<OrOff<Percent>>,
+    /// Percent of the processes and threads that there can be; 85 if not given.
+    pub(super) pids_percent: Option<OrOff<Percent>>,
+    /// Percent of the files that can be open; 85 if not given.
+    pub(super) files_percent: Option<OrOff<Percent>>,
+    /// Percent of the connections that can be tracked; 85 if not given.
+    pub(super) conntrack_percent: Option<OrOff<Percent>>,
+    /// Percent of the local ports that connections to one address can use; 85 if not given.
+    pub(super) ports_percent: Option<OrOff<Percent>>,
+    /// Percent of the entries that the neighbour table can have; 90 if not given.
+    pub(super) neighbours_percent: Option<OrOff<Percent>>,
+    /// Percent of the time that a CPU is slowed down by heat, for five minutes; 30 if not given.
+    pub(super) thermal_percent: Option<OrOff<Percent>>,
+    /// The error of a clock that is kept right, by its own estimate, and by how much it may be set; "500ms" if not given.
+    pub(super) clock_offset: Option<OrOff<Time>>,
+    /// Whether it is an incident that a clock that was kept right is not any more; true if not given.
+    pub(super) clock_sync: Option<bool>,
+    /// Whether a start of the host without a shutdown before it is an incident; true if not given.
+    pub(super) reboot: Option<bool>,
+    /// Whether tasks that have not run for minutes are, by the kernel's word; true if not given.
+    pub(super) hung_tasks: Option<bool>,
+    /// Whether failed reads and writes of disks are; true if not given.
+    pub(super) block_errors: Option<bool>,
+    /// Whether errors that file systems find in themselves are; true if not given.
+    pub(super) fs_errors: Option<bool>,
+    /// Whether memory errors of the hardware are; true if not given.
+    pub(super) memory_errors: Option<bool>,
+}
+
+/// The limits of a file system. `false` turns one off.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FileSystem {
+    /// Percent of its space that is used, as df shows it; 90 if not given.
+    pub(super) percent: Option<OrOff<Percent>>,
+    /// Percent of its inodes that are used; 95 if not given.
+    pub(super) inodes_percent: Option<OrOff<Percent>>,
+    /// It is to be full no sooner than this at its steady rate of an hour; "4h" if not given.
+    pub(super) time_to_full: Option<OrOff<Time>>,
+    /// Whether it is an incident that it becomes read-only; true if not given.
+    pub(super) read_only: Option<bool>,
+}
+
 /// What holds for all services that do not say otherwise.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -194,7 +256,7 @@ pub(super) struct Hook {
     pub(super) on: At<Vec<Spanned<Text<HookEvent>>>>,
     /// Only for incidents with one of these verdicts; all if not given.
     #[serde(default)]
-    #[schemars(extend("items" = {"type": "string", "enum": Verdict::ALL.map(Verdict::as_str)}))]
+    #[schemars(extend("items" = {"type": "string", "enum": Verdict::ALL.map(Verdict::as_str).to_vec()}))]
     pub(super) verdicts: Vec<Spanned<String>>,
     /// Only for these services, with `*` for any characters; all if not given.
     #[serde(default)]
@@ -234,8 +296,8 @@ pub(super) struct Hook {
     {"required": ["probe"]}
 ]))]
 pub(super) struct Service {
-    /// Its name: 1 to 64 letters, digits, dots, hyphens and underscores, once.
-    #[schemars(required, regex(pattern = "^[A-Za-z0-9._-]{1,64}$"))]
+    /// Its name: 1 to 64 letters, digits, dots, hyphens and underscores, once, and not "host".
+    #[schemars(required, regex(pattern = "^(?!host$)[A-Za-z0-9._-]{1,64}$"))]
     pub(super) name: At<String>,
     /// The systemd unit, in full, such as "nginx.service".
     #[schemars(regex(pattern = r"^[^/]+\.service$"))]

@@ -106,6 +106,11 @@ impl Written for Duration {
 const DURATION: &str = r"[0-9]+\s*(?:ms|s|m|h|d)";
 const SOME_DURATION: &str = r"0*[1-9][0-9]*\s*(?:ms|s|m|h|d)";
 
+/// The schema of a duration above zero.
+pub(super) fn some_duration() -> Schema {
+    pattern(SOME_DURATION)
+}
+
 /// A duration in the notation of the configuration, such as `30m`. The error says what is expected.
 pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::read(text).ok_or_else(|| format!("expected {}", Duration::EXPECTED))

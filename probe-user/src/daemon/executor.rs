@@ -34,12 +34,12 @@ use crate::{
     outcomes::Outcomes,
     probe::{ProbeHandle, Prober},
     progress::Awaited,
-    store::state::StateStore,
+    store::{last_run::LastRun, state::StateStore},
 };
 
 use crate::inspect::{
-    answer::Answer, holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor,
-    queues::AcceptQueues, usage::UsageSampler,
+    answer::Answer, holders::HolderSearch, host::HostMonitor, inspector::Inspector,
+    pressure::PressureMonitor, queues::AcceptQueues, usage::UsageSampler,
 };
 
 /// How long systemd's job for a restart is followed. A stop alone may take the unit's `TimeoutStopSec=`, so systemd
@@ -134,6 +134,7 @@ pub struct Executor {
     pub(super) holders: HolderSearch,
     pub(super) queues: AcceptQueues,
     pub(super) pressure: PressureMonitor,
+    pub(super) host: HostMonitor,
 }
 
 impl Executor {
@@ -395,6 +396,11 @@ impl Executor {
     /// Samples the resource usage of services with limits, when that is due.
     pub(super) fn sample_usage(&mut self, config: &Config, enricher: &Enricher) {
         self.usage.sample(config, enricher, &self.answers);
+    }
+
+    pub(super) fn sample_host(&mut self, config: &Config, enricher: &Enricher, last_run: Option<LastRun>) {
+        let touch = move || last_run.iter().for_each(LastRun::touch);
+        self.host.sample(config, enricher, &self.answers, touch);
     }
 
     /// The number of alerts that wait for delivery.

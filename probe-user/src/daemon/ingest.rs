@@ -6,8 +6,11 @@ use super::Daemon;
 use crate::{
     clock::Timestamp,
     config::Identity,
-    fact::{ExitStatus, Fact, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
-    sensor::record::{Exec, Exit, Listen, Oom, ReceivedSignal, Record},
+    enrich,
+    fact::{
+        ExitStatus, Fact, HostCheck, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId,
+    },
+    sensor::record::{Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 
 impl Daemon {
@@ -44,6 +47,7 @@ impl Daemon {
             Record::Stop(record) => self.on_stop(&record),
             Record::CoreSignal(record) => self.on_core_signal(&record),
             Record::Retransmits(record) => self.on_retransmits(&record),
+            Record::Host(record) => self.on_host_report(record),
             Record::Cgroup(record) => self.enricher.cgroup_made(record),
         }
     }
@@ -82,6 +86,38 @@ impl Daemon {
         for service in services {
             let event = self.publisher.publish(Fact::Suspension(stop.clone(), service), stop.at);
             self.observe(Observation::Suspended(stop.clone(), service, event));
+        }
+    }
+
+    fn on_host_report(&mut self, record: HostReport) {
+        let host = &self.config.host;
+        let is_wanted = match record.subject.check {
+            HostCheck::HungTask => host.hung_tasks,
+            HostCheck::BlockErrors => host.block_errors,
+            HostCheck::FsErrors => host.fs_errors,
+            HostCheck::MemoryErrors => host.memory_errors,
+            HostCheck::Thermal => host.thermal_percent.is_some(),
+            HostCheck::Conntrack => host.conntrack_percent.is_some(),
+            HostCheck::Neighbours => host.neighbours_percent.is_some(),
+            HostCheck::Files => host.files_percent.is_some(),
+            // The kernel does not report these as they happen.
+            HostCheck::Space
+            | HostCheck::Inodes
+            | HostCheck::ReadOnly
+            | HostCheck::Memory
+            | HostCheck::MemoryPressure
+            | HostCheck::CpuPressure
+            | HostCheck::IoPressure
+            | HostCheck::CpuSteal
+            | HostCheck::Pids
+            | HostCheck::Ports
+            | HostCheck::ClockOffset
+            | HostCheck::ClockSync
+            | HostCheck::ClockStep
+            | HostCheck::Reboot => false,
+        };
+        if is_wanted {
+            self.observe(Observation::Host(enrich::host_reading(record)));
         }
     }
 
@@ -139,6 +175,8 @@ impl Daemon {
             let exit = ProcessExit { left_processes, ..exit.clone() };
             self.observe(Observation::Exit(exit, member, event));
         }
+        // The host may be the cause.
+        self.executor.host.hasten();
         // A graceful replacement, or a sibling under the same name, may be there already.
         self.look_for(services);
     }

@@ -245,6 +245,7 @@ mod tests {
             attempts: 1,
             snapshot: None,
             drill: None,
+            host: None,
             earlier: Default::default(),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     },
     progress::Awaited,
     redact::redact,
-    serve::{Counters, Dependency, Metrics, ServiceView, View},
+    serve::{Counters, Dependency, HostIncident, Metrics, ServiceView, View},
     store::{
         history::{self, History, Timeline},
         recording::Recording,
@@ -337,9 +337,19 @@ impl Publisher {
             depends_on: depends_on(spec, &view.depends_on, names),
         });
         let services: Vec<ServiceView> = services.collect();
+        let host = engine.host_incidents().map(|open| HostIncident {
+            id: open.id,
+            verdict: open.verdict,
+            severity: open.severity,
+            summary: redact(&open.summary).into_owned(),
+            since: open.since,
+            held: open.held.iter().map(|held| names.service(*held).to_owned()).collect(),
+        });
+        let host = host.collect();
         self.views.send_replace(Arc::new(View {
             ready: self.ready,
             services,
+            host: Some(host),
             coverage: self.coverage.clone(),
             counters: self.counters,
         }));

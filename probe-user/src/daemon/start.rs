@@ -74,6 +74,9 @@ impl Daemon {
         }
         daemon.undo_left(&reader);
         daemon.watch_expected_ports(&reader);
+        if let Some(earlier) = &wired.earlier_run {
+            daemon.report_reboot(earlier, &wired.memories);
+        }
         for (service, memory) in wired.memories {
             if memory.wait == Some(RememberedWait::Restart) {
                 daemon.restarting.insert(service);

@@ -68,6 +68,9 @@ pub enum Action {
     /// A service's state changed.
     #[serde(rename = "service.state")]
     ServiceState,
+    /// A check of the host found trouble, or its end.
+    #[serde(rename = "host.state")]
+    HostState,
     /// An incident opened.
     #[serde(rename = "incident.open")]
     IncidentOpen,
@@ -179,6 +182,7 @@ impl Action {
         Self::ProbeRecover,
         Self::ProbeSlow,
         Self::ServiceState,
+        Self::HostState,
         Self::IncidentOpen,
         Self::IncidentUpdate,
         Self::IncidentResolve,
@@ -216,6 +220,7 @@ impl Action {
             Fact::Probe(_, ProbeChange::Recover(_)) => Self::ProbeRecover,
             Fact::Probe(_, ProbeChange::Slow) => Self::ProbeSlow,
             Fact::ServiceState(..) => Self::ServiceState,
+            Fact::HostState(_) => Self::HostState,
             Fact::Incident(Phase::Open, _) => Self::IncidentOpen,
             Fact::Incident(Phase::Update, _) => Self::IncidentUpdate,
             Fact::Incident(Phase::Resolve, _) => Self::IncidentResolve,
@@ -243,6 +248,7 @@ impl Action {
             | Self::AgentReload
             | Self::AgentStop
             | Self::ServiceState
+            | Self::HostState
             | Self::IncidentOpen
             | Self::IncidentUpdate
             | Self::IncidentResolve
@@ -296,6 +302,7 @@ impl Action {
             Self::ProbeRecover    => (Event, "network", "info", &["service.name", "probe.consecutive"]),
             Self::ProbeSlow       => (Event, "network", "info", &["service.name", "probe"]),
             Self::ServiceState    => (State, "host", "change", &["service.state", "service.previous", "event.reason"]),
+            Self::HostState       => (State, "host", "change", &["service.name", "host_check.value", "host_check.limit", "event.reason"]),
             Self::IncidentOpen    => (Event, "host", "start", INCIDENT),
             Self::IncidentUpdate  => (Event, "host", "change", INCIDENT),
             Self::IncidentResolve => (Event, "host", "end", INCIDENT),

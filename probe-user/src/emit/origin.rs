@@ -73,12 +73,24 @@ impl Origin {
 /// The name of hostprobe itself, as the subject of an incident.
 pub const OWN_NAME: &str = "hostprobe";
 
+/// The name of the host, as the subject of an incident. No service may have it.
+pub const HOST_NAME: &str = "host";
+
 /// The names of the services by their ids; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     services: Arc<BTreeMap<ServiceId, Name>>,
     /// Services that reloads removed: facts about them may still be on their way.
     removed: Arc<BTreeMap<ServiceId, Name>>,
+}
+
+/// The id of hostprobe itself or of the host, by its name.
+pub fn special(name: &str) -> Option<ServiceId> {
+    match name {
+        OWN_NAME => Some(ServiceId::DAEMON),
+        HOST_NAME => Some(ServiceId::HOST),
+        _ => None,
+    }
 }
 
 /// The most removed services whose names are kept, the latest.
@@ -134,11 +146,11 @@ impl Names {
         last.into_iter().flatten().max().map_or(0, |id| id.0 + 1)
     }
 
-    /// The id of a service, or of hostprobe itself, by its name.
+    /// The id of a service, of hostprobe itself or of the host, by its name.
     pub fn find(&self, name: &str) -> Option<ServiceId> {
         let mut all = self.services.iter().chain(self.removed.iter());
         let found = all.find(|(_, known)| known.service == name).map(|(id, _)| *id);
-        found.or_else(|| (name == OWN_NAME).then_some(ServiceId::DAEMON))
+        found.or_else(|| special(name))
     }
 
     /// With one more service, or another name of a known one.
@@ -153,10 +165,13 @@ impl Names {
         self.services.keys().copied()
     }
 
-    /// A service's name, or hostprobe's own; `?` for an unknown service.
+    /// The name of a service, of hostprobe itself or of the host; `?` for an unknown service.
     pub fn service(&self, id: ServiceId) -> &str {
         if id == ServiceId::DAEMON {
             return OWN_NAME;
+        }
+        if id == ServiceId::HOST {
+            return HOST_NAME;
         }
         self.get(id).map_or("?", |name| &name.service)
     }

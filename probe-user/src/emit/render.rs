@@ -2,6 +2,7 @@
 
 mod growth;
 mod hook;
+mod host;
 mod incident;
 mod operator;
 mod process;
@@ -76,6 +77,7 @@ impl Renderer<'_> {
             Fact::Restart(restart) => self.restart(&mut record, restart),
             Fact::Alert(outcome) => self.alert(&mut record, outcome),
             Fact::AlertSuppressed(alert) => self.alert_suppressed(&mut record, alert),
+            Fact::HostState(state) => self.host_state(&mut record, state),
             Fact::Hook(run) => self.hook(&mut record, run),
             Fact::Operator(report) => self.operator(&mut record, report),
             Fact::Loss { class, count, place } => self.loss(&mut record, class, *count, place),
@@ -123,6 +125,7 @@ impl Renderer<'_> {
             probe: None,
             restart: None,
             alert: None,
+            host_check: None,
             hook: None,
             user: None,
             operator: None,
@@ -190,6 +193,7 @@ fn own_time(fact: &Fact) -> Option<Timestamp> {
         Fact::Suspension(stop, _) => Some(stop.at),
         Fact::Unit(unit, _) => Some(unit.at),
         Fact::Probe(report, _) => Some(report.at),
+        Fact::HostState(state) => Some(state.reading.at),
         Fact::AgentStart(_)
         | Fact::AgentReady(_)
         | Fact::AgentReload(_)

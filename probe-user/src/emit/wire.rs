@@ -5,6 +5,7 @@
 
 mod growth;
 mod hook;
+mod host;
 mod incident;
 mod operator;
 mod process;
@@ -15,6 +16,7 @@ mod word;
 
 pub use growth::*;
 pub use hook::*;
+pub use host::*;
 pub use incident::*;
 pub use operator::*;
 pub use process::*;
@@ -108,6 +110,9 @@ pub struct Record {
     /// The delivery of an alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert: Option<Alert>,
+    /// A check of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_check: Option<HostCheck>,
     /// The run of a program of the user's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,

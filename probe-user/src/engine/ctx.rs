@@ -21,6 +21,8 @@ pub enum Input {
     Awaited(Vec<ServiceId>),
     /// The restart budget of all services has room again.
     HostBudgetHasRoom,
+    /// The host lacks something that services need, or has it again.
+    HostChanged,
     /// The state of a service that this one depends on has changed.
     DependencyChanged,
     /// Another service is held because of this one's incident.

@@ -1,4 +1,4 @@
-//! An incident of hostprobe itself: it alerts at once, and is over when its cause is.
+//! An incident of hostprobe itself or of the host: it alerts at once, and is over when its cause is.
 
 use std::time::Duration;
 
@@ -39,8 +39,18 @@ impl OwnIncident {
             attempts: 0,
             snapshot: None,
             drill: None,
+            host: None,
             earlier: Earlier::default(),
         }
+    }
+
+    /// Takes up an incident of an earlier run of the daemon.
+    pub fn of_earlier_run(incident: Incident) -> Self {
+        Self { open: Some(incident), is_changed: false }
+    }
+
+    pub fn get(&self) -> Option<&Incident> {
+        self.open.as_ref()
     }
 
     pub fn get_mut(&mut self) -> Option<&mut Incident> {

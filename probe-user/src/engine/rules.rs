@@ -43,6 +43,8 @@ pub enum SeverityRule {
     Critical,
     /// Critical for a service that the configuration calls critical, else a warning.
     OfService,
+    /// Critical once nothing is left, else a warning.
+    WhenExhausted,
 }
 
 /// How long an incident lasts before its receivers are alerted.
@@ -88,6 +90,10 @@ pub enum EndRule {
     Able,
     /// No restart waits for the budget of all services.
     Room,
+    /// What the host has too much or too little of is within its limit again.
+    BelowLimit,
+    /// The host reports no more of it for a while.
+    Quiet,
 }
 
 /// Whether the service's incident is a cause for those that depend on it.
@@ -140,7 +146,9 @@ impl EndRule {
             | Self::LevelsOff
             | Self::WorkersLive
             | Self::Able
-            | Self::Room => false,
+            | Self::Room
+            | Self::BelowLimit
+            | Self::Quiet => false,
         }
     }
 }
@@ -159,9 +167,9 @@ pub const fn of(verdict: Verdict) -> Rule {
     use BlameRule::WhenFound;
     use BlockRule::{Held, UnlessDegraded};
     use DefaultAction::{Alert, Hold, Nothing, Restart};
-    use EndRule::{Able, Accepts, Answer, InTime, LevelsOff, Listening, NotStopped, Room, Running, WithinLimits, WorkersLive};
+    use EndRule::{Able, Accepts, Answer, BelowLimit, InTime, LevelsOff, Listening, NotStopped, Quiet, Room, Running, WithinLimits, WorkersLive};
     use Extra::{AwaitsDependencies, BacklogPolicy, Holders, InMaintenance, MemoryPolicy, None, Snapshot};
-    use SeverityRule::{Critical, Info, OfService, Warning};
+    use SeverityRule::{Critical, Info, OfService, Warning, WhenExhausted};
     type Block = BlockRule;
     type Blame = BlameRule;
 
@@ -191,6 +199,24 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::CrashLoop      => (Hold,    Critical,  WhenBudgetIsSpent,  Answer,       Block::Always,  Blame::Never,  false, None),
         Verdict::AgentImpaired  => (Alert,   Critical,  AtOnce,             Able,         Block::Never,   Blame::Never,  false, None),
         Verdict::RestartStorm   => (Hold,    Critical,  AtOnce,             Room,         Block::Never,   Blame::Never,  false, None),
+        Verdict::HostDiskFull     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostInodes       => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostReadOnly     => (Hold,    Critical,      AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostMemory       => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostPressure     => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostCpuSteal     => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostPids         => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostFiles        => (Alert,   WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostConntrack    => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostPorts        => (Alert,   WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostNeighbours   => (Alert,   WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostClock        => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostRebooted     => (Alert,   Warning,       AtOnce,             Quiet,        Block::Never,   Blame::Never,  false, None),
+        Verdict::HostHungTask     => (Alert,   Warning,       AtOnce,             Quiet,        Block::Never,   Blame::Never,  false, None),
+        Verdict::HostBlockErrors  => (Alert,   Warning,       AtOnce,             Quiet,        Block::Never,   Blame::Never,  false, None),
+        Verdict::HostFsErrors     => (Alert,   Critical,      AtOnce,             Quiet,        Block::Never,   Blame::Never,  false, None),
+        Verdict::HostMemoryErrors => (Alert,   Critical,      AtOnce,             Quiet,        Block::Never,   Blame::Never,  false, None),
+        Verdict::HostThermal      => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
     };
     Rule { action, severity, alert, ends, blocks, blame, rejudged, extra }
 }

@@ -11,6 +11,7 @@ mod first_start;
 mod growth;
 mod holder;
 mod hooks;
+mod host;
 mod host_budget;
 mod incident;
 mod limits;
@@ -49,6 +50,7 @@ impl Service {
             Input::Due => self.on_due(ctx),
             Input::Awaited(down) => self.on_awaited(&down, ctx),
             Input::HostBudgetHasRoom => self.on_host_budget_has_room(ctx),
+            Input::HostChanged => self.on_host_changed(ctx),
             Input::DependencyChanged => self.on_dependency_changed(ctx),
             Input::DependentHeld(held) => self.on_dependent_held(held, ctx),
             Input::ExhaustsPool(of, why) => self.on_exhausts_pool(of, why, ctx),
@@ -87,10 +89,12 @@ impl Service {
             Observation::Operator(_, command) => self.on_operator(command, ctx),
             Observation::Remembered(_, memory) => self.on_memory(*memory, ctx),
             Observation::Configured(_, settings) => self.on_configured(&settings, ctx),
+            Observation::WritesTo(_, devices) => self.on_writes_to(devices),
             Observation::Removed(_) => self.end_incident("a reload removed it from the configuration", ctx),
             // These concern all services. The engine handles them.
             Observation::Connected { .. }
             | Observation::RestartBudget(_)
+            | Observation::Host(_)
             | Observation::Pressure(_)
             | Observation::ConnectionsUnseen => {}
         }

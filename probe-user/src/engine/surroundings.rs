@@ -1,5 +1,6 @@
 //! What a service needs to know of the other services and of the host.
 
+use super::host::HostTrouble;
 use crate::{
     clock::Timestamp,
     fact::{ServiceId, Verdict},
@@ -18,6 +19,8 @@ pub struct Surroundings {
     pub together: Option<String>,
     /// The services whose units this one's unit needs, of those that its state names.
     pub needed: Vec<NeededService>,
+    /// What of the host keeps services from working.
+    pub host: HostTrouble,
     /// No other cause of the service's silence is known.
     pub alone: bool,
 }

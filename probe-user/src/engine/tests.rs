@@ -11,6 +11,7 @@ mod first_start;
 mod growth;
 mod hangs;
 mod hooks;
+mod host;
 mod host_budget;
 mod listeners;
 mod memory;

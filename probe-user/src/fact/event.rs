@@ -1,8 +1,8 @@
 //! What the daemon publishes.
 
 use super::{
-    AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, Incident, Listener, Membership, OomKill,
-    OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits,
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, HostState, Incident, Listener, Membership,
+    OomKill, OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits,
     ServiceGrowth, ServiceId, ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
 };
 
@@ -50,6 +50,8 @@ pub enum Fact {
     Alert(AlertOutcome),
     /// An alert is held back.
     AlertSuppressed(SuppressedAlert),
+    /// A check of the host has found trouble, or its end.
+    HostState(HostState),
     /// A program of the user's ran.
     Hook(HookRun),
     /// An operator gave a command.

@@ -14,4 +14,7 @@ pub struct ServiceId(pub u32);
 impl ServiceId {
     /// hostprobe itself, as the subject of an incident. No service has this number.
     pub const DAEMON: Self = Self(u32::MAX);
+
+    /// The host, as the subject of an incident. No service has this number.
+    pub const HOST: Self = Self(u32::MAX - 1);
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EventId, ServiceId};
+use super::{EventId, HostSubject, ServiceId};
 use crate::clock::Timestamp;
 
 /// What happened to a service.
@@ -58,11 +58,47 @@ pub enum Verdict {
     AgentImpaired,
     /// More restarts are due than the budget of all services allows. It says nothing of one service.
     RestartStorm,
+    /// A file system is full, or will soon be.
+    HostDiskFull,
+    /// A file system can take nearly no further files.
+    HostInodes,
+    /// A file system that was writable is not any more.
+    HostReadOnly,
+    /// Nearly no memory is left, or tasks wait for memory much of the time.
+    HostMemory,
+    /// Tasks wait for a CPU or a disk for more of the time than the configuration allows.
+    HostPressure,
+    /// The hypervisor gives CPU time to other machines.
+    HostCpuSteal,
+    /// Nearly no further process or thread can be started.
+    HostPids,
+    /// Nearly no further file can be opened.
+    HostFiles,
+    /// The table of tracked connections is nearly full, and packets of new ones are dropped.
+    HostConntrack,
+    /// Nearly no local port is left for connections to one address.
+    HostPorts,
+    /// The neighbour table is nearly full, and hosts of the local network cannot be reached.
+    HostNeighbours,
+    /// The clock is wrong, jumped, or is not kept right any more.
+    HostClock,
+    /// The host started again without being shut down.
+    HostRebooted,
+    /// The kernel reports a task that has not run for minutes.
+    HostHungTask,
+    /// The kernel reports that a disk fails to read or write.
+    HostBlockErrors,
+    /// The kernel reports that a file system is damaged.
+    HostFsErrors,
+    /// The hardware reports memory errors.
+    HostMemoryErrors,
+    /// CPUs are slowed down because they are too hot.
+    HostThermal,
 }
 
 impl Verdict {
     /// Every verdict, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 42] = [
         Self::Crashed,
         Self::Exited,
         Self::OomKilled,
@@ -87,6 +123,24 @@ impl Verdict {
         Self::CrashLoop,
         Self::AgentImpaired,
         Self::RestartStorm,
+        Self::HostDiskFull,
+        Self::HostInodes,
+        Self::HostReadOnly,
+        Self::HostMemory,
+        Self::HostPressure,
+        Self::HostCpuSteal,
+        Self::HostPids,
+        Self::HostFiles,
+        Self::HostConntrack,
+        Self::HostPorts,
+        Self::HostNeighbours,
+        Self::HostClock,
+        Self::HostRebooted,
+        Self::HostHungTask,
+        Self::HostBlockErrors,
+        Self::HostFsErrors,
+        Self::HostMemoryErrors,
+        Self::HostThermal,
     ];
 
     /// The word used for it in events.
@@ -116,6 +170,24 @@ impl Verdict {
             Self::BacklogFull => "backlog_full",
             Self::AgentImpaired => "agent_impaired",
             Self::RestartStorm => "restart_storm",
+            Self::HostDiskFull => "host_disk_full",
+            Self::HostInodes => "host_inodes",
+            Self::HostReadOnly => "host_read_only",
+            Self::HostMemory => "host_memory",
+            Self::HostPressure => "host_pressure",
+            Self::HostCpuSteal => "host_cpu_steal",
+            Self::HostPids => "host_pids",
+            Self::HostFiles => "host_files",
+            Self::HostConntrack => "host_conntrack",
+            Self::HostPorts => "host_ports",
+            Self::HostNeighbours => "host_neighbours",
+            Self::HostClock => "host_clock",
+            Self::HostRebooted => "host_rebooted",
+            Self::HostHungTask => "host_hung_task",
+            Self::HostBlockErrors => "host_block_errors",
+            Self::HostFsErrors => "host_fs_errors",
+            Self::HostMemoryErrors => "host_memory_errors",
+            Self::HostThermal => "host_thermal",
         }
     }
 }
@@ -252,6 +324,9 @@ pub struct Incident {
     /// The operator whose drill caused it, for people.
     #[serde(default)]
     pub drill: Option<String>,
+    /// What of the host it is about, if it is about the host.
+    #[serde(default)]
+    pub host: Option<HostSubject>,
     pub earlier: Earlier,
 }
 

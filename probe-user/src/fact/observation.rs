@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, Holder, Listener, Membership, Memory, OomKill,
-    OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel,
+    AcceptQueue, CoreSignal, EventId, Examination, Holder, HostReading, Listener, Membership, Memory,
+    OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceLevel,
     ResourceUsage, RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor,
     Suspension, UnitState,
 };
@@ -77,6 +77,10 @@ pub enum Observation {
     Removed(ServiceId),
     /// A reload changed the restart budget of all services together.
     RestartBudget(RestartBudget),
+    /// A check of the host found something that is at its limit or near it, or that is no more.
+    Host(HostReading),
+    /// The file systems that the processes of a service write to, by their device numbers.
+    WritesTo(ServiceId, Vec<String>),
     /// How hard the host is pressed.
     Pressure(Pressure),
     /// The daemon does not see all connections: short ones are missed.
@@ -112,9 +116,10 @@ impl Observation {
             | Self::Operator(id, _)
             | Self::Remembered(id, _)
             | Self::Configured(id, _)
+            | Self::WritesTo(id, _)
             | Self::Removed(id)
             | Self::Connected { client: id, .. } => Some(*id),
-            Self::RestartBudget(_) | Self::Pressure(_) | Self::ConnectionsUnseen => None,
+            Self::RestartBudget(_) | Self::Host(_) | Self::Pressure(_) | Self::ConnectionsUnseen => None,
         }
     }
 }

@@ -167,7 +167,7 @@ impl ProcReader {
     }
 
     /// The children of all threads of a process, if the kernel lists them.
-    fn children_of(&self, pid: u32) -> Vec<u32> {
+    pub(super) fn children_of(&self, pid: u32) -> Vec<u32> {
         let threads = fs::read_dir(self.folder(pid).join("task")).into_iter().flatten().flatten();
         let listed = |thread: fs::DirEntry| {
             read_text(&thread.path().join("children"), CHILDREN_MAX).unwrap_or_default()

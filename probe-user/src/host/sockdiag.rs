@@ -6,8 +6,10 @@
 //! reads `/proc` for the others. The messages are two fixed structures, which is less to carry than a crate.
 
 use std::{
+    collections::{HashMap, HashSet},
     io, iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -38,6 +40,8 @@ const IPPROTO_TCP: u8 = 6;
 const ESTABLISHED: u32 = 1;
 const SYN_SENT: u32 = 2;
 const FIN_WAIT1: u32 = 4;
+const FIN_WAIT2: u32 = 5;
+const TIME_WAIT: u32 = 6;
 const CLOSE_WAIT: u32 = 8;
 const LAST_ACK: u32 = 9;
 const CLOSING: u32 = 11;
@@ -171,6 +175,25 @@ pub fn exchanges() -> io::Result<Vec<Exchange>> {
     let request = TcpRequest { states: 1 << ESTABLISHED, extensions: WITH_INFO, ..TcpRequest::default() };
     dump_tcp(request, |message| keep(&mut found, exchange(message)))?;
     Ok(found)
+}
+
+/// The remote address to which most connections use local ports from this range, with their number. Connections that
+/// clients opened to a listener in the range do not count.
+///
+/// The kernel returns every connection, as with [`connections`].
+pub fn busiest_remote(range: &RangeInclusive<u16>) -> io::Result<Option<(SocketAddr, u64)>> {
+    let listening: HashSet<u16> = listeners()?.into_iter().map(|listener| listener.port).collect();
+    let leaving =
+        1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << TIME_WAIT | 1 << CLOSE_WAIT | 1 << LAST_ACK | 1 << CLOSING;
+    let mut counts: HashMap<SocketAddr, u64> = HashMap::new();
+    let states = 1 << ESTABLISHED | 1 << SYN_SENT | leaving;
+    dump_tcp(TcpRequest { states, ..TcpRequest::default() }, |message| {
+        let Some(Connection { local, remote, .. }) = connection(message) else { return };
+        if range.contains(&local.port()) && !listening.contains(&local.port()) && counts.len() < SOCKETS_MAX {
+            *counts.entry(remote).or_default() += 1;
+        }
+    })?;
+    Ok(counts.into_iter().max_by_key(|(_, count)| *count))
 }
 
 /// Which TCP sockets the kernel lists.

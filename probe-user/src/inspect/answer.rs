@@ -2,8 +2,8 @@
 
 use super::queues_elsewhere::QueuesElsewhere;
 use crate::fact::{
-    AcceptQueue, Examination, Holder, PortHolder, ProbeReport, ResourceLevel, ResourceUsage, ServiceId,
-    Successor,
+    AcceptQueue, Examination, Holder, HostReading, PortHolder, ProbeReport, ResourceLevel, ResourceUsage,
+    ServiceId, Successor,
 };
 use crate::host::{Awaited, ListeningSocket};
 
@@ -34,4 +34,8 @@ pub enum Answer {
     FullElsewhere((QueuesElsewhere, Vec<(AcceptQueue, ServiceId)>)),
     Usage(ServiceId, ResourceUsage),
     Levels(ServiceId, Vec<ResourceLevel>),
+    /// What the checks of the host found.
+    Host(Vec<HostReading>),
+    /// The file systems that a service writes to, by their device numbers.
+    WritesTo(ServiceId, Vec<String>),
 }

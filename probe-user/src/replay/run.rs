@@ -12,7 +12,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     config::Config,
-    emit::{Name, Names, OWN_NAME},
+    emit::{Name, Names, special},
     engine::Engine,
     fact::{Observation, ServiceId},
     store::recording::{
@@ -168,7 +168,11 @@ impl<'a> Run<'a> {
         };
         if matches!(seen, Observation::Remembered(..)) {
             // The earlier run may have had services that this one does not have. Their incidents end.
-            recorded.services.iter().filter(|name| *name != OWN_NAME).for_each(|name| self.number(name));
+            recorded
+                .services
+                .iter()
+                .filter(|name| special(name).is_none())
+                .for_each(|name| self.number(name));
         }
         if matches!(
             seen,
@@ -181,10 +185,7 @@ impl<'a> Run<'a> {
             }
             recorded.services.iter().for_each(|name| self.number(name));
         }
-        let find = |name: &str| {
-            let own = (name == OWN_NAME).then_some(ServiceId::DAEMON);
-            self.ids.get(name).copied().or(own)
-        };
+        let find = |name: &str| self.ids.get(name).copied().or_else(|| special(name));
         let placed = portable::placed(seen, &recorded.services, find);
         // An observation about a service that this configuration does not have; the report names the service.
         let Ok(seen) = placed else { return };

@@ -2,7 +2,7 @@
 //!
 //! It reports less than the eBPF programs, and later: exits come from pidfds and the kernel's process connector
 //! (`exits`), OOM kills from its log and its counters (`kmsg`, `oom_count`), listeners and connections from its list of
-//! sockets (`sockets`). It opens only what replaces a missing hook.
+//! sockets (`sockets`). It opens only what replaces a missing hook, and the log for what the kernel says of the host.
 
 mod connector;
 mod describe;
@@ -10,6 +10,7 @@ mod exits;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzz;
+mod kernel_report;
 mod kmsg;
 mod oom_count;
 mod pidfd;
@@ -28,7 +29,7 @@ use tokio::{select, time::timeout};
 
 use connector::Connector;
 use exits::Exits;
-use kmsg::Kmsg;
+use kmsg::{Kmsg, LogLine};
 use scanner::Scanner;
 use sockets::{SocketScan, Wanted};
 
@@ -66,6 +67,8 @@ pub struct FallbackSensor {
     wake: Wake,
     exits: Option<Exits>,
     kmsg: Option<Kmsg>,
+    /// OOM kills are read from the log.
+    reads_ooms: bool,
     scanner: Option<Scanner>,
     reader: ProcReader,
     lost_log: u64,
@@ -77,10 +80,10 @@ impl FallbackSensor {
     /// Opens what is needed where these hooks are missing. What cannot be opened shows in
     /// [`description_of`](Self::description_of). Fails only if the process has no descriptors left.
     ///
-    /// Of unwatched processes, at most so many exits a second are reported; of processes older than `began`, no
-    /// listeners.
+    /// With `host_reports`, what the kernel's log says of the host is reported as well. Of unwatched processes, at most so many
+    /// exits a second are reported; of processes older than `began`, no listeners.
     pub fn open(
-        missing: &[Hook],
+        (missing, host_reports): (&[Hook], bool),
         reader: &ProcReader,
         unwatched_per_second: u32,
         began: Timestamp,
@@ -118,12 +121,15 @@ impl FallbackSensor {
         if let Some(kmsg) = &kmsg {
             wait_for(&poll, kmsg.as_fd(), KMSG)?;
         }
+        let reads_ooms = kmsg.is_some();
+        let kmsg = kmsg.or_else(|| host_reports.then(open_host_log).flatten());
         let scanner = wanted.any().then(|| Scanner::new(SocketScan::new(reader.clone(), began, wanted)));
         Ok(Self {
             poll,
             wake: Wake::default(),
             exits,
             kmsg,
+            reads_ooms,
             scanner,
             reader: reader.clone(),
             lost_log: 0,
@@ -141,9 +147,10 @@ impl FallbackSensor {
     ///
     /// Cancel safe: dropped in a `select!`, it loses nothing.
     pub async fn readable(&mut self) -> io::Result<()> {
-        let Self { poll, wake, exits, kmsg, scanner, .. } = self;
+        let Self { poll, wake, exits, reads_ooms, scanner, .. } = self;
         let events = async {
-            if exits.is_none() && kmsg.is_none() {
+            // What the log says of the host is read every second.
+            if exits.is_none() && !*reads_ooms {
                 return std::future::pending().await;
             }
             let ready = wake.readable(&*poll);
@@ -163,8 +170,8 @@ impl FallbackSensor {
     /// Appends the execs, OOM kills and exits that were seen to `out`; never waits. An OOM kill comes before the exit
     /// that follows it.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
-        if self.exits.is_none() && self.kmsg.is_none() {
-            return;
+        if self.exits.is_none() && !self.reads_ooms {
+            return self.read_log(out);
         }
         // What is left after so many rounds is still ready, and blocks the daemon from nothing else.
         for _ in 0..ROUNDS {
@@ -214,17 +221,24 @@ impl FallbackSensor {
 
     fn read_log(&mut self, out: &mut Vec<Record>) {
         let Some(kmsg) = &mut self.kmsg else { return };
-        let read = kmsg.read(|kill| {
-            let mut kill = kill.record(self.reader.cgroups());
-            if let Some(exits) = &self.exits {
-                exits.identify(&mut kill);
+        let read = kmsg.read(|line| match line {
+            LogLine::Oom(kill) if self.reads_ooms => {
+                let mut kill = kill.record(self.reader.cgroups());
+                if let Some(exits) = &self.exits {
+                    exits.identify(&mut kill);
+                }
+                out.push(Record::Oom(kill));
             }
-            out.push(Record::Oom(kill));
+            LogLine::Oom(_) => {}
+            LogLine::Host(line) => out.push(Record::Host(line.record(Timestamp::now()))),
         });
         match read {
             Ok(lost) => self.lost_log += lost,
             Err(error) => {
-                tracing::error!(%error, "the kernel's log can no longer be read; OOM kills are only counted");
+                tracing::error!(
+                    %error,
+                    "the kernel's log can no longer be read; OOM kills are only counted, and errors of disks and the like are missed"
+                );
                 self.kmsg = None;
             }
         }
@@ -290,6 +304,18 @@ fn open_log(reader: &ProcReader) -> io::Result<Kmsg> {
         }
         Some(true) | None => Kmsg::open(),
     }
+}
+
+/// The kernel's log for what it says of the host, which is the same in each container of it. Nothing waits for it.
+fn open_host_log() -> Option<Kmsg> {
+    Kmsg::open()
+        .inspect_err(|error| {
+            tracing::info!(
+                "host: the kernel's log cannot be read: {error}; hung tasks and errors of disks, file systems and memory are \
+                 not reported"
+            );
+        })
+        .ok()
 }
 
 fn wait_for(poll: &OwnedFd, descriptor: BorrowedFd<'_>, data: u64) -> io::Result<()> {

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::fact::{Direction, ExitStatus, OomScope, Protocol, Source, TcpState};
+use crate::fact::{Direction, ExitStatus, HostSubject, OomScope, Protocol, Source, TcpState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -28,6 +28,8 @@ pub enum Record {
     /// Segments of a connection were sent again.
     Retransmits(Retransmits),
     Cgroup(CgroupMade),
+    /// The kernel reports something about the host.
+    Host(HostReport),
 }
 
 impl Record {
@@ -44,8 +46,23 @@ impl Record {
             Self::Stop(it) | Self::CoreSignal(it) => it.at_ns,
             Self::Retransmits(it) => it.at_ns,
             Self::Cgroup(it) => it.at_ns,
+            Self::Host(it) => it.at_ns,
         }
     }
+}
+
+/// Something about the host that the kernel reports as it happens: an error, or that nothing is left of something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostReport {
+    pub at_ns: u64,
+    pub source: Source,
+    pub subject: HostSubject,
+    /// Nothing is left of it.
+    pub exhausted: bool,
+    /// How often, since the last report.
+    pub count: u64,
+    /// A sentence for people.
+    pub words: String,
 }
 
 /// A process's cgroups; `None` in a hierarchy that is not there or not reported.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::view::{ServiceView, View};
-use crate::{emit::wire, fact::ServiceState};
+use super::view::{HostIncident, ServiceView, View};
+use crate::{
+    emit::{HOST_NAME, wire},
+    fact::ServiceState,
+};
 
 /// The state of a daemon or service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -26,7 +29,7 @@ pub struct Health {
     pub status: Status,
     /// The time of the answer: RFC 3339, UTC.
     pub timestamp: String,
-    /// Service by service.
+    /// The host, and service by service.
     pub checks: BTreeMap<String, Check>,
 }
 
@@ -59,10 +62,32 @@ impl Health {
         let blind = view.services.iter().any(|service| service.stale_since.is_some());
         let own = if view.ready && !blind { Status::Healthy } else { Status::Degraded };
         Self {
-            status: weights.fold(own, Status::max),
+            status: weights.chain(view.host.as_deref().map(host_status)).fold(own, Status::max),
             timestamp: format!("{:.3}", jiff::Timestamp::now()),
-            checks: view.services.iter().map(|s| (s.name.clone(), check(s))).collect(),
+            checks: view
+                .services
+                .iter()
+                .map(|s| (s.name.clone(), check(s)))
+                .chain(view.host.as_deref().map(|host| (HOST_NAME.to_owned(), host_check(host))))
+                .collect(),
         }
+    }
+}
+
+/// A host in trouble still serves what its services serve, so it is never unhealthy by itself.
+fn host_status(incidents: &[HostIncident]) -> Status {
+    if incidents.is_empty() { Status::Healthy } else { Status::Degraded }
+}
+
+fn host_check(incidents: &[HostIncident]) -> Check {
+    let worst = incidents.iter().max_by_key(|incident| incident.severity);
+    let summaries: Vec<&str> = incidents.iter().map(|incident| incident.summary.as_str()).collect();
+    Check {
+        status: host_status(incidents),
+        response_time_ms: None,
+        error: (!summaries.is_empty()).then(|| summaries.join("; ")),
+        verdict: worst.map(|incident| incident.verdict.into()),
+        stale: false,
     }
 }
 
@@ -114,6 +139,24 @@ mod tests {
             assert_eq!(overall(&[(false, state)]), Status::Degraded);
             assert_eq!(overall(&[(true, state), (false, Healthy)]), Status::Unhealthy);
         }
+    }
+
+    #[test]
+    fn a_host_in_trouble_is_degraded_and_says_why() {
+        let incident = HostIncident {
+            id: crate::fact::IncidentId::new(1),
+            verdict: crate::fact::Verdict::HostDiskFull,
+            severity: crate::fact::Severity::Critical,
+            summary: "/var is full".to_owned(),
+            since: crate::clock::Timestamp::default(),
+            held: Vec::new(),
+        };
+        let of = |host| Health::of(&View { ready: true, host: Some(host), ..View::default() });
+        let (well, ill) = (of(Vec::new()), of(vec![incident]));
+        assert_eq!((well.status, well.checks["host"].status), (Status::Healthy, Status::Healthy));
+        assert_eq!((ill.status, ill.checks["host"].status), (Status::Degraded, Status::Degraded));
+        assert_eq!(ill.checks["host"].error.as_deref(), Some("/var is full"));
+        assert_eq!(ill.checks["host"].verdict, Some(wire::Verdict::HostDiskFull));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use prometheus_client::{
 };
 
 use self::labels::{
-    AlertLabels, ExitLabels, HookLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
+    AlertLabels, ExitLabels, HookLabels, HostLabels, IncidentLabels, LossLabels, MeasureLabels, ProbeLabels,
     ResourceLabels, RestartLabels, ServiceLabels, SocketErrorLabels, StateLabels, TableLabels,
 };
 use crate::{
@@ -96,6 +96,7 @@ pub struct Metrics {
     state: Family<StateLabels, Gauge>,
     alerts: Family<AlertLabels, Counter>,
     hooks: Family<HookLabels, Gauge>,
+    host: Family<HostLabels, Gauge>,
     socket_errors: Family<SocketErrorLabels, Counter>,
     table_entries: Family<TableLabels, Gauge>,
     table_limit: Family<TableLabels, Gauge>,
@@ -149,6 +150,8 @@ impl Metrics {
         own.register("alerts", "Alerts sent, and alerts that failed at least once", alerts.clone());
         let hooks = Family::default();
         own.register("hook_attached", "Whether each kernel hook is attached", hooks.clone());
+        let host = Family::default();
+        own.register("host_trouble", "1 for each check of the host that is at its limit", host.clone());
         let socket_errors = Family::default();
         own.register(
             "socket_errors",
@@ -191,6 +194,7 @@ impl Metrics {
             state,
             alerts,
             hooks,
+            host,
             socket_errors,
             table_entries,
             table_limit,
@@ -292,6 +296,15 @@ impl Metrics {
                 for hook in &ready.coverage {
                     let attached = i64::from(hook.missing.is_none());
                     self.hooks.get_or_create(&HookLabels { hook: hook.hook }).set(attached);
+                }
+            }
+            Fact::HostState(state) => {
+                let subject = &state.reading.subject;
+                let labels = HostLabels { check: subject.check.as_str(), target: subject.target.clone() };
+                if state.is_well {
+                    self.host.remove(&labels);
+                } else {
+                    self.host.get_or_create(&labels).set(1);
                 }
             }
             Fact::SocketError(error, service) => {

@@ -21,12 +21,33 @@ pub struct Status {
     pub host: wire::Host,
     /// The daemon.
     pub agent: wire::Agent,
+    /// The open incidents of the host itself.
+    #[serde(default)]
+    pub host_incidents: Vec<HostIncident>,
     /// The services in the order of the configuration.
     pub services: Vec<Service>,
     /// What the daemon can see of the kernel, hook by hook.
     pub coverage: Vec<wire::Coverage>,
     /// What the daemon counted since its start.
     pub counters: Counters,
+}
+
+/// An open incident of the host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostIncident {
+    /// Its id.
+    pub incident: String,
+    /// Its verdict.
+    pub verdict: wire::Verdict,
+    /// Its severity.
+    pub severity: wire::Severity,
+    /// It in one sentence.
+    pub summary: String,
+    /// When it began: RFC 3339, UTC.
+    pub since: String,
+    /// Services whose restart is held because of it.
+    #[serde(default)]
+    pub held: Vec<String>,
 }
 
 /// One service.
@@ -150,12 +171,27 @@ impl Status {
             fallback: hook.fallback.clone(),
             lacking: hook.lacking.clone(),
         });
-        let open = view.services.iter().filter(|service| service.incident.is_some()).count();
+        let host_incidents: Vec<HostIncident> = view
+            .host
+            .iter()
+            .flatten()
+            .map(|open| HostIncident {
+                incident: origin.incident_id(open.id),
+                verdict: open.verdict.into(),
+                severity: open.severity.into(),
+                summary: open.summary.clone(),
+                since: emit::wall(open.since),
+                held: open.held.clone(),
+            })
+            .collect();
+        let open =
+            view.services.iter().filter(|service| service.incident.is_some()).count() + host_incidents.len();
         Self {
             ready: view.ready,
             timestamp: format!("{:.3}", jiff::Timestamp::now()),
             host: origin.host(),
             agent: origin.agent(),
+            host_incidents,
             services: services.collect(),
             coverage: coverage.collect(),
             counters: Counters {

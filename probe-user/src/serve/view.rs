@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::Timestamp,
-    fact::{HookCoverage, IncidentId, Order, ServiceState, Verdict},
+    fact::{HookCoverage, IncidentId, Order, ServiceState, Severity, Verdict},
 };
 
 /// What there is to show, as the pipeline last published it.
@@ -16,6 +16,8 @@ pub struct View {
     pub ready: bool,
     /// The services in the order of their ids.
     pub services: Vec<ServiceView>,
+    /// The open incidents of the host; None before its checks began.
+    pub host: Option<Vec<HostIncident>>,
     /// Hook by hook, what the daemon can see.
     pub coverage: Vec<HookCoverage>,
     /// What the daemon counted since its start.
@@ -52,6 +54,19 @@ pub struct ServiceView {
     pub orders: Vec<Order>,
     /// The open window of its maintenance.
     pub maintenance: Option<String>,
+}
+
+/// An open incident of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostIncident {
+    pub id: IncidentId,
+    pub verdict: Verdict,
+    pub severity: Severity,
+    /// It in one sentence without secrets.
+    pub summary: String,
+    pub since: Timestamp,
+    /// Services whose restart is held because of it.
+    pub held: Vec<String>,
 }
 
 /// A service that another one depends on.

@@ -35,6 +35,7 @@ pub(super) fn alert(number: u64, severity: Severity) -> Alert {
         attempts: 0,
         snapshot: None,
         drill: None,
+        host: None,
         earlier: Default::default(),
     };
     let names = Names::new([Name { service: "api".to_owned(), unit: Some("api.service".to_owned()) }]);

@@ -77,6 +77,9 @@ fn service(entry: &Spanned<Table<file::Service>>, outside: &Outside<'_>, found: 
     }
 }
 
+/// The incidents of the host itself are under this name.
+const RESERVED: &str = "host";
+
 fn name(written: &file::Service, place: std::ops::Range<usize>, found: &mut Findings) -> String {
     let Some(name) = &written.name else {
         found.error(place, "a service without a name; expected `name = \"…\"`");
@@ -90,6 +93,11 @@ fn name(written: &file::Service, place: std::ops::Range<usize>, found: &mut Find
             "found {}; expected a name of 1 to 64 letters (A-Z, a-z), digits, dots, hyphens and underscores",
             quote(text)
         );
+        found.error(name.span(), message);
+    }
+    if text == RESERVED {
+        let message =
+            format!("found {}; expected another name, because that is the host itself", quote(text));
         found.error(name.span(), message);
     }
     text.clone()

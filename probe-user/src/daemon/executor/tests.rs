@@ -29,6 +29,7 @@ fn executor(config: &Config, reader: &ProcReader) -> (Executor, mpsc::Receiver<A
         holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         pressure: PressureMonitor::new(reader.clone(), config, tokio::time::Instant::now()),
+        host: HostMonitor::new(reader.clone()),
         inspector,
         outcomes,
         answers,

@@ -32,8 +32,9 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     let began = Timestamp::now();
     let place = locate()?;
     let reader = ProcReader::new("/")?;
-    let mut sensors = Sensors::open(&kernel_options(&config.kernel, options), &reader, began)
-        .map_err(RunError::Descriptors)?;
+    let mut sensors =
+        Sensors::open(&kernel_options(&config.kernel, options, config.host.reads_log()), &reader, began)
+            .map_err(RunError::Descriptors)?;
     sensors.spawn_log();
     sensors.coverage().iter().for_each(warn_of);
     // A port below 1024 takes a right as well.
@@ -60,13 +61,14 @@ fn locate() -> Result<Place, RunError> {
     Ok(place)
 }
 
-fn kernel_options(options: &KernelOptions, run: &RunOptions) -> Options {
+fn kernel_options(options: &KernelOptions, run: &RunOptions, host_reports: bool) -> Options {
     Options {
         urgent_ring_bytes: options.urgent_ring_bytes,
         bulk_ring_bytes: options.bulk_ring_bytes,
         unwatched_per_second: options.unwatched_exits_per_second,
         log: run.kernel_log,
         without: run.without.clone(),
+        host_reports,
         ..Options::default()
     }
 }

@@ -28,8 +28,8 @@ use crate::{
     fact::{IncidentId, Memory, Orders, ServiceId},
     host::ProcReader,
     inspect::{
-        holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
-        usage::UsageSampler,
+        holders::HolderSearch, host::HostMonitor, inspector::Inspector, pressure::PressureMonitor,
+        queues::AcceptQueues, usage::UsageSampler,
     },
     probe::{
         Clients, Prober,
@@ -38,7 +38,10 @@ use crate::{
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
     spawn::RunCgroup,
-    store::state::Remembered,
+    store::{
+        last_run::{EarlierRun, LastRun},
+        state::Remembered,
+    },
 };
 
 /// The daemon, and what an earlier one left.
@@ -49,6 +52,8 @@ pub(super) struct Wired {
     pub(super) orders: BTreeMap<String, Orders>,
     /// What the engine has to know of an earlier run.
     pub(super) memories: Vec<(ServiceId, Memory)>,
+    /// The run before this one.
+    pub(super) earlier_run: Option<EarlierRun>,
 }
 
 /// Puts the daemon together, and begins to serve health and metrics.
@@ -102,6 +107,8 @@ pub(super) async fn wire(
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
+    let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
+    let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
     let left = std::mem::take(&mut remembered.commands);
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let executor = Executor {
@@ -140,8 +147,9 @@ pub(super) async fn wire(
         drill_directory,
         preparations: 0,
         notifier: options.notifier,
+        last_run,
     };
-    Ok(Wired { daemon, inbox, orders: remembered.orders, memories })
+    Ok(Wired { daemon, inbox, orders: remembered.orders, memories, earlier_run })
 }
 
 fn executor(
@@ -158,6 +166,7 @@ fn executor(
         holders: HolderSearch::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         queues: AcceptQueues::new(reader.clone(), inspector.blocking_reads.clone(), answers.clone()),
         pressure: PressureMonitor::new(reader.clone(), config, prober.epoch()),
+        host: HostMonitor::new(reader.clone()),
         inspector,
         outcomes: senders.outcomes.clone(),
         answers,

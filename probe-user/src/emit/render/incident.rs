@@ -66,6 +66,7 @@ impl Renderer<'_> {
             }
         };
         record.service = Some(self.service(incident.service));
+        record.host_check = incident.host.as_ref().map(|subject| self.host_check(subject));
         record.incident = Some(self.incident(incident));
     }
 

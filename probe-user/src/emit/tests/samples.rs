@@ -11,12 +11,12 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, DatabaseRole, Direction, DrillFault, EventId, ExitStatus, Fact, Holder,
-        HookCoverage, HookEvent, HookRun, Incident, IncidentId, Listener, Membership, OomKill, OomScope,
-        Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind,
-        ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges,
-        Resource, Restart, RestartMethod, Retransmits, Sender, ServerReport, ServerUsage, ServiceGrowth,
-        ServiceId, ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState,
-        Timing, UnitJob, UnitState, User, Verdict,
+        HookCoverage, HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident,
+        IncidentId, Listener, Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase,
+        Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit,
+        ProcessKey, Protocol, Reload, ReloadChanges, Resource, Restart, RestartMethod, Retransmits, Sender,
+        ServerReport, ServerUsage, ServiceGrowth, ServiceId, ServiceState, Severity, Share, SocketError,
+        Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User, Verdict,
     },
     growth::Forecast,
 };
@@ -91,6 +91,21 @@ pub fn down() -> Fact {
     Fact::ServiceState(API, ServiceState::Down, ServiceState::Healthy, "its main process died".to_owned())
 }
 
+fn host_state(is_well: bool) -> Fact {
+    let reading = HostReading {
+        at: START,
+        subject: HostSubject { check: HostCheck::Space, target: "/var".to_owned() },
+        source: Source::Proc,
+        value: 93.26,
+        limit: 90.0,
+        time_left: Some(Duration::from_secs(5400)),
+        exhausted: false,
+        device: Some("254:0".to_owned()),
+        words: "/var (/dev/vda) is 93 % full: 1.2 GiB of 17.8 GiB are left".to_owned(),
+    };
+    Fact::HostState(HostState { reading, is_well })
+}
+
 pub fn incident() -> Fact {
     Fact::Incident(Phase::Open, an_incident())
 }
@@ -118,6 +133,7 @@ fn an_incident() -> Incident {
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
         drill: Some("alice (as root)".to_owned()),
+        host: None,
         earlier: Default::default(),
     }
 }
@@ -452,6 +468,8 @@ pub fn facts() -> Vec<Fact> {
         operator(CommandKind::Ack, Some(API), Some(IncidentId::new(3)), None),
         operator(CommandKind::Stop, Some(WEB), None, Some("hostprobe cannot stop it")),
         operator(CommandKind::Drill, Some(API), None, None),
+        host_state(false),
+        host_state(true),
         Fact::Loss { class: "exits".to_owned(), count: 12, place: "urgent ring".to_owned() },
     ]
 }

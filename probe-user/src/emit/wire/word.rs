@@ -163,6 +163,92 @@ words! {
         AgentImpaired,
         /// More restarts are due than the budget of all services allows; `incident.held` names those that wait.
         RestartStorm,
+        /// A file system is full, or will soon be.
+        HostDiskFull,
+        /// A file system can take nearly no further files.
+        HostInodes,
+        /// A file system that was writable is not any more.
+        HostReadOnly,
+        /// Nearly no memory is left, or tasks wait for memory much of the time.
+        HostMemory,
+        /// Tasks wait for a CPU or a disk for more of the time than the configuration allows.
+        HostPressure,
+        /// The hypervisor gives CPU time to other machines.
+        HostCpuSteal,
+        /// Nearly no further process or thread can be started.
+        HostPids,
+        /// Nearly no further file can be opened.
+        HostFiles,
+        /// The table of tracked connections is nearly full, and packets of new ones are dropped.
+        HostConntrack,
+        /// Nearly no local port is left for connections to one address.
+        HostPorts,
+        /// The neighbour table is nearly full, and hosts of the local network cannot be reached.
+        HostNeighbours,
+        /// The clock is wrong, jumped, or is not kept right any more.
+        HostClock,
+        /// The host started again without being shut down.
+        HostRebooted,
+        /// The kernel reports a task that has not run for minutes.
+        HostHungTask,
+        /// The kernel reports that a disk fails to read or write.
+        HostBlockErrors,
+        /// The kernel reports that a file system is damaged.
+        HostFsErrors,
+        /// The hardware reports memory errors.
+        HostMemoryErrors,
+        /// CPUs are slowed down because they are too hot.
+        HostThermal,
+    }
+}
+
+words! {
+    /// A check of the host.
+    HostCheckName from fact::HostCheck {
+        /// Used space of a file system, percent.
+        Space,
+        /// Used inodes of a file system, percent.
+        Inodes,
+        /// Whether a file system became read-only.
+        ReadOnly,
+        /// Memory that is not available, percent.
+        Memory,
+        /// Share of the time that all tasks waited for memory, percent.
+        MemoryPressure,
+        /// Share of the time that some task waited for a CPU, percent.
+        CpuPressure,
+        /// Share of the time that all tasks waited for a disk, percent.
+        IoPressure,
+        /// CPU time that the hypervisor gave to others, percent.
+        CpuSteal,
+        /// Processes and threads, percent of their limit.
+        Pids,
+        /// Open files, percent of their limit.
+        Files,
+        /// Tracked connections, percent of their limit.
+        Conntrack,
+        /// Local ports in use for connections to one address, percent of their range.
+        Ports,
+        /// Entries of the neighbour table, percent of their limit.
+        Neighbours,
+        /// Error of the clock by its own estimate, milliseconds.
+        ClockOffset,
+        /// Whether the clock was kept right, and is not any more.
+        ClockSync,
+        /// By how much the clock was set, milliseconds.
+        ClockStep,
+        /// Whether the host started again without being shut down.
+        Reboot,
+        /// Tasks that have not run for minutes.
+        HungTask,
+        /// Failed reads and writes of a disk.
+        BlockErrors,
+        /// Errors that a file system found in itself.
+        FsErrors,
+        /// Memory errors of the hardware.
+        MemoryErrors,
+        /// Share of the time that a CPU was slowed down by heat, percent.
+        Thermal,
     }
 }
 
@@ -381,6 +467,8 @@ mod tests {
         check(Severity::pairs());
         check(ServiceState::pairs());
         check(RestartMethod::pairs());
+        check(HostCheckName::pairs());
+        assert_eq!(HostCheckName::pairs().len(), fact::HostCheck::ALL.len());
         check(OomScope::pairs());
         check(Protocol::pairs());
         check(Direction::pairs());

@@ -169,6 +169,8 @@ impl Service {
         let Some(probe) = self.probes.get(*index) else { return };
         let explains = |place| self.network.explains(place, probe.wrong_since(), ctx.now);
         let (network, backend) = (explains(Place::OtherHost), explains(Place::ThisHost));
+        // The kernel drops the packets of new connections, those of a probe as well.
+        let conntrack = ctx.surroundings.host.conntrack.as_deref().filter(|_| failure.is_timeout());
         let (finding, remedy) = verdict::of_failures(&verdict::Circumstances {
             failure: *failure,
             detail,
@@ -179,7 +181,7 @@ impl Service {
             listens: self.listens_in_vain(&streak, ctx),
             proved: self.has_proved_right(&streak),
             examination: self.generation.liveness.examination(),
-            network: network.map(Trouble::words),
+            network: network.map(Trouble::words).or(conntrack),
             backend: backend.map(Trouble::words),
             pressed: ctx.surroundings.pressed.as_deref(),
             together: ctx.surroundings.together.as_deref(),

@@ -180,6 +180,7 @@ impl Service {
                 | RecoveryState::Verifying
                 | RecoveryState::Backoff
                 | RecoveryState::AwaitingHostBudget
+                | RecoveryState::AwaitingHost(_)
                 | RecoveryState::Snapshotting
         );
         let since = open.since();

@@ -60,6 +60,7 @@ impl Service {
     /// Opens or updates the incident with a fault.
     pub(super) fn open_or_update<E: Effects>(&mut self, fault: Fault, ctx: &mut Ctx<'_, E>) {
         self.stopped = None;
+        let fault = self.blamed_on_host(fault, ctx);
         let severity = self.severity(fault.finding.verdict);
         let patience = patience(&fault, self.can_restart());
         self.timers.clear(Timer::Healing);
@@ -170,7 +171,9 @@ impl Service {
             SeverityRule::Info => Severity::Info,
             SeverityRule::Warning => Severity::Warning,
             SeverityRule::OfService if !self.settings.critical => Severity::Warning,
-            SeverityRule::OfService | SeverityRule::Critical => Severity::Critical,
+            SeverityRule::OfService | SeverityRule::Critical | SeverityRule::WhenExhausted => {
+                Severity::Critical
+            }
         }
     }
 }

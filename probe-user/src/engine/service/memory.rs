@@ -27,6 +27,8 @@ impl Service {
             _ if self.waits_for_host_budget().is_some() => {
                 Some(RememberedWait::Backoff(self.waits_for_host_budget()))
             }
+            // Whether the host still lacks it is asked again.
+            RecoveryState::AwaitingHost(_) => Some(RememberedWait::Backoff(None)),
             RecoveryState::CrashLoopBackoff => waits.map(RememberedWait::CrashLoop),
             RecoveryState::Restarting { .. } => Some(RememberedWait::Restart),
             RecoveryState::Idle

@@ -87,6 +87,8 @@ pub struct Service {
     pub(super) state: ServiceState,
     /// Since when it has been unhealthy.
     pub(super) unwell_since: Option<Timestamp>,
+    /// The file systems that its processes were last seen to write to, by their device numbers.
+    pub(super) writes_to: Vec<String>,
     /// What the daemon was last given to keep.
     pub(super) kept: Memory,
 }
@@ -117,6 +119,7 @@ impl Service {
             timers: Timers::default(),
             state: ServiceState::Starting,
             unwell_since: None,
+            writes_to: Vec::new(),
             kept: Memory::default(),
             settings,
         }

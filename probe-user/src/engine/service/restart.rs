@@ -129,6 +129,9 @@ impl Service {
         if self.is_paused() {
             return self.hold_for_pause(ctx);
         }
+        if self.waits_for_host(ctx) {
+            return;
+        }
         if self.recovery.budget().left(ctx.now) == 0 {
             return self.on_budget_spent(ctx);
         }

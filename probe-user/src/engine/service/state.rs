@@ -70,7 +70,10 @@ impl Service {
         }
         let waits = matches!(
             self.recovery.state(),
-            RecoveryState::Backoff | RecoveryState::AwaitingHostBudget | RecoveryState::CrashLoopBackoff
+            RecoveryState::Backoff
+                | RecoveryState::AwaitingHostBudget
+                | RecoveryState::AwaitingHost(_)
+                | RecoveryState::CrashLoopBackoff
         );
         if (waits || open.rule().blocks == BlockRule::Held)
             && self.main.is_none()
@@ -87,8 +90,14 @@ impl Service {
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
             EndRule::Accepts => self.timers.is_set(Timer::BacklogEmpty),
             EndRule::LevelsOff => self.grows(open, now),
-            // The last two are of hostprobe itself.
-            EndRule::Answer | EndRule::Running | EndRule::Listening | EndRule::Able | EndRule::Room => false,
+            // The last four are of hostprobe itself and of the host.
+            EndRule::Answer
+            | EndRule::Running
+            | EndRule::Listening
+            | EndRule::Able
+            | EndRule::Room
+            | EndRule::BelowLimit
+            | EndRule::Quiet => false,
         };
         if still {
             return false;

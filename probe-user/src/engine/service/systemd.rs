@@ -79,6 +79,7 @@ impl Service {
             RecoveryState::Idle
             | RecoveryState::Backoff
             | RecoveryState::AwaitingHostBudget
+            | RecoveryState::AwaitingHost(_)
             | RecoveryState::CrashLoopBackoff => true,
             RecoveryState::Inspecting(inspection) => inspection.retry,
             RecoveryState::WaitingToStart(_)
@@ -282,6 +283,9 @@ impl Service {
     pub(super) fn retry<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         if self.is_paused() {
             return self.hold_for_pause(ctx);
+        }
+        if self.waits_for_host(ctx) {
+            return;
         }
         let exited =
             self.incident.as_ref().is_some_and(|open| open.rule().extra == Extra::AwaitsDependencies);

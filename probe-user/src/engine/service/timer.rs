@@ -51,7 +51,7 @@ impl Service {
             RecoveryState::FindingPortHolder(_) => self.on_port_holder(None, ctx),
             RecoveryState::Snapshotting => self.on_snapshot(Err("it took too long".to_owned()), ctx),
             // The engine tells when there is room.
-            RecoveryState::AwaitingHostBudget => {}
+            RecoveryState::AwaitingHostBudget | RecoveryState::AwaitingHost(_) => {}
             RecoveryState::Idle | RecoveryState::Verifying => {}
         }
     }

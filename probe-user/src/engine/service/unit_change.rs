@@ -66,6 +66,7 @@ impl Service {
             RecoveryState::Idle
             | RecoveryState::Backoff
             | RecoveryState::AwaitingHostBudget
+            | RecoveryState::AwaitingHost(_)
             | RecoveryState::CrashLoopBackoff
                 if self.incident.is_some() && self.unit.was_stopped_since(state) =>
             {
@@ -86,6 +87,7 @@ impl Service {
             | RecoveryState::FindingSuccessor(_)
             | RecoveryState::Backoff
             | RecoveryState::AwaitingHostBudget
+            | RecoveryState::AwaitingHost(_)
             | RecoveryState::Restarting { .. }
             | RecoveryState::SystemdRestarting
             | RecoveryState::Examining { .. }

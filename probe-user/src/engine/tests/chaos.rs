@@ -4,9 +4,9 @@ use super::*;
 use crate::{
     config::Response,
     fact::{
-        AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, IncidentId,
-        NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Resource,
-        ResourceLevel, Retransmits, Successor, Suspension, Tracer,
+        AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, HostCheck,
+        HostReading, HostSubject, IncidentId, NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder,
+        Pressure, Protocol, Resource, ResourceLevel, Retransmits, Successor, Suspension, Tracer,
     },
 };
 
@@ -229,7 +229,23 @@ pub(super) fn observation(random: &mut Random, now: Timestamp) -> Observation {
             let holder = Holder { service: Some(random.service()), connections: 9, ..Holder::default() };
             Observation::Holders(service, vec![holder])
         }
-        22 => match random.below(5) {
+        22 => match random.below(7) {
+            5 => {
+                let check = HostCheck::ALL[random.below(HostCheck::ALL.len() as u64) as usize];
+                let value = random.below(101) as f64;
+                Observation::Host(HostReading {
+                    at: now,
+                    subject: HostSubject { check, target: "/data".into() },
+                    source: Source::Proc,
+                    value,
+                    limit: 90.0,
+                    time_left: None,
+                    exhausted: value > 95.0,
+                    device: Some("254:0".into()),
+                    words: "full".into(),
+                })
+            }
+            6 => Observation::WritesTo(service, vec!["254:0".into(); random.below(2) as usize]),
             0 => Observation::Pressure(Pressure { at: now, cpu: Some(0.9), ..Pressure::default() }),
             1 => Observation::Connected { client: service, server: random.service() },
             2 => {

@@ -14,6 +14,8 @@ pub struct Options {
     pub prober: u32,
     /// Hooks that are not attached even where they could be.
     pub without: Vec<Hook>,
+    /// Whether what the kernel's log says of the host is reported.
+    pub host_reports: bool,
     /// Whether the programs themselves write debug lines. Costly, and off by default.
     pub log: bool,
 }
@@ -26,6 +28,7 @@ impl Default for Options {
             unwatched_per_second: 50,
             prober: std::process::id(),
             without: Vec::new(),
+            host_reports: false,
             log: false,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     connector::{self, Event},
-    kmsg::Lines,
+    kmsg::{Lines, LogLine},
 };
 use crate::{host::Cgroups, sensor::record::Oom};
 
@@ -14,5 +14,9 @@ pub fn connector_event(message: &[u8]) -> Option<String> {
 /// The OOM kills in the records of a log.
 pub fn oom_kills<'r>(records: impl Iterator<Item = &'r [u8]>, cgroups: &Cgroups) -> Vec<Oom> {
     let mut lines = Lines::default();
-    records.filter_map(|record| lines.record(record)).map(|line| line.record(cgroups)).collect()
+    let found = records.filter_map(|record| match lines.record(record)? {
+        LogLine::Oom(line) => Some(line.record(cgroups)),
+        LogLine::Host(_) => None,
+    });
+    found.collect()
 }

@@ -1,6 +1,6 @@
-//! OOM kills by the kernel's log, `/dev/kmsg`.
+//! The kernel's log, `/dev/kmsg`: OOM kills, and what it says of the host ([`super::kernel_report`]).
 //!
-//! Its wording is no interface: it has changed, and may again. So it is only read where the hook is missing, and the
+//! Its wording is no interface: it has changed, and may again. So OOM kills are only read where the hook is missing, and the
 //! kernel's own counters beside it ([`super::oom_count`]). The forms are those of `mm/oom_kill.c` since
 //! Linux 5.0.
 
@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use super::kernel_report::{ReportLine, report};
 use crate::{
     clock::Timestamp,
     fact::{OomScope, Source},
@@ -77,6 +78,13 @@ impl OomLine {
     }
 }
 
+/// A record of the log that says something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogLine {
+    Oom(OomLine),
+    Host(ReportLine),
+}
+
 /// The kernel's log, from now on.
 #[derive(Debug)]
 pub struct Kmsg {
@@ -95,9 +103,9 @@ impl Kmsg {
         Ok(Self { log, reader: Lines::default() })
     }
 
-    /// Passes on each OOM kill that was logged since; returns how often the kernel overwrote records that were not yet
+    /// Passes on what was logged since; returns how often the kernel overwrote records that were not yet
     /// read.
-    pub fn read(&mut self, mut each: impl FnMut(OomLine)) -> io::Result<u64> {
+    pub fn read(&mut self, mut each: impl FnMut(LogLine)) -> io::Result<u64> {
         let mut lost = 0;
         let mut buffer = [0; RECORD_MAX];
         for _ in 0..BATCH {
@@ -139,13 +147,14 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// Reads a record as `/dev/kmsg` gives it; the kill, if it names the victim.
-    pub(super) fn record(&mut self, record: &[u8]) -> Option<OomLine> {
+    /// Reads a record as `/dev/kmsg` gives it; what it says, if it names the victim of a kill or is about the host.
+    pub(super) fn record(&mut self, record: &[u8]) -> Option<LogLine> {
         let record = String::from_utf8_lossy(record);
         let line = record.split_once(';').filter(|(head, _)| is_the_kernel_s(head));
         let line = line.map_or("", |(_, text)| text);
         // What follows the first line are properties of the record.
-        self.line(line.lines().next().unwrap_or_default())
+        let line = line.lines().next().unwrap_or_default();
+        self.line(line).map(LogLine::Oom).or_else(|| report(line).map(LogLine::Host))
     }
 
     /// Reads a line; the kill, if the line names the victim.

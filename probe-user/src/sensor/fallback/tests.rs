@@ -32,7 +32,7 @@ fn lab(test: &str) -> Option<Lab> {
         return None;
     }
     let reader = ProcReader::new("/").unwrap();
-    let fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX, Timestamp::now()).unwrap();
+    let fallback = FallbackSensor::open((&Hook::ALL, false), &reader, u32::MAX, Timestamp::now()).unwrap();
     Some(Lab { fallback, runtime: Builder::new_current_thread().enable_all().build().unwrap(), reader })
 }
 
@@ -245,7 +245,7 @@ fn an_exec_is_reported() {
 fn nothing_is_opened_where_nothing_is_missing() {
     let reader = ProcReader::new("/").unwrap();
     for missing in [&[][..], &[Hook::Signal, Hook::SocketReport]] {
-        let fallback = FallbackSensor::open(missing, &reader, 0, Timestamp::now()).unwrap();
+        let fallback = FallbackSensor::open((missing, false), &reader, 0, Timestamp::now()).unwrap();
         assert!(fallback.exits.is_none() && fallback.kmsg.is_none() && fallback.scanner.is_none());
         assert_eq!(fallback.description_of(Hook::Signal).is_some(), !missing.is_empty());
         assert_eq!(fallback.description_of(Hook::SocketReport), None);

@@ -77,6 +77,13 @@ pub struct HookLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HostLabels {
+    pub check: &'static str,
+    /// The mount point, the device and the like; empty for the host as a whole.
+    pub target: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SocketErrorLabels {
     pub service: String,
     /// The error's name, such as ECONNREFUSED.

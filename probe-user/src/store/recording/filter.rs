@@ -143,6 +143,8 @@ impl Filter {
             | Observation::Holders(..)
             | Observation::Successor(..)
             | Observation::ListenerChecked(..)
+            | Observation::Host(_)
+            | Observation::WritesTo(..)
             | Observation::Remembered(..)
             | Observation::Operator(..) => {
                 self.stir(observation.service(), now);

@@ -42,6 +42,8 @@ pub const fn words(observation: &Observation) -> &'static str {
         Observation::Removed(_) => "a reload removed it",
         Observation::Successor(..) => "the successor of its main process",
         Observation::RestartBudget(_) => "the restart budget of all services after a reload",
+        Observation::Host(_) => "a check of the host",
+        Observation::WritesTo(..) => "the file systems that it writes to",
         Observation::Pressure(_) => "how hard the host is pressed",
         Observation::ConnectionsUnseen => "connections are not seen",
     }
@@ -123,6 +125,7 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         }
         Observation::Running(id, _)
         | Observation::Removed(id)
+        | Observation::WritesTo(id, _)
         | Observation::Listening(id, _)
         | Observation::Listener(_, id, _)
         | Observation::Unit(id, _)
@@ -139,7 +142,10 @@ fn map(mut seen: Observation, to: &mut impl FnMut(ServiceId) -> Option<ServiceId
         | Observation::Successor(id, _)
         | Observation::ListenerChecked(id, ..)
         | Observation::Operator(id, _) => *id = to(*id)?,
-        Observation::RestartBudget(_) | Observation::Pressure(_) | Observation::ConnectionsUnseen => {}
+        Observation::RestartBudget(_)
+        | Observation::Host(_)
+        | Observation::Pressure(_)
+        | Observation::ConnectionsUnseen => {}
     }
     Some(seen)
 }
@@ -210,6 +216,9 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
         Observation::Remembered(_, memory) => {
             memory.texts().for_each(text);
         }
+        // The name of a task or a device, and a sentence with it.
+        Observation::Host(reading) => text(&mut reading.words),
+        Observation::WritesTo(_, devices) => return cut(devices, items),
         Observation::Running(..)
         | Observation::Listener(..)
         | Observation::RestartOutcome(_, Ok(()))

@@ -190,6 +190,7 @@ impl Storm {
             attempts: 0,
             snapshot: None,
             drill: None,
+            host: None,
             earlier: Earlier::default(),
         };
         Some(Alert { incident, names: latest.names.clone(), resolved: false, summary: Some(summary) })

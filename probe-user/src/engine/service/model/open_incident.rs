@@ -74,6 +74,12 @@ impl OpenIncident {
         self.unconfirmed_until
     }
 
+    /// Another one turns out to be the cause: why, and its own summary.
+    pub fn blame(&mut self, cause: ServiceId, why: String, summary: String) {
+        self.record.cause = cause;
+        self.summary = self.summary.of_itself().caused_by(why, summary);
+    }
+
     pub fn set_unconfirmed_until(&mut self, until: Timestamp) {
         self.unconfirmed_until = until;
     }
@@ -101,6 +107,7 @@ impl OpenIncident {
             attempts: 0,
             snapshot: None,
             drill,
+            host: None,
             earlier: Default::default(),
         };
         let summary = fault.finding.summary;

@@ -9,7 +9,7 @@ use crate::{
         budget::Budget,
         succession::{End, Traits},
     },
-    fact::{ProbeFailure, ProcessExit, RestartPolicy},
+    fact::{HostSubject, ProbeFailure, ProcessExit, RestartPolicy},
 };
 
 /// The most remembered starts. They keep the service below its unit's StartLimit.
@@ -26,6 +26,8 @@ pub enum RecoveryState {
     Backoff,
     /// The restart budget of all services together is spent.
     AwaitingHostBudget,
+    /// The host lacks something that a start takes. The engine tells when it has it again.
+    AwaitingHost(HostSubject),
     /// A restart is in progress and has not led to a main process yet.
     Restarting {
         /// The restart was made. Only the main process is missing.

@@ -1,0 +1,90 @@
+//! The file systems that processes write to, by the files that they have open for that.
+
+use std::{collections::BTreeSet, fs};
+
+use super::{
+    ProcReader,
+    mount::{Mount, Storage, mount_at},
+    read_text,
+};
+
+/// Further descriptors of a process, and further processes, are left out: one open file of a file system is enough.
+const FILES_MAX: usize = 512;
+const PROCESSES_MAX: usize = 32;
+
+impl ProcReader {
+    /// The file systems that a process and its children write to, as `major:minor`: those of the files that they have open
+    /// for writing, and, if it is not the root's, that of their working folder.
+    pub fn written_by(&self, main: u32) -> BTreeSet<String> {
+        let mut devices = BTreeSet::new();
+        let children = self.children_of(main);
+        for pid in std::iter::once(main).chain(children).take(PROCESSES_MAX) {
+            let Ok(mounts) = self.mounts_of(pid) else { continue };
+            devices.extend(self.open_for_writing(pid, &mounts));
+            let folder = fs::read_link(self.folder(pid).join("cwd")).ok();
+            devices.extend(folder.and_then(|folder| written_at(&mounts, folder.to_str()?)));
+        }
+        devices
+    }
+
+    fn open_for_writing(&self, pid: u32, mounts: &[Mount]) -> BTreeSet<String> {
+        let folder = self.folder(pid);
+        let entries = fs::read_dir(folder.join("fd")).into_iter().flatten().flatten().take(FILES_MAX);
+        let devices = entries.filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            // Sockets, pipes and the like have no path.
+            if !target.is_absolute() || target.starts_with("/dev") || target.starts_with("/proc") {
+                return None;
+            }
+            let info = read_text(&folder.join("fdinfo").join(entry.file_name()), 4096).ok()?;
+            let field = |name: &str| Some(info.lines().find_map(|line| line.strip_prefix(name))?.trim());
+            let flags = i32::from_str_radix(field("flags:")?, 8).ok()?;
+            let mount: u32 = field("mnt_id:")?.parse().ok()?;
+            let mount = mounts.iter().find(|it| it.id == mount && holds_data(it))?;
+            (flags & libc::O_ACCMODE != libc::O_RDONLY).then(|| mount.device.clone())
+        });
+        devices.collect()
+    }
+}
+
+/// The file system of a folder that a service works in, if it is not the root's: much of a host is there.
+pub fn written_at(mounts: &[Mount], folder: &str) -> Option<String> {
+    let mount = mount_at(mounts, folder)?;
+    (mount.point != "/" && holds_data(mount)).then(|| mount.device.clone())
+}
+
+fn holds_data(mount: &Mount) -> bool {
+    mount.storage() != Storage::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::host::fake::FakeHost;
+
+    #[test]
+    fn only_what_is_open_for_writing_and_a_working_folder_off_the_root_count() {
+        let host = FakeHost::v2();
+        host.process(7, 1, "db", "/usr/bin/db");
+        host.write(
+            "proc/7/mountinfo",
+            b"27 1 254:0 / / rw - ext4 /dev/vda rw\n28 27 254:16 / /data rw - ext4 /dev/vdb rw\n\
+              29 27 254:32 / /read rw - ext4 /dev/vdc rw\n30 27 0:5 / /sys rw - sysfs sysfs rw\n",
+        );
+        for (number, target, flags, mount) in [
+            (0, "/dev/null", "0100002", 27),
+            (1, "socket:[5]", "02", 9),
+            (2, "/read/x", "0100000", 29),
+            (3, "/sys/x", "01", 30),
+            (4, "/var/log/db.log", "0102001", 27),
+        ] {
+            host.fd(7, number, target);
+            let info = format!("pos:\t0\nflags:\t{flags}\nmnt_id:\t{mount}\n");
+            host.write(&format!("proc/7/fdinfo/{number}"), info.as_bytes());
+        }
+        let reader = host.reader();
+        assert_eq!(reader.written_by(7).into_iter().collect::<Vec<_>>(), ["254:0"]);
+        host.link("proc/7/cwd", "/data/pg");
+        assert_eq!(reader.written_by(7).into_iter().collect::<Vec<_>>(), ["254:0", "254:16"]);
+        assert!(reader.written_by(8).is_empty());
+    }
+}

@@ -1,0 +1,324 @@
+//! The file systems: space, inodes, writes.
+//!
+//! `statvfs` of a file system that does not answer blocks for ever, and its thread with it. So the round in which that
+//! happens is given up, and later ones leave that file system out until the call returns.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustix::fs::{StatVfs, statvfs};
+
+use super::{fill_rate::FillRate, measure::Measured};
+use crate::{
+    clock::Timestamp,
+    config::{FileSystemOptions, HostOptions},
+    fact::HostCheck,
+    host::{
+        ProcReader,
+        mount::{Mount, Storage, file_systems},
+    },
+};
+
+/// Further file systems are left out.
+const MOST: usize = 256;
+
+/// So many that do not answer, and no further one is asked: each holds a thread.
+const BLOCKED_MAX: usize = 8;
+
+/// With less than this share of its blocks, or less than so many bytes, a full file system takes no more data: PostgreSQL
+/// needs 16 MiB at once for its log.
+const EXHAUSTED_SHARE: f64 = 0.01;
+const EXHAUSTED_BYTES: u64 = 32 << 20;
+
+/// What was seen of the file systems before.
+#[derive(Debug, Default)]
+pub struct FileSystemsPast {
+    by_device: BTreeMap<String, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    was_writable: bool,
+    /// It was told to be full soon. The estimate varies, so it takes a longer one to end that.
+    fills: bool,
+    rate: FillRate,
+}
+
+/// The calls that are under way, and those that do not return.
+#[derive(Debug, Default)]
+pub struct Calls {
+    state: Mutex<CallState>,
+}
+
+#[derive(Debug, Default)]
+struct CallState {
+    current: Option<(u64, Call)>,
+    blocked: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+struct Call {
+    device: String,
+    point: String,
+    since: Timestamp,
+}
+
+impl Calls {
+    fn locked<T>(&self, change: impl FnOnce(&mut CallState) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives up the call of a round if it has lasted for so long. Returns the mount point.
+    pub fn give_up(&self, round: u64, patience: Duration, now: Timestamp) -> Option<String> {
+        self.locked(|state| {
+            let (of, call) = state.current.as_ref()?;
+            if *of != round || now.since(call.since) < patience {
+                return None;
+            }
+            let (_, call) = state.current.take()?;
+            state.blocked.insert(call.device, call.point.clone());
+            Some(call.point)
+        })
+    }
+
+    /// The mount points of those that do not answer.
+    pub fn blocked(&self) -> BTreeSet<String> {
+        self.locked(|state| state.blocked.values().cloned().collect())
+    }
+
+    /// Asks for the numbers of a file system. An error if the round was given up meanwhile.
+    fn ask(&self, round: u64, mount: &Mount) -> Result<Option<StatVfs>, GivenUp> {
+        let is_blocked = self.locked(|state| {
+            let is_blocked = state.blocked.contains_key(&mount.device) || state.blocked.len() >= BLOCKED_MAX;
+            if !is_blocked {
+                let (device, point) = (mount.device.clone(), mount.point.clone());
+                state.current = Some((round, Call { device, point, since: Timestamp::now() }));
+            }
+            is_blocked
+        });
+        if is_blocked {
+            return Ok(None);
+        }
+        let numbers = statvfs(mount.point.as_str()).ok();
+        self.locked(|state| {
+            if state.current.as_ref().is_some_and(|(of, _)| *of == round) {
+                state.current = None;
+                return Ok(numbers);
+            }
+            state.blocked.remove(&mount.device);
+            Err(GivenUp)
+        })
+    }
+}
+
+/// The round has lasted too long, and another one has begun.
+#[derive(Debug)]
+pub struct GivenUp;
+
+impl FileSystemsPast {
+    pub fn measure(
+        &mut self,
+        reader: &ProcReader,
+        options: &HostOptions,
+        calls: (&Calls, u64),
+        now: Timestamp,
+    ) -> Result<Vec<Measured>, GivenUp> {
+        let (calls, round) = calls;
+        let mounts = reader.mounts().unwrap_or_default();
+        let checked: Vec<Mount> = file_systems(mounts)
+            .into_iter()
+            .filter(|mount| limits(mount, options).is_some())
+            .take(MOST)
+            .collect();
+        let mut found = Vec::new();
+        for mount in &checked {
+            let Some(limits) = limits(mount, options) else { continue };
+            let known = self.by_device.entry(mount.device.clone()).or_default();
+            found.extend(known.writes(mount, limits));
+            if mount.takes_no_writes {
+                continue;
+            }
+            if let Some(numbers) = calls.ask(round, mount)?.filter(|numbers| numbers.f_blocks > 0) {
+                found.extend(known.space(mount, limits, &numbers, now));
+                found.extend(inodes(mount, limits, &numbers));
+            }
+        }
+        let devices: BTreeSet<&str> = checked.iter().map(|mount| mount.device.as_str()).collect();
+        self.by_device.retain(|device, _| devices.contains(device.as_str()));
+        Ok(found)
+    }
+}
+
+/// The limits of a mount; None if it is not checked. `"*"` stands for what is on disks and servers, and for the root.
+fn limits<'o>(mount: &Mount, options: &'o HostOptions) -> Option<&'o FileSystemOptions> {
+    let (limits, is_named) = options.file_system(&mount.point)?;
+    let is_meant = match mount.storage() {
+        Storage::Disk | Storage::Remote => true,
+        Storage::Memory | Storage::Layers => is_named || mount.point == "/",
+        Storage::Other => false,
+    };
+    is_meant.then_some(limits)
+}
+
+impl Known {
+    fn writes(&mut self, mount: &Mount, limits: &FileSystemOptions) -> Option<Measured> {
+        self.was_writable |= !mount.takes_no_writes;
+        if !limits.read_only {
+            return None;
+        }
+        // Mounted read-only, both say so.
+        let became = mount.takes_no_writes && (self.was_writable || !mount.is_read_only);
+        let (point, source) = (&mount.point, &mount.source);
+        let words = if became {
+            format!(
+                "{point} ({source}) was writable and is read-only: look for errors of it in the kernel's log"
+            )
+        } else {
+            format!("{point} ({source}) is writable")
+        };
+        Some(Measured {
+            target: point.clone(),
+            exhausted: became,
+            device: Some(mount.device.clone()),
+            ..Measured::of_host(HostCheck::ReadOnly, f64::from(u8::from(became)), 1.0, words)
+        })
+    }
+
+    fn space(
+        &mut self,
+        mount: &Mount,
+        limits: &FileSystemOptions,
+        numbers: &StatVfs,
+        now: Timestamp,
+    ) -> Option<Measured> {
+        let bytes = |blocks: u64| blocks.saturating_mul(numbers.f_frsize);
+        let used = bytes(numbers.f_blocks.saturating_sub(numbers.f_bfree));
+        // As df: what only root may use is neither used nor left.
+        let left = bytes(numbers.f_bavail);
+        let whole = used.saturating_add(left);
+        let percent = share(used, whole);
+        self.rate.add(now, used);
+        let most = limits.time_to_full.map(|most| if self.fills { most + most / 4 } else { most });
+        let time_left =
+            self.rate.time_left(left).filter(|time_left| most.is_some_and(|most| *time_left <= most));
+        self.fills = time_left.is_some();
+        let limit = limits.percent.or(limits.time_to_full.map(|_| 100.0))?;
+        let is_low = left < EXHAUSTED_BYTES || (left as f64) < whole as f64 * EXHAUSTED_SHARE;
+        let soon = time_left.map_or_else(String::new, |time_left| {
+            format!(", and will be full in {} min at its rate of the last hour", time_left.as_secs() / 60)
+        });
+        let words = format!(
+            "{} ({}) is {percent:.0} % full: {} of {} are left{soon}",
+            mount.point,
+            mount.source,
+            size(left),
+            size(whole)
+        );
+        Some(Measured {
+            target: mount.point.clone(),
+            time_left,
+            exhausted: percent >= limit && is_low,
+            device: Some(mount.device.clone()),
+            ..Measured::of_host(HostCheck::Space, percent, limit, words)
+        })
+    }
+}
+
+fn inodes(mount: &Mount, limits: &FileSystemOptions, numbers: &StatVfs) -> Option<Measured> {
+    // Some make inodes as they need them, and show none.
+    let limit = limits.inodes_percent.filter(|_| numbers.f_files > 0)?;
+    let used = numbers.f_files.saturating_sub(numbers.f_ffree);
+    let left = numbers.f_favail;
+    let percent = share(used, used.saturating_add(left));
+    let words = format!(
+        "{} ({}) uses {percent:.0} % of its inodes: {left} further files fit",
+        mount.point, mount.source
+    );
+    Some(Measured {
+        target: mount.point.clone(),
+        exhausted: left == 0,
+        device: Some(mount.device.clone()),
+        ..Measured::of_host(HostCheck::Inodes, percent, limit, words)
+    })
+}
+
+fn share(used: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { used as f64 * 100.0 / whole as f64 }
+}
+
+/// Such as "1.5 GiB".
+fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return format!("{value:.1} {unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    fn measure(past: &mut FileSystemsPast, host: &FakeHost, calls: &Calls) -> Vec<Measured> {
+        let options = HostOptions::default();
+        past.measure(&host.reader(), &options, (calls, 1), Timestamp::now()).unwrap()
+    }
+
+    #[test]
+    fn a_file_system_that_does_not_answer_is_left_out_until_it_does() {
+        let (calls, now) = (Calls::default(), Timestamp::now());
+        let mount = Mount {
+            id: 1,
+            device: "0:42".to_owned(),
+            root: "/".to_owned(),
+            point: "/nfs".to_owned(),
+            is_read_only: false,
+            kind: "nfs4".to_owned(),
+            source: "server:/x".to_owned(),
+            takes_no_writes: false,
+            is_of_user: false,
+        };
+        let call = Call { device: mount.device.clone(), point: "/nfs".to_owned(), since: now };
+        calls.locked(|state| state.current = Some((1, call)));
+        let patience = Duration::from_secs(5);
+        assert_eq!(calls.give_up(1, patience, now), None);
+        assert_eq!(calls.give_up(2, patience, now.plus(patience)), None, "that is another round's");
+        assert_eq!(calls.give_up(1, patience, now.plus(patience)).as_deref(), Some("/nfs"));
+        assert_eq!(calls.blocked().into_iter().collect::<Vec<_>>(), ["/nfs"]);
+        assert!(calls.ask(2, &mount).unwrap().is_none(), "it is not asked");
+    }
+
+    #[test]
+    fn one_that_became_read_only_is_told_from_one_that_was_mounted_so() {
+        let host = FakeHost::v2();
+        let line = |options: &str, of_super: &str| {
+            format!("31 27 254:99 / /no/such rw - ext4 /dev/vdb {of_super}\n")
+                .replace(" rw -", &format!(" {options} -"))
+        };
+        let table = |options: &str, of_super: &str| {
+            host.write("proc/self/mountinfo", line(options, of_super).as_bytes())
+        };
+        let (mut past, calls) = (FileSystemsPast::default(), Calls::default());
+        let mut is_bad = |options: &str, of_super: &str| {
+            table(options, of_super);
+            let found = measure(&mut past, &host, &calls);
+            found.iter().any(|it| it.check == HostCheck::ReadOnly && it.value >= it.limit && it.exhausted)
+        };
+        assert!(!is_bad("ro", "ro"), "it was mounted so");
+        assert!(is_bad("rw", "ro"), "after an error");
+        assert!(!is_bad("rw", "rw"));
+        assert!(is_bad("ro", "ro"), "remounted");
+    }
+
+    #[test]
+    fn sizes_are_for_people() {
+        assert_eq!([size(0), size(1536), size(3 << 40)], ["0.0 B", "1.5 KiB", "3.0 TiB"]);
+    }
+}
