@@ -162,7 +162,7 @@ const LISTENER: &[&str] = &["service.name", "process", "server"];
 
 impl Action {
     /// Every action, in the order of the documentation.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::AgentStart,
         Self::AgentReady,
         Self::AgentReload,

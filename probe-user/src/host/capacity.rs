@@ -20,7 +20,7 @@ impl ProcReader {
         Some(Share { used, most })
     }
 
-    pub fn open_files(&self) -> Option<Share> {
+    pub fn host_open_files(&self) -> Option<Share> {
         let text = self.small("sys/fs/file-nr")?;
         let mut numbers = text.split_ascii_whitespace().map(str::parse);
         Some(Share { used: numbers.next()?.ok()?, most: numbers.nth(1)?.ok()? })
@@ -87,7 +87,7 @@ mod tests {
     fn each_share_is_of_the_smallest_limit_that_applies() {
         let host = FakeHost::v2();
         let reader = host.reader();
-        assert_eq!((reader.tasks(), reader.open_files(), reader.tracked_connections()), (None, None, None));
+        assert_eq!((reader.tasks(), reader.host_open_files(), reader.tracked_connections()), (None, None, None));
         assert!(reader.neighbours().is_empty() && reader.local_ports().is_none());
         assert_eq!(reader.tcp_sockets(), 0);
         host.write("proc/loadavg", b"0.5 0.4 0.3 2/1234 9876\n");
@@ -102,7 +102,7 @@ mod tests {
         host.write("proc/net/sockstat", b"sockets: used 22\nTCP: inuse 3 orphan 0 tw 2 alloc 3 mem 0\n");
         host.write("proc/net/sockstat6", b"TCP6: inuse 4\nUDP6: inuse 9\n");
         assert_eq!(reader.tasks(), Some(Share { used: 1234, most: 2000 }));
-        assert_eq!(reader.open_files(), Some(Share { used: 937, most: 2_466_170 }));
+        assert_eq!(reader.host_open_files(), Some(Share { used: 937, most: 2_466_170 }));
         assert_eq!(reader.tracked_connections(), Some(Share { used: 7, most: 8 }));
         assert_eq!(reader.neighbours(), [("arp_cache", Share { used: 1023, most: 1024 })]);
         assert_eq!(reader.local_ports(), Some(32_768..=60_999));

@@ -43,7 +43,7 @@ impl NumbersPast {
         found.extend(self.memory_errors(reader, options));
         let counted = [
             (HostCheck::Pids, options.pids_percent, reader.tasks(), "processes and threads"),
-            (HostCheck::Files, options.files_percent, reader.open_files(), "open files"),
+            (HostCheck::Files, options.files_percent, reader.host_open_files(), "open files"),
             (
                 HostCheck::Conntrack,
                 options.conntrack_percent,

@@ -133,7 +133,8 @@ fn a_victim_in_the_log_is_known_though_it_is_gone() {
         std::thread::yield_now();
     }
     let line = format!("3,1,1,-;Out of memory: Killed process {} (sleep) total-vm:1kB", victim.pid);
-    let mut kill = kmsg::Lines::default().record(line.as_bytes()).unwrap().record(lab.reader.cgroups());
+    let Some(LogLine::Oom(kill)) = kmsg::Lines::default().record(line.as_bytes()) else { panic!("{line}") };
+    let mut kill = kill.record(lab.reader.cgroups());
     lab.fallback.exits.as_ref().unwrap().identify(&mut kill);
     assert_eq!((kill.start_ns, kill.main_pid), (victim.start.as_nanos(), Some(main.pid)));
     child.kill().unwrap();
