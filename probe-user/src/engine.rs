@@ -292,6 +292,12 @@ impl Engine {
     }
 
     /// Whether the first start of its command waits for other services.
+    /// A service that waits for something that may never come, without a limit.
+    #[cfg(test)]
+    fn waits_without_limit(&self) -> Option<ServiceId> {
+        self.services.values().find(|it| it.waits_without_limit()).map(Service::id)
+    }
+
     pub fn waits_to_start(&self, id: ServiceId) -> bool {
         self.service(id).is_some_and(Service::waits_to_start)
     }

@@ -8,7 +8,7 @@ use crate::{
 
 impl Service {
     /// Why it is paused, if it is.
-    fn pause(&self) -> Option<String> {
+    pub(super) fn pause(&self) -> Option<String> {
         let window = self.maintenance.as_ref().map(|window| format!("maintenance {window}"));
         self.orders.pause.as_ref().map(Order::to_string).or(window)
     }

@@ -27,6 +27,28 @@ impl Service {
         }
     }
 
+    /// Whether it waits for something that may never come, without a limit.
+    #[cfg(test)]
+    pub fn waits_without_limit(&self) -> bool {
+        let needs_limit = match self.recovery.state() {
+            RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::AwaitingHostBudget => false,
+            // The daemon answers in any case.
+            RecoveryState::Inspecting(_) => false,
+            // An operator or the clock ends a pause.
+            RecoveryState::Backoff => self.pause().is_none(),
+            RecoveryState::WaitingToStart(_)
+            | RecoveryState::Restarting { .. }
+            | RecoveryState::AwaitingSuccessor(_)
+            | RecoveryState::FindingSuccessor(_)
+            | RecoveryState::SystemdRestarting
+            | RecoveryState::Examining { .. }
+            | RecoveryState::Snapshotting
+            | RecoveryState::FindingPortHolder(_)
+            | RecoveryState::CrashLoopBackoff => true,
+        };
+        needs_limit && !self.timers.is_set(Timer::Recovery)
+    }
+
     fn on_recovery_timeout<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) {
         match self.recovery.state() {
             RecoveryState::Inspecting(_) => self.inspect_again(ctx),

@@ -58,6 +58,7 @@ impl Trial {
             self.wait(Duration::from_millis((*wait).into()))?;
             let seen = observation(&mut Random::new(*seed), self.lab.now);
             self.see(seen);
+            prop_assert_eq!(self.lab.engine.waits_without_limit(), None, "it waits without a limit");
         }
         Ok(self)
     }
