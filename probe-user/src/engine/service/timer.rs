@@ -31,7 +31,10 @@ impl Service {
     #[cfg(test)]
     pub fn waits_without_limit(&self) -> bool {
         let needs_limit = match self.recovery.state() {
-            RecoveryState::Idle | RecoveryState::Verifying | RecoveryState::AwaitingHostBudget => false,
+            RecoveryState::Idle
+            | RecoveryState::Verifying
+            | RecoveryState::AwaitingHost(_)
+            | RecoveryState::AwaitingHostBudget => false,
             // The daemon answers in any case.
             RecoveryState::Inspecting(_) => false,
             // An operator or the clock ends a pause.
