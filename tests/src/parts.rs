@@ -9,6 +9,7 @@ mod mariadb;
 pub mod nginx;
 mod pgbouncer;
 mod postgres;
+mod rabbitmq;
 
 use std::{
     fs,
@@ -30,6 +31,7 @@ pub use mariadb::MariadbFolder;
 pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder, Standby};
+pub use rabbitmq::RabbitMq;
 
 use crate::{http::free_port, process::Running};
 

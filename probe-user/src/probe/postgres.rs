@@ -115,7 +115,8 @@ async fn leaves_the_last(target: &Target, server: &mut Option<ServerUsage>, wait
     waiting.set("a free connection of the pool");
     loop {
         let Some((pool, holders)) = console.pool(target.database()).await else { return false };
-        *server = Some(pool.usage(holders));
+        // Names are searched for on this host, which costs more than to ask.
+        *server = Some(pool.usage(if pool.waiting > 0 { holders } else { Vec::new() }));
         if !(pool.is_scarce() && pool.is_exhausted()) {
             return pool.is_scarce();
         }

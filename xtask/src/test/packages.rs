@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 25] = [
+const PACKAGES: [&str; 26] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -32,6 +32,7 @@ const PACKAGES: [&str; 25] = [
     "postgresql",
     "prometheus",
     "prometheus-alertmanager",
+    "rabbitmq-server",
     "redis-server",
     "socat",
     "strace",
