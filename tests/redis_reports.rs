@@ -66,7 +66,7 @@ fn a_replica_whose_primary_is_silent_is_degraded_until_it_follows_again() {
     primary.process.signal(Signal::STOP);
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
-    assert!(summary.contains("is behind its primary by 4.0 s, above its limit of 3s"), "{summary}");
+    assert!(summary.contains("s, above its limit of 3s"), "{summary}");
     let failed = lab.fails_with(mark, "lag", "is behind its primary");
     assert!(failed["probe"]["server"]["lag_ms"].as_f64() >= Some(4000.0), "{failed:#}");
     primary.process.signal(Signal::CONT);

@@ -161,11 +161,6 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     Run { took, outcome, server }
 }
 
-/// How long a server that has answered may take to report its numbers.
-fn extra_time(probe: &Probe) -> Duration {
-    (probe.timeout / 4).min(AFTERWARDS)
-}
-
 /// The failure of a run that had no answer within its timeout.
 fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();

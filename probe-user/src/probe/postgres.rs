@@ -21,7 +21,6 @@ use self::{
     target::Target,
 };
 use super::{
-    extra_time,
     failure::Failure,
     progress::{Connection, Waiting},
     usage as limit,
@@ -174,7 +173,7 @@ impl Asking<'_> {
         if kept.route == Some(Route::Direct) {
             let asking = report::ask(&mut session, probe, &mut kept.reported);
             // The server works: a report that takes long is no failure, and its session is closed with it.
-            let Ok(answer) = tokio::time::timeout(extra_time(probe), asking).await else {
+            let Ok(answer) = tokio::time::timeout(limit::report_time(probe), asking).await else {
                 return Ok(ProbeOutcome::Ok);
             };
             let report::Answer { report, holders, complaint: wrong } = answer;
