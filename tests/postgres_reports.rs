@@ -25,21 +25,31 @@ fn server(options: &[&str], probe: &str) -> Option<(PostgresFolder, ServerLab, u
     Some((folder, watched(&command, port, probe), port))
 }
 
-fn watched(command: &[String], port: u16, probe: &str) -> ServerLab {
+fn lab(command: &[String], port: u16, probe: &str) -> ServerLab {
     let probe = format!("postgres = \"postgres://postgres@127.0.0.1:{port}/postgres\"\n{probe}");
-    let lab = ServerLab::start(&format!("exec = {command:?}"), &probe, "");
+    ServerLab::start(&format!("exec = {command:?}"), &probe, "")
+}
+
+fn watched(command: &[String], port: u16, probe: &str) -> ServerLab {
+    let lab = lab(command, port, probe);
     lab.wait_until_healthy();
     lab
 }
 
-/// A standby under the supervisor.
-fn standby(probe: &str) -> Option<(Postgres, Standby, ServerLab)> {
+/// A standby that is not served yet.
+fn standby() -> Option<(Postgres, Standby)> {
     if !require_root() {
         return None;
     }
     let primary = Postgres::start(&[])?;
     let mut standby = Standby::of(&primary);
     standby.process.stop();
+    Some((primary, standby))
+}
+
+/// A standby under the supervisor that follows its primary.
+fn watched_standby(probe: &str) -> Option<(Postgres, Standby, ServerLab)> {
+    let (primary, standby) = standby()?;
     let lab = watched(&standby.command(), standby.port, probe);
     until("the standby receives", LONG, || {
         (standby.sql("SELECT count(*) FROM pg_stat_wal_receiver") == "1").then_some(())
@@ -55,7 +65,7 @@ fn session(folder: &PostgresFolder, port: u16, statements: &str) -> Running {
 
 #[test]
 fn a_standby_whose_primary_is_gone_fails_and_is_held() {
-    let Some((mut primary, _standby, mut lab)) = standby("role = \"replica\"") else { return };
+    let Some((mut primary, _standby, mut lab)) = watched_standby("role = \"replica\"") else { return };
     lab.wait_until_measured("is_replica", 1.0);
     let mark = lab.daemon.mark();
     primary.process.stop();
@@ -70,7 +80,7 @@ fn a_standby_whose_primary_is_gone_fails_and_is_held() {
 
 #[test]
 fn a_standby_that_does_not_replay_is_degraded_until_it_does() {
-    let Some((primary, standby, mut lab)) = standby("lag = \"2s\"") else { return };
+    let Some((primary, standby, mut lab)) = watched_standby("lag = \"2s\"") else { return };
     let sql = |sql: &str| primary.folder.sql(primary.port, sql);
     sql("CREATE TABLE written (n int)");
     lab.wait_until_measured("lag_seconds", 0.0);
@@ -79,7 +89,7 @@ fn a_standby_that_does_not_replay_is_degraded_until_it_does() {
     sql("INSERT INTO written VALUES (1)");
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
-    assert!(summary.contains("is behind its primary by 2."), "{summary}");
+    assert!(summary.contains("is behind its primary by "), "{summary}");
     let failed = lab.fails_with(mark, "lag", "above its limit of 2s");
     assert!(number(&failed, "probe.server.lag_bytes") > Some(0), "{failed:#}");
     standby.sql("SELECT pg_wal_replay_resume()");
@@ -90,17 +100,11 @@ fn a_standby_that_does_not_replay_is_degraded_until_it_does() {
 
 #[test]
 fn a_primary_that_is_a_standby_fails_and_is_held_until_it_is_promoted() {
-    let Some((_primary, standby, mut lab)) = standby("failures = 3") else { return };
-    lab.daemon.stop();
-    let _served = standby.folder.run(&standby.command());
-    drop(lab);
-    until("it answers", LONG, || std::net::TcpStream::connect(("127.0.0.1", standby.port)).ok().map(drop));
-    let probe =
-        format!("postgres = \"postgres://postgres@127.0.0.1:{}/postgres\"\nrole = \"primary\"", standby.port);
-    let mut lab = ServerLab::start(&format!("match = {{ port = {} }}", standby.port), &probe, "");
-    lab.fails_with(lab.daemon.mark(), "role", "is a replica or read-only, and its `role` is \"primary\"");
-    lab.is_found(lab.daemon.mark(), "unhealthy", "unhealthy");
+    let Some((_primary, standby)) = standby() else { return };
+    let mut lab = lab(&standby.command(), standby.port, "role = \"primary\"");
     let mark = lab.daemon.mark();
+    lab.fails_with(mark, "role", "is a replica or read-only, and its `role` is \"primary\"");
+    lab.is_found(mark, "unhealthy", "unhealthy");
     standby.sql("SELECT pg_promote()");
     lab.is_resolved(mark);
     lab.was_never_restarted();
@@ -120,7 +124,7 @@ fn sessions_that_wait_for_a_lock_name_the_session_that_holds_it() {
     let waiting = [(); 2].map(|()| folder.keep_busy(port, "SELECT * FROM orders"));
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
-    let expected = "has 2 waiting for application import, user postgres, from 127.0.0.1, the longest for 1.";
+    let expected = "has 2 waiting for application import, user postgres, from 127.0.0.1, the longest for ";
     assert!(summary.contains(expected), "{summary}");
     drop(holder);
     folder.sql(
@@ -141,7 +145,7 @@ fn a_transaction_that_stays_open_names_its_session() {
     let holder = session(&folder, port, "SET application_name = 'report'; BEGIN");
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
-    assert!(summary.contains("has a transaction that is open for 2."), "{summary}");
+    assert!(summary.contains("has a transaction that is open for "), "{summary}");
     assert!(summary.contains("s, by application report, user postgres, from 127.0.0.1"), "{summary}");
     drop(holder);
     folder.sql(
@@ -159,6 +163,8 @@ fn transaction_ids_beyond_the_emergency_of_autovacuum_degrade_the_server() {
         ["-c", "autovacuum_freeze_max_age=100000"],
         ["-c", "vacuum_failsafe_age=0"],
         ["-c", "synchronous_commit=off"],
+        // The ids of the other databases are freed at once, and those of this one as soon as they may be.
+        ["-c", "autovacuum_naptime=1"],
     ];
     let Some((folder, mut lab, port)) = server(&options.concat(), "") else { return };
     let mark = lab.daemon.mark();
@@ -173,9 +179,6 @@ fn transaction_ids_beyond_the_emergency_of_autovacuum_degrade_the_server() {
     lab.is_found(mark, "unhealthy", "degraded");
     drop(holder);
     folder.sql(port, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'old'");
-    for database in ["postgres", "template1"] {
-        folder.sql(port, &format!("SELECT '{database}'"));
-    }
     lab.is_resolved(mark);
     lab.was_never_restarted();
     lab.daemon.stop();
@@ -188,7 +191,8 @@ fn a_user_without_rights_gets_less_and_the_log_says_so_once() {
     let probe = format!(
         "postgres = \"postgres://guest@127.0.0.1:{port}/postgres\"\nrole = \"replica\"\ntransaction = \"1s\""
     );
-    let mut guest = ServerLab::start(&format!("match = {{ port = {port} }}"), &probe, "");
+    let mut guest =
+        ServerLab::start(&format!("match = {{ port = {port} }}"), &probe, "command = [\"/bin/false\"]");
     let failed = guest.fails_with(guest.daemon.mark(), "role", "takes writes");
     assert_eq!(failed["probe"]["server"]["withheld"], true, "{failed:#}");
     let many = |event: &_| is(event, "probe.fail", DB) && number(event, "probe.consecutive") >= Some(5);
@@ -207,20 +211,19 @@ fn clients_that_wait_for_a_connection_of_pgbouncer_are_counted() {
     let port = free_port();
     let settings = "pool_mode = transaction\nstats_users = postgres";
     let Some(command) = pgbouncer(&server.folder, port, server.port, settings) else { return };
-    let probe = "wait = \"1s\"\ntimeout = \"30s\"\nfailures = 2";
-    let probe = format!(
-        "postgres = \"postgres://postgres@127.0.0.1:{port}/postgres\"\n{}",
-        probe.replace("\ntimeout = \"30s\"\nfailures = 2", "")
-    );
-    let mut lab = ServerLab::start(&format!("exec = {command:?}"), &probe, "");
-    lab.wait_until_healthy();
+    server.folder.sql(server.port, "CREATE ROLE app LOGIN");
+    let mut lab = watched(&command, port, "wait = \"1s\"");
     lab.wait_until_measured("waiting", 0.0);
     let mark = lab.daemon.mark();
-    let clients = [(); 3].map(|()| server.folder.keep_busy(port, "SELECT pg_sleep(2.5)"));
-    let opened = |event: &_| is(event, "incident.open", DB);
-    let opened = lab.daemon.wait_for_after(mark, opened, LONG);
-    let verdict = text(&opened, "incident.verdict");
-    assert!(["limit_exceeded", "pool_exhausted"].contains(&verdict), "{opened:#}");
+    // The pool of this user has one connection as well.
+    let client = server.folder.command_as("app", port, "SELECT pg_sleep(3)");
+    let clients = [(); 3].map(|()| server.folder.run(&client));
+    let opened = lab.is_found(mark, "limit_exceeded", "degraded");
+    let summary = text(&opened, "incident.summary");
+    assert!(
+        summary.contains(" waiting for application psql, user app, from 127.0.0.1, the longest for "),
+        "{summary}"
+    );
     lab.is_resolved(mark);
     drop(clients);
     lab.was_never_restarted();

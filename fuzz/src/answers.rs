@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use hostprobe::{
     config::{Probe, Secret},
-    fact::ProbeKind,
+    fact::{DatabaseRole, ProbeKind, ServerLimits},
     probe::{self, Clients, Kept},
 };
 use tokio::{
@@ -39,6 +39,12 @@ pub type MakeProbe = fn(SocketAddr, u8) -> Probe;
 /// A probe of a target with a timeout.
 pub fn probe(kind: ProbeKind, target: String) -> Probe {
     Probe::new(kind, Secret::new(target))
+}
+
+/// Limits that every report of a server can exceed.
+pub fn limits(given: bool) -> ServerLimits {
+    let least = given.then_some(Duration::from_secs(1));
+    ServerLimits { role: given.then_some(DatabaseRole::Replica), lag: least, transaction: least, wait: least }
 }
 
 pub struct Server {

@@ -45,11 +45,6 @@ use crate::{
 /// The longest wait, after the run itself, for the open session to list the holders of connections.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// How long a server that has answered may take to report its numbers.
-fn extra_time(probe: &Probe) -> Duration {
-    (probe.timeout / 4).min(AFTERWARDS)
-}
-
 /// The most of a failure's text that is kept, in bytes. A server's own words may be part of it, and are as long as it likes.
 const TEXT_MAX: usize = 1024;
 

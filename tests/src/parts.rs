@@ -9,6 +9,7 @@ mod mariadb;
 pub mod nginx;
 mod pgbouncer;
 mod postgres;
+mod rabbitmq;
 mod small;
 
 use std::{
@@ -31,6 +32,7 @@ pub use mariadb::MariadbFolder;
 pub use nginx::nginx;
 pub use pgbouncer::pgbouncer;
 pub use postgres::{Postgres, PostgresFolder, Standby};
+pub use rabbitmq::RabbitMq;
 pub use small::{dnsmasq, grpc_server, memcached};
 
 use crate::{http::free_port, process::Running};

@@ -14,7 +14,7 @@ mod wire;
 use std::time::Duration;
 
 use self::{failure::is_limit, session::Session};
-use super::{bounded::Bounded, extra_time, failure::Failure, progress::Waiting, tcp, usage as limit};
+use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, usage as limit};
 use crate::{
     config::{MysqlAccount, MysqlAddress, Probe},
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
@@ -134,7 +134,7 @@ async fn log_in(
         return failure::classify(&error, peer, probe.auth_is_alive);
     }
     let asking = report::ask(&mut session, probe, &mut kept.reported);
-    let complaint = match tokio::time::timeout(extra_time(probe), asking).await {
+    let complaint = match tokio::time::timeout(limit::report_time(probe), asking).await {
         Ok(Ok((report, complaint))) => {
             *server = Some(ServerUsage { report, ..ServerUsage::default() });
             complaint

@@ -21,7 +21,6 @@ use self::{
     target::Target,
 };
 use super::{
-    extra_time,
     failure::Failure,
     progress::{Connection, Waiting},
     usage as limit,
@@ -115,7 +114,8 @@ async fn leaves_the_last(target: &Target, server: &mut Option<ServerUsage>, wait
     waiting.set("a free connection of the pool");
     loop {
         let Some((pool, holders)) = console.pool(target.database()).await else { return false };
-        *server = Some(pool.usage(holders));
+        // Names are searched for on this host, which costs more than to ask.
+        *server = Some(pool.usage(if pool.waiting > 0 { holders } else { Vec::new() }));
         if !(pool.is_scarce() && pool.is_exhausted()) {
             return pool.is_scarce();
         }
@@ -173,7 +173,7 @@ impl Asking<'_> {
         if kept.route == Some(Route::Direct) {
             let asking = report::ask(&mut session, probe, &mut kept.reported);
             // The server works: a report that takes long is no failure, and its session is closed with it.
-            let Ok(answer) = tokio::time::timeout(extra_time(probe), asking).await else {
+            let Ok(answer) = tokio::time::timeout(limit::report_time(probe), asking).await else {
                 return Ok(ProbeOutcome::Ok);
             };
             let report::Answer { report, holders, complaint: wrong } = answer;

@@ -1,4 +1,6 @@
-//! The usage of a database's connections: its limit, and the words for it.
+//! What databases report: the time they have for it, and the limit and the words of their connections in use.
+
+use std::time::Duration;
 
 use super::failure::Failure;
 use crate::{
@@ -11,6 +13,14 @@ pub(super) const HOLDERS: usize = 8;
 
 /// The most ports that are kept of one holder.
 pub(super) const PORTS: usize = 64;
+
+/// The longest wait for the report of a server that has answered.
+const REPORT_MAX: Duration = Duration::from_secs(1);
+
+/// How long a server that has answered may take to report its numbers.
+pub(super) fn report_time(probe: &Probe) -> Duration {
+    (probe.timeout / 4).min(REPORT_MAX)
+}
 
 /// The percentage of `connections` in use, if that is more than the probe allows.
 pub(super) fn above_limit(probe: &Probe, connections: Share) -> Option<u8> {

@@ -15,7 +15,7 @@ pub fn pgbouncer(folder: &PostgresFolder, port: u16, server: u16, more: &str) ->
     if !require("pgbouncer", PROGRAM) {
         return None;
     }
-    let users = folder.write("users.txt", "\"postgres\" \"\"\n");
+    let users = folder.write("users.txt", "\"postgres\" \"\"\n\"app\" \"\"\n");
     let config = format!(
         "[databases]\npostgres = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
          listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\ndefault_pool_size = 1\n{more}\n",

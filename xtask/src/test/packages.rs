@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::run;
 
 /// Tests start programs of these packages.
-const PACKAGES: [&str; 29] = [
+const PACKAGES: [&str; 30] = [
     "bsdutils",
     "busybox-static",
     "crun",
@@ -36,6 +36,7 @@ const PACKAGES: [&str; 29] = [
     "prometheus",
     "prometheus-alertmanager",
     "python3-grpcio",
+    "rabbitmq-server",
     "redis-server",
     "socat",
     "strace",

@@ -107,7 +107,7 @@ fn type_name(definition: &Value) -> String {
         let words = words.iter().map(|word| word["const"].as_str().or(word.as_str()).unwrap_or_default());
         // The table above has them all.
         return match words.clone().count() {
-            0..=40 => words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
+            0..=30 => words.map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
             _ => "word".to_owned(),
         };
     }

@@ -65,7 +65,9 @@ impl Service {
             }
             ProbeOutcome::Failed(failure, detail) => {
                 probe.fail(*failure, report.at);
-                if let Some(server) = &report.server {
+                let is_about_connections =
+                    matches!(failure, ProbeFailure::TooManyConnections | ProbeFailure::Connections);
+                if let Some(server) = report.server.as_ref().filter(|_| is_about_connections) {
                     self.holders.clone_from(&server.holders);
                 }
                 if counts {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_postgres::SimpleQueryRow;
 
-use super::{session::Session, usage};
+use super::session::Session;
 use crate::{
     config::Probe,
     fact::{DatabaseRole, Holder, ProbeFailure, ServerReport},
@@ -185,11 +185,6 @@ fn wraparound(
         );
         (ProbeFailure::Wraparound, words)
     })
-}
-
-/// The query for the sessions that fit a condition, as holders of what others wait for.
-pub(super) fn sessions_query(condition: &str) -> String {
-    usage::holders_query_of(&format!("FROM pg_stat_activity WHERE {condition}"))
 }
 
 #[cfg(test)]

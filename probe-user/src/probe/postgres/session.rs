@@ -6,7 +6,6 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::{
-    report,
     startup::{Announced, Startup},
     usage,
 };
@@ -85,7 +84,7 @@ impl Session {
 
     /// The sessions that fit a condition, as holders of what others wait for.
     pub async fn holders_where(&mut self, condition: &str) -> Vec<Holder> {
-        self.holders_by(&report::sessions_query(condition)).await
+        self.holders_by(&usage::sessions_query(condition)).await
     }
 
     async fn holders_by(&mut self, sql: &str) -> Vec<Holder> {

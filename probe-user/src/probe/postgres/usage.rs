@@ -28,11 +28,15 @@ pub(super) const CONNECTIONS: &str = concat!(
 
 /// Reads the largest holders of connections.
 pub(super) fn holders_query() -> String {
-    holders_query_of(of_clients!())
+    holders_of(of_clients!())
 }
 
-/// Reads the largest holders among these sessions.
-pub(super) fn holders_query_of(sessions: &str) -> String {
+/// Reads the sessions that fit a condition, as holders of what others wait for.
+pub(super) fn sessions_query(condition: &str) -> String {
+    holders_of(&format!("FROM pg_stat_activity WHERE {condition}"))
+}
+
+fn holders_of(sessions: &str) -> String {
     format!(
         "SELECT usename, application_name, host(client_addr), count(*), array_to_string((array_agg(client_port \
          ORDER BY client_port) FILTER (WHERE client_port > 0))[1:{PORTS}], ',') {sessions} \

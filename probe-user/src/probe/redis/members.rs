@@ -7,7 +7,7 @@ use redis::cmd;
 use super::{Reply, Server, info::Info};
 use crate::{
     fact::{ProbeFailure, ProbeOutcome, ServerReport},
-    probe::{extra_time, failure::Failure},
+    probe::{failure::Failure, usage::report_time},
 };
 
 /// The slots of every cluster.
@@ -23,7 +23,7 @@ impl Server<'_> {
         info: &Info<'_>,
         report: &mut ServerReport,
     ) -> Result<ProbeOutcome, Failure> {
-        let time = extra_time(self.probe);
+        let time = report_time(self.probe);
         let asking = async {
             if info.field("cluster_enabled") == Some("1") {
                 self.ask_of_cluster(report).await
