@@ -102,6 +102,28 @@ fn descriptors_that_leak_are_announced_before_the_last_is_open() {
     daemon.stop();
 }
 
+#[test]
+fn a_leak_is_mended_by_a_restart_within_a_window_of_maintenance() {
+    if !ready_to_go() {
+        return;
+    }
+    let service = Supervised::new();
+    let name = service.name.as_str();
+    let config = format!(
+        "[http]\nlisten = \"\"\n{}rlimits = {{ nofile = 300 }}\nmaintenance = [\"daily 00:00-24:00\"]\n[service.limits]\n\
+         {GROWTH}[service.policy]\nexhausting = \"restart\"\n",
+        service.service(&[PYTHON, "-c", LEAKS_DESCRIPTORS])
+    );
+    let mut daemon = Daemon::start(&config, &[]);
+    announced(&daemon, name);
+    let mark = daemon.mark();
+    daemon.wait_for(|event| is(event, "restart.done", name), LONG);
+    daemon.wait_for(|event| is(event, "incident.resolve", name), LONG);
+    let again = |event: &&Value| is(event, "restart.request", name);
+    assert!(daemon.since(mark).iter().filter(again).count() <= 1);
+    daemon.stop();
+}
+
 /// Opens 200 descriptors and starts 20 threads, and does nothing more.
 const USES_MUCH: &str = "
 import os, threading, time

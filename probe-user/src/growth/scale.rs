@@ -1,6 +1,9 @@
 //! One scale of a series: blocks of equal length, and the growth that they show.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{VecDeque, vec_deque::Iter},
+    time::Duration,
+};
 
 use super::{
     forecast::Forecast,
@@ -124,16 +127,18 @@ impl Scale {
         if self.blocks.len() < BLOCKS_MIN {
             return None;
         }
-        let points = self.smoothed();
-        let (first, last) = (points.first()?, points.last()?);
-        let base = first.high.max(survived);
-        let (rise, left) = (last.high - base, (ceiling - last.high).max(0.0));
+        let highest = |blocks: Iter<'_, Block>| blocks.map(|it| it.high).fold(f64::NEG_INFINITY, f64::max);
+        let base = highest(self.blocks.range(..SMOOTHED)).max(survived);
+        let high = highest(self.blocks.range(self.blocks.len() - SMOOTHED..));
+        let (rise, left) = (high - base, (ceiling - high).max(0.0));
+        // Most series end here, once a minute.
         if rise <= 0.0 || rise < used * left {
             return None;
         }
+        let points = self.smoothed();
         let begin = points.iter().rposition(|point| point.high <= base).unwrap_or(0);
         let growth = points.get(begin..)?;
-        let from = growth.first()?;
+        let (from, last) = (growth.first()?, growth.last()?);
         let floor_rises = last.low - from.low >= FLOOR * (last.high - from.high);
         if !rises_in_steps(growth, rise) || !floor_rises {
             return None;
