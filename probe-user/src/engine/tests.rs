@@ -2,6 +2,7 @@
 
 mod backends;
 mod chaos;
+mod checks;
 mod deaths;
 mod dependencies;
 mod drills;

@@ -37,6 +37,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The programs that run at the same time, of all probes: each may take a whole CPU.
 const AT_ONCE: usize = 16;
 
+/// What a run waits for before its program starts.
+const TURN: &str = "its turn, because too many checks run at the same time";
+
 /// What all probes under `exec` share.
 #[derive(Debug)]
 pub struct Programs {
@@ -73,7 +76,7 @@ pub(super) async fn run(
     let Some(exec) = probe.exec.clone() else {
         return Err(Failure::new(ProbeFailure::CannotAsk, "the probe has no command"));
     };
-    waiting.set("its turn: too many checks run at the same time");
+    waiting.set(TURN);
     // The semaphore is never closed.
     let _turn = programs.turns.acquire().await.ok();
     waiting.set("the check to end");
@@ -98,11 +101,23 @@ pub(super) async fn run(
     })?;
     let ended = running.end().await;
     kept.0 = running.into_cgroup();
-    let (status, output) = ended.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Failure::new(ProbeFailure::PluginUnknown, format!("{name}: {error}")),
-        _ => cannot(ProbeFailure::Local, error.to_string()),
+    let (status, output) = ended.map_err(|error| {
+        let is_endless = error.kind() == io::ErrorKind::InvalidData;
+        let kind = if is_endless { ProbeFailure::PluginUnknown } else { ProbeFailure::Local };
+        Failure::new(kind, format!("{name}: {error}"))
     })?;
     outcome(&name, status, &output)
+}
+
+/// The failure of a run that was over its time. One that did not have its turn says nothing of the service or the program.
+pub(super) fn late(probe: &Probe, waits_for: &'static str) -> ProbeOutcome {
+    let Probe { target, timeout, .. } = probe;
+    if waits_for == TURN {
+        let text = format!("{target} was not started within {timeout:?}: still waiting for {TURN}");
+        return ProbeOutcome::Failed(ProbeFailure::Local, text);
+    }
+    let text = format!("{target} did not end within {timeout:?}, and was killed");
+    ProbeOutcome::Failed(ProbeFailure::PluginTimeout, text)
 }
 
 /// The program of a probe.

@@ -22,13 +22,15 @@ pub(super) struct Running {
     child: Option<Child>,
     cgroup: Option<RunCgroup>,
     output: pipe::Receiver,
+    /// Reaps the program, and removes the cgroup, wherever this value is dropped.
+    runtime: Handle,
 }
 
 /// Starts the program. Needs the context of a runtime.
 pub(super) fn start(exec: &Exec, cgroup: Option<RunCgroup>) -> Result<Running, SpawnError> {
     let is_exhausted = |error: &SpawnError| error.shortage().is_some_and(descriptors::is_exhausted);
     let (child, output) = descriptors::reserved(|| start_once(exec, cgroup.as_ref()), is_exhausted)?;
-    Ok(Running { child: Some(child), cgroup, output })
+    Ok(Running { child: Some(child), cgroup, output, runtime: Handle::current() })
 }
 
 fn start_once(exec: &Exec, cgroup: Option<&RunCgroup>) -> Result<(Child, pipe::Receiver), SpawnError> {
@@ -71,11 +73,11 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        child.signal(Signal::KILL);
-        if let Ok(runtime) = Handle::try_current() {
-            // Without a runtime, the daemon ends, and its children are reaped by init.
-            runtime.spawn(async move { child.wait().await });
+        let _entered = self.runtime.enter();
+        if let Some(mut child) = self.child.take() {
+            child.signal(Signal::KILL);
+            self.runtime.spawn(async move { child.wait().await });
         }
+        drop(self.cgroup.take());
     }
 }
