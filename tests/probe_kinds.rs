@@ -1,10 +1,6 @@
 //! Probes of further protocols against real servers: each answers, refuses, answers wrongly, and is silent.
 
-use std::{
-    fs,
-    path::Path,
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use hostprobe_tests::{
     daemon::{Daemon, Mark},
@@ -57,7 +53,10 @@ fn memcached_answers_over_tcp_and_a_unix_socket_or_is_silent_or_gone() {
     let mut daemon = start(&[
         service("tcp", &format!("tcp = \"127.0.0.1:{port}\"\n{exchange}")),
         service("unix", &format!("unix = \"{path}\"\n{exchange}")),
-        service("wrong", &format!("tcp = \"127.0.0.1:{port}\"\nsend = 'version\\r\\n'\nexpect = {{ contains = 'Redis' }}")),
+        service(
+            "wrong",
+            &format!("tcp = \"127.0.0.1:{port}\"\nsend = 'version\\r\\n'\nexpect = {{ contains = 'Redis' }}"),
+        ),
     ]);
     wait_until_healthy(&daemon, "tcp");
     wait_until_healthy(&daemon, "unix");
@@ -206,7 +205,8 @@ fn a_nagios_plugin_warns_fails_and_does_not_know() {
     }
     let port = free_port();
     let Some(mut server) = memcached(&["-l", "127.0.0.1", "-p", &port.to_string()]) else { return };
-    let plugin = |arguments: &str| format!("exec = [\"{PLUGINS}/check_tcp\", \"-H\", \"127.0.0.1\", {arguments}]");
+    let plugin =
+        |arguments: &str| format!("exec = [\"{PLUGINS}/check_tcp\", \"-H\", \"127.0.0.1\", {arguments}]");
     let mut daemon = start(&[
         service("well", &plugin(&format!("\"-p\", \"{port}\""))),
         // Above no time at all it warns.
@@ -216,7 +216,10 @@ fn a_nagios_plugin_warns_fails_and_does_not_know() {
     ]);
     wait_until_healthy(&daemon, "well");
     let warning = fails(&daemon, Mark::default(), "warns", "plugin_warning");
-    assert!(warning.contains("check_tcp reports WARNING: TCP WARNING - ") && !warning.contains('|'), "{warning}");
+    assert!(
+        warning.contains("check_tcp reports WARNING: TCP WARNING - ") && !warning.contains('|'),
+        "{warning}"
+    );
     let opened = daemon.wait_for(|event| is(event, "incident.open", "warns"), LONG);
     assert_eq!(text(&opened, "incident.verdict"), "limit_exceeded");
     fails(&daemon, Mark::default(), "unknown", "plugin_unknown");
@@ -232,9 +235,12 @@ fn a_nagios_plugin_warns_fails_and_does_not_know() {
 
 /// A program that writes its pid, and one of its own, to a folder, and hangs.
 fn hanging_check(folder: &Path) -> String {
-    let script = format!("setsid sleep 1000 & echo $! > {0}/child; echo $$ > {0}/main; wait", folder.display());
+    let script =
+        format!("setsid sleep 1000 & echo $! > {0}/child; echo $$ > {0}/main; wait", folder.display());
     let script = serde_json::Value::from(script);
-    format!("[http]\nlisten = \"\"\n[[service]]\nname = \"hangs\"\n[[service.probe]]\nexec = [\"/bin/sh\", \"-c\", {script}]\n")
+    format!(
+        "[http]\nlisten = \"\"\n[[service]]\nname = \"hangs\"\n[[service.probe]]\nexec = [\"/bin/sh\", \"-c\", {script}]\n"
+    )
 }
 
 fn pids(folder: &Path) -> [u32; 2] {

@@ -30,12 +30,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub(crate) use self::schedule::next_tick;
+pub use self::schedule::{ProbeHandle, Prober};
 use self::{
     heartbeat::Heartbeats,
     progress::{Connection, Waiting},
 };
-pub(crate) use self::schedule::next_tick;
-pub use self::schedule::{ProbeHandle, Prober};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ProcessKey, ServerUsage},
@@ -67,10 +67,7 @@ impl Clients {
     }
 
     /// Clients whose programs run in cgroups of the daemon with this key.
-    pub fn with(
-        cgroups: Option<(Cgroups, ProcessKey)>,
-        heartbeats: Heartbeats,
-    ) -> Result<Self, ClientError> {
+    pub fn with(cgroups: Option<(Cgroups, ProcessKey)>, heartbeats: Heartbeats) -> Result<Self, ClientError> {
         let programs = Arc::new(exec::Programs::new(cgroups));
         Ok(Self { http: http::Clients::new()?, programs, heartbeats })
     }

@@ -71,7 +71,8 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let guard = guard::Guard::of(address, &shown.origin.host_name);
     let beats = beat::router(shown.heartbeats.clone(), address.ip().is_loopback());
-    let router = router(shown).merge(beats).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+    let router =
+        router(shown).merge(beats).layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
     tokio::select! {
         ended = connections::accept(listener, router) => ended,
         () = shutdown => Ok(()),

@@ -79,13 +79,16 @@ pub(super) fn host(text: &str) -> Result<(), Wrong> {
 
 pub(super) fn grpc(text: &str) -> Result<(), Wrong> {
     url(text)?;
-    let wrong = || Wrong::Because("a wrong gRPC address: only the name of a service may follow the server".to_owned());
+    let wrong = || {
+        Wrong::Because("a wrong gRPC address: only the name of a service may follow the server".to_owned())
+    };
     GrpcAddress::parse(text).map(drop).ok_or_else(wrong)
 }
 
 pub(super) fn dns(text: &str) -> Result<(), Wrong> {
     url(text)?;
-    let wrong = || Wrong::Because("a wrong DNS address: only a name and a type may follow the server".to_owned());
+    let wrong =
+        || Wrong::Because("a wrong DNS address: only a name and a type may follow the server".to_owned());
     DnsAddress::parse(text).map(drop).ok_or_else(wrong)
 }
 

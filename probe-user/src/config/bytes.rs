@@ -64,9 +64,7 @@ impl Written for Bytes {
     fn schema() -> Schema {
         // Without a lookahead, which not every editor can.
         let escape = r"\\(?:[rnt0\\]|x[0-9A-Fa-f]{2})";
-        pattern(&format!(
-            r"(?:[^$\\]|{escape}|\$+\{{[A-Za-z_][A-Za-z0-9_]*\}}|\$+[^${{\\]|\$+{escape})*\$*"
-        ))
+        pattern(&format!(r"(?:[^$\\]|{escape}|\$+\{{[A-Za-z_][A-Za-z0-9_]*\}}|\$+[^${{\\]|\$+{escape})*\$*"))
     }
 }
 
@@ -79,7 +77,8 @@ fn escape(text: &str) -> Option<(u8, usize)> {
         b'0' => 0,
         b'\\' => b'\\',
         b'x' => {
-            let digits = text.get(1..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+            let digits =
+                text.get(1..3).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
             return Some((u8::from_str_radix(digits, 16).ok()?, 3));
         }
         _ => return None,
@@ -95,7 +94,8 @@ impl Bytes {
             match part {
                 Part::Bytes(bytes) => filled.bytes.extend(bytes),
                 Part::Variable(name) => {
-                    let value = variable(name).filter(|value| !value.is_empty()).ok_or_else(|| name.clone())?;
+                    let value =
+                        variable(name).filter(|value| !value.is_empty()).ok_or_else(|| name.clone())?;
                     filled.bytes.extend(value.as_bytes());
                     filled.inserted.push(value);
                 }

@@ -27,7 +27,8 @@ impl DnsAddress {
         if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
             return None;
         }
-        let name = url.path().strip_prefix('/').filter(|name| !name.is_empty() && !name.contains(['/', '%']))?;
+        let name =
+            url.path().strip_prefix('/').filter(|name| !name.is_empty() && !name.contains(['/', '%']))?;
         let mut name = Name::from_ascii(name).ok()?;
         name.set_fqdn(true);
         let word = match url.query() {
@@ -54,7 +55,10 @@ mod tests {
             Some((address.server, address.name.to_ascii(), address.record))
         };
         let right = |server: &str, name: &str, record| Some((server.to_owned(), name.to_owned(), record));
-        assert_eq!(parsed("dns://127.0.0.1/example.org"), right("127.0.0.1:53", "example.org.", RecordType::A));
+        assert_eq!(
+            parsed("dns://127.0.0.1/example.org"),
+            right("127.0.0.1:53", "example.org.", RecordType::A)
+        );
         assert_eq!(
             parsed("dns://[::1]:5353/_sip._tcp.example.org.?TYPE=srv"),
             right("[::1]:5353", "_sip._tcp.example.org.", RecordType::SRV)

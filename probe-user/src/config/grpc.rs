@@ -45,7 +45,9 @@ mod tests {
         assert_eq!(parsed("grpc://127.0.0.1"), right("127.0.0.1:50051", ""));
         assert_eq!(parsed("grpc://[::1]:9000/"), right("[::1]:9000", ""));
         assert_eq!(parsed("grpc://api:9000/shop.v1.Orders"), right("api:9000", "shop.v1.Orders"));
-        for wrong in ["h:1", "http://h", "grpc://", "grpc://u@h", "grpc://h/a/b", "grpc://h/a?b", "grpc://h/%41"] {
+        for wrong in
+            ["h:1", "http://h", "grpc://", "grpc://u@h", "grpc://h/a/b", "grpc://h/a?b", "grpc://h/%41"]
+        {
             assert_eq!(parsed(wrong), None, "{wrong}");
         }
         assert_eq!(parsed(&format!("grpc://h/{}", "a".repeat(128))), None);

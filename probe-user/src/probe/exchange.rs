@@ -164,7 +164,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_answer_is_shown_escaped_and_silence_is_a_reset() {
-        let (failure, text) = failed(answered(exchange(b"x", Place::Start, b"+OK"), &[b"+O", b"H\x1b[2J"]).await);
+        let (failure, text) =
+            failed(answered(exchange(b"x", Place::Start, b"+OK"), &[b"+O", b"H\x1b[2J"]).await);
         assert_eq!(failure, ProbeFailure::Body);
         assert!(text.contains(r#"that begins with "+OK", got "+OH\x1b[2J" (7 bytes)"#), "{text}");
         let (failure, text) = failed(answered(exchange(b"x", Place::Anywhere, b"+OK"), &[b"no"]).await);
@@ -212,7 +213,8 @@ mod tests {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let target = server.local_addr().unwrap().to_string();
         let clients = Clients::new().unwrap();
-        let mut probe = Probe { exchange: exchange(b"?", Place::Start, b"!"), ..probe(ProbeKind::Udp, &target) };
+        let mut probe =
+            Probe { exchange: exchange(b"?", Place::Start, b"!"), ..probe(ProbeKind::Udp, &target) };
         for (answer, expected) in [(b"!ok", None), (b"?no", Some(ProbeFailure::Body))] {
             let serve = async {
                 let (_, peer) = server.recv_from(&mut [0; 8]).await.unwrap();
@@ -244,7 +246,8 @@ mod tests {
                 None => UnixListener::bind(&path),
             };
             let listener = listener.unwrap();
-            let probe = Probe { exchange: exchange(b"?", Place::Start, b"!"), ..probe(ProbeKind::Unix, &target) };
+            let probe =
+                Probe { exchange: exchange(b"?", Place::Start, b"!"), ..probe(ProbeKind::Unix, &target) };
             let serve = async {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 1);

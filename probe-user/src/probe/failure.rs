@@ -157,7 +157,9 @@ fn kind_of(error: &io::Error) -> ProbeFailure {
         // The mode of a Unix socket, or a filter of this host.
         io::ErrorKind::PermissionDenied => ProbeFailure::Auth,
         // No local port is free; `tcp` knows where the host has no address instead.
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory => ProbeFailure::Local,
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse | io::ErrorKind::OutOfMemory => {
+            ProbeFailure::Local
+        }
         _ if descriptors::is_shortage(error) => ProbeFailure::Local,
         _ if error.raw_os_error() == Some(libc::EHOSTDOWN) => ProbeFailure::Unreachable,
         _ => ProbeFailure::CannotAsk,

@@ -8,12 +8,7 @@ use bytes::Bytes;
 use h2::{RecvStream, client};
 use http::{HeaderMap, Request, header};
 
-use super::{
-    bounded::Bounded,
-    failure::Failure,
-    progress::Waiting,
-    tcp,
-};
+use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp};
 use crate::{
     config::{GrpcAddress, Probe},
     fact::{ProbeFailure, ProbeOutcome},
@@ -104,12 +99,7 @@ async fn read(answer: &mut RecvStream, peer: &str) -> Result<Vec<u8>, Failure> {
 }
 
 /// `ServingStatus` in `grpc.health.v1`.
-fn judge(
-    message: &[u8],
-    trailers: &HeaderMap,
-    peer: &str,
-    service: &str,
-) -> Result<ProbeOutcome, Failure> {
+fn judge(message: &[u8], trailers: &HeaderMap, peer: &str, service: &str) -> Result<ProbeOutcome, Failure> {
     let about = || match service {
         "" => peer.to_owned(),
         service => format!("{peer} about {service:?}"),
@@ -131,7 +121,9 @@ fn judge(
         Some(0) => fail(ProbeFailure::Rejected, &"it reports UNKNOWN"),
         Some(2) => fail(ProbeFailure::Status, &"it reports NOT_SERVING"),
         Some(3) => fail(ProbeFailure::Rejected, &"it reports SERVICE_UNKNOWN"),
-        Some(other) => fail(ProbeFailure::Protocol, &format!("it reports the status {other}, which does not exist")),
+        Some(other) => {
+            fail(ProbeFailure::Protocol, &format!("it reports the status {other}, which does not exist"))
+        }
         None => fail(ProbeFailure::Protocol, &"the answer is no HealthCheckResponse"),
     }
 }
@@ -187,7 +179,10 @@ fn of_h2(error: &h2::Error, peer: &str) -> Failure {
         None if error.is_go_away() && error.is_remote() => {
             Failure::new(ProbeFailure::Reset, format!("{peer} ended the connection: {error}"))
         }
-        None => Failure::new(ProbeFailure::Protocol, format!("{peer} does not speak HTTP/2 as gRPC does: {error}")),
+        None => Failure::new(
+            ProbeFailure::Protocol,
+            format!("{peer} does not speak HTTP/2 as gRPC does: {error}"),
+        ),
     }
 }
 

@@ -174,9 +174,12 @@ impl Heartbeats {
             false => format!("expected every {every:?}, {grace:?} late at most"),
         };
         let silent = Duration::from_secs(silent.as_secs());
-        let time = |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| "?".to_owned(), in_seconds);
+        let time =
+            |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| "?".to_owned(), in_seconds);
         let text = match state.kept.beat_us {
-            Some(beat) => format!("{name} has not reported in for {silent:?}, since {}; {expected}", time(beat)),
+            Some(beat) => {
+                format!("{name} has not reported in for {silent:?}, since {}; {expected}", time(beat))
+            }
             None => format!(
                 "{name} has never reported in, and is waited for since {}; {expected}",
                 time(state.kept.since_us)
@@ -201,7 +204,8 @@ impl State {
         let kept = kept.unwrap_or(KeptBeat { since_us: now_us, beat_us: None });
         let latest = kept.beat_us.unwrap_or(kept.since_us);
         // With a clock that was set back, it counts from now.
-        let silent_before = Duration::from_micros(u64::try_from(now_us.saturating_sub(latest)).unwrap_or_default());
+        let silent_before =
+            Duration::from_micros(u64::try_from(now_us.saturating_sub(latest)).unwrap_or_default());
         let not_before = if is_known { now + heartbeat.every.min(AFTER_START) } else { now };
         Self { kept, silent_before, silent_since: now, not_before, token, wake: None, kept_at: None }
     }

@@ -93,7 +93,8 @@ fn request(payload: &[u8; PAYLOAD], is_v4: bool) -> Vec<u8> {
 
 /// RFC 1071.
 fn checksum(message: &[u8]) -> u16 {
-    let words = message.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)));
+    let words =
+        message.chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)));
     let sum = words.fold(0, |sum, word| {
         let sum: u32 = sum + word;
         (sum & 0xffff) + (sum >> 16)
@@ -110,7 +111,9 @@ fn is_answer(datagram: &[u8], payload: &[u8; PAYLOAD], is_v4: bool, has_header: 
         datagram
     };
     let kind = if is_v4 { V4.1 } else { V6.1 };
-    message.first() == Some(&kind) && message.get(6..HEADER) == Some(&[0, 1]) && message.get(HEADER..) == Some(payload)
+    message.first() == Some(&kind)
+        && message.get(6..HEADER) == Some(&[0, 1])
+        && message.get(HEADER..) == Some(payload)
 }
 
 fn of_io(error: &io::Error, peer: &str) -> Failure {

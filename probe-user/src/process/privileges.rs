@@ -90,7 +90,8 @@ impl Plan {
         };
         let starts_programs = !config.hooks.is_empty() || config.services.iter().any(starts);
         let starting = if starts_programs { STARTING } else { CapabilitySet::empty() };
-        let pings = config.services.iter().flat_map(|service| &service.probes).any(|it| it.kind == ProbeKind::Icmp);
+        let pings =
+            config.services.iter().flat_map(|service| &service.probes).any(|it| it.kind == ProbeKind::Icmp);
         let pinging = if pings { PINGING } else { CapabilitySet::empty() };
         Self { keep: LOOKING | starting | pinging, starts_programs }
     }

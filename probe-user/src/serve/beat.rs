@@ -22,7 +22,11 @@ pub(super) fn router(heartbeats: Heartbeats, is_local: bool) -> Router {
     Router::new().route("/beat/{name}", post(beat)).with_state(Door { heartbeats, is_local })
 }
 
-async fn beat(State(door): State<Door>, Path(name): Path<String>, headers: HeaderMap) -> (StatusCode, &'static str) {
+async fn beat(
+    State(door): State<Door>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> (StatusCode, &'static str) {
     if headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site") {
         return (StatusCode::FORBIDDEN, "a web page cannot report in\n");
     }

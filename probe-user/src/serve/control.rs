@@ -88,7 +88,9 @@ pub enum Request {
     },
     Operate(Operation),
     /// A job reports in.
-    Beat { heartbeat: String },
+    Beat {
+        heartbeat: String,
+    },
     /// Cause a fault, and wait for what comes of it.
     Drill {
         service: String,

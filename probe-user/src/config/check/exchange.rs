@@ -55,7 +55,9 @@ fn bytes(
         }
         Err(name) => found.error(
             written.span(),
-            format!("the environment variable {name} is not set or empty; expected it to be set for the daemon"),
+            format!(
+                "the environment variable {name} is not set or empty; expected it to be set for the daemon"
+            ),
         ),
     }
     None

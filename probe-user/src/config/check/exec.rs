@@ -110,7 +110,12 @@ pub(super) fn keys_need_a_command(written: &file::Service, found: &mut Findings)
 }
 
 /// The name of a user or a group. Where the host cannot tell now whether it has it, the start of the service will.
-pub(super) fn account(written: &At<String>, kind: Kind, outside: &Outside<'_>, found: &mut Findings) -> Option<String> {
+pub(super) fn account(
+    written: &At<String>,
+    kind: Kind,
+    outside: &Outside<'_>,
+    found: &mut Findings,
+) -> Option<String> {
     let name = written.as_ref()?;
     match (outside.account)(kind, name.get_ref()) {
         Ok(()) => {}

@@ -5,9 +5,10 @@ use std::{collections::HashMap, ops::RangeInclusive, time::Duration};
 use super::value::{absolute, time};
 use crate::config::{
     error::Findings,
-    file, read,
+    file,
     heartbeat::Heartbeat,
     protocol::ProbeKeys,
+    read,
     secret::Secret,
     spanned::Spanned,
     values::{At, Table, quote},
@@ -33,7 +34,8 @@ pub(super) fn heartbeat(written: &ProbeKeys, found: &mut Findings) -> Option<Hea
         found.error(name.span(), message);
     }
     if written.every.is_none() {
-        found.error(name.span(), "a heartbeat without `every`; expected the longest time between two reports");
+        found
+            .error(name.span(), "a heartbeat without `every`; expected the longest time between two reports");
     }
     let every = time(&written.every, "every", EVERY, found);
     let grace = time(&written.grace, "grace", Duration::ZERO..=LONGEST, found);
@@ -74,8 +76,10 @@ pub(super) fn names_differ(services: &[Spanned<Table<file::Service>>], found: &m
     for name in names {
         match first.get(name.get_ref().as_str()) {
             Some(other) => {
-                let message =
-                    format!("another heartbeat is named {} already; expected a name of its own", quote(name.get_ref()));
+                let message = format!(
+                    "another heartbeat is named {} already; expected a name of its own",
+                    quote(name.get_ref())
+                );
                 found.error_of_two(name.span(), *other, message);
             }
             None => _ = first.insert(name.get_ref(), name.span().start),

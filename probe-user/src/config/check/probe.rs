@@ -16,7 +16,7 @@ use crate::{
         error::{Findings, listed},
         exec::Exec,
         probe::Probe,
-        protocol::{Expectation, ExpectKeys, ProbeKeys, ProbeOption, protocol},
+        protocol::{ExpectKeys, Expectation, ProbeKeys, ProbeOption, protocol},
         secret::Secret,
         spanned::Spanned,
         values::{At, Table},
@@ -89,7 +89,10 @@ fn target(
     found: &mut Findings,
 ) -> Option<Secret> {
     if let (ProbeKind::Exec | ProbeKind::Heartbeat, Some(file)) = (kind, &written.password_file) {
-        let message = format!("`password_file` in a probe by `{}`; expected it beside an address with a user", kind.as_str());
+        let message = format!(
+            "`password_file` in a probe by `{}`; expected it beside an address with a user",
+            kind.as_str()
+        );
         found.error(file.span(), message);
     }
     if kind == ProbeKind::Exec {
@@ -140,7 +143,8 @@ fn written_at<T>(value: &At<T>) -> Option<Range<usize>> {
 
 /// The protocols that have something.
 fn names_of(has: impl Fn(ProbeKind) -> bool) -> String {
-    let names: Vec<&str> = ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
+    let names: Vec<&str> =
+        ProbeKind::ALL.into_iter().filter(|kind| has(*kind)).map(ProbeKind::as_str).collect();
     names.join(" and ")
 }
 

@@ -97,7 +97,8 @@ pub(super) async fn wire(
     if !options.observe {
         reader.abandoned_runs().into_iter().map(RunCgroup::new).for_each(drop);
     }
-    let prober = Prober::new(Clients::with(cgroups, heartbeats)?, senders.probes.clone(), senders.silences.clone());
+    let prober =
+        Prober::new(Clients::with(cgroups, heartbeats)?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
     let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);

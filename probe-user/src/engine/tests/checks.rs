@@ -40,8 +40,6 @@ fn a_check_that_fails_restarts_a_service_that_it_has_found_healthy() {
     let lab = after_three(ProbeFailure::PluginCritical, true);
     assert_eq!(lab.incidents(), [(Phase::Open, Verdict::Unhealthy, Severity::Critical)]);
     assert_eq!(lab.restarts_asked(), 1);
-    let lab = after_three(ProbeFailure::PluginCritical, false);
-    assert_eq!(lab.restarts_asked(), 0, "the check itself may be wrong");
 }
 
 #[test]

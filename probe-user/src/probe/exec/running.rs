@@ -29,7 +29,11 @@ pub(super) struct Running {
 }
 
 /// Starts the program. Needs the context of a runtime.
-pub(super) fn start(exec: &Exec, cgroup: Option<RunCgroup>, alone: Option<OwnedSemaphorePermit>) -> Result<Running, SpawnError> {
+pub(super) fn start(
+    exec: &Exec,
+    cgroup: Option<RunCgroup>,
+    alone: Option<OwnedSemaphorePermit>,
+) -> Result<Running, SpawnError> {
     let is_exhausted = |error: &SpawnError| error.shortage().is_some_and(descriptors::is_exhausted);
     let (child, output) = descriptors::reserved(|| start_once(exec, cgroup.as_ref()), is_exhausted)?;
     Ok(Running { child: Some(child), cgroup, output, alone, runtime: Handle::current() })
@@ -39,7 +43,8 @@ fn start_once(exec: &Exec, cgroup: Option<&RunCgroup>) -> Result<(Child, pipe::R
     let of_call = |error: rustix::io::Errno| SpawnError::Call(error.into());
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(of_call)?;
     let output = pipe::Receiver::from_owned_fd(read).map_err(SpawnError::Call)?;
-    let errors: OwnedFd = open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(of_call)?;
+    let errors: OwnedFd =
+        open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(of_call)?;
     let folder = cgroup.and_then(RunCgroup::cgroup).map(|cgroup| cgroup.path.as_path());
     Ok((spawn(exec, &write, &errors, folder)?, output))
 }

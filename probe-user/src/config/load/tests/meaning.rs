@@ -168,8 +168,10 @@ fn a_probe_speaks_one_protocol_with_its_own_options() {
     );
     refused(
         &probe("unix = \"run/x.sock\"\nsend = '\\q'\nlogin_required = true"),
-        &["5:8: found \"\\\\q\"; expected a text in which only `r`, `n`, `t`, `0`, `\\` and `xNN` may follow a `\\`, and \
-           only ${NAME} a `$` with a brace"],
+        &[
+            "5:8: found \"\\\\q\"; expected a text in which only `r`, `n`, `t`, `0`, `\\` and `xNN` may follow a `\\`, and \
+           only ${NAME} a `$` with a brace",
+        ],
     );
     refused(
         &probe("tcp = \"h:1\"\nexpect = { status = [200] }\nmemory_percent = 5\nconnections_percent = 5"),

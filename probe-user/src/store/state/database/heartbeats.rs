@@ -16,9 +16,8 @@ pub(super) fn read(connection: &Connection) -> Result<BTreeMap<String, KeptBeat>
         return Ok(BTreeMap::new());
     }
     let mut query = connection.prepare("SELECT name, since_us, beat_us FROM heartbeats")?;
-    let rows = query.query_map([], |row| {
-        Ok((row.get(0)?, KeptBeat { since_us: row.get(1)?, beat_us: row.get(2)? }))
-    })?;
+    let rows = query
+        .query_map([], |row| Ok((row.get(0)?, KeptBeat { since_us: row.get(1)?, beat_us: row.get(2)? })))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
