@@ -170,7 +170,7 @@ fn a_grpc_server_serves_or_says_what_it_does_not() {
     server.signal(Signal::KILL);
     server.wait(LONG);
     fails(&daemon, mark, "server", "refused");
-    assert_eq!(daemon.count(|event| is(event, "probe.recover", "other")), 0, "it is no gRPC server");
+    says("other", "protocol", "does not speak HTTP/2");
     daemon.stop();
 }
 

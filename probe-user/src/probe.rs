@@ -199,8 +199,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
 fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     let now = waiting.now();
     if probe.kind == ProbeKind::Exec {
-        let text = format!("{} did not end within {:?}, and was killed", probe.target, probe.timeout);
-        return ProbeOutcome::Failed(ProbeFailure::PluginTimeout, text);
+        return exec::late(probe, now.what);
     }
     if let Some((_, bytes)) = now.body.filter(|(at, _)| at.elapsed() < probe.timeout / 2)
         && let Some(text) = &probe.expect_body

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::fact::RestartPolicy;
+use crate::fact::{ProbeKind, RestartPolicy};
 
 use super::{
     daemon::Config,
@@ -82,11 +82,24 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
     for exec in service.probes.iter().filter_map(|probe| probe.exec.as_ref()) {
         missing.extend(program(exec.command.first(), root));
     }
+    if service.probes.iter().any(|probe| probe.kind == ProbeKind::Icmp) {
+        missing.extend(ping_right(root));
+    }
     let RestartPolicy { command, before, .. } = &service.restart;
     for command in [command, before].into_iter().flatten() {
         missing.extend(program(command.first(), root));
     }
     missing
+}
+
+/// Why echo requests take a right.
+fn ping_right(root: &Path) -> Option<String> {
+    let range = fs::read_to_string(root.join("proc/sys/net/ipv4/ping_group_range")).ok()?;
+    let mut limits = range.split_whitespace().filter_map(|limit| limit.parse::<u32>().ok());
+    let (first, last) = (limits.next()?, limits.next()?);
+    (first > last).then(|| {
+        "`icmp` needs CAP_NET_RAW, because the sysctl net.ipv4.ping_group_range lets no group send echo requests".to_owned()
+    })
 }
 
 /// Why a command cannot be started.
@@ -125,13 +138,14 @@ mod tests {
     #[test]
     fn programs_units_and_directories_that_the_host_lacks_are_named() {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["usr/lib/systemd/system", "run/systemd/system", "srv"] {
+        for folder in ["usr/lib/systemd/system", "run/systemd/system", "srv", "proc/sys/net/ipv4"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         for unit in ["nginx.service", "pg@.service"] {
             fs::write(root.path().join("usr/lib/systemd/system").join(unit), "").unwrap();
         }
         fs::write(root.path().join("srv/notes"), "").unwrap();
+        fs::write(root.path().join("proc/sys/net/ipv4/ping_group_range"), "1\t0\n").unwrap();
         let file = root.path().join("hostprobe.toml");
         let service = |name: &str, keys: &str| format!("[[service]]\nname = \"{name}\"\n{keys}\n");
         let text = [
@@ -140,6 +154,8 @@ mod tests {
             service("typo", "unit = \"ngnix.service\""),
             service("worker", "exec = [\"/srv/notes\"]\ndirectory = \"/nowhere\""),
             service("gone", "exec = [\"/srv/gone\"]\ndirectory = \"/srv\""),
+            service("router", "[[service.probe]]\nicmp = \"192.0.2.1\""),
+            service("mail", "[[service.probe]]\nexec = [\"/srv/check_mail\"]"),
             service("cache", "match = { exe = \"/srv/cache\" }\n[service.restart]\ncommand = [\"/srv\"]"),
         ];
         fs::write(&file, text.concat()).unwrap();
@@ -149,6 +165,9 @@ mod tests {
             "service `worker`: /srv/notes: cannot be started: not executable",
             "service `worker`: /nowhere: no such directory",
             "service `gone`: /srv/gone: cannot be started: No such file or directory (os error 2)",
+            "service `router`: `icmp` needs CAP_NET_RAW, because the sysctl net.ipv4.ping_group_range lets no group send \
+             echo requests",
+            "service `mail`: /srv/check_mail: cannot be started: No such file or directory (os error 2)",
             "service `cache`: /srv/cache: no such file, so no process executes it",
             "service `cache`: /srv: cannot be started: not a file",
         ];

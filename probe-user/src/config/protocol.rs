@@ -399,10 +399,12 @@ impl ProbeKeys {
 
     /// Where a protocol's own key is.
     pub(super) fn span(&self, kind: ProbeKind) -> Option<Range<usize>> {
-        match kind {
-            ProbeKind::Exec => self.exec.as_ref().map(Spanned::span),
-            ProbeKind::Heartbeat => self.heartbeat.as_ref().map(Spanned::span),
-            other => self.address(other).map(Spanned::span),
+        if kind == ProbeKind::Exec {
+            return self.exec.as_ref().map(Spanned::span);
         }
+        if kind == ProbeKind::Heartbeat {
+            return self.heartbeat.as_ref().map(Spanned::span);
+        }
+        self.address(kind).map(Spanned::span)
     }
 }

@@ -3,6 +3,7 @@
 mod backends;
 mod backlog;
 mod chaos;
+mod checks;
 mod deaths;
 mod dependencies;
 mod drills;

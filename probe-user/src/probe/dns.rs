@@ -120,16 +120,17 @@ fn judge(answer: &Message, address: &DnsAddress, expected: &[String]) -> Result<
     let DnsAddress { server, name, record } = address;
     let about = format!("{server} about {} {record}", name.to_ascii());
     let fail = |kind, why: &str| Err(Failure::new(kind, format!("{about}: {why}")));
-    match answer.metadata.response_code {
-        ResponseCode::NoError => {}
-        ResponseCode::NXDomain => return fail(ProbeFailure::Answer, "NXDOMAIN, the name does not exist"),
-        ResponseCode::ServFail => {
-            return fail(ProbeFailure::Upstream, "SERVFAIL, it cannot get or validate the answer");
-        }
-        ResponseCode::Refused => {
-            return fail(ProbeFailure::Rejected, "REFUSED, it does not answer this client");
-        }
-        other => return fail(ProbeFailure::Protocol, &format!("it answers {other}")),
+    const CODES: [(ResponseCode, ProbeFailure, &str); 3] = [
+        (ResponseCode::NXDomain, ProbeFailure::Answer, "NXDOMAIN, the name does not exist"),
+        (ResponseCode::ServFail, ProbeFailure::Upstream, "SERVFAIL, it cannot get or validate the answer"),
+        (ResponseCode::Refused, ProbeFailure::Rejected, "REFUSED, it does not answer this client"),
+    ];
+    let code = answer.metadata.response_code;
+    if let Some((_, kind, why)) = CODES.iter().find(|(known, ..)| *known == code) {
+        return fail(*kind, why);
+    }
+    if code != ResponseCode::NoError {
+        return fail(ProbeFailure::Protocol, &format!("it answers {code}"));
     }
     let answers: Vec<String> =
         answer.answers.iter().filter(|it| it.record_type() == *record).filter_map(shown).collect();

@@ -37,6 +37,11 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The programs that run at the same time, of all probes: each may take a whole CPU.
 const AT_ONCE: usize = 16;
 
+/// What a run waits for before its program starts.
+const TURN: &str = "its turn, because too many checks run at the same time";
+
+const EARLIER: &str = "its earlier run, which was killed and does not end";
+
 /// What all probes under `exec` share.
 #[derive(Debug)]
 pub struct Programs {
@@ -59,9 +64,20 @@ impl Programs {
     }
 }
 
-/// The cgroup of a probe, from one run to the next: to make and to remove one costs more than most checks do.
-#[derive(Debug, Default)]
-pub struct Kept(Option<RunCgroup>);
+/// What a probe keeps from one run to the next.
+#[derive(Debug)]
+pub struct Kept {
+    /// To make and to remove one costs more than most checks do.
+    cgroup: Option<RunCgroup>,
+    /// A run has it until its process is gone, also if the start hangs, or the process does not end when it is killed.
+    alone: Arc<Semaphore>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self { cgroup: None, alone: Arc::new(Semaphore::new(1)) }
+    }
+}
 
 /// Runs the program to its end.
 pub(super) async fn run(
@@ -73,17 +89,19 @@ pub(super) async fn run(
     let Some(exec) = probe.exec.clone() else {
         return Err(Failure::new(ProbeFailure::CannotAsk, "the probe has no command"));
     };
-    waiting.set("its turn: too many checks run at the same time");
-    // The semaphore is never closed.
+    // The semaphores are never closed.
+    waiting.set(EARLIER);
+    let alone = Arc::clone(&kept.alone).acquire_owned().await.ok();
+    waiting.set(TURN);
     let _turn = programs.turns.acquire().await.ok();
     waiting.set("the check to end");
     let name = program(probe).display().to_string();
     let cannot = |kind, why: String| Failure::new(kind, format!("{name}: cannot be started: {why}"));
-    let (runtime, shared, cgroup) = (Handle::current(), Arc::clone(programs), kept.0.take());
+    let (runtime, shared, cgroup) = (Handle::current(), Arc::clone(programs), kept.cgroup.take());
     let work = move || {
         let _entered = runtime.enter();
         let cgroup = cgroup.or_else(|| shared.cgroup().map(RunCgroup::new));
-        start(&exec, cgroup)
+        start(&exec, cgroup, alone)
     };
     let started = bounded_thread::answer("check", START_TIMEOUT, work).await;
     let started = started.map_err(|error| match error {
@@ -97,12 +115,27 @@ pub(super) async fn run(
         cannot(kind, error.to_string())
     })?;
     let ended = running.end().await;
-    kept.0 = running.into_cgroup();
-    let (status, output) = ended.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Failure::new(ProbeFailure::PluginUnknown, format!("{name}: {error}")),
-        _ => cannot(ProbeFailure::Local, error.to_string()),
+    kept.cgroup = running.into_cgroup();
+    let (status, output) = ended.map_err(|error| {
+        let is_endless = error.kind() == io::ErrorKind::InvalidData;
+        let kind = if is_endless { ProbeFailure::PluginUnknown } else { ProbeFailure::Local };
+        Failure::new(kind, format!("{name}: {error}"))
     })?;
     outcome(&name, status, &output)
+}
+
+/// The failure of a run that was over its time. One that did not have its turn says nothing of the service or the program.
+pub(super) fn late(probe: &Probe, waits_for: &'static str) -> ProbeOutcome {
+    let Probe { target, timeout, .. } = probe;
+    if waits_for == TURN {
+        let text = format!("{target} was not started within {timeout:?}: still waiting for {TURN}");
+        return ProbeOutcome::Failed(ProbeFailure::Local, text);
+    }
+    let text = match waits_for {
+        EARLIER => format!("{target} was not started within {timeout:?}: still waiting for {EARLIER}"),
+        _ => format!("{target} did not end within {timeout:?}, and was killed"),
+    };
+    ProbeOutcome::Failed(ProbeFailure::PluginTimeout, text)
 }
 
 /// The program of a probe.

@@ -207,6 +207,8 @@ async fn a_command_runs_as_its_user_without_capabilities_and_the_daemon_is_uncha
         eprintln!("skipped: it needs root");
         return;
     }
+    // Other tests change the capabilities of threads of this process, which has no core dumps then.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
     let before = fs::read_to_string("/proc/thread-self/status").unwrap();
     let script =
         "cat /proc/self/status; echo Variables: $USER $LOGNAME $HOME; head -c1 /proc/self/environ >/dev/null";

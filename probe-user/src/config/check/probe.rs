@@ -92,6 +92,13 @@ fn target(
     outside: &Outside<'_>,
     found: &mut Findings,
 ) -> Option<Secret> {
+    if let (ProbeKind::Exec | ProbeKind::Heartbeat, Some(file)) = (kind, &written.password_file) {
+        let message = format!(
+            "`password_file` in a probe by `{}`; expected it beside an address with a user",
+            kind.as_str()
+        );
+        found.error(file.span(), message);
+    }
     if kind == ProbeKind::Exec {
         let words: Vec<&str> =
             written.exec.iter().flat_map(Spanned::get_ref).map(|word| word.get_ref().as_str()).collect();

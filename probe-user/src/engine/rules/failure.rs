@@ -144,7 +144,7 @@ pub const fn of(failure: ProbeFailure) -> FailureRule {
         Failure::PluginUnknown      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not know how it is: a restart does not change the check"),
         Failure::PluginTimeout      => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "its check does not end, which says nothing of the service"),
         Failure::Answer             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the server works and has other data: a restart does not change it"),
-        Failure::NoEcho             => (Network,       Network,       Network,       Hold,              Here,        Fails,    "an echo says nothing of a service on the host"),
+        Failure::NoEcho             => (Network,       Network,       Network,       Hold,              Here,        Fails,    "a restart does not mend the network"),
         Failure::Silent             => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "a restart does not make a job report in"),
         Failure::CannotAsk          => (Unhealthy,     Unhealthy,     Unhealthy,     Hold,              Here,        Fails,    "the probe cannot ask the service anything: a restart does not change the probe"),
         Failure::Local              => (AgentImpaired, AgentImpaired, AgentImpaired, Nothing,           Here,        Unknown,  "the daemon lacked what the probe takes before it asked the service anything"),

@@ -7,7 +7,7 @@ use rustix::{
     pipe::{PipeFlags, pipe_with},
     process::Signal,
 };
-use tokio::{net::unix::pipe, runtime::Handle};
+use tokio::{net::unix::pipe, runtime::Handle, sync::OwnedSemaphorePermit};
 
 use super::output::Output;
 use crate::{
@@ -22,13 +22,21 @@ pub(super) struct Running {
     child: Option<Child>,
     cgroup: Option<RunCgroup>,
     output: pipe::Receiver,
+    /// Lets the next run begin once the process is gone.
+    alone: Option<OwnedSemaphorePermit>,
+    /// Reaps the program, and removes the cgroup, wherever this value is dropped.
+    runtime: Handle,
 }
 
 /// Starts the program. Needs the context of a runtime.
-pub(super) fn start(exec: &Exec, cgroup: Option<RunCgroup>) -> Result<Running, SpawnError> {
+pub(super) fn start(
+    exec: &Exec,
+    cgroup: Option<RunCgroup>,
+    alone: Option<OwnedSemaphorePermit>,
+) -> Result<Running, SpawnError> {
     let is_exhausted = |error: &SpawnError| error.shortage().is_some_and(descriptors::is_exhausted);
     let (child, output) = descriptors::reserved(|| start_once(exec, cgroup.as_ref()), is_exhausted)?;
-    Ok(Running { child: Some(child), cgroup, output })
+    Ok(Running { child: Some(child), cgroup, output, alone, runtime: Handle::current() })
 }
 
 fn start_once(exec: &Exec, cgroup: Option<&RunCgroup>) -> Result<(Child, pipe::Receiver), SpawnError> {
@@ -72,11 +80,16 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        child.signal(Signal::KILL);
-        if let Ok(runtime) = Handle::try_current() {
-            // Without a runtime, the daemon ends, and its children are reaped by init.
-            runtime.spawn(async move { child.wait().await });
+        let _entered = self.runtime.enter();
+        if let Some(mut child) = self.child.take() {
+            child.signal(Signal::KILL);
+            let alone = self.alone.take();
+            self.runtime.spawn(async move {
+                // An error leaves nothing to wait for.
+                let _ = child.wait().await;
+                drop(alone);
+            });
         }
+        drop(self.cgroup.take());
     }
 }

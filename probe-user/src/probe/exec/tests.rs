@@ -113,6 +113,28 @@ async fn what_it_leaves_in_its_group_ends_with_it_and_does_not_hold_up_the_answe
 }
 
 #[tokio::test]
+async fn a_run_waits_until_the_one_that_was_given_up_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    // A process that was killed and not reaped can still be signalled.
+    let script = format!(
+        r#"
+        if [ -e {0}/pid ]; then ! kill -0 "$(cat {0}/pid)" 2> /dev/null || exit 2; exit 0; fi
+        echo $$ > {0}/new; mv {0}/new {0}/pid; exec sleep 1000
+        "#,
+        folder.path().display()
+    );
+    let (probe, clients, mut kept) = (check(&script), Clients::new().unwrap(), Kept::default());
+    let waiting = Waiting::default();
+    tokio::select! {
+        outcome = run(&probe, &clients.programs, &mut kept, &waiting) => panic!("{outcome:?}"),
+        _ = pid_in(&file) => {}
+    }
+    let outcome = run(&probe, &clients.programs, &mut kept, &waiting).await;
+    assert_eq!(outcome.unwrap(), ProbeOutcome::Ok);
+}
+
+#[tokio::test]
 async fn output_without_end_ends_the_run() {
     let (failure, text) = failed(asked("exec cat /dev/zero").await);
     assert_eq!(failure, ProbeFailure::PluginUnknown);

@@ -271,7 +271,6 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 
 #[test]
 fn what_this_version_cannot_do_is_reported() {
-    const PROBE: &str = "expected `http`, `tcp`, `unix`, `udp`, `exec`, `heartbeat`, `grpc`, `dns`, `icmp`, `redis`, `postgres` or `mysql`";
     for (text, expected) in [
         (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
         (

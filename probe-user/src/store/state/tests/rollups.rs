@@ -99,7 +99,8 @@ fn a_report_without_records_of_late_ends_now() {
 fn old_file(folder: &Path) {
     run_with_incidents(folder, &[incident("a0-i1", "web", 3, Some(2))]);
     let old = Connection::open(folder.join(FILE)).unwrap();
-    old.execute_batch("DROP TABLE rollups; DROP TABLE drills; DROP TABLE commands").unwrap();
+    old.execute_batch("DROP TABLE rollups; DROP TABLE drills; DROP TABLE commands; DROP TABLE heartbeats")
+        .unwrap();
     old.pragma_update(None, "user_version", 2).unwrap();
 }
 
