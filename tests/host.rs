@@ -46,7 +46,9 @@ fn a_full_disk_is_the_cause_of_postgresqls_panic_and_its_restart_waits_for_room(
     let Some(disk) = LoopDisk::new(300, &[]) else { return };
     let Some(database) = PostgresFolder::below(disk.path()) else { return };
     let (port, page) = (free_port(), free_port());
-    let command = database.command(port);
+    // A server that gives up at a PANIC, and leaves the restart to what watches it.
+    let mut command = database.command(port);
+    command.extend(["-c", "restart_after_crash=off"].map(str::to_owned));
     let output = disk.path().with_file_name("postgres.log");
     let service = format!(
         "[[service]]\nname = \"db\"\nexec = {command:?}\noutput = {:?}\n[service.restart]\nenabled = true\n\
@@ -78,24 +80,28 @@ fn a_full_disk_is_the_cause_of_postgresqls_panic_and_its_restart_waits_for_room(
     // The write-ahead log needs its next file, and a message takes no room elsewhere.
     let log = "select pg_logical_emit_message(false, 'x', repeat('x', 1000000)) from generate_series(1, 40)";
     database.try_sql(port, log);
-    let hold = daemon.wait_for_after(mark, |event| is(event, "restart.hold", "db"), LONG);
-    assert!(text(&hold, "event.reason").contains("takes no more data"), "{hold:#}");
+    let waits = |event: &Value| {
+        is(event, "restart.hold", "db") && text(event, "event.reason").contains("which takes no more data")
+    };
+    daemon.wait_for_after(mark, waits, LONG);
     let said = fs::read_to_string(&output).expect("its output");
     assert!(said.contains("PANIC") && said.contains("No space left on device"), "{said}");
-    let open = daemon.wait_for_after(mark, |event| is(event, "incident.open", "db"), LONG);
-    assert_eq!(text(&open, "incident.cause.service"), "host", "{open:#}");
+    let blames = |event: &Value| {
+        text(event, "service.name") == "db" && text(event, "incident.cause.service") == "host"
+    };
+    let blamed = daemon.wait_for_after(mark, blames, LONG);
+    assert!(text(&blamed, "incident.summary").contains("% full"), "{blamed:#}");
     daemon.wait_for_after(
         mark,
         |event| is(event, "incident.update", "host") && field(event, "incident.held") == Some(&json!(["db"])),
         LONG,
     );
-    assert_eq!(daemon.count(|event| is(event, "restart.request", "db")), 1, "its first start");
+    assert_eq!(daemon.count(|event| is(event, "restart.request", "db")), 0);
 
     disk.make_room();
     wait_for(&daemon, mark, "incident.resolve", "host_disk_full", disk.path());
     daemon.wait_for_after(mark, |event| is(event, "incident.resolve", "db"), LONG);
-    let done = daemon.count(|event| is(event, "restart.request", "db"));
-    assert_eq!(done, 2, "one restart, after there was room");
+    assert_eq!(daemon.count(|event| is(event, "restart.request", "db")), 1, "after there was room");
 }
 
 #[test]
@@ -127,7 +133,9 @@ fn a_disk_that_cannot_write_is_an_incident_and_a_line_that_a_program_wrote_is_no
     let daemon = Daemon::start("[http]\nlisten = \"\"\n[host]\nfilesystems = false\n", &[]);
     daemon.ready();
     let mut log = File::options().write(true).open("/dev/kmsg").expect("the kernel's log");
-    for line in ["<3>INFO: task fake:1 blocked for more than 122 seconds.", "<3>I/O error, dev fake0, sector 5 op"] {
+    for line in
+        ["<3>INFO: task fake:1 blocked for more than 122 seconds.", "<3>I/O error, dev fake0, sector 5 op"]
+    {
         log.write_all(line.as_bytes()).expect("a line is written");
     }
     // A loop device whose file is on a full file system in memory: the kernel's writes fail.
@@ -148,18 +156,18 @@ fn a_disk_that_cannot_write_is_an_incident_and_a_line_that_a_program_wrote_is_no
     let open = wait_for(&daemon, Mark::default(), "incident.open", "host_block_errors", Path::new(name));
     let state = daemon.wait_for(|event| is(event, "host.state", "host"), LONG);
     assert_eq!(text(&state, "event.provider"), "kmsg", "{state:#}");
-    assert!(text(&open, "incident.summary").contains("I/O error"), "{open:#}");
+    assert!(text(&open, "incident.summary").contains(&format!(" error, dev {name}, ")), "{open:#}");
     let of_fake = |event: &Value| text(event, "host_check.target").starts_with("fake");
     assert_eq!(daemon.count(of_fake), 0, "only the kernel's own lines count");
 }
 
 #[test]
 fn each_number_of_this_host_is_read_and_compared_with_its_limit() {
-    let limits = "[http]\nlisten = \"\"\n[host]\nfilesystems = false\nmemory_percent = 0.1\npids_percent = 0.01\n\
+    let limits = "[http]\nlisten = \"\"\n[host]\nfilesystems = false\npids_percent = 0.01\n\
                   files_percent = 0.001\nclock_sync = false\n";
     let daemon = Daemon::start(limits, &[]);
     daemon.ready();
-    for verdict in ["host_pids", "host_files", "host_memory"] {
+    for verdict in ["host_pids", "host_files"] {
         wait_for(&daemon, Mark::default(), "incident.open", verdict, Path::new(""));
     }
 }
@@ -175,7 +183,8 @@ fn tracked_connections_are_those_of_the_daemons_network_namespace() {
         run(Command::new("/usr/sbin/iptables").args(rule));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("an address");
-        let clients: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).expect("a connection")).collect();
+        let clients: Vec<_> =
+            (0..64).map(|_| std::net::TcpStream::connect(address).expect("a connection")).collect();
         let limits = "[http]\nlisten = \"\"\n[host]\nfilesystems = false\nconntrack_percent = 0.005\n";
         let daemon = Daemon::start(limits, &[]);
         daemon.ready();
@@ -200,7 +209,10 @@ fn a_state_directory_of_another_boot_whose_run_did_not_end_is_a_crash_of_the_hos
     let ended = fs::read_to_string(&file).expect("the file of the last run");
     let (_, word) = ended.trim().split_once(' ').expect("a boot and a word");
     assert_eq!((word, opened(&daemon)), ("ended", 0));
-    for (text, crashed) in [("0ddba11e-0000-4000-8000-000000000000 ended", false), ("0ddba11e-0000-4000-8000-000000000000 running", true)] {
+    for (text, crashed) in [
+        ("0ddba11e-0000-4000-8000-000000000000 ended", false),
+        ("0ddba11e-0000-4000-8000-000000000000 running", true),
+    ] {
         fs::write(&file, text).expect("the file is written");
         let mut daemon = Daemon::start(&config, &[]);
         daemon.ready();
@@ -225,10 +237,13 @@ fn a_healthy_host_has_no_event_of_its_own() {
         let before = time();
         until("a round of the checks", LONG, || (time() > before).then_some(()));
     }
-    let of_host = |event: &Value| event_action(event) == "host.state" || text(event, "service.name") == "host";
+    let of_host =
+        |event: &Value| event_action(event) == "host.state" || text(event, "service.name") == "host";
     let found: Vec<_> = daemon.events().into_iter().filter(of_host).collect();
     // Another test of this file breaks a disk meanwhile, of which the kernel's log tells everybody.
-    let own = found.iter().filter(|event| text(event, "event.provider") != "kmsg" && text(event, "incident.verdict") != "host_block_errors");
+    let own = found.iter().filter(|event| {
+        text(event, "event.provider") != "kmsg" && text(event, "incident.verdict") != "host_block_errors"
+    });
     let own: Vec<_> = own.filter(|event| !text(event, "host_check.target").contains("/disk")).collect();
     assert!(own.is_empty(), "{own:#?}");
 }

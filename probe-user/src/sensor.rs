@@ -48,7 +48,12 @@ impl Sensors {
             Err(error) => (None, none_attached(&error)),
         };
         let missing: Vec<Hook> = attachments.iter().filter(|it| !it.attached).map(|it| it.hook).collect();
-        let fallback = FallbackSensor::open((&missing, options.host_reports), reader, options.unwatched_per_second, began)?;
+        let fallback = FallbackSensor::open(
+            (&missing, options.host_reports),
+            reader,
+            options.unwatched_per_second,
+            began,
+        )?;
         let coverage = attachments.into_iter().map(|it| HookCoverage {
             hook: it.hook.tracepoint(),
             missing: (!it.attached).then(|| it.reason.unwrap_or_else(|| "unknown".to_owned())),

@@ -24,7 +24,10 @@ impl LoopDisk {
     /// # Panics
     /// If it cannot be made or mounted although its parts are there.
     pub fn new(mebibytes: u64, options: &[&str]) -> Option<Self> {
-        if !require_root() || !require("e2fsprogs", "/usr/sbin/mkfs.ext4") || !require("mount", "/usr/bin/mount") {
+        if !require_root()
+            || !require("e2fsprogs", "/usr/sbin/mkfs.ext4")
+            || !require("mount", "/usr/bin/mount")
+        {
             return None;
         }
         let folder = TempDir::new().expect("a temporary folder");

@@ -127,8 +127,7 @@ impl HostOptions {
             memory_errors,
         } = written;
         let default = Self::default();
-        let percent =
-            |written: &Option<OrOff<Percent>>, default| OrOff::value(written, default, |it| it.0);
+        let percent = |written: &Option<OrOff<Percent>>, default| OrOff::value(written, default, |it| it.0);
         Self {
             file_systems: file_systems(filesystems.as_ref(), default.file_systems),
             memory_percent: percent(memory_percent, default.memory_percent),
@@ -378,7 +377,8 @@ mod tests {
         );
         assert_eq!((written.memory_percent, written.pids_percent), (None, Some(50.5)));
         assert_eq!((written.clock_offset, written.clock_sync), (Some(Duration::from_secs(2)), false));
-        let data = FileSystemOptions { percent: Some(80.0), time_to_full: None, ..FileSystemOptions::default() };
+        let data =
+            FileSystemOptions { percent: Some(80.0), time_to_full: None, ..FileSystemOptions::default() };
         assert_eq!(written.file_system("/data"), Some((&data, true)));
         assert_eq!(written.file_system("/scratch/1"), None);
         assert_eq!(written.file_system("/"), Some((&FileSystemOptions::default(), false)));

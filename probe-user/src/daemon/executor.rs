@@ -38,9 +38,8 @@ use crate::{
 };
 
 use crate::inspect::{
-    host::HostMonitor,
-    answer::Answer, holders::HolderSearch, inspector::Inspector, pressure::PressureMonitor,
-    queues::AcceptQueues, usage::UsageSampler,
+    answer::Answer, holders::HolderSearch, host::HostMonitor, inspector::Inspector,
+    pressure::PressureMonitor, queues::AcceptQueues, usage::UsageSampler,
 };
 
 /// How long systemd's job for a restart is followed. A stop alone may take the unit's `TimeoutStopSec=`, so systemd

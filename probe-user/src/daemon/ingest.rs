@@ -7,7 +7,9 @@ use crate::{
     clock::Timestamp,
     config::Identity,
     enrich,
-    fact::{ExitStatus, Fact, HostCheck, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId},
+    fact::{
+        ExitStatus, Fact, HostCheck, Listener, Membership, Observation, ProcessExit, ProcessKey, ServiceId,
+    },
     sensor::record::{Exec, Exit, HostReport, Listen, Oom, ReceivedSignal, Record},
 };
 

@@ -22,7 +22,8 @@ impl Daemon {
             return;
         }
         let last_seen = jiff::Timestamp::try_from(earlier.last_seen).unwrap_or_default();
-        let open = memories.iter().flat_map(|(service, memory)| memory.incidents().map(move |it| (service, it)));
+        let open =
+            memories.iter().flat_map(|(service, memory)| memory.incidents().map(move |it| (service, it)));
         let open = open.map(|(service, open)| {
             format!("{}: {}", self.publisher.names().service(*service), open.incident.verdict.as_str())
         });

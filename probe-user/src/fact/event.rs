@@ -1,9 +1,9 @@
 //! What the daemon publishes.
 
 use super::{
-    AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, HostState, Incident, Listener, Membership, OomKill,
-    OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits, ServiceId,
-    ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
+    AcceptQueue, AgentReady, AgentStart, AlertOutcome, HookRun, HostState, Incident, Listener, Membership,
+    OomKill, OperatorReport, Phase, ProbeChange, ProbeReport, ProcessExit, Reload, Restart, Retransmits,
+    ServiceId, ServiceState, SocketError, Source, SuppressedAlert, Suspension, UnitState,
 };
 
 /// A fact that becomes an event of the stream.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AcceptQueue, CoreSignal, EventId, Examination, Holder, HostReading, Listener, Membership, Memory, OomKill,
-    OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage,
+    AcceptQueue, CoreSignal, EventId, Examination, Holder, HostReading, Listener, Membership, Memory,
+    OomKill, OperatorCommand, PortHolder, Pressure, ProbeReport, ProcessExit, ProcessKey, ResourceUsage,
     RestartBudget, Retransmits, ServiceId, ServiceSettings, SocketError, Successor, Suspension, UnitState,
 };
 

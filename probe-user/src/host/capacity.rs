@@ -112,14 +112,23 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_left_out() {
         let host = FakeHost::v2();
-        for text in ["", "\n", "x", "1", "1 2", "0.1 0.2 0.3 5 6", "-1 -1 -1", "99999999999999999999999 1 2"] {
-            for file in
-                ["loadavg", "sys/fs/file-nr", "sys/net/ipv4/ip_local_port_range", "net/sockstat", "net/stat/arp_cache"]
-            {
+        for text in ["", "\n", "x", "1", "1 2", "0.1 0.2 0.3 5 6", "-1 -1 -1", "99999999999999999999999 1 2"]
+        {
+            for file in [
+                "loadavg",
+                "sys/fs/file-nr",
+                "sys/net/ipv4/ip_local_port_range",
+                "net/sockstat",
+                "net/stat/arp_cache",
+            ] {
                 host.write(&format!("proc/{file}"), text.as_bytes());
             }
             let reader = host.reader();
-            assert_eq!((reader.tasks(), reader.neighbours().len(), reader.tcp_sockets()), (None, 0, 0), "{text}");
+            assert_eq!(
+                (reader.tasks(), reader.neighbours().len(), reader.tcp_sockets()),
+                (None, 0, 0),
+                "{text}"
+            );
             assert!(reader.local_ports().is_none() || text.starts_with('1'), "{text}");
         }
     }

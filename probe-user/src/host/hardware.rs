@@ -108,7 +108,10 @@ mod tests {
         let reader = host.reader();
         assert_eq!((reader.memory(), reader.cpu_times()), (None, None));
         assert_eq!((reader.throttled(), reader.memory_errors()), (None, None));
-        host.write("proc/meminfo", b"MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 300 kB\nHugetlb: 600 kB\n");
+        host.write(
+            "proc/meminfo",
+            b"MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 300 kB\nHugetlb: 600 kB\n",
+        );
         host.write("proc/stat", b"cpu  10 20 30 40 0 0 0 25 7 7\ncpu0 1 1\n");
         host.write("sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_total_time_ms", b"5\n");
         host.write("sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_total_time_ms", b"70\n");

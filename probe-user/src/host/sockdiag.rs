@@ -148,7 +148,8 @@ pub fn connections_to(port: u16) -> io::Result<Vec<Connection>> {
 /// The kernel returns every connection, as with [`connections`].
 pub fn busiest_remote(range: &RangeInclusive<u16>) -> io::Result<Option<(SocketAddr, u64)>> {
     let listening: HashSet<u16> = listeners()?.into_iter().map(|listener| listener.port).collect();
-    let leaving = 1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << TIME_WAIT | 1 << CLOSE_WAIT | 1 << LAST_ACK | 1 << CLOSING;
+    let leaving =
+        1 << FIN_WAIT1 | 1 << FIN_WAIT2 | 1 << TIME_WAIT | 1 << CLOSE_WAIT | 1 << LAST_ACK | 1 << CLOSING;
     let mut counts: HashMap<SocketAddr, u64> = HashMap::new();
     dump_tcp(1 << ESTABLISHED | 1 << SYN_SENT | leaving, Ports::default(), |message| {
         let Some(Connection { local, remote, .. }) = connection(message) else { return };

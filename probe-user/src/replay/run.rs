@@ -168,7 +168,11 @@ impl<'a> Run<'a> {
         };
         if matches!(seen, Observation::Remembered(..)) {
             // The earlier run may have had services that this one does not have. Their incidents end.
-            recorded.services.iter().filter(|name| special(name).is_none()).for_each(|name| self.number(name));
+            recorded
+                .services
+                .iter()
+                .filter(|name| special(name).is_none())
+                .for_each(|name| self.number(name));
         }
         if matches!(
             seen,

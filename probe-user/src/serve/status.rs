@@ -171,15 +171,21 @@ impl Status {
             fallback: hook.fallback.clone(),
             lacking: hook.lacking.clone(),
         });
-        let host_incidents: Vec<HostIncident> = view.host.iter().flatten().map(|open| HostIncident {
-            incident: origin.incident_id(open.id),
-            verdict: open.verdict.into(),
-            severity: open.severity.into(),
-            summary: open.summary.clone(),
-            since: emit::wall(open.since),
-            held: open.held.clone(),
-        }).collect();
-        let open = view.services.iter().filter(|service| service.incident.is_some()).count() + host_incidents.len();
+        let host_incidents: Vec<HostIncident> = view
+            .host
+            .iter()
+            .flatten()
+            .map(|open| HostIncident {
+                incident: origin.incident_id(open.id),
+                verdict: open.verdict.into(),
+                severity: open.severity.into(),
+                summary: open.summary.clone(),
+                since: emit::wall(open.since),
+                held: open.held.clone(),
+            })
+            .collect();
+        let open =
+            view.services.iter().filter(|service| service.incident.is_some()).count() + host_incidents.len();
         Self {
             ready: view.ready,
             timestamp: format!("{:.3}", jiff::Timestamp::now()),

@@ -52,7 +52,9 @@ impl LastRun {
         let earlier = run.read();
         if let Err(error) = run.write(RUNS) {
             let path = run.path.display();
-            tracing::warn!("{path}: cannot be written: {error}; a later run cannot tell whether the host crashed");
+            tracing::warn!(
+                "{path}: cannot be written: {error}; a later run cannot tell whether the host crashed"
+            );
         }
         (run, earlier)
     }

@@ -90,7 +90,8 @@ fn name(written: &file::Service, place: std::ops::Range<usize>, found: &mut Find
         found.error(name.span(), message);
     }
     if text == RESERVED {
-        let message = format!("found {}; expected another name, because that is the host itself", quote(text));
+        let message =
+            format!("found {}; expected another name, because that is the host itself", quote(text));
         found.error(name.span(), message);
     }
     text.clone()

@@ -32,8 +32,9 @@ pub(super) async fn attach(config: &Config, options: &RunOptions) -> Result<Atta
     let began = Timestamp::now();
     let place = locate()?;
     let reader = ProcReader::new("/")?;
-    let mut sensors = Sensors::open(&kernel_options(&config.kernel, options, config.host.reads_log()), &reader, began)
-        .map_err(RunError::Descriptors)?;
+    let mut sensors =
+        Sensors::open(&kernel_options(&config.kernel, options, config.host.reads_log()), &reader, began)
+            .map_err(RunError::Descriptors)?;
     sensors.spawn_log();
     sensors.coverage().iter().for_each(warn_of);
     // A port below 1024 takes a right as well.

@@ -28,8 +28,8 @@ use crate::{
     fact::{IncidentId, Memory, Orders, ServiceId},
     host::ProcReader,
     inspect::{
-        holders::HolderSearch, host::HostMonitor, inspector::Inspector, pressure::PressureMonitor, queues::AcceptQueues,
-        usage::UsageSampler,
+        holders::HolderSearch, host::HostMonitor, inspector::Inspector, pressure::PressureMonitor,
+        queues::AcceptQueues, usage::UsageSampler,
     },
     probe::{Clients, Prober},
     process::{notify::Notifier, privileges::Plan},

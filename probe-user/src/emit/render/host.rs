@@ -28,13 +28,7 @@ impl Renderer<'_> {
 
     pub(super) fn host_check(&self, subject: &HostSubject) -> wire::HostCheck {
         let target = (!subject.target.is_empty()).then(|| self.text(&subject.target, room::PATH));
-        wire::HostCheck {
-            name: subject.check.into(),
-            target,
-            value: None,
-            limit: None,
-            time_left_ms: None,
-        }
+        wire::HostCheck { name: subject.check.into(), target, value: None, limit: None, time_left_ms: None }
     }
 }
 

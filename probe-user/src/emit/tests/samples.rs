@@ -11,12 +11,12 @@ use crate::{
     fact::{
         AcceptQueue, Action, AgentReady, AgentStart, AlertOutcome, Cgroup, CgroupMode, ChangedService,
         CommandKind, Container, Direction, DrillFault, EventId, ExitStatus, Fact, Holder, HookCoverage,
-        HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident, IncidentId, Listener, Membership, OomKill, OomScope, Operator,
-        OperatorReport, Order, Peer, Phase, Place, ProbeChange, ProbeFailure, ProbeKind, ProbeOutcome,
-        ProbeReport, Process, ProcessExit, ProcessKey, Protocol, Reload, ReloadChanges, Restart,
-        RestartMethod, Retransmits, Sender, ServerUsage, ServiceId, ServiceState, Severity, Share,
-        SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing, UnitJob, UnitState, User,
-        Verdict,
+        HookEvent, HookRun, HostCheck, HostReading, HostState, HostSubject, Incident, IncidentId, Listener,
+        Membership, OomKill, OomScope, Operator, OperatorReport, Order, Peer, Phase, Place, ProbeChange,
+        ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process, ProcessExit, ProcessKey, Protocol,
+        Reload, ReloadChanges, Restart, RestartMethod, Retransmits, Sender, ServerUsage, ServiceId,
+        ServiceState, Severity, Share, SocketError, Source, SuppressedAlert, Suspension, TcpState, Timing,
+        UnitJob, UnitState, User, Verdict,
     },
 };
 

@@ -163,10 +163,7 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "a file system is fuller than its limit, or will be full within `time_to_full` at its steady rate",
             "; services that write to it are not restarted while nothing is left",
         ),
-        Verdict::HostInodes => (
-            "the same of its inodes",
-            "; as for `host_disk_full`",
-        ),
+        Verdict::HostInodes => ("the same of its inodes", "; as for `host_disk_full`"),
         Verdict::HostReadOnly => (
             "a file system that was writable is read-only, mostly after an error of its disk",
             "; services that write to it are not restarted",
@@ -179,54 +176,33 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "tasks wait for a CPU, or all of them for a disk, for more of the time than the limit that you set (PSI)",
             "",
         ),
-        Verdict::HostCpuSteal => (
-            "the hypervisor gives more CPU time to others than the limit, for five minutes",
-            "",
-        ),
+        Verdict::HostCpuSteal => {
+            ("the hypervisor gives more CPU time to others than the limit, for five minutes", "")
+        }
         Verdict::HostPids => (
             "processes and threads are near `pid_max` or `threads-max`",
             "; services that do not run are not started while none is left",
         ),
-        Verdict::HostFiles => (
-            "open files are near `file-max`",
-            "",
-        ),
+        Verdict::HostFiles => ("open files are near `file-max`", ""),
         Verdict::HostConntrack => (
             "tracked connections are near their limit, or the kernel drops packets for it",
             "; timeouts of probes are then `network`",
         ),
-        Verdict::HostPorts => (
-            "connections to one address use nearly all local ports",
-            "",
-        ),
-        Verdict::HostNeighbours => (
-            "entries of the neighbour table are near `gc_thresh3`",
-            "",
-        ),
+        Verdict::HostPorts => ("connections to one address use nearly all local ports", ""),
+        Verdict::HostNeighbours => ("entries of the neighbour table are near `gc_thresh3`", ""),
         Verdict::HostClock => (
             "a clock that was kept right has a larger error than `clock_offset`, was set, or is not kept right any more",
             "",
         ),
-        Verdict::HostRebooted => (
-            "the host started again, and neither hostprobe nor the host was shut down",
-            "",
-        ),
-        Verdict::HostHungTask => (
-            "the kernel says that a task has not run for minutes",
-            "",
-        ),
-        Verdict::HostBlockErrors => (
-            "the kernel says that a read or write of a disk failed",
-            "",
-        ),
-        Verdict::HostFsErrors => (
-            "the kernel says that a file system is damaged",
-            "",
-        ),
-        Verdict::HostMemoryErrors => (
-            "the hardware reports an uncorrected memory error, or many corrected ones",
-            "",
-        ),
+        Verdict::HostRebooted => {
+            ("the host started again, and neither hostprobe nor the host was shut down", "")
+        }
+        Verdict::HostHungTask => ("the kernel says that a task has not run for minutes", ""),
+        Verdict::HostBlockErrors => ("the kernel says that a read or write of a disk failed", ""),
+        Verdict::HostFsErrors => ("the kernel says that a file system is damaged", ""),
+        Verdict::HostMemoryErrors => {
+            ("the hardware reports an uncorrected memory error, or many corrected ones", "")
+        }
         Verdict::HostThermal => (
             "heat slows a CPU down for more of the time than the limit, or a critical temperature is reached",
             "",

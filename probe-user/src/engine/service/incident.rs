@@ -171,7 +171,9 @@ impl Service {
             SeverityRule::Info => Severity::Info,
             SeverityRule::Warning => Severity::Warning,
             SeverityRule::OfService if !self.settings.critical => Severity::Warning,
-            SeverityRule::OfService | SeverityRule::Critical | SeverityRule::WhenExhausted => Severity::Critical,
+            SeverityRule::OfService | SeverityRule::Critical | SeverityRule::WhenExhausted => {
+                Severity::Critical
+            }
         }
     }
 }

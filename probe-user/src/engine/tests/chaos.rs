@@ -4,10 +4,9 @@ use super::*;
 use crate::{
     config::Response,
     fact::{
-        AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, HostCheck, HostReading,
-        HostSubject, IncidentId,
-        NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder, Pressure, Protocol, Retransmits,
-        Successor, Suspension, Tracer,
+        AcceptQueue, CommandKind, CoreSignal, Direction, DrillFault, EndedJob, Holder, HostCheck,
+        HostReading, HostSubject, IncidentId, NeededUnit, OperatorCommand, Order, Orders, Peer, PortHolder,
+        Pressure, Protocol, Retransmits, Successor, Suspension, Tracer,
     },
 };
 

@@ -125,7 +125,8 @@ fn what_is_no_longer_heard_of_is_over() {
     lab.see(Observation::Host(report.clone()));
     lab.wait(Duration::from_secs(181));
     assert!(of_host(&lab).contains(&(Phase::Resolve, Verdict::HostDiskFull, Severity::Critical)));
-    let is_over = |lab: &Lab| of_host(lab).iter().any(|it| it.0 == Phase::Resolve && it.1 == Verdict::HostBlockErrors);
+    let is_over =
+        |lab: &Lab| of_host(lab).iter().any(|it| it.0 == Phase::Resolve && it.1 == Verdict::HostBlockErrors);
     assert!(!is_over(&lab), "it is an event, and lasts for ten minutes");
     lab.see(Observation::Host(report));
     lab.wait(Duration::from_secs(599));

@@ -89,7 +89,8 @@ impl ClockPast {
         }
         if options.clock_sync {
             let lost = self.unkept_since.filter(|since| self.was_kept && now.at.since(*since) >= UNKEPT);
-            let words = "no time service keeps the clock right any more; look for chronyd, ntpd or systemd-timesyncd";
+            let words =
+                "no time service keeps the clock right any more; look for chronyd, ntpd or systemd-timesyncd";
             let value = if lost.is_some() { 1.0 } else { 0.0 };
             found.push(Measured::of_host(HostCheck::ClockSync, value, 1.0, words.to_owned()));
         }

@@ -93,8 +93,7 @@ impl Calls {
     /// Asks for the numbers of a file system. An error if the round was given up meanwhile.
     fn ask(&self, round: u64, mount: &Mount, root: &Path) -> Result<Option<StatVfs>, GivenUp> {
         let is_blocked = self.locked(|state| {
-            let is_blocked =
-                state.blocked.contains_key(&mount.device) || state.blocked.len() >= BLOCKED_MAX;
+            let is_blocked = state.blocked.contains_key(&mount.device) || state.blocked.len() >= BLOCKED_MAX;
             if !is_blocked {
                 let (device, point) = (mount.device.clone(), mount.point.clone());
                 state.current = Some((round, Call { device, point, since: Timestamp::now() }));
@@ -177,7 +176,9 @@ impl Known {
         let became = mount.takes_no_writes && (self.was_writable || !mount.is_read_only);
         let (point, source) = (&mount.point, &mount.source);
         let words = if became {
-            format!("{point} ({source}) was writable and is read-only: look for errors of it in the kernel's log")
+            format!(
+                "{point} ({source}) was writable and is read-only: look for errors of it in the kernel's log"
+            )
         } else {
             format!("{point} ({source}) is writable")
         };
@@ -204,7 +205,8 @@ impl Known {
         let percent = share(used, whole);
         self.rate.add(now, used);
         let most = limits.time_to_full.map(|most| if self.fills { most + most / 4 } else { most });
-        let time_left = self.rate.time_left(left).filter(|time_left| most.is_some_and(|most| *time_left <= most));
+        let time_left =
+            self.rate.time_left(left).filter(|time_left| most.is_some_and(|most| *time_left <= most));
         self.fills = time_left.is_some();
         let limit = limits.percent.or(limits.time_to_full.map(|_| 100.0))?;
         let is_low = left < EXHAUSTED_BYTES || (left as f64) < whole as f64 * EXHAUSTED_SHARE;
@@ -299,8 +301,13 @@ mod tests {
     #[test]
     fn one_that_became_read_only_is_told_from_one_that_was_mounted_so() {
         let host = FakeHost::v2();
-        let line = |options: &str, of_super: &str| format!("31 27 254:99 / /no/such rw - ext4 /dev/vdb {of_super}\n").replace(" rw -", &format!(" {options} -"));
-        let table = |options: &str, of_super: &str| host.write("proc/self/mountinfo", line(options, of_super).as_bytes());
+        let line = |options: &str, of_super: &str| {
+            format!("31 27 254:99 / /no/such rw - ext4 /dev/vdb {of_super}\n")
+                .replace(" rw -", &format!(" {options} -"))
+        };
+        let table = |options: &str, of_super: &str| {
+            host.write("proc/self/mountinfo", line(options, of_super).as_bytes())
+        };
         let (mut past, calls) = (FileSystemsPast::default(), Calls::default());
         let mut is_bad = |options: &str, of_super: &str| {
             table(options, of_super);

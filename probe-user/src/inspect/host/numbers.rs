@@ -59,7 +59,9 @@ impl NumbersPast {
         if let Some(limit) = options.neighbours_percent {
             let tables = reader.neighbours().into_iter();
             let what = "entries of the neighbour table (gc_thresh3)";
-            found.extend(tables.map(|(name, share)| of_share(HostCheck::Neighbours, name, share, limit, what)));
+            found.extend(
+                tables.map(|(name, share)| of_share(HostCheck::Neighbours, name, share, limit, what)),
+            );
         }
         found.extend(ports(reader, options));
         found
@@ -76,12 +78,7 @@ impl NumbersPast {
                 shares.memory,
                 "all tasks wait for memory",
             ),
-            (
-                HostCheck::CpuPressure,
-                options.cpu_pressure_percent,
-                shares.cpu,
-                "tasks wait for a CPU",
-            ),
+            (HostCheck::CpuPressure, options.cpu_pressure_percent, shares.cpu, "tasks wait for a CPU"),
             (HostCheck::IoPressure, options.io_pressure_percent, shares.io, "all tasks wait for a disk"),
         ];
         let measured = checks.into_iter().filter_map(|(check, limit, share, what)| {
@@ -120,16 +117,23 @@ impl NumbersPast {
         if corrected > 0 {
             self.corrected.push_back((at, corrected));
         }
-        while self.corrected.front().is_some_and(|(then, _)| at.since(*then) >= DAY) || self.corrected.len() > 1024
+        while self.corrected.front().is_some_and(|(then, _)| at.since(*then) >= DAY)
+            || self.corrected.len() > 1024
         {
             self.corrected.pop_front();
         }
         let of_day: u64 = self.corrected.iter().map(|(_, count)| count).sum();
         let uncorrected = now.uncorrected.saturating_sub(before.uncorrected);
         let (value, words) = if uncorrected > 0 {
-            (uncorrected, "the memory has an error that could not be corrected: replace the module".to_owned())
+            (
+                uncorrected,
+                "the memory has an error that could not be corrected: replace the module".to_owned(),
+            )
         } else if corrected > 0 && of_day > CORRECTED_A_DAY {
-            (corrected, format!("{of_day} memory errors were corrected within a day: a module begins to fail"))
+            (
+                corrected,
+                format!("{of_day} memory errors were corrected within a day: a module begins to fail"),
+            )
         } else {
             (0, "no memory error is new".to_owned())
         };

@@ -76,7 +76,10 @@ fn what_is_at_its_limit_is_reported_with_its_numbers() {
         ),
         (HostCheck::ClockOffset, "", false, "the clock is off by 3600000 ms, as its time service estimates"),
     ];
-    assert_eq!(found, expected.map(|(check, target, full, words)| (check, target.to_owned(), full, words.to_owned())));
+    assert_eq!(
+        found,
+        expected.map(|(check, target, full, words)| (check, target.to_owned(), full, words.to_owned()))
+    );
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn block_error(line: &str) -> Option<Found<'_>> {
         "device offline error",
         "device resource error",
     ];
-    let line = line.strip_prefix("blk_update_request: ").or(line.strip_prefix("print_req_error: ")).unwrap_or(line);
+    let line =
+        line.strip_prefix("blk_update_request: ").or(line.strip_prefix("print_req_error: ")).unwrap_or(line);
     let buffer = || {
         let (device, rest) = line.strip_prefix("Buffer I/O error on dev ")?.split_once(", logical block ")?;
         rest.starts_with(|it: char| it.is_ascii_digit()).then_some(device)
@@ -116,7 +117,8 @@ fn file_system_error(line: &str) -> Option<Found<'_>> {
     let (prefix, rest) = DEVICE.into_iter().find_map(|prefix| Some((prefix, line.strip_prefix(prefix)?)))?;
     let (device, rest) = rest.split_once(')')?;
     let device = device.split(" state ").next().unwrap_or(device);
-    let says = prefix.contains("error") || prefix.contains("critical") || SAYS.iter().any(|it| rest.contains(it));
+    let says =
+        prefix.contains("error") || prefix.contains("critical") || SAYS.iter().any(|it| rest.contains(it));
     let is_one = rest.starts_with(':') || rest.starts_with(" in ");
     (is_one && says && is_name(device)).then_some((HostCheck::FsErrors, device, false))
 }
@@ -138,7 +140,8 @@ fn memory_error(line: &str) -> Option<Found<'_>> {
 /// `thermal thermal_zone0: acpitz: critical temperature reached`, with more behind it.
 fn heat(line: &str) -> Option<Found<'_>> {
     let (zone, rest) = line.strip_prefix("thermal ")?.split_once(": ")?;
-    let is_one = zone.starts_with("thermal_zone") && is_name(zone) && rest.contains("critical temperature reached");
+    let is_one =
+        zone.starts_with("thermal_zone") && is_name(zone) && rest.contains("critical temperature reached");
     is_one.then_some((HostCheck::Thermal, zone, true))
 }
 
@@ -172,7 +175,11 @@ mod tests {
     #[test]
     fn what_the_kernel_says_of_the_host_is_recognized() {
         for (line, check, target) in [
-            ("INFO: task kworker/u8:3:4711 blocked for more than 122 seconds.", HostCheck::HungTask, "kworker/u8:3"),
+            (
+                "INFO: task kworker/u8:3:4711 blocked for more than 122 seconds.",
+                HostCheck::HungTask,
+                "kworker/u8:3",
+            ),
             ("INFO: task dd:9 blocked in I/O wait for more than 30 seconds.", HostCheck::HungTask, "dd"),
             (
                 "I/O error, dev loop0, sector 2048 op 0x1:(WRITE) flags 0x800 phys_seg 1 prio class 2",
@@ -180,15 +187,39 @@ mod tests {
                 "loop0",
             ),
             ("blk_update_request: critical medium error, dev sda, sector 5", HostCheck::BlockErrors, "sda"),
-            ("Buffer I/O error on dev dm-0, logical block 0, lost async page write", HostCheck::BlockErrors, "dm-0"),
-            ("EXT4-fs error (device loop0): ext4_find_entry:1455: inode #2: comm ls: x", HostCheck::FsErrors, "loop0"),
+            (
+                "Buffer I/O error on dev dm-0, logical block 0, lost async page write",
+                HostCheck::BlockErrors,
+                "dm-0",
+            ),
+            (
+                "EXT4-fs error (device loop0): ext4_find_entry:1455: inode #2: comm ls: x",
+                HostCheck::FsErrors,
+                "loop0",
+            ),
             ("EXT4-fs error (device sda1 state EMA): y", HostCheck::FsErrors, "sda1"),
-            ("EXT4-fs error (device sda1) in ext4_reserve_inode_write:5: Journal has aborted", HostCheck::FsErrors, "sda1"),
+            (
+                "EXT4-fs error (device sda1) in ext4_reserve_inode_write:5: Journal has aborted",
+                HostCheck::FsErrors,
+                "sda1",
+            ),
             ("XFS (sda2): Corruption of in-memory data (0x8) detected", HostCheck::FsErrors, "sda2"),
-            ("BTRFS: error (device nvme0n1p2) in btrfs_run_delayed_refs:2: errno=-5 IO failure", HostCheck::FsErrors, "nvme0n1p2"),
+            (
+                "BTRFS: error (device nvme0n1p2) in btrfs_run_delayed_refs:2: errno=-5 IO failure",
+                HostCheck::FsErrors,
+                "nvme0n1p2",
+            ),
             ("EDAC MC0: 1 UE memory read error on CPU_SrcID#0", HostCheck::MemoryErrors, "MC0"),
-            ("Memory failure: 0x12345: recovery action for dirty LRU page: Recovered", HostCheck::MemoryErrors, ""),
-            ("thermal thermal_zone0: acpitz: critical temperature reached", HostCheck::Thermal, "thermal_zone0"),
+            (
+                "Memory failure: 0x12345: recovery action for dirty LRU page: Recovered",
+                HostCheck::MemoryErrors,
+                "",
+            ),
+            (
+                "thermal thermal_zone0: acpitz: critical temperature reached",
+                HostCheck::Thermal,
+                "thermal_zone0",
+            ),
             ("nf_conntrack: nf_conntrack: table full, dropping packet", HostCheck::Conntrack, ""),
             ("neighbour: arp_cache: neighbor table overflow!", HostCheck::Neighbours, "arp_cache"),
             ("VFS: file-max limit 1000 reached", HostCheck::Files, ""),
