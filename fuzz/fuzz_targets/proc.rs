@@ -7,7 +7,7 @@ use hostprobe::{
     config::{Matcher, fuzz::check},
     discover::{discover, to_toml},
     emit::Origin,
-    host::{Cgroups, ProcReader, Survey, cgroup, pidfile, place},
+    host::{Cgroups, ProcReader, Survey, cgroup, mount, pidfile, place},
     sensor::ebpf::stack::Symbols,
 };
 use hostprobe_fuzz::host::Host;
@@ -71,6 +71,11 @@ fn read_processes(reader: &ProcReader) {
     let _ = (usage.cpu_percent(&usage), usage.memory_percent(Some(0), 0));
     let stalls = reader.stalls();
     let _ = stalls.since(&stalls);
+    let _ = (reader.tasks(), reader.open_files(), reader.tracked_connections(), reader.neighbours());
+    let _ = (reader.local_ports(), reader.tcp_sockets(), reader.memory(), reader.cpu_times());
+    let _ = (reader.throttled(), reader.memory_errors(), reader.written_by(10));
+    let mounts = reader.mounts().map(|(mounts, _)| mount::file_systems(mounts)).unwrap_or_default();
+    assert!(mount::mount_at(&mounts, "/a").is_none_or(|it| "/a".starts_with(&it.point)));
     let cgroups: &Cgroups = reader.cgroups();
     let _ = (cgroups.mode(), cgroups.of_self(), cgroups.show_a_part());
 }

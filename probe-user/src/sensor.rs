@@ -128,6 +128,7 @@ impl Sensors {
     /// and has the fallback check what it is not woken for. `mains` are the services' main processes.
     pub fn every_second(&mut self, mains: Vec<ProcessKey>, out: &mut Vec<Record>) {
         self.fallback.every_second(mains);
+        self.fallback.drain_host_log(out);
         if let Some(ebpf) = &mut self.ebpf {
             ebpf.adopt_connections();
             let now = Timestamp::now().as_nanos();

@@ -1,6 +1,9 @@
 //! The mounted file systems, by `mountinfo` (`proc_pid_mountinfo(5)`).
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{ProcReader, ReadError, read_text};
 
@@ -63,9 +66,13 @@ impl Mount {
 }
 
 impl ProcReader {
-    /// The mounts that the daemon sees.
-    pub fn mounts(&self) -> Result<Vec<Mount>, ReadError> {
-        mounts_of(&self.proc().join("self/mountinfo"))
+    /// The mounts of the host, or of the container that the daemon is in, and the folder below which they are seen. A unit may
+    /// hide some of them from the daemon, and not from the first process.
+    pub fn mounts(&self) -> Result<(Vec<Mount>, PathBuf), ReadError> {
+        match self.mounts_of(1) {
+            Ok(mounts) if !mounts.is_empty() => Ok((mounts, self.folder(1).join("root"))),
+            Ok(_) | Err(_) => Ok((mounts_of(&self.proc().join("self/mountinfo"))?, PathBuf::from("/"))),
+        }
     }
 
     /// The mounts that a process sees.

@@ -217,7 +217,7 @@ impl Round {
     fn look_up_written(&self, is_low: bool, now: Timestamp) {
         let mut past = lock(&self.shared.past);
         past.written.retain(|id, _| self.looked.iter().any(|looked| looked.service == *id));
-        let mounts = self.reader.mounts().unwrap_or_default();
+        let (mounts, _) = self.reader.mounts().unwrap_or_default();
         for looked in &self.looked {
             let known = past.written.get(&looked.service);
             let is_new = known.is_none_or(|known| looked.main.is_some() && known.main != looked.main);

@@ -171,13 +171,15 @@ impl FallbackSensor {
     /// that follows it.
     pub fn drain(&mut self, out: &mut Vec<Record>) {
         if self.exits.is_none() && !self.reads_ooms {
-            return self.read_log(out);
+            return;
         }
         // What is left after so many rounds is still ready, and blocks the daemon from nothing else.
         for _ in 0..ROUNDS {
             let ready = self.ready();
             let whole = self.exits.as_mut().is_none_or(|exits| exits.read(out));
-            self.read_log(out);
+            if self.reads_ooms {
+                self.read_log(out);
+            }
             let Some(exits) = &mut self.exits else { break };
             for pid in ready.iter().flatten() {
                 if let Some(process) = exits.descriptor(*pid) {
@@ -192,6 +194,13 @@ impl FallbackSensor {
             if ready.is_none() {
                 break;
             }
+        }
+    }
+
+    /// Appends what the kernel's log says of the host, where nothing waits for the log. Meant to be called about once a second.
+    pub fn drain_host_log(&mut self, out: &mut Vec<Record>) {
+        if !self.reads_ooms {
+            self.read_log(out);
         }
     }
 

@@ -30,11 +30,22 @@ impl PostgresFolder {
     /// # Panics
     /// If it cannot be made.
     pub fn new() -> Option<Self> {
+        Self::in_folder(temporary_folder())
+    }
+
+    /// The same in a folder of its own below this one, such as on a disk of the test's own.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn below(parent: &Path) -> Option<Self> {
+        Self::in_folder(TempDir::new_in(parent).expect("a temporary folder"))
+    }
+
+    fn in_folder(folder: TempDir) -> Option<Self> {
         let programs = newest_postgres();
         if !available(programs.is_some(), "the package postgresql (/usr/lib/postgresql/*/bin/postgres)") {
             return None;
         }
-        let folder = temporary_folder();
         give_to_its_user(folder.path());
         let this = Self { folder, programs: programs? };
         let options = ["--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8", "--locale=C"];
@@ -86,6 +97,14 @@ impl PostgresFolder {
         let output = self.psql(port, sql).output().expect("psql can be run");
         assert!(output.status.success(), "psql failed: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Runs SQL that may fail in the server on a port.
+    ///
+    /// # Panics
+    /// If `psql` cannot be run.
+    pub fn try_sql(&self, port: u16, sql: &str) {
+        self.psql(port, sql).output().expect("psql can be run");
     }
 
     /// Lets the server on a port work on SQL that takes long.

@@ -52,7 +52,9 @@ impl Service {
 
     /// A fault with the host as its cause, if the host lacks what the service needs.
     pub(super) fn blamed_on_host<E>(&self, fault: Fault, ctx: &Ctx<'_, E>) -> Fault {
-        let can_be = fault.cause.is_none() && can_be_of_host(fault.finding.verdict);
+        // A worker that failed by itself, as one of PostgreSQL that cannot write its log.
+        let is_worker = fault.finding.verdict == Verdict::WorkerDied && fault.urgent;
+        let can_be = fault.cause.is_none() && (is_worker || can_be_of_host(fault.finding.verdict));
         let Some(obstacle) = self.host_obstacle(ctx).filter(|_| can_be) else { return fault };
         let mut fault = Fault { cause: Some(ServiceId::HOST), ..fault };
         fault.finding.summary = fault.finding.summary.caused_by(obstacle.why, obstacle.words);

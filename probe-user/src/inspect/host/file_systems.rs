@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -90,7 +91,7 @@ impl Calls {
     }
 
     /// Asks for the numbers of a file system. An error if the round was given up meanwhile.
-    fn ask(&self, round: u64, mount: &Mount) -> Result<Option<StatVfs>, GivenUp> {
+    fn ask(&self, round: u64, mount: &Mount, root: &Path) -> Result<Option<StatVfs>, GivenUp> {
         let is_blocked = self.locked(|state| {
             let is_blocked = state.blocked.contains_key(&mount.device) || state.blocked.len() >= BLOCKED_MAX;
             if !is_blocked {
@@ -102,7 +103,9 @@ impl Calls {
         if is_blocked {
             return Ok(None);
         }
-        let numbers = statvfs(mount.point.as_str()).ok();
+        let point = mount.point.as_str();
+        // Without the right to look through the first process, the daemon's own view has to do.
+        let numbers = statvfs(root.join(point.trim_start_matches('/'))).or_else(|_| statvfs(point)).ok();
         self.locked(|state| {
             if state.current.as_ref().is_some_and(|(of, _)| *of == round) {
                 state.current = None;
@@ -127,7 +130,7 @@ impl FileSystemsPast {
         now: Timestamp,
     ) -> Result<Vec<Measured>, GivenUp> {
         let (calls, round) = calls;
-        let mounts = reader.mounts().unwrap_or_default();
+        let (mounts, root) = reader.mounts().unwrap_or_default();
         let checked: Vec<Mount> = file_systems(mounts)
             .into_iter()
             .filter(|mount| limits(mount, options).is_some())
@@ -141,7 +144,7 @@ impl FileSystemsPast {
             if mount.takes_no_writes {
                 continue;
             }
-            if let Some(numbers) = calls.ask(round, mount)?.filter(|numbers| numbers.f_blocks > 0) {
+            if let Some(numbers) = calls.ask(round, mount, &root)?.filter(|numbers| numbers.f_blocks > 0) {
                 found.extend(known.space(mount, limits, &numbers, now));
                 found.extend(inodes(mount, limits, &numbers));
             }
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(calls.give_up(2, patience, now.plus(patience)), None, "that is another round's");
         assert_eq!(calls.give_up(1, patience, now.plus(patience)).as_deref(), Some("/nfs"));
         assert_eq!(calls.blocked().into_iter().collect::<Vec<_>>(), ["/nfs"]);
-        assert!(calls.ask(2, &mount).unwrap().is_none(), "it is not asked");
+        assert!(calls.ask(2, &mount, Path::new("/")).unwrap().is_none(), "it is not asked");
     }
 
     #[test]

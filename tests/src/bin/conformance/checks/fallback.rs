@@ -96,7 +96,7 @@ fn watched(
     let runtime = Builder::new_current_thread().enable_all().build()?;
     for _ in 0..TRIES {
         let mut workload = start()?;
-        let mut fallback = FallbackSensor::open(&Hook::ALL, &reader, u32::MAX, Timestamp::now())?;
+        let mut fallback = FallbackSensor::open((&Hook::ALL, false), &reader, u32::MAX, Timestamp::now())?;
         fallback.watch_process(reader.key_of(workload.pid()).context("it lives")?);
         act(&mut workload);
         let (mut seen, deadline) = (Vec::new(), Instant::now() + TIMEOUT);

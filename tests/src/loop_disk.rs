@@ -1,0 +1,115 @@
+//! A small ext4 on a loop device, mounted for one test.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Write as _},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+use crate::parts::{require, require_root};
+
+/// Unmounted when it is dropped.
+#[derive(Debug)]
+pub struct LoopDisk {
+    folder: TempDir,
+    point: PathBuf,
+}
+
+impl LoopDisk {
+    /// One of so many MiB, all of which any user can fill; None if the test has to be skipped.
+    ///
+    /// # Panics
+    /// If it cannot be made or mounted although its parts are there.
+    pub fn new(mebibytes: u64, options: &[&str]) -> Option<Self> {
+        if !require_root()
+            || !require("e2fsprogs", "/usr/sbin/mkfs.ext4")
+            || !require("mount", "/usr/bin/mount")
+        {
+            return None;
+        }
+        let folder = TempDir::new().expect("a temporary folder");
+        let (image, point) = (folder.path().join("image"), folder.path().join("disk"));
+        File::create(&image).and_then(|file| file.set_len(mebibytes << 20)).expect("an image");
+        fs::create_dir(&point).expect("a mount point");
+        run(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-m", "0"]).args(options).arg(&image));
+        run(Command::new("/usr/bin/mount").args(["-o", "loop"]).arg(&image).arg(&point));
+        // The tests of services under another user go through it.
+        run(Command::new("/bin/chmod").arg("755").arg(folder.path()).arg(&point));
+        Some(Self { folder, point })
+    }
+
+    /// Its mount point.
+    pub fn path(&self) -> &Path {
+        &self.point
+    }
+
+    /// Fills it to the last block.
+    ///
+    /// # Panics
+    /// If that fails for another reason than that it is full.
+    pub fn fill(&self) {
+        let mut ballast = File::create(self.ballast()).expect("a file on the disk");
+        for size in [1 << 20, 4096] {
+            let block = vec![7; size];
+            let error = loop {
+                if let Err(error) = ballast.write_all(&block) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        }
+    }
+
+    /// Gives back what [`Self::fill`] took.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn make_room(&self) {
+        fs::remove_file(self.ballast()).expect("the ballast is removed");
+    }
+
+    /// Makes files until no further one fits.
+    ///
+    /// # Panics
+    /// If that fails for another reason.
+    pub fn use_up_inodes(&self) {
+        for number in 0.. {
+            if let Err(error) = File::create(self.point.join(format!("file-{number}"))) {
+                assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+                return;
+            }
+        }
+    }
+
+    /// Remounts it, such as `ro`.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn remount(&self, options: &str) {
+        run(Command::new("/usr/bin/mount").args(["-o", &format!("remount,{options}")]).arg(&self.point));
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.point.join("ballast")
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("/usr/bin/umount").arg("-l").arg(self.folder.path().join("disk")).output();
+    }
+}
+
+/// Runs a program to its end.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = command.output().expect("the program can be run");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
