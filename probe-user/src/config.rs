@@ -17,21 +17,26 @@ mod file;
 #[doc(hidden)]
 pub mod fuzz;
 mod hook;
+mod http;
 mod load;
 mod maintenance;
 mod mysql;
 mod nearest;
 mod parse;
+mod postgres;
 mod probe;
 mod protocol;
 mod read;
+mod redis;
 mod schema;
 mod secret;
 mod service;
 mod settings;
+mod socket;
 mod source;
 mod spanned;
 mod template;
+mod tls;
 mod unsupported;
 mod values;
 
@@ -44,13 +49,17 @@ pub use self::{
     error::{ConfigError, ConfigErrors},
     exec::{Exec, ResourceLimit},
     hook::Hook,
+    http::{HttpMethod, HttpOptions, HttpVersion},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
+    postgres::PostgresAddress,
     probe::Probe,
     protocol::{Protocol, protocol},
     schema::schema,
+    redis::RedisAddress,
     secret::Secret,
     service::{Identity, Matcher, Service},
+    tls::{DatabaseTls, TlsIdentity, TlsMode, TlsOptions},
     values::duration,
 };
 pub use crate::fact::{Limits, OnCleanExit, Policy, Response, RestartPolicy};

@@ -16,6 +16,7 @@ mod reading;
 pub mod redis;
 mod schedule;
 pub mod tcp;
+mod tls;
 mod usage;
 
 use std::{sync::Arc, time::Duration};
@@ -40,6 +41,7 @@ const TEXT_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Clients {
     http: http::Clients,
+    tls: tls::Tls,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +50,15 @@ pub struct ClientError(#[from] reqwest::Error);
 
 impl Clients {
     pub fn new() -> Result<Self, ClientError> {
-        Ok(Self { http: http::Clients::new()? })
+        Ok(Self { http: http::Clients::new()?, tls: tls::Tls::default() })
     }
 
-    /// Sets up what a probe needs, so that setup does not count as response time of its first run.
-    fn prepare(&self, probe: &Probe) {
-        if probe.kind == ProbeKind::Http {
-            self.http.prepare(probe.target.expose());
+    /// Those of one probe. They are set up already, so that setup does not count as response time of its first run.
+    fn of(&self, probe: &Probe) -> Self {
+        if probe.trusts_the_hosts_store() {
+            self.tls.prepare();
         }
+        Self { http: self.http.clone(), tls: self.tls.of_another_probe() }
     }
 }
 
@@ -88,6 +91,8 @@ impl Kept {
 pub struct Run {
     pub took: Duration,
     pub outcome: ProbeOutcome,
+    /// What is wrong although the answer is right: a certificate that expires soon.
+    pub remark: Option<String>,
     /// The server's report of its own resources.
     pub server: Option<ServerUsage>,
 }
@@ -99,16 +104,16 @@ pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutco
 }
 
 pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
-    let waiting = Arc::new(Waiting::default());
+    let waiting = Arc::new(Waiting::of_run(probe.timeout));
     let begin = Instant::now();
     let mut server = None;
     let asking = async {
         match probe.kind {
-            ProbeKind::Http => http::run(probe, &clients.http, &waiting).await,
+            ProbeKind::Http => http::run(probe, clients, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
-            ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
-            ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
-            ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
+            ProbeKind::Redis => redis::run(probe, &clients.tls, &mut kept.redis, &mut server, &waiting).await,
+            ProbeKind::Postgres => postgres::run(probe, &clients.tls, &mut kept.postgres, &mut server, &waiting).await,
+            ProbeKind::Mysql => mysql::run(probe, &clients.tls, &mut kept.mysql, &mut server, &waiting).await,
         }
     };
     let answer = tokio::time::timeout(probe.timeout, asking).await;
@@ -121,7 +126,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     if probe.kind == ProbeKind::Postgres && matches!(outcome, ProbeOutcome::Failed(ProbeFailure::Timeout, _))
     {
         let what = waiting.now().what;
-        let silence = tokio::time::timeout(AFTERWARDS, postgres::silence(probe, &mut kept.postgres, what));
+        let silence = tokio::time::timeout(AFTERWARDS, postgres::silence(probe, &clients.tls, &mut kept.postgres, what));
         if let Ok(Some(failure)) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }
@@ -149,7 +154,8 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         text.truncate(text.floor_char_boundary(TEXT_MAX));
         text.shrink_to_fit();
     }
-    Run { took, outcome, server }
+    let remark = waiting.now().remark.filter(|_| outcome == ProbeOutcome::Ok);
+    Run { took, outcome, remark, server }
 }
 
 /// The failure of a run that had no answer within its timeout.

@@ -6,9 +6,11 @@ mod dependency;
 mod environment;
 mod exec;
 mod hook;
+mod http;
 mod outside;
 mod probe;
 mod service;
+mod tls;
 mod value;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -20,7 +22,7 @@ use super::{
     daemon::{AlertFormat, AlertReceiver, Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     error::Findings,
     file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
-    protocol::HTTP,
+    protocol::WEBHOOK,
     spanned::Spanned,
     unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
@@ -238,7 +240,7 @@ fn receiver(
         found.error(place, "an alert receiver without an address; expected `webhook = \"http://…\"`");
         return None;
     };
-    let webhook = address::address(webhook, &alert.password_file, &HTTP, outside, found)?;
+    let webhook = address::address(webhook, &alert.password_file, &WEBHOOK, outside, found)?;
     let min_severity = alert.min_severity.as_ref().map_or(Severity::Warning, |severity| severity.0);
     Some(AlertReceiver { webhook, format, min_severity })
 }

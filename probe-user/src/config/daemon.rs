@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{exec::Exec, hook::Hook, secret::Secret, service::Service};
+use super::{exec::Exec, hook::Hook, probe::Probe, secret::Secret, service::Service};
 use crate::{
     fact::{RestartBudget, ServiceId, Severity},
     redact,
@@ -62,7 +62,7 @@ impl Config {
     /// Its passwords and tokens, which no output may hold.
     pub fn secrets(&self) -> Vec<String> {
         let probes = self.services.iter().flat_map(|service| &service.probes);
-        let mut secrets: Vec<String> = probes.flat_map(|probe| probe.target.parts()).collect();
+        let mut secrets: Vec<String> = probes.flat_map(Probe::secrets).collect();
         let variables = self.services.iter().flat_map(Service::environment);
         let named = variables.filter(|(name, _)| redact::is_secret_name(name));
         secrets.extend(named.map(|(_, value)| value.expose().to_owned()));

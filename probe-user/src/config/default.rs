@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
+    http::HttpOptions,
     probe::Probe,
     secret::Secret,
 };
@@ -71,6 +72,8 @@ impl Probe {
             timeout: Duration::from_secs(5),
             failures: 3,
             slow: None,
+            tls: None,
+            http: HttpOptions::default(),
             expect_status: Vec::new(),
             expect_body: None,
             memory_percent: None,

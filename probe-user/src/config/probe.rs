@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{protocol::protocol, secret::Secret};
+use super::{http::HttpOptions, protocol::protocol, secret::Secret, socket, tls::TlsOptions};
 use crate::fact::ProbeKind;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,10 @@ pub struct Probe {
     pub failures: u32,
     /// An answer that takes longer is slow.
     pub slow: Option<Duration>,
+    /// TLS, where the configuration has keys for it.
+    pub tls: Option<TlsOptions>,
+    /// HTTP: what is sent and expected beside the next two.
+    pub http: HttpOptions,
     /// HTTP statuses that are right; empty: 200 to 399.
     pub expect_status: Vec<u16>,
     /// Text the HTTP body must contain.
@@ -32,8 +36,23 @@ pub struct Probe {
 }
 
 impl Probe {
+    /// Its passwords and tokens, which no output may hold.
+    pub fn secrets(&self) -> Vec<String> {
+        let mut secrets = self.target.parts();
+        secrets.extend(self.http.secrets.iter().map(|secret| secret.expose().to_owned()));
+        secrets
+    }
+
+    /// The Unix socket that it connects to: a path, or `@NAME` for an abstract one.
+    pub fn socket(&self) -> Option<String> {
+        socket::of(self.kind, self.target.expose())
+    }
+
     /// The address it connects to, where its target has one in numbers.
     pub fn address(&self) -> Option<SocketAddr> {
+        if self.socket().is_some() {
+            return None;
+        }
         let (_, host) = self.authority();
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => name,
@@ -41,6 +60,20 @@ impl Probe {
         };
         let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
         Some(SocketAddr::new(ip, self.port()?))
+    }
+
+    /// Whether a run of it may need the certificates of the host's store.
+    pub fn trusts_the_hosts_store(&self) -> bool {
+        let options = self.tls.as_ref();
+        let is_verified = match self.kind {
+            ProbeKind::Http => self.target.expose().starts_with("https:"),
+            ProbeKind::Redis => self.target.expose().starts_with("rediss:"),
+            ProbeKind::Postgres | ProbeKind::Mysql => {
+                options.is_some() || self.target.expose().contains("verify") || self.target.expose().contains("VERIFY")
+            }
+            ProbeKind::Tcp => false,
+        };
+        is_verified && !options.is_some_and(|options| options.insecure || options.ca_file.is_some())
     }
 
     /// The target's scheme, and its host with its port.
@@ -53,6 +86,9 @@ impl Probe {
 
     /// The TCP port it connects to.
     pub fn port(&self) -> Option<u16> {
+        if self.socket().is_some() {
+            return None;
+        }
         let (scheme, host) = self.authority();
         let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         explicit.or_else(|| protocol(self.kind).address.port(scheme))

@@ -2,13 +2,15 @@
 //!
 //! Parsing, checks, default ports and discovery follow the rows. A protocol without a row or a key does not compile.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use super::{
     address::{self, AddressForm},
+    http::{HttpMethod, HttpVersion},
     secret::Secret,
     spanned::Spanned,
     template::Template,
+    tls::TlsKeys,
     values::{At, Table, Text, Whole},
 };
 use crate::fact::ProbeKind;
@@ -50,6 +52,9 @@ pub(super) enum ProbeOption {
     MemoryPercent,
     ConnectionsPercent,
     LoginRequired,
+    Tls,
+    /// What an HTTP request may have.
+    Request,
 }
 
 /// A protocol's row.
@@ -57,7 +62,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
     match kind {
         ProbeKind::Http => Protocol {
             address: HTTP,
-            options: &[ProbeOption::Expect],
+            options: &[ProbeOption::Expect, ProbeOption::Tls, ProbeOption::Request],
             attempts_may_overlap: true,
             server: None,
         },
@@ -73,11 +78,11 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
         },
         ProbeKind::Redis => Protocol {
             address: AddressForm {
-                schemes: &[("redis", 6379), ("rediss", 6379)],
+                schemes: &[("redis", 6379), ("rediss", 6379), ("redis+unix", 6379)],
                 expected: "an address such as \"redis://127.0.0.1:6379\"",
                 check: address::redis,
             },
-            options: &[ProbeOption::MemoryPercent, ProbeOption::LoginRequired],
+            options: &[ProbeOption::MemoryPercent, ProbeOption::LoginRequired, ProbeOption::Tls],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["redis-server", "valkey-server"],
@@ -90,7 +95,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"postgres://user@127.0.0.1/database\"",
                 check: address::postgres,
             },
-            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired, ProbeOption::Tls],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["postgres", "postmaster"],
@@ -103,7 +108,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
                 expected: "an address such as \"mysql://127.0.0.1:3306\"",
                 check: address::mysql,
             },
-            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired],
+            options: &[ProbeOption::ConnectionsPercent, ProbeOption::LoginRequired, ProbeOption::Tls],
             attempts_may_overlap: false,
             server: Some(Server {
                 executables: &["mysqld", "mariadbd"],
@@ -113,11 +118,17 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
     }
 }
 
-/// The form of an HTTP address, which webhooks have as well.
-pub(super) const HTTP: AddressForm = AddressForm {
+/// The form of a webhook.
+pub(super) const WEBHOOK: AddressForm = AddressForm {
     schemes: &[("http", 80), ("https", 443)],
-    expected: "an address such as \"http://127.0.0.1:8080/health\"",
+    expected: "an address such as \"http://127.0.0.1:8080/alerts\"",
     check: address::url,
+};
+
+const HTTP: AddressForm = AddressForm {
+    schemes: &[("http", 80), ("https", 443), ("http+unix", 80)],
+    expected: "an address such as \"http://127.0.0.1:8080/health\"",
+    check: address::http,
 };
 
 /// A probe has exactly one protocol.
@@ -131,21 +142,29 @@ pub(super) const HTTP: AddressForm = AddressForm {
     {"required": ["mysql"]}
 ], "dependentRequired" = {
     "expect": ["http"],
+    "method": ["http"],
+    "headers": ["http"],
+    "body": ["http"],
+    "token_file": ["http"],
+    "redirects": ["http"],
+    "http_version": ["http"],
     "memory_percent": ["redis"]
 }, "dependentSchemas" = {
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
+    "tls": {"anyOf": [{"required": ["http"]}, {"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
     "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
 }))]
 pub(super) struct ProbeKeys {
-    /// GET of an http or https address.
+    /// A request to an http or https address, or to "http+unix://%2Frun%2Fx.sock/path".
     pub(super) http: At<Text<Template>>,
     /// Connect to `host:port`.
     pub(super) tcp: At<Text<Template>>,
-    /// PING and INFO of "redis://[user:password@]host[:port]".
+    /// PING and INFO of "redis://[user:password@]host[:port]", "rediss://" for TLS, or "redis+unix:///path".
     pub(super) redis: At<Text<Template>>,
-    /// Login and SELECT 1 at "postgres://user@host/database".
+    /// Login and SELECT 1 at "postgres://user@host/database"; `?host=/folder` names a socket, and `sslmode` says when TLS is used.
     pub(super) postgres: At<Text<Template>>,
-    /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting.
+    /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting. `?socket=/path` names a socket, and
+    /// `ssl-mode` says when TLS is used.
     pub(super) mysql: At<Text<Template>>,
     /// Not supported by this version.
     #[schemars(skip)]
@@ -153,6 +172,20 @@ pub(super) struct ProbeKeys {
     /// Not supported by this version.
     #[schemars(skip)]
     pub(super) exec: At<toml::Value>,
+    /// With `http`: the method of the request; "GET" if not given.
+    pub(super) method: At<Text<HttpMethod>>,
+    /// With `http`: headers of the request. `${NAME}` stands for a variable of the environment.
+    pub(super) headers: At<BTreeMap<String, Spanned<String>>>,
+    /// With `http`: the body of the request. `${NAME}` stands for a variable of the environment.
+    pub(super) body: At<String>,
+    /// With `http`: a file that holds the token of `Authorization: Bearer`.
+    #[schemars(regex(pattern = "^/"))]
+    pub(super) token_file: At<String>,
+    /// With `http`: whether redirects are followed, ten at most; false if not given.
+    pub(super) redirects: At<bool>,
+    /// With `http`: "1.1", "2" (by ALPN over TLS, by prior knowledge otherwise), or "auto" for what the server chooses over TLS
+    /// and 1.1 otherwise; "auto" if not given.
+    pub(super) http_version: At<Text<HttpVersion>>,
     /// A file that holds the password of the user in the address.
     #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
@@ -167,6 +200,8 @@ pub(super) struct ProbeKeys {
     pub(super) slow: At<Text<Duration>>,
     /// With `http`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
+    /// With `http`, `redis`, `postgres` or `mysql`: whom the probe trusts and what it shows of itself, over TLS.
+    pub(super) tls: At<Table<TlsKeys>>,
     /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub(super) memory_percent: At<Whole>,
@@ -186,6 +221,10 @@ pub(super) struct ExpectKeys {
     pub(super) status: Vec<Spanned<Whole>>,
     /// A text that the body must contain.
     pub(super) body_contains: Option<String>,
+    /// What the body must have as JSON: a JSON Pointer such as "/checks/0/status", or a key of the outermost object, and its
+    /// value.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub(super) json: At<BTreeMap<String, Spanned<toml::Value>>>,
 }
 
 impl ProbeKeys {

@@ -22,12 +22,6 @@ pub(super) enum Unsupported {
     GrpcProbe,
     /// `exec = …` in a probe.
     ExecProbe,
-    /// A `rediss:` address.
-    RedisTls,
-    /// `sslmode=require` and stricter.
-    PostgresTls,
-    /// `require_ssl=true` in a MySQL address.
-    MysqlTls,
 }
 
 impl Unsupported {
@@ -47,9 +41,6 @@ impl Unsupported {
             Self::ExecProbe => {
                 return ("exec probes are", listed(ProbeKind::ALL.map(ProbeKind::as_str), "or"));
             }
-            Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
-            Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
-            Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
         };
         (what, expected.to_owned())
     }

@@ -31,7 +31,7 @@ use std::{path::PathBuf, time::Duration};
 use super::*;
 use crate::{
     clock::Timestamp,
-    config::{Exec, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
+    config::{Exec, HttpOptions, Identity, Limits, Policy, Probe, RestartPolicy, Secret},
     fact::{
         AcceptQueue, Action, CommandKind, EventId, Examination, ExitStatus, Fact, Incident, Listener,
         Membership, Operator, Order, Phase, ProbeFailure, ProbeKind, ProbeOutcome, ProbeReport, Process,
@@ -139,6 +139,7 @@ impl Lab {
             target: "http://127.0.0.1:8080/".into(),
             duration,
             outcome,
+            remark: None,
             server: None,
         }));
         let asked: Vec<Effect> = self.requested[known..].to_vec();
@@ -301,6 +302,8 @@ fn http_probe() -> Probe {
         timeout: Duration::from_secs(5),
         failures: 3,
         slow: Some(Duration::from_secs(2)),
+        tls: None,
+        http: HttpOptions::default(),
         expect_status: vec![],
         expect_body: None,
         memory_percent: None,

@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::Path,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -23,20 +22,21 @@ use crate::{
     fact::{ProbeFailure, ProbeOutcome},
 };
 
-/// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
-const STAGGER: Duration = Duration::from_millis(250);
-
 /// Connects to `host:port`, and closes.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
     connect(probe.target.expose(), waiting).await?;
     Ok(ProbeOutcome::Ok)
 }
 
-/// Connects to a Unix socket.
-pub(super) async fn connect_unix(path: &Path, waiting: &Waiting) -> Result<UnixStream, Failure> {
+/// Connects to a Unix socket: a path, or `@NAME` for an abstract one.
+pub(super) async fn connect_unix(name: &str, waiting: &Waiting) -> Result<UnixStream, Failure> {
     waiting.set("the connection to be accepted");
-    let connected = UnixStream::connect(path).await;
-    let stream = connected.map_err(|error| Failure::connect(&error, &path.display().to_string()))?;
+    // The name of an abstract one begins with a zero byte (unix(7)).
+    let connected = match name.strip_prefix('@') {
+        Some(name) => UnixStream::connect(format!("\0{name}")).await,
+        None => UnixStream::connect(name).await,
+    };
+    let stream = connected.map_err(|error| Failure::connect(&error, name))?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
@@ -72,7 +72,21 @@ pub(super) async fn resolve(target: &str, waiting: &Waiting) -> Result<Vec<Socke
         let kind = if is_own { ProbeFailure::Local } else { ProbeFailure::Dns };
         Failure::new(kind, format!("the name in {target} does not resolve: {error}"))
     })?;
-    Ok(addresses.collect())
+    Ok(with_both_families(target, addresses.collect()))
+}
+
+/// The addresses, and the loopback address of the family that the host's files have no `localhost` for.
+fn with_both_families(target: &str, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let (name, _) = target.rsplit_once(':').unwrap_or((target, ""));
+    let Some(port) = addresses.first().map(SocketAddr::port).filter(|_| name == "localhost") else {
+        return addresses;
+    };
+    for own in [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)] {
+        if !addresses.iter().any(|address| address.is_ipv6() == own.is_ipv6()) {
+            addresses.push(SocketAddr::new(own, port));
+        }
+    }
+    addresses
 }
 
 async fn connect_by(
@@ -83,14 +97,19 @@ async fn connect_by(
 ) -> Result<TcpStream, Failure> {
     waiting.set("the connection to be accepted");
     waiting.connection(Connection::Missing);
-    let stream = connect_to_any(addresses, target, way).await?;
+    let stream = connect_to_any(addresses, target, way, waiting.stagger()).await?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
 
 /// The first connection to one of these addresses. Some of a name's addresses may lead nowhere, so that the next one is
 /// tried beside an address that does not answer.
-async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> Result<TcpStream, Failure> {
+async fn connect_to_any(
+    addresses: Vec<SocketAddr>,
+    target: &str,
+    way: Way,
+    stagger: Duration,
+) -> Result<TcpStream, Failure> {
     let mut failure = Failure::new(ProbeFailure::Dns, format!("the name in {target} has no address"));
     if let [address] = addresses[..] {
         return connect_to(address, way).await;
@@ -102,7 +121,7 @@ async fn connect_to_any(addresses: Vec<SocketAddr>, target: &str, way: Way) -> R
             None if trials.is_empty() => return Err(failure),
             None => {}
         }
-        let patience = if addresses.len() > 0 { STAGGER } else { Duration::MAX };
+        let patience = if addresses.len() > 0 { stagger } else { Duration::MAX };
         match timeout(patience, trials.join_next()).await {
             Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
             // An address of a kind that this host does not have says nothing about the service.
@@ -166,7 +185,7 @@ mod tests {
     use super::*;
     use crate::{
         fact::ProbeKind,
-        probe::{Clients, run_once, tests::probe},
+        probe::{Clients, progress::STAGGER, run_once, tests::probe},
     };
 
     #[tokio::test]
@@ -245,10 +264,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
-        let stream = connect_to_any(vec![refused, silent, address], "name:80", Way::Usual).await.unwrap();
+        let stream = connect_to_any(vec![refused, silent, address], "name:80", Way::Usual, STAGGER).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
-        let none = connect_to_any(vec![refused, refused], "name:80", Way::Usual).await.unwrap_err();
+        let none = connect_to_any(vec![refused, refused], "name:80", Way::Usual, STAGGER).await.unwrap_err();
         assert_eq!(none.kind, ProbeFailure::Refused);
-        assert_eq!(connect_to_any(vec![], "name:80", Way::Usual).await.unwrap_err().kind, ProbeFailure::Dns);
+        assert_eq!(connect_to_any(vec![], "name:80", Way::Usual, STAGGER).await.unwrap_err().kind, ProbeFailure::Dns);
     }
 }

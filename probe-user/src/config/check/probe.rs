@@ -4,7 +4,9 @@ use std::{ops::Range, time::Duration};
 
 use super::{
     address::address,
+    http::http,
     outside::Outside,
+    tls::{tls, tls_fits},
     value::{time, whole},
 };
 use crate::{
@@ -51,7 +53,13 @@ pub(super) fn probe(
     let connections_percent = whole(&written.connections_percent, "connections_percent", 1..=100, found);
     let (expect_status, expect_body) = expect(&written.expect, found);
 
+    let http = http(written, outside, found);
+    let tls = tls(&written.tls, found);
+
     let (kind, target) = target?;
+    if let (Some(options), Some(written)) = (&tls, &written.tls) {
+        tls_fits(kind, &target, options, written.span(), found);
+    }
     if let (ProbeKind::Mysql, Some(percent)) = (kind, &written.connections_percent)
         && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty())
     {
@@ -65,6 +73,8 @@ pub(super) fn probe(
         timeout: timeout.unwrap_or(defaults.timeout),
         failures: failures.unwrap_or(defaults.failures),
         slow,
+        tls,
+        http,
         expect_status,
         expect_body,
         memory_percent,
@@ -134,6 +144,13 @@ fn options_fit(probe: &ProbeKeys, named: Named, found: &mut Findings) {
             "connections_percent",
             probe.connections_percent.as_ref().map(Spanned::span),
         ),
+        (ProbeOption::Tls, "tls", probe.tls.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "method", probe.method.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "headers", probe.headers.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "body", probe.body.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "token_file", probe.token_file.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "redirects", probe.redirects.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "http_version", probe.http_version.as_ref().map(Spanned::span)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
     ];
     for (option, key, span) in options {

@@ -137,6 +137,7 @@ fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
         target: String::new(),
         duration: Duration::from_millis(20),
         outcome: ProbeOutcome::Ok,
+        remark: None,
         server: None,
     };
     lab.see(Observation::Probe(stale));

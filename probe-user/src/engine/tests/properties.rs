@@ -245,7 +245,7 @@ fn heal(trial: &mut Trial) -> Result<(), TestCaseError> {
                 let (kind, target) = (ProbeKind::Http, String::new());
                 let outcome = ProbeOutcome::Ok;
                 let report =
-                    ProbeReport { service: id, index, at, kind, target, duration, outcome, server: None };
+                    ProbeReport { service: id, index, at, kind, target, duration, outcome, remark: None, server: None };
                 trial.see(Observation::Probe(report));
             }
         }

@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use super::{
+    encryption::Encryption,
     failure::Error,
     login::login,
     usage,
@@ -33,9 +34,13 @@ pub(super) struct Session {
 
 impl Session {
     /// Logs in over a stream that is connected.
-    pub async fn open(stream: Bounded, account: &MysqlAccount, over_tcp: bool) -> Result<Self, Error> {
-        let mut wire = Wire::new(stream);
-        login(&mut wire, account, over_tcp).await?;
+    pub async fn open(
+        stream: Bounded,
+        account: &MysqlAccount,
+        encryption: &Encryption<'_>,
+        over_tcp: bool,
+    ) -> Result<Self, Error> {
+        let wire = login(Wire::new(stream), account, encryption, over_tcp).await?;
         Ok(Self { wire: Some(wire) })
     }
 

@@ -334,6 +334,8 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         timeout,
         failures,
         slow,
+        tls: _,
+        http: _,
         expect_status: _,
         expect_body: _,
         memory_percent,
