@@ -254,6 +254,19 @@ mod tests {
         TcpListener::bind(address).await.unwrap();
     }
 
+    #[test]
+    fn localhost_has_an_address_of_both_families() {
+        let both = |target: &str, found: &[&str]| {
+            let found = found.iter().map(|address| address.parse().unwrap()).collect();
+            let all = with_both_families(target, found);
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(both("localhost:80", &["127.0.0.1:80"]), ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(both("localhost:80", &["[::1]:80"]), ["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(both("localhost:80", &["[::1]:80", "127.0.0.1:80"]), ["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(both("db:80", &["127.0.0.1:80"]), ["127.0.0.1:80"]);
+    }
+
     #[tokio::test]
     async fn an_address_that_leads_nowhere_does_not_hide_one_that_accepts() {
         let full = TcpSocket::new_v4().unwrap();

@@ -159,6 +159,3 @@ impl Tls {
         Ok(Client { config: Arc::new(config), verifier })
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,7 +14,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use hyper::{ext::on_informational, http::Version};
+use hyper::{
+    Uri,
+    ext::on_informational,
+    header::{CONNECTION, HOST, HeaderValue},
+    http::Version,
+};
 use reqwest::{Body, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -101,9 +106,14 @@ async fn exchange<T>(
     waiting.set("the response on an open connection");
     if is_http2 {
         *request.version_mut() = Version::HTTP_2;
-        request.headers_mut().remove(hyper::header::CONNECTION);
+        request.headers_mut().remove(CONNECTION);
         // It has the host in the URL.
-        request.headers_mut().remove(hyper::header::HOST);
+        if let Some(host) = request.headers_mut().remove(HOST) {
+            *request.uri_mut() = with_host(request.uri(), &host).ok_or_else(|| {
+                let text = format!("cannot ask {peer}: {host:?} is no host of an HTTP/2 request");
+                Failure::new(ProbeFailure::CannotAsk, text)
+            })?;
+        }
         return version::http2(stream, request, peer, judge).await;
     }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
@@ -111,6 +121,13 @@ async fn exchange<T>(
         Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}"))
     })?;
     version::http1(stream, request, peer, judge).await
+}
+
+/// A URL with the host that the request names.
+fn with_host(url: &Uri, host: &HeaderValue) -> Option<Uri> {
+    let mut parts = url.clone().into_parts();
+    parts.authority = Some(host.to_str().ok()?.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// How many bytes may still come.

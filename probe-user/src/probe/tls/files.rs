@@ -131,3 +131,53 @@ fn private_key(key: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>,
         TlsFileError::Content { key, path, what: "private key without a passphrase", begin: "PRIVATE KEY" }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn error(options: &TlsOptions) -> String {
+        read_if_changed(options, Stamps::new()).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_file_its_key_and_what_is_expected() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ca, none) = (folder.path().join("ca.pem"), folder.path().join("none"));
+        let of_ca = |path: &PathBuf| TlsOptions { ca_file: Some(path.clone()), ..TlsOptions::default() };
+        fs::write(&ca, "hello").unwrap();
+        let expected = format!(
+            "{}: holds no certificate in PEM; expected \"-----BEGIN CERTIFICATE-----\" under `ca_file`",
+            ca.display()
+        );
+        assert_eq!(error(&of_ca(&ca)).await, expected);
+        let missing = error(&of_ca(&none)).await;
+        assert_eq!(missing, format!("the file under `ca_file` cannot be read: {}: no such file", none.display()));
+        let folder_as_file = error(&of_ca(&folder.path().to_owned())).await;
+        assert!(folder_as_file.ends_with("it is a directory; expected a regular file"), "{folder_as_file}");
+        fs::write(&ca, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        let identity = Some(TlsIdentity { cert: ca.clone(), key: ca.clone() });
+        let key = error(&TlsOptions { identity, ..TlsOptions::default() }).await;
+        assert!(key.contains("holds no private key without a passphrase in PEM"), "{key}");
+    }
+
+    #[tokio::test]
+    async fn files_are_read_again_once_they_have_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca.pem");
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&path, pem).unwrap();
+        let options = TlsOptions { ca_file: Some(path.clone()), ..TlsOptions::default() };
+        let first = read_if_changed(&options, Stamps::new()).await.unwrap().expect("it is new");
+        assert_eq!(first.trusted.map(|found| found.len()), Some(1));
+        assert!(read_if_changed(&options, first.stamps.clone()).await.unwrap().is_none());
+        // A renewal often replaces the file by another one.
+        let new = folder.path().join("new.pem");
+        fs::write(&new, pem.repeat(2)).unwrap();
+        fs::rename(&new, &path).unwrap();
+        let second = read_if_changed(&options, first.stamps).await.unwrap().expect("it has changed");
+        assert_eq!(second.trusted.map(|found| found.len()), Some(2));
+        let nothing = read_if_changed(&TlsOptions::default(), Stamps::new()).await.unwrap();
+        assert!(nothing.is_none(), "without files nothing is read");
+    }
+}
