@@ -66,7 +66,8 @@ fn http_requests() {
     let _abstract = serve_abstract(&name);
     let at = |path: &str, more: &str| format!("http = \"http://127.0.0.1:{port}{path}\"\n{more}");
     let host = |host: &str| format!("headers = {{ Host = \"{host}\" }}");
-    let json = |value: &str| format!("expect = {{ json = {{ \"/status\" = \"{value}\", \"/checks/0/ms\" = 5 }} }}");
+    let json =
+        |value: &str| format!("expect = {{ json = {{ \"/status\" = \"{value}\", \"/checks/0/ms\" = 5 }} }}");
     let token_file = format!("token_file = {token:?}");
     let cases = [
         Case {
@@ -74,7 +75,11 @@ fn http_requests() {
             probe: at("/post", "method = \"POST\"\nbody = \"{}\""),
             reported: Reported::Healthy,
         },
-        Case { state: "the same, GET", probe: at("/post", ""), reported: Reported::Held("rejected", "got 405") },
+        Case {
+            state: "the same, GET",
+            probe: at("/post", ""),
+            reported: Reported::Held("rejected", "got 405"),
+        },
         Case {
             state: "asks for a header, and gets it",
             probe: at("/key", "headers = { X-Key = \"k3y\" }"),
@@ -90,7 +95,11 @@ fn http_requests() {
             probe: at("/bearer", &token_file),
             reported: Reported::Healthy,
         },
-        Case { state: "the same, without", probe: at("/bearer", ""), reported: Reported::Held("auth", "got 401") },
+        Case {
+            state: "the same, without",
+            probe: at("/bearer", ""),
+            reported: Reported::Held("auth", "got 401"),
+        },
         Case {
             state: "asks for a password, `http://user:password@…`",
             probe: format!("http = \"http://u:p4ss@127.0.0.1:{port}/basic\""),
@@ -114,7 +123,10 @@ fn http_requests() {
         Case {
             state: "answers other JSON, and always has",
             probe: at("/degraded", "expect = { json = { status = \"healthy\" } }"),
-            reported: Reported::Held("body", "expected \"healthy\" at \"/status\" of the JSON body, got \"degraded\""),
+            reported: Reported::Held(
+                "body",
+                "expected \"healthy\" at \"/status\" of the JSON body, got \"degraded\"",
+            ),
         },
         Case {
             state: "redirects, `redirects = true`",
@@ -133,7 +145,10 @@ fn http_requests() {
         },
         Case {
             state: "HTTP/2 by prior knowledge, `http_version = \"2\"`",
-            probe: format!("http = \"http://127.0.0.1:{h2c}/json\"\nhttp_version = \"2\"\n{}", json("healthy")),
+            probe: format!(
+                "http = \"http://127.0.0.1:{h2c}/json\"\nhttp_version = \"2\"\n{}",
+                json("healthy")
+            ),
             reported: Reported::Healthy,
         },
         Case {
@@ -146,7 +161,10 @@ fn http_requests() {
         },
         Case {
             state: "over its Unix socket",
-            probe: format!("http = \"http+unix://{}/json\"", socket.display().to_string().replace('/', "%2F")),
+            probe: format!(
+                "http = \"http+unix://{}/json\"",
+                socket.display().to_string().replace('/', "%2F")
+            ),
             reported: Reported::Healthy,
         },
         Case {
@@ -183,9 +201,12 @@ fn localhost_is_well_at_either_address_also_while_the_other_one_is_silent() {
     network::in_its_own(|| {
         let folder = TempDir::new().expect("a folder");
         let port = free_port();
-        let Some(command) =
-            nginx(folder.path(), "six", FOREGROUND, &format!("listen [::1]:{port}; location / {{ return 200 ok; }}"))
-        else {
+        let Some(command) = nginx(
+            folder.path(),
+            "six",
+            FOREGROUND,
+            &format!("listen [::1]:{port}; location / {{ return 200 ok; }}"),
+        ) else {
             return;
         };
         let _server = Running::start(Command::new(&command[0]).args(&command[1..]), Signal::QUIT);
@@ -197,16 +218,22 @@ fn localhost_is_well_at_either_address_also_while_the_other_one_is_silent() {
             format!("[[service]]\nname = \"{name}\"\n[[service.probe]]\n{target}\n{times}\n")
         };
         let nowhere = free_port();
-        let mut daemon = start(&[
-            probe("tcp", &format!("tcp = \"localhost:{port}\"")),
-            probe("http", &format!("http = \"http://localhost:{port}/\"")),
-            probe("none", &format!("tcp = \"localhost:{nowhere}\"")),
-        ].concat());
+        let mut daemon = start(
+            &[
+                probe("tcp", &format!("tcp = \"localhost:{port}\"")),
+                probe("http", &format!("http = \"http://localhost:{port}/\"")),
+                probe("none", &format!("tcp = \"localhost:{nowhere}\"")),
+            ]
+            .concat(),
+        );
         wait_until_healthy(&daemon, "tcp");
         wait_until_healthy(&daemon, "http");
         let fail = daemon.wait_for(|event| is(event, "probe.fail", "none"), LONG);
         assert_eq!(text(&fail, "probe.error"), "refused", "{fail:#}");
-        assert_eq!(daemon.count(|event| is(event, "probe.fail", "tcp") || is(event, "probe.fail", "http")), 0);
+        assert_eq!(
+            daemon.count(|event| is(event, "probe.fail", "tcp") || is(event, "probe.fail", "http")),
+            0
+        );
         daemon.stop();
     });
 }

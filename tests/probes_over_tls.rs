@@ -35,7 +35,8 @@ struct Pki {
 impl Pki {
     fn new() -> Option<Self> {
         let folder = TempDir::new().expect("a folder");
-        let (ours, others) = (Authority::new(folder.path(), "ours")?, Authority::new(folder.path(), "others")?);
+        let (ours, others) =
+            (Authority::new(folder.path(), "ours")?, Authority::new(folder.path(), "others")?);
         let client = ours.issue("client", "DNS:client", 300);
         Some(Self { folder, ours, others, client })
     }
@@ -52,7 +53,8 @@ impl Pki {
 
 fn start(command: &[String], says: &str) -> Running {
     let (program, arguments) = command.split_first().expect("a program");
-    let server = Running::start(std::process::Command::new(program).args(arguments).current_dir("/"), Signal::QUIT);
+    let server =
+        Running::start(std::process::Command::new(program).args(arguments).current_dir("/"), Signal::QUIT);
     until(says, LONG, || {
         let lines = [server.stdout.all(), server.stderr.all()].concat();
         lines.iter().any(|line| line.contains(says)).then_some(())
@@ -85,7 +87,11 @@ fn redis_over_tls_and_over_its_socket() {
     let at = |port: u16, more: String| format!("redis = \"rediss://localhost:{port}\"\n{more}");
     let slow = delayed(port, DELAY);
     let cases = [
-        Case { state: "good, its authority in `ca_file`", probe: at(port, pki.tls("")), reported: Reported::Healthy },
+        Case {
+            state: "good, its authority in `ca_file`",
+            probe: at(port, pki.tls("")),
+            reported: Reported::Healthy,
+        },
         Case {
             state: "good, over its Unix socket",
             probe: format!("redis = \"redis+unix://{}\"", folder.join(format!("{port}.sock")).display()),
@@ -151,7 +157,8 @@ fn postgres(pki: &Pki) -> Option<(PostgresFolder, Running, u16)> {
     let certificate = pki.ours.issue("db", "DNS:localhost,DNS:db.example", 5);
     let put = |name: &str, from: &Path| {
         let path = folder.write(name, &fs::read_to_string(from).expect("a file of the test"));
-        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("its mode is set");
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode is set");
         path
     };
     let (pem, key) = (put("own.pem", &certificate.pem), put("own.key", &certificate.key));
@@ -193,13 +200,25 @@ fn postgres_over_tls_and_over_its_socket() {
     let cases = [
         Case {
             state: "good, `sslmode=verify-full`",
-            probe: at("postgres", port, &format!("?sslmode=verify-full&sslrootcert={}", pki.ours.pem().display()), ""),
+            probe: at(
+                "postgres",
+                port,
+                &format!("?sslmode=verify-full&sslrootcert={}", pki.ours.pem().display()),
+                "",
+            ),
             reported: Reported::Healthy,
         },
-        Case { state: "good, with `tls`", probe: at("postgres", port, "", &pki.tls("")), reported: Reported::Healthy },
+        Case {
+            state: "good, with `tls`",
+            probe: at("postgres", port, "", &pki.tls("")),
+            reported: Reported::Healthy,
+        },
         Case {
             state: "good, over its Unix socket",
-            probe: format!("postgres = \"postgres://postgres@:{port}/postgres?host={}\"", folder.path().display()),
+            probe: format!(
+                "postgres = \"postgres://postgres@:{port}/postgres?host={}\"",
+                folder.path().display()
+            ),
             reported: Reported::Healthy,
         },
         Case {
@@ -276,7 +295,8 @@ fn mariadb_over_tls_and_over_its_socket() {
     let Some(folder) = MariadbFolder::new(sql) else { return };
     let port = free_port();
     let certificate = pki.ours.issue("db", "DNS:localhost", 5);
-    let put = |name: &str, from: &Path| folder.write(name, &fs::read_to_string(from).expect("a file of the test"));
+    let put =
+        |name: &str, from: &Path| folder.write(name, &fs::read_to_string(from).expect("a file of the test"));
     let mut command = folder.command(port);
     command.extend([
         format!("--ssl-cert={}", put("own.pem", &certificate.pem).display()),
@@ -292,10 +312,19 @@ fn mariadb_over_tls_and_over_its_socket() {
     let cases = [
         Case {
             state: "good, `ssl-mode=VERIFY_IDENTITY`",
-            probe: at("plain", port, &format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", pki.ours.pem().display()), ""),
+            probe: at(
+                "plain",
+                port,
+                &format!("?ssl-mode=VERIFY_IDENTITY&ssl-ca={}", pki.ours.pem().display()),
+                "",
+            ),
             reported: Reported::Healthy,
         },
-        Case { state: "good, with `tls`", probe: at("plain", port, "", &pki.tls("")), reported: Reported::Healthy },
+        Case {
+            state: "good, with `tls`",
+            probe: at("plain", port, "", &pki.tls("")),
+            reported: Reported::Healthy,
+        },
         Case {
             state: "good, without a user, with `tls`",
             probe: format!("mysql = \"mysql://localhost:{port}\"\n{}", pki.tls("")),
@@ -454,7 +483,8 @@ fn a_file_that_is_renewed_on_disk_is_read_without_a_reload() {
     let _server = start(&command, "Ready to accept connections");
     // The probe's certificate is of another authority at first.
     let other = pki.others.issue("client", "DNS:client", 300);
-    let shown = Certificate { key: pki.folder.path().join("shown.key"), pem: pki.folder.path().join("shown.pem") };
+    let shown =
+        Certificate { key: pki.folder.path().join("shown.key"), pem: pki.folder.path().join("shown.pem") };
     shown.becomes(&other);
     let tls = pki.tls(&format!(", cert = {:?}, key = {:?}", shown.pem, shown.key));
     let mut daemon = probed::start(&format!(

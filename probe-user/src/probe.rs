@@ -112,7 +112,9 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeKind::Http => http::run(probe, clients, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
             ProbeKind::Redis => redis::run(probe, &clients.tls, &mut kept.redis, &mut server, &waiting).await,
-            ProbeKind::Postgres => postgres::run(probe, &clients.tls, &mut kept.postgres, &mut server, &waiting).await,
+            ProbeKind::Postgres => {
+                postgres::run(probe, &clients.tls, &mut kept.postgres, &mut server, &waiting).await
+            }
             ProbeKind::Mysql => mysql::run(probe, &clients.tls, &mut kept.mysql, &mut server, &waiting).await,
         }
     };
@@ -126,7 +128,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     if probe.kind == ProbeKind::Postgres && matches!(outcome, ProbeOutcome::Failed(ProbeFailure::Timeout, _))
     {
         let what = waiting.now().what;
-        let silence = tokio::time::timeout(AFTERWARDS, postgres::silence(probe, &clients.tls, &mut kept.postgres, what));
+        let silence = tokio::time::timeout(
+            AFTERWARDS,
+            postgres::silence(probe, &clients.tls, &mut kept.postgres, what),
+        );
         if let Ok(Some(failure)) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }

@@ -81,11 +81,9 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
         }
     }
     let of_tls = service.probes.iter().filter_map(|probe| probe.tls.as_ref()).flat_map(TlsOptions::files);
-    missing.extend(
-        of_tls
-            .filter(|(_, file)| !below(root, file).is_file())
-            .map(|(key, file)| format!("{}: no such file, so the probe with this `{key}` fails", file.display())),
-    );
+    missing.extend(of_tls.filter(|(_, file)| !below(root, file).is_file()).map(|(key, file)| {
+        format!("{}: no such file, so the probe with this `{key}` fails", file.display())
+    }));
     let RestartPolicy { command, before, .. } = &service.restart;
     for command in [command, before].into_iter().flatten() {
         missing.extend(program(command.first(), root));

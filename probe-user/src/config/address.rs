@@ -84,7 +84,9 @@ pub(super) fn redis(text: &str) -> Result<(), Wrong> {
     }
     match RedisAddress::parse(text) {
         Ok(_) => Ok(()),
-        Err(error @ WrongRedisAddress::Socket) => Err(Wrong::Because(format!("a wrong Redis address: {error}"))),
+        Err(error @ WrongRedisAddress::Socket) => {
+            Err(Wrong::Because(format!("a wrong Redis address: {error}")))
+        }
         Err(WrongRedisAddress::Url(_)) => Err(Wrong::Because(
             "a wrong Redis address: only a database number may follow the host".to_owned(),
         )),

@@ -151,7 +151,10 @@ mod tests {
         let socket = MysqlAddress::parse("mysql://u@localhost/?socket=/run/my%20sql.sock").unwrap().socket;
         assert_eq!(socket.as_deref(), Some("/run/my sql.sock"));
         let wrong = |text: &str| MysqlAddress::parse(text).unwrap_err();
-        assert_eq!(wrong("mysql://u:s3cret@h/?ssl-mode=on"), WrongMysqlAddress::OptionValue("ssl-mode".to_owned()));
+        assert_eq!(
+            wrong("mysql://u:s3cret@h/?ssl-mode=on"),
+            WrongMysqlAddress::OptionValue("ssl-mode".to_owned())
+        );
         assert_eq!(wrong("mysql://u@h/?ssl-cert=/c"), WrongMysqlAddress::Identity);
         assert_eq!(wrong("mysql://u@h/?color=red"), WrongMysqlAddress::UnknownOption("color".to_owned()));
         assert_eq!(wrong("mysql://u@h/?socket=rel"), WrongMysqlAddress::OptionValue("socket".to_owned()));

@@ -28,13 +28,17 @@ pub enum WrongPostgresAddress {
     Url(String),
     #[error("an address without a host")]
     NoHost,
-    #[error("a wrong PostgreSQL address: `sslmode` is disable, allow, prefer, require, verify-ca or verify-full")]
+    #[error(
+        "a wrong PostgreSQL address: `sslmode` is disable, allow, prefer, require, verify-ca or verify-full"
+    )]
     Mode,
     #[error("a wrong PostgreSQL address: `{0}` is the absolute path of a file")]
     File(&'static str),
     #[error("a wrong PostgreSQL address: `sslcert` and `sslkey` go together")]
     Identity,
-    #[error("a wrong PostgreSQL address: a socket is named by the absolute path of its folder, or by \"@NAME\"")]
+    #[error(
+        "a wrong PostgreSQL address: a socket is named by the absolute path of its folder, or by \"@NAME\""
+    )]
     Socket,
 }
 
@@ -70,7 +74,9 @@ impl PostgresAddress {
         })?;
         config.ssl_mode(SslMode::Disable);
         let address = Self { config, tls, folder };
-        if address.folder.is_none() && address.config.get_hosts().is_empty() && address.config.get_hostaddrs().is_empty()
+        if address.folder.is_none()
+            && address.config.get_hosts().is_empty()
+            && address.config.get_hostaddrs().is_empty()
         {
             return Err(WrongPostgresAddress::NoHost);
         }
@@ -86,11 +92,12 @@ impl PostgresAddress {
 
     /// The server's Unix socket: a path, or `@NAME` for an abstract one.
     pub fn socket(&self) -> Option<String> {
-        let folder: Cow<'_, str> = match (&self.folder, self.config.get_hostaddrs().first(), self.config.get_hosts().first()) {
-            (Some(folder), ..) => folder.into(),
-            (None, None, Some(Host::Unix(folder))) => folder.to_string_lossy(),
-            (None, ..) => return None,
-        };
+        let folder: Cow<'_, str> =
+            match (&self.folder, self.config.get_hostaddrs().first(), self.config.get_hosts().first()) {
+                (Some(folder), ..) => folder.into(),
+                (None, None, Some(Host::Unix(folder))) => folder.to_string_lossy(),
+                (None, ..) => return None,
+            };
         Some(format!("{}/.s.PGSQL.{}", folder.trim_end_matches('/'), self.port()))
     }
 

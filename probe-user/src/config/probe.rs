@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{http::HttpOptions, protocol::protocol, secret::Secret, socket, tls::TlsOptions};
+use super::{
+    http::HttpOptions, mysql::MysqlAddress, postgres::PostgresAddress, protocol::protocol,
+    redis::RedisAddress, secret::Secret, socket, tls::TlsOptions,
+};
 use crate::fact::ProbeKind;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +48,14 @@ impl Probe {
 
     /// The Unix socket that it connects to: a path, or `@NAME` for an abstract one.
     pub fn socket(&self) -> Option<String> {
-        socket::of(self.kind, self.target.expose())
+        let target = self.target.expose();
+        match self.kind {
+            ProbeKind::Http => socket::of_http(target),
+            ProbeKind::Redis => RedisAddress::parse(target).ok()?.socket,
+            ProbeKind::Postgres => PostgresAddress::parse(target).ok()?.socket(),
+            ProbeKind::Mysql => MysqlAddress::parse(target).ok()?.socket,
+            ProbeKind::Tcp => None,
+        }
     }
 
     /// The address it connects to, where its target has one in numbers.
@@ -69,7 +79,9 @@ impl Probe {
             ProbeKind::Http => self.target.expose().starts_with("https:"),
             ProbeKind::Redis => self.target.expose().starts_with("rediss:"),
             ProbeKind::Postgres | ProbeKind::Mysql => {
-                options.is_some() || self.target.expose().contains("verify") || self.target.expose().contains("VERIFY")
+                options.is_some()
+                    || self.target.expose().contains("verify")
+                    || self.target.expose().contains("VERIFY")
             }
             ProbeKind::Tcp => false,
         };
@@ -92,5 +104,37 @@ impl Probe {
         let (scheme, host) = self.authority();
         let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         explicit.or_else(|| protocol(self.kind).address.port(scheme))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_names_a_socket_in_its_users_form() {
+        let of = |kind, target| Probe::new(kind, Secret::new(target)).socket().unwrap_or_default();
+        assert_eq!(of(ProbeKind::Http, "http+unix://%2Frun%2Fa.sock/health?x=1"), "/run/a.sock");
+        assert_eq!(of(ProbeKind::Http, "http+unix://%40a/health"), "@a");
+        assert_eq!(of(ProbeKind::Http, "http+unix://u:p@%2Frun%2Fa.sock/"), "/run/a.sock");
+        assert_eq!(of(ProbeKind::Redis, "redis+unix:///run/redis.sock?db=1"), "/run/redis.sock");
+        assert_eq!(of(ProbeKind::Redis, "redis+unix://@redis"), "@redis");
+        assert_eq!(
+            of(ProbeKind::Postgres, "postgres:///db?host=/run/postgresql"),
+            "/run/postgresql/.s.PGSQL.5432"
+        );
+        assert_eq!(of(ProbeKind::Postgres, "postgres://u@%2Frun/db?port=5433"), "/run/.s.PGSQL.5433");
+        assert_eq!(of(ProbeKind::Postgres, "postgres://u@/db?host=@pg"), "@pg/.s.PGSQL.5432");
+        assert_eq!(of(ProbeKind::Mysql, "mysql:///db?socket=/run/my.sock"), "/run/my.sock");
+        assert_eq!(of(ProbeKind::Mysql, "mysql://u@/db?socket=@my"), "@my");
+        for (kind, target) in [
+            (ProbeKind::Http, "http://%2Frun/"),
+            (ProbeKind::Redis, "redis://h"),
+            (ProbeKind::Postgres, "postgres://u@h/db"),
+            (ProbeKind::Mysql, "mysql://h"),
+            (ProbeKind::Tcp, "h:1"),
+        ] {
+            assert_eq!(of(kind, target), "", "{target}");
+        }
     }
 }

@@ -52,7 +52,9 @@ impl RedisAddress {
             ConnectionAddr::Tcp(host, port) => (host.clone(), *port, None),
             ConnectionAddr::Unix(path) => (String::new(), 0, Some(path.display().to_string())),
             // The enum may grow: any other way to a server is one this probe cannot go either.
-            ConnectionAddr::TcpTls { .. } | _ => return Err(WrongRedisAddress::Url("an unknown kind of address".to_owned())),
+            ConnectionAddr::TcpTls { .. } | _ => {
+                return Err(WrongRedisAddress::Url("an unknown kind of address".to_owned()));
+            }
         };
         let socket = name.or(path);
         if socket.as_deref().is_some_and(|name| !socket::is_right(name)) {

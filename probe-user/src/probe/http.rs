@@ -14,10 +14,7 @@ use std::{
 
 use reqwest::{Client, Response, StatusCode};
 
-use self::{
-    request::Hop,
-    target::Target,
-};
+use self::{request::Hop, target::Target};
 use super::{failure::Failure, progress::Waiting};
 use crate::{
     config::Probe,
@@ -94,12 +91,7 @@ fn wants_body(probe: &Probe) -> bool {
 }
 
 /// Whether a response is what the probe expects.
-async fn judge(
-    probe: &Probe,
-    hop: &Hop,
-    mut response: Response,
-    waiting: &Waiting,
-) -> Result<Step, Failure> {
+async fn judge(probe: &Probe, hop: &Hop, mut response: Response, waiting: &Waiting) -> Result<Step, Failure> {
     let status = response.status();
     waiting.set("the end of the body");
     if let Some(next) = hop.next(probe, &response)? {

@@ -13,7 +13,11 @@ mod wire;
 
 use std::time::Duration;
 
-use self::{encryption::Encryption, failure::is_limit, session::Session};
+use self::{
+    encryption::Encryption,
+    failure::is_limit,
+    session::{LOGIN, Session},
+};
 use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, tls::Tls, usage as limit};
 use crate::{
     config::{MysqlAccount, MysqlAddress, Probe, TlsMode},
@@ -23,8 +27,6 @@ use crate::{
 /// A server notices within a few milliseconds that a session has ended; these are the waits before a login is tried again.
 const GIVEN_BACK: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(40), Duration::from_millis(160)];
-
-const LOGIN: &str = "the server to let us in";
 
 /// What is kept from one run to the next.
 #[derive(Debug, Default)]

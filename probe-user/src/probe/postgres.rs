@@ -17,7 +17,7 @@ use self::{
     failure::classify,
     pooler::{Console, Route},
     session::Session,
-    target::Target,
+    target::{LOGIN, OFFER, Target},
 };
 use super::{
     failure::Failure,
@@ -36,9 +36,6 @@ const GIVEN_BACK: [Duration; 3] =
 
 /// So often a pooler is asked whether a connection has become free.
 const LOOK: Duration = Duration::from_millis(100);
-
-const LOGIN: &str = "the server to let us in";
-const OFFER: &str = "the server to say whether it offers TLS";
 
 /// What a run waits for before it has a session.
 const BEFORE_LOGIN: [&str; 3] = [LOGIN, OFFER, tls::HANDSHAKE];
@@ -126,12 +123,7 @@ async fn leaves_the_last(target: &Target<'_>, waiting: &Waiting) -> bool {
 }
 
 /// A run without an answer: None unless a pooler let it in.
-pub(super) async fn silence(
-    probe: &Probe,
-    tls: &Tls,
-    kept: &mut Kept,
-    waiting_for: &str,
-) -> Option<Failure> {
+pub(super) async fn silence(probe: &Probe, tls: &Tls, kept: &mut Kept, waiting_for: &str) -> Option<Failure> {
     if kept.route == Some(Route::Direct) {
         return None;
     }

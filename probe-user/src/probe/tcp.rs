@@ -277,10 +277,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
-        let stream = connect_to_any(vec![refused, silent, address], "name:80", Way::Usual, STAGGER).await.unwrap();
+        let stream =
+            connect_to_any(vec![refused, silent, address], "name:80", Way::Usual, STAGGER).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
         let none = connect_to_any(vec![refused, refused], "name:80", Way::Usual, STAGGER).await.unwrap_err();
         assert_eq!(none.kind, ProbeFailure::Refused);
-        assert_eq!(connect_to_any(vec![], "name:80", Way::Usual, STAGGER).await.unwrap_err().kind, ProbeFailure::Dns);
+        assert_eq!(
+            connect_to_any(vec![], "name:80", Way::Usual, STAGGER).await.unwrap_err().kind,
+            ProbeFailure::Dns
+        );
     }
 }

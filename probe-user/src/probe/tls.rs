@@ -13,11 +13,11 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+pub(super) use self::verify::{Check, words};
 use self::{
     files::{Files, Stamps},
     verify::Verifier,
 };
-pub(super) use self::verify::{Check, words};
 use super::{failure::Failure, progress::Waiting};
 use crate::{config::TlsOptions, fact::ProbeFailure};
 
@@ -96,7 +96,8 @@ impl Tls {
     ) -> Result<TlsStream<S>, Failure> {
         let name = wanted.options.server_name.as_deref().unwrap_or(wanted.host);
         let server = ServerName::try_from(name.to_owned()).map_err(|_| {
-            let text = format!("cannot ask {} over TLS: {name:?} is no host name; set `server_name`", wanted.peer);
+            let text =
+                format!("cannot ask {} over TLS: {name:?} is no host name; set `server_name`", wanted.peer);
             Failure::new(ProbeFailure::CannotAsk, text)
         })?;
         waiting.set("the files of `tls`");
@@ -108,7 +109,11 @@ impl Tls {
             let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
             let expires = client.verifier.expires_before(chain, &server, SystemTime::now() + within);
             if let Some(at) = expires {
-                waiting.remark(format!("the certificate of {} expires on {}", wanted.peer, certificate::date(at)));
+                waiting.remark(format!(
+                    "the certificate of {} expires on {}",
+                    wanted.peer,
+                    certificate::date(at)
+                ));
             }
         }
         Ok(stream)
@@ -116,12 +121,14 @@ impl Tls {
 
     /// What the latest run used, unless a file has changed since.
     async fn client(&self, wanted: &Wanted<'_>) -> Result<Client, Failure> {
-        let unusable = |why: String| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {}: {why}", wanted.peer));
+        let unusable =
+            |why: String| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {}: {why}", wanted.peer));
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let made = made.filter(|made| made.is_for(wanted));
         let known = made.as_ref().map(|made| made.stamps.clone()).unwrap_or_default();
         let read = files::read_if_changed(wanted.options, known).await;
-        let read = read.map_err(|error| Failure::new(error.failure(), format!("cannot ask {}: {error}", wanted.peer)))?;
+        let read = read
+            .map_err(|error| Failure::new(error.failure(), format!("cannot ask {}: {error}", wanted.peer)))?;
         let files = match (read, made) {
             (None, Some(made)) => return Ok(made.client),
             (Some(files), _) => files,
@@ -141,7 +148,9 @@ impl Tls {
     fn make(&self, wanted: &Wanted<'_>, files: &Files) -> Result<Client, String> {
         let trusted = match (wanted.check, &files.trusted) {
             (Check::Nothing, _) => Arc::default(),
-            (Check::Full | Check::Chain, Some(certificates)) => Arc::new(verify::trusting(certificates.clone())),
+            (Check::Full | Check::Chain, Some(certificates)) => {
+                Arc::new(verify::trusting(certificates.clone()))
+            }
             (Check::Full | Check::Chain, None) => self.host()?,
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());

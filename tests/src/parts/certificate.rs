@@ -109,13 +109,13 @@ impl Authority {
         let [key, request, pem, extensions] = ["key", "csr", "pem", "ext"].map(|end| format!("{name}.{end}"));
         let of = |days: i32| (Timestamp::now() + DAY * days).strftime("%Y%m%d%H%M%SZ").to_string();
         let (begin, end) = (of(days - 365), of(days));
-        fs::write(self.folder.join(&extensions), format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n"))
-            .expect("the folder can be written");
+        fs::write(
+            self.folder.join(&extensions),
+            format!("subjectAltName={names}\nbasicConstraints=CA:FALSE\n"),
+        )
+        .expect("the folder can be written");
         let subject = format!("/CN={name}");
-        self.openssl(&[
-            &["req", "-new", "-subj", &subject, "-out", &request, "-keyout", &key],
-            &NEW_KEY[..],
-        ]);
+        self.openssl(&[&["req", "-new", "-subj", &subject, "-out", &request, "-keyout", &key], &NEW_KEY[..]]);
         self.openssl(&[
             &["ca", "-config", "ca.cnf", "-batch", "-notext", "-cert", "ca.pem", "-keyfile", "ca.key"],
             &["-in", &request, "-out", &pem, "-extfile", &extensions, "-startdate", &begin, "-enddate", &end],

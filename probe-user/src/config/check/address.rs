@@ -71,8 +71,7 @@ fn insert_password(
         let warning = format!("the password file {} may be read by others (chmod 600)", path.display());
         found.warn(file.span(), warning);
     }
-    let with_password =
-        if form.is_url() { template::with_password(address, &content.text) } else { None };
+    let with_password = if form.is_url() { template::with_password(address, &content.text) } else { None };
     if with_password.is_none() {
         let message = "the address beside it has a password already, or no place for one; expected \
                        `password_file` beside a URL with a host and without a password";

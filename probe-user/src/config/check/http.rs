@@ -49,7 +49,10 @@ pub(super) fn http(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findi
             found.error(body.span(), format!("`body` is longer than {BODY_MAX} bytes; expected less"));
         }
         if matches!(options.method, HttpMethod::Get | HttpMethod::Head) {
-            found.warn(body.span(), "most servers do not read the body of a GET or HEAD request; set `method`");
+            found.warn(
+                body.span(),
+                "most servers do not read the body of a GET or HEAD request; set `method`",
+            );
         }
         if let Some(filled) = fill(body, outside, found) {
             options.secrets.extend(filled.inserted.into_iter().map(hidden));
@@ -60,7 +63,8 @@ pub(super) fn http(written: &ProbeKeys, outside: &Outside<'_>, found: &mut Findi
         let Table(expect) = expect.get_ref();
         expect.body_contains.is_some() || expect.json.is_some()
     });
-    if let Some(method) = written.method.as_ref().filter(|_| needs_body && options.method == HttpMethod::Head) {
+    if let Some(method) = written.method.as_ref().filter(|_| needs_body && options.method == HttpMethod::Head)
+    {
         found.error(method.span(), "the answer to HEAD has no body; expected another `method`, or neither `body_contains` nor `json`");
     }
     options
@@ -83,7 +87,10 @@ fn header(
     }
     let Some(filled) = fill(value, outside, found) else { return };
     if HeaderValue::try_from(&filled.text).is_err() {
-        found.error(value.span(), format!("a wrong value of the header `{name}`; expected visible characters"));
+        found.error(
+            value.span(),
+            format!("a wrong value of the header `{name}`; expected visible characters"),
+        );
         return;
     }
     let is_secret = ["authorization", "proxy-authorization", "cookie"]
@@ -106,9 +113,11 @@ fn secrets_of(value: &str) -> Vec<String> {
     let mut secrets = vec![value.to_owned()];
     if let Some((scheme, credentials)) = value.split_once(' ') {
         secrets.push(credentials.trim().to_owned());
-        let decoded = STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"));
+        let decoded =
+            STANDARD.decode(credentials.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"));
         let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-        secrets.extend(decoded.and_then(|login| login.split_once(':').map(|(_, password)| password.to_owned())));
+        secrets
+            .extend(decoded.and_then(|login| login.split_once(':').map(|(_, password)| password.to_owned())));
     }
     secrets
 }
@@ -118,17 +127,23 @@ fn token(written: &At<String>, options: &mut HttpOptions, found: &mut Findings) 
     if options.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
         found.error(file.span(), "both `token_file` and the header `Authorization`; expected one of them");
     }
-    let Some(path) = absolute(file, "the absolute path of a file that holds the token alone", found) else { return };
+    let Some(path) = absolute(file, "the absolute path of a file that holds the token alone", found) else {
+        return;
+    };
     let content = match read::token(&path) {
         Ok(content) => content,
         Err(message) => return found.error(file.span(), message),
     };
     if content.readable_by_others {
-        found.warn(file.span(), format!("the token file {} may be read by others (chmod 600)", path.display()));
+        found.warn(
+            file.span(),
+            format!("the token file {} may be read by others (chmod 600)", path.display()),
+        );
     }
     let value = format!("Bearer {}", content.text);
     if HeaderValue::try_from(&value).is_err() {
-        found.error(file.span(), "the token has characters that no header may have; expected the token alone");
+        found
+            .error(file.span(), "the token has characters that no header may have; expected the token alone");
         return;
     }
     options.secrets.push(hidden(content.text));
@@ -175,7 +190,8 @@ fn hidden(text: String) -> Secret {
 /// A text in which `${NAME}` stands for a variable.
 fn fill(written: &Spanned<String>, outside: &Outside<'_>, found: &mut Findings) -> Option<Filled> {
     if Template::read(written.get_ref()).is_none() {
-        let message = "a wrong variable; expected ${NAME}, which stands for a variable of the daemon's environment";
+        let message =
+            "a wrong variable; expected ${NAME}, which stands for a variable of the daemon's environment";
         found.error(written.span(), message);
         return None;
     }

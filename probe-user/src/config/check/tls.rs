@@ -11,7 +11,6 @@ use crate::{
         mysql::MysqlAddress,
         postgres::PostgresAddress,
         secret::Secret,
-        socket,
         spanned::Spanned,
         tls::{TlsIdentity, TlsKeys, TlsMode, TlsOptions},
         values::{At, Table, quote},
@@ -33,8 +32,12 @@ pub(super) fn tls(written: &At<Table<TlsKeys>>, found: &mut Findings) -> Option<
     let cert = file(&keys.cert, "a certificate");
     let key = file(&keys.key, "a private key");
     match (&keys.cert, &keys.key) {
-        (Some(cert), None) => found.error(cert.span(), "`cert` without `key`; expected the file of its private key"),
-        (None, Some(key)) => found.error(key.span(), "`key` without `cert`; expected the file of its certificate"),
+        (Some(cert), None) => {
+            found.error(cert.span(), "`cert` without `key`; expected the file of its private key")
+        }
+        (None, Some(key)) => {
+            found.error(key.span(), "`key` without `cert`; expected the file of its certificate")
+        }
         _ => {}
     }
     let server_name = keys.server_name.as_ref().and_then(|name| {
@@ -49,7 +52,10 @@ pub(super) fn tls(written: &At<Table<TlsKeys>>, found: &mut Findings) -> Option<
     let insecure = keys.insecure.as_ref().is_some_and(|insecure| *insecure.get_ref());
     if insecure {
         let at = keys.insecure.as_ref().map_or(place, Spanned::span);
-        found.warn(at, "with `insecure`, whoever answers is taken for the server: name its certificates by `ca_file`");
+        found.warn(
+            at,
+            "with `insecure`, whoever answers is taken for the server: name its certificates by `ca_file`",
+        );
     }
     if let Some(ca_file) = keys.ca_file.as_ref().filter(|_| insecure) {
         found.warn(ca_file.span(), "with `insecure`, `ca_file` is not used");
@@ -80,7 +86,11 @@ pub(super) fn tls_fits(
     let encrypted = match kind {
         ProbeKind::Http => target.starts_with("https:").then_some(()).ok_or("an https:// address"),
         ProbeKind::Redis => target.starts_with("rediss:").then_some(()).ok_or("a rediss:// address"),
-        ProbeKind::Postgres if socket::of(kind, target).is_some() => Err("the address of a host"),
+        ProbeKind::Postgres
+            if PostgresAddress::parse(target).is_ok_and(|address| address.socket().is_some()) =>
+        {
+            Err("the address of a host")
+        }
         ProbeKind::Postgres | ProbeKind::Mysql if mode == Some(TlsMode::Disable) => {
             Err("an address that does not turn TLS off")
         }
@@ -89,6 +99,9 @@ pub(super) fn tls_fits(
     if let Err(expected) = encrypted {
         found.error(place, format!("`tls` beside an address without TLS; expected {expected}"));
     } else if options.insecure && matches!(mode, Some(TlsMode::VerifyCa | TlsMode::VerifyFull)) {
-        found.error(place, "`insecure` beside an address that asks to verify the certificate; expected one of them");
+        found.error(
+            place,
+            "`insecure` beside an address that asks to verify the certificate; expected one of them",
+        );
     }
 }

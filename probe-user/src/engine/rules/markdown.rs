@@ -131,7 +131,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "; `worker_died` can say restart",
         ),
         Verdict::Slow => ("its answers come later than `slow` allows", ""),
-        Verdict::LimitExceeded => ("CPU, memory, threads, files or a store's memory is above the limit, or a certificate expires soon", ""),
+        Verdict::LimitExceeded => (
+            "CPU, memory, threads, files or a store's memory is above the limit, or a certificate expires soon",
+            "",
+        ),
         Verdict::Overloaded => {
             ("its threads wait for a CPU, the host is pressed (PSI), or many services time out together", "")
         }

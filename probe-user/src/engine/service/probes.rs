@@ -58,7 +58,8 @@ impl Service {
                     self.is_slow(slow, since, event, ctx);
                 }
                 if let Some((words, since)) = remark.filter(|_| counts && self.incident.is_none()) {
-                    let finding = Finding { verdict: Verdict::LimitExceeded, confidence: 1.0, summary: words.into() };
+                    let finding =
+                        Finding { verdict: Verdict::LimitExceeded, confidence: 1.0, summary: words.into() };
                     let evidence = event.into_iter().collect();
                     let remedy = Remedy::Nothing;
                     let now = Fault::now(ctx.now, finding);

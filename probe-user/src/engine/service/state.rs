@@ -83,7 +83,8 @@ impl Service {
         let still = match open.rule().ends {
             EndRule::InTime => self.probes.iter().any(|probe| probe.slow().is_some()),
             EndRule::WithinLimits => {
-                self.generation.breaches.words().is_some() || self.probes.iter().any(|probe| probe.remark().is_some())
+                self.generation.breaches.words().is_some()
+                    || self.probes.iter().any(|probe| probe.remark().is_some())
             }
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),

@@ -23,7 +23,10 @@ use hyper::{
 use reqwest::{Body, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{target::Target, version};
+use super::{
+    target::Target,
+    version::{self, HEAD_MAX},
+};
 use crate::{
     config::{HttpVersion, Probe},
     fact::ProbeFailure,
@@ -37,9 +40,6 @@ use crate::{
 };
 
 const H2: &[u8] = b"h2";
-
-/// The most that may come before the body: a TLS handshake, interim responses (`100 Continue`), and headers.
-pub(super) const HEAD_MAX: usize = 64 * 1024;
 
 /// More interim responses than this are no way to an answer.
 const INTERIM_MAX: usize = 16;
@@ -65,7 +65,11 @@ pub(super) async fn ask<T>(
     };
     let version = probe.http.version;
     if let Some(name) = &target.socket {
-        let stream = Bounded { stream: tcp::connect_unix(name, waiting).await?, left: left.clone(), pace: Pace::default() };
+        let stream = Bounded {
+            stream: tcp::connect_unix(name, waiting).await?,
+            left: left.clone(),
+            pace: Pace::default(),
+        };
         return exchange(stream, request, version == HttpVersion::Http2, &peer, waiting, judge).await;
     }
     let stream = tcp::connect(&target.address(), waiting).await?;
@@ -117,9 +121,8 @@ async fn exchange<T>(
         return version::http2(stream, request, peer, judge).await;
     }
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
-    *request.uri_mut() = path.map_err(|error| {
-        Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}"))
-    })?;
+    *request.uri_mut() =
+        path.map_err(|error| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}")))?;
     version::http1(stream, request, peer, judge).await
 }
 

@@ -25,11 +25,14 @@ fn is_same(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Number(found), Value::Number(wanted)) => found == wanted || found.as_f64() == wanted.as_f64(),
         (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| is_same(found, wanted))
+            found.len() == wanted.len()
+                && found.iter().zip(wanted).all(|(found, wanted)| is_same(found, wanted))
         }
         (Value::Object(found), Value::Object(wanted)) => {
             found.len() == wanted.len()
-                && wanted.iter().all(|(key, wanted)| found.get(key).is_some_and(|found| is_same(found, wanted)))
+                && wanted
+                    .iter()
+                    .all(|(key, wanted)| found.get(key).is_some_and(|found| is_same(found, wanted)))
         }
         (found, wanted) => found == wanted,
     }
@@ -52,7 +55,8 @@ mod tests {
     #[test]
     fn values_are_found_by_their_pointers() {
         let body = br#"{"status":"healthy","checks":[{"name":"db","ms":1.0}],"a/b":null}"#;
-        let complaint = |pointer: &str, value| complaint(body, &[(pointer.to_owned(), value)]).unwrap_or_default();
+        let complaint =
+            |pointer: &str, value| complaint(body, &[(pointer.to_owned(), value)]).unwrap_or_default();
         for (pointer, value) in [
             ("/status", json!("healthy")),
             ("/checks/0", json!({"ms": 1, "name": "db"})),

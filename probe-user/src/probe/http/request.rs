@@ -58,14 +58,16 @@ impl Hop {
     pub(super) fn next(&self, probe: &Probe, response: &Response) -> Result<Option<Self>, Failure> {
         let status = response.status();
         let location = response.headers().get(LOCATION).filter(|_| probe.http.redirects);
-        let Some(location) = location.filter(|_| (301..=308).contains(&status.as_u16()) && status != StatusCode::NOT_MODIFIED)
+        let Some(location) =
+            location.filter(|_| (301..=308).contains(&status.as_u16()) && status != StatusCode::NOT_MODIFIED)
         else {
             return Ok(None);
         };
-        let target = location.to_str().ok().and_then(|location| self.target.join(location)).ok_or_else(|| {
-            let text = format!("{} redirects to what is no http or https address", self.target.peer());
-            Failure::new(ProbeFailure::Rejected, text)
-        })?;
+        let target =
+            location.to_str().ok().and_then(|location| self.target.join(location)).ok_or_else(|| {
+                let text = format!("{} redirects to what is no http or https address", self.target.peer());
+                Failure::new(ProbeFailure::Rejected, text)
+            })?;
         // RFC 9110, section 15.4: these become a GET.
         let becomes_get = match status {
             StatusCode::SEE_OTHER => self.method != HttpMethod::Head,
@@ -75,7 +77,10 @@ impl Hop {
         let is_same = self.target.url.origin() == target.url.origin();
         let method = if becomes_get { HttpMethod::Get } else { self.method };
         // What is for one server is not for another.
-        let sends = Sends { headers: self.sends.headers && is_same, body: self.sends.body && is_same && !becomes_get };
+        let sends = Sends {
+            headers: self.sends.headers && is_same,
+            body: self.sends.body && is_same && !becomes_get,
+        };
         let target = if is_same { target.with_user_of(&self.target.url) } else { target };
         Ok(Some(Self { target, method, sends }))
     }

@@ -20,7 +20,9 @@ impl Target {
     /// None if the probe's address is no URL.
     pub(super) fn of(probe: &Probe) -> Option<Self> {
         let text = probe.target.expose();
-        let Some(socket) = probe.socket() else { return Some(Self { url: Url::parse(text).ok()?, socket: None }) };
+        let Some(socket) = probe.socket() else {
+            return Some(Self { url: Url::parse(text).ok()?, socket: None });
+        };
         let rest = text.split_once("://")?.1;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);

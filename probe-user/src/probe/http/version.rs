@@ -20,8 +20,10 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::connection::HEAD_MAX;
 use crate::probe::failure::Failure;
+
+/// The most that may come before the body: a TLS handshake, interim responses (`100 Continue`), and headers.
+pub(super) const HEAD_MAX: usize = 64 * 1024;
 
 pub(super) async fn http1<T>(
     stream: impl AsyncRead + AsyncWrite + Unpin,

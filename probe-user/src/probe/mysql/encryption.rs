@@ -31,8 +31,11 @@ impl Encryption<'_> {
         match self.mode {
             TlsMode::Disable => return Ok((wire, false)),
             TlsMode::Allow | TlsMode::Prefer if !offers => return Ok((wire, false)),
-            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull if !offers => return Err(Error::NoTls),
-            TlsMode::Allow | TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {}
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull if !offers => {
+                return Err(Error::NoTls);
+            }
+            TlsMode::Allow | TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
+            }
         }
         wire.write(&ssl_request(greeting)).await?;
         let sequence = wire.sequence();
@@ -42,8 +45,7 @@ impl Encryption<'_> {
             TlsMode::VerifyCa if verified => Check::Chain,
             _ => Check::Nothing,
         };
-        let wanted =
-            Wanted { options: self.options, check, alpn: &[], host: self.host, peer: self.peer };
+        let wanted = Wanted { options: self.options, check, alpn: &[], host: self.host, peer: self.peer };
         let stream = self.tls.connect(wire.into_stream()?, wanted, self.waiting).await.map_err(Error::Tls)?;
         Ok((Wire::goes_on(Bounded::new(stream), sequence), true))
     }

@@ -6,7 +6,6 @@ use mysql_common::{
 };
 
 use super::{
-    encryption::Encryption,
     failure::Error,
     wire::{Fields, Wire},
 };
@@ -81,21 +80,6 @@ impl Greeting {
         let plugin = String::from_utf8_lossy(fields.until_zero()).into_owned();
         Some(Self { capabilities, nonce, plugin })
     }
-}
-
-/// Reads the greeting, changes to TLS if that is wanted, and logs in.
-pub(super) async fn login(
-    mut wire: Wire,
-    account: &MysqlAccount,
-    encryption: &Encryption<'_>,
-    over_tcp: bool,
-) -> Result<Wire, Error> {
-    let greeting = Greeting::read(&mut wire).await?;
-    let (mut wire, is_encrypted) = encryption.begin(&greeting, wire).await?;
-    encryption.waiting.set(super::LOGIN);
-    let is_open = over_tcp && !is_encrypted;
-    log_in_after(&greeting, &mut wire, account, Line { is_open, is_encrypted }).await?;
-    Ok(wire)
 }
 
 /// What a login is sent over.

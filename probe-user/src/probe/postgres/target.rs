@@ -1,13 +1,9 @@
 //! Where a PostgreSQL server is, and how to log in to it.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_postgres::{
-    Config,
-    config::SslNegotiation,
-    error::SqlState,
-};
+use tokio_postgres::{Config, config::SslNegotiation, error::SqlState};
 
-use super::{classify, session::Session};
+use super::{failure::classify, session::Session};
 use crate::{
     config::{PostgresAddress, Probe, TlsMode, TlsOptions},
     fact::{ProbeFailure, ProbeOutcome},
@@ -19,6 +15,9 @@ use crate::{
         tls::{Alpn, Check, Tls, Wanted},
     },
 };
+
+pub(super) const LOGIN: &str = "the server to let us in";
+pub(super) const OFFER: &str = "the server to say whether it offers TLS";
 
 /// The message that asks for TLS, before all others.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
@@ -80,7 +79,10 @@ impl<'a> Target<'a> {
     pub(super) fn of(probe: &Probe, tls: &'a Tls) -> Result<Self, Failure> {
         let parsed = PostgresAddress::parse(probe.target.expose());
         let address = parsed.map_err(|error| {
-            Failure::new(ProbeFailure::CannotAsk, format!("{} is not a PostgreSQL URL: {error}", probe.target))
+            Failure::new(
+                ProbeFailure::CannotAsk,
+                format!("{} is not a PostgreSQL URL: {error}", probe.target),
+            )
         })?;
         let (host, port, socket) = (address.host(), address.port(), address.socket());
         let peer = match &socket {
@@ -122,7 +124,7 @@ impl<'a> Target<'a> {
 
     async fn log_in_by(&self, way: Way, config: &Config, waiting: &Waiting) -> Result<Session, LoginError> {
         let stream = self.connect(way, waiting).await.map_err(LoginError::Connect)?;
-        waiting.set(super::LOGIN);
+        waiting.set(LOGIN);
         Session::open(config, stream).await.map_err(LoginError::Refused)
     }
 
@@ -151,15 +153,21 @@ impl<'a> Target<'a> {
 
     /// Asks the server for TLS.
     async fn offers_tls(&self, stream: &mut Bounded, way: Way, waiting: &Waiting) -> Result<bool, Failure> {
-        waiting.set(super::OFFER);
+        waiting.set(OFFER);
         let broken = |error| Failure::io(&error, &self.peer);
         stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
         let peer = &self.peer;
         match stream.read_u8().await.map_err(broken)? {
             b'S' => Ok(true),
             b'N' if way == Way::EncryptedIfOffered => Ok(false),
-            b'N' => Err(Failure::new(ProbeFailure::Tls, format!("no TLS session with {peer}: it offers none (`ssl` is off)"))),
-            _ => Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not answer as a PostgreSQL server does"))),
+            b'N' => Err(Failure::new(
+                ProbeFailure::Tls,
+                format!("no TLS session with {peer}: it offers none (`ssl` is off)"),
+            )),
+            _ => Err(Failure::new(
+                ProbeFailure::Protocol,
+                format!("{peer} does not answer as a PostgreSQL server does"),
+            )),
         }
     }
 

@@ -101,8 +101,14 @@ mod tests {
 
     #[test]
     fn what_is_no_certificate_has_no_end() {
-        for bytes in [&b""[..], b"\x30", b"\x30\x84\xff\xff\xff\xff", b"\x30\x80", b"\x30\x02\x30\x00", b"\x30\x03\x30\x01\xa0"]
-        {
+        for bytes in [
+            &b""[..],
+            b"\x30",
+            b"\x30\x84\xff\xff\xff\xff",
+            b"\x30\x80",
+            b"\x30\x02\x30\x00",
+            b"\x30\x03\x30\x01\xa0",
+        ] {
             assert_eq!(not_after(bytes), None, "{bytes:?}");
         }
     }

@@ -67,7 +67,10 @@ pub(super) struct Identity {
 
 impl Identity {
     /// Has the client show it.
-    pub(super) fn show(&self, config: ConfigBuilder<ClientConfig, WantsClientCert>) -> Result<ClientConfig, String> {
+    pub(super) fn show(
+        &self,
+        config: ConfigBuilder<ClientConfig, WantsClientCert>,
+    ) -> Result<ClientConfig, String> {
         config.with_client_auth_cert(self.chain.clone(), self.key.clone_key()).map_err(|error| {
             let TlsIdentity { cert, key } = &self.paths;
             format!("{} and {} are no certificate and its key: {error}", cert.display(), key.display())
@@ -76,7 +79,10 @@ impl Identity {
 }
 
 /// The files, if they have changed since these `stamps`; None if not.
-pub(super) async fn read_if_changed(options: &TlsOptions, known: Stamps) -> Result<Option<Files>, TlsFileError> {
+pub(super) async fn read_if_changed(
+    options: &TlsOptions,
+    known: Stamps,
+) -> Result<Option<Files>, TlsFileError> {
     if options.files().next().is_none() {
         return Ok(None);
     }
@@ -152,7 +158,10 @@ mod tests {
         );
         assert_eq!(error(&of_ca(&ca)).await, expected);
         let missing = error(&of_ca(&none)).await;
-        assert_eq!(missing, format!("the file under `ca_file` cannot be read: {}: no such file", none.display()));
+        assert_eq!(
+            missing,
+            format!("the file under `ca_file` cannot be read: {}: no such file", none.display())
+        );
         let folder_as_file = error(&of_ca(&folder.path().to_owned())).await;
         assert!(folder_as_file.ends_with("it is a directory; expected a regular file"), "{folder_as_file}");
         fs::write(&ca, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();

@@ -109,10 +109,16 @@ impl Verifier {
         }
         let certificate = ParsedCertificate::try_from(own)?;
         let Trusted { anchors, certificates } = &*self.trusted;
-        let signed =
-            verify_server_cert_signed_by_trust_anchor(&certificate, anchors, others, now, self.algorithms.all);
+        let signed = verify_server_cert_signed_by_trust_anchor(
+            &certificate,
+            anchors,
+            others,
+            now,
+            self.algorithms.all,
+        );
         match signed {
-            Err(Error::InvalidCertificate(why)) if is_unsigned(&why) && certificates.iter().any(|it| it == own) => {}
+            Err(Error::InvalidCertificate(why))
+                if is_unsigned(&why) && certificates.iter().any(|it| it == own) => {}
             signed => signed?,
         }
         if self.check == Check::Full { verify_server_name(&certificate, name) } else { Ok(()) }

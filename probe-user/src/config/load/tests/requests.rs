@@ -26,7 +26,9 @@ fn tls_is_read_and_its_files_are_named() {
     let insecure = "redis = \"rediss://h\"\ntls = { insecure = true }";
     assert_eq!(
         warned(&probe(insecure)),
-        ["5:20: with `insecure`, whoever answers is taken for the server: name its certificates by `ca_file`"]
+        [
+            "5:20: with `insecure`, whoever answers is taken for the server: name its certificates by `ca_file`"
+        ]
     );
     for (lines, expected) in [
         (
@@ -88,7 +90,10 @@ fn addresses_with_tls_and_sockets_are_accepted() {
         assert_eq!(warned(&probe(line)), [""; 0], "{line}");
     }
     let socket = read("http = \"http+unix://%2Frun%2Fa.sock/health\"");
-    assert_eq!((socket.socket().as_deref(), socket.port(), socket.address()), (Some("/run/a.sock"), None, None));
+    assert_eq!(
+        (socket.socket().as_deref(), socket.port(), socket.address()),
+        (Some("/run/a.sock"), None, None)
+    );
     for (line, expected) in [
         (
             "http = \"http+unix://run/health\"",
@@ -122,7 +127,8 @@ fn a_request_is_read_and_its_secrets_are_known() {
     assert_eq!(pointers, ["/checks/0", "/a~1b", "/status"]);
     assert!(read.secrets().contains(&"s3cret".to_owned()));
     assert!(!format!("{read:?}").contains("s3cret"), "{read:?}");
-    let basic = super::requests::read("http = \"http://h\"\nheaders = { Authorization = \"Basic dTpwYXNz\" }");
+    let basic =
+        super::requests::read("http = \"http://h\"\nheaders = { Authorization = \"Basic dTpwYXNz\" }");
     assert!(basic.secrets().contains(&"pass".to_owned()));
 }
 
@@ -145,19 +151,30 @@ fn a_token_file_is_a_header_and_never_printed() {
 #[test]
 fn a_request_that_cannot_be_sent_is_refused() {
     for (line, expected) in [
-        ("method = \"get\"", "5:10: found \"get\", expected \"GET\", \"HEAD\", \"OPTIONS\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\""),
+        (
+            "method = \"get\"",
+            "5:10: found \"get\", expected \"GET\", \"HEAD\", \"OPTIONS\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"",
+        ),
         ("http_version = \"3\"", "5:16: found \"3\", expected \"auto\", \"1.1\" or \"2\""),
         ("headers = { \"a b\" = \"x\" }", "5:21: a wrong header name; expected one such as \"X-Request-Id\""),
-        ("headers = { Connection = \"x\" }", "5:26: the probe sets the header `Connection` itself; expected another one"),
+        (
+            "headers = { Connection = \"x\" }",
+            "5:26: the probe sets the header `Connection` itself; expected another one",
+        ),
         ("headers = { X = \"a\\nb\" }", "5:17: a wrong value of the header `X`; expected visible characters"),
-        ("body = \"${NOWHERE}\"\nmethod = \"PUT\"", "5:8: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon"),
+        (
+            "body = \"${NOWHERE}\"\nmethod = \"PUT\"",
+            "5:8: the environment variable NOWHERE is not set or empty; expected it to be set for the daemon",
+        ),
     ] {
         refused(&probe(&format!("http = \"http://h\"\n{line}")), &[expected]);
     }
     let head = "http = \"http://h\"\nmethod = \"HEAD\"\nexpect = { body_contains = \"x\" }";
     refused(
         &probe(head),
-        &["5:10: the answer to HEAD has no body; expected another `method`, or neither `body_contains` nor `json`"],
+        &[
+            "5:10: the answer to HEAD has no body; expected another `method`, or neither `body_contains` nor `json`",
+        ],
     );
     refused(
         &probe("redis = \"redis://h\"\nredirects = true"),
