@@ -130,7 +130,7 @@ fn redis_over_tls_and_over_its_socket() {
         Case {
             state: "it asks for a client's certificate, and the probe has none",
             probe: at(strict, pki.tls("")),
-            reported: Reported::Held("tls", "certificate"),
+            reported: Reported::Held("tls", "it asks for a client's certificate"),
         },
         Case {
             state: "it speaks no TLS",

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    AlertDescription, CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor, verify_server_name,
@@ -187,7 +187,13 @@ impl ServerCertVerifier for Verifier {
     reason = "rustls has dozens of errors and adds more; its words serve"
 )]
 pub(in crate::probe) fn words(error: &Error) -> String {
-    let Error::InvalidCertificate(certificate) = error else { return error.to_string() };
+    let certificate = match error {
+        Error::InvalidCertificate(certificate) => certificate,
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            return "it asks for a client's certificate; name one by `cert` and `key` of `tls`".to_owned();
+        }
+        _ => return error.to_string(),
+    };
     let why = match certificate {
         CertificateError::UnknownIssuer => "no certificate that is trusted signs it",
         CertificateError::ExpiredContext { not_after, .. } => {

@@ -261,7 +261,8 @@ fn good(report: &ProbeReport, slow: Option<Duration>) -> Option<Good> {
     let (connections, memory) =
         report.server.as_ref().map_or((None, None), |server| (server.connections, server.memory));
     let near = [connections, memory].into_iter().flatten().any(|share| share.percent() >= NEAR);
-    if near || report.remark.is_some() || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit) {
+    if near || report.remark.is_some() || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit)
+    {
         return None;
     }
     let tenth = |share: Share| (share.percent() / 10.0) as u8;
