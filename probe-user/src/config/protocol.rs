@@ -121,7 +121,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
 /// The form of a webhook.
 pub(super) const WEBHOOK: AddressForm = AddressForm {
     schemes: &[("http", 80), ("https", 443)],
-    expected: "an address such as \"http://127.0.0.1:8080/alerts\"",
+    expected: "an address such as \"http://127.0.0.1:8080/health\"",
     check: address::url,
 };
 

@@ -77,7 +77,11 @@ pub(super) async fn ask<T>(
     if target.url.scheme() != "https" {
         return exchange(stream, request, version == HttpVersion::Http2, &peer, waiting, judge).await;
     }
-    let options = probe.tls.clone().unwrap_or_default();
+    let mut options = probe.tls.clone().unwrap_or_default();
+    if !target.is_own {
+        // What is for one server is not for another.
+        (options.server_name, options.identity) = (None, None);
+    }
     let check = if options.insecure { Check::Nothing } else { Check::Full };
     let host = target.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let wanted = Wanted { options: &options, check, alpn: offered(version), host, peer: &peer };

@@ -14,6 +14,8 @@ pub(super) struct Target {
     pub(super) url: Url,
     /// The Unix socket in place of the URL's host.
     pub(super) socket: Option<String>,
+    /// It is the probe's own, and not one that it was redirected to.
+    pub(super) is_own: bool,
 }
 
 impl Target {
@@ -21,21 +23,26 @@ impl Target {
     pub(super) fn of(probe: &Probe) -> Option<Self> {
         let text = probe.target.expose();
         let Some(socket) = probe.socket() else {
-            return Some(Self { url: Url::parse(text).ok()?, socket: None });
+            return Some(Self { url: Url::parse(text).ok()?, socket: None, is_own: true });
         };
         let rest = text.split_once("://")?.1;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
         let user = authority.rsplit_once('@').map(|(user, _)| user).filter(|user| !user.is_empty());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        Some(Self { url: Url::parse(&format!("http://{user}localhost{path}")).ok()?, socket: Some(socket) })
+        Some(Self {
+            url: Url::parse(&format!("http://{user}localhost{path}")).ok()?,
+            socket: Some(socket),
+            is_own: true,
+        })
     }
 
     /// Where a redirect leads; None if it leads nowhere.
     pub(super) fn join(&self, location: &str) -> Option<Self> {
         let url = self.url.join(location).ok().filter(|url| ["http", "https"].contains(&url.scheme()))?;
-        let socket = self.socket.clone().filter(|_| url.origin() == self.url.origin());
-        Some(Self { url, socket })
+        let is_same = url.origin() == self.url.origin();
+        let socket = self.socket.clone().filter(|_| is_same);
+        Some(Self { url, socket, is_own: self.is_own && is_same })
     }
 
     /// For people: the host and port, or the socket.
