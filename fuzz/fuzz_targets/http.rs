@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
-use hostprobe::{config::Probe, fact::ProbeKind};
+use hostprobe::{
+    config::{HttpOptions, HttpVersion, Probe},
+    fact::ProbeKind,
+};
 use hostprobe_fuzz::answers::{Server, probe};
 
 std::thread_local! {
@@ -13,6 +16,10 @@ std::thread_local! {
 fn make_probe(address: SocketAddr, options: u8) -> Probe {
     Probe {
         expect_body: (options & 1 != 0).then(|| "healthy".to_owned()),
+        http: HttpOptions {
+            version: if options & 4 == 0 { HttpVersion::Auto } else { HttpVersion::Http2 },
+            ..HttpOptions::default()
+        },
         expect_status: if options & 2 == 0 { Vec::new() } else { vec![200, 503] },
         ..probe(ProbeKind::Http, format!("http://{address}/health?full=1"))
     }

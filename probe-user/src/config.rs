@@ -23,21 +23,26 @@ mod grpc;
 mod heartbeat;
 mod hook;
 mod host;
+mod http;
 mod load;
 mod maintenance;
 mod mysql;
 mod nearest;
 mod parse;
+mod postgres;
 mod probe;
 mod protocol;
 mod read;
+mod redis;
 mod schema;
 mod secret;
 mod service;
 mod settings;
+mod socket;
 mod source;
 mod spanned;
 mod template;
+mod tls;
 mod unsupported;
 mod values;
 
@@ -55,13 +60,17 @@ pub use self::{
     heartbeat::Heartbeat,
     hook::Hook,
     host::{FileSystemOptions, HostOptions},
+    http::{HttpMethod, HttpOptions, HttpVersion},
     maintenance::Window,
     mysql::{MysqlAccount, MysqlAddress},
+    postgres::PostgresAddress,
     probe::Probe,
     protocol::{Protocol, protocol},
+    redis::RedisAddress,
     schema::schema,
     secret::Secret,
     service::{Identity, Matcher, Service},
+    tls::{DatabaseTls, TlsIdentity, TlsMode, TlsOptions},
     values::duration,
 };
 pub use crate::fact::{Limits, OnCleanExit, Policy, Response, RestartPolicy};

@@ -22,6 +22,7 @@ mod reading;
 pub mod redis;
 mod schedule;
 pub mod tcp;
+mod tls;
 mod udp;
 mod unix;
 mod usage;
@@ -54,6 +55,7 @@ pub struct Clients {
     http: http::Clients,
     programs: Arc<exec::Programs>,
     heartbeats: Heartbeats,
+    tls: tls::Tls,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,14 +71,15 @@ impl Clients {
     /// Clients whose programs run in cgroups of the daemon with this key.
     pub fn with(cgroups: Option<(Cgroups, ProcessKey)>, heartbeats: Heartbeats) -> Result<Self, ClientError> {
         let programs = Arc::new(exec::Programs::new(cgroups));
-        Ok(Self { http: http::Clients::new()?, programs, heartbeats })
+        Ok(Self { http: http::Clients::new()?, programs, heartbeats, tls: tls::Tls::default() })
     }
 
-    /// Sets up what a probe needs, so that setup does not count as response time of its first run.
-    fn prepare(&self, probe: &Probe) {
-        if probe.kind == ProbeKind::Http {
-            self.http.prepare(probe.target.expose());
+    /// Those of one probe. They are set up already, so that setup does not count as response time of its first run.
+    fn of(&self, probe: &Probe) -> Self {
+        if probe.trusts_the_hosts_store() {
+            self.tls.prepare();
         }
+        Self { tls: self.tls.of_another_probe(), ..self.clone() }
     }
 }
 
@@ -114,6 +117,8 @@ impl Kept {
 pub struct Run {
     pub took: Duration,
     pub outcome: ProbeOutcome,
+    /// What is wrong although the answer is right: a certificate that expires soon.
+    pub remark: Option<String>,
     /// The server's report of its own resources.
     pub server: Option<ServerUsage>,
 }
@@ -125,12 +130,12 @@ pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutco
 }
 
 pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
-    let waiting = Arc::new(Waiting::default());
+    let waiting = Arc::new(Waiting::of_run(probe.timeout));
     let begin = Instant::now();
     let mut server = None;
     let asking = async {
         match probe.kind {
-            ProbeKind::Http => http::run(probe, &clients.http, &waiting).await,
+            ProbeKind::Http => http::run(probe, clients, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
             ProbeKind::Unix => unix::run(probe, &waiting).await,
             ProbeKind::Udp => udp::run(probe, &waiting).await,
@@ -142,9 +147,11 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
                 let wake = kept.wake.clone();
                 heartbeat::run(probe, &clients.heartbeats, move || wake.into_iter().for_each(|wake| wake()))
             }
-            ProbeKind::Redis => redis::run(probe, &mut kept.redis, &mut server, &waiting).await,
-            ProbeKind::Postgres => postgres::run(probe, &mut kept.postgres, &mut server, &waiting).await,
-            ProbeKind::Mysql => mysql::run(probe, &mut kept.mysql, &mut server, &waiting).await,
+            ProbeKind::Redis => redis::run(probe, &clients.tls, &mut kept.redis, &mut server, &waiting).await,
+            ProbeKind::Postgres => {
+                postgres::run(probe, &clients.tls, &mut kept.postgres, &mut server, &waiting).await
+            }
+            ProbeKind::Mysql => mysql::run(probe, &clients.tls, &mut kept.mysql, &mut server, &waiting).await,
         }
     };
     let answer = tokio::time::timeout(probe.timeout, asking).await;
@@ -157,7 +164,10 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     if probe.kind == ProbeKind::Postgres && matches!(outcome, ProbeOutcome::Failed(ProbeFailure::Timeout, _))
     {
         let what = waiting.now().what;
-        let silence = tokio::time::timeout(AFTERWARDS, postgres::silence(probe, &mut kept.postgres, what));
+        let silence = tokio::time::timeout(
+            AFTERWARDS,
+            postgres::silence(probe, &clients.tls, &mut kept.postgres, what),
+        );
         if let Ok(Some(failure)) = silence.await {
             outcome = ProbeOutcome::Failed(failure.kind, failure.text);
         }
@@ -192,7 +202,8 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             probe.target
         );
     }
-    Run { took, outcome, server }
+    let remark = waiting.now().remark.filter(|_| outcome == ProbeOutcome::Ok);
+    Run { took, outcome, remark, server }
 }
 
 /// The failure of a run that had no answer within its timeout.

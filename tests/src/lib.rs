@@ -32,6 +32,7 @@ pub mod pid_namespace;
 pub mod podman;
 pub mod process;
 pub mod program;
+pub mod protocols;
 pub mod rights;
 pub mod schema;
 pub mod simulated_day;

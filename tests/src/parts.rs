@@ -24,8 +24,8 @@ use std::{
 use rustix::process::{Signal, geteuid};
 use tempfile::TempDir;
 
-pub use certificate::Certificate;
-pub use forward::{nginx_stream, socat, stunnel};
+pub use certificate::{Authority, Certificate, LOCALHOST};
+pub use forward::{delayed, nginx_stream, socat, stunnel};
 pub use gunicorn::gunicorn;
 pub use haproxy::haproxy;
 pub use mariadb::MariadbFolder;

@@ -11,6 +11,7 @@ use crate::fact::{ProbeKind, RestartPolicy};
 use super::{
     daemon::Config,
     service::{Identity, Service},
+    tls::TlsOptions,
 };
 
 /// Where systemd looks for units (`systemd.unit(5)`), below the root.
@@ -85,6 +86,10 @@ fn of_service(service: &Service, root: &Path) -> Vec<String> {
     if service.probes.iter().any(|probe| probe.kind == ProbeKind::Icmp) {
         missing.extend(ping_right(root));
     }
+    let of_tls = service.probes.iter().filter_map(|probe| probe.tls.as_ref()).flat_map(TlsOptions::files);
+    missing.extend(of_tls.filter(|(_, file)| !below(root, file).is_file()).map(|(key, file)| {
+        format!("{}: no such file, so the probe with this `{key}` fails", file.display())
+    }));
     let RestartPolicy { command, before, .. } = &service.restart;
     for command in [command, before].into_iter().flatten() {
         missing.extend(program(command.first(), root));

@@ -1,14 +1,14 @@
 //! The form of an address, and what each protocol's client library accepts.
 
-use std::error::Error;
-
 use reqwest::Url;
 
 use super::{
     dns::DnsAddress,
     grpc::GrpcAddress,
-    mysql::{MysqlAddress, WrongMysqlAddress},
-    unsupported::Unsupported,
+    mysql::MysqlAddress,
+    postgres::PostgresAddress,
+    redis::{RedisAddress, WrongRedisAddress},
+    socket,
 };
 
 /// What an address must be.
@@ -41,7 +41,6 @@ impl AddressForm {
 /// Why an address is refused.
 #[derive(Debug)]
 pub(super) enum Wrong {
-    Unsupported(Unsupported),
     /// Must not repeat any part of the address, which may hold a password.
     Because(String),
 }
@@ -108,50 +107,35 @@ pub(super) fn unix_socket(text: &str) -> Result<(), Wrong> {
     }
 }
 
-pub(super) fn redis(text: &str) -> Result<(), Wrong> {
-    if text.starts_with("rediss://") {
-        return Err(Wrong::Unsupported(Unsupported::RedisTls));
+pub(super) fn http(text: &str) -> Result<(), Wrong> {
+    match socket::of_http(text) {
+        Some(name) if !socket::is_right(&name) => {
+            let expected = "its host is no socket (a slash of its path is written as %2F)";
+            Err(Wrong::Because(format!("a wrong address: {expected}")))
+        }
+        Some(_) | None => url(text),
     }
-    url(text)?;
-    match redis::IntoConnectionInfo::into_connection_info(text) {
+}
+
+pub(super) fn redis(text: &str) -> Result<(), Wrong> {
+    if !text.starts_with("redis+unix:") {
+        url(text)?;
+    }
+    match RedisAddress::parse(text) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Wrong::Because(
+        Err(error @ WrongRedisAddress::Socket) => {
+            Err(Wrong::Because(format!("a wrong Redis address: {error}")))
+        }
+        Err(WrongRedisAddress::Url(_)) => Err(Wrong::Because(
             "a wrong Redis address: only a database number may follow the host".to_owned(),
         )),
     }
 }
 
 pub(super) fn mysql(text: &str) -> Result<(), Wrong> {
-    url(text)?;
-    match MysqlAddress::parse(text) {
-        Ok(_) => Ok(()),
-        Err(WrongMysqlAddress::Tls) => Err(Wrong::Unsupported(Unsupported::MysqlTls)),
-        Err(WrongMysqlAddress::UnknownOption(option)) => {
-            Err(Wrong::Because(format!("a wrong MySQL address: unknown option `{option}`")))
-        }
-        Err(WrongMysqlAddress::OptionValue(option)) => {
-            Err(Wrong::Because(format!("a wrong MySQL address: invalid value for option `{option}`")))
-        }
-        Err(WrongMysqlAddress::Form) => Err(Wrong::Because("a wrong MySQL address".to_owned())),
-    }
+    MysqlAddress::parse(text).map(drop).map_err(|error| Wrong::Because(error.to_string()))
 }
 
 pub(super) fn postgres(text: &str) -> Result<(), Wrong> {
-    if text.contains("sslmode=verify") {
-        return Err(Wrong::Unsupported(Unsupported::PostgresTls));
-    }
-    match text.parse::<tokio_postgres::Config>() {
-        Ok(config) if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require => {
-            Err(Wrong::Unsupported(Unsupported::PostgresTls))
-        }
-        Ok(config) if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() => {
-            Err(Wrong::Because("an address without a host".to_owned()))
-        }
-        Ok(_) => Ok(()),
-        Err(error) => {
-            // Its cause names an option, never its value.
-            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            Err(Wrong::Because(format!("a wrong PostgreSQL address{cause}")))
-        }
-    }
+    PostgresAddress::parse(text).map(drop).map_err(|error| Wrong::Because(error.to_string()))
 }

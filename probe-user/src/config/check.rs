@@ -8,9 +8,11 @@ mod exchange;
 mod exec;
 mod heartbeat;
 mod hook;
+mod http;
 mod outside;
 mod probe;
 mod service;
+mod tls;
 mod value;
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
@@ -23,7 +25,7 @@ use super::{
     error::Findings,
     file::{Alert, Control, Events, File, Http, Kernel, Snapshots, State},
     host::HostOptions,
-    protocol::HTTP,
+    protocol::WEBHOOK,
     spanned::Spanned,
     unsupported::Unsupported,
     values::{At, Size, Text, Written, quote},
@@ -242,7 +244,7 @@ fn receiver(
         found.error(place, "an alert receiver without an address; expected `webhook = \"http://…\"`");
         return None;
     };
-    let webhook = address::address(webhook, &alert.password_file, &HTTP, outside, found)?;
+    let webhook = address::address(webhook, &alert.password_file, &WEBHOOK, outside, found)?;
     let min_severity = alert.min_severity.as_ref().map_or(Severity::Warning, |severity| severity.0);
     Some(AlertReceiver { webhook, format, min_severity })
 }

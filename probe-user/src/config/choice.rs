@@ -4,6 +4,7 @@ use schemars::Schema;
 
 use super::{
     daemon::{AlertFormat, OnExit},
+    http::{HttpMethod, HttpVersion},
     values::{Written, words},
 };
 use crate::fact::{DatabaseRole, HookEvent, OnCleanExit, Response, Severity};
@@ -78,6 +79,30 @@ impl Written for OnExit {
 
     fn schema() -> Schema {
         words(&["leave", "stop"])
+    }
+}
+
+impl Written for HttpMethod {
+    const EXPECTED: &'static str = r#""GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH" or "DELETE""#;
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&Self::ALL.map(Self::as_str))
+    }
+}
+
+impl Written for HttpVersion {
+    const EXPECTED: &'static str = r#""auto", "1.1" or "2""#;
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.as_str() == text)
+    }
+
+    fn schema() -> Schema {
+        words(&Self::ALL.map(Self::as_str))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     daemon::{Config, EventOutput, KernelOptions, SnapshotOptions, StateOptions},
     exchange::Exchange,
     host::HostOptions,
+    http::HttpOptions,
     probe::Probe,
     secret::Secret,
 };
@@ -75,6 +76,8 @@ impl Probe {
             interval: Duration::from_secs(10),
             timeout: Duration::from_secs(5),
             slow: None,
+            tls: None,
+            http: HttpOptions::default(),
             expect_status: Vec::new(),
             expect_body: None,
             exchange: Exchange::default(),

@@ -1,9 +1,14 @@
-//! The address of a MySQL server: `mysql://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE][?socket=PATH]`.
+//! The address of a MySQL server: `mysql://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE][?socket=PATH&ssl-mode=MODE]`.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 use reqwest::Url;
+
+use super::{
+    socket,
+    tls::{DatabaseTls, TlsIdentity, TlsMode},
+};
 
 const DEFAULT_PORT: u16 = 3306;
 
@@ -11,8 +16,12 @@ const DEFAULT_PORT: u16 = 3306;
 pub struct MysqlAddress {
     /// `host:port`.
     pub peer: String,
-    /// The server's Unix socket, where the address names it; `peer` is not connected to then.
-    pub socket: Option<PathBuf>,
+    /// The host of `peer`.
+    pub host: String,
+    /// The server's Unix socket, where the address names it: a path, or `@NAME` for an abstract one. `peer` is not connected
+    /// to then.
+    pub socket: Option<String>,
+    pub tls: DatabaseTls,
     /// None: the address names no user.
     pub account: Option<MysqlAccount>,
 }
@@ -27,33 +36,58 @@ pub struct MysqlAccount {
 }
 
 /// It must not repeat any part of the address but the name of an option.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrongMysqlAddress {
+    #[error("a wrong MySQL address")]
     Form,
-    Tls,
+    #[error("an address without a host")]
+    NoHost,
+    #[error("a wrong MySQL address: unknown option `{0}`")]
     UnknownOption(String),
+    #[error("a wrong MySQL address: invalid value for option `{0}`")]
     OptionValue(String),
+    #[error("a wrong MySQL address: `ssl-cert` and `ssl-key` go together")]
+    Identity,
 }
 
 impl MysqlAddress {
     pub fn parse(text: &str) -> Result<Self, WrongMysqlAddress> {
         let bare = format!("mysql://{text}");
         let text = if text.contains("://") { text } else { &bare };
-        let url = Url::parse(text).map_err(|_| WrongMysqlAddress::Form)?;
+        let url = Url::parse(&with_host(text)).map_err(|_| WrongMysqlAddress::Form)?;
         let host = url.host_str().filter(|host| !host.is_empty() && url.scheme() == "mysql");
         let host = host.ok_or(WrongMysqlAddress::Form)?;
-        let mut address =
-            Self { peer: format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT)), ..Self::default() };
+        let mut address = Self {
+            peer: format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT)),
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            ..Self::default()
+        };
+        let (mut cert, mut key) = (None, None);
         for (option, value) in url.query_pairs() {
-            match (&*option, &*value) {
-                ("socket", path) if path.starts_with('/') => address.socket = Some(path.into()),
-                ("require_ssl", "true") => return Err(WrongMysqlAddress::Tls),
-                ("require_ssl" | "prefer_socket", "true" | "false") => {}
-                ("socket" | "require_ssl" | "prefer_socket", _) => {
-                    return Err(WrongMysqlAddress::OptionValue(option.into_owned()));
+            let wrong = || WrongMysqlAddress::OptionValue(option.clone().into_owned());
+            let file = || if value.starts_with('/') { Ok(PathBuf::from(&*value)) } else { Err(wrong()) };
+            match &*option {
+                "socket" if socket::is_right(&value) => address.socket = Some(value.into_owned()),
+                "ssl-mode" | "ssl_mode" | "sslmode" => {
+                    address.tls.mode = Some(TlsMode::of_mysql(&value).ok_or_else(wrong)?);
                 }
+                "ssl-ca" => address.tls.ca_file = Some(file()?),
+                "ssl-cert" => cert = Some(file()?),
+                "ssl-key" => key = Some(file()?),
+                // An option of other clients.
+                "require_ssl" if value == "true" => address.tls.mode = Some(TlsMode::Require),
+                "require_ssl" | "prefer_socket" if ["true", "false"].contains(&&*value) => {}
+                "socket" | "require_ssl" | "prefer_socket" => return Err(wrong()),
                 _ => return Err(WrongMysqlAddress::UnknownOption(option.into_owned())),
             }
+        }
+        address.tls.identity = match (cert, key) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some(TlsIdentity { cert, key }),
+            (Some(_), None) | (None, Some(_)) => return Err(WrongMysqlAddress::Identity),
+        };
+        if address.socket.is_none() && with_host(text) != text {
+            return Err(WrongMysqlAddress::NoHost);
         }
         if !url.username().is_empty() {
             address.account = Some(MysqlAccount {
@@ -69,6 +103,18 @@ impl MysqlAddress {
 impl std::fmt::Debug for MysqlAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("MysqlAccount").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The address with a host, which one with a socket may leave out.
+fn with_host(text: &str) -> Cow<'_, str> {
+    let Some(at) = text.find("://").map(|at| at + 3) else { return text.into() };
+    let authority = text[at..].split(['/', '?', '#']).next().unwrap_or_default();
+    let end = at + authority.len();
+    if authority.is_empty() || authority.ends_with('@') {
+        format!("{}localhost{}", &text[..end], &text[end..]).into()
+    } else {
+        text.into()
     }
 }
 
@@ -101,15 +147,26 @@ mod tests {
     }
 
     #[test]
-    fn options_name_a_socket_and_refuse_tls() {
+    fn options_name_a_socket_and_say_when_tls_is_used() {
         let socket = MysqlAddress::parse("mysql://u@localhost/?socket=/run/my%20sql.sock").unwrap().socket;
-        assert_eq!(socket, Some(PathBuf::from("/run/my sql.sock")));
+        assert_eq!(socket.as_deref(), Some("/run/my sql.sock"));
         let wrong = |text: &str| MysqlAddress::parse(text).unwrap_err();
-        assert_eq!(wrong("mysql://u:s3cret@h/?require_ssl=true"), WrongMysqlAddress::Tls);
+        assert_eq!(
+            wrong("mysql://u:s3cret@h/?ssl-mode=on"),
+            WrongMysqlAddress::OptionValue("ssl-mode".to_owned())
+        );
+        assert_eq!(wrong("mysql://u@h/?ssl-cert=/c"), WrongMysqlAddress::Identity);
         assert_eq!(wrong("mysql://u@h/?color=red"), WrongMysqlAddress::UnknownOption("color".to_owned()));
         assert_eq!(wrong("mysql://u@h/?socket=rel"), WrongMysqlAddress::OptionValue("socket".to_owned()));
-        for text in ["postgres://u@h", "mysql://", "mysql:///path"] {
-            assert_eq!(wrong(text), WrongMysqlAddress::Form, "{text}");
+        assert_eq!(wrong("postgres://u@h"), WrongMysqlAddress::Form);
+        for text in ["mysql://", "mysql:///path", "mysql://u@/path"] {
+            assert_eq!(wrong(text), WrongMysqlAddress::NoHost, "{text}");
         }
+        let mode = |text: &str| MysqlAddress::parse(text).unwrap().tls.mode;
+        for (word, expected) in TlsMode::MYSQL {
+            assert_eq!(mode(&format!("mysql://u@h/?ssl-mode={word}")), Some(expected), "{word}");
+        }
+        assert_eq!(mode("mysql://u@h/?require_ssl=true"), Some(TlsMode::Require));
+        assert_eq!(mode("mysql://u@h"), None);
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{exchange::Exchange, exec::Exec, heartbeat::Heartbeat, protocol::protocol, secret::Secret};
+use super::{
+    exchange::Exchange, exec::Exec, heartbeat::Heartbeat, http::HttpOptions, mysql::MysqlAddress,
+    postgres::PostgresAddress, protocol::protocol, redis::RedisAddress, secret::Secret, socket,
+    tls::TlsOptions,
+};
 use crate::fact::{ProbeKind, ServerLimits};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +22,10 @@ pub struct Probe {
     pub failures: u32,
     /// An answer that takes longer is slow.
     pub slow: Option<Duration>,
+    /// TLS, where the configuration has keys for it.
+    pub tls: Option<TlsOptions>,
+    /// HTTP: what is sent and expected beside the next two.
+    pub http: HttpOptions,
     /// HTTP statuses that are right; empty: 200 to 399.
     pub expect_status: Vec<u16>,
     /// Text the HTTP body must contain.
@@ -47,11 +55,34 @@ impl Probe {
         let mut secrets = self.target.parts();
         secrets.extend(self.heartbeat.iter().filter_map(|it| it.token.as_ref()).flat_map(Secret::parts));
         secrets.extend(self.exchange.secrets().iter().cloned());
+        secrets.extend(self.http.secrets.iter().map(|secret| secret.expose().to_owned()));
         secrets
+    }
+
+    /// The Unix socket that it connects to: a path, or `@NAME` for an abstract one.
+    pub fn socket(&self) -> Option<String> {
+        let target = self.target.expose();
+        match self.kind {
+            ProbeKind::Http => socket::of_http(target),
+            ProbeKind::Redis => RedisAddress::parse(target).ok()?.socket,
+            ProbeKind::Postgres => PostgresAddress::parse(target).ok()?.socket(),
+            ProbeKind::Mysql => MysqlAddress::parse(target).ok()?.socket,
+            ProbeKind::Unix => Some(target.to_owned()),
+            ProbeKind::Tcp
+            | ProbeKind::Udp
+            | ProbeKind::Exec
+            | ProbeKind::Grpc
+            | ProbeKind::Dns
+            | ProbeKind::Icmp
+            | ProbeKind::Heartbeat => None,
+        }
     }
 
     /// The address it connects to, where its target has one in numbers.
     pub fn address(&self) -> Option<SocketAddr> {
+        if self.socket().is_some() {
+            return None;
+        }
         let (_, host) = self.authority();
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.parse::<u16>().is_ok() => name,
@@ -59,6 +90,29 @@ impl Probe {
         };
         let ip = name.trim_start_matches('[').trim_end_matches(']').parse().ok()?;
         Some(SocketAddr::new(ip, self.port()?))
+    }
+
+    /// Whether a run of it may need the certificates of the host's store.
+    pub fn trusts_the_hosts_store(&self) -> bool {
+        let options = self.tls.as_ref();
+        let is_verified = match self.kind {
+            ProbeKind::Http => self.target.expose().starts_with("https:"),
+            ProbeKind::Redis => self.target.expose().starts_with("rediss:"),
+            ProbeKind::Postgres | ProbeKind::Mysql => {
+                options.is_some()
+                    || self.target.expose().contains("verify")
+                    || self.target.expose().contains("VERIFY")
+            }
+            ProbeKind::Tcp
+            | ProbeKind::Unix
+            | ProbeKind::Udp
+            | ProbeKind::Exec
+            | ProbeKind::Grpc
+            | ProbeKind::Dns
+            | ProbeKind::Icmp
+            | ProbeKind::Heartbeat => false,
+        };
+        is_verified && !options.is_some_and(|options| options.insecure || options.ca_file.is_some())
     }
 
     /// The target's scheme, and its host with its port.
@@ -71,11 +125,43 @@ impl Probe {
 
     /// The TCP port it connects to.
     pub fn port(&self) -> Option<u16> {
-        if !protocol(self.kind).over_tcp {
+        if !protocol(self.kind).over_tcp || self.socket().is_some() {
             return None;
         }
         let (scheme, host) = self.authority();
         let explicit = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         explicit.or_else(|| protocol(self.kind).address.port(scheme))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_protocol_names_a_socket_in_its_users_form() {
+        let of = |kind, target| Probe::new(kind, Secret::new(target)).socket().unwrap_or_default();
+        assert_eq!(of(ProbeKind::Http, "http+unix://%2Frun%2Fa.sock/health?x=1"), "/run/a.sock");
+        assert_eq!(of(ProbeKind::Http, "http+unix://%40a/health"), "@a");
+        assert_eq!(of(ProbeKind::Http, "http+unix://u:p@%2Frun%2Fa.sock/"), "/run/a.sock");
+        assert_eq!(of(ProbeKind::Redis, "redis+unix:///run/redis.sock?db=1"), "/run/redis.sock");
+        assert_eq!(of(ProbeKind::Redis, "redis+unix://@redis"), "@redis");
+        assert_eq!(
+            of(ProbeKind::Postgres, "postgres:///db?host=/run/postgresql"),
+            "/run/postgresql/.s.PGSQL.5432"
+        );
+        assert_eq!(of(ProbeKind::Postgres, "postgres://u@%2Frun/db?port=5433"), "/run/.s.PGSQL.5433");
+        assert_eq!(of(ProbeKind::Postgres, "postgres://u@/db?host=@pg"), "@pg/.s.PGSQL.5432");
+        assert_eq!(of(ProbeKind::Mysql, "mysql:///db?socket=/run/my.sock"), "/run/my.sock");
+        assert_eq!(of(ProbeKind::Mysql, "mysql://u@/db?socket=@my"), "@my");
+        for (kind, target) in [
+            (ProbeKind::Http, "http://%2Frun/"),
+            (ProbeKind::Redis, "redis://h"),
+            (ProbeKind::Postgres, "postgres://u@h/db"),
+            (ProbeKind::Mysql, "mysql://h"),
+            (ProbeKind::Tcp, "h:1"),
+        ] {
+            assert_eq!(of(kind, target), "", "{target}");
+        }
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Parsing, checks, default ports and discovery follow the rows. A protocol without a row or a key does not compile.
 
-use std::{net::SocketAddr, ops::Range, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, time::Duration};
 
 use super::{
     address::{self, AddressForm},
     bytes::Bytes,
     dns, grpc,
+    http::{HttpMethod, HttpVersion},
     secret::Secret,
     spanned::Spanned,
     template::Template,
+    tls::TlsKeys,
     values::{At, Table, Text, Whole},
 };
 use crate::fact::{DatabaseRole, ProbeKind};
@@ -56,6 +58,9 @@ pub(super) enum ProbeOption {
     MemoryPercent,
     ConnectionsPercent,
     LoginRequired,
+    Tls,
+    /// What an HTTP request may have.
+    Request,
     Role,
     Lag,
     Transaction,
@@ -71,6 +76,7 @@ pub(super) enum ProbeOption {
 pub(super) enum Expectation {
     Status,
     BodyContains,
+    Json,
     StartsWith,
     Contains,
     Answers,
@@ -81,8 +87,8 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
     match kind {
         ProbeKind::Http => Protocol {
             address: HTTP,
-            options: &[ProbeOption::Expect],
-            expectations: &[Expectation::Status, Expectation::BodyContains],
+            options: &[ProbeOption::Expect, ProbeOption::Tls, ProbeOption::Request, ProbeOption::TokenFile],
+            expectations: &[Expectation::Status, Expectation::BodyContains, Expectation::Json],
             over_tcp: true,
             attempts_may_overlap: true,
             server: None,
@@ -181,13 +187,14 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
         },
         ProbeKind::Redis => Protocol {
             address: AddressForm {
-                schemes: &[("redis", 6379), ("rediss", 6379)],
+                schemes: &[("redis", 6379), ("rediss", 6379), ("redis+unix", 6379)],
                 expected: "an address such as \"redis://127.0.0.1:6379\"",
                 check: address::redis,
             },
             options: &[
                 ProbeOption::MemoryPercent,
                 ProbeOption::LoginRequired,
+                ProbeOption::Tls,
                 ProbeOption::Role,
                 ProbeOption::Lag,
             ],
@@ -208,6 +215,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
             options: &[
                 ProbeOption::ConnectionsPercent,
                 ProbeOption::LoginRequired,
+                ProbeOption::Tls,
                 ProbeOption::Role,
                 ProbeOption::Lag,
                 ProbeOption::Transaction,
@@ -230,6 +238,7 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
             options: &[
                 ProbeOption::ConnectionsPercent,
                 ProbeOption::LoginRequired,
+                ProbeOption::Tls,
                 ProbeOption::Role,
                 ProbeOption::Lag,
             ],
@@ -244,11 +253,17 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
     }
 }
 
-/// The form of an HTTP address, which webhooks have as well.
-pub(super) const HTTP: AddressForm = AddressForm {
+/// The form of a webhook.
+pub(super) const WEBHOOK: AddressForm = AddressForm {
     schemes: &[("http", 80), ("https", 443)],
     expected: "an address such as \"http://127.0.0.1:8080/health\"",
     check: address::url,
+};
+
+const HTTP: AddressForm = AddressForm {
+    schemes: &[("http", 80), ("https", 443), ("http+unix", 80)],
+    expected: "an address such as \"http://127.0.0.1:8080/health\"",
+    check: address::http,
 };
 
 /// A probe has exactly one protocol.
@@ -273,7 +288,11 @@ pub(super) const HTTP: AddressForm = AddressForm {
     "heartbeat": ["every"],
     "every": ["heartbeat"],
     "grace": ["heartbeat"],
-    "token_file": ["heartbeat"],
+    "method": ["http"],
+    "headers": ["http"],
+    "body": ["http"],
+    "redirects": ["http"],
+    "http_version": ["http"],
     "memory_percent": ["redis"],
     "transaction": ["postgres"],
     "wait": ["postgres"]
@@ -283,10 +302,12 @@ pub(super) const HTTP: AddressForm = AddressForm {
     "connections_percent": {"anyOf": [{"required": ["postgres"]}, {"required": ["mysql"]}]},
     "login_required": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
     "role": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
-    "lag": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
+    "lag": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
+    "token_file": {"anyOf": [{"required": ["http"]}, {"required": ["heartbeat"]}]},
+    "tls": {"anyOf": [{"required": ["http"]}, {"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
 }))]
 pub(super) struct ProbeKeys {
-    /// GET of an http or https address.
+    /// A request to an http or https address, or to "http+unix://%2Frun%2Fx.sock/path".
     pub(super) http: At<Text<Template>>,
     /// Connect to `host:port`; with `send` or `expect`, an exchange of bytes.
     pub(super) tcp: At<Text<Template>>,
@@ -294,11 +315,12 @@ pub(super) struct ProbeKeys {
     pub(super) unix: At<Text<Template>>,
     /// Send a datagram to `host:port`, and wait for the answer.
     pub(super) udp: At<Text<Template>>,
-    /// PING and INFO of "redis://[user:password@]host[:port]".
+    /// PING and INFO of "redis://[user:password@]host[:port]", "rediss://" for TLS, or "redis+unix:///path".
     pub(super) redis: At<Text<Template>>,
-    /// Login and SELECT 1 at "postgres://user@host/database".
+    /// Login and SELECT 1 at "postgres://user@host/database"; `?host=/folder` names a socket, and `sslmode` says when TLS is used.
     pub(super) postgres: At<Text<Template>>,
-    /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting.
+    /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting. `?socket=/path` names a socket, and
+    /// `ssl-mode` says when TLS is used.
     pub(super) mysql: At<Text<Template>>,
     /// `Check` of `grpc.health.v1.Health` at "grpc://host[:port][/package.Service]", without TLS.
     pub(super) grpc: At<Text<Template>>,
@@ -317,12 +339,24 @@ pub(super) struct ProbeKeys {
     pub(super) every: At<Text<Duration>>,
     /// With `heartbeat`: how much later than that a report may come: 0s to 366d; "0s" if not given.
     pub(super) grace: At<Text<Duration>>,
-    /// With `heartbeat`: a file that holds the token of reports over HTTP, of 16 characters or more; none if not given.
+    /// With `http`: a file that holds the token of `Authorization: Bearer`. With `heartbeat`: one that holds the token of reports
+    /// over HTTP, of 16 characters or more.
     #[schemars(regex(pattern = "^/"))]
     pub(super) token_file: At<String>,
     /// With `exec`: the name or number of the user it runs as; the daemon's if not given.
     #[schemars(length(min = 1))]
     pub(super) user: At<String>,
+    /// With `http`: the method of the request; "GET" if not given.
+    pub(super) method: At<Text<HttpMethod>>,
+    /// With `http`: headers of the request. `${NAME}` stands for a variable of the environment.
+    pub(super) headers: At<BTreeMap<String, Spanned<String>>>,
+    /// With `http`: the body of the request. `${NAME}` stands for a variable of the environment.
+    pub(super) body: At<String>,
+    /// With `http`: whether redirects are followed, ten at most; false if not given.
+    pub(super) redirects: At<bool>,
+    /// With `http`: "1.1", "2" (by ALPN over TLS, by prior knowledge otherwise), or "auto" for what the server chooses over TLS
+    /// and 1.1 otherwise; "auto" if not given.
+    pub(super) http_version: At<Text<HttpVersion>>,
     /// A file that holds the password of the user in the address.
     #[schemars(regex(pattern = "^/"))]
     pub(super) password_file: At<String>,
@@ -340,6 +374,8 @@ pub(super) struct ProbeKeys {
     pub(super) send: At<Text<Bytes>>,
     /// With `http`, `tcp`, `unix`, `udp` or `dns`: what the answer must be.
     pub(super) expect: At<Table<ExpectKeys>>,
+    /// With `http`, `redis`, `postgres` or `mysql`: whom the probe trusts and what it shows of itself, over TLS.
+    pub(super) tls: At<Table<TlsKeys>>,
     /// With `redis`: percent of maxmemory above which the service is degraded: 1 to 100.
     #[schemars(range(min = 1, max = 100))]
     pub(super) memory_percent: At<Whole>,
@@ -377,6 +413,10 @@ pub(super) struct ExpectKeys {
     /// With `dns`: the data of records that must be in the answer, such as "192.0.2.7" or "10 mail.example.org".
     #[serde(default)]
     pub(super) answers: Vec<Spanned<String>>,
+    /// What the body must have as JSON: a JSON Pointer such as "/checks/0/status", or a key of the outermost object, and its
+    /// value.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub(super) json: At<BTreeMap<String, Spanned<toml::Value>>>,
 }
 
 impl ProbeKeys {

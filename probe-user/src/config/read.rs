@@ -113,10 +113,19 @@ pub(super) fn config_error(failure: impl Into<Failure>) -> String {
 
 /// Reads a password file and trims it; the error names the file and says what is wrong.
 pub(super) fn password(path: &Path) -> Result<Content, String> {
-    let content = in_time(path, "password file", LARGEST_PASSWORD_BYTES, "the password alone")?;
+    trimmed(path, "password file", "the password alone")
+}
+
+/// Reads a token file and trims it; the error names the file and says what is wrong.
+pub(super) fn token(path: &Path) -> Result<Content, String> {
+    trimmed(path, "token file", "the token alone")
+}
+
+fn trimmed(path: &Path, kind: &str, holds: &str) -> Result<Content, String> {
+    let content = in_time(path, kind, LARGEST_PASSWORD_BYTES, holds)?;
     let text = content.text.trim().to_owned();
     if text.is_empty() {
-        return Err(format!("the password file {} is empty; expected the password alone", path.display()));
+        return Err(format!("the {kind} {} is empty; expected {holds}", path.display()));
     }
     Ok(Content { text, ..content })
 }

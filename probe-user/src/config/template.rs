@@ -1,6 +1,5 @@
 //! Addresses in a configuration file, and how their secrets get into them: `${NAME}` and `password_file`.
 
-use reqwest::Url;
 use schemars::Schema;
 
 use super::{
@@ -106,10 +105,25 @@ impl Template {
 
 /// The address with this password; None if it has no place for one.
 pub(super) fn with_password(address: &Secret, password: &str) -> Option<Secret> {
-    let mut url = Url::parse(address.expose()).ok()?;
-    // Encoded here already, because the URL's own encoding leaves a `%` of the password as it is.
-    url.set_password(Some(&percent_encode(password))).ok()?;
-    Some(Secret::shown_as(url, address.to_string(), vec![password.to_owned()]))
+    let (text, password_of_url) = (address.expose(), percent_encode(password));
+    let at = text.find("://")? + 3;
+    let end = text[at..].find(['/', '?', '#']).map_or(text.len(), |end| at + end);
+    let with = if text.starts_with("redis+unix:") {
+        // Its user and password are options.
+        let joint = if text.contains('?') { '&' } else { '?' };
+        if text.contains("pass=") {
+            return None;
+        }
+        format!("{text}{joint}pass={password_of_url}")
+    } else {
+        let (user, host) = text[at..end].rsplit_once('@').unwrap_or(("", &text[at..end]));
+        let (user, known) = user.split_once(':').unwrap_or((user, ""));
+        if !known.is_empty() {
+            return None;
+        }
+        format!("{}{user}:{password_of_url}@{host}{}", &text[..at], &text[end..])
+    };
+    Some(Secret::shown_as(with, address.to_string(), vec![password.to_owned()]))
 }
 
 fn percent_encode(text: &str) -> String {

@@ -17,12 +17,6 @@ pub(super) enum Unsupported {
     SlackFormat,
     /// `format = "pagerduty"`.
     PagerdutyFormat,
-    /// A `rediss:` address.
-    RedisTls,
-    /// `sslmode=require` and stricter.
-    PostgresTls,
-    /// `require_ssl=true` in a MySQL address.
-    MysqlTls,
 }
 
 impl Unsupported {
@@ -36,9 +30,6 @@ impl Unsupported {
             Self::JournaldOutput => ("events to journald are", OUTPUT),
             Self::SlackFormat => ("the format \"slack\" is", FORMAT),
             Self::PagerdutyFormat => ("the format \"pagerduty\" is", FORMAT),
-            Self::RedisTls => ("TLS to Redis is", "a redis:// address"),
-            Self::PostgresTls => ("TLS to PostgreSQL is", "`sslmode=disable` or `sslmode=prefer`"),
-            Self::MysqlTls => ("TLS to MySQL is", "an address without `require_ssl=true`"),
         }
     }
 }

@@ -144,6 +144,7 @@ impl Lab {
             target: "http://127.0.0.1:8080/".into(),
             duration,
             outcome,
+            remark: None,
             server: None,
         }));
         let asked: Vec<Effect> = self.requested[known..].to_vec();
@@ -166,6 +167,7 @@ impl Lab {
             target: "redis://127.0.0.1".into(),
             duration: Duration::from_millis(1),
             outcome: ProbeOutcome::Ok,
+            remark: None,
             server: Some(ServerUsage { report, ..ServerUsage::default() }),
         }));
     }

@@ -185,6 +185,9 @@ pub struct ProbeReport {
     pub target: String,
     pub duration: Duration,
     pub outcome: ProbeOutcome,
+    /// What is wrong although the answer is right: a certificate that expires soon.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// The server's report of its own resources, if the probe reads it.
     pub server: Option<ServerUsage>,
 }

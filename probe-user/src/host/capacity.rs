@@ -87,7 +87,10 @@ mod tests {
     fn each_share_is_of_the_smallest_limit_that_applies() {
         let host = FakeHost::v2();
         let reader = host.reader();
-        assert_eq!((reader.tasks(), reader.host_open_files(), reader.tracked_connections()), (None, None, None));
+        assert_eq!(
+            (reader.tasks(), reader.host_open_files(), reader.tracked_connections()),
+            (None, None, None)
+        );
         assert!(reader.neighbours().is_empty() && reader.local_ports().is_none());
         assert_eq!(reader.tcp_sockets(), 0);
         host.write("proc/loadavg", b"0.5 0.4 0.3 2/1234 9876\n");

@@ -13,6 +13,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
+use tokio_rustls::client::TlsStream;
 
 use super::reading::Pace;
 
@@ -37,6 +38,8 @@ pub(super) struct Bounded {
 pub(super) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// What it encrypts has a budget of its own, below.
+    Tls(Box<TlsStream<Bounded>>),
 }
 
 /// The server has sent more than a probe reads.
@@ -62,6 +65,12 @@ impl From<UnixStream> for Socket {
     }
 }
 
+impl From<TlsStream<Bounded>> for Socket {
+    fn from(stream: TlsStream<Bounded>) -> Self {
+        Self::Tls(Box::new(stream))
+    }
+}
+
 impl AsyncRead for Bounded {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -76,6 +85,7 @@ impl AsyncRead for Bounded {
         let read = match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Socket::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Socket::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
         };
         if read.is_ready() {
             // A read may go beyond the budget by the length of its buffer, which its caller bounds.
@@ -96,6 +106,7 @@ impl AsyncWrite for Bounded {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Socket::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
+            Socket::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -103,6 +114,7 @@ impl AsyncWrite for Bounded {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Socket::Unix(stream) => Pin::new(stream).poll_flush(context),
+            Socket::Tls(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -110,6 +122,7 @@ impl AsyncWrite for Bounded {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(context),
+            Socket::Tls(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

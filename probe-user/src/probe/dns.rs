@@ -46,8 +46,10 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     // A datagram has no connection that could be missing.
     waiting.connection(Connection::Made);
     let asked = address.clone();
-    let mut answer =
-        tcp::any_of(servers, &address.server, move |server| over_udp(asked.clone(), server)).await?;
+    let mut answer = tcp::any_of(servers, &address.server, waiting.stagger(), move |server| {
+        over_udp(asked.clone(), server)
+    })
+    .await?;
     if answer.metadata.truncation {
         answer = over_tcp(&address, waiting).await?;
     }

@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use super::http::tls_words;
+use super::tls;
 use crate::{descriptors, fact::ProbeFailure};
 
 /// Why a run failed.
@@ -38,7 +38,10 @@ impl Failure {
                 format!("cannot probe {peer} from this host: {error}")
             }
             ProbeFailure::Auth => format!("{peer} does not let the probe in: {error}"),
-            ProbeFailure::Tls => format!("no TLS session with {peer}: {error}"),
+            ProbeFailure::Tls => {
+                let why = tls_in(error).map_or_else(|| error.to_string(), tls::words);
+                format!("no TLS session with {peer}: {why}")
+            }
             ProbeFailure::Dns
             | ProbeFailure::Status
             | ProbeFailure::Body
@@ -79,13 +82,13 @@ impl Failure {
         let mut next = Some(error);
         while let Some(error) = next {
             last = error.to_string();
-            if let Some(tls) = error.downcast_ref::<io::Error>().and_then(tls_in) {
-                let why = tls_words(tls);
+            if let Some(refused) = error.downcast_ref::<io::Error>().and_then(tls_in) {
+                let why = tls::words(refused);
                 found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {why}")));
             } else if let Some(io) = error.downcast_ref::<io::Error>() {
                 found = Some(Self::io(io, peer));
-            } else if let Some(tls) = error.downcast_ref::<rustls::Error>() {
-                let why = tls_words(tls);
+            } else if let Some(refused) = error.downcast_ref::<rustls::Error>() {
+                let why = tls::words(refused);
                 found = Some(Self::new(ProbeFailure::Tls, format!("no TLS session with {peer}: {why}")));
             } else if let Some(hyper) = error.downcast_ref::<hyper::Error>() {
                 found = Self::hyper(hyper, peer).or(found);

@@ -1,20 +1,20 @@
 //! HTTP and HTTPS: checks the status and the body of the answer.
 
 mod connection;
+mod json;
+mod request;
 mod status;
 mod target;
-mod trust;
+mod version;
 
 use std::{
-    sync::{Arc, Once, OnceLock},
+    sync::{Arc, Once},
     time::Duration,
 };
 
-use reqwest::{Client, Response, StatusCode, Url, header};
-use rustls::ClientConfig;
+use reqwest::{Client, Response, StatusCode};
 
-use self::target::peer;
-pub(super) use self::trust::words as tls_words;
+use self::{request::Hop, target::Target};
 use super::{failure::Failure, progress::Waiting};
 use crate::{
     config::Probe,
@@ -31,17 +31,16 @@ const BODY_MAX: usize = 1 << 20;
 const DRAIN: Duration = Duration::from_millis(100);
 const DRAIN_MAX: usize = 64 * 1024;
 
+/// More redirects than this are no way to an answer.
+const REDIRECTS_MAX: usize = 10;
+
 /// What all HTTP probes share.
 ///
-/// They keep no connection and follow no redirect: a redirect is an answer of the service, and where it
-/// leads may be another one. They take no proxy from the environment, since a proxy's health is not the
-/// service's.
+/// They keep no connection, and take no proxy from the environment, since a proxy's health is not the service's.
 #[derive(Clone, Debug)]
 pub(super) struct Clients {
     /// It makes the requests, and sends none. It has no CA certificates.
     requests: Client,
-    /// Made for the first https probe: a host has more than a hundred CA certificates, and most probes need none.
-    tls: Arc<OnceLock<Result<Arc<ClientConfig>, String>>>,
 }
 
 impl Clients {
@@ -51,54 +50,54 @@ impl Clients {
             // It fails only where the process already has one, which serves as well.
             let _ = rustls::crypto::ring::default_provider().install_default();
         });
-        Ok(Self { requests: Client::builder().tls_certs_only([]).build()?, tls: Arc::default() })
-    }
-
-    /// Makes what a URL needs.
-    pub(super) fn prepare(&self, url: &str) {
-        if let Ok(url) = Url::parse(url)
-            && let Err(error) = self.tls_of(&url)
-        {
-            tracing::warn!("https probes will fail: {error}");
-        }
-    }
-
-    /// How to connect to a URL with TLS. None if it is not https.
-    fn tls_of(&self, url: &Url) -> Result<Option<Arc<ClientConfig>>, String> {
-        if url.scheme() != "https" {
-            return Ok(None);
-        }
-        self.tls.get_or_init(trust::of_host).clone().map(Some)
+        Ok(Self { requests: Client::builder().tls_certs_only([]).build()? })
     }
 }
 
-/// Requests the target once.
+/// What follows from a response.
+enum Step {
+    Ended(ProbeOutcome),
+    /// It is asked for elsewhere.
+    Next(Hop),
+}
+
+/// Requests the target once, and what it redirects to where that is to be followed.
 pub(super) async fn run(
     probe: &Probe,
-    clients: &Clients,
+    clients: &super::Clients,
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
-    let target = probe.target.to_string();
-    let request = clients.requests.get(probe.target.expose()).header(header::CONNECTION, "close").build();
-    let request = request.map_err(|_| {
-        Failure::new(ProbeFailure::CannotAsk, format!("{target} is not a URL that can be requested"))
-    })?;
-    let tls = clients.tls_of(request.url()).map_err(|error| Failure::new(ProbeFailure::CannotAsk, error))?;
-    // Chunks of a byte each have six on the wire; what is more than twice the body is not read.
-    let body_max = if probe.expect_body.is_some() { 2 * BODY_MAX } else { 2 * DRAIN_MAX };
-    let judge = async |response| judge(probe, response, waiting, &target).await;
-    connection::ask(request, tls, body_max, waiting, judge).await
+    let unusable = || {
+        Failure::new(ProbeFailure::CannotAsk, format!("{} is not a URL that can be requested", probe.target))
+    };
+    let mut hop = Hop::first(probe, Target::of(probe).ok_or_else(unusable)?);
+    for _ in 0..=REDIRECTS_MAX {
+        let request = hop.request(probe, &clients.http.requests).ok_or_else(unusable)?;
+        // Chunks of a byte each have six on the wire; what is more than twice the body is not read.
+        let body_max = if wants_body(probe) { 2 * BODY_MAX } else { 2 * DRAIN_MAX };
+        let judge = async |response| judge(probe, &hop, response, waiting).await;
+        let asked = connection::ask(probe, &clients.tls, &hop.target, request, body_max, waiting, judge);
+        hop = match asked.await? {
+            Step::Ended(outcome) => return Ok(outcome),
+            Step::Next(next) => next,
+        };
+    }
+    let text = format!("{} redirects more than {REDIRECTS_MAX} times", probe.target);
+    Err(Failure::new(ProbeFailure::Rejected, text))
+}
+
+fn wants_body(probe: &Probe) -> bool {
+    probe.expect_body.is_some() || !probe.http.expect_json.is_empty()
 }
 
 /// Whether a response is what the probe expects.
-async fn judge(
-    probe: &Probe,
-    mut response: Response,
-    waiting: &Waiting,
-    target: &str,
-) -> Result<ProbeOutcome, Failure> {
+async fn judge(probe: &Probe, hop: &Hop, mut response: Response, waiting: &Waiting) -> Result<Step, Failure> {
     let status = response.status();
     waiting.set("the end of the body");
+    if let Some(next) = hop.next(probe, &response)? {
+        let _ = tokio::time::timeout(DRAIN, drain(&mut response, &mut Vec::new())).await;
+        return Ok(Step::Next(next));
+    }
     if !expected(status, &probe.expect_status) {
         let headers = response.headers().clone();
         let mut body = Vec::new();
@@ -106,21 +105,52 @@ async fn judge(
         let text = format!("expected status {}, got {}", wanted(&probe.expect_status), status.as_u16());
         return Err(Failure::new(status::failure(status, &headers, &body), text));
     }
-    let broken = |error: reqwest::Error| Failure::chain(&error, &peer(target));
-    if let Some(text) = &probe.expect_body {
+    let broken = |error: reqwest::Error| Failure::chain(&error, &hop.target.peer());
+    let text = probe.expect_body.as_deref();
+    if !probe.http.expect_json.is_empty() {
+        let body = whole(&mut response, waiting).await.map_err(broken)?;
+        let lacks = |text: &&str| !contains(&body, text.as_bytes());
+        let complaint = match text.filter(lacks) {
+            Some(text) => Some(without(text, body.len())),
+            None => json::complaint(&body, &probe.http.expect_json),
+        };
+        return match complaint {
+            Some(text) => Err(Failure::new(ProbeFailure::Body, text)),
+            None => Ok(Step::Ended(ProbeOutcome::Ok)),
+        };
+    }
+    if let Some(text) = text {
         let (found, read) = search(&mut response, text.as_bytes(), waiting).await.map_err(broken)?;
         if !found {
-            let text = format!("expected a body that contains {text:?}, got {read} bytes without it");
-            return Err(Failure::new(ProbeFailure::Body, text));
+            return Err(Failure::new(ProbeFailure::Body, without(text, read)));
         }
         let _ = tokio::time::timeout(DRAIN, drain(&mut response, &mut Vec::new())).await;
-        return Ok(ProbeOutcome::Ok);
+        return Ok(Step::Ended(ProbeOutcome::Ok));
     }
     // The status is right. A body that does not end says nothing; one that breaks off does.
     match tokio::time::timeout(DRAIN, drain(&mut response, &mut Vec::new())).await {
         Ok(Err(error)) => Err(broken(error)),
-        Ok(Ok(())) | Err(_) => Ok(ProbeOutcome::Ok),
+        Ok(Ok(())) | Err(_) => Ok(Step::Ended(ProbeOutcome::Ok)),
     }
+}
+
+fn without(text: &str, read: usize) -> String {
+    format!("expected a body that contains {text:?}, got {read} bytes without it")
+}
+
+/// Reads a body whole, or as much of it as a probe reads.
+async fn whole(response: &mut Response, waiting: &Waiting) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    // One that is too long cannot be read as JSON.
+    if response.content_length().is_some_and(|length| length > BODY_MAX as u64) {
+        return Ok(body);
+    }
+    while body.len() <= BODY_MAX {
+        let Some(chunk) = response.chunk().await? else { break };
+        waiting.body_goes_on(body.len() + chunk.len());
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Reads a body to its end, or as far as it is worth.

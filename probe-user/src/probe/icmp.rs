@@ -40,7 +40,7 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     let addresses = tcp::resolve(&target, waiting).await?;
     waiting.set("the echo");
     waiting.connection(Connection::Made);
-    tcp::any_of(addresses, host, ask).await
+    tcp::any_of(addresses, host, waiting.stagger(), ask).await
 }
 
 async fn ask(address: SocketAddr) -> Result<ProbeOutcome, Failure> {

@@ -3,6 +3,7 @@
 //! An address without a user needs no rights. Over the loopback interface the probe reads the server's greeting. From
 //! another address it only finds out whether the port is open, by a connection that the server never gets to see.
 
+mod encryption;
 mod failure;
 mod greeting;
 mod login;
@@ -13,10 +14,14 @@ mod wire;
 
 use std::time::Duration;
 
-use self::{failure::is_limit, session::Session};
-use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, usage as limit};
+use self::{
+    encryption::Encryption,
+    failure::is_limit,
+    session::{LOGIN, Session},
+};
+use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, tls::Tls, usage as limit};
 use crate::{
-    config::{MysqlAccount, MysqlAddress, Probe},
+    config::{MysqlAccount, MysqlAddress, Probe, TlsMode},
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
 };
 
@@ -50,17 +55,18 @@ impl Kept {
 /// Reads the greeting, or logs in where the address names a user.
 pub(super) async fn run(
     probe: &Probe,
+    tls: &Tls,
     kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
-    let mut outcome = connect(probe, kept, server, waiting).await;
+    let mut outcome = connect(probe, tls, kept, server, waiting).await;
     if kept.is_limited && matches!(&outcome, Err(failure) if failure.kind == ProbeFailure::AccountLimit) {
         // The session that the probe keeps, or that of its latest run, may be what takes the last connection.
         kept.session = None;
         for wait in GIVEN_BACK {
             tokio::time::sleep(wait).await;
-            outcome = connect(probe, kept, server, waiting).await;
+            outcome = connect(probe, tls, kept, server, waiting).await;
             if outcome.is_ok() {
                 break;
             }
@@ -71,32 +77,35 @@ pub(super) async fn run(
 
 async fn connect(
     probe: &Probe,
+    tls: &Tls,
     kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     let address = MysqlAddress::parse(probe.target.expose())
         .map_err(|_| Failure::new(ProbeFailure::CannotAsk, format!("{}: not a MySQL URL", probe.target)))?;
-    if let Some(path) = &address.socket {
-        let peer = path.display().to_string();
-        let stream = Bounded::new(tcp::connect_unix(path, waiting).await?);
-        return ask(Asking { stream, peer: &peer, over_tcp: false, probe, waiting }, &address, kept, server)
-            .await;
+    let (mode, options) = address.tls.clone().resolve(probe.tls.as_ref(), &address.host);
+    let peer = address.socket.as_ref().unwrap_or(&address.peer);
+    let encryption = Encryption { tls, mode, options: &options, host: &address.host, peer, waiting };
+    if let Some(name) = &address.socket {
+        let stream = Bounded::new(tcp::connect_unix(name, waiting).await?);
+        let asking = Asking { stream, encryption, over_tcp: false, probe, waiting };
+        return ask(asking, &address, kept, server).await;
     }
-    let peer = &address.peer;
-    if address.account.is_none() {
+    // Without a user the port is asked for, unless TLS is to be proved.
+    if address.account.is_none() && matches!(mode, TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer) {
         let addresses = tcp::resolve(peer, waiting).await?;
         if !addresses.iter().all(|address| address.ip().is_loopback()) {
             return tcp::connect_unseen(addresses, peer, waiting).await.map(|()| ProbeOutcome::Ok);
         }
     }
     let stream = Bounded::new(tcp::connect(peer, waiting).await?);
-    ask(Asking { stream, peer, over_tcp: true, probe, waiting }, &address, kept, server).await
+    ask(Asking { stream, encryption, over_tcp: true, probe, waiting }, &address, kept, server).await
 }
 
 struct Asking<'a> {
     stream: Bounded,
-    peer: &'a str,
+    encryption: Encryption<'a>,
     over_tcp: bool,
     probe: &'a Probe,
     waiting: &'a Waiting,
@@ -109,7 +118,7 @@ async fn ask(
     server: &mut Option<ServerUsage>,
 ) -> Result<ProbeOutcome, Failure> {
     match &address.account {
-        None => greeting::read(asking.stream, asking.peer, asking.probe, asking.waiting).await,
+        None => greeting::read(asking.stream, asking.probe, &asking.encryption).await,
         Some(account) => log_in(asking, account, kept, server).await,
     }
 }
@@ -120,18 +129,19 @@ async fn log_in(
     kept: &mut Kept,
     server: &mut Option<ServerUsage>,
 ) -> Result<ProbeOutcome, Failure> {
-    let Asking { stream, peer, over_tcp, probe, waiting } = asking;
-    waiting.set("the server to let us in");
-    let mut session = match Session::open(stream, account, over_tcp).await {
+    let Asking { stream, encryption, over_tcp, probe, waiting } = asking;
+    let peer = encryption.peer;
+    waiting.set(LOGIN);
+    let mut session = match Session::open(stream, account, &encryption, over_tcp).await {
         Ok(session) => session,
         Err(error) => {
             kept.is_limited |= is_limit(&error);
-            return failure::classify(&error, peer, probe.auth_is_alive);
+            return failure::classify(error, peer, probe.auth_is_alive);
         }
     };
     waiting.set("the result of SELECT 1");
     if let Err(error) = session.ping().await {
-        return failure::classify(&error, peer, probe.auth_is_alive);
+        return failure::classify(error, peer, probe.auth_is_alive);
     }
     let asking = report::ask(&mut session, probe, &mut kept.reported);
     let complaint = match tokio::time::timeout(limit::report_time(probe), asking).await {
@@ -157,7 +167,7 @@ async fn log_in(
             let text = format!("{peer} does not show how many connections are in use");
             return Err(Failure::new(ProbeFailure::Rejected, text));
         }
-        Err(error) => return failure::classify(&error, peer, probe.auth_is_alive),
+        Err(error) => return failure::classify(error, peer, probe.auth_is_alive),
     };
     let usage = server.get_or_insert_default();
     usage.connections = Some(connections);

@@ -18,11 +18,12 @@ use self::{
     failure::classify,
     pooler::{Console, Route},
     session::Session,
-    target::Target,
+    target::{LOGIN, OFFER, Target},
 };
 use super::{
     failure::Failure,
     progress::{Connection, Waiting},
+    tls::{self, Tls},
     usage as limit,
 };
 use crate::{
@@ -37,7 +38,8 @@ const GIVEN_BACK: [Duration; 3] =
 /// So often a pooler is asked whether a connection has become free.
 const LOOK: Duration = Duration::from_millis(100);
 
-const LOGIN: &str = "the server to let us in";
+/// What a run waits for before it has a session.
+const BEFORE_LOGIN: [&str; 3] = [LOGIN, OFFER, tls::HANDSHAKE];
 
 /// What is kept from one run to the next.
 #[derive(Debug, Default)]
@@ -74,12 +76,13 @@ impl Kept {
 /// Logs in, runs `SELECT 1`, and asks for the connections in use where the probe watches them.
 pub(super) async fn run(
     probe: &Probe,
+    tls: &Tls,
     kept: &mut Kept,
     server: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     kept.usage = None;
-    let target = Target::of(probe)?;
+    let target = Target::of(probe, tls)?;
     if kept.has_console && leaves_the_last(&target, server, waiting).await {
         return Ok(ProbeOutcome::Ok);
     }
@@ -108,7 +111,7 @@ pub(super) async fn run(
 
 /// Where a further client would take the last connection of a pool, waits until it could: the pooler works then, and the
 /// connection is left to the applications.
-async fn leaves_the_last(target: &Target, server: &mut Option<ServerUsage>, waiting: &Waiting) -> bool {
+async fn leaves_the_last(target: &Target<'_>, server: &mut Option<ServerUsage>, waiting: &Waiting) -> bool {
     let Some(mut console) = pooler::console(target).await else { return false };
     waiting.connection(Connection::Made);
     waiting.set("a free connection of the pool");
@@ -124,22 +127,22 @@ async fn leaves_the_last(target: &Target, server: &mut Option<ServerUsage>, wait
 }
 
 /// A run without an answer: None unless a pooler let it in.
-pub(super) async fn silence(probe: &Probe, kept: &mut Kept, waiting_for: &str) -> Option<Failure> {
+pub(super) async fn silence(probe: &Probe, tls: &Tls, kept: &mut Kept, waiting_for: &str) -> Option<Failure> {
     if kept.route == Some(Route::Direct) {
         return None;
     }
-    let target = Target::of(probe).ok()?;
+    let target = Target::of(probe, tls).ok()?;
     let mut console = pooler::console(&target).await?;
     kept.route = Some(Route::Pooler);
     kept.has_console = matches!(console, Console::Open(_));
     let pool = console.pool(target.database()).await;
-    let (failure, usage) = pooler::silence(&target, waiting_for != LOGIN, pool);
+    let (failure, usage) = pooler::silence(&target, !BEFORE_LOGIN.contains(&waiting_for), pool);
     kept.usage = usage;
     Some(failure)
 }
 
 struct Asking<'a> {
-    target: &'a Target,
+    target: &'a Target<'a>,
     probe: &'a Probe,
     waiting: &'a Waiting,
 }
@@ -148,13 +151,11 @@ impl Asking<'_> {
     async fn ask(&self, kept: &mut Kept, server: &mut Option<ServerUsage>) -> Result<ProbeOutcome, Failure> {
         let Self { target, probe, waiting } = self;
         let peer = &target.peer;
-        let stream = target.connect(waiting).await?;
-        waiting.set(LOGIN);
-        let mut session = match Session::open(&target.config, stream).await {
+        let mut session = match target.log_in(&target.config, waiting).await {
             Ok(session) => session,
             Err(error) => {
-                kept.is_limited |= failure::is_limit(&error);
-                return classify(&error, peer, probe.auth_is_alive);
+                kept.is_limited |= error.of_server().is_some_and(failure::is_limit);
+                return error.classify(peer, probe.auth_is_alive);
             }
         };
         waiting.set("the result of SELECT 1");

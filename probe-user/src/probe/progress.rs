@@ -1,11 +1,29 @@
 //! What a run waits for, so that a timeout can name it.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-#[derive(Debug, Default)]
-pub(crate) struct Waiting(Mutex<Now>);
+/// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
+pub(super) const STAGGER: Duration = Duration::from_millis(250);
+
+/// A run has time for this many addresses, the last of which has as long as each before it.
+const ADDRESSES: u32 = 4;
+
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    now: Mutex<Now>,
+    stagger: Duration,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { now: Mutex::default(), stagger: STAGGER }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Now {
@@ -15,11 +33,19 @@ pub(super) struct Now {
     pub(super) body: Option<(Instant, usize)>,
     /// What is wrong with an answer in bytes as long as no more of it comes.
     pub(super) unexpected: Option<String>,
+    /// What is wrong although the answer may be right.
+    pub(super) remark: Option<String>,
 }
 
 impl Default for Now {
     fn default() -> Self {
-        Self { what: "the connection", connection: Connection::Missing, body: None, unexpected: None }
+        Self {
+            what: "the connection",
+            connection: Connection::Missing,
+            body: None,
+            unexpected: None,
+            remark: None,
+        }
     }
 }
 
@@ -31,6 +57,16 @@ pub(crate) enum Connection {
 }
 
 impl Waiting {
+    /// What a run with this timeout waits for.
+    pub(super) fn of_run(timeout: Duration) -> Self {
+        Self { stagger: STAGGER.min(timeout / ADDRESSES), ..Self::default() }
+    }
+
+    /// How long an address has for itself before the next one is tried beside it.
+    pub(super) fn stagger(&self) -> Duration {
+        self.stagger
+    }
+
     pub(super) fn set(&self, what: &'static str) {
         self.change(|now| now.what = what);
     }
@@ -47,11 +83,15 @@ impl Waiting {
         self.change(|now| now.unexpected = Some(text));
     }
 
+    pub(super) fn remark(&self, words: String) {
+        self.change(|now| now.remark = Some(words));
+    }
+
     fn change(&self, change: impl FnOnce(&mut Now)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     pub(super) fn now(&self) -> Now {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

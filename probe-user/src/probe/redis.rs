@@ -13,7 +13,7 @@ mod report;
 
 use std::io;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, cmd};
+use redis::{ConnectionInfo, cmd};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 pub(super) use self::info::Counted;
@@ -26,9 +26,10 @@ use super::{
     failure::Failure,
     progress::Waiting,
     tcp,
+    tls::{Check, Tls, Wanted},
 };
 use crate::{
-    config::Probe,
+    config::{Probe, RedisAddress},
     fact::{ProbeFailure, ProbeOutcome, ServerReport, ServerUsage},
 };
 
@@ -38,33 +39,32 @@ const REPLY_MAX: u64 = BUDGET as u64 / 2;
 /// Logs in if the URL has a password, sends `PING`, and reads `INFO`.
 pub(super) async fn run(
     probe: &Probe,
+    tls: &Tls,
     counted: &mut Counted,
     usage: &mut Option<ServerUsage>,
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
-    let target = probe.target.to_string();
-    let no_tls = || Failure::new(ProbeFailure::CannotAsk, format!("{target}: the redis probe cannot do TLS"));
-    if target.starts_with("rediss:") {
-        return Err(no_tls());
-    }
-    let info = probe.target.expose().into_connection_info().map_err(|error| {
-        Failure::new(ProbeFailure::CannotAsk, format!("{target} is not a Redis URL: {}", error.category()))
+    let address = RedisAddress::parse(probe.target.expose()).map_err(|error| {
+        Failure::new(ProbeFailure::CannotAsk, format!("{} is not a Redis URL: {error}", probe.target))
     })?;
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) => {
-            // An IPv6 address has colons of its own.
-            let peer = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-            let stream = BufReader::new(Bounded::new(tcp::connect(&peer, waiting).await?));
-            ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
-        }
-        ConnectionAddr::Unix(path) => {
-            let peer = path.display().to_string();
-            let stream = BufReader::new(Bounded::new(tcp::connect_unix(path, waiting).await?));
-            ask(Server { stream, peer: &peer, probe, waiting }, &info, counted, usage).await
-        }
-        // The enum may grow: any other way to a server is one this probe cannot go either.
-        ConnectionAddr::TcpTls { .. } | _ => Err(no_tls()),
+    let peer = match &address.socket {
+        Some(name) => name.clone(),
+        // An IPv6 address has colons of its own.
+        None if address.host.contains(':') => format!("[{}]:{}", address.host, address.port),
+        None => format!("{}:{}", address.host, address.port),
+    };
+    let mut stream = match &address.socket {
+        Some(name) => Bounded::new(tcp::connect_unix(name, waiting).await?),
+        None => Bounded::new(tcp::connect(&peer, waiting).await?),
+    };
+    if address.is_tls {
+        let options = probe.tls.clone().unwrap_or_default();
+        let check = if options.insecure { Check::Nothing } else { Check::Full };
+        let wanted = Wanted { options: &options, check, alpn: &[], host: &address.host, peer: &peer };
+        stream = Bounded::new(tls.connect(stream, wanted, waiting).await?);
     }
+    let server = Server { stream: BufReader::new(stream), peer: &peer, probe, waiting };
+    ask(server, &address.info, counted, usage).await
 }
 
 async fn ask(

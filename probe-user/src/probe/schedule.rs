@@ -65,7 +65,7 @@ impl Prober {
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.
     pub fn spawn(&mut self, service: ServiceId, index: usize, probe: Probe) -> ProbeHandle {
-        self.clients.prepare(&probe);
+        let clients = self.clients.of(&probe);
         let interval = probe.interval.max(FIRST_WAIT);
         let orders = Arc::new(Orders::default());
         let task = Task {
@@ -75,7 +75,7 @@ impl Prober {
             phase: self.phases.next(interval),
             target: probe.target.to_string(),
             probe: Arc::new(probe),
-            clients: self.clients.clone(),
+            clients,
             reports: self.reports.clone(),
             silences: self.silences.clone(),
             orders: Arc::clone(&orders),
@@ -224,6 +224,7 @@ impl Task {
                 target: self.target.clone(),
                 duration: run.took,
                 outcome: run.outcome,
+                remark: run.remark,
                 server: run.server,
             };
             if self.reports.send(report).await.is_err() {

@@ -2,8 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    path::Path,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
@@ -24,9 +23,6 @@ use crate::{
     fact::{ProbeFailure, ProbeOutcome},
 };
 
-/// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
-const STAGGER: Duration = Duration::from_millis(250);
-
 /// Connects to `host:port`, exchanges bytes if there are any, and closes.
 pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
     let target = probe.target.expose();
@@ -34,11 +30,15 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     exchange::over_stream(&probe.exchange, stream, target, waiting).await
 }
 
-/// Connects to a Unix socket.
-pub(super) async fn connect_unix(path: &Path, waiting: &Waiting) -> Result<UnixStream, Failure> {
+/// Connects to a Unix socket: a path, or `@NAME` for an abstract one.
+pub(super) async fn connect_unix(name: &str, waiting: &Waiting) -> Result<UnixStream, Failure> {
     waiting.set("the connection to be accepted");
-    let connected = UnixStream::connect(path).await;
-    let stream = connected.map_err(|error| Failure::connect(&error, &path.display().to_string()))?;
+    // The name of an abstract one begins with a zero byte (unix(7)).
+    let connected = match name.strip_prefix('@') {
+        Some(name) => UnixStream::connect(format!("\0{name}")).await,
+        None => UnixStream::connect(name).await,
+    };
+    let stream = connected.map_err(|error| Failure::connect(&error, name))?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
@@ -74,7 +74,21 @@ pub(super) async fn resolve(target: &str, waiting: &Waiting) -> Result<Vec<Socke
         let kind = if is_own { ProbeFailure::Local } else { ProbeFailure::Dns };
         Failure::new(kind, format!("the name in {target} does not resolve: {error}"))
     })?;
-    Ok(addresses.collect())
+    Ok(with_both_families(target, addresses.collect()))
+}
+
+/// The addresses, and the loopback address of the family that the host's files have no `localhost` for.
+fn with_both_families(target: &str, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let (name, _) = target.rsplit_once(':').unwrap_or((target, ""));
+    let Some(port) = addresses.first().map(SocketAddr::port).filter(|_| name == "localhost") else {
+        return addresses;
+    };
+    for own in [IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(Ipv4Addr::LOCALHOST)] {
+        if !addresses.iter().any(|address| address.is_ipv6() == own.is_ipv6()) {
+            addresses.push(SocketAddr::new(own, port));
+        }
+    }
+    addresses
 }
 
 async fn connect_by(
@@ -85,7 +99,8 @@ async fn connect_by(
 ) -> Result<TcpStream, Failure> {
     waiting.set("the connection to be accepted");
     waiting.connection(Connection::Missing);
-    let stream = any_of(addresses, target, move |address| connect_to(address, way)).await?;
+    let stagger = waiting.stagger();
+    let stream = any_of(addresses, target, stagger, move |address| connect_to(address, way)).await?;
     waiting.connection(Connection::Made);
     Ok(stream)
 }
@@ -95,6 +110,7 @@ async fn connect_by(
 pub(super) async fn any_of<T, F>(
     addresses: Vec<SocketAddr>,
     target: &str,
+    stagger: Duration,
     try_one: impl Fn(SocketAddr) -> F,
 ) -> Result<T, Failure>
 where
@@ -112,7 +128,7 @@ where
             None if trials.is_empty() => return Err(failure),
             None => {}
         }
-        let patience = if addresses.len() > 0 { STAGGER } else { Duration::MAX };
+        let patience = if addresses.len() > 0 { stagger } else { Duration::MAX };
         match timeout(patience, trials.join_next()).await {
             Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
             // An address of a kind that this host does not have says nothing about the service.
@@ -176,7 +192,7 @@ mod tests {
     use super::*;
     use crate::{
         fact::ProbeKind,
-        probe::{Clients, run_once, tests::probe},
+        probe::{Clients, progress::STAGGER, run_once, tests::probe},
     };
 
     #[tokio::test]
@@ -245,6 +261,19 @@ mod tests {
         TcpListener::bind(address).await.unwrap();
     }
 
+    #[test]
+    fn localhost_has_an_address_of_both_families() {
+        let both = |target: &str, found: &[&str]| {
+            let found = found.iter().map(|address| address.parse().unwrap()).collect();
+            let all = with_both_families(target, found);
+            all.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(both("localhost:80", &["127.0.0.1:80"]), ["127.0.0.1:80", "[::1]:80"]);
+        assert_eq!(both("localhost:80", &["[::1]:80"]), ["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(both("localhost:80", &["[::1]:80", "127.0.0.1:80"]), ["[::1]:80", "127.0.0.1:80"]);
+        assert_eq!(both("db:80", &["127.0.0.1:80"]), ["127.0.0.1:80"]);
+    }
+
     #[tokio::test]
     async fn an_address_that_leads_nowhere_does_not_hide_one_that_accepts() {
         let full = TcpSocket::new_v4().unwrap();
@@ -256,10 +285,10 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let refused = ([127, 0, 0, 1], ephemeral_port().await).into();
         let usual = |address| connect_to(address, Way::Usual);
-        let stream = any_of(vec![refused, silent, address], "name:80", usual).await.unwrap();
+        let stream = any_of(vec![refused, silent, address], "name:80", STAGGER, usual).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), address);
-        let none = any_of(vec![refused, refused], "name:80", usual).await.unwrap_err();
+        let none = any_of(vec![refused, refused], "name:80", STAGGER, usual).await.unwrap_err();
         assert_eq!(none.kind, ProbeFailure::Refused);
-        assert_eq!(any_of(vec![], "name:80", usual).await.unwrap_err().kind, ProbeFailure::Dns);
+        assert_eq!(any_of(vec![], "name:80", STAGGER, usual).await.unwrap_err().kind, ProbeFailure::Dns);
     }
 }

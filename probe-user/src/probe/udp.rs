@@ -29,7 +29,8 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     // Only a timeout is possible from here on: a datagram has no connection that could be missing.
     waiting.connection(Connection::Made);
     let exchange = Arc::new(probe.exchange.clone());
-    tcp::any_of(addresses, target, move |address| ask(Arc::clone(&exchange), address)).await
+    tcp::any_of(addresses, target, waiting.stagger(), move |address| ask(Arc::clone(&exchange), address))
+        .await
 }
 
 async fn ask(exchange: Arc<Exchange>, address: SocketAddr) -> Result<ProbeOutcome, Failure> {

@@ -1,6 +1,12 @@
 //! Programs that pass TCP connections on to a server of this host.
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use super::{Certificate, require};
 
@@ -58,4 +64,32 @@ pub fn socat(port: u16, server: u16) -> Option<Vec<String>> {
     let (listen, connect) =
         (format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork"), format!("TCP:127.0.0.1:{server}"));
     Some([PROGRAM, &listen, &connect].map(str::to_owned).to_vec())
+}
+
+/// Passes connections on to a port of loopback, each after a delay. Returns the port that it listens on, until the process
+/// ends.
+///
+/// # Panics
+/// If no port is free.
+pub fn delayed(server: u16, delay: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+    let port = listener.local_addr().expect("a listener has an address").port();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                thread::sleep(delay);
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { return };
+                let (Ok(to_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { return };
+                thread::spawn(move || pass(&server, &to_client));
+                pass(&client, &to_server);
+            });
+        }
+    });
+    port
+}
+
+/// Passes on what comes from one side, and its end.
+fn pass(mut from: &TcpStream, mut to: &TcpStream) {
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(std::net::Shutdown::Write);
 }

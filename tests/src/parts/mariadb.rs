@@ -118,10 +118,20 @@ impl MariadbFolder {
         self.folder.path().join("tmp")
     }
 
-    fn write(&self, name: &str, text: &str) {
+    /// Writes a file that its user may read, and returns its path.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, text).expect("the folder can be written");
         give_to_its_user(&path);
+        path
+    }
+
+    /// It holds the socket `socket`, and what the test puts there.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
     }
 }
 

@@ -126,6 +126,7 @@ impl<'c> Recorder<'c> {
             target,
             duration,
             outcome,
+            remark: None,
             server: None,
         };
         self.see(at, Observation::Probe(report));

@@ -10,7 +10,6 @@ use crate::config::{
     template::{self, Template},
     values::{At, Text},
 };
-use reqwest::Url;
 
 /// The address with its secrets put in, if it is right.
 pub(super) fn address(
@@ -49,7 +48,6 @@ pub(super) fn address(
     };
     match (form.check)(address.expose()) {
         Ok(()) => return Some(address),
-        Err(Wrong::Unsupported(what)) => found.unsupported(written.span(), what),
         Err(Wrong::Because(why)) => found.error(written.span(), format!("{why}; expected {}", form.expected)),
     }
     None
@@ -73,9 +71,7 @@ fn insert_password(
         let warning = format!("the password file {} may be read by others (chmod 600)", path.display());
         found.warn(file.span(), warning);
     }
-    let taken = form.is_url()
-        && Url::parse(address.expose()).is_ok_and(|url| url.password().is_none_or(str::is_empty));
-    let with_password = if taken { template::with_password(address, &content.text) } else { None };
+    let with_password = if form.is_url() { template::with_password(address, &content.text) } else { None };
     if with_password.is_none() {
         let message = "the address beside it has a password already, or no place for one; expected \
                        `password_file` beside a URL with a host and without a password";

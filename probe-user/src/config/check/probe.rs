@@ -7,7 +7,9 @@ use super::{
     exchange::exchange,
     exec::account,
     heartbeat::heartbeat,
+    http::http,
     outside::Outside,
+    tls::{tls, tls_fits},
     value::{command, time, whole},
 };
 use crate::{
@@ -58,8 +60,14 @@ pub(super) fn probe(
     let exec = check(written, outside, found);
     let heartbeat = heartbeat(written, found);
 
+    let http = written.http.as_ref().map(|_| http(written, outside, found)).unwrap_or_default();
+    let tls = tls(&written.tls, found);
+
     let target = target?;
     expectations_fit(kind, &written.expect, found);
+    if let (Some(options), Some(written)) = (&tls, &written.tls) {
+        tls_fits(kind, &target, options, written.span(), found);
+    }
     if kind == ProbeKind::Mysql && Url::parse(target.expose()).is_ok_and(|url| url.username().is_empty()) {
         needs_login(written, found);
     }
@@ -69,6 +77,8 @@ pub(super) fn probe(
         timeout: timeout.unwrap_or(defaults.timeout),
         failures: failures.unwrap_or(defaults.failures),
         slow,
+        tls,
+        http,
         expect_status,
         expect_body,
         exchange,
@@ -167,6 +177,12 @@ fn options_fit(probe: &ProbeKeys, kind: ProbeKind, found: &mut Findings) {
         (ProbeOption::Every, "grace", written_at(&probe.grace)),
         (ProbeOption::TokenFile, "token_file", written_at(&probe.token_file)),
         (ProbeOption::Send, "send", written_at(&probe.send)),
+        (ProbeOption::Tls, "tls", probe.tls.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "method", probe.method.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "headers", probe.headers.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "body", probe.body.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "redirects", probe.redirects.as_ref().map(Spanned::span)),
+        (ProbeOption::Request, "http_version", probe.http_version.as_ref().map(Spanned::span)),
         (ProbeOption::LoginRequired, "login_required", probe.login_required.as_ref().map(Spanned::span)),
         (ProbeOption::Role, "role", probe.role.as_ref().map(Spanned::span)),
         (ProbeOption::Lag, "lag", probe.lag.as_ref().map(Spanned::span)),
@@ -231,6 +247,7 @@ fn expectations_fit(kind: ProbeKind, expect: &At<Table<ExpectKeys>>, found: &mut
     let keys = [
         (Expectation::Status, "status", expect.status.first().map(Spanned::span)),
         (Expectation::BodyContains, "body_contains", written_at(&expect.body_contains)),
+        (Expectation::Json, "json", written_at(&expect.json)),
         (Expectation::StartsWith, "starts_with", written_at(&expect.starts_with)),
         (Expectation::Contains, "contains", written_at(&expect.contains)),
         (Expectation::Answers, "answers", expect.answers.first().map(Spanned::span)),

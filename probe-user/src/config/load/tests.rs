@@ -3,6 +3,7 @@ mod exec;
 mod files;
 mod meaning;
 mod noise;
+mod requests;
 mod schema;
 
 use std::{path::PathBuf, time::Duration};
@@ -83,7 +84,7 @@ fn the_full_example_is_read_as_it_is_meant() {
     assert_eq!((api.restart.backoff_first.as_secs(), api.restart.backoff_max.as_secs()), (1, 300));
     assert_eq!(api.limits.cpu_percent, Some(90.0));
     let probe = &api.probes[0];
-    assert_eq!((probe.kind, probe.target.expose()), (ProbeKind::Http, "http://127.0.0.1:8080/health"));
+    assert_eq!((probe.kind, probe.target.expose()), (ProbeKind::Http, "https://127.0.0.1:8443/health"));
     assert_eq!(
         (probe.expect_status.as_slice(), probe.expect_body.as_deref()),
         ([200].as_slice(), Some("ok"))

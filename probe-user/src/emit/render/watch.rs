@@ -148,7 +148,7 @@ impl Renderer<'_> {
 
     pub(super) fn probe(&self, record: &mut Record, report: &ProbeReport, change: ProbeChange) {
         let (error, detail) = match &report.outcome {
-            ProbeOutcome::Ok => (None, None),
+            ProbeOutcome::Ok => (None, report.remark.as_deref()),
             ProbeOutcome::Starting(words) => (None, Some(words.as_str())),
             ProbeOutcome::Failed(failure, why) => (Some(*failure), Some(why.as_str())),
         };
@@ -172,8 +172,13 @@ impl Renderer<'_> {
             ProbeChange::Slow => {
                 record.event.outcome = Outcome::Success;
                 record.log.level = Level::Warn;
-                let took = rounded(report.duration);
-                record.message = format!("{who} succeeded, but took {took}, which is above its limit");
+                record.message = match &report.remark {
+                    Some(remark) => format!("{who} succeeded, but {remark}"),
+                    None => {
+                        let took = rounded(report.duration);
+                        format!("{who} succeeded, but took {took}, which is above its limit")
+                    }
+                };
                 None
             }
         };

@@ -136,7 +136,10 @@ fn text(verdict: Verdict) -> (&'static str, &'static str) {
             "; `worker_died` can say restart",
         ),
         Verdict::Slow => ("its answers come later than `slow` allows", ""),
-        Verdict::LimitExceeded => ("CPU, memory, threads, files or a store's memory is above the limit", ""),
+        Verdict::LimitExceeded => (
+            "CPU, memory, threads, files or a store's memory is above the limit, or a certificate expires soon",
+            "",
+        ),
         Verdict::Exhausting => (
             "memory, descriptors, threads or connections reach their limit within `growth`",
             "; `exhausting` can say restart, in a window of maintenance",

@@ -45,7 +45,7 @@ impl Service {
             ProbeOutcome::Ok => {
                 // If the probe began after the listener closed, another socket serves the same port.
                 let change = probe.succeed(&report);
-                let slow = probe.counts_as_slow();
+                let (slow, remark) = (probe.counts_as_slow(), probe.remark_that_counts());
                 if self.generation.lost_listener.is_some_and(|lost| report.begun() > lost.since) {
                     self.forget_lost_listener();
                 }
@@ -57,6 +57,14 @@ impl Service {
                 }
                 if let Some((slow, since)) = slow.filter(|_| counts) {
                     self.is_slow(slow, since, event, ctx);
+                }
+                if let Some((words, since)) = remark.filter(|_| counts && self.incident.is_none()) {
+                    let finding =
+                        Finding { verdict: Verdict::LimitExceeded, confidence: 1.0, summary: words.into() };
+                    let evidence = event.into_iter().collect();
+                    let remedy = Remedy::Nothing;
+                    let now = Fault::now(ctx.now, finding);
+                    self.fail(Fault { since, evidence, remedy, degraded: true, ..now }, ctx);
                 }
             }
             ProbeOutcome::Starting(detail) => {

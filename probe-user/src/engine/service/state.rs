@@ -85,7 +85,10 @@ impl Service {
         }
         let still = match open.rule().ends {
             EndRule::InTime => self.probes.iter().any(|probe| probe.slow().is_some()),
-            EndRule::WithinLimits => self.generation.breaches.words().is_some(),
+            EndRule::WithinLimits => {
+                self.generation.breaches.words().is_some()
+                    || self.probes.iter().any(|probe| probe.remark().is_some())
+            }
             EndRule::NotStopped => self.timers.is_set(Timer::Recheck),
             EndRule::WorkersLive => self.timers.is_set(Timer::WorkersQuiet),
             EndRule::Accepts => self.timers.is_set(Timer::BacklogEmpty),
@@ -171,6 +174,9 @@ impl Service {
         }
         if let Some(detail) = self.probes.iter().find_map(ProbeState::slow) {
             return (ServiceState::Degraded, detail.to_owned());
+        }
+        if let Some(remark) = self.probes.iter().find_map(ProbeState::remark) {
+            return (ServiceState::Degraded, remark.to_owned());
         }
         if let Some(breaches) = self.generation.breaches.words() {
             return (ServiceState::Degraded, breaches);

@@ -342,6 +342,7 @@ pub(super) fn unanswered(lab: &mut Lab, service: ServiceId, start: Timestamp, be
         target: "http://127.0.0.1:8080/".into(),
         duration: SECOND,
         outcome: timeout(),
+        remark: None,
         server: None,
     }));
 }

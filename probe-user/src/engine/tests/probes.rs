@@ -137,6 +137,7 @@ fn an_answer_of_the_previous_process_does_not_prove_the_new_one_healthy() {
         target: String::new(),
         duration: Duration::from_millis(20),
         outcome: ProbeOutcome::Ok,
+        remark: None,
         server: None,
     };
     lab.see(Observation::Probe(stale));
@@ -318,4 +319,54 @@ fn a_replica_beyond_its_lag_is_degraded_and_restarted_by_nothing() {
     seconds(&mut lab, 8);
     assert_eq!(lab.incidents().last().map(|(phase, ..)| *phase), Some(Phase::Resolve));
     assert_eq!(lab.restarts_asked(), 0);
+}
+
+/// An answer that is right, with what is wrong beside it.
+fn expiring(lab: &mut Lab, remark: Option<&str>) {
+    lab.now = lab.now.plus(Duration::from_secs(10));
+    let answer = ProbeReport {
+        service: API,
+        index: 0,
+        at: lab.now,
+        kind: ProbeKind::Http,
+        target: String::new(),
+        duration: Duration::from_millis(20),
+        outcome: ProbeOutcome::Ok,
+        remark: remark.map(str::to_owned),
+        server: None,
+    };
+    lab.see(Observation::Probe(answer));
+}
+
+#[test]
+fn a_certificate_that_expires_soon_makes_degraded_and_never_restarts() {
+    let mut lab = Lab::exec();
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(LATER);
+    for _ in 0..2 {
+        expiring(&mut lab, Some("the certificate of api expires on 2026-12-06 10:00 UTC"));
+        assert_eq!(lab.incidents().len(), 0, "as many answers as `failures` are needed");
+    }
+    expiring(&mut lab, Some("the certificate of api expires on 2026-12-06 10:00 UTC"));
+    assert_eq!(lab.incidents(), [(Phase::Open, Verdict::LimitExceeded, Severity::Warning)]);
+    assert_eq!((lab.restarts_asked(), lab.restarts().len()), (0, 0));
+    // A hang meanwhile takes as many failures as ever.
+    for _ in 0..2 {
+        lab.answer(ProbeOutcome::Failed(ProbeFailure::Refused, "connection refused".into()));
+    }
+    assert_eq!(lab.restarts_asked(), 0);
+    expiring(&mut lab, None);
+    assert_eq!(lab.incidents().last().map(|it| it.0), Some(Phase::Resolve));
+}
+
+#[test]
+fn a_crash_of_a_service_whose_certificate_expires_is_mended_as_ever() {
+    let mut lab = Lab::exec();
+    lab.answer(ProbeOutcome::Ok);
+    lab.wait(LATER);
+    for _ in 0..3 {
+        expiring(&mut lab, Some("the certificate of api expires on 2026-12-06 10:00 UTC"));
+    }
+    lab.killed(100);
+    assert_eq!(lab.restarts_asked(), 1);
 }

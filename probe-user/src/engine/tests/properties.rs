@@ -247,8 +247,17 @@ fn heal(trial: &mut Trial) -> Result<(), TestCaseError> {
                 let (at, duration) = (trial.lab.now, Duration::from_millis(1));
                 let (kind, target) = (ProbeKind::Http, String::new());
                 let outcome = ProbeOutcome::Ok;
-                let report =
-                    ProbeReport { service: id, index, at, kind, target, duration, outcome, server: None };
+                let report = ProbeReport {
+                    service: id,
+                    index,
+                    at,
+                    kind,
+                    target,
+                    duration,
+                    outcome,
+                    remark: None,
+                    server: None,
+                };
                 trial.see(Observation::Probe(report));
             }
         }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,93 +14,127 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::future::{Either, select};
 use hyper::{
-    client::conn::http1::Builder,
+    Uri,
     ext::on_informational,
-    header::{ACCEPT, HOST, HeaderValue, USER_AGENT},
+    header::{CONNECTION, HOST, HeaderValue},
+    http::Version,
 };
-use hyper_util::rt::TokioIo;
-use reqwest::{Body, Request, Response};
-use rustls::{ClientConfig, pki_types::ServerName};
+use reqwest::{Body, Response};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsConnector;
 
-use super::target::{AGENT, address, peer};
+use super::{
+    target::Target,
+    version::{self, HEAD_MAX},
+};
 use crate::{
+    config::{HttpVersion, Probe},
     fact::ProbeFailure,
-    probe::{failure::Failure, progress::Waiting, reading::Pace, tcp},
+    probe::{
+        failure::Failure,
+        progress::Waiting,
+        reading::Pace,
+        tcp,
+        tls::{Alpn, Check, Tls, Wanted},
+    },
 };
 
-/// The most that may come before the body: a TLS handshake, interim responses (`100 Continue`), and headers.
-const HEAD_MAX: usize = 64 * 1024;
+const H2: &[u8] = b"h2";
 
 /// More interim responses than this are no way to an answer.
 const INTERIM_MAX: usize = 16;
 
 /// Sends a request, and has its response judged while the connection is there. `body_max` bounds what may come after
-/// the headers, in bytes on the wire. `tls` is how to connect to an https URL.
+/// the headers, in bytes on the wire. The request has a whole URL.
 pub(super) async fn ask<T>(
-    request: Request,
-    tls: Option<Arc<ClientConfig>>,
+    probe: &Probe,
+    tls: &Tls,
+    target: &Target,
+    mut request: hyper::Request<Body>,
     body_max: usize,
     waiting: &Waiting,
     judge: impl AsyncFnOnce(Response) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let url = request.url();
-    let address = address(url).unwrap_or_default();
-    let path = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
-    let peer = peer(url.as_str());
-    let host = url.host_str().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let unusable = |error: &dyn std::fmt::Display| {
-        Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}"))
-    };
-
-    let mut request = hyper::Request::<Body>::try_from(request).map_err(|error| unusable(&error))?;
-    *request.uri_mut() = path.parse().map_err(|error| unusable(&error))?;
-    let headers = request.headers_mut();
-    headers.insert(HOST, HeaderValue::try_from(&peer).map_err(|error| unusable(&error))?);
-    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-
+    let peer = target.peer();
     let left = Left::new(HEAD_MAX);
     let interim = left.clone();
     on_informational(&mut request, move |_| interim.take(HEAD_MAX / INTERIM_MAX));
-    let stream = tcp::connect(&address, waiting).await?;
-    let stream = Bounded { stream, left: left.clone(), pace: Pace::default() };
     let judge = async |response| {
         left.allow(body_max);
         judge(response).await
     };
-    let Some(tls) = tls else { return exchange(stream, request, &peer, waiting, judge).await };
-    waiting.set("the TLS handshake");
-    let name = ServerName::try_from(host).map_err(|error| unusable(&error))?;
-    let stream = TlsConnector::from(tls).connect(name, stream).await;
-    let stream = stream.map_err(|error| Failure::chain(&error, &peer))?;
-    exchange(stream, request, &peer, waiting, judge).await
+    let version = probe.http.version;
+    if let Some(name) = &target.socket {
+        let stream = Bounded {
+            stream: tcp::connect_unix(name, waiting).await?,
+            left: left.clone(),
+            pace: Pace::default(),
+        };
+        return exchange(stream, request, version == HttpVersion::Http2, &peer, waiting, judge).await;
+    }
+    let stream = tcp::connect(&target.address(), waiting).await?;
+    let stream = Bounded { stream, left: left.clone(), pace: Pace::default() };
+    if target.url.scheme() != "https" {
+        return exchange(stream, request, version == HttpVersion::Http2, &peer, waiting, judge).await;
+    }
+    let mut options = probe.tls.clone().unwrap_or_default();
+    if !target.is_own {
+        // What is for one server is not for another.
+        (options.server_name, options.identity) = (None, None);
+    }
+    let check = if options.insecure { Check::Nothing } else { Check::Full };
+    let host = target.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let wanted = Wanted { options: &options, check, alpn: offered(version), host, peer: &peer };
+    let stream = tls.connect(stream, wanted, waiting).await?;
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(H2);
+    if version == HttpVersion::Http2 && !is_http2 {
+        let text = format!("{peer} does not speak HTTP/2: it chose no protocol (ALPN)");
+        return Err(Failure::new(ProbeFailure::Rejected, text));
+    }
+    exchange(stream, request, is_http2, &peer, waiting, judge).await
+}
+
+/// What is offered to a server over TLS.
+const fn offered(version: HttpVersion) -> Alpn {
+    match version {
+        HttpVersion::Auto => &[H2, b"http/1.1"],
+        HttpVersion::Http1 => &[],
+        HttpVersion::Http2 => &[H2],
+    }
 }
 
 async fn exchange<T>(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: hyper::Request<Body>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mut request: hyper::Request<Body>,
+    is_http2: bool,
     peer: &str,
     waiting: &Waiting,
     judge: impl AsyncFnOnce(Response) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     waiting.set("the response on an open connection");
-    let chain = |error: hyper::Error| Failure::chain(&error, peer);
-    let handshake = Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(chain)?;
-    let asking = async move {
-        let response = sender.send_request(request).await.map_err(chain)?;
-        judge(response.map(Body::wrap).into()).await
-    };
-    match select(pin!(asking), pin!(connection)).await {
-        Either::Left((judged, _)) => judged,
-        // The request ends with the reason why the connection ended.
-        Either::Right((_, asking)) => asking.await,
+    if is_http2 {
+        *request.version_mut() = Version::HTTP_2;
+        request.headers_mut().remove(CONNECTION);
+        // It has the host in the URL.
+        if let Some(host) = request.headers_mut().remove(HOST) {
+            *request.uri_mut() = with_host(request.uri(), &host).ok_or_else(|| {
+                let text = format!("cannot ask {peer}: {host:?} is no host of an HTTP/2 request");
+                Failure::new(ProbeFailure::CannotAsk, text)
+            })?;
+        }
+        return version::http2(stream, request, peer, judge).await;
     }
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse();
+    *request.uri_mut() =
+        path.map_err(|error| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {peer}: {error}")))?;
+    version::http1(stream, request, peer, judge).await
+}
+
+/// A URL with the host that the request names.
+fn with_host(url: &Uri, host: &HeaderValue) -> Option<Uri> {
+    let mut parts = url.clone().into_parts();
+    parts.authority = Some(host.to_str().ok()?.parse().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// How many bytes may still come.

@@ -13,13 +13,11 @@ use crate::{
 
 #[test]
 fn ca_certificates_are_read_for_https_alone() {
-    let clients = super::Clients::new().unwrap();
-    for plain in ["http://127.0.0.1/", "not a url", "HTTP://host:443/"] {
-        clients.prepare(plain);
-        assert!(clients.tls.get().is_none(), "{plain}");
+    let trusts = |target: &str| probe(ProbeKind::Http, target).trusts_the_hosts_store();
+    for plain in ["http://127.0.0.1/", "not a url", "http+unix://%2Frun%2Fa.sock/"] {
+        assert!(!trusts(plain), "{plain}");
     }
-    clients.prepare("https://127.0.0.1/");
-    assert!(clients.tls.get().is_some());
+    assert!(trusts("https://127.0.0.1/"));
 }
 
 /// Probes a listener that sends `response` once it has read the request, and closes.

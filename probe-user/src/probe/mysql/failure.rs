@@ -20,13 +20,23 @@ pub(super) enum Error {
     UnknownPlugin(String),
     #[error("it sent {0}")]
     Malformed(&'static str),
+    /// TLS is wanted, and it has none.
+    #[error("it offers no TLS")]
+    NoTls,
+    /// There is no TLS session.
+    #[error("{}", .0.text)]
+    Tls(Failure),
 }
 
 /// What an error of a run means.
-pub(super) fn classify(error: &Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
+pub(super) fn classify(error: Error, peer: &str, auth_is_alive: bool) -> Result<ProbeOutcome, Failure> {
     match error {
-        Error::Refused { code, words } => refusal(*code, words, peer, auth_is_alive),
-        Error::Io(error) => Err(Failure::io(error, peer)),
+        Error::Refused { code, words } => refusal(code, &words, peer, auth_is_alive),
+        Error::Io(error) => Err(Failure::io(&error, peer)),
+        Error::NoTls => {
+            Err(Failure::new(ProbeFailure::Tls, format!("no TLS session with {peer}: it offers none")))
+        }
+        Error::Tls(failure) => Err(failure),
         Error::UnknownPlugin(_) if auth_is_alive => Ok(ProbeOutcome::Ok),
         Error::UnknownPlugin(name) => {
             let text = format!("{peer} asks for the authentication plugin {name}, which hostprobe lacks");

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use super::{
+    encryption::Encryption,
     failure::{Error, classify},
-    login::{Greeting, log_in_after},
+    login::{Greeting, Line, log_in_after},
     wire::Wire,
 };
 use crate::{
     config::{MysqlAccount, Probe},
     fact::{ProbeFailure, ProbeOutcome},
-    probe::{Waiting, bounded::Bounded, failure::Failure},
+    probe::{bounded::Bounded, failure::Failure},
 };
 
 /// The longest wait for the refusal of the login. A server may delay it after many (`connection_control`).
@@ -22,29 +23,33 @@ const REFUSAL: Duration = Duration::from_millis(100);
 /// `max_connect_errors` of them. It does not count a login that it refuses.
 pub(super) async fn read(
     stream: Bounded,
-    peer: &str,
     probe: &Probe,
-    waiting: &Waiting,
+    encryption: &Encryption<'_>,
 ) -> Result<ProbeOutcome, Failure> {
+    let Encryption { peer, waiting, .. } = *encryption;
     waiting.set("the server's greeting");
     let mut wire = Wire::new(stream);
     match wire.read().await {
         Ok(packet) if Greeting::is(&packet) => {
-            if let Some(greeting) = Greeting::parse(&packet) {
-                let _ = tokio::time::timeout(REFUSAL, take_leave(wire, &greeting)).await;
-            }
+            let Some(greeting) = Greeting::parse(&packet) else { return Ok(ProbeOutcome::Ok) };
+            let (wire, is_encrypted) = match encryption.begin(&greeting, wire).await {
+                Ok(changed) => changed,
+                Err(error) => return classify(error, peer, probe.auth_is_alive),
+            };
+            let _ = tokio::time::timeout(REFUSAL, take_leave(wire, &greeting, is_encrypted)).await;
             Ok(ProbeOutcome::Ok)
         }
         Ok(_) => {
             Err(Failure::new(ProbeFailure::Protocol, format!("{peer} does not greet as a MySQL server does")))
         }
-        Err(error) => classify(&error, peer, probe.auth_is_alive),
+        Err(error) => classify(error, peer, probe.auth_is_alive),
     }
 }
 
 /// Logs in without a user name, which few servers allow.
-async fn take_leave(mut wire: Wire, greeting: &Greeting) -> Result<(), Error> {
-    match log_in_after(greeting, &mut wire, &MysqlAccount::default(), true).await {
+async fn take_leave(mut wire: Wire, greeting: &Greeting, is_encrypted: bool) -> Result<(), Error> {
+    let line = Line { is_open: true, is_encrypted };
+    match log_in_after(greeting, &mut wire, &MysqlAccount::default(), line).await {
         Ok(()) => wire.quit().await,
         Err(_) => wire.closed().await,
     }

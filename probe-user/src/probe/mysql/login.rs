@@ -25,6 +25,7 @@ mod capability {
     pub(super) const LONG_PASSWORD: u32 = 1;
     pub(super) const CONNECT_WITH_DB: u32 = 1 << 3;
     pub(super) const PROTOCOL_41: u32 = 1 << 9;
+    pub(super) const SSL: u32 = 1 << 11;
     pub(super) const TRANSACTIONS: u32 = 1 << 13;
     pub(super) const SECURE_CONNECTION: u32 = 1 << 15;
     pub(super) const PLUGIN_AUTH: u32 = 1 << 19;
@@ -46,6 +47,10 @@ impl Greeting {
     pub(super) async fn read(wire: &mut Wire) -> Result<Self, Error> {
         let packet = wire.read().await?;
         Self::parse(&packet).ok_or(Error::Malformed("no greeting of a MySQL server"))
+    }
+
+    pub(super) const fn offers_tls(&self) -> bool {
+        self.capabilities & capability::SSL != 0
     }
 
     /// Whether a packet is a greeting, which begins with the version of the protocol.
@@ -77,10 +82,12 @@ impl Greeting {
     }
 }
 
-/// Reads the greeting and logs in.
-pub(super) async fn login(wire: &mut Wire, account: &MysqlAccount, over_tcp: bool) -> Result<(), Error> {
-    let greeting = Greeting::read(wire).await?;
-    log_in_after(&greeting, wire, account, over_tcp).await
+/// What a login is sent over.
+#[derive(Clone, Copy)]
+pub(super) struct Line {
+    /// Others on the way can read it.
+    pub(super) is_open: bool,
+    pub(super) is_encrypted: bool,
 }
 
 /// Logs in to the server that greeted.
@@ -88,7 +95,7 @@ pub(super) async fn log_in_after(
     greeting: &Greeting,
     wire: &mut Wire,
     account: &MysqlAccount,
-    over_tcp: bool,
+    line: Line,
 ) -> Result<(), Error> {
     let wanted = capability::PROTOCOL_41 | capability::SECURE_CONNECTION;
     if greeting.capabilities & wanted != wanted {
@@ -100,7 +107,8 @@ pub(super) async fn log_in_after(
     if plugin != CACHING {
         NATIVE.clone_into(&mut plugin);
     }
-    wire.write(&response(account, greeting, &plugin, &proof(&plugin, password, &nonce))).await?;
+    let proof_of_password = proof(&plugin, password, &nonce);
+    wire.write(&response(account, greeting, &plugin, &proof_of_password, line.is_encrypted)).await?;
     for _ in 0..EXCHANGES {
         let packet = wire.read().await?;
         match packet.as_slice() {
@@ -124,7 +132,7 @@ pub(super) async fn log_in_after(
             // The server knows the password's hash, and says next that all is well.
             [0x01, 0x03, ..] => {}
             // It does not, and asks for the password itself.
-            [0x01, 0x04, ..] if over_tcp => wire.write(&[0x02]).await?,
+            [0x01, 0x04, ..] if line.is_open => wire.write(&[0x02]).await?,
             [0x01, 0x04, ..] => wire.write(&[password, &[0]].concat()).await?,
             [0x01, key @ ..] => {
                 let hidden = encrypted(password, &nonce, key).await?;
@@ -146,7 +154,35 @@ fn proof(plugin: &str, password: &[u8], nonce: &[u8]) -> Vec<u8> {
     proof.unwrap_or_default()
 }
 
-fn response(account: &MysqlAccount, greeting: &Greeting, plugin: &str, proof: &[u8]) -> Vec<u8> {
+/// The beginning of a login, which alone asks for TLS.
+fn header(capabilities: u32) -> Vec<u8> {
+    let mut packet = capabilities.to_le_bytes().to_vec();
+    // The longest packet of this side, the collation, and 23 bytes that are reserved.
+    packet.extend((1_u32 << 20).to_le_bytes());
+    packet.push(COLLATION);
+    packet.extend([0; 23]);
+    packet
+}
+
+/// Asks the server that greeted for TLS.
+pub(super) fn ssl_request(greeting: &Greeting) -> Vec<u8> {
+    let wanted = capability::LONG_PASSWORD
+        | capability::PROTOCOL_41
+        | capability::SSL
+        | capability::TRANSACTIONS
+        | capability::SECURE_CONNECTION
+        | capability::PLUGIN_AUTH
+        | capability::CONNECT_ATTRS;
+    header(greeting.capabilities & wanted)
+}
+
+fn response(
+    account: &MysqlAccount,
+    greeting: &Greeting,
+    plugin: &str,
+    proof: &[u8],
+    is_encrypted: bool,
+) -> Vec<u8> {
     let with_database = if account.database.is_empty() { 0 } else { capability::CONNECT_WITH_DB };
     let capabilities = greeting.capabilities
         & (capability::LONG_PASSWORD
@@ -155,12 +191,9 @@ fn response(account: &MysqlAccount, greeting: &Greeting, plugin: &str, proof: &[
             | capability::SECURE_CONNECTION
             | capability::PLUGIN_AUTH
             | capability::CONNECT_ATTRS
+            | if is_encrypted { capability::SSL } else { 0 }
             | with_database);
-    let mut packet = capabilities.to_le_bytes().to_vec();
-    // The longest packet of this side, the collation, and 23 bytes that are reserved.
-    packet.extend((1_u32 << 20).to_le_bytes());
-    packet.push(COLLATION);
-    packet.extend([0; 23]);
+    let mut packet = header(capabilities);
     packet.extend(account.user.bytes().chain([0]));
     packet.push(u8::try_from(proof.len()).unwrap_or_default());
     packet.extend(proof);

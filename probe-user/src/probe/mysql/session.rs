@@ -3,8 +3,9 @@
 use std::{io, time::Duration};
 
 use super::{
+    encryption::Encryption,
     failure::Error,
-    login::login,
+    login::{Greeting, Line, log_in_after},
     usage,
     wire::{Fields, Wire},
 };
@@ -16,6 +17,8 @@ use crate::{
 
 /// The timeout of a goodbye, which a server that hangs does not read.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+pub(super) const LOGIN: &str = "the server to let us in";
 
 const COM_QUERY: u8 = 3;
 
@@ -72,9 +75,18 @@ pub(super) struct Session {
 
 impl Session {
     /// Logs in over a stream that is connected.
-    pub async fn open(stream: Bounded, account: &MysqlAccount, over_tcp: bool) -> Result<Self, Error> {
+    pub async fn open(
+        stream: Bounded,
+        account: &MysqlAccount,
+        encryption: &Encryption<'_>,
+        over_tcp: bool,
+    ) -> Result<Self, Error> {
         let mut wire = Wire::new(stream);
-        login(&mut wire, account, over_tcp).await?;
+        let greeting = Greeting::read(&mut wire).await?;
+        let (mut wire, is_encrypted) = encryption.begin(&greeting, wire).await?;
+        encryption.waiting.set(LOGIN);
+        let line = Line { is_open: over_tcp && !is_encrypted, is_encrypted };
+        log_in_after(&greeting, &mut wire, account, line).await?;
         Ok(Self { wire: Some(wire) })
     }
 

@@ -26,6 +26,23 @@ impl Wire {
         Self { stream: BufReader::new(stream), sequence: 0 }
     }
 
+    /// The stream, for what encrypts it. A server has nothing to say meanwhile.
+    pub(super) fn into_stream(self) -> Result<Bounded, Error> {
+        if !self.stream.buffer().is_empty() {
+            return Err(Error::Malformed("a packet while TLS was to begin"));
+        }
+        Ok(self.stream.into_inner())
+    }
+
+    /// Goes on over an encrypted stream.
+    pub(super) fn goes_on(stream: Bounded, sequence: u8) -> Self {
+        Self { stream: BufReader::new(stream), sequence }
+    }
+
+    pub(super) fn sequence(&self) -> u8 {
+        self.sequence
+    }
+
     /// The payload of the next packet; an error packet is an error.
     pub(super) async fn read(&mut self) -> Result<Vec<u8>, Error> {
         let mut header = [0; 4];

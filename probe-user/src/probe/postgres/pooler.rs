@@ -63,18 +63,18 @@ pub(super) async fn route(session: &mut Session, known: Option<Route>) -> Route 
 }
 
 /// Asks the peer for its console; None if it is no pooler, or does not answer.
-pub(super) async fn console(target: &Target) -> Option<Console> {
+pub(super) async fn console(target: &Target<'_>) -> Option<Console> {
     let mut config = target.config.clone();
     config.dbname(CONSOLE);
-    let stream = target.connect(&Waiting::default()).await.ok()?;
-    match Session::open(&config, stream).await {
+    match target.log_in(&config, &Waiting::default()).await {
         Ok(mut session) => {
             let version = session.query("SHOW VERSION").await;
             version.is_ok().then(|| Console::Open(Box::new(session)))
         }
         // PostgreSQL names the function that raised an error, and a pooler does not.
         Err(error) => {
-            error.as_db_error().is_some_and(|error| error.routine().is_none()).then_some(Console::Closed)
+            let error = error.of_server()?.as_db_error()?;
+            error.routine().is_none().then_some(Console::Closed)
         }
     }
 }
@@ -132,7 +132,7 @@ impl Pool {
 
 /// What a run without an answer means where a pooler let it in.
 pub(super) fn silence(
-    target: &Target,
+    target: &Target<'_>,
     at_query: bool,
     pool: Option<(Pool, Vec<Holder>)>,
 ) -> (Failure, Option<ServerUsage>) {

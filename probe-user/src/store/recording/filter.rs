@@ -281,7 +281,8 @@ fn good(report: &ProbeReport, slow: Option<Duration>, limits: &ServerLimits) -> 
         return None;
     }
     let near = [connections, memory].into_iter().flatten().any(|share| share.percent() >= NEAR);
-    if near || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit) {
+    if near || report.remark.is_some() || slow.is_some_and(|limit| report.duration.saturating_mul(2) > limit)
+    {
         return None;
     }
     let power = |time: Duration| time.as_secs().checked_ilog2().map_or(0, |power| power + 1);

@@ -196,6 +196,9 @@ pub fn shorten(seen: &mut Observation, items: usize, mut text: impl FnMut(&mut S
                 ProbeOutcome::Ok => {}
                 ProbeOutcome::Starting(words) | ProbeOutcome::Failed(_, words) => text(words),
             }
+            if let Some(remark) = &mut report.remark {
+                text(remark);
+            }
             if let Some(server) = &mut report.server {
                 return shorten_holders(&mut server.holders, items, text);
             }
@@ -346,6 +349,8 @@ fn probe_digest(probe: &Probe) -> impl Debug {
         timeout,
         failures,
         slow,
+        tls: _,
+        http: _,
         expect_status: _,
         expect_body: _,
         exchange: _,

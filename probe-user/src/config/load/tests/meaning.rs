@@ -272,16 +272,6 @@ fn an_address_fits_its_protocol_and_is_never_repeated() {
 #[test]
 fn what_this_version_cannot_do_is_reported() {
     for (text, expected) in [
-        (probe("redis = \"rediss://h\""), "4:9: TLS to Redis is not supported by this version; expected a redis:// address".to_owned()),
-        (
-            probe("mysql = \"mysql://u@h/d?require_ssl=true\""),
-            "4:9: TLS to MySQL is not supported by this version; expected an address without `require_ssl=true`"
-                .to_owned(),
-        ),
-        (
-            probe("postgres = \"postgres://u@h/d?sslmode=require\""),
-            "4:12: TLS to PostgreSQL is not supported by this version; expected `sslmode=disable` or `sslmode=prefer`".to_owned(),
-        ),
         (
             "[events]\noutput = \"journald\"".to_owned(),
             "2:10: events to journald are not supported by this version; expected \"-\" or the path of a file".to_owned(),

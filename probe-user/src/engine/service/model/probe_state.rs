@@ -47,7 +47,16 @@ struct Found {
     starting_since: Timestamp,
     failure: Option<ProbeFailure>,
     slowness: Slowness,
+    remark: Option<Remark>,
     failing: FailureRow,
+}
+
+/// What is wrong although the latest answer is right.
+#[derive(Debug)]
+struct Remark {
+    words: String,
+    first: Timestamp,
+    in_a_row: u32,
 }
 
 #[derive(Debug, Default)]
@@ -138,13 +147,23 @@ impl ProbeState {
         self.found.failure = None;
         self.found.failing = FailureRow::default();
         let recovered = std::mem::take(&mut self.published);
-        let was_slow = self.found.slowness.words.is_some();
+        let (was_slow, had_remark) = (self.found.slowness.words.is_some(), self.found.remark.is_some());
         self.note_duration(report);
+        self.note_remark(report);
         if recovered > 0 {
-            Some(ProbeChange::Recover(recovered))
-        } else {
-            (self.found.slowness.words.is_some() && !was_slow).then_some(ProbeChange::Slow)
+            return Some(ProbeChange::Recover(recovered));
         }
+        let is_slow = self.found.slowness.words.is_some() && !was_slow;
+        (is_slow || self.found.remark.is_some() && !had_remark).then_some(ProbeChange::Slow)
+    }
+
+    fn note_remark(&mut self, report: &ProbeReport) {
+        let before = self.found.remark.take();
+        self.found.remark = report.remark.clone().map(|words| Remark {
+            words,
+            first: before.as_ref().map_or(report.at, |before| before.first),
+            in_a_row: before.map_or(1, |before| before.in_a_row.saturating_add(1)),
+        });
     }
 
     fn note_duration(&mut self, report: &ProbeReport) {
@@ -279,6 +298,17 @@ impl ProbeState {
         let slowness = &self.found.slowness;
         let words = slowness.words.clone().filter(|_| slowness.slow_in_a_row >= self.failures)?;
         Some((words, slowness.first))
+    }
+
+    /// What is wrong although the latest answer is right.
+    pub fn remark(&self) -> Option<&str> {
+        self.found.remark.as_ref().map(|remark| remark.words.as_str())
+    }
+
+    /// As [`ProbeState::remark`], once it has been so for long enough, and since when.
+    pub fn remark_that_counts(&self) -> Option<(String, Timestamp)> {
+        let remark = self.found.remark.as_ref().filter(|remark| remark.in_a_row >= self.failures)?;
+        Some((remark.words.clone(), remark.first))
     }
 
     /// Its latest failure, unless it has succeeded since.

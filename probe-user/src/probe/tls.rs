@@ -1,0 +1,170 @@
+//! TLS sessions of probes: what is trusted, what is shown to the server, and how long its certificate is still valid.
+
+mod certificate;
+mod files;
+mod verify;
+
+use std::{
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::SystemTime,
+};
+
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+pub(super) use self::verify::{Check, words};
+use self::{
+    files::{Files, Stamps},
+    verify::Verifier,
+};
+use super::{failure::Failure, progress::Waiting};
+use crate::{config::TlsOptions, fact::ProbeFailure};
+
+/// The protocols that are offered to the server (RFC 7301); none leaves them out.
+pub(super) type Alpn = &'static [&'static [u8]];
+
+/// What a run waits for meanwhile.
+pub(super) const HANDSHAKE: &str = "the TLS handshake";
+
+/// The TLS that one probe wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) options: &'a TlsOptions,
+    pub(super) check: Check,
+    pub(super) alpn: Alpn,
+    /// The host of the address, which `server_name` may replace.
+    pub(super) host: &'a str,
+    /// The server, for people.
+    pub(super) peer: &'a str,
+}
+
+/// What the sessions of a probe are made from. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tls {
+    /// Read for the first probe that needs it: a host has more than a hundred CA certificates, and most probes need none.
+    host: Arc<OnceLock<Result<Arc<verify::Trusted>, String>>>,
+    /// The latest, which the next run of the same probe uses again.
+    made: Arc<Mutex<Option<Made>>>,
+}
+
+#[derive(Clone, Debug)]
+struct Made {
+    options: TlsOptions,
+    check: Check,
+    alpn: Alpn,
+    stamps: Stamps,
+    client: Client,
+}
+
+/// How to connect.
+#[derive(Clone, Debug)]
+struct Client {
+    config: Arc<ClientConfig>,
+    verifier: Arc<Verifier>,
+}
+
+impl Made {
+    fn is_for(&self, wanted: &Wanted<'_>) -> bool {
+        self.options == *wanted.options && self.check == wanted.check && self.alpn == wanted.alpn
+    }
+}
+
+impl Tls {
+    /// The same store of the host, and nothing else that another probe has made.
+    pub(super) fn of_another_probe(&self) -> Self {
+        Self { host: Arc::clone(&self.host), made: Arc::default() }
+    }
+
+    /// Reads the host's store, so that the first run need not.
+    pub(super) fn prepare(&self) {
+        if let Err(error) = self.host() {
+            tracing::warn!("probes over TLS will fail: {error}");
+        }
+    }
+
+    fn host(&self) -> Result<Arc<verify::Trusted>, String> {
+        self.host.get_or_init(verify::of_host).clone()
+    }
+
+    /// Makes the session. A certificate that expires soon is noted in `waiting`.
+    pub(super) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+        wanted: Wanted<'_>,
+        waiting: &Waiting,
+    ) -> Result<TlsStream<S>, Failure> {
+        let name = wanted.options.server_name.as_deref().unwrap_or(wanted.host);
+        let server = ServerName::try_from(name.to_owned()).map_err(|_| {
+            let text =
+                format!("cannot ask {} over TLS: {name:?} is no host name; set `server_name`", wanted.peer);
+            Failure::new(ProbeFailure::CannotAsk, text)
+        })?;
+        waiting.set("the files of `tls`");
+        let client = self.client(&wanted).await?;
+        waiting.set(HANDSHAKE);
+        let connected = TlsConnector::from(client.config).connect(server.clone(), stream).await;
+        let stream = connected.map_err(|error| Failure::chain(&error, wanted.peer))?;
+        if let Some(within) = wanted.options.expires_within {
+            let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let expires = client.verifier.expires_before(chain, &server, SystemTime::now() + within);
+            if let Some(at) = expires {
+                waiting.remark(format!(
+                    "the certificate of {} expires on {}",
+                    wanted.peer,
+                    certificate::date(at)
+                ));
+            }
+        }
+        Ok(stream)
+    }
+
+    /// What the latest run used, unless a file has changed since.
+    async fn client(&self, wanted: &Wanted<'_>) -> Result<Client, Failure> {
+        let unusable =
+            |why: String| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {}: {why}", wanted.peer));
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let made = made.filter(|made| made.is_for(wanted));
+        let known = made.as_ref().map(|made| made.stamps.clone()).unwrap_or_default();
+        let read = files::read_if_changed(wanted.options, known).await;
+        let read = read
+            .map_err(|error| Failure::new(error.failure(), format!("cannot ask {}: {error}", wanted.peer)))?;
+        let files = match (read, made) {
+            (None, Some(made)) => return Ok(made.client),
+            (Some(files), _) => files,
+            (None, None) => Files::default(),
+        };
+        let client = self.make(wanted, &files).map_err(unusable)?;
+        *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(Made {
+            options: wanted.options.clone(),
+            check: wanted.check,
+            alpn: wanted.alpn,
+            stamps: files.stamps,
+            client: client.clone(),
+        });
+        Ok(client)
+    }
+
+    fn make(&self, wanted: &Wanted<'_>, files: &Files) -> Result<Client, String> {
+        let trusted = match (wanted.check, &files.trusted) {
+            (Check::Nothing, _) => Arc::default(),
+            (Check::Full | Check::Chain, Some(certificates)) => {
+                Arc::new(verify::trusting(certificates.clone()))
+            }
+            (Check::Full | Check::Chain, None) => self.host()?,
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = Arc::new(Verifier::new(trusted, wanted.check, &provider));
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.map_err(|error| error.to_string())?;
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as _);
+        let mut config = match &files.identity {
+            None => config.with_no_client_auth(),
+            Some(identity) => identity.show(config)?,
+        };
+        config.alpn_protocols = wanted.alpn.iter().map(|name| name.to_vec()).collect();
+        // Each run proves that the whole handshake works.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Client { config: Arc::new(config), verifier })
+    }
+}
