@@ -39,7 +39,7 @@ fn verdicts() -> String {
             EndRule::Running => "it runs, and its probes answer",
             EndRule::Listening => "it listens, and its probes answer",
             EndRule::InTime => "its probes answer in time",
-            EndRule::WithinLimits => "usage is 10 % below the limit",
+            EndRule::WithinLimits => "usage is 10 % below the limit, and the certificate renewed",
             EndRule::NotStopped => "it is not stopped, and its probes answer",
             EndRule::WorkersLive => "its probes answer; after several deaths, none for 30 s",
             EndRule::Able => "it can probe and restart again, for 10 s",
