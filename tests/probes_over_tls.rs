@@ -291,7 +291,9 @@ fn mariadb_over_tls_and_over_its_socket() {
         return;
     }
     let Some(pki) = Pki::new() else { return };
-    let sql = "CREATE USER plain; CREATE USER secret REQUIRE SSL; CREATE USER strict REQUIRE X509;";
+    // One statement a line.
+    let sql = "CREATE USER IF NOT EXISTS plain@localhost;\nCREATE USER IF NOT EXISTS secret@localhost REQUIRE SSL;\n\
+               CREATE USER IF NOT EXISTS strict@localhost REQUIRE X509;\n";
     let Some(folder) = MariadbFolder::new(sql) else { return };
     let port = free_port();
     let certificate = pki.ours.issue("db", "DNS:localhost", 5);

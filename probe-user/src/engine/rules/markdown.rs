@@ -40,7 +40,7 @@ fn verdicts() -> String {
             EndRule::Running => "it runs, and its probes answer",
             EndRule::Listening => "it listens, and its probes answer",
             EndRule::InTime => "its probes answer in time",
-            EndRule::WithinLimits => "usage is 10 % below the limit",
+            EndRule::WithinLimits => "usage is 10 % below the limit, and the certificate renewed",
             EndRule::Accepts => "no listener is full for 10 s, and its probes answer",
             EndRule::LevelsOff => "it levels off, falls or is restarted",
             EndRule::NotStopped => "it is not stopped, and its probes answer",
