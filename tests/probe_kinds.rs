@@ -170,29 +170,48 @@ fn a_grpc_server_serves_or_says_what_it_does_not() {
     server.signal(Signal::KILL);
     server.wait(LONG);
     fails(&daemon, mark, "server", "refused");
-    says("other", "protocol", "does not speak HTTP/2");
+    says("other", "reset", "closed the connection");
     daemon.stop();
 }
 
+/// Starts what follows in a network namespace whose only way out leads nowhere.
+const LOST_NETWORK: [&str; 6] = [
+    "/usr/bin/unshare",
+    "--net",
+    "/bin/sh",
+    "-c",
+    "ip link add lost type dummy && ip address add 192.0.2.2/24 dev lost && ip link set lost up && exec \"$@\"",
+    "sh",
+];
+
 #[test]
 fn a_host_answers_an_echo_or_is_far_away() {
-    if !require_root() {
+    if !require_root() || !require("iproute2", "/usr/sbin/ip") {
         return;
     }
     let mut daemon = start(&[
         service("v4", "icmp = \"127.0.0.1\""),
         service("v6", "icmp = \"::1\""),
         service("name", "icmp = \"localhost\""),
-        // TEST-NET-1 has no hosts (RFC 5737).
-        service("nobody", "icmp = \"192.0.2.1\""),
     ]);
     for well in ["v4", "v6", "name"] {
         wait_until_healthy(&daemon, well);
     }
-    let opened = daemon.wait_for(|event| is(event, "incident.open", "nobody"), LONG);
-    assert_eq!(text(&opened, "incident.verdict"), "network");
-    assert_eq!(daemon.count(|event| is(event, "restart.request", "nobody")), 0);
     daemon.stop();
+
+    let (silent, unreachable) =
+        (service("silent", "icmp = \"192.0.2.1\""), service("no-way", "icmp = \"198.51.100.1\""));
+    let config = format!("[http]\nlisten = \"\"\n{silent}{unreachable}");
+    let mut lost = Daemon::start_under(&LOST_NETWORK, &config, &[]);
+    let ping = fails(&lost, Mark::default(), "silent", "no_echo");
+    assert!(ping.contains("still waiting for the echo"), "{ping}");
+    fails(&lost, Mark::default(), "no-way", "unreachable");
+    for service in ["silent", "no-way"] {
+        let opened = lost.wait_for(|event| is(event, "incident.open", service), LONG);
+        assert_eq!(text(&opened, "incident.verdict"), "network");
+        assert_eq!(lost.count(|event| is(event, "restart.request", service)), 0);
+    }
+    lost.stop();
 }
 
 /// The folder of Debian's Nagios plugins.

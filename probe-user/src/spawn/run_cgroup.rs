@@ -1,6 +1,6 @@
 //! The cgroup of a program that runs to its end.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -9,6 +9,9 @@ use crate::host::OwnCgroup;
 /// The kernel needs a moment to end processes. One that hangs in the kernel keeps the cgroup.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// The same while the daemon ends, which waits for it.
+const LAST_PAUSE: Duration = Duration::from_millis(2);
 
 /// A cgroup for runs. Nothing in it outlives this value, also if the daemon ends first.
 #[derive(Debug)]
@@ -31,32 +34,54 @@ impl RunCgroup {
     /// Ends what the program left, and removes the cgroup.
     pub async fn end(mut self) {
         if let Some(cgroup) = self.0.take() {
-            end(cgroup).await;
+            end(Ending(Some(cgroup))).await;
         }
     }
-}
-
-async fn end(cgroup: OwnCgroup) {
-    for _ in 0..TRIES {
-        let _ = cgroup.kill_for_good();
-        if cgroup.remove().is_ok() {
-            return;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    tracing::warn!("{}: what a program left in it does not end", cgroup.path.display());
 }
 
 impl Drop for RunCgroup {
     fn drop(&mut self) {
         let Some(cgroup) = self.0.take() else { return };
-        let _ = cgroup.kill_for_good();
-        if cgroup.remove().is_ok() {
+        if has_ended(&cgroup) {
             return;
         }
-        // Without a runtime the daemon ends, and the next one removes the empty cgroup.
+        let ending = Ending(Some(cgroup));
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(end(cgroup));
+            runtime.spawn(end(ending));
+        }
+    }
+}
+
+/// Kills what runs in a cgroup, and removes it. False if it is not empty yet.
+fn has_ended(cgroup: &OwnCgroup) -> bool {
+    let _ = cgroup.kill_for_good();
+    cgroup.remove().is_ok()
+}
+
+async fn end(mut ending: Ending) {
+    for _ in 0..TRIES {
+        if ending.0.as_ref().is_none_or(has_ended) {
+            ending.0 = None;
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    if let Some(cgroup) = ending.0.take() {
+        tracing::warn!("{}: what a program left in it does not end", cgroup.path.display());
+    }
+}
+
+/// A cgroup that is being emptied. If the runtime ends first, it waits for that by itself.
+struct Ending(Option<OwnCgroup>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let Some(cgroup) = self.0.take() else { return };
+        for _ in 0..TRIES {
+            if has_ended(&cgroup) {
+                return;
+            }
+            thread::sleep(LAST_PAUSE);
         }
     }
 }
