@@ -20,6 +20,9 @@ const TEXT_MAX: u64 = 64 * 1024;
 /// `CAP_SYS_ADMIN` and `CAP_SYS_RESOURCE` (`linux/capability.h`): RLIMIT_NPROC does not hold for them.
 const NO_PROCESS_LIMIT: u64 = 1 << 21 | 1 << 24;
 
+/// A limit on processes is not near if all threads of the host, this many times, would not reach it.
+const FEW: u64 = 20;
+
 /// A limit, and what counts against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ceiling {
@@ -37,9 +40,9 @@ impl Ceiling {
 }
 
 impl ProcReader {
-    /// The limits on the memory of a process and of its cgroup: of the cgroups and, if `rest` is known, of the host. `rest`
-    /// is what all processes of the service use together.
-    pub fn memory_ceilings(&self, pid: u32, rest: u64) -> Vec<Ceiling> {
+    /// The limits on the memory of a process: of its cgroups, else of the host. Only the latter asks for `anonymous`, which
+    /// is what all processes of its service use together, in bytes.
+    pub fn memory_ceilings(&self, pid: u32, anonymous: impl FnOnce() -> u64) -> Vec<Ceiling> {
         let mut found = Vec::new();
         for (path, folder) in self.cgroups().memory_folders_of(pid) {
             let limits = ["memory.max", "memory.high", "memory.limit_in_bytes"];
@@ -55,8 +58,9 @@ impl ProcReader {
         if found.is_empty()
             && let Some(available) = self.memory_available()
         {
-            let most = rest.saturating_add(available);
-            found.push(Ceiling { limit: "memory of the host".to_owned(), used: rest, most });
+            let used = anonymous();
+            let most = used.saturating_add(available);
+            found.push(Ceiling { limit: "memory of the host".to_owned(), used, most });
         }
         found
     }
@@ -110,6 +114,10 @@ impl ProcReader {
             return None;
         }
         let most = self.resource_limit(pid, "Max processes")?;
+        // To count a user's threads takes a look at all processes. It is not worth that while the host has few.
+        if self.host_threads()?.saturating_mul(FEW) < most {
+            return None;
+        }
         let used = self.pids().ok()?.into_iter().map(|pid| self.threads_of_user(pid, user)).sum();
         Some(Ceiling { limit: format!("RLIMIT_NPROC of user {user}"), used, most })
     }
@@ -205,7 +213,7 @@ mod tests {
         let stat = "anon 1\nactive_file 200000\ninactive_file 300000\nslab_reclaimable 100000\n";
         host.write("sys/fs/cgroup/a/memory.stat", stat.as_bytes());
         host.write("sys/fs/cgroup/a/b/memory.max", b"max\n");
-        let found = host.reader().memory_ceilings(5, 7);
+        let found = host.reader().memory_ceilings(5, || 7);
         let of_a = Ceiling { limit: "memory.max of /a".to_owned(), used: 300_000, most: 1_000_000 };
         assert_eq!(found, [of_a]);
         assert_eq!(found[0].percent(), 30.0);
@@ -219,7 +227,7 @@ mod tests {
         host.write("proc/5/status", b"Name:\tx\nRssAnon:\t     300 kB\nRssFile:\t 50 kB\nRssShmem:\t 4 kB\n");
         let reader = host.reader();
         assert_eq!(reader.anonymous_bytes(5), 304 * 1024);
-        let found = reader.memory_ceilings(5, 24 * 1024);
+        let found = reader.memory_ceilings(5, || 24 * 1024);
         let of_host = Ceiling { limit: "memory of the host".to_owned(), used: 24 * 1024, most: 1024 * 1024 };
         assert_eq!(found, [of_host]);
     }

@@ -113,7 +113,8 @@ impl AcceptQueues {
 
     /// Samples the queues in other network namespaces. The full ones come as [`Answer::FullElsewhere`].
     fn sample_elsewhere(&mut self, mains: &[(ServiceId, ProcessKey)], now: Timestamp) {
-        if mains.is_empty() || now < self.elsewhere_due {
+        let concerns = |elsewhere: &QueuesElsewhere| elsewhere.concerns(mains, now);
+        if now < self.elsewhere_due || !self.elsewhere.as_ref().is_some_and(concerns) {
             return;
         }
         let Some(elsewhere) = self.elsewhere.take() else { return };

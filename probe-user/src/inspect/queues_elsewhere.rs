@@ -23,12 +23,19 @@ use crate::{
 /// The listeners of a service are looked for again after this. It reads all descriptors of its processes.
 const REFRESH: Duration = Duration::from_secs(20);
 
+/// A process that is in the daemon's namespace is looked at again after this: it can leave it.
+const RECHECK: Duration = Duration::from_secs(60);
+
 /// The most listeners of a service.
 const LISTENERS_MAX: usize = 64;
 
 /// The listeners of the services in other network namespaces.
 #[derive(Default)]
-pub struct QueuesElsewhere(HashMap<ServiceId, Known>);
+pub struct QueuesElsewhere {
+    known: HashMap<ServiceId, Known>,
+    /// The processes that are in the daemon's namespace, and when they were found there.
+    here: HashMap<ProcessKey, Timestamp>,
+}
 
 struct Known {
     main: ProcessKey,
@@ -45,6 +52,11 @@ struct Listener {
 }
 
 impl QueuesElsewhere {
+    /// Whether one of these services may be in another namespace.
+    pub(super) fn concerns(&self, mains: &[(ServiceId, ProcessKey)], now: Timestamp) -> bool {
+        mains.iter().any(|(_, main)| self.here.get(main).is_none_or(|at| now.since(*at) >= RECHECK))
+    }
+
     /// The full listeners of these services. It can take long.
     pub(super) fn sample(
         mut self,
@@ -54,14 +66,15 @@ impl QueuesElsewhere {
         let now = Timestamp::now();
         let namespace = |pid: &str| fs::read_link(reader.proc().join(pid).join("ns/net")).ok();
         let own = namespace("self");
-        let mut known = HashMap::new();
+        let (mut known, mut here) = (HashMap::new(), HashMap::new());
         let mut tree = None;
         for (service, main) in mains {
             let theirs = namespace(&main.pid.to_string());
             if theirs.is_none() || theirs == own {
+                here.insert(*main, now);
                 continue;
             }
-            let before = self.0.remove(service);
+            let before = self.known.remove(service);
             let before = before.filter(|it| it.main == *main && now.since(it.found_at) < REFRESH);
             let found = before.unwrap_or_else(|| {
                 let pids = tree.get_or_insert_with(|| reader.process_tree()).of(main.pid);
@@ -77,7 +90,7 @@ impl QueuesElsewhere {
             );
         }
         full.sort_by_key(|(queue, service)| (*service, queue.port, queue.address));
-        (Self(known), full)
+        (Self { known, here }, full)
     }
 }
 

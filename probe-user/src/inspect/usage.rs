@@ -123,7 +123,7 @@ fn sample_one(
     let percent = |ceilings: &[Ceiling]| tightest(ceilings, None).map_or(0.0, Ceiling::percent);
     let (threads_percent, fds_percent) = (percent(&threads), percent(&fds));
     let memory = limits.growth.is_some().then(|| {
-        let anonymous = pids.iter().map(|pid| reader.anonymous_bytes(*pid)).sum();
+        let anonymous = || pids.iter().map(|pid| reader.anonymous_bytes(*pid)).sum();
         reader.memory_ceilings(main.pid, anonymous)
     });
 

@@ -1,6 +1,10 @@
 //! The listeners of a service that are full.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use crate::{clock::Timestamp, fact::AcceptQueue};
 
@@ -47,7 +51,7 @@ impl FullQueues {
 
 /// A fault of a full queue, for people.
 pub fn words(queue: &AcceptQueue, lasted: Duration) -> String {
-    let address = std::net::SocketAddr::new(queue.address, queue.port);
+    let address = SocketAddr::new(queue.address, queue.port);
     format!(
         "it accepts too few of its connections on {address}: {} wait, its backlog is {}, full for {} s",
         queue.waiting,
