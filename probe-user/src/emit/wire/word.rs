@@ -458,6 +458,8 @@ mod tests {
     fn the_stream_uses_the_words_of_the_facts() {
         check(Provider::pairs());
         check(CommandKind::pairs());
+        check(DatabaseRole::pairs());
+        assert_eq!(DatabaseRole::pairs().len(), fact::DatabaseRole::ALL.len());
         check(DrillFault::pairs());
         assert_eq!(DrillFault::pairs().len(), fact::DrillFault::ALL.len());
         check(Resource::pairs());
