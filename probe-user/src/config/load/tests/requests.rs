@@ -153,9 +153,9 @@ fn a_request_that_cannot_be_sent_is_refused() {
     for (line, expected) in [
         (
             "method = \"get\"",
-            "5:10: found \"get\", expected \"GET\", \"HEAD\", \"OPTIONS\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"",
+            "5:10: found \"get\"; expected \"GET\", \"HEAD\", \"OPTIONS\", \"POST\", \"PUT\", \"PATCH\" or \"DELETE\"",
         ),
-        ("http_version = \"3\"", "5:16: found \"3\", expected \"auto\", \"1.1\" or \"2\""),
+        ("http_version = \"3\"", "5:16: found \"3\"; expected \"auto\", \"1.1\" or \"2\""),
         ("headers = { \"a b\" = \"x\" }", "5:21: a wrong header name; expected one such as \"X-Request-Id\""),
         (
             "headers = { Connection = \"x\" }",
