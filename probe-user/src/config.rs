@@ -32,6 +32,7 @@ mod service;
 mod settings;
 mod source;
 mod spanned;
+mod switch;
 mod template;
 mod unsupported;
 mod values;
