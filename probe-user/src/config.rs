@@ -41,6 +41,7 @@ mod settings;
 mod socket;
 mod source;
 mod spanned;
+mod switch;
 mod template;
 mod tls;
 mod unsupported;

@@ -8,6 +8,7 @@ mod exchange;
 mod exec;
 mod heartbeat;
 mod hook;
+mod host;
 mod http;
 mod outside;
 mod probe;
@@ -60,7 +61,7 @@ pub(super) fn check(file: &File, outside: &Outside<'_>) -> (Config, Findings) {
             .filter_map(|written| hook::hook(written, &file.service, &mut found))
             .collect(),
         on_exit: file.supervisor.as_ref().and_then(|it| Some(it.0.on_exit.as_ref()?.0)),
-        host: file.host.as_ref().map_or_else(HostOptions::default, |host| HostOptions::of(&host.0)),
+        host: file.host.as_ref().map_or_else(HostOptions::default, |written| host::host(&written.0)),
         restart_budget: restart_budget(file),
         services: service::services(
             &defaults::with_defaults(file.defaults.as_ref(), &file.service),

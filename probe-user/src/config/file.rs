@@ -9,10 +9,10 @@ use super::{
     choice::Format,
     daemon::OnExit,
     exec::{SoftAndHard, Umask, resource_names},
-    host::{FileSystems, OrOff, Percent, Time},
     maintenance::Window,
     protocol::ProbeKeys,
     spanned::Spanned,
+    switch::{ByPattern, OrOff, Percent, Time},
     template::Template,
     values::{At, Backoff, Budget, Size, Table, Text, Whole},
 };
@@ -138,7 +138,7 @@ pub(super) struct AllRestarts {
 pub(super) struct Host {
     /// File systems by the pattern of their mount points, with `*` for any characters; the longest that matches counts. "*"
     /// stands for all others on disks and servers.
-    pub(super) filesystems: Option<OrOff<FileSystems>>,
+    pub(super) filesystems: Option<OrOff<ByPattern<FileSystem>>>,
     /// Percent of the memory that is not available, for a minute; 95 if not given.
     pub(super) memory_percent: Option<OrOff<Percent>>,
     /// Percent of the time that all tasks wait for memory (PSI), for a minute; 20 if not given.

@@ -14,7 +14,7 @@ use crate::{
     clock::Timestamp,
     fact::{
         EventId, Fact, HostCheck, HostReading, HostState, HostSubject, Incident, Memory, RememberedIncident,
-        ServiceId, Severity,
+        ServiceId, Severity, Verdict,
     },
 };
 
@@ -220,7 +220,7 @@ impl State {
 
     /// The kernel reports it as it happens.
     fn is_reported(&self) -> bool {
-        rules::of(self.check().verdict()).ends == EndRule::Quiet
+        rules::of(verdict_of(self.check())).ends == EndRule::Quiet
     }
 
     fn is_exhausted(&self) -> bool {
@@ -251,7 +251,7 @@ impl State {
             return false;
         }
         let event = self.publish_state(false, effects);
-        let verdict = self.check().verdict();
+        let verdict = verdict_of(self.check());
         let incident = OwnIncident::next(verdict, self.summary(), self.bad_since, incidents);
         let incident = Incident {
             service: ServiceId::HOST,
@@ -304,7 +304,7 @@ impl State {
     }
 
     fn severity(&self) -> Severity {
-        match rules::of(self.check().verdict()).severity {
+        match rules::of(verdict_of(self.check())).severity {
             SeverityRule::Info => Severity::Info,
             SeverityRule::WhenExhausted if !self.reading.exhausted => Severity::Warning,
             SeverityRule::Warning | SeverityRule::OfService => Severity::Warning,
@@ -319,6 +319,30 @@ impl State {
         } else {
             words.clone()
         }
+    }
+}
+
+/// The verdict of an incident of a check.
+const fn verdict_of(check: HostCheck) -> Verdict {
+    match check {
+        HostCheck::Space => Verdict::HostDiskFull,
+        HostCheck::Inodes => Verdict::HostInodes,
+        HostCheck::ReadOnly => Verdict::HostReadOnly,
+        HostCheck::Memory | HostCheck::MemoryPressure => Verdict::HostMemory,
+        HostCheck::CpuPressure | HostCheck::IoPressure => Verdict::HostPressure,
+        HostCheck::CpuSteal => Verdict::HostCpuSteal,
+        HostCheck::Pids => Verdict::HostPids,
+        HostCheck::Files => Verdict::HostFiles,
+        HostCheck::Conntrack => Verdict::HostConntrack,
+        HostCheck::Ports => Verdict::HostPorts,
+        HostCheck::Neighbours => Verdict::HostNeighbours,
+        HostCheck::ClockOffset | HostCheck::ClockSync | HostCheck::ClockStep => Verdict::HostClock,
+        HostCheck::Reboot => Verdict::HostRebooted,
+        HostCheck::HungTask => Verdict::HostHungTask,
+        HostCheck::BlockErrors => Verdict::HostBlockErrors,
+        HostCheck::FsErrors => Verdict::HostFsErrors,
+        HostCheck::MemoryErrors => Verdict::HostMemoryErrors,
+        HostCheck::Thermal => Verdict::HostThermal,
     }
 }
 

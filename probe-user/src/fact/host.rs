@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Source, Verdict};
+use super::Source;
 use crate::clock::Timestamp;
 
 /// A check of the host.
@@ -86,30 +86,6 @@ impl HostCheck {
             Self::FsErrors => "fs_errors",
             Self::MemoryErrors => "memory_errors",
             Self::Thermal => "thermal",
-        }
-    }
-
-    /// The verdict of an incident of it.
-    pub const fn verdict(self) -> Verdict {
-        match self {
-            Self::Space => Verdict::HostDiskFull,
-            Self::Inodes => Verdict::HostInodes,
-            Self::ReadOnly => Verdict::HostReadOnly,
-            Self::Memory | Self::MemoryPressure => Verdict::HostMemory,
-            Self::CpuPressure | Self::IoPressure => Verdict::HostPressure,
-            Self::CpuSteal => Verdict::HostCpuSteal,
-            Self::Pids => Verdict::HostPids,
-            Self::Files => Verdict::HostFiles,
-            Self::Conntrack => Verdict::HostConntrack,
-            Self::Ports => Verdict::HostPorts,
-            Self::Neighbours => Verdict::HostNeighbours,
-            Self::ClockOffset | Self::ClockSync | Self::ClockStep => Verdict::HostClock,
-            Self::Reboot => Verdict::HostRebooted,
-            Self::HungTask => Verdict::HostHungTask,
-            Self::BlockErrors => Verdict::HostBlockErrors,
-            Self::FsErrors => Verdict::HostFsErrors,
-            Self::MemoryErrors => Verdict::HostMemoryErrors,
-            Self::Thermal => Verdict::HostThermal,
         }
     }
 
