@@ -32,6 +32,8 @@ pub enum Reported {
     Healthy,
     /// It is degraded with this verdict, and these words are in the reason.
     Degraded(&'static str, &'static str),
+    /// An answer is right and later than `slow` allows. What follows depends on the load of the host.
+    Slow,
     /// It is unhealthy, and held. The probe fails with this error, and these words are in its detail.
     Held(&'static str, &'static str),
 }
@@ -41,6 +43,7 @@ impl Reported {
         match self {
             Self::Healthy => "healthy".to_owned(),
             Self::Degraded(verdict, words) => format!("degraded, `{verdict}`: “{words}”"),
+            Self::Slow => "degraded, `slow`, or `overloaded` if the host is".to_owned(),
             Self::Held(error, words) => format!("unhealthy, held, `{error}`: “{words}”"),
         }
     }
@@ -101,6 +104,14 @@ fn wait_for(daemon: &Daemon, name: &str, case: &Case) {
             let open = daemon.wait_for(|event| is(event, "incident.open", name), LONG);
             assert_eq!(text(&open, "incident.verdict"), verdict, "{}: {open:#}", case.state);
             assert!(text(&open, "incident.summary").contains(words), "{}: {open:#}", case.state);
+            daemon.wait_for(
+                |event| is(event, "service.state", name) && text(event, "service.state") == "degraded",
+                LONG,
+            );
+        }
+        Reported::Slow => {
+            let slow = daemon.wait_for(|event| is(event, "probe.slow", name), LONG);
+            assert!(text(&slow, "message").contains("which is above its limit"), "{}: {slow:#}", case.state);
             daemon.wait_for(
                 |event| is(event, "service.state", name) && text(event, "service.state") == "degraded",
                 LONG,
