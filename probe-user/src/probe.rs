@@ -109,7 +109,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
     let mut server = None;
     let asking = async {
         match probe.kind {
-            ProbeKind::Http => http::run(probe, clients, &waiting).await,
+            ProbeKind::Http => http::run(probe, &clients.http, &clients.tls, &waiting).await,
             ProbeKind::Tcp => tcp::run(probe, &waiting).await,
             ProbeKind::Redis => redis::run(probe, &clients.tls, &mut kept.redis, &mut server, &waiting).await,
             ProbeKind::Postgres => {

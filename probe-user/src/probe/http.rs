@@ -15,7 +15,7 @@ use std::{
 use reqwest::{Client, Response, StatusCode};
 
 use self::{request::Hop, target::Target};
-use super::{failure::Failure, progress::Waiting};
+use super::{failure::Failure, progress::Waiting, tls::Tls};
 use crate::{
     config::Probe,
     fact::{ProbeFailure, ProbeOutcome},
@@ -64,7 +64,8 @@ enum Step {
 /// Requests the target once, and what it redirects to where that is to be followed.
 pub(super) async fn run(
     probe: &Probe,
-    clients: &super::Clients,
+    clients: &Clients,
+    tls: &Tls,
     waiting: &Arc<Waiting>,
 ) -> Result<ProbeOutcome, Failure> {
     let unusable = || {
@@ -72,11 +73,11 @@ pub(super) async fn run(
     };
     let mut hop = Hop::first(probe, Target::of(probe).ok_or_else(unusable)?);
     for _ in 0..=REDIRECTS_MAX {
-        let request = hop.request(probe, &clients.http.requests).ok_or_else(unusable)?;
+        let request = hop.request(probe, &clients.requests).ok_or_else(unusable)?;
         // Chunks of a byte each have six on the wire; what is more than twice the body is not read.
         let body_max = if wants_body(probe) { 2 * BODY_MAX } else { 2 * DRAIN_MAX };
         let judge = async |response| judge(probe, &hop, response, waiting).await;
-        let asked = connection::ask(probe, &clients.tls, &hop.target, request, body_max, waiting, judge);
+        let asked = connection::ask(probe, tls, &hop.target, request, body_max, waiting, judge);
         hop = match asked.await? {
             Step::Ended(outcome) => return Ok(outcome),
             Step::Next(next) => next,
