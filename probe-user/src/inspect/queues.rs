@@ -209,14 +209,13 @@ mod tests {
         queues.sample(vec![(WEB, me)]);
         assert_eq!(queues.found(), [], "its service is not known yet");
         let owners = loop {
-            match inbox.recv().await.expect("it is searched for") {
-                Answer::QueueOwners(owners) => break owners,
-                Answer::FullElsewhere((elsewhere, full)) => {
-                    assert_eq!(full, []);
-                    queues.sampled_elsewhere(elsewhere);
-                }
-                _ => panic!("nothing else is asked"),
+            let answer = inbox.recv().await.expect("it is searched for");
+            if let Answer::QueueOwners(owners) = answer {
+                break owners;
             }
+            let Answer::FullElsewhere((elsewhere, full)) = answer else { panic!("nothing else is asked") };
+            assert_eq!(full, []);
+            queues.sampled_elsewhere(elsewhere);
         };
         queues.searched(owners);
         let ours = |queues: &AcceptQueues| {

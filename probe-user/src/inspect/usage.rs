@@ -114,7 +114,7 @@ fn sample_one(
         reader.memory_total().unwrap_or(u64::MAX),
     );
     let needs = |percent: Option<f64>| percent.is_some() || limits.growth.is_some();
-    let threads = needs(limits.threads_percent).then(|| reader.thread_ceilings(main.pid)).unwrap_or_default();
+    let threads = if needs(limits.threads_percent) { reader.thread_ceilings(main.pid) } else { Vec::new() };
     let fds: Vec<Ceiling> = if needs(limits.fds_percent) {
         pids.iter().filter_map(|pid| reader.descriptor_ceiling(*pid)).collect()
     } else {

@@ -147,10 +147,8 @@ mod tests {
     }
 
     fn failed(outcome: ProbeOutcome) -> (ProbeFailure, String) {
-        match outcome {
-            ProbeOutcome::Failed(failure, text) => (failure, text),
-            other => panic!("{other:?}"),
-        }
+        let ProbeOutcome::Failed(failure, text) = outcome else { panic!("{outcome:?}") };
+        (failure, text)
     }
 
     #[tokio::test]

@@ -118,12 +118,14 @@ fn is_answer(datagram: &[u8], payload: &[u8; PAYLOAD], is_v4: bool, has_header: 
 
 fn of_io(error: &io::Error, peer: &str) -> Failure {
     let failure = Failure::io(error, peer);
-    match failure.kind {
-        ProbeFailure::Local => failure,
-        // Firewalls of this host refuse what is sent with that.
-        ProbeFailure::Auth => Failure { kind: ProbeFailure::Unreachable, ..failure },
-        _ => Failure::new(ProbeFailure::Unreachable, format!("{peer} cannot be reached: {error}")),
+    if failure.kind == ProbeFailure::Local {
+        return failure;
     }
+    // Firewalls of this host refuse what is sent with that.
+    if failure.kind == ProbeFailure::Auth {
+        return Failure { kind: ProbeFailure::Unreachable, ..failure };
+    }
+    Failure::new(ProbeFailure::Unreachable, format!("{peer} cannot be reached: {error}"))
 }
 
 fn cannot_open(error: &io::Error, peer: &str) -> Failure {

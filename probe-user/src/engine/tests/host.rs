@@ -1,7 +1,7 @@
 //! The host's own incidents, and what they mean for services.
 
 use super::*;
-use crate::fact::{HostCheck, HostReading, HostSubject, OperatorCommand};
+use crate::fact::{HostCheck, HostReading, HostSubject, Memory, OperatorCommand};
 
 const DEVICE: &str = "254:16";
 
@@ -28,20 +28,28 @@ fn see(lab: &mut Lab, check: HostCheck, value: f64) {
 
 /// The host's incidents: phase, verdict and severity.
 fn of_host(lab: &Lab) -> Vec<(Phase, Verdict, Severity)> {
-    let of = |fact: &Fact| match fact {
-        Fact::Incident(phase, it) if it.service == ServiceId::HOST => Some((*phase, it.verdict, it.severity)),
-        _ => None,
+    let of = |fact: &Fact| {
+        let Fact::Incident(phase, it) = fact else { return None };
+        (it.service == ServiceId::HOST).then_some((*phase, it.verdict, it.severity))
     };
     lab.published.iter().filter_map(of).collect()
 }
 
 /// The published changes of the host's state: the check, and whether it is well.
 fn states(lab: &Lab) -> Vec<(HostCheck, bool)> {
-    let of = |fact: &Fact| match fact {
-        Fact::HostState(state) => Some((state.reading.subject.check, state.is_well)),
-        _ => None,
+    let of = |fact: &Fact| {
+        let Fact::HostState(state) = fact else { return None };
+        Some((state.reading.subject.check, state.is_well))
     };
     lab.published.iter().filter_map(of).collect()
+}
+
+/// What was kept last of the host's incidents.
+fn kept_of_host(lab: &Lab) -> Option<Box<Memory>> {
+    lab.requested.iter().rev().find_map(|effect| {
+        let Effect::KeepMemory { service: ServiceId::HOST, memory } = effect else { return None };
+        Some(memory.clone())
+    })
 }
 
 fn exec_lab() -> Lab {
@@ -57,9 +65,9 @@ fn crash(lab: &mut Lab, pid: u32) {
 }
 
 fn holds(lab: &Lab) -> Vec<String> {
-    let of = |restart: &Restart| match &restart.action {
-        Action::Hold(why) => Some(why.clone()),
-        _ => None,
+    let of = |restart: &Restart| {
+        let Action::Hold(why) = &restart.action else { return None };
+        Some(why.clone())
     };
     lab.restarts().into_iter().filter_map(of).collect()
 }
@@ -238,10 +246,7 @@ fn an_incident_of_the_host_goes_on_in_the_next_run_and_ends_if_it_is_not_confirm
     let mut lab = exec_lab();
     see(&mut lab, HostCheck::Space, 99.0);
     see(&mut lab, HostCheck::Memory, 99.0);
-    let kept = lab.requested.iter().rev().find_map(|effect| match effect {
-        Effect::KeepMemory { service: ServiceId::HOST, memory } => Some(memory.clone()),
-        _ => None,
-    });
+    let kept = kept_of_host(&lab);
     let mut next = Lab::of(false, &[]);
     next.see(Observation::Remembered(ServiceId::HOST, kept.unwrap()));
     assert_eq!(next.engine.host_incidents().count(), 2);
@@ -252,11 +257,7 @@ fn an_incident_of_the_host_goes_on_in_the_next_run_and_ends_if_it_is_not_confirm
     let open: Vec<_> = next.engine.host_incidents().map(|it| it.verdict).collect();
     assert_eq!(open, [Verdict::HostDiskFull], "nothing was heard of the other");
     see(&mut next, HostCheck::Space, 10.0);
-    let kept = next.requested.iter().rev().find_map(|effect| match effect {
-        Effect::KeepMemory { service: ServiceId::HOST, memory } => Some(memory.incident.is_none()),
-        _ => None,
-    });
-    assert_eq!(kept, Some(true));
+    assert_eq!(kept_of_host(&next).map(|memory| memory.incident.is_none()), Some(true));
 }
 
 #[test]

@@ -19,10 +19,8 @@ async fn asked(script: &str) -> ProbeOutcome {
 }
 
 fn failed(outcome: ProbeOutcome) -> (ProbeFailure, String) {
-    match outcome {
-        ProbeOutcome::Failed(failure, text) => (failure, text),
-        other => panic!("{other:?}"),
-    }
+    let ProbeOutcome::Failed(failure, text) = outcome else { panic!("{outcome:?}") };
+    (failure, text)
 }
 
 /// The pid that a script has written there, once it has.
