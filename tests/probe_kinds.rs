@@ -6,7 +6,7 @@ use hostprobe_tests::{
     daemon::{Daemon, Mark},
     http::free_port,
     incident_events::{is, text, wait_until_healthy},
-    parts::{dnsmasq, grpc_server, memcached, require, require_root},
+    parts::{Certificate, dnsmasq, grpc_server, memcached, require, require_root},
     process::{lives, until},
 };
 use rustix::process::Signal;
@@ -141,8 +141,8 @@ fn a_dns_server_is_asked_for_records() {
 #[test]
 fn a_grpc_server_serves_or_says_what_it_does_not() {
     let (port, bare_port, web_port) = (free_port(), free_port(), free_port());
-    let Some(mut server) = grpc_server(port, true) else { return };
-    let Some(_bare) = grpc_server(bare_port, false) else { return };
+    let Some(mut server) = grpc_server(port, true, None) else { return };
+    let Some(_bare) = grpc_server(bare_port, false, None) else { return };
     let Some(_web) = memcached(&["-l", "127.0.0.1", "-p", &web_port.to_string()]) else { return };
     let probe = |port: u16, service: &str| format!("grpc = \"grpc://127.0.0.1:{port}{service}\"");
     let mut daemon = start(&[
@@ -171,6 +171,27 @@ fn a_grpc_server_serves_or_says_what_it_does_not() {
     server.wait(LONG);
     fails(&daemon, mark, "server", "refused");
     says("other", "reset", "closed the connection");
+    daemon.stop();
+}
+
+#[test]
+fn a_grpc_server_is_asked_over_tls() {
+    let (port, plain_port) = (free_port(), free_port());
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(certificate) = Certificate::self_signed(folder.path(), "grpc") else { return };
+    let Some(_server) = grpc_server(port, true, Some(&certificate)) else { return };
+    let Some(_plain) = grpc_server(plain_port, true, None) else { return };
+    let trusted = format!("tls = {{ ca_file = {:?}, server_name = \"localhost\" }}", certificate.pem);
+    let probe = |port: u16, keys: &str| format!("grpc = \"grpcs://127.0.0.1:{port}\"\n{keys}");
+    let mut daemon = start(&[
+        service("trusted", &probe(port, &trusted)),
+        service("stranger", &probe(port, "tls = { server_name = \"localhost\" }")),
+        service("plain", &probe(plain_port, &trusted)),
+    ]);
+    wait_until_healthy(&daemon, "trusted");
+    for wrong in ["stranger", "plain"] {
+        fails(&daemon, Mark::default(), wrong, "tls");
+    }
     daemon.stop();
 }
 

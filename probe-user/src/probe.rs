@@ -140,7 +140,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
             ProbeKind::Unix => unix::run(probe, &waiting).await,
             ProbeKind::Udp => udp::run(probe, &waiting).await,
             ProbeKind::Exec => exec::run(probe, &clients.programs, &mut kept.exec, &waiting).await,
-            ProbeKind::Grpc => grpc::run(probe, &waiting).await,
+            ProbeKind::Grpc => grpc::run(probe, &clients.tls, &waiting).await,
             ProbeKind::Dns => dns::run(probe, &waiting).await,
             ProbeKind::Icmp => icmp::run(probe, &waiting).await,
             ProbeKind::Heartbeat => {

@@ -12,14 +12,18 @@ const SERVICE_MAX: usize = 127;
 pub struct GrpcAddress {
     /// Host and port.
     pub peer: String,
+    /// The host alone, an IPv6 address without its brackets.
+    pub host: String,
+    /// The scheme is `grpcs`.
+    pub is_tls: bool,
     /// The service that is asked about; empty for the server as a whole.
     pub service: String,
 }
 
 impl GrpcAddress {
-    /// Parses `grpc://host[:port][/package.Service]`.
+    /// Parses `grpc://host[:port][/package.Service]`, or the same with `grpcs`.
     pub fn parse(text: &str) -> Option<Self> {
-        let url = Url::parse(text).ok().filter(|url| url.scheme() == "grpc")?;
+        let url = Url::parse(text).ok().filter(|url| ["grpc", "grpcs"].contains(&url.scheme()))?;
         let host = url.host_str().filter(|host| !host.is_empty())?;
         let is_plain = url.username().is_empty() && url.password().is_none();
         let service = url.path().trim_start_matches('/');
@@ -30,7 +34,9 @@ impl GrpcAddress {
             && service.len() <= SERVICE_MAX
             && service.bytes().all(is_name);
         let peer = format!("{host}:{}", url.port().unwrap_or(DEFAULT_PORT));
-        is_right.then(|| Self { peer, service: service.to_owned() })
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let is_tls = url.scheme() == "grpcs";
+        is_right.then(|| Self { peer, host, is_tls, service: service.to_owned() })
     }
 }
 
@@ -45,6 +51,11 @@ mod tests {
         assert_eq!(parsed("grpc://127.0.0.1"), right("127.0.0.1:50051", ""));
         assert_eq!(parsed("grpc://[::1]:9000/"), right("[::1]:9000", ""));
         assert_eq!(parsed("grpc://api:9000/shop.v1.Orders"), right("api:9000", "shop.v1.Orders"));
+        let over_tls = GrpcAddress::parse("grpcs://[::1]/a.B").unwrap();
+        assert_eq!(
+            (over_tls.host.as_str(), over_tls.peer.as_str(), over_tls.is_tls),
+            ("::1", "[::1]:50051", true)
+        );
         for wrong in
             ["h:1", "http://h", "grpc://", "grpc://u@h", "grpc://h/a/b", "grpc://h/a?b", "grpc://h/%41"]
         {

@@ -98,6 +98,7 @@ impl Probe {
         let is_verified = match self.kind {
             ProbeKind::Http => self.target.expose().starts_with("https:"),
             ProbeKind::Redis => self.target.expose().starts_with("rediss:"),
+            ProbeKind::Grpc => self.target.expose().starts_with("grpcs:"),
             ProbeKind::Postgres | ProbeKind::Mysql => {
                 options.is_some()
                     || self.target.expose().contains("verify")
@@ -107,7 +108,6 @@ impl Probe {
             | ProbeKind::Unix
             | ProbeKind::Udp
             | ProbeKind::Exec
-            | ProbeKind::Grpc
             | ProbeKind::Dns
             | ProbeKind::Icmp
             | ProbeKind::Heartbeat => false,

@@ -151,11 +151,11 @@ pub const fn protocol(kind: ProbeKind) -> Protocol {
         },
         ProbeKind::Grpc => Protocol {
             address: AddressForm {
-                schemes: &[("grpc", grpc::DEFAULT_PORT)],
-                expected: "an address such as \"grpc://127.0.0.1:50051\" or \"grpc://127.0.0.1:50051/package.Service\"",
+                schemes: &[("grpc", grpc::DEFAULT_PORT), ("grpcs", grpc::DEFAULT_PORT)],
+                expected: "an address such as \"grpc://127.0.0.1:50051\" or \"grpcs://api.example/package.Service\"",
                 check: address::grpc,
             },
-            options: &[],
+            options: &[ProbeOption::Tls],
             expectations: &[],
             over_tcp: true,
             attempts_may_overlap: true,
@@ -304,7 +304,7 @@ const HTTP: AddressForm = AddressForm {
     "role": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
     "lag": {"anyOf": [{"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]},
     "token_file": {"anyOf": [{"required": ["http"]}, {"required": ["heartbeat"]}]},
-    "tls": {"anyOf": [{"required": ["http"]}, {"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
+    "tls": {"anyOf": [{"required": ["http"]}, {"required": ["grpc"]}, {"required": ["redis"]}, {"required": ["postgres"]}, {"required": ["mysql"]}]}
 }))]
 pub(super) struct ProbeKeys {
     /// A request to an http or https address, or to "http+unix://%2Frun%2Fx.sock/path".
@@ -322,7 +322,7 @@ pub(super) struct ProbeKeys {
     /// Login and SELECT 1 at "mysql://user@host:port"; without a user, the server's greeting. `?socket=/path` names a socket, and
     /// `ssl-mode` says when TLS is used.
     pub(super) mysql: At<Text<Template>>,
-    /// `Check` of `grpc.health.v1.Health` at "grpc://host[:port][/package.Service]", without TLS.
+    /// `Check` of `grpc.health.v1.Health` at "grpc://host[:port][/package.Service]", "grpcs://" for TLS.
     pub(super) grpc: At<Text<Template>>,
     /// Ask a DNS server, as "dns://server[:port]/name[?type=A]".
     pub(super) dns: At<Text<Template>>,

@@ -1,4 +1,4 @@
-//! gRPC health checks: `grpc.health.v1.Health/Check`, over HTTP/2 without TLS.
+//! gRPC health checks: `grpc.health.v1.Health/Check`, over HTTP/2.
 //!
 //! The protocol is one unary call: a request and a response with one field each. That is less than a client library brings.
 
@@ -8,7 +8,15 @@ use bytes::Bytes;
 use h2::{RecvStream, client};
 use http::{HeaderMap, Request, header};
 
-use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    bounded::Bounded,
+    failure::Failure,
+    progress::Waiting,
+    tcp,
+    tls::{Check, Tls, Wanted},
+};
 use crate::{
     config::{GrpcAddress, Probe},
     fact::{ProbeFailure, ProbeOutcome},
@@ -23,23 +31,40 @@ const HEADERS_MAX: u32 = 16 << 10;
 /// The longest message of a server that is shown.
 const MESSAGE_MAX: usize = 300;
 
-pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
-    let Some(GrpcAddress { peer, service }) = GrpcAddress::parse(probe.target.expose()) else {
+pub(super) async fn run(probe: &Probe, tls: &Tls, waiting: &Waiting) -> Result<ProbeOutcome, Failure> {
+    let Some(address) = GrpcAddress::parse(probe.target.expose()) else {
         return Err(Failure::new(ProbeFailure::CannotAsk, "the address is none of gRPC"));
     };
-    let stream = tcp::connect(&peer, waiting).await?;
+    let stream = Bounded::new(tcp::connect(&address.peer, waiting).await?);
+    if !address.is_tls {
+        return ask(stream, &address, waiting).await;
+    }
+    let options = probe.tls.clone().unwrap_or_default();
+    let check = if options.insecure { Check::Nothing } else { Check::Full };
+    let (host, peer) = (&address.host, &address.peer);
+    let wanted = Wanted { options: &options, check, alpn: &[b"h2"], host, peer };
+    ask(tls.connect(stream, wanted, waiting).await?, &address, waiting).await
+}
+
+async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    address: &GrpcAddress,
+    waiting: &Waiting,
+) -> Result<ProbeOutcome, Failure> {
+    let GrpcAddress { peer, service, is_tls, .. } = address;
     waiting.set("the HTTP/2 session");
-    let failed = |error: h2::Error| of_h2(&error, &peer);
+    let failed = |error: h2::Error| of_h2(&error, peer);
     let handshake = client::Builder::new()
         .max_header_list_size(HEADERS_MAX)
         .initial_window_size(ANSWER_MAX as u32)
         .enable_push(false)
-        .handshake::<_, Bytes>(Bounded::new(stream));
+        .handshake::<_, Bytes>(stream);
     let (requests, connection) = handshake.await.map_err(failed)?;
     let asking = async {
         let mut requests = requests.ready().await.map_err(failed)?;
         waiting.set("the answer");
-        let uri = format!("http://{peer}/grpc.health.v1.Health/Check");
+        let scheme = if *is_tls { "https" } else { "http" };
+        let uri = format!("{scheme}://{peer}/grpc.health.v1.Health/Check");
         let request = Request::post(uri)
             .header(header::CONTENT_TYPE, "application/grpc")
             .header(header::TE, "trailers")
@@ -47,24 +72,24 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
             .body(());
         let request = request.map_err(|error| Failure::new(ProbeFailure::CannotAsk, error.to_string()))?;
         let (response, mut body) = requests.send_request(request, false).map_err(failed)?;
-        body.send_data(question(&service), true).map_err(failed)?;
+        body.send_data(question(service), true).map_err(failed)?;
         let (head, mut answer) = response.await.map_err(failed)?.into_parts();
         if head.status != http::StatusCode::OK {
-            return Err(of_http(head.status.as_u16(), &peer));
+            return Err(of_http(head.status.as_u16(), peer));
         }
         // A server that has nothing but a status sends it at once, instead of behind a message.
         if head.headers.contains_key("grpc-status") {
-            return judge(&[], &head.headers, &peer, &service);
+            return judge(&[], &head.headers, peer, service);
         }
-        let message = read(&mut answer, &peer).await?;
+        let message = read(&mut answer, peer).await?;
         let trailers = answer.trailers().await.map_err(failed)?.unwrap_or_default();
-        judge(&message, &trailers, &peer, &service)
+        judge(&message, &trailers, peer, service)
     };
     tokio::select! {
         outcome = asking => outcome,
         ended = connection => Err(match ended {
-            Err(error) => of_h2(&error, &peer),
-            Ok(()) => Failure::io(&io::ErrorKind::UnexpectedEof.into(), &peer),
+            Err(error) => of_h2(&error, peer),
+            Ok(()) => Failure::io(&io::ErrorKind::UnexpectedEof.into(), peer),
         }),
     }
 }

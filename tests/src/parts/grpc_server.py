@@ -30,7 +30,12 @@ class Health(grpc.GenericRpcHandler):
 
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
 server.add_generic_rpc_handlers((Health(),))
-server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+address = f"127.0.0.1:{sys.argv[1]}"
+if len(sys.argv) > 3:
+    certificate, key = (open(path, "rb").read() for path in sys.argv[3:5])
+    server.add_secure_port(address, grpc.ssl_server_credentials([(key, certificate)]))
+else:
+    server.add_insecure_port(address)
 server.start()
 print("serving", flush=True)
 server.wait_for_termination()

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use super::{START, require};
+use super::{Certificate, START, require};
 use crate::process::Running;
 
 /// Memcached with these options, as it listens there.
@@ -45,17 +45,18 @@ pub fn dnsmasq(port: u16) -> Option<Running> {
     Some(process)
 }
 
-/// A gRPC server of Google's library with health checks (`grpc_server.py`), or without.
+/// A gRPC server of Google's library with health checks (`grpc_server.py`), or without; over TLS with a certificate.
 ///
 /// # Panics
 /// If it does not start.
-pub fn grpc_server(port: u16, has_health: bool) -> Option<Running> {
+pub fn grpc_server(port: u16, has_health: bool, certificate: Option<&Certificate>) -> Option<Running> {
     if !require("python3-grpcio", "/usr/lib/python3/dist-packages/grpc/__init__.py") {
         return None;
     }
     let mut command = Command::new("/usr/bin/python3");
     command.args(["-c", include_str!("grpc_server.py"), &port.to_string()]);
     command.arg(if has_health { "health" } else { "none" });
+    command.args(certificate.into_iter().flat_map(|it| [&it.pem, &it.key]));
     let process = Running::start(&mut command, Signal::KILL);
     process.wait_until_it_says("serving", &process.stdout, START);
     Some(process)

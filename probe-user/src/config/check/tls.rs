@@ -94,6 +94,7 @@ pub(super) fn tls_fits(
     };
     let encrypted = match kind {
         ProbeKind::Http => target.starts_with("https:").then_some(()).ok_or("an https:// address"),
+        ProbeKind::Grpc => target.starts_with("grpcs:").then_some(()).ok_or("a grpcs:// address"),
         ProbeKind::Redis => target.starts_with("rediss:").then_some(()).ok_or("a rediss:// address"),
         ProbeKind::Postgres
             if PostgresAddress::parse(target).is_ok_and(|address| address.socket().is_some()) =>
@@ -109,7 +110,6 @@ pub(super) fn tls_fits(
         | ProbeKind::Unix
         | ProbeKind::Udp
         | ProbeKind::Exec
-        | ProbeKind::Grpc
         | ProbeKind::Dns
         | ProbeKind::Icmp
         | ProbeKind::Heartbeat => Ok(()),
