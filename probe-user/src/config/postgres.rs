@@ -19,6 +19,8 @@ pub struct PostgresAddress {
     pub tls: DatabaseTls,
     /// The folder of the server's socket, or the beginning of an abstract name; it goes before the hosts of `config`.
     folder: Option<String>,
+    /// The port among the options, which goes before that of the host.
+    port: Option<u16>,
 }
 
 /// It must not repeat any part of the address but the name of an option.
@@ -46,7 +48,7 @@ impl PostgresAddress {
     pub fn parse(text: &str) -> Result<Self, WrongPostgresAddress> {
         let (start, query) = text.split_once('?').unwrap_or((text, ""));
         let (mut rest, mut folder, mut tls) = (Vec::new(), None, DatabaseTls::default());
-        let (mut cert, mut key) = (None, None);
+        let (mut cert, mut key, mut port) = (None, None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = percent_decode_str(value).decode_utf8_lossy();
@@ -58,6 +60,7 @@ impl PostgresAddress {
                 "sslcert" => cert = Some(file("sslcert", &value)?),
                 "sslkey" => key = Some(file("sslkey", &value)?),
                 "host" if value.starts_with(['/', '@']) => folder = Some(value.into_owned()),
+                "port" if value.parse::<u16>().is_ok_and(|port| port > 0) => port = value.parse().ok(),
                 _ => rest.push(pair),
             }
         }
@@ -73,21 +76,22 @@ impl PostgresAddress {
             WrongPostgresAddress::Url(cause)
         })?;
         config.ssl_mode(SslMode::Disable);
-        let address = Self { config, tls, folder };
+        let address = Self { config, tls, folder, port };
         if address.folder.is_none()
             && address.config.get_hosts().is_empty()
             && address.config.get_hostaddrs().is_empty()
         {
             return Err(WrongPostgresAddress::NoHost);
         }
-        if address.socket().is_some_and(|name| !socket::is_right(&name)) {
+        let is_nameless = address.folder.as_deref() == Some("@");
+        if is_nameless || address.socket().is_some_and(|name| !socket::is_right(&name)) {
             return Err(WrongPostgresAddress::Socket);
         }
         Ok(address)
     }
 
     pub fn port(&self) -> u16 {
-        self.config.get_ports().first().copied().unwrap_or(DEFAULT_PORT)
+        self.port.or(self.config.get_ports().first().copied()).unwrap_or(DEFAULT_PORT)
     }
 
     /// The server's Unix socket: a path, or `@NAME` for an abstract one.
