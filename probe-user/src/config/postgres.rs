@@ -19,7 +19,7 @@ pub struct PostgresAddress {
     pub tls: DatabaseTls,
     /// The folder of the server's socket, or the beginning of an abstract name; it goes before the hosts of `config`.
     folder: Option<String>,
-    /// The port that the query gives.
+    /// The port among the options, which goes before that of the host.
     port: Option<u16>,
 }
 
@@ -59,10 +59,8 @@ impl PostgresAddress {
                 "sslrootcert" => tls.ca_file = Some(file("sslrootcert", &value)?),
                 "sslcert" => cert = Some(file("sslcert", &value)?),
                 "sslkey" => key = Some(file("sslkey", &value)?),
-                "host" if value == "@" => return Err(WrongPostgresAddress::Socket),
                 "host" if value.starts_with(['/', '@']) => folder = Some(value.into_owned()),
-                // The parser would put it after the port of the host in the URL.
-                "port" if value.parse::<u16>().is_ok() => port = value.parse().ok(),
+                "port" if value.parse::<u16>().is_ok_and(|port| port > 0) => port = value.parse().ok(),
                 _ => rest.push(pair),
             }
         }
@@ -85,7 +83,8 @@ impl PostgresAddress {
         {
             return Err(WrongPostgresAddress::NoHost);
         }
-        if address.socket().is_some_and(|name| !socket::is_right(&name)) {
+        let is_nameless = address.folder.as_deref() == Some("@");
+        if is_nameless || address.socket().is_some_and(|name| !socket::is_right(&name)) {
             return Err(WrongPostgresAddress::Socket);
         }
         Ok(address)
