@@ -8,9 +8,9 @@ use crate::store::{
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// The beginning of the minute before the present one.
+/// The beginning of the minute before the latest one of which a second has passed.
 fn last_minute() -> i64 {
-    let now = jiff::Timestamp::now().as_second();
+    let now = jiff::Timestamp::now().as_second() - 1;
     now - now.rem_euclid(MINUTE) - MINUTE
 }
 
