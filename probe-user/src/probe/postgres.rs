@@ -50,6 +50,9 @@ pub(super) struct Kept {
     has_console: bool,
     /// The account or the database has so few connections that the probe takes only one at a time.
     is_limited: bool,
+    /// The pool was exhausted when the run before this one timed out, and in this one.
+    was_exhausted: bool,
+    is_exhausted: bool,
     /// What the session reported before it was closed.
     usage: Option<ServerUsage>,
     reported: report::Reported,
@@ -82,6 +85,7 @@ pub(super) async fn run(
     waiting: &Waiting,
 ) -> Result<ProbeOutcome, Failure> {
     kept.usage = None;
+    (kept.was_exhausted, kept.is_exhausted) = (kept.is_exhausted, false);
     let target = Target::of(probe, tls)?;
     if kept.has_console && leaves_the_last(&target, server, waiting).await {
         return Ok(ProbeOutcome::Ok);
@@ -136,7 +140,13 @@ pub(super) async fn silence(probe: &Probe, tls: &Tls, kept: &mut Kept, waiting_f
     kept.route = Some(Route::Pooler);
     kept.has_console = matches!(console, Console::Open(_));
     let pool = console.pool(target.database()).await;
-    let (failure, usage) = pooler::silence(&target, !BEFORE_LOGIN.contains(&waiting_for), pool);
+    kept.is_exhausted = pool.as_ref().is_some_and(|(pool, _)| pool.is_exhausted() || pool.waiting > 0);
+    let at_query = !BEFORE_LOGIN.contains(&waiting_for);
+    let (failure, usage) = match pool {
+        // The run has waited for what has become free only now.
+        Some(_) if kept.was_exhausted && !kept.is_exhausted => (pooler::was_exhausted(&target), None),
+        pool => pooler::silence(&target, at_query, pool),
+    };
     kept.usage = usage;
     Some(failure)
 }

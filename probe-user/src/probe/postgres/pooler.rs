@@ -130,6 +130,13 @@ impl Pool {
     }
 }
 
+/// What a run without an answer means if its pool was exhausted until a moment ago.
+pub(super) fn was_exhausted(target: &Target<'_>) -> Failure {
+    let (peer, database) = (&target.peer, target.database());
+    let text = format!("{peer} had no server connection to {database} left until a moment ago");
+    Failure::new(ProbeFailure::TooManyConnections, text)
+}
+
 /// What a run without an answer means where a pooler let it in.
 pub(super) fn silence(
     target: &Target<'_>,
