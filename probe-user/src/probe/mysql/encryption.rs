@@ -43,7 +43,12 @@ impl Encryption<'_> {
         let check = match self.mode {
             TlsMode::VerifyFull if verified => Check::Full,
             TlsMode::VerifyCa if verified => Check::Chain,
-            _ => Check::Nothing,
+            TlsMode::Disable
+            | TlsMode::Allow
+            | TlsMode::Prefer
+            | TlsMode::Require
+            | TlsMode::VerifyCa
+            | TlsMode::VerifyFull => Check::Nothing,
         };
         let wanted = Wanted { options: self.options, check, alpn: &[], host: self.host, peer: self.peer };
         let stream = self.tls.connect(wire.into_stream()?, wanted, self.waiting).await.map_err(Error::Tls)?;

@@ -143,7 +143,12 @@ impl<'a> Target<'a> {
             TlsMode::VerifyCa if verified => Check::Chain,
             // As libpq: a file of authorities is there to be used.
             TlsMode::Require if verified && self.options.ca_file.is_some() => Check::Chain,
-            _ => Check::Nothing,
+            TlsMode::Disable
+            | TlsMode::Allow
+            | TlsMode::Prefer
+            | TlsMode::Require
+            | TlsMode::VerifyCa
+            | TlsMode::VerifyFull => Check::Nothing,
         };
         let alpn = if is_direct { DIRECT } else { &[] };
         let wanted =
