@@ -71,7 +71,7 @@ fn read_processes(reader: &ProcReader) {
     let _ = (usage.cpu_percent(&usage), usage.memory_percent(Some(0), 0));
     let stalls = reader.stalls();
     let _ = stalls.since(&stalls);
-    let _ = (reader.tasks(), reader.open_files(), reader.tracked_connections(), reader.neighbours());
+    let _ = (reader.tasks(), reader.host_open_files(), reader.tracked_connections(), reader.neighbours());
     let _ = (reader.local_ports(), reader.tcp_sockets(), reader.memory(), reader.cpu_times());
     let _ = (reader.throttled(), reader.memory_errors(), reader.written_by(10));
     let mounts = reader.mounts().map(|(mounts, _)| mount::file_systems(mounts)).unwrap_or_default();
