@@ -201,7 +201,7 @@ const LOST_NETWORK: [&str; 6] = [
     "--net",
     "/bin/sh",
     "-c",
-    "ip link add lost type dummy && ip address add 192.0.2.2/24 dev lost && ip link set lost up && exec \"$@\"",
+    "ip link add lost type veth peer name far && ip link set far up && ip address add 192.0.2.2/24 dev lost && ip link set lost up && exec \"$@\"",
     "sh",
 ];
 

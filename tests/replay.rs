@@ -326,6 +326,6 @@ fn a_recording_that_cannot_be_written_is_reported_and_stops_nothing_else() {
     let mut found: Vec<_> = found.map(|entry| entry.expect("it is readable").file_name()).collect();
     found.retain(|name| !name.to_string_lossy().starts_with("state.db-"));
     found.sort();
-    assert_eq!(found, ["lock", "state.db"]);
+    assert_eq!(found, ["last_run", "lock", "state.db"]);
     assert!(!daemon.log().contains("record"), "{}", daemon.log());
 }

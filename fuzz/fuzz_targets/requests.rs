@@ -56,6 +56,7 @@ impl Daemon {
             view: shown,
             metrics: Arc::new(Metrics::new(Names::new([Name { service: "api".to_owned(), unit: None }]))),
             history: Arc::new(Mutex::new(history())),
+            heartbeats: Default::default(),
             past: Past::default(),
         };
         let page = runtime.block_on(async {

@@ -77,7 +77,9 @@ fn awaited(
         let remote = it.connection.remote;
         // What one of its processes asks another one is its own matter.
         let is_own = ports.contains(&remote.port()) && remote.ip() == it.connection.local.ip();
-        if !is_own && is_question(it) && it.sent_ago <= first_asked + TICKS {
+        // A server that has answered since then is at work, as one that is polled.
+        let is_silent = it.segments_received == 0 || it.received_ago + TICKS >= first_asked;
+        if !is_own && is_silent && is_question(it) && it.sent_ago <= first_asked + TICKS {
             *asked.entry(remote).or_default() += 1;
         }
     }
@@ -162,6 +164,11 @@ mod tests {
         assert_eq!(change(|it| it[1].connection.inode = 0), None, "it does not accept");
         assert_eq!(change(|it| it[2].segments_received = 1), None, "it was answered at once");
         assert_eq!(change(|it| it[2].sent_ago = Duration::from_secs(3)), None, "it asked before");
+        let polled = |it: &mut Vec<Exchange>| {
+            let (sent_ago, received_ago) = (Duration::from_millis(100), Duration::from_millis(120));
+            it[2] = Exchange { segments_received: 9, sent_ago, received_ago, ..it[2] };
+        };
+        assert_eq!(change(polled), None, "that server has answered meanwhile");
         assert_eq!(change(|it| it[2].segments_sent = 500), None, "it writes a log there");
         assert_eq!(change(|it| it[2].connection.remote = at("127.0.0.1:80")), None, "it asks itself");
         let second = |it: &mut Vec<Exchange>| {

@@ -131,8 +131,10 @@ where
         let patience = if addresses.len() > 0 { stagger } else { Duration::MAX };
         match timeout(patience, trials.join_next()).await {
             Ok(Some(Ok(Ok(answer)))) => return Ok(answer),
-            // An address of a kind that this host does not have says nothing about the service.
-            Ok(Some(Ok(Err(why)))) if why.kind == ProbeFailure::CannotAsk && has_tried => {}
+            // An address of a kind that this host does not have says nothing about the service, and one that nothing listens
+            // at says less than another one's answer.
+            Ok(Some(Ok(Err(why))))
+                if has_tried && matches!(why.kind, ProbeFailure::CannotAsk | ProbeFailure::Refused) => {}
             Ok(Some(Ok(Err(why)))) => (failure, has_tried) = (why, true),
             Ok(Some(Err(_)) | None) | Err(_) => {}
         }

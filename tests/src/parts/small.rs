@@ -37,7 +37,7 @@ pub fn dnsmasq(port: u16) -> Option<Running> {
     let mut command = Command::new(PROGRAM);
     command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--bind-interfaces"]);
     command.args(["--user=root", "--pid-file=", "--listen-address=127.0.0.1", "--local=/test/"]);
-    command.args(["--address=/host.test/192.0.2.7", &format!("--port={port}")]);
+    command.args(["--host-record=host.test,192.0.2.7", &format!("--port={port}")]);
     // Its answer does not fit into a datagram of 512 bytes.
     command.arg(format!("--txt-record=long.test,{0},{0},{0}", "x".repeat(200)));
     let process = Running::start(&mut command, Signal::KILL);

@@ -26,12 +26,12 @@ use crate::{
 /// Further file systems are left out.
 const MOST: usize = 256;
 
-/// So many that do not answer, and no further one is asked: each holds a thread.
+/// So many that do not answer, and no further one of a server is asked: each holds a thread.
 const BLOCKED_MAX: usize = 8;
 
-/// With less than this share of its blocks, or less than so many bytes, a full file system takes no more data: PostgreSQL
-/// needs 16 MiB at once for its log.
-const EXHAUSTED_SHARE: f64 = 0.01;
+/// With less than so many bytes left, a full file system takes no more data: PostgreSQL needs 16 MiB at once for its log. A
+/// small one, as that of a boot loader, has never more left: there, less than this share counts.
+const EXHAUSTED_SHARE: f64 = 0.05;
 const EXHAUSTED_BYTES: u64 = 32 << 20;
 
 /// What was seen of the file systems before.
@@ -93,7 +93,8 @@ impl Calls {
     /// Asks for the numbers of a file system. An error if the round was given up meanwhile.
     fn ask(&self, round: u64, mount: &Mount, root: &Path) -> Result<Option<StatVfs>, GivenUp> {
         let is_blocked = self.locked(|state| {
-            let is_blocked = state.blocked.contains_key(&mount.device) || state.blocked.len() >= BLOCKED_MAX;
+            let may_block = mount.storage() == Storage::Remote && state.blocked.len() >= BLOCKED_MAX;
+            let is_blocked = state.blocked.contains_key(&mount.device) || may_block;
             if !is_blocked {
                 let (device, point) = (mount.device.clone(), mount.point.clone());
                 state.current = Some((round, Call { device, point, since: Timestamp::now() }));
@@ -209,7 +210,7 @@ impl Known {
             self.rate.time_left(left).filter(|time_left| most.is_some_and(|most| *time_left <= most));
         self.fills = time_left.is_some();
         let limit = limits.percent.or(limits.time_to_full.map(|_| 100.0))?;
-        let is_low = left < EXHAUSTED_BYTES || (left as f64) < whole as f64 * EXHAUSTED_SHARE;
+        let is_low = left < EXHAUSTED_BYTES && (left as f64) < whole as f64 * EXHAUSTED_SHARE;
         let soon = time_left.map_or_else(String::new, |time_left| {
             format!(", and will be full in {} min at its rate of the last hour", time_left.as_secs() / 60)
         });

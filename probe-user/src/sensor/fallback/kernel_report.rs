@@ -119,7 +119,9 @@ fn file_system_error(line: &str) -> Option<Found<'_>> {
     let device = device.split(" state ").next().unwrap_or(device);
     let says =
         prefix.contains("error") || prefix.contains("critical") || SAYS.iter().any(|it| rest.contains(it));
-    let is_one = rest.starts_with(':') || rest.starts_with(" in ");
+    // After a power cut or an early pull of a stick, which `fsck` mends.
+    let was_left_open = rest.contains("was not properly unmounted");
+    let is_one = (rest.starts_with(':') || rest.starts_with(" in ")) && !was_left_open;
     (is_one && says && is_name(device)).then_some((HostCheck::FsErrors, device, false))
 }
 
