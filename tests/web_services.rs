@@ -77,7 +77,7 @@ fn a_server_that_refuses_the_probe_or_whose_backend_fails_is_held_with_the_reaso
         ("unauthorized", "return 401;", "auth", auth),
         ("forbidden", "deny all;", "auth", auth),
         ("missing", "root /nonexistent;", "rejected", question),
-        ("host", "return 421;", "rejected", question),
+        ("vhost", "return 421;", "rejected", question),
         ("busy", "add_header Retry-After 5 always; return 503;", "busy", "asks for time"),
         ("proxy", proxied.as_str(), "upstream", "what is behind it fails"),
     ];
@@ -213,7 +213,7 @@ fn a_self_signed_certificate_of_an_authority_is_trusted_if_the_store_holds_it() 
         } else {
             let tls = |event: &Value| is(event, "probe.fail", "tls") && text(event, "probe.error") == "tls";
             let fail = daemon.wait_for(tls, LONG);
-            assert!(text(&fail, "probe.detail").contains("host's store does not hold it"), "{fail:#}");
+            assert!(text(&fail, "probe.detail").contains("add it to the host's store"), "{fail:#}");
             daemon.wait_for(|event| is(event, "restart.hold", "tls"), LONG);
         }
         daemon.stop();
