@@ -52,6 +52,10 @@ fn tls_is_read_and_its_files_are_named() {
             "5:7: `tls` beside an address without TLS; expected an https:// address",
         ),
         (
+            "grpc = \"grpc://h\"\ntls = {}",
+            "5:7: `tls` beside an address without TLS; expected a grpcs:// address",
+        ),
+        (
             "redis = \"redis://h\"\ntls = {}",
             "5:7: `tls` beside an address without TLS; expected a rediss:// address",
         ),
@@ -65,7 +69,7 @@ fn tls_is_read_and_its_files_are_named() {
         ),
         (
             "tcp = \"h:1\"\ntls = {}",
-            "5:7: `tls` in a tcp probe; expected it in http and redis and postgres and mysql probes only",
+            "5:7: `tls` in a tcp probe; expected it in http and grpc and redis and postgres and mysql probes only",
         ),
     ] {
         refused(&probe(lines), &[expected]);
