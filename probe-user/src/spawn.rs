@@ -108,8 +108,9 @@ impl Child {
 }
 
 /// Starts `exec` in its own session and, if one is given, in the cgroup with this folder. Its standard output and its
-/// standard error go to `output` and `errors`; its input is empty. It inherits nothing else of the daemon: no descriptor, no signal's action, and of the
-/// environment only what [`environment`] lists. An error names the step that failed, exec included.
+/// standard error go to `output` and `errors`; its input is empty. It inherits nothing else of the daemon: no
+/// descriptor, no signal's action, and of the environment only what describes the host and the user. An error names the
+/// step that failed, exec included.
 pub fn spawn(
     exec: &Exec,
     output: &OwnedFd,
