@@ -5,8 +5,6 @@ use std::{fs, path::Path, time::Duration};
 
 use hostprobe_tests::{
     http::free_port,
-    incident_events::{is, text},
-    lab::probed,
     parts::{
         Authority, Certificate, LOCALHOST, MariadbFolder, PostgresFolder, Redis, delayed, nginx, require,
         require_root,
@@ -468,35 +466,4 @@ fn nginx_over_tls() {
         },
     ];
     run(Server { title: "nginx over TLS", pid: main.pid() }, &cases, &[("SSL_CERT_FILE", pki.ours.pem())]);
-}
-
-#[test]
-fn a_file_that_is_renewed_on_disk_is_read_without_a_reload() {
-    if !require_root() || !require("redis-server", Redis::PROGRAM) {
-        return;
-    }
-    let Some(pki) = Pki::new() else { return };
-    let (port, certificate) = (free_port(), pki.ours.issue("localhost", LOCALHOST, 300));
-    let mut command = Redis::command(free_port(), pki.folder.path());
-    let files = [&certificate.pem, &certificate.key].map(|file| file.display().to_string());
-    let (port_text, ca) = (port.to_string(), pki.ours.pem().display().to_string());
-    let options = ["--tls-port", &port_text, "--tls-cert-file", &files[0], "--tls-key-file", &files[1]];
-    command.extend(options.into_iter().chain(["--tls-ca-cert-file", &ca]).map(str::to_owned));
-    let _server = start(&command, "Ready to accept connections");
-    // The probe's certificate is of another authority at first.
-    let other = pki.others.issue("client", "DNS:client", 300);
-    let shown =
-        Certificate { key: pki.folder.path().join("shown.key"), pem: pki.folder.path().join("shown.pem") };
-    shown.becomes(&other);
-    let tls = pki.tls(&format!(", cert = {:?}, key = {:?}", shown.pem, shown.key));
-    let mut daemon = probed::start(&format!(
-        "[[service]]\nname = \"cache\"\n[[service.probe]]\nredis = \"rediss://localhost:{port}\"\n{tls}\n{}\n",
-        probed::QUICK
-    ));
-    let fail = daemon.wait_for(|event| is(event, "probe.fail", "cache"), LONG);
-    assert_eq!(text(&fail, "probe.error"), "tls", "{fail:#}");
-    let mark = daemon.mark();
-    shown.becomes(&pki.client);
-    daemon.wait_for_after(mark, |event| is(event, "probe.recover", "cache"), LONG);
-    daemon.stop();
 }

@@ -6,12 +6,18 @@
 
 use std::{
     io,
-    sync::mpsc::{RecvTimeoutError, sync_channel},
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, sync_channel},
+    },
     thread,
     time::Duration,
 };
 
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::{Instant, timeout, timeout_at},
+};
 
 /// Why there is no answer; in words that follow a colon.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,36 @@ pub async fn answer<T: Send + 'static>(
         Ok(Ok(found)) => Ok(found),
         Ok(Err(_)) => Err(NoAnswer::Ended),
         Err(_) => Err(NoAnswer::Late(patience)),
+    }
+}
+
+/// Work of which one part is under way at a time: if the kernel never lets its thread go, no further thread is started.
+/// Clones share the turn.
+#[derive(Clone, Debug)]
+pub struct OneAtATime(Arc<Semaphore>);
+
+impl Default for OneAtATime {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl OneAtATime {
+    /// As [`answer`]; `patience` includes the wait for the turn.
+    pub async fn answer<T: Send + 'static>(
+        &self,
+        name: &str,
+        patience: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let until = Instant::now() + patience;
+        let turn = timeout_at(until, Arc::clone(&self.0).acquire_owned()).await;
+        let turn = turn.map_err(|_| NoAnswer::Late(patience))?;
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
+        answer(name, until.saturating_duration_since(Instant::now()), work).await
     }
 }
 
@@ -82,6 +118,18 @@ mod tests {
         let panics = || std::panic::resume_unwind(Box::new(()));
         let ended: Result<(), NoAnswer> = answer("test", LONG, panics).await;
         assert!(matches!(ended, Err(NoAnswer::Ended)));
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_never_ends_is_the_only_one() {
+        let turns = OneAtATime::default();
+        let (held, block) = mpsc::channel::<()>();
+        let late = turns.answer("test", SHORT, move || block.recv().is_ok()).await.unwrap_err();
+        assert!(matches!(late, NoAnswer::Late(_)));
+        let no_turn = turns.clone().answer("test", SHORT, || 5).await.unwrap_err();
+        assert_eq!(no_turn.to_string(), "no answer within 1ms");
+        drop(held);
+        assert_eq!(turns.answer("test", LONG, || 5).await.unwrap(), 5);
     }
 
     #[test]

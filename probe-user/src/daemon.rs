@@ -7,6 +7,7 @@ mod drill_timeline;
 pub(crate) mod executor;
 mod hooks;
 mod ingest;
+mod losses;
 mod maintenance;
 mod missed_exits;
 mod next_config;
@@ -47,10 +48,7 @@ use tokio::time::{Instant, sleep_until};
 use windows::OpenWindows;
 
 use crate::{
-    act::{
-        hook::Hooks,
-        supervisor::{LostLines, SupervisorReport},
-    },
+    act::supervisor::{LostLines, SupervisorReport},
     clock::Timestamp,
     config::Config,
     emit::Origin,
@@ -453,26 +451,6 @@ impl Daemon {
         );
         self.notifier.status(|| self.publisher.status_line());
         self.measure_tables();
-    }
-
-    /// Publishes what the sensors have lost since the last time.
-    fn publish_losses(&mut self) {
-        let now = Timestamp::now();
-        for loss in self.sensors.losses() {
-            self.missed_exits.on_loss(&loss);
-            let (class, place) = (loss.class.as_str().to_owned(), loss.place.as_str().to_owned());
-            self.publisher.publish(Fact::Loss { class, count: loss.count, place }, now);
-        }
-        if let Some(count @ 1..) = self.executor.hooks.as_mut().map(Hooks::take_loss) {
-            let (class, place) = ("hooks".to_owned(), "the queue of a hook".to_owned());
-            self.publisher.publish(Fact::Loss { class, count, place }, now);
-        }
-        if let Some(store) = &self.executor.store {
-            let (count, place) = (store.take_loss(), store.path().display().to_string());
-            if count > 0 {
-                self.publisher.publish(Fact::Loss { class: "state".to_owned(), count, place }, now);
-            }
-        }
     }
 
     fn observe(&mut self, observation: Observation) {

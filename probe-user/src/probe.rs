@@ -31,6 +31,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
+pub use self::icmp::may_ping;
 pub(crate) use self::schedule::next_tick;
 pub use self::schedule::{ProbeHandle, Prober, Silence};
 use self::{
@@ -38,6 +39,7 @@ use self::{
     progress::{Connection, Waiting},
 };
 use crate::{
+    bounded_thread::OneAtATime,
     config::Probe,
     fact::{ProbeFailure, ProbeKind, ProbeOutcome, ProcessKey, ServerUsage},
     host::Cgroups,
@@ -56,6 +58,7 @@ pub struct Clients {
     programs: Arc<exec::Programs>,
     heartbeats: Heartbeats,
     tls: tls::Tls,
+    files: OneAtATime,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +74,13 @@ impl Clients {
     /// Clients whose programs run in cgroups of the daemon with this key.
     pub fn with(cgroups: Option<(Cgroups, ProcessKey)>, heartbeats: Heartbeats) -> Result<Self, ClientError> {
         let programs = Arc::new(exec::Programs::new(cgroups));
-        Ok(Self { http: http::Clients::new()?, programs, heartbeats, tls: tls::Tls::default() })
+        Ok(Self {
+            http: http::Clients::new()?,
+            programs,
+            heartbeats,
+            tls: tls::Tls::default(),
+            files: OneAtATime::default(),
+        })
     }
 
     /// Those of one probe. They are set up already, so that setup does not count as response time of its first run.
@@ -79,7 +88,7 @@ impl Clients {
         if probe.trusts_the_hosts_store() {
             self.tls.prepare();
         }
-        Self { tls: self.tls.of_another_probe(), ..self.clone() }
+        Self { tls: self.tls.of_another_probe(), files: OneAtATime::default(), ..self.clone() }
     }
 }
 
@@ -130,7 +139,7 @@ pub async fn run_once(probe: &Probe, clients: &Clients) -> (Duration, ProbeOutco
 }
 
 pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
-    let waiting = Arc::new(Waiting::of_run(probe.timeout));
+    let waiting = Arc::new(Waiting::of_run(probe.timeout, clients.files.clone()));
     let begin = Instant::now();
     let mut server = None;
     let asking = async {
@@ -203,7 +212,7 @@ pub async fn run(probe: &Probe, clients: &Clients, kept: &mut Kept) -> Run {
         );
     }
     let remark = waiting.now().remark.filter(|_| outcome == ProbeOutcome::Ok);
-    Run { took, outcome, remark, server }
+    Run { took, outcome, remark, server: server.filter(|server| *server != ServerUsage::default()) }
 }
 
 /// The failure of a run that had no answer within its timeout.
@@ -227,6 +236,7 @@ fn late(probe: &Probe, waiting: &Waiting) -> ProbeOutcome {
     }
     let kind = match now.connection {
         Connection::Made if probe.kind == ProbeKind::Icmp => ProbeFailure::NoEcho,
+        Connection::Files => ProbeFailure::CannotAsk,
         Connection::Resolving => ProbeFailure::Dns,
         Connection::Missing => ProbeFailure::ConnectTimeout,
         Connection::Made => ProbeFailure::Timeout,
@@ -247,5 +257,18 @@ mod tests {
     /// A probe of `target` with usual settings.
     pub(super) fn probe(kind: ProbeKind, target: &str) -> Probe {
         Probe::new(kind, Secret::new(target))
+    }
+
+    #[tokio::test]
+    async fn files_that_do_not_answer_say_nothing_of_the_service() {
+        let probe = probe(ProbeKind::Redis, "rediss://127.0.0.1:1");
+        let waiting = Waiting::of_run(probe.timeout, OneAtATime::default());
+        waiting.connection(Connection::Made);
+        let (_held, block) = std::sync::mpsc::channel::<()>();
+        let read = waiting.for_files("the files of `tls`", move || block.recv().is_ok());
+        tokio::time::timeout(Duration::from_millis(1), read).await.unwrap_err();
+        let ProbeOutcome::Failed(kind, text) = late(&probe, &waiting) else { panic!("it is late") };
+        assert_eq!(kind, ProbeFailure::CannotAsk);
+        assert!(text.ends_with("still waiting for the files of `tls`"), "{text}");
     }
 }

@@ -70,6 +70,18 @@ impl Config {
         fixed(self.state.recording_bytes != running.state.recording_bytes, "state.recording");
         fixed(self.state.keep != running.state.keep, "state.keep");
         fixed(self.on_exit != running.on_exit, "supervisor.on_exit");
+        if self.host.reads_log() && !running.host.reads_log() {
+            let (new, old) = (&mut self.host, &running.host);
+            for (new, old, key) in [
+                (&mut new.hung_tasks, old.hung_tasks, "host.hung_tasks"),
+                (&mut new.block_errors, old.block_errors, "host.block_errors"),
+                (&mut new.fs_errors, old.fs_errors, "host.fs_errors"),
+                (&mut new.memory_errors, old.memory_errors, "host.memory_errors"),
+            ] {
+                fixed(*new != old, key);
+                *new = old;
+            }
+        }
         self.http = running.http;
         self.control.clone_from(&running.control);
         self.control_group.clone_from(&running.control_group);
@@ -304,5 +316,20 @@ mod tests {
         assert_eq!(config.changed_keys(&running), ["snapshots"]);
         assert_eq!(config.http, running.http);
         assert!(config.difference(&running).changed.is_empty());
+    }
+
+    #[test]
+    fn the_kernels_log_is_opened_at_the_start_alone() {
+        let off = "[host]\nhung_tasks = false\nblock_errors = false\nfs_errors = false\nmemory_errors = false\nconntrack_percent = false\n\
+                   files_percent = false\nneighbours_percent = false\nthermal_percent = false\n";
+        let running = parsed(&format!("{off}{RUNNING}"));
+        assert!(!running.host.reads_log());
+        let mut config = parsed(&format!("[host]\nfs_errors = false\n{RUNNING}"));
+        let keys = ["host.hung_tasks", "host.block_errors", "host.memory_errors"];
+        assert_eq!(config.keep_fixed(&running), keys);
+        assert!(!config.host.hung_tasks && config.host.conntrack_percent.is_some(), "it is counted as well");
+        let (mut config, running) =
+            (parsed(RUNNING), parsed(&format!("[host]\nhung_tasks = false\n{RUNNING}")));
+        assert_eq!(config.keep_fixed(&running), [""; 0], "it is open");
     }
 }

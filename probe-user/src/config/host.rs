@@ -90,6 +90,12 @@ impl HostOptions {
 
     /// Whether the kernel's log is read for it.
     pub fn reads_log(&self) -> bool {
-        self.hung_tasks || self.block_errors || self.fs_errors || self.memory_errors
+        let Self { thermal_percent, conntrack_percent, files_percent, neighbours_percent, .. } = self;
+        let limits = [thermal_percent, conntrack_percent, files_percent, neighbours_percent];
+        self.hung_tasks
+            || self.block_errors
+            || self.fs_errors
+            || self.memory_errors
+            || limits.iter().any(|limit| limit.is_some())
     }
 }

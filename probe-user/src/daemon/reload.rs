@@ -13,6 +13,7 @@ use crate::{
         CommandKind, Fact, Observation, OperatorCommand, OperatorReport, Order, Orders, Reload,
         ReloadChanges, ServiceId,
     },
+    probe::may_ping,
     process::{deadline, privileges::Plan},
     sensor::ebpf::CgroupId,
     serve::control::{Refusal, RefusalKind, ReloadRequest},
@@ -74,7 +75,15 @@ impl Daemon {
 
     fn apply(&mut self, next: NextConfig) -> Reload {
         let NextConfig { mut config, output } = next;
-        if Plan::of(&config).starts_programs && !self.may_start_programs {
+        let (plan, running_plan) = (Plan::of(&config), Plan::of(&self.config));
+        if plan.pings && !running_plan.pings && !may_ping() {
+            return Reload::Refused(
+                "there was no `icmp` probe when hostprobe started, so it gave up CAP_NET_RAW, and the sysctl \
+                 net.ipv4.ping_group_range does not let its group; restart hostprobe to use one"
+                    .to_owned(),
+            );
+        }
+        if plan.starts_programs && !self.may_start_programs {
             return Reload::Refused(
                 "no service had `exec`, `restart.command` or `restart.before`, and there was no hook, when hostprobe \
                  started, so it gave up the rights that these take; restart hostprobe to use them"

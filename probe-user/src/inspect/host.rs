@@ -21,7 +21,7 @@ use std::{
 pub use self::clock::ClockReading;
 use self::{
     clock::ClockPast,
-    file_systems::{Calls, FileSystemsPast},
+    file_systems::{Asked, Calls, FileSystemsPast},
     measure::{Measured, Reports},
     numbers::NumbersPast,
 };
@@ -79,6 +79,7 @@ struct Written {
     main: Option<ProcessKey>,
     at: Timestamp,
     devices: Vec<String>,
+    folder: Option<String>,
 }
 
 /// A service as a round looks at it.
@@ -178,22 +179,14 @@ impl Round {
     fn run(self) {
         let mut measured = self.numbers();
         let now = Timestamp::now();
-        let asked = {
-            // A round that was given up leaves the lock to the next.
-            let mut past = std::mem::take(&mut *lock(&self.shared.file_systems));
-            let found = past.measure(&self.reader, &self.options, (&self.shared.calls, self.number), now);
-            if found.is_ok() {
-                *lock(&self.shared.file_systems) = past;
-            }
-            found
-        };
+        let asked = file_systems::ask_all(&self.reader, &self.options, &self.shared.calls, self.number);
         // Another round does the rest, and has done it already.
-        let Ok(found) = asked else { return };
-        measured.extend(found);
-        let blocked = self.shared.calls.blocked();
+        let Ok(asked) = asked else { return };
+        measured.extend(lock(&self.shared.file_systems).measure(&asked, &self.options, now));
         let unread = |subject: &HostSubject| {
             let is_of_file_system = matches!(subject.check, HostCheck::Space | HostCheck::Inodes);
-            is_of_file_system && blocked.contains(&subject.target)
+            let is_unread = |it: &Asked| it.0.point == subject.target && file_systems::is_unread(it);
+            is_of_file_system && asked.iter().any(is_unread)
         };
         let is_low = measured.iter().any(|it| it.device.is_some() && it.value >= it.limit);
         self.look_up_written(is_low, now);
@@ -221,7 +214,9 @@ impl Round {
         for looked in &self.looked {
             let known = past.written.get(&looked.service);
             let is_new = known.is_none_or(|known| looked.main.is_some() && known.main != looked.main);
-            if !is_new && !is_low && known.is_some_and(|known| now.since(known.at) < WRITTEN) {
+            // Another folder is the first that is known of its next run.
+            let has_moved = known.is_some_and(|known| known.folder != looked.folder);
+            if !is_new && !has_moved && !is_low && known.is_some_and(|known| now.since(known.at) < WRITTEN) {
                 continue;
             }
             let mut devices = looked.main.map(|main| self.reader.written_by(main.pid)).unwrap_or_default();
@@ -233,13 +228,15 @@ impl Round {
             }
             let devices: Vec<String> = devices.into_iter().collect();
             // What ended shows nothing any more, and what it wrote to is what its next run will write to.
-            let is_told = devices == before || devices.is_empty() && (looked.main.is_none() || had.is_none());
+            let shows_nothing = devices.is_empty() && !has_moved && (looked.main.is_none() || had.is_none());
+            let is_told = devices == before || shows_nothing;
             let devices = if is_told { before.to_vec() } else { devices };
             if !is_told {
                 self.answers.blocking_send(Answer::WritesTo(looked.service, devices.clone()));
             }
             let main = looked.main.or(had);
-            past.written.insert(looked.service, Written { main, at: now, devices });
+            past.written
+                .insert(looked.service, Written { main, at: now, devices, folder: looked.folder.clone() });
         }
     }
 }

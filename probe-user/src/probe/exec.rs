@@ -22,7 +22,10 @@ use self::{
     output::Output,
     running::{Running, start},
 };
-use super::{failure::Failure, progress::Waiting};
+use super::{
+    failure::{Failure, kind_without},
+    progress::Waiting,
+};
 use crate::{
     bounded_thread,
     config::Probe,
@@ -104,12 +107,7 @@ pub(super) async fn run(
         start(&exec, cgroup, alone)
     };
     let started = bounded_thread::answer("check", START_TIMEOUT, work).await;
-    let started = started.map_err(|error| match error {
-        bounded_thread::NoAnswer::Thread(_) => cannot(ProbeFailure::Local, error.to_string()),
-        bounded_thread::NoAnswer::Late(_) | bounded_thread::NoAnswer::Ended => {
-            cannot(ProbeFailure::CannotAsk, error.to_string())
-        }
-    })?;
+    let started = started.map_err(|error| cannot(kind_without(&error), error.to_string()))?;
     let mut running: Running = started.map_err(|error| {
         let kind = if error.shortage().is_some() { ProbeFailure::Local } else { ProbeFailure::CannotAsk };
         cannot(kind, error.to_string())

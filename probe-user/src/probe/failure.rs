@@ -3,7 +3,15 @@
 use std::{error::Error, io};
 
 use super::tls;
-use crate::{descriptors, fact::ProbeFailure};
+use crate::{bounded_thread::NoAnswer, descriptors, fact::ProbeFailure};
+
+/// The failure of a run that did not get what it wanted from a thread of its own. Neither says anything of the service.
+pub(super) const fn kind_without(answer: &NoAnswer) -> ProbeFailure {
+    match answer {
+        NoAnswer::Thread(_) => ProbeFailure::Local,
+        NoAnswer::Late(_) | NoAnswer::Ended => ProbeFailure::CannotAsk,
+    }
+}
 
 /// Why a run failed.
 #[derive(Debug)]

@@ -40,7 +40,7 @@ pub(super) async fn run(probe: &Probe, tls: &Tls, waiting: &Waiting) -> Result<P
         return ask(stream, &address, waiting).await;
     }
     let options = probe.tls.clone().unwrap_or_default();
-    let check = if options.insecure { Check::Nothing } else { Check::Full };
+    let check = Check::of(&options);
     let (host, peer) = (&address.host, &address.peer);
     let wanted = Wanted { options: &options, check, alpn: &[b"h2"], host, peer };
     ask(tls.connect(stream, wanted, waiting).await?, &address, waiting).await

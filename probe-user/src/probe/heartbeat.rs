@@ -81,12 +81,22 @@ struct State {
     /// The latest beat, or the time from which on the first one is waited for. It may be before the boot.
     silent_before: Duration,
     silent_since: Instant,
+    /// How long the host was off since the latest beat. This time is no silence.
+    off: Duration,
     /// Silence is no failure before this.
     not_before: Instant,
     token: Option<Token>,
     /// Asks the probe to run, which has failed.
     wake: Option<Box<dyn FnOnce() + Send>>,
     kept_at: Option<Instant>,
+}
+
+/// What an earlier run of the daemon leaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Earlier<'a> {
+    pub beats: Option<&'a BTreeMap<String, KeptBeat>>,
+    /// How long the host was off since: no job could report in meanwhile.
+    pub off: Duration,
 }
 
 /// The digest of a token: the time of a comparison tells nothing about it.
@@ -103,9 +113,8 @@ impl Heartbeats {
         Self(Arc::new(Shared { waited_for: Mutex::default(), keeper }))
     }
 
-    /// Waits for the heartbeats of these services from now on. Those that stay keep their latest beat; `kept` has that of an
-    /// earlier run of the daemon.
-    pub fn configure(&self, services: &[Service], kept: &BTreeMap<String, KeptBeat>) {
+    /// Waits for the heartbeats of these services from now on. Those that stay keep their latest beat.
+    pub fn configure(&self, services: &[Service], earlier: Earlier<'_>) {
         let mut waited_for = self.lock();
         let mut before = std::mem::take(&mut *waited_for);
         for probe in services.iter().flat_map(|service| &service.probes) {
@@ -115,7 +124,7 @@ impl Heartbeats {
             let state = match before.remove(name) {
                 Some(known) => State { token, ..known },
                 None => {
-                    let state = State::begin(heartbeat, token, kept.get(name).copied());
+                    let state = State::begin(heartbeat, token, earlier);
                     self.keep(name, state.kept);
                     state
                 }
@@ -131,7 +140,7 @@ impl Heartbeats {
             let state = waited_for.get_mut(name).ok_or(NoBeat::Unknown)?;
             state.admits(caller)?;
             let now = Instant::now();
-            (state.silent_since, state.silent_before) = (now, Duration::ZERO);
+            (state.silent_since, state.silent_before, state.off) = (now, Duration::ZERO, Duration::ZERO);
             state.kept.beat_us = Some(now_us());
             if state.kept_at.is_none_or(|at| now.duration_since(at) >= KEEP_INTERVAL) {
                 state.kept_at = Some(now);
@@ -176,12 +185,17 @@ impl Heartbeats {
         let silent = Duration::from_secs(silent.as_secs());
         let time =
             |us: i64| jiff::Timestamp::from_microsecond(us).map_or_else(|_| "?".to_owned(), in_seconds);
+        let not_counted = match state.off.as_secs() {
+            0 => String::new(),
+            off => format!(", not counting {:?} while the host was off", Duration::from_secs(off)),
+        };
         let text = match state.kept.beat_us {
-            Some(beat) => {
-                format!("{name} has not reported in for {silent:?}, since {}; {expected}", time(beat))
-            }
+            Some(beat) => format!(
+                "{name} has not reported in for {silent:?}, since {}{not_counted}; {expected}",
+                time(beat)
+            ),
             None => format!(
-                "{name} has never reported in, and is waited for since {}; {expected}",
+                "{name} has never reported in, and is waited for since {}{not_counted}; {expected}",
                 time(state.kept.since_us)
             ),
         };
@@ -198,16 +212,18 @@ fn now_us() -> i64 {
 }
 
 impl State {
-    fn begin(heartbeat: &Heartbeat, token: Option<Token>, kept: Option<KeptBeat>) -> Self {
+    fn begin(heartbeat: &Heartbeat, token: Option<Token>, earlier: Earlier<'_>) -> Self {
         let (now, now_us) = (Instant::now(), now_us());
+        let kept = earlier.beats.and_then(|beats| beats.get(&heartbeat.name)).copied();
         let is_known = kept.is_some();
         let kept = kept.unwrap_or(KeptBeat { since_us: now_us, beat_us: None });
         let latest = kept.beat_us.unwrap_or(kept.since_us);
         // With a clock that was set back, it counts from now.
-        let silent_before =
-            Duration::from_micros(u64::try_from(now_us.saturating_sub(latest)).unwrap_or_default());
+        let passed = Duration::from_micros(u64::try_from(now_us.saturating_sub(latest)).unwrap_or_default());
+        let off = if is_known { earlier.off.min(passed) } else { Duration::ZERO };
+        let silent_before = passed - off;
         let not_before = if is_known { now + heartbeat.every.min(AFTER_START) } else { now };
-        Self { kept, silent_before, silent_since: now, not_before, token, wake: None, kept_at: None }
+        Self { kept, silent_before, silent_since: now, off, not_before, token, wake: None, kept_at: None }
     }
 
     fn admits(&self, caller: Caller<'_>) -> Result<(), NoBeat> {

@@ -63,9 +63,19 @@ async fn ask(address: SocketAddr) -> Result<ProbeOutcome, Failure> {
     }
 }
 
-/// The socket, and whether it is a raw one.
+/// Whether this process may send echo requests.
+pub fn may_ping() -> bool {
+    open_socket(true).is_ok()
+}
+
 fn open(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
-    let (family, protocol) = match address.is_ipv4() {
+    let (socket, is_raw) = open_socket(address.is_ipv4())?;
+    Ok((UdpSocket::from_std(StdUdpSocket::from(socket))?, is_raw))
+}
+
+/// The socket, and whether it is a raw one.
+fn open_socket(is_v4: bool) -> io::Result<(OwnedFd, bool)> {
+    let (family, protocol) = match is_v4 {
         true => (AddressFamily::INET, ipproto::ICMP),
         false => (AddressFamily::INET6, ipproto::ICMPV6),
     };
@@ -73,12 +83,11 @@ fn open(address: SocketAddr) -> io::Result<(UdpSocket, bool)> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         Ok(socket_with(family, kind, flags, Some::<Protocol>(protocol))?)
     };
-    let (socket, is_raw) = match open(SocketType::DGRAM) {
-        Ok(socket) => (socket, false),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (open(SocketType::RAW)?, true),
-        Err(error) => return Err(error),
-    };
-    Ok((UdpSocket::from_std(StdUdpSocket::from(socket))?, is_raw))
+    match open(SocketType::DGRAM) {
+        Ok(socket) => Ok((socket, false)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok((open(SocketType::RAW)?, true)),
+        Err(error) => Err(error),
+    }
 }
 
 /// The kernel sets the id of the other kind of socket, and the checksum of ICMPv6.

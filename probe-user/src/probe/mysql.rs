@@ -19,7 +19,7 @@ use self::{
     failure::is_limit,
     session::{LOGIN, Session},
 };
-use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, tls::Tls, usage as limit};
+use super::{bounded::Bounded, failure::Failure, progress::Waiting, tcp, tls::Tls, unix, usage as limit};
 use crate::{
     config::{MysqlAccount, MysqlAddress, Probe, TlsMode},
     fact::{ProbeFailure, ProbeOutcome, ServerUsage},
@@ -88,7 +88,7 @@ async fn connect(
     let peer = address.socket.as_ref().unwrap_or(&address.peer);
     let encryption = Encryption { tls, mode, options: &options, host: &address.host, peer, waiting };
     if let Some(name) = &address.socket {
-        let stream = Bounded::new(tcp::connect_unix(name, waiting).await?);
+        let stream = Bounded::new(unix::connect(name, waiting).await?);
         let asking = Asking { stream, encryption, over_tcp: false, probe, waiting };
         return ask(asking, &address, kept, server).await;
     }
@@ -143,44 +143,39 @@ async fn log_in(
     if let Err(error) = session.ping().await {
         return failure::classify(error, peer, probe.auth_is_alive);
     }
-    let asking = report::ask(&mut session, probe, &mut kept.reported);
-    let complaint = match tokio::time::timeout(limit::report_time(probe), asking).await {
-        Ok(Ok((report, complaint))) => {
-            *server = Some(ServerUsage { report, ..ServerUsage::default() });
-            complaint
-        }
-        // The server works: a report that takes long, or that breaks off, is no failure. Its session is closed with it.
-        Ok(Err(_)) | Err(_) => return Ok(ProbeOutcome::Ok),
-    };
-    let complaint = move || match complaint {
-        Some((kind, words)) => Err(Failure::new(kind, format!("{peer} {words}"))),
-        None => Ok(ProbeOutcome::Ok),
-    };
-    if probe.connections_percent.is_none() {
-        kept.keep(session);
-        return complaint();
-    }
-    waiting.set("the number of connections");
-    let connections = match session.connections().await {
-        Ok(Some(connections)) => connections,
-        Ok(None) => {
-            let text = format!("{peer} does not show how many connections are in use");
-            return Err(Failure::new(ProbeFailure::Rejected, text));
-        }
-        Err(error) => return failure::classify(error, peer, probe.auth_is_alive),
-    };
     let usage = server.get_or_insert_default();
-    usage.connections = Some(connections);
-    let above = limit::above_limit(probe, connections);
+    let mut above = None;
+    if probe.connections_percent.is_some() {
+        waiting.set("the number of connections");
+        let connections = match session.connections().await {
+            Ok(Some(connections)) => connections,
+            Ok(None) => {
+                let text = format!("{peer} does not show how many connections are in use");
+                return Err(Failure::new(ProbeFailure::Rejected, text));
+            }
+            Err(error) => return failure::classify(error, peer, probe.auth_is_alive),
+        };
+        usage.connections = Some(connections);
+        above = limit::above_limit(probe, connections);
+    }
     if above.is_some() {
         waiting.set("who holds the connections");
         // That there are too many is known; the names are an extra.
         usage.holders = session.holders().await.unwrap_or_default();
     }
-    kept.keep(session);
-    match above {
-        Some(percent) => Err(limit::too_many(peer, usage, percent)),
-        None => complaint(),
+    let asking = report::ask(&mut session, probe, &mut kept.reported, &mut usage.report);
+    let complaint = match tokio::time::timeout(limit::report_time(probe), asking).await {
+        Ok(Ok(complaint)) => {
+            kept.keep(session);
+            complaint
+        }
+        // The server works: a report that takes long, or that breaks off, is no failure. Its session is closed with it.
+        Ok(Err(_)) | Err(_) => None,
+    };
+    match (above, complaint) {
+        (Some(percent), _) => Err(limit::too_many(peer, usage, percent)),
+        (None, Some((kind, words))) => Err(Failure::new(kind, format!("{peer} {words}"))),
+        (None, None) => Ok(ProbeOutcome::Ok),
     }
 }
 

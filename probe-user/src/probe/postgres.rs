@@ -140,7 +140,7 @@ pub(super) async fn silence(probe: &Probe, tls: &Tls, kept: &mut Kept, waiting_f
     kept.route = Some(Route::Pooler);
     kept.has_console = matches!(console, Console::Open(_));
     let pool = console.pool(target.database()).await;
-    kept.is_exhausted = pool.as_ref().is_some_and(|(pool, _)| pool.is_exhausted() || pool.waiting > 0);
+    kept.is_exhausted = pool.as_ref().is_some_and(|(pool, _)| pool.has_none_left());
     let at_query = !BEFORE_LOGIN.contains(&waiting_for);
     let (failure, usage) = match pool {
         // The run has waited for what has become free only now.
@@ -180,54 +180,53 @@ impl Asking<'_> {
             kept.has_console = matches!(pooler::console(target).await, Some(Console::Open(_)));
             return Ok(ProbeOutcome::Ok);
         }
-        let mut complaint = None;
-        if kept.route == Some(Route::Direct) {
-            let asking = report::ask(&mut session, probe, &mut kept.reported);
-            // The server works: a report that takes long is no failure, and its session is closed with it.
-            let Ok(answer) = tokio::time::timeout(limit::report_time(probe), asking).await else {
-                return Ok(ProbeOutcome::Ok);
-            };
-            let report::Answer { report, holders, complaint: wrong } = answer;
-            *server = Some(ServerUsage { report, holders, ..ServerUsage::default() });
-            complaint = wrong;
-        }
-        let complaint = move || match complaint {
-            Some((kind, words)) => Err(Failure::new(kind, format!("{peer} {words}"))),
-            None => Ok(ProbeOutcome::Ok),
-        };
-        if probe.connections_percent.is_none() {
-            kept.keep(session);
-            return complaint();
-        }
-        waiting.set("the number of connections");
-        let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
-        let connections = match counted {
-            Ok(Some(connections)) => connections,
-            Ok(None) => {
-                let text = format!("{peer} does not show how many connections are in use");
-                return Err(Failure::new(ProbeFailure::Rejected, text));
-            }
-            Err(error) if error.as_db_error().is_some() => {
-                let text = format!(
-                    "{peer} does not show how many connections are in use: {}",
-                    failure::words(&error)
-                );
-                return Err(Failure::new(ProbeFailure::Rejected, text));
-            }
-            Err(error) => return classify(&error, peer, probe.auth_is_alive),
-        };
         let usage = server.get_or_insert_default();
-        usage.connections = Some(connections);
-        let above = limit::above_limit(probe, connections);
+        let mut above = None;
+        if probe.connections_percent.is_some() {
+            waiting.set("the number of connections");
+            let counted = session.query(usage::CONNECTIONS).await.map(|rows| usage::connections(&rows));
+            let connections = match counted {
+                Ok(Some(connections)) => connections,
+                Ok(None) => {
+                    let text = format!("{peer} does not show how many connections are in use");
+                    return Err(Failure::new(ProbeFailure::Rejected, text));
+                }
+                Err(error) if error.as_db_error().is_some() => {
+                    let text = format!(
+                        "{peer} does not show how many connections are in use: {}",
+                        failure::words(&error)
+                    );
+                    return Err(Failure::new(ProbeFailure::Rejected, text));
+                }
+                Err(error) => return classify(&error, peer, probe.auth_is_alive),
+            };
+            usage.connections = Some(connections);
+            above = limit::above_limit(probe, connections);
+        }
         if above.is_some() {
             waiting.set("who holds the connections");
             // That there are too many is known; the names are an extra.
             usage.holders = session.holders().await;
         }
-        kept.keep(session);
-        match above {
-            Some(percent) => Err(limit::too_many(peer, usage, percent)),
-            None => complaint(),
+        let mut complaint = None;
+        if kept.route == Some(Route::Direct) {
+            let asking = report::ask(&mut session, probe, &mut kept.reported);
+            if let Ok(answer) = tokio::time::timeout(limit::report_time(probe), asking).await {
+                usage.report = answer.report;
+                if above.is_none() {
+                    usage.holders = answer.holders;
+                }
+                complaint = answer.complaint;
+                kept.keep(session);
+            }
+            // The server works: a report that takes long is no failure, and its session is closed with it.
+        } else {
+            kept.keep(session);
+        }
+        match (above, complaint) {
+            (Some(percent), _) => Err(limit::too_many(peer, usage, percent)),
+            (None, Some((kind, words))) => Err(Failure::new(kind, format!("{peer} {words}"))),
+            (None, None) => Ok(ProbeOutcome::Ok),
         }
     }
 }

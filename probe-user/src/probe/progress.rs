@@ -7,8 +7,13 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::bounded_thread::{NoAnswer, OneAtATime};
+
 /// The next address of a name is tried after this long (RFC 8305, "Connection Attempt Delay").
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
+
+/// How long files may take: their file system may not answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A run has time for this many addresses, the last of which has as long as each before it.
 const ADDRESSES: u32 = 4;
@@ -17,11 +22,13 @@ const ADDRESSES: u32 = 4;
 pub(crate) struct Waiting {
     now: Mutex<Now>,
     stagger: Duration,
+    /// The threads of this probe that touch files.
+    files: OneAtATime,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { now: Mutex::default(), stagger: STAGGER }
+        Self { now: Mutex::default(), stagger: STAGGER, files: OneAtATime::default() }
     }
 }
 
@@ -51,15 +58,31 @@ impl Default for Now {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Connection {
+    /// It waits for files of this host first.
+    Files,
     Resolving,
     Missing,
     Made,
 }
 
 impl Waiting {
-    /// What a run with this timeout waits for.
-    pub(super) fn of_run(timeout: Duration) -> Self {
-        Self { stagger: STAGGER.min(timeout / ADDRESSES), ..Self::default() }
+    /// What a run with this timeout waits for. `files` is the same for all runs of a probe.
+    pub(super) fn of_run(timeout: Duration, files: OneAtATime) -> Self {
+        Self { stagger: STAGGER.min(timeout / ADDRESSES), files, ..Self::default() }
+    }
+
+    /// What `work` finds in files, whose file system may not answer. That says nothing about the service.
+    pub(super) async fn for_files<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NoAnswer> {
+        let before = self.now().connection;
+        self.set(what);
+        self.connection(Connection::Files);
+        let answer = self.files.answer("probe files", PATIENCE, work).await;
+        self.connection(before);
+        answer
     }
 
     /// How long an address has for itself before the next one is tried beside it.

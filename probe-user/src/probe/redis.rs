@@ -27,6 +27,7 @@ use super::{
     progress::Waiting,
     tcp,
     tls::{Check, Tls, Wanted},
+    unix,
 };
 use crate::{
     config::{Probe, RedisAddress},
@@ -54,12 +55,12 @@ pub(super) async fn run(
         None => format!("{}:{}", address.host, address.port),
     };
     let mut stream = match &address.socket {
-        Some(name) => Bounded::new(tcp::connect_unix(name, waiting).await?),
+        Some(name) => Bounded::new(unix::connect(name, waiting).await?),
         None => Bounded::new(tcp::connect(&peer, waiting).await?),
     };
     if address.is_tls {
         let options = probe.tls.clone().unwrap_or_default();
-        let check = if options.insecure { Check::Nothing } else { Check::Full };
+        let check = Check::of(&options);
         let wanted = Wanted { options: &options, check, alpn: &[], host: &address.host, peer: &peer };
         stream = Bounded::new(tls.connect(stream, wanted, waiting).await?);
     }

@@ -5,7 +5,6 @@ mod attempts;
 mod phases;
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +20,7 @@ use self::{
     attempts::{Attempts, SilenceReports},
     phases::{Phase, Phases},
 };
-use super::{Clients, Kept};
+use super::{Clients, Kept, heartbeat::Earlier};
 use crate::{
     clock::Timestamp,
     config::{Probe, Service},
@@ -60,7 +59,7 @@ impl Prober {
 
     /// Waits for the heartbeats of these services alone.
     pub fn wait_for_heartbeats(&self, services: &[Service]) {
-        self.clients.heartbeats.configure(services, &BTreeMap::new());
+        self.clients.heartbeats.configure(services, Earlier::default());
     }
 
     /// Starts the probe at `index` of a service; it runs until its handle is dropped. Needs a Tokio runtime.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpSocket, TcpStream, UnixStream, lookup_host},
+    net::{TcpSocket, TcpStream, lookup_host},
     task::JoinSet,
     time::timeout,
 };
@@ -28,19 +28,6 @@ pub(super) async fn run(probe: &Probe, waiting: &Waiting) -> Result<ProbeOutcome
     let target = probe.target.expose();
     let stream = connect(target, waiting).await?;
     exchange::over_stream(&probe.exchange, stream, target, waiting).await
-}
-
-/// Connects to a Unix socket: a path, or `@NAME` for an abstract one.
-pub(super) async fn connect_unix(name: &str, waiting: &Waiting) -> Result<UnixStream, Failure> {
-    waiting.set("the connection to be accepted");
-    // The name of an abstract one begins with a zero byte (unix(7)).
-    let connected = match name.strip_prefix('@') {
-        Some(name) => UnixStream::connect(format!("\0{name}")).await,
-        None => UnixStream::connect(name).await,
-    };
-    let stream = connected.map_err(|error| Failure::connect(&error, name))?;
-    waiting.connection(Connection::Made);
-    Ok(stream)
 }
 
 /// Connects to an address of `host:port` that accepts.

@@ -2,10 +2,11 @@
 
 mod certificate;
 mod files;
+mod host_store;
 mod verify;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 
@@ -16,7 +17,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 pub(super) use self::verify::{Check, words};
 use self::{
     files::{Files, Stamps},
-    verify::Verifier,
+    host_store::HostStore,
+    verify::{Trusted, Verifier},
 };
 use super::{failure::Failure, progress::Waiting};
 use crate::{config::TlsOptions, fact::ProbeFailure};
@@ -42,8 +44,7 @@ pub(super) struct Wanted<'a> {
 /// What the sessions of a probe are made from. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tls {
-    /// Read for the first probe that needs it: a host has more than a hundred CA certificates, and most probes need none.
-    host: Arc<OnceLock<Result<Arc<verify::Trusted>, String>>>,
+    host: HostStore,
     /// The latest, which the next run of the same probe uses again.
     made: Arc<Mutex<Option<Made>>>,
 }
@@ -54,6 +55,8 @@ struct Made {
     check: Check,
     alpn: Alpn,
     stamps: Stamps,
+    /// What it trusts of the host's store, if it needs that.
+    host: Option<Arc<Trusted>>,
     client: Client,
 }
 
@@ -65,26 +68,23 @@ struct Client {
 }
 
 impl Made {
-    fn is_for(&self, wanted: &Wanted<'_>) -> bool {
-        self.options == *wanted.options && self.check == wanted.check && self.alpn == wanted.alpn
+    fn is_for(&self, wanted: &Wanted<'_>, host: Option<&Arc<Trusted>>) -> bool {
+        self.options == *wanted.options
+            && self.check == wanted.check
+            && self.alpn == wanted.alpn
+            && self.host.as_ref().map(Arc::as_ptr) == host.map(Arc::as_ptr)
     }
 }
 
 impl Tls {
     /// The same store of the host, and nothing else that another probe has made.
     pub(super) fn of_another_probe(&self) -> Self {
-        Self { host: Arc::clone(&self.host), made: Arc::default() }
+        Self { host: self.host.clone(), made: Arc::default() }
     }
 
     /// Reads the host's store, so that the first run need not.
     pub(super) fn prepare(&self) {
-        if let Err(error) = self.host() {
-            tracing::warn!("probes over TLS will fail: {error}");
-        }
-    }
-
-    fn host(&self) -> Result<Arc<verify::Trusted>, String> {
-        self.host.get_or_init(verify::of_host).clone()
+        self.host.prepare();
     }
 
     /// Makes the session. A certificate that expires soon is noted in `waiting`.
@@ -100,8 +100,7 @@ impl Tls {
                 format!("cannot ask {} over TLS: {name:?} is no host name; set `server_name`", wanted.peer);
             Failure::new(ProbeFailure::CannotAsk, text)
         })?;
-        waiting.set("the files of `tls`");
-        let client = self.client(&wanted).await?;
+        let client = self.client(&wanted, waiting).await?;
         waiting.set(HANDSHAKE);
         let connected = TlsConnector::from(client.config).connect(server.clone(), stream).await;
         let stream = connected.map_err(|error| Failure::chain(&error, wanted.peer))?;
@@ -120,13 +119,17 @@ impl Tls {
     }
 
     /// What the latest run used, unless a file has changed since.
-    async fn client(&self, wanted: &Wanted<'_>) -> Result<Client, Failure> {
+    async fn client(&self, wanted: &Wanted<'_>, waiting: &Waiting) -> Result<Client, Failure> {
         let unusable =
             |why: String| Failure::new(ProbeFailure::CannotAsk, format!("cannot ask {}: {why}", wanted.peer));
+        let host = match (wanted.check, &wanted.options.ca_file) {
+            (Check::Nothing, _) | (_, Some(_)) => None,
+            (Check::Full | Check::Chain, None) => Some(self.host.trusted(waiting).await.map_err(unusable)?),
+        };
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let made = made.filter(|made| made.is_for(wanted));
+        let made = made.filter(|made| made.is_for(wanted, host.as_ref()));
         let known = made.as_ref().map(|made| made.stamps.clone()).unwrap_or_default();
-        let read = files::read_if_changed(wanted.options, known).await;
+        let read = files::read_if_changed(wanted.options, known, waiting).await;
         let read = read
             .map_err(|error| Failure::new(error.failure(), format!("cannot ask {}: {error}", wanted.peer)))?;
         let files = match (read, made) {
@@ -134,37 +137,33 @@ impl Tls {
             (Some(files), _) => files,
             (None, None) => Files::default(),
         };
-        let client = self.make(wanted, &files).map_err(unusable)?;
+        let trusted =
+            host.clone().or_else(|| files.trusted.clone().map(|own| Arc::new(verify::trusting(own))));
+        let client = make(wanted, &files, trusted.unwrap_or_default()).map_err(unusable)?;
         *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(Made {
             options: wanted.options.clone(),
             check: wanted.check,
             alpn: wanted.alpn,
             stamps: files.stamps,
+            host,
             client: client.clone(),
         });
         Ok(client)
     }
+}
 
-    fn make(&self, wanted: &Wanted<'_>, files: &Files) -> Result<Client, String> {
-        let trusted = match (wanted.check, &files.trusted) {
-            (Check::Nothing, _) => Arc::default(),
-            (Check::Full | Check::Chain, Some(certificates)) => {
-                Arc::new(verify::trusting(certificates.clone()))
-            }
-            (Check::Full | Check::Chain, None) => self.host()?,
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(Verifier::new(trusted, wanted.check, &provider));
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-        let config = config.map_err(|error| error.to_string())?;
-        let config = config.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as _);
-        let mut config = match &files.identity {
-            None => config.with_no_client_auth(),
-            Some(identity) => identity.show(config)?,
-        };
-        config.alpn_protocols = wanted.alpn.iter().map(|name| name.to_vec()).collect();
-        // Each run proves that the whole handshake works.
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Client { config: Arc::new(config), verifier })
-    }
+fn make(wanted: &Wanted<'_>, files: &Files, trusted: Arc<Trusted>) -> Result<Client, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(Verifier::new(trusted, wanted.check, &provider));
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| error.to_string())?;
+    let config = config.dangerous().with_custom_certificate_verifier(Arc::clone(&verifier) as _);
+    let mut config = match &files.identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => identity.show(config)?,
+    };
+    config.alpn_protocols = wanted.alpn.iter().map(|name| name.to_vec()).collect();
+    // Each run proves that the whole handshake works.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Client { config: Arc::new(config), verifier })
 }

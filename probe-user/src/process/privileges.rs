@@ -77,6 +77,8 @@ pub struct Plan {
     pub keep: CapabilitySet,
     /// Whether it will start the operator's programs.
     pub starts_programs: bool,
+    /// Whether it will send echo requests.
+    pub pings: bool,
 }
 
 impl Plan {
@@ -93,7 +95,7 @@ impl Plan {
         let pings =
             config.services.iter().flat_map(|service| &service.probes).any(|it| it.kind == ProbeKind::Icmp);
         let pinging = if pings { PINGING } else { CapabilitySet::empty() };
-        Self { keep: LOOKING | starting | pinging, starts_programs }
+        Self { keep: LOOKING | starting | pinging, starts_programs, pings }
     }
 
     /// Adds the right that this kernel needs for the use of maps. The calling thread finds out by a trial.

@@ -85,6 +85,15 @@ impl LastRun {
 }
 
 impl EarlierRun {
+    /// How long the host was off, or ran without a daemon, before this boot.
+    pub fn off_before(&self, boot_id: &str, booted: jiff::Timestamp) -> Duration {
+        if self.boot_id == boot_id {
+            return Duration::ZERO;
+        }
+        let last_seen = jiff::Timestamp::try_from(self.last_seen).unwrap_or(booted);
+        Duration::try_from(booted.duration_since(last_seen)).unwrap_or_default()
+    }
+
     /// Whether the host was started again without a shutdown since.
     pub fn was_cut_off(&self, boot_id: &str, wtmp: &Path) -> bool {
         let is_other_boot = !boot_id.is_empty() && !self.boot_id.is_empty() && self.boot_id != boot_id;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::net::TcpListener;
@@ -33,7 +34,7 @@ use crate::{
     },
     probe::{
         Clients, Prober,
-        heartbeat::{BeatKeeper, Heartbeats},
+        heartbeat::{BeatKeeper, Earlier, Heartbeats},
     },
     process::{notify::Notifier, privileges::Plan},
     serve::{self, Past, Shown},
@@ -65,7 +66,13 @@ pub(super) async fn wire(
 ) -> Result<Wired, RunError> {
     let Attached { began, place: _, reader, sensors, listener, control } = attached;
     let Announced { origin, names, publisher, state, view, engine, seen, self_test: _ } = announced;
-    let heartbeats = heartbeats(&config, state.as_ref());
+    let drill_directory = state.as_ref().map(|_| config.state.directory.clone());
+    let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
+    let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
+    let off = earlier_run
+        .as_ref()
+        .map(|earlier| earlier.off_before(&origin.boot_id, Timestamp::default().to_wall()));
+    let heartbeats = heartbeats(&config, state.as_ref(), off.unwrap_or_default());
     let mut enricher = Enricher::new(reader.clone(), members(&config))?;
     if let Some(lineages) = sensors.lineages() {
         enricher.learn_from(lineages);
@@ -105,10 +112,7 @@ pub(super) async fn wire(
     let prober =
         Prober::new(Clients::with(cgroups, heartbeats)?, senders.probes.clone(), senders.silences.clone());
     let hooks = (!options.observe).then(|| hooks(&config, &origin, &reader, &senders));
-    let drill_directory = directory.as_ref().map(|_| config.state.directory.clone());
     let state_directory = directory.as_ref().map(|directory| directory.id);
-    let begun = drill_directory.as_deref().map(|directory| LastRun::begin(directory, &origin.boot_id));
-    let (last_run, earlier_run) = begun.map_or((None, None), |(run, earlier)| (Some(run), earlier));
     let left = std::mem::take(&mut remembered.commands);
     let on_exit = on_exit(&config, &options.notifier, store.is_some());
     let executor = Executor {
@@ -217,11 +221,11 @@ fn hooks(config: &Config, origin: &Origin, reader: &ProcReader, senders: &Sender
 }
 
 /// The heartbeats that are waited for, with what an earlier run knows of them.
-fn heartbeats(config: &Config, state: Option<&State>) -> Heartbeats {
+fn heartbeats(config: &Config, state: Option<&State>, off: Duration) -> Heartbeats {
     let store = state.and_then(|state| state.store.clone());
     let heartbeats = Heartbeats::new(store.map(|store| Arc::new(store) as Arc<dyn BeatKeeper>));
-    let none = BTreeMap::new();
-    heartbeats.configure(&config.services, state.map_or(&none, |state| &state.remembered.heartbeats));
+    let beats = state.map(|state| &state.remembered.heartbeats);
+    heartbeats.configure(&config.services, Earlier { beats, off });
     heartbeats
 }
 

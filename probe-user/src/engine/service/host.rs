@@ -16,8 +16,9 @@ pub(super) struct HostObstacle {
 
 impl Service {
     /// Its processes write to these file systems.
-    pub(super) fn on_writes_to(&mut self, devices: Vec<String>) {
+    pub(super) fn on_writes_to<E: Effects>(&mut self, devices: Vec<String>, ctx: &mut Ctx<'_, E>) {
         self.writes_to = devices;
+        self.on_host_changed(ctx);
     }
 
     /// What the host lacks for a start of this service: room on a file system that it was seen to write to, or, if it does
@@ -37,8 +38,9 @@ impl Service {
     /// Holds the restart until the host has what it takes. True if it does not have it now.
     pub(super) fn waits_for_host<E: Effects>(&mut self, ctx: &mut Ctx<'_, E>) -> bool {
         let Some(obstacle) = self.host_obstacle(ctx) else { return false };
-        if self.held_by_host().is_none() {
-            let why = format!("{}: {}; it is started once that is over", obstacle.why, obstacle.words);
+        if self.held_by_host() != Some(&obstacle.subject) {
+            let then = if self.main.is_some() { "restarted" } else { "started" };
+            let why = format!("{}: {}; it is {then} once that is over", obstacle.why, obstacle.words);
             self.publish_restart(Action::Hold(why), ctx);
         }
         self.enter(RecoveryState::AwaitingHost(obstacle.subject), None);
@@ -75,8 +77,10 @@ impl Service {
             open.blame(ServiceId::HOST, obstacle.why, obstacle.words);
             ctx.publish(Fact::Incident(Phase::Update, open.published()));
         }
-        let waits =
-            matches!(self.recovery.state(), RecoveryState::Backoff | RecoveryState::AwaitingHostBudget);
+        let waits = matches!(
+            self.recovery.state(),
+            RecoveryState::Backoff | RecoveryState::AwaitingHostBudget | RecoveryState::AwaitingHost(_)
+        );
         if waits {
             self.waits_for_host(ctx);
         }

@@ -42,7 +42,8 @@ pub struct FileSystemsPast {
 
 #[derive(Debug, Default)]
 struct Known {
-    was_writable: bool,
+    /// It took writes when it was first seen.
+    began_writable: Option<bool>,
     /// It was told to be full soon. The estimate varies, so it takes a longer one to end that.
     fills: bool,
     rate: FillRate,
@@ -85,11 +86,6 @@ impl Calls {
         })
     }
 
-    /// The mount points of those that do not answer.
-    pub fn blocked(&self) -> BTreeSet<String> {
-        self.locked(|state| state.blocked.values().cloned().collect())
-    }
-
     /// Asks for the numbers of a file system. An error if the round was given up meanwhile.
     fn ask(&self, round: u64, mount: &Mount, root: &Path) -> Result<Option<StatVfs>, GivenUp> {
         let is_blocked = self.locked(|state| {
@@ -122,37 +118,45 @@ impl Calls {
 #[derive(Debug)]
 pub struct GivenUp;
 
+/// A file system that is checked, and its numbers; None if it was not asked, or gave none.
+pub type Asked = (Mount, Option<StatVfs>);
+
+/// Asks all file systems that have limits. It blocks for as long as one does not answer.
+pub fn ask_all(
+    reader: &ProcReader,
+    options: &HostOptions,
+    calls: &Calls,
+    round: u64,
+) -> Result<Vec<Asked>, GivenUp> {
+    let (mounts, root) = reader.mounts().unwrap_or_default();
+    let checked = file_systems(mounts).into_iter().filter(|mount| limits(mount, options).is_some());
+    let ask = |mount: Mount| {
+        let numbers = if mount.takes_no_writes { None } else { calls.ask(round, &mount, &root)? };
+        Ok((mount, numbers))
+    };
+    checked.take(MOST).map(ask).collect()
+}
+
+/// Whether the space of a file system is as unknown as before this round.
+pub fn is_unread((mount, numbers): &Asked) -> bool {
+    numbers.is_none() && !mount.takes_no_writes
+}
+
 impl FileSystemsPast {
-    pub fn measure(
-        &mut self,
-        reader: &ProcReader,
-        options: &HostOptions,
-        calls: (&Calls, u64),
-        now: Timestamp,
-    ) -> Result<Vec<Measured>, GivenUp> {
-        let (calls, round) = calls;
-        let (mounts, root) = reader.mounts().unwrap_or_default();
-        let checked: Vec<Mount> = file_systems(mounts)
-            .into_iter()
-            .filter(|mount| limits(mount, options).is_some())
-            .take(MOST)
-            .collect();
+    pub fn measure(&mut self, asked: &[Asked], options: &HostOptions, now: Timestamp) -> Vec<Measured> {
         let mut found = Vec::new();
-        for mount in &checked {
+        for (mount, numbers) in asked {
             let Some(limits) = limits(mount, options) else { continue };
             let known = self.by_device.entry(mount.device.clone()).or_default();
             found.extend(known.writes(mount, limits));
-            if mount.takes_no_writes {
-                continue;
-            }
-            if let Some(numbers) = calls.ask(round, mount, &root)?.filter(|numbers| numbers.f_blocks > 0) {
-                found.extend(known.space(mount, limits, &numbers, now));
-                found.extend(inodes(mount, limits, &numbers));
+            if let Some(numbers) = numbers.as_ref().filter(|numbers| numbers.f_blocks > 0) {
+                found.extend(known.space(mount, limits, numbers, now));
+                found.extend(inodes(mount, limits, numbers));
             }
         }
-        let devices: BTreeSet<&str> = checked.iter().map(|mount| mount.device.as_str()).collect();
+        let devices: BTreeSet<&str> = asked.iter().map(|(mount, _)| mount.device.as_str()).collect();
         self.by_device.retain(|device, _| devices.contains(device.as_str()));
-        Ok(found)
+        found
     }
 }
 
@@ -169,23 +173,27 @@ fn limits<'o>(mount: &Mount, options: &'o HostOptions) -> Option<&'o FileSystemO
 
 impl Known {
     fn writes(&mut self, mount: &Mount, limits: &FileSystemOptions) -> Option<Measured> {
-        self.was_writable |= !mount.takes_no_writes;
+        let began_writable = *self.began_writable.get_or_insert(!mount.takes_no_writes);
         if !limits.read_only {
             return None;
         }
-        // Mounted read-only, both say so.
-        let became = mount.takes_no_writes && (self.was_writable || !mount.is_read_only);
+        // After an error the kernel changes the file system alone. Who mounts it read-only changes the mount as well, and
+        // cannot do so while a file is open for writing.
+        let by_kernel = mount.takes_no_writes && !mount.is_read_only;
+        let became = by_kernel || mount.takes_no_writes && began_writable;
         let (point, source) = (&mount.point, &mount.source);
-        let words = if became {
+        let words = if by_kernel {
             format!(
                 "{point} ({source}) was writable and is read-only: look for errors of it in the kernel's log"
             )
+        } else if became {
+            format!("{point} ({source}) was writable, and somebody has mounted it read-only since")
         } else {
             format!("{point} ({source}) is writable")
         };
         Some(Measured {
             target: point.clone(),
-            exhausted: became,
+            exhausted: by_kernel,
             device: Some(mount.device.clone()),
             ..Measured::of_host(HostCheck::ReadOnly, f64::from(u8::from(became)), 1.0, words)
         })
@@ -272,7 +280,7 @@ mod tests {
 
     fn measure(past: &mut FileSystemsPast, host: &FakeHost, calls: &Calls) -> Vec<Measured> {
         let options = HostOptions::default();
-        past.measure(&host.reader(), &options, (calls, 1), Timestamp::now()).unwrap()
+        past.measure(&ask_all(&host.reader(), &options, calls, 1).unwrap(), &options, Timestamp::now())
     }
 
     #[test]
@@ -295,8 +303,22 @@ mod tests {
         assert_eq!(calls.give_up(1, patience, now), None);
         assert_eq!(calls.give_up(2, patience, now.plus(patience)), None, "that is another round's");
         assert_eq!(calls.give_up(1, patience, now.plus(patience)).as_deref(), Some("/nfs"));
-        assert_eq!(calls.blocked().into_iter().collect::<Vec<_>>(), ["/nfs"]);
         assert!(calls.ask(2, &mount, Path::new("/")).unwrap().is_none(), "it is not asked");
+        assert!(is_unread(&(mount, None)));
+    }
+
+    #[test]
+    fn beside_many_that_do_not_answer_no_further_server_is_asked_and_no_incident_of_it_ends() {
+        let host = FakeHost::v2();
+        let mounts = "31 27 0:42 / /nfs rw - nfs4 server:/x rw\n32 27 254:1 / / rw - ext4 /dev/vdb rw\n";
+        host.write("proc/self/mountinfo", mounts.as_bytes());
+        let (calls, options) = (Calls::default(), HostOptions::default());
+        let blocked = (0..BLOCKED_MAX).map(|number| (format!("0:{number}"), format!("/mnt/{number}")));
+        calls.locked(|state| state.blocked.extend(blocked));
+        let asked = ask_all(&host.reader(), &options, &calls, 1).unwrap();
+        let unread: Vec<&str> =
+            asked.iter().filter(|it| is_unread(it)).map(|(mount, _)| mount.point.as_str()).collect();
+        assert_eq!((asked.len(), unread), (2, vec!["/nfs"]));
     }
 
     #[test]
@@ -310,15 +332,21 @@ mod tests {
             host.write("proc/self/mountinfo", line(options, of_super).as_bytes())
         };
         let (mut past, calls) = (FileSystemsPast::default(), Calls::default());
-        let mut is_bad = |options: &str, of_super: &str| {
+        // Whether it is bad, and whether services that write to it wait.
+        let seen = |past: &mut FileSystemsPast, options: &str, of_super: &str| {
             table(options, of_super);
-            let found = measure(&mut past, &host, &calls);
-            found.iter().any(|it| it.check == HostCheck::ReadOnly && it.value >= it.limit && it.exhausted)
+            let found = measure(past, &host, &calls);
+            let found = found.iter().find(|it| it.check == HostCheck::ReadOnly).unwrap();
+            (found.value >= found.limit, found.exhausted)
         };
-        assert!(!is_bad("ro", "ro"), "it was mounted so");
-        assert!(is_bad("rw", "ro"), "after an error");
-        assert!(!is_bad("rw", "rw"));
-        assert!(is_bad("ro", "ro"), "remounted");
+        assert_eq!(seen(&mut past, "rw", "rw"), (false, false));
+        assert_eq!(seen(&mut past, "rw", "ro"), (true, true), "after an error");
+        assert_eq!(seen(&mut past, "rw", "rw"), (false, false));
+        assert_eq!(seen(&mut past, "ro", "ro"), (true, false), "somebody has mounted it so");
+        let mut past = FileSystemsPast::default();
+        assert_eq!(seen(&mut past, "ro", "ro"), (false, false), "it was mounted so");
+        assert_eq!(seen(&mut past, "rw", "rw"), (false, false), "for an upgrade");
+        assert_eq!(seen(&mut past, "ro", "ro"), (false, false), "and is as it was");
     }
 
     #[test]

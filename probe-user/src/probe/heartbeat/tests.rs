@@ -47,10 +47,15 @@ impl BeatKeeper for Keeper {
 }
 
 fn waiting(heartbeat: &Heartbeat, kept: Option<KeptBeat>) -> (Heartbeats, Arc<Keeper>) {
+    waiting_after(heartbeat, kept, Duration::ZERO)
+}
+
+/// `off`: how long the host was off since.
+fn waiting_after(heartbeat: &Heartbeat, kept: Option<KeptBeat>, off: Duration) -> (Heartbeats, Arc<Keeper>) {
     let keeper = Arc::new(Keeper::default());
     let heartbeats = Heartbeats::new(Some(Arc::clone(&keeper) as Arc<dyn BeatKeeper>));
     let kept = kept.map(|kept| (heartbeat.name.clone(), kept)).into_iter().collect();
-    heartbeats.configure(&service(std::slice::from_ref(heartbeat)), &kept);
+    heartbeats.configure(&service(std::slice::from_ref(heartbeat)), Earlier { beats: Some(&kept), off });
     (heartbeats, keeper)
 }
 
@@ -120,15 +125,37 @@ async fn the_beat_of_an_earlier_run_counts_and_what_that_missed_gets_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_was_off_is_no_silence_of_its_jobs() {
+    let backup = heartbeat("backup", None);
+    let kept = |beat: Duration| {
+        let beat = now_us() - i64::try_from(beat.as_micros()).unwrap();
+        Some(KeptBeat { since_us: 0, beat_us: Some(beat) })
+    };
+    let (heartbeats, _) = waiting_after(&backup, kept(24 * HOUR), 23 * HOUR + HOUR / 2);
+    advance(HOUR / 2).await;
+    assert_eq!(silence(&heartbeats, &backup), None, "the host was up for an hour of this time");
+    advance(HOUR / 2).await;
+    let text = silence(&heartbeats, &backup).unwrap();
+    assert!(text.contains(", not counting 84600s while the host was off; expected every"), "{text}");
+    heartbeats.beat("backup", Caller::Admitted).unwrap();
+    advance(HOUR * 2).await;
+    assert!(!silence(&heartbeats, &backup).unwrap().contains("not counting"));
+
+    let (heartbeats, _) = waiting_after(&backup, kept(HOUR), 24 * HOUR);
+    advance(HOUR).await;
+    assert_eq!(silence(&heartbeats, &backup), None, "it reported in while the daemon did not run");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reload_keeps_the_beats_of_heartbeats_that_stay() {
     let (backup, other) = (heartbeat("backup", None), heartbeat("other", None));
     let (heartbeats, _) = waiting(&backup, None);
     advance(HOUR).await;
-    heartbeats.configure(&service(&[backup.clone(), other.clone()]), &BTreeMap::new());
+    heartbeats.configure(&service(&[backup.clone(), other.clone()]), Earlier::default());
     advance(HOUR / 2).await;
     assert!(silence(&heartbeats, &backup).is_some());
     assert_eq!(silence(&heartbeats, &other), None);
-    heartbeats.configure(&service(&[other]), &BTreeMap::new());
+    heartbeats.configure(&service(&[other]), Earlier::default());
     assert_eq!(heartbeats.beat("backup", Caller::Admitted), Err(NoBeat::Unknown));
 }
 

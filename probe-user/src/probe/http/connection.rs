@@ -36,6 +36,7 @@ use crate::{
         reading::Pace,
         tcp,
         tls::{Alpn, Check, Tls, Wanted},
+        unix,
     },
 };
 
@@ -66,7 +67,7 @@ pub(super) async fn ask<T>(
     let version = probe.http.version;
     if let Some(name) = &target.socket {
         let stream = Bounded {
-            stream: tcp::connect_unix(name, waiting).await?,
+            stream: unix::connect(name, waiting).await?,
             left: left.clone(),
             pace: Pace::default(),
         };
@@ -82,7 +83,7 @@ pub(super) async fn ask<T>(
         // What is for one server is not for another.
         (options.server_name, options.identity) = (None, None);
     }
-    let check = if options.insecure { Check::Nothing } else { Check::Full };
+    let check = Check::of(&options);
     let host = target.url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     let wanted = Wanted { options: &options, check, alpn: offered(version), host, peer: &peer };
     let stream = tls.connect(stream, wanted, waiting).await?;

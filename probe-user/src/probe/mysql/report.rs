@@ -32,12 +32,16 @@ pub(super) struct Reported {
     refused: Option<Instant>,
 }
 
-/// The report, and what is wrong whatever the limits.
-pub(super) type Answer = (ServerReport, Option<(ProbeFailure, String)>);
+/// What is wrong whatever the limits.
+pub(super) type Complaint = (ProbeFailure, String);
 
-/// Asks the server, which may refuse; an error is of the connection.
-pub(super) async fn ask(session: &mut Session, probe: &Probe, kept: &mut Reported) -> Result<Answer, Error> {
-    let mut report = ServerReport::default();
+/// Asks the server, which may refuse, and notes each answer in `report` as it comes. An error is of the connection.
+pub(super) async fn ask(
+    session: &mut Session,
+    probe: &Probe,
+    kept: &mut Reported,
+    report: &mut ServerReport,
+) -> Result<Option<Complaint>, Error> {
     if probe.server.role.is_some() {
         match session.table("SELECT @@global.read_only").await {
             Ok(table) => report.role = role(&table),
@@ -47,14 +51,14 @@ pub(super) async fn ask(session: &mut Session, probe: &Probe, kept: &mut Reporte
     }
     let Some(channels) = kept.channels(session).await? else {
         report.withheld = true;
-        return Ok((report, None));
+        return Ok(None);
     };
     let lag =
         channels.rows().filter_map(|row| row.number(&["Seconds_Behind_Source", "Seconds_Behind_Master"]));
     report.lag = lag.max().map(Duration::from_secs);
     let expected = probe.server.role == Some(DatabaseRole::Replica) || probe.server.lag.is_some();
     let complaint = channels.rows().find_map(|channel| stopped(channel, expected));
-    Ok((report, complaint.map(|words| (ProbeFailure::Replication, words))))
+    Ok(complaint.map(|words| (ProbeFailure::Replication, words)))
 }
 
 impl Reported {

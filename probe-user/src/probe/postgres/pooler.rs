@@ -128,6 +128,11 @@ impl Pool {
     pub(super) fn is_exhausted(self) -> bool {
         self.size > 0 && self.used >= self.size
     }
+
+    /// A client waits before the last connection is taken where another limit of the pooler is reached.
+    pub(super) fn has_none_left(self) -> bool {
+        self.is_exhausted() || self.waiting > 0
+    }
 }
 
 /// What a run without an answer means if its pool was exhausted until a moment ago.
@@ -145,7 +150,7 @@ pub(super) fn silence(
 ) -> (Failure, Option<ServerUsage>) {
     let (peer, database) = (&target.peer, target.database());
     match pool {
-        Some((pool, holders)) if pool.is_exhausted() || pool.waiting > 0 => {
+        Some((pool, holders)) if pool.has_none_left() => {
             let usage = pool.usage(holders);
             let text = format!(
                 "{peer} has no server connection to {database} left, and {} clients wait",

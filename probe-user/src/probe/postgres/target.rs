@@ -13,6 +13,7 @@ use crate::{
         failure::Failure,
         tcp,
         tls::{Alpn, Check, Tls, Wanted},
+        unix,
     },
 };
 
@@ -130,7 +131,7 @@ impl<'a> Target<'a> {
 
     async fn connect(&self, way: Way, waiting: &Waiting) -> Result<Bounded, Failure> {
         let mut stream = match &self.socket {
-            Some(name) => return Ok(Bounded::new(tcp::connect_unix(name, waiting).await?)),
+            Some(name) => return Ok(Bounded::new(unix::connect(name, waiting).await?)),
             None => Bounded::new(tcp::connect(&self.peer, waiting).await?),
         };
         let is_direct = self.config.get_ssl_negotiation() == SslNegotiation::Direct;

@@ -1,10 +1,9 @@
-//! The files of `tls`: read on a thread of their own, and again once one of them has changed.
+//! The files of `tls`: read again once one of them has changed.
 
 use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use rustls::{
@@ -14,17 +13,15 @@ use rustls::{
 };
 
 use crate::{
-    bounded_thread::{self, NoAnswer},
+    bounded_thread::NoAnswer,
     config::{TlsIdentity, TlsOptions},
     fact::ProbeFailure,
+    probe::{failure::kind_without, progress::Waiting},
     untrusted_file::{self, FileError},
 };
 
 /// A bundle of all public authorities has 250 KiB.
 const LARGEST: u64 = 4 << 20;
-
-/// How long the files may take: their file system may not answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why the files of `tls` cannot be used; in words that follow a colon.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +37,8 @@ pub(super) enum TlsFileError {
 impl TlsFileError {
     pub(super) const fn failure(&self) -> ProbeFailure {
         match self {
-            Self::NoAnswer(NoAnswer::Thread(_)) => ProbeFailure::Local,
-            Self::Read { .. } | Self::Content { .. } | Self::NoAnswer(_) => ProbeFailure::CannotAsk,
+            Self::NoAnswer(error) => kind_without(error),
+            Self::Read { .. } | Self::Content { .. } => ProbeFailure::CannotAsk,
         }
     }
 }
@@ -55,7 +52,10 @@ pub(super) struct Files {
 }
 
 /// By what a changed file is recognized: inode, length, and the times of its content and of its inode.
-pub(super) type Stamps = Vec<Option<[i64; 6]>>;
+pub(super) type Stamp = Option<[i64; 6]>;
+
+/// Those of several files.
+pub(super) type Stamps = Vec<Stamp>;
 
 /// A client's certificate, with those that sign it, and its key.
 #[derive(Debug)]
@@ -82,26 +82,25 @@ impl Identity {
 pub(super) async fn read_if_changed(
     options: &TlsOptions,
     known: Stamps,
+    waiting: &Waiting,
 ) -> Result<Option<Files>, TlsFileError> {
     if options.files().next().is_none() {
         return Ok(None);
     }
     let options = options.clone();
-    bounded_thread::answer("tls files", PATIENCE, move || {
-        let stamps = stamps(&options);
+    let work = move || {
+        let stamps: Stamps = options.files().map(|(_, path)| stamp(path)).collect();
         // What cannot be looked at has its reason in the error of its read.
         if stamps == known && !stamps.contains(&None) { Ok(None) } else { read(&options, stamps).map(Some) }
-    })
-    .await?
+    };
+    waiting.for_files("the files of `tls`", work).await?
 }
 
-fn stamps(options: &TlsOptions) -> Stamps {
-    let stamp = |path: &PathBuf| {
-        let meta = fs::metadata(path).ok()?;
-        let (inode, length) = (meta.ino().cast_signed(), meta.size().cast_signed());
-        Some([inode, length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
-    };
-    options.files().map(|(_, path)| stamp(path)).collect()
+/// None for a file that cannot be looked at. It may block.
+pub(super) fn stamp(path: &Path) -> Stamp {
+    let meta = fs::metadata(path).ok()?;
+    let (inode, length) = (meta.ino().cast_signed(), meta.size().cast_signed());
+    Some([inode, length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
 }
 
 fn read(options: &TlsOptions, stamps: Stamps) -> Result<Files, TlsFileError> {
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
 
     async fn error(options: &TlsOptions) -> String {
-        read_if_changed(options, Stamps::new()).await.unwrap_err().to_string()
+        read_if_changed(options, Stamps::new(), &Waiting::default()).await.unwrap_err().to_string()
     }
 
     #[tokio::test]
@@ -176,17 +175,19 @@ mod tests {
         let path = folder.path().join("ca.pem");
         let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         fs::write(&path, pem).unwrap();
+        let waiting = Waiting::default();
         let options = TlsOptions { ca_file: Some(path.clone()), ..TlsOptions::default() };
-        let first = read_if_changed(&options, Stamps::new()).await.unwrap().expect("it is new");
+        let first = read_if_changed(&options, Stamps::new(), &waiting).await.unwrap().expect("it is new");
         assert_eq!(first.trusted.map(|found| found.len()), Some(1));
-        assert!(read_if_changed(&options, first.stamps.clone()).await.unwrap().is_none());
+        assert!(read_if_changed(&options, first.stamps.clone(), &waiting).await.unwrap().is_none());
         // A renewal often replaces the file by another one.
         let new = folder.path().join("new.pem");
         fs::write(&new, pem.repeat(2)).unwrap();
         fs::rename(&new, &path).unwrap();
-        let second = read_if_changed(&options, first.stamps).await.unwrap().expect("it has changed");
+        let second =
+            read_if_changed(&options, first.stamps, &waiting).await.unwrap().expect("it has changed");
         assert_eq!(second.trusted.map(|found| found.len()), Some(2));
-        let nothing = read_if_changed(&TlsOptions::default(), Stamps::new()).await.unwrap();
+        let nothing = read_if_changed(&TlsOptions::default(), Stamps::new(), &waiting).await.unwrap();
         assert!(nothing.is_none(), "without files nothing is read");
     }
 }

@@ -17,6 +17,7 @@ use rustls::{
 };
 
 use super::certificate::{date, not_after};
+use crate::config::TlsOptions;
 
 /// What webpki says of a server that shows the certificate of an authority. It says so after it has checked the time.
 const OWN_AUTHORITY: &str = "CaUsedAsEndEntity";
@@ -31,6 +32,12 @@ pub(in crate::probe) enum Check {
     Nothing,
 }
 
+impl Check {
+    pub(in crate::probe) const fn of(options: &TlsOptions) -> Self {
+        if options.insecure { Self::Nothing } else { Self::Full }
+    }
+}
+
 /// Certificates that are trusted.
 #[derive(Debug)]
 pub(super) struct Trusted {
@@ -42,16 +49,6 @@ impl Default for Trusted {
     fn default() -> Self {
         Self { anchors: RootCertStore::empty(), certificates: Vec::new() }
     }
-}
-
-/// The certificates of the host's store.
-pub(super) fn of_host() -> Result<Arc<Trusted>, String> {
-    let found = rustls_native_certs::load_native_certs();
-    if found.certs.is_empty() {
-        let why = found.errors.first().map_or_else(|| "there are none".to_owned(), ToString::to_string);
-        return Err(format!("the host's CA certificates cannot be loaded: {why}"));
-    }
-    Ok(Arc::new(trusting(found.certs)))
 }
 
 pub(super) fn trusting(certificates: Vec<CertificateDer<'static>>) -> Trusted {

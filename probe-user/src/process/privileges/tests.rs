@@ -149,7 +149,7 @@ fn a_sensor_that_cannot_use_its_maps_without_a_right_keeps_it() {
         let sensor = EbpfSensor::load(&Options { prober: 0, ..Options::default() }).unwrap();
         let before = capabilities(None).unwrap();
         refuse_bpf();
-        let plan = Plan { keep: LOOKING, starts_programs: false }.and_maps_of(&sensor).unwrap();
+        let plan = Plan { keep: LOOKING, starts_programs: false, pings: false }.and_maps_of(&sensor).unwrap();
         assert_eq!(plan.keep, LOOKING | CapabilitySet::BPF);
         assert_eq!(capabilities(None).unwrap(), before, "what was tried is taken back");
         assert_eq!(narrow(plan).unwrap(), LOOKING | CapabilitySet::BPF);
@@ -184,7 +184,7 @@ fn each_right_that_is_kept_is_needed() {
     let looks = |keep: CapabilitySet| {
         apart(move || {
             let other = OtherUser::new();
-            narrow(Plan { keep, starts_programs: false }).unwrap();
+            narrow(Plan { keep, starts_programs: false, pings: false }).unwrap();
             let (exe, fds) = (fs::read_link(other.proc("exe")), fs::read_dir(other.proc("fd")));
             (permitted(exe.map(drop)), permitted(fds.map(drop)))
         })
@@ -203,7 +203,7 @@ fn programs_keep_ambient_rights_beyond_the_daemon_s_own() {
         apart(move || {
             let given = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::BPF | CapabilitySet::SYS_PTRACE;
             become_a_stranger_with(given);
-            let kept = narrow(Plan { keep: LOOKING, starts_programs }).unwrap();
+            let kept = narrow(Plan { keep: LOOKING, starts_programs, pings: false }).unwrap();
             assert_eq!(kept, CapabilitySet::SYS_PTRACE);
             status_of_a_program()
         })
@@ -237,7 +237,7 @@ fn a_thread_that_keeps_its_rights_is_named() {
     }
     let others = apart(|| {
         assert_eq!(others_with_more(Path::new("/proc/self/task")).unwrap(), [""; 0]);
-        narrow(Plan { keep: LOOKING, starts_programs: false }).unwrap();
+        narrow(Plan { keep: LOOKING, starts_programs: false, pings: false }).unwrap();
         others_with_more(Path::new("/proc/self/task")).unwrap()
     });
     let main = format!("({})", std::process::id());

@@ -242,6 +242,7 @@ mod tests {
             "operation not supported error, dev sda, sector 5",
             "XFS (sda2): Mounting V5 Filesystem",
             "EXT4-fs (sda1): mounted filesystem with ordered data mode",
+            "FAT-fs (sda1): Volume was not properly unmounted. Some data may be corrupt. Please run fsck.",
             "EDAC MC0: 1 CE memory read error on CPU_SrcID#0",
             "EDAC MC0: Giving out device to module",
             // A process with such a name that faults in a file with such a name.
