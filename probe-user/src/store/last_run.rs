@@ -46,7 +46,7 @@ pub struct EarlierRun {
 }
 
 impl LastRun {
-    /// Begins the file anew, and returns what was in it.
+    /// Replaces the file, and returns what was in it.
     pub fn begin(directory: &Path, boot_id: &str) -> (Self, Option<EarlierRun>) {
         let run = Self { path: directory.join(FILE), boot_id: boot_id.to_owned() };
         let earlier = run.read();
