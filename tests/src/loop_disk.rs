@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Write as _},
+    io::{ErrorKind, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process::Command,
 };
 
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use tempfile::TempDir;
 
 use crate::parts::{require, require_root};
@@ -52,6 +53,10 @@ impl LoopDisk {
     /// If that fails for another reason than that it is full.
     pub fn fill(&self) {
         let mut ballast = File::create(self.ballast()).expect("a file on the disk");
+        // Most of it at once, so that no check of the disk sees it half full.
+        let room = statvfs(self.path()).map(|disk| disk.f_bavail * disk.f_frsize).expect("the disk answers");
+        fallocate(&ballast, FallocateFlags::empty(), 0, room / 100 * 98).expect("there is room");
+        ballast.seek(SeekFrom::End(0)).expect("a file can be sought in");
         for size in [1 << 20, 4096] {
             let block = vec![7; size];
             let error = loop {
