@@ -1,5 +1,5 @@
-//! What a real MariaDB server says of its replication, and whether it takes writes: it is told, and nothing of it restarts the
-//! server.
+//! What a real MariaDB server says of its replication, and whether it takes writes: the daemon reports it, and nothing of
+//! it restarts the server.
 
 use std::{process::Command, time::Duration};
 

@@ -1,5 +1,5 @@
-//! What a real PostgreSQL server says of its replication, its transactions, their locks, and its transaction ids: it is told, and
-//! nothing of it restarts the server.
+//! What a real PostgreSQL server says of its replication, its transactions, their locks, and its transaction ids: the daemon
+//! reports it, and nothing of it restarts the server.
 
 use std::time::Duration;
 

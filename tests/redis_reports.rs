@@ -1,5 +1,5 @@
-//! What a real Redis server says of its replication, its disk, its cluster and its sentinels: it is told, and nothing of it
-//! restarts the server.
+//! What a real Redis server says of its replication, its disk, its cluster and its sentinels: the daemon reports it, and
+//! nothing of it restarts the server.
 
 use std::{
     fs,
@@ -80,7 +80,7 @@ fn a_redis_that_cannot_save_is_degraded_until_it_can() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some((mut lab, port)) = redis(folder.path(), &["--save", "3600", "1"], "") else { return };
     lab.wait_until_healthy();
-    // The finished file cannot take the name of a folder, whoever the server runs as.
+    // The finished file cannot take the name of a folder, whatever user the server runs as.
     let in_its_place = folder.path().join("dump.rdb");
     fs::create_dir_all(in_its_place.join("full")).expect("the folder can be written");
     let mark = lab.daemon.mark();

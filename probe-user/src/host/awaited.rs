@@ -158,7 +158,7 @@ mod tests {
             change(&mut found);
             find(&found)
         };
-        assert_eq!(change(|it| it.truncate(2)), None, "it asks nobody");
+        assert_eq!(change(|it| it.truncate(2)), None, "it sends no request");
         assert_eq!(find(&forwarded()[1..]), None, "no probe waits");
         assert_eq!(change(|it| it[1].unread = 20), None, "it does not read");
         assert_eq!(change(|it| it[1].connection.inode = 0), None, "it does not accept");

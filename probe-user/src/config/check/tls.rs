@@ -54,7 +54,7 @@ pub(super) fn tls(written: &At<Table<TlsKeys>>, found: &mut Findings) -> Option<
         let at = keys.insecure.as_ref().map_or(place, Spanned::span);
         found.warn(
             at,
-            "with `insecure`, whoever answers is taken for the server: name its certificates by `ca_file`",
+            "with `insecure`, any server that answers is trusted: name its certificates by `ca_file`",
         );
     }
     if let Some(ca_file) = keys.ca_file.as_ref().filter(|_| insecure) {

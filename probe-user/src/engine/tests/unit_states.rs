@@ -136,7 +136,7 @@ fn a_stop_of_a_failed_unit_ends_its_incident_and_a_reset_does_not() {
     let reset =
         UnitState { active: "inactive".into(), sub: "dead".into(), result: "success".into(), ..failed };
     lab.see(Observation::Unit(API, reset.clone()));
-    assert_eq!(lab.state(), ServiceState::Down, "nobody stopped it");
+    assert_eq!(lab.state(), ServiceState::Down, "no operator stopped it");
     lab.wait(Duration::from_secs(2));
     lab.see(Observation::Unit(API, reset));
     assert_eq!((lab.restarts_asked(), lab.incidents().len()), (2, 2));

@@ -177,8 +177,8 @@ impl Known {
         if !limits.read_only {
             return None;
         }
-        // After an error the kernel changes the file system alone. Who mounts it read-only changes the mount as well, and
-        // cannot do so while a file is open for writing.
+        // After an error the kernel changes the file system alone. A remount changes the mount as well, and fails while a
+        // file is open for writing.
         let by_kernel = mount.takes_no_writes && !mount.is_read_only;
         let became = by_kernel || mount.takes_no_writes && began_writable;
         let (point, source) = (&mount.point, &mount.source);
@@ -187,7 +187,7 @@ impl Known {
                 "{point} ({source}) was writable and is read-only: look for errors of it in the kernel's log"
             )
         } else if became {
-            format!("{point} ({source}) was writable, and somebody has mounted it read-only since")
+            format!("{point} ({source}) was writable until it was remounted read-only")
         } else {
             format!("{point} ({source}) is writable")
         };
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!(seen(&mut past, "rw", "rw"), (false, false));
         assert_eq!(seen(&mut past, "rw", "ro"), (true, true), "after an error");
         assert_eq!(seen(&mut past, "rw", "rw"), (false, false));
-        assert_eq!(seen(&mut past, "ro", "ro"), (true, false), "somebody has mounted it so");
+        assert_eq!(seen(&mut past, "ro", "ro"), (true, false), "remounted");
         let mut past = FileSystemsPast::default();
         assert_eq!(seen(&mut past, "ro", "ro"), (false, false), "it was mounted so");
         assert_eq!(seen(&mut past, "rw", "rw"), (false, false), "for an upgrade");

@@ -1,4 +1,4 @@
-//! A measured value, and which of them the engine is told of.
+//! Measured values, and which of them the engine gets.
 
 use std::{collections::BTreeMap, time::Duration};
 
