@@ -138,6 +138,7 @@ impl Engine {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
+            | Observation::LogLines(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

@@ -8,6 +8,7 @@ pub mod examine;
 pub mod holders;
 pub mod host;
 pub mod inspector;
+pub mod log_lines;
 pub mod pressure;
 pub mod queues;
 pub mod queues_elsewhere;

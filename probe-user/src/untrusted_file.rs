@@ -132,6 +132,16 @@ pub fn read_with_mode(path: &Path, largest: u64) -> Result<(Vec<u8>, u32), FileE
     read_regular(path, largest).map_err(|reason| FileError { path: path.to_owned(), reason })
 }
 
+/// Opens a regular file for reading.
+pub fn open(path: &Path) -> Result<File, FileError> {
+    let open = || {
+        let found = look_up(path, OFlags::empty())?;
+        let kind = Kind::of(&found.metadata()?);
+        if kind == Kind::Regular { open_found(&found, OFlags::RDONLY) } else { Err(Refusal::Kind(kind)) }
+    };
+    open().map_err(|reason| FileError { path: path.to_owned(), reason })
+}
+
 fn read_regular(path: &Path, largest: u64) -> Result<(Vec<u8>, u32), Refusal> {
     let found = look_up(path, OFlags::empty())?;
     let meta = found.metadata()?;

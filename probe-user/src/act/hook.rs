@@ -304,6 +304,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            logs: Vec::new(),
             drill: None,
             host: None,
             earlier: Default::default(),

@@ -239,6 +239,10 @@ fn explanation_page(explanation: &Explanation, down: Option<&str>) -> Page {
     if let Some(file) = &incident.snapshot {
         page.line(format_args!("  snapshot:   {file}"));
     }
+    for (nth, line) in incident.logs.iter().flatten().enumerate() {
+        let heading = if nth == 0 { "last lines:" } else { "" };
+        page.line(format_args!("  {heading:<11} {line}"));
+    }
     page.line(format_args!("  outcome:    {}", explanation.until.as_ref().map_or("open", |_| "over")));
     if let Some(timing) = incident.timing {
         let steps = [

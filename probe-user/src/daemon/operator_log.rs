@@ -244,6 +244,7 @@ mod tests {
             timing: Timing::default(),
             attempts: 1,
             snapshot: None,
+            logs: Vec::new(),
             drill: None,
             host: None,
             earlier: Default::default(),

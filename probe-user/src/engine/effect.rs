@@ -62,6 +62,12 @@ pub enum Effect {
     /// Write a snapshot of a service's processes, and pause its probes meanwhile.
     /// [`Observation::Snapshot`](crate::fact::Observation::Snapshot) answers.
     Snapshot(ServiceId),
+    /// Read the last lines that a service logged. [`Observation::LogLines`](crate::fact::Observation::LogLines) answers.
+    ReadLog {
+        service: ServiceId,
+        /// The run of the unit that is meant, by its `InvocationID`.
+        invocation: Option<String>,
+    },
     /// Find the process that listens on one of these ports.
     /// [`Observation::PortHolder`](crate::fact::Observation::PortHolder) answers.
     FindPortHolder {

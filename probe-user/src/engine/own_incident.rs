@@ -38,6 +38,7 @@ impl OwnIncident {
             timing,
             attempts: 0,
             snapshot: None,
+            logs: Vec::new(),
             drill: None,
             host: None,
             earlier: Earlier::default(),

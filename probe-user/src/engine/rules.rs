@@ -201,7 +201,7 @@ pub const fn of(verdict: Verdict) -> Rule {
         Verdict::RestartStorm   => (Hold,    Critical,  AtOnce,             Room,         Block::Never,   Blame::Never,  false, None),
         Verdict::HostDiskFull     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostInodes       => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
-        Verdict::HostReadOnly     => (Hold,    Critical,      AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
+        Verdict::HostReadOnly     => (Hold,    WhenExhausted, AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostMemory       => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostPressure     => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),
         Verdict::HostCpuSteal     => (Alert,   Warning,       AtOnce,             BelowLimit,   Block::Never,   Blame::Never,  false, None),

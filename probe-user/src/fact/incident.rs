@@ -321,6 +321,9 @@ pub struct Incident {
     pub attempts: u32,
     /// The file with what was seen of its processes before they were ended, if there is one.
     pub snapshot: Option<String>,
+    /// The last lines that the service logged before the fault, oldest first.
+    #[serde(default)]
+    pub logs: Vec<String>,
     /// The operator whose drill caused it, for people.
     #[serde(default)]
     pub drill: Option<String>,

@@ -61,6 +61,8 @@ pub enum Observation {
     Examined(ServiceId, Option<Examination>),
     /// What was seen of a service's processes was written to this file, or could not be, and why.
     Snapshot(ServiceId, Result<String, String>),
+    /// The last lines that a service logged, oldest first.
+    LogLines(ServiceId, Vec<String>),
     /// The process that listens on one of a service's ports; None if there is none.
     PortHolder(ServiceId, Option<PortHolder>),
     /// The process that takes the place of a main process that ended; None if there is none.
@@ -109,6 +111,7 @@ impl Observation {
             | Self::CoreSignal(_, id)
             | Self::Examined(id, _)
             | Self::Snapshot(id, _)
+            | Self::LogLines(id, _)
             | Self::PortHolder(id, _)
             | Self::Holders(id, _)
             | Self::Successor(id, _)

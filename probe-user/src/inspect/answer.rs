@@ -18,6 +18,8 @@ pub enum Answer {
     Awaited(ServiceId, Option<Awaited>),
     /// The path of a snapshot.
     Snapshot(ServiceId, Result<String, String>),
+    /// The last lines that a service logged.
+    LogLines(ServiceId, Vec<String>),
     /// The process that has a port; its service is not filled in yet.
     PortHolder(ServiceId, Option<PortHolder>),
     /// The sockets that listen on a port. None if they cannot be read.

@@ -12,9 +12,11 @@ use super::{
     answer::Answer,
     blocking_reads::BlockingReads,
     examine::Sample,
+    log_lines,
     snapshot::{Draft, Folder, Subject},
 };
 use crate::{
+    bounded_thread::OneAtATime,
     clock::Timestamp,
     config::SnapshotOptions,
     engine::EarlySample,
@@ -30,6 +32,9 @@ const SAMPLE_TIMEOUT: Duration = Duration::from_secs(2);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The limit for the last lines of a log.
+const LOG_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// The number of exits kept for each service.
 const EXITS_MAX: usize = 16;
 
@@ -43,6 +48,10 @@ pub struct Inspector {
     outcomes: Outcomes<Answer>,
     snapshots: SnapshotOptions,
     exits: HashMap<ServiceId, VecDeque<String>>,
+    /// When the process began that ended last.
+    started: HashMap<ServiceId, Timestamp>,
+    /// The logs are on disks, of which one may not answer.
+    log_reads: OneAtATime,
     /// An early sample of each silent service, until an examination uses it.
     early: HashMap<ServiceId, PendingSample>,
     /// The server that a silent service waited for when it was last looked.
@@ -64,6 +73,8 @@ impl Inspector {
             outcomes,
             snapshots,
             exits: HashMap::new(),
+            started: HashMap::new(),
+            log_reads: OneAtATime::default(),
             early: HashMap::new(),
             awaited: HashMap::new(),
         }
@@ -72,6 +83,7 @@ impl Inspector {
     /// A reload removed a service.
     pub(crate) fn remove(&mut self, service: ServiceId) {
         self.exits.remove(&service);
+        self.started.remove(&service);
         self.early.remove(&service);
         self.awaited.remove(&service);
     }
@@ -83,6 +95,7 @@ impl Inspector {
 
     /// Keeps the exit of a service's process for the next snapshot.
     pub(crate) fn exited(&mut self, service: ServiceId, exit: &ProcessExit) {
+        self.started.insert(service, exit.process.key.start);
         let exits = self.exits.entry(service).or_default();
         if exits.len() == EXITS_MAX {
             exits.pop_front();
@@ -165,6 +178,32 @@ impl Inspector {
                 None => Err(format!("no main process of {name} is known, so there is nothing to look at")),
             };
             Answer::Snapshot(service, written.map(|path| path.display().to_string()))
+        });
+    }
+
+    /// Reads the last lines that a service logged: of this run of a unit, or those in its output. The answer comes as
+    /// [`Answer::LogLines`].
+    pub(crate) fn read_log(&self, service: ServiceId, invocation: Option<String>, output: Option<PathBuf>) {
+        let (reads, started) = (self.log_reads.clone(), self.started.get(&service).copied());
+        self.outcomes.spawn(async move {
+            tokio::time::sleep(log_lines::WRITTEN).await;
+            let read = move || match (invocation, output) {
+                (Some(invocation), _) => log_lines::of_invocation(&invocation),
+                (None, Some(output)) => log_lines::of_output(&output, started),
+                (None, None) => Ok(Vec::new()),
+            };
+            let lines = match reads.answer("log", LOG_TIMEOUT, read).await {
+                Ok(Ok(lines)) => lines,
+                Ok(Err(error)) => {
+                    tracing::debug!("the last lines of a service cannot be read: {error}");
+                    Vec::new()
+                }
+                Err(error) => {
+                    tracing::debug!("the last lines of a service cannot be read: {error}");
+                    Vec::new()
+                }
+            };
+            Answer::LogLines(service, lines)
         });
     }
 

@@ -32,8 +32,15 @@ impl Renderer<'_> {
             attempts: Some(incident.attempts),
             timing: Some(timing(incident.timing)),
             snapshot: incident.snapshot.as_ref().map(|file| self.text(file, room::PATH)),
+            logs: (!incident.logs.is_empty()).then(|| self.log_lines(&incident.logs)),
             drill: incident.drill.as_ref().map(|by| self.foreign_name(by)),
         }
+    }
+
+    /// The latest of these lines.
+    fn log_lines(&self, lines: &[String]) -> Vec<String> {
+        let left_out = lines.len().saturating_sub(self.fit(room::ITEMS));
+        lines[left_out..].iter().map(|line| self.text(line, room::MESSAGE)).collect()
     }
 
     pub(super) fn incident_event(&self, record: &mut Record, phase: Phase, incident: &Incident) {

@@ -132,6 +132,7 @@ fn an_incident() -> Incident {
         timing: Timing { detected: Some(Duration::from_nanos(123_456)), ..Timing::default() },
         attempts: 1,
         snapshot: Some("/var/lib/hostprobe/snapshots/api.txt".to_owned()),
+        logs: vec!["api: out of cheese".to_owned()],
         drill: Some("alice (as root)".to_owned()),
         host: None,
         earlier: Default::default(),

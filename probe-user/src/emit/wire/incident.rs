@@ -46,6 +46,9 @@ pub struct Incident {
     /// The file with the snapshot of the service's processes, taken before the restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
+    /// The last lines that the service logged before the fault, oldest first: at most 20, and 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logs: Option<Vec<String>>,
     /// The operator who caused the fault on purpose, by `hostprobe drill`; absent for any other incident.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drill: Option<String>,

@@ -12,6 +12,9 @@ fn busy() -> Examination {
     Examination { served: 2, abandoned: 1, clients_before: Some(0), clients: Some(0), ..idle(1) }
 }
 
+/// The longest that an alert waits for the last lines of a log.
+const LOG_PATIENCE: Duration = Duration::from_millis(500);
+
 /// The number of timeouts, one after another, until a service with such examinations is hung.
 fn timeouts_until_hung(seen: &Examination) -> u32 {
     let mut lab = grown_up();
@@ -85,6 +88,7 @@ fn a_failure_that_nothing_is_done_about_alerts_at_once() {
                 lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
                 lab.see(Observation::Examined(API, Some(at_work())));
             }
+            lab.wait(LOG_PATIENCE);
             assert_eq!(lab.alerts().len(), 1, "{failure:?}");
         }
     }
@@ -99,7 +103,43 @@ fn alerts_of_a_death(identity: Identity, restart: RestartPolicy, state: Option<U
         lab.see(Observation::Unit(API, state));
     }
     assert_eq!(lab.incidents()[0].1, Verdict::Killed);
+    lab.wait(LOG_PATIENCE);
     lab.alerts().len()
+}
+
+#[test]
+fn an_alert_waits_a_moment_for_the_last_lines_of_the_log() {
+    let unit = || Identity::Unit("api.service".into());
+    let died = |identity| {
+        let mut lab = Lab::new(identity, vec![http_probe()], RestartPolicy::default());
+        lab.wait(LATER);
+        lab.killed(100);
+        lab
+    };
+    let asks = |lab: &Lab| lab.requested.iter().any(|it| matches!(it, Effect::ReadLog { service: API, .. }));
+    let mut lab = died(exec_identity());
+    assert!(asks(&lab));
+    assert_eq!(lab.alerts().len(), 0);
+    let lines = vec!["reading config".to_owned(), "out of cheese".to_owned()];
+    lab.see(Observation::LogLines(API, lines.clone()));
+    assert_eq!(lab.alerts().len(), 1, "they came");
+    assert_eq!(lab.engine.incident(API).unwrap().logs, lines);
+    lab.see(Observation::LogLines(API, lines));
+    lab.wait(LATER);
+    assert_eq!(lab.alerts().len(), 1);
+
+    let mut lab = died(exec_identity());
+    lab.see(Observation::LogLines(API, Vec::new()));
+    assert_eq!(lab.alerts().len(), 1, "there are none");
+
+    let mut lab = Lab::new(unit(), vec![http_probe()], policy());
+    lab.wait(LATER);
+    lab.killed(100);
+    lab.see(Observation::LogLines(API, Vec::new()));
+    assert_eq!(lab.alerts().len(), 0, "a restart may mend it");
+
+    let matched = Identity::Match(config::Matcher { port: Some(8080), ..config::Matcher::default() });
+    assert!(!asks(&died(matched)), "hostprobe does not know where it logs to");
 }
 
 #[test]
@@ -139,6 +179,7 @@ fn a_failure_that_a_restart_cannot_mend_alerts_at_once() {
         for _ in 0..3 {
             lab.answer(ProbeOutcome::Failed(failure, "as it says".into()));
         }
+        lab.wait(LOG_PATIENCE);
         assert_eq!((lab.alerts().len(), lab.restarts_asked()), (1, 0), "{failure:?}");
     }
 }

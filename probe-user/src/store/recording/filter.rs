@@ -139,6 +139,7 @@ impl Filter {
             | Observation::CoreSignal(..)
             | Observation::Examined(..)
             | Observation::Snapshot(..)
+            | Observation::LogLines(..)
             | Observation::PortHolder(..)
             | Observation::Holders(..)
             | Observation::Successor(..)

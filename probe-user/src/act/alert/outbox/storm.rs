@@ -189,6 +189,7 @@ impl Storm {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            logs: Vec::new(),
             drill: None,
             host: None,
             earlier: Earlier::default(),

@@ -26,9 +26,7 @@ fn tls_is_read_and_its_files_are_named() {
     let insecure = "redis = \"rediss://h\"\ntls = { insecure = true }";
     assert_eq!(
         warned(&probe(insecure)),
-        [
-            "5:20: with `insecure`, any server that answers is trusted: name its certificates by `ca_file`"
-        ]
+        ["5:20: with `insecure`, any server that answers is trusted: name its certificates by `ca_file`"]
     );
     for (lines, expected) in [
         (

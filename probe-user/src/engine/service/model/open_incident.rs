@@ -33,6 +33,8 @@ pub struct OpenIncident {
     acknowledged: Option<Order>,
     /// Another process had its port. Only its own listener shows that it has the port again.
     needs_listener: bool,
+    /// Its alert is due once it has the lines that the service logged.
+    awaits_log: bool,
     /// An incident of an earlier run does not end before this.
     unconfirmed_until: Timestamp,
 }
@@ -51,6 +53,7 @@ impl OpenIncident {
             muted,
             acknowledged,
             needs_listener: remembered.needs_listener,
+            awaits_log: false,
             unconfirmed_until: Timestamp::default(),
         }
     }
@@ -106,6 +109,7 @@ impl OpenIncident {
             timing: Timing::default(),
             attempts: 0,
             snapshot: None,
+            logs: Vec::new(),
             drill,
             host: None,
             earlier: Default::default(),
@@ -120,6 +124,7 @@ impl OpenIncident {
             muted: false,
             acknowledged: None,
             needs_listener: false,
+            awaits_log: false,
             unconfirmed_until: Timestamp::default(),
         };
         open.begin(fault.since, fault.detected, now);
@@ -222,6 +227,19 @@ impl OpenIncident {
 
     pub fn set_snapshot(&mut self, file: String) {
         self.record.snapshot = Some(file);
+    }
+
+    pub fn set_logs(&mut self, lines: Vec<String>) {
+        self.record.logs = lines;
+    }
+
+    pub fn set_awaits_log(&mut self) {
+        self.awaits_log = true;
+    }
+
+    /// Whether its alert waited for the log, which it does no longer.
+    pub fn take_awaits_log(&mut self) -> bool {
+        std::mem::take(&mut self.awaits_log)
     }
 
     /// Adds evidence up to the limit.
