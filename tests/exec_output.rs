@@ -159,8 +159,9 @@ fn a_disk_that_takes_nothing_costs_lines_which_are_counted() {
     };
     until("all lines are counted", LONG, || (lost() >= 3).then_some(()));
     assert_eq!(lost(), 3);
-    let logged = daemon.log();
-    assert!(logged.contains(&format!("{}: ", service.name)) && logged.contains("No space left"), "{logged}");
+    let is_said =
+        |line: &str| line.contains(&format!("{}: ", service.name)) && line.contains("No space left");
+    until("the log says why", LONG, || daemon.log().lines().any(is_said).then_some(()));
     assert_eq!(daemon.count(|event| is(event, "incident.open", &service.name)), 0);
 }
 

@@ -24,7 +24,7 @@ fn verdicts() -> String {
             SeverityRule::Warning => "warning",
             SeverityRule::Critical => "critical",
             SeverityRule::OfService => "warning¹",
-            SeverityRule::WhenExhausted => "warning; critical when nothing is left",
+            SeverityRule::WhenExhausted => "warning; critical when it keeps services from working",
         };
         let alert = match rule.alert {
             AlertRule::Never => "never",
